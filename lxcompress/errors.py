@@ -1,0 +1,37 @@
+"""What a user can fix: one sentence each, with the thing, what was expected, what came and the remedy."""
+
+
+class LxError(Exception):
+    """Base of every error that a user can fix; the command line prints it and exits with code 1."""
+
+
+class RecipeError(LxError):
+    """A recipe, or an override of one, that cannot be used."""
+
+
+class DataError(LxError):
+    """A data file that is missing, damaged or not of its format."""
+
+
+class ModelError(LxError):
+    """A model folder or checkpoint that is missing, damaged or of an unknown family."""
+
+
+class PruneError(LxError):
+    """A mask, criterion or sparsity that does not fit the model."""
+
+
+class RunError(LxError):
+    """A run folder that is missing, busy, or made by another recipe."""
+
+
+class TicketError(LxError):
+    """A ticket folder that is missing, damaged, or whose mask does not hold."""
+
+
+class ExportError(LxError):
+    """A file that could not be exported, or that does not answer as its ticket does."""
+
+
+class MeasureError(LxError):
+    """An artifact that could not be measured."""

@@ -1,0 +1,291 @@
+"""Recipe: the whole study as one YAML file, and the Cells it spans."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lxcompress.errors import RecipeError
+from lxcompress.units import short_percent
+
+RECIPE_VERSION = 1
+
+Criterion = Literal["low-magnitude", "random", "high-magnitude"]
+Granularity = Literal["weight"]
+Scope = Literal["layer", "global"]
+Device = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+CRITERIA: tuple[str, ...] = get_args(Criterion)
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Strict(BaseModel):
+    """A section of a recipe: an unknown key is an error, and a value never changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScenesData(Strict):
+    """The embedded data set: seeded scenes and questions, made anew at each start."""
+
+    kind: Literal["scenes"]
+    train: Annotated[int, Field(gt=0)] = 6000
+    valid: Annotated[int, Field(gt=0)] = 1500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ClevrData(Strict):
+    """CLEVR v1.0 as its authors publish it: scenes and questions JSON, plain or gzip."""
+
+    kind: Literal["clevr"]
+    scenes: Path
+    questions: Path
+    valid_scenes: Path | None = None
+    valid_questions: Path | None = None
+    holdout: Annotated[int, Field(gt=0)] = 150
+    max_train: Annotated[int, Field(gt=0)] | None = None
+    max_valid: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _valid_files_come_together(self) -> ClevrData:
+        if (self.valid_scenes is None) != (self.valid_questions is None):
+            raise ValueError("valid_scenes and valid_questions go together: give both, or neither to hold scenes out")
+        return self
+
+
+Data = Annotated[ScenesData | ClevrData, Field(discriminator="kind")]
+
+
+class Model(Strict):
+    """Where the start weights come from: `mini` (shipped), a transformers folder, or a hub name."""
+
+    start: str = "mini"
+
+
+class Train(Strict):
+    """One training budget, the same for the dense run and for each retraining."""
+
+    epochs: Annotated[int, Field(gt=0)] = 4
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    eval_batch_size: Annotated[int, Field(gt=0)] = 256
+    precision: Precision = "auto"
+
+
+class Prune(Strict):
+    """The pruning grid."""
+
+    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)] = ("low-magnitude", "random", "high-magnitude")
+    granularities: Annotated[tuple[Granularity, ...], Field(min_length=1)] = ("weight",)
+    sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.5, 0.7, 0.9)
+    scope: Scope = "layer"
+
+    @field_validator("criteria", "granularities", "sparsities")
+    @classmethod
+    def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _distinct(values)
+
+
+class Pick(Strict):
+    """The default rule of `lxcompress pick`."""
+
+    retain: Annotated[float, Field(gt=0, le=1)] = 0.99
+
+
+class Bench(Strict):
+    """The default task of `lxcompress bench`."""
+
+    threads: Annotated[int, Field(gt=0)] = 1
+    runs: Annotated[int, Field(gt=0)] = 50
+
+
+class Recipe(Strict):
+    """The whole study: model, data, training, pruning grid, picking rule and benchmark."""
+
+    version: int = RECIPE_VERSION
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    device: Device = "auto"
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    data: Data
+    model: Model = Model()
+    train: Train = Train()
+    prune: Prune = Prune()
+    pick: Pick = Pick()
+    bench: Bench = Bench()
+
+    @field_validator("seeds")
+    @classmethod
+    def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _distinct(values)
+
+    def cells(self) -> list[Cell]:
+        """Every Cell of the grid; seed varies slowest, so that a study's first seed is whole before its second."""
+        return [
+            Cell(criterion, granularity, sparsity, seed)
+            for seed in self.seeds
+            for granularity in self.prune.granularities
+            for sparsity in sorted(self.prune.sparsities)
+            for criterion in self.prune.criteria
+        ]
+
+
+class Pretrain(Strict):
+    """LXMERT's pre-training on scenes: what `lxcompress pretrain` reads."""
+
+    version: int = RECIPE_VERSION
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    device: Device = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: ScenesData
+    architecture: dict[str, int | float] = {}
+    train: Train = Train()
+    mask_probability: Fraction = 0.15
+    mismatch_probability: Fraction = 0.5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (criterion, granularity, target sparsity, seed) of a Recipe."""
+
+    criterion: str
+    granularity: str
+    sparsity: float
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Readable and usable as a folder name: low-magnitude-weight-50-seed0."""
+        return f"{self.criterion}-{self.granularity}-{short_percent(self.sparsity)}-seed{self.seed}"
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The Recipe in the YAML file `path`, with each `key=value` of `overrides` applied over it.
+
+    Relative data paths are taken from the folder where the command runs. Raises RecipeError.
+    """
+    return read_settings(path, Recipe, overrides)
+
+
+def read_settings(path: Path, kind: type[Strict], overrides: Sequence[str] = ()) -> Any:
+    """The YAML file `path` as `kind`, with each `key=value` of `overrides` applied over it. Raises RecipeError."""
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    return validate_settings(tree, kind, str(path))
+
+
+def validate_settings(tree: Mapping[str, Any], kind: type[Strict], where: str) -> Any:
+    """`tree` as a `kind`; `where` opens the sentence of the RecipeError raised if it is not one."""
+    version = tree.get("version", RECIPE_VERSION)
+    if isinstance(version, int) and version > RECIPE_VERSION:
+        raise RecipeError(
+            f"{where}: is of recipe version {version}, but this lxcompress reads up to version {RECIPE_VERSION}; "
+            "upgrade it with: pip install --upgrade lxcompress"
+        )
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_problem(error, kind, tree)}") from None
+
+
+def dump_recipe(recipe: Strict) -> str:
+    """The recipe as YAML with every field written out; reading it back gives an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; give the path of a YAML file, such as {_nearby(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as a recipe ({error}); give the path of a YAML text file") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise RecipeError(f"{path}{line}: is not valid YAML ({problem}); mend that line") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a YAML mapping of keys to values, got {type(tree).__name__}")
+    return tree
+
+
+def _nearby(path: Path) -> str:
+    """A recipe that does exist beside `path`, or the usual one."""
+    found = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, [each.name for each in found], n=1, cutoff=0.3)
+    return str(path.parent / close[0]) if close else "recipes/quickstart.yaml"
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override}: expected key=value, such as --set train.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: the value is not valid YAML; quote it, as in --set 'name=\"a: b\"'") from None
+    branch = tree
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        branch = branch.setdefault(parent, {})
+        if not isinstance(branch, dict):
+            raise RecipeError(f"--set {override}: {parent} holds a value, not a section; set it whole, or see --help")
+    branch[leaf] = value
+
+
+def _first_problem(error: ValidationError, kind: type[Strict], tree: Mapping[str, Any]) -> str:
+    """The first validation problem as one sentence; unknown keys go first, for they explain the others."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    first = problems[0]
+    steps = _without_tag(first["loc"])
+    key = ".".join(str(step) for step in steps)
+    field = ".".join(step for step in steps if isinstance(step, str))
+    more = f" ({len(problems) - 1} more problems behind it)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(kind, steps[:-1], tree)
+        near = difflib.get_close_matches(str(steps[-1]), known, n=1, cutoff=0.5)
+        prefix = ".".join(str(step) for step in steps[:-1])
+        dotted = [f"{prefix}.{name}" if prefix else name for name in near or sorted(known)]
+        remedy = f"did you mean {dotted[0]}?" if near else f"known here: {', '.join(dotted)}"
+        return f"{key}: unknown key; {remedy}{more}"
+    if first["type"] == "missing":
+        return f"{key}: is missing; add it to the recipe, or give it with --set {key}=VALUE{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}; correct it, or give --set {field}=VALUE{more}"
+
+
+def _without_tag(loc: Sequence[int | str]) -> list[int | str]:
+    """`loc` less the kind that pydantic puts behind `data`: (data, clevr, scenes) is the key data.scenes."""
+    return [step for index, step in enumerate(loc) if not (index == 1 and loc[0] == "data")]
+
+
+def _known_keys(kind: type[Strict], steps: Sequence[Any], tree: Mapping[str, Any]) -> list[str]:
+    """The field names of the section that `steps` leads to."""
+    section: type[BaseModel] = kind
+    for step in steps:
+        if step == "data" and kind is Recipe:
+            data = tree.get("data")
+            section = ClevrData if isinstance(data, Mapping) and data.get("kind") == "clevr" else ScenesData
+        else:
+            section = section.model_fields[str(step)].annotation  # type: ignore[assignment]
+    return list(section.model_fields)
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("values must differ from each other")
+    return values

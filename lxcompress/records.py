@@ -1,0 +1,223 @@
+"""All that is kept as JSON: what a study scored, what was exported, what was measured, and on which machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lxcompress.errors import LxError, RunError
+
+RECORD_VERSION = 1
+
+
+class Record(BaseModel):
+    """Something kept as a JSON file: an unknown key is refused, and a value never changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = RECORD_VERSION
+
+
+class Machine(Record):
+    """Where something ran, and with which libraries."""
+
+    system: str
+    processor: str
+    cores: int
+    memory_bytes: int
+    python: str
+    accelerator: str | None
+    packages: dict[str, str]
+
+
+class Score(Record):
+    """Accuracy over a split, 0-1: the credit of the model's answers, averaged over questions."""
+
+    accuracy: float
+    by_type: dict[str, float]
+    questions: int
+
+
+class Floors(Record):
+    """What is scored without seeing: the commonest answer, the commonest per question type, and a linear model of the
+    question's words and word pairs."""
+
+    majority: Score
+    majority_per_type: Score
+    question_only: Score
+
+
+class Epoch(Record):
+    """One pass over the training data."""
+
+    epoch: int
+    train_loss: float
+    valid: Score
+    duration_s: float
+
+
+class Dense(Record):
+    """What the unpruned model of one seed scored: the baseline of that seed's cells."""
+
+    seed: int
+    start: Score
+    trained: Score
+    epochs: list[Epoch]
+    steps: int
+    duration_s: float
+    device: str
+    precision: str
+    machine: Machine
+
+
+class Sparsity(Record):
+    """Weights of a mask, counted; a fraction is of weights removed, 0-1."""
+
+    prunable: int
+    kept: int
+    achieved: float
+    of_live: float
+    of_all: float
+    live: int
+    all: int
+
+
+class Result(Record):
+    """What a Cell scored, and how its retraining went."""
+
+    cell: str
+    criterion: str
+    granularity: str
+    scope: str
+    target: float
+    seed: int
+    sparsity: Sparsity
+    pruned: Score
+    rewound: Score
+    retrained: Score
+    epochs: list[Epoch]
+    steps: int
+    duration_s: float
+    device: str
+    precision: str
+    machine: Machine
+
+
+class Provenance(Record):
+    """Where a Ticket came from; `start` and `data` may be absent for a model pruned without a study."""
+
+    cell: str | None
+    criterion: str
+    granularity: str
+    scope: str
+    target: float
+    seed: int
+    sparsity: Sparsity
+    start_file: str | None
+    start_sha256: str | None
+    model_sha256: str
+    mask_sha256: str
+    data: dict[str, Any] | None
+    accuracy: Score | None
+
+
+class Parity(Record):
+    """How an exported file answers beside the model it came from, over `questions` inputs."""
+
+    questions: int
+    inputs: str
+    max_abs_difference: float
+    changed_answers: int
+    tolerance: float
+
+
+class Artifact(Record):
+    """An exported file set: the format, the files, their size, and how true it is to its source."""
+
+    name: str
+    source: str
+    cell: str | None
+    format: str
+    precision: str
+    files: dict[str, str]
+    size_bytes: int
+    answers: int
+    tokens: int
+    objects: int
+    feature_size: int
+    prunable_zeros: float | None
+    parity: Parity
+    source_accuracy: Score | None
+    accuracy: Score | None
+    machine: Machine
+
+
+class Task(Record):
+    """What a measured process did: `runs` single questions of `tokens` words over `objects` regions."""
+
+    runtime: str
+    threads: int
+    batch: int
+    tokens: int
+    objects: int
+    warmup: int
+    runs: int
+
+
+class Samples(Record):
+    """Raw values in the order in which they were measured."""
+
+    unit: str
+    values: list[float]
+
+
+class Measurement(Record):
+    """One artifact measured in a process of its own; summaries are derived from the raw samples when they are read."""
+
+    artifact: str
+    artifact_path: str
+    artifact_sha256: str
+    cell: str | None
+    format: str
+    task: Task
+    machine: Machine
+    latency: Samples
+    load_s: float
+    peak_bytes: int
+    size_bytes: int
+    doubts: list[str]
+
+
+class Bench(Record):
+    """The measurements of one `lxcompress bench`, interleaved in one run."""
+
+    started: str
+    measurements: list[Measurement]
+
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+def read_record(path: Path, kind: type[Kind], error: type[LxError] = RunError) -> Kind:
+    """The record in the JSON file `path`; raises `error` if it is missing, damaged or of a newer version."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = "no such file" if isinstance(problem, FileNotFoundError) else str(problem)
+        raise error(f"{path}: cannot be read ({reason}); make it again with the command that wrote it") from None
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(str(step) for step in first["loc"]) or "the file"
+        raise error(
+            f"{path}: is not a {kind.__name__.lower()} record of this version of lxcompress ({where}: {first['msg']}); "
+            "upgrade lxcompress, or make the file again"
+        ) from None
+
+
+def dump_record(record: Record) -> str:
+    """The record as indented JSON, ending in a newline."""
+    return record.model_dump_json(indent=1) + "\n"

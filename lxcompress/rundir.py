@@ -1,0 +1,189 @@
+"""Every file name of a run folder, and writes that are whole or not there at all.
+
+```
+RUN/
+  recipe.yaml  machine.json  floors.json
+  seeds/0/start.safetensors                          start weights of seed 0
+  seeds/0/dense/                                     config.json model.safetensors vocab.txt, dense.json last
+  tickets/low-magnitude-weight-50-seed0/             config.json model.safetensors mask.safetensors ticket.json, result.json last
+  artifacts/NAME/                                    exported files, artifact.json last
+  measurements/NAME.json                             raw samples of one bench
+  report.html results.csv results.json
+```
+A fit that was interrupted leaves `checkpoint.safetensors` in its folder; a finished one leaves none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lxcompress.errors import RunError
+from lxcompress.recipe import Cell, Recipe, load_recipe
+from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_record, read_record
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one study."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def machine(self) -> Path:
+        return self.root / "machine.json"
+
+    @property
+    def floors(self) -> Path:
+        return self.root / "floors.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def measurements(self) -> Path:
+        return self.root / "measurements"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def results_csv(self) -> Path:
+        return self.root / "results.csv"
+
+    @property
+    def results_json(self) -> Path:
+        return self.root / "results.json"
+
+    def start(self, seed: int) -> Path:
+        return self.root / "seeds" / str(seed) / "start.safetensors"
+
+    def dense(self, seed: int) -> Path:
+        return self.root / "seeds" / str(seed) / "dense"
+
+    def dense_result(self, seed: int) -> Path:
+        return self.dense(seed) / "dense.json"
+
+    def ticket(self, cell: Cell) -> Path:
+        return self.root / "tickets" / cell.id
+
+    def result(self, cell: Cell) -> Path:
+        return self.ticket(cell) / "result.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds, read: the recipe and all that is finished so far."""
+
+    dir: RunDir
+    recipe: Recipe
+    machine: Machine
+    floors: Floors | None
+    dense: dict[int, Dense]
+    results: dict[str, Result]
+    benches: list[Bench]
+
+
+def open_run(root: Path) -> RunDir:
+    """The run folder at `root`. Raises RunError if there is none."""
+    run = RunDir(root)
+    if not run.recipe.is_file():
+        raise RunError(
+            f"{root}: is not a run folder (it has no recipe.yaml); make one with: lxcompress study RECIPE --out {root}"
+        )
+    return run
+
+
+def read_run(root: Path) -> Run:
+    """All that is finished in the run folder at `root`. Raises RunError, also for a damaged file."""
+    run = open_run(root)
+    recipe = load_recipe(run.recipe)
+    return Run(
+        dir=run,
+        recipe=recipe,
+        machine=read_record(run.machine, Machine),
+        floors=read_record(run.floors, Floors) if run.floors.exists() else None,
+        dense={
+            seed: read_record(run.dense_result(seed), Dense)
+            for seed in recipe.seeds
+            if run.dense_result(seed).exists()
+        },
+        results={
+            cell.id: read_record(run.result(cell), Result) for cell in recipe.cells() if run.result(cell).exists()
+        },
+        benches=[read_record(path, Bench) for path in sorted(run.measurements.glob("*.json"))],
+    )
+
+
+def is_busy(run: RunDir) -> bool:
+    """Whether a study is at work in the run folder now."""
+    if not run.lock.exists():
+        return False
+    try:
+        with FileLock(run.lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+@contextmanager
+def locked(run: RunDir) -> Iterator[None]:
+    """Holds the run folder for one study; the lock ends with the process. Raises RunError if another holds it."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.lock, timeout=0):
+            yield
+    except Timeout:
+        raise RunError(
+            f"{run.root}: another study is at work in this folder; wait for it (lxcompress status {run.root}), or give --out"
+        ) from None
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a name beside `path`, then moves the file there: a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    write(part)
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` to `path`, whole."""
+    write_whole(path, lambda part: _write_utf8(part, text))
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Writes a record as JSON to `path`, whole."""
+    write_text(path, dump_record(record))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of the file, in hexadecimal; read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _write_utf8(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
