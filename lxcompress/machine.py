@@ -1,0 +1,93 @@
+"""Machine: where something runs, and with which libraries."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from lxcompress import __version__
+from lxcompress.records import Machine
+
+# The libraries whose version can move a score, a file or a timing.
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "torch-pruning", "numpy", "safetensors")
+
+
+def describe_machine() -> Machine:
+    """The machine this process runs on; `cores` are those that the process may use."""
+    return Machine(
+        system=platform.platform(),
+        processor=processor_name(),
+        cores=len(usable_cores()),
+        memory_bytes=psutil.virtual_memory().total,
+        python=platform.python_version(),
+        accelerator=accelerator_name(),
+        packages=_versions(),
+    )
+
+
+def processor_name() -> str:
+    """The processor as its maker calls it, or its architecture where the system does not tell."""
+    if platform.system() == "Linux":
+        name = _linux_processor()
+    elif platform.system() == "Darwin":
+        name = _mac_processor()
+    else:
+        name = platform.processor()
+    return name or platform.machine() or "unknown"
+
+
+def usable_cores() -> tuple[int, ...]:
+    """The numbers of the logical cores that this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def accelerator_name() -> str | None:
+    """The GPU that torch would use, or None."""
+    try:
+        import torch
+    except (ImportError, OSError):  # OSError: a torch whose libraries do not load
+        return None
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return f"{processor_name()} (MPS)" if torch.backends.mps.is_available() else None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"lxcompress": __version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _linux_processor() -> str:
+    """The `model name` of the first core; ARM kernels write none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else ""
+
+
+def _mac_processor() -> str:
+    try:
+        asked = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()
