@@ -1,0 +1,1 @@
+"""Results and measurements, rendered: a summary, the pick, tables and one HTML file."""

@@ -1,0 +1,452 @@
+"""The winning ticket by a stated rule: the sparsest that keeps enough accuracy and fits the limits."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lxcompress.report.summary import (
+    Cost,
+    Group,
+    Key,
+    Spread,
+    Summary,
+    highest_floor,
+    named_floors,
+    numbered,
+    plus_minus,
+    quantile,
+)
+from lxcompress.units import percent, short_percent
+
+LATENCY_QUANTILE = 0.9
+
+# Rounding of floats, not a tolerance: 0.70 - 0.01 is a little more than 0.69.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a ticket must satisfy: `retain` x the dense mean or the dense mean less `max_drop`, and the limits given.
+
+    Sizes are in MB of 10^6 bytes; latency is the 90th percentile of one answer; memory is the process's peak.
+    """
+
+    retain: float | None = None
+    max_drop: float | None = None
+    max_size_mb: float | None = None
+    max_latency_ms: float | None = None
+    max_memory_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.retain is None) != (self.max_drop is None), "give retain or max_drop, not both"
+
+    @property
+    def has_limits(self) -> bool:
+        return any(limit is not None for limit in (self.max_size_mb, self.max_latency_ms, self.max_memory_mb))
+
+    @property
+    def accuracy_words(self) -> str:
+        if self.retain is not None:
+            return f"at least {short_percent(self.retain)} % of dense accuracy"
+        drop = short_percent(self.max_drop or 0)
+        return f"all but {drop} {'point' if drop == '1' else 'points'} of dense accuracy"
+
+    @property
+    def words(self) -> str:
+        """The rule as a phrase: at least 99 % of dense accuracy within 50 MB on disk and 80 ms p90 latency."""
+        limits = [
+            f"{limit:g} {unit}"
+            for limit, unit in (
+                (self.max_size_mb, "MB on disk"),
+                (self.max_latency_ms, "ms p90 latency"),
+                (self.max_memory_mb, "MB peak memory"),
+            )
+            if limit is not None
+        ]
+        return self.accuracy_words + (f" within {' and '.join(limits)}" if limits else "")
+
+    def threshold(self, dense: float) -> float:
+        """The accuracy (0-1) that a ticket must reach."""
+        return dense * self.retain if self.retain is not None else dense - (self.max_drop or 0)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A constraint that a group broke; `shortfall` is how far off it was, relative to the constraint."""
+
+    constraint: str
+    reason: str
+    shortfall: float
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A group that was not picked, and why."""
+
+    key: Key
+    achieved: float | None
+    accuracy: float | None
+    broken: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The winning group, and the ticket of it to ship: the seed that scored best."""
+
+    group: Group
+    seed: int
+    cell: str
+    ticket: Path
+    cost: Cost | None
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule chose (`picked` is None if nothing satisfies it), and why each other group was not."""
+
+    rule: Rule
+    dense: Spread | None
+    threshold: float | None
+    picked: Picked | None
+    nearest: str | None
+    rejected: tuple[Rejected, ...]
+    doubts: tuple[str, ...]
+    is_final: bool
+
+
+@dataclass(frozen=True)
+class _Judged:
+    group: Group
+    broken: tuple[Broken, ...]
+    cost: Cost | None
+
+
+def default_rule(summary: Summary) -> Rule:
+    """The rule of the run's own recipe."""
+    return Rule(retain=summary.recipe.pick.retain)
+
+
+def pick_ticket(summary: Summary, rule: Rule) -> Choice:
+    """The sparsest complete group that satisfies `rule` and clears the floors; of equals, the more accurate."""
+    dense = summary.dense.overall if summary.dense and not summary.dense_missing else None
+    threshold = rule.threshold(dense.mean) if dense else None
+    judged = [_judge(group, summary, rule, threshold) for group in summary.groups]
+    satisfying = [each for each in judged if not each.broken]
+    best = max(satisfying, key=_preference, default=None)
+    picked = _ship(best, summary) if best else None
+    return Choice(
+        rule=rule,
+        dense=dense,
+        threshold=threshold,
+        picked=picked,
+        nearest=None if best else _nearest(judged),
+        rejected=tuple(_reject(judged, summary.unstarted, best)),
+        doubts=tuple(_doubts(picked, summary, rule, threshold)) if picked else (),
+        is_final=summary.is_complete,
+    )
+
+
+def verdict(choice: Choice) -> str:
+    """The choice in one sentence."""
+    if choice.picked is None:
+        if choice.dense is None:
+            return "Nothing can be picked yet: no dense baseline is finished for every seed."
+        return f"No ticket keeps {choice.rule.words}." + (f" Nearest: {choice.nearest}." if choice.nearest else "")
+    group = choice.picked.group
+    assert choice.dense is not None
+    assert group.retained is not None
+    seeds = "one seed" if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
+    return (
+        f"Ship {group.key.label}: it keeps {percent(group.retained, 1)} % of dense accuracy "
+        f"({plus_minus(group.retrained.overall)} beside {plus_minus(choice.dense)}, {seeds})."
+    )
+
+
+def choice_json(choice: Choice) -> dict[str, Any]:
+    """The choice as plain JSON values; accuracies and sparsities are fractions 0-1."""
+    rule = choice.rule
+    return {
+        "version": 1,
+        "rule": {
+            "retain": rule.retain,
+            "max_drop": rule.max_drop,
+            "max_size_mb": rule.max_size_mb,
+            "max_latency_p90_ms": rule.max_latency_ms,
+            "max_memory_mb": rule.max_memory_mb,
+        },
+        "dense": spread_json(choice.dense),
+        "threshold": choice.threshold,
+        "picked": _picked_json(choice.picked) if choice.picked else None,
+        "nearest": choice.nearest,
+        "rejected": [
+            {
+                **_key_json(each.key),
+                "achieved": each.achieved,
+                "accuracy": each.accuracy,
+                "broken": list(each.broken),
+                "reasons": list(each.reasons),
+            }
+            for each in choice.rejected
+        ],
+        "doubts": list(choice.doubts),
+        "study_complete": choice.is_final,
+    }
+
+
+def spread_json(spread: Spread | None) -> dict[str, Any] | None:
+    """Mean, sample standard deviation (null with one seed) and the value of each seed."""
+    if spread is None:
+        return None
+    by_seed = {str(seed): value for seed, value in spread.by_seed.items()}
+    return {"mean": spread.mean, "std": spread.std, "by_seed": by_seed}
+
+
+def _picked_json(picked: Picked) -> dict[str, Any]:
+    return {
+        **_key_json(picked.group.key),
+        "achieved": picked.group.achieved.mean,
+        "accuracy": spread_json(picked.group.retrained.overall),
+        "paired": spread_json(picked.group.paired),
+        "retained": picked.group.retained,
+        "cell": picked.cell,
+        "seed": picked.seed,
+        "ticket": picked.ticket.as_posix(),
+        "artifact": picked.cost.folder.as_posix() if picked.cost else None,
+        "commands": list(picked.commands),
+    }
+
+
+def _key_json(key: Key) -> dict[str, Any]:
+    return {"criterion": key.criterion, "granularity": key.granularity, "target": key.target}
+
+
+def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> _Judged:
+    """Every constraint that `group` breaks, and the artifact that its limits were held against."""
+    broken = [*_broken_completeness(group), *_broken_accuracy(group, summary, rule, threshold)]
+    if not rule.has_limits:
+        return _Judged(group, tuple(broken), None)
+    costs = _costs_of(group, summary)
+    # Another seed's file stands in only while the ticket to ship has none: seeds differ in values, not in shape.
+    own = [cost for cost in costs if cost.artifact.cell == group.key.cell(group.best_seed).id]
+    if not costs:
+        return _Judged(group, (*broken, Broken("export", _unexported(group, summary), 0)), None)
+    tried = [(_broken_limits(cost, group, rule, threshold), cost) for cost in own or costs]
+    least, cost = min(tried, key=lambda pair: (len(pair[0]), sum(each.shortfall for each in pair[0])))
+    return _Judged(group, (*broken, *least), cost)
+
+
+def _broken_completeness(group: Group) -> list[Broken]:
+    if group.is_complete:
+        return []
+    return [Broken("seeds", f"incomplete: {numbered('seed', group.missing)} not finished", len(group.missing))]
+
+
+def _broken_accuracy(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> list[Broken]:
+    mean = group.retrained.overall.mean
+    broken = []
+    if threshold is not None and mean < threshold - ROUNDING:
+        kept = f" ({percent(group.retained)} % kept)" if group.retained is not None else ""
+        reason = f"accuracy {percent(mean)} %{kept} is below {percent(threshold)} % ({rule.accuracy_words})"
+        broken.append(Broken("accuracy", reason, (threshold - mean) / threshold if threshold > 0 else 1))
+    if group.retained is None and group.is_complete:
+        broken.append(Broken("accuracy", "dense accuracy is 0: there is nothing to keep", 1))
+    if summary.floors is not None:
+        name, floor = highest_floor(summary.floors)
+        if mean <= floor:
+            reason = f"accuracy {percent(mean)} % is no better than the {name} floor of {percent(floor)} %"
+            broken.append(Broken("floor", reason, (floor - mean) / floor if floor > 0 else 0))
+    return broken
+
+
+def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None) -> list[Broken]:
+    """The limits that one artifact breaks; an export that loses accuracy is charged for it."""
+    name = cost.artifact.name
+    broken = []
+    if rule.max_size_mb is not None:
+        broken += _over("size", f"{name}: size on disk", cost.size_mb, rule.max_size_mb, "MB")
+    measured = cost.fresh
+    if measured is None and (rule.max_latency_ms is not None or rule.max_memory_mb is not None):
+        why = "was exported again after it was measured" if cost.is_stale else "is not measured"
+        broken.append(Broken("measurement", f"{name} {why}; measure it with: {_bench(cost.folder)}", 0))
+    if measured is not None and rule.max_latency_ms is not None:
+        latency = quantile(measured.latency, LATENCY_QUANTILE)
+        broken += _over("latency", f"{name}: p90 latency", latency, rule.max_latency_ms, "ms")
+    if measured is not None and rule.max_memory_mb is not None:
+        broken += _over("memory", f"{name}: peak memory", measured.peak_bytes / 1e6, rule.max_memory_mb, "MB")
+    return broken + _broken_export(cost, group, threshold)
+
+
+def _broken_export(cost: Cost, group: Group, threshold: float | None) -> list[Broken]:
+    """Whether what the export costs in accuracy takes the group below a threshold that its tickets reach."""
+    mean = group.retrained.overall.mean
+    exported = mean + min(0.0, cost.accuracy_change or 0.0)
+    if threshold is None or not exported < threshold - ROUNDING <= mean:
+        return []
+    reason = (
+        f"{cost.artifact.name}: the export costs accuracy, which leaves {percent(exported)} % "
+        f"where {percent(threshold)} % is asked"
+    )
+    return [Broken("export accuracy", reason, (threshold - exported) / threshold)]
+
+
+def _over(constraint: str, thing: str, value: float, limit: float, unit: str) -> list[Broken]:
+    if value <= limit:
+        return []
+    return [Broken(constraint, f"{thing} {_figure(value)} {unit} is over {limit:g} {unit}", (value - limit) / limit)]
+
+
+def _figure(value: float) -> str:
+    """Three significant digits or more, never an exponent: 0.123, 45.6, 1234."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _preference(judged: _Judged) -> tuple[float, float]:
+    """Sparser first, then more accurate. Masks of one target may differ by a weight or two, hence the rounding."""
+    return round(judged.group.achieved.mean, 4), judged.group.retrained.overall.mean
+
+
+def _costs_of(group: Group, summary: Summary) -> list[Cost]:
+    """The artifacts of the group's tickets, that of the ticket to ship first."""
+    cells = [group.key.cell(seed).id for seed in (group.best_seed, *group.seeds)]
+    costs = [cost for cost in summary.costs if cost.artifact.cell in cells]
+    return sorted(costs, key=lambda cost: cells.index(cost.artifact.cell))
+
+
+def _ship(judged: _Judged, summary: Summary) -> Picked:
+    group = judged.group
+    cell = group.key.cell(group.best_seed).id
+    own = [cost for cost in _costs_of(group, summary) if cost.artifact.cell == cell]
+    cost = judged.cost if judged.cost in own else next(iter(own), None)
+    ticket = summary.root / "tickets" / cell
+    return Picked(group, group.best_seed, cell, ticket, cost, _next_commands(summary.root, cell, cost))
+
+
+def _next_commands(root: Path, cell: str, cost: Cost | None) -> tuple[str, ...]:
+    """What is still to do before the ticket can be shipped; nothing once it is exported and measured."""
+    if cost is None:
+        return export_commands(root, cell)
+    return () if cost.fresh else (_bench(cost.folder),)
+
+
+def export_commands(root: Path, cell: str) -> tuple[str, str]:
+    """What exports the ticket of `cell` and measures it."""
+    ticket, folder = root / "tickets" / cell, root / "artifacts" / f"{cell}-onnx"
+    return f"lxcompress export {_quoted(ticket)} --onnx --out {_quoted(folder)}", _bench(folder)
+
+
+def _bench(folder: Path) -> str:
+    return f"lxcompress bench {_quoted(folder)}"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(path.as_posix())
+
+
+def _unexported(group: Group, summary: Summary) -> str:
+    export, bench = export_commands(summary.root, group.key.cell(group.best_seed).id)
+    return f"not exported, so its size and speed are not known; measure it with: {export} && {bench}"
+
+
+def _nearest(judged: Sequence[_Judged]) -> str | None:
+    """The complete group that broke the fewest constraints, by the least, and how; the sparser one of equals."""
+    complete = [each for each in judged if each.group.is_complete] or list(judged)
+    if not complete:
+        return None
+
+    def distance(each: _Judged) -> tuple[int, float, float]:
+        return len(each.broken), max(broken.shortfall for broken in each.broken), -each.group.achieved.mean
+
+    nearest = min(complete, key=distance)
+    return f"{nearest.group.key.label}: {'; '.join(broken.reason for broken in nearest.broken)}"
+
+
+def _reject(judged: Sequence[_Judged], unstarted: Sequence[Key], best: _Judged | None) -> list[Rejected]:
+    rejected = []
+    for each in judged:
+        if each is best:
+            continue
+        group = each.group
+        reasons = [broken.reason for broken in each.broken] or [_beaten(each, best)]
+        rejected.append(
+            Rejected(
+                key=group.key,
+                achieved=group.achieved.mean,
+                accuracy=group.retrained.overall.mean,
+                broken=tuple(broken.constraint for broken in each.broken),
+                reasons=tuple(reasons),
+            )
+        )
+    rejected += [Rejected(key, None, None, ("seeds",), ("incomplete: no cell is finished",)) for key in unstarted]
+    return rejected
+
+
+def _beaten(judged: _Judged, best: _Judged | None) -> str:
+    assert best is not None, "a group that breaks nothing is rejected only for a better one"
+    mine, its = _preference(judged), _preference(best)
+    if mine[0] < its[0]:
+        return f"less sparse than the pick ({percent(mine[0], 1)} % < {percent(its[0], 1)} %)"
+    return f"as sparse as the pick and not more accurate ({percent(mine[1])} % beside {percent(its[1])} %)"
+
+
+def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | None) -> list[str]:
+    """What should make one hesitate before shipping the pick."""
+    group = picked.group
+    assert threshold is not None
+    assert summary.dense is not None
+    doubts = []
+    if len(group.seeds) == 1:
+        doubts.append("one seed: no spread is known, so the margin may be chance")
+    doubts += _narrow(f"threshold of {percent(threshold)} %", _margins(group, summary.dense.overall, rule))
+    if summary.floors is None:
+        doubts.append("the floors were not measured: how much of this is answered without looking is not known")
+    else:
+        for name, floor in named_floors(summary.floors):
+            scores = group.retrained.overall.by_seed
+            margins = Spread({seed: score - floor for seed, score in scores.items()})
+            doubts += _narrow(f"{name} floor of {percent(floor)} %", margins)
+    if not summary.is_complete:
+        doubts.append("the study is not finished: a sparser ticket may still come")
+    if picked.cost is not None:
+        doubts += [f"{picked.cost.artifact.name}: {doubt}" for doubt in picked.cost.doubts]
+        doubts += [broken.reason for broken in _broken_export(picked.cost, group, threshold)]
+    elif rule.has_limits:
+        doubts.append("the limits were held against another seed's file of this group, not the ticket to ship")
+    if rule.max_latency_ms is not None or rule.max_memory_mb is not None:
+        doubts += mixed_measurements(summary)
+    return doubts
+
+
+def _margins(group: Group, dense: Spread, rule: Rule) -> Spread:
+    """How far each seed's ticket is above what its own dense run asks of it."""
+    scores = group.retrained.overall.by_seed
+    return Spread({seed: score - rule.threshold(dense.by_seed[seed]) for seed, score in scores.items()})
+
+
+def _narrow(name: str, margins: Spread) -> list[str]:
+    error = margins.standard_error
+    if error is None or margins.mean >= error:
+        return []
+    return [
+        f"the margin over the {name} ({percent(margins.mean)} points) is smaller than its standard error "
+        f"({percent(error)} points)"
+    ]
+
+
+def mixed_measurements(summary: Summary) -> list[str]:
+    """Doubts about comparing the run's measurements with each other."""
+    fresh = [cost.fresh for cost in summary.costs if cost.fresh is not None]
+    doubts = []
+    if len({(each.machine.processor, each.machine.cores, each.machine.system) for each in fresh}) > 1:
+        doubts.append("the artifacts were measured on different machines: their times do not compare")
+    tasks = {(each.task.threads, each.task.batch, each.task.tokens, each.task.objects) for each in fresh}
+    if len(tasks) > 1:
+        doubts.append(
+            "the artifacts were measured at different tasks (threads, batch or lengths): their times do not compare"
+        )
+    return doubts

@@ -1,0 +1,327 @@
+"""What a run's results and measurements say, as values: groups over seeds, the dense baseline, floors and costs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxcompress.errors import RunError
+from lxcompress.recipe import Cell, Recipe
+from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Samples, Score, read_record
+from lxcompress.rundir import Run, RunDir, sha256
+from lxcompress.units import percent, short_percent
+
+MILLISECONDS: dict[str, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One value per seed; at least one seed."""
+
+    by_seed: Mapping[int, float]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.by_seed.values())
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation; None with one seed, of which no spread is known."""
+        return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the mean; None with one seed."""
+        return None if self.std is None else self.std / math.sqrt(len(self.by_seed))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Accuracy (0-1) over seeds at one stage of the study, overall and per answer type."""
+
+    overall: Spread
+    by_type: Mapping[str, Spread]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a group's cells share: all of a Cell but its seed."""
+
+    criterion: str
+    granularity: str
+    target: float
+
+    @property
+    def label(self) -> str:
+        """How people say it: low-magnitude at 70 %; the granularity only where it is not single weights."""
+        kind = self.criterion if self.granularity == "weight" else f"{self.criterion} ({self.granularity})"
+        return f"{kind} at {short_percent(self.target)} %"
+
+    def cell(self, seed: int) -> Cell:
+        return Cell(self.criterion, self.granularity, self.target, seed)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The finished cells of one Key; `missing` holds the seeds whose cell, or dense run, is not finished.
+
+    `paired` is retrained minus dense of the same seed; `retained` is the mean over the dense mean of the same seeds.
+    Both are None while no seed of the group has its dense run.
+    """
+
+    key: Key
+    missing: tuple[int, ...]
+    achieved: Spread
+    of_live: float
+    of_all: float
+    pruned: Stage
+    rewound: Stage
+    retrained: Stage
+    paired: Spread | None
+    retained: float | None
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.missing
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.retrained.overall.by_seed)
+
+    @property
+    def best_seed(self) -> int:
+        """The seed with the best retrained accuracy; the earlier one of equals."""
+        scores = self.retrained.overall.by_seed
+        return max(scores, key=lambda seed: (scores[seed], -seed))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An exported artifact, and the newest measurement of it; `is_stale` if that measured other content."""
+
+    folder: Path
+    artifact: Artifact
+    sha256: str
+    measurement: Measurement | None
+    is_stale: bool
+    doubts: tuple[str, ...]
+
+    @property
+    def size_mb(self) -> float:
+        return self.artifact.size_bytes / 1e6
+
+    @property
+    def accuracy_change(self) -> float | None:
+        """Accuracy of the exported file minus its source's, on the same questions; None where either is not known."""
+        before, after = self.artifact.source_accuracy, self.artifact.accuracy
+        return None if before is None or after is None else after.accuracy - before.accuracy
+
+    @property
+    def fresh(self) -> Measurement | None:
+        """The measurement, if it is of the file that is there now."""
+        return None if self.is_stale else self.measurement
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run as values; `dense` is None while no dense run is finished; `unstarted` groups have no finished cell."""
+
+    root: Path
+    recipe: Recipe
+    machine: Machine
+    floors: Floors | None
+    dense: Stage | None
+    dense_missing: tuple[int, ...]
+    groups: tuple[Group, ...]
+    unstarted: tuple[Key, ...]
+    costs: tuple[Cost, ...]
+    dense_runs: tuple[Dense, ...]
+    results: tuple[Result, ...]
+    doubts: tuple[str, ...]
+
+    @property
+    def cells_total(self) -> int:
+        return len(self.recipe.cells())
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.dense_missing and len(self.results) == self.cells_total
+
+
+def summarise(run: Run) -> Summary:
+    """What `run` says; reads its artifacts too. Raises RunError for a damaged artifact record."""
+    dense = {seed: run.dense[seed] for seed in run.recipe.seeds if seed in run.dense}
+    results = [run.results[cell.id] for cell in run.recipe.cells() if cell.id in run.results]
+    groups, unstarted = [], []
+    for key in _keys(run.recipe):
+        finished = [result for result in results if _key(result) == key]
+        if finished:
+            groups.append(_group(key, finished, dense, run.recipe.seeds))
+        else:
+            unstarted.append(key)
+    return Summary(
+        root=run.dir.root,
+        recipe=run.recipe,
+        machine=run.machine,
+        floors=run.floors,
+        dense=_stage({seed: each.trained for seed, each in dense.items()}) if dense else None,
+        dense_missing=tuple(seed for seed in run.recipe.seeds if seed not in dense),
+        groups=tuple(groups),
+        unstarted=tuple(unstarted),
+        costs=tuple(_costs(run.dir, run.benches)),
+        dense_runs=tuple(dense.values()),
+        results=tuple(results),
+        doubts=tuple(_doubts(run.recipe, list(dense.values()), results, run.floors)),
+    )
+
+
+def quantile(samples: Samples, fraction: float) -> float:
+    """The `fraction` quantile of latency samples in milliseconds, linear between neighbours. Raises RunError."""
+    if samples.unit not in MILLISECONDS:
+        raise RunError(
+            f"latency in '{samples.unit}': expected one of {', '.join(MILLISECONDS)}; measure again: lxcompress bench"
+        )
+    values = sorted(samples.values)
+    if not values:
+        raise RunError("a measurement holds no samples; measure the artifact again with: lxcompress bench")
+    place = fraction * (len(values) - 1)
+    low, high = math.floor(place), math.ceil(place)
+    return (values[low] + (values[high] - values[low]) * (place - low)) * MILLISECONDS[samples.unit]
+
+
+def plus_minus(spread: Spread, digits: int = 2) -> str:
+    """'62.10 ± 0.35' in percent; the mean alone with one seed."""
+    mean = percent(spread.mean, digits)
+    return mean if spread.std is None else f"{mean} ± {percent(spread.std, digits)}"
+
+
+def points(difference: float, digits: int = 2) -> str:
+    """A difference of fractions in percentage points, always with a sign; a true minus, and no negative zero."""
+    text = f"{100 * difference:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.replace("-", "+")
+
+
+def numbered(noun: str, values: Sequence[object]) -> str:
+    """'seed 1', 'seeds 0 and 2', 'seeds 0, 1 and 2'."""
+    words = [str(value) for value in values]
+    if len(words) == 1:
+        return f"{noun} {words[0]}"
+    return f"{noun}s {', '.join(words[:-1])} and {words[-1]}"
+
+
+def _keys(recipe: Recipe) -> list[Key]:
+    """Every group of the recipe: criterion by criterion, sparser and sparser."""
+    return [
+        Key(criterion, granularity, sparsity)
+        for granularity in recipe.prune.granularities
+        for criterion in recipe.prune.criteria
+        for sparsity in sorted(recipe.prune.sparsities)
+    ]
+
+
+def _key(result: Result) -> Key:
+    return Key(result.criterion, result.granularity, result.target)
+
+
+def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seeds: Iterable[int]) -> Group:
+    by_seed = {result.seed: result for result in results}
+    shared = [seed for seed in by_seed if seed in dense]
+    retrained = {seed: by_seed[seed].retrained.accuracy for seed in shared}
+    baseline = {seed: dense[seed].trained.accuracy for seed in shared}
+    is_comparable = bool(shared) and statistics.fmean(baseline.values()) > 0
+    return Group(
+        key=key,
+        missing=tuple(seed for seed in seeds if seed not in shared),
+        achieved=Spread({seed: each.sparsity.achieved for seed, each in by_seed.items()}),
+        of_live=statistics.fmean(each.sparsity.of_live for each in results),
+        of_all=statistics.fmean(each.sparsity.of_all for each in results),
+        pruned=_stage({seed: each.pruned for seed, each in by_seed.items()}),
+        rewound=_stage({seed: each.rewound for seed, each in by_seed.items()}),
+        retrained=_stage({seed: each.retrained for seed, each in by_seed.items()}),
+        paired=Spread({seed: retrained[seed] - baseline[seed] for seed in shared}) if shared else None,
+        retained=Spread(retrained).mean / Spread(baseline).mean if is_comparable else None,
+    )
+
+
+def _stage(scores: Mapping[int, Score]) -> Stage:
+    types = {name: None for score in scores.values() for name in score.by_type}
+    return Stage(
+        overall=Spread({seed: score.accuracy for seed, score in scores.items()}),
+        by_type={
+            name: Spread({seed: score.by_type[name] for seed, score in scores.items() if name in score.by_type})
+            for name in types
+        },
+    )
+
+
+def _costs(run: RunDir, benches: Sequence[Bench]) -> list[Cost]:
+    """Every finished artifact of the run, dense ones first, with its newest measurement."""
+    newest_last = [each for bench in sorted(benches, key=lambda bench: bench.started) for each in bench.measurements]
+    costs = [_cost(path, newest_last) for path in sorted(run.artifacts.glob("*/artifact.json"))]
+    return sorted(
+        costs, key=lambda cost: (cost.artifact.cell is not None, cost.artifact.cell or "", cost.artifact.name)
+    )
+
+
+def _cost(path: Path, measurements: Sequence[Measurement]) -> Cost:
+    artifact, digest = read_record(path, Artifact), sha256(path)
+    same = [each for each in measurements if each.artifact_sha256 == digest]
+    # A folder that was exported again keeps its name and cell, and loses its digest.
+    namesakes = [
+        each
+        for each in measurements
+        if each.artifact == artifact.name and each.cell == artifact.cell and each.format == artifact.format
+    ]
+    newest = (same or namesakes or [None])[-1]
+    is_stale = newest is not None and not same
+    doubts = [] if newest is None else list(newest.doubts)
+    if is_stale:
+        doubts.insert(0, "stale: the file was exported again after it was measured")
+    if artifact.accuracy is None:
+        doubts.append("the accuracy of the exported file is not known")
+    return Cost(path.parent, artifact, digest, newest, is_stale, tuple(doubts))
+
+
+def _doubts(recipe: Recipe, dense: Sequence[Dense], results: Sequence[Result], floors: Floors | None) -> list[str]:
+    """What a reader of the accuracies should know."""
+    doubts = []
+    if len(recipe.seeds) == 1:
+        doubts.append("One seed: no spread is known, so small differences may be chance.")
+    kinds = sorted({f"{each.device} ({each.precision})" for each in (*dense, *results)})
+    if len(kinds) > 1:
+        doubts.append(f"Cells ran on different devices or precisions: {', '.join(kinds)}.")
+    losses = [tuple(epoch.train_loss for epoch in each.epochs) for each in dense]
+    if len(dense) > 1 and losses[0] and len(set(losses)) == 1:
+        doubts.append("Every seed's dense run has the same losses: it looks like one run, so its spread is not known.")
+    if floors is None:
+        doubts.append("The floors were not measured, so how much is answered without looking is not known.")
+    elif dense and Spread({each.seed: each.trained.accuracy for each in dense}).mean <= highest_floor(floors)[1]:
+        name, value = highest_floor(floors)
+        doubts.append(
+            f"The dense model does not beat the {name} floor ({percent(value)} %): the study has nothing to find."
+        )
+    return doubts
+
+
+def highest_floor(floors: Floors) -> tuple[str, float]:
+    """The name and accuracy of the highest floor."""
+    return max(named_floors(floors), key=lambda pair: pair[1])
+
+
+def named_floors(floors: Floors) -> list[tuple[str, float]]:
+    """Each floor's name and accuracy, 0-1."""
+    return [
+        ("majority", floors.majority.accuracy),
+        ("majority per type", floors.majority_per_type.accuracy),
+        ("question-only", floors.question_only.accuracy),
+    ]
+
+
+def machine_line(machine: Machine) -> str:
+    """The machine in one line."""
+    memory = f"{machine.memory_bytes / 1e9:.0f} GB"
+    parts = [machine.processor, f"{machine.cores} cores", memory, machine.accelerator or "", machine.system]
+    return ", ".join(part for part in parts if part)
