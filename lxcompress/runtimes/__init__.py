@@ -57,3 +57,16 @@ def _onnxruntime() -> Open:
 
 # Each value imports its runtime when called, so that one runtime's library never loads for another's sake.
 RUNTIMES: dict[str, Callable[[], Open]] = {"onnxruntime": _onnxruntime}
+
+# Which runtime serves a format of artifact.
+SERVED_BY: dict[str, str] = {"onnx": "onnxruntime"}
+
+
+def runtime_of(format: str) -> str:
+    """The runtime that serves a format. Raises MeasureError if none here does."""
+    if format not in SERVED_BY:
+        raise MeasureError(
+            f"format {format}: no runtime of this lxcompress serves it (it knows: {', '.join(sorted(SERVED_BY))}); "
+            "upgrade lxcompress, or export with --onnx"
+        )
+    return SERVED_BY[format]

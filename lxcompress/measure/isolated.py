@@ -1,0 +1,94 @@
+"""A worker: one artifact in a process of its own, which sleeps unless it is asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lxcompress.errors import MeasureError
+from lxcompress.measure.messages import Failure, Message, Ready, Round, Setup, Turn, read_message, write_message
+
+_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+_LAST_LINES = 3
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that has loaded one artifact; `ready` says how that went."""
+
+    process: subprocess.Popen[str]
+    errors: IO[bytes]
+    path: str
+    ready: Ready
+
+    def run(self, runs: int) -> Round:
+        """`runs` timed runs, now. Raises MeasureError if the worker has died."""
+        reply = _ask(self.process, self.errors, self.path, Turn(runs))
+        assert isinstance(reply, Round)
+        return reply
+
+
+@contextmanager
+def started(setup: Setup) -> Iterator[Worker]:
+    """A worker that has loaded and warmed up its artifact; its process ends with the block. Raises MeasureError."""
+    with tempfile.TemporaryFile() as errors:  # a file, because a full pipe that nobody reads would stop the worker
+        process = _spawn(setup.threads, errors)
+        try:
+            ready = _ask(process, errors, setup.path, setup)
+            assert isinstance(ready, Ready)
+            yield Worker(process, errors, setup.path, ready)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _spawn(threads: int, errors: IO[bytes]) -> subprocess.Popen[str]:
+    """A fresh interpreter, in the folder that holds the package: no file of the user's folder can shadow an import."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lxcompress.measure.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        encoding="utf-8",
+        cwd=_PACKAGE_PARENT,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
+        start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers itself
+    )
+
+
+def _ask(process: subprocess.Popen[str], errors: IO[bytes], path: str, request: Message) -> Message:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(write_message(request))
+        process.stdin.flush()
+        line = process.stdout.readline()
+    except BrokenPipeError:
+        line = ""
+    if not line:
+        raise MeasureError(_death(process, errors, path))
+    reply = read_message(line)
+    if isinstance(reply, Failure):
+        raise MeasureError(reply.failure)
+    return reply
+
+
+def _death(process: subprocess.Popen[str], errors: IO[bytes], path: str) -> str:
+    """What is known of a worker that stopped answering, as one sentence."""
+    code = process.wait()
+    errors.seek(0)
+    said = errors.read().decode("utf-8", errors="replace").strip().splitlines()[-_LAST_LINES:]
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    last = f"its last words: {' / '.join(line.strip() for line in said)}" if said else "it said nothing"
+    return (
+        f"{path}: the process that measured it died ({how}; {last}); if the system was short of memory, measure fewer "
+        "artifacts at a time, else export it again"
+    )

@@ -1,0 +1,34 @@
+"""Peak memory of this process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+
+
+def peak_rss_bytes() -> int:
+    """The most memory (resident set, bytes) that this process has held since it started."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    return _linux_peak() or _posix_peak()
+
+
+def _linux_peak() -> int | None:
+    """VmHWM: unlike ru_maxrss, which a child inherits from the process that started it, it begins anew at exec."""
+    if not _STATUS.exists():
+        return None
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _posix_peak() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, all others kibibytes

@@ -1,0 +1,79 @@
+"""Raw samples in few numbers, and why to doubt them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FEW_RUNS = 30
+# A quiet machine stays well within each of these; the least of them is what a reader would see in a table.
+WIDE_SPREAD = 0.10
+LONG_TAIL = 1.5
+DRIFT = 0.10
+BUSY = 0.10
+FULL_MEMORY = 0.8
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Samples in the unit they came in; `spread` is the middle half's width over the median."""
+
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+    spread: float
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Percentiles (linear between neighbours), mean and spread of one or more samples."""
+    assert len(values) > 0, "a measurement holds at least one sample"
+    p25, p50, p75, p90, p99 = (float(each) for each in np.percentile(values, [25, 50, 75, 90, 99]))
+    return Summary(p50=p50, p90=p90, p99=p99, mean=float(np.mean(values)), spread=_ratio(p75 - p25, p50))
+
+
+def doubt_samples(values: Sequence[float]) -> list[str]:
+    """Why the samples, in the order in which they were measured, may mislead; empty if nothing shows."""
+    summary = summarise(values)
+    doubts = []
+    if len(values) < FEW_RUNS:
+        doubts.append(f"only {len(values)} runs: ask for {FEW_RUNS} or more")
+    if summary.spread > WIDE_SPREAD:
+        doubts.append(f"wide spread: the middle half of the runs spans {summary.spread:.0%} of the median")
+    if _ratio(summary.p90, summary.p50) > LONG_TAIL:
+        doubts.append(f"long tail: p90 is {_ratio(summary.p90, summary.p50):.2g} times p50")
+    third = len(values) // 3
+    if third and abs(change := _change(values[:third], values[-third:])) > DRIFT:
+        doubts.append(f"drift: the last third of the runs was {abs(change):.0%} {'slower' if change > 0 else 'faster'}")
+    return doubts
+
+
+def doubt_circumstances(
+    *, threads: int, cores: int, is_pinned: bool, others: float, held_bytes: int, memory_bytes: int
+) -> list[str]:
+    """Why the conditions of a measurement may mislead.
+
+    `others` is the share of the processor, 0-1, that other programs took; `held_bytes` the peak memory of all workers.
+    """
+    doubts = []
+    if threads > cores:
+        doubts.append(f"{threads} threads share {cores} cores: ask for --threads {cores} or fewer")
+    if not is_pinned:
+        doubts.append("not pinned: this system does not hold a process to its cores")
+    if others > BUSY:
+        doubts.append(f"busy machine: other programs took {others:.0%} of the processor")
+    if held_bytes > FULL_MEMORY * memory_bytes:
+        doubts.append("memory nearly full: measure fewer artifacts at a time")
+    return doubts
+
+
+def _change(first: Sequence[float], last: Sequence[float]) -> float:
+    """How much greater the median of `last` is than that of `first`, as a fraction of it."""
+    before, after = float(np.median(first)), float(np.median(last))
+    return _ratio(after - before, before)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
