@@ -15,14 +15,12 @@ from lxcompress.report.summary import (
     Spread,
     Summary,
     highest_floor,
+    latency_ms,
     named_floors,
     numbered,
     plus_minus,
-    quantile,
 )
 from lxcompress.units import percent, short_percent
-
-LATENCY_QUANTILE = 0.9
 
 # Rounding of floats, not a tolerance: 0.70 - 0.01 is a little more than 0.69.
 ROUNDING = 1e-9
@@ -275,7 +273,7 @@ def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None
         why = "was exported again after it was measured" if cost.is_stale else "is not measured"
         broken.append(Broken("measurement", f"{name} {why}; measure it with: {_bench(cost.folder)}", 0))
     if measured is not None and rule.max_latency_ms is not None:
-        latency = quantile(measured.latency, LATENCY_QUANTILE)
+        latency = latency_ms(measured).p90
         broken += _over("latency", f"{name}: p90 latency", latency, rule.max_latency_ms, "ms")
     if measured is not None and rule.max_memory_mb is not None:
         broken += _over("memory", f"{name}: peak memory", measured.peak_bytes / 1e6, rule.max_memory_mb, "MB")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lxcompress.errors import RunError
+from lxcompress.measure.summary import Summary as Percentiles
+from lxcompress.measure.summary import summarise as summarise_samples
 from lxcompress.recipe import Cell, Recipe
-from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Samples, Score, read_record
+from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
 from lxcompress.rundir import Run, RunDir, sha256
 from lxcompress.units import percent, short_percent
 
@@ -178,18 +180,15 @@ def summarise(run: Run) -> Summary:
     )
 
 
-def quantile(samples: Samples, fraction: float) -> float:
-    """The `fraction` quantile of latency samples in milliseconds, linear between neighbours. Raises RunError."""
-    if samples.unit not in MILLISECONDS:
+def latency_ms(measurement: Measurement) -> Percentiles:
+    """Percentiles of the raw latencies, in milliseconds. Raises RunError for samples of another unit, or none."""
+    samples = measurement.latency
+    if samples.unit not in MILLISECONDS or not samples.values:
         raise RunError(
-            f"latency in '{samples.unit}': expected one of {', '.join(MILLISECONDS)}; measure again: lxcompress bench"
+            f"{measurement.artifact}: its latency holds {len(samples.values)} samples in '{samples.unit}', expected at "
+            f"least one in {', '.join(MILLISECONDS)}; measure again with: lxcompress bench {measurement.artifact_path}"
         )
-    values = sorted(samples.values)
-    if not values:
-        raise RunError("a measurement holds no samples; measure the artifact again with: lxcompress bench")
-    place = fraction * (len(values) - 1)
-    low, high = math.floor(place), math.ceil(place)
-    return (values[low] + (values[high] - values[low]) * (place - low)) * MILLISECONDS[samples.unit]
+    return summarise_samples([value * MILLISECONDS[samples.unit] for value in samples.values])
 
 
 def plus_minus(spread: Spread, digits: int = 2) -> str:

@@ -1,0 +1,169 @@
+"""A summary as results.csv (a row a run) and results.json (everything)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lxcompress.records import Dense, Result, Score
+from lxcompress.report.pick import Choice, choice_json, spread_json
+from lxcompress.report.summary import Cost, Group, Stage, Summary, latency_ms
+
+# Columns of results.csv; accuracies and sparsities are fractions of 0-1. An empty field: the row has no such value.
+COLUMNS: dict[str, str] = {
+    "kind": "dense (one unpruned run per seed) or cell (one pruned, rewound and retrained model)",
+    "cell": "the cell's id, which is its folder under tickets/; dense for a dense run",
+    "criterion": "which weights were kept",
+    "granularity": "what was removed as one: weight is each weight by itself",
+    "scope": "layer: the same share of each matrix; global: the share of all of them together",
+    "seed": "the seed of the start weights and of the training order",
+    "target_sparsity": "the share of prunable weights that the recipe asked to remove",
+    "achieved_sparsity": "the share of prunable weights that was removed",
+    "sparsity_of_live": "the share removed of all weights that the answer depends on",
+    "sparsity_of_all": "the share removed of all weights",
+    "start": "accuracy of the start weights, before any training on the task",
+    "pruned": "accuracy straight after pruning the dense model",
+    "rewound": "accuracy after the kept weights were set back to their start",
+    "retrained": "accuracy after retraining: the ticket's",
+    "dense": "accuracy of the dense run of the same seed",
+    "difference": "retrained minus dense of the same seed",
+    "questions": "how many validation questions the accuracies are over",
+    "epochs": "epochs of the training or retraining",
+    "steps": "optimizer steps of the training or retraining",
+    "duration_s": "seconds that the row took",
+    "device": "where it ran",
+    "precision": "the arithmetic it ran in",
+}
+TYPE_COLUMNS = "accuracy at a stage (pruned, rewound, retrained, dense) over the questions of one answer type"
+
+
+def results_csv(summary: Summary) -> str:
+    """Dense rows, then a row for each finished cell; the columns are COLUMNS and one for each stage and answer type."""
+    rows = [*map(_dense_row, summary.dense_runs)]
+    dense = {each.seed: each for each in summary.dense_runs}
+    rows += [_cell_row(result, dense.get(result.seed)) for result in summary.results]
+    types = {column: None for row in rows for column in row if column not in COLUMNS}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*COLUMNS, *types], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def results_json(summary: Summary, choice: Choice) -> str:
+    """The summary, the choice, and every record that they were made from."""
+    tree = {
+        "version": 1,
+        "name": summary.recipe.name,
+        "complete": summary.is_complete,
+        "cells": {"finished": len(summary.results), "total": summary.cells_total},
+        "summary": {
+            "dense": _stage_json(summary.dense) if summary.dense else None,
+            "groups": [_group_json(group) for group in summary.groups],
+            "unstarted": [key.label for key in summary.unstarted],
+            "costs": [_cost_json(cost) for cost in summary.costs],
+            "doubts": list(summary.doubts),
+        },
+        "pick": choice_json(choice),
+        "floors": summary.floors.model_dump(mode="json") if summary.floors else None,
+        "dense_runs": [each.model_dump(mode="json") for each in summary.dense_runs],
+        "results": [each.model_dump(mode="json") for each in summary.results],
+        "machine": summary.machine.model_dump(mode="json"),
+        "recipe": summary.recipe.model_dump(mode="json"),
+        "csv_columns": {**COLUMNS, "STAGE_TYPE": TYPE_COLUMNS},
+    }
+    return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
+
+
+def _dense_row(dense: Dense) -> dict[str, Any]:
+    return {
+        "kind": "dense",
+        "cell": "dense",
+        "seed": dense.seed,
+        "start": dense.start.accuracy,
+        "dense": dense.trained.accuracy,
+        "questions": dense.trained.questions,
+        **_run_columns(dense),
+        **_type_columns({"dense": dense.trained}),
+    }
+
+
+def _cell_row(result: Result, dense: Dense | None) -> dict[str, Any]:
+    stages = {"pruned": result.pruned, "rewound": result.rewound, "retrained": result.retrained}
+    if dense is not None:
+        stages["dense"] = dense.trained
+    accuracies = {stage: score.accuracy for stage, score in stages.items()}
+    return {
+        "kind": "cell",
+        "cell": result.cell,
+        "criterion": result.criterion,
+        "granularity": result.granularity,
+        "scope": result.scope,
+        "seed": result.seed,
+        "target_sparsity": result.target,
+        "achieved_sparsity": result.sparsity.achieved,
+        "sparsity_of_live": result.sparsity.of_live,
+        "sparsity_of_all": result.sparsity.of_all,
+        **accuracies,
+        "difference": result.retrained.accuracy - dense.trained.accuracy if dense else None,
+        "questions": result.retrained.questions,
+        **_run_columns(result),
+        **_type_columns(stages),
+    }
+
+
+def _run_columns(record: Dense | Result) -> dict[str, Any]:
+    return {
+        "epochs": len(record.epochs),
+        "steps": record.steps,
+        "duration_s": record.duration_s,
+        "device": record.device,
+        "precision": record.precision,
+    }
+
+
+def _type_columns(stages: Mapping[str, Score]) -> dict[str, float]:
+    return {f"{stage}_{name}": value for stage, score in stages.items() for name, value in score.by_type.items()}
+
+
+def _group_json(group: Group) -> dict[str, Any]:
+    return {
+        "criterion": group.key.criterion,
+        "granularity": group.key.granularity,
+        "target": group.key.target,
+        "complete": group.is_complete,
+        "missing_seeds": list(group.missing),
+        "achieved": spread_json(group.achieved),
+        "of_live": group.of_live,
+        "of_all": group.of_all,
+        "pruned": _stage_json(group.pruned),
+        "rewound": _stage_json(group.rewound),
+        "retrained": _stage_json(group.retrained),
+        "paired_difference": spread_json(group.paired),
+        "retained": group.retained,
+    }
+
+
+def _stage_json(stage: Stage) -> dict[str, Any]:
+    by_type = {name: spread_json(spread) for name, spread in stage.by_type.items()}
+    return {**(spread_json(stage.overall) or {}), "by_type": by_type}
+
+
+def _cost_json(cost: Cost) -> dict[str, Any]:
+    measured = cost.measurement
+    latency = latency_ms(measured) if measured else None
+    return {
+        "artifact": cost.artifact.model_dump(mode="json"),
+        "folder": cost.folder.as_posix(),
+        "sha256": cost.sha256,
+        "accuracy_change": cost.accuracy_change,
+        "latency_p50_ms": latency.p50 if latency else None,
+        "latency_p90_ms": latency.p90 if latency else None,
+        "latency_p99_ms": latency.p99 if latency else None,
+        "measurement": measured.model_dump(mode="json") if measured else None,
+        "stale": cost.is_stale,
+        "doubts": list(cost.doubts),
+    }

@@ -1,0 +1,250 @@
+"""Run folders written out of real records, with scores that a rule chooses instead of a training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxcompress.recipe import Cell, Recipe, dump_recipe
+from lxcompress.records import (
+    Artifact,
+    Bench,
+    Dense,
+    Epoch,
+    Floors,
+    Machine,
+    Measurement,
+    Parity,
+    Result,
+    Samples,
+    Score,
+    Sparsity,
+    Task,
+)
+from lxcompress.rundir import RunDir, sha256, write_record, write_text
+
+TYPES = ("yes/no", "number", "other")
+PRUNABLE = 1_800_000
+LIVE = 2_000_000
+ALL = 2_100_000
+
+MACHINE = Machine(
+    system="Linux-6.1-x86_64",
+    processor="Toy Processor 9000",
+    cores=2,
+    memory_bytes=16_000_000_000,
+    python="3.11.9",
+    accelerator=None,
+    packages={"torch": "2.9.0", "transformers": "5.0.0", "onnxruntime": "1.23.0"},
+)
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """What a synthetic cell scores at its three stages."""
+
+    pruned: float
+    rewound: float
+    retrained: float
+
+
+def recipe(
+    *,
+    criteria: Sequence[str] = ("low-magnitude", "random", "high-magnitude"),
+    sparsities: Sequence[float] = (0.5, 0.7, 0.9),
+    seeds: Sequence[int] = (0, 1, 2),
+    retain: float = 0.99,
+) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "synthetic",
+            "seeds": seeds,
+            "data": {"kind": "scenes"},
+            "prune": {"criteria": criteria, "sparsities": sparsities},
+            "pick": {"retain": retain},
+        }
+    )
+
+
+def curve(cell: Cell) -> Accuracies:
+    """A study with something to find: low-magnitude holds until 70 %, random falls slowly, high-magnitude at once."""
+    noise = random.Random(cell.id).uniform(-0.004, 0.004)
+    steep = {"low-magnitude": 5.0, "random": 1.9, "high-magnitude": 1.1}[cell.criterion]
+    lost = cell.sparsity**steep
+    return Accuracies(
+        pruned=0.78 - 0.36 * min(1, 1.2 * lost) + noise,
+        rewound=0.36 - 0.04 * lost + noise,
+        retrained=0.80 - 0.2 * lost * cell.sparsity**2 + noise,
+    )
+
+
+def dense_curve(seed: int) -> float:
+    return 0.80 + random.Random(seed).uniform(-0.006, 0.006)
+
+
+def write_run(
+    root: Path,
+    recipe: Recipe,
+    *,
+    score: Callable[[Cell], Accuracies | None] = curve,
+    dense: Callable[[int], float | None] = dense_curve,
+    types: Sequence[str] = TYPES,
+    floor: float | None = 0.42,
+) -> RunDir:
+    """A run folder; a cell or dense run scored None is not finished."""
+    run = RunDir(root)
+    write_text(run.recipe, dump_recipe(recipe))
+    write_record(run.machine, MACHINE)
+    if floor is not None:
+        write_record(run.floors, floors(floor, types))
+    for seed in recipe.seeds:
+        accuracy = dense(seed)
+        if accuracy is not None:
+            write_record(run.dense_result(seed), dense_record(seed, accuracy, types))
+    for cell in recipe.cells():
+        accuracies = score(cell)
+        if accuracies is not None:
+            write_record(run.result(cell), result_record(cell, accuracies, types))
+    return run
+
+
+def write_artifact(
+    run: RunDir,
+    name: str,
+    *,
+    cell: str | None,
+    size_bytes: int = 9_000_000,
+    source: float = 0.8,
+    accuracy: float | None = 0.8,
+    precision: str = "fp32",
+) -> Path:
+    """An artifact's record in its folder; returns the folder."""
+    folder = run.artifacts / name
+    artifact = Artifact(
+        name=name,
+        source=f"tickets/{cell}" if cell else "seeds/0/dense",
+        cell=cell,
+        format="onnx",
+        precision=precision,
+        files={"model.onnx": "0" * 64},
+        size_bytes=size_bytes,
+        answers=28,
+        tokens=20,
+        objects=10,
+        feature_size=32,
+        prunable_zeros=0.7 if cell else 0.0,
+        parity=Parity(questions=64, inputs="validation", max_abs_difference=2.4e-6, changed_answers=0, tolerance=1e-4),
+        source_accuracy=score(source),
+        accuracy=None if accuracy is None else score(accuracy),
+        machine=MACHINE,
+    )
+    write_record(folder / "artifact.json", artifact)
+    return folder
+
+
+def write_bench(
+    run: RunDir,
+    name: str,
+    folders: Sequence[Path],
+    *,
+    started: str = "2026-01-02T03:04:05Z",
+    latency_s: float = 0.004,
+    peak_bytes: int = 120_000_000,
+    doubts: Mapping[str, Sequence[str]] | None = None,
+    threads: int = 1,
+) -> None:
+    """One bench of the artifacts in `folders`, whose p90 latency is exactly `latency_s`."""
+    measurements = []
+    for folder in folders:
+        artifact = Artifact.model_validate_json((folder / "artifact.json").read_text(encoding="utf-8"))
+        measurements.append(
+            Measurement(
+                artifact=artifact.name,
+                artifact_path=str(folder),
+                artifact_sha256=sha256(folder / "artifact.json"),
+                cell=artifact.cell,
+                format=artifact.format,
+                task=Task(runtime="onnxruntime", threads=threads, batch=1, tokens=20, objects=10, warmup=5, runs=41),
+                machine=MACHINE,
+                latency=Samples(unit="s", values=[latency_s * (0.64 + 0.01 * step) for step in range(41)]),
+                load_s=0.12,
+                peak_bytes=peak_bytes,
+                size_bytes=artifact.size_bytes,
+                doubts=list((doubts or {}).get(artifact.name, ())),
+            )
+        )
+    write_record(run.measurements / f"{name}.json", Bench(started=started, measurements=measurements))
+
+
+def score(accuracy: float, types: Sequence[str] = TYPES) -> Score:
+    """A Score whose types lie around its accuracy."""
+    accuracy = round(accuracy, 6)
+    by_type = {name: max(0.0, min(1.0, accuracy + 0.06 - 0.06 * index)) for index, name in enumerate(types)}
+    return Score(accuracy=accuracy, by_type=by_type, questions=1500)
+
+
+def floors(accuracy: float, types: Sequence[str] = TYPES) -> Floors:
+    return Floors(
+        majority=score(accuracy - 0.2, types),
+        majority_per_type=score(accuracy - 0.06, types),
+        question_only=score(accuracy, types),
+    )
+
+
+def dense_record(seed: int, accuracy: float, types: Sequence[str]) -> Dense:
+    return Dense(
+        seed=seed,
+        start=score(0.12, types),
+        trained=score(accuracy, types),
+        epochs=_epochs(seed, accuracy, types),
+        steps=752,
+        duration_s=61.0,
+        device="cpu",
+        precision="fp32",
+        machine=MACHINE,
+    )
+
+
+def result_record(cell: Cell, accuracies: Accuracies, types: Sequence[str]) -> Result:
+    kept = PRUNABLE - round(cell.sparsity * PRUNABLE)
+    removed = PRUNABLE - kept
+    return Result(
+        cell=cell.id,
+        criterion=cell.criterion,
+        granularity=cell.granularity,
+        scope="layer",
+        target=cell.sparsity,
+        seed=cell.seed,
+        sparsity=Sparsity(
+            prunable=PRUNABLE,
+            kept=kept,
+            achieved=removed / PRUNABLE,
+            of_live=removed / LIVE,
+            of_all=removed / ALL,
+            live=LIVE,
+            all=ALL,
+        ),
+        pruned=score(accuracies.pruned, types),
+        rewound=score(accuracies.rewound, types),
+        retrained=score(accuracies.retrained, types),
+        epochs=_epochs(cell.seed, accuracies.retrained, types),
+        steps=752,
+        duration_s=63.0,
+        device="cpu",
+        precision="fp32",
+        machine=MACHINE,
+    )
+
+
+def _epochs(seed: int, accuracy: float, types: Sequence[str]) -> list[Epoch]:
+    return [
+        Epoch(
+            epoch=index,
+            train_loss=2.0 / index + 0.01 * seed,
+            valid=score(accuracy - 0.02 * (4 - index), types),
+            duration_s=15,
+        )
+        for index in range(1, 5)
+    ]
