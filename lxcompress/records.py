@@ -13,9 +13,13 @@ RECORD_VERSION = 1
 
 
 class Record(BaseModel):
-    """Something kept as a JSON file: an unknown key is refused, and a value never changes once read."""
+    """Something kept as JSON: an unknown key is refused, and a value never changes once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(Record):
+    """A record that is a file of its own, and so carries the version it was written in."""
 
     version: int = RECORD_VERSION
 
@@ -40,7 +44,7 @@ class Score(Record):
     questions: int
 
 
-class Floors(Record):
+class Floors(FileRecord):
     """What is scored without seeing: the commonest answer, the commonest per question type, and a linear model of the
     question's words and word pairs."""
 
@@ -58,7 +62,7 @@ class Epoch(Record):
     duration_s: float
 
 
-class Dense(Record):
+class Dense(FileRecord):
     """What the unpruned model of one seed scored: the baseline of that seed's cells."""
 
     seed: int
@@ -84,7 +88,7 @@ class Sparsity(Record):
     all: int
 
 
-class Result(Record):
+class Result(FileRecord):
     """What a Cell scored, and how its retraining went."""
 
     cell: str
@@ -105,7 +109,7 @@ class Result(Record):
     machine: Machine
 
 
-class Provenance(Record):
+class Provenance(FileRecord):
     """Where a Ticket came from; `start` and `data` may be absent for a model pruned without a study."""
 
     cell: str | None
@@ -133,7 +137,7 @@ class Parity(Record):
     tolerance: float
 
 
-class Artifact(Record):
+class Artifact(FileRecord):
     """An exported file set: the format, the files, their size, and how true it is to its source."""
 
     name: str
@@ -190,7 +194,7 @@ class Measurement(Record):
     doubts: list[str]
 
 
-class Bench(Record):
+class Bench(FileRecord):
     """The measurements of one `lxcompress bench`, interleaved in one run."""
 
     started: str

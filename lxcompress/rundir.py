@@ -159,7 +159,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` with a name beside `path`, then moves the file there: a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
+    part.touch()
+    mode = part.stat().st_mode
     write(part)
+    part.chmod(mode)  # safetensors leaves its files readable by their owner alone
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)

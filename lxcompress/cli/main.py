@@ -1,0 +1,48 @@
+"""The `lxcompress` command: gathers the commands, and turns what a user can fix into one sentence and exit code 1."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lxcompress.cli import bench, doctor, export, pick, pretrain, prune, report, status, study
+from lxcompress.errors import LxError
+
+app = typer.Typer(
+    name="lxcompress",
+    help="Lottery-ticket pruning of vision-language models: study, pick, prune, export, bench.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for command in (study, status, report, pick, prune, export, bench, doctor, pretrain):
+    verb = command.__name__.rpartition(".")[2]
+    app.command(verb)(getattr(command, f"{verb}_cli"))
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if version:
+        from lxcompress import __version__
+
+        typer.echo(f"lxcompress {__version__}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """The entry point: exit code 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except LxError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.secho("interrupted; run the same command again to go on where it stood", fg="yellow", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,175 @@
+"""CLEVR v1.0 (Johnson et al. 2017) as its authors publish it: scenes and questions JSON, plain or gzip.
+
+Object features come from the scene's attributes and 3-D positions, boxes from pixel coordinates, size and depth
+(data/objects.py states the rule, which is ours). Answers that are JSON true and false are "yes" and "no".
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lxcompress.data.objects import ANSWERS, ATTRIBUTES, answer_type, object_boxes, object_features
+from lxcompress.data.split import Split, Task, single_answers
+from lxcompress.data.tokens import tokenize
+from lxcompress.errors import DataError
+from lxcompress.recipe import ClevrData
+
+TOKEN_LIMIT = 60
+"""CLEVR's longest question has 43 words (Johnson et al. 2017)."""
+
+
+def load_clevr(settings: ClevrData, vocabulary: Sequence[str]) -> Task:
+    """The Task in the files of `settings`; without validation files, the last `holdout` scenes validate.
+
+    Questions about scenes that the scenes file lacks are an error, not a silence. Raises DataError.
+    """
+    scenes = read_scenes(settings.scenes)
+    questions = read_questions(settings.questions)
+    _check_images(questions, scenes, settings.questions, settings.scenes)
+    if settings.valid_scenes and settings.valid_questions:
+        valid_scenes = read_scenes(settings.valid_scenes)
+        valid_questions = read_questions(settings.valid_questions)
+        _check_images(valid_questions, valid_scenes, settings.valid_questions, settings.valid_scenes)
+    else:
+        if len(scenes) <= settings.holdout:
+            raise DataError(
+                f"{settings.scenes}: has {len(scenes)} scenes, too few to hold {settings.holdout} out for validation; "
+                f"give --set data.holdout={max(1, len(scenes) // 5)} or validation files"
+            )
+        last = sorted(scenes)[-settings.holdout :]
+        valid_scenes = {image: scenes.pop(image) for image in last}
+        valid_questions = [question for question in questions if question["image_index"] in valid_scenes]
+        questions = [question for question in questions if question["image_index"] in scenes]
+    return Task(
+        train=_split(questions[: settings.max_train], scenes, vocabulary, settings.questions),
+        valid=_split(valid_questions[: settings.max_valid], valid_scenes, vocabulary, settings.questions),
+        labels=ANSWERS,
+        vocabulary=tuple(vocabulary),
+    )
+
+
+def read_scenes(path: Path) -> dict[int, list[dict[str, Any]]]:
+    """image_index -> objects. Raises DataError."""
+    scenes: dict[int, list[dict[str, Any]]] = {}
+    for place, scene in enumerate(_read_list(path, "scenes")):
+        try:
+            image, objects = int(scene["image_index"]), list(scene["objects"])
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{path}: scene {place} has no image_index and objects; give CLEVR's scenes JSON") from None
+        if image in scenes:
+            raise DataError(f"{path}: image_index {image} comes twice; give a file with each scene once")
+        if not objects:
+            raise DataError(f"{path}: scene of image_index {image} has no object; take it out of the file")
+        scenes[image] = objects
+    return scenes
+
+
+def read_questions(path: Path) -> list[dict[str, Any]]:
+    """Questions with `question`, `image_index` and `answer` (a string of ANSWERS). Raises DataError."""
+    questions = []
+    for place, question in enumerate(_read_list(path, "questions")):
+        try:
+            words, image, given = str(question["question"]), int(question["image_index"]), question["answer"]
+        except KeyError as missing:
+            raise DataError(
+                f"{path}: question {place} has no {missing.args[0]}; the test split has no answers, give train or val"
+            ) from None
+        except (TypeError, ValueError):
+            raise DataError(f"{path}: question {place} is not a CLEVR question; give CLEVR's questions JSON") from None
+        answer = answer_text(given)
+        if answer not in ANSWERS:
+            raise DataError(f"{path}: question {place} has the answer {given!r}, which is none of CLEVR's {len(ANSWERS)}")
+        questions.append({"question": words, "image_index": image, "answer": answer})
+    return questions
+
+
+def answer_text(answer: Any) -> str:
+    """CLEVR's answer as text: true and false are yes and no (before 1 and 0 are taken for them: True == 1)."""
+    if isinstance(answer, bool):
+        return "yes" if answer else "no"
+    return str(answer)
+
+
+def _split(
+    questions: Sequence[dict[str, Any]], scenes: dict[int, list[dict[str, Any]]], vocabulary: Sequence[str], path: Path
+) -> Split:
+    if not questions:
+        raise DataError(f"{path}: no question is left for one of the splits; give more, or change data.holdout")
+    used = {question["image_index"] for question in questions}
+    images = [image for image in scenes if image in used]
+    row = {image: place for place, image in enumerate(images)}
+    features, boxes, counts = _see([scenes[image] for image in images], images, path)
+    labels = [ANSWERS.index(question["answer"]) for question in questions]
+    answers, credits = single_answers(labels)
+    ids = tokenize([question["question"] for question in questions], vocabulary, TOKEN_LIMIT)
+    return Split(
+        input_ids=torch.from_numpy(ids),
+        scene=torch.tensor([row[question["image_index"]] for question in questions]),
+        features=torch.from_numpy(features),
+        boxes=torch.from_numpy(boxes),
+        objects=torch.from_numpy(counts),
+        answers=answers,
+        credits=credits,
+        types=tuple(answer_type(question["answer"]) for question in questions),
+    )
+
+
+def _see(
+    scenes: Sequence[list[dict[str, Any]]], images: Sequence[int], path: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features [S, O, F], boxes [S, O, 4] and object counts [S] of the scenes, padded to the fullest."""
+    counts = np.asarray([len(objects) for objects in scenes])
+    shape = (len(scenes), int(counts.max()))
+    values = {name: np.zeros(shape, dtype=np.int64) for name in ATTRIBUTES}
+    places, pixels = np.zeros((*shape, 3)), np.ones((*shape, 3))
+    for row, objects in enumerate(scenes):
+        for column, each in enumerate(objects):
+            try:
+                for name, names in ATTRIBUTES.items():
+                    values[name][row, column] = names.index(each[name])
+                places[row, column], pixels[row, column] = each["3d_coords"], each["pixel_coords"]
+            except (KeyError, TypeError, ValueError) as problem:
+                raise DataError(
+                    f"{path}: object {column} of image_index {images[row]} is not a CLEVR object ({problem}); "
+                    "give CLEVR v1.0's scenes JSON"
+                ) from None
+            if not (np.isfinite(places[row, column]).all() and pixels[row, column, 2] > 0):
+                raise DataError(f"{path}: object {column} of image_index {images[row]} has a position that cannot be seen")
+    present = np.arange(shape[1]) < counts[:, None]
+    features = object_features(values, places) * present[..., None]
+    boxes = object_boxes(pixels, values["size"]) * present[..., None]
+    return features.astype(np.float32), boxes.astype(np.float32), counts
+
+
+def _check_images(
+    questions: Iterable[dict[str, Any]], scenes: dict[int, Any], questions_path: Path, scenes_path: Path
+) -> None:
+    missing = sorted({question["image_index"] for question in questions} - set(scenes))
+    if missing:
+        raise DataError(
+            f"{questions_path}: asks about {len(missing)} images that {scenes_path} lacks (image_index {missing[0]} is "
+            "the first); give the scenes file of the same split"
+        )
+
+
+def _read_list(path: Path, key: str) -> list[Any]:
+    """The list below `key` in a JSON file, plain or gzip."""
+    try:
+        data = path.read_bytes()
+        document = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give CLEVR's {key} JSON with --set data.{key}=PATH") from None
+    except (OSError, EOFError, zlib.error, ValueError) as problem:
+        raise DataError(f"{path}: is damaged or not JSON ({problem}); download it again") from None
+    found = document.get(key) if isinstance(document, dict) else None
+    if not isinstance(found, list) or not found:
+        raise DataError(f"{path}: has no list of {key}; give CLEVR's {key} JSON")
+    return found

@@ -1,0 +1,293 @@
+"""The embedded data set: seeded scenes in CLEVR's manner, and questions whose wording gives nothing away.
+
+Shapes: S scenes, O objects (padded to MOST_OBJECTS).
+
+A question's words and its answer are drawn first, the answer evenly among those of its family, and only then a scene is
+looked for in which that answer is right; so neither the commonest answer nor the wording alone scores well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lxcompress.data.objects import (
+    ANSWERS,
+    ATTRIBUTES,
+    COUNTS,
+    RADIUS,
+    SIZES,
+    answer_type,
+    object_boxes,
+    object_features,
+    project,
+)
+from lxcompress.data.split import Split, Task, single_answers
+from lxcompress.data.tokens import tokenize
+from lxcompress.recipe import ScenesData
+
+FEWEST_OBJECTS, MOST_OBJECTS = 3, 7
+QUESTIONS_A_SCENE = 4
+FEATURE_NOISE = 0.05
+WINDOW = 128
+TOKEN_LIMIT = 24
+CAMERA_RIGHT = np.asarray([0.656, 0.755])
+CAMERA_FRONT = np.asarray([0.755, -0.656])
+RELATIONS = {"left of": ("right", -1), "right of": ("right", 1), "behind": ("front", -1), "in front of": ("front", 1)}
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Scenes as arrays [S, O]; an object that is not there has `present` false."""
+
+    present: np.ndarray
+    values: Mapping[str, np.ndarray]
+    right: np.ndarray
+    front: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    def window(self, start: int) -> Scenes:
+        """The WINDOW scenes from `start`, going round at the end."""
+        rows = np.arange(start, start + min(WINDOW, len(self))) % len(self)
+        values = {name: array[rows] for name, array in self.values.items()}
+        return Scenes(self.present[rows], values, self.right[rows], self.front[rows])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question in words, the answers its family can have, and how a scene answers it."""
+
+    words: str
+    answers: tuple[str, ...]
+    answer: Callable[[Scenes], np.ndarray]
+    """int [S], an index into `answers`, -1 where the question makes no sense"""
+
+
+def load_scenes(settings: ScenesData, vocabulary: Sequence[str]) -> Task:
+    """The embedded Task; the same settings give the same Task, and the two splits share no scene."""
+    train, valid = np.random.SeedSequence([settings.seed, 1]), np.random.SeedSequence([settings.seed, 2])
+    return Task(
+        train=_draw_split(settings.train, np.random.default_rng(train), vocabulary),
+        valid=_draw_split(settings.valid, np.random.default_rng(valid), vocabulary),
+        labels=ANSWERS,
+        vocabulary=tuple(vocabulary),
+    )
+
+
+def draw_scenes(count: int, rng: np.random.Generator) -> Scenes:
+    """`count` scenes of 3 to 7 objects; no two objects of a scene stand level in depth or breadth."""
+    shape = (count, MOST_OBJECTS)
+    objects = rng.integers(FEWEST_OBJECTS, MOST_OBJECTS + 1, count)
+    values = {name: rng.integers(0, len(names), shape) for name, names in ATTRIBUTES.items()}
+    return Scenes(np.arange(MOST_OBJECTS) < objects[:, None], values, _spread(shape, rng), _spread(shape, rng))
+
+
+def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tuple[list[str], list[int], list[int]]:
+    """`count` questions: their words, their labels (places in ANSWERS) and their scenes."""
+    words, labels, places = [], [], []
+    while len(words) < count:
+        asked = FAMILIES[rng.integers(len(FAMILIES))](rng)
+        wanted = rng.integers(len(asked.answers))
+        start = int(rng.integers(len(scenes)))
+        fitting = np.flatnonzero(asked.answer(scenes.window(start)) == wanted)
+        if len(fitting):
+            words.append(asked.words)
+            labels.append(ANSWERS.index(asked.answers[wanted]))
+            places.append((start + int(rng.choice(fitting))) % len(scenes))
+    return words, labels, places
+
+
+def _draw_split(count: int, rng: np.random.Generator, vocabulary: Sequence[str]) -> Split:
+    scenes = draw_scenes(max(WINDOW, count // QUESTIONS_A_SCENE), rng)
+    words, labels, places = draw_questions(count, scenes, rng)
+    answers, credits = single_answers(labels)
+    features, boxes = _see(scenes, rng)
+    return Split(
+        input_ids=torch.from_numpy(tokenize(words, vocabulary, TOKEN_LIMIT)),
+        scene=torch.tensor(places, dtype=torch.int64),
+        features=torch.from_numpy(features),
+        boxes=torch.from_numpy(boxes),
+        objects=torch.from_numpy(scenes.present.sum(1)),
+        answers=answers,
+        credits=credits,
+        types=tuple(answer_type(ANSWERS[label]) for label in labels),
+    )
+
+
+def _spread(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Positions [S, O] in -3..3, in random order, at least a quarter apart."""
+    order = rng.permuted(np.tile(np.arange(shape[1]), (shape[0], 1)), axis=1)
+    return 6 * (order + rng.uniform(0.15, 0.85, shape)) / shape[1] - 3
+
+
+def _see(scenes: Scenes, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Features and boxes of the scenes, with a detector's small error on the features."""
+    height = np.asarray([RADIUS[name] for name in SIZES])[scenes.values["size"]]
+    ground = scenes.right[..., None] * CAMERA_RIGHT + scenes.front[..., None] * CAMERA_FRONT
+    exact = object_features(dict(scenes.values), np.concatenate([ground, height[..., None]], axis=-1))
+    noise = rng.normal(0, FEATURE_NOISE, exact.shape).astype(np.float32)
+    boxes = object_boxes(project(scenes.right, scenes.front, height), scenes.values["size"])
+    return exact + noise, boxes
+
+
+# Families of questions. Each draws its words, and returns how a scene answers them.
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A description of objects: 'small red thing', 'metal cube'."""
+
+    wanted: Mapping[str, int]
+
+    def noun(self, *, plural: bool = False) -> str:
+        words = [ATTRIBUTES[name][self.wanted[name]] for name in ("size", "color", "material") if name in self.wanted]
+        noun = ATTRIBUTES["shape"][self.wanted["shape"]] if "shape" in self.wanted else "thing"
+        return " ".join([*words, noun + "s" * plural])
+
+    def match(self, scenes: Scenes) -> np.ndarray:
+        """bool [S, O]: the objects so described."""
+        found = scenes.present
+        for name, value in self.wanted.items():
+            found = found & (scenes.values[name] == value)
+        return found
+
+
+def _draw_phrase(rng: np.random.Generator, *, without: str | None = None, most: int = 2) -> Phrase:
+    names = [name for name in ATTRIBUTES if name != without]
+    chosen = rng.permutation(names)[: rng.integers(1, most + 1)]
+    return Phrase({str(name): int(rng.integers(len(ATTRIBUTES[str(name)]))) for name in chosen})
+
+
+def _draw_relation(rng: np.random.Generator) -> str:
+    return tuple(RELATIONS)[rng.integers(len(RELATIONS))]
+
+
+def _draw_attribute(rng: np.random.Generator) -> str:
+    return tuple(ATTRIBUTES)[rng.integers(len(ATTRIBUTES))]
+
+
+def _only(match: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[S]: the value of the one object that matches, -1 where none or several do."""
+    return np.where(match.sum(1) == 1, values[np.arange(len(match)), match.argmax(1)], -1)
+
+
+def _related(scenes: Scenes, relation: str, anchor: np.ndarray) -> np.ndarray:
+    """bool [S, O]: the objects that stand in `relation` to the first object of `anchor` [S, O]."""
+    axis, sign = RELATIONS[relation]
+    position = getattr(scenes, axis)
+    origin = position[np.arange(len(position)), anchor.argmax(1)]
+    return scenes.present & (sign * (position - origin[:, None]) > 0) & ~anchor
+
+
+def _yes_no(truth: np.ndarray) -> np.ndarray:
+    """[S], an index into (yes, no)."""
+    return np.where(truth, 0, 1)
+
+
+def _where(sense: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    return np.where(sense, answer, -1)
+
+
+YES_NO = ("yes", "no")
+SMALL_COUNTS = COUNTS[:5]
+
+
+def _ask_value(attribute: str, phrase: str) -> str:
+    return f"what is the {phrase} made of?" if attribute == "material" else f"what {attribute} is the {phrase}?"
+
+
+def _exists(rng: np.random.Generator) -> Asked:
+    phrase = _draw_phrase(rng, most=3)
+    return Asked(f"is there a {phrase.noun()}?", YES_NO, lambda scenes: _yes_no(phrase.match(scenes).any(1)))
+
+
+def _counts(rng: np.random.Generator) -> Asked:
+    phrase = _draw_phrase(rng)
+    words = f"how many {phrase.noun(plural=True)} are there?"
+    return Asked(words, SMALL_COUNTS, lambda scenes: phrase.match(scenes).sum(1))
+
+
+def _asks_value(rng: np.random.Generator) -> Asked:
+    attribute = _draw_attribute(rng)
+    phrase = _draw_phrase(rng, without=attribute)
+    words = _ask_value(attribute, phrase.noun())
+    return Asked(words, ATTRIBUTES[attribute], lambda scenes: _only(phrase.match(scenes), scenes.values[attribute]))
+
+
+def _compares_counts(rng: np.random.Generator) -> Asked:
+    first, second = _draw_phrase(rng, most=1), _draw_phrase(rng, most=1)
+    comparison = ("more", "fewer")[rng.integers(2)]
+    sign = 1 if comparison == "more" else -1
+
+    def answer(scenes: Scenes) -> np.ndarray:
+        return _yes_no(sign * (first.match(scenes).sum(1) - second.match(scenes).sum(1)) > 0)
+
+    return Asked(f"are there {comparison} {first.noun(plural=True)} than {second.noun(plural=True)}?", YES_NO, answer)
+
+
+def _compares_values(rng: np.random.Generator) -> Asked:
+    attribute = _draw_attribute(rng)
+    first, second = _draw_phrase(rng, without=attribute), _draw_phrase(rng, without=attribute)
+
+    def answer(scenes: Scenes) -> np.ndarray:
+        one, other = first.match(scenes), second.match(scenes)
+        values = scenes.values[attribute]
+        sense = (one.sum(1) == 1) & (other.sum(1) == 1) & ~(one & other).any(1)
+        return _where(sense, _yes_no(_only(one, values) == _only(other, values)))
+
+    verb = "made of the same material as" if attribute == "material" else f"the same {attribute} as"
+    return Asked(f"is the {first.noun()} {verb} the {second.noun()}?", YES_NO, answer)
+
+
+def _relates(rng: np.random.Generator) -> Asked:
+    relation, first, second = _draw_relation(rng), _draw_phrase(rng), _draw_phrase(rng)
+
+    def answer(scenes: Scenes) -> np.ndarray:
+        one, other = first.match(scenes), second.match(scenes)
+        sense = (one.sum(1) == 1) & (other.sum(1) == 1) & ~(one & other).any(1)
+        return _where(sense, _yes_no((_related(scenes, relation, other) & one).any(1)))
+
+    return Asked(f"is the {first.noun()} {relation} the {second.noun()}?", YES_NO, answer)
+
+
+def _counts_related(rng: np.random.Generator) -> Asked:
+    relation, phrase, anchor = _draw_relation(rng), _draw_phrase(rng, most=1), _draw_phrase(rng)
+
+    def answer(scenes: Scenes) -> np.ndarray:
+        origin = anchor.match(scenes)
+        found = (_related(scenes, relation, origin) & phrase.match(scenes)).sum(1)
+        return _where(origin.sum(1) == 1, found)
+
+    words = f"how many {phrase.noun(plural=True)} are {relation} the {anchor.noun()}?"
+    return Asked(words, SMALL_COUNTS, answer)
+
+
+def _asks_value_of_related(rng: np.random.Generator) -> Asked:
+    attribute, relation = _draw_attribute(rng), _draw_relation(rng)
+    phrase, anchor = _draw_phrase(rng, without=attribute, most=1), _draw_phrase(rng)
+
+    def answer(scenes: Scenes) -> np.ndarray:
+        origin = anchor.match(scenes)
+        found = _related(scenes, relation, origin) & phrase.match(scenes)
+        return _where(origin.sum(1) == 1, _only(found, scenes.values[attribute]))
+
+    words = _ask_value(attribute, f"{phrase.noun()} {relation} the {anchor.noun()}")
+    return Asked(words, ATTRIBUTES[attribute], answer)
+
+
+FAMILIES: tuple[Callable[[np.random.Generator], Asked], ...] = (
+    _exists,
+    _counts,
+    _asks_value,
+    _asks_value,
+    _compares_counts,
+    _compares_values,
+    _relates,
+    _counts_related,
+    _asks_value_of_related,
+)

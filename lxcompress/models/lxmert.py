@@ -1,0 +1,100 @@
+"""LXMERT (Tan & Bansal 2019): transformers' own model, and what the study must know of it.
+
+Shapes: B batch, A answers.
+
+The vision side of the last cross layer (its self-attention and feed-forward) feeds nothing that the answer score reads.
+It gets no gradient, so it is left out of the models built here, of tickets and of exported files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LxmertConfig, LxmertForQuestionAnswering, LxmertModel
+
+from lxcompress.data.split import Inputs
+
+MODEL_TYPE = "lxmert"
+HEAD_PREFIX = "answer_head."
+OUTPUT_LAYER = "answer_head.logit_fc.3."
+DEAD_MODULES = ("visn_self_att", "visn_inter", "visn_output")
+
+
+def build(config: LxmertConfig) -> LxmertForQuestionAnswering:
+    """The question-answering model of `config`, less its dead branch, in evaluation mode.
+
+    Its weights are arbitrary: load some.
+    """
+    with torch.random.fork_rng(devices=()):
+        model = LxmertForQuestionAnswering(config)
+    return without_dead_branch(model)
+
+
+def without_dead_branch(model: LxmertForQuestionAnswering) -> LxmertForQuestionAnswering:
+    """`model` with the vision branch of its last cross layer passing its input on, in evaluation mode."""
+    if model.config.x_layers:
+        last = model.lxmert.encoder.x_layers[-1]
+        last.visn_self_att, last.visn_inter, last.visn_output = _PassAttention(), nn.Identity(), _PassInput()
+    return model.eval()
+
+
+def load_whole(folder: str) -> tuple[LxmertForQuestionAnswering, Mapping[str, Any]]:
+    """The fine-tuned model in a transformers folder or of a hub name, and transformers' account of its tensors."""
+    model, account = LxmertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    return model, account
+
+
+def load_encoder(folder: str) -> tuple[LxmertModel, Mapping[str, Any]]:
+    """The encoder alone, with its names below `lxmert.`, and transformers' account of its tensors."""
+    model, account = LxmertModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    return model, account
+
+
+def answer(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Answer scores (logits) [B, A]."""
+    return model(**inputs._asdict()).question_answering_score
+
+
+def is_prunable(name: str, shape: torch.Size) -> bool:
+    """Whether a tensor is a weight matrix outside the embeddings and the output layer."""
+    return len(shape) == 2 and ".embeddings." not in name and not name.startswith(OUTPUT_LAYER)
+
+
+def is_dead(name: str, config: LxmertConfig) -> bool:
+    """Whether a tensor belongs to the vision branch that no answer depends on."""
+    last = f"lxmert.encoder.x_layers.{config.x_layers - 1}."
+    return any(name.startswith(f"{last}{module}.") for module in DEAD_MODULES)
+
+
+def fresh_head(config: LxmertConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights of a new answer head: matrices drawn as BERT's (normal, 0.02), no biases, unit gains."""
+    with torch.device("meta"):
+        names = {
+            name: tensor.shape
+            for name, tensor in LxmertForQuestionAnswering(config).state_dict().items()
+            if name.startswith(HEAD_PREFIX)
+        }
+    spread = config.initializer_range
+    return {
+        name: torch.normal(0.0, spread, tuple(shape), generator=generator)
+        if len(shape) == 2
+        else (torch.zeros(shape) if name.endswith("bias") else torch.ones(shape))
+        for name, shape in names.items()
+    }
+
+
+class _PassAttention(nn.Module):
+    """Stands where a self-attention layer was, and hands its input on as that layer does: in a tuple."""
+
+    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+        return (hidden,)
+
+
+class _PassInput(nn.Module):
+    """Stands where the output layer of a feed-forward was, and hands the residual input on."""
+
+    def forward(self, _: Tensor, residual: Tensor) -> Tensor:
+        return residual

@@ -1,0 +1,1 @@
+"""Pruning: criteria score weights, one rule selects, and a Mask remembers."""

@@ -1,0 +1,167 @@
+"""LXMERT's pre-training (Tan & Bansal 2019, section 3) on scenes, by transformers' LxmertForPreTraining.
+
+Shapes: B batch, L tokens, O objects, F features.
+
+Four of its tasks: masked words, masked objects (their kind, colour and features), matching of sentence and scene, and
+question answering. Half of the samples are questions, to be answered; half are statements, a question followed by its
+answer, which may come from another scene (mismatch): a bare question cannot be false.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import LxmertConfig, LxmertForPreTraining
+
+from lxcompress.data.objects import ATTRIBUTES, COLORS
+from lxcompress.data.split import Split, Task
+from lxcompress.data.tokens import MASK, SEPARATE
+from lxcompress.recipe import Pretrain
+from lxcompress.records import Epoch, Score
+from lxcompress.rundir import write_text, write_whole
+from lxcompress.training.evaluate import score_split
+from lxcompress.training.optimise import Place, Tell, choose_place, optimise
+
+IGNORE = -100
+KINDS = 12
+"""Shape x size x material: what a masked object is, beside its colour."""
+
+
+def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None) -> list[Epoch]:
+    """Pre-trains an LXMERT on `task` and writes its encoder to the folder `out`, as fp16; returns its epochs.
+
+    The epochs' scores are the accuracy of the question-answering head.
+    """
+    place = choose_place(settings.device, settings.train.precision)
+    config = LxmertConfig(
+        vocab_size=len(task.vocabulary),
+        num_qa_labels=len(task.labels),
+        num_object_labels=KINDS,
+        num_attr_labels=len(COLORS),
+        visual_feat_dim=task.feature_size,
+        visual_loss_normalizer=1.0,
+        max_position_embeddings=64,
+        **settings.architecture,
+    )
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(settings.seed)
+        model = LxmertForPreTraining(config).to(place.device)
+    words = _answer_words(task)
+
+    def loss(rows: Tensor, generator: torch.Generator) -> Tensor:
+        return _loss(model, task.train, rows, words, settings, place, task.vocabulary, generator)
+
+    def evaluate(epoch: int, train_loss: float, duration_s: float) -> Epoch:
+        score = score_pretrained(model, task.valid, settings.train.eval_batch_size, place)
+        return Epoch(epoch=epoch, train_loss=train_loss, valid=score, duration_s=duration_s)
+
+    epochs = optimise(
+        model,
+        loss,
+        rows=len(task.train),
+        settings=settings.train,
+        place=place,
+        seed=settings.seed,
+        evaluate=evaluate,
+        checkpoint=out / "checkpoint.safetensors",
+        key=settings.model_dump_json(),
+        tell=tell,
+    )
+    save_encoder(model, out, task.vocabulary)
+    (out / "checkpoint.safetensors").unlink(missing_ok=True)
+    return epochs
+
+
+def score_pretrained(model: LxmertForPreTraining, split: Split, batch_size: int, place: Place) -> Score:
+    """The accuracy of the question-answering head on `split`."""
+    return score_split(lambda inputs: model(**inputs._asdict()).question_answering_score, split, batch_size, place)
+
+
+def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: tuple[str, ...]) -> None:
+    """Writes the encoder as a transformers folder, fp16, without the heads of the pre-training tasks."""
+    config = json.loads(model.config.to_json_string(use_diff=True))
+    config["architectures"] = ["LxmertModel"]
+    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in model.lxmert.state_dict().items()}
+    write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
+    write_text(out / "vocab.txt", "\n".join(vocabulary) + "\n")
+    write_whole(out / "model.safetensors", lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+
+
+def _answer_words(task: Task) -> Tensor:
+    """int64 [A]: the token of each answer; every answer of a scene is one word."""
+    return torch.tensor([task.vocabulary.index(label) for label in task.labels])
+
+
+def _loss(
+    model: LxmertForPreTraining,
+    split: Split,
+    rows: Tensor,
+    words: Tensor,
+    settings: Pretrain,
+    place: Place,
+    vocabulary: tuple[str, ...],
+    generator: torch.Generator,
+) -> Tensor:
+    """The summed loss of the four tasks over `rows`."""
+    inputs = split.inputs(rows)
+    answers = split.answers[rows, 0]
+    stated = torch.rand(len(rows), generator=generator) < 0.5
+    swapped = stated & (torch.rand(len(rows), generator=generator) < settings.mismatch_probability)
+    other = torch.randperm(len(rows), generator=generator)
+    source = torch.where(swapped, other, torch.arange(len(rows)))
+
+    ids, attention = _state(inputs.input_ids, inputs.attention_mask, stated, words[answers], vocabulary.index(SEPARATE))
+    seen = inputs.visual_attention_mask[source]
+    features, boxes = inputs.visual_feats[source], inputs.visual_pos[source]
+
+    word_mask = (torch.rand(ids.shape, generator=generator) < settings.mask_probability) & (attention == 1)
+    word_mask[:, 0] = False
+    word_labels = ids.masked_fill(~word_mask | swapped[:, None], IGNORE)
+    ids = ids.masked_fill(word_mask, vocabulary.index(MASK))
+
+    object_mask = (torch.rand(seen.shape, generator=generator) < settings.mask_probability) & (seen == 1)
+    kinds, colors = _object_labels(features)
+    counted = object_mask.float() * seen.numel() / object_mask.sum().clamp(min=1)
+    masked_features = features.masked_fill(object_mask[..., None], 0.0)
+
+    device = place.device
+    output = model(
+        input_ids=ids.to(device),
+        attention_mask=attention.to(device),
+        visual_feats=masked_features.to(device),
+        visual_pos=boxes.to(device),
+        visual_attention_mask=seen.to(device),
+        labels=word_labels.to(device),
+        matched_label=torch.where(stated, (~swapped).long(), IGNORE).to(device),
+        ans=answers.masked_fill(stated, IGNORE).to(device),
+        obj_labels={
+            "obj": (kinds.to(device), counted.to(device)),
+            "attr": (colors.to(device), counted.to(device)),
+            "feat": (features.reshape(-1, features.shape[-1]).to(device), counted.to(device)),
+        },
+    )
+    return output.loss
+
+
+def _state(ids: Tensor, attention: Tensor, stated: Tensor, words: Tensor, separate: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask one token longer: where `stated`, the answer's word and a [SEP] follow the question's [SEP]."""
+    ids = torch.cat([ids, torch.zeros(len(ids), 2, dtype=ids.dtype)], dim=1)
+    attention = torch.cat([attention, torch.zeros(len(ids), 2, dtype=attention.dtype)], dim=1)
+    rows, end = stated.nonzero()[:, 0], attention.sum(1)[stated]
+    ids[rows, end], ids[rows, end + 1] = words[stated], separate
+    attention[rows, end] = attention[rows, end + 1] = 1
+    most = int(attention.sum(1).max())
+    return ids[:, :most], attention[:, :most]
+
+
+def _object_labels(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Kind and colour [B, O] of each object, read off its one-hot features."""
+    values, start = {}, 0
+    for name, names in ATTRIBUTES.items():
+        values[name] = features[..., start : start + len(names)].argmax(-1)
+        start += len(names)
+    return (values["shape"] * 2 + values["size"]) * 2 + values["material"], values["color"]
