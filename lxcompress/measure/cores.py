@@ -27,7 +27,7 @@ def choose_cores(usable: tuple[int, ...], threads: int) -> tuple[int, ...]:
 
 
 def pin_to(cores: tuple[int, ...]) -> bool:
-    """Holds this process, and the threads it starts from now on, to `cores`; False where the system has no such call."""
+    """Holds this process, and the threads it starts from now on, to `cores`; False where the system cannot."""
     process = psutil.Process()
     if not hasattr(process, "cpu_affinity"):
         return False
@@ -56,7 +56,7 @@ def read_busy() -> Busy:
 
 
 def share_of_others(before: Busy, after: Busy, *, own_s: float) -> float:
-    """The fraction of all cores' time, 0-1, that other processes worked between two readings; 0 if too close to tell."""
+    """The share of all cores, 0-1, that other processes had between two readings; 0 if those are too close."""
     span = after.all_s - before.all_s
     if span < _TOO_SHORT_S:
         return 0.0
