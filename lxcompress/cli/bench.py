@@ -31,9 +31,7 @@ def bench_cli(
     ] = None,
     runs: Annotated[
         int | None,
-        typer.Option(
-            min=1, help=f"Timed runs of each artifact, best 30 or more.  [default: the run's recipe, else {_RUNS}]"
-        ),
+        typer.Option(help=f"Timed runs of each artifact, best 30 or more.  [default: the run's recipe, else {_RUNS}]"),
     ] = None,
     out: Annotated[
         Path | None,

@@ -58,6 +58,11 @@ def open_onnx(path: Path, *, threads: int) -> OnnxSession:
     return OnnxSession(model, session, tuple(each.name for each in session.get_inputs()))
 
 
+def providers() -> tuple[str, ...]:
+    """What this build of ONNX Runtime can compute with."""
+    return tuple(ort.get_available_providers())
+
+
 def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,0 +1,93 @@
+"""The libraries that lxcompress asks for, against those that are here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+_REQUIREMENT = re.compile(r"""(?P<name>[\w.-]+)\s*(?P<range>[^;]*)(;.*extra\s*==\s*['"](?P<extra>[^'"]+)['"])?""")
+
+State = Literal["ok", "too old", "too new", "missing"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A library against the range that lxcompress asks for; `extra` names the optional set it belongs to, if any."""
+
+    name: str
+    wanted: str
+    found: str | None
+    state: State
+    extra: str | None
+    remedy: str | None
+
+
+def read_packages() -> tuple[Package, ...]:
+    """Python, then each library that lxcompress asks for; Python alone if lxcompress is not installed."""
+    return (_read_python(), *(read_package(requirement) for requirement in _requirements()))
+
+
+def read_package(requirement: str) -> Package:
+    """The state of one requirement, written as package metadata has it: `pytest<10,>=8.3; extra == 'test'`."""
+    name, wanted, extra = _parse(requirement)
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    state = judge(found, wanted)
+    return Package(name, wanted, found, state, extra, None if state == "ok" else f'pip install "{name}{wanted}"')
+
+
+def judge(found: str | None, wanted: str) -> State:
+    """Where a version lies against bounds such as `>=2.8,<2.14`; other kinds of bounds are not judged."""
+    if found is None:
+        return "missing"
+    version = _numbers(found)
+    for bound in wanted.replace(" ", "").split(","):
+        if bound.startswith(">=") and version < _numbers(bound[2:]):
+            return "too old"
+        if bound.startswith("<") and not bound.startswith("<=") and version >= _numbers(bound[1:]):
+            return "too new"
+    return "ok"
+
+
+def reinstall(*names: str) -> str:
+    """The command that installs these libraries anew, each in the range that lxcompress asks for."""
+    ranges = {name: wanted for name, wanted, _ in map(_parse, _requirements())}
+    quoted = " ".join(f'"{name}{ranges.get(name, "")}"' for name in names)
+    return f"pip install --force-reinstall {quoted}"
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires("lxcompress") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _parse(requirement: str) -> tuple[str, str, str | None]:
+    """Name, range and extra of a requirement."""
+    parts = _REQUIREMENT.match(requirement)
+    assert parts, f"package metadata holds requirements only, got {requirement!r}"
+    return parts["name"], parts["range"].strip(), parts["extra"]
+
+
+def _read_python() -> Package:
+    found = platform.python_version()
+    try:
+        wanted = importlib.metadata.metadata("lxcompress")["Requires-Python"] or ""
+    except importlib.metadata.PackageNotFoundError:
+        wanted = ""
+    state = judge(found, wanted)
+    return Package("python", wanted, found, state, None, None if state == "ok" else f"install Python {wanted}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, less zeros at its end: 2.13.0+cpu is (2, 13)."""
+    numbers = [int(each) for each in re.findall(r"\d+", re.match(r"[\d.]*", version)[0])]  # type: ignore[index]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

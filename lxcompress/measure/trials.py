@@ -1,0 +1,180 @@
+"""What the commands need, tried for real on something tiny."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import logging
+import platform
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import lxcompress
+from lxcompress.measure.requirements import reinstall
+
+_MINI = Path(lxcompress.__file__).parent / "models" / "mini"
+_FROM_SOURCE = "in the folder of the source: pip install ."
+
+
+@dataclass(frozen=True)
+class Check:
+    """A trial not yet made: `run` returns the detail to show, or raises; `remedy` is the command that mends it."""
+
+    name: str
+    is_core: bool
+    needed_for: str
+    run: Callable[[], str]
+    remedy: str | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a check went; `needed_for` names what fails without it."""
+
+    name: str
+    works: bool
+    is_core: bool
+    detail: str
+    needed_for: str
+    remedy: str | None
+
+
+def make_trial(check: Check) -> Trial:
+    """Makes the check; whatever goes wrong in it is its result."""
+    try:
+        detail, works = check.run(), True
+    except Exception as problem:
+        detail, works = _say(problem), False
+    return Trial(check.name, works, check.is_core, detail, check.needed_for, None if works else check.remedy)
+
+
+def _say(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def _torch_product() -> str:
+    import torch
+
+    ones = torch.ones(64, 64)
+    if (ones @ ones).sum().item() != 64**3:
+        raise ArithmeticError("a product of ones came out wrong")
+    return f"torch {torch.__version__} multiplies, {torch.get_num_threads()} threads"
+
+
+def _tiny_lxmert() -> str:
+    """One answer of the smallest LXMERT."""
+    import torch
+    from transformers import LxmertConfig, LxmertForQuestionAnswering, __version__
+
+    config = LxmertConfig(
+        vocab_size=8,
+        hidden_size=8,
+        num_attention_heads=2,
+        num_qa_labels=3,
+        intermediate_size=8,
+        l_layers=1,
+        x_layers=1,
+        r_layers=1,
+        visual_feat_dim=4,
+        max_position_embeddings=8,
+    )
+    model = LxmertForQuestionAnswering(config).eval()
+    with torch.no_grad():
+        answer = model(
+            input_ids=torch.ones(1, 4, dtype=torch.long),
+            visual_feats=torch.ones(1, 2, 4),
+            visual_pos=torch.ones(1, 2, 4),
+        )
+    shape = tuple(answer.question_answering_score.shape)
+    if shape != (1, 3):
+        raise ArithmeticError(f"expected scores of shape (1, 3), got {shape}")
+    return f"transformers {__version__} answers"
+
+
+def _tiny_onnx() -> str:
+    """A graph of one node, written, loaded and run."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper
+
+    from lxcompress.runtimes import open_session
+
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["half", "half"], ["scores"])],
+        "twice",
+        [helper.make_tensor_value_info("half", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        scores = open_session(path, threads=1).answer({"half": np.full((1, 2), 0.5, dtype=np.float32)})
+    if scores.tolist() != [[1.0, 1.0]]:
+        raise ArithmeticError(f"expected [[1.0, 1.0]], got {scores.tolist()}")
+    return f"onnx {onnx.__version__} writes, onnxruntime {importlib.metadata.version('onnxruntime')} answers"
+
+
+def _exporter() -> str:
+    """torch's dynamo exporter, which needs onnxscript, on one product."""
+    import torch
+
+    with _hushed("torch.onnx"):
+        program = torch.onnx.export(torch.nn.Linear(2, 1).eval(), (torch.ones(1, 2),), dynamo=True, verbose=False)
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    return f"onnxscript {importlib.metadata.version('onnxscript')} exports"
+
+
+@contextmanager
+def _hushed(logger: str) -> Iterator[None]:
+    """Keeps a talkative library quiet: its prints, its warnings, and its log below an error."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _mini_model() -> str:
+    from safetensors import safe_open
+
+    for name in ("config.json", "model.safetensors"):
+        if not (_MINI / name).is_file():
+            raise FileNotFoundError(f"{_MINI / name} is missing")
+    with safe_open(_MINI / "model.safetensors", framework="numpy") as file:
+        return f"{len(file.keys())} tensors, {(_MINI / 'model.safetensors').stat().st_size / 1e6:.1f} MB"
+
+
+def _pinning() -> str:
+    import psutil
+
+    if not hasattr(psutil.Process, "cpu_affinity"):
+        raise OSError(f"{platform.system()} has no call for it; timings carry a doubt")
+    return f"{len(psutil.Process().cpu_affinity())} cores to choose from"
+
+
+def _installed() -> str:
+    try:
+        return f"version {importlib.metadata.version('lxcompress')}"
+    except importlib.metadata.PackageNotFoundError:
+        raise ModuleNotFoundError("runs from its source, so the ranges it asks for are unknown") from None
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("torch", True, "study, prune", _torch_product, reinstall("torch")),
+    Check("LXMERT", True, "study, prune", _tiny_lxmert, reinstall("transformers")),
+    Check("exporter", True, "export", _exporter, reinstall("onnxscript")),
+    Check("ONNX Runtime", True, "export, bench", _tiny_onnx, reinstall("onnx", "onnxruntime")),
+    Check("mini model", True, "model.start: mini", _mini_model, f"{_FROM_SOURCE} --force-reinstall --no-deps"),
+    Check("pinned threads", False, "bench without a doubt", _pinning, None),
+    Check("installed", False, "the lxcompress command", _installed, _FROM_SOURCE),
+)
