@@ -93,11 +93,12 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
         "picked_key": picked.group.key if picked else None,
         "figures": _figures(summary, choice),
         "missing": _missing(summary),
-        "doubts": [*summary.doubts, *choice.doubts],
+        "doubts": choice.doubts,
+        "floors_below": _floors_below(summary, choice) if summary.groups else [],
         "wide": _hero(summary, choice, *WIDE, label_width=LABEL_WIDTH) if summary.groups else None,
         "narrow": _hero(summary, choice, *NARROW) if summary.groups else None,
         "legend_keys": [(key_svg(slot), name) for name, slot in slots.items()],
-        "level_keys": _level_legend(summary, choice),
+        "level_keys": _level_legend(summary, choice) if summary.groups else [],
         "stages": _stage_panels(summary, choice) if summary.groups else [],
         "types": _type_panels(summary) if summary.groups else [],
         "type_names": _type_names(summary),
@@ -179,14 +180,16 @@ def _point(group: Group, spread: Spread, stage: str) -> Point:
     )
 
 
+def _floors_below(summary: Summary, choice: Choice) -> list[str]:
+    """The floors that the first chart leaves out, in words."""
+    _, levels = _hero_content(summary, choice)
+    shown = {level.label for level in levels}
+    return [level.label.replace(", ", " ") for level in _floor_levels(summary.floors) if level.label not in shown]
+
+
 def _hero(summary: Summary, choice: Choice, width: int, height: int, *, label_width: int = 0) -> Markup:
     """Retrained accuracy over sparsity, with the dense model, what the rule asks, the floors and the pick."""
-    lines = _lines(summary, lambda group: group.retrained.overall, "retrained")
-    levels = _dense_levels(summary.dense.overall if summary.dense else None)
-    if choice.threshold is not None:
-        words = f"asked, {percent(choice.threshold)}"
-        levels.append(Level(words, "threshold", choice.threshold, title=f"{choice.rule.accuracy_words}: {words} %"))
-    levels += _floor_levels(summary.floors)
+    lines, levels = _hero_content(summary, choice)
     mark = None
     if choice.picked is not None:
         group = choice.picked.group
@@ -203,6 +206,15 @@ def _hero(summary: Summary, choice: Choice, width: int, height: int, *, label_wi
         label_width=label_width,
         y_title="retrained accuracy, %",
     )
+
+
+def _hero_content(summary: Summary, choice: Choice) -> tuple[list[Line], list[Level]]:
+    lines = _lines(summary, _overall("retrained"), "retrained")
+    levels = _dense_levels(summary.dense.overall if summary.dense else None)
+    if choice.threshold is not None:
+        words = f"asked, {percent(choice.threshold)}"
+        levels.append(Level(words, "threshold", choice.threshold, title=f"{choice.rule.accuracy_words}: {words} %"))
+    return lines, levels + _near(_floor_levels(summary.floors), _heights(lines, levels))
 
 
 def _stage_panels(summary: Summary, choice: Choice) -> list[Panel]:
@@ -225,9 +237,8 @@ def _type_panels(summary: Summary) -> list[Panel]:
         levels = _dense_levels(dense)
         floor = summary.floors.question_only.by_type.get(name) if summary.floors else None
         if floor is not None:
-            levels.append(
-                Level("question-only", "floor", floor, title=f"question-only floor, {name}: {percent(floor)} %")
-            )
+            title = f"question-only floor, {name}: {percent(floor)} %"
+            levels += _near([Level("question-only", "floor", floor, title=title)], _heights(lines, levels))
         y = accuracy_axis(_heights(lines, levels))
         note = f"dense {plus_minus(dense)}" if dense else ""
         panels.append(Panel(name, note, _small(lines, levels, _x_axis(summary), y, f"retrained accuracy of {name}")))
@@ -270,6 +281,12 @@ def _heights(lines: Sequence[Line], levels: Sequence[Level]) -> list[float]:
     return of_points + [value for each in levels for value in (each.y - (each.std or 0), each.y + (each.std or 0))]
 
 
+def _near(levels: Sequence[Level], heights: Sequence[float]) -> list[Level]:
+    """The levels that a chart of `heights` can hold without squeezing what it is about into half of its height."""
+    low, high = min(heights), max(heights)
+    return [level for level in levels if low - (high - low) <= level.y <= high + (high - low)]
+
+
 def _dense_levels(dense: Spread | None) -> list[Level]:
     if dense is None:
         return []
@@ -289,9 +306,9 @@ def _level_legend(summary: Summary, choice: Choice) -> list[tuple[Markup, str]]:
     legend = [(level_key_svg("dense"), f"dense {plus_minus(summary.dense.overall)}")] if summary.dense else []
     if choice.threshold is not None:
         legend.append((level_key_svg("threshold"), f"asked {percent(choice.threshold)}"))
-    if summary.floors is not None:
-        words = ", ".join(f"{name} {percent(value)}" for name, value in named_floors(summary.floors))
-        legend.append((level_key_svg("floor"), f"floors: {words}"))
+    floors = [level.label.replace(", ", " ") for level in _hero_content(summary, choice)[1] if level.kind == "floor"]
+    if floors:
+        legend.append((level_key_svg("floor"), f"floors: {', '.join(floors)}"))
     return legend
 
 
@@ -365,13 +382,8 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     facts += _questions(summary.dense_runs)
     if summary.results:
         weights = summary.results[0].sparsity
-        facts.append(
-            (
-                "Weights",
-                f"{weights.prunable:,} prunable of {weights.live:,} that the answer depends on ({weights.all:,} in all); "
-                "sparsity is the share of prunable weights removed",
-            )
-        )
+        counted = f"{weights.prunable:,} prunable, {weights.live:,} that the answer depends on, {weights.all:,} in all"
+        facts.append(("Weights", f"{counted}; sparsity is the share of prunable weights removed"))
     facts += _durations(summary.dense_runs, summary.results)
     others = {machine_line(run.machine) for run in runs} - {machine_line(summary.machine)}
     facts += [("Also ran on", other) for other in sorted(others)]

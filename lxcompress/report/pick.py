@@ -145,7 +145,7 @@ def pick_ticket(summary: Summary, rule: Rule) -> Choice:
         picked=picked,
         nearest=None if best else _nearest(judged),
         rejected=tuple(_reject(judged, summary.unstarted, best)),
-        doubts=tuple(_doubts(picked, summary, rule, threshold)) if picked else (),
+        doubts=tuple(_doubts(picked, summary, rule, threshold) if picked else summary.doubts),
         is_final=summary.is_complete,
     )
 
@@ -397,13 +397,9 @@ def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | Non
     group = picked.group
     assert threshold is not None
     assert summary.dense is not None
-    doubts = []
-    if len(group.seeds) == 1:
-        doubts.append("one seed: no spread is known, so the margin may be chance")
+    doubts = list(summary.doubts)
     doubts += _narrow(f"threshold of {percent(threshold)} %", _margins(group, summary.dense.overall, rule))
-    if summary.floors is None:
-        doubts.append("the floors were not measured: how much of this is answered without looking is not known")
-    else:
+    if summary.floors is not None:
         for name, floor in named_floors(summary.floors):
             scores = group.retrained.overall.by_seed
             margins = Spread({seed: score - floor for seed, score in scores.items()})

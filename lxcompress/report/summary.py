@@ -288,19 +288,19 @@ def _doubts(recipe: Recipe, dense: Sequence[Dense], results: Sequence[Result], f
     """What a reader of the accuracies should know."""
     doubts = []
     if len(recipe.seeds) == 1:
-        doubts.append("One seed: no spread is known, so small differences may be chance.")
+        doubts.append("one seed: no spread is known, so small differences may be chance")
     kinds = sorted({f"{each.device} ({each.precision})" for each in (*dense, *results)})
     if len(kinds) > 1:
-        doubts.append(f"Cells ran on different devices or precisions: {', '.join(kinds)}.")
+        doubts.append(f"cells ran on different devices or precisions: {', '.join(kinds)}")
     losses = [tuple(epoch.train_loss for epoch in each.epochs) for each in dense]
     if len(dense) > 1 and losses[0] and len(set(losses)) == 1:
-        doubts.append("Every seed's dense run has the same losses: it looks like one run, so its spread is not known.")
+        doubts.append("every seed's dense run has the same losses: it looks like one run, so its spread is not known")
     if floors is None:
-        doubts.append("The floors were not measured, so how much is answered without looking is not known.")
+        doubts.append("the floors were not measured: how much is answered without looking is not known")
     elif dense and Spread({each.seed: each.trained.accuracy for each in dense}).mean <= highest_floor(floors)[1]:
         name, value = highest_floor(floors)
         doubts.append(
-            f"The dense model does not beat the {name} floor ({percent(value)} %): the study has nothing to find."
+            f"the dense model does not beat the {name} floor ({percent(value)} %): the study has nothing to find"
         )
     return doubts
 

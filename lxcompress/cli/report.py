@@ -1,0 +1,120 @@
+"""`lxcompress report`: the run's report files, and its table on the screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lxcompress.report.summary import Group, Spread, Summary
+
+# Below this many columns the table keeps what the pick is decided by, and no spreads of the earlier stages.
+NARROW = 76
+ROOMY = 100
+
+
+def report_cli(
+    run: Annotated[Path, typer.Argument(help="The run folder of a study.")],
+    open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+) -> None:
+    """Write RUN/report.html, results.csv and results.json, and show the table.
+
+    Example: lxcompress report runs/quickstart --open
+    """
+    from lxcompress.cli.screen import out, remarks
+    from lxcompress.report.pick import default_rule, pick_ticket, verdict
+    from lxcompress.report.summary import summarise
+    from lxcompress.report.write import write_report
+    from lxcompress.rundir import read_run
+
+    found = read_run(run)
+    written = write_report(found)
+    summary = summarise(found)
+    choice = pick_ticket(summary, default_rule(summary))
+    out.print(_table(summary, choice.picked.group if choice.picked else None, out.width))
+    out.print(_legend(summary), style="dim")
+    out.print()
+    out.print(verdict(choice), style="bold", markup=False)
+    for doubt in choice.doubts:
+        remarks.print(f"doubt: {doubt}", style="yellow", markup=False)
+    for path in written:
+        out.print(str(path), markup=False, soft_wrap=True)
+    if open_:
+        _open(written[0])
+
+
+def _table(summary: Summary, picked: Group | None, width: int) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    is_narrow = width < NARROW
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1 if width >= ROOMY else 0, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("criterion", no_wrap=True)
+    for name in ("sparsity", "pruned", "rewound", "retrained"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if not is_narrow:
+        table.add_column("vs dense", justify="right", no_wrap=True)
+    table.add_column("kept", justify="right", no_wrap=True)
+    for row, style in _rows(summary, picked, is_narrow=is_narrow, digits=2 if width >= ROOMY else 1):
+        table.add_row(*row, style=style)
+    return table
+
+
+def _rows(
+    summary: Summary, picked: Group | None, *, is_narrow: bool, digits: int
+) -> list[tuple[list[str], str | None]]:
+    from lxcompress.report.summary import named_floors, plus_minus, points
+    from lxcompress.units import percent
+
+    def early(spread: Spread) -> str:
+        return percent(spread.mean, digits) if is_narrow else plus_minus(spread, digits)
+
+    rows: list[tuple[list[str], str | None]] = []
+    if summary.dense:
+        rows.append((["dense", "0 %", "", "", plus_minus(summary.dense.overall, digits), "", "100 %"], "bold"))
+    for group in summary.groups:
+        note = " <" if group is picked else "" if group.is_complete else " *"
+        row = [
+            group.key.criterion + note,
+            f"{percent(group.achieved.mean, 1)} %",
+            early(group.pruned.overall),
+            early(group.rewound.overall),
+            plus_minus(group.retrained.overall, digits),
+            points(group.paired.mean, digits) if group.paired else "",
+            f"{percent(group.retained, 1)} %" if group.retained is not None else "",
+        ]
+        rows.append((row, "green" if group is picked else None if group.is_complete else "dim"))
+    if summary.floors:
+        for name, value in named_floors(summary.floors):
+            rows.append(([f"{name} floor", "", "", "", percent(value, digits), "", ""], "dim"))
+    return [([*row[:5], row[6]] if is_narrow else row, style) for row, style in rows]
+
+
+def _legend(summary: Summary) -> str:
+    from lxcompress.report.summary import numbered
+
+    seeds = numbered("seed", summary.recipe.seeds)
+    words = f"accuracy in %, mean ± standard deviation over {seeds}; < the pick"
+    if len(summary.recipe.seeds) == 1:
+        words = f"accuracy in %, {seeds} alone, so no deviation; < the pick"
+    lacking = [group for group in summary.groups if not group.is_complete]
+    if lacking:
+        words += "; * incomplete: " + ", ".join(
+            f"{group.key.label} lacks {numbered('seed', group.missing)}" for group in lacking
+        )
+    if summary.unstarted:
+        words += "; no cell yet: " + ", ".join(key.label for key in summary.unstarted)
+    return words
+
+
+def _open(path: Path) -> None:
+    import webbrowser
+
+    from lxcompress.cli.screen import remarks
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        remarks.print(f"no browser answers here; open {path} in one yourself", style="yellow", markup=False)

@@ -1,0 +1,87 @@
+"""`lxcompress status`: how far a study is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lxcompress.report.progress import Progress, Step
+
+STYLES = {"done": "green", "running": "bold cyan", "interrupted": "yellow", "missing": "dim"}
+
+
+def status_cli(
+    run: Annotated[Path, typer.Argument(help="The run folder of a study.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the state of every dense run and cell as JSON.")
+    ] = False,
+) -> None:
+    """Show which cells are done, running or missing, and the time left.
+
+    Example: lxcompress status runs/quickstart
+    """
+    import json
+
+    from lxcompress.cli.screen import out
+    from lxcompress.report.progress import progress, progress_json
+    from lxcompress.rundir import is_busy, read_run
+
+    found = read_run(run)
+    here = progress(found, busy=is_busy(found.dir))
+    if as_json:
+        typer.echo(json.dumps(progress_json(here), indent=1))
+        return
+    out.print(_table(here.steps, found.recipe.seeds))
+    out.print("accuracy in %; ▶ running, ◼ interrupted, · missing", style="dim", markup=False)
+    out.print(f"{found.recipe.name}: {_sentence(here)}", style="bold", markup=False)
+    if not here.is_complete and not here.is_busy:
+        out.print(f"go on with: lxcompress study {found.dir.recipe} --out {run}", markup=False, soft_wrap=True)
+    if here.is_complete:
+        out.print(f"see it with: lxcompress report {run}", markup=False, soft_wrap=True)
+
+
+def _table(steps: Sequence[Step], seeds: Sequence[int]) -> Table:
+    """A row a group, a column a seed."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("", no_wrap=True)
+    for seed in seeds:
+        table.add_column(f"seed {seed}", justify="right")
+    rows: dict[str, dict[int, Step]] = {}
+    for step in steps:
+        rows.setdefault(step.group, {})[step.seed] = step
+    for name, by_seed in rows.items():
+        cells = [Text(_word(by_seed[seed]), style=STYLES[by_seed[seed].state]) for seed in seeds]
+        table.add_row(name, *cells)
+    return table
+
+
+def _word(step: Step) -> str:
+    from lxcompress.units import percent
+
+    if step.accuracy is not None:
+        return percent(step.accuracy)
+    return {"running": "▶", "interrupted": "◼"}.get(step.state, "·")
+
+
+def _sentence(here: Progress) -> str:
+    """14 of 30 done, 1 running, 15 missing; about 16 min left."""
+    from lxcompress.units import duration
+
+    counts = here.counts
+    if here.is_complete:
+        return f"all {len(here.steps)} dense runs and cells are done"
+    states = [f"{counts[state]} {state}" for state in ("running", "interrupted", "missing") if counts[state]]
+    left = "nothing is finished yet to tell the time left from"
+    if here.left_s is not None:
+        left = f"about {duration(here.left_s)} left" + ("" if here.is_busy else " once it goes on")
+    return f"{counts['done']} of {len(here.steps)} dense runs and cells done, {', '.join(states)}; {left}"

@@ -1,0 +1,115 @@
+"""How far a study is: the state of every dense run and cell, and an estimate of the time left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from lxcompress.report.summary import Key
+from lxcompress.rundir import Run
+
+State = Literal["done", "running", "interrupted", "missing"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One dense run or cell; `accuracy` and `duration_s` once it is done."""
+
+    id: str
+    kind: Literal["dense", "cell"]
+    group: str
+    seed: int
+    state: State
+    accuracy: float | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Every step in the order of the recipe; `left_s` is None while nothing is finished to estimate it from."""
+
+    is_busy: bool
+    steps: tuple[Step, ...]
+    left_s: float | None
+
+    @property
+    def counts(self) -> Counter[State]:
+        return Counter(step.state for step in self.steps)
+
+    @property
+    def is_complete(self) -> bool:
+        return all(step.state == "done" for step in self.steps)
+
+
+def progress(run: Run, *, busy: bool) -> Progress:
+    """The state of each step of `run`; `busy` is whether a study is at work there now."""
+    steps = [_dense_step(run, seed, busy=busy) for seed in run.recipe.seeds]
+    for cell in run.recipe.cells():
+        result = run.results.get(cell.id)
+        steps.append(
+            Step(
+                id=cell.id,
+                kind="cell",
+                group=Key(cell.criterion, cell.granularity, cell.sparsity).label,
+                seed=cell.seed,
+                state="done" if result else _unfinished(run.dir.ticket(cell), busy=busy),
+                accuracy=result.retrained.accuracy if result else None,
+                duration_s=result.duration_s if result else None,
+            )
+        )
+    return Progress(is_busy=busy, steps=tuple(steps), left_s=_time_left(steps))
+
+
+def progress_json(found: Progress) -> dict[str, Any]:
+    """The progress as plain JSON values."""
+    return {
+        "version": 1,
+        "busy": found.is_busy,
+        "complete": found.is_complete,
+        "counts": {state: found.counts[state] for state in ("done", "running", "interrupted", "missing")},
+        "left_s": found.left_s,
+        "steps": [vars(step) for step in found.steps],
+    }
+
+
+def _dense_step(run: Run, seed: int, *, busy: bool) -> Step:
+    dense = run.dense.get(seed)
+    return Step(
+        id=f"dense-seed{seed}",
+        kind="dense",
+        group="dense",
+        seed=seed,
+        state="done" if dense else _unfinished(run.dir.dense(seed), busy=busy),
+        accuracy=dense.trained.accuracy if dense else None,
+        duration_s=dense.duration_s if dense else None,
+    )
+
+
+def _unfinished(folder: Path, *, busy: bool) -> State:
+    if not folder.exists():
+        return "missing"
+    return "running" if busy else "interrupted"
+
+
+def _time_left(steps: Sequence[Step]) -> float | None:
+    """The finished steps' mean duration for each one left; one under way counts as whole: how far it is is not kept."""
+    dense = [step for step in steps if step.kind == "dense"]
+    cells = [step for step in steps if step.kind == "cell"]
+    known = {"dense": _mean_duration(dense), "cell": _mean_duration(cells)}
+    # A cell's retraining has the dense run's budget, so each stands in for the other until it is known.
+    estimates = {
+        "dense": known["dense"] if known["dense"] is not None else known["cell"],
+        "cell": known["cell"] if known["cell"] is not None else known["dense"],
+    }
+    left = [estimates[step.kind] for step in steps if step.state != "done"]
+    known_left = [each for each in left if each is not None]
+    return sum(known_left) if len(known_left) == len(left) else None
+
+
+def _mean_duration(steps: Iterable[Step]) -> float | None:
+    durations = [step.duration_s for step in steps if step.duration_s is not None]
+    return fmean(durations) if durations else None

@@ -1,0 +1,25 @@
+"""The report's three files in the run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lxcompress.report.html import render_html
+from lxcompress.report.pick import Rule, default_rule, pick_ticket
+from lxcompress.report.summary import summarise
+from lxcompress.report.tables import results_csv, results_json
+from lxcompress.rundir import Run, write_text
+
+
+def write_report(run: Run, rule: Rule | None = None) -> list[Path]:
+    """Writes report.html, results.csv and results.json of `run`, each whole; without `rule`, its recipe's."""
+    summary = summarise(run)
+    choice = pick_ticket(summary, rule or default_rule(summary))
+    texts = {
+        run.dir.report: render_html(summary, choice),
+        run.dir.results_csv: results_csv(summary),
+        run.dir.results_json: results_json(summary, choice),
+    }
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
