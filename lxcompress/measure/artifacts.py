@@ -13,7 +13,7 @@ from lxcompress.errors import MeasureError
 from lxcompress.machine import describe_machine, usable_cores
 from lxcompress.measure.cores import choose_cores, read_busy, share_of_others
 from lxcompress.measure.isolated import Worker, started
-from lxcompress.measure.messages import Round, Setup
+from lxcompress.measure.messages import Setup
 from lxcompress.measure.summary import doubt_circumstances, doubt_samples
 from lxcompress.records import Artifact, Machine, Measurement, Samples, Task, read_record
 from lxcompress.rundir import sha256
@@ -51,26 +51,20 @@ class Subject:
 
 @dataclass
 class Tally:
-    """What has been measured of one artifact so far."""
+    """What has been measured of one artifact so far; `cpu_s` is the worker's processor time since it was ready."""
 
     subject: Subject
     worker: Worker
     seconds: list[float] = field(default_factory=list)
-    last: Round | None = None
+    peak_bytes: int = 0
+    cpu_s: float = 0.0
 
     def take_turn(self, runs: int) -> None:
         """Lets the worker make `runs` more runs."""
-        self.last = self.worker.run(runs)
-        self.seconds += self.last.seconds
-
-    @property
-    def peak_bytes(self) -> int:
-        return (self.last or self.worker.ready).peak_bytes
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time since the worker was ready."""
-        return self.last.cpu_s - self.worker.ready.cpu_s if self.last else 0.0
+        made = self.worker.run(runs)
+        self.seconds += made.seconds
+        self.peak_bytes = max(self.peak_bytes, made.peak_bytes)
+        self.cpu_s = made.cpu_s - self.worker.ready.cpu_s
 
 
 def measure_artifacts(

@@ -1,0 +1,191 @@
+"""Every artifact gets its runs, in turns with the others; what is not as it was exported is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lxcompress.errors import MeasureError
+from lxcompress.machine import usable_cores
+from lxcompress.measure.artifacts import INTERRUPTED, Progress, measure_artifacts, plan_rounds
+from lxcompress.records import Bench, read_record
+from lxcompress.rundir import sha256, write_record
+from tests.measure.artifacts import build_artifact
+
+ROOT = Path(__file__).resolve().parents[2]
+# Measures for as long as it is left alone, and says when the first round is over.
+ENDLESS = """
+import sys
+from pathlib import Path
+from lxcompress.measure.artifacts import measure_artifacts
+paths = [Path(each) for each in sys.argv[1:]]
+def tell(progress):
+    if progress.stage == "run" and progress.done == 20:
+        print("going", flush=True)
+measured = measure_artifacts(paths, threads=1, runs=10_000_000, tell=tell)
+for each in measured:
+    print(each.model_dump_json(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("runs", [1, 4, 5, 17, 50])
+def test_every_round_touches_every_artifact_and_all_get_their_runs(count: int, runs: int) -> None:
+    rounds = plan_rounds(count, runs)
+    given: Counter[int] = Counter()
+    for turns in rounds:
+        assert sorted(index for index, _ in turns) == list(range(count))
+        assert len({size for _, size in turns}) == 1
+        given.update(dict(turns))
+    assert given == dict.fromkeys(range(count), runs)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_each_artifact_opens_as_many_rounds_as_another(count: int) -> None:
+    openers = Counter(turns[0][0] for turns in plan_rounds(count, 5 * 4 * count))
+    assert set(openers.values()) == {4}
+
+
+def test_samples_are_as_many_as_asked_and_interleaved(small: Path, big: Path) -> None:
+    told: list[Progress] = []
+    measured = measure_artifacts([small, big], threads=1, runs=12, warmup=2, tell=told.append)
+    assert [each.artifact for each in measured] == ["small", "big"]
+    assert [len(each.latency.values) for each in measured] == [12, 12]
+    assert all(value > 0 for each in measured for value in each.latency.values)
+    assert [each.task.runs for each in measured] == [12, 12]
+    turns = [progress.artifact for progress in told if progress.stage == "run"]
+    assert turns == ["small", "big", "big", "small", "small", "big"]
+
+
+def test_a_measurement_holds_what_is_on_disk_and_survives_its_file(small: Path, tmp_path: Path) -> None:
+    measured = measure_artifacts([small], threads=1, runs=3)
+    assert measured[0].size_bytes == (small / "model.onnx").stat().st_size
+    assert measured[0].artifact_sha256 == sha256(small / "artifact.json")
+    assert measured[0].load_s > 0
+    bench = Bench(started="2030-01-02T03:04:05+00:00", measurements=measured)
+    write_record(tmp_path / "bench.json", bench)
+    assert read_record(tmp_path / "bench.json", Bench) == bench
+
+
+def test_peak_memory_grows_with_the_artifact(small: Path, big: Path) -> None:
+    less, more = measure_artifacts([small, big], threads=1, runs=1)
+    assert more.peak_bytes - less.peak_bytes > 0.8 * (more.size_bytes - less.size_bytes)
+
+
+def test_more_threads_than_cores_is_measured_with_a_doubt(small: Path) -> None:
+    threads = len(usable_cores()) + 1
+    (measured,) = measure_artifacts([small], threads=threads, runs=30)
+    assert measured.task.threads == threads
+    assert any(f"{threads} threads share" in doubt for doubt in measured.doubts)
+
+
+def test_few_runs_are_doubted(small: Path) -> None:
+    (measured,) = measure_artifacts([small], threads=1, runs=29)
+    assert any("only 29 runs" in doubt for doubt in measured.doubts)
+
+
+def test_a_changed_file_is_refused(small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small, copy)
+    content = bytearray((copy / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (copy / "model.onnx").write_bytes(content)
+    with pytest.raises(MeasureError, match=r"model\.onnx: has changed .* expected .* got .* export"):
+        measure_artifacts([copy], threads=1, runs=1)
+
+
+def test_a_missing_file_is_refused(small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small, copy)
+    (copy / "model.onnx").unlink()
+    with pytest.raises(MeasureError, match=r"model\.onnx: is missing"):
+        measure_artifacts([copy], threads=1, runs=1)
+
+
+def test_a_file_that_no_runtime_can_load_is_one_sentence(tmp_path: Path) -> None:
+    folder = build_artifact(tmp_path / "broken")
+    (folder / "model.onnx").write_bytes(b"not a graph")
+    _rewrite(folder, files={"model.onnx": sha256(folder / "model.onnx")})
+    with pytest.raises(MeasureError, match=r"model\.onnx: ONNX Runtime .* cannot load it"):
+        measure_artifacts([folder], threads=1, runs=1)
+
+
+def test_a_format_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    folder = build_artifact(tmp_path / "later")
+    _rewrite(folder, format="holograph")
+    with pytest.raises(MeasureError, match=r"format holograph: no runtime .* upgrade"):
+        measure_artifacts([folder], threads=1, runs=1)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("ticket.json", "is a model, not an exported artifact; export it first with: lxcompress export"),
+        ("config.json", "is a model, not an exported artifact; export it first with: lxcompress export"),
+        ("notes.txt", r"is not an artifact \(it has no artifact\.json\)"),
+    ],
+)
+def test_another_folder_is_told_apart(tmp_path: Path, file: str, expected: str) -> None:
+    (tmp_path / file).write_text("{}", encoding="utf-8")
+    with pytest.raises(MeasureError, match=expected):
+        measure_artifacts([tmp_path], threads=1, runs=1)
+
+
+def test_wrong_asks_are_one_sentence(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(MeasureError, match="no such folder"):
+        measure_artifacts([tmp_path / "absent"], threads=1, runs=1)
+    with pytest.raises(MeasureError, match="is a file; give the artifact's folder"):
+        measure_artifacts([small / "model.onnx"], threads=1, runs=1)
+    with pytest.raises(MeasureError, match="is given twice"):
+        measure_artifacts([small, small / ".." / small.name], threads=1, runs=1)
+    with pytest.raises(MeasureError, match="at least one"):
+        measure_artifacts([], threads=1, runs=1)
+    with pytest.raises(MeasureError, match="runs: expected 1 or more"):
+        measure_artifacts([small], threads=1, runs=0)
+    with pytest.raises(MeasureError, match="threads: expected 1 or more"):
+        measure_artifacts([small], threads=0, runs=1)
+    with pytest.raises(MeasureError, match="warmup: expected 0 or more"):
+        measure_artifacts([small], threads=1, runs=1, warmup=-1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
+def test_an_interrupt_keeps_what_was_measured_and_ends_the_workers(small: Path, big: Path) -> None:
+    with _endless(small, big) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "going\n"
+        workers = psutil.Process(driver.pid).children()
+        driver.send_signal(signal.SIGINT)
+        measured = [json.loads(line) for line in driver.stdout]
+    assert [each["artifact"] for each in measured] == ["small", "big"]
+    assert all(len(each["latency"]["values"]) == each["task"]["runs"] >= 10 for each in measured)
+    assert all(INTERRUPTED in each["doubts"] for each in measured)
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def test_workers_end_with_the_process_that_started_them(small: Path) -> None:
+    with _endless(small) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "going\n"
+        workers = psutil.Process(driver.pid).children()
+        driver.kill()
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def _endless(*paths: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, *map(str, paths)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+
+def _rewrite(folder: Path, **changes: object) -> None:
+    path = folder / "artifact.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")

@@ -1,0 +1,117 @@
+"""Clock, memory, cores and made-up inputs: what a timing rests on."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lxcompress
+from lxcompress.machine import describe_machine, usable_cores
+from lxcompress.measure.clock import time_runs
+from lxcompress.measure.cores import Busy, choose_cores, read_busy, share_of_others
+from lxcompress.measure.inputs import make_feeds
+
+ROOT = Path(__file__).resolve().parents[2]
+GROW = """
+from lxcompress.measure.memory import peak_rss_bytes
+before = peak_rss_bytes()
+block = b"x" * 64_000_000
+during = peak_rss_bytes()
+del block
+print(before, during, peak_rss_bytes())
+"""
+
+
+def test_every_run_is_timed_once_and_the_collector_is_left_as_it_was() -> None:
+    calls: list[bool] = []
+    seconds = time_runs(lambda: calls.append(gc.isenabled()), 6)
+    assert len(seconds) == len(calls) == 6
+    assert all(value >= 0 for value in seconds)
+    assert not any(calls)
+    assert gc.isenabled()
+
+
+def test_the_collector_comes_back_after_a_failed_run() -> None:
+    with pytest.raises(ZeroDivisionError):
+        time_runs(lambda: 1 / 0, 1)
+    assert gc.isenabled()
+
+
+def test_peak_memory_counts_what_was_held_and_does_not_forget_it() -> None:
+    done = subprocess.run([sys.executable, "-c", GROW], capture_output=True, text=True, cwd=ROOT, check=True)
+    before, during, after = map(int, done.stdout.split())
+    assert 60_000_000 < during - before < 80_000_000
+    assert after > during - 1_000_000  # Linux counts pages core by core, and adds up with that much slack
+
+
+def test_peak_memory_is_not_inherited_from_the_process_that_started_this_one() -> None:
+    ballast = np.ones(40_000_000)  # 320 MB, resident
+    done = subprocess.run([sys.executable, "-c", GROW], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert int(done.stdout.split()[0]) < ballast.nbytes
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 1000])
+def test_chosen_cores_are_distinct_usable_and_as_many_as_there_can_be(threads: int) -> None:
+    usable = usable_cores()
+    chosen = choose_cores(usable, threads)
+    assert set(chosen) <= set(usable)
+    assert len(set(chosen)) == len(chosen) == min(threads, len(usable))
+
+
+def test_more_threads_keep_the_cores_of_fewer() -> None:
+    usable = usable_cores()
+    for threads in range(1, len(usable)):
+        assert choose_cores(usable, threads) == choose_cores(usable, threads + 1)[:threads]
+
+
+def test_the_share_of_others_is_what_is_left_of_the_work() -> None:
+    before = Busy(work_s=10, all_s=100)
+    after = Busy(work_s=14, all_s=110)
+    assert share_of_others(before, after, own_s=0) == pytest.approx(0.4)
+    assert share_of_others(before, after, own_s=3) == pytest.approx(0.1)
+    assert share_of_others(before, after, own_s=5) == 0
+    assert share_of_others(before, before, own_s=0) == 0
+
+
+def test_processor_time_never_runs_back() -> None:
+    before, after = read_busy(), read_busy()
+    assert 0 < before.work_s <= after.work_s
+    assert before.all_s <= after.all_s
+    assert before.work_s < before.all_s
+
+
+def test_feeds_are_the_sizes_asked_for_and_the_same_for_a_seed() -> None:
+    feeds = make_feeds(tokens=9, objects=4, feature_size=3, seed=5)
+    again = make_feeds(tokens=9, objects=4, feature_size=3, seed=5)
+    other = make_feeds(tokens=9, objects=4, feature_size=3, seed=6)
+    assert {name: (value.shape, value.dtype.name) for name, value in feeds.items()} == {
+        "input_ids": ((1, 9), "int64"),
+        "attention_mask": ((1, 9), "int64"),
+        "visual_feats": ((1, 4, 3), "float32"),
+        "visual_pos": ((1, 4, 4), "float32"),
+        "visual_attention_mask": ((1, 4), "int64"),
+    }
+    assert all(np.array_equal(feeds[name], again[name]) for name in feeds)
+    assert not np.array_equal(feeds["visual_feats"], other["visual_feats"])
+    boxes = feeds["visual_pos"]
+    assert np.all(boxes[..., :2] <= boxes[..., 2:])
+    assert np.all((boxes >= 0) & (boxes <= 1))
+
+
+def test_feeds_use_words_that_the_shipped_vocabulary_has() -> None:
+    words = (ROOT / "lxcompress" / "data" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert make_feeds(tokens=1000, objects=1, feature_size=1, seed=0)["input_ids"].max() < len(words)
+
+
+def test_the_machine_names_itself_and_its_libraries() -> None:
+    machine = describe_machine()
+    assert machine.cores == len(usable_cores()) >= 1
+    assert machine.memory_bytes > 0
+    assert machine.processor
+    assert machine.packages["lxcompress"] == lxcompress.__version__
+    assert {"torch", "numpy", "onnxruntime"} <= set(machine.packages)

@@ -1,0 +1,80 @@
+"""Percentiles equal their slow definition, and a doubt depends on shape and count alone, never on the unit."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from lxcompress.measure.summary import FEW_RUNS, doubt_circumstances, doubt_samples, summarise
+
+QUIET = {"threads": 1, "cores": 2, "is_pinned": True, "others": 0.0, "held_bytes": 1, "memory_bytes": 100}
+
+
+def slow_percentile(values: list[float], percent: float) -> float:
+    """Linear between the two neighbours of the place percent / 100 * (n - 1) in the sorted values."""
+    ordered = sorted(values)
+    place = percent / 100 * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 30, 101])
+def test_percentiles_equal_their_slow_definition(count: int) -> None:
+    values = [random.Random(count).expovariate(1) for _ in range(count)]
+    summary = summarise(values)
+    assert summary.p50 == pytest.approx(slow_percentile(values, 50))
+    assert summary.p90 == pytest.approx(slow_percentile(values, 90))
+    assert summary.p99 == pytest.approx(slow_percentile(values, 99))
+    assert summary.mean == pytest.approx(sum(values) / count)
+    assert summary.p50 <= summary.p90 <= summary.p99 <= max(values)
+
+
+def test_order_moves_no_summary() -> None:
+    values = [random.Random(0).random() for _ in range(40)]
+    assert summarise(values) == summarise(sorted(values))
+
+
+def test_steady_samples_are_not_doubted() -> None:
+    assert doubt_samples([0.1, 0.101] * 25) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, FEW_RUNS - 1, FEW_RUNS, FEW_RUNS + 1])
+def test_few_samples_are_doubted_and_enough_are_not(count: int) -> None:
+    assert (doubt_samples([1.0] * count) != []) == (count < FEW_RUNS)
+
+
+def test_each_fault_raises_its_own_doubt() -> None:
+    assert _only(doubt_samples([1.0, 1.3] * 21)).startswith("wide spread")
+    assert _only(doubt_samples(([1.0] * 8 + [2.0] * 2) * 4)).startswith("long tail")
+    assert "slower" in _only(doubt_samples([1.0] * 49 + [1.2] * 11))
+    assert "faster" in _only(doubt_samples([1.2] * 11 + [1.0] * 49))
+
+
+def test_the_unit_moves_no_doubt() -> None:
+    values = [random.Random(1).lognormvariate(0, 0.5) for _ in range(40)]
+    assert doubt_samples(values) == doubt_samples([1024 * value for value in values])
+
+
+def test_quiet_circumstances_are_not_doubted() -> None:
+    assert doubt_circumstances(**QUIET) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        ({"threads": 3}, "3 threads share 2 cores"),
+        ({"is_pinned": False}, "not pinned"),
+        ({"others": 0.5}, "busy machine: other programs took 50%"),
+        ({"held_bytes": 90}, "memory nearly full"),
+    ],
+)
+def test_each_circumstance_raises_its_own_doubt(change: dict[str, object], doubt: str) -> None:
+    assert _only(doubt_circumstances(**(QUIET | change))).startswith(doubt)
+
+
+def _only(doubts: list[str]) -> str:
+    (doubt,) = doubts
+    return doubt

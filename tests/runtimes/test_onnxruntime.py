@@ -1,0 +1,98 @@
+"""A session answers as the graph says, for any batch and length, and names what is wrong with a file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from lxcompress.errors import MeasureError
+from lxcompress.runtimes import open_session, runtime_of
+from tests.measure.artifacts import FEATURES, build_artifact
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_artifact(tmp_path_factory.mktemp("runtimes") / "toy")
+
+
+def _feeds(batch: int, tokens: int, objects: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(batch)
+    return {
+        "input_ids": random.integers(0, 30, (batch, tokens)),
+        "attention_mask": random.integers(0, 2, (batch, tokens)),
+        "visual_feats": random.random((batch, objects, FEATURES), dtype=np.float32),
+        "visual_pos": random.random((batch, objects, 4), dtype=np.float32),
+        "visual_attention_mask": random.integers(0, 2, (batch, objects)),
+    }
+
+
+def _slow_answer(folder: Path, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    weights = {each.name: numpy_helper.to_array(each) for each in onnx.load(folder / "model.onnx").graph.initializer}
+    words = weights["table"][feeds["input_ids"]] * feeds["attention_mask"][..., None]
+    regions = np.concatenate([feeds["visual_feats"], feeds["visual_pos"]], axis=-1)
+    seen = regions * feeds["visual_attention_mask"][..., None]
+    return words.mean(axis=1) @ weights["a"] + seen.mean(axis=1) @ weights["b"]
+
+
+@pytest.mark.parametrize(("batch", "tokens", "objects"), [(1, 7, 5), (4, 3, 2), (2, 20, 36)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_scores_are_those_of_the_graph(artifact: Path, batch: int, tokens: int, objects: int, threads: int) -> None:
+    feeds = _feeds(batch, tokens, objects)
+    scores = open_session(artifact, threads=threads).answer(feeds)
+    assert scores.dtype == np.float32
+    assert scores.shape == (batch, 3)
+    np.testing.assert_allclose(scores, _slow_answer(artifact, feeds), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_and_the_file_in_it_are_the_same(artifact: Path) -> None:
+    feeds = _feeds(2, 7, 5)
+    from_folder = open_session(artifact, threads=1).answer(feeds)
+    from_file = open_session(artifact / "model.onnx", threads=1).answer(feeds)
+    np.testing.assert_array_equal(from_folder, from_file)
+
+
+def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
+    session = open_session(artifact, threads=1)
+    feeds = _feeds(1, 7, 5)
+    with pytest.raises(MeasureError, match=r"takes the inputs .*visual_pos.* but was given"):
+        session.answer({name: value for name, value in feeds.items() if name != "visual_pos"})
+    with pytest.raises(MeasureError, match=r"but was given .*token_type_ids"):
+        session.answer({**feeds, "token_type_ids": feeds["input_ids"]})
+    with pytest.raises(MeasureError, match="failed while answering"):
+        session.answer({**feeds, "input_ids": feeds["input_ids"] + 1_000_000})
+
+
+def test_files_that_cannot_be_served_are_one_sentence(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(MeasureError, match=r"model\.onnx: no such file"):
+        open_session(tmp_path, threads=1)
+    (tmp_path / "model.onnx").write_bytes(b"noise")
+    with pytest.raises(MeasureError, match="cannot load it"):
+        open_session(tmp_path, threads=1)
+    renamed = onnx.load(artifact / "model.onnx")
+    renamed.graph.node[-1].output[0] = renamed.graph.output[0].name = "logits"
+    onnx.save(renamed, tmp_path / "model.onnx")
+    with pytest.raises(MeasureError, match="expected an output named scores, got logits"):
+        open_session(tmp_path, threads=1)
+
+
+def test_unknown_runtimes_formats_and_thread_counts_are_refused(artifact: Path) -> None:
+    with pytest.raises(MeasureError, match="runtime abacus: is unknown; expected one of: onnxruntime"):
+        open_session(artifact, threads=1, runtime="abacus")
+    with pytest.raises(MeasureError, match="threads: expected 1 or more, got 0"):
+        open_session(artifact, threads=0)
+    with pytest.raises(MeasureError, match="format holograph: no runtime"):
+        runtime_of("holograph")
+    assert runtime_of("onnx") == "onnxruntime"
+
+
+def test_the_registry_loads_no_runtime_until_one_is_asked_for() -> None:
+    code = "import sys, lxcompress.runtimes; sys.exit('onnxruntime' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
