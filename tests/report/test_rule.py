@@ -1,0 +1,232 @@
+"""The pick's laws: the sparsest that satisfies, never an unfinished one, and a reason for every other."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lxcompress.report.pick import Rule, choice_json, pick_ticket, verdict
+from lxcompress.report.summary import summarise
+from lxcompress.rundir import read_run
+from tests.report.synthetic import Accuracies, recipe, write_artifact, write_bench, write_run
+
+SPARSITIES = (0.3, 0.6, 0.9)
+
+
+def chance_run(root: Path, seed: int) -> None:
+    """A run of chance: scores that follow nothing, cells that are missing, some exported, some measured."""
+    chance = random.Random(seed)
+    run = write_run(
+        root,
+        recipe(sparsities=SPARSITIES, seeds=(0, 1)),
+        score=lambda cell: None if chance.random() < 0.1 else Accuracies(0.5, 0.3, chance.uniform(0.35, 0.85)),
+        dense=lambda seed: chance.uniform(0.6, 0.8),
+    )
+    for cell in recipe(sparsities=SPARSITIES, seeds=(0, 1)).cells():
+        if chance.random() < 0.7:
+            folder = write_artifact(run, f"{cell.id}-onnx", cell=cell.id, size_bytes=chance.randint(2, 9) * 1_000_000)
+            if chance.random() < 0.8:
+                latency, memory = chance.uniform(0.001, 0.009), chance.randint(50, 150) * 1_000_000
+                write_bench(run, cell.id, [folder], latency_s=latency, peak_bytes=memory)
+
+
+def obvious_winner(summary, rule):
+    """The rule by brute force over raw records: (sparsity, accuracy) of the winner, or None."""
+    if summary.dense_missing:
+        return None
+    dense = sum(each.trained.accuracy for each in summary.dense_runs) / len(summary.dense_runs)
+    least = dense * rule.retain if rule.retain is not None else dense - rule.max_drop
+    measured = {cost.artifact.cell: cost for cost in summary.costs}
+    won = []
+    for criterion in summary.recipe.prune.criteria:
+        for sparsity in SPARSITIES:
+            found = [each for each in summary.results if each.criterion == criterion and each.target == sparsity]
+            if len(found) < len(summary.recipe.seeds):
+                continue
+            mean = sum(each.retrained.accuracy for each in found) / len(found)
+            best = max(found, key=lambda each: each.retrained.accuracy)
+            own = measured.get(best.cell)
+            costs = [own] if own else [measured[each.cell] for each in found if each.cell in measured]
+            fits = not rule.has_limits or any(fits_limits(cost, rule) for cost in costs)
+            if mean >= least and mean > summary.floors.question_only.accuracy and fits:
+                won.append((round(found[0].sparsity.achieved, 4), mean))
+    return max(won, default=None)
+
+
+def fits_limits(cost, rule):
+    if rule.max_size_mb is not None and cost.artifact.size_bytes > rule.max_size_mb * 1e6:
+        return False
+    if rule.max_latency_ms is None and rule.max_memory_mb is None:
+        return True
+    if cost.measurement is None:
+        return False
+    values = sorted(cost.measurement.latency.values)
+    p90_ms = 1000 * values[36]  # of 41 values, the 37th
+    return (rule.max_latency_ms is None or p90_ms <= rule.max_latency_ms) and (
+        rule.max_memory_mb is None or cost.measurement.peak_bytes <= rule.max_memory_mb * 1e6
+    )
+
+
+def chance_rule(seed: int) -> Rule:
+    chance = random.Random(1000 + seed)
+    size, latency, memory = chance.uniform(3, 9), chance.uniform(2, 9), chance.uniform(60, 150)
+    accuracy = Rule(retain=chance.uniform(0.6, 1)) if chance.random() < 0.5 else Rule(max_drop=chance.uniform(0, 0.2))
+    return replace(
+        accuracy,
+        max_size_mb=size if chance.random() < 0.4 else None,
+        max_latency_ms=latency if chance.random() < 0.4 else None,
+        max_memory_mb=memory if chance.random() < 0.4 else None,
+    )
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_pick_is_the_obvious_one_and_each_other_has_a_reason(tmp_path, seed):
+    chance_run(tmp_path, seed)
+    summary = summarise(read_run(tmp_path))
+    for rule in (chance_rule(seed), chance_rule(100 + seed), Rule(retain=0.7)):
+        choice = pick_ticket(summary, rule)
+        group = choice.picked.group if choice.picked else None
+        mine = group and (round(group.achieved.mean, 4), group.retrained.overall.mean)
+        assert mine == (pytest.approx(obvious_winner(summary, rule)) if mine else obvious_winner(summary, rule))
+        assert group is None or group.is_complete
+        keys = {each.key for each in summary.groups} | set(summary.unstarted)
+        assert {each.key for each in choice.rejected} == keys - ({group.key} if group else set())
+        assert all(each.reasons and all(each.reasons) for each in choice.rejected)
+        json.dumps(choice_json(choice), allow_nan=False)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_tightening_never_yields_a_sparser_pick(tmp_path, seed):
+    chance_run(tmp_path, seed)
+    summary = summarise(read_run(tmp_path))
+    loose = Rule(retain=0.6, max_size_mb=9, max_latency_ms=9, max_memory_mb=150)
+    for tight in (
+        replace(loose, retain=0.8),
+        replace(loose, max_size_mb=5),
+        replace(loose, max_latency_ms=4),
+        replace(loose, max_memory_mb=90),
+    ):
+        assert _sparsity(summary, tight) <= _sparsity(summary, loose) <= _sparsity(summary, Rule(retain=0.6))
+
+
+def test_an_incomplete_group_never_wins(tmp_path):
+    def score(cell):
+        return None if cell.sparsity == 0.9 and cell.seed == 1 else Accuracies(0.7, 0.4, 0.8)
+
+    write_run(tmp_path, recipe(), score=score)
+    choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9))
+    assert choice.picked.group.key.target == 0.7
+    reasons = [each.reasons for each in choice.rejected if each.key.target == 0.9]
+    assert reasons == [("incomplete: seed 1 not finished",)] * 3
+    assert any("not finished" in doubt for doubt in choice.doubts)
+
+
+def test_of_equally_sparse_groups_the_more_accurate_wins(tmp_path):
+    write_run(
+        tmp_path,
+        recipe(sparsities=(0.5,)),
+        score=lambda cell: Accuracies(0.7, 0.4, 0.79 if cell.criterion == "random" else 0.78),
+    )
+    choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9))
+    assert choice.picked.group.key.criterion == "random"
+    assert all("as sparse as the pick" in each.reasons[0] for each in choice.rejected)
+
+
+def test_a_ticket_no_better_than_blind_is_refused(tmp_path):
+    write_run(tmp_path, recipe(), score=lambda cell: Accuracies(0.5, 0.3, 0.42), floor=0.42)
+    choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.1))
+    assert choice.picked is None
+    assert all("floor" in each.broken for each in choice.rejected)
+
+
+def test_the_shipped_ticket_is_the_best_seeds(summary):
+    picked = pick_ticket(summary, Rule(retain=0.99)).picked
+    scores = picked.group.retrained.overall.by_seed
+    assert scores[picked.seed] == max(scores.values())
+    assert picked.ticket == summary.root / "tickets" / picked.cell
+
+
+def test_what_is_not_measured_cannot_satisfy_a_limit_and_says_how_to(run):
+    summary = summarise(read_run(run.root))
+    choice = pick_ticket(summary, Rule(retain=0.99, max_latency_ms=100))
+    assert choice.picked is None
+    export, bench = choice.nearest.commands
+    ticket = summary.root / "tickets" / summary.groups[0].key.cell(summary.groups[0].best_seed).id
+    assert export.startswith(f"lxcompress export {ticket} --onnx --out {summary.root / 'artifacts'}")
+    assert bench == f"lxcompress bench {export.rpartition(' ')[2]}"
+
+
+def test_a_stale_measurement_satisfies_no_limit(run):
+    cell = _best_cell(run)
+    folder = write_artifact(run, "a", cell=cell)
+    write_bench(run, "bench", [folder])
+    rule = Rule(retain=0.99, max_latency_ms=100)
+    assert pick_ticket(summarise(read_run(run.root)), rule).picked is not None
+    write_artifact(run, "a", cell=cell, size_bytes=1)
+    stale = pick_ticket(summarise(read_run(run.root)), rule)
+    assert stale.picked is None
+    assert "exported again" in stale.nearest.reasons[0]
+
+
+def test_what_an_export_loses_is_charged(run):
+    folder = write_artifact(run, "a", cell=_best_cell(run), source=0.8, accuracy=0.7)
+    write_bench(run, "bench", [folder])
+    summary = summarise(read_run(run.root))
+    limited = pick_ticket(summary, Rule(retain=0.99, max_size_mb=100))
+    assert limited.picked is None
+    assert limited.nearest.broken == ("export accuracy",)
+    assert any("export costs accuracy" in doubt for doubt in pick_ticket(summary, Rule(retain=0.99)).doubts)
+
+
+def test_every_constraint_that_broke_is_named_with_its_numbers(run):
+    folder = write_artifact(run, "a", cell=_best_cell(run), size_bytes=9_000_000)
+    write_bench(run, "bench", [folder], latency_s=0.004, peak_bytes=120_000_000)
+    rule = Rule(retain=1.0, max_size_mb=5, max_latency_ms=3, max_memory_mb=100)
+    group = pick_ticket(summarise(read_run(run.root)), rule).rejected[0]
+    assert group.broken == ("accuracy", "size", "latency", "memory")
+    assert "9 MB is over 5 MB" in group.reasons[1]
+    assert "p90 latency 4 ms is over 3 ms" in group.reasons[2]
+    assert "120 MB is over 100 MB" in group.reasons[3]
+
+
+def test_one_seed_is_doubted(tmp_path):
+    write_run(tmp_path, recipe(seeds=(0,)))
+    assert any("one seed" in doubt for doubt in pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9)).doubts)
+
+
+def test_a_margin_within_its_standard_error_is_doubted(tmp_path):
+    scores = {0: 0.80, 1: 0.76, 2: 0.79}
+    write_run(tmp_path, recipe(), score=lambda cell: Accuracies(0.7, 0.4, scores[cell.seed]), dense=lambda seed: 0.8)
+    summary = summarise(read_run(tmp_path))
+    assert any("standard error" in doubt for doubt in pick_ticket(summary, Rule(max_drop=0.02)).doubts)
+    assert not any("standard error" in doubt for doubt in pick_ticket(summary, Rule(max_drop=0.1)).doubts)
+
+
+def test_without_every_dense_run_nothing_is_picked(tmp_path):
+    write_run(tmp_path, recipe(), dense=lambda seed: None if seed == 2 else 0.8)
+    choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.5))
+    assert choice.picked is None
+    assert "dense" in verdict(choice)
+
+
+def test_a_dense_model_that_answers_nothing_gives_no_pick(tmp_path):
+    write_run(tmp_path, recipe(), dense=lambda seed: 0.0, floor=None)
+    assert pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.5)).picked is None
+
+
+def test_max_drop_counts_exactly(tmp_path):
+    write_run(tmp_path, recipe(), score=lambda cell: Accuracies(0.7, 0.4, 0.69), dense=lambda seed: 0.7)
+    assert pick_ticket(summarise(read_run(tmp_path)), Rule(max_drop=0.01)).picked is not None
+
+
+def _best_cell(run) -> str:
+    return pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.cell
+
+
+def _sparsity(summary, rule) -> float:
+    picked = pick_ticket(summary, rule).picked
+    return picked.group.achieved.mean if picked else 0.0

@@ -1,0 +1,56 @@
+"""The tables hold what the records hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from lxcompress.records import Result
+from lxcompress.report.pick import Rule, pick_ticket
+from lxcompress.report.tables import COLUMNS, results_csv, results_json
+from lxcompress.report.write import write_report
+from lxcompress.rundir import read_run
+from tests.report.synthetic import write_artifact, write_bench
+
+
+def test_the_csv_reads_back_to_the_same_numbers(summary):
+    rows = list(csv.DictReader(io.StringIO(results_csv(summary))))
+    cells = {row["cell"]: row for row in rows if row["kind"] == "cell"}
+    assert len(cells) == len(summary.results) == 27
+    for result in summary.results:
+        row = cells[result.cell]
+        assert float(row["retrained"]) == result.retrained.accuracy
+        assert float(row["achieved_sparsity"]) == result.sparsity.achieved
+        assert {name: float(row[f"pruned_{name}"]) for name in result.pruned.by_type} == result.pruned.by_type
+        assert float(row["difference"]) == result.retrained.accuracy - float(row["dense"])
+    dense = {int(row["seed"]): float(row["dense"]) for row in rows if row["kind"] == "dense"}
+    assert dense == {each.seed: each.trained.accuracy for each in summary.dense_runs}
+
+
+def test_every_column_is_explained(summary):
+    header = results_csv(summary).splitlines()[0].split(",")
+    types = set(summary.results[0].retrained.by_type)
+    assert all(column in COLUMNS or column.partition("_")[2] in types for column in header)
+
+
+def test_the_json_holds_every_record(run, summary):
+    tree = json.loads(results_json(summary, pick_ticket(summary, Rule(retain=0.99))))
+    assert [Result.model_validate(each) for each in tree["results"]] == list(summary.results)
+    assert tree["pick"]["picked"]["criterion"] == "low-magnitude"
+    assert tree["recipe"]["name"] == "synthetic"
+    assert tree["floors"]["question_only"]["accuracy"] == 0.42
+
+
+def test_the_report_is_three_whole_files(run):
+    folder = write_artifact(run, "dense-onnx", cell=None)
+    write_bench(run, "bench", [folder])
+    written = write_report(read_run(run.root))
+    assert [path.name for path in written] == ["report.html", "results.csv", "results.json"]
+    assert not list(run.root.glob("*.part"))
+    assert json.loads(written[2].read_text(encoding="utf-8"))["summary"]["costs"][0]["latency_p90_ms"]
+
+
+def test_writing_twice_writes_the_same(run):
+    first = [path.read_bytes() for path in write_report(read_run(run.root))]
+    assert first == [path.read_bytes() for path in write_report(read_run(run.root))]
