@@ -1,0 +1,99 @@
+"""`lxcompress pick`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lxcompress.cli.pick import pick_cli
+from lxcompress.errors import RunError
+from lxcompress.rundir import RunDir
+from tests.report.synthetic import recipe, write_artifact, write_bench, write_run
+
+app = typer.Typer()
+app.command()(pick_cli)
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDir:
+    return write_run(tmp_path / "run", recipe())
+
+
+def test_the_pick_its_path_and_the_next_command(run):
+    result = _pick(run)
+    assert result.exit_code == 0, result.output
+    cell = json.loads(_pick(run, "--json").stdout)["picked"]["cell"]
+    ticket = run.root / "tickets" / cell
+    assert ticket.is_dir()
+    assert f"ticket: {ticket}\n" in result.stdout
+    assert f"next: lxcompress export {ticket} --onnx --out {run.artifacts / cell}-onnx\n" in result.stdout
+    assert "chosen on it" in result.stdout
+
+
+def test_without_options_the_recipe_rules(tmp_path):
+    strict = write_run(tmp_path / "strict", recipe(retain=0.99))
+    loose = write_run(tmp_path / "loose", recipe(retain=0.8))
+    assert json.loads(_pick(strict, "--json").stdout)["rule"]["retain"] == 0.99
+    assert json.loads(_pick(loose, "--json").stdout)["picked"]["target"] == 0.9
+
+
+def test_why_each_other_was_not_picked(run):
+    text = _pick(run).stdout
+    assert text.count(" is below") == 8
+    assert "high-magnitude at 90 %" in text
+
+
+def test_an_exported_and_measured_ticket_is_ready_to_ship(run):
+    cell = json.loads(_pick(run, "--json").stdout)["picked"]["cell"]
+    folder = write_artifact(run, "ready", cell=cell)
+    assert f"next: lxcompress bench {folder}" in _pick(run).stdout
+    write_bench(run, "bench", [folder])
+    text = _pick(run, "--max-size-mb", "10", "--max-latency-ms", "5", "--max-memory-mb", "200").stdout
+    assert f"exported: {folder}\n" in text
+    assert "next:" not in text
+
+
+def test_retain_and_max_drop_together_are_wrong_usage(run):
+    assert _pick(run, "--retain", "0.9", "--max-drop", "0.1").exit_code == 2
+
+
+@pytest.mark.parametrize("option", [("--retain", "99"), ("--max-drop", "1"), ("--max-size-mb", "-1")])
+def test_a_value_out_of_range_is_wrong_usage(run, option):
+    assert _pick(run, *option).exit_code == 2
+
+
+def test_no_ticket_is_an_error_that_names_the_nearest_miss(run):
+    result = _pick(run, "--retain", "1")
+    assert isinstance(result.exception, RunError)
+    assert "No ticket keeps at least 100 %" in str(result.exception)
+    assert "Nearest: low-magnitude at 50 %" in str(result.exception)
+
+
+def test_a_limit_on_what_is_not_measured_ends_in_the_commands_that_measure_it(run):
+    error = str(_pick(run, "--max-latency-ms", "5").exception)
+    assert "&& lxcompress bench" in error
+
+
+@pytest.mark.parametrize("retain", ["0.9", "1"])
+def test_json_stands_alone_on_standard_output(run, retain):
+    result = _pick(run, "--retain", retain, "--json")
+    tree = json.loads(result.stdout)
+    assert (tree["picked"] is None) == (retain == "1")
+    assert isinstance(result.exception, RunError) == (retain == "1")
+    assert len(tree["rejected"]) == (9 if retain == "1" else 8)
+
+
+def test_an_unfinished_study_points_to_its_status(tmp_path):
+    run = write_run(tmp_path / "run", recipe(), dense=lambda seed: None)
+    assert f"lxcompress status {run.root}" in str(_pick(run).exception)
+
+
+def test_help_has_an_example():
+    assert "Example: lxcompress pick" in CliRunner().invoke(app, ["--help"]).output
+
+
+def _pick(run: RunDir, *options: str):
+    return CliRunner().invoke(app, [str(run.root), *options])

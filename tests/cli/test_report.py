@@ -1,0 +1,76 @@
+"""`lxcompress report` at the widths of real terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lxcompress.cli.report import report_cli
+from lxcompress.errors import RunError
+from tests.report.synthetic import recipe, write_run
+
+app = typer.Typer()
+app.command()(report_cli)
+# The example of the docstring, as a program of its own: the console reads its width when it starts.
+PROGRAM = "import sys, typer; from lxcompress.cli.report import report_cli; typer.run(report_cli)"
+
+
+def test_it_writes_three_files_and_names_them(tmp_path):
+    run = write_run(tmp_path / "run", recipe())
+    result = CliRunner().invoke(app, [str(run.root)])
+    assert result.exit_code == 0, result.output
+    for path in (run.report, run.results_csv, run.results_json):
+        assert path.is_file()
+        assert str(path) in result.stdout
+    assert json.loads(run.results_json.read_text(encoding="utf-8"))["pick"]["picked"]["target"] == 0.5
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_fits_and_nothing_is_cut(tmp_path, width):
+    run = write_run(tmp_path / "run", recipe())
+    text = _program([str(run.root)], COLUMNS=str(width)).stdout
+    table = text.split("in %")[0]
+    assert "…" not in text
+    assert max(map(len, table.splitlines())) <= width
+    assert "low-magnitude <" in table
+    assert "floor: question-only" in table
+    assert "79.7" in table
+    assert ("vs dense" in table) == (width > 60)
+
+
+def test_open_gives_the_report_to_the_browser(tmp_path):
+    run = write_run(tmp_path / "run", recipe())
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{seen}"\n', encoding="utf-8")
+    browser.chmod(0o755)
+    _program([str(run.root), "--open"], BROWSER=f"{browser} %s")
+    assert seen.read_text(encoding="utf-8").strip() == run.report.resolve().as_uri()
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path):
+    result = CliRunner().invoke(app, [str(tmp_path)])
+    assert isinstance(result.exception, RunError)
+    assert "lxcompress study" in str(result.exception)
+
+
+def test_help_has_an_example():
+    assert "Example: lxcompress report" in CliRunner().invoke(app, ["--help"]).output
+
+
+def _program(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={**os.environ, "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
