@@ -80,6 +80,14 @@ def test_peak_memory_grows_with_the_artifact(small: Path, big: Path) -> None:
     assert more.peak_bytes - less.peak_bytes > 0.8 * (more.size_bytes - less.size_bytes)
 
 
+def test_peak_memory_is_the_files_and_not_its_paths(big: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / ("x" * length) for length in (1, 6, 23)]
+    for path in paths:
+        shutil.copytree(big, path)
+    peaks = [each.peak_bytes for each in measure_artifacts(paths, threads=1, runs=1)]
+    assert max(peaks) < 1.05 * min(peaks)
+
+
 def test_more_threads_than_cores_is_measured_with_a_doubt(small: Path) -> None:
     threads = len(usable_cores()) + 1
     (measured,) = measure_artifacts([small], threads=threads, runs=30)
