@@ -102,10 +102,19 @@ def _show_rejected(choice: Choice) -> None:
         table.add_row(each.key.label, accuracy, "; ".join(each.reasons))
     out.print()
     out.print(table, markup=False)
+    assert choice.picked is not None
+    least = choice.picked.group.achieved.mean
+    unmeasured = [each for each in choice.rejected if each.commands and (each.achieved or 0) >= least]
+    if unmeasured:
+        out.print("measure those that may still win:", markup=False)
+    for each in unmeasured:
+        out.print(f"  {' && '.join(each.commands)}", markup=False, soft_wrap=True)
 
 
 def _remedy(run: Path, choice: Choice) -> str:
     """What to do where nothing satisfies the rule."""
+    if choice.nearest is not None and choice.nearest.commands:
+        return f"Measure it with: {' && '.join(choice.nearest.commands)}"
     if choice.dense is None or not choice.is_final:
         return f"See what is missing with: lxcompress status {run}"
     return "Ask for less, as in --retain 0.95, or study lower sparsities (prune.sparsities of the recipe)"

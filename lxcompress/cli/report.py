@@ -54,7 +54,7 @@ def _table(summary: Summary, picked: Group | None, width: int) -> Table:
     is_narrow = width < NARROW
     table = Table(box=SIMPLE_HEAD, padding=(0, 1 if width >= ROOMY else 0, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("criterion", no_wrap=True)
-    for name in ("sparsity", "pruned", "rewound", "retrained"):
+    for name in ("sparse" if is_narrow else "sparsity", "pruned", "rewound", "retrained"):
         table.add_column(name, justify="right", no_wrap=True)
     if not is_narrow:
         table.add_column("vs dense", justify="right", no_wrap=True)
@@ -73,24 +73,25 @@ def _rows(
     def early(spread: Spread) -> str:
         return percent(spread.mean, digits) if is_narrow else plus_minus(spread, digits)
 
+    floors = {"majority per type": "per type"} if digits == 1 else {}
     rows: list[tuple[list[str], str | None]] = []
     if summary.dense:
-        rows.append((["dense", "0 %", "", "", plus_minus(summary.dense.overall, digits), "", "100 %"], "bold"))
+        rows.append((["dense", "0.0", "", "", plus_minus(summary.dense.overall, digits), "", "100.0"], "bold"))
     for group in summary.groups:
         note = " <" if group is picked else "" if group.is_complete else " *"
         row = [
             group.key.criterion + note,
-            f"{percent(group.achieved.mean, 1)} %",
+            percent(group.achieved.mean, 1),
             early(group.pruned.overall),
             early(group.rewound.overall),
             plus_minus(group.retrained.overall, digits),
             points(group.paired.mean, digits) if group.paired else "",
-            f"{percent(group.retained, 1)} %" if group.retained is not None else "",
+            percent(group.retained, 1) if group.retained is not None else "",
         ]
         rows.append((row, "green" if group is picked else None if group.is_complete else "dim"))
     if summary.floors:
         for name, value in named_floors(summary.floors):
-            rows.append(([f"{name} floor", "", "", "", percent(value, digits), "", ""], "dim"))
+            rows.append(([f"floor: {floors.get(name, name)}", "", "", "", percent(value, digits), "", ""], "dim"))
     return [([*row[:5], row[6]] if is_narrow else row, style) for row, style in rows]
 
 
@@ -98,16 +99,15 @@ def _legend(summary: Summary) -> str:
     from lxcompress.report.summary import numbered
 
     seeds = numbered("seed", summary.recipe.seeds)
-    words = f"accuracy in %, mean ± standard deviation over {seeds}; < the pick"
+    words = f"in %, accuracy mean ± standard deviation over {seeds}; < the pick"
     if len(summary.recipe.seeds) == 1:
-        words = f"accuracy in %, {seeds} alone, so no deviation; < the pick"
+        words = f"in %, of {seeds} alone, so without deviation; < the pick"
     lacking = [group for group in summary.groups if not group.is_complete]
     if lacking:
-        words += "; * incomplete: " + ", ".join(
-            f"{group.key.label} lacks {numbered('seed', group.missing)}" for group in lacking
-        )
+        kinds = sorted({group.missing for group in lacking})
+        words += f"; * incomplete, lacks {' or '.join(numbered('seed', missing) for missing in kinds)}"
     if summary.unstarted:
-        words += "; no cell yet: " + ", ".join(key.label for key in summary.unstarted)
+        words += f"; no cell yet: {', '.join(key.label for key in summary.unstarted)}"
     return words
 
 

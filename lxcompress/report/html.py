@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from statistics import fmean
 from typing import Any
@@ -26,7 +27,7 @@ from lxcompress.report.chart import (
     line_chart,
     sparsity_axis,
 )
-from lxcompress.report.pick import Choice, export_commands, mixed_measurements, verdict
+from lxcompress.report.pick import Choice, bench_command, export_commands, mixed_measurements, verdict
 from lxcompress.report.summary import (
     Cost,
     Group,
@@ -74,7 +75,7 @@ def render_html(summary: Summary, choice: Choice) -> str:
     template = resources.files("lxcompress.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        percent=percent, short_percent=short_percent, plus_minus=plus_minus, points=points, duration=duration
+        percent=percent, plus_minus=plus_minus, points=points, numbered=partial(numbered, "seed")
     )
     return environment.from_string(template).render(**_view(summary, choice))
 
@@ -352,7 +353,7 @@ def _cost_row(cost: Cost) -> dict[str, Any]:
         "change": points(cost.accuracy_change) if cost.accuracy_change is not None else None,
         "is_stale": cost.is_stale,
         "doubts": cost.doubts,
-        "command": f"lxcompress bench {cost.folder.as_posix()}" if cost.fresh is None else None,
+        "command": bench_command(cost.folder) if cost.fresh is None else None,
     }
 
 

@@ -74,22 +74,27 @@ class Rule:
 
 @dataclass(frozen=True)
 class Broken:
-    """A constraint that a group broke; `shortfall` is how far off it was, relative to the constraint."""
+    """A constraint that a group broke; `shortfall` is how far off it was, relative to the constraint.
+
+    `commands` measure what the constraint could not be held against.
+    """
 
     constraint: str
     reason: str
     shortfall: float
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A group that was not picked, and why."""
+    """A group that was not picked, and why; `commands` where all that it lacks is to be measured."""
 
     key: Key
     achieved: float | None
     accuracy: float | None
     broken: tuple[str, ...]
     reasons: tuple[str, ...]
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Choice:
     dense: Spread | None
     threshold: float | None
     picked: Picked | None
-    nearest: str | None
+    nearest: Rejected | None
     rejected: tuple[Rejected, ...]
     doubts: tuple[str, ...]
     is_final: bool
@@ -155,7 +160,9 @@ def verdict(choice: Choice) -> str:
     if choice.picked is None:
         if choice.dense is None:
             return "Nothing can be picked yet: no dense baseline is finished for every seed."
-        return f"No ticket keeps {choice.rule.words}." + (f" Nearest: {choice.nearest}." if choice.nearest else "")
+        nearest = choice.nearest
+        miss = f" Nearest: {nearest.key.label}, {'; '.join(nearest.reasons)}." if nearest else ""
+        return f"No ticket keeps {choice.rule.words}.{miss}"
     group = choice.picked.group
     assert choice.dense is not None
     assert group.retained is not None
@@ -181,17 +188,8 @@ def choice_json(choice: Choice) -> dict[str, Any]:
         "dense": spread_json(choice.dense),
         "threshold": choice.threshold,
         "picked": _picked_json(choice.picked) if choice.picked else None,
-        "nearest": choice.nearest,
-        "rejected": [
-            {
-                **_key_json(each.key),
-                "achieved": each.achieved,
-                "accuracy": each.accuracy,
-                "broken": list(each.broken),
-                "reasons": list(each.reasons),
-            }
-            for each in choice.rejected
-        ],
+        "nearest": _rejected_json(choice.nearest) if choice.nearest else None,
+        "rejected": [_rejected_json(each) for each in choice.rejected],
         "doubts": list(choice.doubts),
         "study_complete": choice.is_final,
     }
@@ -220,6 +218,17 @@ def _picked_json(picked: Picked) -> dict[str, Any]:
     }
 
 
+def _rejected_json(rejected: Rejected) -> dict[str, Any]:
+    return {
+        **_key_json(rejected.key),
+        "achieved": rejected.achieved,
+        "accuracy": rejected.accuracy,
+        "broken": list(rejected.broken),
+        "reasons": list(rejected.reasons),
+        "commands": list(rejected.commands),
+    }
+
+
 def _key_json(key: Key) -> dict[str, Any]:
     return {"criterion": key.criterion, "granularity": key.granularity, "target": key.target}
 
@@ -233,7 +242,9 @@ def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) 
     # Another seed's file stands in only while the ticket to ship has none: seeds differ in values, not in shape.
     own = [cost for cost in costs if cost.artifact.cell == group.key.cell(group.best_seed).id]
     if not costs:
-        return _Judged(group, (*broken, Broken("export", _unexported(group, summary), 0)), None)
+        commands = export_commands(summary.root, group.key.cell(group.best_seed).id)
+        unknown = Broken("export", "not exported, so its size and speed are not known", 0, commands)
+        return _Judged(group, (*broken, unknown), None)
     tried = [(_broken_limits(cost, group, rule, threshold), cost) for cost in own or costs]
     least, cost = min(tried, key=lambda pair: (len(pair[0]), sum(each.shortfall for each in pair[0])))
     return _Judged(group, (*broken, *least), cost)
@@ -271,7 +282,7 @@ def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None
     measured = cost.fresh
     if measured is None and (rule.max_latency_ms is not None or rule.max_memory_mb is not None):
         why = "was exported again after it was measured" if cost.is_stale else "is not measured"
-        broken.append(Broken("measurement", f"{name} {why}; measure it with: {_bench(cost.folder)}", 0))
+        broken.append(Broken("measurement", f"{name} {why}", 0, (bench_command(cost.folder),)))
     if measured is not None and rule.max_latency_ms is not None:
         latency = latency_ms(measured).p90
         broken += _over("latency", f"{name}: p90 latency", latency, rule.max_latency_ms, "ms")
@@ -329,16 +340,17 @@ def _next_commands(root: Path, cell: str, cost: Cost | None) -> tuple[str, ...]:
     """What is still to do before the ticket can be shipped; nothing once it is exported and measured."""
     if cost is None:
         return export_commands(root, cell)
-    return () if cost.fresh else (_bench(cost.folder),)
+    return () if cost.fresh else (bench_command(cost.folder),)
 
 
 def export_commands(root: Path, cell: str) -> tuple[str, str]:
     """What exports the ticket of `cell` and measures it."""
     ticket, folder = root / "tickets" / cell, root / "artifacts" / f"{cell}-onnx"
-    return f"lxcompress export {_quoted(ticket)} --onnx --out {_quoted(folder)}", _bench(folder)
+    return f"lxcompress export {_quoted(ticket)} --onnx --out {_quoted(folder)}", bench_command(folder)
 
 
-def _bench(folder: Path) -> str:
+def bench_command(folder: Path) -> str:
+    """What measures the artifact in `folder`."""
     return f"lxcompress bench {_quoted(folder)}"
 
 
@@ -346,42 +358,31 @@ def _quoted(path: Path) -> str:
     return shlex.quote(path.as_posix())
 
 
-def _unexported(group: Group, summary: Summary) -> str:
-    export, bench = export_commands(summary.root, group.key.cell(group.best_seed).id)
-    return f"not exported, so its size and speed are not known; measure it with: {export} && {bench}"
-
-
-def _nearest(judged: Sequence[_Judged]) -> str | None:
-    """The complete group that broke the fewest constraints, by the least, and how; the sparser one of equals."""
+def _nearest(judged: Sequence[_Judged]) -> Rejected | None:
+    """The complete group that broke the fewest constraints, by the least; the sparser one of equals."""
     complete = [each for each in judged if each.group.is_complete] or list(judged)
-    if not complete:
-        return None
 
     def distance(each: _Judged) -> tuple[int, float, float]:
         return len(each.broken), max(broken.shortfall for broken in each.broken), -each.group.achieved.mean
 
-    nearest = min(complete, key=distance)
-    return f"{nearest.group.key.label}: {'; '.join(broken.reason for broken in nearest.broken)}"
+    return _rejected(min(complete, key=distance), None) if complete else None
 
 
 def _reject(judged: Sequence[_Judged], unstarted: Sequence[Key], best: _Judged | None) -> list[Rejected]:
-    rejected = []
-    for each in judged:
-        if each is best:
-            continue
-        group = each.group
-        reasons = [broken.reason for broken in each.broken] or [_beaten(each, best)]
-        rejected.append(
-            Rejected(
-                key=group.key,
-                achieved=group.achieved.mean,
-                accuracy=group.retrained.overall.mean,
-                broken=tuple(broken.constraint for broken in each.broken),
-                reasons=tuple(reasons),
-            )
-        )
-    rejected += [Rejected(key, None, None, ("seeds",), ("incomplete: no cell is finished",)) for key in unstarted]
-    return rejected
+    rejected = [_rejected(each, best) for each in judged if each is not best]
+    return rejected + [Rejected(key, None, None, ("seeds",), ("incomplete: no cell is finished",)) for key in unstarted]
+
+
+def _rejected(judged: _Judged, best: _Judged | None) -> Rejected:
+    can_still_win = all(broken.commands for broken in judged.broken)
+    return Rejected(
+        key=judged.group.key,
+        achieved=judged.group.achieved.mean,
+        accuracy=judged.group.retrained.overall.mean,
+        broken=tuple(broken.constraint for broken in judged.broken),
+        reasons=tuple(broken.reason for broken in judged.broken) or (_beaten(judged, best),),
+        commands=tuple(command for broken in judged.broken for command in broken.commands) if can_still_win else (),
+    )
 
 
 def _beaten(judged: _Judged, best: _Judged | None) -> str:
