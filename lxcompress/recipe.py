@@ -22,7 +22,7 @@ Scope = Literal["layer", "global"]
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-CRITERIA: tuple[str, ...] = get_args(Criterion)
+SCOPES: tuple[str, ...] = get_args(Scope)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -151,6 +151,7 @@ class Pretrain(Strict):
     architecture: dict[str, int | float] = {}
     train: Train = Train()
     mask_probability: Fraction = 0.15
+    statement_probability: Fraction = 0.3
     mismatch_probability: Fraction = 0.5
 
 
@@ -175,6 +176,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Relative data paths are taken from the folder where the command runs. Raises RecipeError.
     """
     return read_settings(path, Recipe, overrides)
+
+
+def find_recipe(path: Path) -> Path:
+    """`path` if it is a file; else the recipe of that name that ships with the package; else `path` as it is."""
+    if path.exists() or path.parent != Path():
+        return path
+    package = Path(__file__).parent
+    shipped = [folder / f"{path.stem}.yaml" for folder in (package / "recipes", package.parent / "recipes")]
+    return next((each for each in shipped if each.is_file()), path)
 
 
 def read_settings(path: Path, kind: type[Strict], overrides: Sequence[str] = ()) -> Any:
@@ -237,7 +247,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise RecipeError(f"--set {override}: the value is not valid YAML; quote it, as in --set 'name=\"a: b\"'") from None
+        raise RecipeError(
+            f"--set {override}: the value is not valid YAML; quote it, as in --set 'name=\"a: b\"'"
+        ) from None
     branch = tree
     *parents, leaf = key.split(".")
     for parent in parents:

@@ -54,7 +54,7 @@ class Floors(FileRecord):
 
 
 class Epoch(Record):
-    """One pass over the training data."""
+    """One pass over the training data, and its score; `duration_s` counts both."""
 
     epoch: int
     train_loss: float
@@ -110,7 +110,8 @@ class Result(FileRecord):
 
 
 class Provenance(FileRecord):
-    """Where a Ticket came from; `start` and `data` may be absent for a model pruned without a study."""
+    """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums are
+    filled in when the ticket is saved."""
 
     cell: str | None
     criterion: str
@@ -121,8 +122,8 @@ class Provenance(FileRecord):
     sparsity: Sparsity
     start_file: str | None
     start_sha256: str | None
-    model_sha256: str
-    mask_sha256: str
+    model_sha256: str = ""
+    mask_sha256: str = ""
     data: dict[str, Any] | None
     accuracy: Score | None
 

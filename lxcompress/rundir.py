@@ -120,9 +120,7 @@ def read_run(root: Path) -> Run:
         machine=read_record(run.machine, Machine),
         floors=read_record(run.floors, Floors) if run.floors.exists() else None,
         dense={
-            seed: read_record(run.dense_result(seed), Dense)
-            for seed in recipe.seeds
-            if run.dense_result(seed).exists()
+            seed: read_record(run.dense_result(seed), Dense) for seed in recipe.seeds if run.dense_result(seed).exists()
         },
         results={
             cell.id: read_record(run.result(cell), Result) for cell in recipe.cells() if run.result(cell).exists()

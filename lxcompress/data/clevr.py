@@ -86,7 +86,9 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}: question {place} is not a CLEVR question; give CLEVR's questions JSON") from None
         answer = answer_text(given)
         if answer not in ANSWERS:
-            raise DataError(f"{path}: question {place} has the answer {given!r}, which is none of CLEVR's {len(ANSWERS)}")
+            raise DataError(
+                f"{path}: question {place} has the answer {given!r}, which is none of CLEVR's {len(ANSWERS)}"
+            )
         questions.append({"question": words, "image_index": image, "answer": answer})
     return questions
 
@@ -142,7 +144,9 @@ def _see(
                     "give CLEVR v1.0's scenes JSON"
                 ) from None
             if not (np.isfinite(places[row, column]).all() and pixels[row, column, 2] > 0):
-                raise DataError(f"{path}: object {column} of image_index {images[row]} has a position that cannot be seen")
+                raise DataError(
+                    f"{path}: object {column} of image_index {images[row]} has a position that cannot be seen"
+                )
     present = np.arange(shape[1]) < counts[:, None]
     features = object_features(values, places) * present[..., None]
     boxes = object_boxes(pixels, values["size"]) * present[..., None]

@@ -70,9 +70,7 @@ class Split:
         count = self.objects[scene]
         most = int(count.max())
         seen = (torch.arange(most) < count[:, None]).long()
-        return Inputs(
-            ids[:, :tokens], mask[:, :tokens], self.features[scene, :most], self.boxes[scene, :most], seen
-        )
+        return Inputs(ids[:, :tokens], mask[:, :tokens], self.features[scene, :most], self.boxes[scene, :most], seen)
 
     def targets(self, rows: Tensor, answers: int) -> Tensor:
         """Soft targets [B, A] of `rows`."""

@@ -31,7 +31,9 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     try:
         return parse_vocabulary(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a vocabulary ({error}); give BERT's vocab.txt, a token a line") from None
+        raise DataError(
+            f"{path}: cannot be read as a vocabulary ({error}); give BERT's vocab.txt, a token a line"
+        ) from None
 
 
 def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
@@ -41,7 +43,9 @@ def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
     if missing:
         raise DataError(f"{where}: a WordPiece vocabulary has {', '.join(SPECIAL)}; {missing[0]} is missing")
     if tokens[0] != PAD:
-        raise DataError(f"{where}: the first token of the vocabulary must be {PAD} (id 0 is padding), got {tokens[0]!r}")
+        raise DataError(
+            f"{where}: the first token of the vocabulary must be {PAD} (id 0 is padding), got {tokens[0]!r}"
+        )
     return tokens
 
 

@@ -69,14 +69,14 @@ def is_dead(name: str, config: LxmertConfig) -> bool:
     return any(name.startswith(f"{last}{module}.") for module in DEAD_MODULES)
 
 
+def count_dead(config: LxmertConfig) -> int:
+    """The number of weights of the dead branch."""
+    return sum(shape.numel() for name, shape in _shapes(config).items() if is_dead(name, config))
+
+
 def fresh_head(config: LxmertConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """Weights of a new answer head: matrices drawn as BERT's (normal, 0.02), no biases, unit gains."""
-    with torch.device("meta"):
-        names = {
-            name: tensor.shape
-            for name, tensor in LxmertForQuestionAnswering(config).state_dict().items()
-            if name.startswith(HEAD_PREFIX)
-        }
+    names = {name: shape for name, shape in _shapes(config).items() if name.startswith(HEAD_PREFIX)}
     spread = config.initializer_range
     return {
         name: torch.normal(0.0, spread, tuple(shape), generator=generator)
@@ -84,6 +84,12 @@ def fresh_head(config: LxmertConfig, generator: torch.Generator) -> dict[str, Te
         else (torch.zeros(shape) if name.endswith("bias") else torch.ones(shape))
         for name, shape in names.items()
     }
+
+
+def _shapes(config: LxmertConfig) -> dict[str, torch.Size]:
+    """name -> shape of every tensor of the whole model, without making one."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in LxmertForQuestionAnswering(config).state_dict().items()}
 
 
 class _PassAttention(nn.Module):

@@ -33,7 +33,9 @@ class Mask:
         """Raises PruneError unless every tensor of the mask is among `weights`, with its shape."""
         for name, kept in self.kept.items():
             if name not in weights:
-                raise PruneError(f"mask: the model has no weight {name}; use the mask with the model that it was made for")
+                raise PruneError(
+                    f"mask: the model has no weight {name}; use the mask with the model that it was made for"
+                )
             if weights[name].shape != kept.shape:
                 raise PruneError(
                     f"mask: {name} is {_shape(kept)}, but {_shape(weights[name])} in the model; "

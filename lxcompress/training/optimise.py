@@ -49,7 +49,9 @@ def choose_place(device: str, precision: str) -> Place:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(each for each in available if available[each]) if device == "auto" else device
     if not available[name]:
-        raise RunError(f"device {name}: not available on this machine; use --set device=auto (lxcompress doctor shows what is)")
+        raise RunError(
+            f"device {name}: not available on this machine; use --set device=auto (lxcompress doctor shows what is)"
+        )
     chosen = ("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision
     return Place(torch.device(name), chosen)
 
@@ -174,7 +176,9 @@ def _resume(path: Path, key: str, model: nn.Module, optimizer: torch.optim.AdamW
         for name, tensor in _state(model).items():
             tensor.copy_(tensors[f"weight/{name}"])
     for name, weight in model.named_parameters():
-        state = {part: tensors[f"{part}/{name}"] for part in ("step", "exp_avg", "exp_avg_sq") if f"{part}/{name}" in tensors}
+        state = {
+            part: tensors[f"{part}/{name}"] for part in ("step", "exp_avg", "exp_avg_sq") if f"{part}/{name}" in tensors
+        }
         if state:
             optimizer.state[weight] = {
                 part: tensor if part == "step" and not weight.is_cuda else tensor.to(weight.device)

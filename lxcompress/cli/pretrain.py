@@ -1,0 +1,38 @@
+"""`lxcompress pretrain`: makes a start model by LXMERT's pre-training, on generated scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def pretrain_cli(
+    recipe: Path = typer.Argument(help="A pre-training recipe, such as recipes/pretrain-mini.yaml."),
+    out: Path = typer.Option(..., "--out", help="The transformers folder to write."),
+    overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
+) -> None:
+    """Pre-train a small LXMERT (masked words, masked objects, matching, questions) for studies to start from.
+
+    Example: lxcompress pretrain recipes/pretrain-mini.yaml --out my-mini
+    """
+    from lxcompress.cli.progress import bars
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.cli.screen import remarks
+    from lxcompress.data.tasks import load_task
+    from lxcompress.recipe import Pretrain, find_recipe, read_settings
+    from lxcompress.training.pretrain import pretrain
+    from lxcompress.units import percent
+
+    settings = read_settings(find_recipe(recipe), Pretrain, overrides)
+    with bars() as progress:
+        shown = progress.add_task("making scenes", total=None)
+        task = load_task(settings.data)
+
+        def tell(done: int, total: int, loss: float) -> None:
+            progress.update(shown, completed=done, total=total, description=f"loss {loss:6.3f}")
+
+        epochs = pretrain(settings, task, out, tell)
+    for epoch in epochs:
+        remarks.print(f"epoch {epoch.epoch + 1}  loss {epoch.train_loss:.3f}  {percent(epoch.valid.accuracy)} %")
+    screen.print(f"[bold]{out}[/bold]  answers {percent(epochs[-1].valid.accuracy)} % of the held-out questions")

@@ -1,0 +1,86 @@
+"""Progress of long work: bars where someone watches, and a plain line for each finished run where no one does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lxcompress.cli.screen import remarks
+from lxcompress.units import duration, percent
+
+STEPS_A_RUN = 1000
+"""The whole bar counts thousandths of a run."""
+
+
+class StudyBars:
+    """A bar for the whole study, and one for the run at hand."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.whole: TaskID | None = None
+        self.current = progress.add_task("reading data", total=None)
+        self.done = self.total = 0
+
+    def begin(self, what: str, done: int, total: int) -> None:
+        """A run begins."""
+        if self.whole is None:
+            self.whole = self.progress.add_task("study", total=total * STEPS_A_RUN)
+        self.done, self.total = done, total
+        self.progress.update(self.whole, description=f"run {done + 1} of {total}", completed=done * STEPS_A_RUN)
+        self.progress.reset(self.current, description=what, total=None)
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        """The run at hand goes on."""
+        self.progress.update(self.current, completed=done, total=total)
+        assert self.whole is not None
+        self.progress.update(self.whole, completed=self.done * STEPS_A_RUN + STEPS_A_RUN * done // (total + 1))
+
+    def end(self, what: str, accuracy: float, duration_s: float) -> None:
+        """A run is kept."""
+        self.progress.console.print(f"{what:<34} {percent(accuracy):>6} %  {duration(duration_s):>8}")
+
+
+class StudyLines:
+    """A line for each finished run."""
+
+    def __init__(self) -> None:
+        self.done = self.total = 0
+
+    def begin(self, what: str, done: int, total: int) -> None:
+        """A run begins."""
+        self.done, self.total = done, total
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        """Shows nothing."""
+
+    def end(self, what: str, accuracy: float, duration_s: float) -> None:
+        """A run is kept."""
+        place = f"[{self.done + 1}/{self.total}]"
+        remarks.print(f"{place:>8} {what:<34} {percent(accuracy):>6} %  {duration(duration_s)}", markup=False)
+
+
+@contextmanager
+def watch_study() -> Iterator[StudyBars | StudyLines]:
+    """Whoever shows a study's progress on this terminal."""
+    if not remarks.is_terminal:
+        yield StudyLines()
+        return
+    with bars() as progress:
+        yield StudyBars(progress)
+
+
+def bars() -> Progress:
+    """Bars with the time that is left, gone when they are done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=remarks,
+        transient=True,
+        expand=True,
+    )

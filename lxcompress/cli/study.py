@@ -1,0 +1,56 @@
+"""`lxcompress study`: finetune, prune, rewind, retrain, for every cell of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def study_cli(
+    recipe: Path = typer.Argument(help="A recipe: a YAML file, or the name of one that ships (quickstart)."),
+    out: Path | None = typer.Option(None, "--out", help="The run folder; runs/NAME by default."),
+    overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
+    only: str = typer.Option("*", "--only", help="Only the cells whose id matches this pattern."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would run and how long, and leave."),
+) -> None:
+    """Run a lottery-ticket study. Interrupt it at any moment; the same command goes on where it stood.
+
+    Example: lxcompress study recipes/quickstart.yaml --out runs/quickstart --set train.epochs=2
+    """
+    from lxcompress.recipe import find_recipe, load_recipe
+
+    read = load_recipe(find_recipe(recipe), overrides)
+    root = out or Path("runs") / read.name
+    if dry_run:
+        _show_plan(read, root, only)
+    else:
+        _run(read, root, only)
+
+
+def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; importing it here would slow --help)
+    from lxcompress.cli.progress import watch_study
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.study.run import run_study
+
+    with watch_study() as watch:
+        done = run_study(recipe, root, only=only, watch=watch)
+    did = f"{done} runs done" if done else "nothing was missing"
+    screen.print(f"{did}; results in [bold]{root}[/bold]", soft_wrap=True)
+    screen.print(f"next      lxcompress report {root}    then    lxcompress pick {root}", soft_wrap=True)
+
+
+def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.cli.screen import working
+    from lxcompress.study.plan import plan_study
+    from lxcompress.units import duration, megabytes
+
+    with working("timing a few real steps"):
+        plan = plan_study(recipe, root, only=only)
+    screen.print(f"study     {recipe.name}, into {root}", soft_wrap=True)
+    screen.print(f"to do     {plan.dense_runs} dense runs and {plan.cells} cells, {plan.steps_a_run} steps each")
+    screen.print(f"data      {plan.train_questions:,} training and {plan.valid_questions:,} validation questions")
+    screen.print(f"device    {plan.device}, {1000 * plan.step_s:.0f} ms a step, {plan.scoring_s:.1f} s a scoring")
+    screen.print(f"time      about {duration(plan.duration_s)}")
+    screen.print(f"disk      about {megabytes(plan.disk_bytes)}")

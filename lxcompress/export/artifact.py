@@ -1,0 +1,188 @@
+"""Artifact: an exported file set, proven against its ticket, with artifact.json written last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lxcompress.data.split import Inputs, Split, Task
+from lxcompress.data.tasks import load_task
+from lxcompress.errors import ExportError
+from lxcompress.export import onnx
+from lxcompress.export.parity import check, compare
+from lxcompress.machine import describe_machine
+from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
+from lxcompress.recipe import ClevrData, Recipe, ScenesData, load_recipe, validate_settings
+from lxcompress.records import Artifact, Parity, Score
+from lxcompress.rundir import RunDir, sha256, write_record, write_text
+from lxcompress.runtimes import Session, open_session, runtime_of
+from lxcompress.tickets import Ticket, is_ticket, load_ticket
+from lxcompress.training.evaluate import batches_by_length, score_answers
+
+ARTIFACT_FILE = "artifact.json"
+PARITY_QUESTIONS, PARITY_BATCH = 512, 32
+RANDOM_BATCHES, RANDOM_TOKENS, RANDOM_OBJECTS = 8, 20, 36
+"""LXMERT's usual question and number of regions (Tan & Bansal 2019), where there is no data to take them from."""
+
+WRITERS: Mapping[str, Callable[[Model, Inputs, Path], list[Path]]] = {"onnx": onnx.write_onnx}
+"""Format -> its writer."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported: a ticket, or a transformers folder such as a dense run."""
+
+    folder: Path
+    model: Model
+    ticket: Ticket | None
+    data: ScenesData | ClevrData | None
+
+
+def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
+    """The ticket or transformers folder at `folder`, and the data that it is scored on: that of `recipe` if given,
+    else that of its study. Raises LxError."""
+    ticket = load_ticket(folder) if is_ticket(folder) else None
+    model = ticket.model if ticket else load_model(folder)
+    if recipe:
+        return Source(folder, model, ticket, recipe.data)
+    if ticket and ticket.provenance.data:
+        tree = {"name": "ticket", "data": ticket.provenance.data}
+        return Source(folder, model, ticket, validate_settings(tree, Recipe, f"{folder}/ticket.json").data)
+    run = find_run(folder)
+    return Source(folder, model, ticket, load_recipe(run.recipe).data if run else None)
+
+
+def find_run(folder: Path) -> RunDir | None:
+    """The run folder that `folder` lies in, if any."""
+    return next((RunDir(each) for each in folder.absolute().parents if RunDir(each).recipe.is_file()), None)
+
+
+def default_out(folder: Path, format: str) -> Path:
+    """Where an artifact goes that is given no place: its run's artifacts/, else beside its source."""
+    run = find_run(folder)
+    name = f"dense-seed{folder.absolute().parent.name}" if folder.name == "dense" else folder.absolute().name
+    return run.artifacts / f"{name}-{format}" if run else folder.absolute().with_name(f"{name}-{format}")
+
+
+def export(source: Source, out: Path, *, format: str, tell: Callable[[str], None] = lambda _: None) -> Artifact:
+    """Writes the artifact of `source` to the folder `out` and proves it: zeros counted in the file, its scores beside
+    the ticket's, its accuracy through the runtime that will serve it. Raises ExportError."""
+    if format not in WRITERS:
+        raise ExportError(f"--format {format}: is unknown; this lxcompress writes {', '.join(WRITERS)}")
+    (out / ARTIFACT_FILE).unlink(missing_ok=True)
+    task = load_task(source.data, load_vocabulary(str(source.folder))) if source.data else None
+    feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
+    tell(f"writing {format}")
+    files = WRITERS[format](source.model, Inputs(**_as_tensors(feeds[0])), out)
+    zeros = _check_zeros(source, out)
+    session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
+    tell("comparing its answers with the ticket's")
+    inputs = "validation questions" if task else "seeded random inputs (no data is known for this model: give --recipe)"
+    parity = compare(_torch_answer(source.model), session.answer, feeds, inputs)
+    check(parity, str(out))
+    tell("scoring it on the validation data" if task else "no data to score it on")
+    for name in ("vocab.txt", "config.json"):
+        if (source.folder / name).is_file():
+            write_text(out / name, (source.folder / name).read_text(encoding="utf-8"))
+            files.append(out / name)
+    artifact = _record(source, out, format, files, zeros, parity, task, session)
+    write_record(out / ARTIFACT_FILE, artifact)
+    return artifact
+
+
+def _record(
+    source: Source,
+    out: Path,
+    format: str,
+    files: list[Path],
+    zeros: float,
+    parity: Parity,
+    task: Task | None,
+    session: Session,
+) -> Artifact:
+    tokens, objects = _usual_lengths(task.valid) if task else (RANDOM_TOKENS, RANDOM_OBJECTS)
+    provenance = source.ticket.provenance if source.ticket else None
+    return Artifact(
+        name=out.absolute().name,
+        source=str(source.folder.absolute()),
+        cell=provenance.cell if provenance else None,
+        format=format,
+        precision="fp32",
+        files={path.name: sha256(path) for path in files},
+        size_bytes=sum(path.stat().st_size for path in files),
+        answers=source.model.config.num_qa_labels,
+        tokens=tokens,
+        objects=objects,
+        feature_size=source.model.config.visual_feat_dim,
+        prunable_zeros=zeros,
+        parity=parity,
+        source_accuracy=provenance.accuracy if provenance else None,
+        accuracy=_score(session, task.valid) if task else None,
+        machine=describe_machine(),
+    )
+
+
+def _check_zeros(source: Source, out: Path) -> float:
+    """The share of zeros among the file's matrices; raises ExportError if the mask's are not all there."""
+    zeros, elements = onnx.count_zeros(out, source.model.family.OUTPUT_LAYER)
+    if source.ticket:
+        counted = source.ticket.provenance.sparsity
+        if zeros < counted.prunable - counted.kept:
+            raise ExportError(
+                f"{out}: holds {zeros} zeros, but the ticket's mask removes {counted.prunable - counted.kept}; "
+                "the export lost the mask: report it"
+            )
+    return zeros / elements
+
+
+def _score(session: Session, split: Split) -> Score:
+    """The accuracy of the exported file on `split`."""
+    labels = torch.empty(len(split), dtype=torch.int64)
+    for rows in batches_by_length(split, PARITY_BATCH):
+        labels[rows] = torch.from_numpy(session.answer(split.inputs(rows).numpy()).argmax(1))
+    return score_answers(labels, split)
+
+
+def _torch_answer(model: Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    @torch.no_grad()
+    def answer(feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        return model.family.answer(model.module, Inputs(**_as_tensors(feeds))).numpy()
+
+    return answer
+
+
+def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in feeds.items()}
+
+
+def _real_feeds(task: Task) -> Iterator[dict[str, np.ndarray]]:
+    """The first validation questions, in batches whose lengths differ, and one question alone."""
+    rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
+    for batch in rows.split(PARITY_BATCH):
+        yield task.valid.inputs(batch).numpy()
+    yield task.valid.inputs(rows[:1]).numpy()
+
+
+def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
+    """Seeded inputs of the model's shapes: words, features in 0..1, boxes in order."""
+    rng = np.random.default_rng(0)
+    for number in range(RANDOM_BATCHES):
+        batch, tokens, objects = (4, RANDOM_TOKENS - number, RANDOM_OBJECTS - number) if number else (2, 20, 36)
+        corners = np.sort(rng.random((batch, objects, 2, 2)), axis=2)
+        yield {
+            "input_ids": rng.integers(1, model.config.vocab_size, (batch, tokens)),
+            "attention_mask": np.ones((batch, tokens), dtype=np.int64),
+            "visual_feats": rng.random((batch, objects, model.config.visual_feat_dim), dtype=np.float32),
+            "visual_pos": corners.reshape(batch, objects, 4).astype(np.float32),
+            "visual_attention_mask": np.ones((batch, objects), dtype=np.int64),
+        }
+
+
+def _usual_lengths(split: Split) -> tuple[int, int]:
+    """The median question's tokens and scene's objects."""
+    tokens = (split.input_ids != 0).sum(1)
+    return int(tokens.median()), int(split.objects[split.scene].median())

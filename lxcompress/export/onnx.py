@@ -1,0 +1,119 @@
+"""ONNX, through torch's dynamo exporter: dynamic batch, question length and number of regions; one file where it can be.
+
+Shapes: B batch, L tokens, O objects.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from lxcompress.data.split import Inputs
+from lxcompress.errors import ExportError
+from lxcompress.models.checkpoints import Model
+from lxcompress.rundir import write_whole
+
+MODEL_FILE = "model.onnx"
+OUTPUT = "scores"
+MOST_BYTES_IN_ONE_FILE = 1_900_000_000
+"""A protobuf file ends at 2 GB; beyond this the weights go to model.onnx.data beside it."""
+
+
+def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
+    """Writes the model to the folder `out`; returns its files. `example` has a batch of at least 2.
+
+    Raises ExportError if torch cannot export it.
+    """
+    wrapper = _Answer(model).eval()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.weights.values())
+    external = size > MOST_BYTES_IN_ONE_FILE
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                wrapper,
+                tuple(example),
+                dynamo=True,
+                dynamic_shapes=_dynamic_shapes(model),
+                input_names=list(example._fields),
+                output_names=[OUTPUT],
+                verbose=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ExportError(f"{out}: torch could not export the model to ONNX ({first}); report it with this line") from error
+    assert program is not None
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / MODEL_FILE
+    if external:
+        with _quiet():
+            program.save(path, external_data=True)
+    else:
+        write_whole(path, lambda part: onnx.save(program.model_proto, part))
+    data = path.with_name(MODEL_FILE + ".data")
+    if not external:
+        data.unlink(missing_ok=True)
+    return [path, *([data] if external else [])]
+
+
+def count_zeros(out: Path, output_layer: str) -> tuple[int, int]:
+    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart."""
+    zeros = elements = 0
+    for tensor in onnx.load(out / MODEL_FILE).graph.initializer:
+        is_matrix = len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
+        if is_matrix and ".embeddings." not in tensor.name and output_layer not in tensor.name:
+            values = numpy_helper.to_array(tensor, base_dir=str(out))
+            zeros += values.size - int(np.count_nonzero(values))
+            elements += values.size
+    return zeros, elements
+
+
+class _Answer(nn.Module):
+    """The model as the exporter traces it: plain tensors in, scores out."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.module = model.module
+        self.answer = model.family.answer
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        visual_feats: Tensor,
+        visual_pos: Tensor,
+        visual_attention_mask: Tensor,
+    ) -> Tensor:
+        inputs = Inputs(input_ids, attention_mask, visual_feats, visual_pos, visual_attention_mask)
+        return self.answer(self.module, inputs)
+
+
+def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
+    """Which axes may vary, in the order of the inputs."""
+    batch = torch.export.Dim("batch", min=1, max=1 << 16)
+    tokens = torch.export.Dim("tokens", min=1, max=model.config.max_position_embeddings)
+    objects = torch.export.Dim("objects", min=1, max=1 << 10)
+    words, regions = {0: batch, 1: tokens}, {0: batch, 1: objects}
+    return words, words, regions, regions, regions
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on torch's own internals, which no user can act on."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

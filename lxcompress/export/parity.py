@@ -1,0 +1,46 @@
+"""Parity: how an exported file answers beside the model that it came from.
+
+Shapes: B batch, A answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from lxcompress.errors import ExportError
+from lxcompress.records import Parity
+
+Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""feeds -> scores [B, A]"""
+TOLERANCE = 1e-4
+"""Of the largest score: far above what reordered fp32 sums differ by, far below what moves an answer."""
+
+
+def compare(reference: Answer, candidate: Answer, feeds: Iterable[Mapping[str, np.ndarray]], inputs: str) -> Parity:
+    """Both answer each of `feeds`; `inputs` says in words what those are."""
+    questions, changed, difference, largest = 0, 0, 0.0, 0.0
+    for each in feeds:
+        expected, found = reference(each), candidate(each)
+        questions += len(expected)
+        changed += int((expected.argmax(1) != found.argmax(1)).sum())
+        difference = max(difference, float(np.abs(expected - found).max()))
+        largest = max(largest, float(np.abs(expected).max()))
+    return Parity(
+        questions=questions,
+        inputs=inputs,
+        max_abs_difference=difference,
+        changed_answers=changed,
+        tolerance=TOLERANCE * max(1.0, largest),
+    )
+
+
+def check(parity: Parity, where: str) -> None:
+    """Raises ExportError unless the scores agree within the tolerance (NaN never does)."""
+    if not parity.max_abs_difference <= parity.tolerance:
+        raise ExportError(
+            f"{where}: answers otherwise than its ticket (scores differ by {parity.max_abs_difference:.2g}, at most "
+            f"{parity.tolerance:.2g} allowed; {parity.changed_answers} of {parity.questions} answers changed); "
+            "it was not kept as an artifact: report it"
+        )

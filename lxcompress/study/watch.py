@@ -1,0 +1,31 @@
+"""Watch: whoever shows how far a study is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Watch(Protocol):
+    """Hears what a study does; a run is one dense training or one cell."""
+
+    def begin(self, what: str, done: int, total: int) -> None:
+        """Run number `done` of `total` begins."""
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        """The run at hand has done so many of its optimizer steps."""
+
+    def end(self, what: str, accuracy: float, duration_s: float) -> None:
+        """The run at hand is finished and kept."""
+
+
+class Unwatched:
+    """Hears, and shows nothing."""
+
+    def begin(self, what: str, done: int, total: int) -> None:
+        """Shows nothing."""
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        """Shows nothing."""
+
+    def end(self, what: str, accuracy: float, duration_s: float) -> None:
+        """Shows nothing."""

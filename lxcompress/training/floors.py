@@ -1,0 +1,72 @@
+"""Floors: what is scored without seeing the image. A model that does not clear them has learnt nothing from it.
+
+Shapes: Q questions, L tokens, A answers, G n-grams of a question.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lxcompress.data.split import Split, Task
+from lxcompress.records import Floors
+from lxcompress.training.evaluate import score_answers
+from lxcompress.training.fit import answer_loss
+
+BUCKETS = 1 << 16
+STEPS, BATCH, LEARNING_RATE, SEED = 600, 512, 0.02, 0
+
+
+def find_floors(task: Task) -> Floors:
+    """The three Floors of `task`, each learnt on the training split and scored on the validation split."""
+    return Floors(
+        majority=score_answers(_majority(task), task.valid),
+        majority_per_type=score_answers(_majority_per_type(task), task.valid),
+        question_only=score_answers(_question_only(task), task.valid),
+    )
+
+
+def _majority(task: Task) -> Tensor:
+    """int64 [Q]: the answer with the most credit in training, for every question."""
+    return _commonest(task.train, torch.arange(len(task.train)), len(task.labels)).expand(len(task.valid))
+
+
+def _majority_per_type(task: Task) -> Tensor:
+    """int64 [Q]: the answer with the most credit among training questions of the same answer type."""
+    chosen = _majority(task).clone()
+    for kind in set(task.valid.types):
+        rows = torch.tensor([row for row, each in enumerate(task.train.types) if each == kind], dtype=torch.int64)
+        asked = torch.tensor([each == kind for each in task.valid.types])
+        if len(rows):
+            chosen[asked] = _commonest(task.train, rows, len(task.labels))
+    return chosen
+
+
+def _commonest(split: Split, rows: Tensor, answers: int) -> Tensor:
+    total = torch.zeros(answers)
+    return total.scatter_add_(0, split.answers[rows].flatten(), split.credits[rows].flatten()).argmax()
+
+
+def _question_only(task: Task) -> Tensor:
+    """int64 [Q]: the answers of a linear model of words and word pairs (hashed), trained as the study's models are."""
+    train, valid = _ngrams(task.train.input_ids), _ngrams(task.valid.input_ids)
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.random.fork_rng(devices=()):
+        model = nn.EmbeddingBag(BUCKETS, len(task.labels), mode="sum", sparse=True, padding_idx=0)
+    nn.init.zeros_(model.weight)
+    optimizer = torch.optim.SparseAdam(model.parameters(), lr=LEARNING_RATE)
+    for _ in range(STEPS):
+        rows = torch.randint(len(train), (min(BATCH, len(train)),), generator=generator)
+        optimizer.zero_grad()
+        answer_loss(model(train[rows]), task.train.targets(rows, len(task.labels))).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return model(valid).argmax(1)
+
+
+def _ngrams(ids: Tensor) -> Tensor:
+    """int64 [Q, G]: a bucket for each word, and for each pair of neighbours; 0 is none."""
+    words = ids.long()
+    pairs = (words[:, :-1] * 48_271 + words[:, 1:] * 40_692) % (BUCKETS // 2 - 1) + BUCKETS // 2
+    pairs = pairs.masked_fill(words[:, 1:] == 0, 0)
+    return torch.cat([words % (BUCKETS // 2), pairs], dim=1)

@@ -1,0 +1,61 @@
+"""The toy: an LXMERT of a few thousand weights, and a study on it that takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import LxmertConfig, LxmertForPreTraining
+
+from lxcompress.data.objects import ANSWERS, FEATURES
+from lxcompress.data.tokens import shipped_vocabulary
+from lxcompress.recipe import Recipe, load_recipe
+from lxcompress.training.pretrain import save_encoder
+
+TOY = {
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "l_layers": 1,
+    "r_layers": 1,
+    "x_layers": 2,
+    "max_position_embeddings": 64,
+    "visual_feat_dim": FEATURES,
+}
+
+
+@pytest.fixture(scope="session")
+def toy_start(tmp_path_factory) -> Path:
+    """A transformers folder with a toy encoder, as a pre-training leaves it."""
+    folder = tmp_path_factory.mktemp("toy")
+    config = LxmertConfig(vocab_size=len(shipped_vocabulary()), num_qa_labels=len(ANSWERS), **TOY)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(7)
+        model = LxmertForPreTraining(config)
+    save_encoder(model, folder, shipped_vocabulary())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_recipe_file(toy_start, tmp_path_factory) -> Path:
+    """A recipe of two seeds, three criteria and two sparsities on the toy."""
+    path = tmp_path_factory.mktemp("recipes") / "toy.yaml"
+    recipe = {
+        "name": "toy",
+        "seeds": [0, 1],
+        "device": "cpu",
+        "data": {"kind": "scenes", "train": 96, "valid": 64},
+        "model": {"start": str(toy_start)},
+        "train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3},
+        "prune": {"criteria": ["low-magnitude", "random", "high-magnitude"], "sparsities": [0.5, 0.9]},
+    }
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_recipe(toy_recipe_file) -> Recipe:
+    """The toy recipe, read."""
+    return load_recipe(toy_recipe_file)
