@@ -96,6 +96,14 @@ class Prune(Strict):
     def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return _distinct(values)
 
+    @field_validator("sparsities")
+    @classmethod
+    def _names_differ(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Two cells of one id would share a folder."""
+        if len({short_percent(value) for value in values}) != len(values):
+            raise ValueError("values must differ in the first six digits of their percentages, which name the cells")
+        return values
+
 
 class Pick(Strict):
     """The default rule of `lxcompress pick`."""
@@ -263,10 +271,18 @@ def _first_problem(error: ValidationError, kind: type[Strict], tree: Mapping[str
     """The first validation problem as one sentence; unknown keys go first, for they explain the others."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
-    steps = _without_tag(first["loc"])
+    steps = _without_tag(first["loc"], kind)
     key = ".".join(str(step) for step in steps)
     field = ".".join(step for step in steps if isinstance(step, str))
-    more = f" ({len(problems) - 1} more problems behind it)" if len(problems) > 1 else ""
+    behind = len(problems) - 1
+    more = f" ({behind} more problem{'s' * (behind > 1)} behind it)" if behind else ""
+    if first["type"] == "union_tag_not_found":
+        return f"{key}.kind: is missing; it is one of {_kinds()}; give it with --set {key}.kind=VALUE{more}"
+    if first["type"] == "union_tag_invalid":
+        given = first["input"]["kind"]
+        return (
+            f"{key}.kind: should be one of {_kinds()}, got {given!r}; correct it, or give --set {key}.kind=VALUE{more}"
+        )
     if first["type"] == "extra_forbidden":
         known = _known_keys(kind, steps[:-1], tree)
         near = difflib.get_close_matches(str(steps[-1]), known, n=1, cutoff=0.5)
@@ -277,12 +293,18 @@ def _first_problem(error: ValidationError, kind: type[Strict], tree: Mapping[str
     if first["type"] == "missing":
         return f"{key}: is missing; add it to the recipe, or give it with --set {key}=VALUE{more}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}; correct it, or give --set {field}=VALUE{more}"
+    problem = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
+    return f"{key}: {problem}; correct it, or give --set {field}=VALUE{more}"
 
 
-def _without_tag(loc: Sequence[int | str]) -> list[int | str]:
-    """`loc` less the kind that pydantic puts behind `data`: (data, clevr, scenes) is the key data.scenes."""
-    return [step for index, step in enumerate(loc) if not (index == 1 and loc[0] == "data")]
+def _without_tag(loc: Sequence[int | str], kind: type[BaseModel]) -> list[int | str]:
+    """`loc` less the kind that pydantic puts behind a Recipe's `data`: (data, clevr, scenes) is the key data.scenes."""
+    return [step for index, step in enumerate(loc) if not (index == 1 and loc[0] == "data" and kind is Recipe)]
+
+
+def _kinds() -> str:
+    """The kinds of data that a Recipe knows."""
+    return ", ".join(get_args(section.model_fields["kind"].annotation)[0] for section in (ScenesData, ClevrData))
 
 
 def _known_keys(kind: type[Strict], steps: Sequence[Any], tree: Mapping[str, Any]) -> list[str]:

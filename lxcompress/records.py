@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lxcompress.errors import LxError, RunError
 
@@ -21,7 +21,7 @@ class Record(BaseModel):
 class FileRecord(Record):
     """A record that is a file of its own, and so carries the version it was written in."""
 
-    version: int = RECORD_VERSION
+    version: Annotated[int, Field(le=RECORD_VERSION)] = RECORD_VERSION
 
 
 class Machine(Record):
@@ -110,8 +110,8 @@ class Result(FileRecord):
 
 
 class Provenance(FileRecord):
-    """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums are
-    filled in when the ticket is saved."""
+    """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums
+    are filled in when the ticket is saved."""
 
     cell: str | None
     criterion: str
