@@ -1,0 +1,348 @@
+"""Laws of recipes: written and read back they are equal, every field can be set, every mistake gets one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from lxcompress.errors import RecipeError
+from lxcompress.recipe import (
+    RECIPE_VERSION,
+    ClevrData,
+    Pretrain,
+    Recipe,
+    dump_recipe,
+    find_recipe,
+    load_recipe,
+    read_settings,
+)
+
+SCENES = {"name": "tiny", "data": {"kind": "scenes", "train": 40, "valid": 20}}
+CLEVR = {"name": "clevr", "data": {"kind": "clevr", "scenes": "s.json", "questions": "q.json"}}
+FULL = {
+    "name": "full-1.0_x",
+    "device": "cpu",
+    "seeds": [4, 0, 9],
+    "data": {
+        "kind": "clevr",
+        "scenes": "s.json",
+        "questions": "q.json.gz",
+        "valid_scenes": "/v/s.json",
+        "valid_questions": "/v/q.json",
+        "max_train": 10,
+    },
+    "model": {"start": "some/folder"},
+    "train": {"epochs": 1, "learning_rate": 1e-7, "warmup": 0, "precision": "bf16"},
+    "prune": {"criteria": ["random", "low-magnitude"], "sparsities": [0.9, 0.125, 1 / 3], "scope": "global"},
+    "pick": {"retain": 1},
+    "bench": {"threads": 2, "runs": 7},
+}
+PRETRAIN = {"name": "pre", "data": {"kind": "scenes"}, "architecture": {"hidden_size": 16}}
+
+ANOTHER = {
+    "version": RECIPE_VERSION,
+    "name": "other",
+    "device": "cpu",
+    "seeds": "[3]",
+    "data.kind": "scenes",
+    "data.train": 17,
+    "data.valid": 18,
+    "data.seed": 19,
+    "data.scenes": "other-scenes.json",
+    "data.questions": "other-questions.json",
+    "data.valid_scenes": "other-valid-scenes.json",
+    "data.valid_questions": "other-valid-questions.json",
+    "data.holdout": 20,
+    "data.max_train": 21,
+    "data.max_valid": 22,
+    "model.start": "elsewhere",
+    "train.epochs": 23,
+    "train.batch_size": 24,
+    "train.learning_rate": "1e-3",
+    "train.warmup": 0.25,
+    "train.weight_decay": 0.5,
+    "train.clip_norm": 0.75,
+    "train.eval_batch_size": 25,
+    "train.precision": "bf16",
+    "prune.criteria": "[random]",
+    "prune.granularities": "[weight]",
+    "prune.sparsities": "[0.625]",
+    "prune.scope": "global",
+    "pick.retain": 0.875,
+    "bench.threads": 26,
+    "bench.runs": 27,
+}
+"""A value for each field of a recipe, other than its default wherever another is allowed."""
+
+
+def write(folder: Path, tree: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def complain(folder: Path, tree: Any, *overrides: str, kind: type = Recipe) -> str:
+    """What is said of a recipe; one line, and it names the file or the option that is at fault."""
+    with pytest.raises(RecipeError) as caught:
+        read_settings(write(folder, tree), kind, overrides)
+    said = str(caught.value)
+    assert said.count("\n") == 0
+    assert said.startswith((str(folder / "recipe.yaml"), *(f"--set {each}" for each in overrides)))
+    return said
+
+
+def leaves(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """The dotted name of every field below `kind` that is not a section of its own."""
+    names = []
+    for name, field in kind.model_fields.items():
+        sections = [each for each in (field.annotation, *get_args(field.annotation)) if is_section(each)]
+        names += [leaf for each in sections for leaf in leaves(each, f"{prefix}{name}.")] or [prefix + name]
+    return list(dict.fromkeys(names))
+
+
+def is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def value_at(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe
+    for step in key.split("."):
+        value = getattr(value, step)
+    return value
+
+
+@pytest.mark.parametrize(("tree", "kind"), [(SCENES, Recipe), (CLEVR, Recipe), (FULL, Recipe), (PRETRAIN, Pretrain)])
+def test_a_recipe_written_and_read_back_is_equal(tree, kind, tmp_path) -> None:
+    recipe = read_settings(write(tmp_path, tree), kind)
+    assert read_settings(write(tmp_path, dump_recipe(recipe)), kind) == recipe
+
+
+def test_a_written_recipe_has_every_field(tmp_path) -> None:
+    written = yaml.safe_load(dump_recipe(load_recipe(write(tmp_path, SCENES))))
+    for key in leaves(Recipe):
+        section = written
+        if not key.startswith("data."):
+            for step in key.split("."):
+                section = section[step]
+    assert set(written["data"]) == {"kind", "train", "valid", "seed"}
+
+
+def test_every_field_is_known_to_these_tests() -> None:
+    assert set(leaves(Recipe)) == set(ANOTHER)
+
+
+@pytest.mark.parametrize("key", ANOTHER)
+def test_set_reaches_every_field(key, tmp_path) -> None:
+    base = FULL if key.removeprefix("data.") in ClevrData.model_fields and key != "data.kind" else SCENES
+    path = write(tmp_path, base)
+    before, after = load_recipe(path), load_recipe(path, [f"{key}={ANOTHER[key]}"])
+    alone = {"version", "data.kind", "prune.granularities"}
+    assert (value_at(before, key) == value_at(after, key)) == (key in alone)
+    assert [other for other in leaves(Recipe) if is_changed(before, after, other)] == [key] * (key not in alone)
+
+
+def is_changed(before: Recipe, after: Recipe, key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    if section == "data" and name not in type(before.data).model_fields:
+        return False
+    return value_at(before, key) != value_at(after, key)
+
+
+def test_the_last_of_two_overrides_holds(tmp_path) -> None:
+    recipe = load_recipe(write(tmp_path, SCENES), ["train.epochs=2", "train.epochs=3", "train.warmup=0"])
+    assert (recipe.train.epochs, recipe.train.warmup) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("trian.epochs", "train"),
+        ("train.epoch", "train.epochs"),
+        ("prune.sparsity", "prune.sparsities"),
+        ("data.trian", "data.train"),
+        ("seed", "seeds"),
+    ],
+)
+def test_an_unknown_key_names_its_nearest_neighbour(key, near, tmp_path) -> None:
+    said = complain(tmp_path, SCENES, f"{key}=3")
+    assert f"{key.split('.')[0] if near == 'train' else key}: unknown key; did you mean {near}?" in said
+
+
+def test_an_unknown_key_like_no_other_is_told_what_is_known(tmp_path) -> None:
+    said = complain(tmp_path, SCENES, "bench.qqqq=3")
+    assert "bench.qqqq: unknown key; known here: bench.runs, bench.threads" in said
+
+
+def test_an_unknown_key_of_a_pretraining_names_its_nearest_neighbour(tmp_path) -> None:
+    assert "data.trian: unknown key; did you mean data.train?" in complain(
+        tmp_path, PRETRAIN, "data.trian=3", kind=Pretrain
+    )
+    assert "data.train: " in complain(tmp_path, PRETRAIN, "data.train=-3", kind=Pretrain)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("train.epochs", "two", "'two'"),
+        ("train.epochs", "0", "0"),
+        ("train.epochs", "1.5", "1.5"),
+        ("train.epochs", "", "None"),
+        ("train.learning_rate", "-1", "-1"),
+        ("train.learning_rate", ".nan", "nan"),
+        ("train.warmup", "1", "1"),
+        ("seeds", "3", "3"),
+        ("seeds", "[]", "()"),
+        ("seeds", "[1, 1]", "[1, 1]"),
+        ("name", "a/b", "'a/b'"),
+        ("name", "..", "'..'"),
+        ("device", "tpu", "'tpu'"),
+        ("prune.criteria", "[biggest]", "'biggest'"),
+        ("prune.sparsities", "[0.5, 50]", "50"),
+        ("prune.sparsities", "[0]", "0"),
+        ("prune.sparsities", "[0.5, 0.5]", "[0.5, 0.5]"),
+        ("prune.scope", "all", "'all'"),
+        ("data.train", "-4", "-4"),
+        ("pick.retain", "1.01", "1.01"),
+        ("train", "5", "5"),
+        ("version", "first", "'first'"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_key_and_a_remedy(key, value, shown, tmp_path) -> None:
+    said = complain(tmp_path, SCENES, f"{key}={value}")
+    assert f": {key}" in said
+    assert f"got {shown}" in said or (shown == "()" and "got []" in said)
+    assert f"--set {key}=VALUE" in said
+
+
+def test_a_missing_key_is_named(tmp_path) -> None:
+    assert "name: is missing; add it" in complain(tmp_path, {"data": {"kind": "scenes"}})
+    assert "data: is missing; add it" in complain(tmp_path, {"name": "a"})
+    assert "data.scenes: is missing; add it" in complain(
+        tmp_path, {"name": "a", "data": {"kind": "clevr", "questions": "q"}}
+    )
+
+
+def test_a_data_section_without_its_kind_is_told_of_it(tmp_path) -> None:
+    said = complain(tmp_path, {"name": "a", "data": {"train": 4}})
+    assert "data.kind: is missing" in said
+    assert "--set data.kind=VALUE" in said
+
+
+def test_an_unknown_kind_of_data_is_told_the_known_ones(tmp_path) -> None:
+    said = complain(tmp_path, SCENES, "data.kind=imagenet")
+    assert "data.kind: " in said
+    assert all(word in said for word in ("imagenet", "scenes", "clevr", "--set data.kind=VALUE"))
+
+
+def test_several_problems_are_counted(tmp_path) -> None:
+    assert "behind it" not in complain(tmp_path, SCENES, "train.epochs=0")
+    assert "(1 more problem behind it)" in complain(tmp_path, SCENES, "train.epochs=0", "device=x")
+    assert "(2 more problems behind it)" in complain(tmp_path, SCENES, "train.epochs=0", "seeds=[]", "device=x")
+
+
+@pytest.mark.parametrize("given", ["valid_scenes", "valid_questions"])
+def test_validation_files_go_together(given, tmp_path) -> None:
+    said = complain(tmp_path, CLEVR, f"data.{given}=v.json")
+    assert "data: valid_scenes and valid_questions go together: give both" in said
+
+
+def test_a_missing_recipe_names_a_near_one_that_exists(tmp_path) -> None:
+    write(tmp_path, SCENES)
+    with pytest.raises(RecipeError, match=r"recipy\.yaml: no such recipe; .*recipe\.yaml$"):
+        load_recipe(tmp_path / "recipy.yaml")
+    with pytest.raises(RecipeError, match=r"no such recipe; .*quickstart\.yaml$"):
+        load_recipe(tmp_path / "nowhere" / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: [1, 2\nseeds: 3\n", "line 2: is not valid YAML"),
+        ("- name\n- data\n", "a recipe is a YAML mapping of keys to values, got list"),
+        ("", "a recipe is a YAML mapping of keys to values, got NoneType"),
+        ("just words", "a recipe is a YAML mapping of keys to values, got str"),
+        ("!!python/object:os.system {}", "is not valid YAML"),
+    ],
+)
+def test_what_is_not_a_yaml_mapping_is_refused(text, expected, tmp_path) -> None:
+    assert expected in complain(tmp_path, text)
+
+
+def test_what_is_not_text_is_refused(tmp_path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"\xff\xfe\x00name")
+    for unreadable in (path, tmp_path):
+        with pytest.raises(RecipeError, match="cannot be read as a recipe"):
+            load_recipe(unreadable)
+
+
+def test_a_newer_recipe_asks_for_an_upgrade_whatever_else_it_says(tmp_path) -> None:
+    said = complain(tmp_path, {**SCENES, "version": RECIPE_VERSION + 1, "teleport": True})
+    assert f"version {RECIPE_VERSION + 1}" in said
+    assert "pip install --upgrade lxcompress" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epochs", "expected key=value, such as --set train.epochs=2"),
+        ("=2", "expected key=value"),
+        ("name.first=2", "name holds a value, not a section"),
+        ("name=a: b: c", "the value is not valid YAML; quote it"),
+        ("name=[1", "the value is not valid YAML; quote it"),
+    ],
+)
+def test_an_override_that_is_none_is_refused(override, expected, tmp_path) -> None:
+    assert expected in complain(tmp_path, SCENES, override)
+
+
+@pytest.mark.parametrize("tree", [SCENES, CLEVR, FULL])
+def test_cells_are_the_whole_grid_and_their_ids_name_folders(tree, tmp_path) -> None:
+    recipe = load_recipe(write(tmp_path, tree))
+    cells, grid = recipe.cells(), recipe.prune
+    assert (
+        len(cells)
+        == len(set(cells))
+        == len(grid.criteria) * len(grid.granularities) * len(grid.sparsities) * len(recipe.seeds)
+    )
+    assert len({cell.id for cell in cells}) == len(cells)
+    for cell in cells:
+        (tmp_path / cell.id).mkdir()
+        assert (tmp_path / cell.id).parent == tmp_path
+    assert [cell.seed for cell in cells] == sorted((cell.seed for cell in cells), key=recipe.seeds.index)
+
+
+def test_sparsities_too_near_to_be_told_apart_by_id_are_refused(tmp_path) -> None:
+    said = complain(tmp_path, SCENES, "prune.sparsities=[0.5, 0.50000001]")
+    assert "prune.sparsities: " in said
+    near = load_recipe(write(tmp_path, SCENES), ["prune.sparsities=[0.5, 0.5001, 0.98, 0.985, 0.9875]"])
+    assert len({cell.id for cell in near.cells()}) == len(near.cells())
+
+
+def test_a_recipe_that_ships_is_found_by_name_and_a_file_by_its_path(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart", "quickstart.yaml"):
+        assert load_recipe(find_recipe(Path(name))).name == "quickstart"
+    own = write(tmp_path, SCENES).rename(tmp_path / "quickstart.yaml")
+    assert find_recipe(Path(own.name)) == Path(own.name)
+    for absent in (Path("absent.yaml"), tmp_path / "deep" / "quickstart.yaml"):
+        assert find_recipe(absent) == absent
+
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+def test_there_are_recipes() -> None:
+    assert {"quickstart", "pretrain-mini"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_that_ships_is_one_and_opens_with_its_command(path) -> None:
+    is_pretraining = path.stem.startswith("pretrain")
+    read_settings(path, Pretrain if is_pretraining else Recipe)
+    opening = "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:12])
+    assert f"lxcompress {'pretrain' if is_pretraining else 'study'} recipes/{path.name}" in opening
