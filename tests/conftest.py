@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.recipe import Recipe, load_recipe
 from lxcompress.training.pretrain import save_encoder
+
+# The toy's matrices are too small to share: one thread is several times faster, and the same in every process.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 TOY = {
     "hidden_size": 16,

@@ -39,9 +39,6 @@ def run() -> None:
     except LxError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.secho("interrupted; run the same command again to go on where it stood", fg="yellow", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 
 out = Console(highlight=False, soft_wrap=False)
@@ -20,3 +21,13 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     else:
         remarks.print(what, soft_wrap=True)
         yield lambda text: remarks.print(text, soft_wrap=True)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around work that goes on where it stood: an interrupt ends in one sentence and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        remarks.print("interrupted; the same command goes on where it stood", style="yellow")
+        raise typer.Exit(130) from None

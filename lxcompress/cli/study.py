@@ -31,9 +31,10 @@ def study_cli(
 def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; importing it here would slow --help)
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
+    from lxcompress.cli.screen import resumable
     from lxcompress.study.run import run_study
 
-    with watch_study() as watch:
+    with resumable(), watch_study() as watch:
         done = run_study(recipe, root, only=only, watch=watch)
     did = f"{done} runs done" if done else "nothing was missing"
     screen.print(f"{did}; results in [bold]{root}[/bold]", soft_wrap=True)

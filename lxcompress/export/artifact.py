@@ -17,7 +17,7 @@ from lxcompress.export.parity import check, compare
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
 from lxcompress.recipe import ClevrData, Recipe, ScenesData, load_recipe, validate_settings
-from lxcompress.records import Artifact, Parity, Score
+from lxcompress.records import Artifact, Dense, Parity, Score, read_record
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.tickets import Ticket, is_ticket, load_ticket
@@ -40,6 +40,7 @@ class Source:
     model: Model
     ticket: Ticket | None
     data: ScenesData | ClevrData | None
+    accuracy: Score | None
 
 
 def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
@@ -47,13 +48,19 @@ def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
     else that of its study. Raises LxError."""
     ticket = load_ticket(folder) if is_ticket(folder) else None
     model = ticket.model if ticket else load_model(folder)
-    if recipe:
-        return Source(folder, model, ticket, recipe.data)
-    if ticket and ticket.provenance.data:
-        tree = {"name": "ticket", "data": ticket.provenance.data}
-        return Source(folder, model, ticket, validate_settings(tree, Recipe, f"{folder}/ticket.json").data)
     run = find_run(folder)
-    return Source(folder, model, ticket, load_recipe(run.recipe).data if run else None)
+    data, accuracy = None, None
+    if ticket:
+        tree = {"name": "ticket", "data": ticket.provenance.data}
+        accuracy = ticket.provenance.accuracy
+        data = validate_settings(tree, Recipe, f"{folder}/ticket.json").data if ticket.provenance.data else None
+    elif run:
+        dense = folder / "dense.json"
+        accuracy = read_record(dense, Dense).trained if dense.is_file() else None
+        data = load_recipe(run.recipe).data
+    if recipe and recipe.data != data:
+        return Source(folder, model, ticket, recipe.data, None)
+    return Source(folder, model, ticket, data, accuracy)
 
 
 def find_run(folder: Path) -> RunDir | None:
@@ -120,7 +127,7 @@ def _record(
         feature_size=source.model.config.visual_feat_dim,
         prunable_zeros=zeros,
         parity=parity,
-        source_accuracy=provenance.accuracy if provenance else None,
+        source_accuracy=source.accuracy,
         accuracy=_score(session, task.valid) if task else None,
         machine=describe_machine(),
     )
@@ -160,9 +167,9 @@ def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def _real_feeds(task: Task) -> Iterator[dict[str, np.ndarray]]:
-    """The first validation questions, in batches whose lengths differ, and one question alone."""
+    """The first validation questions: most in batches whose lengths differ, the first one alone."""
     rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
-    for batch in rows.split(PARITY_BATCH):
+    for batch in rows[1:].split(PARITY_BATCH):
         yield task.valid.inputs(batch).numpy()
     yield task.valid.inputs(rows[:1]).numpy()
 

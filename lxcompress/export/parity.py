@@ -25,7 +25,7 @@ def compare(reference: Answer, candidate: Answer, feeds: Iterable[Mapping[str, n
         expected, found = reference(each), candidate(each)
         questions += len(expected)
         changed += int((expected.argmax(1) != found.argmax(1)).sum())
-        difference = max(difference, float(np.abs(expected - found).max()))
+        difference = float(np.maximum(difference, np.abs(expected - found).max()))  # unlike max, keeps NaN
         largest = max(largest, float(np.abs(expected).max()))
     return Parity(
         questions=questions,

@@ -30,6 +30,7 @@ FAMILIES = {lxmert.MODEL_TYPE: lxmert}
 """Model type in config.json -> its adapter."""
 MINI = Path(__file__).parent / "mini"
 VOCABULARY_FILE = "vocab.txt"
+_WANTED = "give a transformers folder (config.json and model.safetensors), a ticket, or mini"
 
 Loaded = TypeVar("Loaded")
 
@@ -106,6 +107,7 @@ def load_model(folder: str | Path) -> Model:
 
 def load_vocabulary(start: str) -> tuple[str, ...]:
     """The WordPiece vocabulary beside a model. Raises ModelError."""
+    _check_there(start)
     try:
         return read_vocabulary(Path(cached_file(start, VOCABULARY_FILE)))
     except (OSError, TypeError, DataError):
@@ -153,21 +155,20 @@ def _read_config(where: str) -> PreTrainedConfig:
 
 def _load(where: str, load: Callable[[str], Loaded]) -> Loaded:
     """`load(where)`, quietly, and with one sentence for what is wrong."""
+    _check_there(where)
     try:
         with _quiet():
             return load(where)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        known = Path(where).is_dir() or not _looks_like_path(where)
-        reason = lines[0] if known else "no such folder"
-        raise ModelError(
-            f"{where}: cannot be loaded as a model ({reason}); give a transformers folder (config.json and "
-            "model.safetensors), a ticket, or mini"
-        ) from None
+        raise ModelError(f"{where}: cannot be loaded as a model ({lines[0]}); {_WANTED}") from None
 
 
-def _looks_like_path(where: str) -> bool:
-    return where.count("/") != 1 or where.startswith((".", "~")) or where.endswith("/")
+def _check_there(where: str) -> None:
+    """Raises ModelError for a path that is no folder; a hub name (owner/name) passes."""
+    looks_like_hub_name = where.count("/") == 1 and not where.startswith((".", "~", "/")) and not where.endswith("/")
+    if not Path(where).is_dir() and not looks_like_hub_name:
+        raise ModelError(f"{where}: no such folder; {_WANTED}")
 
 
 def _account(where: str, missing: Sequence[str], is_expected: Callable[[str], bool]) -> None:

@@ -1,0 +1,39 @@
+# make demo: the quickstart study, its report, and the picked ticket exported and measured.
+# make test: the tests. Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/quickstart
+TICKET := import json, sys; print(json.load(open(sys.argv[1]))["picked"]["ticket"])
+
+.PHONY: demo test clean
+
+demo: $(VENV)/installed
+	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
+	$(BIN)/lxcompress pick $(RUN)
+	$(BIN)/lxcompress pick $(RUN) --json > $(RUN)/pick.json
+	$(BIN)/lxcompress export "$$($(BIN)/python -c '$(TICKET)' $(RUN)/pick.json)" --onnx
+	$(BIN)/lxcompress export $(RUN)/seeds/0/dense --onnx
+	$(BIN)/lxcompress bench $(RUN)/artifacts/*
+	$(BIN)/lxcompress report $(RUN)
+	@echo "open $(CURDIR)/$(RUN)/report.html in a browser"
+
+test: $(VENV)/tested
+	$(BIN)/python -m pytest
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "lxcompress needs Python 3.10 to 3.13, and $(PYTHON) is %d.%d: give another with make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,144 @@
+"""Laws of masks: exactly k, ties to the earlier, nested, disjoint, and never derived from zeros."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lxcompress.errors import PruneError
+from lxcompress.pruning.criteria import CRITERIA, choose_mask, keep_count
+from lxcompress.pruning.mask import Mask, keep_bottom, keep_top
+
+SPARSITIES = (0.1, 0.25, 0.5, 0.7, 0.9)
+SCOPES = ("layer", "global")
+
+
+def slow_keep_top(scores: torch.Tensor, keep: int) -> torch.Tensor:
+    """The obvious way: sort by score, then by place."""
+    order = sorted(range(scores.numel()), key=lambda place: (-float(scores.flatten()[place]), place))
+    kept = torch.zeros(scores.numel(), dtype=torch.bool)
+    kept[order[:keep]] = True
+    return kept.view_as(scores)
+
+
+def weights(seed: int, *, levels: int | None = None) -> dict[str, torch.Tensor]:
+    """Two matrices; with `levels`, of so few values that most are ties."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {"a": torch.randn(12, 10, generator=generator), "b": torch.randn(7, 9, generator=generator)}
+    return {name: (tensor * levels).round() / levels if levels else tensor for name, tensor in drawn.items()}
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3])
+@pytest.mark.parametrize("keep", [0, 1, 17, 60, 119, 120])
+def test_keep_top_equals_the_obvious_sort(keep, levels) -> None:
+    scores = weights(3, levels=levels)["a"].abs()
+    assert torch.equal(keep_top(scores, keep), slow_keep_top(scores, keep))
+
+
+@pytest.mark.parametrize("keep", [1, 5, 11])
+def test_among_equals_the_earlier_stay(keep) -> None:
+    assert keep_top(torch.ones(12), keep).tolist() == [place < keep for place in range(12)]
+
+
+@pytest.mark.parametrize("levels", [None, 8])
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_exactly_k_are_kept(criterion, sparsity, scope, levels) -> None:
+    mask = choose_mask(weights(1, levels=levels), criterion=criterion, sparsity=sparsity, scope=scope, seed=0)
+    counts = {name: int(kept.sum()) for name, kept in mask.kept.items()}
+    if scope == "layer":
+        assert counts == {"a": keep_count(120, sparsity), "b": keep_count(63, sparsity)}
+    else:
+        assert sum(counts.values()) == keep_count(183, sparsity)
+
+
+@pytest.mark.parametrize("levels", [None, 8])
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_masks_are_nested_over_sparsities(criterion, scope, levels) -> None:
+    drawn = [
+        choose_mask(weights(2, levels=levels), criterion=criterion, sparsity=sparsity, scope=scope, seed=5)
+        for sparsity in SPARSITIES
+    ]
+    for denser, sparser in zip(drawn, drawn[1:], strict=False):
+        assert all(bool((denser.kept[name] | ~sparser.kept[name]).all()) for name in denser.kept)
+
+
+@pytest.mark.parametrize("levels", [None, 1])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_low_and_high_magnitude_share_nothing_at_half(scope, levels) -> None:
+    even = {"a": weights(4, levels=levels)["a"], "b": weights(4, levels=levels)["b"][:, :8]}
+    low, high = (
+        choose_mask(even, criterion=criterion, sparsity=0.5, scope=scope, seed=0).kept
+        for criterion in ("low-magnitude", "high-magnitude")
+    )
+    assert all(not bool((low[name] & high[name]).any()) for name in even)
+
+
+def test_low_magnitude_keeps_the_largest_and_high_magnitude_the_smallest() -> None:
+    weight = {"a": torch.tensor([[0.1, -4.0, 2.0, -0.5]])}
+    low = choose_mask(weight, criterion="low-magnitude", sparsity=0.5, scope="layer", seed=0)
+    high = choose_mask(weight, criterion="high-magnitude", sparsity=0.5, scope="layer", seed=0)
+    assert low.kept["a"].tolist() == [[False, True, True, False]]
+    assert high.kept["a"].tolist() == [[True, False, False, True]]
+
+
+def test_random_masks_differ_between_seeds_and_not_within_one() -> None:
+    first, again, other = (
+        choose_mask(weights(1), criterion="random", sparsity=0.5, scope="layer", seed=seed).kept["a"]
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_kept_zero_stays_kept() -> None:
+    weight = {"a": torch.tensor([[0.0, 0.0, 0.0, 1.0]])}
+    mask = choose_mask(weight, criterion="low-magnitude", sparsity=0.5, scope="layer", seed=0)
+    assert mask.kept["a"].tolist() == [[True, False, False, True]]
+    assert mask.holds_in(mask.apply(weight))
+
+
+def test_applying_twice_is_applying_once_and_leaves_the_input() -> None:
+    before = weights(1)
+    kept_copy = {name: tensor.clone() for name, tensor in before.items()}
+    mask = choose_mask(before, criterion="low-magnitude", sparsity=0.5, scope="layer", seed=0)
+    once = mask.apply(before)
+    assert all(torch.equal(once[name], mask.apply(once)[name]) for name in once)
+    assert all(torch.equal(before[name], kept_copy[name]) for name in before)
+    assert mask.holds_in(once)
+    assert not mask.holds_in(before)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 12])
+def test_keep_bottom_is_what_keep_top_leaves(keep) -> None:
+    scores = weights(9, levels=1)["a"].flatten()[:12]
+    assert torch.equal(keep_bottom(scores, keep), ~keep_top(scores, 12 - keep))
+
+
+def test_a_mask_of_another_model_is_refused() -> None:
+    mask = Mask({"a": torch.ones(2, 3, dtype=torch.bool)})
+    with pytest.raises(PruneError, match="2 x 3, but 3 x 2"):
+        mask.apply({"a": torch.ones(3, 2)})
+    with pytest.raises(PruneError, match="no weight a"):
+        mask.apply({"b": torch.ones(2, 3)})
+
+
+def test_a_sparsity_that_empties_a_layer_is_refused() -> None:
+    small = {"large": torch.randn(50, 50) + 10, "tiny": torch.full((1, 2), 1e-3)}
+    with pytest.raises(PruneError, match="tiny: sparsity 0.5 would remove all"):
+        choose_mask(small, criterion="low-magnitude", sparsity=0.5, scope="global", seed=0)
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(PruneError, match="not finite"):
+        choose_mask({"a": torch.tensor([[1.0, float("nan")]])}, criterion="random", sparsity=0.5, scope="layer", seed=0)
+
+
+def test_counting_adds_up() -> None:
+    mask = choose_mask(weights(1), criterion="random", sparsity=0.7, scope="layer", seed=0)
+    count = mask.count(live=400, whole=500)
+    assert count.prunable == 183
+    assert count.achieved == pytest.approx((count.prunable - count.kept) / count.prunable)
+    assert count.of_live * 400 == pytest.approx(count.of_all * 500) == pytest.approx(count.prunable - count.kept)

@@ -1,0 +1,262 @@
+"""Laws of the study: each seed its own dense run, killed and resumed equals uninterrupted, masks that hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lxcompress.errors import RecipeError, RunError
+from lxcompress.models.checkpoints import load_weights
+from lxcompress.recipe import Cell, Recipe, load_recipe
+from lxcompress.rundir import RunDir, is_busy, read_run
+from lxcompress.study.plan import plan_study
+from lxcompress.study.run import missing_runs, run_study
+from lxcompress.tickets import load_ticket
+
+TIMES = {"duration_s", "machine", "started"}
+
+
+@pytest.fixture(scope="module")
+def finished(toy_recipe, tmp_path_factory) -> Path:
+    """The run folder of the toy study, uninterrupted."""
+    root = tmp_path_factory.mktemp("run")
+    run_study(toy_recipe, root)
+    return root
+
+
+def numbers(root: Path) -> dict[str, object]:
+    """Every result of a run, less what the clock had a part in."""
+    files = sorted([*root.rglob("result.json"), *root.rglob("dense.json"), root / "floors.json"])
+    return {str(path.relative_to(root)): without_times(json.loads(path.read_text("utf-8"))) for path in files}
+
+
+def without_times(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: without_times(inner) for key, inner in value.items() if key not in TIMES}
+    return [without_times(inner) for inner in value] if isinstance(value, list) else value
+
+
+def tensors(root: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {str(path.relative_to(root)): load_weights(path) for path in sorted(root.rglob("*.safetensors"))}
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert numbers(one) == numbers(other)
+    first, second = tensors(one), tensors(other)
+    assert first.keys() == second.keys()
+    for file in first:
+        assert all(torch.equal(first[file][name], second[file][name]) for name in first[file]), file
+
+
+def test_every_cell_and_every_dense_run_has_its_result(finished, toy_recipe) -> None:
+    run = read_run(finished)
+    assert set(run.results) == {cell.id for cell in toy_recipe.cells()}
+    assert set(run.dense) == set(toy_recipe.seeds)
+    assert not list(finished.rglob("*.part"))
+    assert not list(finished.rglob("checkpoint.safetensors"))
+
+
+def test_each_seed_has_its_own_start_and_dense_run(finished) -> None:
+    run = RunDir(finished)
+    starts = [load_weights(run.start(seed)) for seed in (0, 1)]
+    heads = [name for name in starts[0] if name.startswith("answer_head.") and starts[0][name].dim() == 2]
+    encoder = [name for name in starts[0] if name.startswith("lxmert.")]
+    assert not any(torch.equal(starts[0][name], starts[1][name]) for name in heads)
+    assert all(torch.equal(starts[0][name], starts[1][name]) for name in encoder)
+    dense = [load_weights(run.dense(seed) / "model.safetensors") for seed in (0, 1)]
+    trained = [name for name in encoder if ".encoder." in name and dense[0][name].dim() == 2]
+    assert not any(torch.equal(dense[0][name], dense[1][name]) for name in trained)
+
+
+def test_every_ticket_keeps_exactly_k_and_its_mask_holds(finished, toy_recipe) -> None:
+    run = RunDir(finished)
+    for cell in toy_recipe.cells():
+        ticket = load_ticket(run.ticket(cell))
+        assert ticket.mask.holds_in(ticket.model.weights)
+        for kept in ticket.mask.kept.values():
+            assert int((~kept).sum()) == round(kept.numel() * cell.sparsity)
+
+
+def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recipe) -> None:
+    """What is not prunable, and what survives, moved away from the start; the mask was chosen from the dense weights."""
+    run, cell = RunDir(finished), Cell("low-magnitude", "weight", 0.5, 0)
+    ticket = load_ticket(run.ticket(cell))
+    dense = load_weights(run.dense(0) / "model.safetensors")
+    for name, kept in ticket.mask.kept.items():
+        magnitude = dense[name].abs()
+        assert magnitude[kept].min() >= magnitude[~kept].max()
+    start = load_weights(run.start(0))
+    assert any(not torch.equal(start[name], tensor) for name, tensor in ticket.model.weights.items())
+
+
+def test_the_three_stations_are_scored_on_the_weights_they_name(finished, toy_recipe) -> None:
+    """Scored again from the files alone, pruned and rewound come out the same."""
+    from lxcompress.data.tasks import load_task
+    from lxcompress.training.evaluate import score_split
+    from lxcompress.training.optimise import choose_place
+
+    run, cell = RunDir(finished), Cell("high-magnitude", "weight", 0.5, 1)
+    ticket, result = load_ticket(run.ticket(cell)), read_run(finished).results[cell.id]
+    task, place = load_task(toy_recipe.data), choose_place("cpu", "fp32")
+    stations = {
+        "retrained": ticket.model.weights,
+        "pruned": ticket.mask.apply(load_weights(run.dense(1) / "model.safetensors")),
+        "rewound": ticket.mask.apply(load_weights(run.start(1))),
+    }
+    for name, weights in {
+        name: {key: value.clone() for key, value in each.items()} for name, each in stations.items()
+    }.items():
+        ticket.model.load(weights)
+        found = score_split(
+            lambda inputs: ticket.model.family.answer(ticket.model.module, inputs), task.valid, 256, place
+        )
+        assert found == getattr(result, name), name
+
+
+def test_doing_it_again_does_nothing(finished, toy_recipe) -> None:
+    before = numbers(finished)
+    assert run_study(toy_recipe, finished) == 0
+    assert numbers(finished) == before
+
+
+@pytest.mark.parametrize("after", [2, 9, 15, 25])
+def test_killed_and_resumed_equals_uninterrupted(finished, toy_recipe_file, toy_recipe, tmp_path, after) -> None:
+    """SIGKILL behind the `after`-th optimizer step of the study's first runs, then the same command again."""
+    killer = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from lxcompress.recipe import load_recipe\n"
+        "from lxcompress.study.run import run_study\n"
+        "from lxcompress.study.watch import Unwatched\n"
+        "class Killer(Unwatched):\n"
+        "    steps = 0\n"
+        "    def step(self, done, total, loss):\n"
+        "        self.steps += 1\n"
+        "        if self.steps == int(sys.argv[3]):\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "torch.set_num_threads(int(sys.argv[4]))\n"
+        "run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), watch=Killer())\n"
+    )
+    arguments = [str(toy_recipe_file), str(tmp_path / "run"), str(after), str(torch.get_num_threads())]
+    done = subprocess.run([sys.executable, "-c", killer, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not is_busy(RunDir(tmp_path / "run"))
+    run_study(toy_recipe, tmp_path / "run")
+    assert_equal_runs(finished, tmp_path / "run")
+
+
+def test_a_study_in_pieces_equals_one_in_a_piece(finished, toy_recipe, tmp_path) -> None:
+    assert run_study(toy_recipe, tmp_path, only="random-*-seed1") == 3
+    assert run_study(toy_recipe, tmp_path, only="*-90-seed0") == 4
+    run_study(toy_recipe, tmp_path)
+    assert_equal_runs(finished, tmp_path)
+
+
+def test_a_finished_cell_is_never_lost(toy_recipe, tmp_path) -> None:
+    """A cell whose last file exists is not made again, even where its neighbours are."""
+    run_study(toy_recipe, tmp_path, only="random-weight-50-seed0")
+    cell = Cell("random", "weight", 0.5, 0)
+    before = RunDir(tmp_path).result(cell).stat().st_mtime_ns
+    run_study(toy_recipe, tmp_path, only="*-50-seed0")
+    assert RunDir(tmp_path).result(cell).stat().st_mtime_ns == before
+
+
+def test_only_one_study_at_a_time_in_a_folder(toy_recipe, tmp_path) -> None:
+    holder = (
+        "import sys; from pathlib import Path; from lxcompress.rundir import RunDir, locked\n"
+        "with locked(RunDir(Path(sys.argv[1]))):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="another study is at work"):
+            run_study(toy_recipe, tmp_path)
+        other.communicate()
+    assert not is_busy(RunDir(tmp_path))
+
+
+def test_a_folder_of_another_recipe_is_refused_and_a_wider_grid_is_not(finished, toy_recipe_file) -> None:
+    with pytest.raises(RunError, match=r"train\.epochs=2, but now train\.epochs=3"):
+        run_study(load_recipe(toy_recipe_file, ["train.epochs=3"]), finished)
+    wider = load_recipe(toy_recipe_file, ["prune.sparsities=[0.5, 0.7, 0.9]"])
+    assert len(missing_runs(wider.cells(), RunDir(finished))) == 6
+
+
+def test_only_that_matches_nothing_says_so(toy_recipe, tmp_path) -> None:
+    with pytest.raises(RecipeError, match="--only nothing: matches no cell"):
+        run_study(toy_recipe, tmp_path, only="nothing")
+
+
+def test_data_that_the_model_cannot_read_is_refused_before_training(toy_start, toy_recipe_file, tmp_path) -> None:
+    config = json.loads((toy_start / "config.json").read_text("utf-8"))
+    other = tmp_path / "start"
+    other.mkdir()
+    for file in toy_start.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (other / "vocab.txt").write_text((toy_start / "vocab.txt").read_text("utf-8") + "extra\n", "utf-8")
+    assert config["vocab_size"]
+    with pytest.raises(RecipeError, match=r"vocab\.txt has"):
+        run_study(load_recipe(toy_recipe_file, [f"model.start={other}"]), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("dense.json"))
+
+
+def test_global_scope_keeps_exactly_k_of_all(toy_recipe_file, tmp_path) -> None:
+    recipe: Recipe = load_recipe(toy_recipe_file, ["prune.scope=global", "seeds=[0]", "train.epochs=1"])
+    run_study(recipe, tmp_path, only="low-magnitude-weight-50-seed0")
+    result = read_run(tmp_path).results["low-magnitude-weight-50-seed0"]
+    assert result.sparsity.prunable - result.sparsity.kept == round(result.sparsity.prunable * 0.5)
+
+
+def test_the_plan_counts_what_the_study_then_does(toy_recipe, finished, tmp_path) -> None:
+    whole = plan_study(toy_recipe, tmp_path / "new")
+    assert (whole.dense_runs, whole.cells) == (2, 12)
+    assert whole.steps_a_run == next(iter(read_run(finished).results.values())).steps
+    assert whole.duration_s > 0
+    used = sum(path.stat().st_size for path in finished.rglob("*.safetensors"))
+    assert 0.8 < whole.disk_bytes / used < 1.25
+    assert not (tmp_path / "new").exists()
+    none = plan_study(toy_recipe, finished)
+    assert (none.dense_runs, none.cells, none.duration_s) == (0, 0, 0)
+
+
+def test_the_run_folder_says_what_ran_where(finished, toy_recipe) -> None:
+    run = read_run(finished)
+    assert run.recipe == toy_recipe
+    assert run.machine.packages["torch"]
+    for result in run.results.values():
+        assert (result.device, result.precision) == ("cpu", "fp32")
+        assert len(result.epochs) == toy_recipe.train.epochs
+
+
+def test_sigint_leaves_what_is_finished(toy_recipe_file, tmp_path) -> None:
+    """Ctrl-C in the real command: exit code 130, one sentence, and no half file."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "lxcompress.cli.main",
+        "study",
+        str(toy_recipe_file),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as study:
+        assert study.stderr is not None
+        assert "dense seed 0" in study.stderr.readline()
+        study.send_signal(signal.SIGINT)
+        _, remarks = study.communicate()
+    assert study.returncode == 130, remarks
+    assert "Traceback" not in remarks
+    assert "interrupted; the same command goes on" in remarks
+    assert len(read_run(tmp_path / "run").dense) == 1
