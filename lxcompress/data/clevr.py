@@ -34,10 +34,12 @@ def load_clevr(settings: ClevrData, vocabulary: Sequence[str]) -> Task:
     scenes = read_scenes(settings.scenes)
     questions = read_questions(settings.questions)
     _check_images(questions, scenes, settings.questions, settings.scenes)
+    train_files = valid_files = (settings.questions, settings.scenes)
     if settings.valid_scenes and settings.valid_questions:
+        valid_files = (settings.valid_questions, settings.valid_scenes)
         valid_scenes = read_scenes(settings.valid_scenes)
         valid_questions = read_questions(settings.valid_questions)
-        _check_images(valid_questions, valid_scenes, settings.valid_questions, settings.valid_scenes)
+        _check_images(valid_questions, valid_scenes, *valid_files)
     else:
         if len(scenes) <= settings.holdout:
             raise DataError(
@@ -49,8 +51,8 @@ def load_clevr(settings: ClevrData, vocabulary: Sequence[str]) -> Task:
         valid_questions = [question for question in questions if question["image_index"] in valid_scenes]
         questions = [question for question in questions if question["image_index"] in scenes]
     return Task(
-        train=_split(questions[: settings.max_train], scenes, vocabulary, settings.questions),
-        valid=_split(valid_questions[: settings.max_valid], valid_scenes, vocabulary, settings.questions),
+        train=_split(questions[: settings.max_train], scenes, vocabulary, train_files),
+        valid=_split(valid_questions[: settings.max_valid], valid_scenes, vocabulary, valid_files),
         labels=ANSWERS,
         vocabulary=tuple(vocabulary),
     )
@@ -101,14 +103,21 @@ def answer_text(answer: Any) -> str:
 
 
 def _split(
-    questions: Sequence[dict[str, Any]], scenes: dict[int, list[dict[str, Any]]], vocabulary: Sequence[str], path: Path
+    questions: Sequence[dict[str, Any]],
+    scenes: dict[int, list[dict[str, Any]]],
+    vocabulary: Sequence[str],
+    files: tuple[Path, Path],
 ) -> Split:
+    """The Split of `questions` over `scenes`; `files` are where each came from, for what is wrong with them."""
+    questions_path, scenes_path = files
     if not questions:
-        raise DataError(f"{path}: no question is left for one of the splits; give more, or change data.holdout")
+        raise DataError(
+            f"{questions_path}: no question is left for one of the splits; give more, or change data.holdout"
+        )
     used = {question["image_index"] for question in questions}
     images = [image for image in scenes if image in used]
     row = {image: place for place, image in enumerate(images)}
-    features, boxes, counts = _see([scenes[image] for image in images], images, path)
+    features, boxes, counts = _see([scenes[image] for image in images], images, scenes_path)
     labels = [ANSWERS.index(question["answer"]) for question in questions]
     answers, credits = single_answers(labels)
     ids = tokenize([question["question"] for question in questions], vocabulary, TOKEN_LIMIT)
@@ -136,14 +145,16 @@ def _see(
         for column, each in enumerate(objects):
             try:
                 for name, names in ATTRIBUTES.items():
-                    values[name][row, column] = names.index(each[name])
-                places[row, column], pixels[row, column] = each["3d_coords"], each["pixel_coords"]
+                    values[name][row, column] = _place(each, name, names)
+                places[row, column], pixels[row, column] = _three(each, "3d_coords"), _three(each, "pixel_coords")
             except (KeyError, TypeError, ValueError) as problem:
+                reason = f"no {problem}" if isinstance(problem, KeyError) else problem
                 raise DataError(
-                    f"{path}: object {column} of image_index {images[row]} is not a CLEVR object ({problem}); "
+                    f"{path}: object {column} of image_index {images[row]} is not a CLEVR object ({reason}); "
                     "give CLEVR v1.0's scenes JSON"
                 ) from None
-            if not (np.isfinite(places[row, column]).all() and pixels[row, column, 2] > 0):
+            seen = np.isfinite(places[row, column]).all() and np.isfinite(pixels[row, column]).all()
+            if not (seen and pixels[row, column, 2] > 0):
                 raise DataError(
                     f"{path}: object {column} of image_index {images[row]} has a position that cannot be seen"
                 )
@@ -151,6 +162,20 @@ def _see(
     features = object_features(values, places) * present[..., None]
     boxes = object_boxes(pixels, values["size"]) * present[..., None]
     return features.astype(np.float32), boxes.astype(np.float32), counts
+
+
+def _place(thing: dict[str, Any], name: str, names: Sequence[str]) -> int:
+    if thing[name] not in names:
+        raise ValueError(f"{name} {thing[name]!r} is none of {', '.join(names)}")
+    return names.index(thing[name])
+
+
+def _three(thing: dict[str, Any], name: str) -> np.ndarray:
+    """Three numbers; fewer would be spread over all three by numpy."""
+    numbers = np.asarray(thing[name])
+    if numbers.shape != (3,) or numbers.dtype.kind not in "if":
+        raise ValueError(f"{name} {thing[name]!r} is not three numbers")
+    return numbers
 
 
 def _check_images(
