@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ def load_start(start: str, labels: Sequence[str], seed: int) -> tuple[Model, dic
 
 
 def load_model(folder: str | Path) -> Model:
-    """The fine-tuned question-answering model in a transformers folder, a ticket, or of a hub name. Raises ModelError."""
+    """The fine-tuned question-answering model of a transformers folder, a ticket or a hub name. Raises ModelError."""
     where = str(folder)
     config = _read_config(where)
     family = _family(config, where)
@@ -154,12 +155,15 @@ def _read_config(where: str) -> PreTrainedConfig:
 
 
 def _load(where: str, load: Callable[[str], Loaded]) -> Loaded:
-    """`load(where)`, quietly, and with one sentence for what is wrong."""
+    """`load(where)`, quietly, and with one sentence for what is wrong.
+
+    transformers draws the tensors that a checkpoint lacks (the dead branch) from the global generator: it gets a copy.
+    """
     _check_there(where)
     try:
-        with _quiet():
+        with _quiet(), torch.random.fork_rng(devices=()):
             return load(where)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{where}: cannot be loaded as a model ({lines[0]}); {_WANTED}") from None
 
