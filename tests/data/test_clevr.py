@@ -1,4 +1,4 @@
-"""Laws of CLEVR: what its authors publish is read as it stands, split by scene, and a bad file is told what is wrong."""
+"""Laws of CLEVR: what its authors publish is read as it stands, split by scene, and a bad file is told what is bad."""
 
 from __future__ import annotations
 
