@@ -100,6 +100,10 @@ def load_ticket(folder: Path) -> Ticket:
         raise TicketError(
             f"{folder}: weights that its mask removed are not zero; the ticket was changed, draw it again"
         )
+    if provenance.sparsity != mask.count(model.live, model.whole):
+        raise TicketError(
+            f"{folder / TICKET_FILE}: its sparsity is not that of its mask; the ticket was changed, draw it again"
+        )
     return Ticket(folder, model, mask, provenance)
 
 
@@ -155,7 +159,7 @@ def load_mask(path: Path) -> Mask:
         with safe_open(path, framework="np") as file:
             shapes = json.loads((file.metadata() or {})["shapes"])
             return Mask({name: _unpack(file.get_tensor(name), shape) for name, shape in shapes.items()})
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise TicketError(
             f"{path}: cannot be read as a mask ({error}); draw the ticket again, or copy it anew"
         ) from None

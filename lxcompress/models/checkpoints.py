@@ -125,9 +125,10 @@ def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabu
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors as safetensors, whole."""
+    """Writes tensors as safetensors, whole. With at most one key of metadata the same tensors give the same bytes:
+    safetensors writes several in any order."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_whole(path, lambda part: save_file(tensors, part, metadata={"format": "pt", **(metadata or {})}))
+    write_whole(path, lambda part: save_file(tensors, part, metadata=dict(metadata or {"format": "pt"})))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
