@@ -1,0 +1,405 @@
+"""Laws of tickets: what is saved is what is loaded, transformers reads it too, and a changed one is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import LxmertForQuestionAnswering
+from transformers.utils import logging
+
+from lxcompress.data.objects import ANSWERS
+from lxcompress.data.split import Inputs
+from lxcompress.data.tasks import load_task
+from lxcompress.data.tokens import shipped_vocabulary
+from lxcompress.errors import LxError, PruneError, TicketError
+from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
+from lxcompress.pruning.criteria import CRITERIA, choose_mask, keep_count
+from lxcompress.pruning.mask import Mask
+from lxcompress.recipe import ScenesData
+from lxcompress.records import Provenance
+from lxcompress.rundir import sha256
+from lxcompress.tickets import (
+    draw_ticket,
+    is_ticket,
+    load_mask,
+    load_ticket,
+    prune_model,
+    save_mask,
+    save_ticket,
+)
+
+FILES = ("config.json", "model.safetensors", "vocab.txt", "mask.safetensors", "ticket.json")
+
+
+@pytest.fixture
+def model(toy_start) -> Model:
+    return load_start(str(toy_start), ANSWERS, 0)[0]
+
+
+@pytest.fixture
+def folder(model, tmp_path) -> Path:
+    """A fine-tuned toy as a transformers folder."""
+    save_model(tmp_path / "model", model, model.weights, shipped_vocabulary())
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def ticket(folder, tmp_path) -> Path:
+    """A ticket of half the toy's weights."""
+    prune_model(str(folder), tmp_path / "ticket", criterion="low-magnitude", sparsity=0.5)
+    return tmp_path / "ticket"
+
+
+@pytest.fixture(scope="module")
+def inputs() -> Inputs:
+    return load_task(ScenesData(kind="scenes", train=4, valid=40)).valid.inputs(torch.arange(40))
+
+
+def provenance_of(model: Model, mask: Mask, **fields: Any) -> Provenance:
+    return Provenance(
+        **{
+            "cell": "random-weight-50-seed0",
+            "criterion": "random",
+            "granularity": "weight",
+            "scope": "layer",
+            "target": 0.5,
+            "seed": 0,
+            "sparsity": mask.count(model.live, model.whole),
+            "start_file": None,
+            "start_sha256": None,
+            "data": {"kind": "scenes"},
+            "accuracy": None,
+            **fields,
+        }
+    )
+
+
+def half(model: Model) -> Mask:
+    return choose_mask(model.prunable, criterion="random", sparsity=0.5, scope="layer", seed=0)
+
+
+def save(folder: Path, model: Model, mask: Mask, weights: dict[str, torch.Tensor], **fields: Any) -> None:
+    provenance = provenance_of(model, mask, **fields)
+    save_ticket(folder, model, mask=mask, weights=weights, vocabulary=shipped_vocabulary(), provenance=provenance)
+
+
+def complain(call: Callable[[], object], *named: object, kind: type[LxError] = TicketError) -> None:
+    """`call` ends with one sentence of that kind, which has each of `named` in it."""
+    with pytest.raises(kind) as caught:
+        call()
+    said = str(caught.value)
+    assert said.count("\n") == 0
+    for name in named:
+        assert str(name) in said, said
+
+
+def same(first: Mask, second: Mask) -> bool:
+    return first.kept.keys() == second.kept.keys() and all(
+        torch.equal(first.kept[name], second.kept[name]) for name in first.kept
+    )
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (8,), (9,), (3, 5), (1, 1), (4, 4), (5, 0), (2, 3, 11)])
+def test_a_mask_of_any_shape_comes_back(shape, tmp_path) -> None:
+    drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    for name, kept in (("drawn", drawn), ("all", torch.ones_like(drawn)), ("none", torch.zeros_like(drawn))):
+        mask = Mask({name: kept, "beside": drawn})
+        save_mask(tmp_path / "mask.safetensors", mask)
+        loaded = load_mask(tmp_path / "mask.safetensors")
+        assert same(loaded, mask)
+        assert all(kept.dtype == torch.bool for kept in loaded.kept.values())
+
+
+def test_a_mask_is_an_eighth_of_a_byte_a_weight(tmp_path) -> None:
+    shapes = {"a": (33, 31), "b": (64, 64)}
+    save_mask(
+        tmp_path / "m.safetensors", Mask({name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()})
+    )
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        assert file.get_tensor("a").numel() == 128
+        assert file.get_tensor("b").numel() == 512
+        assert file.get_tensor("a").dtype == torch.uint8
+
+
+def test_the_first_weight_is_the_highest_bit(tmp_path) -> None:
+    save_mask(tmp_path / "m.safetensors", Mask({"a": torch.tensor([True, *[False] * 7, False, True])}))
+    assert load_file(tmp_path / "m.safetensors")["a"].tolist() == [0b1000_0000, 0b0100_0000]
+
+
+def test_a_mask_that_is_not_contiguous_comes_back(tmp_path) -> None:
+    mask = Mask({"a": (torch.arange(15).view(3, 5) % 2 == 0).T})
+    save_mask(tmp_path / "m.safetensors", mask)
+    assert same(load_mask(tmp_path / "m.safetensors"), mask)
+
+
+def test_a_ticket_saved_and_loaded_is_the_same(model, inputs, tmp_path) -> None:
+    mask = half(model)
+    weights = mask.apply(model.weights)
+    save(tmp_path / "ticket", model, mask, weights)
+    loaded = load_ticket(tmp_path / "ticket")
+    assert is_ticket(tmp_path / "ticket")
+    assert same(loaded.mask, mask)
+    assert loaded.model.weights.keys() == weights.keys()
+    assert all(torch.equal(loaded.model.weights[name], weights[name]) for name in weights)
+    assert load_vocabulary(str(tmp_path / "ticket")) == shipped_vocabulary()
+    sums = {
+        "model_sha256": sha256(tmp_path / "ticket" / "model.safetensors"),
+        "mask_sha256": sha256(tmp_path / "ticket" / "mask.safetensors"),
+    }
+    assert loaded.provenance == provenance_of(model, mask, **sums)
+    model.load(weights)
+    with torch.no_grad():
+        answers = [each.family.answer(each.module, inputs) for each in (model, loaded.model)]
+    assert torch.equal(*answers)
+
+
+def test_saving_leaves_the_files_that_the_design_names_and_no_other(ticket) -> None:
+    assert sorted(path.name for path in ticket.iterdir()) == sorted(FILES)
+
+
+def test_transformers_loads_a_ticket_and_answers_the_same(ticket, inputs) -> None:
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        whole, account = LxmertForQuestionAnswering.from_pretrained(ticket, output_loading_info=True)
+    finally:
+        logging.set_verbosity(level)
+    ours = load_ticket(ticket).model
+    assert not account["unexpected_keys"]
+    assert all(ours.family.is_dead(name, ours.config) for name in account["missing_keys"])
+    assert account["missing_keys"]
+    with torch.no_grad():
+        expected = whole.eval()(**inputs._asdict()).question_answering_score
+        assert torch.equal(ours.family.answer(ours.module, inputs), expected)
+    assert whole.config.id2label == dict(enumerate(ANSWERS))
+
+
+def test_a_kept_zero_stays_kept(model, tmp_path) -> None:
+    mask = half(model)
+    weights = mask.apply(model.weights)
+    for name, kept in mask.kept.items():
+        first = kept.nonzero()[0]
+        weights[name][tuple(first)] = 0
+    save(tmp_path / "ticket", model, mask, weights)
+    loaded = load_ticket(tmp_path / "ticket")
+    assert same(loaded.mask, mask)
+    assert not any(torch.equal(loaded.mask.kept[name], loaded.model.weights[name] != 0) for name in mask.kept)
+    assert loaded.provenance.sparsity.kept == sum(int(kept.sum()) for kept in mask.kept.values())
+
+
+def test_weights_in_which_the_mask_does_not_hold_are_not_saved(model, tmp_path) -> None:
+    mask = half(model)
+    complain(lambda: save(tmp_path / "a", model, mask, model.weights), "not zero", kind=PruneError)
+    weights = mask.apply(model.weights)
+    name = next(iter(mask.kept))
+    weights[name][tuple((~mask.kept[name]).nonzero()[-1])] = 1e-30
+    complain(lambda: save(tmp_path / "a", model, mask, weights), "not zero", kind=PruneError)
+    foreign = Mask({**mask.kept, name: torch.ones(3, 3, dtype=torch.bool)})
+    complain(lambda: save(tmp_path / "a", model, foreign, weights), "3 x 3", kind=PruneError)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "mask.safetensors"])
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data[:-9], lambda _: b""]
+)
+def test_a_file_that_changed_is_named(name, change, ticket) -> None:
+    path = ticket / name
+    path.write_bytes(change(path.read_bytes()))
+    complain(lambda: load_ticket(ticket), path, "sha256", "draw it again")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "mask.safetensors", "ticket.json"])
+def test_a_file_that_is_missing_is_named(name, ticket) -> None:
+    (ticket / name).unlink()
+    complain(lambda: load_ticket(ticket), ticket, name)
+    assert is_ticket(ticket) == (name != "ticket.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"cell": 3}'])
+def test_a_damaged_provenance_is_named(text, ticket) -> None:
+    (ticket / "ticket.json").write_text(text, encoding="utf-8")
+    complain(lambda: load_ticket(ticket), ticket / "ticket.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_sha256": "0" * 64},
+        {"mask_sha256": ""},
+        {"version": 99},
+        {"surprise": 1},
+        {"target": "half"},
+        {"sparsity": {"prunable": 1}},
+    ],
+)
+def test_a_changed_provenance_is_refused(change, ticket) -> None:
+    edit(ticket, change)
+    complain(lambda: load_ticket(ticket), ticket)
+
+
+@pytest.mark.parametrize("field", ["prunable", "kept", "achieved", "live", "all"])
+def test_a_provenance_that_counts_otherwise_than_its_mask_is_refused(field, ticket) -> None:
+    counted = json.loads((ticket / "ticket.json").read_text("utf-8"))["sparsity"]
+    edit(ticket, {"sparsity": counted | {field: counted[field] * 2}})
+    complain(lambda: load_ticket(ticket), ticket, "sparsity")
+
+
+def edit(ticket: Path, change: dict[str, Any]) -> None:
+    path = ticket / "ticket.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), encoding="utf-8")
+
+
+def reseal(ticket: Path) -> None:
+    """Makes the checksums right again, as one who tampers with care would."""
+    edit(ticket, {f"{name}_sha256": sha256(ticket / f"{name}.safetensors") for name in ("model", "mask")})
+
+
+def test_weights_revived_under_a_right_checksum_are_found(ticket) -> None:
+    mask, path = load_mask(ticket / "mask.safetensors"), ticket / "model.safetensors"
+    weights = load_file(path)
+    name = next(iter(mask.kept))
+    weights[name][tuple((~mask.kept[name]).nonzero()[0])] = 0.5
+    save_file(weights, path, metadata={"format": "pt"})
+    reseal(ticket)
+    complain(lambda: load_ticket(ticket), ticket, "not zero")
+
+
+def test_a_mask_of_another_model_under_a_right_checksum_is_found(ticket) -> None:
+    mask = load_mask(ticket / "mask.safetensors")
+    for kept in ({"elsewhere": torch.ones(2, 2, dtype=torch.bool)}, {next(iter(mask.kept)): torch.ones(2, 2).bool()}):
+        save_mask(ticket / "mask.safetensors", Mask({**mask.kept, **kept}))
+        reseal(ticket)
+        complain(lambda: load_ticket(ticket), ticket, "mask")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata"),
+    [
+        ({"a": torch.zeros(2, dtype=torch.uint8)}, None),
+        ({"a": torch.zeros(2, dtype=torch.uint8)}, {"shapes": "{"}),
+        ({"a": torch.zeros(2, dtype=torch.uint8)}, {"shapes": '{"a": [3, 3, 3]}'}),
+        ({"a": torch.zeros(2, dtype=torch.uint8)}, {"shapes": '{"a": [8]}'}),
+        ({"a": torch.zeros(2, dtype=torch.uint8)}, {"shapes": '{"b": [16]}'}),
+        ({"a": torch.zeros(2)}, {"shapes": '{"a": [16]}'}),
+        ({"a": torch.zeros(2, dtype=torch.uint8)}, {"shapes": '{"a": "wide"}'}),
+        ({"a": torch.zeros(2, dtype=torch.uint8)}, {"shapes": "[]"}),
+    ],
+)
+def test_a_file_that_is_no_mask_gives_one_sentence(tensors, metadata, tmp_path) -> None:
+    path = tmp_path / "mask.safetensors"
+    save_file(tensors, path, metadata=metadata)
+    complain(lambda: load_mask(path), path, "cannot be read as a mask")
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("a file")])
+def test_what_is_no_ticket_is_refused(make, tmp_path) -> None:
+    make(tmp_path / "place")
+    complain(lambda: load_ticket(tmp_path / "place"), "is not a ticket", "lxcompress prune")
+
+
+def test_a_ticket_is_drawn_as_the_paper_says() -> None:
+    start = {"w": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([4.0])}
+    dense = {"w": torch.tensor([9.0, 0.1, 8.0]), "b": torch.tensor([7.0])}
+    seen = []
+
+    def train(rewound, mask):
+        seen.append({name: tensor.clone() for name, tensor in rewound.items()})
+        return {name: tensor * 10 for name, tensor in rewound.items()}
+
+    drawn = draw_ticket(start, dense, choose=lambda weights: Mask({"w": weights["w"] > 1}), train=train)
+    assert drawn.mask.kept["w"].tolist() == [True, False, True]
+    assert drawn.rewound["w"].tolist() == seen[0]["w"].tolist() == [1.0, 0.0, 3.0]
+    assert drawn.rewound["b"].tolist() == [4.0]
+    assert drawn.trained["w"].tolist() == [10.0, 0.0, 30.0]
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("sparsity", [0.1, 0.37, 0.5, 0.9])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_pruning_keeps_exactly_k_and_changes_nothing_else(criterion, sparsity, scope, folder, tmp_path) -> None:
+    before = load_model(folder)
+    provenance = prune_model(str(folder), tmp_path / "out", criterion=criterion, sparsity=sparsity, scope=scope)
+    pruned = load_ticket(tmp_path / "out")
+    sizes = {name: weight.numel() for name, weight in before.prunable.items()}
+    kept = {name: int(each.sum()) for name, each in pruned.mask.kept.items()}
+    assert kept.keys() == sizes.keys()
+    if scope == "layer":
+        assert kept == {name: keep_count(size, sparsity) for name, size in sizes.items()}
+    assert sum(kept.values()) == provenance.sparsity.kept
+    if scope == "global":
+        assert sum(kept.values()) == keep_count(sum(sizes.values()), sparsity)
+    for name, weight in before.weights.items():
+        expected = weight * pruned.mask.kept[name] if name in kept else weight
+        assert torch.equal(pruned.model.weights[name], expected)
+    assert provenance.sparsity.achieved == pytest.approx(sparsity, abs=0.002)
+    assert (provenance.sparsity.live, provenance.sparsity.all) == (before.live, before.whole)
+    assert load_vocabulary(str(tmp_path / "out")) == load_vocabulary(str(folder))
+
+
+def test_pruning_a_ticket_further_keeps_its_zeros_and_its_data(model, tmp_path) -> None:
+    mask = half(model)
+    save(tmp_path / "first", model, mask, mask.apply(model.weights))
+    provenance = prune_model(str(tmp_path / "first"), tmp_path / "second", criterion="low-magnitude", sparsity=0.8)
+    second = load_ticket(tmp_path / "second")
+    for name, kept in mask.kept.items():
+        assert int(second.mask.kept[name].sum()) == keep_count(kept.numel(), 0.8)
+        assert not bool((second.mask.kept[name] & ~kept).any())
+    assert provenance.data == {"kind": "scenes"}
+    assert provenance.accuracy is None
+
+
+def test_pruning_is_the_same_each_time_and_random_turns_on_the_seed(folder, tmp_path) -> None:
+    outs = [tmp_path / str(number) for number in range(5)]
+    for out, seed in zip(outs, (0, 0, 0, 0, 1), strict=True):
+        prune_model(str(folder), out, criterion="random", sparsity=0.5, seed=seed)
+    files = [[sha256(out / name) for name in FILES] for out in outs]
+    assert all(each == files[0] for each in files[:4])
+    assert files[4][FILES.index("mask.safetensors")] != files[0][FILES.index("mask.safetensors")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"criterion": "biggest"}, ("--criterion biggest", *CRITERIA)),
+        ({"scope": "block"}, ("--scope block", "layer, global")),
+        ({"sparsity": 0.0}, ("--sparsity 0", "0.5 for 50 %")),
+        ({"sparsity": 1.0}, ("--sparsity 1", "0.5 for 50 %")),
+        ({"sparsity": 50.0}, ("--sparsity 50",)),
+        ({"sparsity": float("nan")}, ("--sparsity nan",)),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_refused_before_anything_is_written(fields, named, folder, tmp_path) -> None:
+    wish = {"criterion": "random", "sparsity": 0.5, **fields}
+    complain(lambda: prune_model(str(folder), tmp_path / "out", **wish), *named, kind=PruneError)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_is_not_written_over(folder, ticket, tmp_path) -> None:
+    before = (ticket / "mask.safetensors").read_bytes()
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for out in (ticket, folder, tmp_path / "file"):
+        complain(lambda out=out: prune_model(str(folder), out, criterion="random", sparsity=0.9), out, "--out")
+    assert (ticket / "mask.safetensors").read_bytes() == before
+    assert (tmp_path / "file").read_text("utf-8") == "mine"
+    (tmp_path / "empty").mkdir()
+    prune_model(str(folder), tmp_path / "empty", criterion="random", sparsity=0.9)
+
+
+def test_a_source_that_is_no_model_gives_one_sentence(tmp_path) -> None:
+    absent = tmp_path / "absent"
+    wish = {"criterion": "random", "sparsity": 0.5}
+    complain(lambda: prune_model(str(absent), tmp_path / "out", **wish), absent, kind=LxError)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_ticket_that_was_changed_is_not_pruned_further(ticket, tmp_path) -> None:
+    (ticket / "mask.safetensors").write_bytes(b"")
+    complain(lambda: prune_model(str(ticket), tmp_path / "out", criterion="random", sparsity=0.9), "mask.safetensors")
