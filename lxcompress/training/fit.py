@@ -57,6 +57,7 @@ def fit(
         seed=seed,
         evaluate=evaluate,
         masks=masks,
+        lengths=(task.train.input_ids != 0).sum(1),
         checkpoint=checkpoint,
         key=key,
         tell=tell,

@@ -25,6 +25,7 @@ from lxcompress.rundir import write_whole
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 """BERT's (Devlin et al. 2019)."""
+BUCKET_BATCHES = 16
 
 
 class Tell(Protocol):
@@ -66,6 +67,7 @@ def optimise(
     seed: int,
     evaluate: Callable[[int, float, float], Epoch],
     masks: Mapping[str, Tensor] | None = None,
+    lengths: Tensor | None = None,
     checkpoint: Path | None = None,
     key: str = "",
     tell: Tell | None = None,
@@ -86,18 +88,17 @@ def optimise(
         with torch.random.fork_rng(devices=_cuda_devices(place)):
             torch.manual_seed(_derive(seed, epoch))
             generator = torch.Generator().manual_seed(_derive(seed, epoch) + 1)
-            order = torch.randperm(rows, generator=generator)
             model.train()
             losses = []
-            for batch in range(batches):
+            for batch, chosen in enumerate(draw_batches(rows, settings.batch_size, generator, lengths)):
                 step = epoch * batches + batch
-                chosen = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * schedule(step, total, settings.warmup)
                 optimizer.zero_grad(set_to_none=True)
                 with place.autocast():
                     value = loss(chosen, generator)
                 value.backward()
+                blind(kept)
                 nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
                 optimizer.step()
                 hold(kept)
@@ -112,12 +113,34 @@ def optimise(
     return epochs
 
 
+def draw_batches(rows: int, size: int, generator: torch.Generator, lengths: Tensor | None = None) -> list[Tensor]:
+    """One epoch: every row once, in batches of `size` in random order.
+
+    With `lengths` (int [rows]), rows of like length share a batch, among each BUCKET_BATCHES batches' worth of a random
+    order: less padding, and still other company in every epoch.
+    """
+    order = torch.randperm(rows, generator=generator)
+    if lengths is None:
+        return list(order.split(size))
+    buckets = order.split(size * BUCKET_BATCHES)
+    batches = [batch for bucket in buckets for batch in bucket[lengths[bucket].argsort(stable=True)].split(size)]
+    return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+
+
 def schedule(step: int, total: int, warmup: float) -> float:
     """The share of the learning rate at `step` of `total`: linear up over `warmup`, then linear down to 0."""
     done = step / total
     if done < warmup:
         return (step + 1) / (total * warmup + 1)
     return max(0.0, (1 - done) / (1 - warmup))
+
+
+@torch.no_grad()
+def blind(kept: list[tuple[Tensor, Tensor]]) -> None:
+    """Zeroes the gradients of what the masks removed, which must not count in the clipping of the others."""
+    seen = [(weight.grad, mask) for weight, mask in kept if weight.grad is not None]
+    if seen:
+        torch._foreach_mul_([gradient for gradient, _ in seen], [mask for _, mask in seen])
 
 
 @torch.no_grad()
