@@ -1,0 +1,333 @@
+"""Laws of the one training loop: masks hold at every step, resumed equals uninterrupted, the seed alone is random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from lxcompress.data.objects import ANSWERS
+from lxcompress.data.tasks import load_task
+from lxcompress.errors import RunError
+from lxcompress.models.checkpoints import Model, load_start
+from lxcompress.pruning.criteria import choose_mask
+from lxcompress.pruning.mask import Mask
+from lxcompress.recipe import ScenesData, Train
+from lxcompress.records import Epoch, Score
+from lxcompress.training.fit import fit
+from lxcompress.training.optimise import Place, choose_place, optimise, schedule
+
+CPU = Place(torch.device("cpu"), "fp32")
+SETTINGS = Train(epochs=3, batch_size=16, learning_rate=2e-3, warmup=0.2)
+
+
+class CutOffError(Exception):
+    """Raised in the middle of a fit, as a kill would be."""
+
+
+@dataclass
+class Spy:
+    """Hears of each step; may look at the model there, or cut the fit off."""
+
+    look: Callable[[], None] = lambda: None
+    cut_at: int | None = None
+    heard: list[tuple[int, int]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        self.look()
+        self.heard.append((done, total))
+        self.losses.append(loss)
+        if done == self.cut_at:
+            raise CutOffError
+
+
+@pytest.fixture(scope="module")
+def task():
+    return load_task(ScenesData(kind="scenes", train=60, valid=30))
+
+
+@pytest.fixture
+def toy(toy_start) -> Model:
+    """A toy that drops out, as LXMERT does: a resumed epoch must draw the same dropout."""
+    model, _ = load_start(str(toy_start), ANSWERS, 0)
+    assert any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.module.modules())
+    return model
+
+
+def run(model: Model, task, *, seed: int = 0, settings: Train = SETTINGS, **options) -> list[Epoch]:
+    return fit(model.module, task, answer=model.family.answer, settings=settings, place=CPU, seed=seed, **options)
+
+
+def numbers(epochs: list[Epoch]) -> list[tuple[int, float, Score]]:
+    """What of the epochs must repeat: all but the time."""
+    return [(epoch.epoch, epoch.train_loss, epoch.valid) for epoch in epochs]
+
+
+def copy_of(model: Model) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.weights.items()}
+
+
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def pruned(model: Model, sparsity: float = 0.7) -> Mask:
+    """A random mask, already applied to the model."""
+    mask = choose_mask(model.prunable, criterion="random", sparsity=sparsity, scope="layer", seed=1)
+    model.load(mask.apply(copy_of(model)))
+    return mask
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 100])
+@pytest.mark.parametrize("warmup", [0.0, 0.01, 0.1, 0.5, 0.99])
+def test_the_schedule_rises_once_then_falls_and_stays_within_bounds(total, warmup) -> None:
+    rates = [schedule(step, total, warmup) for step in range(total)]
+    assert all(0 < rate <= 1 for rate in rates)
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert abs(top - total * warmup) <= 1
+    assert schedule(total, total, warmup) == 0
+
+
+def test_the_schedule_without_warmup_starts_at_the_whole_rate_and_falls_evenly() -> None:
+    assert [schedule(step, 4, 0.0) for step in range(5)] == [1, 0.75, 0.5, 0.25, 0]
+
+
+def test_the_schedule_with_warmup_rises_evenly() -> None:
+    rates = [schedule(step, 100, 0.1) for step in range(10)]
+    steps = [after - before for before, after in zip([0.0, *rates], rates, strict=False)]
+    assert steps == pytest.approx([1 / 11] * 10)
+    assert schedule(10, 100, 0.1) == 1
+
+
+def test_masks_hold_after_every_step_of_the_real_loop(toy, task) -> None:
+    mask = pruned(toy)
+    started = copy_of(toy)
+    names = dict(toy.module.named_parameters())
+
+    def look() -> None:
+        for name, kept in mask.kept.items():
+            assert not bool(names[name].detach()[~kept].any()), name
+
+    spy = Spy(look)
+    run(toy, task, masks=mask.kept, tell=spy)
+    assert len(spy.heard) == 3 * 4
+    for name, kept in mask.kept.items():
+        assert bool((toy.weights[name] != started[name])[kept].any()), f"{name} was not trained"
+    assert mask.holds_in(toy.weights)
+
+
+def test_masks_hold_from_the_first_step_even_where_the_start_was_not_masked(toy, task) -> None:
+    mask = choose_mask(toy.prunable, criterion="random", sparsity=0.5, scope="layer", seed=1)
+    assert not mask.holds_in(toy.weights)
+    held: list[bool] = []
+    run(toy, task, masks=mask.kept, tell=Spy(lambda: held.append(mask.holds_in(toy.weights))))
+    assert held == [True] * 12
+
+
+def test_without_masks_the_removed_weights_would_come_back(toy, task) -> None:
+    mask = pruned(toy)
+    run(toy, task)
+    assert not mask.holds_in(toy.weights)
+
+
+def test_what_a_mask_removed_does_not_bear_on_the_rest() -> None:
+    """Clipping by the norm of all gradients would let removed weights slow the others down."""
+    settings = SETTINGS.model_copy(update={"clip_norm": 1e-3, "epochs": 1, "weight_decay": 0.0})
+    kept = torch.tensor([[True, True, False, False]])
+    grown = []
+    for scale in (1.0, 1000.0):
+        model = nn.Linear(4, 1, bias=False)
+        nn.init.ones_(model.weight).data.mul_(kept)
+        seen = torch.tensor([1.0, 2.0, scale, scale])
+        optimise(
+            model,
+            lambda rows, _, model=model, seen=seen: (model(seen) * len(rows)).sum(),
+            rows=64,
+            settings=settings,
+            place=CPU,
+            seed=0,
+            evaluate=epoch_of,
+            masks={"weight": kept},
+        )
+        grown.append(model.weight.detach().clone())
+    assert torch.equal(*grown)
+
+
+def epoch_of(epoch: int, train_loss: float, duration_s: float) -> Epoch:
+    score = Score(accuracy=0.0, by_type={}, questions=1)
+    return Epoch(epoch=epoch, train_loss=train_loss, valid=score, duration_s=duration_s)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("cut_at", [1, 4, 5, 7, 8, 12])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(cut_at, masked, toy, task, tmp_path) -> None:
+    masks = pruned(toy).kept if masked else None
+    start, path = copy_of(toy), tmp_path / "checkpoint.safetensors"
+    whole = run(toy, task, masks=masks)
+    expected = copy_of(toy)
+
+    toy.load(start)
+    with pytest.raises(CutOffError):
+        run(toy, task, masks=masks, checkpoint=path, key="k", tell=Spy(cut_at=cut_at))
+    toy.load(start)
+    spy = Spy()
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(cut_at)
+        resumed = run(toy, task, masks=masks, checkpoint=path, key="k", tell=spy)
+    assert numbers(resumed) == numbers(whole)
+    assert equal(copy_of(toy), expected)
+    epochs_kept = (cut_at - 1) // 4
+    assert spy.heard == [(step, 12) for step in range(4 * epochs_kept + 1, 13)]
+
+
+def test_interrupted_twice_is_still_the_same(toy, task, tmp_path) -> None:
+    start, path = copy_of(toy), tmp_path / "checkpoint.safetensors"
+    whole, expected = run(toy, task), copy_of(toy)
+    for cut_at in (6, 10):
+        toy.load(start)
+        with pytest.raises(CutOffError):
+            run(toy, task, checkpoint=path, tell=Spy(cut_at=cut_at))
+    toy.load(start)
+    assert numbers(run(toy, task, checkpoint=path)) == numbers(whole)
+    assert equal(copy_of(toy), expected)
+
+
+def test_a_checkpoint_changes_no_number(toy, task, tmp_path) -> None:
+    start = copy_of(toy)
+    bare, expected = run(toy, task), copy_of(toy)
+    toy.load(start)
+    assert numbers(run(toy, task, checkpoint=tmp_path / "c.safetensors", key="k")) == numbers(bare)
+    assert equal(copy_of(toy), expected)
+
+
+def test_a_checkpoint_of_another_key_is_ignored(toy, task, tmp_path) -> None:
+    start, path = copy_of(toy), tmp_path / "checkpoint.safetensors"
+    whole = run(toy, task)
+    toy.load(start)
+    with pytest.raises(CutOffError):
+        run(toy, task, seed=9, checkpoint=path, key="another", tell=Spy(cut_at=9))
+    toy.load(start)
+    spy = Spy()
+    assert numbers(run(toy, task, checkpoint=path, key="this", tell=spy)) == numbers(whole)
+    assert spy.heard[0] == (1, 12)
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["key"] == "this"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: data[:4], lambda data: b"\xff" * 64],
+    ids=["empty", "half", "four", "noise"],
+)
+def test_a_damaged_checkpoint_gives_one_sentence(damage, toy, task, tmp_path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(CutOffError):
+        run(toy, task, checkpoint=path, tell=Spy(cut_at=5))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RunError) as caught:
+        run(toy, task, checkpoint=path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: the checkpoint is damaged")
+    assert "delete it" in said
+    assert said.count("\n") == 0
+
+
+def test_the_seed_decides_everything(toy, task) -> None:
+    start = copy_of(toy)
+    ends = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed + len(ends))
+        toy.load(start)
+        run(toy, task, seed=seed)
+        ends.append(copy_of(toy))
+    assert equal(ends[0], ends[1])
+    assert not equal(ends[0], ends[2])
+
+
+def test_the_global_randomness_is_left_alone_even_when_cut_off(toy, task) -> None:
+    before = torch.get_rng_state()
+    run(toy, task)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(CutOffError):
+        run(toy, task, tell=Spy(cut_at=6))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def count_rows(rows: int, batch_size: int, epochs: int) -> Iterator[list[int]]:
+    """The rows that each epoch draws, from a fit of one number."""
+    drawn: list[int] = []
+    model = nn.Linear(1, 1)
+
+    def loss(chosen: Tensor, _: torch.Generator) -> Tensor:
+        assert 0 < len(chosen) <= batch_size
+        drawn.extend(chosen.tolist())
+        return model.weight.sum()
+
+    settings = Train(epochs=epochs, batch_size=batch_size)
+    optimise(model, loss, rows=rows, settings=settings, place=CPU, seed=3, evaluate=epoch_of)
+    for epoch in range(epochs):
+        yield drawn[epoch * rows : (epoch + 1) * rows]
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(1, 1), (1, 8), (7, 8), (8, 8), (9, 8), (50, 16)])
+def test_each_epoch_draws_each_row_once_in_an_order_of_its_own(rows, batch_size) -> None:
+    orders = list(count_rows(rows, batch_size, 3))
+    assert all(sorted(order) == list(range(rows)) for order in orders)
+    if rows > 6:
+        assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_what_was_told(toy, task) -> None:
+    spy = Spy()
+    epochs = run(toy, task, tell=spy)
+    for epoch in epochs:
+        told = spy.losses[4 * epoch.epoch : 4 * epoch.epoch + 4]
+        assert epoch.train_loss == pytest.approx(sum(told) / 4, rel=1e-5)
+    assert spy.heard == [(step, 12) for step in range(1, 13)]
+
+
+def test_fitting_learns_and_ends_in_evaluation_mode(toy, task) -> None:
+    epochs = run(toy, task, settings=Train(epochs=6, batch_size=8, learning_rate=5e-3))
+    assert epochs[-1].train_loss < 0.5 * epochs[0].train_loss
+    assert not toy.module.training
+    assert not any(module.training for module in toy.module.modules())
+
+
+def test_weight_decay_falls_on_matrices_alone() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    nn.init.ones_(model[0].bias)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    optimise(
+        model,
+        lambda rows, _: 0 * sum(weight.sum() for weight in model.parameters()),
+        rows=4,
+        settings=Train(epochs=2, batch_size=2, learning_rate=0.1, weight_decay=0.5, warmup=0),
+        place=CPU,
+        seed=0,
+        evaluate=epoch_of,
+    )
+    after = dict(model.named_parameters())
+    assert bool((after["0.weight"].abs() < before["0.weight"].abs()).all())
+    assert all(torch.equal(after[name], before[name]) for name in before if name != "0.weight")
+
+
+def test_the_place_is_as_asked_or_an_error_with_a_remedy() -> None:
+    assert choose_place("cpu", "auto") == CPU
+    assert choose_place("cpu", "bf16").precision == "bf16"
+    absent = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", has_mps())) if not there]
+    for name in absent:
+        with pytest.raises(RunError, match=f"device {name}: not available .* --set device=auto"):
+            choose_place(name, "auto")
+    if len(absent) == 2:
+        assert choose_place("auto", "auto") == CPU
+
+
+def has_mps() -> bool:
+    return torch.backends.mps.is_available()
