@@ -148,6 +148,26 @@ class Recipe(Strict):
         ]
 
 
+class Architecture(Strict):
+    """The sizes of a model to pre-train, by transformers' own names; the defaults are the mini's."""
+
+    hidden_size: Annotated[int, Field(gt=0)] = 128
+    num_attention_heads: Annotated[int, Field(gt=0)] = 4
+    intermediate_size: Annotated[int, Field(gt=0)] = 512
+    l_layers: Annotated[int, Field(gt=0)] = 2
+    r_layers: Annotated[int, Field(gt=0)] = 2
+    x_layers: Annotated[int, Field(gt=0)] = 2
+    visual_loss_normalizer: Annotated[float, Field(ge=0)] = 0.1
+    hidden_dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention_probs_dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Architecture:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads")
+        return self
+
+
 class Pretrain(Strict):
     """LXMERT's pre-training on scenes: what `lxcompress pretrain` reads."""
 
@@ -156,7 +176,7 @@ class Pretrain(Strict):
     device: Device = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     data: ScenesData
-    architecture: dict[str, int | float] = {}
+    architecture: Architecture = Architecture()
     train: Train = Train()
     mask_probability: Fraction = 0.15
     statement_probability: Fraction = 0.3

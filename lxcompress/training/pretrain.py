@@ -12,6 +12,7 @@ questions.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
         num_attr_labels=len(COLORS),
         visual_feat_dim=task.feature_size,
         max_position_embeddings=64,
-        **settings.architecture,
+        **settings.architecture.model_dump(),
     )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(settings.seed)
@@ -57,8 +58,10 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
         return _loss(model, task.train, rows, words, settings, place, task.vocabulary, generator)
 
     def evaluate(epoch: int, train_loss: float, duration_s: float) -> Epoch:
+        started = time.perf_counter()
         score = score_pretrained(model, task.valid, settings.train.eval_batch_size, place)
-        return Epoch(epoch=epoch, train_loss=train_loss, valid=score, duration_s=duration_s)
+        scoring_s = time.perf_counter() - started
+        return Epoch(epoch=epoch, train_loss=train_loss, valid=score, duration_s=duration_s + scoring_s)
 
     epochs = optimise(
         model,
