@@ -8,6 +8,7 @@ It gets no gradient, so it is left out of the models built here, of tickets and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,15 +76,20 @@ def count_dead(config: LxmertConfig) -> int:
 
 
 def fresh_head(config: LxmertConfig, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights of a new answer head: matrices drawn as BERT's (normal, 0.02), no biases, unit gains."""
-    names = {name: shape for name, shape in _shapes(config).items() if name.startswith(HEAD_PREFIX)}
-    spread = config.initializer_range
-    return {
-        name: torch.normal(0.0, spread, tuple(shape), generator=generator)
-        if len(shape) == 2
-        else (torch.zeros(shape) if name.endswith("bias") else torch.ones(shape))
-        for name, shape in names.items()
-    }
+    """Weights of a new answer head: matrices drawn as BERT's (normal, 0.02), unit gains, and no biases but the last.
+
+    The last bias gives each of the A answers the probability 1 / A before training (Lin et al. 2017, section 4.1). With 0
+    the first steps undo A sigmoids at one half, through the whole encoder: docs/decisions/0005 has the numbers.
+    """
+    shapes = {name: shape for name, shape in _shapes(config).items() if name.startswith(HEAD_PREFIX)}
+    head = {}
+    for name, shape in shapes.items():
+        if len(shape) == 2:
+            head[name] = torch.normal(0.0, config.initializer_range, tuple(shape), generator=generator)
+        else:
+            head[name] = torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+    head[f"{OUTPUT_LAYER}bias"].fill_(-math.log(max(1, config.num_qa_labels - 1)))
+    return head
 
 
 def _shapes(config: LxmertConfig) -> dict[str, torch.Size]:
