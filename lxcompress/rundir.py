@@ -5,7 +5,7 @@ RUN/
   recipe.yaml  machine.json  floors.json
   seeds/0/start.safetensors                          start weights of seed 0
   seeds/0/dense/                                     config.json model.safetensors vocab.txt, dense.json last
-  tickets/low-magnitude-weight-50-seed0/             config.json model.safetensors mask.safetensors ticket.json, result.json last
+  tickets/low-magnitude-weight-50-seed0/             the same, mask.safetensors, ticket.json, result.json last
   artifacts/NAME/                                    exported files, artifact.json last
   measurements/NAME.json                             raw samples of one bench
   report.html results.csv results.json
@@ -149,7 +149,8 @@ def locked(run: RunDir) -> Iterator[None]:
             yield
     except Timeout:
         raise RunError(
-            f"{run.root}: another study is at work in this folder; wait for it (lxcompress status {run.root}), or give --out"
+            f"{run.root}: another study is at work in this folder; wait for it (lxcompress status {run.root}), "
+            "or give another --out"
         ) from None
 
 

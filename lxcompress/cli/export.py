@@ -23,8 +23,8 @@ def export_cli(
     if not onnx and format is None:
         raise typer.BadParameter("give a format: --onnx, or --format FORMAT")
 
+    from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
-    from lxcompress.cli.screen import working
     from lxcompress.export import artifact
     from lxcompress.recipe import load_recipe
     from lxcompress.units import megabytes, percent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -69,6 +69,32 @@ def watch_study() -> Iterator[StudyBars | StudyLines]:
         return
     with bars() as progress:
         yield StudyBars(progress)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows a command at work: `tell(what, done, total)` says what it does now; a total of 0 is one not known.
+
+    A bar where someone watches, and a plain line for each new thing where no one does.
+    """
+    if not remarks.is_terminal:
+        said = [what]
+        remarks.print(what, soft_wrap=True)
+
+        def say(text: str, done: int, total: int) -> None:
+            if text != said[-1]:
+                said.append(text)
+                remarks.print(text, soft_wrap=True)
+
+        yield say
+        return
+    with bars() as progress:
+        shown = progress.add_task(what, total=None)
+
+        def show(text: str, done: int, total: int) -> None:
+            progress.update(shown, description=text, completed=done, total=total or None)
+
+        yield show
 
 
 def bars() -> Progress:

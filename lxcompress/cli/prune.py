@@ -19,8 +19,8 @@ def prune_cli(
 
     Example: lxcompress prune runs/quickstart/seeds/0/dense --criterion low-magnitude --sparsity 0.5 --out pruned-50
     """
+    from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
-    from lxcompress.cli.screen import working
     from lxcompress.tickets import prune_model
     from lxcompress.units import percent
 

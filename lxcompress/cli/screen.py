@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
@@ -10,17 +10,6 @@ from rich.console import Console
 
 out = Console(highlight=False, soft_wrap=False)
 remarks = Console(stderr=True, highlight=False)
-
-
-@contextmanager
-def working(what: str) -> Iterator[Callable[[str], None]]:
-    """Shows that something is at work; the function it gives says what comes next. Plain lines where no one watches."""
-    if remarks.is_terminal:
-        with remarks.status(what) as status:
-            yield lambda text: status.update(text)
-    else:
-        remarks.print(what, soft_wrap=True)
-        yield lambda text: remarks.print(text, soft_wrap=True)
 
 
 @contextmanager

@@ -42,8 +42,8 @@ def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; impo
 
 
 def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
+    from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
-    from lxcompress.cli.screen import working
     from lxcompress.study.plan import plan_study
     from lxcompress.units import duration, megabytes
 

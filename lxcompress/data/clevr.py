@@ -195,7 +195,9 @@ def _read_list(path: Path, key: str) -> list[Any]:
         data = path.read_bytes()
         document = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give the path of CLEVR's {key} JSON, as in --set data.{key}=PATH") from None
+        raise DataError(
+            f"{path}: no such file; give the path of CLEVR's {key} JSON, as in --set data.{key}=PATH"
+        ) from None
     except (OSError, EOFError, zlib.error, ValueError) as problem:
         raise DataError(f"{path}: is damaged or not JSON ({problem}); download it again") from None
     found = document.get(key) if isinstance(document, dict) else None

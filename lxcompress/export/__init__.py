@@ -1,1 +1,1 @@
-"""Export: a ticket becomes a file to ship, a format a file; no file leaves without having answered beside its ticket."""
+"""Export: a ticket becomes a file to ship, a format a file; each file has answered beside its ticket."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.tickets import Ticket, is_ticket, load_ticket
 from lxcompress.training.evaluate import batches_by_length, score_answers
+
+Item = TypeVar("Item")
 
 ARTIFACT_FILE = "artifact.json"
 PARITY_QUESTIONS, PARITY_BATCH = 512, 32
@@ -75,7 +78,15 @@ def default_out(folder: Path, format: str) -> Path:
     return run.artifacts / f"{name}-{format}" if run else folder.absolute().with_name(f"{name}-{format}")
 
 
-def export(source: Source, out: Path, *, format: str, tell: Callable[[str], None] = lambda _: None) -> Artifact:
+Tell = Callable[[str, int, int], None]
+"""Hears what is done now, and how far it is: so many of so many, the latter 0 where it is not known."""
+
+
+def _untold(what: str, done: int, total: int) -> None:
+    """Hears, and shows nothing."""
+
+
+def export(source: Source, out: Path, *, format: str, tell: Tell = _untold) -> Artifact:
     """Writes the artifact of `source` to the folder `out` and proves it: zeros counted in the file, its scores beside
     the ticket's, its accuracy through the runtime that will serve it. Raises ExportError."""
     if format not in WRITERS:
@@ -83,20 +94,20 @@ def export(source: Source, out: Path, *, format: str, tell: Callable[[str], None
     (out / ARTIFACT_FILE).unlink(missing_ok=True)
     task = load_task(source.data, load_vocabulary(str(source.folder))) if source.data else None
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
-    tell(f"writing {format}")
+    tell(f"writing {format}", 0, 0)
     files = WRITERS[format](source.model, Inputs(**_as_tensors(feeds[0])), out)
     zeros = _check_zeros(source, out)
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
-    tell("comparing its answers with the ticket's")
     inputs = "validation questions" if task else "seeded random inputs (no data is known for this model: give --recipe)"
-    parity = compare(_torch_answer(source.model), session.answer, feeds, inputs)
+    told = _each_told(feeds, "comparing its answers with the ticket's", tell)
+    parity = compare(_torch_answer(source.model), session.answer, told, inputs)
     check(parity, str(out))
-    tell("scoring it on the validation data" if task else "no data to score it on")
     for name in ("vocab.txt", "config.json"):
         if (source.folder / name).is_file():
             write_text(out / name, (source.folder / name).read_text(encoding="utf-8"))
             files.append(out / name)
-    artifact = _record(source, out, format, files, zeros, parity, task, session)
+    accuracy = _score(session, task.valid, tell) if task else None
+    artifact = _record(source, out, format, files, zeros, parity, task, accuracy)
     write_record(out / ARTIFACT_FILE, artifact)
     return artifact
 
@@ -109,7 +120,7 @@ def _record(
     zeros: float,
     parity: Parity,
     task: Task | None,
-    session: Session,
+    accuracy: Score | None,
 ) -> Artifact:
     tokens, objects = _usual_lengths(task.valid) if task else (RANDOM_TOKENS, RANDOM_OBJECTS)
     provenance = source.ticket.provenance if source.ticket else None
@@ -128,7 +139,7 @@ def _record(
         prunable_zeros=zeros,
         parity=parity,
         source_accuracy=source.accuracy,
-        accuracy=_score(session, task.valid) if task else None,
+        accuracy=accuracy,
         machine=describe_machine(),
     )
 
@@ -146,12 +157,20 @@ def _check_zeros(source: Source, out: Path) -> float:
     return zeros / elements
 
 
-def _score(session: Session, split: Split) -> Score:
+def _score(session: Session, split: Split, tell: Tell) -> Score:
     """The accuracy of the exported file on `split`."""
     labels = torch.empty(len(split), dtype=torch.int64)
-    for rows in batches_by_length(split, PARITY_BATCH):
+    batches = list(batches_by_length(split, PARITY_BATCH))
+    for rows in _each_told(batches, "scoring it on the validation data", tell):
         labels[rows] = torch.from_numpy(session.answer(split.inputs(rows).numpy()).argmax(1))
     return score_answers(labels, split)
+
+
+def _each_told(items: Sequence[Item], what: str, tell: Tell) -> Iterator[Item]:
+    """The items, one told after another."""
+    for place, item in enumerate(items):
+        tell(what, place, len(items))
+        yield item
 
 
 def _torch_answer(model: Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

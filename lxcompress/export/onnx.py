@@ -1,4 +1,4 @@
-"""ONNX, through torch's dynamo exporter: dynamic batch, question length and number of regions; one file where it can be.
+"""ONNX, through torch's dynamo exporter: dynamic batch, question length and regions; one file where it can be.
 
 Shapes: B batch, L tokens, O objects.
 """
@@ -49,7 +49,9 @@ def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ExportError(f"{out}: torch could not export the model to ONNX ({first}); report it with this line") from error
+        raise ExportError(
+            f"{out}: torch could not export the model to ONNX ({first}); report it with this line"
+        ) from error
     assert program is not None
     out.mkdir(parents=True, exist_ok=True)
     path = out / MODEL_FILE

@@ -78,8 +78,8 @@ def count_dead(config: LxmertConfig) -> int:
 def fresh_head(config: LxmertConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """Weights of a new answer head: matrices drawn as BERT's (normal, 0.02), unit gains, and no biases but the last.
 
-    The last bias gives each of the A answers the probability 1 / A before training (Lin et al. 2017, section 4.1). With 0
-    the first steps undo A sigmoids at one half, through the whole encoder: docs/decisions/0005 has the numbers.
+    The last bias gives each of the A answers the probability 1 / A before training (Lin et al. 2017, section 4.1).
+    With 0 the first steps undo A sigmoids at one half, through the whole encoder: docs/decisions/0005 has the numbers.
     """
     shapes = {name: shape for name, shape in _shapes(config).items() if name.startswith(HEAD_PREFIX)}
     head = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         tell=lambda *_: stamps.append(time.perf_counter()),
     )
     scored = time.perf_counter()
-    laps = sorted(after - before for before, after in zip(stamps, stamps[1:], strict=False))
+    laps = sorted(after - before for before, after in itertools.pairwise(stamps))
     step_s = laps[len(laps) // 2]
     scoring_s = (scored - stamps[-1]) * len(task.valid) / len(sample.valid)
     dense_runs = sum(isinstance(each, int) for each in missing)

@@ -1,7 +1,8 @@
 """The study: finetune, prune, rewind, retrain, for every cell of a recipe (Frankle & Carbin 2019; Chen et al. 2020).
 
-Per seed, start weights (a pre-trained encoder under a fresh, seeded answer head) are kept and fine-tuned: the dense run.
-Per cell, the dense weights are scored and pruned, the survivors rewound to the start and retrained with the same budget.
+Per seed, start weights (a pre-trained encoder under a fresh, seeded answer head) are kept, and fine-tuned: the dense
+run. Per cell, the dense weights are scored and pruned, the survivors rewound to the start and retrained with the same
+budget.
 A run (dense or cell) is finished when its last file exists; doing a study again does only what is missing.
 """
 
@@ -293,8 +294,8 @@ def check_fit(model: Model, task: Task, recipe: Recipe) -> None:
     reads = model.config.visual_feat_dim
     if reads != task.feature_size:
         raise RecipeError(
-            f"model.start={recipe.model.start}: reads {reads} features a region, but data.kind={recipe.data.kind} gives "
-            f"{task.feature_size}; start from a model pre-trained on such data (model.start=mini)"
+            f"model.start={recipe.model.start}: reads {reads} features a region, but data.kind={recipe.data.kind} "
+            f"gives {task.feature_size}; start from a model pre-trained on such data (model.start=mini)"
         )
     if model.config.vocab_size != len(task.vocabulary):
         raise RecipeError(

@@ -1,7 +1,7 @@
 """The one training loop: everything that is fitted here (dense runs, tickets, pre-training) is fitted by `optimise`.
 
-An epoch draws all of its randomness (order, dropout) from the seed and its own number, and a checkpoint is left after each
-epoch; so a run that was killed and started again ends with the numbers of one that was not.
+An epoch draws all of its randomness (order, dropout) from the seed and its own number, and a checkpoint is left after
+each epoch; so a run that was killed and started again ends with the numbers of one that was not.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def optimise(
 ) -> list[Epoch]:
     """Fits `model` in place over `settings.epochs` passes of `rows` samples; one Epoch a pass, as `evaluate` makes it.
 
-    `loss(chosen, generator)` is the mean loss of the chosen rows (int64 [B], on the CPU). `masks` (True = kept) hold after
-    every step. With `checkpoint`, a run that was cut off goes on behind its last whole epoch, if `key` is the same.
+    `loss(chosen, generator)` is the mean loss of the chosen rows (int64 [B], on the CPU). `masks` (True = kept) hold
+    after every step. With `checkpoint`, a run that was cut off goes on behind its last whole epoch, if `key` is the same.
     """
     names = dict(model.named_parameters())
     optimizer = _optimizer(names, settings)

@@ -40,8 +40,10 @@ def test_every_word_is_in_the_vocabulary(task) -> None:
 
 def test_boxes_and_features_have_the_shape_lxmert_reads(task) -> None:
     boxes = task.valid.boxes[torch.arange(MOST_OBJECTS) < task.valid.objects[:, None]]
-    assert bool((boxes >= 0).all()) and bool((boxes <= 1).all())
-    assert bool((boxes[:, 0] < boxes[:, 2]).all()) and bool((boxes[:, 1] < boxes[:, 3]).all())
+    assert bool((boxes >= 0).all())
+    assert bool((boxes <= 1).all())
+    assert bool((boxes[:, 0] < boxes[:, 2]).all())
+    assert bool((boxes[:, 1] < boxes[:, 3]).all())
     assert task.feature_size == FEATURES
 
 
@@ -113,7 +115,9 @@ def read_answer(question: str, things: list[dict]) -> str:
     if " made of the same material as " in phrase:
         pairs = [("material", phrase.split(" made of the same material as "))]
     else:
-        pairs = [(each, phrase.split(f" the same {each} as ")) for each in ATTRIBUTES if f" the same {each} as " in phrase]
+        pairs = [
+            (each, phrase.split(f" the same {each} as ")) for each in ATTRIBUTES if f" the same {each} as " in phrase
+        ]
     if pairs:
         attribute, (first, second) = pairs[0]
         (one,), (two,) = matching(first), matching(second)
@@ -143,6 +147,7 @@ def test_tokens_are_cut_as_bert_cuts_them() -> None:
     (ids,) = tokenize(["Is there a RED cube?"], vocabulary, 24)
     assert [vocabulary[number] for number in ids] == ["[CLS]", "is", "there", "a", "red", "cube", "?", "[SEP]"]
     (cut,) = tokenize(["how many red things are there?"], vocabulary, 5)
-    assert len(cut) == 5 and vocabulary[cut[-1]] == "[SEP]"
+    assert len(cut) == 5
+    assert vocabulary[cut[-1]] == "[SEP]"
     (spelled,) = tokenize(["zebra"], vocabulary, 24)
     assert [vocabulary[number] for number in spelled] == ["[CLS]", "z", "##e", "##b", "##r", "##a", "[SEP]"]

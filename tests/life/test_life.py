@@ -54,7 +54,8 @@ def test_the_report_holds_every_cell(home) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 14
     page = (home / "run/report.html").read_text("utf-8")
-    assert "low-magnitude" in page and "high-magnitude" in page
+    assert "low-magnitude" in page
+    assert "high-magnitude" in page
     assert json.loads((home / "run/results.json").read_text("utf-8"))
 
 

@@ -85,7 +85,7 @@ def test_every_ticket_keeps_exactly_k_and_its_mask_holds(finished, toy_recipe) -
 
 
 def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recipe) -> None:
-    """What is not prunable, and what survives, moved away from the start; the mask was chosen from the dense weights."""
+    """What is not prunable, and what survives, moved away from the start; the mask is the dense weights'."""
     run, cell = RunDir(finished), Cell("low-magnitude", "weight", 0.5, 0)
     ticket = load_ticket(run.ticket(cell))
     dense = load_weights(run.dense(0) / "model.safetensors")
