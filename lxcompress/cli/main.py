@@ -39,6 +39,11 @@ def run() -> None:
     except LxError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or str(error)
+        typer.secho(f"error: {where}{reason}; check the path, its permissions and the free space", fg="red", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -72,10 +72,11 @@ def optimise(
     key: str = "",
     tell: Tell | None = None,
 ) -> list[Epoch]:
-    """Fits `model` in place over `settings.epochs` passes of `rows` samples; one Epoch a pass, as `evaluate` makes it.
+    """Fits `model` in place, `settings.epochs` passes of `rows` samples; one Epoch a pass, as `evaluate` makes it.
 
     `loss(chosen, generator)` is the mean loss of the chosen rows (int64 [B], on the CPU). `masks` (True = kept) hold
-    after every step. With `checkpoint`, a run that was cut off goes on behind its last whole epoch, if `key` is the same.
+    after every step. With `checkpoint`, a run that was cut off goes on behind its last whole
+    epoch if `key` is the same.
     """
     names = dict(model.named_parameters())
     optimizer = _optimizer(names, settings)
