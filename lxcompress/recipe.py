@@ -25,12 +25,14 @@ Precision = Literal["auto", "fp32", "bf16"]
 SCOPES: tuple[str, ...] = get_args(Scope)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Version = Annotated[int, Field(ge=1, le=RECIPE_VERSION, strict=True)]
 
 
 class Strict(BaseModel):
     """A section of a recipe: an unknown key is an error, and a value never changes once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ScenesData(Strict):
@@ -39,7 +41,7 @@ class ScenesData(Strict):
     kind: Literal["scenes"]
     train: Annotated[int, Field(gt=0)] = 6000
     valid: Annotated[int, Field(gt=0)] = 1500
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class ClevrData(Strict):
@@ -50,14 +52,16 @@ class ClevrData(Strict):
     questions: Path
     valid_scenes: Path | None = None
     valid_questions: Path | None = None
-    holdout: Annotated[int, Field(gt=0)] = 150
+    holdout: Annotated[int, Field(gt=0)] | None = None
     max_train: Annotated[int, Field(gt=0)] | None = None
     max_valid: Annotated[int, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
-    def _valid_files_come_together(self) -> ClevrData:
+    def _validation_comes_from_one_place(self) -> ClevrData:
         if (self.valid_scenes is None) != (self.valid_questions is None):
             raise ValueError("valid_scenes and valid_questions go together: give both, or neither to hold scenes out")
+        if self.valid_scenes is not None and self.holdout is not None:
+            raise ValueError("holdout has no effect beside validation files: give one or the other")
         return self
 
 
@@ -121,10 +125,10 @@ class Bench(Strict):
 class Recipe(Strict):
     """The whole study: model, data, training, pruning grid, picking rule and benchmark."""
 
-    version: int = RECIPE_VERSION
+    version: Version = RECIPE_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     device: Device = "auto"
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     data: Data
     model: Model = Model()
     train: Train = Train()
@@ -171,10 +175,10 @@ class Architecture(Strict):
 class Pretrain(Strict):
     """LXMERT's pre-training on scenes: what `lxcompress pretrain` reads."""
 
-    version: int = RECIPE_VERSION
+    version: Version = RECIPE_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     device: Device = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     data: ScenesData
     architecture: Architecture = Architecture()
     train: Train = Train()
@@ -207,8 +211,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def find_recipe(path: Path) -> Path:
-    """`path` if it is a file; else the recipe of that name that ships with the package; else `path` as it is."""
-    if path.exists() or path.parent != Path():
+    """`path` if it is there; else the recipe of that name that ships with the package; else `path` as it is."""
+    if path.exists() or path.parent not in (Path(), Path("recipes")):
         return path
     package = Path(__file__).parent
     shipped = [folder / f"{path.stem}.yaml" for folder in (package / "recipes", package.parent / "recipes")]
@@ -226,7 +230,7 @@ def read_settings(path: Path, kind: type[Strict], overrides: Sequence[str] = ())
 def validate_settings(tree: Mapping[str, Any], kind: type[Strict], where: str) -> Any:
     """`tree` as a `kind`; `where` opens the sentence of the RecipeError raised if it is not one."""
     version = tree.get("version", RECIPE_VERSION)
-    if isinstance(version, int) and version > RECIPE_VERSION:
+    if _as_number(version) > RECIPE_VERSION:
         raise RecipeError(
             f"{where}: is of recipe version {version}, but this lxcompress reads up to version {RECIPE_VERSION}; "
             "upgrade it with: pip install --upgrade lxcompress"
@@ -235,6 +239,14 @@ def validate_settings(tree: Mapping[str, Any], kind: type[Strict], where: str) -
         return kind.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(f"{where}: {_first_problem(error, kind, tree)}") from None
+
+
+def _as_number(version: object) -> float:
+    """The version as a number; -1 for what is none."""
+    try:
+        return float(str(version))
+    except ValueError:
+        return -1
 
 
 def dump_recipe(recipe: Strict) -> str:
@@ -251,7 +263,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read as a recipe ({error}); give the path of a YAML text file") from None
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
@@ -265,7 +277,7 @@ def _nearby(path: Path) -> str:
     """A recipe that does exist beside `path`, or the usual one."""
     found = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, [each.name for each in found], n=1, cutoff=0.3)
-    return str(path.parent / close[0]) if close else "recipes/quickstart.yaml"
+    return str(path.parent / close[0]) if close else "quickstart, which ships"
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -274,7 +286,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: expected key=value, such as --set train.epochs=2")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise RecipeError(
             f"--set {override}: the value is not valid YAML; quote it, as in --set 'name=\"a: b\"'"
         ) from None

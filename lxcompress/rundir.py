@@ -52,6 +52,11 @@ class RunDir:
         return self.root / ".lock"
 
     @property
+    def current(self) -> Path:
+        """Holds the id of the run that a study is at, while one is at work."""
+        return self.root / ".running"
+
+    @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
@@ -138,6 +143,8 @@ def is_busy(run: RunDir) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a folder that may only be read: who cannot lock it cannot tell
+        return False
 
 
 @contextmanager

@@ -138,6 +138,7 @@ def test_every_field_is_known_to_these_tests() -> None:
 @pytest.mark.parametrize("key", ANOTHER)
 def test_set_reaches_every_field(key, tmp_path) -> None:
     base = FULL if key.removeprefix("data.") in ClevrData.model_fields and key != "data.kind" else SCENES
+    base = CLEVR if key == "data.holdout" else base
     path = write(tmp_path, base)
     before, after = load_recipe(path), load_recipe(path, [f"{key}={ANOTHER[key]}"])
     alone = {"version", "data.kind", "prune.granularities"}
@@ -250,11 +251,15 @@ def test_validation_files_go_together(given, tmp_path) -> None:
     assert "data: valid_scenes and valid_questions go together: give both" in said
 
 
+def test_holdout_beside_validation_files_is_refused_for_it_would_have_no_effect(tmp_path) -> None:
+    assert "holdout has no effect beside validation files" in complain(tmp_path, FULL, "data.holdout=9")
+
+
 def test_a_missing_recipe_names_a_near_one_that_exists(tmp_path) -> None:
     write(tmp_path, SCENES)
     with pytest.raises(RecipeError, match=r"recipy\.yaml: no such recipe; .*recipe\.yaml$"):
         load_recipe(tmp_path / "recipy.yaml")
-    with pytest.raises(RecipeError, match=r"no such recipe; .*quickstart\.yaml$"):
+    with pytest.raises(RecipeError, match=r"no such recipe; .*such as quickstart, which ships$"):
         load_recipe(tmp_path / "nowhere" / "x.yaml")
 
 

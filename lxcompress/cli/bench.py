@@ -71,9 +71,10 @@ def bench_cli(
             runs=defaults.runs if runs is None else runs,
             tell=tell,
         )
-    _show(measurements)
     if target:
         write_record(target, Bench(started=started.isoformat(timespec="seconds"), measurements=measurements))
+    _show(measurements)
+    if target:
         screen.print(f"kept with its raw samples: {target}", soft_wrap=True)
     else:
         screen.print("not kept: these artifacts are of no one run folder; give --out FILE to keep the raw samples")

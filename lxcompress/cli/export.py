@@ -23,6 +23,8 @@ def export_cli(
     if not onnx and format is None:
         raise typer.BadParameter("give a format: --onnx, or --format FORMAT")
 
+    from rich.markup import escape
+
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
     from lxcompress.export import artifact
@@ -34,7 +36,9 @@ def export_cli(
     with working(f"reading {ticket}") as tell:
         source = artifact.open_source(ticket, load_recipe(recipe) if recipe else None)
         made = artifact.export(source, folder, format=chosen, tell=tell)
-    screen.print(f"[bold]{folder}[/bold]  {megabytes(made.size_bytes)} in {len(made.files)} files", soft_wrap=True)
+    screen.print(
+        f"[bold]{escape(str(folder))}[/bold]  {megabytes(made.size_bytes)} in {len(made.files)} files", soft_wrap=True
+    )
     parity = made.parity
     screen.print(
         f"parity    scores differ by at most {parity.max_abs_difference:.2g} (allowed {parity.tolerance:.2g}), "
@@ -47,4 +51,4 @@ def export_cli(
         f"zeros     {percent(made.prunable_zeros or 0, 1)} % of the prunable weights; a dense format stores them like "
         "any other value, so they make it neither smaller nor faster"
     )
-    screen.print(f"next      lxcompress bench {folder}", soft_wrap=True)
+    screen.print(f"next      lxcompress bench {escape(str(folder))}", soft_wrap=True)

@@ -57,6 +57,8 @@ def pick_cli(
     elif choice.picked is not None:
         _show(choice, choice.picked)
     if choice.picked is None:
+        if not as_json:
+            _show_rejected(choice)
         raise RunError(f"{run}: {verdict(choice)} {_remedy(run, choice)}")
 
 
@@ -102,8 +104,7 @@ def _show_rejected(choice: Choice) -> None:
         table.add_row(each.key.label, accuracy, "; ".join(each.reasons))
     out.print()
     out.print(table, markup=False)
-    assert choice.picked is not None
-    least = choice.picked.group.achieved.mean
+    least = choice.picked.group.achieved.mean if choice.picked else 0.0
     unmeasured = [each for each in choice.rejected if each.commands and (each.achieved or 0) >= least]
     if unmeasured:
         out.print("measure those that may still win:", markup=False)

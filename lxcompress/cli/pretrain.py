@@ -16,6 +16,8 @@ def pretrain_cli(
 
     Example: lxcompress pretrain recipes/pretrain-mini.yaml --out my-mini
     """
+    from rich.markup import escape
+
     from lxcompress.cli.progress import bars
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks, resumable
@@ -35,4 +37,6 @@ def pretrain_cli(
         epochs = pretrain(settings, task, out, tell)
     for epoch in epochs:
         remarks.print(f"epoch {epoch.epoch + 1}  loss {epoch.train_loss:.3f}  {percent(epoch.valid.accuracy)} %")
-    screen.print(f"[bold]{out}[/bold]  answers {percent(epochs[-1].valid.accuracy)} % of the held-out questions")
+    screen.print(
+        f"[bold]{escape(str(out))}[/bold]  answers {percent(epochs[-1].valid.accuracy)} % of the held-out questions"
+    )

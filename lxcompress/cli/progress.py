@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,8 @@ from lxcompress.units import duration, percent
 
 STEPS_A_RUN = 1000
 """The whole bar counts thousandths of a run."""
+SPEED_PERIOD_S = 3600
+"""How far back the time left looks: a thousandth of a long run takes minutes."""
 
 
 class StudyBars:
@@ -22,6 +25,10 @@ class StudyBars:
         self.whole: TaskID | None = None
         self.current = progress.add_task("reading data", total=None)
         self.done = self.total = 0
+
+    def prepare(self, what: str) -> None:
+        """Something is made ready."""
+        self.progress.update(self.current, description=what)
 
     def begin(self, what: str, done: int, total: int) -> None:
         """A run begins."""
@@ -39,17 +46,25 @@ class StudyBars:
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
         """A run is kept."""
-        self.progress.console.print(f"{what:<34} {percent(accuracy):>6} %  {duration(duration_s):>8}")
+        line = f"{what:<32} {percent(accuracy):>6} %  {duration(duration_s):>12}"
+        self.progress.console.print(line, markup=False)
 
 
 class StudyLines:
-    """A line for each finished run."""
+    """A line for each finished run, with the time that is left."""
 
     def __init__(self) -> None:
         self.done = self.total = 0
+        self.started = time.monotonic()
+
+    def prepare(self, what: str) -> None:
+        """Something is made ready."""
+        remarks.print(what, markup=False)
 
     def begin(self, what: str, done: int, total: int) -> None:
         """A run begins."""
+        if done == 0:
+            self.started = time.monotonic()
         self.done, self.total = done, total
 
     def step(self, done: int, total: int, loss: float) -> None:
@@ -57,8 +72,10 @@ class StudyLines:
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
         """A run is kept."""
-        place = f"[{self.done + 1}/{self.total}]"
-        remarks.print(f"{place:>8} {what:<34} {percent(accuracy):>6} %  {duration(duration_s)}", markup=False)
+        done = self.done + 1
+        left = (time.monotonic() - self.started) / done * (self.total - done)
+        line = f"{f'[{done}/{self.total}]':>8} {what:<32} {percent(accuracy):>6} %  {duration(duration_s):>12}"
+        remarks.print(f"{line}  {duration(left)} left", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -79,12 +96,12 @@ def working(what: str) -> Iterator[Callable[[str, int, int], None]]:
     """
     if not remarks.is_terminal:
         said = [what]
-        remarks.print(what, soft_wrap=True)
+        remarks.print(what, markup=False, soft_wrap=True)
 
         def say(text: str, done: int, total: int) -> None:
             if text != said[-1]:
                 said.append(text)
-                remarks.print(text, soft_wrap=True)
+                remarks.print(text, markup=False, soft_wrap=True)
 
         yield say
         return
@@ -109,4 +126,5 @@ def bars() -> Progress:
         console=remarks,
         transient=True,
         expand=True,
+        speed_estimate_period=SPEED_PERIOD_S,
     )

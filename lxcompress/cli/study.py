@@ -29,6 +29,8 @@ def study_cli(
 
 
 def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; importing it here would slow --help)
+    from rich.markup import escape
+
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import resumable
@@ -37,11 +39,16 @@ def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; impo
     with resumable(), watch_study() as watch:
         done = run_study(recipe, root, only=only, watch=watch)
     did = f"{done} runs done" if done else "nothing was missing"
-    screen.print(f"{did}; results in [bold]{root}[/bold]", soft_wrap=True)
-    screen.print(f"next      lxcompress report {root}    then    lxcompress pick {root}", soft_wrap=True)
+    screen.print(f"{did}; results in [bold]{escape(str(root))}[/bold]", soft_wrap=True)
+    screen.print(
+        f"next      lxcompress report {escape(str(root))}    then    lxcompress pick {escape(str(root))}",
+        soft_wrap=True,
+    )
 
 
 def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
+    from rich.markup import escape
+
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
     from lxcompress.study.plan import plan_study
@@ -49,7 +56,7 @@ def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
 
     with working("timing a few real steps"):
         plan = plan_study(recipe, root, only=only)
-    screen.print(f"study     {recipe.name}, into {root}", soft_wrap=True)
+    screen.print(f"study     {recipe.name}, into {escape(str(root))}", soft_wrap=True)
     screen.print(f"to do     {plan.dense_runs} dense runs and {plan.cells} cells, {plan.steps_a_run} steps each")
     screen.print(f"data      {plan.train_questions:,} training and {plan.valid_questions:,} validation questions")
     screen.print(f"device    {plan.device}, {1000 * plan.step_s:.0f} ms a step, {plan.scoring_s:.1f} s a scoring")

@@ -22,6 +22,8 @@ from lxcompress.data.tokens import tokenize
 from lxcompress.errors import DataError
 from lxcompress.recipe import ClevrData
 
+HOLDOUT = 150
+"""Scenes that validate where nothing else is said."""
 TOKEN_LIMIT = 60
 """CLEVR's longest question has 43 words (Johnson et al. 2017)."""
 
@@ -41,12 +43,13 @@ def load_clevr(settings: ClevrData, vocabulary: Sequence[str]) -> Task:
         valid_questions = read_questions(settings.valid_questions)
         _check_images(valid_questions, valid_scenes, *valid_files)
     else:
-        if len(scenes) <= settings.holdout:
+        holdout = settings.holdout or HOLDOUT
+        if len(scenes) <= holdout:
             raise DataError(
-                f"{settings.scenes}: has {len(scenes)} scenes, too few to hold {settings.holdout} out for validation; "
+                f"{settings.scenes}: has {len(scenes)} scenes, too few to hold {holdout} out for validation; "
                 f"give --set data.holdout={max(1, len(scenes) // 5)} or validation files"
             )
-        last = sorted(scenes)[-settings.holdout :]
+        last = sorted(scenes)[-holdout:]
         valid_scenes = {image: scenes.pop(image) for image in last}
         valid_questions = [question for question in questions if question["image_index"] in valid_scenes]
         questions = [question for question in questions if question["image_index"] in scenes]

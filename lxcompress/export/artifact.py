@@ -74,7 +74,8 @@ def find_run(folder: Path) -> RunDir | None:
 def default_out(folder: Path, format: str) -> Path:
     """Where an artifact goes that is given no place: its run's artifacts/, else beside its source."""
     run = find_run(folder)
-    name = f"dense-seed{folder.absolute().parent.name}" if folder.name == "dense" else folder.absolute().name
+    is_dense_run = run is not None and folder.name == "dense"
+    name = f"dense-seed{folder.absolute().parent.name}" if is_dense_run else folder.absolute().name
     return run.artifacts / f"{name}-{format}" if run else folder.absolute().with_name(f"{name}-{format}")
 
 
@@ -91,11 +92,16 @@ def export(source: Source, out: Path, *, format: str, tell: Tell = _untold) -> A
     the ticket's, its accuracy through the runtime that will serve it. Raises ExportError."""
     if format not in WRITERS:
         raise ExportError(f"--format {format}: is unknown; this lxcompress writes {', '.join(WRITERS)}")
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"{out}: is a file; give --out a folder")
     (out / ARTIFACT_FILE).unlink(missing_ok=True)
     task = load_task(source.data, load_vocabulary(str(source.folder))) if source.data else None
+    if task:
+        _check_answers(source, task)
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
     tell(f"writing {format}", 0, 0)
-    files = WRITERS[format](source.model, Inputs(**_as_tensors(feeds[0])), out)
+    example = Inputs(*(torch.cat([each, each]) for each in _as_tensors(feeds[0]).values()))
+    files = WRITERS[format](source.model, example, out)
     zeros = _check_zeros(source, out)
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
     inputs = "validation questions" if task else "seeded random inputs (no data is known for this model: give --recipe)"
@@ -144,6 +150,18 @@ def _record(
     )
 
 
+def _check_answers(source: Source, task: Task) -> None:
+    """Raises ExportError if the model's answers are not those of the data that is to score it."""
+    config = source.model.config
+    known = tuple(config.id2label[number] for number in sorted(config.id2label))
+    is_named = not known[0].startswith("LABEL_")  # transformers' stand-in where a checkpoint names none
+    if config.num_qa_labels != len(task.labels) or (is_named and known != task.labels):
+        raise ExportError(
+            f"{source.folder}: its {config.num_qa_labels} answers are not the {len(task.labels)} of this data; "
+            "give a model that was fine-tuned on it, or leave --recipe out"
+        )
+
+
 def _check_zeros(source: Source, out: Path) -> float:
     """The share of zeros among the file's matrices; raises ExportError if the mask's are not all there."""
     zeros, elements = onnx.count_zeros(out, source.model.family.OUTPUT_LAYER)
@@ -188,7 +206,7 @@ def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 def _real_feeds(task: Task) -> Iterator[dict[str, np.ndarray]]:
     """The first validation questions: most in batches whose lengths differ, the first one alone."""
     rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
-    for batch in rows[1:].split(PARITY_BATCH):
+    for batch in rows[1:].split(PARITY_BATCH) if len(rows) > 1 else ():
         yield task.valid.inputs(batch).numpy()
     yield task.valid.inputs(rows[:1]).numpy()
 

@@ -1,7 +1,8 @@
 """Weights and models to and from disk: transformers folders, in safetensors.
 
-A checkpoint is read by transformers itself (sharded ones and old .bin files through its weights-only loader), and every
-tensor is accounted for: what is missing or left over is an error, unless it is known why.
+A checkpoint is read by transformers itself (sharded ones and old .bin files through its weights-only loader). A tensor
+that is missing is an error, but for the dead branch's; heads of other tasks are left over in many checkpoints, and
+ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import cached_file
 
 from lxcompress.data.tokens import read_vocabulary
-from lxcompress.errors import DataError, ModelError
+from lxcompress.errors import ModelError
 from lxcompress.models import lxmert
 from lxcompress.rundir import write_text, write_whole
 
@@ -110,9 +111,12 @@ def load_vocabulary(start: str) -> tuple[str, ...]:
     """The WordPiece vocabulary beside a model. Raises ModelError."""
     _check_there(start)
     try:
-        return read_vocabulary(Path(cached_file(start, VOCABULARY_FILE)))
-    except (OSError, TypeError, DataError):
-        raise ModelError(f"{start}: has no {VOCABULARY_FILE}; copy the vocabulary of its pre-training there") from None
+        found = cached_file(start, VOCABULARY_FILE)
+    except OSError:
+        found = None
+    if found is None:
+        raise ModelError(f"{start}: has no {VOCABULARY_FILE}; copy the vocabulary of its pre-training there")
+    return read_vocabulary(Path(found))
 
 
 def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabulary: Sequence[str]) -> None:
@@ -128,7 +132,10 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
     """Writes tensors as safetensors, whole. With at most one key of metadata the same tensors give the same bytes:
     safetensors writes several in any order."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_whole(path, lambda part: save_file(tensors, part, metadata=dict(metadata or {"format": "pt"})))
+    try:
+        write_whole(path, lambda part: save_file(tensors, part, metadata=dict(metadata or {"format": "pt"})))
+    except SafetensorError as error:
+        raise ModelError(f"{path}: cannot be written ({error}); check the free space and the permissions") from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

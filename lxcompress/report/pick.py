@@ -307,7 +307,9 @@ def _broken_export(cost: Cost, group: Group, threshold: float | None) -> list[Br
 def _over(constraint: str, thing: str, value: float, limit: float, unit: str) -> list[Broken]:
     if value <= limit:
         return []
-    return [Broken(constraint, f"{thing} {_figure(value)} {unit} is over {limit:g} {unit}", (value - limit) / limit)]
+    return [
+        Broken(constraint, f"{thing} {_figure(value)} {unit} is over {limit:g} {unit}", (value - limit) / (limit or 1))
+    ]
 
 
 def _figure(value: float) -> str:

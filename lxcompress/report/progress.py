@@ -47,7 +47,8 @@ class Progress:
 
 def progress(run: Run, *, busy: bool) -> Progress:
     """The state of each step of `run`; `busy` is whether a study is at work there now."""
-    steps = [_dense_step(run, seed, busy=busy) for seed in run.recipe.seeds]
+    current = _current(run, busy=busy)
+    steps = [_dense_step(run, seed, current) for seed in run.recipe.seeds]
     for cell in run.recipe.cells():
         result = run.results.get(cell.id)
         steps.append(
@@ -56,7 +57,7 @@ def progress(run: Run, *, busy: bool) -> Progress:
                 kind="cell",
                 group=Key(cell.criterion, cell.granularity, cell.sparsity).label,
                 seed=cell.seed,
-                state="done" if result else _unfinished(run.dir.ticket(cell), busy=busy),
+                state="done" if result else _unfinished(run.dir.ticket(cell), is_current=current == cell.id),
                 accuracy=result.retrained.accuracy if result else None,
                 duration_s=result.duration_s if result else None,
             )
@@ -76,23 +77,31 @@ def progress_json(found: Progress) -> dict[str, Any]:
     }
 
 
-def _dense_step(run: Run, seed: int, *, busy: bool) -> Step:
+def _dense_step(run: Run, seed: int, current: str | None) -> Step:
     dense = run.dense.get(seed)
     return Step(
         id=f"dense-seed{seed}",
         kind="dense",
         group="dense",
         seed=seed,
-        state="done" if dense else _unfinished(run.dir.dense(seed), busy=busy),
+        state="done" if dense else _unfinished(run.dir.dense(seed), is_current=current == f"dense-seed{seed}"),
         accuracy=dense.trained.accuracy if dense else None,
         duration_s=dense.duration_s if dense else None,
     )
 
 
-def _unfinished(folder: Path, *, busy: bool) -> State:
-    if not folder.exists():
-        return "missing"
-    return "running" if busy else "interrupted"
+def _unfinished(folder: Path, *, is_current: bool) -> State:
+    if is_current:
+        return "running"
+    return "interrupted" if folder.exists() else "missing"
+
+
+def _current(run: Run, *, busy: bool) -> str | None:
+    """The id of the run that a study is at now, None while none is at work."""
+    try:
+        return run.dir.current.read_text(encoding="utf-8") if busy else None
+    except FileNotFoundError:
+        return None
 
 
 def _time_left(steps: Sequence[Step]) -> float | None:

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 from lxcompress.data.split import Task
 from lxcompress.data.tasks import load_task
-from lxcompress.errors import RecipeError, RunError
+from lxcompress.errors import PruneError, RecipeError, RunError
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import (
     Model,
@@ -38,6 +39,8 @@ from lxcompress.tickets import draw_ticket, save_ticket
 from lxcompress.training import fit as fitting
 from lxcompress.training.floors import find_floors
 from lxcompress.training.optimise import Place, choose_place
+
+Item = TypeVar("Item")
 
 GRID_FIELDS = {"seeds", "pick", "bench", "name"}
 GRID_PRUNE_FIELDS = {"criteria", "granularities", "sparsities"}
@@ -77,26 +80,63 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
     with locked(run):
         agree(recipe, run)
         place = choose_place(recipe.device, recipe.train.precision)
+        machine = describe_machine()
+        if not run.machine.exists():
+            write_record(run.machine, machine)
+        write_text(run.recipe, dump_recipe(widen(recipe, run)))
+        sweep(run)
         missing = missing_runs(cells, run)
         if not missing:
             return 0
+        watch.prepare("making the data ready")
         task = load_task(recipe.data, load_vocabulary(resolve_start(recipe.model.start)))
-        here = Workplace(recipe, run, task, place, describe_machine())
-        write_text(run.recipe, dump_recipe(recipe))
-        write_record(run.machine, here.machine)
         if not run.floors.exists():
+            watch.prepare("finding the floors")
             write_record(run.floors, find_floors(task))
-        done = 0
-        for seed in dict.fromkeys(_seed_of(each) for each in missing):
-            if seed in missing:
-                watch.begin(f"dense seed {seed}", done, len(missing))
-            seed_run = prepare_seed(here, seed, watch)
-            done += seed in missing
-            for cell in (each for each in missing if isinstance(each, Cell) and each.seed == seed):
-                watch.begin(cell.id, done, len(missing))
+        try:
+            return _do(Workplace(recipe, run, task, place, machine), missing, watch)
+        finally:
+            run.current.unlink(missing_ok=True)
+
+
+def _do(here: Workplace, missing: Sequence[int | Cell], watch: Watch) -> int:
+    """Does the missing runs, a seed after another; a cell that cannot be drawn does not keep the others from it."""
+    done, refused = 0, []
+    for seed in dict.fromkeys(_seed_of(each) for each in missing):
+        if seed in missing:
+            watch.begin(f"dense seed {seed}", done, len(missing))
+            write_text(here.run.current, f"dense-seed{seed}")
+        seed_run = prepare_seed(here, seed, watch)
+        done += seed in missing
+        for cell in (each for each in missing if isinstance(each, Cell) and each.seed == seed):
+            watch.begin(cell.id, done, len(missing))
+            write_text(here.run.current, cell.id)
+            try:
                 run_cell(here, seed_run, cell, watch)
-                done += 1
-        return done
+            except PruneError as error:
+                refused.append(f"{cell.id}: {error}")
+            done += 1
+    if refused:
+        raise RunError(f"{len(refused)} of {len(missing)} runs could not be drawn, the others are done; {refused[0]}")
+    return done
+
+
+def widen(recipe: Recipe, run: RunDir) -> Recipe:
+    """`recipe` with the seeds and the grid that the run folder has already, so that no finished cell is forgotten."""
+    if not run.recipe.exists():
+        return recipe
+    kept = load_recipe(run.recipe)
+    grid = {name: _union(getattr(kept.prune, name), getattr(recipe.prune, name)) for name in GRID_PRUNE_FIELDS}
+    return recipe.model_copy(
+        update={"seeds": _union(kept.seeds, recipe.seeds), "prune": recipe.prune.model_copy(update=grid)}
+    )
+
+
+def sweep(run: RunDir) -> None:
+    """Removes the checkpoints of finished runs, which a kill behind their last file can leave."""
+    for checkpoint in [*run.root.glob("tickets/*/checkpoint.*"), *run.root.glob("seeds/*/dense/checkpoint.*")]:
+        if any((checkpoint.parent / name).exists() for name in ("result.json", "dense.json")):
+            checkpoint.unlink()
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
@@ -161,6 +201,7 @@ def prepare_seed(here: Workplace, seed: int, watch: Watch) -> SeedRun:
 def run_dense(here: Workplace, model: Model, start: Weights, seed: int, watch: Watch) -> None:
     """Fine-tunes the start weights of one seed: the baseline that its cells are compared with."""
     folder = here.run.dense(seed)
+    folder.mkdir(parents=True, exist_ok=True)
     model.load(start)
     started = time.perf_counter()
     begun = _score(here, model)
@@ -186,6 +227,7 @@ def run_dense(here: Workplace, model: Model, start: Weights, seed: int, watch: W
 def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> None:
     """Draws one ticket, scores it at each station, and keeps both."""
     model, folder = seed_run.model, here.run.ticket(cell)
+    folder.mkdir(parents=True, exist_ok=True)
     epochs: list[Epoch] = []
 
     def choose(dense: Weights) -> Mask:
@@ -246,7 +288,7 @@ def _fit(
     """Fits the model as it stands; a checkpoint in `folder` is gone on from if it is of the same work."""
     device = here.place.device
     recipe = here.recipe
-    key = hashlib.sha256(f"{what}\n{sorted(_essence(recipe).items())}".encode()).hexdigest()
+    key = hashlib.sha256(f"{what}\n{here.place}\n{sorted(_essence(recipe).items())}".encode()).hexdigest()
     return fitting.fit(
         model.module,
         here.task,
@@ -311,6 +353,10 @@ def steps_of(recipe: Recipe, task: Task) -> int:
 
 def _seed_of(run: int | Cell) -> int:
     return run.seed if isinstance(run, Cell) else run
+
+
+def _union(kept: tuple[Item, ...], given: tuple[Item, ...]) -> tuple[Item, ...]:
+    return tuple(dict.fromkeys((*kept, *given)))
 
 
 def _essence(recipe: Recipe) -> dict[str, object]:

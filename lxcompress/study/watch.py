@@ -8,6 +8,9 @@ from typing import Protocol
 class Watch(Protocol):
     """Hears what a study does; a run is one dense training or one cell."""
 
+    def prepare(self, what: str) -> None:
+        """Something is made ready before the first run."""
+
     def begin(self, what: str, done: int, total: int) -> None:
         """Run number `done` of `total` begins."""
 
@@ -20,6 +23,9 @@ class Watch(Protocol):
 
 class Unwatched:
     """Hears, and shows nothing."""
+
+    def prepare(self, what: str) -> None:
+        """Shows nothing."""
 
     def begin(self, what: str, done: int, total: int) -> None:
         """Shows nothing."""

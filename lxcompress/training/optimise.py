@@ -7,6 +7,7 @@ each epoch; so a run that was killed and started again ends with the numbers of 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -107,7 +108,13 @@ def optimise(
                 if tell:
                     tell(step + 1, total, float(value.detach()))
         model.eval()
-        epochs.append(evaluate(epoch, float(torch.stack(losses).float().mean()), time.perf_counter() - started))
+        mean_loss = float(torch.stack(losses).float().mean())
+        if not math.isfinite(mean_loss):
+            raise RunError(
+                f"training diverged in epoch {epoch + 1} (its loss is not a number); lower train.learning_rate "
+                f"(it is {settings.learning_rate:g}), or raise train.warmup"
+            )
+        epochs.append(evaluate(epoch, mean_loss, time.perf_counter() - started))
         if checkpoint and epoch + 1 < settings.epochs:
             _leave(checkpoint, key, model, optimizer, epochs)
     model.eval()
@@ -204,8 +211,5 @@ def _resume(path: Path, key: str, model: nn.Module, optimizer: torch.optim.AdamW
             part: tensors[f"{part}/{name}"] for part in ("step", "exp_avg", "exp_avg_sq") if f"{part}/{name}" in tensors
         }
         if state:
-            optimizer.state[weight] = {
-                part: tensor if part == "step" and not weight.is_cuda else tensor.to(weight.device)
-                for part, tensor in state.items()
-            }
+            optimizer.state[weight] = {part: tensor.to(weight.device) for part, tensor in state.items()}
     return [Epoch.model_validate(epoch) for epoch in json.loads(metadata["epochs"])]

@@ -23,6 +23,7 @@ from transformers import LxmertConfig, LxmertForPreTraining
 from lxcompress.data.objects import ATTRIBUTES, COLORS
 from lxcompress.data.split import Split, Task
 from lxcompress.data.tokens import MASK, SEPARATE
+from lxcompress.errors import RunError
 from lxcompress.recipe import Pretrain
 from lxcompress.records import Epoch, Score
 from lxcompress.rundir import write_text, write_whole
@@ -30,6 +31,7 @@ from lxcompress.training.evaluate import score_split
 from lxcompress.training.optimise import Place, Tell, choose_place, optimise
 
 IGNORE = -100
+"""The label that a loss leaves out."""
 KINDS = 12
 """Shape x size x material: what a masked object is, beside its colour."""
 
@@ -39,6 +41,9 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
 
     The epochs' scores are the accuracy of the question-answering head.
     """
+    if (out / "model.safetensors").exists():
+        raise RunError(f"{out}: holds a model already; give another --out, or remove it")
+    out.mkdir(parents=True, exist_ok=True)
     place = choose_place(settings.device, settings.train.precision)
     config = LxmertConfig(
         vocab_size=len(task.vocabulary),

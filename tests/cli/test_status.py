@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lxcompress.cli.status import status_cli
 from lxcompress.errors import RunError
-from lxcompress.rundir import RunDir, locked
+from lxcompress.rundir import RunDir, locked, write_text
 from tests.report.synthetic import curve, recipe, write_run
 
 app = typer.Typer()
@@ -37,8 +37,9 @@ def test_each_step_has_a_state_and_they_add_up(half):
     assert not tree["complete"]
 
 
-def test_a_folder_without_its_result_is_running_while_a_study_is_at_work(half):
+def test_the_run_that_a_study_is_at_is_running(half):
     with locked(half):
+        write_text(half.current, "low-magnitude-weight-50-seed1")
         tree = _json(half)
     assert tree["busy"]
     assert tree["counts"]["running"] == 1
