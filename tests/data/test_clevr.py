@@ -88,7 +88,7 @@ def settings(folder: Path, scenes: Any = None, questions: Any = None, suffix: st
         kind="clevr",
         scenes=write(folder / f"scenes.json{suffix}", scenes or scenes_file(8)),
         questions=write(folder / f"questions.json{suffix}", questions or questions_file(8)),
-        **{"holdout": 2, **fields},
+        **({} if "valid_scenes" in fields else {"holdout": 2}) | fields,
     )
 
 
@@ -205,7 +205,6 @@ def test_a_nearer_object_has_the_larger_box(tmp_path) -> None:
 def test_validation_files_are_the_validation_split(tmp_path) -> None:
     data = settings(
         tmp_path,
-        holdout=1000,
         valid_scenes=write(tmp_path / "valid-scenes.json", scenes_file(3, first=20)),
         valid_questions=write(tmp_path / "valid-questions.json.gz", questions_file(3, each=5, first=20)),
     )

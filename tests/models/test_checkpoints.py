@@ -17,7 +17,7 @@ from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
-from lxcompress.errors import ModelError
+from lxcompress.errors import DataError, ModelError
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import (
     Model,
@@ -83,13 +83,15 @@ def test_the_head_is_of_the_seed_alone(toy_start) -> None:
     assert differing == {"answer_head.logit_fc.0.weight", "answer_head.logit_fc.3.weight"}
 
 
-def test_the_head_is_drawn_as_berts(toy_start) -> None:
+def test_the_head_is_drawn_as_berts_and_gives_each_answer_the_same_small_chance(toy_start) -> None:
     config = load_start(str(toy_start), ANSWERS, 0)[0].config
     head = lxmert.fresh_head(LxmertConfig(**{**config.to_dict(), "hidden_size": 128}), torch.Generator().manual_seed(0))
     for name, tensor in head.items():
         if tensor.dim() == 2:
             assert float(tensor.std()) == pytest.approx(0.02, rel=0.05)
             assert abs(float(tensor.mean())) < 0.001
+        elif name == "answer_head.logit_fc.3.bias":
+            assert torch.sigmoid(tensor).tolist() == pytest.approx([1 / len(ANSWERS)] * len(ANSWERS))
         else:
             assert set(tensor.tolist()) == ({0.0} if name.endswith("bias") else {1.0})
 
@@ -305,7 +307,9 @@ def test_a_folder_without_its_vocabulary_says_so(saved, tmp_path) -> None:
 @pytest.mark.parametrize("text", ["red\ngreen\n", "[UNK]\n[PAD]\n[CLS]\n[SEP]\n[MASK]\n", ""])
 def test_a_vocabulary_that_is_none_is_refused(text, saved) -> None:
     (saved / "vocab.txt").write_text(text, encoding="utf-8")
-    complain(lambda: load_vocabulary(str(saved)), saved, "vocab.txt")
+    with pytest.raises(DataError) as caught:
+        load_vocabulary(str(saved))
+    assert str(caught.value).startswith(f"{saved / 'vocab.txt'}: ")
 
 
 def test_weights_of_another_model_do_not_load(toy_start) -> None:

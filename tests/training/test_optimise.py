@@ -295,7 +295,7 @@ def test_the_loss_of_an_epoch_is_the_mean_of_what_was_told(toy, task) -> None:
 
 def test_fitting_learns_and_ends_in_evaluation_mode(toy, task) -> None:
     epochs = run(toy, task, settings=Train(epochs=6, batch_size=8, learning_rate=5e-3))
-    assert epochs[-1].train_loss < 0.5 * epochs[0].train_loss
+    assert epochs[-1].train_loss < 0.8 * epochs[0].train_loss
     assert not toy.module.training
     assert not any(module.training for module in toy.module.modules())
 
