@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from lxcompress.training.pretrain import save_encoder
 # The toy's matrices are too small to share: one thread is several times faster, and the same in every process.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# Where the suite runs in the background of a shell, SIGINT is ignored, by its children too: interrupts are tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOY = {
     "hidden_size": 16,
