@@ -5,8 +5,7 @@ Shapes: B batch, L tokens, O objects, F features.
 Four of its tasks: masked words, masked objects (their kind, colour and features), matching of sentence and scene, and
 question answering. Most samples are questions, to be answered; the others are statements, a question followed by its
 answer, which may come from another scene (mismatch): a bare question cannot be false. Words and objects are masked in
-statements alone: with masks in the questions too, a model this small was still at the question-only floor after 210,000
-questions.
+statements alone, so that no question lacks the words it asks with (docs/decisions/0004 says what was tried).
 """
 
 from __future__ import annotations
