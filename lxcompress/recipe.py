@@ -63,12 +63,16 @@ class Strict(BaseModel):
 
 
 class ScenesData(Strict):
-    """The embedded data set: seeded scenes and questions, made anew at each start."""
+    """The embedded data set: seeded scenes and questions, made anew at each start.
+
+    With `pixels` a scene is seen as a picture of so many pixels a side, for models that read pictures (ViLT).
+    """
 
     kind: Literal["scenes"]
     train: Annotated[int, Field(gt=0)] = 6000
     valid: Annotated[int, Field(gt=0)] = 1500
     seed: Seed = 0
+    pixels: Annotated[int, Field(ge=8, le=512)] | None = None
 
 
 class ClevrData(Strict):
