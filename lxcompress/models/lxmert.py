@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import LxmertConfig, LxmertForQuestionAnswering, LxmertModel
+from transformers.models.lxmert.modeling_lxmert import LxmertAttention, LxmertIntermediate
 
 from lxcompress.data.split import Inputs
+from lxcompress.models.anatomy import Attention, FeedForward
 
 MODEL_TYPE = "lxmert"
 HEAD_PREFIX = "answer_head."
@@ -28,6 +30,17 @@ OUTPUT_LAYER = "answer_head.logit_fc.3."
 WORDS = "lxmert.embeddings.word_embeddings.weight"
 IMAGES_FIELD = "images_per_question"
 DEAD_MODULES = ("visn_self_att", "visn_inter", "visn_output")
+ENCODER = "lxmert.encoder."
+MODALITIES = {
+    "lxmert.embeddings.": "language",
+    f"{ENCODER}layer.": "language",
+    f"{ENCODER}visn_fc.": "vision",
+    f"{ENCODER}r_layers.": "vision",
+    f"{ENCODER}x_layers.": "cross",
+}
+"""Prefix of a tensor's name -> its part of the model; all others (the pooler, the answer head) are the head."""
+_AFTER = {"intermediate": "output", "lang_inter": "lang_output", "visn_inter": "visn_output"}
+"""The module of a feed-forward block's first linear layer -> that of its second, beside it."""
 
 
 class LxmertForSeveralImages(LxmertForQuestionAnswering):
@@ -102,6 +115,53 @@ def is_dead(name: str, config: LxmertConfig) -> bool:
     """Whether a tensor belongs to the vision branch that no answer depends on."""
     last = f"lxmert.encoder.x_layers.{config.x_layers - 1}."
     return any(name.startswith(f"{last}{module}.") for module in DEAD_MODULES)
+
+
+def modality(name: str) -> str:
+    """The part of the model that a tensor belongs to: language, vision, cross or head."""
+    return next((part for prefix, part in MODALITIES.items() if name.startswith(prefix)), "head")
+
+
+def feed_forwards(model: LxmertForQuestionAnswering) -> list[FeedForward]:
+    """Every feed-forward block of the model, in the order of its modules."""
+    found = [name.rpartition(".") for name, module in model.named_modules() if isinstance(module, LxmertIntermediate)]
+    return [FeedForward(f"{block}.{first}.dense", f"{block}.{_AFTER[first]}.dense") for block, _, first in found]
+
+
+def attentions(model: LxmertForQuestionAnswering) -> list[Attention]:
+    """Every set of attention heads, in the order of the modules. A cross layer has one set for both directions."""
+    return [
+        Attention(
+            module=name,
+            query=f"{name}.query",
+            key=f"{name}.key",
+            value=f"{name}.value",
+            output=f"{name.rpartition('.')[0]}.output.dense",
+            heads=module.num_attention_heads,
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, LxmertAttention)
+    ]
+
+
+def stacks(config: LxmertConfig) -> dict[str, str]:
+    """The lists of layers of which whole ones can be left out -> the field of the config that counts them."""
+    fields = {"layer": "l_layers", "r_layers": "r_layers", "x_layers": "x_layers"}
+    return {f"{ENCODER}{name}": field for name, field in fields.items() if getattr(config, field)}
+
+
+def feature_size(config: LxmertConfig) -> int:
+    """F, the features of a region that the model reads."""
+    return config.visual_feat_dim
+
+
+def hidden(model: nn.Module, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
+    """Answer scores [B, A], and what each layer hands on, [B * N, L or O, H]: language side, then vision side.
+
+    The last vision state is not among them: it feeds nothing.
+    """
+    out = model(**inputs._asdict(), output_hidden_states=True)
+    return out.question_answering_score, [*out.language_hidden_states, *out.vision_hidden_states[:-1]]
 
 
 def count_dead(config: LxmertConfig) -> int:
