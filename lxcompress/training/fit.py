@@ -6,7 +6,7 @@ Shapes: B batch, A answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from lxcompress.training.evaluate import score_split
 from lxcompress.training.feed import Batch, feed
 from lxcompress.training.optimise import Tell, optimise
 from lxcompress.training.place import Place, naming_the_knob
+from lxcompress.training.step import Hook
 
 Answer = Callable[[nn.Module, Inputs], Tensor]
 """a model and inputs -> answer scores [B, A]"""
@@ -36,11 +37,14 @@ def fit(
     checkpoint: Path | None = None,
     key: str = "",
     tell: Tell | None = None,
+    hooks: Sequence[Hook] = (),
+    skip: int = 0,
+    constant_rate: float | None = None,
 ) -> list[Epoch]:
     """Fits `model` in place on the training split, scored on the validation split after each epoch.
 
     The task may be on the device already (`settle`). A GPU gets batches of one shape, the CPU batches of questions of
-    like length.
+    like length. `hooks`, `skip` and `constant_rate` are as in `optimise`.
     """
     answers = len(task.labels)
     loss_of = LOSSES[settings.loss]
@@ -74,6 +78,9 @@ def fit(
         checkpoint=checkpoint,
         key=key,
         tell=tell,
+        hooks=hooks,
+        skip=skip,
+        constant_rate=constant_rate,
     )
 
 

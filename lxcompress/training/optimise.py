@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,11 +24,11 @@ from lxcompress.records import Epoch
 from lxcompress.rundir import write_whole
 from lxcompress.training.optimizers import SCHEDULES, make_optimizer, set_rate
 from lxcompress.training.place import Place, deterministic_algorithms, naming_the_knob
-from lxcompress.training.step import EagerStep, GraphStep, Step
+from lxcompress.training.step import EagerStep, GraphStep, Hook, Step
 
 BUCKET_BATCHES = 16
 TELL_EVERY = 16
-"""Steps between two looks at the loss on a GPU: each look waits for it."""
+"""Steps from one look at the loss to the next on a GPU: each look waits for it."""
 
 Feed = Callable[[Iterable[Tensor], torch.Generator], Iterator[Any]]
 """lists of rows (int64 [B], on the CPU) and a generator -> their batches, on the device"""
@@ -56,23 +56,34 @@ def optimise(
     checkpoint: Path | None = None,
     key: str = "",
     tell: Tell | None = None,
+    hooks: Sequence[Hook] = (),
+    skip: int = 0,
+    constant_rate: float | None = None,
 ) -> list[Epoch]:
     """Fits `model` in place, `settings.epochs` passes of `rows` samples; one Epoch a pass, as `evaluate` makes it.
 
     `loss(batch)` is the mean loss of one batch of `feed`. `masks` (True = kept) hold after every step. Where
     batches are static (all of one shape) and on a GPU, a step is captured as a CUDA graph. With `checkpoint`, a run
     that was cut off goes on behind its last whole epoch if `key` is the same. Raises RunError.
+
+    `skip` leaves out the first steps of the schedule (late rewinding, Frankle et al. 2020): from there on batches and
+    rates are those of a run that began at the beginning, while the optimizer starts anew; passes left out whole have
+    no Epoch. `constant_rate` stands in place of the schedule's rates.
     """
     names = dict(model.named_parameters())
     captured = uses_graph(settings, place, is_static=is_static)
     optimizer = make_optimizer(names, settings, captured=captured)
     share_of = SCHEDULES[settings.optimizer]
-    eager = EagerStep(loss, names, optimizer, masks or {}, settings, place)
+    with naming_the_knob(_smaller(settings)):
+        eager = EagerStep(loss, names, optimizer, masks or {}, settings, place, hooks)
     step: Step = GraphStep(eager) if captured else eager
     batches = max(1, -(-rows // settings.batch_size))
     total = batches * settings.epochs
-    epochs = _resume(checkpoint, key, model, optimizer) if checkpoint else []
-    for epoch in range(len(epochs), settings.epochs):
+    if not 0 <= skip < total:
+        raise RunError(f"skip={skip}: leaves nothing of a schedule of {total} steps; rewind to an earlier step")
+    epochs = _resume(checkpoint, key, model, optimizer, hooks) if checkpoint else []
+    recent = math.nan
+    for epoch in range(skip // batches + len(epochs), settings.epochs):
         started = time.perf_counter()
         with (
             torch.random.fork_rng(devices=_cuda_devices(place)),
@@ -84,12 +95,17 @@ def optimise(
             model.train()
             losses: list[Tensor] = []
             drawn = draw_batches(rows, settings.batch_size, generator, lengths)
-            for batch, parts in enumerate(_parts(drawn, feed, settings, generator)):
-                done = epoch * batches + batch
-                set_rate(optimizer, settings.learning_rate * share_of(done, total, settings.warmup))
+            first = max(0, skip - epoch * batches)
+            parts_of = _parts(drawn[first:], feed, settings, generator)
+            for done, parts in enumerate(parts_of, start=epoch * batches + first):
+                rate = settings.learning_rate * share_of(done, total, settings.warmup)
+                set_rate(optimizer, rate if constant_rate is None else constant_rate)
                 losses.append(step(parts))
+                for hook in hooks:
+                    hook.after_step(done + 1)
                 if tell:
-                    tell(done + 1, total, _recent(losses, place))
+                    recent = recent_loss(losses, place, recent)
+                    tell(done + 1, total, recent)
             mean_loss = float(torch.stack(losses).float().mean())
         model.eval()
         if not math.isfinite(mean_loss):
@@ -99,7 +115,7 @@ def optimise(
             )
         epochs.append(evaluate(epoch, mean_loss, time.perf_counter() - started))
         if checkpoint and epoch + 1 < settings.epochs:
-            _leave(checkpoint, key, model, optimizer, epochs)
+            _leave(checkpoint, key, model, optimizer, hooks, epochs)
     model.eval()
     return epochs
 
@@ -128,6 +144,12 @@ def draw_batches(rows: int, size: int, generator: torch.Generator, lengths: Tens
     return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def recent_loss(losses: Sequence[Tensor], place: Place, before: float) -> float:
+    """The last of `losses`; on a GPU every TELL_EVERY-th is read, and in between `before`, the last read, stands."""
+    is_read = place.device.type == "cpu" or (len(losses) - 1) % TELL_EVERY == 0
+    return float(losses[-1]) if is_read else before
+
+
 def _parts(
     drawn: list[Tensor], feed: Feed, settings: Train, generator: torch.Generator
 ) -> Iterator[list[tuple[Any, float]]]:
@@ -137,12 +159,6 @@ def _parts(
     fed = feed((rows for batch in pieces for rows in batch), generator)
     for rows, batch in zip(drawn, pieces, strict=True):
         yield [(next(fed), len(piece) / len(rows)) for piece in batch]
-
-
-def _recent(losses: list[Tensor], place: Place) -> float:
-    """The last loss, or on a GPU one of the last TELL_EVERY."""
-    late = 0 if place.device.type == "cpu" else (len(losses) - 1) % TELL_EVERY
-    return float(losses[-1 - late])
 
 
 def _smaller(settings: Train) -> str:
@@ -167,17 +183,29 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _leave(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, epochs: list[Epoch]) -> None:
-    """Writes weights, optimizer state and the epochs so far, whole."""
+def _leave(
+    path: Path,
+    key: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    hooks: Sequence[Hook],
+    epochs: list[Epoch],
+) -> None:
+    """Writes weights, optimizer state, the hooks' states and the epochs so far, whole."""
     tensors = {f"weight/{name}": tensor.detach().cpu().contiguous() for name, tensor in _state(model).items()}
     for name, weight in model.named_parameters():
         for part, tensor in optimizer.state.get(weight, {}).items():
             tensors[f"{part}/{name}"] = tensor.detach().cpu().contiguous()
+    for number, hook in enumerate(hooks):
+        for name, tensor in hook.state().items():
+            tensors[f"hook{number}/{name}"] = tensor.detach().cpu().contiguous()
     log = json.dumps([epoch.model_dump(mode="json") for epoch in epochs])
     write_whole(path, lambda part: save_file(tensors, part, metadata={"key": key, "epochs": log}))
 
 
-def _resume(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
+def _resume(
+    path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]
+) -> list[Epoch]:
     """Restores what `_leave` wrote, if it is there and of this `key`; otherwise changes nothing and returns none."""
     if not path.exists():
         return []
@@ -198,4 +226,7 @@ def _resume(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optim
         }
         if state:
             optimizer.state[weight] = {part: tensor.to(weight.device) for part, tensor in state.items()}
+    for number, hook in enumerate(hooks):
+        mine = f"hook{number}/"
+        hook.restore({name.removeprefix(mine): each for name, each in tensors.items() if name.startswith(mine)})
     return [Epoch.model_validate(epoch) for epoch in json.loads(metadata["epochs"])]

@@ -6,7 +6,8 @@ once. It is captured from the step itself after a few steps have run as they sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -17,11 +18,32 @@ from lxcompress.recipe import Train
 from lxcompress.training.place import Place
 
 STEPS_BEFORE_CAPTURE = 3
-"""cuBLAS and the optimizer make what they keep in the first steps; a graph must find it made."""
+"""cuBLAS and the optimizer make what they keep in the first steps, and the compiler what each shape needs: a graph must
+find it made. So many steps of the same shapes in a row go before it."""
 
 Batch = TypeVar("Batch")
 Kept = list[tuple[Tensor, Tensor]]
 """(weight, its mask as numbers), of masked weights"""
+
+
+class Hook(Protocol):
+    """Takes part in every step of a fit; what it keeps is kept in the checkpoint."""
+
+    def before_update(self) -> None:
+        """Gradients are masked and clipped, and no weight has moved; in place on the device only: it is captured."""
+        ...
+
+    def after_step(self, done: int) -> None:
+        """`done` steps of the whole schedule are done, and the masks hold; never captured."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep for a resumed fit to go on as one that was not cut off."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what `state` gave; the tensors are on the CPU."""
+        ...
 
 
 class Step(Protocol):
@@ -41,10 +63,12 @@ class EagerStep:
         masks: Mapping[str, Tensor],
         settings: Train,
         place: Place,
+        hooks: Sequence[Hook] = (),
     ) -> None:
-        self.loss, self.optimizer, self.settings, self.place = loss, optimizer, settings, place
+        """A float mask of its weight's kind and device is used as it is, so that a hook may change it in place."""
+        self.loss, self.optimizer, self.settings, self.place, self.hooks = loss, optimizer, settings, place, hooks
         self.weights = list(names.values())
-        self.kept: Kept = [(names[name], mask.to(names[name].dtype)) for name, mask in masks.items()]
+        self.kept: Kept = [(names[name], mask.to(names[name])) for name, mask in masks.items()]
 
     def __call__(self, parts: list[tuple[Batch, float]]) -> Tensor:
         """`parts` are micro-batches with their shares of the step's rows."""
@@ -59,6 +83,8 @@ class EagerStep:
             total = value.detach() if total is None else total + value.detach()
         blind(self.kept)
         nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
+        for hook in self.hooks:
+            hook.before_update()
         self.optimizer.step()
         hold(self.kept)
         return total
@@ -72,22 +98,20 @@ class GraphStep:
 
     def __init__(self, eager: EagerStep) -> None:
         self.eager = eager
-        self.stream = torch.cuda.Stream(eager.place.device)
-        self.done = 0
+        self.stream = side_stream(eager.place.device)
+        self.recurrence = Recurrence()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.buffers: list[Tensor] = []
-        self.spec: pytree.TreeSpec | None = None
         self.loss: Tensor | None = None
 
     def __call__(self, parts: list[tuple[Batch, float]]) -> Tensor:
         """As EagerStep."""
         leaves, spec = pytree.tree_flatten(parts)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        if self.graph is None and self.done >= STEPS_BEFORE_CAPTURE:
+        form = (spec, [(tensor.shape, tensor.dtype) for tensor in tensors])
+        if self.graph is None and self.recurrence.count(form) > STEPS_BEFORE_CAPTURE:
             self._capture(parts)
-        self.done += 1
-        shapes = [tensor.shape for tensor in tensors]
-        if self.graph is None or spec != self.spec or shapes != [buffer.shape for buffer in self.buffers]:
+        if self.graph is None or form != self.recurrence.form:
             return self._beside(parts)
         torch._foreach_copy_(self.buffers, tensors)
         self.graph.replay()
@@ -103,15 +127,35 @@ class GraphStep:
 
     def _capture(self, parts: list[tuple[Batch, float]]) -> None:
         """Records the step on copies of `parts`; nothing is computed."""
-        leaves, self.spec = pytree.tree_flatten(parts)
+        leaves, spec = pytree.tree_flatten(parts)
         static = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self.buffers = [leaf for leaf in static if isinstance(leaf, Tensor)]
         self.eager.optimizer.zero_grad(set_to_none=True)  # gradients are to live in the graph's own memory
         graph = torch.cuda.CUDAGraph()
         # Other threads may pin memory for the next batches meanwhile, which a capture in global mode forbids.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            self.loss = self.eager(pytree.tree_unflatten(static, self.spec))
+            self.loss = self.eager(pytree.tree_unflatten(static, spec))
         self.graph = graph
+
+
+class Recurrence:
+    """How often in a row the same form came."""
+
+    def __init__(self) -> None:
+        self.form: object = None
+        self.times = 0
+
+    def count(self, form: object) -> int:
+        """How often `form` came in a row, this time included."""
+        self.times = self.times + 1 if form == self.form else 1
+        self.form = form
+        return self.times
+
+
+@functools.cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one side stream of every fit on `device`: memory that one fit freed on it is found again by the next."""
+    return torch.cuda.Stream(device)
 
 
 @torch.no_grad()
