@@ -96,7 +96,7 @@ def load_start(
     found = _find_encoder(start) if pretrained_answers is None else _find_whole(start)
     config, family, weights = found.config, found.family, dict(found.weights)
     own_head = {name: weights.pop(name) for name in list(weights) if name.startswith(family.HEAD_PREFIX)}
-    config.num_qa_labels = len(labels)
+    family.set_answers(config, len(labels))
     name_answers(config, labels)
     family.set_images(config, images)
     generator = torch.Generator().manual_seed(seed)
@@ -151,7 +151,7 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> tuple[str, ..
 def feature_size(start: str) -> int:
     """The features of a region that the model at `start` reads. Raises ModelError."""
     config = read_original(Path(start)).config if is_original(start) else _identify(start)[0]
-    return config.visual_feat_dim
+    return FAMILIES[config.model_type].feature_size(config)
 
 
 def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabulary: Sequence[str]) -> None:
@@ -202,8 +202,10 @@ def _find_encoder(start: str) -> _Found:
         return _find_whole(start)
     config, family = _identify(start)
     encoder, account = _load(start, family.load_encoder)
-    _account(start, account["missing_keys"], lambda name: family.is_dead(f"lxmert.{name}", config))
-    return _Found(config, family, {f"lxmert.{name}": tensor for name, tensor in encoder.state_dict().items()})
+    _account(start, account["missing_keys"], lambda name: family.is_dead(f"{family.ENCODER_PREFIX}{name}", config))
+    return _Found(
+        config, family, {f"{family.ENCODER_PREFIX}{name}": tensor for name, tensor in encoder.state_dict().items()}
+    )
 
 
 def _find_whole(start: str) -> _Found:
@@ -295,7 +297,7 @@ def _identify(where: str) -> tuple[PreTrainedConfig, Any]:
     if config.model_type not in FAMILIES:
         raise ModelError(f"{where}: is a {config.model_type} model; lxcompress knows {', '.join(FAMILIES)}")
     family = FAMILIES[config.model_type]
-    _load(where, lambda _: family.count_images(config))
+    _load(where, lambda _: family.check_config(config))
     return config, family
 
 

@@ -11,7 +11,6 @@ config's `images_per_question` says how many, and is absent where it is one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,8 +21,10 @@ from transformers.models.lxmert.modeling_lxmert import LxmertAttention, LxmertIn
 
 from lxcompress.data.split import Inputs
 from lxcompress.models.anatomy import Attention, FeedForward
+from lxcompress.models.heads import copy_head, draw_head
 
 MODEL_TYPE = "lxmert"
+ENCODER_PREFIX = "lxmert."
 HEAD_PREFIX = "answer_head."
 FIRST_LAYER = "answer_head.logit_fc.0."
 OUTPUT_LAYER = "answer_head.logit_fc.3."
@@ -79,6 +80,21 @@ def set_images(config: LxmertConfig, images: int) -> None:
         setattr(config, IMAGES_FIELD, images)
     elif hasattr(config, IMAGES_FIELD):
         delattr(config, IMAGES_FIELD)
+
+
+def check_config(config: LxmertConfig) -> None:
+    """Raises ValueError for a config that no model here can be made of."""
+    count_images(config)
+
+
+def count_answers(config: LxmertConfig) -> int:
+    """A, the answers that the head scores."""
+    return config.num_qa_labels
+
+
+def set_answers(config: LxmertConfig, answers: int) -> None:
+    """Writes A into the config."""
+    config.num_qa_labels = answers
 
 
 def without_dead_branch(model: LxmertForQuestionAnswering) -> LxmertForQuestionAnswering:
@@ -155,6 +171,11 @@ def feature_size(config: LxmertConfig) -> int:
     return config.visual_feat_dim
 
 
+def picture_size(config: LxmertConfig) -> int | None:
+    """The pixels a side of a picture that is read whole, as one region; None, as this family reads regions."""
+    return None
+
+
 def hidden(model: nn.Module, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
     """Answer scores [B, A], and what each layer hands on, [B * N, L or O, H]: language side, then vision side.
 
@@ -172,38 +193,16 @@ def count_dead(config: LxmertConfig) -> int:
 def fresh_head(
     config: LxmertConfig, generator: torch.Generator, *, last_bias: float | None = None
 ) -> dict[str, Tensor]:
-    """Weights of a new answer head: matrices drawn as BERT's (normal, 0.02), unit gains, and no biases but the last.
-
-    The last bias gives each of the A answers the probability 1 / A before training (Lin et al. 2017, section 4.1).
-    With 0 the first steps undo A sigmoids at one half, through the whole encoder: docs/decisions/0005 has the numbers.
-    """
+    """Weights of a new answer head for the answers of `config`: heads.draw_head."""
     heads = {name: shape for name, shape in shapes(config).items() if name.startswith(HEAD_PREFIX)}
-    head = {}
-    for name, shape in heads.items():
-        if len(shape) == 2:
-            head[name] = torch.normal(0.0, config.initializer_range, tuple(shape), generator=generator)
-        else:
-            head[name] = torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
-    rare = -math.log(max(1, config.num_qa_labels - 1))
-    head[f"{OUTPUT_LAYER}bias"].fill_(rare if last_bias is None else last_bias)
-    return head
+    return draw_head(heads, OUTPUT_LAYER, generator, deviation=config.initializer_range, last_bias=last_bias)
 
 
 def copied_head(
     head: Mapping[str, Tensor], rows: Sequence[int | None], *, last_bias: float | None = None
 ) -> dict[str, Tensor]:
-    """The answer head `head` with answer i read from its row `rows[i]`; where that is None, weights of zero.
-
-    Such an answer's bias is 0, or `last_bias`. Source: load_lxmert_qa of Tan & Bansal's code.
-    """
-    found = torch.tensor([row is not None for row in rows])
-    taken = torch.tensor([row for row in rows if row is not None], dtype=torch.int64)
-    copied = {name: tensor for name, tensor in head.items() if not name.startswith(OUTPUT_LAYER)}
-    for part, rest in (("weight", 0.0), ("bias", last_bias or 0.0)):
-        source = head[OUTPUT_LAYER + part]
-        copied[OUTPUT_LAYER + part] = source.new_full((len(rows), *source.shape[1:]), rest)
-        copied[OUTPUT_LAYER + part][found] = source[taken]
-    return copied
+    """The answer head `head` with answer i read from its row `rows[i]`: heads.copy_head."""
+    return copy_head(head, OUTPUT_LAYER, rows, last_bias=last_bias)
 
 
 def shapes(config: LxmertConfig) -> dict[str, torch.Size]:
