@@ -25,12 +25,12 @@ from transformers.utils import cached_file
 
 from lxcompress.data.tokens import read_vocabulary
 from lxcompress.errors import ModelError
-from lxcompress.models import lxmert
+from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.answers import find_rows, read_answers
 from lxcompress.models.original import is_original, read_original
 from lxcompress.rundir import write_text, write_whole
 
-FAMILIES = {lxmert.MODEL_TYPE: lxmert}
+FAMILIES = {family.MODEL_TYPE: family for family in (lxmert, visual_bert, vilt)}
 """Model type in config.json -> its adapter."""
 MINI = Path(__file__).parent / "mini"
 VOCABULARY_FILE = "vocab.txt"
