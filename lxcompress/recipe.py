@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -24,9 +24,11 @@ from lxcompress.units import short_percent
 
 RECIPE_VERSION = 1
 
-Criterion = Literal["low-magnitude", "random", "high-magnitude"]
-Granularity = Literal["weight"]
-Scope = Literal["layer", "global"]
+Criterion = Literal["low-magnitude", "random", "high-magnitude", "movement", "taylor", "wanda", "fisher"]
+Scope = Literal["layer", "row", "global", "modality", "sensitivity"]
+Schedule = Literal["one-shot", "iterative", "iterative-retrain", "gradual"]
+Rewind = Literal["start", "step", "learning-rate", "none"]
+Control = Literal["reinitialised", "shuffled", "dense-longer", "small-dense"]
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "bert-adam"]
@@ -41,10 +43,18 @@ Fault = Literal[
 ]
 """The five faults of the published study's code, which `protocol` can ask for: docs/reproduction.md."""
 
+CRITERIA: tuple[str, ...] = get_args(Criterion)
 SCOPES: tuple[str, ...] = get_args(Scope)
+MASKED = ("weight", "block-1x4", "block-4x1")
+"""Granularities of a mask; N:M (2:4, 4:8) are some too."""
+STRUCTURED = ("neuron", "head", "layer", "neuron+head")
+"""Granularities that make the model smaller."""
+BLIND_CRITERIA = ("low-magnitude", "high-magnitude", "random")
+"""Criteria that need the weights alone."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Files = Annotated[
@@ -206,18 +216,170 @@ class Train(Strict):
         return self
 
 
-class Prune(Strict):
-    """The pruning grid."""
+def _read_granularity(value: Any) -> str:
+    """A granularity; YAML reads a bare 2:4 as a number of base 60 (124), so that one comes back as it was written."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 60:
+        value = f"{value // 60}:{value % 60}"
+    text = str(value)
+    if text in MASKED or text in STRUCTURED or _is_n_of_m(text):
+        return text
+    raise ValueError(f"is none of {', '.join((*MASKED, *STRUCTURED))} or N:M, such as 2:4")
 
-    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)] = ("low-magnitude", "random", "high-magnitude")
-    granularities: Annotated[tuple[Granularity, ...], Field(min_length=1)] = ("weight",)
-    sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.5, 0.7, 0.9)
+
+def _is_n_of_m(text: str) -> bool:
+    kept, colon, of = text.partition(":")
+    return bool(colon) and kept.isdecimal() and of.isdecimal() and 0 < int(kept) < int(of)
+
+
+Granularity = Annotated[str, BeforeValidator(_read_granularity)]
+"""What is removed as one: docs/methods.md."""
+
+
+class Distill(Strict):
+    """Retraining beside the dense model (Hinton et al. 2015): its answers count `weight`, the labels the rest."""
+
+    weight: Share = 0.5
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    hidden: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Rates(Strict):
+    """How fast each part of a model is pruned beside the others; 0 leaves it whole."""
+
+    language: Annotated[float, Field(ge=0)] = 1.0
+    vision: Annotated[float, Field(ge=0)] = 1.0
+    cross: Annotated[float, Field(ge=0)] = 1.0
+    head: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Method(Strict):
+    """One way to draw a ticket; docs/methods.md has the paper behind each value.
+
+    `ticket` takes the mask of a ticket that is there, in the place of a criterion: a folder, in whose name {sparsity}
+    and {seed} stand for the cell's.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")] | None = None
+    criterion: Criterion = "low-magnitude"
+    granularity: Granularity = "weight"
     scope: Scope = "layer"
+    rates: Rates | None = None
+    schedule: Schedule = "one-shot"
+    rate: Fraction | None = None
+    rewind: Rewind = "start"
+    rewind_at: Fraction | None = None
+    distill: Distill | None = None
+    control: Control | None = None
+    ticket: str | None = None
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Method:
+        """Refuses what would be ignored, and what cannot go together."""
+        refused = next((sentence for is_wrong, sentence in self._conflicts() if is_wrong), None)
+        if refused:
+            raise ValueError(refused)
+        return self
+
+    def _conflicts(self) -> Iterator[tuple[bool, str]]:
+        is_structured = self.granularity in STRUCTURED
+        is_grown = self.schedule != "one-shot"
+        kind = f"granularity {self.granularity}"
+        yield (self.rates is None) != (self.scope != "modality"), "rates and scope: modality go together"
+        yield self.rate is not None and not self.schedule.startswith("iterative"), "rate needs an iterative schedule"
+        yield self.rewind_at is not None and self.rewind != "step", "rewind_at needs rewind: step"
+        yield is_structured and self.scope not in ("layer", "global"), f"{kind} has scope layer or global"
+        yield _is_n_of_m(self.granularity) and self.scope != "layer", f"{kind} leaves scope nothing to choose"
+        yield _is_n_of_m(self.granularity) and is_grown, f"{kind} has one sparsity, so its schedule is one-shot"
+        yield self.granularity == "layer" and is_grown, "granularity layer has the schedule one-shot alone"
+        yield (
+            self.schedule == "gradual" and self.criterion not in (*BLIND_CRITERIA, "movement"),
+            (f"schedule gradual ranks while it trains, which criterion {self.criterion} cannot"),
+        )
+        yield self.schedule == "gradual" and self.scope == "sensitivity", "schedule gradual has no scope sensitivity"
+        yield (
+            self.ticket is not None and self._differs("criterion", "scope", "schedule"),
+            ("a ticket's mask is drawn already: criterion, scope and schedule have no effect on it"),
+        )
+        yield (
+            self.control == "shuffled" and (is_structured or self.schedule == "gradual"),
+            ("control shuffled needs a mask that is drawn before training"),
+        )
+        yield (
+            self.control == "reinitialised" and (self.rewind != "start" or self.schedule == "gradual"),
+            ("control reinitialised has weights of its own to begin from: leave rewind and schedule gradual out"),
+        )
+        alone = ("criterion", "granularity", "scope", "schedule", "rewind", "ticket", "distill")
+        yield (
+            self.control in ("dense-longer", "small-dense") and self._differs(*alone),
+            (f"control {self.control} is dense: nothing else of a method has an effect on it"),
+        )
+
+    def _differs(self, *fields: str) -> bool:
+        """Whether one of `fields` is not as a method is by itself."""
+        return any(getattr(self, field) != type(self).model_fields[field].default for field in fields)
+
+    @property
+    def id(self) -> str:
+        """Its name, or its criterion and granularity and all else that is not as it is by itself."""
+        if self.name:
+            return self.name
+        if self.control in ("dense-longer", "small-dense"):
+            return self.control
+        rounds = "" if self.rate is None else short_percent(self.rate)
+        late = "" if self.rewind_at is None else short_percent(self.rewind_at)
+        parts = [
+            "ticket" if self.ticket else self.criterion,
+            self.granularity.replace(":", "of"),
+            self.scope if self.scope != "layer" else "",
+            f"{self.schedule}{rounds}" if self.schedule != "one-shot" else "",
+            {"start": "", "step": f"late{late}", "learning-rate": "lr-rewind", "none": "fine-tuned"}[self.rewind],
+            "distilled" if self.distill else "",
+            self.control or "",
+        ]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether its tickets are smaller models, and not masks."""
+        return self.granularity in STRUCTURED
+
+    @property
+    def is_control(self) -> bool:
+        """Whether its runs are there to compare with, and never to ship."""
+        return self.control is not None
+
+    def targets(self, sparsities: Sequence[float]) -> tuple[float, ...]:
+        """The sparsities of its cells, of the grid's: N:M has one of its own, and a dense control has 0."""
+        if self.control == "dense-longer":
+            return (0.0,)
+        if _is_n_of_m(self.granularity):
+            kept, of = map(int, self.granularity.split(":"))
+            return (1 - kept / of,)
+        return tuple(sorted(sparsities))
+
+
+class Calibration(Strict):
+    """The training questions from which criteria and sensitivities that need data are measured."""
+
+    questions: Count = 512
+    batch_size: Count = 8
+
+
+class Prune(Strict):
+    """The pruning grid: `criteria` x `granularities`, and `methods` beside them or in their place."""
+
+    criteria: tuple[Criterion, ...] | None = None
+    granularities: Annotated[tuple[Granularity, ...], Field(min_length=1)] = ("weight",)
+    methods: tuple[Method, ...] = ()
+    sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.5, 0.7, 0.9)
+    scope: Literal["layer", "row", "global"] = "layer"
+    multiple: Count = 8
+    calibration: Calibration = Calibration()
 
     @field_validator("criteria", "granularities", "sparsities")
     @classmethod
-    def _no_repeats(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return _distinct(values)
+    def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        return None if values is None else _distinct(values)
 
     @field_validator("sparsities")
     @classmethod
@@ -226,6 +388,38 @@ class Prune(Strict):
         if len({short_percent(value) for value in values}) != len(values):
             raise ValueError("values must differ in the first six digits of their percentages, which name the cells")
         return values
+
+    @model_validator(mode="after")
+    def _methods_differ(self) -> Prune:
+        if not self.all_methods():
+            raise ValueError("has no method: give criteria, or methods")
+        ids = [method.id for method in self.all_methods()]
+        twice = next((each for place, each in enumerate(ids) if each in ids[:place]), None)
+        if twice:
+            raise ValueError(f"two methods are called {twice}; give one of them a name")
+        return self
+
+    def all_methods(self) -> tuple[Method, ...]:
+        """Every Method of the grid, the plain ones first."""
+        plain = [
+            plain_method(criterion, granularity, self.scope)
+            for granularity in self.granularities
+            for criterion in self.plain_criteria
+        ]
+        return (*plain, *self.methods)
+
+    @property
+    def plain_criteria(self) -> tuple[Criterion, ...]:
+        """`criteria`; where there are neither those nor methods, the three of the published study."""
+        if self.criteria is None:
+            return () if self.methods else ("low-magnitude", "random", "high-magnitude")
+        return self.criteria
+
+
+def plain_method(criterion: str, granularity: str = "weight", scope: str = "layer") -> Method:
+    """The Method of a grid's criterion: one shot, rewound to the start, and called the same whatever its scope."""
+    name = f"{criterion}-{granularity.replace(':', 'of')}"
+    return Method(name=name, criterion=criterion, granularity=granularity, scope=scope)
 
 
 class Pick(Strict):
@@ -279,13 +473,26 @@ class Recipe(Strict):
 
     def cells(self) -> list[Cell]:
         """Every Cell of the grid; seed varies slowest, so that a study's first seed is whole before its second."""
+        methods = self.prune.all_methods()
+        targets = sorted({target for method in methods for target in method.targets(self.prune.sparsities)})
         return [
-            Cell(criterion, granularity, sparsity, seed)
+            Cell(method, target, seed)
             for seed in self.seeds
-            for granularity in self.prune.granularities
-            for sparsity in sorted(self.prune.sparsities)
-            for criterion in self.prune.criteria
+            for target in targets
+            for method in methods
+            if target in method.targets(self.prune.sparsities)
         ]
+
+    @model_validator(mode="after")
+    def _faults_are_of_plain_masks(self) -> Recipe:
+        plain = Method().model_dump(exclude={"name", "criterion", "scope"})
+        for method in self.prune.all_methods() if self.protocol else ():
+            is_plain = method.model_dump(exclude={"name", "criterion", "scope"}) == plain
+            if not is_plain or method.criterion not in BLIND_CRITERIA:
+                raise ValueError(
+                    f"protocol: the published study did not draw {method.id}; leave it out, or give protocol: corrected"
+                )
+        return self
 
 
 class Architecture(Strict):
@@ -325,17 +532,21 @@ class Pretrain(Strict):
 
 @dataclass(frozen=True)
 class Cell:
-    """One (criterion, granularity, target sparsity, seed) of a Recipe."""
+    """One (method, target sparsity, seed) of a Recipe."""
 
-    criterion: str
-    granularity: str
+    method: Method
     sparsity: float
     seed: int
 
     @property
     def id(self) -> str:
         """Readable and usable as a folder name: low-magnitude-weight-50-seed0."""
-        return f"{self.criterion}-{self.granularity}-{short_percent(self.sparsity)}-seed{self.seed}"
+        return cell_id(self.method.id, self.sparsity, self.seed)
+
+
+def cell_id(method: str, sparsity: float, seed: int) -> str:
+    """The id of the Cell of the method called so."""
+    return f"{method}-{short_percent(sparsity)}-seed{seed}"
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

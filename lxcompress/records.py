@@ -103,9 +103,16 @@ class Sparsity(Record):
 
 class Result(FileRecord):
     """What a Cell scored, and how its retraining went; `regrown` counts removed weights that are not zero at its end,
-    which only a study with the fault mask-applied-once leaves."""
+    which only a study with the fault mask-applied-once leaves.
+
+    `method` holds the settings of its Method that are not as they are by themselves. `kept_by_modality` is the share of
+    each part's prunable weights that stays, 0-1. `parameters` and `flops` (for one question of the data's usual length)
+    are of the model that answers, as it is run densely. `drawing_s` is spent on evidence and on choosing, and
+    `steps` and `duration_s` count every training that the ticket took beside the dense run.
+    """
 
     cell: str
+    method: dict[str, Any] = {}
     criterion: str
     granularity: str
     scope: str
@@ -117,6 +124,10 @@ class Result(FileRecord):
     rewound: Score
     retrained: Score
     regrown: int = 0
+    kept_by_modality: dict[str, float] = {}
+    parameters: int | None = None
+    flops: int | None = None
+    drawing_s: float | None = None
     epochs: list[Epoch]
     steps: int
     duration_s: float

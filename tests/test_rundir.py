@@ -86,8 +86,8 @@ def result_of(run: RunDir, place: int, machine: Machine) -> Result:
     cell = RECIPE.cells()[place]
     return Result(
         cell=cell.id,
-        criterion=cell.criterion,
-        granularity=cell.granularity,
+        criterion=cell.method.criterion,
+        granularity=cell.method.granularity,
         scope="layer",
         target=cell.sparsity,
         seed=cell.seed,

@@ -102,7 +102,7 @@ def _rows(
     for group in summary.groups:
         note = " <" if group is picked else "" if group.is_complete else " *"
         row = [
-            group.key.criterion + note,
+            group.key.series + note,
             percent(group.achieved.mean, 1),
             early(group.pruned.overall),
             early(group.rewound.overall),

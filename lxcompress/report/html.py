@@ -33,6 +33,7 @@ from lxcompress.report.published import SOURCE, compare
 from lxcompress.report.summary import (
     Cost,
     Group,
+    Key,
     Spread,
     Stage,
     Summary,
@@ -177,14 +178,13 @@ def _missing(summary: Summary) -> str | None:
 
 def _series(group: Group) -> str:
     """The name of the line that the group lies on."""
-    key = group.key
-    return key.criterion if key.granularity == "weight" else f"{key.criterion} ({key.granularity})"
+    return group.key.series
 
 
 def _slots(summary: Summary) -> dict[str, int]:
     """Each line's name and its look; by the recipe's order, so that a look never depends on what is finished."""
     names = {_series(group): None for group in summary.groups}
-    order = {name: index for index, name in enumerate(summary.recipe.prune.criteria)}
+    order = {Key(method, 0).series: index for index, method in enumerate(summary.recipe.prune.all_methods())}
     return {name: order.get(name, len(order) + index) for index, name in enumerate(names)}
 
 

@@ -231,7 +231,13 @@ def _rejected_json(rejected: Rejected) -> dict[str, Any]:
 
 
 def _key_json(key: Key) -> dict[str, Any]:
-    return {"criterion": key.criterion, "granularity": key.granularity, "target": key.target}
+    method = key.method
+    return {
+        "method": method.id,
+        "criterion": method.criterion,
+        "granularity": method.granularity,
+        "target": key.target,
+    }
 
 
 def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> _Judged:

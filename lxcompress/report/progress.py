@@ -57,7 +57,7 @@ def progress(run: Run, *, busy: bool) -> Progress:
             Step(
                 id=cell.id,
                 kind="cell",
-                group=Key(cell.criterion, cell.granularity, cell.sparsity).label,
+                group=Key(cell.method, cell.sparsity).label,
                 seed=cell.seed,
                 state="done" if result else _unfinished(run.dir.ticket(cell), is_current=current == cell.id),
                 accuracy=result.retrained.accuracy if result else None,

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-from lxcompress.recipe import VqaData
+from lxcompress.recipe import VqaData, plain_method
 from lxcompress.report.summary import Key, Summary
 
 SOURCE = "Hashemi et al. 2023, arXiv 2310.15325, table 5.1 of the thesis"
@@ -83,7 +83,7 @@ def _doubt(summary: Summary) -> str | None:
 
 def _read(row: Mapping[str, str]) -> Published:
     return Published(
-        key=Key(row["criterion"], "weight", _fraction(row["sparsity"])),
+        key=Key(plain_method(row["criterion"]), _fraction(row["sparsity"])),
         removed=_fraction(row["removed"]),
         mean=_fraction(row["mean"]),
         std=_fraction(row["std"]),

@@ -11,7 +11,7 @@ from pathlib import Path
 from lxcompress.errors import RunError
 from lxcompress.measure.summary import Summary as Percentiles
 from lxcompress.measure.summary import summarise as summarise_samples
-from lxcompress.recipe import Cell, Recipe
+from lxcompress.recipe import Cell, Method, Recipe
 from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
 from lxcompress.report.usage import Taken, add_up, own_runs
 from lxcompress.rundir import Run, RunDir, sha256
@@ -53,18 +53,21 @@ class Stage:
 class Key:
     """What a group's cells share: all of a Cell but its seed."""
 
-    criterion: str
-    granularity: str
+    method: Method
     target: float
 
     @property
+    def series(self) -> str:
+        """How people call the method: low-magnitude; the granularity only where it is not single weights."""
+        return self.method.id.removesuffix("-weight")
+
+    @property
     def label(self) -> str:
-        """How people say it: low-magnitude at 70 %; the granularity only where it is not single weights."""
-        kind = self.criterion if self.granularity == "weight" else f"{self.criterion} ({self.granularity})"
-        return f"{kind} at {short_percent(self.target)} %"
+        """low-magnitude at 70 %."""
+        return f"{self.series} at {short_percent(self.target)} %"
 
     def cell(self, seed: int) -> Cell:
-        return Cell(self.criterion, self.granularity, self.target, seed)
+        return Cell(self.method, self.target, seed)
 
 
 @dataclass(frozen=True)
@@ -162,10 +165,11 @@ class Summary:
 def summarise(run: Run) -> Summary:
     """What `run` says; reads its artifacts too. Raises RunError for a damaged artifact record."""
     dense = {seed: run.dense[seed] for seed in run.recipe.seeds if seed in run.dense}
-    results = [run.results[cell.id] for cell in run.recipe.cells() if cell.id in run.results]
+    cells = [cell for cell in run.recipe.cells() if cell.id in run.results]
+    results = [run.results[cell.id] for cell in cells]
     groups, unstarted = [], []
     for key in _keys(run.recipe):
-        finished = [result for result in results if _key(result) == key]
+        finished = [run.results[cell.id] for cell in cells if (cell.method, cell.sparsity) == (key.method, key.target)]
         if finished:
             groups.append(_group(key, finished, dense, run.recipe.seeds))
         else:
@@ -220,17 +224,12 @@ def numbered(noun: str, values: Sequence[object]) -> str:
 
 
 def _keys(recipe: Recipe) -> list[Key]:
-    """Every group of the recipe: criterion by criterion, sparser and sparser."""
+    """Every group of the recipe: method by method, sparser and sparser."""
     return [
-        Key(criterion, granularity, sparsity)
-        for granularity in recipe.prune.granularities
-        for criterion in recipe.prune.criteria
-        for sparsity in sorted(recipe.prune.sparsities)
+        Key(method, target)
+        for method in recipe.prune.all_methods()
+        for target in method.targets(recipe.prune.sparsities)
     ]
-
-
-def _key(result: Result) -> Key:
-    return Key(result.criterion, result.granularity, result.target)
 
 
 def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seeds: Iterable[int]) -> Group:

@@ -19,6 +19,7 @@ from lxcompress.report.usage import taken_json
 COLUMNS: dict[str, str] = {
     "kind": "dense (one unpruned run per seed) or cell (one pruned, rewound and retrained model)",
     "cell": "the cell's id, which is its folder under tickets/; dense for a dense run",
+    "method": "the name of the way in which its ticket was drawn",
     "criterion": "which weights were kept",
     "granularity": "what was removed as one: weight is each weight by itself",
     "protocol": "corrected, published (with all faults of the published study), or the faults that were reproduced",
@@ -114,6 +115,7 @@ def _cell_row(result: Result, dense: Dense | None) -> dict[str, Any]:
     return {
         "kind": "cell",
         "cell": result.cell,
+        "method": result.method.get("id", f"{result.criterion}-{result.granularity}"),
         "criterion": result.criterion,
         "granularity": result.granularity,
         "scope": result.scope,
@@ -154,8 +156,9 @@ def _type_columns(stages: Mapping[str, Score]) -> dict[str, float]:
 
 def _group_json(group: Group, published: Published | None) -> dict[str, Any]:
     return {
-        "criterion": group.key.criterion,
-        "granularity": group.key.granularity,
+        "method": group.key.method.id,
+        "criterion": group.key.method.criterion,
+        "granularity": group.key.method.granularity,
         "target": group.key.target,
         "complete": group.is_complete,
         "missing_seeds": list(group.missing),

@@ -14,8 +14,10 @@ from lxcompress.rundir import RunDir
 Item = TypeVar("Item")
 
 GRID_FIELDS = {"seeds", "pick", "bench", "name"}
-GRID_PRUNE_FIELDS = {"criteria", "granularities", "sparsities"}
+GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
 """What may differ when a study goes on in a folder: which cells there are, never how one is made."""
+PLACE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.resident"}
+"""What may differ because it only makes a run fit its machine: the remedies where memory is short are among them."""
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
@@ -32,7 +34,13 @@ def widen(recipe: Recipe, run: RunDir) -> Recipe:
     if not run.recipe.exists():
         return recipe
     kept = load_recipe(run.recipe)
-    grid = {name: _union(getattr(kept.prune, name), getattr(recipe.prune, name)) for name in GRID_PRUNE_FIELDS}
+    known = {method.id for method in kept.prune.methods}
+    grid = {
+        "criteria": _union(kept.prune.plain_criteria, recipe.prune.plain_criteria),
+        "granularities": _union(kept.prune.granularities, recipe.prune.granularities),
+        "methods": kept.prune.methods + tuple(each for each in recipe.prune.methods if each.id not in known),
+        "sparsities": _union(kept.prune.sparsities, recipe.prune.sparsities),
+    }
     return recipe.model_copy(
         update={"seeds": _union(kept.seeds, recipe.seeds), "prune": recipe.prune.model_copy(update=grid)}
     )
@@ -49,6 +57,13 @@ def agree(recipe: Recipe, run: RunDir) -> None:
         raise RunError(
             f"{run.root}: was made with {key}={kept.get(key)}, but now {key}={given.get(key)}; "
             "its results could not be compared: give another --out, or the recipe it was made with"
+        )
+    made = {method.id: method for method in load_recipe(run.recipe).prune.all_methods()}
+    other = next((each for each in recipe.prune.all_methods() if made.get(each.id, each) != each), None)
+    if other:
+        raise RunError(
+            f"{run.root}: has a method {other.id} that is made otherwise; give the new one another name, "
+            "or give another --out"
         )
 
 
@@ -74,7 +89,7 @@ def essence(recipe: Recipe) -> dict[str, object]:
         f"{section}.{field}" if isinstance(value, dict) else section: inner
         for section, value in tree.items()
         for field, inner in (value.items() if isinstance(value, dict) else [("", value)])
-        if not (section == "prune" and field in GRID_PRUNE_FIELDS)
+        if not (section == "prune" and field in GRID_PRUNE_FIELDS) and f"{section}.{field}" not in PLACE_FIELDS
     }
 
 

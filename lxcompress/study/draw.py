@@ -140,9 +140,10 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
         save_ticket(folder, model, mask=drawn.mask, weights=drawn.trained, vocabulary=vocabulary, provenance=provenance)
     result = Result(
         cell=cell.id,
-        criterion=cell.criterion,
-        granularity=cell.granularity,
-        scope=here.recipe.prune.scope,
+        method={"id": cell.method.id, **cell.method.model_dump(mode="json", exclude_defaults=True)},
+        criterion=cell.method.criterion,
+        granularity=cell.method.granularity,
+        scope=cell.method.scope,
         target=cell.sparsity,
         seed=cell.seed,
         faults=list(here.recipe.faults),
@@ -170,7 +171,7 @@ def _choose(recipe: Recipe, model: Model, dense: Weights, cell: Cell) -> Mask:
         return choose_published_mask(
             {name: dense[name] for name in model.weights},  # the model's order, in which noise is drawn
             is_prunable=model.family.is_prunable,
-            criterion=cell.criterion,
+            criterion=cell.method.criterion,
             sparsity=cell.sparsity,
             seed=cell.seed,
             faults=recipe.faults,
@@ -178,9 +179,9 @@ def _choose(recipe: Recipe, model: Model, dense: Weights, cell: Cell) -> Mask:
         )
     return choose_mask(
         {name: dense[name] for name in model.prunable},
-        criterion=cell.criterion,
+        criterion=cell.method.criterion,
         sparsity=cell.sparsity,
-        scope=recipe.prune.scope,
+        scope=cell.method.scope,
         seed=cell.seed,
     )
 
@@ -257,9 +258,9 @@ def _score_weights(here: Workplace, model: Model, weights: Weights) -> Score:
 def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score) -> Provenance:
     return Provenance(
         cell=cell.id,
-        criterion=cell.criterion,
-        granularity=cell.granularity,
-        scope=here.recipe.prune.scope,
+        criterion=cell.method.criterion,
+        granularity=cell.method.granularity,
+        scope=cell.method.scope,
         target=cell.sparsity,
         seed=cell.seed,
         sparsity=sparsity,

@@ -79,7 +79,7 @@ def recipe(
 def curve(cell: Cell) -> Accuracies:
     """A study with something to find: low-magnitude holds until 70 %, random falls slowly, high-magnitude at once."""
     noise = random.Random(cell.id).uniform(-0.004, 0.004)
-    steep = {"low-magnitude": 5.0, "random": 1.9, "high-magnitude": 1.1}[cell.criterion]
+    steep = {"low-magnitude": 5.0, "random": 1.9, "high-magnitude": 1.1}[cell.method.criterion]
     lost = cell.sparsity**steep
     return Accuracies(
         pruned=0.78 - 0.36 * min(1, 1.2 * lost) + noise,
@@ -227,8 +227,8 @@ def result_record(
     removed = PRUNABLE - kept
     return Result(
         cell=cell.id,
-        criterion=cell.criterion,
-        granularity=cell.granularity,
+        criterion=cell.method.criterion,
+        granularity=cell.method.granularity,
         scope="layer",
         target=cell.sparsity,
         seed=cell.seed,

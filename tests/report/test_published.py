@@ -10,7 +10,7 @@ import re
 import pytest
 
 from lxcompress.pruning.published import compounded
-from lxcompress.recipe import FAULTS
+from lxcompress.recipe import FAULTS, plain_method
 from lxcompress.report.html import render_html
 from lxcompress.report.pick import Rule, pick_ticket
 from lxcompress.report.protocol import FAULT_WORDS, has_tickets, protocol_name, protocol_title
@@ -39,7 +39,7 @@ def page_of(summary: Summary) -> tuple[str, Page]:
 
 def test_the_table_is_whole():
     table = published_table()
-    assert set(table.groups) == {Key(criterion, "weight", target) for criterion in CRITERIA for target in TENTHS}
+    assert set(table.groups) == {Key(plain_method(criterion), target) for criterion in CRITERIA for target in TENTHS}
     assert table.dense == 0.7027
     assert all(0.2 < row.mean < table.dense and 0 <= row.std < 0.05 for row in table.groups.values())
     assert {row.runs for row in table.groups.values()} == {2, 3}
@@ -47,14 +47,14 @@ def test_the_table_is_whole():
 
 def test_what_was_removed_is_what_the_rounds_remove():
     for key, row in published_table().groups.items():
-        is_high = key.criterion == "high-magnitude"
+        is_high = key.method.criterion == "high-magnitude"
         expected = 1 - compounded(1 - key.target) if is_high else compounded(key.target)
         assert row.removed == pytest.approx(expected, abs=5e-5)
 
 
 def test_each_criterion_falls_but_where_it_answers_one_word():
     for criterion in CRITERIA:
-        means = [published_table().groups[Key(criterion, "weight", target)].mean for target in TENTHS]
+        means = [published_table().groups[Key(plain_method(criterion), target)].mean for target in TENTHS]
         assert means == sorted(means, reverse=True)
 
 
@@ -112,10 +112,10 @@ def test_a_published_line_wears_its_criterions_colour(tmp_path):
 
 def test_an_unfinished_run_is_compared_as_far_as_it_is(tmp_path):
     def score(cell) -> Accuracies | None:
-        return curve(cell) if cell.sparsity < 0.4 and cell.criterion == "random" else None
+        return curve(cell) if cell.sparsity < 0.4 and cell.method.criterion == "random" else None
 
     summary = summary_of(tmp_path, score=score)
-    assert set(compare(summary).groups) == {Key("random", "weight", target) for target in (0.1, 0.2, 0.3)}
+    assert set(compare(summary).groups) == {Key(plain_method("random"), target) for target in (0.1, 0.2, 0.3)}
     assert page_of(summary)[1].open == []
 
 

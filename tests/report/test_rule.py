@@ -42,7 +42,7 @@ def obvious_winner(summary, rule):
     least = dense * rule.retain if rule.retain is not None else dense - rule.max_drop
     measured = {cost.artifact.cell: cost for cost in summary.costs}
     won = []
-    for criterion in summary.recipe.prune.criteria:
+    for criterion in (method.criterion for method in summary.recipe.prune.all_methods()):
         for sparsity in SPARSITIES:
             found = [each for each in summary.results if each.criterion == criterion and each.target == sparsity]
             if len(found) < len(summary.recipe.seeds):
@@ -129,10 +129,10 @@ def test_of_equally_sparse_groups_the_more_accurate_wins(tmp_path):
     write_run(
         tmp_path,
         recipe(sparsities=(0.5,)),
-        score=lambda cell: Accuracies(0.7, 0.4, 0.79 if cell.criterion == "random" else 0.78),
+        score=lambda cell: Accuracies(0.7, 0.4, 0.79 if cell.method.criterion == "random" else 0.78),
     )
     choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9))
-    assert choice.picked.group.key.criterion == "random"
+    assert choice.picked.group.key.method.criterion == "random"
     assert all("as sparse as the pick" in each.reasons[0] for each in choice.rejected)
 
 

@@ -16,7 +16,7 @@ from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RecipeError, RunError
 from lxcompress.models.checkpoints import load_start, load_weights
-from lxcompress.recipe import Cell, Recipe, load_recipe
+from lxcompress.recipe import Cell, Recipe, load_recipe, plain_method
 from lxcompress.report.progress import progress
 from lxcompress.rundir import RunDir, is_busy, read_run
 from lxcompress.study.plan import plan_study
@@ -93,7 +93,7 @@ def test_every_ticket_keeps_exactly_k_and_its_mask_holds(finished, toy_recipe) -
 
 def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recipe) -> None:
     """What is not prunable, and what survives, moved away from the start; the mask is the dense weights'."""
-    run, cell = RunDir(finished), Cell("low-magnitude", "weight", 0.5, 0)
+    run, cell = RunDir(finished), Cell(plain_method("low-magnitude"), 0.5, 0)
     ticket = load_ticket(run.ticket(cell))
     dense = load_weights(run.dense(0) / "model.safetensors")
     for name, kept in ticket.mask.kept.items():
@@ -116,7 +116,7 @@ def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recip
 
 def test_the_three_stations_are_scored_on_the_weights_they_name(finished, toy_recipe) -> None:
     """Scored again from the files alone, pruned and rewound come out the same."""
-    run, cell = RunDir(finished), Cell("high-magnitude", "weight", 0.5, 1)
+    run, cell = RunDir(finished), Cell(plain_method("high-magnitude"), 0.5, 1)
     ticket, result = load_ticket(run.ticket(cell)), read_run(finished).results[cell.id]
     task, place = load_task(toy_recipe.data), choose_place("cpu", "fp32")
     stations = {
@@ -256,7 +256,7 @@ def test_a_study_in_pieces_equals_one_in_a_piece(finished, toy_recipe, tmp_path)
 def test_a_finished_cell_is_never_lost(toy_recipe, tmp_path) -> None:
     """A cell whose last file exists is not made again, even where its neighbours are."""
     run_study(toy_recipe, tmp_path, only="random-weight-50-seed0")
-    cell = Cell("random", "weight", 0.5, 0)
+    cell = Cell(plain_method("random"), 0.5, 0)
     before = RunDir(tmp_path).result(cell).stat().st_mtime_ns
     run_study(toy_recipe, tmp_path, only="*-50-seed0")
     assert RunDir(tmp_path).result(cell).stat().st_mtime_ns == before
