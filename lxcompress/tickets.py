@@ -22,7 +22,8 @@ from torch import Tensor
 
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary, save_model, save_weights
-from lxcompress.pruning.criteria import CRITERIA, choose_mask
+from lxcompress.pruning.choose import choose_mask
+from lxcompress.pruning.criteria import CRITERIA
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.recipe import SCOPES
 from lxcompress.records import Provenance, read_record

@@ -1,86 +1,140 @@
-"""Criteria: what a weight is worth, and which end of that order is kept.
+"""Criteria: what a weight is worth. Each is a score; the highest stay, whatever the criterion (choose.py).
 
-`low-magnitude` removes the smallest weights (Han et al. 2015), `random` any, `high-magnitude` the largest: the three of
-the published study. What one removes at a sparsity it removes at every higher one too, so its masks are nested.
+What one removes at a sparsity it removes at every higher one too, so its masks are nested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from lxcompress.errors import PruneError
-from lxcompress.pruning.mask import Mask, Weights, keep_bottom, keep_top
+from lxcompress.pruning.mask import Weights
 
-Score = Callable[[Tensor, torch.Generator], Tensor]
-"""a weight and a seeded generator -> a score for each of its elements, of the same shape"""
-Keep = Callable[[Tensor, int], Tensor]
-"""scores and a number -> bool, True at exactly that many"""
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen of the weights at work, by their names; empty where it was not gathered."""
+
+    gradient: Weights = field(default_factory=dict)
+    """mean over batches of |dL/dw|, the shape of w"""
+    squared_gradient: Weights = field(default_factory=dict)
+    """mean over batches of (dL/dw)^2, the shape of w"""
+    input_norm: Weights = field(default_factory=dict)
+    """float32 [C]: the L2 norm of each of a matrix's C inputs over the sample"""
+    movement: Weights = field(default_factory=dict)
+    """-sum over the dense run's steps of w * dL/dw, the shape of w"""
+
+
+Score = Callable[[str, Tensor, Evidence, Generator], Tensor]
+"""a name, its weight, the evidence and a seeded generator -> a new tensor: a score for each of the weight's elements"""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A score, and the end of its order that stays."""
+    """A score, and the field of Evidence that it needs, if any."""
 
     score: Score
-    keep: Keep
+    needs: str | None = None
 
 
-def magnitude(weight: Tensor, _: torch.Generator) -> Tensor:
-    """|w|."""
+def magnitude(_: str, weight: Tensor, __: Evidence, ___: Generator) -> Tensor:
+    """|w| (Han et al. 2015, Learning both weights and connections)."""
     return weight.abs()
 
 
-def noise(weight: Tensor, generator: torch.Generator) -> Tensor:
+def smallness(_: str, weight: Tensor, __: Evidence, ___: Generator) -> Tensor:
+    """-|w|: the largest go first (Hashemi et al. 2023's control)."""
+    return weight.abs().neg_()
+
+
+def noise(_: str, weight: Tensor, __: Evidence, generator: Generator) -> Tensor:
     """Uniform noise; it depends on the generator and the shape alone."""
     return torch.rand(weight.shape, generator=generator)
 
 
+def movement(name: str, _: Tensor, evidence: Evidence, __: Generator) -> Tensor:
+    """-sum of w * dL/dw over training: whether w grew away from zero (Sanh et al. 2020, Movement pruning)."""
+    return evidence.movement[name].float().clone()
+
+
+def taylor(name: str, weight: Tensor, evidence: Evidence, _: Generator) -> Tensor:
+    """|w| * mean of |dL/dw|: the loss's first-order change without w (Molchanov et al. 2019, Importance estimation)."""
+    return weight.abs().mul_(evidence.gradient[name])
+
+
+def wanda(name: str, weight: Tensor, evidence: Evidence, _: Generator) -> Tensor:
+    """|w| * L2 norm of the input that it multiplies (Sun et al. 2023, A simple and effective pruning approach)."""
+    return weight.abs().mul_(evidence.input_norm[name])
+
+
+def fisher(name: str, weight: Tensor, evidence: Evidence, _: Generator) -> Tensor:
+    """w^2 / 2 * mean of (dL/dw)^2: the second-order change, with the empirical Fisher diagonal for the Hessian's.
+
+    Source: LeCun et al. 1990, Optimal brain damage; Theis et al. 2018, Faster gaze prediction with dense networks.
+    """
+    return weight.square().mul_(evidence.squared_gradient[name]).mul_(0.5)
+
+
 CRITERIA: Mapping[str, Criterion] = {
-    "low-magnitude": Criterion(magnitude, keep_top),
-    "random": Criterion(noise, keep_top),
-    "high-magnitude": Criterion(magnitude, keep_bottom),
+    "low-magnitude": Criterion(magnitude),
+    "random": Criterion(noise),
+    "high-magnitude": Criterion(smallness),
+    "movement": Criterion(movement, "movement"),
+    "taylor": Criterion(taylor, "gradient"),
+    "wanda": Criterion(wanda, "input_norm"),
+    "fisher": Criterion(fisher, "squared_gradient"),
 }
 
 
-def choose_mask(prunable: Weights, *, criterion: str, sparsity: float, scope: str, seed: int) -> Mask:
-    """The Mask that keeps exactly `keep_count(n, sparsity)` of the n prunable weights: of each, or of all together.
+def score_weights(
+    prunable: Weights, *, criterion: str, seed: int, evidence: Evidence | None = None
+) -> dict[str, Tensor]:
+    """name -> scores, float32 on the CPU, the shape of the weight; `seed` is read by `random` alone.
 
-    Raises PruneError if nothing can be pruned, a weight is not finite, or a layer would be left empty.
+    Raises PruneError if nothing can be pruned, a weight or its evidence is not finite, or evidence is missing.
     """
     if not prunable:
         raise PruneError("the model has no prunable weight (a matrix outside the embeddings and the output layer)")
-    for name, weight in prunable.items():
-        if not bool(torch.isfinite(weight).all()):
-            raise PruneError(f"{name}: holds values that are not finite, so it cannot be ranked; mend the checkpoint")
-    chosen = CRITERIA[criterion]
+    if criterion not in CRITERIA:
+        raise PruneError(f"criterion {criterion}: is unknown; this lxcompress knows {', '.join(CRITERIA)}")
+    chosen, evidence = CRITERIA[criterion], evidence or Evidence()
     generator = torch.Generator().manual_seed(seed)
-    scores = {name: chosen.score(weight.detach().float().cpu(), generator) for name, weight in prunable.items()}
-    keep = _keep_each if scope == "layer" else _keep_together
-    mask = Mask(keep(scores, sparsity, chosen.keep))
-    for name, kept in mask.kept.items():
-        if not bool(kept.any()):
+    scores = {}
+    for name, weight in prunable.items():
+        if not is_finite(weight):
+            raise PruneError(f"{name}: holds values that are not finite, so it cannot be ranked; mend the checkpoint")
+        if chosen.needs:
+            _check_evidence(criterion, chosen.needs, name, weight, getattr(evidence, chosen.needs))
+        scores[name] = chosen.score(name, weight.detach().float().cpu(), evidence, generator)
+        if not is_finite(scores[name]):
             raise PruneError(
-                f"{name}: sparsity {sparsity:g} would remove all of its {kept.numel()} weights; "
-                "lower the sparsity, or use scope: layer"
+                f"{name}: its {chosen.needs} for criterion {criterion} is not finite, so it cannot be ranked; "
+                "lower the learning rate, or use criterion low-magnitude"
             )
-    return mask
+    return scores
 
 
-def keep_count(weights: int, sparsity: float) -> int:
-    """How many of `weights` stay at `sparsity`."""
-    return weights - round(weights * sparsity)
+def is_finite(tensor: Tensor) -> bool:
+    """Whether every value is a finite number; no copy is made."""
+    low, high = torch.aminmax(tensor)  # NaN if one is
+    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
-def _keep_each(scores: Weights, sparsity: float, keep: Keep) -> dict[str, Tensor]:
-    return {name: keep(score, keep_count(score.numel(), sparsity)) for name, score in scores.items()}
-
-
-def _keep_together(scores: Weights, sparsity: float, keep: Keep) -> dict[str, Tensor]:
-    together = torch.cat([score.flatten() for score in scores.values()])
-    kept = keep(together, keep_count(together.numel(), sparsity))
-    pieces = kept.split([score.numel() for score in scores.values()])
-    return {name: piece.view_as(score) for (name, score), piece in zip(scores.items(), pieces, strict=True)}
+def _check_evidence(criterion: str, needs: str, name: str, weight: Tensor, seen: Weights) -> None:
+    """Raises PruneError unless the evidence is there, in the shape that the weight asks for."""
+    if name not in seen:
+        without = ", ".join(each for each, other in CRITERIA.items() if other.needs is None)
+        raise PruneError(
+            f"criterion {criterion}: needs the {needs.replace('_', ' ')} of {name} on training data, and there is "
+            f"none; draw the ticket in a study, which gathers it, or use one of {without}"
+        )
+    expected = weight.shape[1:] if needs == "input_norm" else weight.shape
+    if seen[name].shape != expected:
+        raise PruneError(
+            f"criterion {criterion}: the {needs.replace('_', ' ')} of {name} has the shape {list(seen[name].shape)}, "
+            f"expected {list(expected)}; gather it from this model"
+        )

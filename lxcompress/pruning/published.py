@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from lxcompress.errors import PruneError
-from lxcompress.pruning.criteria import choose_mask, keep_count
+from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask, Weights, keep_top
+from lxcompress.pruning.scope import keep_count
 from lxcompress.recipe import Fault
 
 SHARE = 0.1

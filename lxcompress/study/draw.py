@@ -13,7 +13,7 @@ from typing import Any
 
 from lxcompress.data.split import Task
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
-from lxcompress.pruning.criteria import choose_mask
+from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.published import choose_published_mask
 from lxcompress.recipe import FAULTS, Cell, Recipe

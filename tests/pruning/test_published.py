@@ -9,10 +9,12 @@ from transformers import LxmertConfig
 
 from lxcompress.errors import PruneError
 from lxcompress.models.lxmert import is_dead, is_prunable, shapes
-from lxcompress.pruning.criteria import CRITERIA, choose_mask, keep_count
+from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.published import choose_published_mask, compounded, published_prunable, rounds_to
+from lxcompress.pruning.scope import keep_count
 from lxcompress.recipe import FAULTS
 
+CRITERIA = ("low-magnitude", "random", "high-magnitude")
 TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # The rounds in the published result files: "Score after iteration" of Low_Magnitude-10 ... Low_Magnitude-90.
 PUBLISHED_ROUNDS = (1, 3, 4, 5, 7, 9, 12, 16, 22)

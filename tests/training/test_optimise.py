@@ -15,7 +15,7 @@ from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RunError
 from lxcompress.models.checkpoints import Model, load_start
-from lxcompress.pruning.criteria import choose_mask
+from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.records import Epoch, Score
