@@ -25,6 +25,7 @@ from lxcompress.data.objects import (
     object_features,
     project,
 )
+from lxcompress.data.pictures import draw_pictures
 from lxcompress.data.split import Regions, Split, Task, single_answers
 from lxcompress.data.tokens import tokenize
 from lxcompress.recipe import ScenesData
@@ -69,11 +70,14 @@ class Asked:
 
 
 def load_scenes(settings: ScenesData, vocabulary: Sequence[str]) -> Task:
-    """The embedded Task; the same settings give the same Task, and the two splits share no scene."""
+    """The embedded Task; the same settings give the same Task, and the two splits share no scene.
+
+    With `pixels` the scenes and questions are the same, and a scene is seen as one region: its picture.
+    """
     train, valid = np.random.SeedSequence([settings.seed, 1]), np.random.SeedSequence([settings.seed, 2])
     return Task(
-        train=_draw_split(settings.train, np.random.default_rng(train), vocabulary),
-        valid=_draw_split(settings.valid, np.random.default_rng(valid), vocabulary),
+        train=_draw_split(settings.train, np.random.default_rng(train), vocabulary, settings.pixels),
+        valid=_draw_split(settings.valid, np.random.default_rng(valid), vocabulary, settings.pixels),
         labels=ANSWERS,
         vocabulary=tuple(vocabulary),
     )
@@ -102,15 +106,14 @@ def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tupl
     return words, labels, places
 
 
-def _draw_split(count: int, rng: np.random.Generator, vocabulary: Sequence[str]) -> Split:
+def _draw_split(count: int, rng: np.random.Generator, vocabulary: Sequence[str], pixels: int | None) -> Split:
     scenes = draw_scenes(max(WINDOW, count // QUESTIONS_A_SCENE), rng)
     words, labels, places = draw_questions(count, scenes, rng)
     answers, credits = single_answers(labels)
-    features, boxes = _see(scenes, rng)
     return Split(
         input_ids=torch.from_numpy(tokenize(words, vocabulary, TOKEN_LIMIT)),
         scene=torch.tensor(places, dtype=torch.int64),
-        regions=Regions(torch.from_numpy(features), torch.from_numpy(boxes), torch.from_numpy(scenes.present.sum(1))),
+        regions=_detect(scenes, rng) if pixels is None else _picture(scenes, pixels),
         answers=answers,
         credits=credits,
         types=tuple(answer_type(ANSWERS[label]) for label in labels),
@@ -123,14 +126,31 @@ def _spread(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return 6 * (order + rng.uniform(0.15, 0.85, shape)) / shape[1] - 3
 
 
-def _see(scenes: Scenes, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Features and boxes of the scenes, with a detector's small error on the features."""
-    height = np.asarray([RADIUS[name] for name in SIZES])[scenes.values["size"]]
+def _detect(scenes: Scenes, rng: np.random.Generator) -> Regions:
+    """The objects of the scenes as regions, with a detector's small error on their features."""
+    height = _height(scenes)
     ground = scenes.right[..., None] * CAMERA_RIGHT + scenes.front[..., None] * CAMERA_FRONT
     exact = object_features(dict(scenes.values), np.concatenate([ground, height[..., None]], axis=-1))
     noise = rng.normal(0, FEATURE_NOISE, exact.shape).astype(np.float32)
     boxes = object_boxes(project(scenes.right, scenes.front, height), scenes.values["size"])
-    return exact + noise, boxes
+    objects = torch.from_numpy(scenes.present.sum(1))
+    return Regions(torch.from_numpy(exact + noise), torch.from_numpy(boxes), objects)
+
+
+def _picture(scenes: Scenes, side: int) -> Regions:
+    """Each scene as one region that is the whole image: its features are the picture's pixels."""
+    places = project(scenes.right, scenes.front, _height(scenes))
+    pictures = torch.from_numpy(draw_pictures(scenes.values, places, scenes.present, side=side))
+    return Regions(
+        features=pictures.reshape(len(scenes), 1, -1),
+        boxes=torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(scenes), 1, 1),
+        objects=torch.ones(len(scenes), dtype=torch.int64),
+    )
+
+
+def _height(scenes: Scenes) -> np.ndarray:
+    """The height of each object's centre above the ground, [S, O]."""
+    return np.asarray([RADIUS[name] for name in SIZES])[scenes.values["size"]]
 
 
 # Families of questions. Each draws its words, and returns how a scene answers them.

@@ -19,7 +19,7 @@ NO_LABEL = -1
 
 
 class Inputs(NamedTuple):
-    """What a two-stream model reads; the names are those of the exported graph's inputs.
+    """What a model reads; the names are those of the exported graph's inputs.
 
     A question about P images stands P times in a row, once with each of them: B x P rows.
     """
@@ -46,7 +46,10 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Regions:
-    """What is seen of each image; several splits may share it, and it may be a memory map."""
+    """What is seen of each image; several splits may share it, and it may be a memory map.
+
+    A picture that is read whole is one region: its features are its pixels, channel after channel, its box the image.
+    """
 
     features: Tensor
     """float32 or float16 [S, O, F]"""
