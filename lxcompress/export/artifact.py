@@ -126,7 +126,7 @@ def _record(
     task: Task | None,
     accuracy: Score | None,
 ) -> Artifact:
-    tokens, objects = _usual_lengths(task.valid) if task else (RANDOM_TOKENS, RANDOM_OBJECTS)
+    tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(source.model)
     provenance = source.ticket.provenance if source.ticket else None
     return Artifact(
         name=out.absolute().name,
@@ -136,11 +136,11 @@ def _record(
         precision="fp32",
         files={path.name: sha256(path) for path in files},
         size_bytes=sum(path.stat().st_size for path in files),
-        answers=source.model.config.num_qa_labels,
+        answers=source.model.family.count_answers(source.model.config),
         tokens=tokens,
         objects=objects,
         images=source.model.family.count_images(source.model.config),
-        feature_size=source.model.config.visual_feat_dim,
+        feature_size=source.model.family.feature_size(source.model.config),
         prunable_zeros=zeros,
         parity=parity,
         source_accuracy=source.accuracy,
@@ -152,10 +152,10 @@ def _record(
 def _load_task(source: Source) -> Task:
     """The data that is to score the model. Raises ExportError if it is not what the model was made for."""
     assert source.data is not None
-    config = source.model.config
-    task = load_task(source.data, load_vocabulary(str(source.folder)), config.visual_feat_dim)
+    config, family = source.model.config, source.model.family
+    task = load_task(source.data, load_vocabulary(str(source.folder)), family.feature_size(config))
     _check_answers(source, task)
-    images = source.model.family.count_images(config)
+    images = family.count_images(config)
     if task.valid.images != images:
         raise ExportError(
             f"{source.folder}: reads {images} images a question, but this data has {task.valid.images}; give a model "
@@ -166,12 +166,12 @@ def _load_task(source: Source) -> Task:
 
 def _check_answers(source: Source, task: Task) -> None:
     """Raises ExportError if the model's answers are not those of the data that is to score it."""
-    config = source.model.config
+    config, count = source.model.config, source.model.family.count_answers(source.model.config)
     known = tuple(config.id2label[number] for number in sorted(config.id2label))
     is_named = not known[0].startswith("LABEL_")  # transformers' stand-in where a checkpoint names none
-    if config.num_qa_labels != len(task.labels) or (is_named and known != task.labels):
+    if count != len(task.labels) or (is_named and known != task.labels):
         raise ExportError(
-            f"{source.folder}: its {config.num_qa_labels} answers are not the {len(task.labels)} of this data; "
+            f"{source.folder}: its {count} answers are not the {len(task.labels)} of this data; "
             "give a model that was fine-tuned on it, or leave --recipe out"
         )
 
@@ -229,18 +229,24 @@ def _real_feeds(task: Task) -> Iterator[dict[str, np.ndarray]]:
 def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
     """Seeded inputs of the model's shapes: words, features in 0..1, boxes in order."""
     rng, images = np.random.default_rng(0), model.family.count_images(model.config)
+    features, (longest, most) = model.family.feature_size(model.config), _random_lengths(model)
     for number in range(RANDOM_BATCHES):
-        questions, tokens, objects = (4, RANDOM_TOKENS - number, RANDOM_OBJECTS - number) if number else (2, 20, 36)
+        questions, tokens, objects = (4 if number else 2), longest - number, max(1, most - number)
         rows = questions * images
         corners = np.sort(rng.random((rows, objects, 2, 2)), axis=2)
         words = rng.integers(1, model.config.vocab_size, (questions, tokens))
         yield {
             "input_ids": np.repeat(words, images, axis=0),
             "attention_mask": np.ones((rows, tokens), dtype=np.int64),
-            "visual_feats": rng.random((rows, objects, model.config.visual_feat_dim), dtype=np.float32),
+            "visual_feats": rng.random((rows, objects, features), dtype=np.float32),
             "visual_pos": corners.reshape(rows, objects, 4).astype(np.float32),
             "visual_attention_mask": np.ones((rows, objects), dtype=np.int64),
         }
+
+
+def _random_lengths(model: Model) -> tuple[int, int]:
+    """The tokens and regions of made-up questions: a picture that is read whole is one region."""
+    return RANDOM_TOKENS, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
 
 
 def _usual_lengths(split: Split) -> tuple[int, int]:

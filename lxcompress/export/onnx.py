@@ -1,5 +1,6 @@
 """ONNX, through torch's dynamo exporter: dynamic batch, question length and regions; one file where it can be.
 
+A model that reads a picture whole reads it as one region of a fixed size.
 A model that reads N images a question takes N rows for each, so its batches are multiples of N: the file says so.
 """
 
@@ -74,7 +75,7 @@ def count_zeros(out: Path, output_layer: str) -> tuple[int, int]:
     zeros = elements = 0
     for tensor in onnx.load(out / MODEL_FILE).graph.initializer:
         is_matrix = len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
-        if is_matrix and ".embeddings." not in tensor.name and output_layer not in tensor.name:
+        if is_matrix and not tensor.name.endswith("_embeddings.weight") and output_layer not in tensor.name:
             values = numpy_helper.to_array(tensor, base_dir=str(out))
             zeros += values.size - int(np.count_nonzero(values))
             elements += values.size
@@ -108,7 +109,8 @@ def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
     tokens = torch.export.Dim("tokens", min=1, max=model.config.max_position_embeddings)
     objects = torch.export.Dim("objects", min=1, max=1 << 10)
     rows = batch if images == 1 else images * batch
-    words, regions = {0: rows, 1: tokens}, {0: rows, 1: objects}
+    is_picture = model.family.picture_size(model.config) is not None
+    words, regions = {0: rows, 1: tokens}, {0: rows} if is_picture else {0: rows, 1: objects}
     return words, words, regions, regions, regions
 
 
