@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lxcompress.data.split import NO_LABEL, Inputs, Split
 from lxcompress.records import Score
+from lxcompress.training.feed import ahead, is_fetched, pinned
 from lxcompress.training.place import Place
+
+
+class Asked(NamedTuple):
+    """Questions to be answered: their rows, inputs [B, ...] and choices [B, C], if they have any."""
+
+    rows: Tensor
+    inputs: Inputs
+    choices: Tensor | None
+
+    def pin(self) -> Asked:
+        """The same in memory that a GPU copies from on its own."""
+        return self._replace(inputs=pinned(self.inputs))
 
 
 def score_split(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, place: Place) -> Score:
@@ -26,14 +40,21 @@ def best_answers(answer: Callable[[Inputs], Tensor], split: Split, batch_size: i
     """int64 [Q]: the label with the highest score for each question, among its choices if it has any; questions of like
     length go together."""
     chosen = torch.empty(len(split), dtype=torch.int64)
-    home = split.scene.device
-    for rows in batches_by_length(split, batch_size):
-        places = rows.to(home)
+    batches = batches_by_length(split, batch_size)
+    fetched = is_fetched(split, place)
+    ready = ahead(batches, lambda rows: ask(split, rows).pin()) if fetched else (ask(split, rows) for rows in batches)
+    for asked in ready:
         with place.autocast():
-            scores = answer(split.inputs(places).to(place.device))
-        choices = None if split.choices is None else split.choices[places].to(place.device)
-        chosen[rows] = best_labels(scores, choices).cpu()
+            scores = answer(asked.inputs.to(place.device))
+        choices = None if asked.choices is None else asked.choices.to(place.device)
+        chosen[asked.rows] = best_labels(scores, choices).cpu()
     return chosen
+
+
+def ask(split: Split, rows: Tensor) -> Asked:
+    """The questions of `rows` (on the CPU), where the split is."""
+    places = rows.to(split.scene.device)
+    return Asked(rows, split.inputs(places), None if split.choices is None else split.choices[places])
 
 
 def best_labels(scores: Tensor, choices: Tensor | None) -> Tensor:

@@ -17,12 +17,13 @@ from torch import Tensor
 from lxcompress.data.split import Inputs, Regions, Split, Task
 from lxcompress.errors import RunError
 from lxcompress.recipe import Switch
-from lxcompress.training.place import Place
+from lxcompress.training.place import Place, naming_the_knob
 
 AHEAD, GATHERERS = 4, 2
 """Batches that wait gathered, and the threads that gather them."""
-RESERVE_BYTES = 4_500_000_000
-"""What training full-size LXMERT takes on a GPU beside its data: weights, gradients, two moments, activations."""
+RESERVE_BYTES, RESERVED_ROWS, ROW_BYTES = 8_000_000_000, 32, 50_000_000
+"""What training full-size LXMERT takes on a GPU beside its data, estimated: weights, gradients, two moments and masks
+(4.2 GB), and the activations of so many rows at a time; and those of each row more."""
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -40,30 +41,41 @@ class Batch(NamedTuple):
 
     def pin(self) -> Batch:
         """The same batch in memory that a GPU copies from on its own."""
-        return Batch(Inputs(*(tensor.pin_memory() for tensor in self.inputs)), self.targets.pin_memory())
+        return Batch(pinned(self.inputs), self.targets.pin_memory())
 
 
-def settle(task: Task, place: Place, resident: Switch) -> Task:
-    """`task` on the GPU if `resident` is on, or auto and it fits; else as it is. Raises RunError.
+def settle(task: Task, place: Place, resident: Switch, *, rows: int = RESERVED_ROWS) -> Task:
+    """`task` on the GPU if `resident` is on, or auto and it fits beside training on `rows` at a time; else as it is.
 
-    Both splits' regions are moved once if they are the same.
+    Both splits' regions are moved once if they are the same. Raises RunError.
     """
     if not place.is_cuda:
-        if resident == "on" and place.device.type == "cpu":
-            raise RunError("train.resident=on has no effect on the CPU, where the data is already; leave it at auto")
+        if resident == "on":
+            here = (
+                "the CPU, where the data is already"
+                if place.device.type == "cpu"
+                else f"{place.device.type} (CUDA has)"
+            )
+            raise RunError(f"train.resident=on has no effect on {here}; leave it at auto")
         return task
     distinct = {id(split.regions): split.regions for split in (task.train, task.valid)}
     size = sum(regions.size_bytes for regions in distinct.values())
     free, _ = torch.cuda.mem_get_info(place.device)
-    if resident == "off" or (resident == "auto" and size + RESERVE_BYTES > free):
+    if resident == "off" or (resident == "auto" and size + reserve_bytes(rows) > free):
         return task
-    moved: dict[int, Regions] = {key: regions.to(place.device) for key, regions in distinct.items()}
-    return Task(
-        train=task.train.to(place.device, moved[id(task.train.regions)]),
-        valid=task.valid.to(place.device, moved[id(task.valid.regions)]),
-        labels=task.labels,
-        vocabulary=task.vocabulary,
-    )
+    with naming_the_knob("give train.resident=off"):
+        moved: dict[int, Regions] = {key: regions.to(place.device) for key, regions in distinct.items()}
+        return Task(
+            train=task.train.to(place.device, moved[id(task.train.regions)]),
+            valid=task.valid.to(place.device, moved[id(task.valid.regions)]),
+            labels=task.labels,
+            vocabulary=task.vocabulary,
+        )
+
+
+def reserve_bytes(rows: int) -> int:
+    """What training on `rows` at a time (train.batch_size / train.accumulate) needs of a GPU beside its data."""
+    return RESERVE_BYTES + max(0, rows - RESERVED_ROWS) * ROW_BYTES
 
 
 def gather(split: Split, rows: Tensor, answers: int, *, padded: bool) -> Batch:
@@ -75,12 +87,22 @@ def gather(split: Split, rows: Tensor, answers: int, *, padded: bool) -> Batch:
 
 def feed(split: Split, batches: Iterable[Tensor], answers: int, place: Place, *, padded: bool) -> Iterator[Batch]:
     """A Batch on the device for each of `batches`, in their order."""
-    if split.scene.device == place.device or not place.is_cuda:
+    if not is_fetched(split, place):
         for rows in batches:
             yield gather(split, rows, answers, padded=padded).to(place.device)
         return
     for batch in ahead(batches, lambda rows: gather(split, rows, answers, padded=padded).pin()):
         yield batch.to(place.device)
+
+
+def pinned(inputs: Inputs) -> Inputs:
+    """`inputs` in memory that a GPU copies from on its own."""
+    return Inputs(*(tensor.pin_memory() for tensor in inputs))
+
+
+def is_fetched(split: Split, place: Place) -> bool:
+    """Whether batches of `split` have a way to go to the GPU, and so are gathered ahead."""
+    return place.is_cuda and split.scene.device != place.device
 
 
 def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from lxcompress.errors import RunError
 
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+SHORT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
+"""What torch, CUDA and its libraries say when memory runs out, of which not all say it with an error of its own."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,23 @@ def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+def move(module: nn.Module, place: Place) -> nn.Module:
+    """`module`, moved to where it is to run. Raises RunError if it does not fit there."""
+    with naming_the_knob("end what else runs on the GPU, or give device=cpu"):
+        return module.to(place.device)
+
+
 @contextlib.contextmanager
 def naming_the_knob(remedy: str) -> Iterator[None]:
     """Turns running out of memory into one sentence that ends in `remedy`. Raises RunError."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise RunError(f"the GPU is out of memory ({_first_line(error)}); {remedy}") from None
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):
-            raise
-        raise RunError(f"the memory is too small ({_first_line(error)}); {remedy}") from None
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error).splitlines() or [""])[0]
-    return text[text.find("DefaultCPUAllocator") :] if "DefaultCPUAllocator" in text else text
+    except RuntimeError as error:  # torch.OutOfMemoryError is one, too
+        lines = str(error).splitlines()
+        said = next((line for line in lines if any(words in line for words in SHORT_OF_MEMORY)), None)
+        if said is None:
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise
+            said = (lines or [""])[0]
+        what = "the memory is too small" if "DefaultCPUAllocator" in said else "the GPU is out of memory"
+        raise RunError(f"{what} ({said[max(0, said.find('DefaultCPUAllocator')) :]}); {remedy}") from None

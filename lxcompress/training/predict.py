@@ -13,7 +13,7 @@ from lxcompress.recipe import QuestionsData, Recipe
 from lxcompress.rundir import write_text
 from lxcompress.training.evaluate import best_answers
 from lxcompress.training.feed import settle
-from lxcompress.training.place import choose_place, naming_the_knob
+from lxcompress.training.place import choose_place, move, naming_the_knob
 
 
 def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = ()) -> int:
@@ -31,7 +31,7 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
     task = load_task(data, load_vocabulary(folder), feature_size(folder))
     _check_answers(folder, model, task.labels)
     place = choose_place(recipe.device, recipe.train.precision)
-    model.module.to(place.device)
+    move(model.module, place)
     task = settle(task, place, recipe.train.resident)
     with naming_the_knob(f"lower train.eval_batch_size (it is {recipe.train.eval_batch_size})"):
         labels = best_answers(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import TracebackType
 
 import torch
 
@@ -14,53 +15,82 @@ from lxcompress.training.place import Place
 PERIOD_S = 0.5
 
 
+class Sampler:
+    """A thread that reads a percentage every so often, from `start` to `stop`, or until there is none to be read."""
+
+    def __init__(self, read: Callable[[], int | None], *, period_s: float = PERIOD_S) -> None:
+        self.read, self.period_s = read, period_s
+        self.percents: list[int] = []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._sample, daemon=True)
+
+    def start(self) -> None:
+        """Begins to read."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; again is no harm."""
+        self.over.set()
+        self.thread.join()
+
+    def _sample(self) -> None:
+        while not self.over.wait(self.period_s):
+            percent = self.read()
+            if percent is None:
+                return
+            self.percents.append(percent)
+
+
 class UsageMeter:
-    """Watches a GPU from `start` to `stop`; where there is none, or NVML is not to be had, it says so with None."""
+    """Watches a GPU from `start` to `stop`; where there is none, or NVML is not to be had, it says so with None.
+
+    `with UsageMeter(place) as meter` starts it, and ends its thread however the run within ends.
+    """
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.busy: list[int] = []
         self.energy_mj: int | None = None
         self.handle = _find_handle(place) if place.is_cuda else None
-        self.over = threading.Event()
-        self.thread: threading.Thread | None = None
+        self.sampler: Sampler | None = None
         self.started = 0.0
+
+    def __enter__(self) -> UsageMeter:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
 
     def start(self) -> UsageMeter:
         """Begins to count."""
         self.started = time.perf_counter()
         if self.place.is_cuda:
+            torch.cuda.empty_cache()  # what the last run's memory left reserved is none of this one's
             torch.cuda.reset_peak_memory_stats(self.place.device)
         if self.handle is not None:
             self.energy_mj = _energy_mj(self.handle)
-            self.thread = threading.Thread(target=self._sample, daemon=True)
-            self.thread.start()
+            self.sampler = Sampler(lambda: _busy_percent(self.handle))
+            self.sampler.start()
         return self
 
     def stop(self) -> Usage | None:
         """What was counted; None without a GPU."""
-        self.over.set()
-        if self.thread:
-            self.thread.join()
+        self._end()
         if not self.place.is_cuda:
             return None
         after = _energy_mj(self.handle) if self.handle is not None else None
         return Usage(
             gpu=torch.cuda.get_device_name(self.place.device),
             peak_bytes=torch.cuda.max_memory_reserved(self.place.device),
-            utilisation=mean_share(self.busy),
+            utilisation=mean_share(self.sampler.percents if self.sampler else ()),
             energy_j=None if after is None or self.energy_mj is None else (after - self.energy_mj) / 1000,
             duration_s=time.perf_counter() - self.started,
         )
 
-    def _sample(self) -> None:
-        import pynvml
-
-        while not self.over.wait(PERIOD_S):
-            try:
-                self.busy.append(pynvml.nvmlDeviceGetUtilizationRates(self.handle).gpu)
-            except pynvml.NVMLError:  # a GPU that does not count (a MIG slice) never will
-                return
+    def _end(self) -> None:
+        if self.sampler:
+            self.sampler.stop()
 
 
 def mean_share(percents: Sequence[int]) -> float | None:
@@ -76,6 +106,16 @@ def _find_handle(place: Place) -> object | None:
         pynvml.nvmlInit()
         uuid = str(torch.cuda.get_device_properties(place.device).uuid)
         return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
+    except pynvml.NVMLError:
+        return None
+
+
+def _busy_percent(handle: object) -> int | None:
+    """The share of the last moment in which some kernel ran; a GPU that does not count (a MIG slice) never will."""
+    import pynvml
+
+    try:
+        return pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
     except pynvml.NVMLError:
         return None
 

@@ -11,7 +11,7 @@ from lxcompress.data.split import Task
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RunError
 from lxcompress.recipe import ScenesData
-from lxcompress.training.feed import AHEAD, ahead, feed, gather, settle
+from lxcompress.training.feed import AHEAD, ahead, feed, gather, is_fetched, reserve_bytes, settle
 from lxcompress.training.place import Place
 
 CPU = Place(torch.device("cpu"), "fp32")
@@ -99,3 +99,23 @@ def test_on_the_cpu_the_data_stays_where_it_is(task) -> None:
     assert settle(task, CPU, "off") is task
     with pytest.raises(RunError, match=r"train\.resident=on has no effect on the CPU"):
         settle(task, CPU, "on")
+
+
+def test_data_stays_resident_on_cuda_alone(task) -> None:
+    mps = Place(torch.device("mps"), "fp32")
+    assert settle(task, mps, "auto") is task
+    with pytest.raises(RunError, match=r"train\.resident=on has no effect on mps .*; leave it at auto"):
+        settle(task, mps, "on")
+
+
+def test_more_rows_at_a_time_leave_less_room_for_data() -> None:
+    """Full-size LXMERT holds 4.2 GB of weights, moments and masks before it sees a row."""
+    needed = [reserve_bytes(rows) for rows in (1, 32, 33, 64, 256)]
+    assert needed[0] == needed[1] > 2 * 3_500_000_000
+    assert needed[2] - needed[1] == (needed[3] - needed[1]) / 32 == (needed[4] - needed[3]) / 192
+
+
+def test_batches_are_fetched_where_a_gpu_is_not_where_the_data_is(task) -> None:
+    assert not is_fetched(task.valid, CPU)
+    assert not is_fetched(task.valid, Place(torch.device("mps"), "fp32"))
+    assert is_fetched(task.valid, Place(torch.device("cuda", 0), "bf16"))

@@ -1,0 +1,67 @@
+"""Laws of the place: running out of memory is one sentence that names what to turn, and no other error is touched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lxcompress.errors import LxError, RunError
+from lxcompress.training.place import Place, move, naming_the_knob
+
+CPU = Place(torch.device("cpu"), "fp32")
+
+SAID = [
+    "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "backend='inductor' raised:\nRuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    "MPS backend out of memory (MPS allocated: 8.00 GB)",
+]
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_whoever_says_that_memory_is_out_is_understood(said) -> None:
+    with pytest.raises(RunError) as caught, naming_the_knob("turn the knob"):
+        raise RuntimeError(said)
+    told = str(caught.value)
+    assert told.startswith("the GPU is out of memory (")
+    assert told.endswith("); turn the knob")
+    assert "\n" not in told
+    assert next(words for words in ("out of memory", "ALLOC_FAILED") if words in said) in told
+
+
+def test_torchs_own_error_is_understood_whatever_it_says() -> None:
+    for said in ("", "CUDA out of memory. Tried to allocate 2.00 GiB.\nmore", "something"):
+        with (
+            pytest.raises(RunError, match=r"^the GPU is out of memory \(.*\); turn the knob$"),
+            naming_the_knob("turn the knob"),
+        ):
+            raise torch.OutOfMemoryError(said)
+
+
+def test_the_memory_of_the_machine_is_told_from_that_of_the_gpu() -> None:
+    too_small = pytest.raises(RunError, match=r"^the memory is too small \(DefaultCPUAllocator: .*\); turn the knob$")
+    with too_small, naming_the_knob("turn the knob"):
+        torch.empty(1 << 60)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("a value")])
+def test_other_errors_pass_as_they_are(error) -> None:
+    with pytest.raises(type(error)) as caught, naming_the_knob("turn the knob"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_sentence_is_not_said_twice() -> None:
+    once = pytest.raises(LxError, match=r"^the GPU is out of memory \(CUDA error: out of memory\); inner$")
+    with once, naming_the_knob("outer"), naming_the_knob("inner"):
+        raise RuntimeError("CUDA error: out of memory")
+
+
+def test_a_module_moves_to_its_place() -> None:
+    module = nn.Linear(2, 2)
+    assert move(module, CPU) is module
+    if not torch.cuda.is_available():
+        with pytest.raises((RuntimeError, AssertionError)):  # torch's own words: choose_place has asked before
+            move(module, Place(torch.device("cuda", 0), "bf16"))
