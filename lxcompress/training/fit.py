@@ -5,6 +5,10 @@ Shapes: B batch, A answers.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,17 +16,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lxcompress.data.split import Inputs, Task
+from lxcompress.data.split import Task
+from lxcompress.errors import RunError
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch, Score
+from lxcompress.training.distil import Answer, Teacher, taught_loss
 from lxcompress.training.evaluate import score_split
-from lxcompress.training.feed import Batch, feed
+from lxcompress.training.feed import Batch, feed, gather
 from lxcompress.training.optimise import Tell, optimise
 from lxcompress.training.place import Place, naming_the_knob
 from lxcompress.training.step import Hook
 
-Answer = Callable[[nn.Module, Inputs], Tensor]
-"""a model and inputs -> answer scores [B, A]"""
+COMPILED_KINDS = 64
+"""Kernels are kept for so many kinds of model and batch: torch's own 8 are used up by a few cut models, and what comes
+then is silently not compiled."""
 
 
 def fit(
@@ -40,19 +47,28 @@ def fit(
     hooks: Sequence[Hook] = (),
     skip: int = 0,
     constant_rate: float | None = None,
+    teacher: Teacher | None = None,
 ) -> list[Epoch]:
     """Fits `model` in place on the training split, scored on the validation split after each epoch.
 
     The task may be on the device already (`settle`). A GPU gets batches of one shape, the CPU batches of questions of
-    like length. `hooks`, `skip` and `constant_rate` are as in `optimise`.
+    like length. `hooks`, `skip` and `constant_rate` are as in `optimise`. With a `teacher` it is learnt from, too.
     """
     answers = len(task.labels)
     loss_of = LOSSES[settings.loss]
     is_static = place.is_cuda
-    reply = compiled(answer, is_static=is_static) if compiles(settings, place) else answer
+    is_compiled = compiles(settings, place)
 
-    def loss(batch: Batch) -> Tensor:
-        return loss_of(reply(model, batch.inputs).float(), batch.targets)
+    def wrap(function: Callable) -> Callable:
+        return compiled(function, is_static=is_static) if is_compiled else function
+
+    def labelled() -> Callable[[Batch], Tensor]:
+        reply = wrap(answer)
+        return lambda batch: loss_of(reply(model, batch.inputs).float(), batch.targets)
+
+    def taught(by: Teacher) -> Callable[[Batch], Tensor]:
+        example = gather(task.train, torch.arange(1), answers, padded=True).to(place.device).inputs
+        return taught_loss(model, by, answer=answer, loss=loss_of, kind=settings.loss, example=example, wrap=wrap)
 
     def batches(rows: Iterable[Tensor], _: torch.Generator) -> Iterator[Batch]:
         return feed(task.train, rows, answers, place, padded=is_static)
@@ -63,35 +79,57 @@ def fit(
         scoring_s = time.perf_counter() - started
         return Epoch(epoch=epoch, train_loss=train_loss, valid=valid, duration_s=duration_s + scoring_s)
 
-    return optimise(
-        model,
-        loss,
-        feed=batches,
-        rows=len(task.train),
-        settings=settings,
-        place=place,
-        seed=seed,
-        evaluate=evaluate,
-        masks=masks,
-        lengths=None if is_static else (task.train.input_ids != 0).sum(1),
-        is_static=is_static,
-        checkpoint=checkpoint,
-        key=key,
-        tell=tell,
-        hooks=hooks,
-        skip=skip,
-        constant_rate=constant_rate,
-    )
+    with compiling() if is_compiled else contextlib.nullcontext():
+        return optimise(
+            model,
+            taught(teacher) if teacher else labelled(),
+            feed=batches,
+            rows=len(task.train),
+            settings=settings,
+            place=place,
+            seed=seed,
+            evaluate=evaluate,
+            masks=masks,
+            lengths=None if is_static else (task.train.input_ids != 0).sum(1),
+            is_static=is_static,
+            checkpoint=checkpoint,
+            key=key,
+            tell=tell,
+            hooks=hooks,
+            skip=skip,
+            constant_rate=constant_rate,
+        )
 
 
 def compiles(settings: Train, place: Place) -> bool:
-    """Whether the model goes through torch.compile: if asked for, and by itself on CUDA."""
-    return settings.compile == "on" or (settings.compile == "auto" and place.is_cuda)
+    """Whether the model goes through torch.compile: if asked for, and by itself on CUDA where it has what it needs."""
+    return settings.compile == "on" or (settings.compile == "auto" and place.is_cuda and can_compile())
 
 
-def compiled(answer: Answer, *, is_static: bool) -> Answer:
+def can_compile() -> bool:
+    """Whether kernels for CUDA can be made here: Triton is installed, and a C compiler, which it calls, is found."""
+    given = os.environ.get("CC", "").split()
+    compilers = given[:1] or ["cc", "gcc", "clang"]
+    return importlib.util.find_spec("triton") is not None and any(shutil.which(each) for each in compilers)
+
+
+def compiled(answer: Callable, *, is_static: bool) -> Callable:
     """`answer`, compiled at its first call; static shapes each get kernels of their own, whatever ran before."""
     return torch.compile(answer, dynamic=False if is_static else None)
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """What torch.compile needs around what it compiled. Raises RunError where its backend fails."""
+    import torch._dynamo
+
+    with torch._dynamo.config.patch(recompile_limit=COMPILED_KINDS):
+        try:
+            yield
+        except torch._dynamo.exc.TorchDynamoException as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            said = ", ".join(lines[:2]) or type(error).__name__
+            raise RunError(f"torch.compile cannot compile the model here ({said}); give train.compile=off") from None
 
 
 def score(model: nn.Module, task: Task, *, answer: Answer, settings: Train, place: Place) -> Score:

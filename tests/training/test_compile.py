@@ -1,0 +1,97 @@
+"""Laws of torch.compile here: by itself only where it can work; where it fails, a sentence that names its switch."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lxcompress.errors import RunError
+from lxcompress.recipe import Train
+from lxcompress.training.fit import COMPILED_KINDS, can_compile, compiles, compiling
+from lxcompress.training.place import Place
+
+CPU, CUDA = Place(torch.device("cpu"), "fp32"), Place(torch.device("cuda", 0), "bf16")
+
+
+@pytest.fixture
+def bare_path(tmp_path, monkeypatch) -> Path:
+    """A PATH on which nothing is found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    return tmp_path
+
+
+def program(folder: Path, name: str) -> str:
+    (folder / name).write_text("#!/bin/sh\n")
+    (folder / name).chmod(0o755)
+    return name
+
+
+def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that can be found under Triton's name, where there is none."""
+    if importlib.util.find_spec("triton") is None:
+        (folder / "packages" / "triton").mkdir(parents=True)
+        (folder / "packages" / "triton" / "__init__.py").write_text("")
+        monkeypatch.syspath_prepend(str(folder / "packages"))
+
+
+def test_by_itself_it_needs_triton_and_a_compiler(bare_path, monkeypatch) -> None:
+    package(bare_path, monkeypatch)
+    assert not can_compile()
+    monkeypatch.setenv("CC", "absent -m64")
+    program(bare_path, "gcc")
+    assert not can_compile()
+    monkeypatch.setenv("CC", program(bare_path, "mine") + " -m64")
+    assert can_compile()
+    monkeypatch.delenv("CC")
+    assert can_compile()
+
+
+@pytest.mark.parametrize("name", ["cc", "gcc", "clang"])
+def test_any_usual_compiler_will_do(name, bare_path, monkeypatch) -> None:
+    package(bare_path, monkeypatch)
+    program(bare_path, name)
+    assert can_compile()
+    assert compiles(Train(), CUDA)
+    assert not compiles(Train(), CPU)
+
+
+def test_the_switch_goes_before_what_is_found(bare_path) -> None:
+    assert not can_compile()
+    assert not compiles(Train(), CUDA)
+    assert compiles(Train(compile="on"), CUDA)
+    assert compiles(Train(compile="on"), CPU)
+    assert not compiles(Train(compile="off"), CUDA)
+
+
+def test_a_backend_that_fails_names_the_switch() -> None:
+    def broken(graph: torch.fx.GraphModule, inputs: list[Tensor]):
+        raise FileNotFoundError("no C compiler is found\nand so on")
+
+    double = torch.compile(lambda x: x * 2, backend=broken)
+    with pytest.raises(RunError) as caught, compiling():
+        double(torch.ones(2))
+    told = str(caught.value)
+    assert told.startswith("torch.compile cannot compile the model here (")
+    assert "no C compiler is found" in told
+    assert told.endswith("; give train.compile=off")
+    assert "\n" not in told
+
+
+def test_more_models_than_torch_keeps_by_itself_stay_compiled() -> None:
+    """Cut models come in many shapes; past torch's limit of 8 it would go on uncompiled, and say nothing."""
+    made: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list[Tensor]):
+        made.append(len(inputs))
+        return graph.forward
+
+    answer = torch.compile(lambda model, x: model(x), backend=count, dynamic=False)
+    with compiling():
+        for width in range(1, 21):
+            answer(nn.Linear(3, width), torch.ones(2, 3))
+    assert len(made) == 20 < COMPILED_KINDS
