@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from lxcompress.data.split import Split
+from lxcompress.data.split import Split, Task
 from lxcompress.data.tasks import load_task
-from lxcompress.models.checkpoints import feature_size, load_vocabulary, resolve_start
+from lxcompress.models.checkpoints import Model, feature_size, load_vocabulary, resolve_start
 from lxcompress.recipe import Cell, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import agree, resolve_recipe
@@ -22,11 +22,11 @@ from lxcompress.study.run import choose_cells, missing_runs
 from lxcompress.study.worker import this_worker
 from lxcompress.training import fit as fitting
 from lxcompress.training.feed import settle
-from lxcompress.training.place import Place, choose_place
+from lxcompress.training.place import Place, choose_place, move
 
 TIMED_STEPS = 8
 SETTLING_STEPS = 5
-"""The first steps on a GPU compile, and capture their graph; they are done before the timed ones."""
+"""The first steps on a GPU compile, and capture their graph; they are done before the timed ones, once a process."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     where = resolve_start(recipe.model.start)
     task = load_task(recipe.data, load_vocabulary(where, recipe.model.vocabulary), feature_size(where))
     model, start = make_start(recipe, task, recipe.seeds[0])
-    model.module.to(place.device)
-    task = settle(task, place, recipe.train.resident)
+    move(model.module, place)
+    rows = recipe.train.batch_size // recipe.train.accumulate
+    task = settle(task, place, recipe.train.resident, rows=rows)
     settling, stamps = SETTLING_STEPS if place.is_cuda else 0, [time.perf_counter()]
     many = min((TIMED_STEPS + settling) * recipe.train.batch_size, len(task.train))
     sample = replace(
@@ -81,13 +82,11 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         seed=0,
         tell=stamp,
     )
-    place.wait()
-    scored = time.perf_counter()
+    scoring_s = _score_again(model, sample, recipe, place) * len(task.valid) / len(sample.valid)
     laps = [after - before for before, after in itertools.pairwise(stamps)]
     settled = sorted(laps[settling:] or laps)
     step_s = settled[len(settled) // 2]
     settling_s = max(0.0, sum(laps[:settling]) - settling * step_s)
-    scoring_s = (scored - stamps[-1]) * len(task.valid) / len(sample.valid)
     steps = steps_of(recipe, task)
     done_anew = [each for each in missing if isinstance(each, Cell) or dense_source(recipe, each) == each]
     scorings = {True: recipe.train.epochs + 2, False: recipe.train.epochs + 1}
@@ -104,13 +103,21 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         step_s=step_s,
         scoring_s=scoring_s,
         settling_s=settling_s,
-        duration_s=sum(
-            settling_s + steps * step_s + scorings[isinstance(each, Cell)] * scoring_s for each in done_anew
-        ),
+        duration_s=(settling_s if done_anew else 0.0)
+        + sum(steps * step_s + scorings[isinstance(each, Cell)] * scoring_s for each in done_anew),
         disk_bytes=_disk(missing, size, mask),
         free_bytes=shutil.disk_usage(_standing(root)).free,
         peak_bytes=_peak(place),
     )
+
+
+def _score_again(model: Model, sample: Task, recipe: Recipe, place: Place) -> float:
+    """Seconds of a scoring of the sample; the fit has scored it once, so all is warm."""
+    place.wait()
+    started = time.perf_counter()
+    fitting.score(model.module, sample, answer=model.family.answer, settings=recipe.train, place=place)
+    place.wait()
+    return time.perf_counter() - started
 
 
 def _first(split: Split, rows: int) -> Split:
