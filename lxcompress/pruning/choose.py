@@ -137,13 +137,17 @@ def _plan(
     cut = {name: shape for name, shape in shapes.items() if name not in spared}
     for name, shape in cut.items():
         check_divides(name, shape, granularity)
+        if scope == "row" and len(shape) != 2:
+            raise PruneError(f"{name}: is no matrix, so scope row finds no rows in it; use scope layer")
     if isinstance(chosen, Pattern):
         return {}
     units = {name: shape.numel() // chosen.size for name, shape in cut.items()}
     if scope == "global":
         return {}
     if scope == "modality":
-        return share_by_modality(units, sparsity, rates=rates or {}, modality=modality or _nameless)
+        assert rates is not None
+        assert modality is not None
+        return share_by_modality(units, sparsity, rates=rates, modality=modality)
     if scope == "sensitivity":
         return share_by_sensitivity(units, sparsity, sensitivities or {})
     counts = share_alike(units, sparsity)
@@ -228,7 +232,3 @@ def _emptied(name: str, shape: torch.Size, sparsity: float, remedy: str) -> Prun
         f"{name}: sparsity {sparsity:g} would remove all of its {shape.numel()} weights; "
         f"lower the sparsity, or {remedy}"
     )
-
-
-def _nameless(name: str) -> str:
-    raise AssertionError(name)

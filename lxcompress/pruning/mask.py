@@ -86,12 +86,13 @@ def keep_top_of_each(scores: Tensor, keep: int) -> Tensor:
     # numpy's partition needs no places (torch's kthvalue does), and takes a tenth of its time where it has AVX-512.
     cut = torch.from_numpy(np.partition(scores.numpy(), place, axis=1)[:, place, None].copy())
     kept = scores >= cut
-    crowded = (kept.sum(1) > keep).nonzero()[:, 0]
+    count = kept.sum(1)
+    assert bool((count >= keep).all()), "scores must be numbers that can be ordered"
+    crowded = (count > keep).nonzero()[:, 0]
     if len(crowded):
         above = scores[crowded] > cut[crowded]
         ties = kept[crowded] & ~above
         kept[crowded] = above | (ties & (ties.cumsum(1, dtype=torch.int32) <= keep - above.sum(1, keepdim=True)))
-    assert bool((kept.sum(1) == keep).all()), "scores must be numbers that can be ordered"
     return kept
 
 
@@ -100,7 +101,6 @@ def keep_top_by_row(scores: Tensor, keep: int) -> Tensor:
 
     The rows with one more are those whose next score is highest; among equals, the earlier.
     """
-    scores = scores.reshape(len(scores), -1) if scores.dim() != 2 else scores
     base, extra = divmod(keep, len(scores))
     kept = keep_top_of_each(scores, base)
     if extra:

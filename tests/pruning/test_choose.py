@@ -1,0 +1,320 @@
+"""Laws of choosing: exact counts whatever the granularity and scope, equality with the obvious loops, nested masks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from lxcompress.errors import PruneError
+from lxcompress.pruning.choose import check_granularity, choose_mask, mask_from_scores
+from lxcompress.pruning.granularity import BLOCKS
+from lxcompress.pruning.mask import Mask
+from lxcompress.pruning.scope import keep_count, share_by_modality, share_by_sensitivity
+from tests.complain import complain
+
+SHAPES = {"language.a": (12, 16), "vision.b": (8, 24), "cross.c": (4, 8), "head.d": (20, 4)}
+RATES = {"language": 1.0, "vision": 0.5, "cross": 2.0, "head": 0.25}
+CURVES = {
+    "language.a": {0.3: 0.0, 0.5: 0.1, 0.7: 0.3, 0.95: 3.0},
+    "vision.b": {0.3: -0.1, 0.5: -0.2, 0.7: -0.1, 0.95: 0.2},
+    "cross.c": {0.3: 0.5, 0.5: 0.4, 0.7: 2.0, 0.95: 9.0},
+    "head.d": {0.3: 0.05, 0.5: 0.1, 0.7: 0.1, 0.95: 0.3},
+}
+OPTIONS = {
+    "layer": {},
+    "row": {},
+    "global": {},
+    "modality": {"rates": RATES, "modality": lambda name: name.split(".")[0]},
+    "sensitivity": {"sensitivities": CURVES},
+}
+
+
+def draw(seed: int = 0, *, levels: int | None = None) -> dict[str, torch.Tensor]:
+    """Scores of four matrices; with `levels`, whole numbers, so few that most are ties and all sums are exact."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+    return {name: (score * levels).round() for name, score in drawn.items()} if levels else drawn
+
+
+def slow_top(scored: list[tuple[float, object]], keep: int) -> set[object]:
+    """The obvious way: a stable sort, the highest first."""
+    return {place for _, place in sorted(scored, key=lambda pair: -pair[0])[:keep]}
+
+
+def blocks_of(score: torch.Tensor, rows: int, columns: int) -> list[tuple[float, tuple[int, int]]]:
+    """Each block's score and its place, row after row."""
+    return [
+        (sum(float(score[r + i, c + j]) for i in range(rows) for j in range(columns)), (r, c))
+        for r in range(0, score.shape[0], rows)
+        for c in range(0, score.shape[1], columns)
+    ]
+
+
+def written_out(shape: tuple[int, int], places: set, rows: int, columns: int) -> torch.Tensor:
+    kept = torch.zeros(shape, dtype=torch.bool)
+    for r, c in places:
+        kept[r : r + rows, c : c + columns] = True
+    return kept
+
+
+def slow_rows(scored: list[tuple[float, tuple[int, int]]], keep: int) -> set:
+    """Rows in turn take their best, each as many as any other or one more: the better ones of the last turn."""
+    rows: dict[int, list] = {}
+    for value, place in scored:
+        rows.setdefault(place[0], []).append((value, place))
+    base, extra = divmod(keep, len(rows))
+    ranked = [sorted(row, key=lambda pair: -pair[0]) for row in rows.values()]
+    kept = {place for row in ranked for _, place in row[:base]}
+    return kept | slow_top([row[base] for row in ranked if base < len(row)], extra)
+
+
+def slow_mask(scores, sparsity, granularity, scope) -> dict[str, torch.Tensor]:
+    size = {"weight": (1, 1), "block-1x4": (1, 4), "block-4x1": (4, 1)}[granularity]
+    blocks = {name: blocks_of(score, *size) for name, score in scores.items()}
+    if scope == "global":
+        together = [(value, (name, place)) for name, each in blocks.items() for value, place in each]
+        best = slow_top(together, keep_count(len(together), sparsity))
+        chosen = {name: {place for other, place in best if other == name} for name in scores}
+    else:
+        top = slow_rows if scope == "row" else slow_top
+        chosen = {name: top(each, keep_count(len(each), sparsity)) for name, each in blocks.items()}
+    return {name: written_out(SHAPES[name], chosen[name], *size) for name in scores}
+
+
+def equal(kept, expected) -> bool:
+    return list(kept) == list(expected) and all(torch.equal(kept[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("levels", [1, 1000])
+@pytest.mark.parametrize("scope", ["layer", "row", "global"])
+@pytest.mark.parametrize("granularity", BLOCKS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.65])
+def test_it_equals_the_obvious_loops(sparsity, granularity, scope, levels) -> None:
+    for seed in range(3):
+        scores = draw(seed, levels=levels)
+        kept = mask_from_scores(scores, sparsity=sparsity, granularity=granularity, scope=scope).kept
+        assert equal(kept, slow_mask(scores, sparsity, granularity, scope))
+
+
+@pytest.mark.parametrize("levels", [None, 3])
+@pytest.mark.parametrize("scope", OPTIONS)
+@pytest.mark.parametrize("granularity", BLOCKS)
+@pytest.mark.parametrize("sparsity", [0.1, 0.25, 0.5, 0.7])
+def test_counts_are_exact_in_whole_blocks(sparsity, granularity, scope, levels) -> None:
+    kept = mask_from_scores(
+        draw(1, levels=levels), sparsity=sparsity, granularity=granularity, scope=scope, **OPTIONS[scope]
+    ).kept
+    block = BLOCKS[granularity]
+    units = {name: math.prod(shape) // block.size for name, shape in SHAPES.items()}
+    counts = {name: int(each.sum()) / block.size for name, each in kept.items()}
+    for name, each in kept.items():
+        sums = each.view(each.shape[0] // block.rows, block.rows, -1, block.columns).sum((1, 3))
+        assert set(sums.unique().tolist()) <= {0, block.size}, name
+    if scope in ("layer", "row"):
+        assert counts == {name: keep_count(count, sparsity) for name, count in units.items()}
+    else:
+        assert sum(counts.values()) == keep_count(sum(units.values()), sparsity)
+
+
+@pytest.mark.parametrize("scope", ["layer", "row"])
+@pytest.mark.parametrize("granularity", ["2:4", "1:4", "3:4", "1:2", "4:8", "5:8"])
+@pytest.mark.parametrize("levels", [1, 1000])
+def test_n_of_m_keeps_the_n_best_of_each_group(levels, granularity, scope) -> None:
+    keep, of = map(int, granularity.split(":"))
+    scores = {name: score for name, score in draw(2, levels=levels).items() if score.shape[1] % of == 0}
+    kept = mask_from_scores(scores, sparsity=1 - keep / of, granularity=granularity, scope=scope).kept
+    assert len(kept) >= 3
+    for name, score in scores.items():
+        for group, chosen in zip(score.reshape(-1, of), kept[name].reshape(-1, of), strict=True):
+            expected = slow_top([(float(value), place) for place, value in enumerate(group)], keep)
+            assert {place for place in range(of) if chosen[place]} == expected
+
+
+@pytest.mark.parametrize("levels", [None, 2])
+@pytest.mark.parametrize("scope", OPTIONS)
+@pytest.mark.parametrize("granularity", BLOCKS)
+def test_masks_drawn_one_within_another_are_nested(granularity, scope, levels) -> None:
+    before = None
+    for number, sparsity in enumerate((0.1, 0.3, 0.5, 0.7)):
+        mask = mask_from_scores(
+            draw(number, levels=levels),
+            sparsity=sparsity,
+            granularity=granularity,
+            scope=scope,
+            within=before,
+            **OPTIONS[scope],
+        )
+        if before:
+            assert all(not bool((mask.kept[name] & ~before.kept[name]).any()) for name in mask.kept)
+        before = mask
+
+
+@pytest.mark.parametrize("scope", ["layer", "row", "global", "modality", "sensitivity"])
+def test_masks_of_the_same_scores_are_nested_over_sparsities(scope) -> None:
+    drawn = [
+        choose_mask(draw(3, levels=4), criterion="low-magnitude", sparsity=each, seed=0, scope=scope, **OPTIONS[scope])
+        for each in (0.1, 0.25, 0.5, 0.6)
+    ]
+    for denser, sparser in itertools.pairwise(drawn):
+        assert all(not bool((sparser.kept[name] & ~denser.kept[name]).any()) for name in SHAPES)
+
+
+def test_a_row_keeps_as_many_as_any_other_or_one_more() -> None:
+    for granularity in ("weight", "block-1x4"):
+        kept = mask_from_scores(draw(4), sparsity=0.63, granularity=granularity, scope="row").kept
+        for name, each in kept.items():
+            rows = each.sum(1) // BLOCKS[granularity].size
+            assert int(rows.max() - rows.min()) <= 1, name
+
+
+def test_modalities_are_pruned_at_their_rates() -> None:
+    units = {"language.a": 100_000, "language.b": 300_000, "vision.c": 200_000, "cross.d": 50_000, "head.e": 1000}
+    rates = {"language": 1.0, "vision": 0.5, "cross": 1.5, "head": 0.0}
+    kept = share_by_modality(units, 0.5, rates=rates, modality=lambda name: name.split(".")[0])
+    gone = {name: 1 - kept[name] / units[name] for name in units}
+    assert sum(kept.values()) == keep_count(sum(units.values()), 0.5)
+    assert gone["head.e"] == 0
+    assert gone["language.a"] == pytest.approx(gone["language.b"], abs=1e-4)
+    assert gone["vision.c"] / gone["language.a"] == pytest.approx(0.5, abs=1e-4)
+    assert gone["cross.d"] / gone["language.a"] == pytest.approx(1.5, abs=1e-4)
+
+
+def test_a_modality_whose_rate_would_empty_it_keeps_one_unit_and_the_others_go_on() -> None:
+    units = {"language.a": 1000, "cross.d": 100}
+    kept = share_by_modality(
+        units, 0.8, rates={"language": 0.1, "cross": 5.0}, modality=lambda name: name.split(".")[0]
+    )
+    assert kept["cross.d"] == 1
+    assert sum(kept.values()) == 220
+
+
+def test_equal_rates_are_the_layer_scope() -> None:
+    units = {"language.a": 400, "vision.b": 200, "cross.c": 1000}
+    even = {"language": 3.0, "vision": 3.0, "cross": 3.0}
+    assert share_by_modality(units, 0.35, rates=even, modality=lambda name: name.split(".")[0]) == {
+        name: keep_count(count, 0.35) for name, count in units.items()
+    }
+
+
+def test_sensitivities_give_every_matrix_the_same_rise() -> None:
+    units = {"a": 1_000_000, "b": 1_000_000}
+    curves = {"a": {0.5: 1.0, 0.9: 3.0}, "b": {0.5: 0.25, 0.9: 0.75}}
+    kept = share_by_sensitivity(units, 0.5, curves)
+    gone = {name: 1 - kept[name] / units[name] for name in units}
+    assert sum(kept.values()) == 1_000_000
+
+    def rise(curve, sparsity):
+        (one, low), (two, high) = sorted(curve.items())
+        return low * sparsity / one if sparsity <= one else low + (high - low) * (sparsity - one) / (two - one)
+
+    assert rise(curves["a"], gone["a"]) == pytest.approx(rise(curves["b"], gone["b"]), rel=1e-4)
+    assert gone["b"] > gone["a"]
+
+
+def test_a_rise_that_falls_is_read_as_flat_and_what_costs_nothing_goes_first() -> None:
+    units = {"free": 1000, "dear": 1000}
+    curves = {"free": {0.5: -1.0, 0.9: -2.0}, "dear": {0.5: 1.0, 0.9: 0.5}}
+    assert share_by_sensitivity(units, 0.3, curves) == {"free": 400, "dear": 1000}
+    assert share_by_sensitivity(units, 0.6, curves) == {"free": 100, "dear": 700}
+    assert share_by_sensitivity(units, 0.9, curves) == {"free": 100, "dear": 100}
+
+
+def test_spared_matrices_stay_whole_and_the_others_have_the_sparsity() -> None:
+    scores = {**draw(5), "odd": torch.randn(6, 18)}
+    for granularity, sparsity in (("block-1x4", 0.6), ("2:4", 0.5)):
+        kept = mask_from_scores(scores, sparsity=sparsity, granularity=granularity, spared=["odd"]).kept
+        assert list(kept) == list(scores)
+        assert bool(kept["odd"].all())
+        others = {name: each for name, each in scores.items() if name != "odd"}
+        alone = mask_from_scores(others, sparsity=sparsity, granularity=granularity).kept
+        assert all(torch.equal(kept[name], alone[name]) for name in others)
+
+
+def test_scores_are_left_as_they_are() -> None:
+    scores = draw(6)
+    copies = {name: score.clone() for name, score in scores.items()}
+    within = mask_from_scores(scores, sparsity=0.5)
+    mask_from_scores(scores, sparsity=0.7, scope="global", within=within)
+    assert equal(scores, copies)
+
+
+def shapes(**more) -> dict[str, torch.Size]:
+    return {name: torch.Size(shape) for name, shape in {**SHAPES, **more}.items()}
+
+
+@pytest.mark.parametrize(
+    ("more", "fields", "named"),
+    [
+        ({"odd": (8, 18)}, {"granularity": "block-1x4"}, ("odd", "8 x 18", "block-1x4", "4 divides", "spared")),
+        ({"odd": (18, 8)}, {"granularity": "block-4x1"}, ("odd", "18 x 8", "output edge", "granularity weight")),
+        ({"odd": (8, 18)}, {"granularity": "2:4"}, ("odd", "8 x 18", "2:4", "input edge")),
+        ({}, {"granularity": "4:8"}, ("head.d", "20 x 4", "8 divides")),
+        ({"odd": (16,)}, {"granularity": "block-1x4"}, ("odd", "needs a matrix")),
+        ({"odd": (16,)}, {"scope": "row"}, ("odd", "no matrix", "scope layer")),
+        ({}, {"granularity": "2:4", "sparsity": 0.7}, ("sparsity 0.7", "2:4", "give sparsity 0.5")),
+        ({}, {"granularity": "2:4", "scope": "global"}, ("scope global", "2:4")),
+        ({}, {"granularity": "4:2"}, ("granularity 4:2", "block-1x4", "2:4")),
+        ({}, {"granularity": "neuron"}, ("granularity neuron", "block-4x1")),
+        ({}, {"scope": "corner"}, ("scope corner", "layer, row, global, modality, sensitivity")),
+        ({}, {"sparsity": 1.0}, ("sparsity 1", "0.5 for 50 %")),
+        ({}, {"sparsity": 0.99}, ("cross.c", "all of its 32 weights", "lower the sparsity")),
+        ({}, {"rates": RATES}, ("rates", "scope layer", "scope modality")),
+        ({}, {"sensitivities": CURVES}, ("sensitivities", "scope layer")),
+        ({}, {"scope": "modality"}, ("scope modality", "give rates")),
+        (
+            {},
+            {"scope": "modality", **OPTIONS["modality"], "rates": {"language": 1.0}},
+            ("vision.b", "vision", "rates.vision"),
+        ),
+        (
+            {},
+            {"scope": "modality", **OPTIONS["modality"], "rates": {**RATES, "vision": -1.0}},
+            ("rates.vision", "-1"),
+        ),
+        (
+            {},
+            {"scope": "modality", **OPTIONS["modality"], "rates": {**RATES, "vision": 0, "language": 0}},
+            ("sparsity 0.5", "at most", "lower the sparsity"),
+        ),
+        ({}, {"scope": "sensitivity", "sensitivities": {}}, ("language.a", "measure it")),
+        (
+            {},
+            {"scope": "sensitivity", "sensitivities": CURVES, "sparsity": 0.97},
+            ("sparsity 0.97", "at most", "higher ones"),
+        ),
+        (
+            {},
+            {"scope": "sensitivity", "sensitivities": {**CURVES, "cross.c": {0.5: float("nan")}}},
+            ("cross.c", "0.5", "not a number"),
+        ),
+        ({}, {"spared": ["nowhere"]}, ("spared", "nowhere")),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_before_any_score(more, fields, named) -> None:
+    given = {"granularity": "weight", "sparsity": 0.5, "scope": "layer", **fields}
+    complain(lambda: check_granularity(shapes(**more), **given), *named, kind=PruneError)
+    scores = {name: torch.rand(shape) for name, shape in shapes(**more).items()}
+    complain(lambda: mask_from_scores(scores, **given), *named, kind=PruneError)
+
+
+def test_what_can_be_drawn_passes_before_sensitivities_are_measured() -> None:
+    check_granularity(shapes(), granularity="block-1x4", sparsity=0.5, scope="sensitivity")
+    for scope, options in OPTIONS.items():
+        check_granularity(shapes(), granularity="weight", sparsity=0.5, scope=scope, **options)
+
+
+def test_an_earlier_mask_that_left_too_few_is_told() -> None:
+    scores = draw(7)
+    few = mask_from_scores(scores, sparsity=0.8)
+    for fields in ({"sparsity": 0.5}, {"sparsity": 0.5, "granularity": "2:4"}, {"sparsity": 0.8, "scope": "row"}):
+        complain(lambda given=fields: mask_from_scores(scores, within=few, **given), "earlier mask", kind=PruneError)
+    other = Mask({"language.a": torch.ones(3, 3, dtype=torch.bool)})
+    complain(lambda: mask_from_scores(scores, sparsity=0.5, within=other), "3 x 3, but 12 x 16", kind=PruneError)
+
+
+def test_a_global_sparsity_that_empties_a_matrix_is_told() -> None:
+    scores = {**draw(8), "tiny": torch.full((4, 4), -1e9)}
+    complain(lambda: mask_from_scores(scores, sparsity=0.5, scope="global"), "tiny", "all of its 16", "scope: layer")
