@@ -199,5 +199,5 @@ def _embed_patches(model: ViltForQuestionAnswering, features: Tensor) -> Tensor:
     config, embeddings = model.config, model.vilt.embeddings
     pixels = features.reshape(-1, config.num_channels, config.image_size, config.image_size)
     patches = embeddings.patch_embeddings(pixels).flatten(2).transpose(1, 2)
-    own = embeddings.cls_token.expand(len(patches), -1, -1)
+    own = embeddings.cls_token.expand(patches.shape[0], -1, -1)
     return embeddings.dropout(torch.cat([own, patches], dim=1) + embeddings.position_embeddings)
