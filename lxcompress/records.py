@@ -74,6 +74,12 @@ class Usage(Record):
     duration_s: float
 
 
+class Round(FileRecord):
+    """How a round of a schedule that retrains in each went."""
+
+    epochs: list[Epoch]
+
+
 class Dense(FileRecord):
     """What the unpruned model of one seed scored: the baseline of that seed's cells."""
 
@@ -139,7 +145,7 @@ class Result(FileRecord):
 
 class Provenance(FileRecord):
     """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums
-    are filled in when the ticket is saved."""
+    are filled in when the ticket is saved: of its mask, or of the surgery that made it a smaller model."""
 
     cell: str | None
     criterion: str
@@ -152,6 +158,7 @@ class Provenance(FileRecord):
     start_sha256: str | None
     model_sha256: str = ""
     mask_sha256: str = ""
+    surgery_sha256: str = ""
     data: dict[str, Any] | None
     accuracy: Score | None
 

@@ -1,4 +1,4 @@
-"""Ticket: a mask, the weights trained under it, and where they came from; a folder that `from_pretrained` can load.
+"""Ticket: a mask or a surgery, the weights trained under it, and where they came from; a folder.
 
 ```
 TICKET/
@@ -6,6 +6,8 @@ TICKET/
   mask.safetensors                             a bit a prunable weight, 1 = kept (packed, most significant bit first)
   ticket.json                                  Provenance, written last
 ```
+A ticket that is a smaller model has surgery.json in place of the mask. `from_pretrained` loads all but those of fewer
+neurons or heads, whose config.json is of the model that they were cut from: `load_model` loads those.
 """
 
 from __future__ import annotations
@@ -22,14 +24,19 @@ from torch import Tensor
 
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary, save_model, save_weights
+from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.criteria import CRITERIA
+from lxcompress.pruning.criteria import CRITERIA, score_weights
 from lxcompress.pruning.mask import Mask, Weights
-from lxcompress.recipe import SCOPES
-from lxcompress.records import Provenance, read_record
+from lxcompress.pruning.surgery import Surgery, operate, recount
+from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
+from lxcompress.recipe import STRUCTURED
+from lxcompress.records import Provenance, Sparsity, read_record
 from lxcompress.rundir import sha256, write_record
 
 TICKET_FILE, MASK_FILE, MODEL_FILE = "ticket.json", "mask.safetensors", "model.safetensors"
+SCOPES = ("layer", "row", "global")
+"""Those of `prune_model`; the others need rates or training data."""
 
 
 @dataclass(frozen=True)
@@ -56,89 +63,152 @@ class Ticket:
 
     folder: Path
     model: Model
-    mask: Mask
+    cut: Mask | Surgery
     provenance: Provenance
+
+    @property
+    def mask(self) -> Mask:
+        """The mask. Raises TicketError for a ticket that is a smaller model."""
+        if isinstance(self.cut, Surgery):
+            raise TicketError(f"{self.folder}: is a smaller model and has no mask; give a ticket of masked weights")
+        return self.cut
 
 
 def save_ticket(
     folder: Path,
     model: Model,
     *,
-    mask: Mask,
+    cut: Mask | Surgery,
     weights: Weights,
     vocabulary: Sequence[str],
     provenance: Provenance,
 ) -> None:
-    """Writes the ticket; its last file is `provenance` with the checksums filled in.
+    """Writes the ticket; its last file is `provenance` with the checksums filled in. A ticket with a Surgery is that of
+    the smaller model that came of it, and of weights of that size.
 
-    Raises PruneError if the mask does not hold in `weights`.
+    Raises PruneError if the mask does not hold in `weights`, or the surgery does not make `model`.
     """
-    mask.check(weights)
-    if not mask.holds_in(weights):
-        raise PruneError(f"{folder}: weights that the mask removed are not zero; this ticket would be a lie")
+    if isinstance(cut, Surgery):
+        recount(model, cut)
+        if _shapes(weights) != _shapes(model.weights):
+            raise PruneError(f"{folder}: the weights are not those of the smaller model; cut them by the same surgery")
+    else:
+        cut.check(weights)
+        if not cut.holds_in(weights):
+            raise PruneError(f"{folder}: weights that the mask removed are not zero; this ticket would be a lie")
+    for name in (TICKET_FILE, MASK_FILE, SURGERY_FILE):  # of an earlier try, perhaps of another kind
+        (folder / name).unlink(missing_ok=True)
     save_model(folder, model, weights, vocabulary)
-    save_mask(folder / MASK_FILE, mask)
-    sums = {"model_sha256": sha256(folder / MODEL_FILE), "mask_sha256": sha256(folder / MASK_FILE)}
+    sums = {"model_sha256": sha256(folder / MODEL_FILE)}
+    if isinstance(cut, Surgery):
+        write_record(folder / SURGERY_FILE, cut)
+        sums["surgery_sha256"] = sha256(folder / SURGERY_FILE)
+    else:
+        save_mask(folder / MASK_FILE, cut)
+        sums["mask_sha256"] = sha256(folder / MASK_FILE)
     write_record(folder / TICKET_FILE, provenance.model_copy(update=sums))
 
 
 def load_ticket(folder: Path) -> Ticket:
-    """Reads a ticket, its checksums and its mask verified. Raises TicketError."""
+    """Reads a ticket, its checksums and its mask or surgery verified. Raises TicketError."""
     if not (folder / TICKET_FILE).is_file():
         raise TicketError(
             f"{folder}: is not a ticket (it has no {TICKET_FILE}); give a folder made by `lxcompress study` "
             "(RUN/tickets/...) or by `lxcompress prune`"
         )
     provenance = read_record(folder / TICKET_FILE, Provenance, TicketError)
-    for name, expected in ((MODEL_FILE, provenance.model_sha256), (MASK_FILE, provenance.mask_sha256)):
-        _verify(folder / name, expected)
-    model, mask = load_model(folder), load_mask(folder / MASK_FILE)
+    _verify(folder / MODEL_FILE, provenance.model_sha256)
+    if provenance.surgery_sha256:
+        _verify(folder / SURGERY_FILE, provenance.surgery_sha256)
+    else:
+        _verify(folder / MASK_FILE, provenance.mask_sha256)
+    model = load_model(folder)
+    read = _read_surgery if provenance.surgery_sha256 else _read_mask
     try:
-        mask.check(model.weights)
+        cut, sparsity = read(folder, model)
     except PruneError as error:
         raise TicketError(f"{folder}: {error}") from None
+    if provenance.sparsity != sparsity:
+        what = "surgery" if isinstance(cut, Surgery) else "mask"
+        raise TicketError(
+            f"{folder / TICKET_FILE}: its sparsity is not that of its {what}; the ticket was changed, draw it again"
+        )
+    return Ticket(folder, model, cut, provenance)
+
+
+def _read_mask(folder: Path, model: Model) -> tuple[Mask, Sparsity]:
+    """The mask of a ticket, which holds in its weights, and what it counts. Raises LxError."""
+    mask = load_mask(folder / MASK_FILE)
+    mask.check(model.weights)
     if not mask.holds_in(model.weights):
         raise TicketError(
             f"{folder}: weights that its mask removed are not zero; the ticket was changed, draw it again"
         )
-    if provenance.sparsity != mask.count(model.live, model.whole):
-        raise TicketError(
-            f"{folder / TICKET_FILE}: its sparsity is not that of its mask; the ticket was changed, draw it again"
-        )
-    return Ticket(folder, model, mask, provenance)
+    return mask, mask.count(model.live, model.whole)
+
+
+def _read_surgery(folder: Path, model: Model) -> tuple[Surgery, Sparsity]:
+    """The surgery of a ticket, which makes its model, and what it counts. Raises LxError."""
+    surgery = read_record(folder / SURGERY_FILE, Surgery, TicketError)
+    return surgery, recount(model, surgery)
 
 
 def prune_model(
-    source: str, out: Path, *, criterion: str, sparsity: float, scope: str = "layer", seed: int = 0
+    source: str,
+    out: Path,
+    *,
+    criterion: str,
+    sparsity: float,
+    scope: str = "layer",
+    seed: int = 0,
+    granularity: str = "weight",
+    multiple: int = MULTIPLE,
 ) -> Provenance:
     """Prunes the model at `source` (a transformers folder, a hub name or a ticket) and saves it as a ticket at `out`,
-    neither rewound nor trained. A weight that is zero already is only a small weight. Raises LxError."""
+    neither rewound nor trained. A weight that is zero already is only a small weight; `multiple` is of the widths that
+    structured granularities (neuron, head, layer, neuron+head) leave. Raises LxError."""
     if criterion not in CRITERIA:
         raise PruneError(f"--criterion {criterion}: is unknown; this lxcompress knows {', '.join(CRITERIA)}")
     if scope not in SCOPES:
-        raise PruneError(f"--scope {scope}: is unknown; this lxcompress knows {', '.join(SCOPES)}")
+        raise PruneError(f"--scope {scope}: is unknown without a study, which knows more; give {', '.join(SCOPES)}")
     if not 0 < sparsity < 1:
         raise PruneError(f"--sparsity {sparsity:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
+    if (Path(source) / SURGERY_FILE).is_file():
+        raise PruneError(f"{source}: is a smaller model already; prune the model that it was cut from")
     earlier = load_ticket(Path(source)) if is_ticket(Path(source)) else None
     model = earlier.model if earlier else load_model(source)
     vocabulary = load_vocabulary(source)
-    mask = choose_mask(model.prunable, criterion=criterion, sparsity=sparsity, scope=scope, seed=seed)
+    cut: Mask | Surgery
+    if granularity in STRUCTURED:
+        groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple)
+        scores = score_weights(model.prunable, criterion=criterion, seed=seed)
+        shapes = _shapes(model.prunable)
+        cut = choose_units(scores, groups, prunable=shapes, sparsity=sparsity, scope=scope, multiple=multiple)
+        counted = cut.count(model.live, model.whole, shapes)
+        pruned = operate(model, cut)
+        weights = pruned.weights
+    else:
+        cut = choose_mask(
+            model.prunable, criterion=criterion, sparsity=sparsity, scope=scope, seed=seed, granularity=granularity
+        )
+        counted = cut.count(model.live, model.whole)
+        pruned, weights = model, cut.apply(model.weights)
     provenance = Provenance(
         cell=None,
         criterion=criterion,
-        granularity="weight",
+        granularity=granularity,
         scope=scope,
         target=sparsity,
         seed=seed,
-        sparsity=mask.count(model.live, model.whole),
+        sparsity=counted,
         start_file=None,
         start_sha256=None,
         data=earlier.provenance.data if earlier else None,
         accuracy=None,
     )
-    save_ticket(out, model, mask=mask, weights=mask.apply(model.weights), vocabulary=vocabulary, provenance=provenance)
+    save_ticket(out, pruned, cut=cut, weights=weights, vocabulary=vocabulary, provenance=provenance)
     return provenance
 
 
@@ -164,6 +234,10 @@ def load_mask(path: Path) -> Mask:
         raise TicketError(
             f"{path}: cannot be read as a mask ({error}); draw the ticket again, or copy it anew"
         ) from None
+
+
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def _unpack(bits: np.ndarray, shape: Sequence[int]) -> Tensor:

@@ -89,7 +89,7 @@ def half(model: Model) -> Mask:
 
 def save(folder: Path, model: Model, mask: Mask, weights: dict[str, torch.Tensor], **fields: Any) -> None:
     provenance = provenance_of(model, mask, **fields)
-    save_ticket(folder, model, mask=mask, weights=weights, vocabulary=shipped_vocabulary(), provenance=provenance)
+    save_ticket(folder, model, cut=mask, weights=weights, vocabulary=shipped_vocabulary(), provenance=provenance)
 
 
 def complain(call: Callable[[], object], *named: object, kind: type[LxError] = TicketError) -> None:
@@ -371,7 +371,7 @@ def test_pruning_is_the_same_each_time_and_random_turns_on_the_seed(folder, tmp_
     ("fields", "named"),
     [
         ({"criterion": "biggest"}, ("--criterion biggest", *CRITERIA)),
-        ({"scope": "block"}, ("--scope block", "layer, global")),
+        ({"scope": "block"}, ("--scope block", "layer, row, global")),
         ({"sparsity": 0.0}, ("--sparsity 0", "0.5 for 50 %")),
         ({"sparsity": 1.0}, ("--sparsity 1", "0.5 for 50 %")),
         ({"sparsity": 50.0}, ("--sparsity 50",)),

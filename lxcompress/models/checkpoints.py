@@ -28,6 +28,7 @@ from lxcompress.errors import ModelError
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.answers import find_rows, read_answers
 from lxcompress.models.original import is_original, read_original
+from lxcompress.models.resize import SURGERY_FILE, build_resized
 from lxcompress.rundir import write_text, write_whole
 
 FAMILIES = {family.MODEL_TYPE: family for family in (lxmert, visual_bert, vilt)}
@@ -120,6 +121,8 @@ def load_model(folder: str | Path) -> Model:
     Raises ModelError.
     """
     where = str(folder)
+    if (Path(where) / SURGERY_FILE).is_file():
+        return _load_resized(where)
     if not is_original(where):
         config, family = _identify(where)
         module, account = _load(where, lambda name: family.load_whole(name, config))
@@ -131,6 +134,21 @@ def load_model(folder: str | Path) -> Model:
     model = Model(found.family.build(found.config), found.config, found.family)
     model.load({name: tensor for name, tensor in found.weights.items() if name in model.weights})
     return model
+
+
+def _load_resized(where: str) -> Model:
+    """The model of a folder whose feed-forwards, heads or layers were cut. Raises ModelError."""
+    config, family = _identify(where)
+    weights = load_weights(Path(where) / "model.safetensors")
+    try:
+        module = build_resized(config, family, {name: tensor.shape for name, tensor in weights.items()})
+    except ValueError as error:
+        raise ModelError(
+            f"{where}: holds no model of its config.json, cut or whole ({error}); copy the folder anew, or draw the "
+            "ticket again"
+        ) from None
+    module.load_state_dict(weights, strict=True, assign=True)
+    return Model(module, config, family)
 
 
 def load_vocabulary(start: str, vocabulary: Path | None = None) -> tuple[str, ...]:

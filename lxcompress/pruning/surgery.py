@@ -24,6 +24,7 @@ from transformers import PreTrainedConfig
 from lxcompress.data.split import Inputs
 from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import Model
+from lxcompress.models.flops import make_example
 from lxcompress.models.resize import build_resized, with_layers
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.records import FileRecord, Record, Sparsity
@@ -275,15 +276,23 @@ def cut_config(config: PreTrainedConfig, family: Any, surgery: Surgery) -> PreTr
     return with_layers(config, {fields[cut.name]: len(cut.keep) for cut in surgery.cuts if cut.kind == "layer"})
 
 
-def uncut_config(config: PreTrainedConfig, family: Any, surgery: Surgery) -> PreTrainedConfig:
-    """The config of the model that the surgery was made for, from that of the smaller one."""
-    fields = family.stacks(config)
-    layers = {fields.get(cut.name): cut.units for cut in surgery.cuts if cut.kind == "layer"}
-    if None in layers:
-        raise PruneError(
-            "surgery: the model has no such stack of layers; use the surgery with the model it was made for"
-        )
-    return with_layers(config, layers)
+def recount(smaller: Model, surgery: Surgery) -> Sparsity:
+    """What the surgery removed, counted from the `smaller` model that it made.
+
+    Raises PruneError if that is not the model that it makes.
+    """
+    family, fields = smaller.family, smaller.family.stacks(smaller.config)
+    stacks = {cut.name: cut.units for cut in surgery.cuts if cut.kind == "layer"}
+    for name in stacks.keys() - fields.keys():
+        raise PruneError(f"surgery: the model has no layers {name}; use the surgery with the model it was made for")
+    config = with_layers(smaller.config, {fields[name]: units for name, units in stacks.items()})
+    shapes = {name: shape for name, shape in family.shapes(config).items() if not family.is_dead(name, config)}
+    made, own = surgery.find_shapes(shapes), {name: tensor.shape for name, tensor in smaller.weights.items()}
+    for name in sorted(name for name in made.keys() | own.keys() if made.get(name) != own.get(name)):
+        raise PruneError(f"surgery: makes another {name} than the model has; use the surgery that made the model")
+    live = sum(shape.numel() for shape in shapes.values())
+    prunable = {name: shape for name, shape in shapes.items() if family.is_prunable(name, shape)}
+    return surgery.count(live, live + family.count_dead(config), prunable)
 
 
 def unit_of(tensor: str, stack: str) -> int | None:
@@ -332,8 +341,7 @@ def _traced(model: Model) -> Iterator[Any]:
     import torch_pruning
 
     module, was_training = model.module, model.module.training
-    device = next(module.parameters()).device
-    example = _example(model).to(device)
+    example = make_example(model, tokens=3, objects=2)
     seen: list[Tensor] = []
 
     def forward(traced: nn.Module, inputs: Inputs) -> list[Tensor]:
@@ -355,19 +363,6 @@ def _traced(model: Model) -> Iterator[Any]:
         if attention not in (None, "eager"):
             module.set_attn_implementation(attention)
         module.train(was_training)
-
-
-def _example(model: Model) -> Inputs:
-    """One short question about few regions, or a picture; what they hold is of no matter."""
-    rows, tokens = model.family.count_images(model.config), 3
-    objects = 2 if model.family.picture_size(model.config) is None else 1
-    return Inputs(
-        torch.zeros(rows, tokens, dtype=torch.int64),
-        torch.ones(rows, tokens, dtype=torch.int64),
-        torch.zeros(rows, objects, model.family.feature_size(model.config)),
-        torch.zeros(rows, objects, 4),
-        torch.ones(rows, objects, dtype=torch.int64),
-    )
 
 
 def _tensors(out: Any) -> list[Tensor]:

@@ -56,11 +56,12 @@ def choose_units(
 
     `scores` has the scores of every prunable matrix, by name. Kept widths are multiples of `multiple`, heads and layers
     are whole, and of each group one step at least stays. What `within` cut is cut here too. Groups with a matrix of
-    `spared` stay whole, and `sparsity` is that of the other matrices. Raises PruneError.
+    `spared` stay whole, and `sparsity` is that of the other matrices. One too small to cut anything, as a gradual
+    schedule begins with, cuts nothing. Raises PruneError.
     """
     groups, prunable = _without(groups, prunable, spared)
     mean_scores = [_score_units(group, scores, prunable) for group in groups]
-    return _choose(mean_scores, groups, prunable, sparsity, scope, multiple, within)
+    return _choose(mean_scores, groups, prunable, sparsity, scope, multiple, within)[0]
 
 
 def check_structured(
@@ -72,11 +73,17 @@ def check_structured(
     multiple: int = MULTIPLE,
     spared: Collection[str] = (),
 ) -> tuple[Group, ...]:
-    """Raises PruneError if the model cannot be cut so, whatever its scores; else all its groups."""
+    """All groups of the model. Raises PruneError if, whatever the scores, it cannot be cut so, or would stay whole."""
     found = find_groups(model, granularity.split("+"))
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     groups, prunable = _without(found, shapes, spared)
-    _choose([torch.zeros(group.units) for group in groups], groups, prunable, sparsity, scope, multiple, None)
+    nothing = [torch.zeros(group.units) for group in groups]
+    surgery, reached = _choose(nothing, groups, prunable, sparsity, scope, multiple, None)
+    if not surgery.cuts:
+        raise PruneError(
+            f"{granularity}: the least that can be removed is {100 * reached[1]:.1f} % of the prunable weights, and "
+            f"{short_percent(sparsity)} % is nearer to none; raise the sparsity"
+        )
     return found
 
 
@@ -99,7 +106,8 @@ def _choose(
     scope: str,
     multiple: int,
     within: Surgery | None,
-) -> Surgery:
+) -> tuple[Surgery, list[float]]:
+    """The Surgery, and all sparsities that there are."""
     name = "+".join(dict.fromkeys(group.kind for group in groups))
     if scope not in SCOPES:
         raise PruneError(f"scope {scope}: granularity {name} has scope layer or global")
@@ -121,12 +129,7 @@ def _choose(
         )
     first = sum(step.share < 0 for step in steps)
     taken = min(range(first, len(reached)), key=lambda number: abs(reached[number] - sparsity))
-    if not taken:
-        raise PruneError(
-            f"{name}: the least that can be removed is {100 * reached[1]:.1f} % of the prunable weights, and "
-            f"{short_percent(sparsity)} % is nearer to none; raise the sparsity"
-        )
-    return _cut(steps[:taken], groups)
+    return _cut(steps[:taken], groups), reached
 
 
 _WHAT = {
