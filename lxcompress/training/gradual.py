@@ -43,13 +43,17 @@ class Gradual:
         begin: float = 0.1,
         end: float = 0.7,
         every: int | None = None,
+        skip: int = 0,
     ) -> None:
-        """`weights` are those that may be pruned, shared with the module that is fitted, where it is fitted."""
+        """`weights` are those that may be pruned, shared with the module that is fitted, where it is fitted.
+
+        Where the fit leaves out the first `skip` of its `total` steps, the shares are those of the steps it does.
+        """
         assert 0 <= begin < end <= 1, "a gradual schedule begins before it ends"
         self.weights = dict(weights)
         self.choose, self.sparsity = choose, sparsity
-        self.begin = round(begin * total)
-        self.end = min(total, max(self.begin + 1, round(end * total)))
+        self.begin = skip + round(begin * (total - skip))
+        self.end = min(total, max(self.begin + 1, skip + round(end * (total - skip))))
         self.begin = min(self.begin, self.end - 1)
         self.every = every or -(-(self.end - self.begin) // UPDATES)
         self.masks = {name: torch.ones_like(weight, requires_grad=False) for name, weight in self.weights.items()}

@@ -18,9 +18,10 @@ from lxcompress.models.checkpoints import Model, load_start
 from lxcompress.recipe import Distill, ScenesData, Train
 from lxcompress.records import Epoch
 from lxcompress.training.distil import Teacher, pair_last, soft_loss, states_error, taught_loss
-from lxcompress.training.feed import gather
+from lxcompress.training.feed import Batch, gather
 from lxcompress.training.fit import LOSSES, fit
 from lxcompress.training.place import Place
+from tests.models.families import TOYS, save_start, some_inputs
 
 CPU = Place(torch.device("cpu"), "fp32")
 SETTINGS = Train(epochs=2, batch_size=16, learning_rate=2e-3, warmup=0.2)
@@ -261,6 +262,27 @@ def test_a_shallower_student_is_taught_by_the_last_layers(toy_start, task) -> No
     alike = [*its[:4], *its[6:]]
     errors = [nn.functional.mse_loss(a, b) for a, b in zip(mine, alike, strict=True)]
     assert float((with_states - without).detach()) == pytest.approx(float(torch.stack(errors).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("family", list(TOYS))
+def test_every_family_shows_states_that_can_be_learnt_from(family, tmp_path) -> None:
+    toy = TOYS[family]
+    folder = str(save_start(toy, tmp_path))
+    student, elder = load_start(folder, ANSWERS, 0)[0], noisy(load_start(folder, ANSWERS, 1)[0])
+    batch = Batch(some_inputs(toy), torch.rand(6, len(ANSWERS), generator=torch.Generator().manual_seed(0)))
+    total = taught_loss(
+        student.module,
+        teacher(elder, weight=0.0, hidden=1.0),
+        answer=student.family.answer,
+        loss=lambda scores, targets: scores.sum() * 0,
+        kind="binary",
+        example=batch.inputs,
+    )(batch)
+    with torch.no_grad():
+        (_, mine), (_, its) = (each.family.hidden(each.module, batch.inputs) for each in (student, elder))
+    errors = [nn.functional.mse_loss(a, b) for a, b in zip(mine, its, strict=True)]
+    assert float(total.detach()) == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
+    assert float(total.detach()) > 0
 
 
 def test_states_of_another_width_are_an_error_before_any_training(toy, toy_start, task) -> None:

@@ -288,6 +288,17 @@ def test_gradual_reaches_its_sparsity_whatever_the_steps(total, every) -> None:
     assert every is not None or len(asked) <= UPDATES
 
 
+@pytest.mark.parametrize("skip", [1, 4, 11])
+def test_gradual_in_a_late_start_goes_by_the_steps_that_are_done(skip, toy, task) -> None:
+    prune = gradual(toy, skip=skip, begin=0.25, end=0.75)
+    assert skip <= prune.begin < prune.end <= STEPS
+    assert prune.begin - skip == pytest.approx(0.25 * (STEPS - skip), abs=1)
+    assert prune.end - skip == pytest.approx(0.75 * (STEPS - skip), abs=1)
+    run(toy, task, skip=skip, hooks=[prune], masks=prune.masks)
+    assert prune.reached == 0.8
+    assert prune.mask.holds_in(toy.weights)
+
+
 def test_gradual_removes_by_the_weights_of_the_day(toy, task) -> None:
     """Pruned while it learns, the mask is another than that of the start's magnitudes."""
     at_once = choose_magnitude(toy.prunable, 0.8, None)
