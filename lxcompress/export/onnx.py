@@ -70,16 +70,30 @@ def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
     return [path, *([data] if external else [])]
 
 
-def count_zeros(out: Path, output_layer: str) -> tuple[int, int]:
+def count_zeros(out: Path) -> tuple[int, int]:
     """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart."""
     zeros = elements = 0
-    for tensor in onnx.load(out / MODEL_FILE).graph.initializer:
+    graph = onnx.load(out / MODEL_FILE).graph
+    last = _find_output_layer(graph)
+    for tensor in graph.initializer:
         is_matrix = len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
-        if is_matrix and not tensor.name.endswith("_embeddings.weight") and output_layer not in tensor.name:
+        if is_matrix and not tensor.name.endswith("_embeddings.weight") and tensor.name != last:
             values = numpy_helper.to_array(tensor, base_dir=str(out))
             zeros += values.size - int(np.count_nonzero(values))
             elements += values.size
     return zeros, elements
+
+
+def _find_output_layer(graph: onnx.GraphProto) -> str:
+    """The name of the matrix that the last product reads: all else feeds it, so it stands last.
+
+    The exporter gives some matrices names of its own, so that the layer's name would not find it.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    read = [turned.get(name, name) for node in products for name in node.input[:2]]
+    return [name for name in read if name in stored][-1]
 
 
 class _Answer(nn.Module):
