@@ -256,7 +256,8 @@ class Method(Strict):
     """One way to draw a ticket; docs/methods.md has the paper behind each value.
 
     `ticket` takes the mask of a ticket that is there, in the place of a criterion: a folder, in whose name {sparsity}
-    and {seed} stand for the cell's.
+    and {seed} stand for the cell's. `sparsities` are the method's own, in the place of the grid's. Matrices named in
+    `spared` stay whole, and the sparsity is that of the others.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")] | None = None
@@ -271,6 +272,8 @@ class Method(Strict):
     distill: Distill | None = None
     control: Control | None = None
     ticket: str | None = None
+    sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
+    spared: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> Method:
@@ -308,7 +311,15 @@ class Method(Strict):
             self.control == "reinitialised" and (self.rewind != "start" or self.schedule == "gradual"),
             ("control reinitialised has weights of its own to begin from: leave rewind and schedule gradual out"),
         )
-        alone = ("criterion", "granularity", "scope", "schedule", "rewind", "ticket", "distill")
+        yield (
+            self.sparsities is not None and (_is_n_of_m(self.granularity) or self.control == "dense-longer"),
+            ("sparsities have no effect on what has one sparsity of its own"),
+        )
+        yield (
+            bool(self.spared) and (is_structured or self.ticket is not None),
+            ("spared has no effect on units, and on a mask that is drawn already"),
+        )
+        alone = ("criterion", "granularity", "spared", "scope", "schedule", "rewind", "ticket", "distill")
         yield (
             self.control in ("dense-longer", "small-dense") and self._differs(*alone),
             (f"control {self.control} is dense: nothing else of a method has an effect on it"),
@@ -331,6 +342,7 @@ class Method(Strict):
             "ticket" if self.ticket else self.criterion,
             self.granularity.replace(":", "of"),
             self.scope if self.scope != "layer" else "",
+            "spared" if self.spared else "",
             f"{self.schedule}{rounds}" if self.schedule != "one-shot" else "",
             {"start": "", "step": f"late{late}", "learning-rate": "lr-rewind", "none": "fine-tuned"}[self.rewind],
             "distilled" if self.distill else "",
@@ -355,7 +367,7 @@ class Method(Strict):
         if _is_n_of_m(self.granularity):
             kept, of = map(int, self.granularity.split(":"))
             return (1 - kept / of,)
-        return tuple(sorted(sparsities))
+        return tuple(sorted(self.sparsities or sparsities))
 
 
 class Calibration(Strict):
@@ -366,7 +378,10 @@ class Calibration(Strict):
 
 
 class Prune(Strict):
-    """The pruning grid: `criteria` x `granularities`, and `methods` beside them or in their place."""
+    """The pruning grid: `criteria` x `granularities`, and `methods` beside them or in their place.
+
+    Widths of smaller models are multiples of `multiple`.
+    """
 
     criteria: tuple[Criterion, ...] | None = None
     granularities: Annotated[tuple[Granularity, ...], Field(min_length=1)] = ("weight",)

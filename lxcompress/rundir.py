@@ -5,6 +5,10 @@ RUN/
   recipe.yaml  machine.json  floors.json
   seeds/0/start.safetensors                          start weights of seed 0
   seeds/0/dense/                                     config.json model.safetensors vocab.txt, dense.json last
+  seeds/0/step-94.safetensors                        weights of the dense run at that step, for late rewinding
+  seeds/0/movement.safetensors                       what the criterion movement added up over the dense run
+  seeds/0/sensitivity-NAME.json                      what each matrix's pruning alone does to the loss
+  seeds/0/rounds/METHOD/20/                          a round of iterative-retrain: model.safetensors, mask.safetensors last
   tickets/low-magnitude-weight-50-seed0/             the same, mask.safetensors, ticket.json, result.json last
   artifacts/NAME/                                    exported files, artifact.json last
   measurements/NAME.json                             raw samples of one bench
@@ -27,6 +31,7 @@ from filelock import FileLock, Timeout
 from lxcompress.errors import RunError
 from lxcompress.recipe import Cell, Recipe, load_recipe
 from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_record, read_record
+from lxcompress.units import short_percent
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,18 @@ class RunDir:
 
     def dense(self, seed: int) -> Path:
         return self.root / "seeds" / str(seed) / "dense"
+
+    def snapshot(self, seed: int, step: int) -> Path:
+        return self.root / "seeds" / str(seed) / f"step-{step}.safetensors"
+
+    def movement(self, seed: int) -> Path:
+        return self.root / "seeds" / str(seed) / "movement.safetensors"
+
+    def sensitivity(self, seed: int, name: str) -> Path:
+        return self.root / "seeds" / str(seed) / f"sensitivity-{name}.json"
+
+    def round(self, seed: int, method: str, sparsity: float) -> Path:
+        return self.root / "seeds" / str(seed) / "rounds" / method / short_percent(sparsity)
 
     def dense_result(self, seed: int) -> Path:
         return self.dense(seed) / "dense.json"

@@ -92,7 +92,7 @@ def mask_from_scores(
     whole = {name: torch.ones(shapes[name], dtype=torch.bool) for name in spared}
     mask = Mask({name: whole[name] if name in spared else kept[name] for name in shapes})
     _check_within(mask, within, f"sparsity {sparsity:g} by {granularity}")
-    for name, each in mask.kept.items():
+    for name, each in mask.kept.items() if scope == "global" else ():  # the other scopes are shared out with one left
         if not bool(each.any()):
             raise _emptied(name, shapes[name], sparsity, "use scope: layer")
     return mask
@@ -153,7 +153,7 @@ def _plan(
     counts = share_alike(units, sparsity)
     for name, count in counts.items():
         if count == 0:
-            raise _emptied(name, shapes[name], sparsity, "list it in prune.spared to keep it whole")
+            raise _emptied(name, shapes[name], sparsity, "list it in spared to keep it whole")
     return counts
 
 

@@ -1,143 +1,93 @@
-"""The runs of a study: a seed's dense run, and a cell's ticket, each kept with its numbers when it is done."""
+"""A cell: its ticket is drawn as its method says, scored at each station, and kept with its numbers."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lxcompress.data.split import Task
-from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
-from lxcompress.pruning.choose import choose_mask
+import torch
+from filelock import FileLock
+
+from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
+from lxcompress.models.flops import count_flops
+from lxcompress.pruning.controls import reinitialise, small_config
 from lxcompress.pruning.mask import Mask, Weights
-from lxcompress.pruning.published import choose_published_mask
-from lxcompress.recipe import FAULTS, Cell, Recipe
-from lxcompress.records import Dense, Epoch, Machine, Provenance, Result, Score, Sparsity, read_record
-from lxcompress.rundir import RunDir, sha256, write_record, write_whole
-from lxcompress.study.agreement import check_fit, essence
+from lxcompress.pruning.schedule import Drawn, draw_ticket
+from lxcompress.pruning.surgery import Surgery, operate
+from lxcompress.recipe import Cell, Train
+from lxcompress.records import Epoch, Provenance, Result, Round, Score, Sparsity, read_record
+from lxcompress.rundir import sha256, write_record
+from lxcompress.study.choose import Choice, Chooser, sparsities_of, take_cut
+from lxcompress.study.seed import SeedRun, parameters_of, rewind_step
 from lxcompress.study.watch import Watch
-from lxcompress.tickets import draw_ticket, save_mask, save_ticket
-from lxcompress.training import fit as fitting
-from lxcompress.training.place import Place
+from lxcompress.study.work import (
+    FINE_TUNING_RATE,
+    Fitting,
+    Stopwatch,
+    Workplace,
+    fit,
+    how,
+    score_weights,
+    steps_of,
+    timed,
+)
+from lxcompress.tickets import load_mask, save_mask, save_ticket
+from lxcompress.training.distil import Teacher
+from lxcompress.training.gradual import Gradual
+from lxcompress.training.movement import Movement
 from lxcompress.training.usage import UsageMeter
 
+MASK_FILE, MODEL_FILE, MOVEMENT_FILE, ROUND_FILE = (
+    "mask.safetensors",
+    "model.safetensors",
+    "movement.safetensors",
+    "round.json",
+)
+
+
+@dataclass
+class Toll:
+    """What a ticket takes beside the dense run: ranking and choosing, and every training, its own and shared ones."""
+
+    drawing: Stopwatch = field(default_factory=Stopwatch)
+    steps: int = 0
+    earlier_s: float = 0.0
+    epochs: list[Epoch] = field(default_factory=list)
+    """of the last training"""
+
+    def trained(self, epochs: list[Epoch], steps: int) -> None:
+        """Adds a training, which is the last so far."""
+        self.earlier_s += sum(epoch.duration_s for epoch in self.epochs)
+        self.epochs = epochs
+        self.steps += steps
+
 
 @dataclass(frozen=True)
-class Workplace:
-    """What every run of a study works with."""
-
-    recipe: Recipe
-    run: RunDir
-    task: Task
-    place: Place
-    machine: Machine
-
-
-@dataclass(frozen=True)
-class SeedRun:
-    """One seed's model, start weights and dense weights."""
+class Finished:
+    """A drawn ticket: the model whose weights it has, which is a smaller one if the cut is a Surgery."""
 
     model: Model
-    start: Weights
-    dense: Weights
-
-
-def make_start(recipe: Recipe, task: Task, seed: int) -> tuple[Model, dict[str, Any]]:
-    """The model and the start weights of one seed. Raises ModelError, or RecipeError if it cannot read the data."""
-    wanted = recipe.model
-    last_bias = 0.0 if wanted.last_bias is None and set(recipe.faults) == set(FAULTS) else wanted.last_bias
-    model, start = load_start(
-        resolve_start(wanted.start),
-        task.labels,
-        seed,
-        pretrained_answers=wanted.pretrained_answers,
-        vocabulary=wanted.vocabulary,
-        last_bias=last_bias,
-        images=task.train.images,
-    )
-    check_fit(model, task, recipe)
-    return model, start
-
-
-def prepare_seed(here: Workplace, seed: int, watch: Watch) -> SeedRun:
-    """The seed's start weights and dense run, made now unless they are there."""
-    run = here.run
-    source = dense_source(here.recipe, seed)
-    model, start = make_start(here.recipe, here.task, source)
-    if source != seed:
-        prepare_seed(here, source, watch)
-        _repeat_dense(run, source, seed)
-    if run.start(seed).exists():
-        start = load_weights(run.start(seed))
-    else:
-        save_weights(run.start(seed), start)
-    model.module.to(here.place.device)
-    if not run.dense_result(seed).exists():
-        run_dense(here, model, start, seed, watch)
-    return SeedRun(model, start, load_weights(run.dense(seed) / "model.safetensors"))
-
-
-def dense_source(recipe: Recipe, seed: int) -> int:
-    """The seed whose dense run stands for `seed`'s: its own, but for the fault of one run under three names."""
-    return recipe.seeds[0] if "one-dense-run" in recipe.faults else seed
-
-
-def run_dense(here: Workplace, model: Model, start: Weights, seed: int, watch: Watch) -> None:
-    """Fine-tunes the start weights of one seed: the baseline that its cells are compared with."""
-    folder = here.run.dense(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    meter = UsageMeter(here.place).start()
-    model.load(start)
-    with _timed() as scoring:
-        begun = _score(here, model)
-    epochs = _fit(here, model, seed, folder, f"dense {seed}", None, watch)
-    save_model(folder, model, model.weights, here.task.vocabulary)
-    result = Dense(
-        seed=seed,
-        start=begun,
-        trained=epochs[-1].valid,
-        usage=meter.stop(),
-        **_how(here, epochs, scoring.seconds),
-    )
-    write_record(here.run.dense_result(seed), result)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    watch.end(f"dense seed {seed}", result.trained.accuracy, result.duration_s)
+    drawn: Drawn
+    sparsity: Sparsity
+    is_ticket: bool = True
 
 
 def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> None:
     """Draws one ticket, scores it at each station, and keeps both."""
-    model, folder = seed_run.model, here.run.ticket(cell)
+    folder = here.run.ticket(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    regrows = "mask-applied-once" in here.recipe.faults
-    meter = UsageMeter(here.place).start()
-    epochs: list[Epoch] = []
-
-    def choose(dense: Weights) -> Mask:
-        return _choose(here.recipe, model, dense, cell)
-
-    def train(rewound: Weights, mask: Mask) -> Weights:
-        model.load(rewound)
-        epochs.extend(_fit(here, model, cell.seed, folder, cell.id, None if regrows else mask, watch))
-        return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
-
-    drawn = draw_ticket(seed_run.start, seed_run.dense, choose=choose, train=train)
-    with _timed() as scoring:
-        pruned = _score_weights(here, model, drawn.mask.apply(seed_run.dense))
-        rewound = _score_weights(here, model, drawn.rewound)
-    sparsity = drawn.mask.count(model.live, model.whole)
-    retrained = epochs[-1].valid
-    vocabulary = here.task.vocabulary
-    if regrows:  # what came of it is no ticket, and its folder says so by having no ticket.json
-        save_model(folder, model, drawn.trained, vocabulary)
-        save_mask(folder / "mask.safetensors", drawn.mask)
-    else:
-        provenance = _provenance(here, cell, sparsity, retrained)
-        save_ticket(folder, model, mask=drawn.mask, weights=drawn.trained, vocabulary=vocabulary, provenance=provenance)
+    toll = Toll()
+    with UsageMeter(here.place) as meter:
+        done = (_small_dense if cell.method.control == "small-dense" else _draw)(here, seed_run, cell, toll, watch)
+        with timed() as scoring:
+            pruned = score_weights(here, done.model, done.drawn.pruned)
+            rewound = score_weights(here, done.model, done.drawn.rewound)
+        usage = meter.stop()
+    retrained = toll.epochs[-1].valid
+    _keep(here, cell, done, retrained)
+    cut = done.drawn.cut
+    record = how(here, toll.epochs, steps=toll.steps, scoring_s=scoring.seconds + toll.drawing.seconds + toll.earlier_s)
     result = Result(
         cell=cell.id,
         method={"id": cell.method.id, **cell.method.model_dump(mode="json", exclude_defaults=True)},
@@ -147,112 +97,275 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
         target=cell.sparsity,
         seed=cell.seed,
         faults=list(here.recipe.faults),
-        sparsity=sparsity,
+        sparsity=done.sparsity,
         pruned=pruned,
         rewound=rewound,
         retrained=retrained,
-        regrown=drawn.mask.count_violations(drawn.trained),
-        usage=meter.stop(),
-        **_how(here, epochs, scoring.seconds),
+        regrown=cut.count_violations(done.drawn.trained) if isinstance(cut, Mask) else 0,
+        kept_by_modality=_kept_by_modality(seed_run.model, done),
+        parameters=done.model.live,
+        flops=count_flops(done.model, **_usual_question(here)),
+        drawing_s=toll.drawing.seconds,
+        usage=usage,
+        **record,
     )
     write_record(here.run.result(cell), result)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     watch.end(cell.id, retrained.accuracy, result.duration_s)
 
 
-def steps_of(recipe: Recipe, task: Task) -> int:
-    """The optimizer steps of one run."""
-    return recipe.train.epochs * max(1, -(-len(task.train) // recipe.train.batch_size))
+def _draw(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Watch) -> Finished:
+    """Draws the cell's ticket by the schedule of its method."""
+    method, model = cell.method, seed_run.model
+    if method.schedule == "gradual":
+        drawn, surgery = _draw_gradually(here, seed_run, cell, toll, watch)
+        return _close(seed_run, drawn, surgery)
+    chooser = Chooser(here, seed_run, cell)
+    smaller: dict[int, Model] = {}
 
+    def choose(weights: Weights, sparsity: float, within: Choice | None) -> Choice:
+        with timed(toll.drawing):
+            if method.ticket:
+                return take_cut(cell, model)
+            if method.is_structured and method.schedule == "one-shot":
+                return chooser.cut_out(weights)
+            mask = chooser.choose(weights, sparsity, within if isinstance(within, Mask) else None)
+            is_cut_now = method.is_structured and method.schedule == "iterative"
+            return chooser.surgery if is_cut_now and chooser.surgery else mask
 
-def _choose(recipe: Recipe, model: Model, dense: Weights, cell: Cell) -> Mask:
-    """The cell's mask, chosen as the recipe's protocol says."""
-    if recipe.faults:
-        return choose_published_mask(
-            {name: dense[name] for name in model.weights},  # the model's order, in which noise is drawn
-            is_prunable=model.family.is_prunable,
-            criterion=cell.method.criterion,
-            sparsity=cell.sparsity,
-            seed=cell.seed,
-            faults=recipe.faults,
-            scope=recipe.prune.scope,
-        )
-    return choose_mask(
-        {name: dense[name] for name in model.prunable},
-        criterion=cell.method.criterion,
-        sparsity=cell.sparsity,
-        scope=cell.method.scope,
-        seed=cell.seed,
+    def train(rewound: Weights, cut: Choice, sparsity: float) -> Weights:
+        if isinstance(cut, Surgery):
+            fitted = smaller.setdefault(0, operate(model, cut))
+            return _train(here, seed_run, cell, toll, watch, fitted, rewound, None)
+        if sparsity != cell.sparsity:
+            return _train_round(here, seed_run, cell, chooser, toll, watch, rewound, cut, sparsity)
+        return _train(here, seed_run, cell, toll, watch, model, rewound, cut)
+
+    drawn = draw_ticket(
+        seed_run.dense,
+        sparsities=sparsities_of(method, cell.sparsity),
+        choose=choose,
+        rewind=lambda trained: rewind(here, seed_run, cell, trained),
+        train=train,
     )
+    if isinstance(drawn.cut, Surgery):
+        return Finished(smaller[0], drawn, _count(model, drawn.cut))
+    return _close(seed_run, drawn, chooser.surgery)
 
 
-def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
-    """Gives `seed` the dense run of `source`, as the published study's three seeds have one."""
-    if run.dense_result(seed).exists():
-        return
-    write_whole(run.start(seed), lambda part: shutil.copyfile(run.start(source), part))
-    for name in ("config.json", "vocab.txt", "model.safetensors"):
-        write_whole(run.dense(seed) / name, lambda part, name=name: shutil.copyfile(run.dense(source) / name, part))
-    write_record(run.dense_result(seed), read_record(run.dense_result(source), Dense).model_copy(update={"seed": seed}))
+def rewind(here: Workplace, seed_run: SeedRun, cell: Cell, trained: Weights) -> Weights:
+    """The weights that a cell's survivors are set back to before they are retrained."""
+    method = cell.method
+    if method.control == "reinitialised":
+        return reinitialise(seed_run.model, cell.seed, last_bias=here.recipe.model.last_bias)
+    if method.rewind == "start":
+        return seed_run.start
+    if method.rewind == "step":
+        step = rewind_step(here, method.rewind_at)
+        return {**seed_run.start, **load_weights(here.run.snapshot(seed_run.seed, step))}
+    return trained
 
 
-def _fit(
-    here: Workplace, model: Model, seed: int, folder: Path, what: str, mask: Mask | None, watch: Watch
-) -> list[Epoch]:
-    """Fits the model as it stands; a checkpoint in `folder` is gone on from if it is of the same work."""
-    device = here.place.device
-    recipe = here.recipe
-    place = f"{device.type} {here.place.precision}"
-    key = hashlib.sha256(f"{what}\n{place}\n{sorted(essence(recipe).items())}".encode()).hexdigest()
-    return fitting.fit(
-        model.module,
-        here.task,
-        answer=model.family.answer,
-        settings=recipe.train,
-        place=here.place,
-        seed=seed,
-        masks={name: kept.to(device) for name, kept in mask.kept.items()} if mask else None,
-        checkpoint=folder / "checkpoint.safetensors",
-        key=key,
-        tell=watch.step,
-    )
+def _draw_gradually(
+    here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Watch
+) -> tuple[Drawn, Surgery | None]:
+    """Prunes while it trains (Zhu & Gupta 2017), from the weights that the method rewinds to."""
+    method, model = cell.method, seed_run.model
+    chooser = Chooser(here, seed_run, cell)
+    origin = rewind(here, seed_run, cell, seed_run.dense)
+    model.load(origin)
+    parameters = parameters_of(model)
+    movement = Movement(parameters) if method.criterion == "movement" else None
+
+    def choose(weights: Weights, sparsity: float, within: Mask | None) -> Mask:
+        chooser.movement = movement.result if movement else None
+        with timed(toll.drawing):
+            return chooser.pick(chooser.score(weights), sparsity, within)
+
+    steps = steps_of(here.recipe, here.task) - _skipped(here, cell)
+    gradual = Gradual(parameters, choose=choose, sparsity=cell.sparsity, total=steps)
+    hooks = [*([movement] if movement else []), gradual]
+    trained = _train(here, seed_run, cell, toll, watch, model, origin, None, hooks=hooks, masks=gradual.masks)
+    cut = gradual.mask
+    return Drawn(cut, cut.apply(seed_run.dense), cut.apply(origin), trained), chooser.surgery
 
 
-def _how(here: Workplace, epochs: list[Epoch], scoring_s: float) -> dict[str, Any]:
-    """The fields in which the records of all runs say how they were done."""
-    return {
-        "epochs": epochs,
-        "steps": steps_of(here.recipe, here.task),
-        "duration_s": scoring_s + sum(epoch.duration_s for epoch in epochs),
-        "device": here.place.device.type,
-        "precision": here.place.precision,
-        "machine": here.machine,
-    }
+def _close(seed_run: SeedRun, drawn: Drawn, surgery: Surgery | None) -> Finished:
+    """What was drawn, cut out where it was masked by whole units."""
+    model = seed_run.model
+    if surgery is None:
+        assert isinstance(drawn.cut, Mask)
+        return Finished(model, drawn, drawn.cut.count(model.live, model.whole))
+    cut = Drawn(surgery, *(surgery.apply(each) for each in (drawn.pruned, drawn.rewound, drawn.trained)))
+    return Finished(operate(model, surgery), cut, _count(model, surgery))
 
 
-@dataclass
-class _Stopwatch:
-    seconds: float = 0.0
-
-
-@contextmanager
-def _timed() -> Iterator[_Stopwatch]:
-    """A stopwatch that holds, afterwards, the seconds spent inside."""
-    watch, started = _Stopwatch(), time.perf_counter()
-    yield watch
-    watch.seconds = time.perf_counter() - started
-
-
-def _score(here: Workplace, model: Model) -> Score:
-    model.module.eval()
-    return fitting.score(
-        model.module, here.task, answer=model.family.answer, settings=here.recipe.train, place=here.place
-    )
-
-
-def _score_weights(here: Workplace, model: Model, weights: Weights) -> Score:
+def _train(
+    here: Workplace,
+    seed_run: SeedRun,
+    cell: Cell,
+    toll: Toll,
+    watch: Watch,
+    model: Model,
+    weights: Weights,
+    mask: Mask | None,
+    *,
+    hooks: list | None = None,
+    masks: dict | None = None,
+    folder: Path | None = None,
+    what: str | None = None,
+) -> Weights:
+    """Fits `model` from `weights` with the cell's budget, rewinding and teacher; returns what came of them."""
+    method = cell.method
     model.load(weights)
-    return _score(here, model)
+    is_held = mask is not None and "mask-applied-once" not in here.recipe.faults
+    fitting = Fitting(
+        what or f"{cell.id} {method.model_dump_json(exclude_defaults=True)}",
+        cell.seed,
+        folder or here.run.ticket(cell),
+        masks=masks or (dict(mask.kept) if is_held else None),
+        hooks=hooks or (),
+        skip=_skipped(here, cell),
+        constant_rate=here.recipe.train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
+        teacher=_teacher(seed_run, cell),
+        settings=_settings(here, cell),
+    )
+    epochs = fit(here, model, fitting, watch)
+    steps = steps_of(here.recipe, here.task) * (_settings(here, cell).epochs / here.recipe.train.epochs)
+    toll.trained(epochs, round(steps) - fitting.skip)
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
+
+
+def _train_round(
+    here: Workplace,
+    seed_run: SeedRun,
+    cell: Cell,
+    chooser: Chooser,
+    toll: Toll,
+    watch: Watch,
+    rewound: Weights,
+    mask: Mask,
+    sparsity: float,
+) -> Weights:
+    """A round before the last, kept for the other sparsities of its method, which go through the same."""
+    folder = here.run.round(cell.seed, cell.method.id, sparsity)
+    here.run.claims.mkdir(exist_ok=True)
+    with FileLock(here.run.claims / f"round-{cell.method.id}-{sparsity:.6f}-seed{cell.seed}.lock"):
+        if not _is_of(folder, mask):
+            what = f"round {cell.method.id} {sparsity}"
+            hook = Movement(parameters_of(seed_run.model)) if cell.method.criterion == "movement" else None
+            hooks = [hook] if hook else []
+            model = seed_run.model
+            trained = _train(
+                here, seed_run, cell, toll, watch, model, rewound, mask, hooks=hooks, folder=folder, what=what
+            )
+            save_weights(folder / MODEL_FILE, trained)
+            if hook:
+                save_weights(folder / MOVEMENT_FILE, hook.result)
+            write_record(folder / ROUND_FILE, Round(epochs=toll.epochs))
+            save_mask(folder / MASK_FILE, mask)
+            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        else:
+            kept = read_record(folder / ROUND_FILE, Round)
+            toll.trained(kept.epochs, steps_of(here.recipe, here.task) - _skipped(here, cell))
+    if cell.method.criterion == "movement":
+        chooser.movement = load_weights(folder / MOVEMENT_FILE)
+    return load_weights(folder / MODEL_FILE)
+
+
+def _is_of(folder: Path, mask: Mask) -> bool:
+    """Whether a finished round is kept in the folder, and is of just this mask."""
+    if not (folder / MASK_FILE).exists():
+        return False
+    kept = load_mask(folder / MASK_FILE).kept
+    return kept.keys() == mask.kept.keys() and all(torch.equal(kept[name], mask.kept[name]) for name in kept)
+
+
+def _small_dense(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Watch) -> Finished:
+    """A dense model with as many prunable weights as tickets keep, trained from fresh ones (MiniVLM's question)."""
+    whole = seed_run.model
+    prunable = sum(weight.numel() for weight in whole.prunable.values())
+    config = small_config(whole.config, round(prunable * (1 - cell.sparsity)))
+    small = Model(whole.family.build(config).to(here.place.device), config, whole.family)
+    start = reinitialise(small, cell.seed, last_bias=here.recipe.model.last_bias)
+    trained = _train(here, seed_run, cell, toll, watch, small, start, None)
+    kept = sum(weight.numel() for weight in small.prunable.values())
+    sparsity = Sparsity(
+        prunable=prunable,
+        kept=kept,
+        achieved=(prunable - kept) / prunable,
+        of_live=(whole.live - small.live) / whole.live,
+        of_all=(whole.live - small.live) / whole.whole,
+        live=whole.live,
+        all=whole.whole,
+    )
+    return Finished(small, Drawn(Mask({}), start, start, trained), sparsity, is_ticket=False)
+
+
+def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score) -> None:
+    """Writes the ticket; what is none (a dense control, or weights that grew back) has no ticket.json to say it is."""
+    folder, vocabulary = here.run.ticket(cell), here.task.vocabulary
+    regrows = "mask-applied-once" in here.recipe.faults
+    if not done.is_ticket or regrows:
+        save_model(folder, done.model, done.drawn.trained, vocabulary)
+        if regrows:
+            save_mask(folder / MASK_FILE, done.drawn.cut)
+        return
+    save_ticket(
+        folder,
+        done.model,
+        cut=done.drawn.cut,
+        weights=done.drawn.trained,
+        vocabulary=vocabulary,
+        provenance=_provenance(here, cell, done.sparsity, accuracy),
+    )
+
+
+def _count(model: Model, surgery: Surgery) -> Sparsity:
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    return surgery.count(model.live, model.whole, shapes)
+
+
+def _kept_by_modality(whole: Model, done: Finished) -> dict[str, float]:
+    """The share of each part's prunable weights that stays."""
+    kept: dict[str, int] = {}
+    total: dict[str, int] = {}
+    modality = whole.family.modality
+    for name, weight in whole.prunable.items():
+        total[modality(name)] = total.get(modality(name), 0) + weight.numel()
+    masks = done.drawn.cut.kept if isinstance(done.drawn.cut, Mask) else {}
+    for name, weight in done.model.prunable.items():
+        count = int(masks[name].sum()) if name in masks else weight.numel()
+        kept[modality(name)] = kept.get(modality(name), 0) + count
+    return {part: kept.get(part, 0) / count for part, count in total.items()}
+
+
+def _usual_question(here: Workplace) -> dict[str, int]:
+    """The mean length of a validation question, and the mean number of regions of its image."""
+    split = here.task.valid
+    objects = split.regions.objects[split.scene].float().mean()
+    return {"tokens": round(float((split.input_ids != 0).sum(1).float().mean())), "objects": round(float(objects))}
+
+
+def _skipped(here: Workplace, cell: Cell) -> int:
+    """The steps that late rewinding leaves out: those before the weights that it goes back to."""
+    return rewind_step(here, cell.method.rewind_at) if cell.method.rewind == "step" else 0
+
+
+def _settings(here: Workplace, cell: Cell) -> Train:
+    """The recipe's training, which the control dense-longer does twice as long."""
+    train = here.recipe.train
+    return train.model_copy(update={"epochs": 2 * train.epochs}) if cell.method.control == "dense-longer" else train
+
+
+def _teacher(seed_run: SeedRun, cell: Cell) -> Teacher | None:
+    """The dense model, where the method learns from it."""
+    if cell.method.distill is None:
+        return None
+    module = copy.deepcopy(seed_run.model.module)
+    module.load_state_dict(dict(seed_run.dense))
+    family = seed_run.model.family
+    return Teacher(module.eval(), family.answer, cell.method.distill, family.hidden)
 
 
 def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score) -> Provenance:

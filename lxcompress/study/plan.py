@@ -17,8 +17,9 @@ from lxcompress.models.checkpoints import Model, feature_size, load_vocabulary, 
 from lxcompress.recipe import Cell, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import agree, resolve_recipe
-from lxcompress.study.draw import dense_source, make_start, steps_of
 from lxcompress.study.run import choose_cells, missing_runs
+from lxcompress.study.seed import dense_source, make_start
+from lxcompress.study.work import steps_of
 from lxcompress.study.worker import this_worker
 from lxcompress.training import fit as fitting
 from lxcompress.training.feed import settle

@@ -22,8 +22,11 @@ from lxcompress.models.checkpoints import feature_size, load_vocabulary, resolve
 from lxcompress.recipe import Cell, Recipe, dump_recipe
 from lxcompress.rundir import RunDir, locked, write_record, write_text
 from lxcompress.study.agreement import agree, resolve_recipe, widen
-from lxcompress.study.draw import SeedRun, Workplace, dense_source, prepare_seed, run_cell
+from lxcompress.study.choose import check_cells
+from lxcompress.study.draw import run_cell
+from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.watch import Unwatched, Watch
+from lxcompress.study.work import Workplace
 from lxcompress.study.worker import Worker, claimed, this_worker
 from lxcompress.training.feed import settle
 from lxcompress.training.floors import find_floors
@@ -58,6 +61,8 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
         watch.prepare("making the data ready")
         start = resolve_start(recipe.model.start)
         task = load_task(recipe.data, load_vocabulary(start, recipe.model.vocabulary), feature_size(start))
+        model, _ = make_start(recipe, task, recipe.seeds[0])
+        check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
         if worker.leads and not run.floors.exists():
             watch.prepare("finding the floors")
             write_record(run.floors, find_floors(task))

@@ -1,0 +1,227 @@
+"""Choosing for a cell: which weights, neurons, heads or layers its method keeps, and what it must measure to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lxcompress.errors import PruneError, RunError
+from lxcompress.models.checkpoints import Model, load_weights
+from lxcompress.pruning.choose import check_granularity, mask_from_scores
+from lxcompress.pruning.controls import shuffle_mask
+from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
+from lxcompress.pruning.mask import Mask, Weights
+from lxcompress.pruning.published import choose_published_mask
+from lxcompress.pruning.schedule import RATE, rounds_to
+from lxcompress.pruning.surgery import Group, Surgery, find_groups
+from lxcompress.pruning.units import check_structured, choose_units
+from lxcompress.recipe import Cell, Method, Recipe
+from lxcompress.rundir import write_text
+from lxcompress.study.seed import SeedRun
+from lxcompress.study.work import Workplace
+from lxcompress.tickets import load_ticket
+from lxcompress.training.evidence import gather
+from lxcompress.training.sensitivity import measure
+
+Choice = Mask | Surgery
+
+
+class Chooser:
+    """Chooses for one cell; it keeps what is found out once (groups of units, movement), and the last Surgery."""
+
+    def __init__(self, here: Workplace, seed_run: SeedRun, cell: Cell) -> None:
+        self.here, self.seed_run, self.cell = here, seed_run, cell
+        self.model, self.method = seed_run.model, cell.method
+        self.shapes = {name: weight.shape for name, weight in self.model.prunable.items()}
+        self.groups: tuple[Group, ...] = ()
+        self.surgery: Surgery | None = None
+        self.movement: Weights | None = None
+        if self.method.is_structured and not self.method.ticket:
+            self.groups = find_groups(self.model, self.method.granularity.split("+"))
+
+    def choose(self, weights: Weights, sparsity: float, within: Mask | None = None) -> Mask:
+        """What stays of `weights`, as a Mask; units of a structured method are masked whole."""
+        if self.here.recipe.faults:
+            return self._published(weights)
+        if self.method.control == "dense-longer":
+            return Mask({name: weights[name].new_ones(shape).bool() for name, shape in self.shapes.items()})
+        if self.method.schedule == "iterative":
+            for earlier in rounds_to(sparsity, self.method.rate or RATE)[:-1]:
+                within = self._cut(within.apply(weights) if within else weights, earlier, within)
+        mask = self._cut(within.apply(weights) if within else weights, sparsity, within)
+        is_last = sparsity == self.cell.sparsity
+        return shuffle_mask(mask, self.cell.seed) if self.method.control == "shuffled" and is_last else mask
+
+    def cut_out(self, weights: Weights) -> Surgery:
+        """What stays of `weights` as a Surgery, in one shot."""
+        return self.cut_units(self.score(weights), self.cell.sparsity)
+
+    def cut_units(self, scores: Weights, sparsity: float) -> Surgery:
+        """The Surgery that the scores of all prunable weights choose, within the last one."""
+        prune = self.here.recipe.prune
+        self.surgery = choose_units(
+            scores,
+            self.groups,
+            prunable=self.shapes,
+            sparsity=sparsity,
+            scope=self.method.scope,
+            multiple=prune.multiple,
+            within=self.surgery,
+        )
+        return self.surgery
+
+    def pick(self, scores: Weights, sparsity: float, within: Mask | None) -> Mask:
+        """What the scores keep, as a Mask."""
+        if self.groups:
+            return self.cut_units(scores, sparsity).mask(self.shapes)
+        method = self.method
+        return mask_from_scores(
+            scores,
+            sparsity=sparsity,
+            granularity=method.granularity,
+            scope=method.scope,
+            rates=method.rates.model_dump() if method.rates else None,
+            modality=self.model.family.modality,
+            sensitivities=self._sensitivities(scores) if method.scope == "sensitivity" else None,
+            within=within,
+            spared=method.spared,
+        )
+
+    def score(self, weights: Weights) -> Weights:
+        """The criterion's scores of the prunable ones among `weights`."""
+        prunable = {name: weights[name] for name in self.shapes}
+        return score_weights(
+            prunable, criterion=self.method.criterion, seed=self.cell.seed, evidence=self._evidence(weights)
+        )
+
+    def _cut(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
+        return self.pick(self.score(weights), sparsity, within)
+
+    def _evidence(self, weights: Weights) -> Evidence:
+        needed = CRITERIA[self.method.criterion].needs
+        if needed is None:
+            return Evidence()
+        if needed == "movement":
+            if self.movement is None:
+                self.movement = load_weights(self.here.run.movement(self.seed_run.seed))
+            return Evidence(movement=self.movement)
+        calibration = self.here.recipe.prune.calibration
+        found = gather(
+            self.model,
+            weights,
+            self.here.task,
+            kind=needed,
+            settings=self.here.recipe.train,
+            place=self.here.place,
+            seed=self.cell.seed,
+            questions=calibration.questions,
+            batch_size=calibration.batch_size,
+        )
+        return Evidence(**{needed: found})
+
+    def _published(self, weights: Weights) -> Mask:
+        """The mask as the recipe's protocol draws it."""
+        return choose_published_mask(
+            {name: weights[name] for name in self.model.weights},  # the model's order, in which noise is drawn
+            is_prunable=self.model.family.is_prunable,
+            criterion=self.method.criterion,
+            sparsity=self.cell.sparsity,
+            seed=self.cell.seed,
+            faults=self.here.recipe.faults,
+            scope=self.method.scope,
+        )
+
+    def _sensitivities(self, scores: Weights) -> Mapping[str, Mapping[float, float]]:
+        """What each matrix's pruning does to the loss of the dense model, measured once a seed and kept."""
+        method, seed = self.method, self.seed_run.seed
+        path = self.here.run.sensitivity(seed, method.id)
+        if not path.exists():
+            calibration = self.here.recipe.prune.calibration
+            found = measure(
+                self.model,
+                self.seed_run.dense,
+                scores,
+                self.here.task,
+                granularity=method.granularity,
+                spared=method.spared,
+                settings=self.here.recipe.train,
+                place=self.here.place,
+                seed=self.cell.seed,
+                questions=calibration.questions,
+            )
+            write_text(path, json.dumps({name: dict(curve) for name, curve in found.items()}, indent=1) + "\n")
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {name: {float(sparsity): rise for sparsity, rise in curve.items()} for name, curve in kept.items()}
+
+
+def find_ticket(cell: Cell) -> Path:
+    """The folder of the ticket whose mask the cell takes."""
+    assert cell.method.ticket
+    text = cell.method.ticket.replace("{seed}", str(cell.seed))
+    return Path(text.replace("{sparsity}", f"{100 * cell.sparsity:.6g}"))
+
+
+def take_cut(cell: Cell, model: Model) -> Choice:
+    """The mask or surgery of the ticket that the cell names. Raises LxError if it is none of the cell's, or misfits."""
+    folder = find_ticket(cell)
+    ticket = load_ticket(folder)
+    if abs(ticket.provenance.target - cell.sparsity) > 1e-9:
+        raise PruneError(
+            f"{folder}: was drawn at sparsity {ticket.provenance.target:g}, and is to be taken for "
+            f"{cell.sparsity:g}; give method.ticket a path with {{sparsity}} in it, or that sparsity alone"
+        )
+    if isinstance(ticket.cut, Surgery):
+        ticket.cut.check({name: tensor.shape for name, tensor in model.weights.items()})
+    else:
+        ticket.cut.check(model.weights)
+        lacking = sorted(model.prunable.keys() - ticket.cut.kept.keys())
+        if lacking:
+            raise PruneError(
+                f"{folder}: its mask says nothing of {lacking[0]}; take a ticket of a model of the same parts"
+            )
+    return ticket.cut
+
+
+def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
+    """Raises LxError for a cell that cannot be drawn of such a model, as far as no score decides it.
+
+    A sparsity that would empty a matrix, a granularity that does not divide one, a ticket that is not there or misfits.
+    """
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    for cell in {(cell.method, cell.sparsity): cell for cell in cells}.values():
+        try:
+            _check(recipe, model, shapes, cell)
+        except PruneError as error:
+            raise RunError(f"{cell.method.id}: {error}") from None
+    for cell in cells:
+        if cell.method.ticket:
+            take_cut(cell, model)
+
+
+def _check(recipe: Recipe, model: Model, shapes: Mapping, cell: Cell) -> None:
+    method, prune = cell.method, recipe.prune
+    if method.control in ("dense-longer", "small-dense") or method.ticket or recipe.faults:
+        return
+    if method.is_structured:
+        _checked_once(model, method, cell.sparsity, prune.multiple)
+        return
+    for sparsity in sparsities_of(method, cell.sparsity):
+        check_granularity(
+            shapes,
+            granularity=method.granularity,
+            sparsity=sparsity,
+            scope=method.scope,
+            rates=method.rates.model_dump() if method.rates else None,
+            modality=model.family.modality,
+            spared=method.spared,
+        )
+
+
+def _checked_once(model: Model, method: Method, sparsity: float, multiple: int) -> None:
+    check_structured(model, method.granularity, sparsity, scope=method.scope, multiple=multiple)
+
+
+def sparsities_of(method: Method, target: float) -> list[float]:
+    """The sparsities at which a ticket of `method` is retrained, the last of them its target."""
+    return rounds_to(target, method.rate or RATE) if method.schedule == "iterative-retrain" else [target]

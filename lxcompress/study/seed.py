@@ -1,0 +1,164 @@
+"""A seed's part of a study: its start weights, its dense run, and what is kept of that run's course."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lxcompress.data.split import Task
+from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
+from lxcompress.pruning.mask import Weights
+from lxcompress.recipe import FAULTS, Recipe
+from lxcompress.records import Dense, Epoch, read_record
+from lxcompress.rundir import RunDir, write_record, write_whole
+from lxcompress.study.agreement import check_fit
+from lxcompress.study.watch import Watch
+from lxcompress.study.work import Fitting, Workplace, fit, how, score, steps_of, timed
+from lxcompress.training.movement import Movement
+from lxcompress.training.snapshots import Snapshots
+from lxcompress.training.usage import UsageMeter
+
+REWIND_AT = 0.1
+"""Where late rewinding goes back to, as a share of the dense run's steps, unless a method says otherwise: the end of
+the recipes' warm-up."""
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One seed's model, start weights and dense weights."""
+
+    seed: int
+    model: Model
+    start: Weights
+    dense: Weights
+
+
+def make_start(recipe: Recipe, task: Task, seed: int) -> tuple[Model, dict[str, Any]]:
+    """The model and the start weights of one seed. Raises ModelError, or RecipeError if it cannot read the data."""
+    wanted = recipe.model
+    last_bias = 0.0 if wanted.last_bias is None and set(recipe.faults) == set(FAULTS) else wanted.last_bias
+    model, start = load_start(
+        resolve_start(wanted.start),
+        task.labels,
+        seed,
+        pretrained_answers=wanted.pretrained_answers,
+        vocabulary=wanted.vocabulary,
+        last_bias=last_bias,
+        images=task.train.images,
+    )
+    check_fit(model, task, recipe)
+    return model, start
+
+
+def prepare_seed(here: Workplace, seed: int, watch: Watch) -> SeedRun:
+    """The seed's start weights and dense run, made now unless they are there."""
+    run = here.run
+    source = dense_source(here.recipe, seed)
+    model, start = make_start(here.recipe, here.task, source)
+    if source != seed:
+        prepare_seed(here, source, watch)
+        _repeat_dense(run, source, seed)
+    if run.start(seed).exists():
+        start = load_weights(run.start(seed))
+    else:
+        save_weights(run.start(seed), start)
+    model.module.to(here.place.device)
+    if not run.dense_result(seed).exists():
+        run_dense(here, model, start, seed, watch)
+    elif source == seed and _untraced(here, seed):
+        watch.prepare(f"following the dense run of seed {seed} once more, for what its methods need")
+        trace(here, model, start, seed, run.dense(seed), watch)
+        (run.dense(seed) / "checkpoint.safetensors").unlink(missing_ok=True)
+    return SeedRun(seed, model, start, load_weights(run.dense(seed) / "model.safetensors"))
+
+
+def dense_source(recipe: Recipe, seed: int) -> int:
+    """The seed whose dense run stands for `seed`'s: its own, but for the fault of one run under three names."""
+    return recipe.seeds[0] if "one-dense-run" in recipe.faults else seed
+
+
+def run_dense(here: Workplace, model: Model, start: Weights, seed: int, watch: Watch) -> None:
+    """Fine-tunes the start weights of one seed: the baseline that its cells are compared with."""
+    folder = here.run.dense(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    meter = UsageMeter(here.place).start()
+    model.load(start)
+    with timed() as scoring:
+        begun = score(here, model)
+    epochs = trace(here, model, start, seed, folder, watch)
+    save_model(folder, model, model.weights, here.task.vocabulary)
+    result = Dense(
+        seed=seed,
+        start=begun,
+        trained=epochs[-1].valid,
+        usage=meter.stop(),
+        **how(here, epochs, steps=steps_of(here.recipe, here.task), scoring_s=scoring.seconds),
+    )
+    write_record(here.run.dense_result(seed), result)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    watch.end(f"dense seed {seed}", result.trained.accuracy, result.duration_s)
+
+
+def trace(here: Workplace, model: Model, start: Weights, seed: int, folder: Path, watch: Watch) -> list[Epoch]:
+    """The fit of the dense run, with what the recipe's methods want kept of its course.
+
+    A method that comes to a finished study lets it be done once more: on one machine with the same outcome.
+    """
+    hooks: list[Movement | Snapshots] = []
+    steps = rewind_steps(here)
+    if steps:
+
+        def keep(step: int, weights: Weights) -> None:
+            save_weights(here.run.snapshot(seed, step), weights)
+
+        hooks.append(Snapshots(dict(model.module.named_parameters()), steps=steps, write=keep))
+    movement = Movement(parameters_of(model)) if _wants_movement(here.recipe) else None
+    if movement:
+        hooks.append(movement)
+    model.load(start)
+    what = f"dense {seed}, keeping {sorted(steps)}{' and movement' if movement else ''}"
+    epochs = fit(here, model, Fitting(what, seed, folder, hooks=hooks), watch)
+    if movement:
+        save_weights(here.run.movement(seed), movement.result)
+    return epochs
+
+
+def rewind_step(here: Workplace, rewind_at: float | None) -> int:
+    """The step of the dense run that late rewinding goes back to; at least the first."""
+    return max(1, round((rewind_at or REWIND_AT) * steps_of(here.recipe, here.task)))
+
+
+def rewind_steps(here: Workplace) -> set[int]:
+    """The steps that the recipe's methods rewind to."""
+    methods = here.recipe.prune.all_methods()
+    return {rewind_step(here, method.rewind_at) for method in methods if method.rewind == "step"}
+
+
+def parameters_of(model: Model) -> dict[str, Any]:
+    """The prunable weights as parameters, whose gradients can be read."""
+    prunable = model.prunable
+    return {name: weight for name, weight in model.module.named_parameters() if name in prunable}
+
+
+def _untraced(here: Workplace, seed: int) -> bool:
+    """Whether a method needs what the dense run, done before it was there, did not keep."""
+    lacks = any(not here.run.snapshot(seed, step).exists() for step in rewind_steps(here))
+    return lacks or (_wants_movement(here.recipe) and not here.run.movement(seed).exists())
+
+
+def _wants_movement(recipe: Recipe) -> bool:
+    """Whether a method ranks by the movement of the dense run; gradual pruning has a movement of its own."""
+    methods = recipe.prune.all_methods()
+    return any(method.criterion == "movement" and method.schedule != "gradual" for method in methods)
+
+
+def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
+    """Gives `seed` the dense run of `source`, as the published study's three seeds have one."""
+    if run.dense_result(seed).exists():
+        return
+    write_whole(run.start(seed), lambda part: shutil.copyfile(run.start(source), part))
+    for name in ("config.json", "vocab.txt", "model.safetensors"):
+        write_whole(run.dense(seed) / name, lambda part, name=name: shutil.copyfile(run.dense(source) / name, part))
+    write_record(run.dense_result(seed), read_record(run.dense_result(source), Dense).model_copy(update={"seed": seed}))

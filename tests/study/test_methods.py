@@ -1,0 +1,213 @@
+"""Every way to draw a ticket, through a whole study on the toy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lxcompress.errors import LxError
+from lxcompress.models.checkpoints import load_weights
+from lxcompress.pruning.mask import Mask
+from lxcompress.pruning.surgery import Surgery
+from lxcompress.recipe import Cell, Recipe, load_recipe
+from lxcompress.rundir import RunDir, read_run
+from lxcompress.study.run import run_study
+from lxcompress.tickets import is_ticket, load_ticket
+
+TAUGHT = "distill: {weight: 0.5, temperature: 2, hidden: 0.1}"
+SPARED = "spared: [lxmert.encoder.visn_fc.visn_fc.weight]"
+"""Its 18 inputs are no multiple of 4."""
+METHODS = (
+    "{}",
+    "{criterion: random}",
+    "{criterion: movement}",
+    "{criterion: taylor}",
+    "{scope: global}",
+    "{criterion: wanda, scope: row}",
+    "{criterion: fisher, schedule: iterative, rate: 0.4}",
+    "{scope: modality, rates: {vision: 2, head: 0}}",
+    "{scope: sensitivity}",
+    "{schedule: iterative-retrain, rate: 0.3}",
+    "{schedule: iterative-retrain, rate: 0.3, criterion: movement, rewind: learning-rate}",
+    "{schedule: gradual}",
+    "{schedule: gradual, criterion: movement, rewind: learning-rate}",
+    "{rewind: step, rewind_at: 0.4}",
+    "{rewind: learning-rate}",
+    "{rewind: none}",
+    "{" + TAUGHT + "}",
+    "{granularity: block-1x4, " + SPARED + "}",
+    "{granularity: block-4x1}",
+    "{granularity: '2:4', " + SPARED + "}",
+    "{granularity: neuron, sparsities: [0.2]}",
+    "{granularity: neuron+head, sparsities: [0.3], rewind: learning-rate, " + TAUGHT + "}",
+    "{granularity: neuron+head, sparsities: [0.3], schedule: iterative-retrain, rate: 0.2}",
+    "{granularity: neuron, sparsities: [0.2], schedule: gradual}",
+    "{granularity: neuron, sparsities: [0.2], schedule: iterative, criterion: taylor}",
+    "{granularity: layer, sparsities: [0.25]}",
+    "{control: reinitialised}",
+    "{control: shuffled}",
+    "{control: dense-longer}",
+    "{control: small-dense}",
+)
+
+
+def of_methods(file: Path, methods, *more: str) -> Recipe:
+    chosen = f"prune={{sparsities: [0.5], calibration: {{questions: 32}}, methods: [{', '.join(methods)}]}}"
+    return load_recipe(file, [chosen, "seeds=[0]", *more])
+
+
+@pytest.fixture(scope="module")
+def drawn(toy_recipe_file, tmp_path_factory) -> tuple[Recipe, RunDir]:
+    """A study of every method, one seed."""
+    root = tmp_path_factory.mktemp("methods") / "run"
+    recipe = of_methods(toy_recipe_file, METHODS)
+    assert run_study(recipe, root) == len(METHODS) + 1
+    return recipe, RunDir(root)
+
+
+def cell_of(recipe: Recipe, name: str) -> Cell:
+    return next(cell for cell in recipe.cells() if cell.method.id == name)
+
+
+def room(cell: Cell) -> float:
+    """How far from its target a toy's ticket may be: exact but for rounding, and units are large in so small a model."""
+    if cell.method.granularity == "layer":
+        return 0.15
+    return 0.1 if cell.method.is_structured or cell.method.control else 0.005
+
+
+def test_every_method_ends_with_its_result_and_a_ticket_unless_it_is_dense(drawn) -> None:
+    recipe, run = drawn
+    results = read_run(run.root).results
+    for cell in recipe.cells():
+        result, folder = results[cell.id], run.ticket(cell)
+        assert is_ticket(folder) == (cell.method.control != "small-dense"), cell.id
+        assert abs(result.sparsity.achieved - cell.sparsity) < room(cell), cell.id
+        assert result.parameters > 0
+        assert result.flops > 0
+        assert result.drawing_s is not None
+        assert set(result.kept_by_modality) == {"language", "vision", "cross", "head"}
+        if is_ticket(folder):
+            ticket = load_ticket(folder)
+            assert isinstance(ticket.cut, Surgery if cell.method.is_structured else Mask)
+            assert ticket.provenance.sparsity == result.sparsity
+    assert not list(run.root.rglob("*.part")) + list(run.root.rglob("checkpoint.safetensors"))
+
+
+def test_structured_tickets_are_smaller_models(drawn) -> None:
+    recipe, run = drawn
+    results = read_run(run.root).results
+    whole = results[cell_of(recipe, "low-magnitude-weight").id]
+    for cell in recipe.cells():
+        result = results[cell.id]
+        if cell.method.is_structured:
+            size = (run.ticket(cell) / "model.safetensors").stat().st_size
+            dense = (run.dense(0) / "model.safetensors").stat().st_size
+            assert result.parameters < whole.parameters
+            assert result.flops < whole.flops
+            assert dense - size > 3 * (whole.parameters - result.parameters)
+        elif not cell.method.is_control:
+            assert (result.parameters, result.flops) == (whole.parameters, whole.flops)
+
+
+def test_methods_rank_otherwise_or_train_otherwise(drawn) -> None:
+    """No two methods end with the same weights: a setting that changed nothing would be one that is not wired."""
+    recipe, run = drawn
+    seen: dict[bytes, str] = {}
+    for cell in recipe.cells():
+        weights = load_weights(run.ticket(cell) / "model.safetensors")
+        key = b"".join(tensor.numpy().tobytes() for tensor in weights.values())
+        assert seen.setdefault(key, cell.id) == cell.id
+
+
+def test_iterative_retraining_counts_all_its_rounds_and_shares_them(drawn, toy_recipe_file, tmp_path) -> None:
+    recipe, run = drawn
+    results, name = read_run(run.root).results, "low-magnitude-weight-iterative-retrain30"
+    once = results[cell_of(recipe, "low-magnitude-weight").id].steps
+    assert results[cell_of(recipe, name).id].steps == 2 * once
+    assert [path.name for path in (run.root / "seeds/0/rounds" / name).iterdir()] == ["30"]
+    wider = RunDir(tmp_path / "run")
+    both = "prune.sparsities=[0.5, 0.6]"
+    assert run_study(of_methods(toy_recipe_file, ["{schedule: iterative-retrain, rate: 0.3}"], both), wider.root) == 3
+    assert sorted(path.name for path in (wider.root / "seeds/0/rounds" / name).iterdir()) == ["30", "51"]
+    alone, shared = (load_weights(each.ticket(cell_of(recipe, name)) / "model.safetensors") for each in (run, wider))
+    assert all(torch.equal(alone[key], shared[key]) for key in alone)
+
+
+def test_controls_control_for_what_they_say(drawn) -> None:
+    recipe, run = drawn
+    plain, shuffled, fresh = (
+        load_ticket(run.ticket(cell_of(recipe, name)))
+        for name in ("low-magnitude-weight", "low-magnitude-weight-shuffled", "low-magnitude-weight-reinitialised")
+    )
+    for name, kept in plain.cut.kept.items():
+        assert int(kept.sum()) == int(shuffled.cut.kept[name].sum())
+        assert torch.equal(kept, fresh.cut.kept[name])
+    assert any(not torch.equal(kept, shuffled.cut.kept[name]) for name, kept in plain.cut.kept.items())
+    results = read_run(run.root).results
+    longer, one = results[cell_of(recipe, "dense-longer").id], results[cell_of(recipe, "low-magnitude-weight").id]
+    assert longer.steps == 2 * one.steps
+    assert len(longer.epochs) == 2 * len(one.epochs)
+    assert longer.sparsity.kept == longer.sparsity.prunable
+
+
+def test_late_rewinding_begins_at_the_dense_run_and_leaves_its_first_steps_out(drawn) -> None:
+    recipe, run = drawn
+    results = read_run(run.root).results
+    late, one = (results[cell_of(recipe, name).id] for name in ("low-magnitude-weight-late40", "low-magnitude-weight"))
+    step = one.steps - late.steps
+    assert step == round(0.4 * one.steps)
+    assert run.snapshot(0, step).exists()
+
+
+def test_a_method_that_comes_later_ends_as_if_it_had_been_there(drawn, toy_recipe_file, tmp_path) -> None:
+    """Movement and snapshots are of the dense run's course, which is followed once more."""
+    recipe, run = drawn
+    run_study(of_methods(toy_recipe_file, ["{}"]), tmp_path / "run")
+    later = of_methods(toy_recipe_file, ["{}", "{criterion: movement}", "{rewind: step, rewind_at: 0.4}"])
+    assert run_study(later, tmp_path / "run") == 2
+    for name in ("movement-weight", "low-magnitude-weight-late40"):
+        cell = cell_of(recipe, name)
+        one, other = (load_weights(each.ticket(cell) / "model.safetensors") for each in (run, RunDir(tmp_path / "run")))
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_a_ticket_is_taken_to_another_task(drawn, toy_recipe_file, tmp_path) -> None:
+    _recipe, run = drawn
+    for name, percent in (("low-magnitude-weight", "50"), ("low-magnitude-neuron", "20")):
+        path = f"{run.root}/tickets/{name}-{{sparsity}}-seed{{seed}}"
+        granularity = "neuron" if "neuron" in name else "weight"
+        method = f"{{name: moved, ticket: '{path}', granularity: {granularity}, sparsities: [0.{percent}]}}"
+        moved = of_methods(toy_recipe_file, [method], "data.seed=9")
+        root = tmp_path / name
+        assert run_study(moved, root) == 2
+        ticket = load_ticket(root / f"tickets/moved-{percent}-seed0")
+        source = load_ticket(run.root / f"tickets/{name}-{percent}-seed0")
+        assert ticket.cut.apply(source.model.weights) if isinstance(ticket.cut, Mask) else ticket.cut == source.cut
+        if isinstance(ticket.cut, Mask):
+            assert all(torch.equal(kept, source.cut.kept[name]) for name, kept in ticket.cut.kept.items())
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("{granularity: '3:5'}", "3:5"),
+        ("{granularity: neuron, sparsities: [0.95]}", "can remove at most"),
+        ("{granularity: head, sparsities: [0.9]}", "can remove at most"),
+        ("{ticket: nowhere-at-all}", "nowhere-at-all: is not a ticket"),
+        ("{sparsities: [0.99999]}", "would"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_before_any_training(method, said, toy_recipe_file, tmp_path) -> None:
+    with pytest.raises(LxError, match=said):
+        run_study(of_methods(toy_recipe_file, [method]), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("dense.json"))
+
+
+def test_a_method_of_the_same_name_that_is_made_otherwise_is_refused(drawn, toy_recipe_file) -> None:
+    _, run = drawn
+    other = of_methods(toy_recipe_file, ["{name: low-magnitude-weight-late40, rewind: none}"])
+    with pytest.raises(LxError, match="low-magnitude-weight-late40 that is made otherwise"):
+        run_study(other, run.root)
