@@ -110,7 +110,7 @@ def score_weights(
         if chosen.needs:
             _check_evidence(criterion, chosen.needs, name, weight, getattr(evidence, chosen.needs))
         scores[name] = chosen.score(name, weight.detach().float().cpu(), evidence, generator)
-        if not is_finite(scores[name]):
+        if chosen.needs and not is_finite(scores[name]):
             raise PruneError(
                 f"{name}: its {chosen.needs} for criterion {criterion} is not finite, so it cannot be ranked; "
                 "lower the learning rate, or use criterion low-magnitude"
