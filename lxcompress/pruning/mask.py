@@ -94,7 +94,7 @@ def keep_top_of_each(scores: Tensor, keep: int) -> Tensor:
 
 
 def _thin(kept: Tensor, scores: Tensor, cut: Tensor, keep: int) -> None:
-    """Takes out of `kept` [R, C], in place, the later of a row's scores that equal its `cut`, until `keep` stay in it."""
+    """Takes the later of the scores that equal a row's `cut` out of `kept` [R, C], in place: `keep` stay in each."""
     crowded = (kept.sum(1) > keep).nonzero()[:, 0]
     above = scores[crowded] > cut[crowded]
     ties = kept[crowded] & ~above
