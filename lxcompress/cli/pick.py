@@ -95,15 +95,19 @@ def _show_rejected(choice: Choice) -> None:
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
+    tickets = [each for each in choice.rejected if not each.key.method.is_control]
+    controls = list(dict.fromkeys(each.key.series for each in choice.rejected if each.key.method.is_control))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("not picked", overflow="fold")
     table.add_column("accuracy", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
-    for each in choice.rejected:
+    for each in tickets:
         accuracy = "" if each.accuracy is None else percent(each.accuracy)
         table.add_row(each.key.label, accuracy, "; ".join(each.reasons))
     out.print()
     out.print(table, markup=False)
+    if controls:
+        out.print(f"never picked, being controls: {', '.join(controls)}", markup=False)
     least = choice.picked.group.achieved.mean if choice.picked else 0.0
     unmeasured = [each for each in choice.rejected if each.commands and (each.achieved or 0) >= least]
     if unmeasured:

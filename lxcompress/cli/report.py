@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +12,36 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.report.summary import Group, Spread, Summary
+    from lxcompress.report.methods import MethodTable, Row
+    from lxcompress.report.summary import Group, Key, Spread, Summary
 
 # Below this many columns the table keeps what the pick is decided by, and no spreads of the earlier stages.
 NARROW = 76
 ROOMY = 100
+
+
+SHORTEST_NAME = 28
+"""Letters of a method's name that are left on one line before a column beside it goes."""
+MARKS = "^<~*"
+Section = tuple[str, list[list[str]]]
+"""Words over some lines, and their cells."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a methods table shows beside the shares: their deviations, and the time and steps of a cell."""
+
+    spreads: bool
+    costs: bool
+
+
+LAYOUTS = (
+    Layout(spreads=True, costs=True),
+    Layout(spreads=True, costs=False),
+    Layout(spreads=False, costs=True),
+    Layout(spreads=False, costs=False),
+)
+"""The fullest first."""
 
 
 def report_cli(
@@ -27,6 +53,7 @@ def report_cli(
     Example: lxcompress report runs/quickstart --open
     """
     from lxcompress.cli.screen import out, remarks
+    from lxcompress.report.methods import MOST_LINES, tabulate
     from lxcompress.report.pick import default_rule, pick_ticket, verdict
     from lxcompress.report.protocol import NO_TICKETS, has_tickets
     from lxcompress.report.summary import summarise
@@ -39,8 +66,19 @@ def report_cli(
     choice = pick_ticket(summary, default_rule(summary))
     is_pickable = has_tickets(summary.recipe)
     _label(summary)
-    out.print(_table(summary, choice.picked.group if choice.picked and is_pickable else None, out.width))
-    out.print(_legend(summary), style="dim")
+    picked = choice.picked.group if choice.picked and is_pickable else None
+    methods = tabulate(summary)
+    if len(methods.rows) <= MOST_LINES:
+        out.print(_table(summary, picked, out.width))
+        out.print(_legend(summary), style="dim")
+        out.print()
+    key = picked.key if picked else None
+    out.print(methods_table(methods, out.width, key))
+    out.print(_methods_legend(summary, methods, out.width, key), style="dim", markup=False)
+    if methods.sized:
+        out.print()
+        out.print(sizes_table(methods, out.width))
+    out.print()
     if summary.taken:
         out.print(f"took {summary.taken.words}", style="dim", markup=False)
     out.print()
@@ -74,7 +112,7 @@ def _table(summary: Summary, picked: Group | None, width: int) -> Table:
 
     is_narrow = width < NARROW
     table = Table(box=SIMPLE_HEAD, padding=(0, 1 if width >= ROOMY else 0, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("criterion", no_wrap=True)
+    table.add_column("method", overflow="fold")
     for name in ("sparse" if is_narrow else "sparsity", "pruned", "rewound", "retrained"):
         table.add_column(name, justify="right", no_wrap=True)
     if not is_narrow:
@@ -82,6 +120,128 @@ def _table(summary: Summary, picked: Group | None, width: int) -> Table:
     table.add_column("kept", justify="right", no_wrap=True)
     for row, style in _rows(summary, picked, is_narrow=is_narrow, digits=2 if width >= ROOMY else 1):
         table.add_row(*row, style=style)
+    return table
+
+
+def methods_table(methods: MethodTable, width: int, picked: Key | None = None) -> Table:
+    """The methods in a row each, with as much beside what they keep as `width` columns hold."""
+    drawn = [_draw(methods, picked, each) for each in LAYOUTS]
+    return _table_of(*drawn[_layout(methods, width, picked)], width)
+
+
+def sizes_table(methods: MethodTable, width: int) -> Table:
+    """Parameters and FLOPs of the smaller models, with their share of the dense model's where there is room."""
+    from lxcompress.units import short_percent
+
+    heads = ["smaller models", "", *(f"{short_percent(target)} %" for target in methods.sized_targets)]
+    lines = [
+        [row.name if first else "", quantity, *(_size(words, row.groups.get(each)) for each in methods.sized_targets)]
+        for row in methods.sized
+        for first, (quantity, words) in zip((True, False), methods.quantities.items(), strict=True)
+    ]
+    if _natural_width(heads, [("", lines)]) > width:
+        lines = [[*line[:2], *(cell.partition(" (")[0] for cell in line[2:])] for line in lines]
+    return _table_of(heads, [("", lines)], width)
+
+
+def _methods_legend(summary: Summary, methods: MethodTable, width: int, picked: Key | None) -> str:
+    """What the marks of the methods table mean, and what each control controls for."""
+    from lxcompress.report.methods import off_target, table_note
+
+    groups = [group for row in methods.rows for group in row.groups.values()]
+    marks = ["< the pick"]
+    if any(off_target(group) for group in groups):
+        marks.append("~ not just that sparsity: what was removed is in the report")
+    if any(group.missing for group in groups):
+        marks.append("* incomplete")
+    layout = LAYOUTS[_layout(methods, width, picked)]
+    note = table_note(methods, "^", has_spreads=layout.spreads, has_steps=layout.costs)
+    lines = [f"{note} {'; '.join(marks)}{_unfinished(summary)}."]
+    return "\n".join([*lines, *(f"{name}: {words}" for name, words in methods.controls.items())])
+
+
+def _layout(methods: MethodTable, width: int, picked: Key | None) -> int:
+    """Which of LAYOUTS is the fullest that `width` columns hold, long names folded; the last one where none is."""
+    folded = max(0, max(len(row.name) for row in methods.rows) - SHORTEST_NAME)
+    widths = [_natural_width(*_draw(methods, picked, each)) - folded for each in LAYOUTS]
+    return next((index for index, each in enumerate(widths) if each <= width), len(LAYOUTS) - 1)
+
+
+def _draw(methods: MethodTable, picked: Key | None, layout: Layout) -> tuple[list[str], list[Section]]:
+    """The heads and the sections of the methods table."""
+    from lxcompress.report.methods import steps_words, time_words
+    from lxcompress.units import short_percent
+
+    def line(row: Row) -> list[str]:
+        kept = [_share(methods, row.groups.get(each), picked, layout) for each in methods.targets]
+        return [row.name, *kept, *([time_words(row), steps_words(row.steps)] if layout.costs else [])]
+
+    heads = ["method", *(f"{short_percent(target)} %" for target in methods.targets)]
+    lines = iter(_aligned([line(row) for _, rows in methods.sections for row in rows]))
+    sections = [(words.partition(":")[0], [next(lines) for _ in rows]) for words, rows in methods.sections]
+    return [*heads, *(["a cell", "steps"] if layout.costs else [])], sections
+
+
+def _share(methods: MethodTable, group: Group | None, picked: Key | None, layout: Layout) -> str:
+    """What a group keeps, with its marks: ^ the best, < the pick, ~ another sparsity, * incomplete."""
+    from lxcompress.report.methods import NOTHING, off_target
+    from lxcompress.report.summary import kept_words
+
+    words = kept_words(group) if group else None
+    if group is None or words is None:
+        return NOTHING
+    marks = {
+        "^": group.key in methods.best,
+        "<": group.key == picked,
+        "~": off_target(group) is not None,
+        "*": bool(group.missing),
+    }
+    return (words if layout.spreads else words.partition(" ")[0]) + "".join(mark for mark, has in marks.items() if has)
+
+
+def _size(words: Callable[[Group], str], group: Group | None) -> str:
+    from lxcompress.report.methods import NOTHING
+
+    return words(group) if group else NOTHING
+
+
+def _aligned(lines: list[list[str]]) -> list[list[str]]:
+    """The lines with room behind each number for the marks of its column, so that the digits stand in line."""
+
+    def padded(cells: Sequence[str]) -> list[str]:
+        behind = [len(cell) - len(cell.rstrip(MARKS)) for cell in cells]
+        return [cell + " " * (max(behind) - each) for cell, each in zip(cells, behind, strict=True)]
+
+    columns = [list(column) for column in zip(*lines, strict=True)]
+    return [list(line) for line in zip(columns[0], *map(padded, columns[1:]), strict=True)]
+
+
+def _natural_width(heads: Sequence[str], sections: Sequence[Section]) -> int:
+    """Columns that the table takes when nothing in it is folded."""
+    lines = [heads, *(line for _, found in sections for line in found)]
+    return sum(max(len(line[index]) for line in lines) for index in range(len(heads))) + len(heads) - 1
+
+
+def _table_of(heads: Sequence[str], sections: Sequence[Section], width: int) -> Table:
+    """A table in sections, each under its words; names that do not fit are folded behind a hyphen."""
+    import textwrap
+
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    longest = max(len(line[0]) for _, lines in sections for line in lines)
+    spare = width - _natural_width(heads, sections)
+    room = max(12, longest + min(0, spare))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1 if spare >= len(heads) else 0, 0, 0), pad_edge=False, show_edge=False)
+    for index, head in enumerate(heads):
+        is_text = not index or not head
+        table.add_column(head, justify="left" if is_text else "right", no_wrap=bool(index), overflow="fold")
+    for words, lines in sections:
+        if words:
+            table.add_row(Text(words, style="bold"))
+        for name, *cells in lines:
+            table.add_row(Text("\n".join(textwrap.wrap(name, room))), *map(Text, cells))
     return table
 
 
@@ -131,9 +291,14 @@ def _legend(summary: Summary) -> str:
     regrown = [group.regrown.mean / group.removed for group in summary.groups if group.regrown.mean]
     if regrown:
         words += f"; {_range(regrown)} % of the removed weights grew back"
-    if summary.unstarted:
-        words += f"; no cell yet: {', '.join(key.label for key in summary.unstarted)}"
-    return words
+    return words + _unfinished(summary)
+
+
+def _unfinished(summary: Summary) -> str:
+    """Which groups have no cell, in words; empty where each has one."""
+    if not summary.unstarted:
+        return ""
+    return f"; no cell yet: {', '.join(key.label for key in summary.unstarted)}"
 
 
 def _range(shares: Sequence[float]) -> str:

@@ -1,6 +1,7 @@
 """Accuracy over sparsity as inline SVG: lines with bands, levels across, one mark; colours come from the page's CSS.
 
-What others published is dashed and thin, in the colour of the line that it is held against.
+What others published is dashed and thin, in the colour of the line that it is held against; a dense baseline that has
+a line is so too, in ink.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-# Series beyond these share the last look; a recipe has three criteria.
-SLOTS = 6
+# Series beyond these share the last look; a chart of more is not drawn (report/methods.py).
+SLOTS = 8
 LABEL_GAP = 15.0
 
 
@@ -30,22 +31,30 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """One criterion; `slot` chooses its colour and marker."""
+    """One method; `slot` chooses its colour and marker."""
 
     label: str
     slot: int
     points: tuple[Point, ...]
     is_published: bool = False
+    is_baseline: bool = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it is a dash behind the run's own lines."""
+        return self.is_published or self.is_baseline
 
     @property
     def look(self) -> str:
         """Its classes in the page's style sheet."""
+        if self.is_baseline:
+            return "baseline"
         return f"s{_slot(self.slot)} published" if self.is_published else f"s{_slot(self.slot)}"
 
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line over the whole chart; `kind` (dense, floor) chooses its look."""
+    """A horizontal line over the whole chart; `kind` (dense, longer, threshold, floor) chooses its look."""
 
     label: str
     kind: str
@@ -108,9 +117,9 @@ def line_chart(
     parts = [
         _grid(frame, y_title),
         *(_level(level, frame) for level in levels),
-        *(_band(line, frame) for line in lines),
-        *(_published(line, frame) for line in lines if line.is_published),
-        *(_line(line, frame) for line in lines if not line.is_published),
+        *(_band(line, frame) for line in lines if not line.is_quiet),
+        *(_quiet(line, frame) for line in lines if line.is_quiet),
+        *(_line(line, frame) for line in lines if not line.is_quiet),
         _mark(mark, frame) if mark else Markup(""),
         _labels(lines, levels, frame) if label_width else Markup(""),
     ]
@@ -149,6 +158,8 @@ def marker(slot: int, x: float, y: float, *, is_whole: bool = True, title: str =
         "M0 -5.4L5.2 4H-5.2Z",
         "M0 5.4L5.2 -4H-5.2Z",
         "M-5 -1.6H-1.6V-5H1.6V-1.6H5V1.6H1.6V5H-1.6V1.6H-5Z",
+        "M-6 -2.8H6V2.8H-6Z",
+        "M-2.8 -6H2.8V6H-2.8Z",
     )
     tip = Markup("<title>{}</title>").format(title) if title else Markup("")
     place = Markup('<path class="marker s{}{}" transform="translate({:.1f} {:.1f})" d="{}">').format(
@@ -265,7 +276,7 @@ def _line(line: Line, frame: Frame) -> Markup:
     return Markup("").join(parts)
 
 
-def _published(line: Line, frame: Frame) -> Markup:
+def _quiet(line: Line, frame: Frame) -> Markup:
     """A dash from dot to dot, which takes no eye from the run's own lines."""
     parts = [_path(line, frame)]
     for point in line.points:

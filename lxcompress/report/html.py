@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lxcompress import __version__
-from lxcompress.recipe import dump_recipe
+from lxcompress.recipe import Method, dump_recipe
 from lxcompress.records import Dense, Floors, Result, Task
 from lxcompress.report.chart import (
     Axis,
@@ -27,6 +27,20 @@ from lxcompress.report.chart import (
     line_chart,
     sparsity_axis,
 )
+from lxcompress.report.methods import (
+    CONTROL_WORDS,
+    MOST_LINES,
+    NOTHING,
+    MethodTable,
+    Row,
+    Shown,
+    off_target,
+    shown_methods,
+    steps_words,
+    table_note,
+    tabulate,
+    time_words,
+)
 from lxcompress.report.pick import Choice, bench_command, export_commands, mixed_measurements, verdict
 from lxcompress.report.protocol import NO_TICKETS, fault_lines, has_tickets, protocol_name, protocol_title
 from lxcompress.report.published import SOURCE, compare
@@ -37,6 +51,7 @@ from lxcompress.report.summary import (
     Spread,
     Stage,
     Summary,
+    kept_words,
     latency_ms,
     machine_line,
     named_floors,
@@ -48,7 +63,12 @@ from lxcompress.report.usage import Taken, add_up, own_runs, usage_doubts
 from lxcompress.units import GIGABYTE, WATT_HOUR, duration, energy, percent, short_percent, significant, size_text
 
 WIDE, NARROW, SMALL = (1080, 450), (360, 340), (350, 290)
-LABEL_WIDTH = 190
+LABEL_WIDTH, WIDEST_LABEL = 190, 330
+LETTER_WIDTH = 7.3
+"""Pixels of one letter of a line's name, on the whole."""
+
+LONG = 40
+"""Groups beyond which their table is folded away: the methods table says the same in a row each."""
 
 STAGES: dict[str, str] = {
     "pruned": "straight after pruning the dense model",
@@ -101,8 +121,11 @@ def render_html(summary: Summary, choice: Choice) -> str:
 def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
     """What the template shows, as values; the template only places them."""
     picked = choice.picked
-    slots = _slots(summary)
+    shown = shown_methods(summary, picked.group.key if picked else None)
+    slots = _slots(summary, shown)
     comparison = compare(summary)
+    is_charted = any(_lines(summary, shown, _overall("retrained"), "retrained"))
+    labels = _labels(summary, choice, shown) if is_charted else []
     return {
         "version": __version__,
         "name": summary.recipe.name,
@@ -119,16 +142,20 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
         "figures": _figures(summary, choice),
         "missing": _missing(summary),
         "doubts": choice.doubts,
-        "floors_below": _floors_below(summary, choice) if summary.groups else [],
-        "wide": _hero(summary, choice, *WIDE, label_width=LABEL_WIDTH) if summary.groups else None,
-        "narrow": _hero(summary, choice, *NARROW) if summary.groups else None,
-        "legend_keys": [(key_svg(slot), name) for name, slot in slots.items()],
-        "level_keys": _level_legend(summary, choice) if summary.groups else [],
-        "stages": _stage_panels(summary, choice) if summary.groups else [],
-        "types": _type_panels(summary) if summary.groups else [],
+        "floors_below": _floors_below(summary, choice, shown) if is_charted else [],
+        "wide": _hero(summary, choice, shown, *WIDE, label_width=_label_width(labels)) if is_charted else None,
+        "narrow": _hero(summary, choice, shown, *NARROW) if is_charted else None,
+        "legend_keys": [(key_svg(slot), Key(method, 0).series) for method, slot in slots.items()],
+        "level_keys": _level_legend(summary, choice, shown) if is_charted else [],
+        "left_out": _left_out(shown),
+        "stages": _stage_panels(summary, shown) if is_charted else [],
+        "types": _type_panels(summary, shown) if is_charted else [],
+        "methods": _methods(summary, choice) if summary.groups else None,
         "type_names": _type_names(summary),
-        "groups": [(key_svg(slots[_series(group)]), group) for group in summary.groups],
+        "groups": [(_group_key(group, slots), group) for group in summary.groups],
+        "is_long": len(summary.groups) > LONG,
         "dense": summary.dense,
+        "has_structured": any(group.key.method.is_structured for group in summary.groups),
         "has_regrown": any(group.regrown.mean for group in summary.groups),
         "floors": _floor_rows(summary.floors),
         "rejected": choice.rejected,
@@ -141,6 +168,11 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
         "packages": summary.machine.packages,
         "recipe": dump_recipe(summary.recipe),
     }
+
+
+def _labels(summary: Summary, choice: Choice, shown: Shown) -> list[str]:
+    lines, levels = _hero_content(summary, choice, shown)
+    return [each.label for each in (*lines, *levels)]
 
 
 def _headline(summary: Summary, choice: Choice) -> str:
@@ -176,26 +208,67 @@ def _missing(summary: Summary) -> str | None:
     return f"This study is not complete: {cells}{dense}."
 
 
-def _series(group: Group) -> str:
-    """The name of the line that the group lies on."""
-    return group.key.series
+def _slots(summary: Summary, shown: Shown) -> dict[Method, int]:
+    """Each drawn method and its look; by the recipe's order, so that a look never depends on what is finished, but for
+    which methods are the best."""
+    order = [row.method for row in tabulate(summary).rows if not row.is_baseline]
+    order.sort(key=summary.recipe.prune.all_methods().index)
+    all_slots = order if len(order) <= MOST_LINES else list(shown.lines)
+    return {method: all_slots.index(method) for method in shown.lines}
 
 
-def _slots(summary: Summary) -> dict[str, int]:
-    """Each line's name and its look; by the recipe's order, so that a look never depends on what is finished."""
-    names = {_series(group): None for group in summary.groups}
-    order = {Key(method, 0).series: index for index, method in enumerate(summary.recipe.prune.all_methods())}
-    return {name: order.get(name, len(order) + index) for index, name in enumerate(names)}
+def _left_out(shown: Shown) -> str:
+    """Which methods the charts leave to the table, in a sentence; empty where they show all."""
+    if not shown.left_out:
+        return ""
+    names = ", ".join(Key(method, 0).series for method in shown.left_out)
+    count = len(shown.lines) + len(shown.left_out)
+    return (
+        f"Drawn are {len(shown.lines)} of {count} methods: the pick, the best structured one and those that keep most "
+        f"beside the mean of all at the same sparsity, never a control. Left to the table: {names}."
+    )
 
 
-def _lines(summary: Summary, spread_of: Callable[[Group], Spread | None], stage: str) -> list[Line]:
-    lines = []
-    for name, slot in _slots(summary).items():
-        found = [(group, spread_of(group)) for group in summary.groups if _series(group) == name]
-        lines.append(
-            Line(name, slot, tuple(_point(group, spread, stage) for group, spread in found if spread is not None))
-        )
-    return [line for line in lines if line.points]
+def _lines(summary: Summary, shown: Shown, spread_of: Callable[[Group], Spread | None], stage: str) -> list[Line]:
+    return [
+        line
+        for method, slot in _slots(summary, shown).items()
+        if (line := _method_line(summary, method, slot, spread_of, stage)).points
+    ]
+
+
+def _baseline_lines(summary: Summary, spread_of: Callable[[Group], Spread | None]) -> list[Line]:
+    """Dense models of the tickets' sizes, where the study has any."""
+    methods = [each for each in summary.recipe.prune.all_methods() if each.control == "small-dense"]
+    lines = [_method_line(summary, method, 0, spread_of, "trained") for method in methods]
+    return [replace(line, is_baseline=True) for line in lines if line.points]
+
+
+def _method_line(
+    summary: Summary, method: Method, slot: int, spread_of: Callable[[Group], Spread | None], stage: str
+) -> Line:
+    found = [(group, spread_of(group)) for group in summary.groups if group.key.method == method]
+    points = tuple(_point(group, spread, stage) for group, spread in found if spread is not None)
+    return Line(_short(Key(method, 0).series), slot, points)
+
+
+def _short(name: str) -> str:
+    """A name that fits beside a chart: its middle is left out of one that does not."""
+    most = round((WIDEST_LABEL - 20) / LETTER_WIDTH)
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
+
+
+def _label_width(labels: Sequence[str]) -> int:
+    return min(WIDEST_LABEL, max(LABEL_WIDTH, round(LETTER_WIDTH * max(map(len, labels), default=0)) + 20))
+
+
+def _group_key(group: Group, slots: dict[Method, int]) -> Markup:
+    """How the charts draw a group; nothing for one that they leave out."""
+    method = group.key.method
+    if method in slots:
+        return key_svg(slots[method])
+    kind = {"dense-longer": "longer", "small-dense": "baseline"}.get(method.control or "")
+    return level_key_svg(kind) if kind else Markup("")
 
 
 def _point(group: Group, spread: Spread, stage: str) -> Point:
@@ -210,16 +283,16 @@ def _point(group: Group, spread: Spread, stage: str) -> Point:
     )
 
 
-def _floors_below(summary: Summary, choice: Choice) -> list[str]:
+def _floors_below(summary: Summary, choice: Choice, drawn: Shown) -> list[str]:
     """The floors that the first chart leaves out, in words."""
-    _, levels = _hero_content(summary, choice)
+    _, levels = _hero_content(summary, choice, drawn)
     shown = {level.label for level in levels}
     return [level.label.replace(", ", " ") for level in _floor_levels(summary.floors) if level.label not in shown]
 
 
-def _hero(summary: Summary, choice: Choice, width: int, height: int, *, label_width: int = 0) -> Markup:
+def _hero(summary: Summary, choice: Choice, shown: Shown, width: int, height: int, *, label_width: int = 0) -> Markup:
     """Retrained accuracy over sparsity, with the dense model, what the rule asks, the floors and the pick."""
-    lines, levels = _hero_content(summary, choice)
+    lines, levels = _hero_content(summary, choice, shown)
     mark = None
     if choice.picked is not None:
         group = choice.picked.group
@@ -238,28 +311,24 @@ def _hero(summary: Summary, choice: Choice, width: int, height: int, *, label_wi
     )
 
 
-def _hero_content(summary: Summary, choice: Choice) -> tuple[list[Line], list[Level]]:
-    lines = _lines(summary, _overall("retrained"), "retrained") + _published_lines(summary)
-    levels = _dense_levels(summary.dense.overall if summary.dense else None)
+def _hero_content(summary: Summary, choice: Choice, shown: Shown) -> tuple[list[Line], list[Level]]:
+    lines = _lines(summary, shown, _overall("retrained"), "retrained")
+    lines += _baseline_lines(summary, _overall("retrained")) + _published_lines(summary, shown)
+    levels = _dense_levels(summary.dense.overall if summary.dense else None) + _longer_levels(choice)
     if choice.threshold is not None:
         words = f"asked, {percent(choice.threshold)}"
         levels.append(Level(words, "threshold", choice.threshold, title=f"{choice.rule.accuracy_words}: {words} %"))
     return lines, levels + _near(_floor_levels(summary.floors), _heights(lines, levels))
 
 
-def _published_lines(summary: Summary) -> list[Line]:
+def _published_lines(summary: Summary, shown: Shown) -> list[Line]:
     """The published means beside the run's own lines, each at the sparsity that its result files say it had."""
     comparison = compare(summary)
     if comparison is None:
         return []
-    slots = _slots(summary)
     lines = []
-    for name in slots:
-        rows = [
-            comparison.groups[group.key]
-            for group in summary.groups
-            if _series(group) == name and group.key in comparison.groups
-        ]
+    for method, slot in _slots(summary, shown).items():
+        rows = [row for key, row in comparison.groups.items() if key.method == method]
         points = tuple(
             Point(
                 x=row.removed,
@@ -270,26 +339,30 @@ def _published_lines(summary: Summary) -> list[Line]:
             )
             for row in rows
         )
-        lines.append(Line(f"published {name}", slots[name], points, is_published=True))
+        lines.append(Line(f"published {Key(method, 0).series}", slot, points, is_published=True))
     return [line for line in lines if line.points]
 
 
-def _stage_panels(summary: Summary, choice: Choice) -> list[Panel]:
+def _stage_panels(summary: Summary, shown: Shown) -> list[Panel]:
     """Pruned, rewound and retrained side by side, on one scale."""
     levels = [*_dense_levels(summary.dense.overall if summary.dense else None), *_floor_levels(summary.floors)]
-    by_stage = {name: _lines(summary, _overall(name), name) for name in STAGES}
+    by_stage = {name: _lines(summary, shown, _overall(name), name) for name in STAGES}
+    x = _x_axis(line for lines in by_stage.values() for line in lines)
     y = accuracy_axis([value for lines in by_stage.values() for value in _heights(lines, levels)])
     return [
-        Panel(name, STAGES[name], _small(lines, levels, _x_axis(summary), y, f"{name} accuracy over sparsity"))
+        Panel(name, STAGES[name], _small(lines, levels, x, y, f"{name} accuracy over sparsity"))
         for name, lines in by_stage.items()
     ]
 
 
-def _type_panels(summary: Summary) -> list[Panel]:
+def _type_panels(summary: Summary, shown: Shown) -> list[Panel]:
     """Retrained accuracy of each answer type, each on its own scale."""
     panels = []
     for name in _type_names(summary):
-        lines = _lines(summary, _of_type(name), f"retrained, {name}")
+        lines = _lines(summary, shown, _of_type(name), f"retrained, {name}")
+        lines += _baseline_lines(summary, _of_type(name))
+        if not lines:
+            continue
         dense = summary.dense.by_type.get(name) if summary.dense else None
         levels = _dense_levels(dense)
         floor = summary.floors.question_only.by_type.get(name) if summary.floors else None
@@ -298,7 +371,7 @@ def _type_panels(summary: Summary) -> list[Panel]:
             levels += _near([Level("question-only", "floor", floor, title=title)], _heights(lines, levels))
         y = accuracy_axis(_heights(lines, levels))
         note = f"dense {plus_minus(dense)}" if dense else ""
-        panels.append(Panel(name, note, _small(lines, levels, _x_axis(summary), y, f"retrained accuracy of {name}")))
+        panels.append(Panel(name, note, _small(lines, levels, _x_axis(lines), y, f"retrained accuracy of {name}")))
     return panels
 
 
@@ -323,8 +396,8 @@ def _type_names(summary: Summary) -> list[str]:
     return list({name: None for group in summary.groups for name in group.retrained.by_type})
 
 
-def _x_axis(summary: Summary) -> Axis:
-    return sparsity_axis([group.achieved.mean for group in summary.groups])
+def _x_axis(lines: Iterable[Line]) -> Axis:
+    return sparsity_axis([point.x for line in lines for point in line.points])
 
 
 def _heights(lines: Sequence[Line], levels: Sequence[Level]) -> list[float]:
@@ -350,6 +423,15 @@ def _dense_levels(dense: Spread | None) -> list[Level]:
     return [Level(f"dense, {percent(dense.mean)}", "dense", dense.mean, dense.std, f"dense: {plus_minus(dense)} %")]
 
 
+def _longer_levels(choice: Choice) -> list[Level]:
+    """The dense model trained for twice as long, where the study has that control."""
+    longer = choice.longer
+    if longer is None:
+        return []
+    title = f"dense, trained twice as long: {plus_minus(longer)} %"
+    return [Level(f"dense, twice the training, {percent(longer.mean)}", "longer", longer.mean, title=title)]
+
+
 def _floor_levels(floors: Floors | None) -> list[Level]:
     if floors is None:
         return []
@@ -359,13 +441,19 @@ def _floor_levels(floors: Floors | None) -> list[Level]:
     ]
 
 
-def _level_legend(summary: Summary, choice: Choice) -> list[tuple[Markup, str]]:
+def _level_legend(summary: Summary, choice: Choice, shown: Shown) -> list[tuple[Markup, str]]:
     legend = [(level_key_svg("dense"), f"dense {plus_minus(summary.dense.overall)}")] if summary.dense else []
+    if choice.longer is not None:
+        legend.append((level_key_svg("longer"), f"dense, twice the training {plus_minus(choice.longer)}"))
+    small = _baseline_lines(summary, _overall("retrained"))
+    legend += [(level_key_svg("baseline"), f"{line.label}: {CONTROL_WORDS['small-dense']}") for line in small]
     if choice.threshold is not None:
         legend.append((level_key_svg("threshold"), f"asked {percent(choice.threshold)}"))
     if compare(summary) is not None:
         legend.append((level_key_svg("published"), "published"))
-    floors = [level.label.replace(", ", " ") for level in _hero_content(summary, choice)[1] if level.kind == "floor"]
+    floors = [
+        level.label.replace(", ", " ") for level in _hero_content(summary, choice, shown)[1] if level.kind == "floor"
+    ]
     if floors:
         legend.append((level_key_svg("floor"), f"floors: {', '.join(floors)}"))
     return legend
@@ -401,6 +489,52 @@ def _floor_rows(floors: Floors | None) -> list[tuple[str, str, float, dict[str, 
             floors.question_only.by_type,
         ),
     ]
+
+
+def _methods(summary: Summary, choice: Choice) -> dict[str, Any]:
+    """The methods table and that of the smaller models' sizes, as the template places them."""
+    table = tabulate(summary)
+    picked = choice.picked.group.key if choice.picked else None
+    return {
+        "note": table_note(table),
+        "targets": [short_percent(target) for target in table.pruned_targets],
+        "sections": [(words, [_method_row(table, row, picked) for row in rows]) for words, rows in table.sections],
+        "sized_targets": [short_percent(target) for target in table.sized_targets],
+        "sized": [_size_row(table, row) for row in table.sized],
+    }
+
+
+def _method_row(table: MethodTable, row: Row, picked: Key | None) -> dict[str, Any]:
+    cells = []
+    # An unpruned control has one number, which stands for every sparsity.
+    is_unpruned = row.method.control == "dense-longer"
+    for target in (0.0,) if is_unpruned else table.pruned_targets:
+        group = row.groups.get(target)
+        words = kept_words(group) if group else None
+        if group is None or words is None:
+            cells.append((NOTHING, "", []))
+            continue
+        off = off_target(group)
+        lacks = f"{len(group.seeds)} of {len(group.seeds) + len(group.missing)} seeds" if group.missing else None
+        notes = [f"at {off}" if off else None, lacks, "the pick" if group.key == picked else None]
+        look = ["best" * (group.key in table.best), "pick" * (group.key == picked), "open" * bool(group.missing)]
+        cells.append((words, " ".join(filter(None, look)), [note for note in notes if note]))
+    return {
+        "name": row.name,
+        "words": row.words,
+        "cells": cells,
+        "is_unpruned": is_unpruned,
+        "time": time_words(row),
+        "steps": steps_words(row.steps),
+    }
+
+
+def _size_row(table: MethodTable, row: Row) -> tuple[str, list[list[str]]]:
+    cells = [
+        [f"{words(group)}" for words in table.quantities.values()] if (group := row.groups.get(target)) else [NOTHING]
+        for target in table.sized_targets
+    ]
+    return row.name, cells
 
 
 def _cost_row(cost: Cost) -> dict[str, Any]:
@@ -439,7 +573,8 @@ def _cost_commands(summary: Summary, choice: Choice) -> tuple[str, ...]:
         return choice.picked.commands
     if summary.costs or not summary.results or not has_tickets(summary.recipe):
         return ()
-    return export_commands(summary.root, summary.results[0].cell)
+    tickets = [each.key for each in summary.groups if not each.key.method.is_control]
+    return export_commands(summary.root, tickets[0].cell(summary.results[0].seed).id) if tickets else ()
 
 
 def _bill(summary: Summary, taken: Taken) -> Bill:
@@ -518,5 +653,7 @@ def _durations(dense: Sequence[Dense], results: Sequence[Result]) -> list[tuple[
         )
     if results:
         each = duration(fmean(run.duration_s for run in results))
-        facts.append(("Cell", f"{each} each, {results[0].steps:,} steps of retraining"))
+        counts = sorted({run.steps for run in results})
+        steps = f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
+        facts.append(("Cell", f"{each} each, {steps} steps of retraining"))
     return facts

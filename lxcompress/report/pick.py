@@ -112,10 +112,14 @@ class Picked:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the rule chose (`picked` is None if nothing satisfies it), and why each other group was not."""
+    """What the rule chose (`picked` is None if nothing satisfies it), and why each other group was not.
+
+    `longer` is the accuracy of the dense model trained for twice as long, where that control is whole.
+    """
 
     rule: Rule
     dense: Spread | None
+    longer: Spread | None
     threshold: float | None
     picked: Picked | None
     nearest: Rejected | None
@@ -147,6 +151,7 @@ def pick_ticket(summary: Summary, rule: Rule) -> Choice:
     return Choice(
         rule=rule,
         dense=dense,
+        longer=longer_dense(summary),
         threshold=threshold,
         picked=picked,
         nearest=None if best else _nearest(judged),
@@ -170,8 +175,23 @@ def verdict(choice: Choice) -> str:
     seeds = "one seed" if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
     return (
         f"Ship {group.key.label}: it keeps {percent(group.retained, 1)} % of dense accuracy "
-        f"({plus_minus(group.retrained.overall)} beside {plus_minus(choice.dense)}, {seeds})."
+        f"({plus_minus(group.retrained.overall)} beside {plus_minus(choice.dense)}, {seeds}).{_longer_words(choice)}"
     )
+
+
+def _longer_words(choice: Choice) -> str:
+    """What more training alone gives, where that is more than the pick has; empty otherwise."""
+    if choice.picked is None or choice.longer is None:
+        return ""
+    if choice.longer.mean <= choice.picked.group.retrained.overall.mean:
+        return ""
+    return f" Dense trained twice as long scores {plus_minus(choice.longer)}."
+
+
+def longer_dense(summary: Summary) -> Spread | None:
+    """Accuracy of the dense model trained for twice as long; None where no such control is whole."""
+    found = [each for each in summary.groups if each.key.method.control == "dense-longer" and each.is_complete]
+    return found[0].retrained.overall if found else None
 
 
 def choice_json(choice: Choice) -> dict[str, Any]:
@@ -187,6 +207,7 @@ def choice_json(choice: Choice) -> dict[str, Any]:
             "max_memory_mb": rule.max_memory_mb,
         },
         "dense": spread_json(choice.dense),
+        "dense_longer": spread_json(choice.longer),
         "threshold": choice.threshold,
         "picked": _picked_json(choice.picked) if choice.picked else None,
         "nearest": _rejected_json(choice.nearest) if choice.nearest else None,
@@ -240,8 +261,13 @@ def _key_json(key: Key) -> dict[str, Any]:
     }
 
 
+_CONTROL = Broken("control", "a control: there to compare with, never to ship", 1)
+
+
 def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> _Judged:
     """Every constraint that `group` breaks, and the artifact that its limits were held against."""
+    if group.key.method.is_control:
+        return _Judged(group, (_CONTROL,), None)
     broken = [
         *_broken_protocol(summary),
         *_broken_completeness(group),
@@ -378,8 +404,9 @@ def _quoted(path: Path) -> str:
 
 
 def _nearest(judged: Sequence[_Judged]) -> Rejected | None:
-    """The complete group that broke the fewest constraints, by the least; the sparser one of equals."""
-    complete = [each for each in judged if each.group.is_complete] or list(judged)
+    """The complete group that broke the fewest constraints, by the least; the sparser one of equals. No control."""
+    tickets = [each for each in judged if not each.group.key.method.is_control]
+    complete = [each for each in tickets if each.group.is_complete] or tickets
 
     def distance(each: _Judged) -> tuple[int, float, float]:
         return len(each.broken), max(broken.shortfall for broken in each.broken), -each.group.achieved.mean
@@ -389,7 +416,13 @@ def _nearest(judged: Sequence[_Judged]) -> Rejected | None:
 
 def _reject(judged: Sequence[_Judged], unstarted: Sequence[Key], best: _Judged | None) -> list[Rejected]:
     rejected = [_rejected(each, best) for each in judged if each is not best]
-    return rejected + [Rejected(key, None, None, ("seeds",), ("incomplete: no cell is finished",)) for key in unstarted]
+    return rejected + [_not_begun(key) for key in unstarted]
+
+
+def _not_begun(key: Key) -> Rejected:
+    if key.method.is_control:
+        return Rejected(key, None, None, (_CONTROL.constraint,), (_CONTROL.reason,))
+    return Rejected(key, None, None, ("seeds",), ("incomplete: no cell is finished",))
 
 
 def _rejected(judged: _Judged, best: _Judged | None) -> Rejected:

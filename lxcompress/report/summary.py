@@ -59,7 +59,8 @@ class Key:
     @property
     def series(self) -> str:
         """How people call the method: low-magnitude; the granularity only where it is not single weights."""
-        return self.method.id.removesuffix("-weight")
+        words = self.method.id if self.method.name else self.method.id.replace("-weight-", "-", 1)
+        return words.removesuffix("-weight")
 
     @property
     def label(self) -> str:
@@ -75,8 +76,11 @@ class Group:
     """The finished cells of one Key; `missing` holds the seeds whose cell, or dense run, is not finished.
 
     `paired` is retrained minus dense of the same seed; `retained` is the mean over the dense mean of the same seeds.
-    Both are None while no seed of the group has its dense run. `removed` is the mean number of weights removed, and
-    `regrown` how many of them are not zero after retraining.
+    `ratios` are retrained over dense of each seed. They are None while no seed of the group has its dense run.
+    `removed` is the mean number of weights removed, and `regrown` how many of them are not zero after retraining.
+    `parameters` and `flops` are means of the model that answers; `cell_s` is the mean time of a cell, drawing its
+    ticket included; `steps` is the mean number of training steps as a multiple of the dense runs'. None where not
+    counted.
     """
 
     key: Key
@@ -91,6 +95,11 @@ class Group:
     retrained: Stage
     paired: Spread | None
     retained: float | None
+    ratios: Spread | None
+    parameters: float | None
+    flops: float | None
+    cell_s: float
+    steps: float | None
     taken: Taken
 
     @property
@@ -203,6 +212,15 @@ def latency_ms(measurement: Measurement) -> Percentiles:
     return summarise_samples([value * MILLISECONDS[samples.unit] for value in samples.values])
 
 
+def kept_words(group: Group, digits: int = 1) -> str | None:
+    """The share of dense accuracy that a group keeps, with its deviation over seeds: '98.1 ± 0.3', in percent."""
+    if group.retained is None:
+        return None
+    std = group.ratios.std if group.ratios else None
+    mean = percent(group.retained, digits)
+    return mean if std is None else f"{mean} ± {percent(std, digits)}"
+
+
 def plus_minus(spread: Spread, digits: int = 2) -> str:
     """'62.10 ± 0.35' in percent; the mean alone with one seed."""
     mean = percent(spread.mean, digits)
@@ -238,6 +256,7 @@ def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seed
     retrained = {seed: by_seed[seed].retrained.accuracy for seed in shared}
     baseline = {seed: dense[seed].trained.accuracy for seed in shared}
     is_comparable = bool(shared) and statistics.fmean(baseline.values()) > 0
+    ratios = {seed: retrained[seed] / baseline[seed] for seed in shared if baseline[seed] > 0}
     return Group(
         key=key,
         missing=tuple(seed for seed in seeds if seed not in shared),
@@ -251,8 +270,19 @@ def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seed
         retrained=_stage({seed: each.retrained for seed, each in by_seed.items()}),
         paired=Spread({seed: retrained[seed] - baseline[seed] for seed in shared}) if shared else None,
         retained=Spread(retrained).mean / Spread(baseline).mean if is_comparable else None,
+        ratios=Spread(ratios) if ratios else None,
+        parameters=_mean([each.parameters for each in results]),
+        flops=_mean([each.flops for each in results]),
+        cell_s=statistics.fmean(each.duration_s + (each.drawing_s or 0.0) for each in results),
+        steps=_mean([by_seed[seed].steps / dense[seed].steps for seed in shared if dense[seed].steps]),
         taken=add_up(results),
     )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _stage(scores: Mapping[int, Score]) -> Stage:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lxcompress.records import Dense, Result, Score, Usage
+from lxcompress.report.methods import methods_json
 from lxcompress.report.pick import Choice, choice_json, spread_json
 from lxcompress.report.protocol import protocol_name
 from lxcompress.report.published import SOURCE, Published, compare
@@ -19,16 +20,23 @@ from lxcompress.report.usage import taken_json
 COLUMNS: dict[str, str] = {
     "kind": "dense (one unpruned run per seed) or cell (one pruned, rewound and retrained model)",
     "cell": "the cell's id, which is its folder under tickets/; dense for a dense run",
-    "method": "the name of the way in which its ticket was drawn",
+    "method": "the name of the way in which its ticket was drawn; its settings are in the recipe",
+    "control": "what the method controls for, and then never to ship; empty for a ticket",
     "criterion": "which weights were kept",
     "granularity": "what was removed as one: weight is each weight by itself",
     "protocol": "corrected, published (with all faults of the published study), or the faults that were reproduced",
-    "scope": "layer: the same share of each matrix; global: the share of all of them together",
+    "scope": "within what weights were ranked: layer is the same share of each matrix, global all of them together",
     "seed": "the seed of the start weights and of the training order",
     "target_sparsity": "the share of prunable weights that the recipe asked to remove",
     "achieved_sparsity": "the share of prunable weights that was removed",
     "sparsity_of_live": "the share removed of all weights that the answer depends on",
     "sparsity_of_all": "the share removed of all weights",
+    "kept_language": "share of the prunable weights of the language part that stays, 0-1",
+    "kept_vision": "share of the prunable weights of the vision part that stays, 0-1",
+    "kept_cross": "share of the prunable weights of the part where language and vision meet that stays, 0-1",
+    "kept_head": "share of the prunable weights of the answer head that stays, 0-1",
+    "parameters": "weights of the model that answers, the zeros of a mask among them",
+    "flops": "floating-point operations of one question of usual length, if zeros are multiplied as any number",
     "regrown": "removed weights that are not zero after retraining; only the fault mask-applied-once leaves any",
     "start": "accuracy of the start weights, before any training on the task",
     "pruned": "accuracy straight after pruning the dense model",
@@ -38,8 +46,9 @@ COLUMNS: dict[str, str] = {
     "difference": "retrained minus dense of the same seed",
     "questions": "how many validation questions the accuracies are over",
     "epochs": "epochs of the training or retraining",
-    "steps": "optimizer steps of the training or retraining",
-    "duration_s": "seconds that the row took; under the fault one-dense-run every dense row repeats the one run",
+    "steps": "optimizer steps of every training that the row took; a ticket's dense run is a row of its own",
+    "duration_s": "seconds of training and scoring; under the fault one-dense-run every dense row repeats the one run",
+    "drawing_s": "seconds spent on drawing the ticket before it was trained: on evidence and on choosing",
     "device": "where it ran",
     "precision": "the arithmetic it ran in",
     "usage_peak_bytes": "most bytes of GPU memory that were held at once",
@@ -77,6 +86,7 @@ def results_json(summary: Summary, choice: Choice) -> str:
         "summary": {
             "dense": _stage_json(summary.dense) if summary.dense else None,
             "groups": [_group_json(group, published.get(group.key)) for group in summary.groups],
+            "methods": methods_json(summary),
             "unstarted": [key.label for key in summary.unstarted],
             "costs": [_cost_json(cost) for cost in summary.costs],
             "doubts": list(summary.doubts),
@@ -116,6 +126,7 @@ def _cell_row(result: Result, dense: Dense | None) -> dict[str, Any]:
         "kind": "cell",
         "cell": result.cell,
         "method": result.method.get("id", f"{result.criterion}-{result.granularity}"),
+        "control": result.method.get("control"),
         "criterion": result.criterion,
         "granularity": result.granularity,
         "scope": result.scope,
@@ -124,6 +135,10 @@ def _cell_row(result: Result, dense: Dense | None) -> dict[str, Any]:
         "achieved_sparsity": result.sparsity.achieved,
         "sparsity_of_live": result.sparsity.of_live,
         "sparsity_of_all": result.sparsity.of_all,
+        **{f"kept_{part}": share for part, share in result.kept_by_modality.items()},
+        "parameters": result.parameters,
+        "flops": result.flops,
+        "drawing_s": result.drawing_s,
         "regrown": result.regrown,
         **accuracies,
         "difference": result.retrained.accuracy - dense.trained.accuracy if dense else None,
@@ -159,6 +174,7 @@ def _group_json(group: Group, published: Published | None) -> dict[str, Any]:
         "method": group.key.method.id,
         "criterion": group.key.method.criterion,
         "granularity": group.key.method.granularity,
+        "control": group.key.method.control,
         "target": group.key.target,
         "complete": group.is_complete,
         "missing_seeds": list(group.missing),
@@ -172,6 +188,11 @@ def _group_json(group: Group, published: Published | None) -> dict[str, Any]:
         "retrained": _stage_json(group.retrained),
         "paired_difference": spread_json(group.paired),
         "retained": group.retained,
+        "ratios": spread_json(group.ratios),
+        "parameters": group.parameters,
+        "flops": group.flops,
+        "cell_s": group.cell_s,
+        "steps_of_dense": group.steps,
         "taken": taken_json(group.taken),
         "published": _published_json(group, published) if published else None,
     }

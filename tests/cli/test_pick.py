@@ -56,6 +56,15 @@ def test_an_exported_and_measured_ticket_is_ready_to_ship(run):
     assert "next:" not in text
 
 
+def test_controls_are_named_apart_and_never_picked(tmp_path):
+    given = recipe(methods=[{"control": "dense-longer"}, {"control": "shuffled"}])
+    run = write_run(tmp_path / "run", given)
+    text = _pick(run).stdout
+    assert "never picked, being controls: dense-longer, low-magnitude-shuffled" in " ".join(text.split())
+    assert "Dense trained twice as long scores 81." in " ".join(text.split())
+    assert "shuffled at" not in text
+
+
 def test_retain_and_max_drop_together_are_wrong_usage(run):
     assert _pick(run, "--retain", "0.9", "--max-drop", "0.1").exit_code == 2
 

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from lxcompress.cli.report import report_cli
 from lxcompress.errors import RunError
-from tests.report.synthetic import gpu_usage, recipe, write_run
+from lxcompress.recipe import Method
+from lxcompress.report.summary import Key
+from tests.report.synthetic import METHODS, gpu_usage, many, recipe, write_run
 
 app = typer.Typer()
 app.command()(report_cli)
@@ -50,7 +52,9 @@ def test_the_faults_of_a_run_are_said_before_its_numbers(tmp_path, width):
     run = write_run(tmp_path / "run", recipe(protocol="published"))
     text = " ".join(_program([str(run.root)], COLUMNS=str(width)).stdout.split())
     assert text.startswith("The published protocol: its five faults are reproduced here on purpose")
-    assert text.index("mask-applied-once: the mask is applied before retraining") < text.index("criterion")
+    assert text.index("mask-applied-once: the mask is applied before retraining") < text.index(
+        "retrained vs dense" if width > 60 else "retrained kept"
+    )
     assert "none of them is a ticket to ship" in text
     assert "Ship" not in text
     assert "low-magnitude <" not in text
@@ -64,6 +68,21 @@ def test_what_the_study_took_and_what_grew_back_are_said(tmp_path):
     plain = " ".join(_program([str(write_run(tmp_path / "cpu", recipe()).root)]).stdout.split())
     assert "took 31 min 24 s for 30 runs" in plain
     assert not any(word in plain for word in ("GPU", "Wh", "grew back"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 160])
+def test_many_methods_fit_and_each_has_its_row(tmp_path, width):
+    run = write_run(tmp_path / "run", many())
+    text = _program([str(run.root)], COLUMNS=str(width)).stdout
+    table = text.split("took ")[0]
+    assert "…" not in text
+    assert max(map(len, table.splitlines())) <= width
+    names = "".join(line.partition(" ")[0] for line in table.split("Share of dense")[0].splitlines())
+    assert all(Key(Method(**each), 0).series in names for each in METHODS)
+    assert ("a cell" in table) == (width >= 120)
+    assert ("±" in table.split("Share of dense")[0]) == (width >= 120)
+    assert "dense-longer: no pruning, twice the training" in table
+    assert "1.22 M" in table
 
 
 def test_open_gives_the_report_to_the_browser(tmp_path):

@@ -1,0 +1,42 @@
+"""The methods of a run side by side: what each keeps of dense accuracy, its time and steps, and its model's size.
+
+    python bench/methods_table.py RUN [--markdown]
+
+Without --markdown, the table as `lxcompress report` shows it; with it, as the docs quote it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lxcompress.cli.report import methods_table, sizes_table
+from lxcompress.cli.screen import out
+from lxcompress.errors import LxError
+from lxcompress.report.methods import methods_markdown, tabulate
+from lxcompress.report.summary import summarise
+from lxcompress.rundir import read_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the run folder of a study")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    options = parser.parse_args()
+    try:
+        summary = summarise(read_run(options.run))
+    except LxError as error:
+        sys.exit(str(error))
+    if options.markdown:
+        sys.stdout.write(methods_markdown(summary))
+        return
+    table = tabulate(summary)
+    out.print(methods_table(table, out.width))
+    if table.sized:
+        out.print()
+        out.print(sizes_table(table, out.width))
+
+
+if __name__ == "__main__":
+    main()
