@@ -138,9 +138,12 @@ def _detect(scenes: Scenes, rng: np.random.Generator) -> Regions:
 
 
 def _picture(scenes: Scenes, side: int) -> Regions:
-    """Each scene as one region that is the whole image: its features are the picture's pixels."""
+    """Each scene as one region that is the whole image: its features are the picture's pixels.
+
+    They are kept in half precision, which tells any two of 256 shades apart.
+    """
     places = project(scenes.right, scenes.front, _height(scenes))
-    pictures = torch.from_numpy(draw_pictures(scenes.values, places, scenes.present, side=side))
+    pictures = torch.from_numpy(draw_pictures(scenes.values, places, scenes.present, side=side)).half()
     return Regions(
         features=pictures.reshape(len(scenes), 1, -1),
         boxes=torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(scenes), 1, 1),
