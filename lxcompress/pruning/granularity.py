@@ -49,7 +49,7 @@ class Block:
             return kept
         up, along = kept.shape
         wide = kept[:, None, :, None].expand(up, self.rows, along, self.columns)
-        return wide.reshape(up * self.rows, along * self.columns)
+        return wide.reshape(up * self.rows, along * self.columns).contiguous()  # of one block a row, reshape is a view
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def test_counts_are_exact_in_whole_blocks(sparsity, granularity, scope, levels) 
     for name, each in kept.items():
         sums = each.view(each.shape[0] // block.rows, block.rows, -1, block.columns).sum((1, 3))
         assert set(sums.unique().tolist()) <= {0, block.size}, name
+        assert each.is_contiguous(), name
     if scope in ("layer", "row"):
         assert counts == {name: keep_count(count, sparsity) for name, count in units.items()}
     else:
