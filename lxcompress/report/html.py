@@ -155,6 +155,7 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
         "groups": [(_group_key(group, slots), group) for group in summary.groups],
         "is_long": len(summary.groups) > LONG,
         "dense": summary.dense,
+        "has_small": any(group.key.method.control == "small-dense" for group in summary.groups),
         "has_structured": any(group.key.method.is_structured for group in summary.groups),
         "has_regrown": any(group.regrown.mean for group in summary.groups),
         "floors": _floor_rows(summary.floors),

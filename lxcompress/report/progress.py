@@ -109,18 +109,26 @@ def _current(run: Run, *, busy: bool) -> str | None:
 
 
 def _time_left(steps: Sequence[Step]) -> float | None:
-    """The finished steps' mean duration for each one left; one under way counts as whole: how far it is is not kept."""
-    dense = [step for step in steps if step.kind == "dense"]
-    cells = [step for step in steps if step.kind == "cell"]
-    known = {"dense": _mean_duration(dense), "cell": _mean_duration(cells)}
+    """The finished steps' mean duration for each one left; one under way counts as whole: how far it is is not kept.
+
+    Methods differ in what they train, so a cell takes the time of the same cell of other seeds, once one is finished.
+    """
     # A cell's retraining has the dense run's budget, so each stands in for the other until it is known.
-    estimates = {
-        "dense": known["dense"] if known["dense"] is not None else known["cell"],
-        "cell": known["cell"] if known["cell"] is not None else known["dense"],
-    }
-    left = [estimates[step.kind] for step in steps if step.state != "done"]
-    known_left = [each for each in left if each is not None]
-    return sum(known_left) if len(known_left) == len(left) else None
+    dense = _mean_duration(step for step in steps if step.kind == "dense")
+    cells = _mean_duration(step for step in steps if step.kind == "cell")
+    others = {"dense": dense if dense is not None else cells, "cell": cells if cells is not None else dense}
+    by_group = {group: _mean_duration(found) for group, found in _grouped(steps).items()}
+    left = [step for step in steps if step.state != "done"]
+    estimates = [others[step.kind] if (same := by_group[step.group]) is None else same for step in left]
+    known = [each for each in estimates if each is not None]
+    return sum(known) if len(known) == len(left) else None
+
+
+def _grouped(steps: Iterable[Step]) -> dict[str, list[Step]]:
+    groups: dict[str, list[Step]] = {}
+    for step in steps:
+        groups.setdefault(step.group, []).append(step)
+    return groups
 
 
 def _mean_duration(steps: Iterable[Step]) -> float | None:

@@ -23,6 +23,7 @@ from lxcompress.report.methods import (
     tabulate,
 )
 from lxcompress.report.pick import Rule, choice_json, pick_ticket, verdict
+from lxcompress.report.progress import progress
 from lxcompress.report.summary import Key, Summary, summarise
 from lxcompress.report.tables import results_csv, results_json
 from lxcompress.rundir import read_run
@@ -226,6 +227,20 @@ def test_csv_and_json_hold_what_was_counted(studied):
     tree = json.loads(results_json(studied, pick_ticket(studied, Rule(retain=0.9))))
     assert tree["summary"]["methods"] == json.loads(json.dumps(methods_json(studied)))
     assert len(tree["summary"]["methods"]) == len(METHODS)
+
+
+def test_the_time_left_is_that_of_the_same_cells_of_other_seeds(tmp_path):
+    """An iterative method takes several trainings, and the mean of all cells would say too little of it."""
+
+    def score(cell):
+        is_left = cell.seed == 2 and cell.method.schedule == "iterative-retrain"
+        return None if is_left else curve(cell)
+
+    run = read_run(write_run(tmp_path, many(), score=score).root)
+    left = [cell for cell in run.recipe.cells() if cell.id not in run.results]
+    twins = [run.results[cell.id.replace("seed2", "seed0")] for cell in left]
+    assert len(left) == 4
+    assert progress(run, busy=False).left_s == pytest.approx(sum(each.duration_s for each in twins))
 
 
 def test_methods_of_like_names_stay_apart(tmp_path):
