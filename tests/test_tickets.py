@@ -24,8 +24,9 @@ from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CRITERIA
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count
+from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import ScenesData
-from lxcompress.records import Provenance
+from lxcompress.records import Provenance, read_record
 from lxcompress.rundir import sha256
 from lxcompress.tickets import (
     draw_ticket,
@@ -405,3 +406,174 @@ def test_a_source_that_is_no_model_gives_one_sentence(tmp_path) -> None:
 def test_a_ticket_that_was_changed_is_not_pruned_further(ticket, tmp_path) -> None:
     (ticket / "mask.safetensors").write_bytes(b"")
     complain(lambda: prune_model(str(ticket), tmp_path / "out", criterion="random", sparsity=0.9), "mask.safetensors")
+
+
+SMALLER = {"neuron": 0.2, "head": 0.1, "neuron+head": 0.3, "layer": 0.2}
+
+
+@pytest.fixture(params=SMALLER)
+def smaller(request, folder, tmp_path) -> Path:
+    """A ticket that is a smaller model."""
+    wish = {"granularity": request.param, "sparsity": SMALLER[request.param]}
+    prune_model(str(folder), tmp_path / "smaller", criterion="low-magnitude", **wish)
+    return tmp_path / "smaller"
+
+
+def test_a_smaller_model_comes_back_as_it_was_cut(smaller, folder, inputs) -> None:
+    dense, ticket = load_model(folder), load_ticket(smaller)
+    assert isinstance(ticket.cut, Surgery)
+    made = operate(dense, ticket.cut)
+    assert 0 < ticket.model.live == made.live < dense.live
+    assert ticket.provenance.sparsity.kept == sum(each.numel() for each in ticket.model.prunable.values())
+    assert all(torch.equal(ticket.model.weights[name], each) for name, each in made.weights.items())
+    with torch.no_grad():
+        said, expected = (each.family.answer(each.module, inputs) for each in (ticket.model, made))
+    assert torch.equal(said, expected)
+    assert not ticket.model.module.training
+    assert {path.name for path in smaller.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "surgery.json",
+        "ticket.json",
+        "vocab.txt",
+    }
+
+
+def test_replaying_the_surgery_gives_the_same_bytes(smaller, folder, tmp_path) -> None:
+    dense = load_model(folder)
+    surgery = read_record(smaller / "surgery.json", Surgery)
+    save_ticket(
+        tmp_path / "again",
+        operate(dense, surgery),
+        cut=surgery,
+        weights=surgery.apply(dense.weights),
+        vocabulary=shipped_vocabulary(),
+        provenance=load_ticket(smaller).provenance,
+    )
+    for path in smaller.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_smaller_model_is_trained_and_saved_again(smaller, tmp_path) -> None:
+    ticket = load_ticket(smaller)
+    weights = {name: tensor * 2 for name, tensor in ticket.model.weights.items()}
+    wish = {"vocabulary": shipped_vocabulary(), "provenance": ticket.provenance}
+    save_ticket(tmp_path / "trained", ticket.model, cut=ticket.cut, weights=weights, **wish)
+    again = load_ticket(tmp_path / "trained").model.weights
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_ticket_of_fewer_layers_is_transformers_own(folder, tmp_path, inputs) -> None:
+    prune_model(str(folder), tmp_path / "t", criterion="low-magnitude", granularity="layer", sparsity=0.2)
+    logging.set_verbosity_error()
+    theirs, account = LxmertForQuestionAnswering.from_pretrained(tmp_path / "t", output_loading_info=True)
+    assert all("visn_" in name for name in account["missing_keys"])
+    assert not account["unexpected_keys"]
+    ours = load_ticket(tmp_path / "t").model
+    with torch.no_grad():
+        expected = ours.family.answer(ours.module, inputs)
+        said = theirs.eval()(**inputs._asdict()).question_answering_score
+    torch.testing.assert_close(said, expected)
+
+
+def test_a_ticket_that_was_cut_has_no_mask_and_is_not_cut_again(smaller, tmp_path) -> None:
+    complain(lambda: load_ticket(smaller).mask, smaller, "no mask")
+    for granularity in ("weight", "neuron"):
+        wish = {"criterion": "random", "sparsity": 0.2, "granularity": granularity}
+        complain(lambda wish=wish: prune_model(str(smaller), tmp_path / "out", **wish), smaller, kind=PruneError)
+    assert not (tmp_path / "out").exists()
+
+
+def change_surgery(folder: Path, change: Callable[[dict], None]) -> None:
+    """Changes surgery.json, and its checksum in ticket.json as who knows the format would."""
+    path = folder / "surgery.json"
+    surgery = json.loads(path.read_text("utf-8"))
+    change(surgery)
+    path.write_text(json.dumps(surgery), encoding="utf-8")
+    ticket = json.loads((folder / "ticket.json").read_text("utf-8"))
+    ticket["surgery_sha256"] = sha256(path)
+    (folder / "ticket.json").write_text(json.dumps(ticket), encoding="utf-8")
+
+
+def test_a_changed_surgery_is_refused(smaller) -> None:
+    text = (smaller / "surgery.json").read_text("utf-8")
+    (smaller / "surgery.json").write_text(text.replace("0", "1", 1), encoding="utf-8")
+    complain(lambda: load_ticket(smaller), "surgery.json", "sha256")
+    (smaller / "surgery.json").unlink()
+    complain(lambda: load_ticket(smaller), "surgery.json", "missing")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda surgery: surgery["cuts"].pop(),
+        lambda surgery: surgery["cuts"][0].update(keep="0-999999"),
+        lambda surgery: surgery["cuts"][0].update(units=surgery["cuts"][0]["units"] + 8),
+        lambda surgery: surgery["cuts"][0].update(name=3),
+        lambda surgery: surgery["cuts"][0]["parts"][0].update(tensor="no.such.weight"),
+        lambda surgery: surgery["cuts"][0]["parts"][0].update(width=3),
+        lambda surgery: surgery.update(cuts={}),
+        lambda surgery: surgery.clear(),
+    ],
+)
+def test_a_surgery_that_did_not_make_the_model_is_refused(change, smaller) -> None:
+    change_surgery(smaller, change)
+    complain(lambda: load_ticket(smaller), smaller)
+
+
+def test_weights_of_no_such_model_are_refused(folder, tmp_path) -> None:
+    prune_model(str(folder), tmp_path / "t", criterion="random", granularity="neuron+head", sparsity=0.3)
+    path = tmp_path / "t" / "model.safetensors"
+    weights = load_file(path)
+    head = next(name for name in weights if name.endswith("self.query.weight"))
+    for wrong in (
+        {name: each for name, each in weights.items() if name != head},
+        {**weights, head: weights[head][:3].clone()},
+        {**weights, head: weights[head][:0].clone()},
+        {**weights, head.replace("query", "key"): weights[head][:, :3].clone()},
+        {**weights, "more": weights[head].clone()},
+    ):
+        save_file(wrong, path, metadata={"format": "pt"})
+        complain(lambda: load_model(tmp_path / "t"), tmp_path / "t", kind=LxError)
+
+
+def test_a_surgery_is_saved_with_the_model_that_it_made_alone(folder, smaller, tmp_path) -> None:
+    dense, ticket = load_model(folder), load_ticket(smaller)
+    wish = {"cut": ticket.cut, "vocabulary": shipped_vocabulary(), "provenance": ticket.provenance}
+    for model, weights in ((dense, dense.weights), (ticket.model, dense.weights), (dense, ticket.model.weights)):
+        with pytest.raises(PruneError):
+            save_ticket(tmp_path / "wrong", model, weights=weights, **wish)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_folder_that_held_a_mask_holds_the_surgery_alone(model, folder, tmp_path) -> None:
+    """A study that was interrupted, and goes on with another recipe."""
+    mask = half(model)
+    save(tmp_path / "t", model, mask, mask.apply(model.weights))
+    prune_model(str(folder), tmp_path / "other", criterion="random", granularity="neuron", sparsity=0.2)
+    other = load_ticket(tmp_path / "other")
+    wish = {"vocabulary": shipped_vocabulary(), "provenance": other.provenance}
+    save_ticket(tmp_path / "t", other.model, cut=other.cut, weights=other.model.weights, **wish)
+    assert isinstance(load_ticket(tmp_path / "t").cut, Surgery)
+    assert not (tmp_path / "t" / "mask.safetensors").exists()
+    save(tmp_path / "t", model, mask, mask.apply(model.weights))
+    assert same(load_ticket(tmp_path / "t").mask, mask)
+    assert not (tmp_path / "t" / "surgery.json").exists()
+
+
+def test_a_ticket_of_an_earlier_version_is_read(ticket) -> None:
+    tree = json.loads((ticket / "ticket.json").read_text("utf-8"))
+    assert tree.pop("surgery_sha256") == ""
+    (ticket / "ticket.json").write_text(json.dumps(tree), encoding="utf-8")
+    assert load_ticket(ticket).mask.kept
+
+
+@pytest.mark.parametrize("granularity", SMALLER)
+def test_more_than_can_be_cut_is_refused_before_anything_is_written(granularity, folder, tmp_path) -> None:
+    wish = {"criterion": "random", "granularity": granularity, "sparsity": 0.99}
+    complain(
+        lambda: prune_model(str(folder), tmp_path / "out", **wish),
+        f"{granularity}: can remove at most",
+        kind=PruneError,
+    )
+    assert not (tmp_path / "out").exists()
