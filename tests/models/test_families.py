@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Inputs
+from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ModelError, PruneError, RecipeError
 from lxcompress.export.artifact import export, open_source
@@ -21,6 +23,7 @@ from lxcompress.models.checkpoints import FAMILIES, Model, load_model, load_star
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import Recipe
 from lxcompress.runtimes import open_session
+from lxcompress.study.agreement import check_fit
 from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
 from tests.models.families import PIXELS, TOYS, Toy, save_start, some_inputs
@@ -287,3 +290,22 @@ def test_data_that_a_model_cannot_read_is_told_before_training(toy, start, tmp_p
     with pytest.raises(RecipeError, match=words):
         run_study(recipe(start, **wrong), tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_questions_longer_than_the_model_reads_are_told_before_training(toy, tmp_path) -> None:
+    config = type(toy.config).from_dict({**toy.config.to_dict(), "max_position_embeddings": 8})
+    start = save_start(replace(toy, config=config), tmp_path / "start")
+    with pytest.raises(RecipeError, match="reads 8 tokens a question, but data"):
+        run_study(recipe(start, **toy.data), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_the_fault_that_names_tensors_of_lxmert_is_for_lxmert_alone(name, toy, start) -> None:
+    given = recipe(start, **toy.data).model_copy(update={"protocol": ("every-tensor-pruned",)})
+    task = load_task(given.data)
+    model, _ = load_start(str(start), ANSWERS, 0)
+    if name == "lxmert":
+        check_fit(model, task, given)
+        return
+    with pytest.raises(RecipeError, match=f"names tensors of LXMERT, but .* is a {name} model"):
+        check_fit(model, task, given)
