@@ -18,7 +18,7 @@ from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
-from lxcompress.errors import LxError, PruneError, TicketError
+from lxcompress.errors import LxError, ModelError, PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CRITERIA
@@ -482,6 +482,7 @@ def test_a_ticket_that_was_cut_has_no_mask_and_is_not_cut_again(smaller, tmp_pat
         wish = {"criterion": "random", "sparsity": 0.2, "granularity": granularity}
         complain(lambda wish=wish: prune_model(str(smaller), tmp_path / "out", **wish), smaller, kind=PruneError)
     assert not (tmp_path / "out").exists()
+    complain(lambda: load_start(str(smaller), ANSWERS, 0), smaller, "a whole one", kind=ModelError)
 
 
 def change_surgery(folder: Path, change: Callable[[dict], None]) -> None:

@@ -94,6 +94,10 @@ def load_start(
     the labels that are among them. `last_bias` is the bias of all other answers. `vocabulary` replaces the start's:
     tokens of both keep their embeddings. The head reads `images` images a question. Raises LxError.
     """
+    if (Path(start) / SURGERY_FILE).is_file():
+        raise ModelError(
+            f"{start}: is a model that was cut, and a study starts from a whole one; give the one before it"
+        )
     found = _find_encoder(start) if pretrained_answers is None else _find_whole(start)
     config, family, weights = found.config, found.family, dict(found.weights)
     own_head = {name: weights.pop(name) for name in list(weights) if name.startswith(family.HEAD_PREFIX)}

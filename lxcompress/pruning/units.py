@@ -74,6 +74,8 @@ def check_structured(
     spared: Collection[str] = (),
 ) -> tuple[Group, ...]:
     """All groups of the model. Raises PruneError if, whatever the scores, it cannot be cut so, or would stay whole."""
+    if not 0 < sparsity < 1:
+        raise PruneError(f"sparsity {sparsity:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
     found = find_groups(model, granularity.split("+"))
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     groups, prunable = _without(found, shapes, spared)
@@ -111,8 +113,8 @@ def _choose(
     name = "+".join(dict.fromkeys(group.kind for group in groups))
     if scope not in SCOPES:
         raise PruneError(f"scope {scope}: granularity {name} has scope layer or global")
-    if not 0 < sparsity < 1:
-        raise PruneError(f"sparsity {sparsity:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
+    if not 0 <= sparsity < 1:
+        raise PruneError(f"sparsity {sparsity:g}: is a share of the weights from 0 to below 1, such as 0.5 for 50 %")
     gone = {cut.name: set(range(cut.units)) - set(cut.keep) for cut in within.cuts} if within else {}
     steps = [
         step

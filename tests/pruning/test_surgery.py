@@ -377,8 +377,9 @@ def test_what_cannot_be_cut_is_told_before_any_training(model, wish, named) -> N
     )
 
 
-def test_a_schedule_may_begin_with_next_to_nothing(model) -> None:
-    surgery = choose(model, "neuron+head", 0.0001)
+@pytest.mark.parametrize("sparsity", [0.0, 0.0001])
+def test_a_schedule_may_begin_with_next_to_nothing(model, sparsity) -> None:
+    surgery = choose(model, "neuron+head", sparsity)
     assert surgery.cuts == ()
     assert surgery.mask(shapes_of(model)).count(1, 1).achieved == 0
     assert torch.equal(answers(operate(model, surgery)), answers(model))
