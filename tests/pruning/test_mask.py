@@ -9,7 +9,7 @@ import torch
 
 from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.mask import Mask, keep_top
+from lxcompress.pruning.mask import Mask, find_threshold, keep_top
 from lxcompress.pruning.scope import keep_count
 
 CRITERIA = ("low-magnitude", "random", "high-magnitude")
@@ -37,6 +37,18 @@ def weights(seed: int, *, levels: int | None = None) -> dict[str, torch.Tensor]:
 def test_keep_top_equals_the_obvious_sort(keep, levels) -> None:
     scores = weights(3, levels=levels)["a"].abs()
     assert torch.equal(keep_top(scores, keep), slow_keep_top(scores, keep))
+
+
+@pytest.mark.parametrize("sign", ["any", "above zero", "below zero"])
+@pytest.mark.parametrize("keep", [1, 2, 50, 119, 120, 183])
+def test_the_threshold_is_the_score_at_its_place_in_the_sort(keep, sign) -> None:
+    for levels in (None, 1, 3):
+        drawn = weights(keep, levels=levels)
+        scores = {"any": drawn, "above zero": {n: s.abs() for n, s in drawn.items()}}.get(
+            sign, {n: -s.abs() for n, s in drawn.items()}
+        )
+        ranked = torch.cat([score.flatten() for score in scores.values()]).sort(descending=True).values
+        assert find_threshold(list(scores.values()), keep) == float(ranked[keep - 1])
 
 
 @pytest.mark.parametrize("keep", [1, 5, 11])
