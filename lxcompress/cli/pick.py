@@ -101,11 +101,14 @@ def _show_rejected(choice: Choice) -> None:
     table.add_column("not picked", overflow="fold")
     table.add_column("accuracy", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
-    for each in tickets:
-        accuracy = "" if each.accuracy is None else percent(each.accuracy)
-        table.add_row(each.key.label, accuracy, "; ".join(each.reasons))
+    begun = [each for each in tickets if each.accuracy is not None]
+    for each in begun:
+        assert each.accuracy is not None
+        table.add_row(each.key.label, percent(each.accuracy), "; ".join(each.reasons))
     out.print()
     out.print(table, markup=False)
+    if len(begun) < len(tickets):
+        out.print(f"incomplete: of {len(tickets) - len(begun)} more groups no cell is finished", markup=False)
     if controls:
         out.print(f"never picked, being controls: {', '.join(controls)}", markup=False)
     least = choice.picked.group.achieved.mean if choice.picked else 0.0

@@ -20,6 +20,8 @@ NARROW = 76
 ROOMY = 100
 
 
+MOST_NAMED = 6
+"""Groups without a cell that are named one by one."""
 SHORTEST_NAME = 28
 """Letters of a method's name that are left on one line before a column beside it goes."""
 MARKS = "^<~*"
@@ -298,6 +300,8 @@ def _unfinished(summary: Summary) -> str:
     """Which groups have no cell, in words; empty where each has one."""
     if not summary.unstarted:
         return ""
+    if len(summary.unstarted) > MOST_NAMED:
+        return f"; {len(summary.unstarted)} of {len(summary.unstarted) + len(summary.groups)} groups have no cell yet"
     return f"; no cell yet: {', '.join(key.label for key in summary.unstarted)}"
 
 

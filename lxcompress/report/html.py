@@ -218,15 +218,16 @@ def _slots(summary: Summary, shown: Shown) -> dict[Method, int]:
     return {method: all_slots.index(method) for method in shown.lines}
 
 
-def _left_out(shown: Shown) -> str:
-    """Which methods the charts leave to the table, in a sentence; empty where they show all."""
+def _left_out(shown: Shown) -> tuple[str, str, str] | None:
+    """Which methods the charts draw, how many they leave to the table, and which; None where they show all."""
     if not shown.left_out:
-        return ""
-    names = ", ".join(Key(method, 0).series for method in shown.left_out)
+        return None
     count = len(shown.lines) + len(shown.left_out)
     return (
         f"Drawn are {len(shown.lines)} of {count} methods: the pick, the best structured one and those that keep most "
-        f"beside the mean of all at the same sparsity, never a control. Left to the table: {names}."
+        "beside the mean of all at the same sparsity, never a control.",
+        f"{len(shown.left_out)} are left to the table",
+        ", ".join(Key(method, 0).series for method in shown.left_out),
     )
 
 

@@ -226,6 +226,8 @@ def table_note(table: MethodTable, best: str = "Bold", *, has_spreads: bool = Tr
     """How the table is to be read, in sentences; `best` says how the best are marked."""
     kinds = {key.method.is_structured for key in table.best}
     of = " and ".join(name for name, is_it in (("unstructured", False), ("structured", True)) if is_it in kinds)
+    spreads = [group.ratios.std for row in table.rows for group in row.groups.values() if group.ratios]
+    has_spreads = has_spreads and any(std is not None for std in spreads)
     behind = ", ± standard deviation over seeds" if has_spreads else ""
     marked = f" {best}: the best {of} one at each sparsity." if of else ""
     steps = " Steps are all training steps of a cell, as a multiple of the dense run's." if has_steps else ""

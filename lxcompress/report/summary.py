@@ -273,7 +273,7 @@ def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seed
         ratios=Spread(ratios) if ratios else None,
         parameters=_mean([each.parameters for each in results]),
         flops=_mean([each.flops for each in results]),
-        cell_s=statistics.fmean(each.duration_s + (each.drawing_s or 0.0) for each in results),
+        cell_s=statistics.fmean(each.duration_s for each in results),
         steps=_mean([by_seed[seed].steps / dense[seed].steps for seed in shared if dense[seed].steps]),
         taken=add_up(results),
     )

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lxcompress.cli.pick import pick_cli
 from lxcompress.errors import RunError
 from lxcompress.rundir import RunDir
-from tests.report.synthetic import recipe, write_artifact, write_bench, write_run
+from tests.report.synthetic import curve, recipe, write_artifact, write_bench, write_run
 
 app = typer.Typer()
 app.command()(pick_cli)
@@ -63,6 +63,12 @@ def test_controls_are_named_apart_and_never_picked(tmp_path):
     assert "never picked, being controls: dense-longer, low-magnitude-shuffled" in " ".join(text.split())
     assert "Dense trained twice as long scores 81." in " ".join(text.split())
     assert "shuffled at" not in text
+
+
+def test_groups_without_a_cell_are_counted(tmp_path):
+    run = write_run(tmp_path / "run", recipe(), score=lambda cell: curve(cell) if cell.sparsity == 0.5 else None)
+    text = " ".join(_pick(run).stdout.split())
+    assert "incomplete: of 6 more groups no cell is finished" in text
 
 
 def test_retain_and_max_drop_together_are_wrong_usage(run):

@@ -16,10 +16,11 @@ from lxcompress.cli.report import report_cli
 from lxcompress.errors import RunError
 from lxcompress.recipe import Method
 from lxcompress.report.summary import Key
-from tests.report.synthetic import METHODS, gpu_usage, many, recipe, write_run
+from tests.report.synthetic import METHODS, curve, gpu_usage, many, recipe, write_run
 
 app = typer.Typer()
 app.command()(report_cli)
+BEGUN = ("low-magnitude-weight-50-seed0", "dense-longer-0-seed0")
 # The example of the docstring, as a program of its own: the console reads its width when it starts.
 PROGRAM = "import sys, typer; from lxcompress.cli.report import report_cli; typer.run(report_cli)"
 
@@ -83,6 +84,14 @@ def test_many_methods_fit_and_each_has_its_row(tmp_path, width):
     assert ("±" in table.split("Share of dense")[0]) == (width >= 120)
     assert "dense-longer: no pruning, twice the training" in table
     assert "1.22 M" in table
+
+
+def test_a_study_that_has_just_begun_is_said_in_few_words(tmp_path):
+    run = write_run(tmp_path / "run", many(), score=lambda cell: curve(cell) if cell.id in BEGUN else None)
+    text = " ".join(_program([str(run.root)], COLUMNS="120").stdout.split())
+    assert "92 of 94 groups have no cell yet" in text
+    assert "± standard deviation over seeds" not in text
+    assert len(text) < 7000
 
 
 def test_open_gives_the_report_to_the_browser(tmp_path):

@@ -275,6 +275,7 @@ def result_record(
     trainings = 2 if method.control == "dense-longer" else 1
     if method.schedule == "iterative-retrain":
         trainings = math.ceil(math.log(1 - cell.sparsity) / math.log(1 - (method.rate or 0.2)))
+    drawing_s = 0.0 if method.criterion in BLIND_CRITERIA else 4.0
     return Result(
         cell=cell.id,
         method={"id": method.id, **method.model_dump(mode="json", exclude_defaults=True)},
@@ -303,10 +304,10 @@ def result_record(
         },
         parameters=ALL - (removed if is_smaller else 0),
         flops=round(DENSE_FLOPS * share),
-        drawing_s=None if method.criterion in BLIND_CRITERIA else 4.0,
+        drawing_s=drawing_s,
         epochs=_epochs(cell.seed, accuracies.retrained, types),
         steps=752 * trainings,
-        duration_s=63.0 * trainings,
+        duration_s=63.0 * trainings + drawing_s,
         **_where(usage),
     )
 

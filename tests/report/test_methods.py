@@ -58,7 +58,7 @@ def test_time_and_steps_are_those_of_the_records(studied):
     dense = {each.seed: each for each in studied.dense_runs}
     for row in tabulate(studied).rows:
         found = [each for each in studied.results if each.method["id"] == row.method.id]
-        assert row.cell_s == pytest.approx(statistics.fmean(each.duration_s + (each.drawing_s or 0) for each in found))
+        assert row.cell_s == pytest.approx(statistics.fmean(each.duration_s for each in found))
         multiples = [each.steps / dense[each.seed].steps for each in found]
         assert row.steps == pytest.approx((min(multiples), max(multiples)))
 
@@ -200,7 +200,8 @@ def test_the_page_of_many_methods_is_whole(studied):
         assert row.name in page.text
     for control in ("shuffled", "reinitialised", *DENSE_CONTROLS):
         assert CONTROL_WORDS[control] in page.text
-    assert "Left to the table: " in page.text
+    assert f"Drawn are {BEST_LINES} of 23 methods" in page.text
+    assert "17 are left to the table" in page.text
     looks = {value for name, value in page.attributes if name == "class"}
     assert {"level longer", "line baseline"} <= looks
 
