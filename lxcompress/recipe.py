@@ -54,7 +54,6 @@ BLIND_CRITERIA = ("low-magnitude", "high-magnitude", "random")
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Files = Annotated[
@@ -238,9 +237,15 @@ Granularity = Annotated[str, BeforeValidator(_read_granularity)]
 class Distill(Strict):
     """Retraining beside the dense model (Hinton et al. 2015): its answers count `weight`, the labels the rest."""
 
-    weight: Share = 0.5
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     temperature: Annotated[float, Field(gt=0)] = 1.0
     hidden: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Distill:
+        if not (self.weight or self.hidden):
+            raise ValueError("weight and hidden are both 0: nothing is learnt from the dense model; leave distill out")
+        return self
 
 
 class Rates(Strict):

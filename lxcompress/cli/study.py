@@ -63,7 +63,10 @@ def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
     with working("timing a few real steps"):
         plan = plan_study(recipe, root, only=only)
     screen.print(f"study     {recipe.name}, into {escape(str(root))}", soft_wrap=True)
-    screen.print(f"to do     {plan.dense_runs} dense runs and {plan.cells} cells, {plan.steps_a_run} steps each")
+    rounds = f" ({plan.rounds} rounds before them)" if plan.rounds else ""
+    screen.print(
+        f"to do     {plan.dense_runs} dense runs and {plan.cells} cells{rounds}, {plan.steps_a_run} steps each"
+    )
     screen.print(f"data      {plan.train_questions:,} training and {plan.valid_questions:,} validation questions")
     speed = f"{1000 * plan.step_s:.3g} ms a step, {plan.scoring_s:.1f} s a scoring"
     screen.print(f"device    {plan.device}, {plan.precision}, {speed}")

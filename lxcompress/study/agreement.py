@@ -34,11 +34,11 @@ def widen(recipe: Recipe, run: RunDir) -> Recipe:
     if not run.recipe.exists():
         return recipe
     kept = load_recipe(run.recipe)
-    known = {method.id for method in kept.prune.methods}
+    given = {method.id for method in recipe.prune.all_methods()}
     grid = {
         "criteria": _union(kept.prune.plain_criteria, recipe.prune.plain_criteria),
         "granularities": _union(kept.prune.granularities, recipe.prune.granularities),
-        "methods": kept.prune.methods + tuple(each for each in recipe.prune.methods if each.id not in known),
+        "methods": tuple(each for each in kept.prune.methods if each.id not in given) + recipe.prune.methods,
         "sparsities": _union(kept.prune.sparsities, recipe.prune.sparsities),
     }
     return recipe.model_copy(
@@ -59,7 +59,8 @@ def agree(recipe: Recipe, run: RunDir) -> None:
             "its results could not be compared: give another --out, or the recipe it was made with"
         )
     made = {method.id: method for method in load_recipe(run.recipe).prune.all_methods()}
-    other = next((each for each in recipe.prune.all_methods() if made.get(each.id, each) != each), None)
+    others = [each for each in recipe.prune.all_methods() if made.get(each.id, each) != each]
+    other = next((each for each in others if any(run.root.glob(f"tickets/{each.id}-*-seed*"))), None)
     if other:
         raise RunError(
             f"{run.root}: has a method {other.id} that is made otherwise; give the new one another name, "

@@ -36,6 +36,7 @@ from lxcompress.tickets import load_mask, save_mask, save_ticket
 from lxcompress.training.distil import Teacher
 from lxcompress.training.gradual import Gradual
 from lxcompress.training.movement import Movement
+from lxcompress.training.place import move
 from lxcompress.training.usage import UsageMeter
 
 MASK_FILE, MODEL_FILE, MOVEMENT_FILE, ROUND_FILE = (
@@ -182,8 +183,8 @@ def _draw_gradually(
         with timed(toll.drawing):
             return chooser.pick(chooser.score(weights), sparsity, within)
 
-    steps = steps_of(here.recipe, here.task) - _skipped(here, cell)
-    gradual = Gradual(parameters, choose=choose, sparsity=cell.sparsity, total=steps)
+    total, skip = steps_of(here.recipe, here.task), _skipped(here, cell)
+    gradual = Gradual(parameters, choose=choose, sparsity=cell.sparsity, total=total, skip=skip)
     hooks = [*([movement] if movement else []), gradual]
     trained = _train(here, seed_run, cell, toll, watch, model, origin, None, hooks=hooks, masks=gradual.masks)
     cut = gradual.mask
@@ -227,7 +228,7 @@ def _train(
         hooks=hooks or (),
         skip=_skipped(here, cell),
         constant_rate=here.recipe.train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
-        teacher=_teacher(seed_run, cell),
+        teacher=_teacher(here, seed_run, cell),
         settings=_settings(here, cell),
     )
     epochs = fit(here, model, fitting, watch)
@@ -286,7 +287,7 @@ def _small_dense(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, wat
     whole = seed_run.model
     prunable = sum(weight.numel() for weight in whole.prunable.values())
     config = small_config(whole.config, round(prunable * (1 - cell.sparsity)))
-    small = Model(whole.family.build(config).to(here.place.device), config, whole.family)
+    small = Model(move(whole.family.build(config), here.place), config, whole.family)
     start = reinitialise(small, cell.seed, last_bias=here.recipe.model.last_bias)
     trained = _train(here, seed_run, cell, toll, watch, small, start, None)
     kept = sum(weight.numel() for weight in small.prunable.values())
@@ -358,11 +359,11 @@ def _settings(here: Workplace, cell: Cell) -> Train:
     return train.model_copy(update={"epochs": 2 * train.epochs}) if cell.method.control == "dense-longer" else train
 
 
-def _teacher(seed_run: SeedRun, cell: Cell) -> Teacher | None:
+def _teacher(here: Workplace, seed_run: SeedRun, cell: Cell) -> Teacher | None:
     """The dense model, where the method learns from it."""
     if cell.method.distill is None:
         return None
-    module = copy.deepcopy(seed_run.model.module)
+    module = move(copy.deepcopy(seed_run.model.module), here.place)
     module.load_state_dict(dict(seed_run.dense))
     family = seed_run.model.family
     return Teacher(module.eval(), family.answer, cell.method.distill, family.hidden)

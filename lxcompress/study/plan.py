@@ -17,8 +17,10 @@ from lxcompress.models.checkpoints import Model, feature_size, load_vocabulary, 
 from lxcompress.recipe import Cell, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import agree, resolve_recipe
+from lxcompress.study.choose import check_cells, sparsities_of
+from lxcompress.study.draw import MASK_FILE
 from lxcompress.study.run import choose_cells, missing_runs
-from lxcompress.study.seed import dense_source, make_start
+from lxcompress.study.seed import REWIND_AT, dense_source, make_start
 from lxcompress.study.work import steps_of
 from lxcompress.study.worker import this_worker
 from lxcompress.training import fit as fitting
@@ -26,6 +28,8 @@ from lxcompress.training.feed import settle
 from lxcompress.training.place import Place, choose_place, move
 
 TIMED_STEPS = 8
+TAUGHT = 4 / 3
+"""A step beside a teacher: its forward pass comes to a forward and a backward, which costs twice as much."""
 SETTLING_STEPS = 5
 """The first steps on a GPU compile, and capture their graph; they are done before the timed ones, once a process."""
 
@@ -36,6 +40,8 @@ class Plan:
 
     dense_runs: int
     cells: int
+    rounds: int
+    """trainings between that several cells share"""
     steps_a_run: int
     train_questions: int
     valid_questions: int
@@ -56,11 +62,12 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     recipe, run = resolve_recipe(recipe), RunDir(root)
     cells = choose_cells(recipe, only)
     agree(recipe, run)
-    missing = missing_runs(cells, run)
+    missing = missing_runs(recipe, cells, run)
     place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
     where = resolve_start(recipe.model.start)
     task = load_task(recipe.data, load_vocabulary(where, recipe.model.vocabulary), feature_size(where))
     model, start = make_start(recipe, task, recipe.seeds[0])
+    check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
     move(model.module, place)
     rows = recipe.train.batch_size // recipe.train.accumulate
     task = settle(task, place, recipe.train.resident, rows=rows)
@@ -89,8 +96,11 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     step_s = settled[len(settled) // 2]
     settling_s = max(0.0, sum(laps[:settling]) - settling * step_s)
     steps = steps_of(recipe, task)
+    rounds = missing_rounds(missing, run)
     done_anew = [each for each in missing if isinstance(each, Cell) or dense_source(recipe, each) == each]
     scorings = {True: recipe.train.epochs + 2, False: recipe.train.epochs + 1}
+    trained = sum(_share(each) for each in done_anew) + sum(_share(cell) for cell in rounds.values())
+    scored = sum(scorings[isinstance(each, Cell)] for each in done_anew) + recipe.train.epochs * len(rounds)
     size = sum(tensor.numel() * tensor.element_size() for tensor in start.values())
     mask = sum(tensor.numel() for tensor in model.prunable.values()) // 8
     return Plan(
@@ -104,12 +114,32 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         step_s=step_s,
         scoring_s=scoring_s,
         settling_s=settling_s,
-        duration_s=(settling_s if done_anew else 0.0)
-        + sum(steps * step_s + scorings[isinstance(each, Cell)] * scoring_s for each in done_anew),
-        disk_bytes=_disk(missing, size, mask),
+        rounds=len(rounds),
+        duration_s=(settling_s if done_anew else 0.0) + trained * steps * step_s + scored * scoring_s,
+        disk_bytes=_disk(missing, size, mask) + len(rounds) * (size + mask),
         free_bytes=shutil.disk_usage(_standing(root)).free,
         peak_bytes=_peak(place),
     )
+
+
+def missing_rounds(missing: Sequence[int | Cell], run: RunDir) -> dict[Path, Cell]:
+    """The folder of each round of iterative-retrain that is still to do, and a cell that goes through it."""
+    found: dict[Path, Cell] = {}
+    for cell in (each for each in missing if isinstance(each, Cell)):
+        for sparsity in sparsities_of(cell.method, cell.sparsity)[:-1]:
+            folder = run.round(cell.seed, cell.method.id, sparsity)
+            if not (folder / MASK_FILE).exists():
+                found[folder] = cell
+    return found
+
+
+def _share(each: int | Cell) -> float:
+    """The time of one training, beside a dense run's: twice as long, without its first steps, beside a teacher."""
+    if isinstance(each, int):
+        return 1.0
+    method = each.method
+    skipped = (method.rewind_at or REWIND_AT) if method.rewind == "step" else 0.0
+    return (2.0 if method.control == "dense-longer" else 1.0 - skipped) * (TAUGHT if method.distill else 1.0)
 
 
 def _score_again(model: Model, sample: Task, recipe: Recipe, place: Place) -> float:

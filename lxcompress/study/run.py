@@ -55,7 +55,7 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
                 write_record(run.machine, machine)
             write_text(run.recipe, dump_recipe(widen(recipe, run)))
             sweep(run)
-        missing = missing_runs(cells, run)
+        missing = missing_runs(recipe, cells, run)
         if not missing:
             return 0
         watch.prepare("making the data ready")
@@ -66,7 +66,7 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
         if worker.leads and not run.floors.exists():
             watch.prepare("finding the floors")
             write_record(run.floors, find_floors(task))
-        task = settle(task, place, recipe.train.resident)
+        task = settle(task, place, recipe.train.resident, rows=recipe.train.batch_size // recipe.train.accumulate)
         try:
             return _do(Workplace(recipe, run, task, place, machine), missing, worker, watch)
         finally:
@@ -124,9 +124,10 @@ def choose_cells(recipe: Recipe, only: str) -> list[Cell]:
     return cells
 
 
-def missing_runs(cells: Sequence[Cell], run: RunDir) -> list[int | Cell]:
-    """What is still to do, in order: seeds (their dense runs) and cells."""
-    seeds = dict.fromkeys(cell.seed for cell in cells)
+def missing_runs(recipe: Recipe, cells: Sequence[Cell], run: RunDir) -> list[int | Cell]:
+    """What is still to do, in order: seeds (their dense runs, and those that stand for them) and cells."""
+    wanted = dict.fromkeys(cell.seed for cell in cells)
+    seeds = dict.fromkeys([*(dense_source(recipe, seed) for seed in wanted), *wanted])
     missing: list[int | Cell] = []
     for seed in seeds:
         missing += [] if run.dense_result(seed).exists() else [seed]

@@ -17,6 +17,7 @@ from lxcompress.study.agreement import check_fit
 from lxcompress.study.watch import Watch
 from lxcompress.study.work import Fitting, Workplace, fit, how, score, steps_of, timed
 from lxcompress.training.movement import Movement
+from lxcompress.training.place import move
 from lxcompress.training.snapshots import Snapshots
 from lxcompress.training.usage import UsageMeter
 
@@ -64,7 +65,7 @@ def prepare_seed(here: Workplace, seed: int, watch: Watch) -> SeedRun:
         start = load_weights(run.start(seed))
     else:
         save_weights(run.start(seed), start)
-    model.module.to(here.place.device)
+    move(model.module, here.place)
     if not run.dense_result(seed).exists():
         run_dense(here, model, start, seed, watch)
     elif source == seed and _untraced(here, seed):
@@ -83,17 +84,18 @@ def run_dense(here: Workplace, model: Model, start: Weights, seed: int, watch: W
     """Fine-tunes the start weights of one seed: the baseline that its cells are compared with."""
     folder = here.run.dense(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    meter = UsageMeter(here.place).start()
     model.load(start)
-    with timed() as scoring:
-        begun = score(here, model)
-    epochs = trace(here, model, start, seed, folder, watch)
+    with UsageMeter(here.place) as meter:
+        with timed() as scoring:
+            begun = score(here, model)
+        epochs = trace(here, model, start, seed, folder, watch)
+        usage = meter.stop()
     save_model(folder, model, model.weights, here.task.vocabulary)
     result = Dense(
         seed=seed,
         start=begun,
         trained=epochs[-1].valid,
-        usage=meter.stop(),
+        usage=usage,
         **how(here, epochs, steps=steps_of(here.recipe, here.task), scoring_s=scoring.seconds),
     )
     write_record(here.run.dense_result(seed), result)

@@ -283,7 +283,7 @@ def test_a_folder_of_another_recipe_is_refused_and_a_wider_grid_is_not(finished,
     with pytest.raises(RunError, match=r"train\.epochs=2, but now train\.epochs=3"):
         run_study(load_recipe(toy_recipe_file, ["train.epochs=3"]), finished)
     wider = load_recipe(toy_recipe_file, ["prune.sparsities=[0.5, 0.7, 0.9]"])
-    assert len(missing_runs(wider.cells(), RunDir(finished))) == 6
+    assert len(missing_runs(wider, wider.cells(), RunDir(finished))) == 6
 
 
 def test_only_that_matches_nothing_says_so(toy_recipe, tmp_path) -> None:
