@@ -17,6 +17,7 @@ from lxcompress.export import onnx
 from lxcompress.export.parity import check, compare
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
+from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Parity, Score, read_record
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
@@ -177,13 +178,19 @@ def _check_answers(source: Source, task: Task) -> None:
 
 
 def _check_zeros(source: Source, out: Path) -> float:
-    """The share of zeros among the file's matrices; raises ExportError if the mask's are not all there."""
+    """The share of zeros among the file's matrices; raises ExportError if what the ticket removed is in the file."""
     zeros, elements = onnx.count_zeros(out)
     if source.ticket:
-        counted = source.ticket.provenance.sparsity
-        if zeros < counted.prunable - counted.kept:
+        counted, is_smaller = source.ticket.provenance.sparsity, isinstance(source.ticket.cut, Surgery)
+        removed = counted.prunable - counted.kept
+        if is_smaller and elements > counted.kept:
             raise ExportError(
-                f"{out}: holds {zeros} zeros, but the ticket's mask removes {counted.prunable - counted.kept}; "
+                f"{out}: holds {elements} weights, but the ticket's smaller model has {counted.kept}; "
+                "the export lost the surgery: report it"
+            )
+        if not is_smaller and zeros < removed:
+            raise ExportError(
+                f"{out}: holds {zeros} zeros, but the ticket's mask removes {removed}; "
                 "the export lost the mask: report it"
             )
     return zeros / elements

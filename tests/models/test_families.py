@@ -259,6 +259,20 @@ def test_onnx_answers_as_the_ticket_at_every_shape(toy, run, tmp_path) -> None:
         np.testing.assert_allclose(session.answer(inputs.numpy()), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("granularity", ["neuron", "layer"])
+def test_a_ticket_that_is_a_smaller_model_exports(name, toy, start, tmp_path, granularity) -> None:
+    sparsity = 0.2 if granularity == "neuron" else 0.25 if name == "lxmert" else 0.4  # a layer of one of its stacks
+    given = recipe(start, **toy.data)
+    methods = [{"name": "cut", "granularity": granularity}]
+    prune = {"criteria": [], "methods": methods, "sparsities": [sparsity], "multiple": 1}
+    run_study(Recipe.model_validate({**given.model_dump(), "prune": prune}), tmp_path / "run")
+    folder = next((tmp_path / "run" / "tickets").iterdir())
+    ticket = load_ticket(folder)
+    artifact = export(open_source(folder), tmp_path / "out", format="onnx")
+    assert artifact.accuracy == artifact.source_accuracy
+    assert count_zeros(tmp_path / "out") == (0, ticket.provenance.sparsity.kept)
+
+
 def test_a_model_without_a_study_exports_on_made_up_questions(toy, model, tmp_path) -> None:
     save_model(tmp_path / "plain", model, model.weights, shipped_vocabulary())
     artifact = export(open_source(tmp_path / "plain"), tmp_path / "out", format="onnx")
