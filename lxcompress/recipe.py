@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -283,52 +283,50 @@ class Method(Strict):
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> Method:
         """Refuses what would be ignored, and what cannot go together."""
-        refused = next((sentence for is_wrong, sentence in self._conflicts() if is_wrong), None)
+        refused = next((sentence for sentence, is_wrong in self._conflicts().items() if is_wrong), None)
         if refused:
             raise ValueError(refused)
         return self
 
-    def _conflicts(self) -> Iterator[tuple[bool, str]]:
-        is_structured = self.granularity in STRUCTURED
-        is_grown = self.schedule != "one-shot"
-        kind = f"granularity {self.granularity}"
-        yield (self.rates is None) != (self.scope != "modality"), "rates and scope: modality go together"
-        yield self.rate is not None and not self.schedule.startswith("iterative"), "rate needs an iterative schedule"
-        yield self.rewind_at is not None and self.rewind != "step", "rewind_at needs rewind: step"
-        yield is_structured and self.scope not in ("layer", "global"), f"{kind} has scope layer or global"
-        yield _is_n_of_m(self.granularity) and self.scope != "layer", f"{kind} leaves scope nothing to choose"
-        yield _is_n_of_m(self.granularity) and is_grown, f"{kind} has one sparsity, so its schedule is one-shot"
-        yield self.granularity == "layer" and is_grown, "granularity layer has the schedule one-shot alone"
-        yield (
-            self.schedule == "gradual" and self.criterion not in (*BLIND_CRITERIA, "movement"),
-            (f"schedule gradual ranks while it trains, which criterion {self.criterion} cannot"),
-        )
-        yield self.schedule == "gradual" and self.scope == "sensitivity", "schedule gradual has no scope sensitivity"
-        yield (
-            self.ticket is not None and self._differs("criterion", "scope", "schedule"),
-            ("a ticket's mask is drawn already: criterion, scope and schedule have no effect on it"),
-        )
-        yield (
-            self.control == "shuffled" and (is_structured or self.schedule == "gradual"),
-            ("control shuffled needs a mask that is drawn before training"),
-        )
-        yield (
-            self.control == "reinitialised" and (self.rewind != "start" or self.schedule == "gradual"),
-            ("control reinitialised has weights of its own to begin from: leave rewind and schedule gradual out"),
-        )
-        yield (
-            self.sparsities is not None and (_is_n_of_m(self.granularity) or self.control == "dense-longer"),
-            ("sparsities have no effect on what has one sparsity of its own"),
-        )
-        yield (
-            bool(self.spared) and (is_structured or self.ticket is not None),
-            ("spared has no effect on units, and on a mask that is drawn already"),
-        )
-        alone = ("criterion", "granularity", "spared", "scope", "schedule", "rewind", "ticket", "distill")
-        yield (
-            self.control in ("dense-longer", "small-dense") and self._differs(*alone),
-            (f"control {self.control} is dense: nothing else of a method has an effect on it"),
-        )
+    def _conflicts(self) -> dict[str, bool]:
+        """What may be wrong with the method, and whether it is."""
+        kind, control = f"granularity {self.granularity}", f"control {self.control}"
+        has_one_sparsity = _is_n_of_m(self.granularity)
+        is_grown, is_gradual = self.schedule != "one-shot", self.schedule == "gradual"
+        is_nested = self.criterion in (*BLIND_CRITERIA, "movement") and self.scope != "sensitivity"
+        is_dense = self.control in ("dense-longer", "small-dense")
+        drawn = ("criterion", "scope", "schedule", "spared")
+        alone = (*drawn, "granularity", "rewind", "ticket", "distill")
+        return {
+            "rates and scope: modality go together": (self.rates is None) != (self.scope != "modality"),
+            "rate needs an iterative schedule": self.rate is not None and not self.schedule.startswith("iterative"),
+            "rewind_at needs rewind: step": self.rewind_at is not None and self.rewind != "step",
+            f"{kind} has scope layer or global": self.is_structured and self.scope not in ("layer", "global"),
+            f"{kind} leaves scope nothing to choose": has_one_sparsity and self.scope != "layer",
+            f"{kind} has one sparsity, so its schedule is one-shot": has_one_sparsity and is_grown,
+            f"{kind} has the schedule one-shot alone": self.granularity == "layer" and is_grown,
+            f"schedule iterative draws what one-shot draws where criterion {self.criterion} ranks: nothing is ranked "
+            "anew between its rounds; leave it out, or give iterative-retrain": (
+                self.schedule == "iterative" and is_nested
+            ),
+            f"schedule gradual ranks while it trains, which criterion {self.criterion} cannot": (
+                is_gradual and self.criterion not in (*BLIND_CRITERIA, "movement")
+            ),
+            "schedule gradual has no scope sensitivity": is_gradual and self.scope == "sensitivity",
+            "a ticket's mask is drawn already: criterion, scope, schedule and spared have no effect on it": (
+                self.ticket is not None and self._differs(*drawn)
+            ),
+            "control shuffled needs a mask that is drawn before training": (
+                self.control == "shuffled" and (self.is_structured or is_gradual)
+            ),
+            "control reinitialised has weights of its own to begin from: leave rewind and schedule gradual out": (
+                self.control == "reinitialised" and (self.rewind != "start" or is_gradual)
+            ),
+            "sparsities have no effect on what has one sparsity of its own": (
+                self.sparsities is not None and (has_one_sparsity or self.control == "dense-longer")
+            ),
+            f"{control} is dense: nothing else of a method has an effect on it": is_dense and self._differs(*alone),
+        }
 
     def _differs(self, *fields: str) -> bool:
         """Whether one of `fields` is not as a method is by itself."""
@@ -411,9 +409,12 @@ class Prune(Strict):
 
     @model_validator(mode="after")
     def _methods_differ(self) -> Prune:
-        if not self.all_methods():
+        try:
+            ids = [method.id for method in self.all_methods()]
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        if not ids:
             raise ValueError("has no method: give criteria, or methods")
-        ids = [method.id for method in self.all_methods()]
         twice = next((each for place, each in enumerate(ids) if each in ids[:place]), None)
         if twice:
             raise ValueError(f"two methods are called {twice}; give one of them a name")
@@ -692,7 +693,8 @@ def _first_problem(error: ValidationError, kind: type[Strict], tree: Mapping[str
     if first["type"] == "missing":
         return f"{key}: is missing; add it to the recipe, or give it with --set {key}=VALUE{more}"
     message = first["msg"].removeprefix("Value error, ")
-    problem = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
+    is_section = isinstance(first["input"], (Mapping, BaseModel))
+    problem = f"{message[0].lower()}{message[1:]}" + ("" if is_section else f", got {first['input']!r}")
     return f"{key}: {problem}; correct it, or give --set {field}=VALUE{more}"
 
 

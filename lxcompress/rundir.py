@@ -8,7 +8,7 @@ RUN/
   seeds/0/step-94.safetensors                        weights of the dense run at that step, for late rewinding
   seeds/0/movement.safetensors                       what the criterion movement added up over the dense run
   seeds/0/sensitivity-NAME.json                      what each matrix's pruning alone does to the loss
-  seeds/0/rounds/METHOD/20/                          a round of iterative-retrain: model.safetensors, mask.safetensors last
+  seeds/0/rounds/METHOD/20/                          a round of iterative-retrain: mask.safetensors last
   tickets/low-magnitude-weight-50-seed0/             the same, mask.safetensors, ticket.json, result.json last
   artifacts/NAME/                                    exported files, artifact.json last
   measurements/NAME.json                             raw samples of one bench
@@ -103,6 +103,13 @@ class RunDir:
 
     def round(self, seed: int, method: str, sparsity: float) -> Path:
         return self.root / "seeds" / str(seed) / "rounds" / method / short_percent(sparsity)
+
+    @contextmanager
+    def alone_at(self, path: Path) -> Iterator[None]:
+        """Makes the processes that share a study come one after the other to what they keep at `path` in common."""
+        self.claims.mkdir(exist_ok=True)
+        with FileLock(self.claims / f"{'-'.join(path.relative_to(self.root).parts)}.lock"):
+            yield
 
     def dense_result(self, seed: int) -> Path:
         return self.dense(seed) / "dense.json"

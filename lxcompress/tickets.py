@@ -13,7 +13,7 @@ neurons or heads, whose config.json is of the model that they were cut from: `lo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,38 +23,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lxcompress.errors import PruneError, TicketError
-from lxcompress.models.checkpoints import Model, load_model, load_vocabulary, save_model, save_weights
+from lxcompress.models.checkpoints import Model, load_model, save_model, save_weights
 from lxcompress.models.resize import SURGERY_FILE
-from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.criteria import CRITERIA, score_weights
 from lxcompress.pruning.mask import Mask, Weights
-from lxcompress.pruning.surgery import Surgery, operate, recount
-from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
-from lxcompress.recipe import STRUCTURED
+from lxcompress.pruning.surgery import Surgery, recount
 from lxcompress.records import Provenance, Sparsity, read_record
 from lxcompress.rundir import sha256, write_record
 
 TICKET_FILE, MASK_FILE, MODEL_FILE = "ticket.json", "mask.safetensors", "model.safetensors"
-SCOPES = ("layer", "row", "global")
-"""Those of `prune_model`; the others need rates or training data."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What came of drawing a ticket: the mask, the survivors at the start, and the survivors trained."""
-
-    mask: Mask
-    rewound: Weights
-    trained: Weights
-
-
-def draw_ticket(
-    start: Weights, dense: Weights, *, choose: Callable[[Weights], Mask], train: Callable[[Weights, Mask], Weights]
-) -> Drawn:
-    """Prune `dense`, rewind the survivors to `start`, retrain them (Frankle & Carbin 2019)."""
-    mask = choose(dense)
-    rewound = mask.apply(start)
-    return Drawn(mask=mask, rewound=rewound, trained=train(rewound, mask))
 
 
 @dataclass(frozen=True)
@@ -151,65 +127,6 @@ def _read_surgery(folder: Path, model: Model) -> tuple[Surgery, Sparsity]:
     """The surgery of a ticket, which makes its model, and what it counts. Raises LxError."""
     surgery = read_record(folder / SURGERY_FILE, Surgery, TicketError)
     return surgery, recount(model, surgery)
-
-
-def prune_model(
-    source: str,
-    out: Path,
-    *,
-    criterion: str,
-    sparsity: float,
-    scope: str = "layer",
-    seed: int = 0,
-    granularity: str = "weight",
-    multiple: int = MULTIPLE,
-) -> Provenance:
-    """Prunes the model at `source` (a transformers folder, a hub name or a ticket) and saves it as a ticket at `out`,
-    neither rewound nor trained. A weight that is zero already is only a small weight; `multiple` is of the widths that
-    structured granularities (neuron, head, layer, neuron+head) leave. Raises LxError."""
-    if criterion not in CRITERIA:
-        raise PruneError(f"--criterion {criterion}: is unknown; this lxcompress knows {', '.join(CRITERIA)}")
-    if scope not in SCOPES:
-        raise PruneError(f"--scope {scope}: is unknown without a study, which knows more; give {', '.join(SCOPES)}")
-    if not 0 < sparsity < 1:
-        raise PruneError(f"--sparsity {sparsity:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
-    if (Path(source) / SURGERY_FILE).is_file():
-        raise PruneError(f"{source}: is a smaller model already; prune the model that it was cut from")
-    earlier = load_ticket(Path(source)) if is_ticket(Path(source)) else None
-    model = earlier.model if earlier else load_model(source)
-    vocabulary = load_vocabulary(source)
-    cut: Mask | Surgery
-    if granularity in STRUCTURED:
-        groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple)
-        scores = score_weights(model.prunable, criterion=criterion, seed=seed)
-        shapes = _shapes(model.prunable)
-        cut = choose_units(scores, groups, prunable=shapes, sparsity=sparsity, scope=scope, multiple=multiple)
-        counted = cut.count(model.live, model.whole, shapes)
-        pruned = operate(model, cut)
-        weights = pruned.weights
-    else:
-        cut = choose_mask(
-            model.prunable, criterion=criterion, sparsity=sparsity, scope=scope, seed=seed, granularity=granularity
-        )
-        counted = cut.count(model.live, model.whole)
-        pruned, weights = model, cut.apply(model.weights)
-    provenance = Provenance(
-        cell=None,
-        criterion=criterion,
-        granularity=granularity,
-        scope=scope,
-        target=sparsity,
-        seed=seed,
-        sparsity=counted,
-        start_file=None,
-        start_sha256=None,
-        data=earlier.provenance.data if earlier else None,
-        accuracy=None,
-    )
-    save_ticket(out, pruned, cut=cut, weights=weights, vocabulary=vocabulary, provenance=provenance)
-    return provenance
 
 
 def is_ticket(folder: Path) -> bool:

@@ -28,12 +28,11 @@ from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import ScenesData
 from lxcompress.records import Provenance, read_record
 from lxcompress.rundir import sha256
+from lxcompress.study.prune import prune_model
 from lxcompress.tickets import (
-    draw_ticket,
     is_ticket,
     load_mask,
     load_ticket,
-    prune_model,
     save_mask,
     save_ticket,
 )
@@ -306,22 +305,6 @@ def test_a_file_that_is_no_mask_gives_one_sentence(tensors, metadata, tmp_path) 
 def test_what_is_no_ticket_is_refused(make, tmp_path) -> None:
     make(tmp_path / "place")
     complain(lambda: load_ticket(tmp_path / "place"), "is not a ticket", "lxcompress prune")
-
-
-def test_a_ticket_is_drawn_as_the_paper_says() -> None:
-    start = {"w": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([4.0])}
-    dense = {"w": torch.tensor([9.0, 0.1, 8.0]), "b": torch.tensor([7.0])}
-    seen = []
-
-    def train(rewound, mask):
-        seen.append({name: tensor.clone() for name, tensor in rewound.items()})
-        return {name: tensor * 10 for name, tensor in rewound.items()}
-
-    drawn = draw_ticket(start, dense, choose=lambda weights: Mask({"w": weights["w"] > 1}), train=train)
-    assert drawn.mask.kept["w"].tolist() == [True, False, True]
-    assert drawn.rewound["w"].tolist() == seen[0]["w"].tolist() == [1.0, 0.0, 3.0]
-    assert drawn.rewound["b"].tolist() == [4.0]
-    assert drawn.trained["w"].tolist() == [10.0, 0.0, 30.0]
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import typer
 
+CRITERIA = "low-magnitude, high-magnitude, random; with --calibrate also taylor, wanda, fisher."
+GRANULARITIES = "weight, block-1x4, block-4x1, N:M such as 2:4; neuron, head, layer or neuron+head make it smaller."
+
 
 def prune_cli(
     model: str = typer.Argument(help="A fine-tuned model: a transformers folder, or a ticket."),
-    sparsity: float = typer.Option(..., "--sparsity", help="The share of prunable weights to remove, 0 to 1."),
     out: Path = typer.Option(..., "--out", help="Folder to write the ticket to; it must not exist, or be empty."),
-    criterion: str = typer.Option("low-magnitude", "--criterion", help="low-magnitude, random or high-magnitude."),
-    scope: str = typer.Option("layer", "--scope", help="layer: the same share of each; global: of all together."),
-    seed: int = typer.Option(0, "--seed", min=0, max=2**31 - 1, help="Seed of the random criterion."),
+    sparsity: float | None = typer.Option(None, "--sparsity", help="The share of prunable weights to remove, 0 to 1."),
+    criterion: str = typer.Option("low-magnitude", "--criterion", help=CRITERIA),
+    granularity: str = typer.Option("weight", "--granularity", help=GRANULARITIES),
+    scope: str = typer.Option("layer", "--scope", help="layer, row: the same share of each; global: of all together."),
+    spare: list[str] = typer.Option([], "--spare", help="A weight matrix to keep whole; may be repeated."),
+    multiple: int = typer.Option(8, "--multiple", min=1, help="Widths of a smaller model are multiples of it."),
+    calibrate: Path | None = typer.Option(None, "--calibrate", help="A recipe whose training questions are looked at."),
+    like: Path | None = typer.Option(None, "--like", help="A ticket: keep what it keeps, in the place of a criterion."),
+    seed: int = typer.Option(0, "--seed", min=0, max=2**31 - 1, help="Seed of random, and of the sample looked at."),
 ) -> None:
     """Prune one model and keep what is left as a ticket; nothing is trained.
 
@@ -23,11 +31,24 @@ def prune_cli(
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
-    from lxcompress.tickets import prune_model
+    from lxcompress.recipe import find_recipe, load_recipe
+    from lxcompress.study.prune import prune_model
     from lxcompress.units import percent
 
     with working(f"pruning {model}"):
-        made = prune_model(model, out, criterion=criterion, sparsity=sparsity, scope=scope, seed=seed)
+        made = prune_model(
+            model,
+            out,
+            criterion=criterion,
+            sparsity=sparsity,
+            granularity=granularity,
+            scope=scope,
+            seed=seed,
+            multiple=multiple,
+            spared=spare,
+            like=like,
+            calibration=None if calibrate is None else load_recipe(find_recipe(calibrate)),
+        )
     count = made.sparsity
     screen.print(f"[bold]{escape(str(out))}[/bold]", soft_wrap=True)
     screen.print(

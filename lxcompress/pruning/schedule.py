@@ -50,8 +50,8 @@ def draw_ticket(
 ) -> Drawn:
     """Prune, rewind the survivors, retrain; for each of `sparsities` in turn (Frankle & Carbin 2019).
 
-    `choose(trained, sparsity, last cut)` says what stays, `rewind(trained)` gives the weights that survivors go back to,
-    and `train(rewound, cut, sparsity)` the survivors retrained.
+    `choose(trained, sparsity, last cut)` says what stays, `rewind(trained)` gives what its survivors go back to, and
+    `train(rewound, cut, sparsity)` the survivors retrained.
     """
     trained, cut, pruned, rewound = dense, None, dense, dense
     for sparsity in sparsities:

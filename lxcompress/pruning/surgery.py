@@ -260,6 +260,18 @@ def find_groups(model: Model, kinds: Collection[str]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+def surgery_of(mask: Mask, groups: Collection[Group]) -> Surgery:
+    """The Surgery whose `mask` is this one: a unit goes of which no weight is kept. Layers have no mask."""
+    cuts = []
+    for group in groups:
+        rows = next(part for part in group.parts if part.tensor in mask.kept and part.dim == 0)
+        stays = mask.kept[rows.tensor].view(group.units, -1).any(1)
+        if not bool(stays.all()):
+            keep = tuple(stays.nonzero()[:, 0].tolist())
+            cuts.append(Cut(kind=group.kind, name=group.name, units=group.units, keep=keep, parts=group.parts))
+    return Surgery(cuts=tuple(cuts))
+
+
 def operate(model: Model, surgery: Surgery) -> Model:
     """The smaller model, a module of its own with weights of its own; `model` is left as it is. Raises PruneError."""
     weights = {name: tensor.detach().clone() for name, tensor in surgery.apply(model.weights).items()}

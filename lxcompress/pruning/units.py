@@ -72,15 +72,19 @@ def check_structured(
     scope: str = "layer",
     multiple: int = MULTIPLE,
     spared: Collection[str] = (),
+    groups: tuple[Group, ...] | None = None,
 ) -> tuple[Group, ...]:
-    """All groups of the model. Raises PruneError if, whatever the scores, it cannot be cut so, or would stay whole."""
+    """All groups of the model, found here unless given.
+
+    Raises PruneError if, whatever the scores, it cannot be cut so, or would stay whole.
+    """
     if not 0 < sparsity < 1:
         raise PruneError(f"sparsity {sparsity:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
-    found = find_groups(model, granularity.split("+"))
+    found = find_groups(model, granularity.split("+")) if groups is None else groups
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
-    groups, prunable = _without(found, shapes, spared)
-    nothing = [torch.zeros(group.units) for group in groups]
-    surgery, reached = _choose(nothing, groups, prunable, sparsity, scope, multiple, None)
+    left, prunable = _without(found, shapes, spared)
+    nothing = [torch.zeros(group.units) for group in left]
+    surgery, reached = _choose(nothing, left, prunable, sparsity, scope, multiple, None)
     if not surgery.cuts:
         raise PruneError(
             f"{granularity}: the least that can be removed is {100 * reached[1]:.1f} % of the prunable weights, and "

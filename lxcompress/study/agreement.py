@@ -26,7 +26,13 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     if start != "mini" and Path(start).exists():
         start = str(Path(start).absolute())
     model = recipe.model.model_copy(update={**_absolute(recipe.model), "start": start})
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=_absolute(recipe.data)), "model": model})
+    data = recipe.data.model_copy(update=_absolute(recipe.data))
+    methods = tuple(
+        method.model_copy(update={"ticket": str(Path(method.ticket).absolute())}) if method.ticket else method
+        for method in recipe.prune.methods
+    )
+    prune = recipe.prune.model_copy(update={"methods": methods})
+    return recipe.model_copy(update={"data": data, "model": model, "prune": prune})
 
 
 def widen(recipe: Recipe, run: RunDir) -> Recipe:
@@ -58,9 +64,8 @@ def agree(recipe: Recipe, run: RunDir) -> None:
             f"{run.root}: was made with {key}={kept.get(key)}, but now {key}={given.get(key)}; "
             "its results could not be compared: give another --out, or the recipe it was made with"
         )
-    made = {method.id: method for method in load_recipe(run.recipe).prune.all_methods()}
-    others = [each for each in recipe.prune.all_methods() if made.get(each.id, each) != each]
-    other = next((each for each in others if any(run.root.glob(f"tickets/{each.id}-*-seed*"))), None)
+    begun = {cell.method.id: cell.method for cell in load_recipe(run.recipe).cells() if run.ticket(cell).exists()}
+    other = next((each for each in recipe.prune.all_methods() if begun.get(each.id, each) != each), None)
     if other:
         raise RunError(
             f"{run.root}: has a method {other.id} that is made otherwise; give the new one another name, "

@@ -14,7 +14,7 @@ from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.published import choose_published_mask
 from lxcompress.pruning.schedule import RATE, rounds_to
-from lxcompress.pruning.surgery import Group, Surgery, find_groups
+from lxcompress.pruning.surgery import Group, Surgery, surgery_of
 from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.recipe import Cell, Method, Recipe
 from lxcompress.rundir import write_text
@@ -28,17 +28,16 @@ Choice = Mask | Surgery
 
 
 class Chooser:
-    """Chooses for one cell; it keeps what is found out once (groups of units, movement), and the last Surgery."""
+    """Chooses for one cell; it keeps what is found out once: groups of units, and movement."""
 
     def __init__(self, here: Workplace, seed_run: SeedRun, cell: Cell) -> None:
         self.here, self.seed_run, self.cell = here, seed_run, cell
         self.model, self.method = seed_run.model, cell.method
         self.shapes = {name: weight.shape for name, weight in self.model.prunable.items()}
         self.groups: tuple[Group, ...] = ()
-        self.surgery: Surgery | None = None
         self.movement: Weights | None = None
         if self.method.is_structured and not self.method.ticket:
-            self.groups = find_groups(self.model, self.method.granularity.split("+"))
+            self.groups = seed_run.find_groups(self.method.granularity)
 
     def choose(self, weights: Weights, sparsity: float, within: Mask | None = None) -> Mask:
         """What stays of `weights`, as a Mask; units of a structured method are masked whole."""
@@ -50,31 +49,24 @@ class Chooser:
             for earlier in rounds_to(sparsity, self.method.rate or RATE)[:-1]:
                 within = self._cut(within.apply(weights) if within else weights, earlier, within)
         mask = self._cut(within.apply(weights) if within else weights, sparsity, within)
-        is_last = sparsity == self.cell.sparsity
-        return shuffle_mask(mask, self.cell.seed) if self.method.control == "shuffled" and is_last else mask
+        return self.shuffle(mask) if sparsity == self.cell.sparsity else mask
+
+    def shuffle(self, mask: Mask) -> Mask:
+        """The same mask, unless the method is the control that moves what it keeps."""
+        return shuffle_mask(mask, self.cell.seed) if self.method.control == "shuffled" else mask
 
     def cut_out(self, weights: Weights) -> Surgery:
         """What stays of `weights` as a Surgery, in one shot."""
-        return self.cut_units(self.score(weights), self.cell.sparsity)
+        return self._cut_units(self.score(weights), self.cell.sparsity, None)
 
-    def cut_units(self, scores: Weights, sparsity: float) -> Surgery:
-        """The Surgery that the scores of all prunable weights choose, within the last one."""
-        prune = self.here.recipe.prune
-        self.surgery = choose_units(
-            scores,
-            self.groups,
-            prunable=self.shapes,
-            sparsity=sparsity,
-            scope=self.method.scope,
-            multiple=prune.multiple,
-            within=self.surgery,
-        )
-        return self.surgery
+    def close(self, mask: Mask) -> Surgery:
+        """The Surgery that a mask of whole units stands for."""
+        return surgery_of(mask, self.groups)
 
     def pick(self, scores: Weights, sparsity: float, within: Mask | None) -> Mask:
         """What the scores keep, as a Mask."""
         if self.groups:
-            return self.cut_units(scores, sparsity).mask(self.shapes)
+            return self._cut_units(scores, sparsity, within).mask(self.shapes)
         method = self.method
         return mask_from_scores(
             scores,
@@ -93,6 +85,18 @@ class Chooser:
         prunable = {name: weights[name] for name in self.shapes}
         return score_weights(
             prunable, criterion=self.method.criterion, seed=self.cell.seed, evidence=self._evidence(weights)
+        )
+
+    def _cut_units(self, scores: Weights, sparsity: float, within: Mask | None) -> Surgery:
+        return choose_units(
+            scores,
+            self.groups,
+            prunable=self.shapes,
+            sparsity=sparsity,
+            scope=self.method.scope,
+            multiple=self.here.recipe.prune.multiple,
+            within=self.close(within) if within else None,
+            spared=self.method.spared,
         )
 
     def _cut(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
@@ -134,25 +138,26 @@ class Chooser:
 
     def _sensitivities(self, scores: Weights) -> Mapping[str, Mapping[float, float]]:
         """What each matrix's pruning does to the loss of the dense model, measured once a seed and kept."""
-        method, seed = self.method, self.seed_run.seed
-        path = self.here.run.sensitivity(seed, method.id)
-        if not path.exists():
-            calibration = self.here.recipe.prune.calibration
-            found = measure(
-                self.model,
-                self.seed_run.dense,
-                scores,
-                self.here.task,
-                granularity=method.granularity,
-                spared=method.spared,
-                settings=self.here.recipe.train,
-                place=self.here.place,
-                seed=self.cell.seed,
-                questions=calibration.questions,
-            )
-            write_text(path, json.dumps({name: dict(curve) for name, curve in found.items()}, indent=1) + "\n")
+        path = self.here.run.sensitivity(self.seed_run.seed, self.method.id)
+        with self.here.run.alone_at(path):
+            if not path.exists():
+                write_text(path, json.dumps(self._measure(scores), indent=1) + "\n")
         kept = json.loads(path.read_text(encoding="utf-8"))
         return {name: {float(sparsity): rise for sparsity, rise in curve.items()} for name, curve in kept.items()}
+
+    def _measure(self, scores: Weights) -> dict[str, dict[float, float]]:
+        return measure(
+            self.model,
+            self.seed_run.dense,
+            scores,
+            self.here.task,
+            granularity=self.method.granularity,
+            spared=self.method.spared,
+            settings=self.here.recipe.train,
+            place=self.here.place,
+            seed=self.cell.seed,
+            questions=self.here.recipe.prune.calibration.questions,
+        )
 
 
 def find_ticket(cell: Cell) -> Path:
@@ -163,14 +168,21 @@ def find_ticket(cell: Cell) -> Path:
 
 
 def take_cut(cell: Cell, model: Model) -> Choice:
-    """The mask or surgery of the ticket that the cell names. Raises LxError if it is none of the cell's, or misfits."""
+    """What the ticket that the cell names keeps. Raises LxError if that is none of the cell's, or misfits."""
     folder = find_ticket(cell)
-    ticket = load_ticket(folder)
-    if abs(ticket.provenance.target - cell.sparsity) > 1e-9:
+    provenance = load_ticket(folder).provenance
+    if abs(provenance.target - cell.sparsity) > 1e-9 or provenance.granularity != cell.method.granularity:
         raise PruneError(
-            f"{folder}: was drawn at sparsity {ticket.provenance.target:g}, and is to be taken for "
-            f"{cell.sparsity:g}; give method.ticket a path with {{sparsity}} in it, or that sparsity alone"
+            f"{folder}: was drawn at sparsity {provenance.target:g} and granularity {provenance.granularity}, and is "
+            f"to be taken for {cell.sparsity:g} and {cell.method.granularity}; give the method that granularity, and a "
+            "path with {sparsity} in it or that sparsity alone"
         )
+    return fit_cut(folder, model)
+
+
+def fit_cut(folder: Path, model: Model) -> Choice:
+    """What the ticket keeps, for a model that it may not have been drawn of. Raises LxError if it misfits."""
+    ticket = load_ticket(folder)
     if isinstance(ticket.cut, Surgery):
         ticket.cut.check({name: tensor.shape for name, tensor in model.weights.items()})
     else:
@@ -188,10 +200,10 @@ def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
 
     A sparsity that would empty a matrix, a granularity that does not divide one, a ticket that is not there or misfits.
     """
-    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    groups: dict[str, tuple[Group, ...]] = {}
     for cell in {(cell.method, cell.sparsity): cell for cell in cells}.values():
         try:
-            _check(recipe, model, shapes, cell)
+            _check(recipe, model, cell, groups)
         except PruneError as error:
             raise RunError(f"{cell.method.id}: {error}") from None
     for cell in cells:
@@ -199,13 +211,22 @@ def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
             take_cut(cell, model)
 
 
-def _check(recipe: Recipe, model: Model, shapes: Mapping, cell: Cell) -> None:
-    method, prune = cell.method, recipe.prune
+def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Group, ...]]) -> None:
+    method = cell.method
     if method.control in ("dense-longer", "small-dense") or method.ticket or recipe.faults:
         return
     if method.is_structured:
-        _checked_once(model, method, cell.sparsity, prune.multiple)
+        groups[method.granularity] = check_structured(
+            model,
+            method.granularity,
+            cell.sparsity,
+            scope=method.scope,
+            multiple=recipe.prune.multiple,
+            spared=method.spared,
+            groups=groups.get(method.granularity),
+        )
         return
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
     for sparsity in sparsities_of(method, cell.sparsity):
         check_granularity(
             shapes,
@@ -216,10 +237,6 @@ def _check(recipe: Recipe, model: Model, shapes: Mapping, cell: Cell) -> None:
             modality=model.family.modality,
             spared=method.spared,
         )
-
-
-def _checked_once(model: Model, method: Method, sparsity: float, multiple: int) -> None:
-    check_structured(model, method.granularity, sparsity, scope=method.scope, multiple=multiple)
 
 
 def sparsities_of(method: Method, target: float) -> list[float]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
 from lxcompress.models.flops import count_flops
@@ -118,21 +117,20 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
 def _draw(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Watch) -> Finished:
     """Draws the cell's ticket by the schedule of its method."""
     method, model = cell.method, seed_run.model
-    if method.schedule == "gradual":
-        drawn, surgery = _draw_gradually(here, seed_run, cell, toll, watch)
-        return _close(seed_run, drawn, surgery)
     chooser = Chooser(here, seed_run, cell)
+    if method.schedule == "gradual":
+        return _close(model, chooser, _draw_gradually(here, seed_run, cell, chooser, toll, watch))
     smaller: dict[int, Model] = {}
 
     def choose(weights: Weights, sparsity: float, within: Choice | None) -> Choice:
         with timed(toll.drawing):
             if method.ticket:
-                return take_cut(cell, model)
+                taken = take_cut(cell, model)
+                return taken if isinstance(taken, Surgery) else chooser.shuffle(taken)
             if method.is_structured and method.schedule == "one-shot":
                 return chooser.cut_out(weights)
             mask = chooser.choose(weights, sparsity, within if isinstance(within, Mask) else None)
-            is_cut_now = method.is_structured and method.schedule == "iterative"
-            return chooser.surgery if is_cut_now and chooser.surgery else mask
+            return chooser.close(mask) if method.is_structured and method.schedule == "iterative" else mask
 
     def train(rewound: Weights, cut: Choice, sparsity: float) -> Weights:
         if isinstance(cut, Surgery):
@@ -151,7 +149,7 @@ def _draw(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Wat
     )
     if isinstance(drawn.cut, Surgery):
         return Finished(smaller[0], drawn, _count(model, drawn.cut))
-    return _close(seed_run, drawn, chooser.surgery)
+    return _close(model, chooser, drawn)
 
 
 def rewind(here: Workplace, seed_run: SeedRun, cell: Cell, trained: Weights) -> Weights:
@@ -168,11 +166,10 @@ def rewind(here: Workplace, seed_run: SeedRun, cell: Cell, trained: Weights) -> 
 
 
 def _draw_gradually(
-    here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Watch
-) -> tuple[Drawn, Surgery | None]:
+    here: Workplace, seed_run: SeedRun, cell: Cell, chooser: Chooser, toll: Toll, watch: Watch
+) -> Drawn:
     """Prunes while it trains (Zhu & Gupta 2017), from the weights that the method rewinds to."""
     method, model = cell.method, seed_run.model
-    chooser = Chooser(here, seed_run, cell)
     origin = rewind(here, seed_run, cell, seed_run.dense)
     model.load(origin)
     parameters = parameters_of(model)
@@ -188,15 +185,15 @@ def _draw_gradually(
     hooks = [*([movement] if movement else []), gradual]
     trained = _train(here, seed_run, cell, toll, watch, model, origin, None, hooks=hooks, masks=gradual.masks)
     cut = gradual.mask
-    return Drawn(cut, cut.apply(seed_run.dense), cut.apply(origin), trained), chooser.surgery
+    return Drawn(cut, cut.apply(seed_run.dense), cut.apply(origin), trained)
 
 
-def _close(seed_run: SeedRun, drawn: Drawn, surgery: Surgery | None) -> Finished:
+def _close(model: Model, chooser: Chooser, drawn: Drawn) -> Finished:
     """What was drawn, cut out where it was masked by whole units."""
-    model = seed_run.model
-    if surgery is None:
-        assert isinstance(drawn.cut, Mask)
+    assert isinstance(drawn.cut, Mask)
+    if not chooser.groups:
         return Finished(model, drawn, drawn.cut.count(model.live, model.whole))
+    surgery = chooser.close(drawn.cut)
     cut = Drawn(surgery, *(surgery.apply(each) for each in (drawn.pruned, drawn.rewound, drawn.trained)))
     return Finished(operate(model, surgery), cut, _count(model, surgery))
 
@@ -250,8 +247,7 @@ def _train_round(
 ) -> Weights:
     """A round before the last, kept for the other sparsities of its method, which go through the same."""
     folder = here.run.round(cell.seed, cell.method.id, sparsity)
-    here.run.claims.mkdir(exist_ok=True)
-    with FileLock(here.run.claims / f"round-{cell.method.id}-{sparsity:.6f}-seed{cell.seed}.lock"):
+    with here.run.alone_at(folder):
         if not _is_of(folder, mask):
             what = f"round {cell.method.id} {sparsity}"
             hook = Movement(parameters_of(seed_run.model)) if cell.method.criterion == "movement" else None

@@ -32,6 +32,8 @@ from lxcompress.training.feed import settle
 from lxcompress.training.floors import find_floors
 from lxcompress.training.place import choose_place
 
+LAST_FILES = {"tickets/*": "result.json", "seeds/*/dense": "dense.json", "seeds/*/rounds/*/*": "mask.safetensors"}
+"""The folders of cells, dense runs and rounds, and the file that says that one is finished."""
 PATIENCE_S = 2.0
 """How often a worker looks again when all that is left is in other workers' hands."""
 
@@ -111,9 +113,10 @@ def _do(here: Workplace, missing: Sequence[int | Cell], worker: Worker, watch: W
 
 def sweep(run: RunDir) -> None:
     """Removes the checkpoints of finished runs, which a kill behind their last file can leave."""
-    for checkpoint in [*run.root.glob("tickets/*/checkpoint.*"), *run.root.glob("seeds/*/dense/checkpoint.*")]:
-        if any((checkpoint.parent / name).exists() for name in ("result.json", "dense.json")):
-            checkpoint.unlink(missing_ok=True)
+    for place, last in LAST_FILES.items():
+        for checkpoint in run.root.glob(f"{place}/checkpoint.*"):
+            if (checkpoint.parent / last).exists():
+                checkpoint.unlink(missing_ok=True)
 
 
 def choose_cells(recipe: Recipe, only: str) -> list[Cell]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lxcompress.data.split import Task
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
 from lxcompress.pruning.mask import Weights
+from lxcompress.pruning.surgery import Group, find_groups
 from lxcompress.recipe import FAULTS, Recipe
 from lxcompress.records import Dense, Epoch, read_record
 from lxcompress.rundir import RunDir, write_record, write_whole
@@ -34,6 +35,13 @@ class SeedRun:
     model: Model
     start: Weights
     dense: Weights
+    groups: dict[str, tuple[Group, ...]] = field(default_factory=dict)
+
+    def find_groups(self, granularity: str) -> tuple[Group, ...]:
+        """The model's units of a structured granularity; it is traced for them once."""
+        if granularity not in self.groups:
+            self.groups[granularity] = find_groups(self.model, granularity.split("+"))
+        return self.groups[granularity]
 
 
 def make_start(recipe: Recipe, task: Task, seed: int) -> tuple[Model, dict[str, Any]]:
@@ -69,9 +77,7 @@ def prepare_seed(here: Workplace, seed: int, watch: Watch) -> SeedRun:
     if not run.dense_result(seed).exists():
         run_dense(here, model, start, seed, watch)
     elif source == seed and _untraced(here, seed):
-        watch.prepare(f"following the dense run of seed {seed} once more, for what its methods need")
-        trace(here, model, start, seed, run.dense(seed), watch)
-        (run.dense(seed) / "checkpoint.safetensors").unlink(missing_ok=True)
+        _follow_again(here, model, start, seed, watch)
     return SeedRun(seed, model, start, load_weights(run.dense(seed) / "model.safetensors"))
 
 
@@ -125,6 +131,16 @@ def trace(here: Workplace, model: Model, start: Weights, seed: int, folder: Path
     if movement:
         save_weights(here.run.movement(seed), movement.result)
     return epochs
+
+
+def _follow_again(here: Workplace, model: Model, start: Weights, seed: int, watch: Watch) -> None:
+    """Follows a dense run that is done already, for the methods that came to the study later."""
+    folder = here.run.start(seed).parent
+    with here.run.alone_at(folder):
+        if _untraced(here, seed):
+            watch.prepare(f"following the dense run of seed {seed} once more, for what its methods need")
+            trace(here, model, start, seed, folder, watch)
+            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 def rewind_step(here: Workplace, rewind_at: float | None) -> int:

@@ -12,7 +12,7 @@ from lxcompress.pruning.choose import mask_from_scores
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Train
 from lxcompress.training.evaluate import batches_by_length
-from lxcompress.training.evidence import Tell, draw_sample, prepare, smaller
+from lxcompress.training.evidence import Tell, draw_sample, prepare
 from lxcompress.training.feed import Batch
 from lxcompress.training.feed import gather as gather_batch
 from lxcompress.training.fit import LOSSES
@@ -57,7 +57,7 @@ def measure(
     with (
         torch.no_grad(),
         deterministic_algorithms(wanted=settings.deterministic),
-        naming_the_knob(smaller(batch_size)),
+        naming_the_knob("lower prune.calibration.questions"),
     ):
         batches = [
             gather_batch(sample, rows, len(task.labels), padded=False).to(place.device)

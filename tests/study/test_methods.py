@@ -15,6 +15,7 @@ from lxcompress.recipe import Cell, Recipe, load_recipe
 from lxcompress.rundir import RunDir, read_run
 from lxcompress.study.plan import plan_study
 from lxcompress.study.run import run_study
+from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import is_ticket, load_ticket
 
 TAUGHT = "distill: {weight: 0.5, temperature: 2, hidden: 0.1}"
@@ -212,6 +213,37 @@ def test_a_method_of_the_same_name_that_is_made_otherwise_is_refused(drawn, toy_
     other = of_methods(toy_recipe_file, ["{name: low-magnitude-weight-late40, rewind: none}"])
     with pytest.raises(LxError, match="low-magnitude-weight-late40 that is made otherwise"):
         run_study(other, run.root)
+
+
+GRADUAL = "{granularity: neuron, sparsities: [0.2], schedule: gradual}"
+
+
+def test_a_gradual_cut_that_was_killed_after_its_last_update_still_cuts(drawn, toy_recipe_file, tmp_path) -> None:
+    """What is cut is read off the mask, which the checkpoint has; nothing that a process remembers decides it."""
+    recipe, run = drawn
+    alone = of_methods(toy_recipe_file, [GRADUAL])
+    root, watch = tmp_path / "run", StopAfter(2 * 12 - 1)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(alone, root, watch=watch)
+    assert list(root.rglob("tickets/*/checkpoint.safetensors"))
+    assert run_study(alone, root) == 1
+    cell = cell_of(recipe, "low-magnitude-neuron-gradual")
+    ours, other = load_ticket(RunDir(root).ticket(cell)), load_ticket(run.ticket(cell))
+    assert isinstance(ours.cut, Surgery)
+    assert ours.cut == other.cut
+    assert all(torch.equal(tensor, other.model.weights[name]) for name, tensor in ours.model.weights.items())
+
+
+class StopAfter(Unwatched):
+    """Interrupts after so many steps in all."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
 
 
 def test_the_plan_counts_rounds_once_and_refuses_what_cannot_be_drawn(toy_recipe_file, tmp_path) -> None:
