@@ -26,7 +26,7 @@ from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, save_model, save_weights
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask, Weights
-from lxcompress.pruning.surgery import Surgery, recount
+from lxcompress.pruning.surgery import Surgery, recount, uncut_config
 from lxcompress.records import Provenance, Sparsity, read_record
 from lxcompress.rundir import sha256, write_record
 
@@ -127,6 +127,21 @@ def _read_surgery(folder: Path, model: Model) -> tuple[Surgery, Sparsity]:
     """The surgery of a ticket, which makes its model, and what it counts. Raises LxError."""
     surgery = read_record(folder / SURGERY_FILE, Surgery, TicketError)
     return surgery, recount(model, surgery)
+
+
+def mask_of(ticket: Ticket) -> Mask:
+    """What the ticket keeps of the prunable weights of the model that it was drawn of. Raises PruneError for layers."""
+    if isinstance(ticket.cut, Mask):
+        return ticket.cut
+    family = ticket.model.family
+    config = uncut_config(ticket.model, ticket.cut)
+    return ticket.cut.mask(
+        {
+            name: shape
+            for name, shape in family.shapes(config).items()
+            if family.is_prunable(name, shape) and not family.is_dead(name, config)
+        }
+    )
 
 
 def is_ticket(folder: Path) -> bool:

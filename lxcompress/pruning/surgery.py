@@ -293,11 +293,7 @@ def recount(smaller: Model, surgery: Surgery) -> Sparsity:
 
     Raises PruneError if that is not the model that it makes.
     """
-    family, fields = smaller.family, smaller.family.stacks(smaller.config)
-    stacks = {cut.name: cut.units for cut in surgery.cuts if cut.kind == "layer"}
-    for name in stacks.keys() - fields.keys():
-        raise PruneError(f"surgery: the model has no layers {name}; use the surgery with the model it was made for")
-    config = with_layers(smaller.config, {fields[name]: units for name, units in stacks.items()})
+    family, config = smaller.family, uncut_config(smaller, surgery)
     shapes = {name: shape for name, shape in family.shapes(config).items() if not family.is_dead(name, config)}
     made, own = surgery.find_shapes(shapes), {name: tensor.shape for name, tensor in smaller.weights.items()}
     for name in sorted(name for name in made.keys() | own.keys() if made.get(name) != own.get(name)):
@@ -305,6 +301,15 @@ def recount(smaller: Model, surgery: Surgery) -> Sparsity:
     live = sum(shape.numel() for shape in shapes.values())
     prunable = {name: shape for name, shape in shapes.items() if family.is_prunable(name, shape)}
     return surgery.count(live, live + family.count_dead(config), prunable)
+
+
+def uncut_config(smaller: Model, surgery: Surgery) -> PreTrainedConfig:
+    """The config of the model that the surgery was made for, from that of the `smaller` one. Raises PruneError."""
+    fields = smaller.family.stacks(smaller.config)
+    stacks = {cut.name: cut.units for cut in surgery.cuts if cut.kind == "layer"}
+    for name in stacks.keys() - fields.keys():
+        raise PruneError(f"surgery: the model has no layers {name}; use the surgery with the model it was made for")
+    return with_layers(smaller.config, {fields[name]: units for name, units in stacks.items()})
 
 
 def unit_of(tensor: str, stack: str) -> int | None:
