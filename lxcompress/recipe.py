@@ -276,6 +276,7 @@ class Method(Strict):
     rewind_at: Fraction | None = None
     distill: Distill | None = None
     control: Control | None = None
+    times: Annotated[int, Field(ge=2)] | None = None
     ticket: str | None = None
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
     spared: tuple[str, ...] = ()
@@ -322,6 +323,9 @@ class Method(Strict):
             "control reinitialised has weights of its own to begin from: leave rewind and schedule gradual out": (
                 self.control == "reinitialised" and (self.rewind != "start" or is_gradual)
             ),
+            "times says how much longer control dense-longer trains, and needs it": (
+                self.times is not None and self.control != "dense-longer"
+            ),
             "sparsities have no effect on what has one sparsity of its own": (
                 self.sparsities is not None and (has_one_sparsity or self.control == "dense-longer")
             ),
@@ -338,7 +342,7 @@ class Method(Strict):
         if self.name:
             return self.name
         if self.control in ("dense-longer", "small-dense"):
-            return self.control
+            return f"{self.control}{self.times or ''}"
         rounds = "" if self.rate is None else short_percent(self.rate)
         late = "" if self.rewind_at is None else short_percent(self.rewind_at)
         parts = [
@@ -352,6 +356,11 @@ class Method(Strict):
             self.control or "",
         ]
         return "-".join(part for part in parts if part)
+
+    @property
+    def length(self) -> int:
+        """How many times the recipe's epochs it trains in one go: 1, but for the control that is dense and longer."""
+        return (self.times or 2) if self.control == "dense-longer" else 1
 
     @property
     def is_structured(self) -> bool:

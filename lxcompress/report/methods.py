@@ -23,7 +23,7 @@ KIND_WORDS: Mapping[Kind, str] = {
 CONTROL_WORDS: Mapping[Control, str] = {
     "shuffled": "same counts in each layer, other places",
     "reinitialised": "same mask, weights drawn anew",
-    "dense-longer": "no pruning, twice the training",
+    "dense-longer": "no pruning, {times} the training",
     "small-dense": "a dense model of equal size, trained from fresh weights",
 }
 NOTHING = "–"
@@ -54,7 +54,8 @@ class Row:
     def words(self) -> str:
         """What a control controls for; else how its method would be called if it had no name of its own."""
         if self.method.control:
-            return CONTROL_WORDS[self.method.control]
+            times = "twice" if self.method.length == 2 else f"{self.method.length} times"
+            return CONTROL_WORDS[self.method.control].format(times=times)
         made = self.method.model_copy(update={"name": None}).id
         return "" if made == self.method.id else Key(self.method.model_copy(update={"name": None}), 0.0).series
 
@@ -107,7 +108,7 @@ class MethodTable:
     @property
     def controls(self) -> dict[str, str]:
         """What each kind of control that is there controls for."""
-        return {row.method.control: row.words for row in self.rows if row.method.control}
+        return {f"{row.method.control}{row.method.times or ''}": row.words for row in self.rows if row.method.control}
 
     @property
     def pruned_targets(self) -> tuple[float, ...]:

@@ -190,7 +190,11 @@ def _longer_words(choice: Choice) -> str:
 
 def longer_dense(summary: Summary) -> Spread | None:
     """Accuracy of the dense model trained for twice as long; None where no such control is whole."""
-    found = [each for each in summary.groups if each.key.method.control == "dense-longer" and each.is_complete]
+    found = [
+        each
+        for each in summary.groups
+        if each.key.method.control == "dense-longer" and each.key.method.length == 2 and each.is_complete
+    ]
     return found[0].retrained.overall if found else None
 
 

@@ -229,8 +229,7 @@ def _train(
         settings=_settings(here, cell),
     )
     epochs = fit(here, model, fitting, watch)
-    steps = steps_of(here.recipe, here.task) * (_settings(here, cell).epochs / here.recipe.train.epochs)
-    toll.trained(epochs, round(steps) - fitting.skip)
+    toll.trained(epochs, method.length * steps_of(here.recipe, here.task) - fitting.skip)
     return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
 
 
@@ -350,9 +349,9 @@ def _skipped(here: Workplace, cell: Cell) -> int:
 
 
 def _settings(here: Workplace, cell: Cell) -> Train:
-    """The recipe's training, which the control dense-longer does twice as long."""
+    """The recipe's training, which the control dense-longer does longer."""
     train = here.recipe.train
-    return train.model_copy(update={"epochs": 2 * train.epochs}) if cell.method.control == "dense-longer" else train
+    return train.model_copy(update={"epochs": cell.method.length * train.epochs})
 
 
 def _teacher(here: Workplace, seed_run: SeedRun, cell: Cell) -> Teacher | None:

@@ -139,7 +139,7 @@ def _share(each: int | Cell) -> float:
         return 1.0
     method = each.method
     skipped = (method.rewind_at or REWIND_AT) if method.rewind == "step" else 0.0
-    return (2.0 if method.control == "dense-longer" else 1.0 - skipped) * (TAUGHT if method.distill else 1.0)
+    return (method.length - skipped) * (TAUGHT if method.distill else 1.0)
 
 
 def _score_again(model: Model, sample: Task, recipe: Recipe, place: Place) -> float:

@@ -51,6 +51,7 @@ METHODS = (
     "{control: reinitialised}",
     "{control: shuffled}",
     "{control: dense-longer}",
+    "{control: dense-longer, times: 3}",
     "{control: small-dense}",
 )
 
