@@ -460,3 +460,61 @@ def test_every_recipe_that_ships_is_one_and_opens_with_its_command(path) -> None
     read_settings(path, Pretrain if is_pretraining else Recipe)
     opening = "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:12])
     assert f"lxcompress {'pretrain' if is_pretraining else 'study'} recipes/{path.name}" in opening
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("{scope: modality}", "rates and scope: modality go together"),
+        ("{rates: {vision: 2}}", "rates and scope: modality go together"),
+        ("{rate: 0.3}", "rate needs an iterative schedule"),
+        ("{rewind_at: 0.3}", "rewind_at needs rewind: step"),
+        ("{granularity: neuron, scope: row}", "granularity neuron has scope layer or global"),
+        ("{granularity: '2:4', scope: global}", "leaves scope nothing to choose"),
+        ("{granularity: 2:4, schedule: gradual}", "granularity 2:4 has one sparsity"),
+        ("{granularity: layer, schedule: gradual}", "schedule one-shot alone"),
+        ("{schedule: iterative}", "draws what one-shot draws"),
+        ("{schedule: gradual, criterion: wanda}", "which criterion wanda cannot"),
+        ("{schedule: gradual, scope: sensitivity}", "no scope sensitivity"),
+        ("{ticket: some, criterion: random}", "drawn already"),
+        ("{ticket: some, spared: [a]}", "drawn already"),
+        ("{control: shuffled, granularity: neuron}", "drawn before training"),
+        ("{control: reinitialised, rewind: none}", "weights of its own"),
+        ("{control: dense-longer, criterion: random}", "control dense-longer is dense"),
+        ("{control: small-dense, distill: {}}", "control small-dense is dense"),
+        ("{control: dense-longer, sparsities: [0.5]}", "one sparsity of its own"),
+        ("{control: small-dense, times: 3}", "times says how much longer"),
+        ("{distill: {weight: 0}}", "nothing is learnt from the dense model"),
+        ("{granularity: cube}", "is none of weight, block-1x4, block-4x1, neuron"),
+        ("{granularity: 4:2}", "or N:M, such as 2:4"),
+        ("{criterion: biggest}", "'biggest'"),
+    ],
+)
+def test_a_method_whose_settings_have_no_effect_or_cannot_go_together_is_refused(method, said, tmp_path) -> None:
+    path = write(tmp_path, SCENES)
+    with pytest.raises(RecipeError, match="prune.methods") as caught:
+        load_recipe(path, [f"prune.methods=[{method}]"])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_methods_of_one_name_are_refused_and_a_study_of_none_too(tmp_path) -> None:
+    path = write(tmp_path, SCENES)
+    with pytest.raises(RecipeError, match="two methods are called random-weight"):
+        load_recipe(path, ["prune.methods=[{criterion: random}, {name: random-weight}]"])
+    with pytest.raises(RecipeError, match="has no method"):
+        load_recipe(path, ["prune.criteria=[]"])
+    with pytest.raises(RecipeError, match="leaves scope nothing to choose") as caught:
+        load_recipe(path, ["prune.granularities=[2:4]", "prune.scope=global"])
+    assert "Method" not in str(caught.value)
+
+
+def test_yaml_reads_a_bare_pattern_as_it_was_written(tmp_path) -> None:
+    path = write(tmp_path, SCENES)
+    for pattern in ("1:2", "2:4", "4:8", "1:16", "7:32"):
+        recipe = load_recipe(path, [f"prune.methods=[{{granularity: {pattern}}}]"])
+        (cell,) = {each.method: each for each in recipe.cells()}.values()
+        kept, of = map(int, pattern.split(":"))
+        assert cell.method.granularity == pattern
+        assert cell.sparsity == 1 - kept / of
+        assert cell.id.startswith(f"low-magnitude-{kept}of{of}-")
