@@ -559,6 +559,13 @@ class Pretrain(Strict):
     statement_probability: Fraction = 0.3
     mismatch_probability: Fraction = 0.5
 
+    @field_validator("data")
+    @classmethod
+    def _reads_regions(cls, data: ScenesData) -> ScenesData:
+        if data.pixels is not None:
+            raise ValueError("LXMERT, which is pre-trained here, reads regions and no pictures: leave pixels out")
+        return data
+
 
 @dataclass(frozen=True)
 class Cell:
