@@ -2,10 +2,10 @@
 
     python bench/structured_size.py [--sparsities 0.5 0.7 0.9] [--rounds 5] [--out FOLDER]
 
-Weights are drawn at random from transformers' own configuration (3,129 answers), as size and time do not depend on their
-values; what is kept is chosen by low magnitude, the same share of every group. A question has 20 words and 36 regions,
-batch 1, one thread. The models answer in turns, and the time of each round is the median of ten answers; a ratio is
-the median of the rounds' ratios to the whole model.
+Weights are drawn at random from transformers' own configuration (3,129 answers), as size and time do not depend on
+their values; what is kept is chosen by low magnitude, the same share of every group. A question has 20 words and 36
+regions, batch 1, one thread. The models answer in turns, and the time of each round is the median of ten answers; a
+ratio is the median of the rounds' ratios to the whole model.
 """
 
 from __future__ import annotations

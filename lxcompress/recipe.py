@@ -281,6 +281,11 @@ class Method(Strict):
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
     spared: tuple[str, ...] = ()
 
+    @field_validator("sparsities")
+    @classmethod
+    def _names_differ(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if values is None else _differently_named(values)
+
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> Method:
         """Refuses what would be ignored, and what cannot go together."""
@@ -313,7 +318,7 @@ class Method(Strict):
             f"schedule gradual ranks while it trains, which criterion {self.criterion} cannot": (
                 is_gradual and self.criterion not in (*BLIND_CRITERIA, "movement")
             ),
-            "schedule gradual has no scope sensitivity": is_gradual and self.scope == "sensitivity",
+            f"schedule gradual has no scope {self.scope}": is_gradual and self.scope in ("modality", "sensitivity"),
             "a ticket's mask is drawn already: criterion, scope, schedule and spared have no effect on it": (
                 self.ticket is not None and self._differs(*drawn)
             ),
@@ -403,7 +408,7 @@ class Prune(Strict):
     multiple: Count = 8
     calibration: Calibration = Calibration()
 
-    @field_validator("criteria", "granularities", "sparsities")
+    @field_validator("criteria", "granularities")
     @classmethod
     def _no_repeats(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         return None if values is None else _distinct(values)
@@ -411,10 +416,7 @@ class Prune(Strict):
     @field_validator("sparsities")
     @classmethod
     def _names_differ(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        """Two cells of one id would share a folder."""
-        if len({short_percent(value) for value in values}) != len(values):
-            raise ValueError("values must differ in the first six digits of their percentages, which name the cells")
-        return values
+        return _differently_named(values)
 
     @model_validator(mode="after")
     def _methods_differ(self) -> Prune:
@@ -739,4 +741,11 @@ def _known_keys(kind: type[Strict], steps: Sequence[Any], tree: Mapping[str, Any
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError("values must differ from each other")
+    return values
+
+
+def _differently_named(values: tuple[float, ...]) -> tuple[float, ...]:
+    """The sparsities, if no two are the same in a cell's id: their cells would share a folder."""
+    if len({short_percent(value) for value in _distinct(values)}) != len(values):
+        raise ValueError("values must differ in the first six digits of their percentages, which name the cells")
     return values

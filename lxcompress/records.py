@@ -113,8 +113,9 @@ class Result(FileRecord):
 
     `method` holds the settings of its Method that are not as they are by themselves. `kept_by_modality` is the share of
     each part's prunable weights that stays, 0-1. `parameters` and `flops` (for one question of the data's usual length)
-    are of the model that answers, as it is run densely. `drawing_s` is spent on evidence and on choosing, and
-    `steps` and `duration_s` count every training that the ticket took beside the dense run.
+    are of the model that answers, as it is run densely. `drawing_s`, a part of `duration_s`, is spent on evidence and
+    on choosing. `steps` and `duration_s` count every training that the ticket took beside the dense run; `shared_s` of
+    it was spent by other cells, on rounds that this one shares with them.
     """
 
     cell: str
@@ -134,6 +135,7 @@ class Result(FileRecord):
     parameters: int | None = None
     flops: int | None = None
     drawing_s: float | None = None
+    shared_s: float = 0.0
     epochs: list[Epoch]
     steps: int
     duration_s: float

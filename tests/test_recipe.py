@@ -492,7 +492,7 @@ def test_every_recipe_that_ships_is_one_and_opens_with_its_command(path) -> None
 )
 def test_a_method_whose_settings_have_no_effect_or_cannot_go_together_is_refused(method, said, tmp_path) -> None:
     path = write(tmp_path, SCENES)
-    with pytest.raises(RecipeError, match="prune.methods") as caught:
+    with pytest.raises(RecipeError, match=r"prune\.methods") as caught:
         load_recipe(path, [f"prune.methods=[{method}]"])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

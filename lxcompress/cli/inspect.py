@@ -22,13 +22,13 @@ def inspect_cli(
     from lxcompress.pruning.overlap import kept_by_matrix, kept_by_part, overlap
     from lxcompress.tickets import load_ticket, mask_of
 
-    read = {str(path): load_ticket(path) for path in tickets}
-    masks = {name: mask_of(ticket) for name, ticket in read.items()}
-    names = {name: _short(name, read) for name in read}
-    shares = {
-        names[name]: kept_by_matrix(mask) if matrices else kept_by_part(mask, read[name].model.family.modality)
-        for name, mask in masks.items()
-    }
+    masks, shares = {}, {}
+    names = {str(path): _short(path, tickets) for path in tickets}
+    for path, name in names.items():
+        ticket = load_ticket(Path(path))  # of many large ones, the masks alone are kept
+        masks[path] = mask_of(ticket)
+        modality = ticket.model.family.modality
+        shares[name] = kept_by_matrix(masks[path]) if matrices else kept_by_part(masks[path], modality)
     pairs = {
         (names[one], names[other]): overlap(masks[one], masks[other]) for one, other in itertools.combinations(masks, 2)
     }
@@ -45,10 +45,9 @@ def inspect_cli(
     _show(shares, pairs)
 
 
-def _short(name: str, read: dict) -> str:
+def _short(path: Path, paths: list[Path]) -> str:
     """The folder's own name, where no other ticket is called the same."""
-    own = Path(name).name
-    return own if sum(Path(each).name == own for each in read) == 1 else name
+    return path.name if sum(each.name == path.name for each in paths) == 1 else str(path)
 
 
 def _show(shares: dict, pairs: dict) -> None:

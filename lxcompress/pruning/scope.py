@@ -116,7 +116,7 @@ def _keep_all_but(
     total = sum(units.values())
     wanted = total - keep_count(total, sparsity)
     most = sum(removed(high).values())
-    if most < wanted - 1e-6:  # of floats, not a tolerance: both are whole numbers of at most 10^9
+    if most < wanted - 0.5 - 1e-6:  # what is solved for is rounded to whole units; the rest is of floats
         raise PruneError(
             f"sparsity {sparsity:g}: is to remove {wanted} of {total}, but at most {most:.0f} can go so; {remedy}"
         )

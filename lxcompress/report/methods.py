@@ -55,7 +55,9 @@ class Row:
         """What a control controls for; else how its method would be called if it had no name of its own."""
         if self.method.control:
             times = "twice" if self.method.length == 2 else f"{self.method.length} times"
-            return CONTROL_WORDS[self.method.control].format(times=times)
+            words = CONTROL_WORDS[self.method.control].format(times=times)
+            is_redrawn = self.method.control == "reinitialised" and self.method.schedule == "iterative-retrain"
+            return f"{words} in every round, which makes later masks its own" if is_redrawn else words
         made = self.method.model_copy(update={"name": None}).id
         return "" if made == self.method.id else Key(self.method.model_copy(update={"name": None}), 0.0).series
 

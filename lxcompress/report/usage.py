@@ -60,6 +60,11 @@ class Taken:
         return ", ".join(parts)
 
 
+def own_s(run: Dense | Result) -> float:
+    """The seconds of a run, less those of the rounds that it shares and another did."""
+    return run.duration_s - (run.shared_s if isinstance(run, Result) else 0.0)
+
+
 def add_up(runs: Sequence[Dense | Result]) -> Taken:
     """What `runs`, one or more, took together; utilisation is weighted by the time over which it was counted."""
     used = [run.usage for run in runs if run.usage is not None]
@@ -68,14 +73,14 @@ def add_up(runs: Sequence[Dense | Result]) -> Taken:
     busy_s = sum(seconds for _, seconds in busy)
     return Taken(
         runs=len(runs),
-        duration_s=sum(run.duration_s for run in runs),
-        gpu_s=sum(run.duration_s for run in runs if run.device != "cpu"),
+        duration_s=sum(own_s(run) for run in runs),
+        gpu_s=sum(own_s(run) for run in runs if run.device != "cpu"),
         gpus=tuple(sorted({usage.gpu for usage in used})),
         peak_bytes=max((usage.peak_bytes for usage in used), default=None),
         utilisation=sum(share * seconds for share, seconds in busy) / busy_s if busy_s else None,
         energy_j=sum(joules) if joules else None,
         counted=len(joules),
-        resumed=sum(run.usage is not None and run.usage.duration_s < COUNTED_SHARE * run.duration_s for run in runs),
+        resumed=sum(run.usage is not None and run.usage.duration_s < COUNTED_SHARE * own_s(run) for run in runs),
     )
 
 

@@ -47,9 +47,17 @@ def widen(recipe: Recipe, run: RunDir) -> Recipe:
         "methods": tuple(each for each in kept.prune.methods if each.id not in given) + recipe.prune.methods,
         "sparsities": _union(kept.prune.sparsities, recipe.prune.sparsities),
     }
-    return recipe.model_copy(
+    widened = recipe.model_copy(
         update={"seeds": _union(kept.seeds, recipe.seeds), "prune": recipe.prune.model_copy(update=grid)}
     )
+    ids = [method.id for method in widened.prune.all_methods()]
+    twice = next((each for place, each in enumerate(ids) if each in ids[:place]), None)
+    if twice:
+        raise RunError(
+            f"{run.root}: has a method {twice} among its criteria or its methods, and the recipe among the others; "
+            "give the new one another name, or give another --out"
+        )
+    return widened
 
 
 def agree(recipe: Recipe, run: RunDir) -> None:

@@ -22,7 +22,7 @@ from lxcompress.study.seed import SeedRun
 from lxcompress.study.work import Workplace
 from lxcompress.tickets import load_ticket
 from lxcompress.training.evidence import gather
-from lxcompress.training.sensitivity import measure
+from lxcompress.training.sensitivity import SPARSITIES, measure
 
 Choice = Mask | Surgery
 
@@ -226,6 +226,11 @@ def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Gro
             groups=groups.get(method.granularity),
         )
         return
+    if method.scope == "sensitivity" and cell.sparsity > max(SPARSITIES):
+        raise PruneError(
+            f"scope sensitivity: is measured up to {max(SPARSITIES):g}, and {cell.sparsity:g} is asked for; lower the "
+            "sparsity, or give another scope"
+        )
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     for sparsity in sparsities_of(method, cell.sparsity):
         check_granularity(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
@@ -15,7 +17,7 @@ from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.schedule import Drawn, draw_ticket
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import Cell, Train
-from lxcompress.records import Epoch, Provenance, Result, Round, Score, Sparsity, read_record
+from lxcompress.records import Epoch, Provenance, Result, Round, Score, Sparsity, dump_record, read_record
 from lxcompress.rundir import sha256, write_record
 from lxcompress.study.choose import Choice, Chooser, sparsities_of, take_cut
 from lxcompress.study.seed import SeedRun, parameters_of, rewind_step
@@ -53,6 +55,7 @@ class Toll:
     drawing: Stopwatch = field(default_factory=Stopwatch)
     steps: int = 0
     earlier_s: float = 0.0
+    shared_s: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
     """of the last training"""
 
@@ -106,6 +109,7 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
         parameters=done.model.live,
         flops=count_flops(done.model, **_usual_question(here)),
         drawing_s=toll.drawing.seconds,
+        shared_s=toll.shared_s,
         usage=usage,
         **record,
     )
@@ -135,7 +139,7 @@ def _draw(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Wat
     def train(rewound: Weights, cut: Choice, sparsity: float) -> Weights:
         if isinstance(cut, Surgery):
             fitted = smaller.setdefault(0, operate(model, cut))
-            return _train(here, seed_run, cell, toll, watch, fitted, rewound, None)
+            return _train(here, seed_run, cell, toll, watch, fitted, rewound, cut)
         if sparsity != cell.sparsity:
             return _train_round(here, seed_run, cell, chooser, toll, watch, rewound, cut, sparsity)
         return _train(here, seed_run, cell, toll, watch, model, rewound, cut)
@@ -184,6 +188,7 @@ def _draw_gradually(
     gradual = Gradual(parameters, choose=choose, sparsity=cell.sparsity, total=total, skip=skip)
     hooks = [*([movement] if movement else []), gradual]
     trained = _train(here, seed_run, cell, toll, watch, model, origin, None, hooks=hooks, masks=gradual.masks)
+    toll.earlier_s -= toll.drawing.seconds  # the epochs' own time has it
     cut = gradual.mask
     return Drawn(cut, cut.apply(seed_run.dense), cut.apply(origin), trained)
 
@@ -206,7 +211,7 @@ def _train(
     watch: Watch,
     model: Model,
     weights: Weights,
-    mask: Mask | None,
+    cut: Choice | None,
     *,
     hooks: list | None = None,
     masks: dict | None = None,
@@ -216,12 +221,13 @@ def _train(
     """Fits `model` from `weights` with the cell's budget, rewinding and teacher; returns what came of them."""
     method = cell.method
     model.load(weights)
-    is_held = mask is not None and "mask-applied-once" not in here.recipe.faults
+    is_held = isinstance(cut, Mask) and "mask-applied-once" not in here.recipe.faults
+    made = what or f"{cell.id} {method.model_dump_json(exclude_defaults=True)}"
     fitting = Fitting(
-        what or f"{cell.id} {method.model_dump_json(exclude_defaults=True)}",
+        f"{made} {_digest(cut)}",
         cell.seed,
         folder or here.run.ticket(cell),
-        masks=masks or (dict(mask.kept) if is_held else None),
+        masks=masks or (dict(cut.kept) if is_held else None),
         hooks=hooks or (),
         skip=_skipped(here, cell),
         constant_rate=here.recipe.train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
@@ -231,6 +237,17 @@ def _train(
     epochs = fit(here, model, fitting, watch)
     toll.trained(epochs, method.length * steps_of(here.recipe, here.task) - fitting.skip)
     return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
+
+
+def _digest(cut: Choice | None) -> str:
+    """Tells one cut from another: a checkpoint is of the cut that it was trained under, and of no other."""
+    digest = hashlib.sha256()
+    if isinstance(cut, Surgery):
+        digest.update(dump_record(cut).encode())
+    elif cut is not None:
+        for name, kept in cut.kept.items():
+            digest.update(name.encode() + np.packbits(kept.cpu().numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def _train_round(
@@ -248,6 +265,7 @@ def _train_round(
     folder = here.run.round(cell.seed, cell.method.id, sparsity)
     with here.run.alone_at(folder):
         if not _is_of(folder, mask):
+            (folder / MASK_FILE).unlink(missing_ok=True)
             what = f"round {cell.method.id} {sparsity}"
             hook = Movement(parameters_of(seed_run.model)) if cell.method.criterion == "movement" else None
             hooks = [hook] if hook else []
@@ -264,9 +282,10 @@ def _train_round(
         else:
             kept = read_record(folder / ROUND_FILE, Round)
             toll.trained(kept.epochs, steps_of(here.recipe, here.task) - _skipped(here, cell))
-    if cell.method.criterion == "movement":
-        chooser.movement = load_weights(folder / MOVEMENT_FILE)
-    return load_weights(folder / MODEL_FILE)
+            toll.shared_s += sum(epoch.duration_s for epoch in kept.epochs)
+        if cell.method.criterion == "movement":
+            chooser.movement = load_weights(folder / MOVEMENT_FILE)
+        return load_weights(folder / MODEL_FILE)
 
 
 def _is_of(folder: Path, mask: Mask) -> bool:

@@ -17,7 +17,7 @@ from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
 from lxcompress.recipe import BLIND_CRITERIA, STRUCTURED, Recipe
 from lxcompress.records import Provenance
-from lxcompress.study.agreement import resolve_recipe
+from lxcompress.study.agreement import check_fit, resolve_recipe
 from lxcompress.study.choose import fit_cut
 from lxcompress.tickets import is_ticket, load_ticket, save_ticket
 from lxcompress.training.evidence import gather
@@ -47,7 +47,8 @@ def prune_model(
     leave. With `like`, what that ticket keeps is kept here too. Criteria that look at data take it from the training
     questions of the recipe `calibration`. Raises LxError.
     """
-    _check_wish(criterion, sparsity, scope, like, calibration)
+    is_wish = granularity != "weight" or scope != "layer" or bool(spared) or multiple != MULTIPLE
+    _check_wish(criterion, sparsity, scope, like, calibration, is_wish=is_wish)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
     if (Path(source) / SURGERY_FILE).is_file():
@@ -90,12 +91,18 @@ def prune_model(
 
 
 def _check_wish(
-    criterion: str, sparsity: float | None, scope: str, like: Path | None, calibration: Recipe | None
+    criterion: str,
+    sparsity: float | None,
+    scope: str,
+    like: Path | None,
+    calibration: Recipe | None,
+    *,
+    is_wish: bool,
 ) -> None:
-    """Raises PruneError for what cannot be wished of any model."""
+    """Raises PruneError for what cannot be wished of any model; `is_wish` says whether anything says what to keep."""
     if like is not None:
-        if sparsity is not None or calibration is not None or criterion != "low-magnitude" or scope != "layer":
-            raise PruneError(f"--like {like}: its mask is drawn already; leave criterion, sparsity, scope and data out")
+        if sparsity is not None or calibration is not None or criterion != "low-magnitude" or is_wish:
+            raise PruneError(f"--like {like}: its mask is drawn already; give --out and --seed beside it, and no more")
         return
     if criterion not in CRITERIA:
         raise PruneError(f"--criterion {criterion}: is unknown; this lxcompress knows {', '.join(CRITERIA)}")
@@ -122,11 +129,12 @@ def _score(model: Model, source: str, criterion: str, seed: int, calibration: Re
         recipe = resolve_recipe(calibration)
         place = choose_place(recipe.device, recipe.train.precision)
         task = load_task(recipe.data, load_vocabulary(source), feature_size(source))
-        answers = model.family.count_answers(model.config)
-        if answers != len(task.labels):
+        check_fit(model, task, recipe.model_copy(update={"model": recipe.model.model_copy(update={"start": source})}))
+        own = model.family.count_answers(model.config), model.family.count_images(model.config)
+        if own != (len(task.labels), task.train.images):
             raise PruneError(
-                f"--calibrate {calibration.name}: its data have {len(task.labels)} answers, but {source} gives "
-                f"{answers}; give a recipe of the task that the model was trained on"
+                f"--calibrate {calibration.name}: its data have {len(task.labels)} answers and {task.train.images} "
+                f"images a question, but {source} gives {own[0]} and reads {own[1]}; give a recipe of its own task"
             )
         found = gather(
             model,

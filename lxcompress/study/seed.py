@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.data.split import Task
+from lxcompress.errors import RecipeError
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
 from lxcompress.pruning.mask import Weights
 from lxcompress.pruning.surgery import Group, find_groups
@@ -144,8 +145,14 @@ def _follow_again(here: Workplace, model: Model, start: Weights, seed: int, watc
 
 
 def rewind_step(here: Workplace, rewind_at: float | None) -> int:
-    """The step of the dense run that late rewinding goes back to; at least the first."""
-    return max(1, round((rewind_at or REWIND_AT) * steps_of(here.recipe, here.task)))
+    """The step of the dense run that late rewinding goes back to: at least the first, and not the last.
+
+    Raises RecipeError for a run of one step, which leaves none to do.
+    """
+    steps = steps_of(here.recipe, here.task)
+    if steps < 2:
+        raise RecipeError("rewind: step goes back within a run, and a run has one step here; give train.epochs more")
+    return min(steps - 1, max(1, round((rewind_at or REWIND_AT) * steps)))
 
 
 def rewind_steps(here: Workplace) -> set[int]:
