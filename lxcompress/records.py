@@ -166,24 +166,34 @@ class Provenance(FileRecord):
 
 
 class Parity(Record):
-    """How an exported file answers beside the model it came from, over `questions` inputs."""
+    """How an exported file answers beside the model it came from, over `questions` inputs.
+
+    `tolerance` is how far scores may differ; None where rounding the weights is the purpose, and what
+    counts is how many answers it changes.
+    """
 
     questions: int
     inputs: str
     max_abs_difference: float
     changed_answers: int
-    tolerance: float
+    tolerance: float | None
 
 
 class Artifact(FileRecord):
     """An exported file set: the format, the files, their size, and how true it is to its source.
 
     A question takes `images` rows of its inputs, a row of `objects` regions for each image that it is about.
+    `lengths` counts the questions of the validation data by their tokens; `tokens` is the median of them. `parameters`
+    are the weights of the model that answers, `flops` what one question of `tokens` takes if zeros are multiplied.
+    Parity and accuracy are absent where no runtime here serves the file, which `unproven` explains. `twin` is what the
+    artifact stands for where a ticket is shown beside its alternatives. `notes` are for the reader: what was fused,
+    what a mobile check says.
     """
 
     name: str
     source: str
     cell: str | None
+    twin: str | None = None
     format: str
     precision: str
     files: dict[str, str]
@@ -191,23 +201,32 @@ class Artifact(FileRecord):
     answers: int
     tokens: int
     objects: int
+    lengths: dict[int, int] = {}
     images: int = 1
     feature_size: int
     prunable_zeros: float | None
-    parity: Parity
+    parameters: int | None = None
+    flops: int | None = None
+    parity: Parity | None
+    unproven: str | None = None
     source_accuracy: Score | None
     accuracy: Score | None
+    notes: list[str] = []
     machine: Machine
 
 
 class Task(Record):
-    """What a measured process did: `runs` single questions of `tokens` words over `images` of `objects` regions."""
+    """What a measured process did: `runs` single questions of `tokens` words over `images` of `objects` regions.
+
+    `lengths` are the tokens of each run where they follow those of the data; `tokens` is then their median.
+    """
 
     runtime: str
     threads: int
     batch: int
     tokens: int
     objects: int
+    lengths: list[int] = []
     images: int = 1
     warmup: int
     runs: int
@@ -221,19 +240,34 @@ class Samples(Record):
 
 
 class Measurement(Record):
-    """One artifact measured in a process of its own; summaries are derived from the raw samples when they are read."""
+    """One artifact measured in a process of its own; summaries are derived from the raw samples when they are read.
+
+    `rounds` are the sizes of the turns that the samples were taken in. `load_s` is of a file in the page cache,
+    `cold_load_s` of one that was dropped from it; `steady_bytes` is the memory held between answers, `peak_bytes` the
+    most that was ever held. `energy_j` is what the processor took for one answer. `target` names the device profile of
+    a measurement that was made on another device.
+    """
 
     artifact: str
     artifact_path: str
     artifact_sha256: str
     cell: str | None
+    twin: str | None = None
     format: str
+    precision: str = "fp32"
     task: Task
     machine: Machine
+    target: str | None = None
     latency: Samples
+    rounds: list[int] = []
     load_s: float
+    cold_load_s: float | None = None
     peak_bytes: int
+    steady_bytes: int | None = None
     size_bytes: int
+    parameters: int | None = None
+    flops: int | None = None
+    energy_j: float | None = None
     doubts: list[str]
 
 

@@ -16,6 +16,7 @@ ORDER = (
     "records",
     "machine",
     "rundir",
+    "bitmask",
     "data",
     "models",
     "pruning",
@@ -30,7 +31,18 @@ ORDER = (
     "__main__",
 )
 ONLY_IMPORTERS = {
-    "onnxruntime": {"runtimes/onnxruntime.py", "measure/devices.py"},
+    "onnxruntime": {
+        "runtimes/onnxruntime.py",
+        "measure/devices.py",
+        "export/quantise.py",
+        "export/fuse.py",
+        "export/ort.py",
+    },
+    "openvino": {"runtimes/openvino.py", "export/openvino.py"},
+    "nncf": {"export/openvino.py"},
+    "executorch": {"runtimes/executorch.py", "export/executorch.py"},
+    "coremltools": {"export/coreml.py"},
+    "matplotlib": {"report/chart.py"},
     "typer": {"cli"},
     "rich": {"cli"},
     "torch_pruning": {"pruning/surgery.py"},

@@ -3,52 +3,96 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from lxcompress.records import Artifact
 
 
 def export_cli(
     ticket: Path = typer.Argument(help="A ticket, or a transformers folder such as RUN/seeds/0/dense."),
     onnx: bool = typer.Option(False, "--onnx", help="Short for --format onnx."),
-    format: str | None = typer.Option(None, "--format", help="The format to write: onnx."),
+    format: str | None = typer.Option(
+        None,
+        "--format",
+        help="onnx, ort, onnx-sparse, bitmask, transformers, openvino, executorch or coreml.",
+    ),
+    precision: str | None = typer.Option(
+        None, "--precision", help="fp32, fp16, int8, or int8-static (ONNX).  [default: fp32; Core ML's is fp16]"
+    ),
     out: Path | None = typer.Option(None, "--out", help="Folder to write; in a run, RUN/artifacts/NAME by default."),
     recipe: Path | None = typer.Option(None, "--recipe", help="Recipe whose validation data proves the file."),
+    opset: int | None = typer.Option(None, "--opset", help="ONNX opset, where a device's runtime is an older one."),
+    no_fuse: bool = typer.Option(
+        False, "--no-fuse", help="Plain ONNX operators alone: fused ones are understood by ONNX Runtime only."
+    ),
 ) -> None:
     """Export a ticket, and prove that the file answers as the ticket does.
 
-    Example: lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --onnx
+    \b
+    Examples:
+      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --onnx
+      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --format bitmask --precision int8
     """
     if onnx and format not in (None, "onnx"):
         raise typer.BadParameter(f"--onnx and --format {format} contradict each other; give one of them")
     if not onnx and format is None:
         raise typer.BadParameter("give a format: --onnx, or --format FORMAT")
-
-    from rich.markup import escape
+    chosen = format or "onnx"
+    if not chosen.startswith("on") and chosen != "ort" and (opset is not None or no_fuse):
+        raise typer.BadParameter(f"--opset and --no-fuse are of ONNX; format {chosen} knows neither")
 
     from lxcompress.cli.progress import working
-    from lxcompress.cli.screen import out as screen
     from lxcompress.export import artifact
+    from lxcompress.export.formats import check_format
     from lxcompress.recipe import load_recipe
-    from lxcompress.units import percent, size_text
 
-    chosen = format or "onnx"
-    folder = out or artifact.default_out(ticket, chosen)
+    precision = check_format(chosen, precision)
+    folder = out or artifact.default_out(ticket, chosen, precision)
     with working(f"reading {ticket}") as tell:
         source = artifact.open_source(ticket, load_recipe(recipe) if recipe else None)
-        made = artifact.export(source, folder, format=chosen, tell=tell)
+        made = artifact.export(
+            source, folder, format=chosen, precision=precision, fuse=not no_fuse, opset=opset, tell=tell
+        )
+    _show(folder, made)
+
+
+def _show(folder: Path, made: Artifact) -> None:
+    """What was written, and how true it is to its source."""
+    from rich.markup import escape
+
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.units import percent, size_text
+
+    def line(name: str, words: str) -> None:
+        screen.print(f"{name:<9} {escape(words)}")
+
     screen.print(
-        f"[bold]{escape(str(folder))}[/bold]  {size_text(made.size_bytes)} in {len(made.files)} files", soft_wrap=True
+        f"[bold]{escape(str(folder))}[/bold]  {size_text(made.size_bytes)}, {made.precision}, {len(made.files)} files",
+        soft_wrap=True,
     )
     parity = made.parity
-    screen.print(
-        f"parity    scores differ by at most {parity.max_abs_difference:.2g} (allowed {parity.tolerance:.2g}), "
-        f"{parity.changed_answers} of {parity.questions} answers changed; on {parity.inputs}"
-    )
+    if parity:
+        allowed = f" (allowed {parity.tolerance:.2g})" if parity.tolerance is not None else ""
+        line(
+            "parity",
+            f"scores differ by at most {parity.max_abs_difference:.2g}{allowed}, "
+            f"{parity.changed_answers} of {parity.questions} answers changed; on {parity.inputs}",
+        )
+    else:
+        line("parity", made.unproven or "not known")
     if made.accuracy:
         beside = f", the ticket's {percent(made.source_accuracy.accuracy)} %" if made.source_accuracy else ""
-        screen.print(f"accuracy  {percent(made.accuracy.accuracy)} % of the exported file{beside}")
-    screen.print(
-        f"zeros     {percent(made.prunable_zeros or 0, 1)} % of the prunable weights; a dense format stores them like "
-        "any other value, so they make it neither smaller nor faster"
-    )
-    screen.print(f"next      lxcompress bench {escape(str(folder))}", soft_wrap=True)
+        line("accuracy", f"{percent(made.accuracy.accuracy)} % of the exported file{beside}")
+    cost = "" if made.format in _SPARSE else "; a dense format stores them like any other value"
+    line("zeros", f"{percent(made.prunable_zeros or 0, 1)} % of the prunable weights, counted in the file{cost}")
+    for note in made.notes:
+        line("note", note)
+    if made.parity:
+        screen.print(f"next      lxcompress bench {escape(str(folder))}", soft_wrap=True)
+
+
+_SPARSE = ("onnx-sparse", "bitmask", "coreml")
+"""Formats that leave zeros out."""

@@ -13,13 +13,14 @@ import torch
 from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import ExportError
-from lxcompress.export import onnx
+from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, default_precision, find_writer
 from lxcompress.export.parity import check, compare
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
+from lxcompress.models.flops import count_flops
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_recipe, validate_settings
-from lxcompress.records import Artifact, Dense, Parity, Score, read_record
+from lxcompress.records import Artifact, Dense, Score, read_record
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.tickets import Ticket, is_ticket, load_ticket
@@ -32,8 +33,8 @@ PARITY_QUESTIONS, PARITY_BATCH = 512, 32
 RANDOM_BATCHES, RANDOM_TOKENS, RANDOM_OBJECTS = 8, 20, 36
 """LXMERT's usual question and number of regions (Tan & Bansal 2019), where there is no data to take them from."""
 
-WRITERS: Mapping[str, Callable[[Model, Inputs, Path], list[Path]]] = {"onnx": onnx.write_onnx}
-"""Format -> its writer."""
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 16
+"""Questions that the ranges of activations are taken from."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,14 @@ def find_run(folder: Path) -> RunDir | None:
     return next((RunDir(each) for each in folder.absolute().parents if RunDir(each).recipe.is_file()), None)
 
 
-def default_out(folder: Path, format: str) -> Path:
+def default_out(folder: Path, format: str, precision: str | None = None) -> Path:
     """Where an artifact goes that is given no place: its run's artifacts/, else beside its source."""
     run = find_run(folder)
     is_dense_run = run is not None and folder.name == "dense"
     name = f"dense-seed{folder.absolute().parent.name}" if is_dense_run else folder.absolute().name
-    return run.artifacts / f"{name}-{format}" if run else folder.absolute().with_name(f"{name}-{format}")
+    is_usual = precision in (None, default_precision(format))
+    name += f"-{format}" if is_usual else f"-{format}-{precision}"
+    return run.artifacts / name if run else folder.absolute().with_name(name)
 
 
 Tell = Callable[[str, int, int], None]
@@ -88,66 +91,110 @@ def _untold(what: str, done: int, total: int) -> None:
     """Hears, and shows nothing."""
 
 
-def export(source: Source, out: Path, *, format: str, tell: Tell = _untold) -> Artifact:
+def export(
+    source: Source,
+    out: Path,
+    *,
+    format: str,
+    precision: str | None = None,
+    twin: str | None = None,
+    fuse: bool = True,
+    opset: int | None = None,
+    tell: Tell = _untold,
+) -> Artifact:
     """Writes the artifact of `source` to the folder `out` and proves it: zeros counted in the file, its scores beside
     the ticket's, its accuracy through the runtime that will serve it. Raises ExportError."""
-    if format not in WRITERS:
-        raise ExportError(f"--format {format}: is unknown; this lxcompress writes {', '.join(WRITERS)}")
+    precision = check_format(format, precision)
+    writer = find_writer(format)
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out}: is a file; give --out a folder")
-    (out / ARTIFACT_FILE).unlink(missing_ok=True)
+    if out.resolve() == source.folder.resolve():
+        raise ExportError(f"{out}: is the model itself; give --out another folder")
+    clear(out)
     task = _load_task(source) if source.data else None
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
     tell(f"writing {format}", 0, 0)
-    example = Inputs(*(torch.cat([each, each]) for each in _as_tensors(feeds[0]).values()))
-    files = WRITERS[format](source.model, example, out)
-    zeros = _check_zeros(source, out)
-    session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
-    inputs = "validation questions" if task else "seeded random inputs (no data is known for this model: give --recipe)"
-    told = _each_told(feeds, "comparing its answers with the ticket's", tell)
-    parity = compare(_torch_answer(source.model), session.answer, told, inputs)
-    check(parity, str(out))
-    for name in ("vocab.txt", "config.json"):
-        if (source.folder / name).is_file():
-            write_text(out / name, (source.folder / name).read_text(encoding="utf-8"))
-            files.append(out / name)
-    accuracy = _score(session, task.valid, tell) if task else None
-    artifact = _record(source, out, format, files, zeros, parity, task, accuracy)
-    write_record(out / ARTIFACT_FILE, artifact)
-    return artifact
-
-
-def _record(
-    source: Source,
-    out: Path,
-    format: str,
-    files: list[Path],
-    zeros: float,
-    parity: Parity,
-    task: Task | None,
-    accuracy: Score | None,
-) -> Artifact:
+    job = Job(
+        model=source.model,
+        example=Inputs(*(torch.cat([each, each]) for each in _as_tensors(feeds[0]).values())),
+        precision=precision,
+        out=out,
+        source=source.folder,
+        ticket=source.ticket,
+        calibration=lambda: _calibration_feeds(task) if task else iter(feeds),
+        fuse=fuse,
+        opset=opset,
+        say=lambda what: tell(what, 0, 0),
+    )
+    written = writer.write(job)
+    files = [*written.files, *_copy_words(source.folder, out, written.files)]
+    zeros = _check_zeros(source, out, writer.count_zeros(out))
+    parity, accuracy = None, None
+    if FORMATS[format].unserved is None:
+        session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
+        told = _each_told(feeds, "comparing its answers with the ticket's", tell)
+        parity = compare(
+            _torch_answer(source.model), session.answer, told, inputs=_input_words(task), precision=precision
+        )
+        check(parity, str(out))
+        accuracy = _score(session, task.valid, tell) if task else None
     tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(source.model)
-    provenance = source.ticket.provenance if source.ticket else None
-    return Artifact(
+    artifact = Artifact(
         name=out.absolute().name,
         source=str(source.folder.absolute()),
-        cell=provenance.cell if provenance else None,
+        cell=source.ticket.provenance.cell if source.ticket else None,
+        twin=twin,
         format=format,
-        precision="fp32",
-        files={path.name: sha256(path) for path in files},
+        precision=precision,
+        files={path.relative_to(out).as_posix(): sha256(path) for path in files},
         size_bytes=sum(path.stat().st_size for path in files),
         answers=source.model.family.count_answers(source.model.config),
         tokens=tokens,
         objects=objects,
+        lengths=_count_lengths(task.valid) if task else {},
         images=source.model.family.count_images(source.model.config),
         feature_size=source.model.family.feature_size(source.model.config),
         prunable_zeros=zeros,
+        parameters=source.model.live,
+        flops=count_flops(source.model, tokens=tokens, objects=objects),
         parity=parity,
+        unproven=FORMATS[format].unserved,
         source_accuracy=source.accuracy,
         accuracy=accuracy,
+        notes=list(written.notes),
         machine=describe_machine(),
     )
+    write_record(out / ARTIFACT_FILE, artifact)
+    return artifact
+
+
+def clear(out: Path) -> None:
+    """Removes what an earlier export left in `out`, its record first; files that it does not name stay."""
+    record = out / ARTIFACT_FILE
+    if not record.is_file():
+        return
+    names = read_record(record, Artifact, ExportError).files
+    record.unlink()
+    for name in names:
+        path = out / name
+        if path.resolve().is_relative_to(out.resolve()):  # a record that was tampered with reaches no other folder
+            path.unlink(missing_ok=True)
+
+
+def _copy_words(source: Path, out: Path, written: Sequence[Path]) -> list[Path]:
+    """Copies the vocabulary and the configuration, which say what ids and answers mean, unless the writer did."""
+    copied = []
+    for name in ("vocab.txt", "config.json"):
+        if (source / name).is_file() and out / name not in written:
+            write_text(out / name, (source / name).read_text(encoding="utf-8"))
+            copied.append(out / name)
+    return copied
+
+
+def _input_words(task: Task | None) -> str:
+    if task:
+        return "validation questions"
+    return "seeded random inputs (no data is known for this model: give --recipe)"
 
 
 def _load_task(source: Source) -> Task:
@@ -177,15 +224,15 @@ def _check_answers(source: Source, task: Task) -> None:
         )
 
 
-def _check_zeros(source: Source, out: Path) -> float:
+def _check_zeros(source: Source, out: Path, counted: tuple[int, int]) -> float:
     """The share of zeros among the file's matrices; raises ExportError if what the ticket removed is in the file."""
-    zeros, elements = onnx.count_zeros(out)
+    zeros, elements = counted
     if source.ticket:
-        counted, is_smaller = source.ticket.provenance.sparsity, isinstance(source.ticket.cut, Surgery)
-        removed = counted.prunable - counted.kept
-        if is_smaller and elements > counted.kept:
+        sparsity, is_smaller = source.ticket.provenance.sparsity, isinstance(source.ticket.cut, Surgery)
+        removed = sparsity.prunable - sparsity.kept
+        if is_smaller and elements > sparsity.kept:
             raise ExportError(
-                f"{out}: holds {elements} weights, but the ticket's smaller model has {counted.kept}; "
+                f"{out}: holds {elements} weights, but the ticket's smaller model has {sparsity.kept}; "
                 "the export lost the surgery: report it"
             )
         if not is_smaller and zeros < removed:
@@ -225,6 +272,14 @@ def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in feeds.items()}
 
 
+def _calibration_feeds(task: Task) -> Iterator[Feeds]:
+    """Training questions, spread over the data: none of them is scored on."""
+    count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(task.train))
+    rows = torch.linspace(0, len(task.train) - 1, count).round().long()
+    for batch in rows.split(CALIBRATION_BATCH):
+        yield task.train.inputs(batch).numpy()
+
+
 def _real_feeds(task: Task) -> Iterator[dict[str, np.ndarray]]:
     """The first validation questions: most in batches whose lengths differ, the first one alone."""
     rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
@@ -260,3 +315,9 @@ def _usual_lengths(split: Split) -> tuple[int, int]:
     """The median question's tokens and scene's objects."""
     tokens = (split.input_ids != 0).sum(1)
     return int(tokens.median()), int(split.regions.objects[split.scene].median())
+
+
+def _count_lengths(split: Split) -> dict[int, int]:
+    """How many questions have how many tokens."""
+    tokens, counts = (split.input_ids != 0).sum(1).unique(return_counts=True)
+    return dict(zip(tokens.tolist(), counts.tolist(), strict=True))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
+from lxcompress.export.formats import Job, Written
 from lxcompress.models.checkpoints import Model
 from lxcompress.rundir import write_whole
 
@@ -68,6 +69,11 @@ def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
     if not external:
         data.unlink(missing_ok=True)
     return [path, *([data] if external else [])]
+
+
+def write(job: Job) -> Written:
+    """Writes model.onnx. Raises ExportError."""
+    return Written(write_onnx(job.model, job.example, job.out))
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

@@ -6,6 +6,7 @@ Shapes: B batch, A answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
 
 import numpy as np
 
@@ -14,11 +15,16 @@ from lxcompress.records import Parity
 
 Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """feeds -> scores [B, A]"""
-TOLERANCE = 1e-4
-"""Of the largest score: far above what reordered fp32 sums differ by, far below what moves an answer."""
+TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2}
+"""Of the largest score, by precision; far above what reordered sums differ by, far below what moves most answers.
+
+A precision that is not named rounds its weights to so few values that scores must differ: what it changes is counted.
+"""
 
 
-def compare(reference: Answer, candidate: Answer, feeds: Iterable[Mapping[str, np.ndarray]], inputs: str) -> Parity:
+def compare(
+    reference: Answer, candidate: Answer, feeds: Iterable[Mapping[str, np.ndarray]], *, inputs: str, precision: str
+) -> Parity:
     """Both answer each of `feeds`; `inputs` says in words what those are."""
     questions, changed, difference, largest = 0, 0, 0.0, 0.0
     for each in feeds:
@@ -27,18 +33,24 @@ def compare(reference: Answer, candidate: Answer, feeds: Iterable[Mapping[str, n
         changed += int((expected.argmax(1) != found.argmax(1)).sum())
         difference = float(np.maximum(difference, np.abs(expected - found).max()))  # unlike max, keeps NaN
         largest = max(largest, float(np.abs(expected).max()))
+    relative = TOLERANCES.get(precision)
     return Parity(
         questions=questions,
         inputs=inputs,
         max_abs_difference=difference,
         changed_answers=changed,
-        tolerance=TOLERANCE * max(1.0, largest),
+        tolerance=None if relative is None else relative * max(1.0, largest),
     )
 
 
 def check(parity: Parity, where: str) -> None:
     """Raises ExportError unless the scores agree within the tolerance (NaN never does)."""
-    if not parity.max_abs_difference <= parity.tolerance:
+    if not isfinite(parity.max_abs_difference):
+        raise ExportError(
+            f"{where}: answers with scores that are no numbers where its ticket does not; it was not kept: "
+            "export it in a wider precision"
+        )
+    if parity.tolerance is not None and parity.max_abs_difference > parity.tolerance:
         raise ExportError(
             f"{where}: answers otherwise than its ticket (scores differ by {parity.max_abs_difference:.2g}, at most "
             f"{parity.tolerance:.2g} allowed; {parity.changed_answers} of {parity.questions} answers changed); "

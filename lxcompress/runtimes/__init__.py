@@ -55,18 +55,72 @@ def _onnxruntime() -> Open:
     return open_onnx
 
 
+def _torch() -> Open:
+    from lxcompress.runtimes.torch import open_torch
+
+    return open_torch
+
+
+def _torch_compile() -> Open:
+    from lxcompress.runtimes.torch import open_compiled
+
+    return open_compiled
+
+
+def _openvino() -> Open:
+    from lxcompress.runtimes.openvino import open_openvino
+
+    return open_openvino
+
+
+def _openvino_bf16() -> Open:
+    from lxcompress.runtimes.openvino import open_bfloat16
+
+    return open_bfloat16
+
+
+def _executorch() -> Open:
+    from lxcompress.runtimes.executorch import open_executorch
+
+    return open_executorch
+
+
 # Each value imports its runtime when called, so that one runtime's library never loads for another's sake.
-RUNTIMES: dict[str, Callable[[], Open]] = {"onnxruntime": _onnxruntime}
+RUNTIMES: dict[str, Callable[[], Open]] = {
+    "onnxruntime": _onnxruntime,
+    "torch": _torch,
+    "torch-compile": _torch_compile,
+    "openvino": _openvino,
+    "openvino-bf16": _openvino_bf16,
+    "executorch": _executorch,
+}
 
-# Which runtime serves a format of artifact.
-SERVED_BY: dict[str, str] = {"onnx": "onnxruntime"}
+# Which runtimes serve a format of artifact, the usual one first; none where that runs on other machines only.
+SERVED_BY: dict[str, tuple[str, ...]] = {
+    "onnx": ("onnxruntime", "openvino", "openvino-bf16"),
+    "ort": ("onnxruntime",),
+    "onnx-sparse": ("onnxruntime",),
+    "bitmask": ("torch", "torch-compile"),
+    "transformers": ("torch", "torch-compile"),
+    "openvino": ("openvino", "openvino-bf16"),
+    "executorch": ("executorch",),
+    "coreml": (),
+}
 
 
-def runtime_of(format: str) -> str:
-    """The runtime that serves a format. Raises MeasureError if none here does."""
+def runtimes_of(format: str) -> tuple[str, ...]:
+    """The runtimes that serve a format, the usual one first. Raises MeasureError for a format that is unknown."""
     if format not in SERVED_BY:
         raise MeasureError(
             f"format {format}: no runtime of this lxcompress serves it (it knows: {', '.join(sorted(SERVED_BY))}); "
             "upgrade lxcompress, or export with --onnx"
         )
     return SERVED_BY[format]
+
+
+def runtime_of(format: str) -> str:
+    """The usual runtime of a format. Raises MeasureError if none here serves it."""
+    found = runtimes_of(format)
+    if not found:
+        raise MeasureError(f"format {format}: nothing on this machine can run it; measure it on a device that does")
+    return found[0]

@@ -126,16 +126,22 @@ def test_answers_that_differ_are_an_error(run, exported, tmp_path) -> None:
     weight = next(each for each in graph.graph.initializer if each.name.endswith("pooler.dense.weight"))
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
     onnx.save(graph, tmp_path / "model.onnx")
-    wrong = compare(reference, open_session(tmp_path, threads=1).answer, feeds, "random inputs")
+    wrong = compare(
+        reference, open_session(tmp_path, threads=1).answer, feeds, inputs="random inputs", precision="fp32"
+    )
     with pytest.raises(ExportError, match="answers otherwise than its ticket"):
         check(wrong, "here")
-    check(compare(reference, open_session(exported, threads=1).answer, feeds, "random inputs"), "here")
+    right = compare(
+        reference, open_session(exported, threads=1).answer, feeds, inputs="random inputs", precision="fp32"
+    )
+    check(right, "here")
 
 
 def test_scores_that_are_not_numbers_fail_parity() -> None:
     nothing = np.full((2, 3), np.nan, dtype=np.float32)
     with pytest.raises(ExportError):
-        check(compare(lambda _: np.zeros((2, 3)), lambda _: nothing, [{}], "none"), "here")
+        found = compare(lambda _: np.zeros((2, 3)), lambda _: nothing, [{}], inputs="none", precision="int8")
+        check(found, "here")
 
 
 def test_an_unknown_format_is_refused(run, tmp_path) -> None:

@@ -1,0 +1,122 @@
+"""Formats: what can be exported, in which precisions, and by which file of this folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lxcompress.data.split import Inputs
+from lxcompress.errors import ExportError
+from lxcompress.models.checkpoints import Model
+from lxcompress.tickets import Ticket
+
+Feeds = Mapping[str, np.ndarray]
+"""The inputs of some questions by name, as `lxcompress.runtimes.Session.answer` takes them."""
+Say = Callable[[str], None]
+"""Hears what is done now, in a few words."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a writer is given: `model` in evaluation mode, `example` of two questions or more, and where to write.
+
+    `calibration` gives questions of the training data (seeded random ones where no data is known), as batches.
+    `fuse` and `opset` concern ONNX alone.
+    """
+
+    model: Model
+    example: Inputs
+    precision: str
+    out: Path
+    source: Path
+    ticket: Ticket | None
+    calibration: Callable[[], Iterable[Feeds]]
+    fuse: bool = True
+    opset: int | None = None
+    say: Say = lambda what: None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer made: its files, all within the artifact's folder, and what their reader should know."""
+
+    files: Sequence[Path]
+    notes: Sequence[str] = ()
+
+
+class Writer(Protocol):
+    """What the file of a format offers."""
+
+    def write(self, job: Job) -> Written:
+        """Writes the artifact's files. Raises ExportError."""
+        ...
+
+    def count_zeros(self, out: Path) -> tuple[int, int]:
+        """Zeros, and elements, of the prunable matrices in the files themselves."""
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its precisions (the first is the default), its file here, and the extra that its library comes with.
+
+    `unserved` says why nothing here can run it; None where something can.
+    """
+
+    precisions: tuple[str, ...]
+    module: str
+    extra: str | None = None
+    libraries: tuple[str, ...] = ()
+    unserved: str | None = None
+
+
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format(("fp32", "fp16", "int8", "int8-static"), "onnx"),
+    "ort": Format(("fp32", "fp16", "int8", "int8-static"), "ort"),
+    "onnx-sparse": Format(("fp32", "fp16", "int8"), "onnx_sparse"),
+    "bitmask": Format(("fp32", "fp16", "int8"), "bitmask"),
+    "transformers": Format(("fp32", "fp16"), "transformers"),
+    "openvino": Format(("fp32", "fp16", "int8"), "openvino", "openvino", ("openvino", "nncf")),
+    "executorch": Format(("fp32", "int8"), "executorch", "executorch", ("executorch",)),
+    "coreml": Format(
+        ("fp16", "fp32", "int8"),
+        "coreml",
+        "coreml",
+        ("coremltools",),
+        "Core ML predicts on Apple's systems only: its scores and its accuracy are not proven here",
+    ),
+}
+"""Format -> what it is, in the order in which they are shown."""
+
+
+def check_format(format: str, precision: str | None) -> str:
+    """The precision that will be written. Raises ExportError if there is no such format or precision."""
+    if format not in FORMATS:
+        raise ExportError(f"--format {format}: is unknown; this lxcompress writes {', '.join(FORMATS)}")
+    known = FORMATS[format].precisions
+    if precision is not None and precision not in known:
+        raise ExportError(f"--precision {precision}: format {format} has none such; give {' or '.join(known)}")
+    return precision or known[0]
+
+
+def find_writer(format: str) -> Writer:
+    """The writer of a format, its library imported. Raises ExportError if that is not installed."""
+    known = FORMATS[format]
+    missing = [name for name in known.libraries if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"format {format}: needs {' and '.join(missing)}; add what it needs with: "
+            f"pip install 'lxcompress[{known.extra}]'"
+        )
+    return import_module(f"lxcompress.export.{known.module}")  # type: ignore[return-value]
+
+
+def default_precision(format: str) -> str:
+    """What a format is written in unless another precision is asked for."""
+    return FORMATS[format].precisions[0]
