@@ -139,8 +139,8 @@ def test_answers_that_differ_are_an_error(run, exported, tmp_path) -> None:
 
 def test_scores_that_are_not_numbers_fail_parity() -> None:
     nothing = np.full((2, 3), np.nan, dtype=np.float32)
+    found = compare(lambda _: np.zeros((2, 3)), lambda _: nothing, [{}], inputs="none", precision="int8")
     with pytest.raises(ExportError):
-        found = compare(lambda _: np.zeros((2, 3)), lambda _: nothing, [{}], inputs="none", precision="int8")
         check(found, "here")
 
 
