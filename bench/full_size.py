@@ -1,0 +1,123 @@
+"""Full-size LXMERT in every format: dense, 50/70/90 % of its weights removed, and half of it as a smaller model.
+
+    python bench/full_size.py --work FOLDER [--models dense 50 70 90 smaller] [--formats onnx:fp32 onnx:int8 ...] [--out FOLDER]
+
+Weights are drawn at random from transformers' own configuration (3,129 answers), as a file's size does not depend on their
+values; tickets are pruned by low magnitude. Each export is made in a process of its own, and its time and peak memory are
+kept; what --work holds already is not made again. A format that refuses is told with its reason. All of it takes about 60 GB
+of disk and some hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import LxmertConfig
+
+from lxcompress.data.tokens import shipped_vocabulary
+from lxcompress.errors import ExportError
+from lxcompress.export.artifact import ARTIFACT_FILE, export, open_source
+from lxcompress.export.formats import FORMATS
+from lxcompress.machine import describe_machine
+from lxcompress.models import lxmert
+from lxcompress.models.checkpoints import Model, save_model
+from lxcompress.records import Artifact, read_record
+from lxcompress.rundir import write_text
+from lxcompress.study.prune import prune_model
+
+ANSWERS = 3129
+MODELS: dict[str, dict[str, object]] = {
+    "dense": {},
+    "50": {"sparsity": 0.5},
+    "70": {"sparsity": 0.7},
+    "90": {"sparsity": 0.9},
+    "smaller": {"sparsity": 0.5, "granularity": "neuron+head"},
+}
+"""Name -> how it is pruned."""
+TIMING = "export.json"
+"""Beside each artifact: what its export took, or why there is none."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = [f"{name}:{precision}" for name, known in FORMATS.items() for precision in known.precisions]
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--formats", nargs="+", default=every, choices=every)
+    parser.add_argument("--out", type=Path, help="Folder for sizes.json, which tells of all that --work holds.")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        (model,), (wanted,) = options.models, options.formats
+        make(options.work, model, *wanted.split(":"))
+        return
+    for model in options.models:
+        draw(options.work, model)
+    for wanted in options.formats:
+        for model in options.models:
+            if not (place(options.work, model, *wanted.split(":")) / TIMING).is_file():
+                own = ["--work", str(options.work), "--models", model, "--formats", wanted, "--one"]
+                subprocess.run([sys.executable, __file__, *own], check=True)
+    if options.out:
+        write_text(options.out / "sizes.json", json.dumps(sizes(options.work), indent=1) + "\n")
+
+
+def place(work: Path, model: str, format: str, precision: str) -> Path:
+    """Where an artifact of the bench is."""
+    return work / "artifacts" / f"{model}-{format}-{precision}"
+
+
+def draw(work: Path, model: str) -> None:
+    """Makes the dense model, or a ticket of it, unless it is there."""
+    folder = work / "models" / model
+    if model != "dense":
+        draw(work, "dense")
+        if not (folder / "ticket.json").is_file():
+            prune_model(str(work / "models" / "dense"), folder, **MODELS[model])  # type: ignore[arg-type]
+    elif not (folder / "model.safetensors").is_file():
+        torch.manual_seed(0)
+        config = LxmertConfig(num_qa_labels=ANSWERS)
+        whole = Model(lxmert.build(config), config, lxmert)
+        save_model(folder, whole, whole.weights, shipped_vocabulary())
+
+
+def make(work: Path, model: str, format: str, precision: str) -> None:
+    """Exports one artifact, or keeps why the format refuses it."""
+    out = place(work, model, format, precision)
+    started = time.perf_counter()
+    took: dict[str, object] = {"model": model, "format": format, "precision": precision}
+    try:
+        made = export(open_source(work / "models" / model), out, format=format, precision=precision)
+        took["size_bytes"] = made.size_bytes
+    except ExportError as error:
+        took["refused"] = str(error).removeprefix(f"{out}: ")
+    took["export_s"] = time.perf_counter() - started
+    took["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    write_text(out / TIMING, json.dumps(took, indent=1) + "\n")
+    print(f"{out.name:32} {took.get('size_bytes', took.get('refused'))}  {took['export_s']:.0f} s", flush=True)
+
+
+def sizes(work: Path) -> dict[str, object]:
+    """What every artifact of the bench weighs, beside the dense weights in fp32."""
+    dense = (work / "models" / "dense" / "model.safetensors").stat().st_size
+    rows = []
+    for path in sorted((work / "artifacts").glob(f"*/{TIMING}")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        record = path.with_name(ARTIFACT_FILE)
+        if record.is_file():
+            artifact = read_record(record, Artifact)
+            row["of_dense_fp32"] = artifact.size_bytes / dense
+            row |= artifact.model_dump(mode="json", include={"prunable_zeros", "parameters", "parity", "notes"})
+        rows.append(row)
+    return {"machine": describe_machine().model_dump(mode="json"), "dense_fp32_bytes": dense, "artifacts": rows}
+
+
+if __name__ == "__main__":
+    main()
