@@ -12,9 +12,10 @@ from lxcompress.errors import RunError
 from lxcompress.measure.summary import Summary as Percentiles
 from lxcompress.measure.summary import summarise as summarise_samples
 from lxcompress.recipe import Cell, Method, Recipe
-from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
+from lxcompress.records import Artifact, Dense, Floors, Machine, Measurement, Result, Score, read_record
 from lxcompress.report.usage import Taken, add_up, own_runs
-from lxcompress.rundir import Run, RunDir, sha256
+from lxcompress.rundir import Run, sha256
+from lxcompress.runtimes import SERVED_BY
 from lxcompress.units import percent, short_percent
 
 MILLISECONDS: dict[str, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
@@ -119,13 +120,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Cost:
-    """An exported artifact, and the newest measurement of it; `is_stale` if that measured other content."""
+    """An exported artifact, and what was measured of the file that is there now: the newest of each task, and the usual
+    one first. `outdated` is the newest measurement of a file that the artifact was before; None once it is measured
+    anew."""
 
     folder: Path
     artifact: Artifact
     sha256: str
-    measurement: Measurement | None
-    is_stale: bool
+    measurements: tuple[Measurement, ...]
+    outdated: Measurement | None
     doubts: tuple[str, ...]
 
     @property
@@ -140,8 +143,18 @@ class Cost:
 
     @property
     def fresh(self) -> Measurement | None:
-        """The measurement, if it is of the file that is there now."""
-        return None if self.is_stale else self.measurement
+        """The usual measurement of the file that is there now."""
+        return next(iter(self.measurements), None)
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """The usual measurement, or else the one of a file that the artifact was before."""
+        return self.fresh or self.outdated
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether all that is known is of a file that is no longer there."""
+        return self.outdated is not None
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,7 @@ def summarise(run: Run) -> Summary:
         dense_missing=tuple(seed for seed in run.recipe.seeds if seed not in dense),
         groups=tuple(groups),
         unstarted=tuple(unstarted),
-        costs=tuple(_costs(run.dir, run.benches)),
+        costs=tuple(_costs(run)),
         taken=add_up(runs) if runs else None,
         dense_runs=tuple(dense.values()),
         results=tuple(results),
@@ -296,32 +309,60 @@ def _stage(scores: Mapping[int, Score]) -> Stage:
     )
 
 
-def _costs(run: RunDir, benches: Sequence[Bench]) -> list[Cost]:
-    """Every finished artifact of the run, dense ones first, with its newest measurement."""
-    newest_last = [each for bench in sorted(benches, key=lambda bench: bench.started) for each in bench.measurements]
-    costs = [_cost(path, newest_last) for path in sorted(run.artifacts.glob("*/artifact.json"))]
+def _costs(run: Run) -> list[Cost]:
+    """Every finished artifact of the run, dense ones first, with what was measured of it."""
+    oldest_first = sorted(run.benches, key=lambda bench: bench.started)
+    measured = [each for bench in oldest_first for each in bench.measurements]
+    threads = run.recipe.bench.threads
+    costs = [_cost(path, measured, threads) for path in sorted(run.dir.artifacts.glob("*/artifact.json"))]
     return sorted(
         costs, key=lambda cost: (cost.artifact.cell is not None, cost.artifact.cell or "", cost.artifact.name)
     )
 
 
-def _cost(path: Path, measurements: Sequence[Measurement]) -> Cost:
+def _cost(path: Path, measured: Sequence[Measurement], threads: int) -> Cost:
+    """The artifact at `path` and its part of `measured`, the oldest of which come first."""
     artifact, digest = read_record(path, Artifact), sha256(path)
-    same = [each for each in measurements if each.artifact_sha256 == digest]
+    newest: dict[tuple[object, ...], Measurement] = {}
+    for each in reversed(measured):
+        if each.artifact_sha256 == digest:
+            newest.setdefault(_task_key(each), each)
+    fresh = sorted(newest.values(), key=lambda each: _unusual(each, artifact, threads))
     # A folder that was exported again keeps its name and cell, and loses its digest.
     namesakes = [
         each
-        for each in measurements
-        if each.artifact == artifact.name and each.cell == artifact.cell and each.format == artifact.format
+        for each in measured
+        if (each.artifact, each.cell, each.format) == (artifact.name, artifact.cell, artifact.format)
     ]
-    newest = (same or namesakes or [None])[-1]
-    is_stale = newest is not None and not same
-    doubts = [] if newest is None else list(newest.doubts)
-    if is_stale:
+    outdated = namesakes[-1] if namesakes and not fresh else None
+    shown = fresh[0] if fresh else outdated
+    doubts = list(shown.doubts) if shown else []
+    if outdated:
         doubts.insert(0, "stale: the file was exported again after it was measured")
     if artifact.accuracy is None:
         doubts.append("the accuracy of the exported file is not known")
-    return Cost(path.parent, artifact, digest, newest, is_stale, tuple(doubts))
+    return Cost(path.parent, artifact, digest, tuple(fresh), outdated, tuple(doubts))
+
+
+def _task_key(measured: Measurement) -> tuple[object, ...]:
+    """What two measurements of a file have in common if the newer one stands for both."""
+    task, machine = measured.task, measured.machine
+    lengths = "as the data's" if task.lengths else task.tokens
+    where = (measured.target, machine.processor, machine.cores, machine.system)
+    return (task.runtime, task.threads, task.batch, lengths, task.objects, task.images, *where)
+
+
+def _unusual(measured: Measurement, artifact: Artifact, threads: int) -> tuple[bool, ...]:
+    """In what a measurement differs from the one that charts and pick go by, the weightiest first."""
+    task, usual = measured.task, SERVED_BY.get(artifact.format, ())[:1]
+    return (
+        measured.target is not None,
+        (task.runtime,) != usual,
+        task.threads != threads,
+        not task.lengths,
+        task.tokens != artifact.tokens,
+        task.batch != 1,
+    )
 
 
 def _doubts(recipe: Recipe, dense: Sequence[Dense], results: Sequence[Result], floors: Floors | None) -> list[str]:
