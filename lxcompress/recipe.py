@@ -467,6 +467,13 @@ class Bench(Strict):
     runs: Annotated[int, Field(gt=0)] = 50
 
 
+class Export(Strict):
+    """What `lxcompress study` exports at its end: with `twins`, the picked ticket beside its alternatives."""
+
+    twins: bool = True
+    format: Literal["onnx", "ort", "openvino", "executorch"] = "onnx"
+
+
 def _name_faults(value: Any) -> Any:
     """The faults that `protocol` stands for: corrected has none, published all, and a list is itself."""
     if value in ("corrected", "published"):
@@ -479,7 +486,7 @@ def _name_faults(value: Any) -> Any:
 
 
 class Recipe(Strict):
-    """The whole study: model, data, training, pruning grid, picking rule and benchmark."""
+    """The whole study: model, data, training, pruning grid, picking rule, exports and benchmark."""
 
     version: Version = RECIPE_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -491,6 +498,7 @@ class Recipe(Strict):
     train: Train = Train()
     prune: Prune = Prune()
     pick: Pick = Pick()
+    export: Export = Export()
     bench: Bench = Bench()
 
     @field_validator("seeds")

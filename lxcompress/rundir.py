@@ -10,6 +10,7 @@ RUN/
   seeds/0/sensitivity-NAME.json                      what each matrix's pruning alone does to the loss
   seeds/0/rounds/METHOD/20/                          a round of iterative-retrain: mask.safetensors last
   tickets/low-magnitude-weight-50-seed0/             the same, mask.safetensors, ticket.json, result.json last
+  twins/taylor-neuron+head-.../                      as tickets/, of what was drawn to compare the picked ticket with
   artifacts/NAME/                                    exported files, artifact.json last
   measurements/NAME.json                             raw samples of one bench
   report.html results.csv results.json
@@ -23,7 +24,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,9 +37,15 @@ from lxcompress.units import short_percent
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one study."""
+    """The folder of one study; `drawn` is the part of it that holds its cells."""
 
     root: Path
+    drawn: str = "tickets"
+
+    @property
+    def twins(self) -> RunDir:
+        """The same folder, with the cells that are no part of the grid: drawn to compare the picked ticket with."""
+        return replace(self, drawn="twins")
 
     @property
     def recipe(self) -> Path:
@@ -115,7 +122,7 @@ class RunDir:
         return self.dense(seed) / "dense.json"
 
     def ticket(self, cell: Cell) -> Path:
-        return self.root / "tickets" / cell.id
+        return self.root / self.drawn / cell.id
 
     def result(self, cell: Cell) -> Path:
         return self.ticket(cell) / "result.json"
@@ -161,6 +168,12 @@ def read_run(root: Path) -> Run:
         },
         benches=[read_record(path, Bench) for path in sorted(run.measurements.glob("*.json"))],
     )
+
+
+def twins_of(run: Run) -> dict[str, Result]:
+    """What the finished twins of the run scored, by the id of their cell. Raises RunError for a damaged file."""
+    paths = sorted((run.dir.root / run.dir.twins.drawn).glob("*/result.json"))
+    return {path.parent.name: read_record(path, Result) for path in paths}
 
 
 def is_busy(run: RunDir) -> bool:

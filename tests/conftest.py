@@ -58,6 +58,7 @@ def toy_recipe_file(toy_start, tmp_path_factory) -> Path:
         "model": {"start": str(toy_start)},
         "train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3},
         "prune": {"criteria": ["low-magnitude", "random", "high-magnitude"], "sparsities": [0.5, 0.9]},
+        "export": {"twins": False},
     }
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return path

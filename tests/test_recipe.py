@@ -78,6 +78,8 @@ ANOTHER = {
     "prune.sparsities": "[0.625]",
     "prune.scope": "global",
     "pick.retain": 0.875,
+    "export.twins": "false",
+    "export.format": "openvino",
     "bench.threads": 26,
     "bench.runs": 27,
 }

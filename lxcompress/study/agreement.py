@@ -13,7 +13,7 @@ from lxcompress.rundir import RunDir
 
 Item = TypeVar("Item")
 
-GRID_FIELDS = {"seeds", "pick", "bench", "name"}
+GRID_FIELDS = {"seeds", "pick", "export", "bench", "name"}
 GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
 """What may differ when a study goes on in a folder: which cells there are, never how one is made."""
 PLACE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.resident"}

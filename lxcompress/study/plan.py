@@ -21,6 +21,7 @@ from lxcompress.study.choose import check_cells, sparsities_of
 from lxcompress.study.draw import MASK_FILE
 from lxcompress.study.run import choose_cells, missing_runs
 from lxcompress.study.seed import REWIND_AT, dense_source, make_start
+from lxcompress.study.twins import wants_twin
 from lxcompress.study.work import steps_of
 from lxcompress.study.worker import this_worker
 from lxcompress.training import fit as fitting
@@ -28,6 +29,8 @@ from lxcompress.training.feed import settle
 from lxcompress.training.place import Place, choose_place, move
 
 TIMED_STEPS = 8
+EXPORTED = 4
+"""What the five twins of a ticket take on disk, as a multiple of the weights: 1 + 1/4, twice, and a smaller model."""
 TAUGHT = 4 / 3
 """A step beside a teacher: its forward pass comes to a forward and a backward, which costs twice as much."""
 SETTLING_STEPS = 5
@@ -42,6 +45,8 @@ class Plan:
     cells: int
     rounds: int
     """trainings between that several cells share"""
+    twins: int
+    """structured tickets that may be drawn beside the picked one: 1 at most"""
     steps_a_run: int
     train_questions: int
     valid_questions: int
@@ -101,6 +106,8 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     scorings = {True: recipe.train.epochs + 2, False: recipe.train.epochs + 1}
     trained = sum(_share(each) for each in done_anew) + sum(_share(cell) for cell in rounds.values())
     scored = sum(scorings[isinstance(each, Cell)] for each in done_anew) + recipe.train.epochs * len(rounds)
+    twins = int(only == "*" and wants_twin(recipe, run))
+    trained, scored = trained + twins, scored + twins * scorings[True]
     size = sum(tensor.numel() * tensor.element_size() for tensor in start.values())
     mask = sum(tensor.numel() for tensor in model.prunable.values()) // 8
     return Plan(
@@ -115,8 +122,9 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         scoring_s=scoring_s,
         settling_s=settling_s,
         rounds=len(rounds),
+        twins=twins,
         duration_s=(settling_s if done_anew else 0.0) + trained * steps * step_s + scored * scoring_s,
-        disk_bytes=_disk(missing, size, mask) + len(rounds) * (size + mask),
+        disk_bytes=_disk(missing, size, mask) + len(rounds) * (size + mask) + twins * (1 + EXPORTED) * size,
         free_bytes=shutil.disk_usage(_standing(root)).free,
         peak_bytes=_peak(place),
     )

@@ -30,10 +30,15 @@ from lxcompress.study.work import Workplace
 from lxcompress.study.worker import Worker, claimed, this_worker
 from lxcompress.training.feed import settle
 from lxcompress.training.floors import find_floors
-from lxcompress.training.place import choose_place
+from lxcompress.training.place import Place, choose_place
 
-LAST_FILES = {"tickets/*": "result.json", "seeds/*/dense": "dense.json", "seeds/*/rounds/*/*": "mask.safetensors"}
-"""The folders of cells, dense runs and rounds, and the file that says that one is finished."""
+LAST_FILES = {
+    "tickets/*": "result.json",
+    "twins/*": "result.json",
+    "seeds/*/dense": "dense.json",
+    "seeds/*/rounds/*/*": "mask.safetensors",
+}
+"""The folders of cells, twins, dense runs and rounds, and the file that says that one is finished."""
 PATIENCE_S = 2.0
 """How often a worker looks again when all that is left is in other workers' hands."""
 
@@ -51,29 +56,34 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
     with locked(run) if worker.leads else nullcontext():
         agree(recipe, run)
         place = choose_place(recipe.device, recipe.train.precision, worker.gpu)
-        machine = describe_machine()
         if worker.leads:
             if not run.machine.exists():
-                write_record(run.machine, machine)
+                write_record(run.machine, describe_machine())
             write_text(run.recipe, dump_recipe(widen(recipe, run)))
             sweep(run)
         missing = missing_runs(recipe, cells, run)
         if not missing:
             return 0
-        watch.prepare("making the data ready")
-        start = resolve_start(recipe.model.start)
-        task = load_task(recipe.data, load_vocabulary(start, recipe.model.vocabulary), feature_size(start))
-        model, _ = make_start(recipe, task, recipe.seeds[0])
-        check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
-        if worker.leads and not run.floors.exists():
-            watch.prepare("finding the floors")
-            write_record(run.floors, find_floors(task))
-        task = settle(task, place, recipe.train.resident, rows=recipe.train.batch_size // recipe.train.accumulate)
         try:
-            return _do(Workplace(recipe, run, task, place, machine), missing, worker, watch)
+            here = open_workplace(recipe, run, place, missing, watch)
+            return _do(here, missing, worker, watch)
         finally:
             if worker.leads:
                 run.current.unlink(missing_ok=True)
+
+
+def open_workplace(recipe: Recipe, run: RunDir, place: Place, missing: Sequence[int | Cell], watch: Watch) -> Workplace:
+    """What the `missing` runs work with: the data made ready, and its floors kept. Raises LxError."""
+    watch.prepare("making the data ready")
+    start = resolve_start(recipe.model.start)
+    task = load_task(recipe.data, load_vocabulary(start, recipe.model.vocabulary), feature_size(start))
+    model, _ = make_start(recipe, task, recipe.seeds[0])
+    check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
+    if this_worker().leads and not run.floors.exists():
+        watch.prepare("finding the floors")
+        write_record(run.floors, find_floors(task))
+    task = settle(task, place, recipe.train.resident, rows=recipe.train.batch_size // recipe.train.accumulate)
+    return Workplace(recipe, run, task, place, describe_machine())
 
 
 def _do(here: Workplace, missing: Sequence[int | Cell], worker: Worker, watch: Watch) -> int:
