@@ -182,6 +182,8 @@ class Parity(Record):
 class Artifact(FileRecord):
     """An exported file set: the format, the files, their size, and how true it is to its source.
 
+    `source_sha256` is of the source's weights, its mask or surgery and its configuration, in one: what tells whether
+    the artifact is still of its source.
     A question takes `images` rows of its inputs, a row of `objects` regions for each image that it is about.
     `lengths` counts the questions of the validation data by their tokens; `tokens` is the median of them. `parameters`
     are the weights of the model that answers, `flops` what one question of `tokens` takes if zeros are multiplied.
@@ -192,6 +194,7 @@ class Artifact(FileRecord):
 
     name: str
     source: str
+    source_sha256: str | None = None
     cell: str | None
     twin: str | None = None
     format: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from lxcompress.export.parity import check, compare
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
 from lxcompress.models.flops import count_flops
+from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Score, read_record
@@ -83,6 +85,14 @@ def default_out(folder: Path, format: str, precision: str | None = None) -> Path
     return run.artifacts / name if run else folder.absolute().with_name(name)
 
 
+def digest_source(folder: Path) -> str:
+    """The SHA-256 of all that an export reads of the model in `folder`: weights, mask or surgery, configuration."""
+    read = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin")]
+    read += [folder / name for name in ("config.json", SURGERY_FILE) if (folder / name).is_file()]
+    lines = (f"{path.name} {sha256(path)}\n" for path in read if not path.name.startswith("checkpoint."))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 Tell = Callable[[str, int, int], None]
 """Hears what is done now, and how far it is: so many of so many, the latter 0 where it is not known."""
 
@@ -142,6 +152,7 @@ def export(
     artifact = Artifact(
         name=out.absolute().name,
         source=str(source.folder.absolute()),
+        source_sha256=digest_source(source.folder),
         cell=source.ticket.provenance.cell if source.ticket else None,
         twin=twin,
         format=format,
