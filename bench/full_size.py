@@ -1,11 +1,11 @@
 """Full-size LXMERT in every format: dense, 50/70/90 % of its weights removed, and half of it as a smaller model.
 
-    python bench/full_size.py --work FOLDER [--models dense 50 70 90 smaller] [--formats onnx:fp32 onnx:int8 ...] [--out FOLDER]
+    python bench/full_size.py --work FOLDER [--models dense 50 70 90 smaller] [--formats onnx:fp32 ...] [--out FOLDER]
 
-Weights are drawn at random from transformers' own configuration (3,129 answers), as a file's size does not depend on their
-values; tickets are pruned by low magnitude. Each export is made in a process of its own, and its time and peak memory are
-kept; what --work holds already is not made again. A format that refuses is told with its reason. All of it takes about 60 GB
-of disk and some hours.
+Weights are drawn at random from transformers' own configuration (3,129 answers), as a file's size does not depend on
+their values; tickets are pruned by low magnitude. Each export is made in a process of its own, and its time and peak
+memory are kept; what --work holds already is not made again. A format that refuses is told with its reason. All of it
+takes about 60 GB of disk and some hours.
 """
 
 from __future__ import annotations
