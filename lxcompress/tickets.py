@@ -8,6 +8,8 @@ TICKET/
 ```
 A ticket that is a smaller model has surgery.json in place of the mask. `from_pretrained` loads all but those of fewer
 neurons or heads, whose config.json is of the model that they were cut from: `load_model` loads those.
+
+A ticket that was exported as a bitmask has bitmask.safetensors in place of its weights and of its mask.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lxcompress.bitmask import BITMASK_FILE, read_masks
 from lxcompress.errors import PruneError, TicketError
-from lxcompress.models.checkpoints import Model, load_model, save_model, save_weights
+from lxcompress.models.checkpoints import Model, is_packed, load_model, save_model, save_weights
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, recount, uncut_config
@@ -93,10 +96,10 @@ def load_ticket(folder: Path) -> Ticket:
             "(RUN/tickets/...) or by `lxcompress prune`"
         )
     provenance = read_record(folder / TICKET_FILE, Provenance, TicketError)
-    _verify(folder / MODEL_FILE, provenance.model_sha256)
+    _verify(folder / (BITMASK_FILE if is_packed(folder) else MODEL_FILE), provenance.model_sha256)
     if provenance.surgery_sha256:
         _verify(folder / SURGERY_FILE, provenance.surgery_sha256)
-    else:
+    elif not is_packed(folder):
         _verify(folder / MASK_FILE, provenance.mask_sha256)
     model = load_model(folder)
     read = _read_surgery if provenance.surgery_sha256 else _read_mask
@@ -114,7 +117,7 @@ def load_ticket(folder: Path) -> Ticket:
 
 def _read_mask(folder: Path, model: Model) -> tuple[Mask, Sparsity]:
     """The mask of a ticket, which holds in its weights, and what it counts. Raises LxError."""
-    mask = load_mask(folder / MASK_FILE)
+    mask = _unpack_mask(folder / BITMASK_FILE) if is_packed(folder) else load_mask(folder / MASK_FILE)
     mask.check(model.weights)
     if not mask.holds_in(model.weights):
         raise TicketError(
@@ -166,6 +169,14 @@ def load_mask(path: Path) -> Mask:
         raise TicketError(
             f"{path}: cannot be read as a mask ({error}); draw the ticket again, or copy it anew"
         ) from None
+
+
+def _unpack_mask(path: Path) -> Mask:
+    """The mask of a bitmask checkpoint. Raises TicketError."""
+    masks = read_masks(path)
+    if not masks:
+        raise TicketError(f"{path}: has no mask, but ticket.json names no surgery either; copy the whole ticket anew")
+    return Mask({name: torch.from_numpy(kept) for name, kept in masks.items()})
 
 
 def _shapes(weights: Weights) -> dict[str, torch.Size]:

@@ -21,8 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
+from transformers.initialization import no_init_weights
 from transformers.utils import cached_file
 
+from lxcompress.bitmask import BITMASK_FILE, each_packed, unpack
 from lxcompress.data.tokens import read_vocabulary
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert, vilt, visual_bert
@@ -120,15 +122,16 @@ def load_start(
 
 
 def load_model(folder: str | Path) -> Model:
-    """The fine-tuned question-answering model of a transformers folder, a ticket, a hub name or a .pth file.
+    """The fine-tuned question-answering model of a transformers folder, a ticket, a bitmask artifact, a hub name or a
+    .pth file.
 
-    Raises ModelError.
+    Raises LxError.
     """
     where = str(folder)
-    if (Path(where) / SURGERY_FILE).is_file():
-        return _load_resized(where)
+    if (Path(where) / SURGERY_FILE).is_file() or is_packed(Path(where)):
+        return _load_stored(where)
     if not is_original(where):
-        config, family = _identify(where)
+        config, family = identify(where)
         module, account = _load(where, lambda name: family.load_whole(name, config))
         _account(where, account["missing_keys"], lambda name: family.is_dead(name, config))
         return Model(family.without_dead_branch(module), module.config, family)
@@ -140,12 +143,23 @@ def load_model(folder: str | Path) -> Model:
     return model
 
 
-def _load_resized(where: str) -> Model:
-    """The model of a folder whose feed-forwards, heads or layers were cut. Raises ModelError."""
-    config, family = _identify(where)
-    weights = load_weights(Path(where) / "model.safetensors")
+def is_packed(folder: Path) -> bool:
+    """Whether a folder's weights are a bitmask checkpoint."""
+    return (folder / BITMASK_FILE).is_file() and not (folder / "model.safetensors").is_file()
+
+
+def _load_stored(where: str) -> Model:
+    """The model of a folder that transformers cannot load: cut ones, and bitmask artifacts. Raises LxError."""
+    config, family = identify(where)
+    if is_packed(Path(where)):
+        packed = each_packed(Path(where) / BITMASK_FILE)
+        # Cloned, because torch's own memory is aligned, and the last digits of a product depend on that.
+        weights = {name: torch.from_numpy(unpack(each)).clone() for name, each in packed}
+    else:
+        weights = load_weights(Path(where) / "model.safetensors")
     try:
-        module = build_resized(config, family, {name: tensor.shape for name, tensor in weights.items()})
+        with no_init_weights():  # all of them are assigned below: what is not drawn takes neither time nor memory
+            module = build_resized(config, family, {name: tensor.shape for name, tensor in weights.items()})
     except ValueError as error:
         raise ModelError(
             f"{where}: holds no model of its config.json, cut or whole ({error}); copy the folder anew, or draw the "
@@ -172,17 +186,23 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> tuple[str, ..
 
 def feature_size(start: str) -> int:
     """The features of a region that the model at `start` reads. Raises ModelError."""
-    config = read_original(Path(start)).config if is_original(start) else _identify(start)[0]
+    config = read_original(Path(start)).config if is_original(start) else identify(start)[0]
     return FAMILIES[config.model_type].feature_size(config)
 
 
 def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabulary: Sequence[str]) -> None:
     """Writes a transformers folder; its dead branch is not in it."""
-    config = json.loads(model.config.to_json_string(use_diff=True))
-    config["architectures"] = [type(model.module).__name__]
-    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    save_config(folder, model)
     write_text(folder / VOCABULARY_FILE, "\n".join(vocabulary) + "\n")
     save_weights(folder / "model.safetensors", weights)
+
+
+def save_config(folder: Path, model: Model, **fields: Any) -> Path:
+    """Writes the model's config.json, with `fields` changed in it; returns its path."""
+    config = {**json.loads(model.config.to_json_string(use_diff=True)), **fields}
+    config["architectures"] = [type(model.module).__name__]
+    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    return folder / "config.json"
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -222,7 +242,7 @@ def _find_encoder(start: str) -> _Found:
     """The encoder of a start; its dead branch may be there, and for a .pth file its answer head."""
     if is_original(start):
         return _find_whole(start)
-    config, family = _identify(start)
+    config, family = identify(start)
     encoder, account = _load(start, family.load_encoder)
     _account(start, account["missing_keys"], lambda name: family.is_dead(f"{family.ENCODER_PREFIX}{name}", config))
     return _Found(
@@ -235,7 +255,7 @@ def _find_whole(start: str) -> _Found:
     if is_original(start):
         original = read_original(Path(start))
         return _Found(original.config, lxmert, original.weights)
-    config, family = _identify(start)
+    config, family = identify(start)
     module, account = _load(start, lambda name: family.load_whole(name, config))
     missing = set(account["missing_keys"])
     weights = module.state_dict()
@@ -313,7 +333,7 @@ def _vocabulary_beside(start: str) -> Path | None:
     return None if found is None else Path(found)
 
 
-def _identify(where: str) -> tuple[PreTrainedConfig, Any]:
+def identify(where: str) -> tuple[PreTrainedConfig, Any]:
     """The config of a folder or hub name, and the adapter of its family."""
     config = _load(where, lambda name: transformers.AutoConfig.from_pretrained(name))
     if config.model_type not in FAMILIES:

@@ -1,0 +1,358 @@
+"""Bitmask: the project's sparse checkpoint, packed mask bits and kept values in one safetensors file; no torch here.
+
+docs/format.md says what each byte is. A tensor NAME of the model is kept as up to three tensors of the file:
+
+- bits/NAME     uint8 [ceil(n / 8)], a bit a weight, 1 = kept; absent where no mask is known
+- values/NAME   the kept weights in row-major order [k], or all of them in their own shape if there are no bits
+- scales/NAME   float32 [R], of int8 values alone: what a step of each row is worth
+
+Shapes: n weights of a tensor, k of them kept, R rows (its first dimension).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from lxcompress.errors import ExportError, TicketError
+from lxcompress.rundir import write_whole
+
+BITMASK_FILE = "bitmask.safetensors"
+KIND = "lxcompress.bitmask"
+VERSION = 1
+PRECISIONS: Mapping[str, type[np.generic]] = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
+"""What kept values are stored in."""
+STEPS = 127
+"""The largest int8 value; -128 is not used, so that a row's values are as far from 0 on either side."""
+HALF_LIMIT = 65520.0
+"""The least number that float16 rounds to infinity."""
+UNSIGNED = "0" * 64
+"""Stands for the file's checksum where that is computed."""
+BITS, VALUES, SCALES = "bits/", "values/", "scales/"
+
+_NAMES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
+_CODES = {np.dtype(kind): code for code, kind in _NAMES.items()}
+_PIECE = 1 << 20
+
+Shapes = Mapping[str, Sequence[int]]
+"""name -> shape"""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A tensor as the file has it; see the head of this module."""
+
+    shape: tuple[int, ...]
+    values: np.ndarray
+    bits: np.ndarray | None = None
+    scales: np.ndarray | None = None
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """bool of the tensor's shape, True = kept; None where no mask is known."""
+        if self.bits is None:
+            return None
+        return np.unpackbits(self.bits, count=prod(self.shape)).view(bool).reshape(self.shape)
+
+
+def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) -> Packed:
+    """float32 `weight` in a precision, without what is not `kept` (bool of its shape; None keeps all), which is zero.
+
+    A kept zero stays kept. int8 is symmetric, round(weight / scale) to the nearest even, and at most half a step away.
+    """
+    scales = _scale_rows(weight) if _is_scaled(weight.shape, precision) else None
+    if scales is None:
+        values = weight.astype(_kind(weight.shape, precision))
+    else:
+        steps = np.divide(weight, _by_row(scales, weight), out=np.zeros_like(weight), where=_by_row(scales, weight) > 0)
+        values = np.rint(steps, out=steps).astype(np.int8)
+    if kept is None:
+        return Packed(weight.shape, values, None, scales)
+    return Packed(weight.shape, values[kept], np.packbits(kept.reshape(-1)), scales)
+
+
+def unpack(packed: Packed) -> np.ndarray:
+    """The tensor, float32 of its shape; what is not kept is zero."""
+    values, mask = packed.values, packed.mask
+    if mask is not None:
+        values = np.zeros(packed.shape, packed.values.dtype)
+        values[mask] = packed.values
+    weight = values.astype(np.float32)
+    return weight if packed.scales is None else np.multiply(weight, _by_row(packed.scales, weight), out=weight)
+
+
+def write_bitmask(
+    path: Path, weights: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray] | None = None, *, precision: str
+) -> None:
+    """Writes a model's weights (float32, or float16) to `path`, whole; those with a mask without what it removed.
+
+    One tensor at a time is packed, so that little memory is needed beside the weights. The same weights give the same
+    bytes. Raises ExportError for weights that the precision cannot hold, and for masks that do not hold in them.
+    """
+    masks = masks or {}
+    _check_weights(path, weights, masks, precision)
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    kept = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
+    head, places = _lay_out(shapes, kept, precision)
+    try:
+        write_whole(path, lambda part: _write(part, head, places, weights, masks, precision))
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error}); check the free space and the permissions") from None
+
+
+def read_bitmask(path: Path) -> dict[str, np.ndarray]:
+    """name -> weight, float32 of its shape, checksum and contents verified. Raises TicketError."""
+    return {name: unpack(packed) for name, packed in each_packed(path)}
+
+
+def read_masks(path: Path) -> dict[str, np.ndarray]:
+    """name -> mask, bool of the weight's shape, of all tensors that have one. Raises TicketError."""
+    masks = {name: packed.mask for name, packed in each_packed(path)}
+    return {name: mask for name, mask in masks.items() if mask is not None}
+
+
+def each_packed(path: Path) -> Iterator[tuple[str, Packed]]:
+    """The tensors of the file by name, in its order, one in memory at a time. Raises TicketError.
+
+    The checksum of the whole file is verified before the first of them.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            about = file.metadata() or {}
+            _check_kind(path, about)
+            if compute_digest(path, about["sha256"]) != about["sha256"]:
+                raise ValueError("its SHA-256 is not the one that it was written with")
+            precision, shapes = about["precision"], _read_shapes(about["shapes"])
+            sizes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            for name in _names(sizes, precision, shapes):
+                yield name, _take(file, name, sizes, precision, shapes.get(name))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else _first_line(error)
+        raise TicketError(
+            f"{path}: cannot be read as a bitmask checkpoint ({reason}); copy it anew, or export it again"
+        ) from None
+
+
+def bitmask_bytes(shapes: Shapes, kept: Mapping[str, int], *, precision: str) -> int:
+    """The size of a file, exactly, from the shapes of its tensors and how many weights of each masked one are kept."""
+    head, places = _lay_out(shapes, kept, precision)
+    return len(head) + sum(prod(shape) * np.dtype(kind).itemsize for _, kind, shape in places.values())
+
+
+def compute_digest(path: Path, stated: str) -> str:
+    """The SHA-256 of the file with its own checksum, as `stated` in its header, taken for 64 zeros.
+
+    Raises ValueError if the header does not state it, just once.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = file.read(8)
+        header = file.read(int.from_bytes(size, "little"))
+        if len(stated) != len(UNSIGNED) or header.count(stated.encode()) != 1:
+            raise ValueError("its header does not state one SHA-256")
+        digest.update(size + header.replace(stated.encode(), UNSIGNED.encode()))
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _is_scaled(shape: Sequence[int], precision: str) -> bool:
+    """Whether values are int8. Vectors never are: they are a thousandth of a model, and each moves a whole layer."""
+    return precision == "int8" and len(shape) >= 2
+
+
+def _kind(shape: Sequence[int], precision: str) -> type[np.generic]:
+    return np.float32 if precision == "int8" and not _is_scaled(shape, precision) else PRECISIONS[precision]
+
+
+def _by_row(scales: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The scales [R] in a shape that multiplies the rows of `weight` [R, ...]."""
+    return scales.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _scale_rows(weight: np.ndarray) -> np.ndarray:
+    """float32 [R]: the least step with which STEPS of them reach the largest weight of a row; 0 for a row of zeros."""
+    rows = weight.reshape(len(weight), prod(weight.shape[1:]))
+    largest = np.maximum(rows.max(1, initial=0), -rows.min(1, initial=0)).astype(np.float64)
+    scales = (largest / STEPS).astype(np.float32)
+    is_short = scales.astype(np.float64) * STEPS < largest  # rounded down, perhaps to 0
+    return np.where(is_short, np.nextafter(scales, np.float32(np.inf)), scales)
+
+
+def _check_weights(
+    path: Path, weights: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], precision: str
+) -> None:
+    """Raises ExportError unless the file can hold all of it."""
+    if precision not in PRECISIONS:
+        raise ExportError(f"{path}: has no precision {precision}; give {', '.join(PRECISIONS)}")
+    for name, weight in weights.items():
+        if weight.dtype not in (np.float32, np.float16):
+            raise ExportError(f"{path}: {name} is {weight.dtype}, and a bitmask holds float32; convert it first")
+        largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))  # NaN stays NaN
+        if not np.isfinite(largest) or np.isnan(weight.min(initial=0)):
+            raise ExportError(f"{path}: {name} holds values that are no numbers, or infinite; train the model again")
+        if precision == "fp16" and largest >= HALF_LIMIT:
+            raise ExportError(
+                f"{path}: {name} holds {largest:g}, and fp16 ends at 65504; give --precision fp32 or int8"
+            )
+    for name, mask in masks.items():
+        if name not in weights or mask.shape != weights[name].shape or mask.dtype != bool:
+            raise ExportError(f"{path}: the mask's {name} is of another model; use the mask that the model has")
+        if np.any(weights[name][~mask]):
+            raise ExportError(f"{path}: {name} holds weights that its mask removed; apply the mask to it first")
+
+
+Place = tuple[int, "type[np.generic]", tuple[int, ...]]
+"""Where a tensor of the file begins (a byte of the file), its kind and its shape"""
+
+
+def _lay_out(shapes: Shapes, kept: Mapping[str, int], precision: str) -> tuple[bytes, dict[str, Place]]:
+    """The file's first bytes, up to its data, and what comes where; the checksum is not in it yet."""
+    parts = [part for name in shapes for part in _parts(name, shapes[name], kept.get(name), precision)]
+    parts.sort(key=lambda part: (-np.dtype(part[1]).itemsize, part[0]))  # so that each is aligned, as safetensors does
+    about = {
+        "sha256": UNSIGNED,
+        "kind": KIND,
+        "version": str(VERSION),
+        "precision": precision,
+        "shapes": json.dumps({name: list(shapes[name]) for name in sorted(kept)}, separators=(",", ":")),
+    }
+    header: dict[str, object] = {"__metadata__": about}
+    ends = [0]
+    for key, kind, shape in parts:
+        ends.append(ends[-1] + prod(shape) * np.dtype(kind).itemsize)
+        header[key] = {"dtype": _CODES[np.dtype(kind)], "shape": list(shape), "data_offsets": ends[-2:]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    start = 8 + len(text)
+    places = {key: (start + end, kind, shape) for (key, kind, shape), end in zip(parts, ends, strict=False)}
+    return len(text).to_bytes(8, "little") + text, places
+
+
+def _parts(
+    name: str, shape: Sequence[int], kept: int | None, precision: str
+) -> Iterator[tuple[str, type[np.generic], tuple[int, ...]]]:
+    """What is stored of a tensor: its name, kind and shape in the file."""
+    if kept is not None:
+        yield BITS + name, np.uint8, (-(-prod(shape) // 8),)
+    yield VALUES + name, _kind(shape, precision), tuple(shape) if kept is None else (kept,)
+    if _is_scaled(shape, precision):
+        yield SCALES + name, np.float32, (shape[0],)
+
+
+def _write(
+    part: Path,
+    head: bytes,
+    places: Mapping[str, Place],
+    weights: Mapping[str, np.ndarray],
+    masks: Mapping[str, np.ndarray],
+    precision: str,
+) -> None:
+    with part.open("wb") as file:
+        file.write(head)
+        for name, weight in weights.items():
+            packed = pack(weight.astype(np.float32, copy=False), masks.get(name), precision=precision)
+            for prefix, array in ((BITS, packed.bits), (VALUES, packed.values), (SCALES, packed.scales)):
+                if array is not None:
+                    _put(file, places[prefix + name], array)
+    digest = compute_digest(part, UNSIGNED)
+    with part.open("r+b") as file:
+        file.seek(head.index(UNSIGNED.encode()))
+        file.write(digest.encode())
+
+
+def _put(file: BinaryIO, place: Place, array: np.ndarray) -> None:
+    start, kind, shape = place
+    assert (array.dtype, array.shape) == (kind, shape), (array.dtype, array.shape, kind, shape)
+    file.seek(start)
+    file.write(np.ascontiguousarray(array).data)
+
+
+def _check_kind(path: Path, about: Mapping[str, str]) -> None:
+    """Raises ValueError for another file, and TicketError for one of a newer version."""
+    if about.get("kind") != KIND:
+        raise ValueError(f"its metadata name the kind {about.get('kind')}, not {KIND}")
+    if not about["version"].isdecimal() or len(about["version"]) > 9:
+        raise ValueError(f"its version is {about['version'][:20]!r}")
+    if int(about["version"]) > VERSION:
+        raise TicketError(
+            f"{path}: is a bitmask checkpoint of version {about['version']}, and this lxcompress reads up to "
+            f"{VERSION}; upgrade lxcompress"
+        )
+    if about["precision"] not in PRECISIONS:
+        raise ValueError(f"its precision is {about['precision']!r}")
+
+
+def _read_shapes(text: str) -> dict[str, tuple[int, ...]]:
+    """name -> shape of the masked tensors. Raises ValueError."""
+    shapes = json.loads(text)
+    if not isinstance(shapes, dict):
+        raise ValueError("its shapes are no names with numbers")
+    for name, shape in shapes.items():
+        if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
+            raise ValueError(f"the shape of {name} is no list of sizes")
+    return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _names(sizes: Shapes, precision: str, shapes: Shapes) -> list[str]:
+    """The names of the model's tensors. Raises ValueError unless the file has all parts of each, and no others."""
+    names = [key.removeprefix(VALUES) for key in sizes if key.startswith(VALUES)]
+    expected = {
+        key
+        for name in names
+        for key, _, _ in _parts(name, shapes.get(name, sizes[VALUES + name]), 0 if name in shapes else None, precision)
+    }
+    odd = sorted((expected ^ sizes.keys()) | (shapes.keys() - set(names)))
+    if odd:
+        raise ValueError(f"{odd[0]} is {'missing' if odd[0] in expected or odd[0] in shapes else 'of no use'}")
+    return names
+
+
+def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tuple[int, ...] | None) -> Packed:
+    """One tensor; `shape` is that of a masked one. Raises ValueError unless its parts fit each other."""
+    stored = sizes[VALUES + name]
+    if shape is not None and len(stored) != 1:
+        raise ValueError(f"the kept values of {name} are no list")
+    whole = tuple(stored) if shape is None else shape
+    # Compared before anything is read: sizes that the file only claims must not make it ask for memory.
+    for key, _, expected in _parts(name, whole, None if shape is None else stored[0], precision):
+        if tuple(sizes[key]) != expected:
+            raise ValueError(f"{key} is {list(sizes[key])}, expected {list(expected)}")
+    found = {key: file.get_tensor(key) for key, _, _ in _parts(name, whole, None if shape is None else 0, precision)}
+    packed = Packed(whole, found[VALUES + name], found.get(BITS + name), found.get(SCALES + name))
+    _check_packed(name, packed, precision)
+    return packed
+
+
+def _check_packed(name: str, packed: Packed, precision: str) -> None:
+    """Raises ValueError unless the kinds, the bits and the numbers are right."""
+    for array, kind in (
+        (packed.values, _kind(packed.shape, precision)),
+        (packed.bits, np.uint8),
+        (packed.scales, np.float32),
+    ):
+        if array is not None and array.dtype != kind:
+            raise ValueError(f"{name} is stored as {array.dtype}, expected {np.dtype(kind)}")
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds values that are no numbers, or infinite")
+    if packed.scales is not None and (packed.scales < 0).any():
+        raise ValueError(f"{name} has a scale below 0")
+    if packed.bits is None:
+        return
+    beyond = -prod(packed.shape) % 8
+    if beyond and packed.bits[-1] & ((1 << beyond) - 1):
+        raise ValueError(f"{name} has bits set beyond its end")
+    if int(np.bitwise_count(packed.bits).sum(dtype=np.int64)) != len(packed.values):
+        raise ValueError(f"{name} has {len(packed.values)} values, but its bits keep another number")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,68 @@
+"""Bitmask: a ticket as its mask's bits and its kept weights; lxcompress/bitmask.py is the format itself.
+
+The folder of a ticket's artifact is a ticket: ticket.json (and surgery.json of a smaller model) come along, with the
+checksum of the file that is here. A model without a ticket is stored whole: no mask is ever derived from zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from lxcompress.bitmask import BITMASK_FILE, each_packed, write_bitmask
+from lxcompress.errors import ExportError
+from lxcompress.export.formats import Job, Written
+from lxcompress.models.checkpoints import identify, save_config
+from lxcompress.models.resize import SURGERY_FILE
+from lxcompress.pruning.mask import Mask
+from lxcompress.pruning.surgery import Surgery
+from lxcompress.rundir import sha256, write_record
+from lxcompress.tickets import TICKET_FILE, Ticket
+
+
+def write(job: Job) -> Written:
+    """Writes bitmask.safetensors, config.json, and what makes a ticket of the folder. Raises ExportError."""
+    if (job.out / "model.safetensors").exists():
+        raise ExportError(f"{job.out}: holds the weights of another model; give --out another folder")
+    path = job.out / BITMASK_FILE
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in job.model.weights.items()}
+    cut = job.ticket.cut if job.ticket else None
+    masks = {name: kept.cpu().numpy() for name, kept in cut.kept.items()} if isinstance(cut, Mask) else {}
+    write_bitmask(path, weights, masks, precision=job.precision)
+    files = [path, save_config(job.out, job.model)]
+    files += _write_ticket(job.out, job.ticket) if job.ticket else []
+    return Written(files, _notes(job, has_mask=bool(masks)))
+
+
+def count_zeros(out: Path) -> tuple[int, int]:
+    """Zeros, and elements, of the prunable matrices: those that are left out, and kept ones that are zero."""
+    _, family = identify(str(out))
+    zeros = elements = 0
+    for name, packed in each_packed(out / BITMASK_FILE):
+        if family.is_prunable(name, packed.shape):
+            zeros += prod(packed.shape) - int(np.count_nonzero(packed.values))
+            elements += prod(packed.shape)
+    return zeros, elements
+
+
+def _write_ticket(out: Path, ticket: Ticket) -> list[Path]:
+    """What `load_ticket` needs beside the weights."""
+    files, sums = [out / TICKET_FILE], {"model_sha256": sha256(out / BITMASK_FILE), "mask_sha256": ""}
+    if isinstance(ticket.cut, Surgery):
+        write_record(out / SURGERY_FILE, ticket.cut)
+        sums["surgery_sha256"] = sha256(out / SURGERY_FILE)
+        files.append(out / SURGERY_FILE)
+    write_record(out / TICKET_FILE, ticket.provenance.model_copy(update=sums))
+    return files
+
+
+def _notes(job: Job, *, has_mask: bool) -> Sequence[str]:
+    notes = []
+    if not has_mask:
+        notes.append("there is no mask to pack: every weight is stored")
+    if job.precision != "fp32":
+        notes.append("runtimes here turn it back into fp32 as they load it: it saves disk and download, not memory")
+    return notes

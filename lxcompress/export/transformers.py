@@ -1,0 +1,105 @@
+"""A transformers folder: what `from_pretrained` loads, in one safetensors file of plain weights; zeros are stored.
+
+Tensors that no answer depends on (LXMERT's last vision branch, VisualBERT's pooler) are not in tickets. They are
+written here as zeros, because transformers says of a model that lacks them that it should be trained.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from lxcompress.errors import ExportError, ModelError
+from lxcompress.export.formats import Job, Written
+from lxcompress.models.checkpoints import VOCABULARY_FILE, Model, identify, load_vocabulary, save_config, save_weights
+from lxcompress.models.resize import with_layers
+from lxcompress.rundir import write_text
+
+MODEL_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer_config.json"
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_INSTEAD = "give --format bitmask, or onnx"
+
+
+def write(job: Job) -> Written:
+    """Writes config.json, model.safetensors, vocab.txt and tokenizer_config.json. Raises ExportError."""
+    model, dtype = job.model, DTYPES[job.precision]
+    fields = _find_fields(job.out, model)
+    weights = {name: _convert(job.out, name, tensor, dtype) for name, tensor in model.weights.items()}
+    dead = _find_dead(model, fields)
+    weights |= {name: torch.zeros(shape, dtype=dtype) for name, shape in dead.items()}
+    config = save_config(job.out, model, **fields, dtype=str(dtype).removeprefix("torch."))
+    save_weights(job.out / MODEL_FILE, weights)
+    words, notes = _write_words(job)
+    if dead:
+        count = sum(shape.numel() for shape in dead.values())
+        notes.append(f"{count:,} zeros stand for weights that no answer depends on: from_pretrained warns without them")
+    return Written([config, job.out / MODEL_FILE, *words], notes)
+
+
+def count_zeros(out: Path) -> tuple[int, int]:
+    """Zeros, and elements, of the prunable matrices that an answer depends on."""
+    config, family = identify(str(out))
+    zeros = elements = 0
+    with safe_open(out / MODEL_FILE, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            shape = torch.Size(file.get_slice(name).get_shape())
+            if family.is_prunable(name, shape) and not family.is_dead(name, config):
+                zeros += int((file.get_tensor(name) == 0).sum())
+                elements += shape.numel()
+    return zeros, elements
+
+
+def _find_fields(out: Path, model: Model) -> dict[str, int]:
+    """What the config must say for transformers to build a model of these sizes: feed-forwards that were all cut to
+    one width are its `intermediate_size`. Raises ExportError if no config of transformers says them."""
+    kind = type(model.module)
+    if not kind.__module__.startswith("transformers."):
+        raise ExportError(f"{out}: transformers has no {kind.__name__}, which reads several images; {_INSTEAD}")
+    weights, family = model.weights, model.family
+    widths = {weights[f"{block.first}.weight"].shape[0] for block in family.feed_forwards(model.module)}
+    fields = {"intermediate_size": widths.pop()} if len(widths) == 1 else {}
+    expected = family.shapes(with_layers(model.config, fields))
+    for name, tensor in weights.items():
+        if expected.get(name) != tensor.shape:
+            raise ExportError(
+                f"{out}: transformers loads models whose layers are of one size, and {name} is "
+                f"{list(tensor.shape)} where its config makes it {list(expected.get(name, ()))}; {_INSTEAD}"
+            )
+    return fields
+
+
+def _find_dead(model: Model, fields: dict[str, int]) -> dict[str, torch.Size]:
+    """name -> shape of what transformers' model has, and no answer depends on."""
+    config = with_layers(model.config, fields)
+    return {name: shape for name, shape in model.family.shapes(config).items() if model.family.is_dead(name, config)}
+
+
+def _convert(out: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor as it is stored. Raises ExportError if it cannot be."""
+    converted = tensor.detach().to(dtype)
+    if not bool(converted.isfinite().all()):
+        is_wide = bool(tensor.isfinite().all())
+        reason = "beyond 65504, where fp16 ends" if is_wide else "that are no numbers, or infinite"
+        remedy = "give --precision fp32" if is_wide else "train the model again"
+        raise ExportError(f"{out}: {name} holds values {reason}; {remedy}")
+    return converted
+
+
+def _write_words(job: Job) -> tuple[list[Path], list[str]]:
+    """vocab.txt, and how transformers' tokenizer is to use it: as this package cuts questions."""
+    try:
+        tokens = load_vocabulary(str(job.source))
+    except ModelError as error:
+        return [], [f"without a tokenizer: {error}"]
+    write_text(job.out / VOCABULARY_FILE, "\n".join(tokens) + "\n")
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": True,
+        "model_max_length": job.model.config.max_position_embeddings,
+    }
+    write_text(job.out / TOKENIZER_FILE, json.dumps(settings, indent=1) + "\n")
+    return [job.out / VOCABULARY_FILE, job.out / TOKENIZER_FILE], []

@@ -1,0 +1,129 @@
+"""Bitmask artifacts and transformers folders, served by torch on the CPU, as they are or through torch.compile.
+
+Whatever a file stores, weights and arithmetic are float32, so that a file answers as its ticket but for what its values
+were rounded by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lxcompress.data.split import Inputs
+from lxcompress.errors import LxError, MeasureError
+from lxcompress.models.checkpoints import Model, load_model
+from lxcompress.models.flops import make_example
+
+_TOKENS, _OBJECTS = 5, 7
+"""Of the question that a compiler is shown: two sizes that are alike it would take for one."""
+
+
+@dataclass(frozen=True)
+class TorchSession:
+    """A model, loaded; while it answers, torch has `threads` threads, and before and after as many as it had."""
+
+    path: Path
+    model: Model
+    compute: Callable[[Inputs], Tensor]
+    threads: int
+
+    def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the model takes other inputs."""
+        if set(feeds) != set(Inputs._fields):
+            raise MeasureError(
+                f"{self.path}: takes the inputs {', '.join(sorted(Inputs._fields))}, but was given "
+                f"{', '.join(sorted(feeds))}; export it again with this version of lxcompress"
+            )
+        try:
+            with held_to(self.threads), torch.inference_mode():
+                scores = self.compute(Inputs(**{name: torch.from_numpy(array) for name, array in feeds.items()}))
+        except (RuntimeError, IndexError, ValueError, TypeError) as problem:
+            raise MeasureError(
+                f"{self.path}: torch {torch.__version__} failed while answering ({_first_line(problem)}); "
+                "give inputs of the sizes that artifact.json names"
+            ) from problem
+        return scores.numpy()
+
+
+def open_torch(path: Path, *, threads: int) -> TorchSession:
+    """The model of a bitmask artifact or a transformers folder (or of a file in one), run as it is.
+
+    Raises MeasureError.
+    """
+    folder = path.parent if path.is_file() else path
+    with held_to(threads):
+        try:
+            model = load_model(folder)
+        except LxError as problem:
+            raise MeasureError(str(problem)) from None
+    return TorchSession(path, model, lambda inputs: model.family.answer(model.module, inputs), threads)
+
+
+def open_compiled(path: Path, *, threads: int) -> TorchSession:
+    """The same through torch.compile. It compiles here, so that loading takes as long as one has to wait for it.
+
+    Lengths stay free: a data set's questions have a dozen of them, and each would be compiled for as long as all are.
+    A number of questions other than one is compiled when it first comes, as torch takes a size of 1 for a constant.
+    Raises MeasureError.
+    """
+    _check_compiler(path)
+    session = open_torch(path, threads=threads)
+    with _quiet():  # torch.compile imports what it works with, which warns of itself
+        compiled = torch.compile(session.compute, dynamic=True)
+
+    def compute(inputs: Inputs) -> Tensor:
+        with _quiet():
+            return compiled(inputs)
+
+    try:
+        with held_to(threads), torch.inference_mode():
+            compute(make_example(session.model, tokens=_TOKENS, objects=_OBJECTS))
+    except Exception as problem:  # a compiler's troubles are of many kinds
+        raise MeasureError(
+            f"{path}: torch.compile cannot compile it here ({_first_line(problem)}); give the runtime torch instead"
+        ) from problem
+    return TorchSession(path, session.model, compute, threads)
+
+
+@contextlib.contextmanager
+def held_to(threads: int) -> Iterator[None]:
+    """torch with so many threads for a product; those for whole graphs can be set only once, and nothing here uses
+    them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_compiler(path: Path) -> None:
+    """Raises MeasureError unless there is the C++ compiler that torch.compile would call."""
+    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(wanted) is None:
+        raise MeasureError(
+            f"{path}: torch.compile needs a C++ compiler, and there is no {wanted}; install it (on Debian: apt install "
+            "g++), or give the runtime torch instead"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the compiler's remarks on torch's own internals, which no user can act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
