@@ -1,0 +1,177 @@
+"""OpenVINO IR, and ONNX files of plain operators, served by OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lxcompress.errors import MeasureError
+
+# As it is imported, OpenVINO tells Google Analytics so and keeps an id in the home folder, unless its telemetry package
+# is missing, which it allows for: it is made to be missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+try:
+    import openvino
+except ImportError as problem:
+    raise MeasureError(
+        f"runtime openvino: its library cannot be imported ({problem}); add it with: pip install 'lxcompress[openvino]'"
+    ) from None
+
+MODEL_FILE = "model.xml"
+ONNX_FILE = "model.onnx"
+SCORES = "scores"
+DEVICE = "CPU"
+_PLAIN_DOMAINS = {"", "ai.onnx"}
+
+# Fields of ONNX's protobuf messages that lead to the domain of an operator.
+_GRAPH_OF_MODEL, _NODE_OF_GRAPH, _DOMAIN_OF_NODE = 7, 1, 7
+
+
+@dataclass(frozen=True)
+class OpenvinoSession:
+    """A file, compiled for the CPU."""
+
+    path: Path
+    compiled: openvino.CompiledModel
+    inputs: tuple[str, ...]
+
+    def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the file takes other inputs."""
+        if set(feeds) != set(self.inputs):
+            raise MeasureError(
+                f"{self.path}: takes the inputs {', '.join(sorted(self.inputs))}, but was given "
+                f"{', '.join(sorted(feeds))}; export it again with this version of lxcompress"
+            )
+        try:
+            scores = self.compiled(dict(feeds))[SCORES]
+        except Exception as problem:  # OpenVINO raises RuntimeError, and others from its bindings
+            raise MeasureError(
+                f"{self.path}: OpenVINO {openvino.get_version()} failed while answering ({_reason(problem)}); "
+                "export it again with this version of lxcompress"
+            ) from problem
+        return np.asarray(scores, dtype=np.float32)
+
+
+def open_openvino(path: Path, *, threads: int) -> OpenvinoSession:
+    """The file at `path`, or in the folder `path`, computing in float32 on `threads` threads. Raises MeasureError."""
+    return _open(path, threads=threads, precision="f32")
+
+
+def open_bfloat16(path: Path, *, threads: int) -> OpenvinoSession:
+    """The same, computing in bfloat16. Raises MeasureError, also on a processor that has no such products."""
+    if "BF16" not in openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
+        raise MeasureError(
+            "runtime openvino-bf16: this processor has no products of bfloat16; measure with the runtime openvino"
+        )
+    return _open(path, threads=threads, precision="bf16")
+
+
+def _open(path: Path, *, threads: int, precision: str) -> OpenvinoSession:
+    model = _find(path)
+    try:
+        compiled = openvino.Core().compile_model(str(model), DEVICE, _options(threads, precision))
+    except Exception as problem:  # as above
+        raise MeasureError(
+            f"{model}: OpenVINO {openvino.get_version()} cannot load it ({_reason(problem)}); export it again"
+        ) from problem
+    names = [name for output in compiled.outputs for name in output.get_names()]
+    if SCORES not in names:
+        raise MeasureError(f"{model}: expected an output named {SCORES}, got {', '.join(names)}; export it again")
+    return OpenvinoSession(model, compiled, tuple(each.get_any_name() for each in compiled.inputs))
+
+
+def _options(threads: int, precision: str) -> dict[str, object]:
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_HYPER_THREADING": True,  # else it takes a thread for each physical core at most, whatever was asked for
+        "ENABLE_CPU_PINNING": False,  # whoever measures has pinned the process, and its threads inherit that
+    }
+
+
+def _find(path: Path) -> Path:
+    """The model file that is meant. Raises MeasureError if there is none, or one that OpenVINO is not to read."""
+    model = path
+    if path.is_dir():
+        model = next((path / name for name in (MODEL_FILE, ONNX_FILE) if (path / name).is_file()), path / MODEL_FILE)
+    if not model.is_file():
+        raise MeasureError(
+            f"{model}: no such file; make it with: lxcompress export TICKET --format openvino --out {path}"
+        )
+    if model.suffix == ".onnx":
+        _check_plain(model)
+    return model
+
+
+def _check_plain(model: Path) -> None:
+    """Raises MeasureError if an ONNX file has operators of ONNX Runtime's own, which OpenVINO knows in part only."""
+    try:
+        own = sorted(set(_domains(model)) - _PLAIN_DOMAINS)
+    except (IndexError, ValueError):
+        raise MeasureError(f"{model}: is not an ONNX file, or is cut short; export it again") from None
+    if own:
+        raise MeasureError(
+            f"{model}: has operators of {', '.join(own)}, which OpenVINO is not to be trusted with; export it with "
+            "--no-fuse, or with --format openvino"
+        )
+
+
+def _domains(model: Path) -> Iterator[str]:
+    """The domain of each operator of an ONNX file; the weights between them are stepped over, not read."""
+    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for graph in _fields(data, 0, len(data), _GRAPH_OF_MODEL):
+            for node in _fields(data, *graph, _NODE_OF_GRAPH):
+                for start, end in _fields(data, *node, _DOMAIN_OF_NODE):
+                    yield data[start:end].decode("utf-8")
+
+
+def _fields(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Where the values of the field `wanted` of a protobuf message lie: (start, end) of each, for texts and messages.
+
+    Raises ValueError or IndexError for what is no such message.
+    """
+    place = start
+    while place < end:
+        key, place = _varint(data, place)
+        kind = key & 7
+        if kind == 0:
+            _, after = _varint(data, place)
+        elif kind in (1, 5):
+            after = place + (8 if kind == 1 else 4)
+        elif kind == 2:
+            size, place = _varint(data, place)
+            after = place + size
+        else:
+            raise ValueError(f"no wire type {kind}")
+        if after > end:
+            raise ValueError("a field ends beyond its message")
+        if kind == 2 and key >> 3 == wanted:
+            yield place, after
+        place = after
+
+
+def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+    """The number at `place`, seven bits a byte, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, place
+
+
+def _reason(problem: Exception) -> str:
+    """What OpenVINO says, less the lines that name its own source files."""
+    lines = [line.strip() for line in str(problem).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception from ")]
+    return said[0] if said else type(problem).__name__
