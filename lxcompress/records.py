@@ -247,8 +247,9 @@ class Measurement(Record):
 
     `rounds` are the sizes of the turns that the samples were taken in. `load_s` is of a file in the page cache,
     `cold_load_s` of one that was dropped from it; `steady_bytes` is the memory held between answers, `peak_bytes` the
-    most that was ever held. `energy_j` is what the processor took for one answer. `target` names the device profile of
-    a measurement that was made on another device.
+    most that was ever held. `energy_j` is what the processor took for one answer, `read_bytes` the weights that one
+    answer reads. `target` names the device profile of a measurement that was made on another device, whose runner may
+    not tell how long it loads or how much memory it takes.
     """
 
     artifact: str
@@ -263,22 +264,31 @@ class Measurement(Record):
     target: str | None = None
     latency: Samples
     rounds: list[int] = []
-    load_s: float
+    load_s: float | None
     cold_load_s: float | None = None
-    peak_bytes: int
+    peak_bytes: int | None
     steady_bytes: int | None = None
     size_bytes: int
     parameters: int | None = None
     flops: int | None = None
     energy_j: float | None = None
+    read_bytes: int | None = None
     doubts: list[str]
 
 
 class Bench(FileRecord):
-    """The measurements of one `lxcompress bench`, interleaved in one run."""
+    """The measurements of one `lxcompress bench`, interleaved in one run.
+
+    `baseline` is the path of the artifact, or of the bench, that the others are compared with. `noise` are measurements
+    of the baseline once more, each in a second process: what a ratio of equals looks like. `remarks` say what was left
+    out.
+    """
 
     started: str
     measurements: list[Measurement]
+    baseline: str | None = None
+    noise: list[Measurement] = []
+    remarks: list[str] = []
 
 
 Kind = TypeVar("Kind", bound=Record)

@@ -10,24 +10,38 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from lxcompress.measure.artifacts import Progress
-    from lxcompress.records import Measurement, Task
+    from lxcompress.measure.plan import Ask, Progress
+    from lxcompress.measure.profile import Profile
+    from lxcompress.records import Bench
+    from lxcompress.rundir import RunDir
 
 _RUNS = 50
 _THREADS = 1
-# Below this the slowest run alone decides the 99th percentile.
-_RUNS_FOR_P99 = 100
-_NUMBERS_WIDTH = 56
 _STAGES = {"check": "checking", "load": "loading", "run": "measuring"}
 
 
 def bench_cli(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT", help="Folders that lxcompress export wrote.")],
     threads: Annotated[
-        int | None,
-        typer.Option(help=f"Threads of each process.  [default: the run's recipe, else {_THREADS}]"),
+        str | None,
+        typer.Option(metavar="N[,N]", help=f"Threads of each process.  [default: the run's recipe, else {_THREADS}]"),
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(metavar="N[,N]", help="Tokens of each question.  [default: lengths drawn as the data has them]"),
+    ] = None,
+    runtimes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help="torch, torch-compile, onnxruntime, openvino, openvino-bf16, executorch.  [default: a format's own]",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="The artifact to compare with, or a bench kept as JSON.  [default: the dense one, else the first]"
+        ),
     ] = None,
     runs: Annotated[
         int | None,
@@ -39,47 +53,135 @@ def bench_cli(
             help="File for the raw samples (JSON).  [default: measurements/ of the artifacts' run folder, if any]"
         ),
     ] = None,
+    detector_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="What your region detector takes for a picture, to tell the model's share of an answer."
+        ),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="adb: measure on a device that adb reaches.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="The device's profile (YAML), for --target adb.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print every command for the device, and run none.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the bench with summaries and ratios as JSON.")] = False,
 ) -> None:
-    """Latency (p50, p90, p99), load time, peak memory and size on disk of exported artifacts.
+    """Latency (p50, p90, p99), load time, memory and size on disk of exported artifacts.
 
-    Each runs in a process of its own, in turns with the others, one question at a time.
+    Each runs in a process of its own, in turns with the others, one question at a time. See docs/bench.md.
 
     \b
-    Example:
-      lxcompress bench runs/demo/artifacts/dense runs/demo/artifacts/picked --threads 1 --runs 100
+    Examples:
+      lxcompress bench runs/demo/artifacts/* --threads 1,2 --runs 100
+      lxcompress bench runs/demo/artifacts/picked-onnx --target adb --profile phone.yaml --dry-run
     """
-    from datetime import datetime, timezone
+    _check_target(target, profile, dry_run=dry_run, runtimes=runtimes)
+    from lxcompress.cli.bench_table import show, show_steps
+    from lxcompress.measure.artifacts import is_interrupted
+    from lxcompress.measure.keep import check_out, run_of
+    from lxcompress.measure.profile import read_profile
 
-    from lxcompress.cli.screen import out as screen
-    from lxcompress.measure.artifacts import INTERRUPTED, measure_artifacts
-    from lxcompress.measure.keep import check_out, name_bench, run_of
+    device, run = read_profile(profile) if profile else None, run_of(artifacts)
+    kept = _read_kept(baseline)
+    ask = _make_ask(run, threads, lengths, runtimes, runs, None if kept else baseline)
+    if dry_run:
+        assert device is not None
+        show_steps(artifacts, ask, device)
+        return
+    place = out or _default_place(run, device)
+    if place:
+        check_out(place)
+    bench = _measure(artifacts, ask, device, kept)
+    if place:
+        from lxcompress.rundir import write_record
+
+        write_record(place, bench)
+    show(bench, kept, place, detector_s=None if detector_ms is None else detector_ms / 1000, as_json=as_json)
+    if is_interrupted(bench):
+        raise typer.Exit(130)
+
+
+def _check_target(target: str | None, profile: Path | None, *, dry_run: bool, runtimes: str | None) -> None:
+    """Wrong usage: options of a device without one, or the other way round."""
+    if target not in (None, "adb"):
+        raise typer.BadParameter(f"--target {target}: is unknown; give adb, or leave it out to measure on this machine")
+    if target and profile is None:
+        raise typer.BadParameter("--target adb needs --profile FILE; examples are in docs/devices/")
+    if target is None and (profile is not None or dry_run):
+        raise typer.BadParameter("--profile and --dry-run go with --target adb")
+    if target and runtimes:
+        raise typer.BadParameter("--runtimes is of this machine; on a device the profile says what runs")
+
+
+def _make_ask(
+    run: RunDir | None,
+    threads: str | None,
+    lengths: str | None,
+    runtimes: str | None,
+    runs: int | None,
+    baseline: Path | None,
+) -> Ask:
+    """What was asked for, with the recipe's defaults where the artifacts are of a run."""
+    from lxcompress.measure.plan import Ask
     from lxcompress.recipe import Bench as BenchDefaults
     from lxcompress.recipe import load_recipe
-    from lxcompress.records import Bench
-    from lxcompress.rundir import write_record
 
-    run = run_of(artifacts)
     defaults = load_recipe(run.recipe).bench if run else BenchDefaults(threads=_THREADS, runs=_RUNS)
-    started = datetime.now(timezone.utc)
-    target = out or (name_bench(run, started) if run else None)
-    if target:
-        check_out(target)
-    with _progress() as tell:
-        measurements = measure_artifacts(
-            artifacts,
-            threads=defaults.threads if threads is None else threads,
-            runs=defaults.runs if runs is None else runs,
-            tell=tell,
-        )
-    if target:
-        write_record(target, Bench(started=started.isoformat(timespec="seconds"), measurements=measurements))
-    _show(measurements)
-    if target:
-        screen.print(f"kept with its raw samples: {target}", soft_wrap=True)
-    else:
-        screen.print("not kept: these artifacts are of no one run folder; give --out FILE to keep the raw samples")
-    if any(INTERRUPTED in each.doubts for each in measurements):
-        raise typer.Exit(130)
+    return Ask(
+        threads=(defaults.threads,) if threads is None else _numbers("--threads", threads),
+        runs=defaults.runs if runs is None else runs,
+        lengths=() if lengths is None else _numbers("--lengths", lengths),
+        runtimes=tuple(each.strip() for each in runtimes.split(",")) if runtimes else (),
+        baseline=baseline,
+    )
+
+
+def _numbers(option: str, given: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(each) for each in given.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option}: expected whole numbers such as 1,2, got {given!r}") from None
+
+
+def _read_kept(baseline: Path | None) -> Bench | None:
+    """The bench kept in the file `baseline`; None if that is no file. Raises MeasureError."""
+    if baseline is None or not baseline.is_file():
+        return None
+    from lxcompress.errors import MeasureError
+    from lxcompress.records import Bench, read_record
+
+    return read_record(baseline, Bench, MeasureError)
+
+
+def _default_place(run: RunDir | None, device: Profile | None) -> Path | None:
+    """Where a bench is kept that is given no --out: in the run, and apart if it was made on another device."""
+    from datetime import datetime, timezone
+
+    from lxcompress.measure.keep import name_bench
+
+    if run is None:
+        return None
+    return name_bench(run, datetime.now(timezone.utc), device=device.name if device else None)
+
+
+def _measure(artifacts: Sequence[Path], ask: Ask, device: Profile | None, kept: Bench | None) -> Bench:
+    """Measures here or on the device; Ctrl-C before there is anything to keep ends the command."""
+    from lxcompress.cli.screen import remarks
+    from lxcompress.machine import describe_machine
+    from lxcompress.measure.adb import bench_device
+    from lxcompress.measure.artifacts import bench_artifacts
+    from lxcompress.measure.compare import check_same_machine
+
+    if kept and kept.measurements and not device:
+        check_same_machine(describe_machine(), kept.measurements[0])  # before minutes are spent
+    try:
+        with _progress() as tell:
+            if device:
+                return bench_device(artifacts, ask, device, tell=tell)
+            return bench_artifacts(artifacts, ask, tell=tell)
+    except KeyboardInterrupt:
+        remarks.print("interrupted before anything was measured: nothing is kept", style="yellow")
+        raise typer.Exit(130) from None
 
 
 @contextmanager
@@ -117,84 +219,3 @@ def _tell_in_lines() -> Callable[[Progress], None]:
             remarks.print(line, markup=False)
 
     return tell
-
-
-def _show(measurements: Sequence[Measurement]) -> None:
-    """The table, and below it what it does not show: the task, the names if there was no room, and the doubts."""
-    from rich.text import Text
-
-    from lxcompress.cli.screen import out as screen
-
-    names = _names(measurements)
-    has_room = screen.width >= _NUMBERS_WIDTH + max(len(name) for name in names)
-    labels = names if has_room else [str(number + 1) for number in range(len(names))]
-    screen.print(_table(measurements, labels))
-    if not has_room:
-        for label, name in zip(labels, names, strict=True):
-            screen.print(Text(f"{label}  {name}"), soft_wrap=True)
-    task, machine = measurements[0].task, measurements[0].machine
-    threads = "1 thread" if task.threads == 1 else f"{task.threads} threads"
-    screen.print(
-        Text(
-            f"one question of {task.tokens} tokens and {_seen(task)}, {threads}, "
-            f"{min(each.task.runs for each in measurements)} runs each, {task.runtime} on {machine.processor}",
-            style="dim",
-        )
-    )
-    if min(each.task.runs for each in measurements) < _RUNS_FOR_P99:
-        screen.print(Text(f"p99 of fewer than {_RUNS_FOR_P99} runs is nearly the slowest run", style="dim"))
-    for doubt, whose in _doubts(measurements, labels).items():
-        screen.print(Text(f"? {', '.join(whose)}: {doubt}", style="yellow"))
-
-
-def _seen(task: Task) -> str:
-    return f"{task.objects} objects" if task.images == 1 else f"{task.images} images of {task.objects} objects"
-
-
-def _table(measurements: Sequence[Measurement], labels: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from lxcompress.measure.summary import summarise
-    from lxcompress.units import MEGABYTE
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("artifact" if labels[0] != "1" else "#", no_wrap=True)
-    for heading in ("p50\nms", "p90\nms", "p99\nms", "load\nms", "peak\nMB", "disk\nMB", "p50 to\nfirst"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    first_p50 = summarise(measurements[0].latency.values).p50
-    for label, each in zip(labels, measurements, strict=True):
-        summary = summarise(each.latency.values)
-        table.add_row(
-            Text(label),
-            _short(1000 * summary.p50) + (" ?" if each.doubts else ""),
-            _short(1000 * summary.p90),
-            _short(1000 * summary.p99),
-            _short(1000 * each.load_s),
-            _short(each.peak_bytes / MEGABYTE),
-            _short(each.size_bytes / MEGABYTE),
-            f"x{summary.p50 / first_p50:.2f}",
-        )
-    return table
-
-
-def _names(measurements: Sequence[Measurement]) -> list[str]:
-    """The artifacts' names, or their paths where two share a name."""
-    names = [each.artifact for each in measurements]
-    return names if len(set(names)) == len(names) else [each.artifact_path for each in measurements]
-
-
-def _doubts(measurements: Sequence[Measurement], labels: Sequence[str]) -> dict[str, list[str]]:
-    """Each doubt and the artifacts that it concerns; `all` for a doubt that concerns every one."""
-    found: dict[str, list[str]] = {}
-    for label, each in zip(labels, measurements, strict=True):
-        for doubt in each.doubts:
-            found.setdefault(doubt, []).append(label)
-    several = len(measurements) > 1
-    return {doubt: ["all"] if several and len(whose) == len(measurements) else whose for doubt, whose in found.items()}
-
-
-def _short(value: float) -> str:
-    """Three significant digits, never in powers of ten."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -3,103 +3,125 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+
+import psutil
 
 from lxcompress.errors import MeasureError
 from lxcompress.machine import describe_machine, usable_cores
 from lxcompress.measure.cores import choose_cores, read_busy, share_of_others
-from lxcompress.measure.isolated import Worker, started
-from lxcompress.measure.messages import Setup
-from lxcompress.measure.summary import doubt_circumstances, doubt_samples
-from lxcompress.records import Artifact, Machine, Measurement, Samples, Task, read_record
-from lxcompress.rundir import sha256
-from lxcompress.runtimes import runtime_of
+from lxcompress.measure.energy import POWERCAP
+from lxcompress.measure.isolated import Worker, load_cold, started
+from lxcompress.measure.lengths import at_one_length
+from lxcompress.measure.messages import ColdLoad, Loaded, Round, Setup
+from lxcompress.measure.plan import SEED, Ask, Group, Plan, Progress, Subject, Tell, make_plan
+from lxcompress.measure.reads import bytes_per_answer
+from lxcompress.measure.summary import doubt_circumstances, doubt_samples, doubt_worker
+from lxcompress.records import Bench, Machine, Measurement, Samples, Task
 
 ROUND = 5
-WARMUP = 10
 INTERRUPTED = "interrupted: not all runs were made"
-_SEED = 0
-_RECORD = "artifact.json"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a measurement is: `done` of `total` artifacts checked, artifacts loaded, or runs made."""
-
-    stage: Literal["check", "load", "run"]
-    artifact: str
-    done: int
-    total: int
-
-
-Tell = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An artifact to measure, its files found whole."""
-
-    path: Path
-    record: Artifact
-    sha256: str
-    size_bytes: int
+CUT_SHORT = "interrupted: other rows of this bench are missing"
 
 
 @dataclass
 class Tally:
-    """What has been measured of one artifact so far; `cpu_s` is the worker's processor time since it was ready."""
+    """What has been measured of one subject so far; `last` is its worker's latest answer."""
 
     subject: Subject
     worker: Worker
+    cold: Loaded
     seconds: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
-    cpu_s: float = 0.0
+    rounds: list[int] = field(default_factory=list)
+    joules: list[float | None] = field(default_factory=list)
+    last: Round | None = None
 
-    def take_turn(self, runs: int) -> None:
-        """Lets the worker make `runs` more runs."""
-        made = self.worker.run(runs)
-        self.seconds += made.seconds
-        self.peak_bytes = max(self.peak_bytes, made.peak_bytes)
-        self.cpu_s = made.cpu_s - self.worker.ready.cpu_s
+    def take_turn(self, lengths: Sequence[int]) -> None:
+        """Lets the worker make a run for each length."""
+        self.last = self.worker.run(lengths)
+        self.seconds += self.last.seconds
+        self.rounds.append(len(self.last.seconds))
+        self.joules.append(self.last.energy_j)
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.last.peak_bytes if self.last else self.worker.ready.peak_bytes
+
+    @property
+    def cpu_s(self) -> float:
+        """The worker's processor time since it was ready."""
+        return self.last.cpu_s - self.worker.ready.cpu_s if self.last else 0.0
+
+    @property
+    def energy_j(self) -> float | None:
+        """Joules for one answer; None unless every turn was told."""
+        told = [each for each in self.joules if each is not None]
+        return sum(told) / len(self.seconds) if told and len(told) == len(self.joules) else None
+
+
+@dataclass
+class Done:
+    """The measurements made so far, and of the baselines' second processes."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    noise: list[Measurement] = field(default_factory=list)
+    was_interrupted: bool = False
 
 
 def measure_artifacts(
-    paths: Sequence[Path], *, threads: int, runs: int, warmup: int = WARMUP, tell: Tell = lambda progress: None
+    paths: Sequence[Path],
+    *,
+    threads: int | Sequence[int] = 1,
+    runs: int,
+    warmup: int = Ask.warmup,
+    tell: Tell = lambda progress: None,
 ) -> list[Measurement]:
-    """`runs` timed single questions to each artifact, in the order of `paths`.
+    """`runs` timed single questions to each artifact, in the order of `paths`, on each number of threads.
 
-    One worker runs at a time, in rounds of a few runs whose order rotates; the load time is that of files in the page
-    cache, because they have just been read to be checked. Ctrl-C ends the workers and returns what was measured, with a
-    doubt, once each artifact has a sample. Raises MeasureError.
+    As `bench_artifacts` measures them, in the usual runtimes. Raises MeasureError.
     """
-    _check_numbers(threads=threads, runs=runs, warmup=warmup)
-    subjects = _read_subjects(paths, tell)
-    machine = describe_machine()
-    cores = choose_cores(usable_cores(), threads)
-    with ExitStack() as stack:
-        tallies = []
-        for done, subject in enumerate(subjects):
-            tell(Progress("load", subject.record.name, done, len(subjects)))
-            setup = _setup(subject, threads=threads, cores=cores, warmup=warmup)
-            tallies.append(Tally(subject, stack.enter_context(started(setup))))
-        busy_before, own_before = read_busy(), time.process_time()
-        was_interrupted = _run_rounds(tallies, runs, tell)
-        own_s = time.process_time() - own_before + sum(tally.cpu_s for tally in tallies)
-        others = share_of_others(busy_before, read_busy(), own_s=own_s)
-    doubts = [INTERRUPTED] if was_interrupted else []
-    doubts += doubt_circumstances(
-        threads=threads,
-        cores=machine.cores,
-        is_pinned=all(tally.worker.ready.is_pinned for tally in tallies),
-        others=others,
-        held_bytes=sum(tally.peak_bytes for tally in tallies),
-        memory_bytes=machine.memory_bytes,
+    asked = (threads,) if isinstance(threads, int) else tuple(threads)
+    return bench_artifacts(paths, Ask(threads=asked, runs=runs, warmup=warmup), tell=tell).measurements
+
+
+def bench_artifacts(
+    paths: Sequence[Path], ask: Ask, *, tell: Tell = lambda progress: None, powercap: Path = POWERCAP
+) -> Bench:
+    """Measures each artifact in each of its runtimes, on each number of threads, over each kind of questions.
+
+    The subjects of one group (threads and questions) take turns: one worker runs at a time, in rounds of a few runs
+    whose order rotates. Where there are several, the baseline takes part a second time, in a process of its own, to
+    show what no difference looks like. Ctrl-C ends the workers and returns what was measured, with a doubt, once
+    something was. Raises MeasureError.
+    """
+    began = datetime.now(timezone.utc)
+    plan = make_plan(paths, ask, tell)
+    machine, done = describe_machine(), Done()
+    try:
+        for number, group in enumerate(plan.groups):
+            _measure_group(plan, group, ask, number=number, machine=machine, done=done, tell=tell, powercap=powercap)
+            if done.was_interrupted:
+                break
+    except KeyboardInterrupt:
+        done.was_interrupted = True
+    if not done.measurements:
+        raise KeyboardInterrupt
+    return Bench(
+        started=began.isoformat(timespec="seconds"),
+        measurements=_with_doubt(done.measurements) if done.was_interrupted else done.measurements,
+        baseline=str(plan.baseline.path),
+        noise=done.noise,
+        remarks=list(plan.remarks),
     )
-    return [_measurement(tally, machine, threads=threads, warmup=warmup, doubts=doubts) for tally in tallies]
+
+
+def is_interrupted(bench: Bench) -> bool:
+    """Whether Ctrl-C cut the bench short."""
+    return any(doubt in (INTERRUPTED, CUT_SHORT) for each in bench.measurements for doubt in each.doubts)
 
 
 def plan_rounds(count: int, runs: int) -> list[list[tuple[int, int]]]:
@@ -108,123 +130,153 @@ def plan_rounds(count: int, runs: int) -> list[list[tuple[int, int]]]:
     return [[((turn + first) % count, size) for turn in range(count)] for first, size in enumerate(sizes)]
 
 
-def _check_numbers(*, threads: int, runs: int, warmup: int) -> None:
-    if threads < 1:
-        raise MeasureError(f"threads: expected 1 or more, got {threads}; give --threads 1")
-    if runs < 1:
-        raise MeasureError(f"runs: expected 1 or more (30 for a sound figure), got {runs}; give --runs 50")
-    if warmup < 0:
-        raise MeasureError(f"warmup: expected 0 or more, got {warmup}; leave it out for {WARMUP}")
-
-
-def _read_subjects(paths: Sequence[Path], tell: Tell) -> list[Subject]:
-    if not paths:
-        raise MeasureError("artifacts: expected at least one, got none; give the folder that `lxcompress export` wrote")
-    seen: dict[Path, Path] = {}
-    for path in paths:
-        if path.resolve() in seen:
-            raise MeasureError(f"{path}: is given twice (as {seen[path.resolve()]} before); give each artifact once")
-        seen[path.resolve()] = path
-    records = [(path, _read_artifact(path)) for path in paths]
-    subjects = []
-    for done, (path, record) in enumerate(records):
-        tell(Progress("check", record.name, done, len(records)))
-        _check_files(path, record)
-        size_bytes = sum((path / name).stat().st_size for name in record.files)
-        subjects.append(Subject(path, record, sha256(path / _RECORD), size_bytes))
-    return subjects
-
-
-def _read_artifact(path: Path) -> Artifact:
-    """The record of the artifact in the folder `path`, or the error that says what is there instead."""
-    if (path / _RECORD).is_file():
-        record = read_record(path / _RECORD, Artifact, MeasureError)
-        runtime_of(record.format)
-        return record
-    if not path.exists():
-        raise MeasureError(
-            f"{path}: no such folder; make an artifact with: lxcompress export TICKET --onnx --out {path}"
-        )
-    if not path.is_dir():
-        raise MeasureError(f"{path}: is a file; give the artifact's folder, the one with {_RECORD} in it")
-    if (path / "ticket.json").is_file() or (path / "config.json").is_file():
-        raise MeasureError(
-            f"{path}: is a model, not an exported artifact; "
-            f"export it first with: lxcompress export {path} --onnx --out DIR"
-        )
-    raise MeasureError(
-        f"{path}: is not an artifact (it has no {_RECORD}); make one with: lxcompress export TICKET --onnx --out DIR"
+def _measure_group(
+    plan: Plan, group: Group, ask: Ask, *, number: int, machine: Machine, done: Done, tell: Tell, powercap: Path
+) -> None:
+    """Measures the subjects of one group in turns, and adds what came of it to `done`."""
+    again = [plan.baseline] if len(plan.subjects) > 1 else []
+    subjects = [*plan.subjects, *again]
+    cores = choose_cores(usable_cores(), group.threads)
+    with ExitStack() as stack:
+        cold = [_load_cold(each, group, cores) for each in _each_told(subjects, tell)]
+        tallies = []
+        for subject, loaded in zip(_each_told(subjects, tell), cold, strict=True):
+            _check_memory(subject)
+            setup = _setup(subject, group, cores=cores, warmup=ask.warmup, powercap=powercap)
+            tallies.append(Tally(subject, stack.enter_context(started(setup)), loaded))
+        busy_before, own_before = read_busy(), time.process_time()
+        was_interrupted = _run_rounds(tallies, group, ask.runs, done_before=number, groups=len(plan.groups), tell=tell)
+        own_s = time.process_time() - own_before + sum(tally.cpu_s for tally in tallies)
+        others = share_of_others(busy_before, read_busy(), own_s=own_s)
+    doubts = doubt_circumstances(
+        threads=group.threads,
+        cores=machine.cores,
+        is_pinned=all(tally.worker.ready.is_pinned for tally in tallies),
+        others=others,
+        held_bytes=sum(tally.peak_bytes for tally in tallies),
+        memory_bytes=machine.memory_bytes,
     )
+    if was_interrupted:
+        done.was_interrupted = True
+        doubts.insert(0, INTERRUPTED)
+    for place, tally in enumerate(tallies):
+        if tally.seconds:
+            kept = done.measurements if place < len(plan.subjects) else done.noise
+            kept.append(_measurement(tally, machine, group, cores=cores, warmup=ask.warmup, doubts=doubts))
 
 
-def _check_files(path: Path, record: Artifact) -> None:
-    """Raises MeasureError unless each file of the artifact is the one that was exported."""
-    for name, expected in record.files.items():
-        file = path / name
-        if not file.is_file():
-            raise MeasureError(f"{file}: is missing, but {_RECORD} names it; export the artifact again")
-        found = sha256(file)
-        if found != expected:
-            raise MeasureError(
-                f"{file}: has changed since it was exported (SHA-256: expected {expected}, got {found}); "
-                "export the artifact again"
-            )
+def _each_told(subjects: Sequence[Subject], tell: Tell) -> Iterator[Subject]:
+    for place, subject in enumerate(subjects):
+        tell(Progress("load", subject.record.name, place, len(subjects)))
+        yield subject
 
 
-def _setup(subject: Subject, *, threads: int, cores: tuple[int, ...], warmup: int) -> Setup:
+def _load_cold(subject: Subject, group: Group, cores: tuple[int, ...]) -> Loaded:
+    """A load without the page cache, before any other process of this bench holds the files."""
+    files = list(subject.record.files)
+    return load_cold(ColdLoad(str(subject.path.resolve()), subject.runtime, group.threads, list(cores), files))
+
+
+def _check_memory(subject: Subject) -> None:
+    """Raises MeasureError if the file alone would not fit, before the system ends some process for it."""
+    free = psutil.virtual_memory().available
+    if subject.size_bytes > free:
+        raise MeasureError(
+            f"{subject.path}: has {subject.size_bytes / 1e6:.0f} MB, but {free / 1e6:.0f} MB of memory are free beside "
+            "the artifacts that are loaded; measure fewer at a time"
+        )
+
+
+def _setup(subject: Subject, group: Group, *, cores: tuple[int, ...], warmup: int, powercap: Path) -> Setup:
     record = subject.record
     return Setup(
         path=str(subject.path.resolve()),
-        runtime=runtime_of(record.format),
-        threads=threads,
+        runtime=subject.runtime,
+        threads=group.threads,
         cores=list(cores),
         warmup=warmup,
-        tokens=record.tokens,
+        lengths=sorted(set(group.questions.of_runs(1))),
         objects=record.objects,
         feature_size=record.feature_size,
-        seed=_SEED,
+        seed=SEED,
         images=record.images,
+        files=list(record.files),
+        powercap=str(powercap),
     )
 
 
-def _run_rounds(tallies: Sequence[Tally], runs: int, tell: Tell) -> bool:
-    """Makes all runs; True if Ctrl-C cut them short, which is raised instead while an artifact has no sample yet."""
-    done = 0
+def _run_rounds(
+    tallies: Sequence[Tally], group: Group, runs: int, *, done_before: int, groups: int, tell: Tell
+) -> bool:
+    """Makes all runs of a group; True if Ctrl-C cut them short."""
+    lengths = group.questions.of_runs(runs)
+    in_group = runs * len(tallies)
+    done, first = done_before * in_group, 0
     try:
         for turns in plan_rounds(len(tallies), runs):
             for index, size in turns:
-                tell(Progress("run", tallies[index].subject.record.name, done, runs * len(tallies)))
-                tallies[index].take_turn(size)
+                tell(Progress("run", tallies[index].subject.record.name, done, in_group * groups))
+                tallies[index].take_turn(lengths[first : first + size])
                 done += size
+            first += turns[0][1]
     except KeyboardInterrupt:
-        if not all(tally.seconds for tally in tallies):
-            raise
         return True
     return False
 
 
-def _measurement(tally: Tally, machine: Machine, *, threads: int, warmup: int, doubts: list[str]) -> Measurement:
-    record = tally.subject.record
+def _measurement(
+    tally: Tally, machine: Machine, group: Group, *, cores: tuple[int, ...], warmup: int, doubts: list[str]
+) -> Measurement:
+    record, subject, questions = tally.subject.record, tally.subject, group.questions
+    assert tally.last is not None
+    lengths = questions.lengths[: len(tally.seconds)]
     return Measurement(
         artifact=record.name,
-        artifact_path=str(tally.subject.path),
-        artifact_sha256=tally.subject.sha256,
+        artifact_path=str(subject.path),
+        artifact_sha256=subject.sha256,
         cell=record.cell,
+        twin=record.twin,
         format=record.format,
+        precision=record.precision,
         task=Task(
-            runtime=runtime_of(record.format),
-            threads=threads,
+            runtime=subject.runtime,
+            threads=group.threads,
             batch=1,
-            tokens=record.tokens,
+            tokens=questions.tokens,
             objects=record.objects,
+            lengths=list(lengths),
             images=record.images,
             warmup=warmup,
             runs=len(tally.seconds),
         ),
         machine=machine,
         latency=Samples(unit="s", values=tally.seconds),
+        rounds=tally.rounds,
         load_s=tally.worker.ready.load_s,
+        cold_load_s=tally.cold.load_s,
         peak_bytes=tally.peak_bytes,
-        size_bytes=tally.subject.size_bytes,
-        doubts=doubt_samples(tally.seconds) + doubts,
+        steady_bytes=tally.last.held_bytes,
+        size_bytes=subject.size_bytes,
+        parameters=record.parameters,
+        flops=record.flops if questions.tokens == record.tokens else None,
+        energy_j=tally.energy_j,
+        read_bytes=bytes_per_answer(subject.weights, questions.tokens),
+        doubts=doubt_samples(at_one_length(tally.seconds, lengths))
+        + doubt_worker(
+            threads=group.threads,
+            busy_threads=tally.last.busy_threads,
+            cores=cores,
+            cores_held=tally.worker.ready.cores_held,
+            resident=tally.cold.resident,
+            is_cold=tally.cold.load_s is not None,
+        )
+        + doubts,
     )
+
+
+def _with_doubt(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Each with a doubt that says so: what is here may be whole, but the bench is not."""
+    return [
+        each if INTERRUPTED in each.doubts else each.model_copy(update={"doubts": [CUT_SHORT, *each.doubts]})
+        for each in measurements
+    ]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Question = TypeVar("Question")
 
 
-def time_runs(run: Callable[[], object], runs: int) -> list[float]:
-    """Seconds that each of `runs` calls of `run` took, in order; the garbage collector rests meanwhile."""
+def time_runs(run: Callable[[Question], object], questions: Iterable[Question]) -> list[float]:
+    """Seconds that `run` took for each question, in order; the garbage collector rests meanwhile."""
     was_collecting = gc.isenabled()
     gc.disable()
     try:
-        return [time_once(run) for _ in range(runs)]
+        return [time_once(run, question) for question in questions]
     finally:
         if was_collecting:
             gc.enable()
 
 
-def time_once(run: Callable[[], object]) -> float:
+def time_once(run: Callable[[Question], object], question: Question) -> float:
     """Seconds that one call of `run` took."""
     start = time.perf_counter_ns()
-    run()
+    run(question)
     return (time.perf_counter_ns() - start) / 1e9

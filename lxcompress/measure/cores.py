@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,10 @@ import psutil
 
 # Systems count processor time in ticks of 10 ms or more: over a shorter span the share would be mostly rounding.
 _TOO_SHORT_S = 0.5
+# Linux: the clock of a thread's processor time is named by the complement of its id and these bits (clock_getres(2)).
+_THREAD_CLOCK = 0b110
+# A thread that only waits, or hands work out, takes far less than one that computes.
+_BUSY_SHARE = 0.1
 
 
 def choose_cores(usable: tuple[int, ...], threads: int) -> tuple[int, ...]:
@@ -36,6 +42,46 @@ def pin_to(cores: tuple[int, ...]) -> bool:
     except (psutil.Error, OSError, ValueError):
         return False
     return True
+
+
+def cores_held() -> tuple[int, ...] | None:
+    """The cores that any thread of this process may run on now; None where the system does not tell."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    held: set[int] = set()
+    for thread in _threads():
+        try:
+            held |= os.sched_getaffinity(thread)
+        except ProcessLookupError:
+            continue  # it ended since it was listed
+    return tuple(sorted(held))
+
+
+def thread_seconds() -> dict[int, float] | None:
+    """Processor time that each thread of this process has taken; None where the system does not tell."""
+    threads = _threads()
+    taken: dict[int, float] = {}
+    for thread in threads:
+        try:
+            taken[thread] = time.clock_gettime((~thread << 3) | _THREAD_CLOCK)
+        except OSError:
+            continue  # as above
+    return taken or None
+
+
+def count_busy(before: dict[int, float] | None, after: dict[int, float] | None) -> int | None:
+    """How many threads took at least a tenth of what the busiest took between two readings; None if not told."""
+    if before is None or after is None:
+        return None
+    taken = [seconds - before.get(thread, 0.0) for thread, seconds in after.items()]
+    most = max(taken)
+    return sum(each >= _BUSY_SHARE * most for each in taken) if most > 0 else None
+
+
+def _threads() -> list[int]:
+    """The ids of this process's threads; none where the system does not list them."""
+    folder = Path("/proc/self/task")
+    return [int(each.name) for each in folder.iterdir()] if folder.is_dir() else []
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Shapes: N images of the question, L tokens, O objects, F features.
@@ -26,3 +28,16 @@ def make_feeds(*, tokens: int, objects: int, feature_size: int, seed: int, image
         "visual_pos": np.concatenate([near, far], axis=-1),
         "visual_attention_mask": np.ones((images, objects), dtype=np.int64),
     }
+
+
+def make_questions(
+    lengths: Sequence[int], *, objects: int, feature_size: int, seed: int, images: int = 1
+) -> dict[int, dict[str, np.ndarray]]:
+    """A question of each length, as `make_feeds` makes it; all are about the same regions, held once."""
+    longest = make_feeds(tokens=max(lengths), objects=objects, feature_size=feature_size, seed=seed, images=images)
+    return {length: longest | _first_words(longest, length) for length in set(lengths)}
+
+
+def _first_words(feeds: dict[str, np.ndarray], tokens: int) -> dict[str, np.ndarray]:
+    """The first `tokens` words of each row, laid out anew: a runtime may refuse a view."""
+    return {name: np.ascontiguousarray(feeds[name][:, :tokens]) for name in ("input_ids", "attention_mask")}

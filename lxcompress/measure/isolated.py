@@ -6,14 +6,25 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from lxcompress.errors import MeasureError
-from lxcompress.measure.messages import Failure, Message, Ready, Round, Setup, Turn, read_message, write_message
+from lxcompress.measure.messages import (
+    ColdLoad,
+    Failure,
+    Loaded,
+    Message,
+    Ready,
+    Round,
+    Setup,
+    Turn,
+    read_message,
+    write_message,
+)
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _LAST_LINES = 3
@@ -31,9 +42,9 @@ class Worker:
     path: str
     ready: Ready
 
-    def run(self, runs: int) -> Round:
-        """`runs` timed runs, now. Raises MeasureError if the worker has died."""
-        reply = _ask(self.process, self.errors, self.path, Turn(runs))
+    def run(self, lengths: Sequence[int]) -> Round:
+        """A timed run for each length, now. Raises MeasureError if the worker has died."""
+        reply = _ask(self.process, self.errors, self.path, Turn(list(lengths)))
         assert isinstance(reply, Round)
         return reply
 
@@ -41,12 +52,27 @@ class Worker:
 @contextmanager
 def started(setup: Setup) -> Iterator[Worker]:
     """A worker that has loaded and warmed up its artifact; its process ends with the block. Raises MeasureError."""
+    with _process(setup.threads) as (process, errors):
+        ready = _ask(process, errors, setup.path, setup)
+        assert isinstance(ready, Ready)
+        yield Worker(process, errors, setup.path, ready)
+
+
+def load_cold(request: ColdLoad) -> Loaded:
+    """How long an artifact takes to load that is not in memory, in a process of its own. Raises MeasureError."""
+    with _process(request.threads) as (process, errors):
+        loaded = _ask(process, errors, request.path, request)
+        assert isinstance(loaded, Loaded)
+        return loaded
+
+
+@contextmanager
+def _process(threads: int) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
+    """A fresh worker and the file of its errors; it ends with the block."""
     with tempfile.TemporaryFile() as errors:  # a file, because a full pipe that nobody reads would stop the worker
-        process = _spawn(setup.threads, errors)
+        process = _spawn(threads, errors)
         try:
-            ready = _ask(process, errors, setup.path, setup)
-            assert isinstance(ready, Ready)
-            yield Worker(process, errors, setup.path, ready)
+            yield process, errors
         finally:
             process.kill()
             process.communicate()

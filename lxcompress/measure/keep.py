@@ -20,13 +20,17 @@ def run_of(artifacts: Sequence[Path]) -> RunDir | None:
     return run if home == run.artifacts and run.recipe.is_file() else None
 
 
-def name_bench(run: RunDir, started: datetime) -> Path:
-    """A free file name in the run folder for the bench that started then, in UTC."""
+def name_bench(run: RunDir, started: datetime, *, device: str | None = None) -> Path:
+    """A free file name in the run folder for the bench that started then, in UTC.
+
+    What was measured on another `device` lies apart, in its own folder: no report puts two machines in one table.
+    """
+    folder = run.measurements / "devices" / device.replace(" ", "-") if device else run.measurements
     stem = f"{started:%Y%m%dT%H%M%SZ}"
-    path = run.measurements / f"{stem}.json"
+    path = folder / f"{stem}.json"
     again = 2
     while path.exists():
-        path = run.measurements / f"{stem}-{again}.json"
+        path = folder / f"{stem}-{again}.json"
         again += 1
     return path
 

@@ -1,4 +1,4 @@
-"""Peak memory of this process."""
+"""Memory of this process: the most it ever held, and what it holds now."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ def peak_rss_bytes() -> int:
         import psutil
 
         return psutil.Process().memory_info().peak_wset
-    return _linux_peak() or _posix_peak()
+    # VmHWM: unlike ru_maxrss, which a child inherits from the process that started it, it begins anew at exec.
+    return _linux_status("VmHWM") or _posix_peak()
 
 
-def _linux_peak() -> int | None:
-    """VmHWM: unlike ru_maxrss, which a child inherits from the process that started it, it begins anew at exec."""
+def rss_bytes() -> int:
+    """The memory (resident set, bytes) that this process holds now."""
+    held = _linux_status("VmRSS")
+    if held is None:
+        import psutil
+
+        held = psutil.Process().memory_info().rss
+    return held
+
+
+def _linux_status(name: str) -> int | None:
+    """A figure of /proc/self/status, in bytes; None on other systems."""
     if not _STATUS.exists():
         return None
     for line in _STATUS.read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
 

@@ -69,6 +69,32 @@ def doubt_circumstances(
     return doubts
 
 
+def doubt_worker(
+    *,
+    threads: int,
+    busy_threads: int | None,
+    cores: Sequence[int],
+    cores_held: Sequence[int] | None,
+    resident: float | None,
+    is_cold: bool,
+) -> list[str]:
+    """Why one measured process may not have run as it was asked to.
+
+    `busy_threads` took processor time, `cores_held` are those it could run on, read back after it was warm; both None
+    where the system does not tell. `resident` is the share of its files, 0-1, that stayed in memory before a cold load.
+    """
+    doubts = []
+    if busy_threads is not None and busy_threads > threads:
+        doubts.append(f"{busy_threads} of its threads computed, not {threads}: its runtime does not keep to --threads")
+    strayed = sorted(set(cores_held or ()) - set(cores))
+    if strayed:
+        doubts.append(f"left its cores: its runtime may also run on core {', '.join(map(str, strayed))}")
+    if not is_cold:
+        kept = "this system lets no file go" if resident is None else f"{resident:.0%} of its files stayed in memory"
+        doubts.append(f"no cold load: {kept}")
+    return doubts
+
+
 def _change(first: Sequence[float], last: Sequence[float]) -> float:
     """How much greater the median of `last` is than that of `first`, as a fraction of it."""
     before, after = float(np.median(first)), float(np.median(last))

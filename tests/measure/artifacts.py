@@ -14,8 +14,13 @@ from lxcompress.rundir import sha256, write_record
 FEATURES = 6
 
 
-def build_artifact(folder: Path, *, width: int = 8, vocabulary: int = 30, name: str | None = None) -> Path:
-    """An artifact in `folder` that takes LXMERT's inputs; its file holds about 4 * vocabulary * width bytes."""
+def build_artifact(
+    folder: Path, *, width: int = 8, vocabulary: int = 30, name: str | None = None, **changes: object
+) -> Path:
+    """An artifact in `folder` that takes LXMERT's inputs; its file holds about 4 * vocabulary * width bytes.
+
+    `changes` are made to its record.
+    """
     folder.mkdir(parents=True)
     save(_model(width, vocabulary), folder / "model.onnx")
     record = Artifact(
@@ -36,7 +41,7 @@ def build_artifact(folder: Path, *, width: int = 8, vocabulary: int = 30, name: 
         accuracy=None,
         machine=describe_machine(),
     )
-    write_record(folder / "artifact.json", record)
+    write_record(folder / "artifact.json", record.model_copy(update=changes))
     return folder
 
 

@@ -33,16 +33,19 @@ def _setup(path: Path, **changes: object) -> Setup:
         threads=1,
         cores=sorted(os.sched_getaffinity(0))[-1:] if hasattr(os, "sched_getaffinity") else [0],
         warmup=1,
-        tokens=7,
+        lengths=[7],
         objects=5,
         feature_size=6,
         seed=0,
+        images=1,
+        files=["model.onnx"],
+        powercap="/sys/class/powercap",
     )
     return dataclasses.replace(setup, **changes)
 
 
 def test_a_worker_has_imported_its_runtime_and_neither_torch_nor_pydantic(small: Path) -> None:
-    requests = write_message(_setup(small)) + write_message(Turn(2))
+    requests = write_message(_setup(small)) + write_message(Turn([7, 7]))
     done = subprocess.run(
         [sys.executable, "-c", SERVE_AND_LIST, requests], capture_output=True, text=True, cwd=ROOT, check=True
     )
@@ -52,7 +55,7 @@ def test_a_worker_has_imported_its_runtime_and_neither_torch_nor_pydantic(small:
 def test_a_worker_is_another_process_and_ends_with_its_block(small: Path) -> None:
     with started(_setup(small)) as worker:
         assert worker.process.pid != os.getpid()
-        reply = worker.run(4)
+        reply = worker.run([7] * 4)
         assert len(reply.seconds) == 4
         assert reply.peak_bytes >= worker.ready.peak_bytes > 0
         assert reply.cpu_s >= worker.ready.cpu_s
@@ -71,7 +74,7 @@ def test_a_killed_worker_is_an_error_that_says_so(small: Path) -> None:
     with started(_setup(small)) as worker:
         worker.process.kill()
         with pytest.raises(MeasureError, match=r"the process that measured it died"):
-            worker.run(1)
+            worker.run([7])
 
 
 def test_a_crashed_worker_leaves_its_last_words(small: Path) -> None:
@@ -87,7 +90,7 @@ def test_what_a_worker_cannot_do_comes_back_as_its_sentence(small: Path, tmp_pat
 
 
 def test_messages_come_back_as_they_went() -> None:
-    for message in (_setup(Path("a b")), Turn(3), Round([0.1, 1e-9], 5, 0.25)):
+    for message in (_setup(Path("a b")), Turn([3]), Round([0.1, 1e-9], 5, 4, 0.25, None, 1)):
         assert read_message(write_message(message)) == message
 
 

@@ -1,0 +1,221 @@
+"""Two measurements compared: the ratio of their medians, how sure it is, and whether it is a difference at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from lxcompress.errors import MeasureError
+from lxcompress.records import Bench, Machine, Measurement
+
+Verdict = Literal["faster", "slower", "no difference", "unknown"]
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+FEW_ROUNDS = 6
+"""Of fewer rounds than this all lie on one side of the truth more often than once in twenty: no interval can hold."""
+_SEED = 0
+_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+# Shapes: S resamples, R rounds, V values of a round.
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median latency of one measurement over that of its baseline: below 1 is faster.
+
+    `low` to `high` is a 95 % interval, None where there are too few rounds for one. `floor` is how far from 1 the ratio
+    of two equals came: what is no further off is no difference. `doubts` say what makes the two unlike.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    floor: float
+    verdict: Verdict
+    doubts: tuple[str, ...] = ()
+
+
+def compare_in_turns(one: Measurement, baseline: Measurement, *, floor: float = 0.0) -> Ratio:
+    """Compares two measurements that took turns, round by round. Raises MeasureError if they cannot be compared."""
+    _check_comparable(one, baseline)
+    ours, theirs = _rounds(one), _rounds(baseline)
+    both = min(len(ours), len(theirs))  # an interrupt may have come between two turns of a round
+    chosen = _resample(both)
+    return _ratio(one, baseline, _medians(ours[:both], chosen), _medians(theirs[:both], chosen), floor, both)
+
+
+def compare_apart(one: Measurement, baseline: Measurement, *, floor: float = 0.0) -> Ratio:
+    """Compares two measurements that were made at different times. Raises MeasureError if they cannot be compared."""
+    _check_comparable(one, baseline)
+    ours, theirs = _rounds(one), _rounds(baseline)
+    first, second = _resample(len(ours)), _resample(len(theirs), seed=_SEED + 1)
+    fewest = min(len(ours), len(theirs))
+    return _ratio(one, baseline, _medians(ours, first), _medians(theirs, second), floor, fewest)
+
+
+def noise_floor(baseline: Measurement, again: Measurement) -> float:
+    """How far from 1 the ratio of a baseline and itself, measured in two processes, may lie: its interval's far end."""
+    ratio = compare_in_turns(again, baseline)
+    ends = (ratio.value, ratio.low or ratio.value, ratio.high or ratio.value)
+    return max(abs(end - 1) for end in ends)
+
+
+def compare_all(bench: Bench, kept: Bench | None = None) -> list[Ratio | None]:
+    """Each measurement of the bench beside its baseline; None for a baseline, and for what has none of its task.
+
+    The baseline is of the same threads and questions: an artifact of this bench, or one of the bench `kept`. Raises
+    MeasureError if that was made on another machine.
+    """
+    if kept is not None:
+        return [_beside_kept(each, kept) for each in bench.measurements]
+    return [_beside(each, bench) for each in bench.measurements]
+
+
+def find_baseline(bench: Bench, task_of: Measurement) -> Measurement | None:
+    """The bench's first measurement of its baseline in the same task as `task_of`, by another runtime perhaps."""
+    same = [each for each in bench.measurements if _task(each) == _task(task_of)]
+    if bench.baseline is None:
+        return same[0] if same else None
+    return next((each for each in same if each.artifact_path == bench.baseline), None)
+
+
+def check_same_machine(one: Measurement | Machine, other: Measurement) -> None:
+    """Raises MeasureError if the two are of different machines, whose times say nothing about each other."""
+    machine = one if isinstance(one, Machine) else one.machine
+    target = None if isinstance(one, Machine) else one.target
+    ours, theirs = _identity(machine, target), _identity(other.machine, other.target)
+    if ours != theirs:
+        raise MeasureError(
+            f"{other.artifact}: was measured on another machine ({theirs}; this one is {ours}), and times of two "
+            "machines cannot be compared; measure both in one bench"
+        )
+
+
+def _beside(one: Measurement, bench: Bench) -> Ratio | None:
+    baseline = find_baseline(bench, one)
+    if baseline is None or baseline is one:
+        return None
+    again = next((each for each in bench.noise if _task(each) == _task(one)), None)
+    return compare_in_turns(one, baseline, floor=noise_floor(baseline, again) if again else 0.0)
+
+
+def _beside_kept(one: Measurement, kept: Bench) -> Ratio | None:
+    if kept.measurements:
+        check_same_machine(one, kept.measurements[0])
+    baseline = find_baseline(kept, one)
+    return compare_apart(one, baseline) if baseline else None
+
+
+def _task(measurement: Measurement) -> tuple[object, ...]:
+    """What two measurements must have in common to be rows of one table: threads and questions."""
+    task = measurement.task
+    return task.threads, task.tokens, bool(task.lengths)
+
+
+def _check_comparable(one: Measurement, baseline: Measurement) -> None:
+    check_same_machine(one, baseline)
+    if _task(one) != _task(baseline):
+        raise MeasureError(
+            f"{one.artifact}: answered questions of {one.task.tokens} tokens on {one.task.threads} threads, but "
+            f"{baseline.artifact} of {baseline.task.tokens} on {baseline.task.threads}; measure both in one bench"
+        )
+
+
+def _identity(machine: Machine, target: str | None) -> str:
+    """A machine in words, by what no upgrade of its system changes."""
+    where = f"{target}, " if target else ""
+    return f"{where}{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GB"
+
+
+def _unlike(one: Measurement, baseline: Measurement) -> tuple[str, ...]:
+    """What makes two measurements of one machine unlike, beside what they measure."""
+    found = []
+    if (one.task.images, one.task.objects) != (baseline.task.images, baseline.task.objects):
+        found.append(
+            f"not the same work: {one.task.images} x {one.task.objects} regions, "
+            f"the baseline {baseline.task.images} x {baseline.task.objects}"
+        )
+    ours, theirs = one.machine.packages, baseline.machine.packages
+    moved = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+    if moved:
+        found.append("other versions: " + ", ".join(f"{name} {ours[name]}, was {theirs[name]}" for name in moved))
+    return tuple(found)
+
+
+def _ratio(
+    one: Measurement, baseline: Measurement, ours: np.ndarray, theirs: np.ndarray, floor: float, rounds: int
+) -> Ratio:
+    value = float(np.median(_seconds(one)) / np.median(_seconds(baseline)))
+    low, high = _interval(ours / theirs, rounds) if rounds >= FEW_ROUNDS else (None, None)
+    return Ratio(value, low, high, floor, _judge(value, low, high, floor), _unlike(one, baseline))
+
+
+def _judge(value: float, low: float | None, high: float | None, floor: float) -> Verdict:
+    if low is None or high is None:
+        return "unknown"
+    if low <= 1 <= high or abs(value - 1) <= floor:
+        return "no difference"
+    return "faster" if value < 1 else "slower"
+
+
+def _seconds(measurement: Measurement) -> np.ndarray:
+    """The raw samples in seconds; raises MeasureError for a unit that is none of time."""
+    unit = measurement.latency.unit
+    if unit not in _UNITS:
+        raise MeasureError(
+            f"{measurement.artifact}: its samples are in {unit!r}, expected one of {', '.join(_UNITS)}; "
+            "measure it again"
+        )
+    return _UNITS[unit] * np.asarray(measurement.latency.values)
+
+
+def _rounds(measurement: Measurement) -> np.ndarray:
+    """The samples [R, V], a round a row; short rounds end in NaN. Without rounds each sample is one."""
+    seconds = _seconds(measurement)
+    sizes = measurement.rounds or [1] * len(seconds)
+    rows = np.full((len(sizes), max(sizes)), np.nan)
+    rows[np.arange(max(sizes)) < np.asarray(sizes)[:, None]] = seconds
+    return rows
+
+
+def _resample(rounds: int, *, seed: int = _SEED) -> np.ndarray:
+    """Which rounds make up each resample, [S, R]: as many as there are, drawn with replacement."""
+    return np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
+
+
+def _medians(rounds: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The median of each resample's samples, [S]; NaN stands for no sample, and sorts last."""
+    pooled = np.sort(rounds[chosen].reshape(len(chosen), -1), axis=1)
+    counts = (~np.isnan(pooled)).sum(axis=1)
+    below, above = (counts - 1) // 2, counts // 2
+    row = np.arange(len(pooled))
+    return (pooled[row, below] + pooled[row, above]) / 2
+
+
+def _interval(ratios: np.ndarray, rounds: int) -> tuple[float, float]:
+    """The percentile interval of the resampled ratios, widened for few rounds as a t interval is for few values.
+
+    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 5.3 (expanded percentiles).
+    """
+    reach = math.sqrt(rounds / (rounds - 1)) * _student_quantile(rounds - 1)
+    tail = NormalDist().cdf(-reach)
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _student_quantile(degrees: int) -> float:
+    """The 97.5th percentile of Student's t, to three digits from 3 degrees on. Source: Abramowitz & Stegun 26.7.5."""
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    terms: Sequence[float] = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))

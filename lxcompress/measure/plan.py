@@ -1,0 +1,266 @@
+"""What is to be measured: artifacts found whole, the runtimes of each, and in which groups they take turns."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lxcompress.errors import MeasureError
+from lxcompress.measure.lengths import draw_lengths
+from lxcompress.measure.reads import Weight, held_weights
+from lxcompress.records import Artifact, read_record
+from lxcompress.rundir import sha256
+from lxcompress.runtimes import RUNTIMES, runtimes_of
+
+WARMUP = 10
+SEED = 0
+RECORD = "artifact.json"
+# Library -> the extra that it comes with; the export formats know them too, but importing those takes seconds.
+_EXTRAS = {"openvino": "openvino", "executorch": "executorch"}
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a bench is asked for. Without `lengths` the questions' lengths follow the data's; without `runtimes` each
+    artifact runs in its format's usual one; `baseline` is the path of one of the artifacts."""
+
+    threads: tuple[int, ...] = (1,)
+    runs: int = 50
+    warmup: int = WARMUP
+    lengths: tuple[int, ...] = ()
+    runtimes: tuple[str, ...] = ()
+    baseline: Path | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a measurement is: `done` of `total` artifacts checked, processes loaded, or runs made."""
+
+    stage: Literal["check", "load", "run"]
+    artifact: str
+    done: int
+    total: int
+
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact, its files found whole, the runtime it is measured in, and the weights that this holds, if known."""
+
+    path: Path
+    record: Artifact
+    sha256: str
+    size_bytes: int
+    runtime: str = ""
+    weights: tuple[Weight, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a group: `lengths` of each run, in order, where they follow the data, else all of `tokens`."""
+
+    tokens: int
+    lengths: tuple[int, ...] = ()
+
+    def of_runs(self, runs: int) -> tuple[int, ...]:
+        """The length of each of `runs` runs."""
+        return self.lengths or (self.tokens,) * runs
+
+
+@dataclass(frozen=True)
+class Group:
+    """Measurements that take turns: all subjects, on so many threads, over the same questions."""
+
+    threads: int
+    questions: Questions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that will be measured; `remarks` say what is left out, and why."""
+
+    subjects: tuple[Subject, ...]
+    baseline: Subject
+    groups: tuple[Group, ...]
+    remarks: tuple[str, ...]
+
+
+def make_plan(paths: Sequence[Path], ask: Ask, tell: Tell = lambda progress: None) -> Plan:
+    """What `ask` comes to for the artifacts in `paths`, in their order. Raises MeasureError."""
+    check_ask(ask)
+    artifacts = read_artifacts(paths, tell)
+    subjects, remarks = choose_runtimes(artifacts, ask.runtimes)
+    questions = choose_questions([each.record for each in subjects], ask)
+    groups = tuple(Group(threads, each) for threads in ask.threads for each in questions)
+    known = tuple(replace(each, weights=held_weights(each.path, each.record, each.runtime)) for each in subjects)
+    return Plan(known, find_baseline(known, ask.baseline), groups, remarks)
+
+
+def check_ask(ask: Ask) -> None:
+    """Raises MeasureError for a number that is out of range, or given twice."""
+    for name, given in (("threads", ask.threads), ("lengths", ask.lengths), ("runtimes", ask.runtimes)):
+        if len(set(given)) < len(given):
+            raise MeasureError(
+                f"{name}: expected each value once, got {', '.join(map(str, given))}; leave the second out"
+            )
+    if not ask.threads or min(ask.threads) < 1:
+        raise MeasureError(f"threads: expected 1 or more, got {min(ask.threads, default=0)}; give --threads 1")
+    if ask.lengths and min(ask.lengths) < 1:
+        raise MeasureError(f"lengths: expected 1 token or more, got {min(ask.lengths)}; give --lengths 9,20")
+    if ask.runs < 1:
+        raise MeasureError(f"runs: expected 1 or more (30 for a sound figure), got {ask.runs}; give --runs 50")
+    if ask.warmup < 0:
+        raise MeasureError(f"warmup: expected 0 or more, got {ask.warmup}; leave it out for {WARMUP}")
+    unknown = [name for name in ask.runtimes if name not in RUNTIMES]
+    if unknown:
+        raise MeasureError(f"runtime {unknown[0]}: is unknown; expected one of: {', '.join(sorted(RUNTIMES))}")
+
+
+def read_artifacts(paths: Sequence[Path], tell: Tell = lambda progress: None) -> list[Subject]:
+    """The artifacts in the folders `paths`, each file as it was exported. Raises MeasureError."""
+    if not paths:
+        raise MeasureError("artifacts: expected at least one, got none; give the folder that `lxcompress export` wrote")
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in seen:
+            raise MeasureError(f"{path}: is given twice (as {seen[path.resolve()]} before); give each artifact once")
+        seen[path.resolve()] = path
+    records = [(path, _read_artifact(path)) for path in paths]
+    subjects = []
+    for done, (path, record) in enumerate(records):
+        tell(Progress("check", record.name, done, len(records)))
+        _check_files(path, record)
+        size_bytes = sum((path / name).stat().st_size for name in record.files)
+        subjects.append(Subject(path, record, sha256(path / RECORD), size_bytes))
+    return subjects
+
+
+def choose_runtimes(
+    artifacts: Sequence[Subject], runtimes: Sequence[str]
+) -> tuple[tuple[Subject, ...], tuple[str, ...]]:
+    """Each artifact with each of the `runtimes` that serve it, or with its usual one, and what is left out.
+
+    Raises MeasureError if nothing remains, or if a runtime's library is missing.
+    """
+    subjects, remarks = [], []
+    for each in artifacts:
+        served = runtimes_of(each.record.format)
+        chosen = [name for name in runtimes if name in served] if runtimes else list(served[:1])
+        subjects += [replace(each, runtime=name) for name in chosen]
+        if not chosen:
+            remarks.append(_left_out(each.record, served, runtimes))
+    for name in runtimes:
+        if subjects and not any(each.runtime == name for each in subjects):
+            remarks.append(f"runtime {name}: serves none of these artifacts, and is left out")
+    if not subjects:
+        raise MeasureError("; ".join(remarks) + ", so that nothing remains to be measured")
+    for name in dict.fromkeys(each.runtime for each in subjects):
+        _check_library(name)
+    return tuple(subjects), tuple(remarks)
+
+
+def choose_questions(records: Sequence[Artifact], ask: Ask) -> list[Questions]:
+    """The questions of each group: of the lengths asked for, of the data's, or of what each record names.
+
+    Raises MeasureError if the artifacts' own lengths are not the same, because their times would not be comparable.
+    """
+    if ask.lengths:
+        return [Questions(length) for length in ask.lengths]
+    known = {tuple(sorted(record.lengths.items())): record.name for record in records if record.lengths}
+    usual = {record.tokens: record.name for record in records}
+    if len(known) > 1 or (not known and len(usual) > 1):
+        one, other = list((known or usual).values())[:2]
+        raise MeasureError(
+            f"{other}: was exported for questions of other lengths than {one}; say which to measure with, "
+            f"for example --lengths {','.join(map(str, sorted(usual)))}"
+        )
+    if not known:
+        return [Questions(records[0].tokens)]
+    drawn = draw_lengths(dict(next(iter(known))), ask.runs, seed=SEED)
+    return [Questions(statistics.median_low(drawn), tuple(drawn))]
+
+
+def find_baseline(subjects: Sequence[Subject], baseline: Path | None) -> Subject:
+    """The subject that others are compared with: the one at the path, else one that says it is dense, else the first.
+
+    Raises MeasureError if the path is none of theirs.
+    """
+    if baseline is not None:
+        found = [each for each in subjects if each.path.resolve() == baseline.resolve()]
+        if not found:
+            raise MeasureError(
+                f"--baseline {baseline}: is none of the artifacts to measure; give one of them, or a bench kept as JSON"
+            )
+        return found[0]
+    return next((each for each in subjects if _is_dense(each.record)), subjects[0])
+
+
+def _is_dense(record: Artifact) -> bool:
+    """Whether the artifact says that it is the unpruned model in full precision."""
+    if record.twin is not None:
+        return record.twin.startswith("dense") and record.precision == "fp32"
+    return record.cell is None and Path(record.source).name == "dense" and record.precision == "fp32"
+
+
+def _left_out(record: Artifact, served: Sequence[str], runtimes: Sequence[str]) -> str:
+    if not served:
+        return (
+            f"{record.name}: format {record.format} runs on other systems only, and is left out; "
+            "measure it on a device that runs it"
+        )
+    return (
+        f"{record.name}: format {record.format} is served by {', '.join(served)}, not by {', '.join(runtimes)}, "
+        "and is left out"
+    )
+
+
+def _check_library(runtime: str) -> None:
+    """Raises MeasureError if the runtime's library is an extra that is not installed."""
+    library = runtime.partition("-")[0]
+    if library in _EXTRAS and importlib.util.find_spec(library) is None:
+        raise MeasureError(
+            f"runtime {runtime}: needs {library}, which is not installed; "
+            f"add it with: pip install 'lxcompress[{_EXTRAS[library]}]'"
+        )
+
+
+def _read_artifact(path: Path) -> Artifact:
+    """The record of the artifact in the folder `path`, or the error that says what is there instead."""
+    if (path / RECORD).is_file():
+        record = read_record(path / RECORD, Artifact, MeasureError)
+        runtimes_of(record.format)
+        return record
+    if not path.exists():
+        raise MeasureError(
+            f"{path}: no such folder; make an artifact with: lxcompress export TICKET --onnx --out {path}"
+        )
+    if not path.is_dir():
+        raise MeasureError(f"{path}: is a file; give the artifact's folder, the one with {RECORD} in it")
+    if (path / "ticket.json").is_file() or (path / "config.json").is_file():
+        raise MeasureError(
+            f"{path}: is a model, not an exported artifact; "
+            f"export it first with: lxcompress export {path} --onnx --out DIR"
+        )
+    raise MeasureError(
+        f"{path}: is not an artifact (it has no {RECORD}); make one with: lxcompress export TICKET --onnx --out DIR"
+    )
+
+
+def _check_files(path: Path, record: Artifact) -> None:
+    """Raises MeasureError unless each file of the artifact is the one that was exported."""
+    for name, expected in record.files.items():
+        file = path / name
+        if not file.is_file():
+            raise MeasureError(f"{file}: is missing, but {RECORD} names it; export the artifact again")
+        found = sha256(file)
+        if found != expected:
+            raise MeasureError(
+                f"{file}: has changed since it was exported (SHA-256: expected {expected}, got {found}); "
+                "export the artifact again"
+            )

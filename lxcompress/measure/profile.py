@@ -1,0 +1,167 @@
+"""A device profile: how another device is reached over adb, what runs there, and how its samples come back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lxcompress.errors import MeasureError
+
+PROFILE_VERSION = 1
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+BYTES = {"B": 1, "kB": 1000, "KiB": 1024, "MB": 1_000_000}
+PLACES = ("runner", "folder", "model", "samples", "threads", "runs", "tokens", "objects", "images", "features")
+"""What a runner's command may name in braces."""
+_DEVICE_PATH = re.compile(r"/[A-Za-z0-9._/-]+")
+
+
+class Strict(BaseModel):
+    """A part of a profile: an unknown key is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(Strict):
+    """Where a number stands in the file that the runner writes: which column of its lines, counted from 0."""
+
+    column: Annotated[int, Field(ge=0)] = 0
+    unit: str
+
+
+class Pattern(Strict):
+    """Where a number stands in what the runner prints: a regular expression whose one group is the number."""
+
+    pattern: str
+    unit: str
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as problem:
+            raise ValueError(f"{pattern!r} is no regular expression ({problem})") from None
+        if groups != 1:
+            raise ValueError(f"{pattern!r} has {groups} groups, expected one, around the number")
+        return pattern
+
+
+Told = Column | Pattern
+"""A number for each run, or for a whole turn, that the runner tells."""
+
+
+class Runner(Strict):
+    """What runs on the device: a program of this machine to push, its command, and where its numbers are.
+
+    `command` is a list of words, in which {model}, {threads} and others of PLACES are filled in; no shell splits them.
+    `discard` runs at the start of each turn are made and not counted, for a runner that does not warm up by itself.
+    """
+
+    file: Path
+    libraries: tuple[Path, ...] = ()
+    runtime: str
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    discard: Annotated[int, Field(ge=0)] = 0
+    samples: Told
+    load: Told | None = None
+    peak: Told | None = None
+
+    @field_validator("command")
+    @classmethod
+    def _names_known_places(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        for word in command:
+            try:
+                named = [name for _, name, _, _ in Formatter().parse(word) if name is not None]
+            except ValueError as problem:
+                raise ValueError(f"{word!r} cannot be filled in ({problem})") from None
+            unknown = [name for name in named if name not in PLACES]
+            if unknown:
+                raise ValueError(f"{word!r} names {{{unknown[0]}}}, known are {', '.join(PLACES)}")
+        if not any("{runs}" in word for word in command):
+            raise ValueError("no word has {runs}: the runner would not know how many runs to make")
+        return command
+
+    @model_validator(mode="after")
+    def _has_known_units(self) -> Runner:
+        for name, told, known in (
+            ("samples", self.samples, SECONDS),
+            ("load", self.load, SECONDS),
+            ("peak", self.peak, BYTES),
+        ):
+            if told is not None and told.unit not in known:
+                raise ValueError(f"{name}.unit: expected one of {', '.join(known)}, got {told.unit!r}")
+        return self
+
+
+class Thermal(Strict):
+    """When the device is too hot to be measured: the hottest of `zones` at `highest_c` degrees or more.
+
+    A zone's file holds degrees over `scale`: Linux writes thousandths.
+    """
+
+    zones: Annotated[tuple[str, ...], Field(min_length=1)]
+    scale: Annotated[float, Field(gt=0)] = 0.001
+    highest_c: float
+    wait_at_most_s: Annotated[float, Field(ge=0)] = 600
+    poll_s: Annotated[float, Field(gt=0)] = 10
+
+
+class Profile(Strict):
+    """A device: its `folder` is where files go, `formats` says which files of a format's artifact, the model first."""
+
+    version: Annotated[int, Field(le=PROFILE_VERSION)] = PROFILE_VERSION
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+    target: Literal["adb"] = "adb"
+    serial: str | None = None
+    folder: str
+    runner: Runner
+    formats: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
+    thermal: Thermal | None = None
+
+    @field_validator("folder")
+    @classmethod
+    def _is_plain(cls, folder: str) -> str:
+        if not _DEVICE_PATH.fullmatch(folder) or ".." in folder.split("/"):
+            raise ValueError(f"expected a plain absolute path such as /data/local/tmp/lxcompress, got {folder!r}")
+        return folder.rstrip("/")
+
+
+def read_profile(path: Path) -> Profile:
+    """The profile in a YAML file; its runner's paths are relative to that file. Raises MeasureError."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = "no such file" if isinstance(problem, FileNotFoundError) else str(problem)
+        raise MeasureError(f"--profile {path}: cannot be read ({reason}); start from one in docs/devices/") from None
+    except yaml.YAMLError as problem:
+        raise MeasureError(
+            f"--profile {path}: is not YAML ({' '.join(str(problem).split())}); mend that line"
+        ) from None
+    try:
+        profile = Profile.model_validate(found)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(str(step) for step in first["loc"]) or "the file"
+        raise MeasureError(f"--profile {path}: {where}: {_say(first)}; see docs/bench.md") from None
+    runner = profile.runner
+    return profile.model_copy(
+        update={
+            "runner": runner.model_copy(
+                update={
+                    "file": path.parent / runner.file,
+                    "libraries": tuple(path.parent / each for each in runner.libraries),
+                }
+            )
+        }
+    )
+
+
+def _say(error: dict[str, object]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is a key that no profile has"
+    return str(error["msg"]).removeprefix("Value error, ")
