@@ -28,31 +28,52 @@ def export_cli(
     no_fuse: bool = typer.Option(
         False, "--no-fuse", help="Plain ONNX operators alone: fused ones are understood by ONNX Runtime only."
     ),
+    twins: bool = typer.Option(
+        False, "--twins", help="The ticket beside its alternatives: dense, dense int8, its own int8, a structured one."
+    ),
+    dense: Path | None = typer.Option(
+        None, "--dense", help="For --twins: the dense model of the ticket; in a run folder it is known."
+    ),
+    structured: Path | None = typer.Option(
+        None, "--structured", help="For --twins: a structured ticket of equal size; in a run folder its own is found."
+    ),
 ) -> None:
     """Export a ticket, and prove that the file answers as the ticket does.
 
     \b
-    Examples:
-      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --onnx
-      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --format bitmask --precision int8
+    Example: lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --onnx
+    Or:      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --format bitmask --precision int8
+    Or:      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --twins
     """
+    if not twins and (dense or structured):
+        raise typer.BadParameter("--dense and --structured name twins: give --twins beside them")
+    if twins and (precision or opset is not None or no_fuse):
+        raise typer.BadParameter("--twins has its precisions and exports by default settings: give --format alone")
     if onnx and format not in (None, "onnx"):
         raise typer.BadParameter(f"--onnx and --format {format} contradict each other; give one of them")
-    if not onnx and format is None:
+    if not onnx and format is None and not twins:
         raise typer.BadParameter("give a format: --onnx, or --format FORMAT")
     chosen = format or "onnx"
     if not chosen.startswith("on") and chosen != "ort" and (opset is not None or no_fuse):
         raise typer.BadParameter(f"--opset and --no-fuse are of ONNX; format {chosen} knows neither")
 
+    from lxcompress.recipe import load_recipe
+
+    known = load_recipe(recipe) if recipe else None
+    if twins:
+        from lxcompress.cli.twins import export_and_show
+
+        export_and_show(ticket, format=chosen, dense=dense, other=structured, out=out, recipe=known)
+        return
+
     from lxcompress.cli.progress import working
     from lxcompress.export import artifact
     from lxcompress.export.formats import check_format
-    from lxcompress.recipe import load_recipe
 
     precision = check_format(chosen, precision)
     folder = out or artifact.default_out(ticket, chosen, precision)
     with working(f"reading {ticket}") as tell:
-        source = artifact.open_source(ticket, load_recipe(recipe) if recipe else None)
+        source = artifact.open_source(ticket, known)
         made = artifact.export(
             source, folder, format=chosen, precision=precision, fuse=not no_fuse, opset=opset, tell=tell
         )

@@ -13,6 +13,9 @@ def study_cli(
     out: Path | None = typer.Option(None, "--out", help="The run folder; runs/NAME by default."),
     overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
     only: str = typer.Option("*", "--only", help="Only the cells whose id matches this pattern."),
+    no_twins: bool = typer.Option(
+        False, "--no-twins", help="End without the picked ticket's twins; as --set export.twins=false."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would run and how long, and leave."),
 ) -> None:
     """Run a lottery-ticket study. Interrupt it at any moment; the same command goes on where it stood.
@@ -21,7 +24,7 @@ def study_cli(
     """
     from lxcompress.recipe import find_recipe, load_recipe
 
-    read = load_recipe(find_recipe(recipe), overrides)
+    read = load_recipe(find_recipe(recipe), [*overrides, *(["export.twins=false"] if no_twins else [])])
     root = out or Path("runs") / read.name
     if dry_run:
         _show_plan(read, root, only)
@@ -46,10 +49,44 @@ def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; impo
         done = run_study(recipe, root, only=only, watch=watch)
     did = f"{done} runs done" if done else "nothing was missing"
     screen.print(f"{did}; results in [bold]{escape(str(root))}[/bold]", soft_wrap=True)
+    if recipe.export.twins:
+        with resumable():
+            _make_twins(root, recipe.export.format)
     screen.print(
         f"next      lxcompress report {escape(str(root))}    then    lxcompress pick {escape(str(root))}",
         soft_wrap=True,
     )
+
+
+def _make_twins(root: Path, format: str) -> None:
+    """Picks, and makes the picked ticket's twins: a structured one is drawn if there is none, and all are exported."""
+    from lxcompress.cli.progress import watch_study
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.cli.twins import export_and_show
+    from lxcompress.errors import PruneError
+    from lxcompress.report.pick import default_rule, pick_ticket, verdict
+    from lxcompress.report.summary import summarise
+    from lxcompress.rundir import read_run
+    from lxcompress.study.twins import draw_twin, find_twin, is_structured, twin_cell
+
+    run = read_run(root)
+    summary = summarise(run)
+    if not summary.is_complete:
+        screen.print("twins     come with the pick, when every cell is done")
+        return
+    choice = pick_ticket(summary, default_rule(summary))
+    if choice.picked is None:
+        screen.print(f"twins     none, as nothing is picked. {verdict(choice)}", markup=False)
+        return
+    picked = run.results[choice.picked.cell]
+    if find_twin(run, picked) is None and not is_structured(picked):
+        try:
+            with watch_study() as watch:
+                draw_twin(root, twin_cell(picked), watch=watch)
+        except PruneError as error:
+            screen.print(f"twins     no structured one: {error}", markup=False, soft_wrap=True)
+    screen.print(f"twins     of {picked.cell}, which keeps {choice.rule.words}", markup=False, soft_wrap=True)
+    export_and_show(choice.picked.ticket, format=format)
 
 
 def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
@@ -67,12 +104,15 @@ def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
     screen.print(
         f"to do     {plan.dense_runs} dense runs and {plan.cells} cells{rounds}, {plan.steps_a_run} steps each"
     )
+    if plan.twins:
+        screen.print("twins     1 structured ticket beside the picked one, and 5 exports; --no-twins leaves them out")
     screen.print(f"data      {plan.train_questions:,} training and {plan.valid_questions:,} validation questions")
     speed = f"{1000 * plan.step_s:.3g} ms a step, {plan.scoring_s:.1f} s a scoring"
     screen.print(f"device    {plan.device}, {plan.precision}, {speed}")
     if plan.peak_bytes is not None:
         screen.print(f"memory    {size_text(plan.peak_bytes)} of GPU memory at most in the timed steps")
-    screen.print(f"time      about {duration(plan.duration_s)}{_hours(plan.device, plan.duration_s)}")
+    beside = ", and 5 exports" if plan.twins else ""
+    screen.print(f"time      about {duration(plan.duration_s)}{_hours(plan.device, plan.duration_s)}{beside}")
     if plan.duration_s:
         end = datetime.now() + timedelta(seconds=plan.duration_s)
         screen.print(f"finished  about {end:%A %d %B, %H:%M}, if it starts now and runs through in one process")

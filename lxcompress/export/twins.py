@@ -1,0 +1,200 @@
+"""Twins: a ticket exported beside what it has to beat, of which dense int8 costs nothing.
+
+The twins of a ticket of masked weights are the dense model it was drawn of and the ticket itself, each as it is and in
+int8, and a structured ticket that keeps as many weights. A ticket that is a smaller model itself has one of masked
+weights in its place.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lxcompress.errors import ExportError
+from lxcompress.export.artifact import (
+    ARTIFACT_FILE,
+    default_out,
+    digest_source,
+    export,
+    find_run,
+    open_source,
+)
+from lxcompress.export.formats import FORMATS, check_format, default_precision
+from lxcompress.recipe import STRUCTURED, Recipe
+from lxcompress.records import Artifact, Provenance, Result, read_record
+from lxcompress.rundir import RunDir, read_run, sha256
+from lxcompress.study.twins import find_twin, ticket_folder
+from lxcompress.tickets import TICKET_FILE, is_ticket
+
+DENSE, DENSE_INT8, TICKET, TICKET_INT8 = "dense", "dense int8", "ticket", "ticket int8"
+STRUCTURED_TWIN, MASKED_TWIN = "structured", "unstructured"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A twin that is to be exported."""
+
+    twin: str
+    source: Path
+    format: str
+    precision: str
+    out: Path
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A twin in the folder `out`; not `is_new` if an earlier export of the same source was there."""
+
+    twin: str
+    out: Path
+    artifact: Artifact
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A twin that there is none of, and why; `is_failure` if it should have been made."""
+
+    twin: str
+    why: str
+    is_failure: bool = False
+
+
+Tell = Callable[[str, int, int], None]
+
+
+def plan_twins(
+    ticket: Path,
+    *,
+    format: str = "onnx",
+    dense: Path | None = None,
+    other: Path | None = None,
+    out: Path | None = None,
+) -> tuple[list[Wanted], list[Absent]]:
+    """The twins of the ticket that can be exported, and those that cannot.
+
+    In a run folder its dense model and its structured twin are known; `dense` and `other` name them elsewhere. They go
+    to folders in `out`, or each to where its own export goes. Raises ExportError for what is no ticket, or no twin.
+    """
+    check_format(format, None)
+    if not is_ticket(ticket):
+        raise ExportError(f"{ticket}: is not a ticket, and --twins are of one; give a folder such as RUN/tickets/CELL")
+    provenance, run = read_record(ticket / TICKET_FILE, Provenance, ExportError), find_run(ticket)
+    plain, dense_source = _plain_precision(format), _check_dense(dense) if dense else _dense_of(run, provenance)
+    other_source = _check_other(other, provenance) if other else _other_of(ticket, run, provenance)
+    wanted, absent = [], []
+    for twin, source, precision in (
+        (DENSE, dense_source, plain),
+        (DENSE_INT8, dense_source, "int8"),
+        (TICKET, ticket, plain),
+        (TICKET_INT8, ticket, "int8"),
+        (_other_twin(provenance), other_source, plain),
+    ):
+        if precision not in FORMATS[format].precisions:
+            absent.append(Absent(twin, f"format {format} has no {precision}"))
+        elif isinstance(source, Absent):
+            absent.append(Absent(twin, source.why))
+        else:
+            folder = out / twin.replace(" ", "-") if out else default_out(source, format, precision)
+            wanted.append(Wanted(twin, source, format, precision, folder))
+    return wanted, absent
+
+
+def export_twins(
+    wanted: Sequence[Wanted], *, recipe: Recipe | None = None, tell: Tell = lambda what, done, total: None
+) -> list[Exported | Absent]:
+    """Exports each, but for those that are there and still of their source. One that fails keeps none from the rest."""
+    done: dict[str, Exported | Absent] = {}
+    for source in dict.fromkeys(each.source for each in wanted):
+        digest, opened = digest_source(source), None
+        for each in (each for each in wanted if each.source == source):
+            found = find_fresh(each, digest)
+            if found:
+                done[each.twin] = Exported(each.twin, each.out, found, is_new=False)
+                continue
+            opened = opened or open_source(source, recipe)
+            done[each.twin] = _export(each, opened, _naming(each.twin, tell))
+    return [done[each.twin] for each in wanted]
+
+
+def find_fresh(wanted: Wanted, digest: str) -> Artifact | None:
+    """The artifact that is there already, if it is whole and of just this source. Raises ExportError."""
+    record = wanted.out / ARTIFACT_FILE
+    if not record.is_file():
+        return None
+    artifact = read_record(record, Artifact, ExportError)
+    is_same = (artifact.source_sha256, artifact.format, artifact.precision) == (digest, wanted.format, wanted.precision)
+    files = ((wanted.out / name, sum_) for name, sum_ in artifact.files.items())
+    return artifact if is_same and all(path.is_file() and sha256(path) == sum_ for path, sum_ in files) else None
+
+
+def bench_command(folders: Iterable[Path]) -> str:
+    """What measures them side by side."""
+    return " ".join(["lxcompress bench", *(shlex.quote(folder.as_posix()) for folder in folders)])
+
+
+def _export(wanted: Wanted, source: Any, tell: Tell) -> Exported | Absent:
+    try:
+        made = export(source, wanted.out, format=wanted.format, precision=wanted.precision, twin=wanted.twin, tell=tell)
+    except ExportError as error:
+        return Absent(wanted.twin, str(error), is_failure=True)
+    return Exported(wanted.twin, wanted.out, made, is_new=True)
+
+
+def _naming(twin: str, tell: Tell) -> Tell:
+    return lambda what, done, total: tell(f"{twin}: {what}", done, total)
+
+
+def _plain_precision(format: str) -> str:
+    return "fp32" if "fp32" in FORMATS[format].precisions else default_precision(format)
+
+
+def _other_twin(provenance: Provenance) -> str:
+    return MASKED_TWIN if provenance.granularity in STRUCTURED else STRUCTURED_TWIN
+
+
+def _dense_of(run: RunDir | None, provenance: Provenance) -> Path | Absent:
+    if run is None or provenance.cell is None or not run.dense_result(provenance.seed).is_file():
+        return Absent(DENSE, "the model that the ticket was drawn of is not known; give it with --dense FOLDER")
+    return run.dense(provenance.seed)
+
+
+def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path | Absent:
+    twin = _other_twin(provenance)
+    if run is None or not (ticket / "result.json").is_file():
+        return Absent(twin, "none is known outside of a study; give a ticket of equal size with --structured FOLDER")
+    found = find_twin(read_run(run.root), read_record(ticket / "result.json", Result))
+    if found is None:
+        return Absent(twin, _none_found(run, twin))
+    return ticket_folder(run, found.cell)
+
+
+def _none_found(run: RunDir, twin: str) -> str:
+    if twin == MASKED_TWIN:
+        return "the study has no ticket of masked weights of this seed and size"
+    again = (
+        f"lxcompress study {shlex.quote(str(run.recipe))} --out {shlex.quote(str(run.root))} --set export.twins=true"
+    )
+    return f"the study has none of this seed and size; it draws one of the picked ticket with: {again}"
+
+
+def _check_dense(folder: Path) -> Path:
+    if is_ticket(folder):
+        raise ExportError(f"--dense {folder}: is a ticket; give the dense model that it was drawn of")
+    if not (folder / "config.json").is_file():
+        raise ExportError(f"--dense {folder}: is not a transformers folder (it has no config.json); give one")
+    return folder
+
+
+def _check_other(folder: Path, provenance: Provenance) -> Path:
+    """The folder, if its ticket is of the other kind than the one whose twin it is to be. Raises ExportError."""
+    if not is_ticket(folder):
+        raise ExportError(f"--structured {folder}: is not a ticket; give a folder such as RUN/tickets/CELL")
+    kind = read_record(folder / TICKET_FILE, Provenance, ExportError).granularity
+    if (kind in STRUCTURED) == (provenance.granularity in STRUCTURED):
+        wanted = "masked weights" if provenance.granularity in STRUCTURED else "a smaller model (neuron, head, layer)"
+        raise ExportError(f"--structured {folder}: is of granularity {kind}; give a ticket of {wanted}")
+    return folder
