@@ -34,6 +34,8 @@ STEPS = 127
 """The largest int8 value; -128 is not used, so that a row's values are as far from 0 on either side."""
 HALF_LIMIT = 65520.0
 """The least number that float16 rounds to infinity."""
+MOST_DIMENSIONS, MOST_WEIGHTS = 32, 1 << 48
+"""Beyond any tensor, and within what numpy can count."""
 UNSIGNED = "0" * 64
 """Stands for the file's checksum where that is computed."""
 BITS, VALUES, SCALES = "bits/", "values/", "scales/"
@@ -299,6 +301,8 @@ def _read_shapes(text: str) -> dict[str, tuple[int, ...]]:
     for name, shape in shapes.items():
         if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
             raise ValueError(f"the shape of {name} is no list of sizes")
+        if len(shape) > MOST_DIMENSIONS or prod(size or 1 for size in shape) > MOST_WEIGHTS:
+            raise ValueError(f"the shape of {name} is that of no tensor")
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 
