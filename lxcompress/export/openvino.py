@@ -1,8 +1,8 @@
 """OpenVINO's intermediate representation: model.xml holds the graph, model.bin the weights.
 
-It is converted from torch itself, which keeps the names of the weights, takes a fifth of the time that the way over ONNX
-takes, and gives the same scores and the same size. Weights in fp16 are widened as the file is loaded. int8 is NNCF's
-post-training quantisation: 8-bit weights a row of them at a time, 8-bit activations with the ranges they have over the
+It is converted from torch itself, which keeps the names of the weights, takes a fifth of the time of the way over ONNX,
+and gives the same scores and the same size. Weights in fp16 are widened as the file is loaded. int8 is NNCF's
+post-training quantisation: 8-bit weights with a scale a row, 8-bit activations with the ranges they have over the
 calibration questions.
 """
 

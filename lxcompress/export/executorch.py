@@ -1,0 +1,195 @@
+"""ExecuTorch: model.pte, a program for phones, its products in XNNPACK's kernels.
+
+A program answers one question at a time, of any length up to its bounds, because memory is planned when it is written.
+int8 is dynamic: weights of 8 bits with a scale a row, activations quantised as they come; nothing is calibrated.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export import Dim, ExportedProgram
+
+from lxcompress.data.split import Inputs
+from lxcompress.errors import ExportError
+from lxcompress.export.formats import Job, Written
+from lxcompress.export.traced import Answer, first_question, quiet
+from lxcompress.models.checkpoints import Model
+from lxcompress.rundir import write_whole
+from lxcompress.runtimes.executorch import MODEL_FILE
+
+MOST_TOKENS, MOST_OBJECTS = 128, 100
+"""Bounds of a question's words and of a picture's regions, if the data has no more: detectors keep 100 at most."""
+_TALKATIVE = ("torch", "torchao", "executorch", "transformers", "root")
+_TYPES = {"xnn_datatype_fp32": np.float32, "xnn_datatype_qcint8": np.int8, "xnn_datatype_qint8": np.int8}
+"""What XNNPACK calls the values of the matrices that are written here."""
+
+
+def write(job: Job) -> Written:
+    """Writes model.pte. Raises ExportError."""
+    bounds = _bounds(job.model, job.example)
+    try:
+        with quiet(*_TALKATIVE):
+            program = _lower(_export(job, bounds), job)
+    except Exception as error:  # torch.export, torchao and ExecuTorch raise whatever their parts do
+        raise ExportError(
+            f"{job.out}: ExecuTorch could not take the model ({_first_line(error)}); export it to another format, "
+            "and report it with this line"
+        ) from error
+    job.out.mkdir(parents=True, exist_ok=True)
+    path = job.out / MODEL_FILE
+    write_whole(path, lambda part: _save(program, part))
+    rows = job.model.family.count_images(job.model.config)
+    tokens, objects = bounds
+    return Written([path], [_limits(rows, tokens, objects)])
+
+
+def count_zeros(out: Path) -> tuple[int, int]:
+    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart.
+
+    Embeddings are looked up, not multiplied, and the output layer is the last product: all else feeds it.
+    """
+    with (out / MODEL_FILE).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        counts = [(int(values.size - np.count_nonzero(values)), values.size) for values in _matrices(data)]
+    return sum(zeros for zeros, _ in counts[:-1]), sum(elements for _, elements in counts[:-1])
+
+
+def _bounds(model: Model, example: Inputs) -> tuple[int, int | None]:
+    """The most tokens and regions of a question; no number of regions for a picture that is read whole, as one."""
+    tokens = min(model.config.max_position_embeddings, max(MOST_TOKENS, example.input_ids.shape[1]))
+    if model.family.picture_size(model.config) is not None:
+        return tokens, None
+    return tokens, max(MOST_OBJECTS, example.visual_feats.shape[1])
+
+
+def _limits(rows: int, tokens: int, objects: int | None) -> str:
+    """The note that tells a program's bounds."""
+    over = "a picture" if objects is None else f"1 to {objects} regions"
+    images = "" if rows == 1 else f" of each of {rows} images"
+    return f"one question at a time: 1 to {tokens} tokens over {over}{images}"
+
+
+def _export(job: Job, bounds: tuple[int, int | None]) -> ExportedProgram:
+    """The model as torch exports it, for one question; quantised, where that is asked for."""
+    example = tuple(_at_least_two(first_question(job.model, job.example), has_regions=bounds[1] is not None))
+    shapes = _dynamic_shapes(*bounds)
+    with torch.no_grad():
+        program = torch.export.export(Answer(job.model), example, dynamic_shapes=shapes, strict=False)
+        if job.precision == "int8":
+            job.say("quantising to int8")
+            program = torch.export.export(_quantise(program, example), example, dynamic_shapes=shapes, strict=False)
+    return program
+
+
+def _dynamic_shapes(most_tokens: int, most_objects: int | None) -> tuple[dict[int, Dim], ...]:
+    """Which axes may vary, in the order of the inputs."""
+    words = {1: Dim("tokens", min=1, max=most_tokens)}
+    regions = {} if most_objects is None else {1: Dim("objects", min=1, max=most_objects)}
+    return words, words, regions, regions, regions
+
+
+def _at_least_two(inputs: Inputs, *, has_regions: bool) -> Inputs:
+    """The inputs padded to two tokens and two regions: torch takes an axis of one for one that never varies."""
+    words, regions = (inputs[:2], inputs[2:])
+    padded = [torch.nn.functional.pad(each, (0, max(0, 2 - each.shape[1]))) for each in words]
+    for each in regions:
+        missing = max(0, 2 - each.shape[1]) if has_regions else 0
+        padded.append(torch.nn.functional.pad(each, (0, missing) if each.dim() == 2 else (0, 0, 0, missing)))
+    return Inputs(*padded)
+
+
+def _quantise(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> torch.nn.Module:
+    """The program's products with 8-bit weights, a scale a row, and activations that are quantised as they come."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
+    prepared = prepare_pt2e(program.module(), quantizer)
+    prepared(*example)  # lets it see the weights
+    return convert_pt2e(prepared)
+
+
+def _lower(program: ExportedProgram, job: Job) -> Any:
+    """The program with all that XNNPACK knows handed to it."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    job.say("lowering to XNNPACK")
+    # The check wants operators of the core set alone, and refuses some that the runtime does have kernels for.
+    config = EdgeCompileConfig(_check_ir_validity=False)
+    return to_edge_transform_and_lower(
+        program, partitioner=[XnnpackPartitioner()], compile_config=config
+    ).to_executorch()
+
+
+def _save(program: Any, path: Path) -> None:
+    with path.open("wb") as file:
+        program.write_to_file(file)
+
+
+def _matrices(data: mmap.mmap) -> Iterator[np.ndarray]:
+    """The matrices of the program's linear layers, in the order in which they are used.
+
+    The file names a tensor by its content, so one that is used twice stands there once, and is given once.
+    """
+    from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
+    from executorch.exir._serialize._program import _get_extended_header
+
+    header = _get_extended_header(data[:64])
+    program = _flatbuffer_to_program(data[: header.program_size])
+    starts = [(header.segment_base_offset + each.offset, each.size) for each in program.segments]
+    named = {each.key: starts[each.segment_index] for each in program.named_data}
+    seen: set[str] = set()
+    for graph in _graphs(data, program, starts):
+        for key, kind in _filters(graph):
+            start, size = named[key]
+            values = np.frombuffer(data[start : start + size], dtype=_TYPES[kind])
+            # Two layers of zeros alone have the same content, and are no one layer that is used twice.
+            if key not in seen or not values.any():
+                seen.add(key)
+                yield values
+
+
+def _graphs(data: mmap.mmap, program: Any, starts: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    """The parts that XNNPACK runs, in the order in which they are called, as its schema describes them."""
+    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader, _get_schema_bytes
+    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+
+    plan = program.execution_plan[0]
+    steps = [step.instr_args for chain in plan.chains for step in chain.instructions]
+    with tempfile.TemporaryDirectory() as folder:
+        schema, packed, read = (Path(folder) / name for name in ("schema.fbs", "graph.bin", "graph.json"))
+        schema.write_bytes(_get_schema_bytes())
+        for step in steps:
+            if type(step).__name__ == "DelegateCall":
+                start, size = starts[plan.delegates[step.delegate_index].processed.index]
+                blob = data[start : start + size]
+                header = XNNHeader.from_bytes(blob[: XNNHeader.EXPECTED_LENGTH])
+                packed.write_bytes(blob[header.flatbuffer_offset : header.flatbuffer_offset + header.flatbuffer_size])
+                _flatc_decompile(folder, str(schema), str(packed))
+                yield json.loads(read.read_text(encoding="utf-8"))
+
+
+def _filters(graph: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The name and the type of each matrix that a linear layer of the graph multiplies with."""
+    unions = [each["xvalue_union"] for each in graph["xvalues"]]
+    tensors = [each.get("tensor_value", each) for each in unions]
+    by_id = {each["id_out"]: each for each in tensors}
+    for node in graph["xnodes"]:
+        if node["xnode_union_type"] == "XNNFullyConnected":
+            tensor = by_id[node["xnode_union"]["filter_id"]]
+            yield graph["constant_data"][tensor["constant_buffer_idx"]]["named_key"], tensor["datatype"]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
