@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from lxcompress.report.pick import Choice, Picked
+    from lxcompress.report.alternatives import Point
+    from lxcompress.report.pick import Choice, Picked, Rejected
 
 
 def pick_cli(
@@ -24,6 +27,9 @@ def pick_cli(
     max_size_mb: Annotated[float | None, typer.Option(min=0, help="Size on disk, MB of 10^6 bytes.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(min=0, help="90th percentile of one answer, ms.")] = None,
     max_memory_mb: Annotated[float | None, typer.Option(min=0, help="Peak memory of the process, MB.")] = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="A row for each that was not picked, however many there are.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the choice as JSON, also when none is picked.")
     ] = False,
@@ -55,58 +61,147 @@ def pick_cli(
     if as_json:
         typer.echo(json.dumps(choice_json(choice), indent=1, ensure_ascii=False))
     elif choice.picked is not None:
-        _show(choice, choice.picked)
+        _show(choice, choice.picked, show_all=show_all)
     if choice.picked is None:
         if not as_json:
-            _show_rejected(choice)
+            _show_rejected(choice, show_all=show_all)
         raise RunError(f"{run}: {verdict(choice)} {_remedy(run, choice)}")
 
 
-def _show(choice: Choice, picked: Picked) -> None:
+FEW = 12
+"""So many that were not picked get a row each; of more, the nearest of each reason are named."""
+NEAREST = 3
+REASONS = {
+    "": "satisfy the rule, and another is sparser or more accurate",
+    "accuracy": "keep too little accuracy",
+    "floor": "answer no better than without looking",
+    "seeds": "are not finished",
+    "protocol": "are no tickets",
+    "size": "are too large",
+    "latency": "are too slow",
+    "memory": "take too much memory",
+    "export": "are not exported",
+    "measurement": "are not measured",
+    "export accuracy": "lose too much when they are exported",
+}
+
+
+def _show(choice: Choice, picked: Picked, *, show_all: bool) -> None:
     from lxcompress.cli.screen import out, remarks
     from lxcompress.report.pick import verdict
-    from lxcompress.report.summary import plus_minus
     from lxcompress.units import percent
 
     assert choice.threshold is not None
     out.print(verdict(choice), style="bold green", markup=False)
     out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more), the sparsest", markup=False)
+    out.print(f"accuracy: {_accuracy_words(picked)}", markup=False)
     # Paths and commands are for copying: they are never folded.
     out.print(f"ticket: {picked.ticket}", markup=False, soft_wrap=True)
-    out.print(
-        f"  seed {picked.seed} scored best on the validation split and was chosen on it: expect the group's mean, "
-        f"{plus_minus(picked.group.retrained.overall)} %",
-        markup=False,
-    )
     if picked.cost is not None:
-        out.print(f"exported: {picked.cost.folder}", markup=False, soft_wrap=True)
+        out.print(f"file: {_file_words(picked)}", markup=False)
+        out.print(f"{'exported' if picked.commands else 'ship'}: {picked.cost.folder}", markup=False, soft_wrap=True)
+    if picked.free is not None:
+        out.print(f"ship instead: {picked.free.cost.folder}", markup=False, soft_wrap=True)
     for command in picked.commands:
         out.print(f"next: {command}", markup=False, soft_wrap=True)
+    if picked.missing_twins:
+        missing = ", ".join(picked.missing_twins)
+        out.print(
+            f"beside it ({missing}) is not exported: lxcompress export {shlex.quote(str(picked.ticket))} --twins",
+            markup=False,
+            soft_wrap=True,
+        )
     for doubt in choice.doubts:
         remarks.print(f"doubt: {doubt}", style="yellow", markup=False)
+    if picked.others:
+        _show_files("beside each other", picked.others)
+    _show_front(choice)
     if choice.rejected:
-        _show_rejected(choice)
+        _show_rejected(choice, show_all=show_all)
 
 
-def _show_rejected(choice: Choice) -> None:
+def _accuracy_words(picked: Picked) -> str:
+    """The group's mean and its interval; the shipped seed was chosen on the same questions."""
+    from lxcompress.report.summary import plus_minus
+    from lxcompress.units import percent
+
+    overall = picked.group.retrained.overall
+    known = "one seed, so no interval is known"
+    if picked.interval:
+        low, high = map(percent, picked.interval)
+        known = f"95 % interval of the mean {low} to {high} % (Student's t, {len(overall.by_seed)} seeds)"
+    return (
+        f"{plus_minus(overall)} %, {known}; seed {picked.seed} scored best on the validation split and was chosen on "
+        "it: expect the mean"
+    )
+
+
+def _file_words(picked: Picked) -> str:
+    """Which artifact it is, by what it was chosen, and of how many."""
+    from lxcompress.report.alternatives import point
+    from lxcompress.units import percent, significant
+
+    assert picked.cost is not None
+    artifact, found = picked.cost.artifact, point(picked.cost)
+    parts = [f"{artifact.format} {artifact.precision}", f"{significant(found.size_mb)} MB"]
+    parts += [f"p90 {significant(found.latency_ms)} ms"] if found.latency_ms is not None else []
+    parts += [f"{significant(found.memory_mb)} MB of memory"] if found.memory_mb is not None else []
+    parts += [f"{percent(found.accuracy)} % as exported"] if found.accuracy is not None else []
+    by = "fastest" if found.latency_ms is not None else "smallest"
+    which = f"; the {by} of {picked.fitting} that satisfy the rule" if picked.fitting > 1 else ""
+    return ", ".join(parts) + which
+
+
+def _show_files(title: str, points: Sequence[Point]) -> None:
+    """A row for each file: what it stands for, and what it is chosen for."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from lxcompress.cli.screen import out
+    from lxcompress.units import percent, significant
+
+    def text(value: float | None) -> str:
+        return "–" if value is None else significant(value)
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(title, overflow="fold")
+    for name in ("file", "accuracy %", "MB", "p90 ms", "memory MB"):
+        table.add_column(name, justify="left" if name == "file" else "right", no_wrap=name != "file")
+    for each in points:
+        artifact = each.cost.artifact
+        table.add_row(
+            each.role,
+            f"{artifact.format} {artifact.precision}",
+            "–" if each.accuracy is None else percent(each.accuracy),
+            *map(text, (each.size_mb, each.latency_ms, each.memory_mb)),
+        )
+    out.print()
+    out.print(table, markup=False)
+
+
+def _show_front(choice: Choice) -> None:
+    """What nothing beats: of the measured files, or of all tickets by accuracy and sparsity where none is measured."""
+    from lxcompress.cli.screen import out
     from lxcompress.units import percent
+
+    if choice.files:
+        _show_files("no file beats", choice.files)
+        return
+    if choice.front:
+        standings = (f"{each.label} ({percent(each.accuracy)} %)" for each in choice.front)
+        out.print()
+        out.print(f"no ticket beats, in accuracy and sparsity both: {', '.join(standings)}", markup=False)
+
+
+def _show_rejected(choice: Choice, *, show_all: bool) -> None:
+    from lxcompress.cli.screen import out
 
     tickets = [each for each in choice.rejected if not each.key.method.is_control]
     controls = list(dict.fromkeys(each.key.series for each in choice.rejected if each.key.method.is_control))
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("not picked", overflow="fold")
-    table.add_column("accuracy", justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
     begun = [each for each in tickets if each.accuracy is not None]
-    for each in begun:
-        assert each.accuracy is not None
-        table.add_row(each.key.label, percent(each.accuracy), "; ".join(each.reasons))
     out.print()
-    out.print(table, markup=False)
+    if begun:
+        (_show_each if show_all or len(begun) <= FEW else _show_reasons)(begun)
     if len(begun) < len(tickets):
         out.print(f"incomplete: of {len(tickets) - len(begun)} more groups no cell is finished", markup=False)
     if controls:
@@ -115,8 +210,46 @@ def _show_rejected(choice: Choice) -> None:
     unmeasured = [each for each in choice.rejected if each.commands and (each.achieved or 0) >= least]
     if unmeasured:
         out.print("measure those that may still win:", markup=False)
-    for each in unmeasured:
+    for each in unmeasured if show_all else unmeasured[:NEAREST]:
         out.print(f"  {' && '.join(each.commands)}", markup=False, soft_wrap=True)
+    if len(unmeasured) > NEAREST and not show_all:
+        out.print(f"  and {len(unmeasured) - NEAREST} more, with --all", markup=False)
+
+
+def _show_each(rejected: Sequence[Rejected]) -> None:
+    """A row for each."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from lxcompress.cli.screen import out
+    from lxcompress.units import percent
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("not picked", overflow="fold")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for each in rejected:
+        assert each.accuracy is not None
+        table.add_row(each.key.label, percent(each.accuracy), "; ".join(each.reasons))
+    out.print(table, markup=False)
+
+
+def _show_reasons(rejected: Sequence[Rejected]) -> None:
+    """A line for each constraint: how many broke it, and the nearest of them."""
+    from lxcompress.cli.screen import out
+    from lxcompress.units import percent
+
+    out.print(f"not picked: {len(rejected)} groups, by what they broke (a group may break several; --all: each)")
+    by_reason: dict[str, list[tuple[float, Rejected]]] = {}
+    for each in rejected:
+        for name, shortfall in zip(each.broken, each.shortfalls, strict=True):
+            by_reason.setdefault(name, []).append((shortfall, each))
+        if not each.broken:
+            by_reason.setdefault("", []).append((-(each.achieved or 0.0), each))
+    for name, found in by_reason.items():
+        found.sort(key=lambda pair: pair[0])
+        nearest = (f"{each.key.label} ({percent(each.accuracy or 0)} %)" for _, each in found[:NEAREST])
+        out.print(f"  {len(found)} {REASONS.get(name, name)}; nearest: {', '.join(nearest)}", markup=False)
 
 
 def _remedy(run: Path, choice: Choice) -> str:

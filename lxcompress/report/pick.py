@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lxcompress.report.alternatives import DENSE_INT8, Point, alternatives, best_for_nothing, comparison, point
+from lxcompress.report.front import pareto
+from lxcompress.report.interval import interval
 from lxcompress.report.protocol import has_tickets
 from lxcompress.report.summary import (
     Cost,
@@ -88,7 +91,11 @@ class Broken:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A group that was not picked, and why; `commands` where all that it lacks is to be measured."""
+    """A group that was not picked, and why; `commands` where all that it lacks is to be measured.
+
+    `broken` names the constraints that it broke, none where it was beaten; `shortfalls` are how far off it was of each,
+    relative to the constraint.
+    """
 
     key: Key
     achieved: float | None
@@ -96,11 +103,17 @@ class Rejected:
     broken: tuple[str, ...]
     reasons: tuple[str, ...]
     commands: tuple[str, ...] = ()
+    shortfalls: tuple[float, ...] = ()
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Picked:
-    """The winning group, and the ticket of it to ship: the seed that scored best."""
+    """The winning group, and the ticket of it to ship: the seed that scored best.
+
+    `cost` is the one of its artifacts that is to be shipped, of `fitting` that satisfy the rule, and `others` are the
+    files that it is held against. `free` is the dense int8 among them that is as good in all that is measured.
+    """
 
     group: Group
     seed: int
@@ -108,13 +121,39 @@ class Picked:
     ticket: Path
     cost: Cost | None
     commands: tuple[str, ...]
+    fitting: int = 0
+    others: tuple[Point, ...] = ()
+    free: Point | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the group's accuracy, 0-1; None with one seed."""
+        return interval(list(self.group.retrained.overall.by_seed.values()))
+
+    @property
+    def missing_twins(self) -> tuple[str, ...]:
+        """The alternatives that are not exported: a ticket is never shown without them."""
+        roles = {each.role for each in self.others}
+        twin = "unstructured" if self.group.key.method.is_structured else "structured"
+        return tuple(role for role in ("dense", DENSE_INT8, twin) if role not in roles)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A group, or the dense model, by accuracy (0-1) and sparsity (0-1)."""
+
+    label: str
+    accuracy: float
+    achieved: float
 
 
 @dataclass(frozen=True)
 class Choice:
     """What the rule chose (`picked` is None if nothing satisfies it), and why each other group was not.
 
-    `longer` is the accuracy of the dense model trained for twice as long, where that control is whole.
+    `longer` is the accuracy of the dense model trained for twice as long, where that control is whole. `front` holds
+    the tickets that none beats in accuracy and sparsity both, the dense model among them; `files` the exported and
+    measured artifacts that none beats in accuracy, size, p90 latency and memory.
     """
 
     rule: Rule
@@ -126,6 +165,8 @@ class Choice:
     rejected: tuple[Rejected, ...]
     doubts: tuple[str, ...]
     is_final: bool
+    front: tuple[Standing, ...] = ()
+    files: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +174,7 @@ class _Judged:
     group: Group
     broken: tuple[Broken, ...]
     cost: Cost | None
+    fitting: int = 0
 
 
 def default_rule(summary: Summary) -> Rule:
@@ -158,7 +200,29 @@ def pick_ticket(summary: Summary, rule: Rule) -> Choice:
         rejected=tuple(_reject(judged, summary.unstarted, best)),
         doubts=tuple(_doubts(picked, summary, rule, threshold) if picked else summary.doubts),
         is_final=summary.is_complete,
+        front=tuple(standing_front(summary)),
+        files=tuple(file_front(summary)),
     )
+
+
+def standing_front(summary: Summary) -> list[Standing]:
+    """The complete groups, and the dense model, that none beats in accuracy and sparsity both."""
+    standings = [
+        Standing(group.key.label, group.retrained.overall.mean, group.achieved.mean)
+        for group in summary.groups
+        if group.is_complete and not group.key.method.is_control and has_tickets(summary.recipe)
+    ]
+    if summary.dense and not summary.dense_missing:
+        standings.insert(0, Standing("dense", summary.dense.overall.mean, 0.0))
+    # Masks of one target may differ by a weight or two: no ticket is sparser by that.
+    return pareto(standings, better=lambda each: (-each.accuracy, -round(each.achieved, 4)))
+
+
+def file_front(summary: Summary) -> list[Point]:
+    """The exported and measured artifacts that none beats in accuracy, size, p90 latency and memory at once."""
+    placed = [(each, each.coordinates) for each in map(point, summary.costs)]
+    known = [(each, coordinates) for each, coordinates in placed if coordinates is not None]
+    return [each for each, _ in pareto(known, better=lambda pair: pair[1])]
 
 
 def verdict(choice: Choice) -> str:
@@ -173,10 +237,19 @@ def verdict(choice: Choice) -> str:
     assert choice.dense is not None
     assert group.retained is not None
     seeds = "one seed" if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
+    free = free_words(choice.picked)
+    opening = f"{free}The ticket would be" if free else "Ship"
     return (
-        f"Ship {group.key.label}: it keeps {percent(group.retained, 1)} % of dense accuracy "
+        f"{opening} {group.key.label}: it keeps {percent(group.retained, 1)} % of dense accuracy "
         f"({plus_minus(group.retrained.overall)} beside {plus_minus(choice.dense)}, {seeds}).{_longer_words(choice)}"
     )
+
+
+def free_words(picked: Picked) -> str:
+    """That dense int8 is as good as the picked file in all that is measured; empty where it is not."""
+    if picked.free is None or picked.cost is None:
+        return ""
+    return f"Dense int8 is {comparison(picked.free, point(picked.cost))}: ship that. "
 
 
 def _longer_words(choice: Choice) -> str:
@@ -216,6 +289,8 @@ def choice_json(choice: Choice) -> dict[str, Any]:
         "picked": _picked_json(choice.picked) if choice.picked else None,
         "nearest": _rejected_json(choice.nearest) if choice.nearest else None,
         "rejected": [_rejected_json(each) for each in choice.rejected],
+        "front": [vars(each) for each in choice.front],
+        "files": [_point_json(each) for each in choice.files],
         "doubts": list(choice.doubts),
         "study_complete": choice.is_final,
     }
@@ -234,6 +309,7 @@ def _picked_json(picked: Picked) -> dict[str, Any]:
         **_key_json(picked.group.key),
         "achieved": picked.group.achieved.mean,
         "accuracy": spread_json(picked.group.retrained.overall),
+        "interval": picked.interval,
         "paired": spread_json(picked.group.paired),
         "retained": picked.group.retained,
         "cell": picked.cell,
@@ -241,6 +317,25 @@ def _picked_json(picked: Picked) -> dict[str, Any]:
         "ticket": picked.ticket.as_posix(),
         "artifact": picked.cost.folder.as_posix() if picked.cost else None,
         "commands": list(picked.commands),
+        "file": _point_json(point(picked.cost)) if picked.cost else None,
+        "beside": [_point_json(each) for each in picked.others],
+        "free": _point_json(picked.free) if picked.free else None,
+        "missing_twins": list(picked.missing_twins),
+    }
+
+
+def _point_json(each: Point) -> dict[str, Any]:
+    artifact = each.cost.artifact
+    return {
+        "artifact": each.cost.folder.as_posix(),
+        "role": each.role,
+        "cell": artifact.cell,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        "accuracy": each.accuracy,
+        "size_mb": each.size_mb,
+        "latency_p90_ms": each.latency_ms,
+        "memory_mb": each.memory_mb,
     }
 
 
@@ -249,6 +344,7 @@ def _rejected_json(rejected: Rejected) -> dict[str, Any]:
         **_key_json(rejected.key),
         "achieved": rejected.achieved,
         "accuracy": rejected.accuracy,
+        "interval": rejected.interval,
         "broken": list(rejected.broken),
         "reasons": list(rejected.reasons),
         "commands": list(rejected.commands),
@@ -269,7 +365,7 @@ _CONTROL = Broken("control", "a control: there to compare with, never to ship", 
 
 
 def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> _Judged:
-    """Every constraint that `group` breaks, and the artifact that its limits were held against."""
+    """Every constraint that `group` breaks, and its artifact that breaks the fewest: one must satisfy all limits."""
     if group.key.method.is_control:
         return _Judged(group, (_CONTROL,), None)
     broken = [
@@ -277,18 +373,27 @@ def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) 
         *_broken_completeness(group),
         *_broken_accuracy(group, summary, rule, threshold),
     ]
-    if not rule.has_limits:
-        return _Judged(group, tuple(broken), None)
     costs = _costs_of(group, summary)
-    # Another seed's file stands in only while the ticket to ship has none: seeds differ in values, not in shape.
-    own = [cost for cost in costs if cost.artifact.cell == group.key.cell(group.best_seed).id]
     if not costs:
-        commands = export_commands(summary.root, group.key.cell(group.best_seed).id)
-        unknown = Broken("export", "not exported, so its size and speed are not known", 0, commands)
-        return _Judged(group, (*broken, unknown), None)
-    tried = [(_broken_limits(cost, group, rule, threshold), cost) for cost in own or costs]
-    least, cost = min(tried, key=lambda pair: (len(pair[0]), sum(each.shortfall for each in pair[0])))
-    return _Judged(group, (*broken, *least), cost)
+        return _Judged(group, (*broken, *([_unexported(group, summary)] if rule.has_limits else [])), None)
+    # Another seed's file stands in only while the ticket to ship has none: seeds differ in values, not in shape.
+    own = [cost for cost in costs if cost.artifact.cell == group.key.cell(group.best_seed).id] or costs
+    tried = [(_broken_limits(cost, group, rule, threshold), cost) for cost in own]
+    least, cost = min(tried, key=lambda pair: (len(pair[0]), sum(each.shortfall for each in pair[0]), _slow(pair[1])))
+    fitting = sum(not each for each, _ in tried)
+    return _Judged(group, (*broken, *(least if rule.has_limits else ())), cost, fitting)
+
+
+def _unexported(group: Group, summary: Summary) -> Broken:
+    commands = export_commands(summary.root, group.key.cell(group.best_seed).id)
+    return Broken("export", "not exported, so its size and speed are not known", 0, commands)
+
+
+def _slow(cost: Cost) -> tuple[int, float, float]:
+    """Of the files that fit: measured ones first, the fastest, then the smallest, those of a known accuracy first."""
+    if cost.fresh:
+        return 0, latency_ms(cost.fresh).p90, cost.size_mb
+    return (2 if cost.artifact.accuracy is None else 1), 0.0, cost.size_mb
 
 
 def _broken_protocol(summary: Summary) -> list[Broken]:
@@ -333,7 +438,9 @@ def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None
     if measured is not None and rule.max_latency_ms is not None:
         latency = latency_ms(measured).p90
         broken += _over("latency", f"{name}: p90 latency", latency, rule.max_latency_ms, "ms")
-    if measured is not None and rule.max_memory_mb is not None:
+    if measured is not None and rule.max_memory_mb is not None and measured.peak_bytes is None:
+        broken.append(Broken("measurement", f"{name}: its memory is not known where it was measured", 0))
+    elif measured is not None and rule.max_memory_mb is not None:
         broken += _over("memory", f"{name}: peak memory", measured.peak_bytes / 1e6, rule.max_memory_mb, "MB")
     return broken + _broken_export(cost, group, threshold)
 
@@ -379,17 +486,27 @@ def _costs_of(group: Group, summary: Summary) -> list[Cost]:
 def _ship(judged: _Judged, summary: Summary) -> Picked:
     group = judged.group
     cell = group.key.cell(group.best_seed).id
-    own = [cost for cost in _costs_of(group, summary) if cost.artifact.cell == cell]
-    cost = judged.cost if judged.cost in own else next(iter(own), None)
-    ticket = summary.root / "tickets" / cell
-    return Picked(group, group.best_seed, cell, ticket, cost, _next_commands(summary.root, cell, cost))
+    cost = judged.cost if judged.cost and judged.cost.artifact.cell == cell else None
+    beside = alternatives(summary.costs, cell, group.best_seed)
+    return Picked(
+        group=group,
+        seed=group.best_seed,
+        cell=cell,
+        ticket=summary.root / "tickets" / cell,
+        cost=cost,
+        commands=_next_commands(summary.root, cell, cost, beside),
+        fitting=judged.fitting,
+        others=tuple(beside),
+        free=best_for_nothing(point(cost), beside) if cost else None,
+    )
 
 
-def _next_commands(root: Path, cell: str, cost: Cost | None) -> tuple[str, ...]:
+def _next_commands(root: Path, cell: str, cost: Cost | None, beside: Sequence[Point]) -> tuple[str, ...]:
     """What is still to do before the ticket can be shipped; nothing once it is exported and measured."""
     if cost is None:
         return export_commands(root, cell)
-    return () if cost.fresh else (bench_command(cost.folder),)
+    others = [each.cost.folder for each in beside if each.cost != cost]
+    return () if cost.fresh else (bench_command(cost.folder, *others),)
 
 
 def export_commands(root: Path, cell: str) -> tuple[str, str]:
@@ -398,9 +515,9 @@ def export_commands(root: Path, cell: str) -> tuple[str, str]:
     return f"lxcompress export {_quoted(ticket)} --onnx --out {_quoted(folder)}", bench_command(folder)
 
 
-def bench_command(folder: Path) -> str:
-    """What measures the artifact in `folder`."""
-    return f"lxcompress bench {_quoted(folder)}"
+def bench_command(*folders: Path) -> str:
+    """What measures the artifacts in `folders`, side by side."""
+    return f"lxcompress bench {' '.join(map(_quoted, folders))}"
 
 
 def _quoted(path: Path) -> str:
@@ -438,6 +555,8 @@ def _rejected(judged: _Judged, best: _Judged | None) -> Rejected:
         broken=tuple(broken.constraint for broken in judged.broken),
         reasons=tuple(broken.reason for broken in judged.broken) or (_beaten(judged, best),),
         commands=tuple(command for broken in judged.broken for command in broken.commands) if can_still_win else (),
+        shortfalls=tuple(broken.shortfall for broken in judged.broken),
+        interval=interval(list(judged.group.retrained.overall.by_seed.values())),
     )
 
 
@@ -456,6 +575,9 @@ def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | Non
     assert summary.dense is not None
     doubts = list(summary.doubts)
     doubts += _narrow(f"threshold of {percent(threshold)} %", _margins(group, summary.dense.overall, rule))
+    if picked.interval and picked.interval[0] < threshold:
+        low = percent(picked.interval[0])
+        doubts.append(f"over {len(group.seeds)} seeds the mean may be as low as {low} %, below the threshold")
     if summary.floors is not None:
         for name, floor in named_floors(summary.floors):
             scores = group.retrained.overall.by_seed
@@ -468,7 +590,11 @@ def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | Non
         doubts += [broken.reason for broken in _broken_export(picked.cost, group, threshold)]
     elif rule.has_limits:
         doubts.append("the limits were held against another seed's file of this group, not the ticket to ship")
-    if rule.max_latency_ms is not None or rule.max_memory_mb is not None:
+    if (
+        rule.max_latency_ms is not None
+        or rule.max_memory_mb is not None
+        or any(each.latency_ms for each in picked.others)
+    ):
         doubts += mixed_measurements(summary)
     return doubts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import typer
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from lxcompress.cli.pick import pick_cli
 from lxcompress.errors import RunError
 from lxcompress.rundir import RunDir
-from tests.report.synthetic import curve, recipe, write_artifact, write_bench, write_run
+from tests.report.synthetic import curve, many, recipe, write_artifact, write_bench, write_run
 
 app = typer.Typer()
 app.command()(pick_cli)
@@ -52,7 +53,8 @@ def test_an_exported_and_measured_ticket_is_ready_to_ship(run):
     assert f"next: lxcompress bench {folder}" in _pick(run).stdout
     write_bench(run, "bench", [folder])
     text = _pick(run, "--max-size-mb", "10", "--max-latency-ms", "5", "--max-memory-mb", "200").stdout
-    assert f"exported: {folder}\n" in text
+    assert f"ship: {folder}\n" in text
+    assert "file: onnx fp32, 9.00 MB, p90 4.00 ms, 120 MB of memory, 80.00 % as exported" in " ".join(text.split())
     assert "next:" not in text
 
 
@@ -63,6 +65,52 @@ def test_controls_are_named_apart_and_never_picked(tmp_path):
     assert "never picked, being controls: dense-longer, low-magnitude-shuffled" in " ".join(text.split())
     assert "Dense trained twice as long scores 81." in " ".join(text.split())
     assert "shuffled at" not in text
+
+
+def test_a_ticket_is_never_shown_without_the_alternative_that_costs_nothing(run):
+    """First the command that makes it, then, where it is as good in everything, that it is what to ship."""
+    tree = json.loads(_pick(run, "--json").stdout)["picked"]
+    wanted = f"beside it (dense, dense int8, structured) is not exported: lxcompress export {tree['ticket']} --twins"
+    assert wanted in _pick(run).stdout
+    ticket = write_artifact(run, "ticket", cell=tree["cell"])
+    free = write_artifact(run, "free", cell=None, size_bytes=3_000_000, precision="int8")
+    assert f"next: lxcompress bench {ticket} {free}\n" in _pick(run).stdout
+    write_bench(run, "bench", [ticket, free])
+    text = _pick(run).stdout
+    assert text.startswith("Dense int8 is smaller, as fast, as small in memory and as accurate")
+    assert f"ship instead: {free}\n" in text
+    assert re.search(r"dense int8 +onnx int8 +80\.00 +3\.00 +4\.00 +120", text)
+    assert "beside it (dense, structured) is not exported" in text
+
+
+def test_what_nothing_beats_is_listed(run):
+    assert "no ticket beats, in accuracy and sparsity both: dense (" in " ".join(_pick(run).stdout.split())
+    folder = write_artifact(run, "one", cell=json.loads(_pick(run, "--json").stdout)["picked"]["cell"])
+    write_bench(run, "bench", [folder])
+    text = _pick(run).stdout
+    assert "no file beats" in text
+    assert [each["artifact"] for each in json.loads(_pick(run, "--json").stdout)["files"]] == [folder.as_posix()]
+
+
+def test_the_interval_of_the_accuracy_is_said_or_that_there_is_none(run, tmp_path):
+    assert "95 % interval of the mean" in " ".join(_pick(run).stdout.split())
+    alone = write_run(tmp_path / "alone", recipe(seeds=(0,)))
+    assert "one seed, so no interval is known" in " ".join(_pick(alone, "--retain", "0.9").stdout.split())
+
+
+def test_many_that_were_not_picked_are_counted_by_what_they_broke(tmp_path):
+    run = write_run(tmp_path / "run", many())
+    text, rows = _pick(run, "--retain", "0.97").stdout, _pick(run, "--retain", "0.97", "--all").stdout
+    rejected = json.loads(_pick(run, "--retain", "0.97", "--json").stdout)["rejected"]
+    tickets = [each for each in rejected if each["broken"] != ["a control"] and "control" not in each["broken"]]
+    low = [each for each in tickets if "accuracy" in each["broken"]]
+    beaten = [each for each in tickets if not each["broken"]]
+    said = " ".join(text.split())
+    assert f"not picked: {len(tickets)} groups" in said
+    assert f"{len(low)} keep too little accuracy; nearest: " in said
+    assert f"{len(beaten)} satisfy the rule, and another is sparser or more accurate; nearest: " in said
+    assert len(text.splitlines()) < 30 < len(rows.splitlines())
+    assert len(rows.splitlines()) > len(tickets)
 
 
 def test_groups_without_a_cell_are_counted(tmp_path):

@@ -230,3 +230,145 @@ def _best_cell(run) -> str:
 def _sparsity(summary, rule) -> float:
     picked = pick_ticket(summary, rule).picked
     return picked.group.achieved.mean if picked else 0.0
+
+
+def test_a_ticket_fits_if_one_of_its_files_satisfies_all_limits_together(run):
+    """One file is small enough, another fast enough: neither is both, until a third is."""
+    cell, limits = _best_cell(run), {"max_size_mb": 5.0, "max_latency_ms": 3.0}
+    small = write_artifact(run, "small", cell=cell, size_bytes=4_000_000, precision="int8")
+    fast = write_artifact(run, "fast", cell=cell, size_bytes=9_000_000)
+    write_bench(run, "slow", [small], latency_s=0.004)
+    write_bench(run, "fast", [fast], latency_s=0.002)
+    for one in ({"max_size_mb": 5.0}, {"max_latency_ms": 3.0}):
+        assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99, **one)).picked is not None
+    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99, **limits)).picked is None
+    both = write_artifact(run, "both", cell=cell, size_bytes=5_000_000, format="openvino", precision="int8")
+    write_bench(run, "both", [both], latency_s=0.003)
+    picked = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99, **limits)).picked
+    assert picked.cost.folder == both
+    assert picked.fitting == 1
+
+
+def test_of_the_files_that_fit_the_fastest_is_shipped_or_the_smallest_where_none_is_measured(run):
+    cell = _best_cell(run)
+    sizes = {"a": 9_000_000, "b": 7_000_000, "c": 8_000_000}
+    folders = [write_artifact(run, name, cell=cell, size_bytes=size) for name, size in sizes.items()]
+    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.cost.folder == folders[1]
+    for folder, latency in zip(folders, (0.002, 0.004, 0.003), strict=True):
+        write_bench(run, folder.name, [folder], latency_s=latency)
+    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.cost.folder == folders[0]
+    lossy = write_artifact(run, "lossy", cell=cell, source=0.8, accuracy=0.6)
+    write_bench(run, "lossy", [lossy], latency_s=0.001)
+    picked = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked
+    assert picked.cost.folder == folders[0]
+    assert picked.fitting == 3
+
+
+def beside(run, *, accuracy=0.8, size=4_000_000, latency=0.002, memory=100_000_000):
+    """The choice where the ticket (0.8, 5 MB, 3 ms, 110 MB) stands beside such a dense int8."""
+    ticket = write_artifact(run, "ticket", cell=_best_cell(run), size_bytes=5_000_000, precision="int8")
+    free = write_artifact(run, "free", cell=None, size_bytes=size, accuracy=accuracy, precision="int8")
+    write_bench(run, "ticket", [ticket], latency_s=0.003, peak_bytes=110_000_000)
+    write_bench(run, "free", [free], latency_s=latency, peak_bytes=memory)
+    return pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99))
+
+
+@pytest.mark.parametrize(
+    ("better", "words"),
+    [
+        ({}, "smaller, faster, smaller in memory and as accurate"),
+        ({"accuracy": 0.81}, "smaller, faster, smaller in memory and more accurate"),
+        (
+            {"size": 5_010_000, "latency": 0.00303, "memory": 111_000_000},
+            "as small, as fast, as small in memory and as",
+        ),
+    ],
+)
+def test_dense_int8_that_is_as_good_in_everything_is_what_to_ship(run, better, words):
+    choice = beside(run, **better)
+    assert choice.picked.free.role == "dense int8"
+    assert verdict(choice).startswith(f"Dense int8 is {words}")
+    assert "ship that" in verdict(choice)
+    assert choice_json(choice)["picked"]["free"]["artifact"].endswith("/free")
+
+
+@pytest.mark.parametrize(
+    "worse", [{"accuracy": 0.79}, {"size": 6_000_000}, {"latency": 0.0031}, {"memory": 120_000_000}]
+)
+def test_dense_int8_that_is_worse_in_anything_is_shown_and_not_preferred(run, worse):
+    choice = beside(run, **worse)
+    assert choice.picked.free is None
+    assert verdict(choice).startswith("Ship ")
+    assert "dense int8" in {each.role for each in choice.picked.others}
+
+
+def test_what_was_measured_elsewhere_is_compared_by_size_and_accuracy_alone(run):
+    """Faster on another number of threads is not faster, and slower is not slower."""
+    ticket = write_artifact(run, "ticket", cell=_best_cell(run), size_bytes=5_000_000)
+    free = write_artifact(run, "free", cell=None, size_bytes=4_000_000, precision="int8")
+    write_bench(run, "ticket", [ticket], latency_s=0.001, threads=1)
+    write_bench(run, "free", [free], latency_s=0.009, threads=2)
+    choice = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99))
+    assert verdict(choice).startswith("Dense int8 is smaller and as accurate: ship that")
+    assert any("different tasks" in doubt for doubt in choice.doubts)
+
+
+def test_twins_that_are_missing_are_named(run):
+    seed = int(_best_cell(run).rpartition("-seed")[2])
+    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.missing_twins == (
+        "dense",
+        "dense int8",
+        "structured",
+    )
+    write_artifact(run, "a", cell=None)
+    write_artifact(run, "b", cell=None, precision="int8")
+    write_artifact(run, "c", cell=f"taylor-neuron+head-50-seed{seed}", twin="structured")
+    picked = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked
+    assert picked.missing_twins == ()
+    assert [each.role for each in picked.others] == ["dense", "dense int8", "structured"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_fronts_hold_what_nothing_beats(tmp_path, seed):
+    chance_run(tmp_path, seed)
+    summary = summarise(read_run(tmp_path))
+    choice = pick_ticket(summary, Rule(retain=0.7))
+    measured = [cost for cost in summary.costs if cost.fresh]
+    rows = {
+        cost.folder: (
+            -cost.artifact.accuracy.accuracy,
+            cost.artifact.size_bytes,
+            sorted(cost.fresh.latency.values)[36],
+            cost.fresh.peak_bytes,
+        )
+        for cost in measured
+    }
+    unbeaten = {name for name, row in rows.items() if not any(_beats(other, row) for other in rows.values())}
+    assert {each.cost.folder for each in choice.files} == unbeaten
+    whole = [group for group in summary.groups if group.is_complete]
+    points = {group.key.label: (-group.retrained.overall.mean, -round(group.achieved.mean, 4)) for group in whole}
+    points["dense"] = (-summary.dense.overall.mean, 0.0)
+    unbeaten = {name for name, row in points.items() if not any(_beats(other, row) for other in points.values())}
+    assert {each.label for each in choice.front} == unbeaten
+
+
+def _beats(one, other) -> bool:
+    return one != other and all(mine <= its for mine, its in zip(one, other, strict=True))
+
+
+def test_memory_that_is_not_known_satisfies_no_limit_on_it(run):
+    folder = write_artifact(run, "a", cell=_best_cell(run))
+    write_bench(run, "bench", [folder], peak_bytes=None)
+    choice = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99, max_memory_mb=1000))
+    assert choice.picked is None
+    assert "memory is not known" in choice.nearest.reasons[0]
+
+
+def test_accuracy_has_its_interval_over_seeds(run, tmp_path):
+    picked = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked
+    low, high = picked.interval
+    assert low < picked.group.retrained.overall.mean < high
+    alone = write_run(tmp_path / "alone", recipe(seeds=(0,)))
+    choice = pick_ticket(summarise(read_run(alone.root)), Rule(retain=0.9))
+    assert choice.picked.interval is None
+    assert choice_json(choice)["picked"]["interval"] is None
