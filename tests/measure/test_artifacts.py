@@ -15,10 +15,21 @@ import pytest
 
 from lxcompress.errors import MeasureError
 from lxcompress.machine import usable_cores
-from lxcompress.measure.artifacts import INTERRUPTED, Progress, measure_artifacts, plan_rounds
+from lxcompress.measure.artifacts import (
+    CUT_SHORT,
+    INTERRUPTED,
+    Ask,
+    Progress,
+    bench_artifacts,
+    is_interrupted,
+    measure_artifacts,
+    plan_rounds,
+)
+from lxcompress.measure.compare import compare_all
 from lxcompress.records import Bench, read_record
 from lxcompress.rundir import sha256, write_record
 from tests.measure.artifacts import build_artifact
+from tests.measure.test_energy import build_powercap
 
 ROOT = Path(__file__).resolve().parents[2]
 # Measures for as long as it is left alone, and says when the first round is over.
@@ -28,11 +39,32 @@ from pathlib import Path
 from lxcompress.measure.artifacts import measure_artifacts
 paths = [Path(each) for each in sys.argv[1:]]
 def tell(progress):
-    if progress.stage == "run" and progress.done >= 30:
+    if progress.stage == "run" and progress.done == 30:
         print("going", flush=True)
-measured = measure_artifacts(paths, threads=1, runs=10_000_000, tell=tell)
+measured = measure_artifacts(paths, threads=1, runs=300_000, tell=tell)
 for each in measured:
     print(each.model_dump_json(), flush=True)
+"""
+
+# Two groups; says when each artifact has had a turn in the second.
+GROUPS = """
+import sys
+from pathlib import Path
+from lxcompress.measure.artifacts import Ask, bench_artifacts
+paths = [Path(each) for each in sys.argv[1:]]
+def tell(progress):
+    if progress.stage == "run" and progress.done == 3 * 2000 + 15:
+        print("going", flush=True)
+bench = bench_artifacts(paths, Ask(threads=(1, 2), runs=2000, warmup=1), tell=tell)
+print(bench.model_dump_json(), flush=True)
+"""
+# As version 0.1.0 kept it.
+OLD = """
+{"version": 1, "started": "2026-01-02T03:04:05+00:00", "measurements": [{"artifact": "dense", "artifact_path": "dense",
+"artifact_sha256": "00", "cell": null, "format": "onnx", "task": {"runtime": "onnxruntime", "threads": 1, "batch": 1,
+"tokens": 9, "objects": 5, "images": 1, "warmup": 10, "runs": 2}, "machine": {"system": "Linux", "processor": "Toy",
+"cores": 2, "memory_bytes": 1, "python": "3.12", "accelerator": null, "packages": {}}, "latency": {"unit": "s",
+"values": [0.1, 0.2]}, "load_s": 0.5, "peak_bytes": 5, "size_bytes": 4, "doubts": ["only 2 runs: ask for 30 or more"]}]}
 """
 
 
@@ -176,7 +208,7 @@ def test_an_interrupt_keeps_what_was_measured_and_ends_the_workers(small: Path, 
     assert [each["artifact"] for each in measured] == ["small", "big"]
     assert all(len(each["latency"]["values"]) == each["task"]["runs"] >= 10 for each in measured)
     assert all(INTERRUPTED in each["doubts"] for each in measured)
-    assert len(workers) == 2
+    assert len(workers) == 3  # the baseline has two
     assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
@@ -187,6 +219,99 @@ def test_workers_end_with_the_process_that_started_them(small: Path) -> None:
         workers = psutil.Process(driver.pid).children()
         driver.kill()
     assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def test_threads_and_lengths_are_groups_of_their_own(small: Path) -> None:
+    bench = bench_artifacts([small], Ask(threads=(1, 2), lengths=(4, 9), runs=6, warmup=1))
+    tasks = [(each.task.threads, each.task.tokens) for each in bench.measurements]
+    assert tasks == [(1, 4), (1, 9), (2, 4), (2, 9)]
+    assert all(each.rounds == [5, 1] and each.task.lengths == [] for each in bench.measurements)
+    rest = 4 * 10 * 3 + 16
+    assert [each.read_bytes for each in bench.measurements[:2]] == [rest + 4 * 8 * (3 + tokens) for tokens in (4, 9)]
+
+
+def test_real_lengths_are_the_same_for_every_subject(tmp_path: Path) -> None:
+    counts = {4: 5, 6: 3, 11: 2}
+    paths = [build_artifact(tmp_path / name, lengths=counts, tokens=4, flops=1000, parameters=50) for name in "ab"]
+    bench = bench_artifacts(paths, Ask(runs=10, warmup=1))
+    first, second = (each.task for each in bench.measurements)
+    assert first.lengths == second.lengths
+    assert Counter(first.lengths) == counts
+    assert [(each.artifact, each.task) for each in bench.noise] == [("a", first)]
+    assert bench.baseline == str(paths[0])
+    assert (first.tokens, bench.measurements[0].flops, bench.measurements[0].parameters) == (4, 1000, 50)
+    (fixed,) = bench_artifacts(paths[:1], Ask(runs=1, warmup=1, lengths=(11,))).measurements
+    assert (fixed.flops, fixed.task.lengths) == (None, [])
+
+
+def test_one_artifact_alone_has_no_noise_to_measure(small: Path) -> None:
+    bench = bench_artifacts([small], Ask(runs=1, warmup=1))
+    assert bench.noise == []
+    assert compare_all(bench) == [None]
+
+
+def test_memory_held_is_within_the_peak_and_threads_are_kept(small: Path, big: Path) -> None:
+    less, more = measure_artifacts([small, big], runs=30)
+    assert less.steady_bytes < more.steady_bytes <= more.peak_bytes
+    for each in (less, more):
+        assert not any("computed" in doubt or "left its cores" in doubt for doubt in each.doubts)
+
+
+def test_energy_is_of_the_timed_answers_and_absent_where_it_is_not_told(small: Path, tmp_path: Path) -> None:
+    (absent,) = bench_artifacts([small], Ask(runs=2, warmup=1), powercap=tmp_path / "none").measurements
+    assert absent.energy_j is None
+    (still,) = bench_artifacts([small], Ask(runs=2, warmup=1), powercap=build_powercap(tmp_path)).measurements
+    assert still.energy_j == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops single files from its cache")
+def test_a_cold_load_is_measured_or_doubted(big: Path) -> None:
+    (measured,) = measure_artifacts([big], runs=1)
+    assert (measured.cold_load_s is None) == any(doubt.startswith("no cold load") for doubt in measured.doubts)
+
+
+def test_one_bad_artifact_among_good_ones_stops_all_before_measuring(small: Path, tmp_path: Path) -> None:
+    garbage = build_artifact(tmp_path / "garbage")
+    (garbage / "model.onnx").write_bytes(b"not a graph")
+    _rewrite(garbage, files={"model.onnx": sha256(garbage / "model.onnx")})
+    newer = build_artifact(tmp_path / "newer")
+    _rewrite(newer, version=99)
+    for bad, said in ((garbage, "garbage.*cannot load it"), (newer, "newer.*upgrade lxcompress")):
+        told: list[Progress] = []
+        with pytest.raises(MeasureError, match=said):
+            measure_artifacts([small, bad], runs=1, tell=told.append)
+        assert "run" not in {progress.stage for progress in told}
+
+
+def test_a_question_that_the_model_cannot_take_is_one_sentence(tmp_path: Path) -> None:
+    folder = build_artifact(tmp_path / "narrow", vocabulary=6)  # the made-up words go beyond its table
+    with pytest.raises(MeasureError, match=r"ONNX Runtime .* failed while answering"):
+        bench_artifacts([folder], Ask(runs=1))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
+def test_an_interrupt_in_a_later_group_keeps_the_groups_before_it(small: Path, tmp_path: Path) -> None:
+    other = build_artifact(tmp_path / "other")
+    with subprocess.Popen(
+        [sys.executable, "-c", GROUPS, str(small), str(other)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "going\n"
+        driver.send_signal(signal.SIGINT)
+        bench = Bench.model_validate_json(driver.stdout.read())
+    assert is_interrupted(bench)
+    assert [each.task.threads for each in bench.measurements] == [1, 1, 2, 2]
+    assert all(CUT_SHORT in each.doubts for each in bench.measurements[:2])
+    assert all(INTERRUPTED in each.doubts for each in bench.measurements[2:])
+    assert [len(each.latency.values) for each in bench.measurements[:2]] == [2000, 2000]
+    assert all(5 <= len(each.latency.values) < 2000 for each in bench.measurements[2:])
+
+
+def test_a_bench_kept_before_this_version_still_reads(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(OLD, encoding="utf-8")
+    old = read_record(tmp_path / "old.json", Bench)
+    assert (old.baseline, old.noise, old.remarks) == (None, [], [])
+    assert compare_all(old) == [None]
 
 
 def _endless(*paths: Path) -> subprocess.Popen[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,17 @@ import pytest
 import lxcompress
 from lxcompress.machine import describe_machine, usable_cores
 from lxcompress.measure.clock import time_runs
-from lxcompress.measure.cores import Busy, choose_cores, read_busy, share_of_others
+from lxcompress.measure.cores import (
+    Busy,
+    choose_cores,
+    cores_held,
+    count_busy,
+    read_busy,
+    share_of_others,
+    thread_seconds,
+)
 from lxcompress.measure.inputs import make_feeds
+from lxcompress.measure.memory import peak_rss_bytes, rss_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 GROW = """
@@ -67,6 +79,47 @@ def test_more_threads_keep_the_cores_of_fewer() -> None:
     usable = usable_cores()
     for threads in range(1, len(usable)):
         assert choose_cores(usable, threads) == choose_cores(usable, threads + 1)[:threads]
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what each thread took")
+
+
+@linux
+def test_threads_that_compute_are_counted_and_those_that_wait_are_not() -> None:
+    before, end = thread_seconds(), threading.Event()
+    burning = [threading.Thread(target=lambda: (_burn(0.05), end.wait())) for _ in range(2)]
+    threads = [*burning, threading.Thread(target=end.wait)]
+    for thread in threads:
+        thread.start()
+    while sum(each >= 0.05 for each in thread_seconds().values()) < 2:
+        time.sleep(0.01)
+    after = {thread.native_id: thread_seconds()[thread.native_id] for thread in threads}
+    end.set()
+    for thread in threads:
+        thread.join()
+    assert count_busy(before, after) == 2
+    assert count_busy(None, after) is count_busy(before, None) is None
+
+
+@linux
+def test_the_cores_held_are_those_of_every_thread() -> None:
+    mine, end = os.sched_getaffinity(0), threading.Event()
+    assert set(cores_held()) == mine
+    strayed = threading.Thread(target=lambda: (os.sched_setaffinity(0, {min(mine)}), end.wait()))
+    strayed.start()
+    assert set(cores_held()) == mine
+    end.set()
+    strayed.join()
+
+
+def test_memory_held_now_is_no_more_than_the_most() -> None:
+    assert 1_000_000 < rss_bytes() <= peak_rss_bytes() + 1_000_000
+
+
+def _burn(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        continue
 
 
 def test_the_share_of_others_is_what_is_left_of_the_work() -> None:

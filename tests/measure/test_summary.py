@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from lxcompress.measure.summary import FEW_RUNS, doubt_circumstances, doubt_samples, summarise
+from lxcompress.measure.summary import FEW_RUNS, doubt_circumstances, doubt_samples, doubt_worker, summarise
 
 QUIET = {"threads": 1, "cores": 2, "is_pinned": True, "others": 0.0, "held_bytes": 1, "memory_bytes": 100}
 
@@ -73,6 +73,28 @@ def test_quiet_circumstances_are_not_doubted() -> None:
 )
 def test_each_circumstance_raises_its_own_doubt(change: dict[str, object], doubt: str) -> None:
     assert _only(doubt_circumstances(**(QUIET | change))).startswith(doubt)
+
+
+WELL = {"threads": 1, "busy_threads": 1, "cores": [1], "cores_held": [1], "resident": 0.0, "is_cold": True}
+
+
+def test_a_worker_that_did_as_it_was_asked_is_not_doubted() -> None:
+    assert doubt_worker(**WELL) == []
+    assert doubt_worker(**(WELL | {"threads": 2, "cores": [0, 1], "cores_held": [0]})) == []
+    assert doubt_worker(**(WELL | {"busy_threads": None, "cores_held": None})) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        ({"busy_threads": 2}, "2 of its threads computed, not 1: its runtime"),
+        ({"cores_held": [0, 1, 3]}, "left its cores: its runtime may also run on core 0, 3"),
+        ({"resident": 0.5, "is_cold": False}, "no cold load: 50% of its files stayed in memory"),
+        ({"resident": None, "is_cold": False}, "no cold load: this system lets no file go"),
+    ],
+)
+def test_each_fault_of_a_worker_raises_its_own_doubt(change: dict[str, object], doubt: str) -> None:
+    assert _only(doubt_worker(**(WELL | change))).startswith(doubt)
 
 
 def _only(doubts: list[str]) -> str:
