@@ -49,7 +49,7 @@ class TorchSession:
                 scores = self.compute(Inputs(**{name: torch.from_numpy(array) for name, array in feeds.items()}))
         except (RuntimeError, IndexError, ValueError, TypeError) as problem:
             raise MeasureError(
-                f"{self.path}: torch {torch.__version__} failed while answering ({_first_line(problem)}); "
+                f"{self.path}: torch {torch.__version__} failed while answering ({_say(problem)}); "
                 "give inputs of the sizes that artifact.json names"
             ) from problem
         return scores.numpy()
@@ -90,7 +90,7 @@ def open_compiled(path: Path, *, threads: int) -> TorchSession:
             compute(make_example(session.model, tokens=_TOKENS, objects=_OBJECTS))
     except Exception as problem:  # a compiler's troubles are of many kinds
         raise MeasureError(
-            f"{path}: torch.compile cannot compile it here ({_first_line(problem)}); give the runtime torch instead"
+            f"{path}: torch.compile cannot compile it here ({_say(problem, lines=2)}); give the runtime torch instead"
         ) from problem
     return TorchSession(path, session.model, compute, threads)
 
@@ -125,5 +125,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+def _say(problem: Exception, *, lines: int = 1) -> str:
+    """The first lines of what went wrong, as one."""
+    said = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return ", ".join(said[:lines]) or type(problem).__name__
