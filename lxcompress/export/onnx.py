@@ -1,5 +1,8 @@
 """ONNX, through torch's dynamo exporter: dynamic batch, question length and regions; one file where it can be.
 
+A file is traced, its constants folded, its steps fused, its bits made fewer, in this order: quantisers and fusions look
+for stored matrices, and each stage reads the file of the one before, so that one copy of the weights is held at a time.
+
 A model that reads a picture whole reads it as one region of a fixed size.
 A model that reads N images a question takes N rows for each, so its batches are multiples of N: the file says so.
 """
@@ -7,99 +10,159 @@ A model that reads N images a question takes N rows for each, so its batches are
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import GraphProto, ModelProto, numpy_helper
 from torch import Tensor, nn
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.export.formats import Job, Written
+from lxcompress.export.fold import fold_constants, opset_of
+from lxcompress.export.formats import Feeds, Job, Written
+from lxcompress.export.fuse import fuse_where_true
+from lxcompress.export.products import count_in, shapes_of, steps_of
+from lxcompress.export.quantise import to_half, to_int8, to_int8_static
 from lxcompress.models.checkpoints import Model
 from lxcompress.rundir import write_whole
 
 MODEL_FILE = "model.onnx"
+DATA_FILE = MODEL_FILE + ".data"
 OUTPUT = "scores"
 BATCH = "batch"
 """Questions, which are rows where each is about one image."""
 MOST_BYTES_IN_ONE_FILE = 1_900_000_000
 """A protobuf file ends at 2 GB; beyond this the weights go to model.onnx.data beside it."""
+FUSION_BATCHES = 2
+"""Batches of calibration questions, beside the example, that a fused file must answer as the unfused one does."""
+
+
+def write(job: Job) -> Written:
+    """Writes model.onnx in the precision of the job. Raises ExportError."""
+    job.out.mkdir(parents=True, exist_ok=True)
+    # Beside the result: what a full-size model leaves on the way may be more than /tmp has room for.
+    with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
+        stage, notes = Path(folder), []
+        job.say("tracing the model")
+        path = save(trace(job.model, job.example, job.opset), stage / "plain")
+        if job.fuse:
+            job.say("fusing its steps")
+            # A fused attention has no static form: its three products would stay fp32.
+            attention = job.precision != "int8-static"
+            path, note = fuse_where_true(path, _fusion_feeds(job), save, attention=attention)
+            notes.append(note)
+        job.say(f"writing it in {job.precision}")
+        path = _narrow(path, stage / "narrow", job)
+        return Written(move(path.parent, job.out), notes)
 
 
 def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
-    """Writes the model to the folder `out`; returns its files. `example` has two questions or more.
+    """Writes the model to the folder `out` as it is traced, in fp32 and of plain steps; returns its files.
 
-    Raises ExportError if torch cannot export it.
+    `example` has two questions or more. Raises ExportError if torch cannot export it.
     """
-    wrapper = _Answer(model).eval()
-    size = sum(tensor.numel() * tensor.element_size() for tensor in model.weights.values())
-    external = size > MOST_BYTES_IN_ONE_FILE
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
+        return move(save(trace(model, example), Path(folder)).parent, out)
+
+
+def count_zeros(out: Path) -> tuple[int, int]:
+    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart."""
+    graph = onnx.load(out / MODEL_FILE).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    return count_in(
+        steps_of(graph), shapes_of(graph), OUTPUT, lambda name: numpy_helper.to_array(stored[name], base_dir=str(out))
+    )
+
+
+def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto:
+    """The model as plain ONNX steps, its constants folded. Raises ExportError, also for an `opset` that is not to be
+    had."""
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                wrapper,
+                _Answer(model).eval(),
                 tuple(example),
                 dynamo=True,
                 dynamic_shapes=_dynamic_shapes(model),
                 input_names=list(example._fields),
                 output_names=[OUTPUT],
+                opset_version=opset,
                 verbose=False,
             )
+            assert program is not None
+            _name_batch(program)
+            traced = program.model_proto
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
+        raise ExportError(f"torch could not export the model to ONNX ({first}); report it with this line") from error
+    if opset is not None and opset_of(traced) != opset:  # it then gives what it has, and but logs that
         raise ExportError(
-            f"{out}: torch could not export the model to ONNX ({first}); report it with this line"
-        ) from error
-    assert program is not None
-    _name_batch(program)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / MODEL_FILE
-    if external:
-        with _quiet():
-            program.save(path, external_data=True)
+            f"--opset {opset}: torch {torch.__version__} cannot write this model in that version of ONNX's operators "
+            "(it knows 18 to 25 or so); give another, or none"
+        )
+    _forget_where(traced.graph)
+    fold_constants(traced)
+    return traced
+
+
+def save(model: ModelProto, folder: Path) -> Path:
+    """Writes the model to model.onnx in `folder`, its weights to a file beside it if they are too large for one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MODEL_FILE
+    is_large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MOST_BYTES_IN_ONE_FILE
+    onnx.save(model, path, save_as_external_data=is_large, location=DATA_FILE)
+    return path
+
+
+def _narrow(path: Path, folder: Path, job: Job) -> Path:
+    """The file of the job's precision, made from the fp32 file at `path`."""
+    if job.precision == "fp32":
+        return path
+    if job.precision == "fp16":
+        return save(to_half(onnx.load(path)), folder)
+    folder.mkdir()
+    if job.precision == "int8":
+        to_int8(path, folder / MODEL_FILE)
     else:
-        write_whole(path, lambda part: onnx.save(program.model_proto, part))
-    data = path.with_name(MODEL_FILE + ".data")
-    if not external:
-        data.unlink(missing_ok=True)
-    return [path, *([data] if external else [])]
+        to_int8_static(path, folder / MODEL_FILE, job.calibration())
+    return folder / MODEL_FILE
 
 
-def write(job: Job) -> Written:
-    """Writes model.onnx. Raises ExportError."""
-    return Written(write_onnx(job.model, job.example, job.out))
+def _fusion_feeds(job: Job) -> Iterator[Feeds]:
+    """The example, its first question alone, and some questions of the training data."""
+    images = job.model.family.count_images(job.model.config)
+    yield job.example.numpy()
+    yield {name: array[:images] for name, array in job.example.numpy().items()}
+    yield from islice(job.calibration(), FUSION_BATCHES)
 
 
-def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart."""
-    zeros = elements = 0
-    graph = onnx.load(out / MODEL_FILE).graph
-    last = _find_output_layer(graph)
-    for tensor in graph.initializer:
-        is_matrix = len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
-        if is_matrix and not tensor.name.endswith("_embeddings.weight") and tensor.name != last:
-            values = numpy_helper.to_array(tensor, base_dir=str(out))
-            zeros += values.size - int(np.count_nonzero(values))
-            elements += values.size
-    return zeros, elements
+def move(folder: Path, out: Path) -> list[Path]:
+    """Moves a model's files to `out`, the model itself last; returns them."""
+    moved = []
+    for name in (DATA_FILE, MODEL_FILE):
+        if (folder / name).is_file():
+            write_whole(out / name, lambda part, source=folder / name: os.replace(source, part))
+            moved.append(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)  # of an earlier, larger model
+    return moved[::-1]
 
 
-def _find_output_layer(graph: onnx.GraphProto) -> str:
-    """The name of the matrix that the last product reads: all else feeds it, so it stands last.
-
-    The exporter gives some matrices names of its own, so that the layer's name would not find it.
-    """
-    stored = {tensor.name for tensor in graph.initializer}
-    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
-    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
-    read = [turned.get(name, name) for node in products for name in node.input[:2]]
-    return [name for name in read if name in stored][-1]
+def _forget_where(graph: GraphProto) -> None:
+    """Drops the remarks on where in which Python file each step comes from: a third of a small file, and private."""
+    graph.ClearField("doc_string")
+    for each in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        each.ClearField("metadata_props")
+        each.ClearField("doc_string")
+    graph.ClearField("metadata_props")
 
 
 class _Answer(nn.Module):
@@ -147,12 +210,14 @@ def _name_batch(program: torch.onnx.ONNXProgram) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporter's remarks on torch's own internals, which no user can act on."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,8 +1,12 @@
-"""ONNX files, served by ONNX Runtime on the CPU; the only importer of onnxruntime."""
+"""ONNX files, and files of ONNX Runtime's own mobile format, served by ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +15,10 @@ import onnxruntime as ort
 
 from lxcompress.errors import MeasureError
 
-MODEL_FILE = "model.onnx"
+MODEL_FILE, MOBILE_FILE = "model.onnx", "model.ort"
 SCORES = "scores"
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _AS_IT_WAS = 3, 2
+"""Severities of ONNX Runtime's log; it starts at warnings, and does not say where it stands."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,8 @@ class OnnxSession:
 
 
 def open_onnx(path: Path, *, threads: int) -> OnnxSession:
-    """The ONNX file at `path`, or in the folder `path`, held to `threads` threads. Raises MeasureError."""
-    model = path / MODEL_FILE if path.is_dir() else path
-    if not model.is_file():
-        raise MeasureError(f"{model}: no such file; make it with: lxcompress export TICKET --onnx --out {path}")
+    """The ONNX or mobile file at `path`, or in the folder `path`, held to `threads` threads. Raises MeasureError."""
+    model = _find_model(path)
     try:
         session = ort.InferenceSession(str(model), _options(threads), providers=["CPUExecutionProvider"])
     except Exception as problem:  # as above
@@ -61,6 +64,35 @@ def open_onnx(path: Path, *, threads: int) -> OnnxSession:
 def providers() -> tuple[str, ...]:
     """What this build of ONNX Runtime can compute with."""
     return tuple(ort.get_available_providers())
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without what ONNX Runtime and its Python tools print, log and warn: no user can act on it.
+
+    The tools log through the root logger, which they set up for the whole process if nobody has.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = [logging.NullHandler()]
+    ort.set_default_logger_severity(_ERRORS_ONLY)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ort.set_default_logger_severity(_AS_IT_WAS)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def _find_model(path: Path) -> Path:
+    """The model file that `path` is or holds. Raises MeasureError if there is none."""
+    in_folder = path / (MOBILE_FILE if (path / MOBILE_FILE).is_file() else MODEL_FILE)
+    model = in_folder if path.is_dir() else path
+    if not model.is_file():
+        raise MeasureError(f"{model}: no such file; make it with: lxcompress export TICKET --onnx --out {path}")
+    return model
 
 
 def _options(threads: int) -> ort.SessionOptions:

@@ -1,0 +1,106 @@
+"""Constants folded: whatever an ONNX graph computes from stored tensors alone becomes a stored tensor, once.
+
+LXMERT's cross-attention reads each of its matrices twice, and torch's exporter leaves a Transpose before both reads.
+Quantisers and fusions look for stored matrices, so that they would pass those by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+_SMALL_BYTES = 4096
+"""Results of up to this size are stored even where they are larger than what they came from."""
+_LEFT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConstantOfShape", "If", "Loop", "Scan")
+"""What is no constant to fold: quantisation (folding would undo it), made-up sizes, and bodies of their own."""
+_RANDOM = ("RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
+
+
+def fold_constants(model: ModelProto) -> int:
+    """Folds the constants of `model`, in place; returns how many steps that saved. Unread tensors are dropped."""
+    graph, opset = model.graph, opset_of(model)
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    made: dict[tuple[object, ...], str] = {}  # what is computed -> the name that it has
+    renamed: dict[str, str] = {}
+    folded: list[int] = []
+    for number, node in enumerate(graph.node):
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
+        if not _is_constant(node, stored) or node.output[0] in outputs:
+            continue
+        name, key = node.output[0], _key(node)
+        if key not in made:
+            result = _evaluate(node, stored, opset)
+            if not _is_worth_it(result, [stored[name] for name in node.input]):
+                continue
+            stored[name] = numpy_helper.from_array(result, name)
+            graph.initializer.append(stored[name])
+        renamed[name] = made.setdefault(key, name)
+        folded.append(number)
+    for number in reversed(folded):
+        del graph.node[number]
+    drop_unread(graph)
+    return len(folded)
+
+
+def drop_unread(graph: GraphProto) -> None:
+    """Drops the stored tensors that nothing reads, and the shapes that are noted of values that are no more."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    read |= _read_in_bodies(graph)
+    alive = {name for node in graph.node for name in node.output}
+    for values, wanted in ((graph.initializer, read), (graph.value_info, alive)):
+        for place in reversed(range(len(values))):
+            if values[place].name not in wanted:
+                del values[place]
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of ONNX's own operators that `model` is written in."""
+    return next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+
+
+def _is_constant(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
+    """Whether a step is computed from stored tensors alone, the same each time."""
+    return (
+        node.domain in ("", "ai.onnx")
+        and node.op_type not in _LEFT + _RANDOM
+        and len(node.output) == 1
+        and all(name in stored for name in node.input)
+    )
+
+
+def _key(node: NodeProto) -> tuple[object, ...]:
+    """Equal for two steps that compute the same."""
+    attributes = sorted(each.SerializeToString(deterministic=True) for each in node.attribute)
+    return (node.op_type, *node.input, *attributes)
+
+
+def _evaluate(node: NodeProto, stored: dict[str, TensorProto], opset: int) -> np.ndarray:
+    """The result of one step over stored tensors, by ONNX's own reference implementation."""
+    inputs = {name: numpy_helper.to_array(stored[name]) for name in node.input}
+    infos = [helper.make_tensor_value_info(name, stored[name].data_type, None) for name in inputs]
+    output = helper.make_tensor_value_info(node.output[0], TensorProto.UNDEFINED, None)
+    graph = helper.make_graph([node], "step", infos, [output])
+    step = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    (result,) = ReferenceEvaluator(step).run(None, inputs)
+    return np.asarray(result, order="C")
+
+
+def _is_worth_it(result: np.ndarray, sources: Iterable[TensorProto]) -> bool:
+    """Whether storing the result does not grow the file: an Expand of a constant would."""
+    return result.nbytes <= max([_SMALL_BYTES, *(math.prod(each.dims) * _width(each) for each in sources)])
+
+
+def _width(tensor: TensorProto) -> int:
+    return helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+def _read_in_bodies(graph: GraphProto) -> set[str]:
+    """What the bodies of If and Loop read of the graph around them."""
+    bodies = [each.g for node in graph.node for each in node.attribute if each.HasField("g")]
+    return {name for body in bodies for node in body.node for name in node.input}.union(*map(_read_in_bodies, bodies))

@@ -1,0 +1,156 @@
+"""Fusions: attention, GELU and layer norms as one step each, by ONNX Runtime's own optimizer, where they keep parity.
+
+The optimizer knows the graphs of torch's older exporter. What the new one spells otherwise is respelled first: a mask's
+two axes added in one step, and shapes computed anew in each layer ([batch, tokens, -1, 64] for [0, 0, 12, 64]), from
+which it could not tell the number of heads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+from lxcompress.errors import ExportError, LxError
+from lxcompress.export.fold import drop_unread
+from lxcompress.export.parity import check, compare
+from lxcompress.runtimes import open_session
+from lxcompress.runtimes.onnxruntime import hushed
+
+CONTRIB = "com.microsoft"
+"""The domain of the operations that ONNX Runtime alone knows."""
+
+
+def fuse_where_true(
+    plain: Path, feeds: Iterable[Mapping[str, np.ndarray]], save: Callable[[ModelProto, Path], Path], *, attention: bool
+) -> tuple[Path, str]:
+    """The file of most fusions that answers as the file `plain` does, and what was fused in words.
+
+    Tries all fusions, then all but attention (all of them only if `attention`), then gives `plain` itself. `save`
+    writes a model to a folder, and returns its file.
+    """
+    feeds, reasons = list(feeds), []
+    expected = [open_session(plain, threads=1).answer(each) for each in feeds]
+    for with_attention in (True, False) if attention else (False,):
+        try:
+            model = fuse(onnx.load(plain), attention=with_attention)
+            fused, counts = save(model, plain.parent / f"fused-{int(with_attention)}"), count_fused(model.graph)
+            del model  # its weights, before a session takes them again
+            _check(fused, feeds, expected)
+        except LxError as error:
+            reasons.append(str(error))
+            continue
+        return fused, f"fused: {counts}" if counts else "fused: nothing, as no pattern was found"
+    return plain, f"fused: nothing ({reasons[0]})"
+
+
+def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
+    """The model with all that ONNX Runtime's transformer optimizer can fuse; `model` itself is used up.
+
+    Raises ExportError if the optimizer fails.
+    """
+    with hushed():
+        from onnxruntime.transformers.fusion_options import AttentionMaskFormat, FusionOptions
+        from onnxruntime.transformers.optimizer import optimize_by_fusion
+    inputs = list(model.graph.input)
+    options = FusionOptions("bert")
+    options.enable_attention = attention
+    options.enable_embed_layer_norm = False  # it wants one stream of words, without regions
+    options.attention_mask_format = AttentionMaskFormat.AttentionMask  # by itself it believes that padding stands last
+    if attention:
+        respell_attention(model.graph)
+    try:
+        with hushed():
+            fused = optimize_by_fusion(model, "bert", 0, 0, options).model
+    except Exception as error:  # patterns that half match end in assertions and key errors
+        raise ExportError(f"ONNX Runtime's optimizer failed ({type(error).__name__}: {error}); report it") from error
+    del fused.graph.input[:]  # it drops those that go unread, such as boxes
+    fused.graph.input.extend(inputs)
+    known = {each.domain for each in fused.opset_import}
+    if CONTRIB not in known and any(node.domain == CONTRIB for node in fused.graph.node):
+        fused.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    return fused
+
+
+def count_fused(graph: GraphProto) -> str:
+    """The fused steps in words: 9 Attention, 55 SkipLayerNormalization."""
+    counts = Counter(node.op_type for node in graph.node if node.domain == CONTRIB)
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+def respell_attention(graph: GraphProto) -> None:
+    """Spells masks and heads as the optimizer knows them, in place: the same values, step by step."""
+    _settle_shapes(graph)
+    _split_unsqueezes(graph)
+    drop_unread(graph)
+
+
+def _check(fused: Path, feeds: Iterable[Mapping[str, np.ndarray]], expected: Iterable[np.ndarray]) -> None:
+    """Raises LxError if the fused file does not load, or answers otherwise than `expected`."""
+    reference = iter(expected)
+    answer = open_session(fused, threads=1).answer
+    check(compare(lambda _: next(reference), answer, feeds, inputs="", precision="fp32"), "its fused form")
+
+
+def _settle_shapes(graph: GraphProto) -> None:
+    """Stores the shapes of Reshape that are computed as [batch, tokens, ...]: a 0 there keeps what stands there."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    made = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        shape = _settled_shape(node, stored, made) if node.op_type == "Reshape" else None
+        if shape is None:
+            continue
+        name = f"{node.output[0]}_shape"
+        graph.initializer.append(numpy_helper.from_array(np.array(shape, dtype=np.int64), name))
+        node.input[1] = name
+        kept = [each for each in node.attribute if each.name != "allowzero"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+
+def _settled_shape(
+    node: NodeProto, stored: Mapping[str, onnx.TensorProto], made: Mapping[str, NodeProto]
+) -> list[int] | None:
+    """[0, 0, heads, head size] or [0, 0, width] for a Reshape to [batch, tokens, ...]; None for any other."""
+    concat = made.get(node.input[1])
+    if concat is None or concat.op_type != "Concat":
+        return None
+    parts = [numpy_helper.to_array(stored[name]).tolist() if name in stored else None for name in concat.input]
+    if len(parts) not in (3, 4) or parts[0] or parts[1] or None in parts[2:]:
+        return None
+    tail = [size for part in parts[2:] for size in part or ()]
+    if len(tail) == 1 and tail[0] > 0:
+        return [0, 0, *tail]
+    width = _width(made.get(node.input[0]), stored)
+    if len(tail) == 2 and tail[0] == -1 and width is not None and width % tail[1] == 0:
+        return [0, 0, width // tail[1], tail[1]]
+    return None
+
+
+def _width(add: NodeProto | None, stored: Mapping[str, onnx.TensorProto]) -> int | None:
+    """The last size of what comes of a linear layer, which its bias tells."""
+    if add is None or add.op_type != "Add":
+        return None
+    return next((stored[name].dims[0] for name in add.input if name in stored and len(stored[name].dims) == 1), None)
+
+
+def _split_unsqueezes(graph: GraphProto) -> None:
+    """Adds a mask's two axes in two steps."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        if node.op_type != "Unsqueeze" or node.input[1] not in stored:
+            continue
+        axes = numpy_helper.to_array(stored[node.input[1]]).tolist()
+        if len(axes) == 2 and 0 <= axes[0] < axes[1]:
+            names = [f"{node.output[0]}_axis_{axis}" for axis in axes]
+            for name, axis in zip(names, axes, strict=True):
+                graph.initializer.append(numpy_helper.from_array(np.array([axis], dtype=np.int64), name))
+            between = f"{node.output[0]}_between"
+            first = helper.make_node("Unsqueeze", [node.input[0], names[0]], [between], f"{node.name}_first")
+            node.input[:] = [between, names[1]]
+            graph.node.insert(place, first)

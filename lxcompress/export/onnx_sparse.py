@@ -1,0 +1,122 @@
+"""ONNX with sparse initializers: the zeros of a matrix are left out of the file where that makes it smaller.
+
+A value that is kept takes its own bytes and eight more, for its place: the only kind that ONNX's checker accepts is
+COO with one 64-bit linear index a value. ONNX Runtime makes such a matrix dense when it loads it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx as onnx_library
+from onnx import ModelProto, SparseTensorProto, TensorProto, numpy_helper
+
+from lxcompress.errors import ExportError
+from lxcompress.export import onnx
+from lxcompress.export.formats import Job, Written
+from lxcompress.export.products import count_in, shapes_of, steps_of
+from lxcompress.units import percent, size_text
+
+INDEX_BYTES = 8
+VALUE_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+DENSE_NOTE = (
+    "ONNX Runtime makes the sparse matrices dense when it loads them: memory and time are those of the dense file"
+)
+
+
+def write(job: Job) -> Written:
+    """Writes model.onnx with sparse initializers. Raises ExportError if the whole would not be smaller for it."""
+    job.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
+        stage = Path(folder)
+        written = onnx.write(replace(job, out=stage / "dense"))
+        dense = sum(path.stat().st_size for path in written.files)
+        job.say("leaving zeros out")
+        zeros, elements = onnx.count_zeros(stage / "dense")
+        model = onnx_library.load(stage / "dense" / onnx.MODEL_FILE)
+        made_sparse, stored = make_sparse(model)
+        path = onnx.save(model, stage / "sparse")
+        if not made_sparse or sum(each.stat().st_size for each in path.parent.iterdir()) >= dense:
+            raise _refusal(job, dense, zeros, elements)
+        note = f"{made_sparse} of {stored} stored matrices are sparse, the others would grow"
+        return Written(onnx.move(path.parent, job.out), [*written.notes, note, DENSE_NOTE])
+
+
+def count_zeros(out: Path) -> tuple[int, int]:
+    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart."""
+    graph = onnx_library.load(out / onnx.MODEL_FILE).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
+
+    def read(name: str) -> np.ndarray:
+        return to_dense(sparse[name]) if name in sparse else numpy_helper.to_array(stored[name], base_dir=str(out))
+
+    return count_in(steps_of(graph), shapes_of(graph), onnx.OUTPUT, read)
+
+
+def make_sparse(model: ModelProto) -> tuple[int, int]:
+    """Makes the matrices of `model` sparse that are smaller so, in place; returns how many, and of how many."""
+    graph = model.graph
+    places = [place for place, tensor in enumerate(graph.initializer) if _could_be_sparse(tensor)]
+    made = 0
+    for place in reversed(places):
+        tensor = graph.initializer[place]
+        values = numpy_helper.to_array(tensor)
+        kept = int(np.count_nonzero(values))
+        # A sparse tensor without values is nothing that ONNX Runtime reads.
+        if kept and kept * (INDEX_BYTES + values.itemsize) < values.nbytes:
+            graph.sparse_initializer.append(to_sparse(values, tensor.name))
+            del graph.initializer[place]
+            made += 1
+    return made, len(places)
+
+
+def to_sparse(values: np.ndarray, name: str) -> SparseTensorProto:
+    """The values that are not zero, with their places in the flattened matrix, in order."""
+    places = np.flatnonzero(values)
+    sparse = SparseTensorProto(dims=values.shape)
+    sparse.values.CopyFrom(numpy_helper.from_array(values.reshape(-1)[places], name))
+    sparse.indices.CopyFrom(numpy_helper.from_array(places.astype(np.int64), f"{name}_indices"))
+    return sparse
+
+
+def to_dense(sparse: SparseTensorProto) -> np.ndarray:
+    """The matrix of a sparse tensor."""
+    values = numpy_helper.to_array(sparse.values)
+    dense = np.zeros(int(np.prod(sparse.dims)), dtype=values.dtype)
+    dense[numpy_helper.to_array(sparse.indices)] = values
+    return dense.reshape(tuple(sparse.dims))
+
+
+def dense_bytes(elements: int, precision: str) -> int:
+    """What a dense matrix of so many elements takes."""
+    return elements * VALUE_BYTES[precision]
+
+
+def sparse_bytes(kept: int, precision: str) -> int:
+    """What a sparse matrix takes of which so many elements are not zero."""
+    return kept * (INDEX_BYTES + VALUE_BYTES[precision])
+
+
+def break_even(precision: str) -> float:
+    """The sparsity from which a sparse matrix is smaller, 0-1: 2/3 in fp32, 4/5 in fp16, 8/9 in int8."""
+    return INDEX_BYTES / (INDEX_BYTES + VALUE_BYTES[precision])
+
+
+def _could_be_sparse(tensor: TensorProto) -> bool:
+    kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
+    return len(tensor.dims) == 2 and tensor.data_type in kinds
+
+
+def _refusal(job: Job, dense: int, zeros: int, elements: int) -> ExportError:
+    """Why the file would not be smaller, in numbers."""
+    grown = dense - dense_bytes(elements, job.precision) + sparse_bytes(elements - zeros, job.precision)
+    return ExportError(
+        f"{job.out}: sparse initializers would take {size_text(grown)} where the dense file takes {size_text(dense)}, "
+        f"for {percent(zeros / elements, 1)} % of its weights are zeros and in {job.precision} more than "
+        f"{percent(break_even(job.precision), 1)} % must be; give --format bitmask, which pays from the first zeros on"
+    )
