@@ -21,6 +21,8 @@ from lxcompress.study.run import run_study
 
 TICKET = "low-magnitude-weight-50-seed0"
 SMALLER = "taylor-neuron+head-global-lr-rewind-50-seed0"
+FORMAT = "bitmask"
+"""The one that is written in no time, and has an int8."""
 FIVE = ["dense", "dense int8", "ticket", "ticket int8", "structured"]
 
 
@@ -32,6 +34,7 @@ def study(toy_recipe_file, tmp_path_factory) -> Path:
     path.write_text(toy_recipe_file.read_text("utf-8"), encoding="utf-8")
     # Of a retain of nearly nothing the one ticket is picked, whatever the toy learnt; the floors are not in its way.
     settings = ["seeds=[0]", "prune.criteria=[low-magnitude]", "prune.sparsities=[0.5]", "pick.retain=0.01"]
+    settings += [f"export.format={FORMAT}"]
     run_study(load_recipe(path, settings), root)
     RunDir(root).floors.write_text(
         re.sub(r'"accuracy": [0-9.e-]+', '"accuracy": 0.0', RunDir(root).floors.read_text("utf-8")), encoding="utf-8"
@@ -44,8 +47,8 @@ def study(toy_recipe_file, tmp_path_factory) -> Path:
 
 
 def artifacts(root: Path) -> dict[str, Artifact]:
-    found = [read_record(path, Artifact) for path in sorted(RunDir(root).artifacts.glob("*/artifact.json"))]
-    return {each.twin: each for each in found}
+    paths = sorted(RunDir(root).artifacts.glob("*/artifact.json"))
+    return {each.twin: each for each in (read_record(path, Artifact) for path in paths)}
 
 
 def ticket(root: Path) -> Path:
@@ -74,7 +77,7 @@ def test_it_shows_each_beside_dense_and_the_command_that_measures_all(study) -> 
 
 
 def test_what_is_there_and_of_its_source_is_not_made_again(study) -> None:
-    wanted, absent = plan_twins(ticket(study))
+    wanted, absent = plan_twins(ticket(study), format=FORMAT)
     before = {path: path.stat().st_mtime_ns for path in RunDir(study).artifacts.rglob("*") if path.is_file()}
     done = export_twins(wanted)
     assert absent == []
@@ -86,7 +89,7 @@ def test_what_is_there_and_of_its_source_is_not_made_again(study) -> None:
 def test_what_is_damaged_or_of_another_source_is_made_again(study, tmp_path) -> None:
     root = tmp_path / "run"
     shutil.copytree(study, root)
-    wanted, _ = plan_twins(ticket(root))
+    wanted, _ = plan_twins(ticket(root), format=FORMAT)
     damaged = next(each for each in wanted if each.twin == "dense")
     with (damaged.out / "config.json").open("a", encoding="utf-8") as file:
         file.write(" ")
@@ -112,7 +115,7 @@ def test_the_digest_is_of_all_that_an_export_reads(study, tmp_path) -> None:
 
 
 def test_a_structured_ticket_has_a_masked_one_as_its_twin(study) -> None:
-    wanted, absent = plan_twins(study / "twins" / SMALLER)
+    wanted, absent = plan_twins(study / "twins" / SMALLER, format=FORMAT)
     assert [each.twin for each in wanted] == [*FIVE[:4], "unstructured"]
     assert wanted[-1].source.name == TICKET
     assert absent == []
@@ -121,13 +124,15 @@ def test_a_structured_ticket_has_a_masked_one_as_its_twin(study) -> None:
 def test_outside_of_a_run_what_is_missing_is_said_and_can_be_given(study, tmp_path) -> None:
     alone = tmp_path / "ticket"
     shutil.copytree(ticket(study), alone)
-    wanted, absent = plan_twins(alone)
+    wanted, absent = plan_twins(alone, format=FORMAT)
     assert [each.twin for each in wanted] == ["ticket", "ticket int8"]
     assert [each.twin for each in absent] == ["dense", "dense int8", "structured"]
     assert all("--dense" in each.why for each in absent[:2])
     assert "--structured" in absent[2].why
     run = RunDir(study)
-    wanted, absent = plan_twins(alone, dense=run.dense(0), other=study / "twins" / SMALLER, out=tmp_path / "out")
+    wanted, absent = plan_twins(
+        alone, format=FORMAT, dense=run.dense(0), other=study / "twins" / SMALLER, out=tmp_path / "out"
+    )
     assert absent == []
     assert [each.out.name for each in wanted] == [twin.replace(" ", "-") for twin in FIVE]
 
@@ -142,13 +147,13 @@ def test_without_a_structured_ticket_the_command_that_draws_one_is_said(study, t
     root = tmp_path / "run"
     shutil.copytree(study, root)
     shutil.rmtree(root / "twins")
-    _, (absent,) = plan_twins(ticket(root))
+    _, (absent,) = plan_twins(ticket(root), format=FORMAT)
     assert absent.twin == "structured"
     assert "lxcompress study" in absent.why
 
 
 def test_one_that_fails_keeps_none_from_the_rest(study, tmp_path) -> None:
-    wanted, _ = plan_twins(ticket(study), out=tmp_path / "out")
+    wanted, _ = plan_twins(ticket(study), format=FORMAT, out=tmp_path / "out")
     taken = tmp_path / "out" / "ticket"
     taken.parent.mkdir()
     taken.write_text("a file in the way", encoding="utf-8")
@@ -156,7 +161,8 @@ def test_one_that_fails_keeps_none_from_the_rest(study, tmp_path) -> None:
     assert isinstance(done[0], Absent)
     assert "is a file" in done[0].why
     assert isinstance(done[1], Exported)
-    result = CliRunner().invoke(app, ["export", str(ticket(study)), "--twins", "--out", str(tmp_path / "out")])
+    given = ["--twins", "--format", FORMAT, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["export", str(ticket(study)), *given])
     assert isinstance(result.exception, ExportError)
     assert "1 of 5 twins could not be exported; the others are there" in str(result.exception)
     assert "no ticket: " in result.output
@@ -191,3 +197,58 @@ def test_what_is_no_twin_is_refused(study, give, sentence) -> None:
 )
 def test_options_that_contradict_each_other_are_wrong_usage(study, options) -> None:
     assert CliRunner().invoke(app, ["export", str(ticket(study)), *options]).exit_code == 2
+
+
+def again(root: Path, *options: str):
+    """The same study once more, in a copy of its folder."""
+    settings = ["seeds=[0]", "prune.criteria=[low-magnitude]", "prune.sparsities=[0.5]", "pick.retain=0.01"]
+    sets = [word for each in (*settings, "export.twins=true", f"export.format={FORMAT}") for word in ("--set", each)]
+    return CliRunner().invoke(app, ["study", str(root.with_name("toy.yaml")), "--out", str(root), *sets, *options])
+
+
+@pytest.fixture
+def copied(study, tmp_path) -> Path:
+    """The study and its recipe, to do as one likes with."""
+    shutil.copytree(study, tmp_path / "run")
+    shutil.copy(study.with_name("toy.yaml"), tmp_path)
+    return tmp_path / "run"
+
+
+def test_a_study_that_was_cut_off_among_its_twins_goes_on_with_them(copied) -> None:
+    """As a kill between two exports leaves it: one is not there, and one has no record yet."""
+    first, second, *_ = sorted(RunDir(copied).artifacts.iterdir())
+    shutil.rmtree(first)
+    (second / "artifact.json").unlink()
+    result = again(copied)
+    assert result.exit_code == 0, result.output
+    assert "nothing was missing" in result.output
+    assert "3 of 5 were there already" in result.output
+    assert sorted(artifacts(copied)) == sorted(FIVE)
+    assert "5 of 5 were there already" in again(copied).output
+
+
+def test_nothing_is_made_where_nothing_is_picked_and_it_is_said(copied) -> None:
+    for folder in ("artifacts", "twins"):
+        shutil.rmtree(copied / folder)
+    floors = RunDir(copied).floors
+    floors.write_text(floors.read_text("utf-8").replace('"accuracy": 0.0', '"accuracy": 1.0'), encoding="utf-8")
+    result = again(copied)
+    assert result.exit_code == 0, result.output
+    assert "twins none, as nothing is picked. No ticket keeps" in " ".join(result.output.split())
+    assert not (copied / "twins").exists()
+    assert not (copied / "artifacts").exists()
+
+
+def test_no_twins_leaves_them_out_and_a_dry_run_counts_them(copied) -> None:
+    for folder in ("artifacts", "twins"):
+        shutil.rmtree(copied / folder)
+    assert "1 structured ticket beside the picked one, and 5 exports" in again(copied, "--dry-run").output
+    assert "structured" not in again(copied, "--dry-run", "--no-twins").output
+    assert "twins  " not in again(copied, "--no-twins").output
+    assert not (copied / "artifacts").exists()
+
+
+def test_a_part_of_a_study_waits_with_its_twins(copied) -> None:
+    result = again(copied, "--set", "seeds=[0, 1]", "--only", "*seed0")
+    assert result.exit_code == 0, result.output
+    assert "come with the pick, when every cell is done" in result.output
