@@ -545,6 +545,13 @@ def test_a_folder_that_held_a_mask_holds_the_surgery_alone(model, folder, tmp_pa
     assert not (tmp_path / "t" / "surgery.json").exists()
 
 
+def test_a_bitmask_beside_a_tickets_own_weights_is_not_read(ticket) -> None:
+    (ticket / "bitmask.safetensors").write_bytes(b"of another model")
+    assert load_ticket(ticket).mask.kept
+    (ticket / "model.safetensors").unlink()
+    complain(lambda: load_ticket(ticket), ticket / "bitmask.safetensors", "sha256")
+
+
 def test_a_ticket_of_an_earlier_version_is_read(ticket) -> None:
     tree = json.loads((ticket / "ticket.json").read_text("utf-8"))
     assert tree.pop("surgery_sha256") == ""
