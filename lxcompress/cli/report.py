@@ -49,11 +49,22 @@ LAYOUTS = (
 def report_cli(
     run: Annotated[Path, typer.Argument(help="The run folder of a study.")],
     open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a summary in Markdown, to paste; no file is written.")
+    ] = False,
 ) -> None:
     """Write RUN/report.html, results.csv and results.json, and show the table.
 
+    \b
     Example: lxcompress report runs/quickstart --open
+    Or:      lxcompress report runs/quickstart --markdown > summary.md
     """
+    if markdown and open_:
+        raise typer.BadParameter("--markdown writes no report that --open could open; give one of them")
+    if markdown:
+        _print_markdown(run)
+        return
+
     from lxcompress.cli.screen import out, remarks
     from lxcompress.report.methods import MOST_LINES, tabulate
     from lxcompress.report.pick import default_rule, pick_ticket, verdict
@@ -91,6 +102,16 @@ def report_cli(
         out.print(str(path), markup=False, soft_wrap=True)
     if open_:
         _open(written[0])
+
+
+def _print_markdown(run: Path) -> None:
+    from lxcompress.report.paste import summary_markdown
+    from lxcompress.report.pick import default_rule, pick_ticket
+    from lxcompress.report.summary import summarise
+    from lxcompress.rundir import read_run
+
+    summary = summarise(read_run(run))
+    typer.echo(summary_markdown(summary, pick_ticket(summary, default_rule(summary))), nl=False)
 
 
 def _label(summary: Summary) -> None:

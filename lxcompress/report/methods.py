@@ -8,6 +8,8 @@ from statistics import fmean
 from typing import Any, Literal
 
 from lxcompress.recipe import Control, Method
+from lxcompress.report.markdown import escape
+from lxcompress.report.markdown import table as markdown_table
 from lxcompress.report.pick import spread_json
 from lxcompress.report.summary import Group, Key, Summary, kept_words, plus_minus
 from lxcompress.report.usage import own_runs
@@ -206,22 +208,25 @@ def methods_markdown(summary: Summary) -> str:
     table = tabulate(summary)
     head = ["method", "kind", *_target_heads(table.targets), "time a cell", "steps"]
     lines = [
-        [row.name, row.kind, *_kept_cells(table, row), time_words(row), steps_words(row.steps)] for row in table.rows
+        [escape(row.name), row.kind, *_kept_cells(table, row), time_words(row), steps_words(row.steps)]
+        for row in table.rows
     ]
-    parts = [_markdown(head, lines, first_texts=2), table_note(table)]
+    parts = [markdown_table(head, lines, first_texts=2), table_note(table)]
     if table.controls:
         parts.append("Controls: " + "; ".join(f"{name}, {words}" for name, words in table.controls.items()) + ".")
     if table.sized:
         sizes = [
             [
-                row.name,
+                escape(row.name),
                 quantity,
                 *(words(row.groups[each]) if each in row.groups else NOTHING for each in table.sized_targets),
             ]
             for row in table.sized
             for quantity, words in table.quantities.items()
         ]
-        parts.append(_markdown(["method", "of its model", *_target_heads(table.sized_targets)], sizes, first_texts=2))
+        parts.append(
+            markdown_table(["method", "of its model", *_target_heads(table.sized_targets)], sizes, first_texts=2)
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -278,12 +283,6 @@ def _kept_cell(group: Group | None, table: MethodTable) -> str:
 
 def _target_heads(targets: Iterable[float]) -> list[str]:
     return [f"{short_percent(target)} %" for target in targets]
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]], *, first_texts: int) -> str:
-    """A Markdown table; all but its first columns are set to the right."""
-    rule = ["---" if index < first_texts else "---:" for index in range(len(head))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
 
 
 def _best(rows: Sequence[Row], targets: Iterable[float]) -> list[Key]:

@@ -1,25 +1,28 @@
-"""A summary as results.csv (a row a run) and results.json (everything)."""
+"""A summary as results.csv (a row a run, and an artifact) and results.json (everything)."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from lxcompress.records import Dense, Result, Score, Usage
+from lxcompress.records import Dense, Measurement, Result, Score, Usage
+from lxcompress.report.costs import TRADES, Entry, find_dense, find_front, find_lacking, number_costs, ratio
 from lxcompress.report.methods import methods_json
 from lxcompress.report.pick import Choice, choice_json, spread_json
 from lxcompress.report.protocol import protocol_name
 from lxcompress.report.published import SOURCE, Published, compare
-from lxcompress.report.summary import Cost, Group, Stage, Summary, latency_ms
+from lxcompress.report.summary import Group, Stage, Summary, latency_ms
 from lxcompress.report.usage import taken_json
 
 # Columns of results.csv; accuracies and sparsities are fractions of 0-1. An empty field: the row has no such value.
 COLUMNS: dict[str, str] = {
-    "kind": "dense (one unpruned run per seed) or cell (one pruned, rewound and retrained model)",
-    "cell": "the cell's id, which is its folder under tickets/; dense for a dense run",
+    "kind": "dense (one unpruned run per seed), cell (one pruned, rewound and retrained model) or artifact (an "
+    "exported file)",
+    "cell": "the cell's id, which is its folder under tickets/; dense for a dense run; of an artifact, what it is of",
     "method": "the name of the way in which its ticket was drawn; its settings are in the recipe",
     "control": "what the method controls for, and then never to ship; empty for a ticket",
     "criterion": "which weights were kept",
@@ -50,19 +53,39 @@ COLUMNS: dict[str, str] = {
     "duration_s": "seconds that the row took; under the fault one-dense-run every dense row repeats the one run",
     "drawing_s": "those of its seconds that drawing the ticket took: evidence and choosing",
     "device": "where it ran",
-    "precision": "the arithmetic it ran in",
+    "precision": "the arithmetic it ran in; of an artifact, what its file holds",
     "usage_peak_bytes": "most bytes of GPU memory that were held at once",
     "usage_utilisation": "share of the time in which some kernel ran on the GPU, 0-1",
     "usage_energy_j": "joules that the GPU took",
+    "artifact": "the exported file's name, which is its folder under artifacts/; what follows is of artifacts too",
+    "stands_for": "dense, ticket or structured, and its precision where that is not fp32: which twin it is",
+    "format": "what it was exported as",
+    "exported": "accuracy of the exported file",
+    "export_change": "that minus the accuracy of the model it was made of, on the same questions",
+    "size_bytes": "bytes on disk",
+    "runtime": "what it was measured in, at the usual task: the recipe's threads, lengths as the data's",
+    "threads": "how many threads it was measured with",
+    "latency_p50_ms": "median latency of one answer",
+    "latency_p90_ms": "90th percentile of the latency of one answer",
+    "latency_p99_ms": "99th percentile of the latency of one answer",
+    "load_s": "seconds to load a file that is in the page cache",
+    "cold_load_s": "seconds to load a file that is not",
+    "peak_bytes": "most memory that the measured process ever held",
+    "steady_bytes": "memory that it held between answers",
+    "energy_j": "joules that the processor took for one answer",
 }
 TYPE_COLUMNS = "accuracy at a stage (pruned, rewound, retrained, dense) over the questions of one answer type"
 
 
 def results_csv(summary: Summary) -> str:
-    """Dense rows, then a row for each finished cell; the columns are COLUMNS and one for each stage and answer type."""
+    """Dense rows, then a row for each finished cell and for each artifact.
+
+    The columns are COLUMNS, and one for each stage and answer type.
+    """
     dense = {each.seed: each for each in summary.dense_runs}
     rows = [*map(_dense_row, summary.dense_runs)]
     rows += [_cell_row(result, dense.get(result.seed)) for result in summary.results]
+    rows += [_artifact_row(entry) for entry in number_costs(summary)]
     rows = [{**row, "protocol": protocol_name(summary.recipe)} for row in rows]
     types = {column: None for row in rows for column in row if column not in COLUMNS}
     text = io.StringIO()
@@ -74,6 +97,7 @@ def results_csv(summary: Summary) -> str:
 
 def results_json(summary: Summary, choice: Choice) -> str:
     """The summary, the choice, and every record that they were made from."""
+    entries = number_costs(summary, choice.picked.cost if choice.picked else None)
     comparison = compare(summary)
     published = comparison.groups if comparison else {}
     tree = {
@@ -88,7 +112,8 @@ def results_json(summary: Summary, choice: Choice) -> str:
             "groups": [_group_json(group, published.get(group.key)) for group in summary.groups],
             "methods": methods_json(summary),
             "unstarted": [key.label for key in summary.unstarted],
-            "costs": [_cost_json(cost) for cost in summary.costs],
+            "costs": [_cost_json(entry, entries) for entry in entries],
+            "lacking_twins": [asdict(each) for each in find_lacking(summary, entries)],
             "doubts": list(summary.doubts),
             "taken": taken_json(summary.taken) if summary.taken else None,
         },
@@ -213,18 +238,58 @@ def _stage_json(stage: Stage) -> dict[str, Any]:
     return {**(spread_json(stage.overall) or {}), "by_type": by_type}
 
 
-def _cost_json(cost: Cost) -> dict[str, Any]:
-    measured = cost.measurement
-    latency = latency_ms(measured) if measured else None
+def _artifact_row(entry: Entry) -> dict[str, Any]:
+    artifact, measured = entry.cost.artifact, entry.cost.fresh
     return {
+        "kind": "artifact",
+        "cell": artifact.cell or "dense",
+        "artifact": artifact.name,
+        "stands_for": entry.kind,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        "size_bytes": artifact.size_bytes,
+        "exported": entry.accuracy,
+        "export_change": entry.cost.accuracy_change,
+        "questions": artifact.accuracy.questions if artifact.accuracy else None,
+        "parameters": artifact.parameters,
+        "flops": artifact.flops,
+        **({"runtime": measured.task.runtime, "threads": measured.task.threads} if measured else {}),
+        **(_measured(measured) if measured else {}),
+    }
+
+
+def _cost_json(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
+    cost, dense = entry.cost, find_dense(entries)
+    measured = cost.measurement
+    return {
+        "number": entry.number,
+        "stands_for": entry.kind,
+        "picked": entry.is_picked,
         "artifact": cost.artifact.model_dump(mode="json"),
         "folder": cost.folder.as_posix(),
         "sha256": cost.sha256,
         "accuracy_change": cost.accuracy_change,
-        "latency_p50_ms": latency.p50 if latency else None,
-        "latency_p90_ms": latency.p90 if latency else None,
-        "latency_p99_ms": latency.p99 if latency else None,
+        **(_measured(measured) if measured else dict.fromkeys(MEASURED)),
+        "ratio_to": dense.cost.artifact.name if dense else None,
+        "ratios": {trade.title: ratio(entry, dense, trade) for trade in TRADES},
+        "on_front": [trade.title for trade in TRADES if entry in find_front(entries, trade)],
         "measurement": measured.model_dump(mode="json") if measured else None,
+        "other_measurements": [each.model_dump(mode="json") for each in cost.measurements[1:]],
         "stale": cost.is_stale,
         "doubts": list(cost.doubts),
+    }
+
+
+MEASURED = (
+    *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms"),
+    *("load_s", "cold_load_s", "peak_bytes", "steady_bytes", "energy_j"),
+)
+
+
+def _measured(measured: Measurement) -> dict[str, float | None]:
+    latency = latency_ms(measured)
+    percentiles = (latency.p50, latency.p90, latency.p99)
+    return {
+        **dict(zip(MEASURED, percentiles, strict=False)),
+        **{name: getattr(measured, name) for name in MEASURED[3:]},
     }

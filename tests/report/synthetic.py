@@ -27,6 +27,7 @@ from lxcompress.records import (
     Usage,
 )
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
+from lxcompress.runtimes import SERVED_BY
 
 TYPES = ("yes/no", "number", "other")
 PRUNABLE = 1_800_000
@@ -177,14 +178,19 @@ def write_artifact(
     source: float = 0.8,
     accuracy: float | None = 0.8,
     precision: str = "fp32",
+    format: str = "onnx",
+    twin: str | None = None,
+    unproven: str | None = None,
 ) -> Path:
     """An artifact's record in its folder; returns the folder."""
     folder = run.artifacts / name
+    parity = Parity(questions=64, inputs="validation", max_abs_difference=2.4e-6, changed_answers=0, tolerance=1e-4)
     artifact = Artifact(
         name=name,
         source=f"tickets/{cell}" if cell else "seeds/0/dense",
         cell=cell,
-        format="onnx",
+        twin=twin,
+        format=format,
         precision=precision,
         files={"model.onnx": "0" * 64},
         size_bytes=size_bytes,
@@ -193,13 +199,61 @@ def write_artifact(
         objects=10,
         feature_size=32,
         prunable_zeros=0.7 if cell else 0.0,
-        parity=Parity(questions=64, inputs="validation", max_abs_difference=2.4e-6, changed_answers=0, tolerance=1e-4),
+        parity=None if unproven else parity,
+        unproven=unproven,
         source_accuracy=score(source),
         accuracy=None if accuracy is None else score(accuracy),
         machine=MACHINE,
     )
     write_record(folder / "artifact.json", artifact)
     return folder
+
+
+TWINS = (
+    ("dense", "onnx", "fp32", 856_000_000, 0.7220, 0.128, 800_000_000),
+    ("dense int8", "onnx", "int8", 207_000_000, 0.7203, 0.044, 426_000_000),
+    ("ticket", "onnx", "fp32", 856_000_000, 0.7310, 0.127, 800_000_000),
+    ("ticket int8", "onnx", "int8", 207_000_000, 0.7291, 0.043, 427_000_000),
+    ("structured", "onnx", "fp32", 430_000_000, 0.7150, 0.071, 470_000_000),
+    ("ticket fp16", "bitmask", "fp16", 266_000_000, 0.7308, 0.187, 1_240_000_000),
+    ("dense int8", "openvino", "int8", 209_000_000, 0.7198, 0.034, 696_000_000),
+    ("ticket int8", "executorch", "int8", 286_000_000, 0.7288, 0.034, 662_000_000),
+)
+"""What stands for what, its format, precision, bytes, accuracy, p90 latency and peak memory: like full-size LXMERT."""
+
+
+def write_twins(run: RunDir, cell: str, *, threads: Sequence[int] = (1, 2)) -> list[Path]:
+    """The ticket of `cell` beside its alternatives, in some formats, each measured at some numbers of threads."""
+    folders = []
+    for kind, format, precision, size, accuracy, latency, peak in TWINS:
+        base = kind.split(" ")[0]
+        folder = write_artifact(
+            run,
+            f"{base if base != 'ticket' else cell}-{format}-{precision}",
+            cell={"dense": None, "structured": "neuron+head-50-seed0"}.get(base, cell),
+            size_bytes=size,
+            source=0.722 if base == "dense" else 0.731,
+            accuracy=accuracy,
+            precision=precision,
+            format=format,
+            twin=kind,
+        )
+        folders.append(folder)
+        for count in threads:
+            write_bench(
+                run,
+                f"{folder.name}-{count}",
+                [folder],
+                latency_s=latency / count**0.8,
+                peak_bytes=peak,
+                threads=count,
+                lengths=(7, 9, 9, 12, 8) * 9,
+                runtime=SERVED_BY[format][0],
+                steady_bytes=round(0.8 * peak),
+                cold_load_s=2.5,
+                energy_j=14 * latency,
+            )
+    return folders
 
 
 def write_bench(
@@ -209,27 +263,49 @@ def write_bench(
     *,
     started: str = "2026-01-02T03:04:05Z",
     latency_s: float = 0.004,
-    peak_bytes: int = 120_000_000,
+    peak_bytes: int | None = 120_000_000,
     doubts: Mapping[str, Sequence[str]] | None = None,
     threads: int = 1,
+    lengths: Sequence[int] = (),
+    runtime: str = "onnxruntime",
+    target: str | None = None,
+    steady_bytes: int | None = None,
+    cold_load_s: float | None = None,
+    energy_j: float | None = None,
 ) -> None:
     """One bench of the artifacts in `folders`, whose p90 latency is exactly `latency_s`."""
     measurements = []
     for folder in folders:
         artifact = Artifact.model_validate_json((folder / "artifact.json").read_text(encoding="utf-8"))
+        task = Task(
+            runtime=runtime,
+            threads=threads,
+            batch=1,
+            tokens=sorted(lengths)[len(lengths) // 2] if lengths else 20,
+            objects=10,
+            lengths=list(lengths),
+            warmup=5,
+            runs=41,
+        )
         measurements.append(
             Measurement(
                 artifact=artifact.name,
                 artifact_path=str(folder),
                 artifact_sha256=sha256(folder / "artifact.json"),
                 cell=artifact.cell,
+                twin=artifact.twin,
                 format=artifact.format,
-                task=Task(runtime="onnxruntime", threads=threads, batch=1, tokens=20, objects=10, warmup=5, runs=41),
+                precision=artifact.precision,
+                task=task,
                 machine=MACHINE,
+                target=target,
                 latency=Samples(unit="s", values=[latency_s * (0.64 + 0.01 * step) for step in range(41)]),
                 load_s=0.12,
+                cold_load_s=cold_load_s,
                 peak_bytes=peak_bytes,
+                steady_bytes=steady_bytes,
                 size_bytes=artifact.size_bytes,
+                energy_j=energy_j,
                 doubts=list((doubts or {}).get(artifact.name, ())),
             )
         )

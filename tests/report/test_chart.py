@@ -1,31 +1,199 @@
-"""The chart's laws: everything lies within its frame, labels keep apart, ticks are round."""
+"""The chart's laws: everything lies within its frame, words stay words, and a page may hold many drawings."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import random
+import re
+import xml.etree.ElementTree as ET
 
+import matplotlib
 import pytest
 
-from lxcompress.report.chart import Frame, accuracy_axis, sparsity_axis, spread_apart
+from lxcompress.report.chart import (
+    COLOURS,
+    DASHES,
+    SLOTS,
+    Dot,
+    Level,
+    Line,
+    Mark,
+    Point,
+    accuracy_span,
+    dot_key_svg,
+    heat_map,
+    key_svg,
+    level_key_svg,
+    line_chart,
+    sparsity_span,
+    spread_apart,
+    trade_chart,
+)
+
+HOSTILE = 'a<script>alert(1)</script> $x_1^2$ "b" & \x00 \u4e2d\n\\frac{1}'
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def line(label: str = "low", slot: int = 0, seeds: int = 3, **look: bool) -> Line:
+    chance = random.Random(slot)
+    points = []
+    for x in (0.5, 0.7, 0.9):
+        values = tuple(0.9 - x**3 * 0.3 + chance.uniform(-0.01, 0.01) for _ in range(seeds))
+        points.append(Point(x, sum(values) / seeds, 0.01 if seeds > 1 else None, values, f"{label} at {x}"))
+    return Line(label, slot, tuple(points), **look)
+
+
+def draw(**given) -> str:
+    asked = {
+        "lines": [line(), line("random", 1), line("published low", 0, is_published=True)],
+        "levels": [Level("dense, 88", "dense", 0.88, 0.01), Level("floor", "floor", 0.6)],
+        "x": (0.4, 1.0),
+        "y": (0.5, 0.95),
+        "width": 1080,
+        "height": 450,
+        "description": "accuracy",
+        "mark": Mark(0.5, 0.86, "ticket, 50 %"),
+        "label_width": 190,
+        **given,
+    }
+    return str(line_chart(asked.pop("lines"), asked.pop("levels"), **asked))
+
+
+DRAWINGS = {
+    "wide": lambda words: draw(lines=[line(words)], description=words, mark=Mark(0.5, 0.8, words)),
+    "narrow": lambda words: draw(width=360, height=340, label_width=0, lines=[line(words)], description=words),
+    "trade": lambda words: str(
+        trade_chart(
+            [Dot(9, 0.8, "ink", "o", (words, "1"), words), Dot(200, 0.7, "s0", "s", ("2 int8",), words)],
+            [(9, 0.8)],
+            y=(0.6, 0.9),
+            width=350,
+            height=290,
+            description=words,
+            x_title=words,
+        )
+    ),
+    "heat": lambda words: str(
+        heat_map(
+            [(words, (0.5, None)), ("layer 1", (1.0, 0.0))],
+            [0, 9],
+            width=350,
+            name_width=96,
+            breaks=[1],
+            description=words,
+            titles=[words, "b"],
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS.values(), ids=DRAWINGS)
+def test_words_from_data_stay_words(drawing):
+    svg = drawing(HOSTILE)
+    assert "<script" not in svg
+    tree = ET.fromstring(svg)
+    kinds = {element.tag.removeprefix(SVG) for element in tree.iter()}
+    assert kinds <= {"svg", "g", "title", "path", "text"}
+    shown = " ".join(element.text or "" for element in tree.iter() if element.tag != f"{SVG}svg")
+    plain = 'a<script>alert(1)</script> $x_1^2$ "b" & \ufffd \u4e2d \\frac{1}'
+    assert plain in shown
+    assert tree.get("role") == "img"
+    assert tree.get("aria-label") == plain
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS.values(), ids=DRAWINGS)
+def test_a_page_may_hold_it_beside_any_other(drawing):
+    """No identifier that could be there twice, no style sheet of its own, no colour that is not the page's."""
+    svg = drawing("words")
+    assert not re.search(r"\bid=|<style|url\(|href|<defs|<use|font-family|#[0-9a-f]{3,6}\b", svg)
+    colours = set(re.findall(r"(?:fill|stroke):([^;\"]+)", svg))
+    assert colours <= {"none", *(f"var(--{name})" for name in COLOURS)}
+    assert len(colours) > 2
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS.values(), ids=DRAWINGS)
+def test_what_is_drawn_lies_within_the_frame(drawing):
+    tree = ET.fromstring(drawing("words"))
+    width, height = map(float, tree.get("viewBox").split()[2:])
+    for text in tree.iter(f"{SVG}text"):
+        assert 0 <= float(text.get("x")) <= width
+        assert 0 <= float(text.get("y")) <= height
+    for path in tree.iter(f"{SVG}path"):
+        moved = [float(each) for each in re.findall(r"-?[\d.]+", path.get("transform", "0 0"))]
+        numbers = [float(each) for each in re.findall(r"-?[\d.]+(?:e-?\d+)?", path.get("d"))]
+        assert all(-12 <= x + moved[0] <= width + 12 for x in numbers[::2])
+        assert all(-12 <= y + moved[1] <= height + 12 for y in numbers[1::2])
+
+
+def test_the_same_drawing_has_the_same_bytes_whatever_the_user_set():
+    first = draw()
+    with matplotlib.rc_context({"font.size": 31, "axes.grid": True, "svg.fonttype": "path", "lines.linewidth": 9}):
+        assert draw() == first
+        assert matplotlib.rcParams["font.size"] == 31
+    assert logging.getLogger("matplotlib").level == logging.NOTSET
+
+
+def test_a_band_needs_more_than_one_seed():
+    assert draw(lines=[line()]).count('class="band"') == 1
+    assert 'class="band"' not in draw(lines=[line(seeds=1)])
+
+
+def test_points_say_their_numbers():
+    tree = ET.fromstring(draw(lines=[line("low"), line("random", 1)]))
+    titles = [each.text for each in tree.iter(f"{SVG}title")]
+    assert [f"{name} at {x}" for name in ("low", "random") for x in (0.5, 0.7, 0.9)] == titles[2:]
+    assert titles[:2] == ["dense, 88", "floor"]
+
+
+def test_a_cost_axis_is_logarithmic_only_where_it_must_be():
+    def title(high: float) -> str:
+        dots = [Dot(10, 0.8, "ink", "o", ("1",), "a"), Dot(high, 0.7, "ink", "o", ("2",), "b")]
+        return str(trade_chart(dots, [], y=(0, 1), width=350, height=290, description="d", x_title="MB"))
+
+    assert "logarithmic" not in title(99)
+    assert "MB, logarithmic" in title(101)
+
+
+def test_labels_beside_dots_cover_neither_dots_nor_each_other():
+    chance = random.Random(1)
+    dots = [
+        Dot(chance.uniform(1, 9), chance.uniform(0.6, 0.9), "ink", "o", (f"{n} dense int8", str(n)), "t")
+        for n in range(14)
+    ]
+    tree = ET.fromstring(
+        str(trade_chart(dots, [], y=(0.55, 0.95), width=350, height=290, description="d", x_title="MB"))
+    )
+    labels = [each for each in tree.iter(f"{SVG}text") if each.get("class") == "halo"]
+    assert len(labels) >= 10
+    boxes = [
+        (float(each.get("x")), float(each.get("y")) - 10, float(each.get("x")) + 6.5 * len(each.text))
+        for each in labels
+    ]
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or abs(one[1] - other[1]) >= 12
+
+
+def test_each_look_has_a_sample_of_its_own():
+    samples = [*map(key_svg, range(SLOTS)), *map(level_key_svg, DASHES), dot_key_svg("ink", "o")]
+    assert len(set(samples)) == len(samples)
+    assert all('aria-hidden="true"' in sample for sample in samples)
+    assert key_svg(SLOTS) == key_svg(SLOTS - 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_axes_hold_their_values(seed):
+def test_spans_hold_their_values(seed):
     chance = random.Random(seed)
     values = [chance.random() for _ in range(chance.randint(1, 9))]
-    for axis in (accuracy_axis(values), sparsity_axis(values)):
-        assert axis.low < axis.high
-        assert axis.low - 1e-9 <= min(values) <= max(values) <= axis.high + 1e-9
-        assert axis.ticks[0] == pytest.approx(axis.low)
-        assert axis.ticks[-1] == pytest.approx(axis.high)
+    for low, high in (accuracy_span(values), sparsity_span(values)):
+        assert low < high
+        assert low - 1e-9 <= min(values) <= max(values) <= high + 1e-9
 
 
 @pytest.mark.parametrize("values", [[0.0], [1.0], [0.5, 0.5], [0.7027, 0.7031]])
-def test_axes_hold_the_edges_and_what_does_not_vary(values):
-    axis = accuracy_axis(values)
-    assert 0 <= axis.low < axis.high <= 1
-    assert len(axis.ticks) <= 10
+def test_spans_hold_the_edges_and_what_does_not_vary(values):
+    low, high = accuracy_span(values)
+    assert 0 <= low < high <= 1
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -40,9 +208,3 @@ def test_labels_keep_apart_and_in_order(seed):
 
 def test_labels_that_are_apart_stay_where_they_are():
     assert spread_apart([10, 50, 90], gap=15, low=0, high=100) == [10, 50, 90]
-
-
-def test_the_frame_maps_its_corners():
-    frame = Frame(10, 20, 110, 220, sparsity_axis([0.0, 1.0]), accuracy_axis([0.0, 1.0]))
-    assert (frame.at_x(0), frame.at_x(1)) == (10, 110)
-    assert (frame.at_y(0), frame.at_y(1)) == (220, 20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
@@ -62,7 +64,14 @@ def test_it_refers_to_nothing_outside_itself(run):
     assert "url(" not in text
     assert "@import" not in text
     # The name space of SVG is a name, not an address that is fetched.
-    assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert "://" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    policy = next(value for name, value in page.attributes if name == "content" and "src" in value)
+    assert policy.split("; ") == [
+        "default-src 'none'",
+        "style-src 'unsafe-inline'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
 
 
 def test_it_says_the_verdict_the_floors_and_the_truth_about_zeros(run):
@@ -80,16 +89,21 @@ def test_no_ticket_is_said_plainly(run):
 
 
 def test_hostile_texts_are_shown_not_run(tmp_path):
-    run = write_run(tmp_path, recipe(), types=(HOSTILE, "number", 'a"b&c'))
-    name = "x"
-    folder = write_artifact(run, name, cell=None)
-    path = folder / "artifact.json"
-    path.write_text(path.read_text(encoding="utf-8").replace('"name": "x"', f'"name": "{HOSTILE}"'), encoding="utf-8")
-    write_bench(run, "bench", [folder], doubts={HOSTILE: [HOSTILE]})
+    run = write_run(tmp_path, recipe(), types=(HOSTILE, "$n_1$", 'a"b&c'))
+    for name in ("x", "y"):
+        folder = write_artifact(run, name, cell=None, twin=f"dense {HOSTILE}", accuracy=0.7 if name == "x" else 0.8)
+        path = folder / "artifact.json"
+        record = path.read_text(encoding="utf-8").replace(f'"name": "{name}"', f'"name": "{name} {HOSTILE}"')
+        path.write_text(record, encoding="utf-8")
+        write_bench(run, name, [folder], doubts={f"{name} {HOSTILE}": [HOSTILE]}, target=HOSTILE)
     text, page = read(tmp_path)
     assert "script" not in page.tags
     assert HOSTILE not in text
-    assert page.text.count(HOSTILE) >= 3
+    # In the tables, and as tooltips and labels within the drawings.
+    assert page.text.count(HOSTILE) >= 8
+    drawings = re.findall(r"<svg.*?</svg>", text, flags=re.S)
+    assert any(f"1 x {escape(HOSTILE, quote=False)}: onnx" in drawing for drawing in drawings)
+    assert "$n_1$" in page.text
 
 
 @pytest.mark.parametrize("keep", [0, 1, 5])
@@ -120,5 +134,7 @@ def test_what_was_measured_stands_beside_its_doubts(run):
 def test_one_seed_draws_no_band(tmp_path):
     write_run(tmp_path, recipe(seeds=(0,)))
     text, page = read(tmp_path)
-    assert "polygon" not in page.tags
-    assert "one seed" in text
+    assert 'class="band"' not in text
+    assert "of one seed, so there is no band" in page.text
+    write_run(tmp_path / "two", recipe(seeds=(0, 1)))
+    assert 'class="band"' in read(tmp_path / "two")[0]
