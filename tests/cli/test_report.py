@@ -16,7 +16,7 @@ from lxcompress.cli.report import report_cli
 from lxcompress.errors import RunError
 from lxcompress.recipe import Method
 from lxcompress.report.summary import Key
-from tests.report.synthetic import METHODS, curve, gpu_usage, many, recipe, write_run
+from tests.report.synthetic import METHODS, curve, gpu_usage, many, recipe, write_run, write_twins
 
 app = typer.Typer()
 app.command()(report_cli)
@@ -92,6 +92,17 @@ def test_a_study_that_has_just_begun_is_said_in_few_words(tmp_path):
     assert "92 of 94 groups have no cell yet" in text
     assert "± standard deviation over seeds" not in text
     assert len(text) < 7000
+
+
+def test_markdown_is_printed_as_it_is_and_nothing_is_written(tmp_path):
+    run = write_run(tmp_path / "run", recipe())
+    write_twins(run, "low-magnitude-weight-50-seed0")
+    text = _program([str(run.root), "--markdown"], COLUMNS="40").stdout
+    assert text.startswith("### synthetic\n\n**Ship low-magnitude at 50 %")
+    assert max(map(len, text.splitlines())) > 100
+    assert not run.report.exists()
+    result = CliRunner().invoke(app, [str(run.root), "--markdown", "--open"])
+    assert result.exit_code == 2
 
 
 def test_open_gives_the_report_to_the_browser(tmp_path):

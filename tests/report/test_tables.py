@@ -6,12 +6,13 @@ import csv
 import io
 import json
 
-from lxcompress.records import Result
+from lxcompress.records import Artifact, Measurement, Result
 from lxcompress.report.pick import Rule, pick_ticket
+from lxcompress.report.summary import latency_ms, summarise
 from lxcompress.report.tables import COLUMNS, results_csv, results_json
 from lxcompress.report.write import write_report
 from lxcompress.rundir import read_run
-from tests.report.synthetic import write_artifact, write_bench
+from tests.report.synthetic import write_artifact, write_bench, write_twins
 
 
 def test_the_csv_reads_back_to_the_same_numbers(summary):
@@ -32,6 +33,37 @@ def test_every_column_is_explained(summary):
     header = results_csv(summary).splitlines()[0].split(",")
     types = set(summary.results[0].retrained.by_type)
     assert all(column in COLUMNS or column.partition("_")[2] in types for column in header)
+
+
+def test_artifacts_are_rows_of_the_csv(run):
+    folders = write_twins(run, "low-magnitude-weight-50-seed0")
+    summary = summarise(read_run(run.root))
+    rows = list(csv.DictReader(io.StringIO(results_csv(summary))))
+    found = {row["artifact"]: row for row in rows if row["kind"] == "artifact"}
+    assert set(found) == {folder.name for folder in folders}
+    assert not any(row["artifact"] for row in rows if row["kind"] != "artifact")
+    for cost in summary.costs:
+        row = found[cost.artifact.name]
+        assert int(row["size_bytes"]) == cost.artifact.size_bytes
+        assert float(row["exported"]) == cost.artifact.accuracy.accuracy
+        assert float(row["latency_p90_ms"]) == latency_ms(cost.fresh).p90
+        assert int(row["peak_bytes"]) == cost.fresh.peak_bytes
+        assert (row["threads"], row["runtime"]) == ("1", cost.fresh.task.runtime)
+
+
+def test_the_json_holds_every_measurement_and_the_front(run):
+    write_twins(run, "low-magnitude-weight-50-seed0")
+    summary = summarise(read_run(run.root))
+    tree = json.loads(results_json(summary, pick_ticket(summary, Rule(retain=0.99))))
+    for written, cost in zip(tree["summary"]["costs"], summary.costs, strict=True):
+        kept = [written["measurement"], *written["other_measurements"]]
+        assert tuple(Measurement.model_validate(each) for each in kept) == cost.measurements
+        assert Artifact.model_validate(written["artifact"]) == cost.artifact
+    dense = tree["summary"]["costs"][0]
+    assert (dense["stands_for"], dense["ratios"]) == ("dense", {"size": None, "latency": None, "memory": None})
+    assert tree["summary"]["costs"][1]["ratios"]["size"] == 207 / 856
+    assert any("latency" in each["on_front"] for each in tree["summary"]["costs"])
+    assert tree["summary"]["lacking_twins"] == []
 
 
 def test_the_json_holds_every_record(run, summary):
