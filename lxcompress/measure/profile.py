@@ -8,7 +8,16 @@ from string import Formatter
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lxcompress.errors import MeasureError
 
@@ -51,7 +60,13 @@ class Pattern(Strict):
         return pattern
 
 
-Told = Column | Pattern
+def _kind(told: object) -> str:
+    """Which of the two a part of a profile means, so that an error is about that one."""
+    is_pattern = "pattern" in told if isinstance(told, dict) else isinstance(told, Pattern)
+    return "pattern" if is_pattern else "column"
+
+
+Told = Annotated[Annotated[Column, Tag("column")] | Annotated[Pattern, Tag("pattern")], Discriminator(_kind)]
 """A number for each run, or for a whole turn, that the runner tells."""
 
 

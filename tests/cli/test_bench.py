@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from lxcompress.records import Bench, read_record
+from lxcompress.cli import bench_table
+from lxcompress.measure.artifacts import Ask, bench_artifacts
+from lxcompress.records import Bench, Samples, read_record
+from lxcompress.rundir import write_record
 from tests.measure.artifacts import build_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCH = "import typer; from lxcompress.cli.bench import bench_cli; typer.run(bench_cli)"
+BENCH = "import sys; from lxcompress.cli.main import run; sys.argv[:1] = ['lxcompress', 'bench']; run()"
 LONG_NAME = "low-magnitude-weight-50-seed0"
 
 
@@ -27,14 +34,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def bench(*arguments: object, columns: int = 100) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: object, columns: int = 100, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", BENCH, *map(str, arguments)],
         capture_output=True,
         text=True,
         encoding="utf-8",
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )
 
@@ -67,15 +74,140 @@ def test_artifacts_of_no_run_are_shown_and_not_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["alone"]
 
 
-@pytest.mark.parametrize("columns", [60, 120])
-def test_the_table_fits_and_names_every_artifact(run: Path, tmp_path: Path, columns: int) -> None:
-    out = tmp_path / "bench.json"
-    done = bench(run / "artifacts" / "dense", run / "artifacts" / LONG_NAME, "--out", out, columns=columns)
-    lines = [line for line in done.stdout.splitlines() if str(out) not in line]
+@pytest.fixture(scope="module")
+def measured(run: Path) -> Bench:
+    """Two artifacts on one thread and on two."""
+    paths = [run / "artifacts" / "dense", run / "artifacts" / LONG_NAME]
+    return bench_artifacts(paths, Ask(threads=(1, 2), runs=30, warmup=1))
+
+
+def shown(bench: Bench, columns: int, monkeypatch: pytest.MonkeyPatch, **more: object) -> list[str]:
+    """The lines that a terminal of so many columns shows."""
+    terminal = Console(width=columns, file=io.StringIO(), highlight=False)
+    monkeypatch.setattr(bench_table, "screen", terminal)
+    bench_table.show(bench, None, None, **({"detector_s": None, "as_json": False} | more))
+    return terminal.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_the_table_fits_and_names_every_artifact(measured: Bench, columns: int, monkeypatch) -> None:
+    lines = shown(measured, columns, monkeypatch, detector_s=0.21)
     assert max(map(len, lines)) <= columns
-    assert "dense" in done.stdout
-    assert LONG_NAME in done.stdout
-    assert "…" not in done.stdout
+    text = " ".join(" ".join(lines).split())
+    for said in ("dense", LONG_NAME, "1 thread, questions of 7 tokens", "2 threads, ", "onnxruntime", "p99 of fewer"):
+        assert said in text
+    assert "…" not in text
+    assert "+ detector 210 ms given by you: the model is 0 %" in text
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_many_rows_of_a_full_size_model_stay_readable(measured: Bench, columns: int, monkeypatch) -> None:
+    rows = []
+    for threads in (1, 2):
+        for number in range(8):
+            each = measured.measurements[0]
+            values = [0.01 * (value % 7 + 90 + 8 * number) / threads for value in range(30)]
+            rows.append(
+                each.model_copy(
+                    update={
+                        "artifact": f"low-magnitude-weight-{number}0-seed0-onnx-int8",
+                        "artifact_path": str(number),
+                        "task": each.task.model_copy(update={"threads": threads}),
+                        "latency": Samples(unit="s", values=values),
+                        "load_s": 1.7,
+                        "cold_load_s": 12.5,
+                        "peak_bytes": 1_692_000_000,
+                        "steady_bytes": 1_240_000_000,
+                        "size_bytes": 856_000_000,
+                        "energy_j": 4.2,
+                        "flops": 10_500_000_000,
+                        "doubts": [f"long tail: p90 is {number}.5 times p50", "busy machine: others"],
+                    }
+                )
+            )
+    lines = shown(Bench(started="", measurements=rows, baseline="3"), columns, monkeypatch)
+    assert max(map(len, lines)) <= columns
+    text = " ".join(" ".join(lines).split())
+    assert all(f"{each.artifact}" in text for each in rows)
+    assert "…" not in text
+    assert "? all: busy machine: others" in text
+    assert text.count("long tail") == 1
+    assert text.count("10.5 GFLOP") == 8
+
+
+def test_json_is_the_bench_with_its_summaries_and_ratios(run: Path, tmp_path: Path) -> None:
+    out, paths = tmp_path / "bench.json", [run / "artifacts" / LONG_NAME, run / "artifacts" / "dense"]
+    done = bench(*paths, "--runs", 30, "--baseline", paths[1], "--detector-ms", 100, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert Bench.model_validate(printed["bench"]) == read_record(out, Bench)
+    compared, baseline = printed["rows"]
+    assert (baseline["artifact"], baseline["ratio"]) == ("dense", None)
+    ratio = compared["ratio"]
+    assert ratio["low"] <= ratio["value"] <= ratio["high"]
+    assert ratio["floor"] > 0
+    assert ratio["value"] == pytest.approx(compared["p50_s"] / baseline["p50_s"])
+    assert compared["p50_s"] <= compared["p90_s"] <= compared["p99_s"]
+    assert compared["answers_per_s"] == pytest.approx(1 / compared["mean_s"])
+    assert compared["model_share"] == pytest.approx(compared["p50_s"] / (compared["p50_s"] + 0.1))
+    assert printed["detector_s"] == 0.1
+    assert str(out) in done.stderr
+
+
+def test_without_a_detector_there_is_a_reminder_and_no_share(run: Path, tmp_path: Path) -> None:
+    done = bench(run / "artifacts" / "dense", "--runs", 1, "--out", tmp_path / "bench.json")
+    assert "a detector that is not measured here: --detector-ms X" in " ".join(done.stdout.split())
+    assert "the model is" not in done.stdout
+
+
+def test_lengths_are_rows_of_their_own_and_left_out_formats_are_named(run: Path, tmp_path: Path) -> None:
+    core = build_artifact(tmp_path / "core", format="coreml")
+    out = tmp_path / "bench.json"
+    done = bench(run / "artifacts" / "dense", core, "--runs", 1, "--lengths", "4,9", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert [each.task.tokens for each in read_record(out, Bench).measurements] == [4, 9]
+    assert "! core: format coreml runs on other systems only" in " ".join(done.stdout.split())
+    alone = bench(core)
+    assert alone.returncode == 1
+    assert [line for line in alone.stderr.splitlines() if line.startswith("error: core: format coreml")]
+
+
+def test_a_bench_of_another_machine_is_no_baseline(run: Path, measured: Bench, tmp_path: Path) -> None:
+    out, dense = tmp_path / "bench.json", run / "artifacts" / "dense"
+    write_record(out, measured)
+    again = bench(dense, "--runs", 30, "--baseline", out)
+    assert again.returncode == 0, again.stderr
+    assert "made at another time" in " ".join(again.stdout.split())
+    kept = json.loads(out.read_text(encoding="utf-8"))
+    kept["measurements"][0]["machine"]["processor"] = "Another"
+    out.write_text(json.dumps(kept), encoding="utf-8")
+    refused = bench(dense, "--runs", 1, "--baseline", out)
+    assert refused.returncode == 1
+    assert "times of two machines cannot be compared" in refused.stderr
+    assert "measuring" not in refused.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
+def test_an_interrupt_keeps_what_was_measured_and_leaves_with_130(run: Path, tmp_path: Path) -> None:
+    out, paths = tmp_path / "bench.json", [str(run / "artifacts" / name) for name in ("dense", LONG_NAME)]
+    command = [sys.executable, "-c", BENCH, *paths, "--runs", "400000", "--threads", "1,2", "--lengths", "4,9"]
+    with subprocess.Popen(
+        [*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as driver:
+        assert driver.stderr is not None
+        while "measuring" not in driver.stderr.readline():
+            continue
+        while True:  # until someone has a sample, an interrupt keeps nothing
+            try:
+                driver.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                driver.send_signal(signal.SIGINT)
+                break
+        printed = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 130
+    kept = read_record(out, Bench)
+    assert [(each.task.threads, each.task.tokens) for each in kept.measurements] == [(1, 4), (1, 4)]
+    assert "interrupted: not all runs were made" in " ".join(printed.split())
 
 
 def test_progress_goes_to_standard_error(run: Path, tmp_path: Path) -> None:
@@ -94,6 +226,18 @@ def test_a_wrong_path_measures_and_keeps_nothing(tmp_path: Path) -> None:
 def test_wrong_usage_is_exit_code_2() -> None:
     assert bench("--runs", "many", "x").returncode == 2
     assert bench().returncode == 2
+    for wrong in (
+        ("--threads", "one"),
+        ("--lengths", "9;20"),
+        ("--target", "moon"),
+        ("--target", "adb"),
+        ("--dry-run",),
+        ("--profile", "phone.yaml"),
+        ("--detector-ms", "-1"),
+    ):
+        assert bench("x", *wrong).returncode == 2
+    done = bench("x", "--target", "adb", "--profile", "phone.yaml", "--runtimes", "torch")
+    assert (done.returncode, "--runtimes is of this machine" in done.stderr.replace("\n", " ")) == (2, True)
 
 
 def test_help_has_an_example() -> None:
