@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Below this the slowest run alone decides the 99th percentile.
 _RUNS_FOR_P99 = 100
-_HEADINGS = ("p50\nms", "p90\nms", "p99\nms", "\n/s", "load\nms", "cold\nms", "peak\nMB", "held\nMB", "disk\nMB")
+_HEADINGS = ("p50\nms", "p90\nms", "p99\nms", "\n/s", "load\ns", "cold\ns", "peak\nMB", "held\nMB", "disk\nMB")
 _ABSENT = "-"
 
 
@@ -57,13 +57,13 @@ def _show_rows(rows: Sequence[Row], bench: Bench, kept: Bench | None, detector_s
     groups, names = _groups(rows), _names(rows)
     numbers = {subject: str(number + 1) for number, subject in enumerate(names)}
     fitting = [labels for labels in (names, numbers) if all(_fits(_table(each, labels)) for each in groups.values())]
-    labels = (fitting or [names])[0]
+    labels = (fitting or [numbers])[0]
     for task, group in groups.items():
         screen.print(Text(task, style="bold"))
         if fitting:
             screen.print(_table(group, labels))
         else:
-            _show_cards(group, labels)
+            _show_cards(group, rows, labels)
     _show_subjects(rows, labels)
     _show_baseline(rows, bench, kept, labels)
     _show_detector(rows, labels, detector_s)
@@ -111,16 +111,14 @@ def _subject(measurement: Measurement) -> tuple[str, str]:
 
 
 def _table(rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> Table:
-    has_energy = any(row.measurement.energy_j is not None for row in rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("#" if labels[_subject(rows[0].measurement)].isdigit() else "artifact", no_wrap=True)
-    for heading in (*_HEADINGS, *(["energy\nmJ"] if has_energy else []), "p50 to\nbaseline"):
+    for heading in (*_HEADINGS, "p50 to\nbaseline"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         each = row.measurement
-        energy = [_scaled(each.energy_j, 1000)] if has_energy else []
         label = labels[_subject(each)] + (" ?" if each.doubts else "")
-        table.add_row(Text(label), *_figures(row), *energy, _ratio_words(row))
+        table.add_row(Text(label), *_figures(row), _ratio_words(row))
     return table
 
 
@@ -130,25 +128,24 @@ def _figures(row: Row) -> list[str]:
     return [
         *(_short(1000 * value) for value in (row.summary.p50, row.summary.p90, row.summary.p99)),
         _short(row.answers_per_s),
-        _scaled(each.load_s, 1000),
-        _scaled(each.cold_load_s, 1000),
+        _scaled(each.load_s, 1),
+        _scaled(each.cold_load_s, 1),
         _scaled(each.peak_bytes, 1 / MEGABYTE),
         _scaled(each.steady_bytes, 1 / MEGABYTE),
         _scaled(each.size_bytes, 1 / MEGABYTE),
     ]
 
 
-def _show_cards(rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> None:
-    """A few lines for each row, where a table has no room."""
-    for row in rows:
+def _show_cards(group: Sequence[Row], rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> None:
+    """A few lines for each row of a group, where a table has no room."""
+    for row in group:
         p50, p90, p99, per_s, load, cold, peak, held, disk = _figures(row)
-        screen.print(Text(labels[_subject(row.measurement)] + (" ?" if row.measurement.doubts else "")))
+        doubted = " ?" if row.measurement.doubts else ""
+        screen.print(Text(f"{labels[_subject(row.measurement)]}{doubted} {_name(row.measurement, rows)}"))
         screen.print(Text(f"  p50 {p50}, p90 {p90}, p99 {p99} ms"))
         screen.print(Text(f"  {per_s} answers a second"))
-        screen.print(Text(f"  load {load}, cold {cold} ms"))
+        screen.print(Text(f"  load {load}, cold {cold} s"))
         screen.print(Text(f"  peak {peak}, held {held}, disk {disk} MB"))
-        if row.measurement.energy_j is not None:
-            screen.print(Text(f"  {_scaled(row.measurement.energy_j, 1000)} mJ an answer"))
         screen.print(Text(f"  to the baseline: {_ratio_words(row)}"))
 
 
@@ -172,7 +169,8 @@ def _show_subjects(rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> N
         shown.add(_subject(each))
         label = labels[_subject(each)]
         name = f"{label}  {_name(each, rows)}, " if label.isdigit() else f"{label}: "
-        screen.print(Text(f"{name}{each.format} {each.precision} in {each.task.runtime}{_work_words(each)}"))
+        energy = _energy_words([other for other in rows if _subject(other.measurement) == _subject(each)], rows)
+        screen.print(Text(f"{name}{each.format} {each.precision} in {each.task.runtime}{_work_words(each)}{energy}"))
 
 
 def _name(measurement: Measurement, rows: Sequence[Row]) -> str:
@@ -190,6 +188,16 @@ def _work_words(measurement: Measurement) -> str:
     return f"; an answer: {', '.join(parts)}" if parts else ""
 
 
+def _energy_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
+    """What an answer takes of the processor, in each task; empty where this machine does not tell."""
+    told = [
+        f"{significant(row.measurement.energy_j)} J{_task_suffix(row, rows)}"
+        for row in some
+        if row.measurement.energy_j is not None
+    ]
+    return f"; {', '.join(told)}" if told else ""
+
+
 def _show_baseline(rows: Sequence[Row], bench: Bench, kept: Bench | None, labels: dict[tuple[str, str], str]) -> None:
     """What the ratios mean, and how far apart two equals came."""
     ratios = [row.ratio for row in rows if row.ratio]
@@ -197,7 +205,7 @@ def _show_baseline(rows: Sequence[Row], bench: Bench, kept: Bench | None, labels
         return
     if kept is not None:
         screen.print(Text(f"ratios: to the bench of {kept.started}, made at another time: part of them may be drift"))
-    else:
+    elif bench.noise:
         floors = {_task_suffix(row, rows): row.ratio.floor for row in rows if row.ratio}
         words = ", ".join(f"{100 * floor:.1f} %{suffix}" for suffix, floor in floors.items())
         screen.print(Text(f"ratios: with 95 % intervals; two processes of the baseline itself came within {words}"))

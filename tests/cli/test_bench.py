@@ -132,7 +132,8 @@ def test_many_rows_of_a_full_size_model_stay_readable(measured: Bench, columns: 
     assert "…" not in text
     assert "? all: busy machine: others" in text
     assert text.count("long tail") == 1
-    assert text.count("10.5 GFLOP") == 8
+    assert text.count("10.5 GFLOP") == text.count("4.20 J on 1 thread, 4.20 J on 2 threads") == 8
+    assert (" 1 ?   930   960" in "\n".join(lines)) == (columns == 80)
 
 
 def test_json_is_the_bench_with_its_summaries_and_ratios(run: Path, tmp_path: Path) -> None:
