@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from lxcompress.cli import bench, doctor, export, inspect, pick, predict, pretrain, prune, report, score, status, study
+from lxcompress.cli import (
+    advise,
+    bench,
+    doctor,
+    export,
+    inspect,
+    pick,
+    predict,
+    pretrain,
+    prune,
+    report,
+    score,
+    status,
+    study,
+)
 from lxcompress.cli.data import data_app
 from lxcompress.errors import LxError
 
@@ -19,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (study, status, report, pick, prune, inspect, export, bench, predict, score, doctor, pretrain):
+for command in (study, status, report, pick, advise, prune, inspect, export, bench, predict, score, doctor, pretrain):
     verb = command.__name__.rpartition(".")[2]
     app.command(verb)(getattr(command, f"{verb}_cli"))
 app.add_typer(data_app, name="data")

@@ -1,0 +1,118 @@
+"""`lxcompress advise`: what a sparsity will buy in each format, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lxcompress.export.advice import Advice, Sizes
+
+
+def advise_cli(
+    sparsity: list[float] = typer.Option(
+        [], "--sparsity", help="Share of the prunable weights removed; may be repeated. [default: 0.5, 0.7, 0.9]"
+    ),
+    format: str | None = typer.Option(None, "--format", help="One format; all without it."),
+    precision: str | None = typer.Option(None, "--precision", help="fp32, fp16, int8 or int8-static; all without it."),
+    model: Path | None = typer.Option(None, "--model", help="A transformers folder; full-size LXMERT without it."),
+    as_json: bool = typer.Option(False, "--json", help="Print sizes and measured facts as JSON."),
+) -> None:
+    """Say what sparsity buys on disk and in time, format by format, and where it breaks even.
+
+    Example: lxcompress advise --sparsity 0.5 --format onnx-sparse
+    """
+    from lxcompress.export.advice import SPARSITIES, advice_json, advise, full_size, sizes_of_folder
+
+    sizes = sizes_of_folder(model) if model else full_size()
+    found = advise(sizes, sparsities=sparsity or SPARSITIES, format=format, precision=precision)
+    if as_json:
+        typer.echo(json.dumps(advice_json(sizes, found), indent=1, ensure_ascii=False))
+    else:
+        _show(sizes, found, is_one_format=format is not None)
+
+
+def _show(sizes: Sizes, found: Sequence[Advice], *, is_one_format: bool) -> None:
+    from lxcompress.cli.screen import out
+    from lxcompress.export.advice import instead, verdict
+
+    out.print(
+        f"{sizes.name}: {sizes.weights / 1e6:.1f} M weights, {sizes.prunable_weights / 1e6:.1f} M of them prunable",
+        markup=False,
+    )
+    out.print(_table(found), markup=False)
+    stored = [each for each in found if each.break_even is None]
+    usual = {each.precision: each.bought for each in reversed(stored)}
+    dense = list(dict.fromkeys(each.format for each in stored if each.bought == usual[each.precision]))
+    others = f" Dense is any of {', '.join(dense)}." if len(dense) > 1 else ""
+    words = f"MB of the tensors alone; as a multiple of the dense file of that precision; of dense fp32.{others}"
+    out.print(words, style="dim", markup=False)
+    _show_speed()
+    out.print()
+    for each in found if is_one_format else []:
+        for bought in each.bought:
+            out.print(verdict(each, bought), style="bold", markup=False)
+    for bought in found[0].bought:
+        out.print(instead(sizes, bought.sparsity), style="bold", markup=False)
+
+
+def _table(found: Sequence[Advice]) -> Table:
+    """A row for each format and precision; those that store their zeros are one."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from lxcompress.units import percent, short_percent
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("file", no_wrap=True)
+    for bought in found[0].bought:
+        table.add_column(f"{short_percent(bought.sparsity)} %", justify="right", no_wrap=True)
+    table.add_column("pays from", justify="right", no_wrap=True)
+    rows: dict[tuple[str, ...], str] = {}
+    for each in found:
+        cells = [f"{one.bytes / 1e6:.4g} {one.of_same:.2f} {one.of_fp32:.2f}" for one in each.bought]
+        pays = "never" if each.break_even is None else f"{percent(each.break_even, 1)} %"
+        is_usual = each.break_even is None and f"dense {each.precision}" not in rows.values()
+        name = f"dense {each.precision}" if is_usual else f"{each.format} {each.precision}"
+        # Formats that store their zeros mostly take the same: they share the first one's row.
+        rows.setdefault((*cells, pays) if each.break_even is None else (*cells, pays, name), name)
+    for (*cells,), name in rows.items():
+        table.add_row(name, *cells[: len(found[0].bought) + 1])
+    return table
+
+
+def _show_speed() -> None:
+    """What was measured of time: of zeros, of the one runtime that used them, and of int8."""
+    from lxcompress.cli.screen import out
+    from lxcompress.export.advice import read_measured
+    from lxcompress.units import short_percent
+
+    measured = read_measured()
+    names = list(dict.fromkeys(each.runtime for each in measured.runtimes))
+    sparse = measured.deepsparse
+    dense = sparse.latency_ms["0"]["1"]
+    at = ", ".join(
+        f"{short_percent(float(key))} % {value['1'] / dense:.2f}"
+        for key, value in sparse.latency_ms.items()
+        if float(key)
+    )
+    out.print()
+    faster = ", ".join(measured.faster_with_zeros) or "no format"
+    out.print(f"Unstructured zeros: {faster} is faster for them in {', '.join(names)}.", markup=False)
+    out.print(f"{sparse.runtime} ({sparse.remark}) used them; time beside its dense: {at}.", markup=False)
+    for runtime in names:
+        pair = {each.precision: each for each in measured.runtimes if each.runtime == runtime}
+        if {"fp32", "int8"} <= pair.keys():
+            before, after = pair["fp32"], pair["int8"]
+            out.print(
+                f"int8 in {runtime}: {before.latency_ms['1']:g} to {after.latency_ms['1']:g} ms, "
+                f"{before.peak_mb:g} to {after.peak_mb:g} MB of memory.",
+                markup=False,
+            )
+    out.print(f"Measured: {measured.task}, 1 thread; {measured.machine}; {measured.date}.", style="dim", markup=False)

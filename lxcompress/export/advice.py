@@ -1,0 +1,276 @@
+"""Advice: what sparsity buys in each format, told before anything is trained.
+
+Sizes are computed from the shapes of a model's tensors: all that is stored of them, and not the graph and the names
+around it, which are a thousandth of a full-size file. Speeds are measured ones, of measured.json beside this module:
+its numbers are those of one machine, and are to be replaced as a whole by those of another (docs/advise.md says from
+what).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from lxcompress.bitmask import bitmask_bytes
+from lxcompress.errors import ExportError
+from lxcompress.export.formats import FORMATS, check_format
+from lxcompress.records import FileRecord, Record, read_record
+from lxcompress.units import percent, short_percent
+
+SPARSITIES = (0.5, 0.7, 0.9)
+VQA_ANSWERS = 3129
+"""Of the VQA v2.0 vocabulary that LXMERT's authors published."""
+VALUE_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "int8": 1, "int8-static": 1}
+INDEX_BYTES = 8
+"""Of a value's place in a sparse initializer: the only kind that ONNX's checker accepts is COO with 64-bit indices."""
+SCALE_BYTES = 4 + 1
+"""A float32 scale and an int8 zero point for each output of an int8 matrix in ONNX."""
+LEAVES_OUT = ("onnx-sparse", "bitmask", "coreml")
+"""Formats that store fewer bytes for zeros; all others store a zero like any value."""
+
+CALLED = {"onnx-sparse": "ONNX COO"}
+LOADED = {
+    "onnx-sparse": "ONNX Runtime makes it dense when it loads it",
+    "bitmask": "it is made dense when it is loaded",
+    "coreml": "none that was measured, for Core ML runs on Apple's systems alone",
+}
+"""What becomes of a file that is smaller, in formats that leave zeros out."""
+KEEPS_EMBEDDINGS = ("executorch",)
+"""Formats whose int8 leaves the embeddings as they are."""
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+class Runtime(Record):
+    """What a dense model took in a runtime; milliseconds by the number of threads."""
+
+    runtime: str
+    precision: str
+    latency_ms: dict[str, float]
+    peak_mb: float
+
+
+class SparseRuntime(Record):
+    """What a runtime that uses zeros took; milliseconds by sparsity and number of threads."""
+
+    runtime: str
+    remark: str
+    latency_ms: dict[str, dict[str, float]]
+
+
+class Structured(Record):
+    """What smaller models took, as a share of the whole one's time, by sparsity."""
+
+    runtime: str
+    latency_ratio: dict[str, float]
+
+
+class Measured(FileRecord):
+    """measured.json: what was measured, on which machine and when. `faster_with_zeros` names the formats that
+    a runtime of this project serves faster for unstructured zeros."""
+
+    machine: str
+    date: str
+    task: str
+    runtimes: list[Runtime]
+    faster_with_zeros: list[str]
+    deepsparse: SparseRuntime
+    structured: Structured
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A model's tensors by shape, and which of them are pruned; `dead` counts the weights that no answer depends on,
+    which only a transformers folder has."""
+
+    name: str
+    shapes: Shapes
+    prunable: frozenset[str]
+    dead: int = 0
+
+    @property
+    def weights(self) -> int:
+        return sum(map(prod, self.shapes.values()))
+
+    @property
+    def prunable_weights(self) -> int:
+        return sum(prod(self.shapes[name]) for name in self.prunable)
+
+    def kept(self, sparsity: float) -> dict[str, int]:
+        """How many weights of each prunable matrix stay, every matrix losing the same share."""
+        sizes = {name: prod(self.shapes[name]) for name in sorted(self.prunable)}
+        return {name: size - round(size * sparsity) for name, size in sizes.items()}
+
+
+@dataclass(frozen=True)
+class Bought:
+    """What the file takes at one sparsity: bytes, as a multiple of the dense file of its precision, and of fp32."""
+
+    sparsity: float
+    bytes: int
+    of_same: float
+    of_fp32: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What sparsity buys in one format and precision; the file is smaller from `break_even` on (None: never)."""
+
+    format: str
+    precision: str
+    break_even: float | None
+    bought: tuple[Bought, ...]
+
+
+def advise(
+    sizes: Sizes,
+    *,
+    sparsities: Sequence[float] = SPARSITIES,
+    format: str | None = None,
+    precision: str | None = None,
+) -> list[Advice]:
+    """What each sparsity takes on disk, in the format or in all, and the precision or in all. Raises ExportError."""
+    wrong = [each for each in sparsities if not 0 < each < 1]
+    if wrong:
+        raise ExportError(f"--sparsity {wrong[0]:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
+    if format:
+        check_format(format, precision)
+    chosen = [format] if format else list(FORMATS)
+    pairs = [(name, each) for name in chosen for each in FORMATS[name].precisions if precision in (None, each)]
+    if not pairs:
+        raise ExportError(f"--precision {precision}: no format has it; give one of {', '.join(VALUE_BYTES)}")
+    return [_advise(sizes, name, each, sparsities) for name, each in pairs]
+
+
+def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) -> int:
+    """What the tensors take in the file, every prunable matrix having lost the share `sparsity`.
+
+    In onnx-sparse every prunable matrix is counted as sparse, also where that is larger and the export would refuse.
+    """
+    kept = sizes.kept(sparsity)
+    if format == "bitmask":
+        return bitmask_bytes(sizes.shapes, kept if sparsity else {}, precision=precision)
+    value = VALUE_BYTES[precision]
+    total = sizes.dead * value if format == "transformers" else 0
+    for name, shape in sizes.shapes.items():
+        size, is_matrix = prod(shape), len(shape) == 2
+        if precision.startswith("int8"):
+            value = 1 if is_matrix and not (format in KEEPS_EMBEDDINGS and ".embeddings." in name) else 4
+            total += SCALE_BYTES * shape[0] if name in sizes.prunable else 0
+        if name not in sizes.prunable or not sparsity:
+            total += size * value
+        elif format == "onnx-sparse":
+            total += kept[name] * (INDEX_BYTES + value)
+        elif format == "coreml":
+            total += -(-size // 8) + kept[name] * value
+        else:
+            total += size * value
+    return total
+
+
+def break_even(format: str, precision: str) -> float | None:
+    """The sparsity from which a matrix takes less than a dense one, 0-1; None for formats that store their zeros."""
+    value = VALUE_BYTES[precision]
+    if format == "onnx-sparse":
+        return INDEX_BYTES / (INDEX_BYTES + value)
+    return 1 / (8 * value) if format in LEAVES_OUT else None
+
+
+def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") -> int:
+    """What the values of a smaller model take that keeps as many prunable weights; its biases are counted whole."""
+    return (sizes.weights - round(sizes.prunable_weights * sparsity)) * VALUE_BYTES[precision]
+
+
+def verdict(advice: Advice, bought: Bought) -> str:
+    """One sentence: 50 % as ONNX COO fp32: +43 % file, no speed; it pays from 66.7 % on."""
+    asked = f"{short_percent(bought.sparsity)} % as {CALLED.get(advice.format, advice.format)} {advice.precision}"
+    size = "the same file" if abs(bought.of_same - 1) < 0.005 else f"{_signed(bought.of_same)} file"
+    speed = "faster" if advice.format in read_measured().faster_with_zeros else "no speed"
+    if advice.break_even is None:
+        return f"{asked}: {size}, {speed}: a zero is stored and multiplied like any value."
+    if bought.of_same >= 1:
+        return f"{asked}: {size}, {speed}; it pays from {percent(advice.break_even, 1)} % on."
+    return f"{asked}: {size}, {speed}: {LOADED[advice.format]}."
+
+
+def instead(sizes: Sizes, sparsity: float) -> str:
+    """One sentence: what dense int8 and a structured ticket give where unstructured zeros give no speed."""
+    measured = read_measured()
+    dense, int8 = (file_bytes(sizes, 0, format="onnx", precision=each) for each in ("fp32", "int8"))
+    smaller, time = structured_bytes(sizes, sparsity), measured.structured.latency_ratio.get(f"{sparsity:g}")
+    own = {each.precision: each for each in measured.runtimes if each.runtime.startswith("ONNX Runtime")}
+    gain = own["int8"].latency_ms["1"] / own["fp32"].latency_ms["1"]
+    half = f" and {time:.2f} of the time" if time is not None else ""
+    return (
+        f"Instead, dense int8 is {int8 / dense:.2f} of the file and {gain:.2f} of the time without a study; "
+        f"a structured ticket at {short_percent(sparsity)} % is {smaller / dense:.2f} of the file{half}."
+    )
+
+
+def advice_json(sizes: Sizes, found: Sequence[Advice]) -> dict[str, Any]:
+    """All of it as plain JSON values, the measured facts and the structured alternative beside it."""
+    asked = [each.sparsity for each in found[0].bought]
+    return {
+        "version": 1,
+        "model": sizes.name,
+        "weights": sizes.weights,
+        "prunable": sizes.prunable_weights,
+        "formats": [
+            {
+                "format": each.format,
+                "precision": each.precision,
+                "break_even": each.break_even,
+                "sparsities": [{**vars(one), "verdict": verdict(each, one)} for one in each.bought],
+            }
+            for each in found
+        ],
+        "instead": {f"{each:g}": instead(sizes, each) for each in asked},
+        "structured_fp32_bytes": {f"{each:g}": structured_bytes(sizes, each) for each in asked},
+        "measured": read_measured().model_dump(mode="json"),
+    }
+
+
+def full_size() -> Sizes:
+    """LXMERT as its authors publish it, with the 3,129 answers of VQA, less the branch that no answer depends on."""
+    from transformers import LxmertConfig
+
+    from lxcompress.models import lxmert
+
+    return sizes_of("full-size LXMERT", LxmertConfig(num_qa_labels=VQA_ANSWERS), lxmert)
+
+
+def sizes_of_folder(folder: Path) -> Sizes:
+    """The model in a transformers folder. Raises ModelError."""
+    from lxcompress.models.checkpoints import identify
+
+    return sizes_of(str(folder), *identify(str(folder)))
+
+
+def sizes_of(name: str, config: Any, family: Any) -> Sizes:
+    """The tensors that lxcompress exports of such a model."""
+    shapes = {each: shape for each, shape in family.shapes(config).items() if not family.is_dead(each, config)}
+    prunable = frozenset(each for each, shape in shapes.items() if family.is_prunable(each, shape))
+    return Sizes(name, {each: tuple(shape) for each, shape in shapes.items()}, prunable, family.count_dead(config))
+
+
+@cache
+def read_measured() -> Measured:
+    """The measured facts that ship with the package."""
+    return read_record(Path(__file__).with_name("measured.json"), Measured, ExportError)
+
+
+def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[float]) -> Advice:
+    same = file_bytes(sizes, 0, format=format, precision=precision)
+    fp32 = sizes.weights * VALUE_BYTES["fp32"]
+    sizes_at = {each: file_bytes(sizes, each, format=format, precision=precision) for each in sparsities}
+    bought = tuple(Bought(each, size, size / same, size / fp32) for each, size in sizes_at.items())
+    return Advice(format, precision, break_even(format, precision), bought)
+
+
+def _signed(ratio: float) -> str:
+    """A multiple as a change: +43 %, −30 %."""
+    return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")
