@@ -59,6 +59,7 @@ from lxcompress.report.pick import Choice, export_commands, mixed_measurements
 from lxcompress.report.protocol import fault_lines, has_tickets, protocol_name, protocol_title
 from lxcompress.report.published import SOURCE, compare
 from lxcompress.report.summary import (
+    Cost,
     Group,
     Key,
     Summary,
@@ -187,9 +188,19 @@ def _figures(summary: Summary, choice: Choice) -> list[Figure]:
         ),
     ]
     if picked.cost is not None:
-        figures.append(Figure(f"{picked.cost.size_mb:.3g} MB", f"on disk as {picked.cost.artifact.format}"))
+        figures += _artifact_figures(picked.cost)
         if picked.cost.fresh is not None:
             figures.append(Figure(f"{latency_ms(picked.cost.fresh).p90:.3g} ms", "p90 latency of one answer"))
+    return figures
+
+
+def _artifact_figures(cost: Cost) -> list[Figure]:
+    """What the file to ship is, which may be less accurate than the ticket that it was made of."""
+    artifact, change = cost.artifact, cost.accuracy_change
+    figures = [Figure(f"{cost.size_mb:.3g} MB", f"on disk as {artifact.format} {artifact.precision}")]
+    if artifact.accuracy is not None:
+        beside = f", {points(change)} from its model's" if change is not None else ""
+        figures.insert(0, Figure(f"{percent(artifact.accuracy.accuracy)} %", f"accuracy of the exported file{beside}"))
     return figures
 
 

@@ -37,7 +37,7 @@ LXMERT = {
     "r_layers": "vision",
     "x_layers": "cross",
     "pooler": "pooler",
-    "logit_fc": "head",
+    "logit_fc": "answer head",
 }
 """LXMERT's own names for its parts, and a reader's, in the order in which an answer is made."""
 PARTS = ("language", "vision", "cross", "head")

@@ -55,14 +55,15 @@ HOSTILE = "<script>alert(1)</script>"
 FAULTS = """
 (() => {
   const faults = [], width = document.documentElement.clientWidth;
-  if (document.documentElement.scrollWidth > width) faults.push(`the page is ${document.documentElement.scrollWidth} wide`);
+  const page = document.documentElement.scrollWidth;
+  if (page > width) faults.push(`the page is ${page} wide`);
   for (const chart of document.querySelectorAll("svg.chart")) {
     const frame = chart.getBoundingClientRect();
     if (!frame.width) continue;
     const words = [...chart.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
     words.forEach(([text, box], index) => {
-      if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
-        faults.push(`"${text}" is cut`);
+      const over = [frame.left - box.left, box.right - frame.right, frame.top - box.top, box.bottom - frame.bottom];
+      if (Math.max(...over) > 1) faults.push(`"${text}" is cut`);
       if (box.height < 9) faults.push(`"${text}" is ${box.height} high`);
       for (const [other, its] of words.slice(index + 1)) {
         const across = Math.min(box.right, its.right) - Math.max(box.left, its.left);
@@ -206,6 +207,17 @@ def test_a_report_is_whole_and_quiet_on_a_phone_and_on_a_desk(browser: Browser, 
         assert browser.value(FAULTS) == []
         browser.value("document.querySelectorAll('details').forEach(each => { each.open = true })")
         assert browser.value(FAULTS) == []
+
+
+def test_what_is_broken_is_found(browser: Browser, tmp_path: Path) -> None:
+    page = write_report(read_run(_twins(tmp_path / "run").root))[0]
+    browser.open(page, *SIZES["desk"])
+    shown = "[...document.querySelectorAll('figure.wide svg.chart text')]"
+    browser.value(f"{shown}[0].setAttribute('x', -40)")
+    browser.value(f"(texts => texts[2].setAttribute('x', texts[3].getAttribute('x')))({shown})")
+    assert browser.value(FAULTS) == ['"40" is cut', '"60" covers "70"']
+    browser.value("document.querySelector('h1').style.minWidth = '3000px'")
+    assert "the page is" in browser.value(FAULTS)[0]
 
 
 def test_a_chart_takes_the_colours_of_the_scheme(browser: Browser, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_the_page_shows_layers_of_the_tickets_that_are_there_and_names_those_tha
     order = re.findall(r"font-size:12px;[^>]*text-anchor:end[^>]*>([^<]+)<", kept.panels[0].chart)
     assert order == [
         *("language", "vision", "cross", "head"),
-        *("language 0", "language 2", "language 10", "regions", "vision 0", "cross 0", "pooler", "head"),
+        *("language 0", "language 2", "language 10", "regions", "vision 0", "cross 0", "pooler", "answer head"),
     ]
     text = render_html(summary, pick_ticket(summary, Rule(retain=0.99)))
     assert "What stays, part by part" in text
