@@ -54,7 +54,7 @@ def fail(*arguments: str) -> str:
 def test_the_report_holds_every_cell(home) -> None:
     with (home / "run/results.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 14
+    assert len([row for row in rows if row["kind"] != "artifact"]) == 14
     page = (home / "run/report.html").read_text("utf-8")
     assert "low-magnitude" in page
     assert "high-magnitude" in page
