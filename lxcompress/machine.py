@@ -14,7 +14,20 @@ from lxcompress import __version__
 from lxcompress.records import Machine
 
 # The libraries whose version can move a score, a file or a timing.
-PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "torch-pruning", "numpy", "safetensors")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "torch-pruning",
+    "numpy",
+    "safetensors",
+    "openvino",
+    "nncf",
+    "executorch",
+    "torchao",
+    "coremltools",
+)
 
 
 def describe_machine() -> Machine:

@@ -44,13 +44,19 @@ def _show(diagnosis: Diagnosis) -> None:
 
     for table in (_packages(diagnosis), _devices(diagnosis), _trials(diagnosis)):
         screen.print(table)
-    remedies = [
-        (each.name, each.remedy) for each in (*diagnosis.packages, *diagnosis.devices, *diagnosis.trials) if each.remedy
-    ]
-    for name, remedy in remedies:
-        screen.print(Text(f"{name}: {remedy}", style="yellow"), soft_wrap=True)
+    for remedy, names in _remedies(diagnosis).items():
+        screen.print(Text(f"{', '.join(names)}: {remedy}", style="yellow"), soft_wrap=True)
     verdict = "the core works" if diagnosis.is_sound else "the core does not work"
     screen.print(Text(f"lxcompress {diagnosis.lxcompress}: {verdict}", style="green" if diagnosis.is_sound else "red"))
+
+
+def _remedies(diagnosis: Diagnosis) -> dict[str, list[str]]:
+    """Each command that mends something -> what it mends."""
+    remedies: dict[str, list[str]] = {}
+    for each in (*diagnosis.packages, *diagnosis.devices, *diagnosis.trials):
+        if each.remedy:
+            remedies.setdefault(each.remedy, []).append(each.name)
+    return remedies
 
 
 def _packages(diagnosis: Diagnosis) -> Table:

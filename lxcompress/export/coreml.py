@@ -69,6 +69,15 @@ def count_zeros(out: Path) -> tuple[int, int]:
     return sum(zeros for zeros, _ in counts), sum(elements for _, elements in counts)
 
 
+def convert_tiny() -> None:
+    """Converts one product; raises whatever goes wrong where the library does not work."""
+    with _hushed():
+        import coremltools as tools
+
+        graph = torch.jit.trace(torch.nn.Linear(2, 1).eval(), torch.ones(1, 2))
+        tools.convert(graph, inputs=[tools.TensorType(shape=(1, 2))], convert_to="mlprogram", skip_model_load=True)
+
+
 def _import_tools() -> ModuleType:
     """coremltools, with all that is used of it here: some of it speaks up as it is imported."""
     import coremltools
@@ -89,7 +98,7 @@ def _convert(job: Job, tools: ModuleType, system: str) -> Any:
     example = _narrow(first_question(job.model, job.example))
     full = job.precision == "fp32"
     return tools.convert(
-        trace(job.model, example) if full else _within_half(trace(job.model, example)),
+        trace(job.model, example) if full else within_half(trace(job.model, example)),
         inputs=[
             tools.TensorType(name=name, shape=shape, dtype=tensor.numpy().dtype)
             for (name, tensor), shape in zip(example._asdict().items(), _shapes(job, example, tools), strict=True)
@@ -102,7 +111,7 @@ def _convert(job: Job, tools: ModuleType, system: str) -> Any:
     )
 
 
-def _within_half(graph: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+def within_half(graph: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """The graph, with masks that half precision can hold.
 
     transformers hides by adding 1 - mask times float32's lowest number. In half precision that is minus infinity, which

@@ -8,7 +8,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_REQUIREMENT = re.compile(r"""(?P<name>[\w.-]+)\s*(?P<range>[^;]*)(;.*extra\s*==\s*['"](?P<extra>[^'"]+)['"])?""")
+_REQUIREMENT = re.compile(
+    r"""(?P<name>[\w.-]+)\s*(\[[^]]*\])?\s*(?P<range>[^;]*)(;.*extra\s*==\s*['"](?P<extra>[^'"]+)['"])?"""
+)
+_OWN_NAME = "lxcompress"
 
 State = Literal["ok", "too old", "too new", "missing"]
 
@@ -26,8 +29,12 @@ class Package:
 
 
 def read_packages() -> tuple[Package, ...]:
-    """Python, then each library that lxcompress asks for; Python alone if lxcompress is not installed."""
-    return (_read_python(), *(read_package(requirement) for requirement in _requirements()))
+    """Python, then each library that lxcompress asks for; Python alone if lxcompress is not installed.
+
+    An extra that is made of others asks for lxcompress itself, which is no library to look for.
+    """
+    packages = (read_package(requirement) for requirement in _requirements())
+    return (_read_python(), *(package for package in packages if package.name != _OWN_NAME))
 
 
 def read_package(requirement: str) -> Package:
@@ -38,7 +45,8 @@ def read_package(requirement: str) -> Package:
     except importlib.metadata.PackageNotFoundError:
         found = None
     state = judge(found, wanted)
-    return Package(name, wanted, found, state, extra, None if state == "ok" else f'pip install "{name}{wanted}"')
+    remedy = f'pip install "{name}{wanted}"' if extra is None else add_extra(extra)
+    return Package(name, wanted, found, state, extra, None if state == "ok" else remedy)
 
 
 def judge(found: str | None, wanted: str) -> State:
@@ -54,6 +62,11 @@ def judge(found: str | None, wanted: str) -> State:
     return "ok"
 
 
+def add_extra(extra: str) -> str:
+    """The command that adds all libraries of an optional set, each in the range that lxcompress asks for."""
+    return f"pip install '{_OWN_NAME}[{extra}]'"
+
+
 def reinstall(*names: str) -> str:
     """The command that installs these libraries anew, each in the range that lxcompress asks for."""
     ranges = {name: wanted for name, wanted, _ in map(_parse, _requirements())}
@@ -63,7 +76,7 @@ def reinstall(*names: str) -> str:
 
 def _requirements() -> list[str]:
     try:
-        return importlib.metadata.requires("lxcompress") or []
+        return importlib.metadata.requires(_OWN_NAME) or []
     except importlib.metadata.PackageNotFoundError:
         return []
 
@@ -78,7 +91,7 @@ def _parse(requirement: str) -> tuple[str, str, str | None]:
 def _read_python() -> Package:
     found = platform.python_version()
     try:
-        wanted = importlib.metadata.metadata("lxcompress")["Requires-Python"] or ""
+        wanted = importlib.metadata.metadata(_OWN_NAME)["Requires-Python"] or ""
     except importlib.metadata.PackageNotFoundError:
         wanted = ""
     state = judge(found, wanted)

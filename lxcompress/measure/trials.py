@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lxcompress
-from lxcompress.measure.requirements import reinstall
+from lxcompress.measure.requirements import add_extra, reinstall
 
 _MINI = Path(lxcompress.__file__).parent / "models" / "mini"
 _FROM_SOURCE = "in the folder of the source: pip install ."
@@ -68,7 +68,9 @@ def _torch_product() -> str:
 def _tiny_lxmert() -> str:
     """One answer of the smallest LXMERT."""
     import torch
-    from transformers import LxmertConfig, LxmertForQuestionAnswering, __version__
+
+    with _hushed("torchao", "torch.utils._pytree"):  # which transformers imports where it is installed
+        from transformers import LxmertConfig, LxmertForQuestionAnswering, __version__
 
     config = LxmertConfig(
         vocab_size=8,
@@ -97,6 +99,14 @@ def _tiny_lxmert() -> str:
 
 def _tiny_onnx() -> str:
     """A graph of one node, written, loaded and run."""
+    import onnx
+
+    _serve_tiny_onnx("onnxruntime")
+    return f"onnx {onnx.__version__} writes, onnxruntime {importlib.metadata.version('onnxruntime')} answers"
+
+
+def _serve_tiny_onnx(runtime: str) -> None:
+    """Raises whatever goes wrong as `runtime` doubles a half."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper
@@ -113,10 +123,34 @@ def _tiny_onnx() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        scores = open_session(path, threads=1).answer({"half": np.full((1, 2), 0.5, dtype=np.float32)})
+        scores = open_session(path, threads=1, runtime=runtime).answer({"half": np.full((1, 2), 0.5, dtype=np.float32)})
     if scores.tolist() != [[1.0, 1.0]]:
         raise ArithmeticError(f"expected [[1.0, 1.0]], got {scores.tolist()}")
-    return f"onnx {onnx.__version__} writes, onnxruntime {importlib.metadata.version('onnxruntime')} answers"
+
+
+def _openvino() -> str:
+    """One graph answered by OpenVINO; NNCF, which is used for int8 alone, is looked for."""
+    _serve_tiny_onnx("openvino")
+    return (
+        f"openvino {importlib.metadata.version('openvino')} answers, nncf {importlib.metadata.version('nncf')} is here"
+    )
+
+
+def _executorch() -> str:
+    """ExecuTorch's runtime, asked for the kernels that programs are written for."""
+    from lxcompress.runtimes.executorch import has_xnnpack
+
+    if not has_xnnpack():
+        raise OSError("ExecuTorch is here without XNNPACK, which programs are written for")
+    return f"executorch {importlib.metadata.version('executorch')} has XNNPACK's kernels"
+
+
+def _coreml() -> str:
+    """One product, converted."""
+    from lxcompress.export.coreml import convert_tiny
+
+    convert_tiny()
+    return f"coremltools {importlib.metadata.version('coremltools')} converts"
 
 
 def _exporter() -> str:
@@ -131,17 +165,18 @@ def _exporter() -> str:
 
 
 @contextmanager
-def _hushed(logger: str) -> Iterator[None]:
-    """Keeps a talkative library quiet: its prints, its warnings, and its log below an error."""
-    log = logging.getLogger(logger)
-    level = log.level
-    log.setLevel(logging.ERROR)
+def _hushed(*loggers: str) -> Iterator[None]:
+    """Keeps talkative libraries quiet: their prints, their warnings, and their logs below an error."""
+    levels = {logger: logging.getLogger(logger).level for logger in loggers}
+    for logger in loggers:
+        logging.getLogger(logger).setLevel(logging.ERROR)
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        for logger, level in levels.items():
+            logging.getLogger(logger).setLevel(level)
 
 
 def _mini_model() -> str:
@@ -174,6 +209,9 @@ CHECKS: tuple[Check, ...] = (
     Check("LXMERT", True, "study, prune", _tiny_lxmert, reinstall("transformers")),
     Check("exporter", True, "export", _exporter, reinstall("onnxscript")),
     Check("ONNX Runtime", True, "export, bench", _tiny_onnx, reinstall("onnx", "onnxruntime")),
+    Check("OpenVINO", False, "export --format openvino, bench", _openvino, add_extra("openvino")),
+    Check("ExecuTorch", False, "export --format executorch, bench", _executorch, add_extra("executorch")),
+    Check("Core ML", False, "export --format coreml", _coreml, add_extra("coreml")),
     Check("mini model", True, "model.start: mini", _mini_model, f"{_FROM_SOURCE} --force-reinstall --no-deps"),
     Check("pinned threads", False, "bench without a doubt", _pinning, None),
     Check("installed", False, "the lxcompress command", _installed, _FROM_SOURCE),

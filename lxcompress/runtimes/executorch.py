@@ -107,6 +107,11 @@ def open_executorch(path: Path, *, threads: int) -> ExecutorchSession:
     return ExecutorchSession(program, module, bounds)
 
 
+def has_xnnpack() -> bool:
+    """Whether this build of ExecuTorch has the kernels that programs are written for."""
+    return library._is_available("XnnpackBackend")
+
+
 def _thorough() -> Any:
     """Checks the whole of a program's structure as it is loaded: a damaged one would crash the process later."""
     return library.Verification.InternalConsistency
