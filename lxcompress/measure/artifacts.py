@@ -139,16 +139,19 @@ def _measure_group(
     cores = choose_cores(usable_cores(), group.threads)
     with ExitStack() as stack:
         cold = [_load_cold(each, group, cores) for each in _each_told(subjects, tell)]
-        tallies = []
-        for subject, loaded in zip(_each_told(subjects, tell), cold, strict=True):
+        workers = []
+        for subject in _each_told(subjects, tell):
             _check_memory(subject)
             setup = _setup(subject, group, cores=cores, warmup=ask.warmup, powercap=powercap)
-            tallies.append(Tally(subject, stack.enter_context(started(setup)), loaded))
+            workers.append(stack.enter_context(started(setup)))
+        tallies = [Tally(*each) for each in zip(subjects, workers, cold, strict=True)]
         busy_before, own_before = read_busy(), time.process_time()
         was_interrupted = _run_rounds(tallies, group, ask.runs, done_before=number, groups=len(plan.groups), tell=tell)
         own_s = time.process_time() - own_before + sum(tally.cpu_s for tally in tallies)
         others = share_of_others(busy_before, read_busy(), own_s=own_s)
-    doubts = doubt_circumstances(
+    done.was_interrupted = was_interrupted
+    doubts = [INTERRUPTED] if was_interrupted else []
+    doubts += doubt_circumstances(
         threads=group.threads,
         cores=machine.cores,
         is_pinned=all(tally.worker.ready.is_pinned for tally in tallies),
@@ -156,9 +159,6 @@ def _measure_group(
         held_bytes=sum(tally.peak_bytes for tally in tallies),
         memory_bytes=machine.memory_bytes,
     )
-    if was_interrupted:
-        done.was_interrupted = True
-        doubts.insert(0, INTERRUPTED)
     for place, tally in enumerate(tallies):
         if tally.seconds:
             kept = done.measurements if place < len(plan.subjects) else done.noise

@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
 from lxcompress.records import Artifact
 
 _FLOAT = 4
+_BFLOAT16 = "openvino-bf16"
+"""The runtime that holds in 16 bits what its file has in 32."""
 # What stands between a stored table and the Gather that takes its rows, where the table is kept in fewer bits.
 _UNPACKING = ("Cast", "DequantizeLinear", "Convert", "Subtract", "Multiply", "Identity")
 _TABLES_OF = {"Gather": (0,), "GatherBlockQuantized": (0,), "EmbedLayerNormalization": (2, 3, 4)}
@@ -56,7 +60,7 @@ def held_weights(path: Path, artifact: Artifact, runtime: str) -> tuple[Weight, 
     """
     try:
         if artifact.format in ("onnx", "onnx-sparse"):
-            return onnx_weights(path / "model.onnx")
+            return onnx_weights(path / "model.onnx", runtime)
         if artifact.format == "openvino":
             (file,) = (path / name for name in artifact.files if name.endswith(".xml"))
             return openvino_weights(file, runtime)
@@ -67,7 +71,7 @@ def held_weights(path: Path, artifact: Artifact, runtime: str) -> tuple[Weight, 
     return None
 
 
-def onnx_weights(file: Path) -> tuple[Weight, ...]:
+def onnx_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
     """The weights of an ONNX file, sparse ones as the runtime makes them: dense."""
     import onnx
 
@@ -79,11 +83,15 @@ def onnx_weights(file: Path) -> tuple[Weight, ...]:
     stored += [(each.values.name, each.values.data_type, list(each.dims)) for each in graph.sparse_initializer]
     return tuple(
         Weight(
-            math.prod(dims) * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize,
+            math.prod(dims) * _held_bytes(onnx.helper.tensor_dtype_to_np_dtype(kind), runtime),
             rows=dims[0] if name in tables and dims else 0,
         )
         for name, kind, dims in stored
     )
+
+
+def _held_bytes(kind: np.dtype, runtime: str) -> int:
+    return 2 if kind == np.float32 and runtime == _BFLOAT16 else kind.itemsize
 
 
 def openvino_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
@@ -104,9 +112,8 @@ def openvino_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
             data = layer.find("data")
             assert data is not None, "a constant has its data"
             dims = [int(each) for each in data.attrib["shape"].split(",") if each.strip()]
-            bits = _OPENVINO_BITS.get(data.attrib["element_type"], 32)
-            if runtime == "openvino-bf16" and data.attrib["element_type"] == "f32":
-                bits = 16
+            kind = data.attrib["element_type"]
+            bits = 16 if kind == "f32" and runtime == _BFLOAT16 else _OPENVINO_BITS.get(kind, 32)
             weights.append(Weight(math.prod(dims) * bits / 8, rows=dims[0] if name in tables and dims else 0))
     return tuple(weights)
 

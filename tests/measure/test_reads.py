@@ -29,6 +29,11 @@ def test_onnx_reads_its_matrices_and_a_row_for_each_token(tmp_path: Path, tokens
     assert read(folder, tokens) == REST + 4 * WIDTH * tokens
 
 
+def test_a_runtime_of_16_bits_reads_half(tmp_path: Path) -> None:
+    folder = build_artifact(tmp_path / "a", width=WIDTH, vocabulary=VOCABULARY)
+    assert read(folder, 7, runtime="openvino-bf16") == (REST - 16) // 2 + 16 + 2 * WIDTH * 7
+
+
 def test_no_more_rows_are_read_than_there_are(tmp_path: Path) -> None:
     folder = build_artifact(tmp_path / "a", width=WIDTH, vocabulary=VOCABULARY)
     assert read(folder, 10 * VOCABULARY) == REST + 4 * WIDTH * VOCABULARY
