@@ -60,13 +60,23 @@ def main() -> None:
         return
     for model in options.models:
         draw(options.work, model)
-    for wanted in options.formats:
-        for model in options.models:
-            if not (place(options.work, model, *wanted.split(":")) / TIMING).is_file():
-                own = ["--work", str(options.work), "--models", model, "--formats", wanted, "--one"]
-                subprocess.run([sys.executable, __file__, *own], check=True)
+    failed = [
+        f"{model} {wanted}"
+        for wanted in options.formats
+        for model in options.models
+        if not (place(options.work, model, *wanted.split(":")) / TIMING).is_file()
+        and not is_made(options.work, model, wanted)
+    ]
     if options.out:
         write_text(options.out / "sizes.json", json.dumps(sizes(options.work), indent=1) + "\n")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def is_made(work: Path, model: str, wanted: str) -> bool:
+    """Exports one artifact in a process of its own; whether that went well."""
+    own = ["--work", str(work), "--models", model, "--formats", wanted, "--one"]
+    return subprocess.run([sys.executable, __file__, *own], check=False).returncode == 0
 
 
 def place(work: Path, model: str, format: str, precision: str) -> Path:

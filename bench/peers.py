@@ -1,0 +1,129 @@
+"""Full-size LXMERT in every runtime: dense, 50/70/90 % of its weights removed, and half of it as a smaller model.
+
+    python bench/full_size.py --work FOLDER
+    python bench/peers.py --work FOLDER [--threads 1 2] [--runs 30] [--peers "openvino int8" ...] [--out FOLDER]
+
+A question has 20 tokens and 36 regions, batch 1. Each model answers in a process of its own. All of them would not fit
+in memory together: the models of one peer take turns with each other and with the dense model in ONNX Runtime's fp32
+(twice: the second shows what no difference looks like), so that each ratio compares what was measured within seconds,
+and the ratios of all peers are of one anchor. A peer that was measured already is not measured again. With nothing
+else running a peer takes some two minutes for each number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from full_size import MODELS, place
+
+from lxcompress.measure.artifacts import bench_plan
+from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject, read_artifacts
+from lxcompress.measure.reads import held_weights
+from lxcompress.measure.rows import Row, read_rows
+from lxcompress.records import Bench, read_record
+from lxcompress.rundir import write_record, write_text
+
+TOKENS, WARMUP = 20, 3
+PEERS: dict[str, tuple[str, str, str]] = {
+    "ONNX Runtime fp32": ("onnx", "fp32", "onnxruntime"),
+    "ONNX Runtime int8": ("onnx", "int8", "onnxruntime"),
+    "OpenVINO f32": ("openvino", "fp32", "openvino"),
+    "OpenVINO bf16": ("openvino", "fp32", "openvino-bf16"),
+    "OpenVINO int8": ("openvino", "int8", "openvino"),
+    "ExecuTorch fp32": ("executorch", "fp32", "executorch"),
+    "ExecuTorch int8": ("executorch", "int8", "executorch"),
+    "torch eager": ("bitmask", "fp32", "torch"),
+    "torch compile": ("bitmask", "fp32", "torch-compile"),
+}
+"""Peer -> the format, the precision and the runtime."""
+ANCHOR = ("dense", *PEERS["ONNX Runtime fp32"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--out", type=Path, help="Folder for the benches (peers/) and their table (peers.md).")
+    options = parser.parse_args()
+    out = options.out or options.work
+    for threads in options.threads:
+        ask = Ask(threads=(threads,), runs=options.runs, warmup=WARMUP, lengths=(TOKENS,))
+        for peer in options.peers:
+            kept = kept_at(out, peer, threads)
+            if not kept.is_file():
+                write_record(kept, measure(options.work, peer, ask))
+            write_text(out / "peers.md", table(out))
+            print(f"{peer}, {threads} threads: {kept}", flush=True)
+
+
+def kept_at(out: Path, peer: str, threads: int) -> Path:
+    """Where a bench is kept."""
+    return out / "peers" / f"{peer.lower().replace(' ', '-')}-{threads}.json"
+
+
+def measure(work: Path, peer: str, ask: Ask) -> Bench:
+    """The models of a peer that are exported, in turns with the anchor."""
+    anchor = find_subject(work, *ANCHOR)
+    wanted = [(model, *PEERS[peer]) for model in MODELS if (model, *PEERS[peer]) != ANCHOR]
+    subjects = (anchor, *(find_subject(work, *each) for each in wanted if has(work, *each)))
+    groups = tuple(Group(threads, Questions(TOKENS)) for threads in ask.threads)
+    return bench_plan(Plan(subjects, anchor, groups, ()), ask)
+
+
+def has(work: Path, model: str, format: str, precision: str, runtime: str) -> bool:
+    return (place(work, model, format, precision) / "artifact.json").is_file()
+
+
+def find_subject(work: Path, model: str, format: str, precision: str, runtime: str) -> Subject:
+    """An artifact, its files found whole, in a runtime."""
+    (found,) = read_artifacts([place(work, model, format, precision)])
+    return replace(found, runtime=runtime, weights=held_weights(found.path, found.record, runtime))
+
+
+def table(out: Path) -> str:
+    """All that was measured, a row a model and peer."""
+    lines = [
+        "| runtime | model | threads | p50 ms | p90 ms | of dense ONNX fp32 | 95 % | peak MB | disk MB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for peer in PEERS:
+        for path in sorted((out / "peers").glob(kept_at(out, peer, 0).name.replace("-0.", "-*."))):
+            lines += [line(peer, row) for row in read_rows(read_record(path, Bench)) if is_shown(peer, row)]
+    return "\n".join(lines) + "\n"
+
+
+def is_shown(peer: str, row: Row) -> bool:
+    """Whether a row is the peer's own: the anchor is shown once."""
+    task = row.measurement.task
+    return (row.measurement.format, row.measurement.precision, task.runtime) == PEERS[peer]
+
+
+def line(peer: str, row: Row) -> str:
+    """One row of the table."""
+    found, ratio = row.measurement, row.ratio
+    model = found.artifact.partition("-")[0]
+    name = {"dense": "dense", "smaller": "50 %, smaller"}.get(model, f"{model} % zeros")
+    beside = "1" if ratio is None else f"{ratio.value:.2f}"
+    if ratio is not None and ratio.verdict == "no difference":
+        beside += ", no difference"
+    interval = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio and ratio.low and ratio.high else ""
+    cells = (
+        peer,
+        name,
+        found.task.threads,
+        f"{1000 * row.summary.p50:.0f}",
+        f"{1000 * row.summary.p90:.0f}",
+        beside,
+        interval,
+        f"{found.peak_bytes / 1e6:.0f}",
+        f"{found.size_bytes / 1e6:.0f}",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    main()
