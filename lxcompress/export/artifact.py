@@ -110,10 +110,14 @@ def export(
     twin: str | None = None,
     fuse: bool = True,
     opset: int | None = None,
+    fp32: Path | None = None,
     tell: Tell = _untold,
 ) -> Artifact:
     """Writes the artifact of `source` to the folder `out` and proves it: zeros counted in the file, its scores beside
-    the ticket's, its accuracy through the runtime that will serve it. Raises ExportError."""
+    the ticket's, its accuracy through the runtime that will serve it. Raises ExportError.
+
+    `fp32` is a folder with the same source's artifact of that format in fp32, which saves time where there is one.
+    """
     precision = check_format(format, precision)
     writer = find_writer(format)
     if out.exists() and not out.is_dir():
@@ -134,6 +138,7 @@ def export(
         calibration=lambda: _calibration_feeds(task) if task else iter(feeds),
         fuse=fuse,
         opset=opset,
+        fp32=fp32,
         say=lambda what: tell(what, 0, 0),
     )
     written = writer.write(job)

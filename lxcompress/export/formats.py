@@ -27,7 +27,8 @@ class Job:
     """What a writer is given: `model` in evaluation mode, `example` of two questions or more, and where to write.
 
     `calibration` gives questions of the training data (seeded random ones where no data is known), as batches.
-    `fuse` and `opset` concern ONNX alone.
+    `fuse` and `opset` concern ONNX alone, and so does `fp32`: the folder of an artifact of this source in fp32, made
+    with the same settings, from which other precisions come without tracing the model again.
     """
 
     model: Model
@@ -39,6 +40,7 @@ class Job:
     calibration: Callable[[], Iterable[Feeds]]
     fuse: bool = True
     opset: int | None = None
+    fp32: Path | None = None
     say: Say = lambda what: None
 
 

@@ -49,18 +49,27 @@ def write(job: Job) -> Written:
     job.out.mkdir(parents=True, exist_ok=True)
     # Beside the result: what a full-size model leaves on the way may be more than /tmp has room for.
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
-        stage, notes = Path(folder), []
-        job.say("tracing the model")
-        path = save(trace(job.model, job.example, job.opset), stage / "plain")
-        if job.fuse:
-            job.say("fusing its steps")
-            # A fused attention has no static form: its three products would stay fp32.
-            attention = job.precision != "int8-static"
-            path, note = fuse_where_true(path, _fusion_feeds(job), save, attention=attention)
-            notes.append(note)
+        stage = Path(folder)
+        # What is written in int8-static is fused otherwise, so that it has no fp32 file to come from.
+        if job.fp32 and job.precision in ("fp16", "int8"):
+            path, notes = job.fp32 / MODEL_FILE, [f"made of the fp32 file in {job.fp32.name}"]
+        else:
+            path, notes = _write_fp32(job, stage)
         job.say(f"writing it in {job.precision}")
         path = _narrow(path, stage / "narrow", job)
         return Written(move(path.parent, job.out), notes)
+
+
+def _write_fp32(job: Job, stage: Path) -> tuple[Path, list[str]]:
+    """The model as it is traced, and fused if the job says so; and what its reader should know of that."""
+    job.say("tracing the model")
+    path = save(trace(job.model, job.example, job.opset), stage / "plain")
+    if not job.fuse:
+        return path, []
+    job.say("fusing its steps")
+    # A fused attention has no static form: its three products would stay fp32.
+    path, note = fuse_where_true(path, _fusion_feeds(job), save, attention=job.precision != "int8-static")
+    return path, [note]
 
 
 def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:

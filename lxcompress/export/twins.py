@@ -116,7 +116,7 @@ def export_twins(
                 done[each.twin] = Exported(each.twin, each.out, found, is_new=False)
                 continue
             opened = opened or open_source(source, recipe)
-            done[each.twin] = _export(each, opened, _naming(each.twin, tell))
+            done[each.twin] = _export(each, opened, _fp32_of(each, done.values()), _naming(each.twin, tell))
     return [done[each.twin] for each in wanted]
 
 
@@ -136,9 +136,18 @@ def bench_command(folders: Iterable[Path]) -> str:
     return " ".join(["lxcompress bench", *(shlex.quote(folder.as_posix()) for folder in folders)])
 
 
-def _export(wanted: Wanted, source: Any, tell: Tell) -> Exported | Absent:
+def _fp32_of(wanted: Wanted, done: Iterable[Exported | Absent]) -> Path | None:
+    """The folder of the same source's twin in fp32, if that is there."""
+    source = str(wanted.source.absolute())
+    found = (each for each in done if isinstance(each, Exported) and each.artifact.source == source)
+    return next((each.out for each in found if each.artifact.precision == "fp32"), None)
+
+
+def _export(wanted: Wanted, source: Any, fp32: Path | None, tell: Tell) -> Exported | Absent:
     try:
-        made = export(source, wanted.out, format=wanted.format, precision=wanted.precision, twin=wanted.twin, tell=tell)
+        made = export(
+            source, wanted.out, format=wanted.format, precision=wanted.precision, twin=wanted.twin, fp32=fp32, tell=tell
+        )
     except ExportError as error:
         return Absent(wanted.twin, str(error), is_failure=True)
     return Exported(wanted.twin, wanted.out, made, is_new=True)
