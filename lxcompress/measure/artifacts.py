@@ -98,8 +98,12 @@ def bench_artifacts(
     show what no difference looks like. Ctrl-C ends the workers and returns what was measured, with a doubt, once
     something was. Raises MeasureError.
     """
+    return bench_plan(make_plan(paths, ask, tell), ask, tell=tell, powercap=powercap)
+
+
+def bench_plan(plan: Plan, ask: Ask, *, tell: Tell = lambda progress: None, powercap: Path = POWERCAP) -> Bench:
+    """Measures what is planned; of `ask` it takes the runs and the warm-up. Raises MeasureError."""
     began = datetime.now(timezone.utc)
-    plan = make_plan(paths, ask, tell)
     machine, done = describe_machine(), Done()
     try:
         for number, group in enumerate(plan.groups):
