@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from lxcompress.cli.main import app
 from lxcompress.errors import ExportError
 from lxcompress.export.artifact import digest_source
+from lxcompress.export.quantise import to_int8
 from lxcompress.export.twins import Absent, Exported, export_twins, plan_twins
 from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, read_record
@@ -252,3 +253,13 @@ def test_a_part_of_a_study_waits_with_its_twins(copied) -> None:
     result = again(copied, "--set", "seeds=[0, 1]", "--only", "*seed0")
     assert result.exit_code == 0, result.output
     assert "come with the pick, when every cell is done" in result.output
+
+
+def test_the_int8_of_an_onnx_file_is_made_of_the_fp32_one(study, tmp_path) -> None:
+    """The model is traced once for both, and what is made of the file is what its quantiser makes of it."""
+    wanted, _ = plan_twins(ticket(study), out=tmp_path / "out")
+    plain, narrow = export_twins([each for each in wanted if each.twin in ("ticket", "ticket int8")])
+    assert narrow.artifact.notes[0] == "made of the fp32 file in ticket"
+    to_int8(plain.out / "model.onnx", tmp_path / "again.onnx")
+    assert (narrow.out / "model.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
+    assert narrow.artifact.parity.questions == 64
