@@ -6,6 +6,7 @@ Quantisers and fusions look for stored matrices, so that they would pass those b
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 
@@ -44,8 +45,25 @@ def fold_constants(model: ModelProto) -> int:
         folded.append(number)
     for number in reversed(folded):
         del graph.node[number]
+    share_matrices(graph)
     drop_unread(graph)
     return len(folded)
+
+
+def share_matrices(graph: GraphProto) -> None:
+    """Lets all steps that read equal matrices read the first of them: the exporter stores small ones once a reading.
+
+    Vectors stay apart: a bias is rounded by the scale of its own product.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    same: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if len(tensor.dims) > 1 and tensor.raw_data:
+            digest = hashlib.blake2b(tensor.raw_data).digest()
+            same[tensor.name] = first.setdefault((tensor.data_type, *tensor.dims, digest), tensor.name)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = same.get(name, name)
 
 
 def drop_unread(graph: GraphProto) -> None:

@@ -40,6 +40,8 @@ BATCH = "batch"
 """Questions, which are rows where each is about one image."""
 MOST_BYTES_IN_ONE_FILE = 1_900_000_000
 """A protobuf file ends at 2 GB; beyond this the weights go to model.onnx.data beside it."""
+OLDEST_OPSET = 17
+"""The first with LayerNormalization, which torch's exporter writes."""
 FUSION_BATCHES = 2
 """Batches of calibration questions, beside the example, that a fused file must answer as the unfused one does."""
 
@@ -94,6 +96,8 @@ def count_zeros(out: Path) -> tuple[int, int]:
 def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto:
     """The model as plain ONNX steps, its constants folded. Raises ExportError, also for an `opset` that is not to be
     had."""
+    if opset is not None and not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
+        raise _no_opset(opset)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -113,10 +117,7 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
         first = str(error).strip().splitlines()[0]
         raise ExportError(f"torch could not export the model to ONNX ({first}); report it with this line") from error
     if opset is not None and opset_of(traced) != opset:  # it then gives what it has, and but logs that
-        raise ExportError(
-            f"--opset {opset}: torch {torch.__version__} cannot write this model in that version of ONNX's operators "
-            "(it knows 18 to 25 or so); give another, or none"
-        )
+        raise _no_opset(opset)
     _forget_where(traced.graph)
     fold_constants(traced)
     return traced
@@ -163,6 +164,13 @@ def move(folder: Path, out: Path) -> list[Path]:
         else:
             (out / name).unlink(missing_ok=True)  # of an earlier, larger model
     return moved[::-1]
+
+
+def _no_opset(opset: int) -> ExportError:
+    return ExportError(
+        f"--opset {opset}: torch {torch.__version__} cannot write this model in that version of ONNX's operators; "
+        f"give {OLDEST_OPSET} to 25 or so, or none"
+    )
 
 
 def _forget_where(graph: GraphProto) -> None:

@@ -32,18 +32,25 @@ def write(job: Job) -> Written:
     """Writes model.onnx with sparse initializers. Raises ExportError if the whole would not be smaller for it."""
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
-        stage = Path(folder)
-        written = onnx.write(replace(job, out=stage / "dense"))
-        dense = sum(path.stat().st_size for path in written.files)
+        written = onnx.write(replace(job, out=Path(folder)))
         job.say("leaving zeros out")
-        zeros, elements = onnx.count_zeros(stage / "dense")
-        model = onnx_library.load(stage / "dense" / onnx.MODEL_FILE)
-        made_sparse, stored = make_sparse(model)
-        path = onnx.save(model, stage / "sparse")
-        if not made_sparse or sum(each.stat().st_size for each in path.parent.iterdir()) >= dense:
-            raise _refusal(job, dense, zeros, elements)
-        note = f"{made_sparse} of {stored} stored matrices are sparse, the others would grow"
-        return Written(onnx.move(path.parent, job.out), [*written.notes, note, DENSE_NOTE])
+        files, note = leave_zeros_out(Path(folder), job.out, job.precision)
+    return Written(files, [*written.notes, note, DENSE_NOTE])
+
+
+def leave_zeros_out(dense: Path, out: Path, precision: str) -> tuple[list[Path], str]:
+    """Writes the model in the folder `dense` to `out` with its matrices sparse that are smaller so; returns the files,
+    and how many matrices those are in words. Raises ExportError if the whole would not be smaller."""
+    size = _size(dense)
+    model = onnx_library.load(dense / onnx.MODEL_FILE)
+    made, stored = make_sparse(model)
+    with tempfile.TemporaryDirectory(dir=dense, prefix=".") as folder:
+        path = onnx.save(model, Path(folder))
+        if not made or _size(path.parent) >= size:
+            raise _refusal(out, precision, size, onnx.count_zeros(dense))
+        files = onnx.move(path.parent, out)
+    left = f", {stored - made} others would grow" if stored > made else ""
+    return files, f"{made} of {stored} stored matrices are sparse{left}"
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
@@ -112,11 +119,17 @@ def _could_be_sparse(tensor: TensorProto) -> bool:
     return len(tensor.dims) == 2 and tensor.data_type in kinds
 
 
-def _refusal(job: Job, dense: int, zeros: int, elements: int) -> ExportError:
+def _size(folder: Path) -> int:
+    """The bytes of a model's files."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def _refusal(out: Path, precision: str, dense: int, counted: tuple[int, int]) -> ExportError:
     """Why the file would not be smaller, in numbers."""
-    grown = dense - dense_bytes(elements, job.precision) + sparse_bytes(elements - zeros, job.precision)
+    zeros, elements = counted
+    grown = dense - dense_bytes(elements, precision) + sparse_bytes(elements - zeros, precision)
     return ExportError(
-        f"{job.out}: sparse initializers would take {size_text(grown)} where the dense file takes {size_text(dense)}, "
-        f"for {percent(zeros / elements, 1)} % of its weights are zeros and in {job.precision} more than "
-        f"{percent(break_even(job.precision), 1)} % must be; give --format bitmask, which pays from the first zeros on"
+        f"{out}: sparse initializers would take {size_text(grown)} where the dense file takes {size_text(dense)}, "
+        f"for {percent(zeros / elements, 1)} % of its weights are zeros and in {precision} more than "
+        f"{percent(break_even(precision), 1)} % must be; give --format bitmask, which pays from the first zeros on"
     )

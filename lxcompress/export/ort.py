@@ -51,36 +51,40 @@ def write(job: Job) -> Written:
         job.say("checking what a phone makes of it")
         notes.append(check_mobile(stage / onnx.MODEL_FILE))
         job.say("converting it to ONNX Runtime's format")
-        made, config = convert(stage / onnx.MODEL_FILE, stage / "ort", keep_half=job.precision == "fp16")
-        write_whole(job.out / MOBILE_FILE, lambda part: os.replace(made, part))
-        write_text(job.out / CONFIG_FILE, config)
+        files = convert(stage / onnx.MODEL_FILE, job.out, keep_half=job.precision == "fp16")
     if job.precision == "fp16":
         notes.append(HALF_NOTE)
-    return Written([job.out / MOBILE_FILE, job.out / CONFIG_FILE], notes)
+    return Written(files, notes)
 
 
-def convert(path: Path, out: Path, *, keep_half: bool) -> tuple[Path, str]:
-    """Converts the ONNX file at `path` in the folder `out`; returns the made file, and the operations it requires.
+def convert(path: Path, out: Path, *, keep_half: bool) -> list[Path]:
+    """Converts the ONNX file at `path` to model.ort in the folder `out`, with the operations that it requires.
 
     `keep_half` leaves half-precision weights alone: optimized on a processor without half arithmetic, they would be
     stored as fp32, as large as before. Raises ExportError.
     """
-    with hushed(), _optimized("disable" if keep_half else "all"):
-        from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        with hushed(), _optimized("disable" if keep_half else "all"):
+            _convert(path, Path(folder))
+        (made,), (config,) = Path(folder).glob("*.ort"), Path(folder).glob("*.config")
+        operations = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        write_text(out / CONFIG_FILE, "\n".join([f"# what {MOBILE_FILE} requires", *operations]) + "\n")
+        write_whole(out / MOBILE_FILE, lambda part: os.replace(made, part))
+    return [out / MOBILE_FILE, out / CONFIG_FILE]
 
-        try:
-            # Fixed: what the CPU can gain is in the file; arm: but for layouts that x86 processors alone know.
-            convert_onnx_models_to_ort(
-                path, out, [OptimizationStyle.Fixed], target_platform="arm", enable_type_reduction=True
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(
-                f"ONNX Runtime could not convert the model to its format ({first}); give --onnx"
-            ) from error
-    (made,), (config,) = out.glob("*.ort"), out.glob("*.config")
-    operations = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    return made, "\n".join([f"# what {MOBILE_FILE} requires", *operations]) + "\n"
+
+def _convert(path: Path, out: Path) -> None:
+    """Runs ONNX Runtime's own converter. Raises ExportError."""
+    from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
+
+    try:
+        # Fixed: what the CPU can gain is in the file; arm: but for layouts that x86 processors alone know.
+        convert_onnx_models_to_ort(
+            path, out, [OptimizationStyle.Fixed], target_platform="arm", enable_type_reduction=True
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"ONNX Runtime could not convert the model to its format ({first}); use --onnx") from error
 
 
 def check_mobile(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 import torch
 from onnx import numpy_helper
@@ -14,14 +15,17 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import ExportError
 from lxcompress.export.artifact import default_out, export, open_source
-from lxcompress.export.onnx import count_zeros
+from lxcompress.export.fold import fold_constants, opset_of
+from lxcompress.export.onnx import count_zeros, move, save, trace
 from lxcompress.export.parity import check, compare
+from lxcompress.export.products import find_reads, shapes_of, steps_of
 from lxcompress.models.checkpoints import load_model
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
 from lxcompress.runtimes import open_session
 from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
+from tests.export.graphs import FAMILIES, NAMES, scores, traced
 
 TICKET = "low-magnitude-weight-50-seed0"
 
@@ -153,3 +157,103 @@ def test_the_data_of_the_study_is_what_proves_the_file(run, toy_recipe) -> None:
     source = open_source(run / "tickets" / TICKET)
     assert source.data == toy_recipe.data
     assert len(load_task(source.data).valid) == 64
+
+
+def test_the_file_does_not_say_where_it_was_made(exported) -> None:
+    content = (exported / "model.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b".py" not in content
+
+
+def test_an_export_prints_nothing_and_says_what_it_does(run, tmp_path, capfd) -> None:
+    told: list[str] = []
+    source = open_source(run / "tickets" / TICKET)
+    artifact = export(source, tmp_path, format="onnx", precision="int8", tell=lambda what, *_: told.append(what))
+    assert capfd.readouterr() == ("", "")
+    assert {"tracing the model", "fusing its steps", "writing it in int8"} <= set(told)
+    assert artifact.notes == ["fused: 5 Attention, 5 BiasGelu, 13 SkipLayerNormalization"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "artifact.json",
+        "config.json",
+        "model.onnx",
+        "vocab.txt",
+    ]
+
+
+def test_an_opset_is_had_or_refused() -> None:
+    given = traced("visual_bert")
+    assert opset_of(trace(given.model, given.example, 18)) == 18
+    for opset in (12, 99):  # neither is tried
+        with pytest.raises(ExportError, match=f"--opset {opset}: .* give 17 to"):
+            trace(given.model, given.example, opset)
+
+
+def test_weights_too_large_for_one_file_go_beside_it(tmp_path, monkeypatch) -> None:
+    given = traced("visual_bert")
+    monkeypatch.setattr("lxcompress.export.onnx.MOST_BYTES_IN_ONE_FILE", 1000)
+    path = save(onnx.load(given.path), tmp_path / "stage")
+    moved = move(path.parent, tmp_path)
+    assert [each.name for each in moved] == ["model.onnx", "model.onnx.data"]
+    assert moved[0].stat().st_size < moved[1].stat().st_size
+    assert count_zeros(tmp_path) == (given.removed, given.prunable)
+    found = open_session(tmp_path, threads=1).answer(given.example.numpy())
+    np.testing.assert_allclose(found, scores(given.model, given.example), atol=1e-5)
+    monkeypatch.undo()
+    assert move(save(onnx.load(given.path), tmp_path / "stage-2").parent, tmp_path) == [tmp_path / "model.onnx"]
+    assert not (tmp_path / "model.onnx.data").exists()
+
+
+def graph_of(nodes: list[onnx.NodeProto], stored: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """x -> scores."""
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "scores")]
+    tensors = [numpy_helper.from_array(array, name) for name, array in stored.items()]
+    graph = onnx.helper.make_graph(nodes, "g", [info[0]], [info[1]], tensors)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_what_stored_tensors_alone_decide_is_stored_once() -> None:
+    node, draw = onnx.helper.make_node, np.random.default_rng(0)
+    w = draw.standard_normal((8, 8)).astype(np.float32)
+    model = graph_of(
+        [
+            node("Transpose", ["w"], ["t1"], perm=[1, 0]),
+            node("Transpose", ["w"], ["t2"], perm=[1, 0]),
+            node("Cast", ["t2"], ["c"], to=onnx.TensorProto.FLOAT),
+            node("Reshape", ["c", "shape"], ["r"]),
+            node("MatMul", ["x", "t1"], ["y"]),
+            node("MatMul", ["y", "r"], ["z"]),
+            node("Expand", ["one", "large"], ["e"]),
+            node("MatMul", ["z", "copy"], ["a"]),
+            node("Add", ["a", "e"], ["scores"]),
+        ],
+        {
+            "w": w,
+            "copy": w.T.copy(),
+            "shape": np.array([8, -1]),
+            "one": np.ones(1, np.float32),
+            "large": np.array([2048, 3, 1]),
+        },
+    )
+    x = draw.standard_normal((3, 8)).astype(np.float32)
+    before = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
+    assert fold_constants(model) == 4
+    assert [each.op_type for each in model.graph.node] == ["MatMul", "MatMul", "Expand", "MatMul", "Add"]
+    assert len({each.input[1] for each in model.graph.node if each.op_type == "MatMul"}) == 1
+    assert sorted(each.name for each in model.graph.initializer if len(each.dims) == 2) == ["copy"]
+    after = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(after, before)
+    assert fold_constants(model) == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_matrix_of_a_model_is_stored_once_and_read_directly(name) -> None:
+    """LXMERT's cross-attention reads its matrices twice, each time turned round as torch leaves it."""
+    given = traced(name)
+    graph = onnx.load(given.path).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    reads = find_reads(steps_of(graph), shapes_of(graph))
+    assert all(set(each.product.inputs[:2]) & stored for each in reads)
+    assert len({each.name for each in reads}) == given.matrices
+    assert (len(reads) > given.matrices) == (FAMILIES[name][2].get("x_layers", 0) > 1)
+    turned = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in stored]
+    assert not turned

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from onnx import numpy_helper
 
 from lxcompress.errors import MeasureError
 from lxcompress.runtimes import open_session, runtime_of
+from lxcompress.runtimes.onnxruntime import hushed
 from tests.measure.artifacts import FEATURES, build_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +99,18 @@ def test_unknown_runtimes_formats_and_thread_counts_are_refused(artifact: Path) 
 def test_the_registry_loads_no_runtime_until_one_is_asked_for() -> None:
     code = "import sys, lxcompress.runtimes; sys.exit('onnxruntime' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_tools_are_hushed_and_the_log_is_left_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with hushed():
+        print("one")
+        logging.warning("two")
+        logging.getLogger("tool").error("three")
+        warnings.warn("four", stacklevel=1)
+        root.setLevel(logging.DEBUG)
+    assert (root.handlers, root.level) == (handlers, level)
+    assert capfd.readouterr() == ("", "")
+    print("five")
+    assert capfd.readouterr().out == "five\n"

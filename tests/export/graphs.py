@@ -1,0 +1,103 @@
+"""Plain ONNX files of a small model of each family, half of its weights removed: each traced once a test run."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LxmertConfig, ViltConfig, VisualBertConfig
+
+from lxcompress.data.split import Inputs
+from lxcompress.export.onnx import save, trace
+from lxcompress.models import lxmert, vilt, visual_bert
+from lxcompress.models.checkpoints import Model
+from lxcompress.pruning.surgery import operate
+from tests.pruning.test_surgery import SIZES as WIDTHS
+from tests.pruning.test_surgery import ask, choose
+
+SMALLER = "lxmert of fewer heads and neurons"
+LXMERT = {"num_qa_labels": 7, "l_layers": 1, "r_layers": 1, "x_layers": 2, "visual_feat_dim": 12, **WIDTHS}
+"""Wide enough that torch's exporter leaves the transposes of cross-attention's matrices behind."""
+FAMILIES = {
+    "lxmert": (lxmert, LxmertConfig, LXMERT),
+    SMALLER: (lxmert, LxmertConfig, LXMERT),
+    "lxmert of two images": (lxmert, LxmertConfig, {**LXMERT, "images_per_question": 2, "x_layers": 1}),
+    "visual_bert": (
+        visual_bert,
+        VisualBertConfig,
+        {"num_labels": 7, "num_hidden_layers": 2, "visual_embedding_dim": 12, **WIDTHS},
+    ),
+    "vilt": (vilt, ViltConfig, {"num_labels": 7, "num_hidden_layers": 2, "image_size": 32, "patch_size": 16, **WIDTHS}),
+}
+NAMES = tuple(FAMILIES)
+_KEPT = tempfile.TemporaryDirectory()
+"""Lives as long as the process: the files are shared by the test modules."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A model, and the folder of its plain fp32 file."""
+
+    model: Model
+    example: Inputs
+    path: Path
+
+    @property
+    def removed(self) -> int:
+        """The zeros among the prunable weights."""
+        return sum(int((weight == 0).sum()) for weight in self.model.prunable.values())
+
+    @property
+    def prunable(self) -> int:
+        """The number of prunable weights."""
+        return sum(weight.numel() for weight in self.model.prunable.values())
+
+    @property
+    def matrices(self) -> int:
+        """The matrices that feed products: those that may be pruned, and the output layer."""
+        return len(self.model.prunable) + 1
+
+
+@functools.cache
+def traced(name: str) -> Traced:
+    """A model, its weights removed where a seeded draw says so, and its file."""
+    family, config = FAMILIES[name][0], FAMILIES[name][1](**FAMILIES[name][2])
+    model, draw = Model(family.build(config), config, family), torch.Generator().manual_seed(3)
+    model.load({each: torch.randn(weight.shape, generator=draw) * 0.2 for each, weight in model.weights.items()})
+    if name == SMALLER:
+        model = operate(model, choose(model, "neuron+head", 0.5, scope="global"))
+    with torch.no_grad():
+        for weight in model.prunable.values():
+            weight.mul_(torch.rand(weight.shape, generator=draw) < 0.5)
+    path = save(trace(model, ask(model)), Path(_KEPT.name) / name.replace(" ", "-"))
+    return Traced(model, ask(model), path)
+
+
+def questions(given: Traced, count: int, tokens: int, objects: int) -> Inputs:
+    """Seeded questions, whose padding stands anywhere: no file may believe that it stands last."""
+    model, draw = given.model, torch.Generator().manual_seed(100 * count + tokens)
+    rows = count * model.family.count_images(model.config)
+    objects = given.example.visual_feats.shape[1] if model.family.picture_size(model.config) else objects
+    said, seen = (torch.rand(rows, size, generator=draw) < 0.7 for size in (tokens, objects))
+    said[:, :2] = seen[:, :1] = True  # VisualBERT reads its answer off the last word but one
+    return Inputs(
+        torch.randint(1, 50, (rows, tokens), generator=draw),
+        said.long(),
+        torch.randn(rows, objects, given.example.visual_feats.shape[2], generator=draw),
+        torch.rand(rows, objects, 4, generator=draw),
+        seen.long(),
+    )
+
+
+def scores(model: Model, inputs: Inputs) -> np.ndarray:
+    """What torch answers."""
+    with torch.no_grad():
+        return model.family.answer(model.module, inputs).numpy()
+
+
+SIZES = ((1, 3, 1), (1, 9, 5), (3, 4, 7), (16, 16, 2))
+"""Questions, tokens, regions."""
