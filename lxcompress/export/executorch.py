@@ -37,7 +37,9 @@ def write(job: Job) -> Written:
     bounds = _bounds(job.model, job.example)
     try:
         with quiet(*_TALKATIVE):
-            program = _lower(_export(job, bounds), job)
+            exported = _export(job, bounds)
+            job.say("lowering to XNNPACK")
+            program = lower(exported)
     except Exception as error:  # torch.export, torchao and ExecuTorch raise whatever their parts do
         raise ExportError(
             f"{job.out}: ExecuTorch could not take the model ({_first_line(error)}); export it to another format, "
@@ -49,6 +51,18 @@ def write(job: Job) -> Written:
     rows = job.model.family.count_images(job.model.config)
     tokens, objects = bounds
     return Written([path], [_limits(rows, tokens, objects)])
+
+
+def lower(program: ExportedProgram) -> Any:
+    """The program with all that XNNPACK knows handed to it."""
+    with quiet(*_TALKATIVE):
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+        # The check wants operators of the core set alone, and refuses some that the runtime does have kernels for.
+        config = EdgeCompileConfig(_check_ir_validity=False)
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=config)
+        return lowered.to_executorch()
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
@@ -117,19 +131,6 @@ def _quantise(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> to
     prepared = prepare_pt2e(program.module(), quantizer)
     prepared(*example)  # lets it see the weights
     return convert_pt2e(prepared)
-
-
-def _lower(program: ExportedProgram, job: Job) -> Any:
-    """The program with all that XNNPACK knows handed to it."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
-
-    job.say("lowering to XNNPACK")
-    # The check wants operators of the core set alone, and refuses some that the runtime does have kernels for.
-    config = EdgeCompileConfig(_check_ir_validity=False)
-    return to_edge_transform_and_lower(
-        program, partitioner=[XnnpackPartitioner()], compile_config=config
-    ).to_executorch()
 
 
 def _save(program: Any, path: Path) -> None:

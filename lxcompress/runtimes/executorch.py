@@ -6,11 +6,12 @@ follow each other. The program's inputs have no names; they stand in the order o
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -134,11 +135,11 @@ def _check_whole(program: Path) -> None:
 
 def _load(program: Path, make: Callable[[], Made]) -> Made:
     """What `make` returns; its failure, with the last that the runtime said, is a MeasureError."""
-    with _diverted() as said:
+    with _diverted() as last:
         try:
             return make()
         except Exception as problem:  # as above
-            words = said() or _first_line(problem)
+            words = last() or _first_line(problem)
             raise MeasureError(f"{program}: ExecuTorch cannot load it ({words}); export it again") from problem
 
 
@@ -146,20 +147,21 @@ def _load(program: Path, make: Callable[[], Made]) -> Made:
 def _diverted() -> Iterator[Callable[[], str]]:
     """Keeps what the C++ runtime writes to standard error off the terminal; the last line of it can be asked for.
 
-    It tells there how many processors it counts whenever it starts its threads.
+    It tells there how many processors it counts whenever it starts its threads: some of it through Python, which may
+    have another standard error than the process, and some of it past it.
     """
     sys.stderr.flush()
     kept = os.dup(_STDERR)
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, redirect_stderr(io.StringIO()) as heard:
 
-        def say() -> str:
+        def last() -> str:
             file.seek(0)
-            lines = file.read().decode("utf-8", errors="replace").strip().splitlines()
+            lines = (file.read().decode("utf-8", errors="replace") + heard.getvalue()).strip().splitlines()
             return lines[-1].strip() if lines else ""
 
         os.dup2(file.fileno(), _STDERR)
         try:
-            yield say
+            yield last
         finally:
             os.dup2(kept, _STDERR)
             os.close(kept)

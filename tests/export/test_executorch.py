@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from lxcompress.errors import MeasureError
 from lxcompress.export.artifact import export, open_source
-from lxcompress.export.executorch import count_zeros
+from lxcompress.export.executorch import count_zeros, lower
 from lxcompress.records import Artifact
 from lxcompress.runtimes import Session, open_session
 from lxcompress.tickets import load_ticket
@@ -21,8 +23,7 @@ MOST_TOKENS, MOST_OBJECTS = 24, 100
 
 @pytest.fixture(scope="module")
 def ticket(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ticket of an LXMERT that uses a layer's cross-attention twice."""
-    return save_ticket(tmp_path_factory.mktemp("executorch"), cross_layers=2)
+    return save_ticket(tmp_path_factory.mktemp("executorch"))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,25 @@ def test_zeros_are_counted_in_the_program(ticket, exported) -> None:
     assert elements == sum(each.numel() for each in kept)
     assert zeros == round(SPARSITY * elements) == sum(int((~each).sum()) for each in kept)
     assert exported.prunable_zeros == zeros / elements
+
+
+class Twice(nn.Module):
+    """A layer that is used twice, two that are zeros alone, and an output layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.empty, self.void, self.out = (nn.Linear(8, 8) for _ in range(4))
+        for layer in (self.empty, self.void):
+            nn.init.zeros_(layer.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out(self.void(self.empty(self.used(self.used(features)))))
+
+
+def test_a_layer_that_is_used_twice_counts_once(tmp_path) -> None:
+    exported = torch.export.export(Twice().eval(), (torch.ones(1, 8),))
+    (tmp_path / "model.pte").write_bytes(lower(exported).buffer)
+    assert count_zeros(tmp_path) == (2 * 64, 3 * 64)
 
 
 def test_int8_of_a_pair_keeps_zeros_and_takes_two_rows_a_question(tmp_path) -> None:

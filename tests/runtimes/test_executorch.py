@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lxcompress.errors import MeasureError
-from lxcompress.export.traced import quiet
+from lxcompress.export.executorch import lower
 from lxcompress.runtimes import open_session
 from lxcompress.runtimes.executorch import has_xnnpack, library
 
@@ -36,14 +36,9 @@ class Sums(nn.Module):
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with model.pte."""
-    with quiet("torch", "torchao", "executorch"):
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-
-        ids = torch.ones(1, 4, dtype=torch.int64)
-        example = (ids, ids, torch.ones(1, 3, FEATURES), torch.ones(1, 3, 4), torch.ones(1, 3, dtype=torch.int64))
-        exported = torch.export.export(Sums().eval(), example)
-        made = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    ids = torch.ones(1, 4, dtype=torch.int64)
+    example = (ids, ids, torch.ones(1, 3, FEATURES), torch.ones(1, 3, 4), torch.ones(1, 3, dtype=torch.int64))
+    made = lower(torch.export.export(Sums().eval(), example))
     folder = tmp_path_factory.mktemp("program")
     (folder / "model.pte").write_bytes(made.buffer)
     return folder
