@@ -88,7 +88,7 @@ REASONS = {
 
 def _show(choice: Choice, picked: Picked, *, show_all: bool) -> None:
     from lxcompress.cli.screen import out, remarks
-    from lxcompress.report.pick import verdict
+    from lxcompress.report.pick import beside_words, verdict
     from lxcompress.units import percent
 
     assert choice.threshold is not None
@@ -100,17 +100,15 @@ def _show(choice: Choice, picked: Picked, *, show_all: bool) -> None:
     if picked.cost is not None:
         out.print(f"file: {_file_words(picked)}", markup=False)
         out.print(f"{'exported' if picked.commands else 'ship'}: {picked.cost.folder}", markup=False, soft_wrap=True)
+    if picked.free is None and beside_words(picked):
+        out.print(f"beside it: {beside_words(picked)}", markup=False)
     if picked.free is not None:
         out.print(f"ship instead: {picked.free.cost.folder}", markup=False, soft_wrap=True)
     for command in picked.commands:
         out.print(f"next: {command}", markup=False, soft_wrap=True)
     if picked.missing_twins:
-        missing = ", ".join(picked.missing_twins)
-        out.print(
-            f"beside it ({missing}) is not exported: lxcompress export {shlex.quote(str(picked.ticket))} --twins",
-            markup=False,
-            soft_wrap=True,
-        )
+        missing, make = ", ".join(picked.missing_twins), f"lxcompress export {shlex.quote(str(picked.ticket))} --twins"
+        out.print(f"twins: not exported are {missing}; make them with: {make}", markup=False, soft_wrap=True)
     for doubt in choice.doubts:
         remarks.print(f"doubt: {doubt}", style="yellow", markup=False)
     if picked.others:

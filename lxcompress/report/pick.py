@@ -252,6 +252,22 @@ def free_words(picked: Picked) -> str:
     return f"Dense int8 is {comparison(picked.free, point(picked.cost))}: ship that. "
 
 
+def beside_words(picked: Picked) -> str:
+    """How dense int8, which costs nothing, compares with the picked file; empty where one of them is not exported."""
+    free = [each for each in picked.others if each.role == DENSE_INT8]
+    if not free or picked.cost is None:
+        return ""
+    mine = point(picked.cost)
+    alike = [each for each in free if each.cost.artifact.format == picked.cost.artifact.format]
+    nearest = min(alike or free, key=lambda each: (each.latency_ms or 0.0, each.size_mb))
+    words = f"dense int8, which costs nothing, is {comparison(nearest, mine)}"
+    if nearest.accuracy is None or mine.accuracy is None or nearest.accuracy == mine.accuracy:
+        return words
+    questions = picked.cost.artifact.accuracy.questions if picked.cost.artifact.accuracy else 0
+    gap = abs(nearest.accuracy - mine.accuracy)
+    return f"{words} (by {percent(gap)} points, the credit of {gap * questions:.3g} of {questions:,} questions)"
+
+
 def _longer_words(choice: Choice) -> str:
     """What more training alone gives, where that is more than the pick has; empty otherwise."""
     if choice.picked is None or choice.longer is None:

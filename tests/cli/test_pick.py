@@ -70,7 +70,8 @@ def test_controls_are_named_apart_and_never_picked(tmp_path):
 def test_a_ticket_is_never_shown_without_the_alternative_that_costs_nothing(run):
     """First the command that makes it, then, where it is as good in everything, that it is what to ship."""
     tree = json.loads(_pick(run, "--json").stdout)["picked"]
-    wanted = f"beside it (dense, dense int8, structured) is not exported: lxcompress export {tree['ticket']} --twins"
+    make = f"make them with: lxcompress export {tree['ticket']} --twins"
+    wanted = f"twins: not exported are dense, dense int8, structured; {make}"
     assert wanted in _pick(run).stdout
     ticket = write_artifact(run, "ticket", cell=tree["cell"])
     free = write_artifact(run, "free", cell=None, size_bytes=3_000_000, precision="int8")
@@ -80,7 +81,20 @@ def test_a_ticket_is_never_shown_without_the_alternative_that_costs_nothing(run)
     assert text.startswith("Dense int8 is smaller, as fast, as small in memory and as accurate")
     assert f"ship instead: {free}\n" in text
     assert re.search(r"dense int8 +onnx int8 +80\.00 +3\.00 +4\.00 +120", text)
-    assert "beside it (dense, structured) is not exported" in text
+    assert "twins: not exported are dense, structured;" in text
+
+
+def test_dense_int8_that_is_beaten_is_compared_in_words(run):
+    cell = json.loads(_pick(run, "--json").stdout)["picked"]["cell"]
+    ticket = write_artifact(run, "ticket", cell=cell, accuracy=0.802)
+    free = write_artifact(run, "free", cell=None, size_bytes=3_000_000, precision="int8")
+    write_bench(run, "bench", [ticket, free])
+    text = " ".join(_pick(run).stdout.split())
+    assert text.startswith("Ship low-magnitude")
+    assert (
+        "beside it: dense int8, which costs nothing, is smaller, as fast, as small in memory and less accurate" in text
+    )
+    assert "(by 0.20 points, the credit of 3 of 1,500 questions)" in text
 
 
 def test_what_nothing_beats_is_listed(run):
