@@ -7,8 +7,10 @@ in int8) are exports alone: export/twins.py.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from lxcompress.errors import PruneError
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe, load_recipe
 from lxcompress.records import Result
 from lxcompress.rundir import Run, RunDir, locked, twins_of, write_text
@@ -80,6 +82,10 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
         write_text(run.current, cell.id)
         try:
             run_cell(here, prepare_seed(here, cell.seed, watch), cell, watch)
+        except PruneError:
+            with suppress(OSError):  # it is empty unless something was trained
+                run.twins.ticket(cell).rmdir()
+            raise
         finally:
             run.current.unlink(missing_ok=True)
 

@@ -182,6 +182,7 @@ def test_a_sparsity_that_no_structured_ticket_reaches_is_said(study, tmp_path) -
     with pytest.raises(PruneError, match="can remove at most"):
         draw_twin(root, Cell(twin_cell(picked(root)).method, 0.999, 0))
     assert twins_of(read_run(root)) == {}
+    assert list((root / "twins").iterdir()) == []
 
 
 def test_a_twin_waits_for_no_other_study(study, tmp_path) -> None:
