@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from lxcompress.models.flops import count_flops
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_recipe, validate_settings
-from lxcompress.records import Artifact, Dense, Score, read_record
+from lxcompress.records import Artifact, Dense, Parity, Score, read_record
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.tickets import Ticket, is_ticket, load_ticket
@@ -120,10 +120,7 @@ def export(
     """
     precision = check_format(format, precision)
     writer = find_writer(format)
-    if out.exists() and not out.is_dir():
-        raise ExportError(f"{out}: is a file; give --out a folder")
-    if out.resolve() == source.folder.resolve():
-        raise ExportError(f"{out}: is the model itself; give --out another folder")
+    _check_out(source, out)
     clear(out)
     task = _load_task(source) if source.data else None
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
@@ -144,44 +141,71 @@ def export(
     written = writer.write(job)
     files = [*written.files, *_copy_words(source.folder, out, written.files)]
     zeros = _check_zeros(source, out, writer.count_zeros(out))
-    parity, accuracy = None, None
-    if FORMATS[format].unserved is None:
-        session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
-        told = _each_told(feeds, "comparing its answers with the ticket's", tell)
-        parity = compare(
-            _torch_answer(source.model), session.answer, told, inputs=_input_words(task), precision=precision
-        )
-        check(parity, str(out))
-        accuracy = _score(session, task.valid, tell) if task else None
-    tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(source.model)
+    unproven = FORMATS[format].unserved
+    parity, accuracy = (None, None) if unproven else _prove(source, out, format, precision, task, feeds, tell)
     artifact = Artifact(
         name=out.absolute().name,
-        source=str(source.folder.absolute()),
-        source_sha256=digest_source(source.folder),
-        cell=source.ticket.provenance.cell if source.ticket else None,
         twin=twin,
         format=format,
         precision=precision,
         files={path.relative_to(out).as_posix(): sha256(path) for path in files},
         size_bytes=sum(path.stat().st_size for path in files),
-        answers=source.model.family.count_answers(source.model.config),
-        tokens=tokens,
-        objects=objects,
-        lengths=_count_lengths(task.valid) if task else {},
-        images=source.model.family.count_images(source.model.config),
-        feature_size=source.model.family.feature_size(source.model.config),
         prunable_zeros=zeros,
-        parameters=source.model.live,
-        flops=count_flops(source.model, tokens=tokens, objects=objects),
         parity=parity,
-        unproven=FORMATS[format].unserved,
-        source_accuracy=source.accuracy,
+        unproven=unproven,
         accuracy=accuracy,
         notes=list(written.notes),
         machine=describe_machine(),
+        **_origin(source),
+        **_questions(source.model, task),
     )
     write_record(out / ARTIFACT_FILE, artifact)
     return artifact
+
+
+def _check_out(source: Source, out: Path) -> None:
+    """Raises ExportError for a place that nothing can be exported to."""
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"{out}: is a file; give --out a folder")
+    if out.resolve() == source.folder.resolve():
+        raise ExportError(f"{out}: is the model itself; give --out another folder")
+
+
+def _prove(
+    source: Source, out: Path, format: str, precision: str, task: Task | None, feeds: Sequence[Feeds], tell: Tell
+) -> tuple[Parity, Score | None]:
+    """How the exported file answers beside its source, and its accuracy where there is data, in its usual runtime."""
+    session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
+    told = _each_told(feeds, "comparing its answers with the ticket's", tell)
+    parity = compare(_torch_answer(source.model), session.answer, told, inputs=_input_words(task), precision=precision)
+    check(parity, str(out))
+    return parity, _score(session, task.valid, tell) if task else None
+
+
+def _origin(source: Source) -> dict[str, Any]:
+    """What an artifact says of the model that it was made of."""
+    model = source.model
+    return {
+        "source": str(source.folder.absolute()),
+        "source_sha256": digest_source(source.folder),
+        "cell": source.ticket.provenance.cell if source.ticket else None,
+        "source_accuracy": source.accuracy,
+        "answers": model.family.count_answers(model.config),
+        "images": model.family.count_images(model.config),
+        "feature_size": model.family.feature_size(model.config),
+        "parameters": model.live,
+    }
+
+
+def _questions(model: Model, task: Task | None) -> dict[str, Any]:
+    """What an artifact says of the questions that it is asked, and what one of them takes."""
+    tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(model)
+    return {
+        "tokens": tokens,
+        "objects": objects,
+        "lengths": _count_lengths(task.valid) if task else {},
+        "flops": count_flops(model, tokens=tokens, objects=objects),
+    }
 
 
 def clear(out: Path) -> None:
@@ -189,7 +213,10 @@ def clear(out: Path) -> None:
     record = out / ARTIFACT_FILE
     if not record.is_file():
         return
-    names = read_record(record, Artifact, ExportError).files
+    try:
+        names = read_record(record, Artifact, ExportError).files
+    except ExportError:  # damaged, or of a newer version: what it named is not known, and its files are written over
+        names = {}
     record.unlink()
     for name in names:
         path = out / name
