@@ -9,8 +9,8 @@ only.
 from __future__ import annotations
 
 import io
+import logging
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -45,16 +45,19 @@ def write(job: Job) -> Written:
     """Writes model.mlpackage. Raises ExportError."""
     is_sparse = _share_of_zeros(job.model) > BREAK_EVEN[job.precision]
     system = "iOS18" if is_sparse and job.precision == "int8" else "iOS17"
-    try:
-        with _hushed():
+    problem, path = None, None
+    with _hushed():
+        try:
             tools = _import_tools()
-            program = _compress(_convert(job, tools, system), job, is_sparse=is_sparse)
-            path = _save(program, job.out)
-    except Exception as error:  # coremltools raises whatever its parts do
+            path = _save(_compress(_convert(job, tools, system), job, is_sparse=is_sparse), job.out)
+        except Exception as error:  # coremltools raises whatever its parts do
+            problem = _first_line(error)
+    # Raised here, not there: the error holds on to temporary folders of coremltools, which complains as they are found.
+    if path is None:
         raise ExportError(
-            f"{job.out}: Core ML Tools could not convert the model ({_first_line(error)}); export it to another "
-            "format, and report it with this line"
-        ) from error
+            f"{job.out}: Core ML Tools could not convert the model ({problem}); export it to another format, and "
+            "report it with this line"
+        )
     files = sorted(each for each in path.rglob("*") if each.is_file())
     return Written(files, _notes(job, system, is_sparse=is_sparse))
 
@@ -217,7 +220,7 @@ def _values(variable: Any) -> np.ndarray:
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Without progress bars and remarks: on untested versions, on Apple's libraries not being here."""
-    with redirect_stderr(io.StringIO()), quiet(*_TALKATIVE), warnings.catch_warnings():
+    with redirect_stderr(io.StringIO()), quiet(*_TALKATIVE, level=logging.CRITICAL):
         yield
 
 

@@ -51,8 +51,8 @@ def first_question(model: Model, example: Inputs) -> Inputs:
 
 
 @contextmanager
-def quiet(*loggers: str) -> Iterator[None]:
-    """Without warnings, and without what these loggers and those below them say short of an error."""
+def quiet(*loggers: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Without warnings, and without what these loggers and those below them say short of `level`."""
     found = [
         each
         for name in loggers
@@ -61,10 +61,10 @@ def quiet(*loggers: str) -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in found}
     try:
         for name in found:
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(level)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)
