@@ -1,7 +1,7 @@
 """Bitmask artifacts and transformers folders, served by torch on the CPU, as they are or through torch.compile.
 
 Whatever a file stores, weights and arithmetic are float32, so that a file answers as its ticket but for what its values
-were rounded by. float16 would halve the memory and take 2.5 times as long (whole LXMERT, Zen 4, one thread).
+were rounded by. float16 would halve the memory and take several times as long (whole LXMERT, Zen 4).
 """
 
 from __future__ import annotations
