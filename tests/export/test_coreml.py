@@ -67,7 +67,8 @@ class Package:
         if held.WhichOneof("value") == "immediateValue":
             tensor = held.immediateValue.tensor
             if tensor.WhichOneof("value") == "bytes":
-                return np.frombuffer(tensor.bytes.values, np.uint32 if name == "shape" else np.float16)
+                kept = np.frombuffer(tensor.bytes.values, np.uint32 if name == "shape" else np.float16)
+                return kept.reshape(shape)
             return np.array(getattr(tensor, tensor.WhichOneof("value")).values)
         sentinel, blob, size, start = struct.unpack_from("<IIQQ", self.weights, held.blobFileValue.offset)
         assert sentinel == SENTINEL
