@@ -68,6 +68,7 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
     from lxcompress.study.draw import run_cell
     from lxcompress.study.run import open_workplace, sweep
     from lxcompress.study.seed import prepare_seed
+    from lxcompress.study.worker import this_worker
     from lxcompress.training.place import choose_place
 
     run, watch = RunDir(root), watch or Unwatched()
@@ -76,7 +77,7 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
         if run.twins.result(cell).exists():
             return
         recipe = load_recipe(run.recipe)
-        place = choose_place(recipe.device, recipe.train.precision)
+        place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
         here = open_workplace(recipe, run.twins, place, [], watch)
         watch.begin(f"twin {cell.id}", 0, 1)
         write_text(run.current, cell.id)
