@@ -12,6 +12,7 @@ _REQUIREMENT = re.compile(
     r"""(?P<name>[\w.-]+)\s*(\[[^]]*\])?\s*(?P<range>[^;]*)(;.*extra\s*==\s*['"](?P<extra>[^'"]+)['"])?"""
 )
 _OWN_NAME = "lxcompress"
+_DEVELOPERS = ("test", "dev")
 
 State = Literal["ok", "too old", "too new", "missing"]
 
@@ -29,12 +30,20 @@ class Package:
 
 
 def read_packages() -> tuple[Package, ...]:
-    """Python, then each library that lxcompress asks for; Python alone if lxcompress is not installed.
+    """Python, then each library that lxcompress asks for, once; Python alone if lxcompress is not installed.
 
-    An extra that is made of others asks for lxcompress itself, which is no library to look for.
+    An extra that is made of others asks for lxcompress itself, or for their libraries again, as its builder has it.
     """
-    packages = (read_package(requirement) for requirement in _requirements())
-    return (_read_python(), *(package for package in packages if package.name != _OWN_NAME))
+    packages: dict[str, Package] = {}
+    for package in map(read_package, sorted(_requirements(), key=_is_of_developers)):
+        if package.name != _OWN_NAME:
+            packages.setdefault(package.name, package)
+    return (_read_python(), *packages.values())
+
+
+def _is_of_developers(requirement: str) -> bool:
+    """Whether a requirement is of an extra that no command of lxcompress needs."""
+    return _parse(requirement)[2] in _DEVELOPERS
 
 
 def read_package(requirement: str) -> Package:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from lxcompress.measure.devices import find_devices
-from lxcompress.measure.requirements import judge, read_package, reinstall
+from lxcompress.measure.requirements import judge, read_package, read_packages, reinstall
 from lxcompress.measure.trials import CHECKS, Check, make_trial
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = [
+    ("openvino", "OpenVINO", "openvino"),
+    ("executorch", "ExecuTorch", "executorch"),
+    ("coremltools", "Core ML", "coreml"),
+]
+"""Library, what doctor calls the trial of it, and the extra that it comes with."""
 
 
 @pytest.mark.parametrize(
@@ -31,7 +44,36 @@ def test_a_requirement_says_its_library_range_and_extra() -> None:
     package = read_package("no-such-library<10,>=8.3; extra == 'test'")
     assert (package.name, package.wanted, package.extra) == ("no-such-library", "<10,>=8.3", "test")
     assert package.state == "missing"
+    assert package.remedy == "pip install 'lxcompress[test]'"
+
+
+def test_a_library_of_the_core_is_installed_by_its_range() -> None:
+    package = read_package("no-such-library[with,parts]<10,>=8.3")
+    assert (package.name, package.wanted, package.extra) == ("no-such-library", "<10,>=8.3", None)
     assert package.remedy == 'pip install "no-such-library<10,>=8.3"'
+
+
+def test_each_library_is_shown_once_with_the_extra_that_a_user_would_add() -> None:
+    found = {package.name: package for package in read_packages()}
+    assert len(found) == len(read_packages())
+    assert next(iter(found)) == "python"
+    assert {
+        name: found[name].extra for name in ("torch", "openvino", "nncf", "executorch", "coremltools", "pytest")
+    } == {
+        "torch": None,
+        "openvino": "openvino",
+        "nncf": "openvino",
+        "executorch": "executorch",
+        "coremltools": "coreml",
+        "pytest": "test",
+    }
+
+
+def test_an_extra_of_extras_is_no_library_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builders write `lxcompress[coreml]` as it stands, or the libraries that it means."""
+    wanted = ["coremltools>=9; extra == 'coreml'", "lxcompress[coreml]; extra == 'all'", "pytest>=8; extra == 'test'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
+    assert [package.name for package in read_packages()] == ["python", "coremltools", "pytest"]
 
 
 def test_a_library_in_range_needs_no_remedy() -> None:
@@ -58,10 +100,40 @@ def test_a_passed_check_needs_no_remedy() -> None:
     assert (trial.works, trial.detail, trial.remedy) == (True, "fine", None)
 
 
-@pytest.mark.parametrize("check", [check for check in CHECKS if check.name in ("torch", "LXMERT", "ONNX Runtime")])
-def test_what_the_tests_themselves_need_works(check: Check) -> None:
-    trial = make_trial(check)
+@pytest.mark.parametrize("name", ["torch", "LXMERT", "ONNX Runtime", "OpenVINO", "ExecuTorch", "Core ML"])
+def test_what_the_tests_themselves_need_works(name: str) -> None:
+    trial = make_trial(next(check for check in CHECKS if check.name == name))
     assert trial.works, trial.detail
+
+
+@pytest.mark.parametrize(("library", "name", "extra"), EXTRAS)
+def test_a_missing_extra_is_told_with_the_one_command_that_adds_it(library: str, name: str, extra: str) -> None:
+    code = f"""
+import sys
+sys.modules[{library!r}] = None  # what Python takes for not installed
+from lxcompress.measure.trials import CHECKS, make_trial
+trial = make_trial(next(check for check in CHECKS if check.name == {name!r}))
+assert not trial.works and not trial.is_core, trial
+assert trial.remedy == "pip install 'lxcompress[{extra}]'", trial
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == done.stderr == ""
+
+
+@pytest.mark.parametrize(("library", "runtime"), [("openvino", "openvino"), ("executorch", "executorch")])
+def test_a_runtime_that_is_missing_names_its_extra(library: str, runtime: str) -> None:
+    code = f"""
+import sys
+sys.modules[{library!r}] = None
+from lxcompress.errors import MeasureError
+from lxcompress.runtimes import find_runtime
+try:
+    find_runtime({runtime!r})
+except MeasureError as error:
+    sys.exit(0 if "pip install 'lxcompress[{runtime}]'" in str(error) and "\\n" not in str(error) else str(error))
+sys.exit("it was found")
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_processor_and_memory_are_always_found() -> None:
