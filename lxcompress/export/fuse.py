@@ -7,6 +7,9 @@ which it could not tell the number of heads.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,6 +26,7 @@ from lxcompress.runtimes.onnxruntime import hushed
 
 CONTRIB = "com.microsoft"
 """The domain of the operations that ONNX Runtime alone knows."""
+LARGE_BYTES = 1 << 12
 
 
 def fuse_where_true(
@@ -34,12 +38,15 @@ def fuse_where_true(
     writes a model to a folder, and returns its file.
     """
     feeds, reasons = list(feeds), []
-    expected = [open_session(plain, threads=1).answer(each) for each in feeds]
+    answer = open_session(plain, threads=1).answer
+    expected = [answer(each) for each in feeds]
+    del answer
     for with_attention in (True, False) if attention else (False,):
         try:
             model = fuse(onnx.load(plain), attention=with_attention)
             fused, counts = save(model, plain.parent / f"fused-{int(with_attention)}"), count_fused(model.graph)
             del model  # its weights, before a session takes them again
+            give_back()
             _check(fused, feeds, expected)
         except LxError as error:
             reasons.append(str(error))
@@ -63,11 +70,14 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
     options.attention_mask_format = AttentionMaskFormat.AttentionMask  # by itself it believes that padding stands last
     if attention:
         respell_attention(model.graph)
+    aside = _set_aside(model.graph)
     try:
         with hushed():
             fused = optimize_by_fusion(model, "bert", 0, 0, options).model
     except Exception as error:  # patterns that half match end in assertions and key errors
         raise ExportError(f"ONNX Runtime's optimizer failed ({type(error).__name__}: {error}); report it") from error
+    for tensor in fused.graph.initializer:
+        tensor.raw_data = aside.pop(tensor.name, tensor.raw_data)
     del fused.graph.input[:]  # it drops those that go unread, such as boxes
     fused.graph.input.extend(inputs)
     known = {each.domain for each in fused.opset_import}
@@ -82,11 +92,42 @@ def count_fused(graph: GraphProto) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
+def give_back() -> None:
+    """Hands memory that is free back to the system: ONNX Runtime's tools leave rings of objects that hold a model, and
+    glibc keeps what it freed in small pieces, which comes to three times a full-size model."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system's C library has no such call
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def respell_attention(graph: GraphProto) -> None:
     """Spells masks and heads as the optimizer knows them, in place: the same values, step by step."""
     _settle_shapes(graph)
     _split_unsqueezes(graph)
     drop_unread(graph)
+
+
+def _set_aside(graph: GraphProto) -> dict[str, bytes]:
+    """Takes the values out of all large matrices but those of attention, which the optimizer packs: it makes several
+    copies of a model on its way, of which the weights are nearly all."""
+    readers: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def comes_to(name: str, *operations: str) -> bool:
+        found = [node for node in readers.get(name, ()) if node.op_type == operations[0]]
+        return bool(found) and (
+            len(operations) == 1 or any(comes_to(node.output[0], *operations[1:]) for node in found)
+        )
+
+    aside = {}
+    for tensor in graph.initializer:
+        is_large = len(tensor.dims) > 1 and len(tensor.raw_data) > LARGE_BYTES
+        if is_large and not comes_to(tensor.name, "MatMul", "Add", "Reshape"):
+            aside[tensor.name] = tensor.raw_data
+            tensor.ClearField("raw_data")
+    return aside
 
 
 def _check(fused: Path, feeds: Iterable[Mapping[str, np.ndarray]], expected: Iterable[np.ndarray]) -> None:

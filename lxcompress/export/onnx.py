@@ -27,7 +27,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.export.fold import fold_constants, opset_of
 from lxcompress.export.formats import Feeds, Job, Written
-from lxcompress.export.fuse import fuse_where_true
+from lxcompress.export.fuse import fuse_where_true, give_back
 from lxcompress.export.products import count_in, shapes_of, steps_of
 from lxcompress.export.quantise import to_half, to_int8, to_int8_static
 from lxcompress.models.checkpoints import Model
@@ -57,6 +57,7 @@ def write(job: Job) -> Written:
             path, notes = job.fp32 / MODEL_FILE, [f"made of the fp32 file in {job.fp32.name}"]
         else:
             path, notes = _write_fp32(job, stage)
+            give_back()
         job.say(f"writing it in {job.precision}")
         path = _narrow(path, stage / "narrow", job)
         return Written(move(path.parent, job.out), notes)
@@ -66,6 +67,7 @@ def _write_fp32(job: Job, stage: Path) -> tuple[Path, list[str]]:
     """The model as it is traced, and fused if the job says so; and what its reader should know of that."""
     job.say("tracing the model")
     path = save(trace(job.model, job.example, job.opset), stage / "plain")
+    give_back()
     if not job.fuse:
         return path, []
     job.say("fusing its steps")
