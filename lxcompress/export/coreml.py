@@ -8,11 +8,11 @@ only.
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -219,9 +219,19 @@ def _values(variable: Any) -> np.ndarray:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Without progress bars and remarks: on untested versions, on Apple's libraries not being here."""
-    with redirect_stderr(io.StringIO()), quiet(*_TALKATIVE, level=logging.CRITICAL):
-        yield
+    """Without coremltools' progress bars, and its remarks: on untested versions, on Apple's libraries not being here.
+
+    Standard error itself stays as it is, for it is where the progress of this export is shown.
+    """
+    from tqdm import tqdm
+
+    shown = tqdm.__init__
+    tqdm.__init__ = partialmethod(shown, disable=True)
+    try:
+        with quiet(*_TALKATIVE, level=logging.CRITICAL):
+            yield
+    finally:
+        tqdm.__init__ = shown
 
 
 def _first_line(error: Exception) -> str:
