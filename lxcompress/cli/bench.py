@@ -71,9 +71,8 @@ def bench_cli(
     Each runs in a process of its own, in turns with the others, one question at a time. See docs/bench.md.
 
     \b
-    Examples:
-      lxcompress bench runs/demo/artifacts/* --threads 1,2 --runs 100
-      lxcompress bench runs/demo/artifacts/picked-onnx --target adb --profile phone.yaml --dry-run
+    Example: lxcompress bench runs/quickstart/artifacts/* --threads 1,2 --runs 100
+    Or:      lxcompress bench runs/quickstart/artifacts/* --target adb --profile phone.yaml --dry-run
     """
     _check_target(target, profile, dry_run=dry_run, runtimes=runtimes)
     from lxcompress.cli.bench_table import show, show_steps

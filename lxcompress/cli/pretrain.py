@@ -23,10 +23,11 @@ def pretrain_cli(
     from lxcompress.cli.screen import remarks, resumable
     from lxcompress.data.tasks import load_task
     from lxcompress.recipe import Pretrain, find_recipe, read_settings
-    from lxcompress.training.pretrain import pretrain
+    from lxcompress.training.pretrain import check_out, pretrain
     from lxcompress.units import percent
 
     settings = read_settings(find_recipe(recipe), Pretrain, overrides)
+    check_out(out)
     with resumable(), bars() as progress:
         shown = progress.add_task("making scenes", total=None)
         task = load_task(settings.data)

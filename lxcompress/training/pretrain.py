@@ -42,8 +42,7 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
 
     The epochs' scores are the accuracy of the question-answering head.
     """
-    if (out / "model.safetensors").exists():
-        raise RunError(f"{out}: holds a model already; give another --out, or remove it")
+    check_out(out)
     out.mkdir(parents=True, exist_ok=True)
     place = choose_place(settings.device, settings.train.precision)
     config = LxmertConfig(
@@ -89,6 +88,12 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
     save_encoder(model, out, task.vocabulary)
     (out / "checkpoint.safetensors").unlink(missing_ok=True)
     return epochs
+
+
+def check_out(out: Path) -> None:
+    """Raises RunError if a model is there already: cheap, so ask before the scenes are made."""
+    if (out / "model.safetensors").exists():
+        raise RunError(f"{out}: holds a model already; give another --out, or remove it")
 
 
 def score_pretrained(model: LxmertForPreTraining, split: Split, batch_size: int, place: Place) -> Score:
