@@ -68,7 +68,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
     Sparse ones are read as Core ML's own definition of them says. Embeddings are looked up, not multiplied, and the
     output layer is the last product: all else feeds it.
     """
-    counts = [(values.size - int(np.count_nonzero(values)), values.size) for values in _matrices(out / PACKAGE)[:-1]]
+    counts = _count_matrices(out / PACKAGE)[:-1]
     return sum(zeros for zeros, _ in counts), sum(elements for _, elements in counts)
 
 
@@ -185,8 +185,8 @@ def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:
     return notes
 
 
-def _matrices(package: Path) -> list[np.ndarray]:
-    """The matrices that products read, in the order in which they are first read; each once, however often it is."""
+def _count_matrices(package: Path) -> list[tuple[int, int]]:
+    """Zeros, and elements, of the matrices that products read, in the order in which they are first read; each once."""
     with _hushed():
         tools = _import_tools()
         model = tools.models.MLModel(str(package), skip_model_load=True)
@@ -195,12 +195,13 @@ def _matrices(package: Path) -> list[np.ndarray]:
             specification_version=model.get_spec().specificationVersion,
             file_weights_dir=model.weights_dir,
         )
-        found: dict[str, np.ndarray] = {}
+        counts: dict[str, tuple[int, int]] = {}
         for operation in program.functions["main"].operations:
             for variable in _weights_of(operation):
-                if variable.name not in found:
-                    found[variable.name] = _values(variable)
-        return list(found.values())
+                if variable.name not in counts:
+                    values = _values(variable)
+                    counts[variable.name] = values.size - int(np.count_nonzero(values)), values.size
+        return list(counts.values())
 
 
 def _weights_of(operation: Any) -> list[Any]:

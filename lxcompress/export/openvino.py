@@ -49,8 +49,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
     The output layer is the last product: all else feeds it.
     """
-    found = _stored_matrices(ov.Core().read_model(str(out / MODEL_FILE)))
-    counts = [(values.size - int(np.count_nonzero(values)), values.size) for values in found[:-1]]
+    counts = _count_matrices(ov.Core().read_model(str(out / MODEL_FILE)))[:-1]
     return sum(zeros for zeros, _ in counts), sum(elements for _, elements in counts)
 
 
@@ -96,16 +95,17 @@ def _quantise(converted: ov.Model, job: Job) -> tuple[ov.Model, int]:
     return small, rows // job.model.family.count_images(job.model.config)
 
 
-def _stored_matrices(model: ov.Model) -> list[np.ndarray]:
-    """The matrices that products read, in the order in which they are first read; each once, however often it is."""
-    found: dict[str, np.ndarray] = {}
+def _count_matrices(model: ov.Model) -> list[tuple[int, int]]:
+    """Zeros, and elements, of the matrices that products read, in the order in which they are first read; each once."""
+    counts: dict[str, tuple[int, int]] = {}
     for product in model.get_ordered_ops():
         if product.get_type_name() == "MatMul":
             for port in product.inputs():
                 node, zero = _find_stored(port.get_source_output().get_node())
-                if node is not None and len(node.shape) == 2 and node.get_friendly_name() not in found:
-                    found[node.get_friendly_name()] = node.data - zero
-    return list(found.values())
+                if node is not None and len(node.shape) == 2 and node.get_friendly_name() not in counts:
+                    values = node.data
+                    counts[node.get_friendly_name()] = int(np.count_nonzero(values == zero)), values.size
+    return list(counts.values())
 
 
 def _find_stored(node: ov.Node) -> tuple[ov.Node | None, np.ndarray | int]:
