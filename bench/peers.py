@@ -1,7 +1,7 @@
 """Full-size LXMERT in every runtime: dense, 50/70/90 % of its weights removed, and half of it as a smaller model.
 
     python bench/full_size.py --work FOLDER
-    python bench/peers.py --work FOLDER [--threads 1 2] [--runs 30] [--peers "openvino int8" ...] [--out FOLDER]
+    python bench/peers.py --work FOLDER [--threads 1 2] [--runs 30] [--peers "OpenVINO int8" ...] [--out FOLDER]
 
 A question has 20 tokens and 36 regions, batch 1. Each model answers in a process of its own. All of them would not fit
 in memory together: the models of one peer take turns with each other and with the dense model in ONNX Runtime's fp32
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--out", type=Path, help="Folder for the benches (peers/) and their table (peers.md).")
     options = parser.parse_args()
     out = options.out or options.work
@@ -55,7 +56,7 @@ def main() -> None:
         for peer in options.peers:
             kept = kept_at(out, peer, threads)
             if not kept.is_file():
-                write_record(kept, measure(options.work, peer, ask))
+                write_record(kept, measure(options.work, peer, options.models, ask))
             write_text(out / "peers.md", table(out))
             print(f"{peer}, {threads} threads: {kept}", flush=True)
 
@@ -65,10 +66,10 @@ def kept_at(out: Path, peer: str, threads: int) -> Path:
     return out / "peers" / f"{peer.lower().replace(' ', '-')}-{threads}.json"
 
 
-def measure(work: Path, peer: str, ask: Ask) -> Bench:
+def measure(work: Path, peer: str, models: list[str], ask: Ask) -> Bench:
     """The models of a peer that are exported, in turns with the anchor."""
     anchor = find_subject(work, *ANCHOR)
-    wanted = [(model, *PEERS[peer]) for model in MODELS if (model, *PEERS[peer]) != ANCHOR]
+    wanted = [(model, *PEERS[peer]) for model in models if (model, *PEERS[peer]) != ANCHOR]
     subjects = (anchor, *(find_subject(work, *each) for each in wanted if has(work, *each)))
     groups = tuple(Group(threads, Questions(TOKENS)) for threads in ask.threads)
     return bench_plan(Plan(subjects, anchor, groups, ()), ask)
