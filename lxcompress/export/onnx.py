@@ -21,7 +21,6 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import GraphProto, ModelProto, numpy_helper
-from torch import Tensor, nn
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
@@ -30,6 +29,7 @@ from lxcompress.export.formats import Feeds, Job, Written
 from lxcompress.export.fuse import fuse_where_true, give_back
 from lxcompress.export.products import count_in, shapes_of, steps_of
 from lxcompress.export.quantise import to_half, to_int8, to_int8_static
+from lxcompress.export.traced import Answer
 from lxcompress.models.checkpoints import Model
 from lxcompress.rundir import write_whole
 
@@ -103,7 +103,7 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                _Answer(model).eval(),
+                Answer(model),
                 tuple(example),
                 dynamo=True,
                 dynamic_shapes=_dynamic_shapes(model),
@@ -182,26 +182,6 @@ def _forget_where(graph: GraphProto) -> None:
         each.ClearField("metadata_props")
         each.ClearField("doc_string")
     graph.ClearField("metadata_props")
-
-
-class _Answer(nn.Module):
-    """The model as the exporter traces it: plain tensors in, scores out."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.module = model.module
-        self.answer = model.family.answer
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        visual_feats: Tensor,
-        visual_pos: Tensor,
-        visual_attention_mask: Tensor,
-    ) -> Tensor:
-        inputs = Inputs(input_ids, attention_mask, visual_feats, visual_pos, visual_attention_mask)
-        return self.answer(self.module, inputs)
 
 
 def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
