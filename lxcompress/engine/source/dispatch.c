@@ -1,0 +1,69 @@
+/* Which instruction sets were compiled, and which of them this processor has. */
+
+#include "kernels.h"
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#ifdef LX_HAS_avx512
+extern const lx_kernels lx_kernels_avx512;
+#endif
+#ifdef LX_HAS_avxvnni
+extern const lx_kernels lx_kernels_avxvnni;
+#endif
+#ifdef LX_HAS_avx2
+extern const lx_kernels lx_kernels_avx2;
+#endif
+#ifdef LX_HAS_dotprod
+extern const lx_kernels lx_kernels_dotprod;
+#endif
+extern const lx_kernels lx_kernels_base;
+
+enum { MOST_SETS = 6 };
+
+typedef struct {
+  const lx_kernels *found[MOST_SETS];
+  char names[64];
+} sets;
+
+static void add(sets *all, const lx_kernels *one) {
+  int place = 0;
+  while (all->found[place]) place++;
+  all->found[place] = one;
+  size_t end = 0;
+  while (all->names[end]) end++;
+  if (end) all->names[end++] = ' ';
+  for (const char *letter = one->name; *letter; letter++) all->names[end++] = *letter;
+}
+
+/* Filled as the library is loaded, before there are threads that could read it. */
+static sets known;
+
+static __attribute__((constructor)) void find(void) {
+#ifdef LX_HAS_avx512
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+    add(&known, &lx_kernels_avx512);
+#endif
+#ifdef LX_HAS_avxvnni
+  if (__builtin_cpu_supports("avxvnni") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    add(&known, &lx_kernels_avxvnni);
+#endif
+#ifdef LX_HAS_avx2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(&known, &lx_kernels_avx2);
+#endif
+#ifdef LX_HAS_dotprod
+#if defined(__linux__)
+  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) add(&known, &lx_kernels_dotprod);
+#else
+  add(&known, &lx_kernels_dotprod); /* every 64-bit machine of Apple's */
+#endif
+#endif
+  add(&known, &lx_kernels_base);
+}
+
+const lx_kernels *const *lx_find_kernels(void) { return known.found; }
+
+const char *lx_instruction_sets(void) { return known.names; }

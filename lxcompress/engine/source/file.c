@@ -1,0 +1,407 @@
+/* Opens a model file and checks it: after that, nothing in it can lead an operation out of its memory.
+
+   What a file's numbers mean is bounded once here: which tensors, weights and sizes an operation names, how large they
+   may become, and how many entries each tile of a sparse weight has. An entry's own index is one byte into a tile of 256
+   units that always exist, so that the bulk of a file need not be read to be safe. */
+
+#define _GNU_SOURCE
+#include "file.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef LX_NO_MAP
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the file format is little-endian, and so must the machine be"
+#endif
+
+_Static_assert(sizeof(lx_header) == 128, "header");
+_Static_assert(sizeof(lx_size) == 32, "size");
+_Static_assert(sizeof(lx_input_record) == 64, "input");
+_Static_assert(sizeof(lx_tensor) == 16, "tensor");
+_Static_assert(sizeof(lx_weight) == 96, "weight");
+_Static_assert(sizeof(lx_op) == 112, "op");
+_Static_assert(sizeof(lx_group) == 8, "group");
+
+enum { MOST_RECORDS = 1 << 16, MOST_CHANNELS = 1 << 24, MOST_COLUMNS = 1 << 16 };
+
+typedef struct {
+  char *text;
+  size_t bytes;
+} complaint;
+
+int lx_fail(char *error, size_t error_bytes, const char *format, ...) {
+  if (error && error_bytes) {
+    va_list list;
+    va_start(list, format);
+    vsnprintf(error, error_bytes, format, list);
+    va_end(list);
+  }
+  return -1;
+}
+
+#define FAIL(...) lx_fail(to->text, to->bytes, __VA_ARGS__)
+#define NEED(condition, ...)            \
+  do {                                  \
+    if (!(condition)) return FAIL(__VA_ARGS__); \
+  } while (0)
+
+uint32_t lx_crc(uint32_t before, const void *bytes, size_t size) {
+  /* Four bits at a time would do; eight tables let eight bytes go at once. Made on the stack: nothing is global. */
+  uint32_t table[8][256];
+  for (uint32_t n = 0; n < 256; n++) {
+    uint32_t value = n;
+    for (int bit = 0; bit < 8; bit++) value = value & 1 ? 0xEDB88320u ^ (value >> 1) : value >> 1;
+    table[0][n] = value;
+  }
+  for (int k = 1; k < 8; k++)
+    for (uint32_t n = 0; n < 256; n++) table[k][n] = table[0][table[k - 1][n] & 255] ^ (table[k - 1][n] >> 8);
+  const uint8_t *at = bytes;
+  uint32_t crc = ~before;
+  for (; size >= 8; size -= 8, at += 8) {
+    uint32_t low, high;
+    memcpy(&low, at, 4);
+    memcpy(&high, at + 4, 4);
+    low ^= crc;
+    crc = table[7][low & 255] ^ table[6][low >> 8 & 255] ^ table[5][low >> 16 & 255] ^ table[4][low >> 24] ^
+          table[3][high & 255] ^ table[2][high >> 8 & 255] ^ table[1][high >> 16 & 255] ^ table[0][high >> 24];
+  }
+  for (; size; size--) crc = table[0][(crc ^ *at++) & 255] ^ (crc >> 8);
+  return ~crc;
+}
+
+/* The header: that the file is one, whole, of a version that is read here, and its records as they were written. */
+static int check_header(lx_model *model, complaint *to) {
+  NEED(model->size >= sizeof(lx_header), "has %zu bytes, fewer than a header", model->size);
+  lx_header *head = &model->head;
+  memcpy(head, model->bytes, sizeof *head);
+  NEED(!memcmp(head->magic, LX_MAGIC, 8), "is not an engine file");
+  NEED(head->version == LX_VERSION, "is of version %u, and this engine reads version %d", head->version, LX_VERSION);
+  NEED(head->header_crc == lx_crc(0, head, sizeof *head - 4), "its header is damaged");
+  NEED(head->file_bytes == model->size, "is cut short or grown: expected %llu bytes, found %zu",
+       (unsigned long long)head->file_bytes, model->size);
+  NEED(head->sizes <= MOST_RECORDS && head->inputs <= MOST_RECORDS && head->tensors <= MOST_RECORDS &&
+           head->weights <= MOST_RECORDS && head->ops <= MOST_RECORDS,
+       "has more than %d records of a kind", MOST_RECORDS);
+  uint64_t records = head->sizes * sizeof(lx_size) + head->inputs * sizeof(lx_input_record) +
+                     head->tensors * sizeof(lx_tensor) + head->weights * sizeof(lx_weight) + head->ops * sizeof(lx_op);
+  NEED(head->records_bytes == records, "its records have %llu bytes, expected %llu",
+       (unsigned long long)head->records_bytes, (unsigned long long)records);
+  NEED(head->data_start % LX_ALIGN == 0 && head->data_start <= model->size &&
+           head->data_start >= sizeof(lx_header) + records,
+       "its weights start at %llu, inside of something else", (unsigned long long)head->data_start);
+  NEED(head->records_crc == lx_crc(0, model->bytes + sizeof(lx_header), records), "its records are damaged");
+  NEED(head->scores > 0 && head->scores <= MOST_CHANNELS, "gives %u scores", head->scores);
+  const uint8_t *at = model->bytes + sizeof(lx_header);
+  model->sizes = (const lx_size *)at, at += head->sizes * sizeof(lx_size);
+  model->inputs = (const lx_input_record *)at, at += head->inputs * sizeof(lx_input_record);
+  model->tensors = (const lx_tensor *)at, at += head->tensors * sizeof(lx_tensor);
+  model->weights = (const lx_weight *)at, at += head->weights * sizeof(lx_weight);
+  model->ops = (const lx_op *)at;
+  model->data = model->bytes + head->data_start;
+  return 0;
+}
+
+static int check_input(const lx_model *model, uint32_t place, complaint *to) {
+  const lx_input_record *input = &model->inputs[place];
+  NEED(input->name[0] && memchr(input->name, 0, sizeof input->name), "input %u has no name", place);
+  NEED(input->type == LX_INT64 || input->type == LX_FLOAT32, "input %u is of type %u", place, input->type);
+  NEED(input->rank == 2 || input->rank == 3, "input %u has rank %u", place, input->rank);
+  NEED(input->width > 0 && input->width <= MOST_CHANNELS && (input->rank == 3 || input->width == 1),
+       "input %u is %u wide", place, input->width);
+  NEED(input->size >= 0 && (uint32_t)input->size < model->head.sizes && model->sizes[input->size].kind == LX_ROWS,
+       "input %u has rows of no size", place);
+  return 0;
+}
+
+static int check_size(const lx_model *model, uint32_t place, complaint *to) {
+  const lx_size *size = &model->sizes[place];
+  NEED(size->most > 0 && size->most <= MOST_COLUMNS, "size %u may be %u", place, size->most);
+  NEED(size->add >= -MOST_COLUMNS && size->add <= MOST_COLUMNS, "size %u adds %d", place, size->add);
+  int64_t a = size->a, b = size->b;
+  switch (size->kind) {
+    case LX_CONSTANT:
+      NEED(size->add > 0 && (uint32_t)size->add <= size->most, "size %u is %d", place, size->add);
+      return 0;
+    case LX_ROWS:
+      NEED(b >= 0 && b < model->head.inputs && model->inputs[b].type == LX_INT64 && model->inputs[b].rank == 2 &&
+               model->inputs[b].size == (int32_t)place,
+           "size %u has no mask", place);
+      return 0;
+    case LX_SUM:
+      NEED(a >= 0 && a < place && b >= LX_NONE && b < (int64_t)place, "size %u is the sum of what comes later", place);
+      return 0;
+  }
+  return FAIL("size %u is of kind %u", place, size->kind);
+}
+
+/* Whether [offset, offset + count * each) lies in the weights, at a multiple of 64. */
+static int is_inside(const lx_model *model, uint64_t offset, uint64_t count, uint64_t each) {
+  uint64_t room = model->size - model->head.data_start;
+  return offset % LX_ALIGN == 0 && offset <= room && count <= (room - offset) / each;
+}
+
+static uint64_t value_bytes(const lx_weight *weight) {
+  return weight->type == LX_F32 ? 4 : weight->type == LX_BF16 ? 2 : 1;
+}
+
+/* Groups, their rows and the sum of their entries: all that walking through a sparse weight relies on. */
+static int check_groups(const lx_model *model, uint32_t place, complaint *to) {
+  const lx_weight *weight = &model->weights[place];
+  uint32_t rows = lx_rounded(weight->rows, LX_GROUP), units = lx_units(weight);
+  uint32_t panels = (rows + weight->panel - 1) / weight->panel, tiles = (units + weight->tile - 1) / weight->tile;
+  NEED(is_inside(model, weight->groups, (uint64_t)rows / LX_GROUP * tiles, sizeof(lx_group)) &&
+           is_inside(model, weight->starts, panels + 1, sizeof(uint64_t)) &&
+           is_inside(model, weight->indices, weight->entries, LX_GROUP),
+       "weight %u lies outside of the file", place);
+  const lx_group *group = (const lx_group *)(model->data + weight->groups);
+  const uint64_t *starts = (const uint64_t *)(model->data + weight->starts);
+  uint64_t entries = 0;
+  for (uint32_t panel = 0; panel < panels; panel++) {
+    uint32_t first = panel * weight->panel, many = rows - first < weight->panel ? rows - first : weight->panel;
+    NEED(starts[panel] == entries, "weight %u has a panel that starts elsewhere", place);
+    for (uint32_t tile = 0; tile < tiles; tile++) {
+      uint64_t seen[LX_MOST_PANEL / 64] = {0};
+      for (uint32_t n = 0; n < many / LX_GROUP; n++, group++) {
+        for (int r = 0; r < LX_GROUP; r++) {
+          uint32_t row = group->rows[r];
+          NEED(row < many && !(seen[row / 64] >> row % 64 & 1), "weight %u has a row twice, or none such", place);
+          seen[row / 64] |= 1ull << row % 64;
+        }
+        entries += group->count;
+      }
+    }
+  }
+  NEED(starts[panels] == entries && entries == weight->entries, "weight %u has %llu entries, expected %llu", place,
+       (unsigned long long)entries, (unsigned long long)weight->entries);
+  return 0;
+}
+
+static int check_weight(const lx_model *model, uint32_t place, complaint *to) {
+  const lx_weight *weight = &model->weights[place];
+  uint64_t rows = weight->rows, columns = weight->columns, many = lx_rounded(weight->rows, LX_GROUP);
+  NEED(rows > 0 && rows <= MOST_CHANNELS && columns > 0 && columns <= MOST_CHANNELS && rows * columns <= 1ull << 34,
+       "weight %u is %u x %u", place, weight->rows, weight->columns);
+  NEED(weight->type <= LX_I8 && weight->layout <= LX_BLOCKS, "weight %u is of no known kind", place);
+  int is_product = weight->layout >= LX_DENSE;
+  NEED(!is_product || (weight->panel > 0 && weight->panel <= LX_MOST_PANEL && weight->panel % LX_GROUP == 0 &&
+                       weight->tile > 0 && weight->tile <= LX_MOST_TILE),
+       "weight %u has panels of %u and tiles of %u", place, weight->panel, weight->tile);
+  NEED(weight->entries <= 1ull << 34, "weight %u has too many entries", place);
+  NEED(weight->type != LX_I8 || is_inside(model, weight->scales, many, 4), "weight %u has no scales", place);
+  int is_whole;
+  switch (weight->layout) {
+    case LX_VECTOR:
+      NEED(weight->type == LX_F32 && columns == 1, "weight %u is no vector", place);
+      is_whole = is_inside(model, weight->values, rows, 4);
+      break;
+    case LX_TABLE:
+      is_whole = is_inside(model, weight->values, rows * columns, value_bytes(weight));
+      break;
+    case LX_DENSE:
+      NEED(weight->entries == many / LX_GROUP * columns, "weight %u has another number of entries", place);
+      is_whole = is_inside(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
+      break;
+    case LX_SPARSE:
+      is_whole = is_inside(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
+      break;
+    default:
+      NEED(weight->type == LX_I8 && is_inside(model, weight->sums, many, 4), "weight %u has no sums", place);
+      NEED(weight->layout == LX_BLOCKS || weight->entries == many / LX_GROUP * lx_units(weight),
+           "weight %u has another number of entries", place);
+      is_whole = is_inside(model, weight->values, weight->entries, 16);
+  }
+  NEED(is_whole, "weight %u lies outside of the file", place);
+  return weight->layout == LX_SPARSE || weight->layout == LX_BLOCKS ? check_groups(model, place, to) : 0;
+}
+
+static int has_size(const lx_model *model, int32_t size) { return size >= 0 && (uint32_t)size < model->head.sizes; }
+
+static int check_slice(const lx_model *model, uint32_t op, int place, complaint *to) {
+  const lx_slice *slice = &model->ops[op].in[place];
+  NEED(slice->tensor >= 0 && (uint32_t)slice->tensor < model->head.tensors, "operation %u reads no tensor", op);
+  uint32_t channels = model->tensors[slice->tensor].channels;
+  NEED(slice->rows > 0 && slice->row <= channels && slice->rows <= channels - slice->row,
+       "operation %u reads channels that are not there", op);
+  NEED((slice->start == LX_NONE || has_size(model, slice->start)) && has_size(model, slice->columns),
+       "operation %u reads columns of no size", op);
+  return 0;
+}
+
+/* How many of its three slices an operation reads; the optional last one is absent if its tensor is LX_NONE. */
+static int count_slices(const lx_op *op) {
+  switch (op->code) {
+    case LX_EMBED:
+    case LX_LOAD:
+      return 0;
+    case LX_SCORES:
+      return 1;
+    case LX_ATTEND:
+      return 3;
+    default:
+      return op->in[1].tensor == LX_NONE ? 1 : 2;
+  }
+}
+
+static const lx_weight *find_weight(const lx_model *model, int32_t place) {
+  return place >= 0 && (uint32_t)place < model->head.weights ? &model->weights[place] : NULL;
+}
+
+static int is_vector(const lx_model *model, int32_t place, uint32_t rows) {
+  const lx_weight *found = find_weight(model, place);
+  return found && found->layout == LX_VECTOR && found->rows == rows;
+}
+
+static int check_op(const lx_model *model, uint32_t place, complaint *to) {
+  const lx_op *op = &model->ops[place];
+  NEED(op->code < LX_OPS, "operation %u is of kind %u", place, op->code);
+  int slices = count_slices(op);
+  for (int n = 0; n < slices; n++)
+    if (check_slice(model, place, n, to)) return -1;
+  const lx_weight *weight = find_weight(model, op->weight);
+  if (op->code == LX_SCORES) {
+    NEED(op->in[0].rows == model->head.scores, "operation %u gives another number of scores", place);
+    return 0;
+  }
+  NEED(op->out >= 0 && (uint32_t)op->out < model->head.tensors, "operation %u writes no tensor", place);
+  const lx_tensor *out = &model->tensors[op->out];
+  for (int n = 0; n < slices; n++)
+    NEED(op->in[n].tensor != op->out, "operation %u reads what it writes", place);
+  uint32_t kind = model->sizes[out->size].kind;
+  switch (op->code) {
+    case LX_EMBED:
+      NEED(weight && weight->layout == LX_TABLE && weight->columns == out->channels, "operation %u has no table", place);
+      NEED(op->mode <= LX_BY_CONSTANT && op->adds <= 1, "operation %u embeds by %u", place, op->mode);
+      if (op->mode == LX_BY_CONSTANT) {
+        NEED(op->count < weight->rows, "operation %u embeds row %u of %u", place, op->count, weight->rows);
+        return 0;
+      }
+      NEED(kind == LX_ROWS, "operation %u embeds no rows", place);
+      NEED(op->mode == LX_BY_POSITION ||
+               (op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_INT64 &&
+                model->inputs[op->input].rank == 2 && model->inputs[op->input].size == out->size),
+           "operation %u embeds no input", place);
+      return 0;
+    case LX_LOAD:
+      NEED(op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_FLOAT32 &&
+               model->inputs[op->input].size == out->size && model->inputs[op->input].width == out->channels,
+           "operation %u loads no input", place);
+      return 0;
+    case LX_JOIN:
+      for (int n = 0; n < slices; n++)
+        NEED(op->in[n].rows == out->channels, "operation %u joins other channels", place);
+      return 0;
+    case LX_LINEAR:
+      NEED(weight && weight->layout >= LX_DENSE && weight->columns == op->in[0].rows && weight->rows == out->channels,
+           "operation %u multiplies what does not fit", place);
+      NEED(op->bias == LX_NONE || is_vector(model, op->bias, out->channels), "operation %u has no such bias", place);
+      NEED(op->activation < LX_ACTIVATIONS, "operation %u has activation %u", place, op->activation);
+      NEED(slices == 1 || op->in[1].rows == out->channels, "operation %u adds what does not fit", place);
+      return 0;
+    case LX_NORM:
+      NEED(op->in[0].rows == out->channels && (slices == 1 || op->in[1].rows == out->channels) &&
+               is_vector(model, op->weight, out->channels) && is_vector(model, op->bias, out->channels),
+           "operation %u normalises what does not fit", place);
+      return 0;
+    default:
+      NEED(op->count > 0 && op->in[0].rows == out->channels && op->in[1].rows == out->channels &&
+               op->in[2].rows == out->channels && out->channels % op->count == 0,
+           "operation %u attends to what does not fit", place);
+      NEED(op->in[1].columns == op->in[2].columns, "operation %u has keys and values of two sizes", place);
+      return 0;
+  }
+}
+
+static int check_model(lx_model *model, complaint *to) {
+  if (check_header(model, to)) return -1;
+  for (uint32_t n = 0; n < model->head.inputs; n++)
+    if (check_input(model, n, to)) return -1;
+  for (uint32_t n = 0; n < model->head.sizes; n++)
+    if (check_size(model, n, to)) return -1;
+  for (uint32_t n = 0; n < model->head.tensors; n++) {
+    const lx_tensor *tensor = &model->tensors[n];
+    NEED(tensor->channels > 0 && tensor->channels <= MOST_CHANNELS && has_size(model, tensor->size),
+         "tensor %u has %u channels", n, tensor->channels);
+  }
+  for (uint32_t n = 0; n < model->head.weights; n++)
+    if (check_weight(model, n, to)) return -1;
+  for (uint32_t n = 0; n < model->head.ops; n++)
+    if (check_op(model, n, to)) return -1;
+  return 0;
+}
+
+#ifdef LX_NO_MAP
+lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
+  (void)path;
+  lx_fail(error, error_bytes, "this build has no files: open it from memory");
+  return NULL;
+}
+static void unmap(lx_model *model) { (void)model; }
+#else
+lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  struct stat about;
+  if (file < 0 || fstat(file, &about)) {
+    lx_fail(error, error_bytes, "cannot be opened (%s)", strerror(errno));
+    if (file >= 0) close(file);
+    return NULL;
+  }
+  void *bytes = S_ISREG(about.st_mode) && about.st_size > 0
+                    ? mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, file, 0)
+                    : MAP_FAILED;
+  close(file);
+  if (bytes == MAP_FAILED) {
+    lx_fail(error, error_bytes, "is empty, or no file that can be mapped");
+    return NULL;
+  }
+  lx_model *model = lx_open_bytes(bytes, (size_t)about.st_size, error, error_bytes);
+  if (model)
+    model->is_mapped = 1;
+  else
+    munmap(bytes, (size_t)about.st_size);
+  return model;
+}
+static void unmap(lx_model *model) { munmap((void *)model->bytes, model->size); }
+#endif
+
+lx_model *lx_open_bytes(const void *bytes, size_t size, char *error, size_t error_bytes) {
+  complaint to = {error, error_bytes};
+  lx_model *model = calloc(1, sizeof *model);
+  if (!model || (uintptr_t)bytes % LX_ALIGN) {
+    lx_fail(error, error_bytes, model ? "lies at no multiple of 64" : "there is no memory to open it");
+    free(model);
+    return NULL;
+  }
+  model->bytes = bytes, model->size = size;
+  if (!check_model(model, &to)) return model;
+  free(model);
+  return NULL;
+}
+
+int lx_verify(const lx_model *model, char *error, size_t error_bytes) {
+  if (lx_crc(0, model->data, model->size - model->head.data_start) == model->head.data_crc) return 0;
+  return lx_fail(error, error_bytes, "its weights are damaged");
+}
+
+void lx_close(lx_model *model) {
+  if (model && model->is_mapped) unmap(model);
+  free(model);
+}
+
+int lx_count_inputs(const lx_model *model) { return (int)model->head.inputs; }
+
+int64_t lx_count_scores(const lx_model *model) { return model->head.scores; }
+
+lx_input lx_get_input(const lx_model *model, int place) {
+  const lx_input_record *input = &model->inputs[place];
+  return (lx_input){input->name, (int)input->type, (int)input->rank, input->width, model->sizes[input->size].most};
+}

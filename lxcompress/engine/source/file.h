@@ -1,0 +1,113 @@
+/* The model file as it lies on disk, byte by byte (docs/engine.md), and the model that was checked.
+
+   All numbers are little-endian, every record has a fixed size, and every array of weights starts at a multiple of 64. */
+
+#ifndef LX_FILE_H
+#define LX_FILE_H
+
+#include "engine.h"
+
+#define LX_MAGIC "lxengine"
+enum { LX_VERSION = 1, LX_ALIGN = 64, LX_NONE = -1, LX_GROUP = 4, LX_MOST_PANEL = 256, LX_MOST_TILE = 256 };
+
+typedef struct {
+  char magic[8];
+  uint32_t version, records_crc; /* CRC-32, as zlib's, of the records */
+  uint64_t file_bytes, records_bytes, data_start;
+  uint32_t data_crc; /* of all from data_start to the end */
+  uint32_t sizes, inputs, tensors, weights, ops; /* how many records of each, which follow in this order */
+  uint32_t scores;
+  uint32_t reserved[14];
+  uint32_t header_crc; /* of the 124 bytes before it */
+} lx_header;
+
+/* How many columns a tensor has: known only when a question comes. */
+enum { LX_CONSTANT = 0, LX_ROWS = 1, LX_SUM = 2 };
+typedef struct {
+  uint32_t kind;    /* LX_CONSTANT: add. LX_ROWS: the rows of an input that a mask keeps. LX_SUM: two sizes, and add. */
+  int32_t a, b;     /* LX_ROWS: b is the mask's input. LX_SUM: earlier sizes; b may be LX_NONE. */
+  int32_t add;
+  uint32_t most;    /* more than this is refused */
+  uint32_t reserved[3];
+} lx_size;
+
+typedef struct {
+  char name[32]; /* ends with a zero */
+  uint32_t type, rank, width;
+  int32_t size; /* an LX_ROWS size: that of its rows */
+  uint32_t reserved[4];
+} lx_input_record;
+
+/* Channels by columns, a row of memory a channel. */
+typedef struct {
+  uint32_t channels;
+  int32_t size;
+  uint32_t reserved[2];
+} lx_tensor;
+
+enum { LX_VECTOR = 0, LX_TABLE = 1, LX_DENSE = 2, LX_SPARSE = 3, LX_QUANTISED = 4, LX_BLOCKS = 5 };
+enum { LX_F32 = 0, LX_BF16 = 1, LX_I8 = 2 };
+typedef struct {
+  uint32_t layout, type, rows, columns;
+  uint32_t panel, tile; /* rows of a panel, a multiple of 4; units of a tile */
+  uint64_t entries;
+  uint64_t values, indices, groups, starts, scales, sums; /* offsets from data_start */
+  uint64_t reserved[2];
+} lx_weight;
+
+/* Four rows of a panel (their numbers within it), and how many entries they have in a tile. */
+typedef struct {
+  uint8_t rows[LX_GROUP];
+  uint16_t count, reserved;
+} lx_group;
+
+/* Some rows and columns of a tensor. */
+typedef struct {
+  int32_t tensor;
+  uint32_t row, rows;
+  int32_t start, columns; /* sizes; start LX_NONE is column 0 */
+} lx_slice;
+
+enum { LX_EMBED = 0, LX_LOAD = 1, LX_JOIN = 2, LX_LINEAR = 3, LX_NORM = 4, LX_ATTEND = 5, LX_SCORES = 6, LX_OPS = 7 };
+enum { LX_LINEAR_ONLY = 0, LX_GELU = 1, LX_TANH = 2, LX_RELU = 3, LX_ACTIVATIONS = 4 };
+enum { LX_BY_INPUT = 0, LX_BY_POSITION = 1, LX_BY_CONSTANT = 2 };
+typedef struct {
+  uint32_t code;
+  int32_t out;              /* a tensor, written whole */
+  int32_t input;            /* LX_EMBED by input, LX_LOAD */
+  int32_t weight, bias;     /* LX_NORM: weight is the gain */
+  uint32_t activation;
+  uint32_t count;           /* LX_ATTEND: heads. LX_EMBED: the constant row. */
+  uint32_t mode;            /* LX_EMBED: by what */
+  uint32_t adds;            /* LX_EMBED: 1 adds to what is there */
+  float scalar;             /* LX_ATTEND: what scores are multiplied with. LX_NORM: epsilon. */
+  lx_slice in[3];
+  uint32_t reserved[3];
+} lx_op;
+
+struct lx_model {
+  const uint8_t *bytes;
+  size_t size;
+  int is_mapped;
+  lx_header head;
+  const lx_size *sizes;
+  const lx_input_record *inputs;
+  const lx_tensor *tensors;
+  const lx_weight *weights;
+  const lx_op *ops;
+  const uint8_t *data;
+};
+
+uint32_t lx_crc(uint32_t before, const void *bytes, size_t size);
+
+/* Always returns -1, with `error` written. */
+int lx_fail(char *error, size_t error_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Units of a weight's columns: the columns, or blocks of four of them. */
+static inline uint32_t lx_units(const lx_weight *weight) {
+  return weight->layout >= LX_QUANTISED ? (weight->columns + 3) / 4 : weight->columns;
+}
+
+static inline uint32_t lx_rounded(uint32_t value, uint32_t to) { return (value + to - 1) / to * to; }
+
+#endif

@@ -1,0 +1,483 @@
+/* The vector code, in terms of LANES values at a time: compiled for each instruction set with -DLX_SET=its name.
+
+   A product walks through a weight panel by panel, tile by tile and group by group: the activations of a tile stay in
+   the nearest cache, and four rows times up to MOST_VECTORS vectors of columns stay in registers. Each entry is four
+   weights, one of each row, of which every lane of a vector gets a copy. What a lane computes, and in what order, depends
+   neither on the number of lanes nor on that of threads. */
+
+#include "kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { LANES = 16, MOST_VECTORS = 4 };
+#elif defined(__AVX2__)
+enum { LANES = 8, MOST_VECTORS = 3 };
+#elif defined(__aarch64__)
+enum { LANES = 4, MOST_VECTORS = 5 };
+#else
+enum { LANES = 4, MOST_VECTORS = 2 };
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#define PASTE_(a, b) a##b
+#define PASTE(a, b) PASTE_(a, b)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+
+typedef float vector __attribute__((vector_size(LANES * 4)));
+typedef int32_t whole __attribute__((vector_size(LANES * 4)));
+typedef uint32_t bits __attribute__((vector_size(LANES * 4)));
+typedef vector loose_vector __attribute__((aligned(4), may_alias));
+typedef bits loose_bits __attribute__((aligned(4), may_alias));
+
+INLINE vector load(const float *from) { return *(const loose_vector *)from; }
+INLINE void store(float *to, vector value) { *(loose_vector *)to = value; }
+INLINE bits load_bits(const void *from) { return *(const loose_bits *)from; }
+INLINE void store_bits(void *to, bits value) { *(loose_bits *)to = value; }
+INLINE vector splat(float value) { return (vector){0} + value; }
+INLINE vector choose(whole where, vector yes, vector no) {
+  return (vector)(((bits)yes & (bits)where) | ((bits)no & ~(bits)where));
+}
+INLINE vector least(vector a, vector b) { return choose(a < b, a, b); }
+/* Of what is no number, b. */
+INLINE vector most(vector a, vector b) { return choose(a > b, a, b); }
+
+/* The nearest whole number, ties to even, of values below 2^22. */
+static const float MAGIC = 12582912.0f;
+
+/* e^x, within 2 units of the last place (Cephes' polynomial, as most libraries have it). */
+INLINE vector exponential(vector x) {
+  x = most(least(x, splat(88.3f)), splat(-87.3f));
+  vector power = x * 1.44269504f + MAGIC;
+  bits shift = (bits)power << 23;
+  power = power - MAGIC;
+  x = x - power * 0.693359375f;
+  x = x + power * 2.12194440e-4f;
+  vector y = splat(1.9875691500e-4f);
+  y = y * x + 1.3981999507e-3f;
+  y = y * x + 8.3334519073e-3f;
+  y = y * x + 4.1665795894e-2f;
+  y = y * x + 1.6666665459e-1f;
+  y = y * x + 5.0000001201e-1f;
+  y = y * x * x + x + 1.0f;
+  return (vector)((bits)y + shift);
+}
+
+/* x/2 (1 + erf(x / sqrt 2)), erf within 1.5e-7 (Abramowitz & Stegun 7.1.26). */
+INLINE vector gelu(vector x) {
+  vector size = (vector)((bits)x & 0x7FFFFFFFu) * 0.70710678f;
+  vector t = 1.0f / (size * 0.3275911f + 1.0f);
+  vector y = splat(1.061405429f);
+  y = y * t - 1.453152027f;
+  y = y * t + 1.421413741f;
+  y = y * t - 0.284496736f;
+  y = y * t + 0.254829592f;
+  vector rest = y * t * exponential(-size * size); /* 1 - erf of the size */
+  vector half = x * 0.5f;
+  return choose(x < 0.0f, half * rest, half * (2.0f - rest));
+}
+
+INLINE vector tangent(vector x) { return 1.0f - 2.0f / (exponential(x + x) + 1.0f); }
+
+INLINE vector activate(vector x, uint32_t activation) {
+  switch (activation) {
+    case LX_GELU:
+      return gelu(x);
+    case LX_TANH:
+      return tangent(x);
+    case LX_RELU:
+      return most(x, splat(0.0f));
+    default:
+      return x;
+  }
+}
+
+/* Four values, repeated over a vector; `pick` gives every lane the one of row r. */
+typedef float four __attribute__((vector_size(16)));
+typedef int32_t four_whole __attribute__((vector_size(16)));
+
+#if defined(__AVX512F__)
+INLINE vector spread(four w) { return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
+#define PICK(w, r)                                                                                                   \
+  __builtin_shufflevector(w, w, r, r, r, r, 4 + r, 4 + r, 4 + r, 4 + r, 8 + r, 8 + r, 8 + r, 8 + r, 12 + r, 12 + r, \
+                          12 + r, 12 + r)
+#elif defined(__AVX2__)
+INLINE vector spread(four w) { return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3); }
+#define PICK(w, r) __builtin_shufflevector(w, w, r, r, r, r, 4 + r, 4 + r, 4 + r, 4 + r)
+#else
+INLINE vector spread(four w) { return w; }
+#define PICK(w, r) __builtin_shufflevector(w, w, r, r, r, r)
+#endif
+INLINE vector pick(vector w, int r) {
+  switch (r) {
+    case 0:
+      return PICK(w, 0);
+    case 1:
+      return PICK(w, 1);
+    case 2:
+      return PICK(w, 2);
+    default:
+      return PICK(w, 3);
+  }
+}
+
+INLINE vector read_entry(const void *values, size_t entry, int type) {
+  if (type == LX_F32) {
+    four w;
+    memcpy(&w, (const float *)values + entry * LX_GROUP, sizeof w);
+    return spread(w);
+  }
+  if (type == LX_BF16) {
+    uint16_t half __attribute__((vector_size(8)));
+    memcpy(&half, (const uint16_t *)values + entry * LX_GROUP, sizeof half);
+    typedef uint32_t wide __attribute__((vector_size(16)));
+    return spread((four)(__builtin_convertvector(half, wide) << 16));
+  }
+  int8_t byte __attribute__((vector_size(4)));
+  memcpy(&byte, (const int8_t *)values + entry * LX_GROUP, sizeof byte);
+  return spread(__builtin_convertvector(__builtin_convertvector(byte, four_whole), four));
+}
+
+/* sum + x . w over the four bytes of a value: x as `quantise` left it, w signed. Exact on every machine. */
+#if defined(__AVX512VNNI__)
+enum { X_OFFSET = 0 };
+INLINE bits dot(bits sum, bits x, bits w) {
+  return (bits)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w);
+}
+#elif defined(__AVXVNNI__)
+enum { X_OFFSET = 0 };
+INLINE bits dot(bits sum, bits x, bits w) {
+  return (bits)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)x, (__m256i)w);
+}
+#elif defined(__AVX2__)
+enum { X_OFFSET = 0 };
+/* The instruction for bytes would saturate; that for pairs of 16 bits does not. */
+INLINE bits dot(bits sum, bits x, bits w) {
+  __m256i even_x = (__m256i)(x & 0x00FF00FFu), odd_x = _mm256_srli_epi16((__m256i)x, 8);
+  __m256i even_w = _mm256_srai_epi16(_mm256_slli_epi16((__m256i)w, 8), 8), odd_w = _mm256_srai_epi16((__m256i)w, 8);
+  return sum + (bits)_mm256_madd_epi16(even_x, even_w) + (bits)_mm256_madd_epi16(odd_x, odd_w);
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+enum { X_OFFSET = 128 };
+INLINE bits dot(bits sum, bits x, bits w) {
+  return (bits)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
+}
+#else
+enum { X_OFFSET = 0 };
+INLINE bits dot(bits sum, bits x, bits w) {
+  for (int n = 0; n < 4; n++) {
+    bits byte = (bits)((whole)(w << (24 - 8 * n)) >> 24);
+    sum += (x >> (8 * n) & 0xFFu) * byte;
+  }
+  return sum;
+}
+#endif
+
+INLINE bits read_block(const void *values, size_t entry) {
+  four w;
+  memcpy(&w, (const uint8_t *)values + entry * 16, sizeof w);
+  return (bits)spread(w);
+}
+
+/* What a tile of a panel is computed from. */
+typedef struct {
+  const lx_group *groups; /* NULL: every unit of the tile, in order */
+  const uint8_t *indices;
+  const void *values;
+  uint32_t many, units;   /* groups, and units of a dense tile */
+  const float *x;
+  float *y;
+  size_t x_stride, y_stride;
+} walk;
+
+/* All groups of a tile, for `vectors` vectors of columns; returns how many entries there were. With one vector, entries
+   go to two sums in turn: one alone would wait for itself. */
+INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, const int is_blocks, const int type,
+                        const int is_tight) {
+  const int turns = vectors == 1 ? 2 : 1;
+  const size_t x_stride = is_tight ? (size_t)(vectors * LANES) : at->x_stride;
+  const uint8_t *indices = at->indices;
+  size_t entry = 0;
+  for (uint32_t g = 0; g < at->many; g++) {
+    float *y[LX_GROUP];
+    vector sum[2][LX_GROUP][MOST_VECTORS];
+    const uint32_t count = is_sparse ? at->groups[g].count : at->units;
+    UNROLL for (int r = 0; r < LX_GROUP; r++) {
+      y[r] = at->y + (is_sparse ? at->groups[g].rows[r] : LX_GROUP * g + (uint32_t)r) * at->y_stride;
+      UNROLL for (int v = 0; v < vectors; v++) {
+        sum[0][r][v] = load(y[r] + v * LANES);
+        if (turns == 2) sum[1][r][v] = splat(0.0f);
+      }
+    }
+#define STEP(turn, n)                                                                                     \
+  do {                                                                                                    \
+    const vector w = is_blocks ? (vector)read_block(at->values, entry + (n)) : read_entry(at->values, entry + (n), type); \
+    const uint8_t *index = indices + (entry + (n)) * LX_GROUP;                                            \
+    UNROLL for (int r = 0; r < LX_GROUP; r++) {                                                           \
+      const float *x = at->x + (is_sparse ? (size_t)index[r] : (size_t)(n)) * x_stride;                   \
+      const vector each = pick(w, r);                                                                     \
+      UNROLL for (int v = 0; v < vectors; v++) {                                                          \
+        if (is_blocks)                                                                                    \
+          sum[turn][r][v] = (vector)dot((bits)sum[turn][r][v], load_bits(x + v * LANES), (bits)each);     \
+        else                                                                                              \
+          sum[turn][r][v] += each * load(x + v * LANES);                                                  \
+      }                                                                                                   \
+    }                                                                                                     \
+  } while (0)
+    uint32_t n = 0;
+    for (; n + (uint32_t)turns <= count; n += (uint32_t)turns) {
+      STEP(0, n);
+      if (turns == 2) STEP(1, n + 1);
+    }
+    if (turns == 2 && n < count) STEP(0, n);
+#undef STEP
+    entry += count;
+    UNROLL for (int r = 0; r < LX_GROUP; r++) {
+      UNROLL for (int v = 0; v < vectors; v++) {
+        if (turns == 2)
+          sum[0][r][v] = is_blocks ? (vector)((bits)sum[0][r][v] + (bits)sum[1][r][v]) : sum[0][r][v] + sum[1][r][v];
+        store(y[r] + v * LANES, sum[0][r][v]);
+      }
+    }
+  }
+  return entry;
+}
+
+INLINE size_t walk_kind(const walk *at, const int vectors, const lx_weight *weight, const int is_tight) {
+  switch (weight->layout) {
+    case LX_DENSE:
+      return weight->type == LX_F32    ? walk_tile(at, vectors, 0, 0, LX_F32, is_tight)
+             : weight->type == LX_BF16 ? walk_tile(at, vectors, 0, 0, LX_BF16, is_tight)
+                                       : walk_tile(at, vectors, 0, 0, LX_I8, is_tight);
+    case LX_SPARSE:
+      return weight->type == LX_F32    ? walk_tile(at, vectors, 1, 0, LX_F32, is_tight)
+             : weight->type == LX_BF16 ? walk_tile(at, vectors, 1, 0, LX_BF16, is_tight)
+                                       : walk_tile(at, vectors, 1, 0, LX_I8, is_tight);
+    case LX_QUANTISED:
+      return walk_tile(at, vectors, 0, 1, LX_I8, is_tight);
+    default:
+      return walk_tile(at, vectors, 1, 1, LX_I8, is_tight);
+  }
+}
+
+#define WALK(count)                                                                            \
+  static __attribute__((noinline)) size_t walk_##count(const walk *at, const lx_weight *weight) { \
+    return at->x_stride == count * LANES ? walk_kind(at, count, weight, 1) : walk_kind(at, count, weight, 0); \
+  }
+WALK(1)
+WALK(2)
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__aarch64__)
+WALK(3)
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+WALK(4)
+#endif
+#if defined(__aarch64__) && !defined(__AVX512F__)
+WALK(5)
+#endif
+
+static size_t walk_vectors(const walk *at, const lx_weight *weight, uint32_t vectors) {
+  switch (vectors) {
+    case 1:
+      return walk_1(at, weight);
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__aarch64__)
+    case 3:
+      return walk_3(at, weight);
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+    case 4:
+      return walk_4(at, weight);
+#endif
+#if defined(__aarch64__)
+    case 5:
+      return walk_5(at, weight);
+#endif
+    default:
+      return walk_2(at, weight);
+  }
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Bytes of an entry's values. */
+static size_t entry_bytes(const lx_weight *weight) {
+  if (weight->layout >= LX_QUANTISED) return 16;
+  return weight->type == LX_F32 ? 16 : weight->type == LX_BF16 ? 8 : 4;
+}
+
+/* bias + residual of a row, for one vector of columns. */
+INLINE vector begin_row(const lx_product *job, uint32_t row, uint32_t column) {
+  vector start = splat(job->bias && row < job->weight->rows ? job->bias[row] : 0.0f);
+  if (job->residual && row < job->weight->rows) start += load(job->residual + row * job->residual_stride + column);
+  return start;
+}
+
+static void begin_panel(const lx_product *job, uint32_t first, uint32_t rows) {
+  const int is_scaled = job->weight->type == LX_I8;
+  for (uint32_t row = first; row < first + rows; row++)
+    for (uint32_t column = 0; column < job->columns; column += LANES)
+      store(job->y + row * job->y_stride + column, is_scaled ? splat(0.0f) : begin_row(job, row, column));
+}
+
+/* Scales, bias, residual and activation: what is left once all tiles are summed. */
+static void end_panel(const lx_product *job, uint32_t first, uint32_t rows) {
+  const lx_weight *weight = job->weight;
+  const int is_blocks = weight->layout >= LX_QUANTISED, is_scaled = weight->type == LX_I8;
+  if (!is_scaled && job->activation == LX_LINEAR_ONLY) return;
+  const float *scales = (const float *)(job->data + weight->scales);
+  const uint32_t *sums = (const uint32_t *)(job->data + weight->sums);
+  for (uint32_t row = first; row < first + rows; row++) {
+    float *y = job->y + row * job->y_stride;
+    for (uint32_t column = 0; column < job->columns; column += LANES) {
+      vector value = load(y + column);
+      if (is_blocks) {
+        bits exact = (bits)value - load_bits(job->x_zero + column) * sums[row];
+        value = __builtin_convertvector((whole)exact, vector) * (load(job->x_scale + column) * scales[row]);
+      } else if (is_scaled) {
+        value *= scales[row];
+      }
+      if (is_scaled) value += begin_row(job, row, column);
+      store(y + column, activate(value, job->activation));
+    }
+  }
+}
+
+static void product(const lx_product *job) {
+  const lx_weight *weight = job->weight;
+  const uint32_t rows = lx_rounded(weight->rows, LX_GROUP), units = lx_units(weight);
+  const uint32_t first = job->panel * weight->panel, many = smaller(weight->panel, rows - first);
+  const int is_sparse = weight->layout == LX_SPARSE || weight->layout == LX_BLOCKS;
+  const uint32_t tiles = (units + weight->tile - 1) / weight->tile;
+  size_t entry = is_sparse ? ((const uint64_t *)(job->data + weight->starts))[job->panel]
+                           : (size_t)(first / LX_GROUP) * units;
+  const lx_group *groups = (const lx_group *)(job->data + weight->groups) + (size_t)(first / LX_GROUP) * tiles;
+  begin_panel(job, first, many);
+  for (uint32_t tile = 0; tile < tiles; tile++) {
+    walk at = {.groups = is_sparse ? groups + (size_t)tile * (many / LX_GROUP) : NULL,
+               .indices = job->data + weight->indices + entry * LX_GROUP,
+               .values = job->data + weight->values + entry * entry_bytes(weight),
+               .many = many / LX_GROUP,
+               .units = smaller(weight->tile, units - tile * weight->tile),
+               .x_stride = job->x_stride,
+               .y_stride = job->y_stride};
+    size_t walked = 0;
+    for (uint32_t column = 0; column < job->columns; column += MOST_VECTORS * LANES) {
+      uint32_t vectors = (smaller(job->columns - column, MOST_VECTORS * LANES) + LANES - 1) / LANES;
+      at.x = (const float *)job->x + (size_t)tile * weight->tile * job->x_stride + column;
+      at.y = job->y + first * job->y_stride + column;
+      walked = walk_vectors(&at, weight, vectors);
+    }
+    entry += walked;
+  }
+  end_panel(job, first, many);
+}
+
+/* Scores of `vectors` vectors of queries with all keys, their softmax, and the values so weighted: one head. */
+INLINE void attend_vectors(const lx_attention *job, uint32_t column, const int vectors) {
+  const float *query = job->query + column;
+  const size_t stride = lx_rounded(job->queries, LX_COLUMNS);
+  float *scores = job->scores;
+  for (uint32_t key = 0; key < job->keys; key += LX_GROUP) {
+    vector sum[LX_GROUP][MOST_VECTORS];
+    UNROLL for (int r = 0; r < LX_GROUP; r++) UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = splat(0.0f);
+    for (uint32_t d = 0; d < job->size; d++) {
+      const vector w = read_entry(job->key + d * job->key_stride + key, 0, LX_F32);
+      const float *x = query + d * job->query_stride;
+      UNROLL for (int r = 0; r < LX_GROUP; r++) {
+        const vector each = pick(w, r);
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += each * load(x + v * LANES);
+      }
+    }
+    UNROLL for (int r = 0; r < LX_GROUP; r++)
+      UNROLL for (int v = 0; v < vectors; v++) store(scores + (key + (uint32_t)r) * stride + v * LANES, sum[r][v] * job->scale);
+  }
+  vector total[MOST_VECTORS];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    vector top = load(scores + v * LANES), all = splat(0.0f);
+    for (uint32_t key = 1; key < job->keys; key++) top = most(top, load(scores + key * stride + v * LANES));
+    for (uint32_t key = 0; key < job->keys; key++) {
+      vector share = exponential(load(scores + key * stride + v * LANES) - top);
+      store(scores + key * stride + v * LANES, share);
+      all += share;
+    }
+    total[v] = 1.0f / all;
+  }
+  for (uint32_t d = 0; d < job->size; d += LX_GROUP) {
+    vector sum[LX_GROUP][MOST_VECTORS];
+    const float *value[LX_GROUP];
+    UNROLL for (int r = 0; r < LX_GROUP; r++) {
+      value[r] = job->value + smaller(d + (uint32_t)r, job->size - 1) * job->value_stride;
+      UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = splat(0.0f);
+    }
+    for (uint32_t key = 0; key < job->keys; key++) {
+      UNROLL for (int r = 0; r < LX_GROUP; r++) {
+        const vector each = splat(value[r][key]);
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += each * load(scores + key * stride + v * LANES);
+      }
+    }
+    for (uint32_t r = 0; r < smaller(LX_GROUP, job->size - d); r++)
+      UNROLL for (int v = 0; v < vectors; v++)
+        store(job->out + (d + r) * job->out_stride + column + v * LANES, sum[r][v] * total[v]);
+  }
+}
+
+static void attend(const lx_attention *job) {
+  uint32_t column = 0;
+  for (; column + LANES < job->queries; column += 2 * LANES) attend_vectors(job, column, 2);
+  for (; column < job->queries; column += LANES) attend_vectors(job, column, 1);
+}
+
+static void norm(const lx_norm *job) {
+  const uint32_t channels = job->channels;
+  vector sum[4] = {{0}}, square[4] = {{0}};
+  for (uint32_t c = 0; c < channels; c++) sum[c % 4] += load(job->x + c * job->x_stride);
+  const vector mean = (sum[0] + sum[1] + sum[2] + sum[3]) / (float)channels;
+  for (uint32_t c = 0; c < channels; c++) {
+    vector off = load(job->x + c * job->x_stride) - mean;
+    square[c % 4] += off * off;
+  }
+  vector spread_of = (square[0] + square[1] + square[2] + square[3]) / (float)channels + job->epsilon;
+  for (int n = 0; n < LANES; n++) spread_of[n] = sqrtf(spread_of[n]);
+  const vector scale = 1.0f / spread_of;
+  for (uint32_t c = 0; c < channels; c++) {
+    vector y = (load(job->x + c * job->x_stride) - mean) * scale * job->gain[c] + job->bias[c];
+    if (job->add) y += load(job->add + c * job->add_stride);
+    store(job->y + c * job->y_stride, y);
+  }
+}
+
+static void quantise(const float *x, size_t x_stride, uint32_t channels, uint32_t *bytes, size_t bytes_stride, float *scale,
+                     int32_t *zero) {
+  vector low = splat(0.0f), high = splat(0.0f);
+  for (uint32_t c = 0; c < channels; c++) {
+    vector value = load(x + c * x_stride);
+    low = least(value, low), high = most(value, high);
+  }
+  vector step = (high - low) / 255.0f;
+  step = most(step, splat(1e-30f));
+  const vector inverse = 1.0f / step;
+  const vector offset = most(least(-low * inverse + MAGIC, splat(MAGIC + 255.0f)), splat(MAGIC)) - MAGIC;
+  store(scale, step);
+  store_bits(zero, (bits)(__builtin_convertvector(offset, whole) - X_OFFSET));
+  for (uint32_t unit = 0; unit < (channels + 3) / 4; unit++) {
+    bits packed = {0};
+    for (uint32_t n = 0; n < 4; n++) {
+      vector value = x ? load(x + smaller(4 * unit + n, channels - 1) * x_stride) : splat(0.0f);
+      value = most(least(value * inverse + offset, splat(255.0f)), splat(0.0f)) + MAGIC;
+      packed |= ((bits)value & 0xFFu) << (8 * n);
+    }
+    store_bits(bytes + unit * bytes_stride, packed ^ (X_OFFSET ? 0x80808080u : 0u));
+  }
+}
+
+const lx_kernels PASTE(lx_kernels_, LX_SET) = {
+    .name = TEXT(LX_SET), .lanes = LANES, .product = product, .attend = attend, .norm = norm, .quantise = quantise};

@@ -1,0 +1,63 @@
+/* What is computed with vectors: compiled once for each instruction set, and chosen when a session is opened. */
+
+#ifndef LX_KERNELS_H
+#define LX_KERNELS_H
+
+#include "file.h"
+
+/* Rows of memory start at multiples of this many values, so that any vector fits in. */
+enum { LX_COLUMNS = 16 };
+
+/* A panel of a linear layer: y = activation(W x + bias + residual), [rows, columns], channel after channel. */
+typedef struct {
+  const lx_weight *weight;
+  const uint8_t *data;       /* where the file's weights start */
+  uint32_t panel, columns;
+  const void *x;             /* float [units][x_stride], or four bytes a value (quantise) */
+  size_t x_stride;
+  float *y;                  /* the whole tensor's */
+  size_t y_stride;
+  const float *bias;         /* or NULL */
+  const float *residual;     /* or NULL */
+  size_t residual_stride;
+  const float *x_scale;      /* of quantised x, a value a column */
+  const int32_t *x_zero;
+  uint32_t activation;
+} lx_product;
+
+typedef struct {
+  const float *query, *key, *value; /* of one head, [size][stride] */
+  size_t query_stride, key_stride, value_stride;
+  float *out;
+  size_t out_stride;
+  uint32_t size, queries, keys;
+  float scale;
+  float *scores; /* scratch, [keys rounded up to 4][queries rounded up to LX_COLUMNS] */
+} lx_attention;
+
+typedef struct {
+  const float *x, *add; /* add: or NULL */
+  size_t x_stride, add_stride;
+  float *y;
+  size_t y_stride;
+  const float *gain, *bias;
+  uint32_t channels;
+  float epsilon;
+} lx_norm;
+
+typedef struct {
+  const char *name;
+  uint32_t lanes; /* float32 values of a vector */
+  void (*product)(const lx_product *job);
+  void (*attend)(const lx_attention *job);
+  /* One vector of columns, the first of which the pointers point at. */
+  void (*norm)(const lx_norm *job);
+  /* x [channels][x_stride] as bytes, four channels a value: byte = round(x / scale) + zero, a scale and zero a column. */
+  void (*quantise)(const float *x, size_t x_stride, uint32_t channels, uint32_t *bytes, size_t bytes_stride, float *scale,
+                   int32_t *zero);
+} lx_kernels;
+
+/* The sets that this processor can run, best first; NULL ends them. */
+const lx_kernels *const *lx_find_kernels(void);
+
+#endif

@@ -1,0 +1,146 @@
+/* A small pool. Between calls its threads sleep; within one they spin for a moment at a barrier, then yield. */
+
+#define _GNU_SOURCE
+#include "pool.h"
+
+#include <stdlib.h>
+
+#ifdef LX_NO_THREADS
+
+struct lx_pool {
+  unsigned next;
+};
+
+lx_pool *lx_pool_open(int threads) { return threads == 1 ? calloc(1, sizeof(lx_pool)) : NULL; }
+void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *context) {
+  pool->next = 0;
+  work(context, 0);
+}
+void lx_pool_meet(lx_pool *pool) { pool->next = 0; }
+unsigned lx_pool_next(lx_pool *pool) { return pool->next++; }
+void lx_pool_close(lx_pool *pool) { free(pool); }
+
+#else
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+enum { SPINS = 4000, LINE = 64 };
+
+typedef struct {
+  lx_pool *pool;
+  pthread_t handle;
+  int number;
+} worker;
+
+struct lx_pool {
+  int threads, started;
+  /* Who is at the barrier, and how often all were: a line of memory each, as threads write them at once. */
+  _Alignas(LINE) atomic_uint arrived;
+  _Alignas(LINE) atomic_uint met;
+  _Alignas(LINE) atomic_uint next;
+  _Alignas(LINE) pthread_mutex_t lock;
+  pthread_cond_t called;
+  unsigned calls;
+  int is_closing;
+  void (*work)(void *context, int thread);
+  void *context;
+  worker workers[];
+};
+
+static void pause_a_moment(unsigned spins) {
+  if (spins >= SPINS) {
+    sched_yield();
+    return;
+  }
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+void lx_pool_meet(lx_pool *pool) {
+  if (pool->threads == 1) {
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    return;
+  }
+  const unsigned before = atomic_load_explicit(&pool->met, memory_order_relaxed);
+  if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)pool->threads) {
+    atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->met, before + 1, memory_order_release);
+    return;
+  }
+  for (unsigned spins = 0; atomic_load_explicit(&pool->met, memory_order_acquire) == before; spins++)
+    pause_a_moment(spins);
+}
+
+unsigned lx_pool_next(lx_pool *pool) {
+  if (pool->threads > 1) return atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
+  const unsigned next = atomic_load_explicit(&pool->next, memory_order_relaxed);
+  atomic_store_explicit(&pool->next, next + 1, memory_order_relaxed);
+  return next;
+}
+
+static void *serve(void *argument) {
+  worker *self = argument;
+  lx_pool *pool = self->pool;
+  for (unsigned seen = 0;;) {
+    pthread_mutex_lock(&pool->lock);
+    while (pool->calls == seen && !pool->is_closing) pthread_cond_wait(&pool->called, &pool->lock);
+    const int is_closing = pool->is_closing;
+    seen = pool->calls;
+    pthread_mutex_unlock(&pool->lock);
+    if (is_closing) return NULL;
+    pool->work(pool->context, self->number);
+    lx_pool_meet(pool);
+  }
+}
+
+lx_pool *lx_pool_open(int threads) {
+  const size_t bytes = sizeof(lx_pool) + (size_t)threads * sizeof(worker);
+  lx_pool *pool = aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
+  if (!pool) return NULL;
+  pool->threads = threads, pool->started = 1, pool->calls = 0, pool->is_closing = 0;
+  atomic_init(&pool->arrived, 0);
+  atomic_init(&pool->met, 0);
+  atomic_init(&pool->next, 0);
+  pthread_mutex_init(&pool->lock, NULL);
+  pthread_cond_init(&pool->called, NULL);
+  for (; pool->started < threads; pool->started++) {
+    worker *one = &pool->workers[pool->started];
+    one->pool = pool, one->number = pool->started;
+    if (pthread_create(&one->handle, NULL, serve, one)) {
+      lx_pool_close(pool);
+      return NULL;
+    }
+  }
+  return pool;
+}
+
+void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *context) {
+  if (pool->threads > 1) {
+    pthread_mutex_lock(&pool->lock);
+    pool->work = work, pool->context = context, pool->calls++;
+    pthread_cond_broadcast(&pool->called);
+    pthread_mutex_unlock(&pool->lock);
+  }
+  work(context, 0);
+  lx_pool_meet(pool);
+}
+
+void lx_pool_close(lx_pool *pool) {
+  if (!pool) return;
+  pthread_mutex_lock(&pool->lock);
+  pool->is_closing = 1;
+  pthread_cond_broadcast(&pool->called);
+  pthread_mutex_unlock(&pool->lock);
+  for (int n = 1; n < pool->started; n++) pthread_join(pool->workers[n].handle, NULL);
+  pthread_cond_destroy(&pool->called);
+  pthread_mutex_destroy(&pool->lock);
+  free(pool);
+}
+
+#endif

@@ -1,0 +1,22 @@
+/* Threads that run one function together, and meet at barriers within it. */
+
+#ifndef LX_POOL_H
+#define LX_POOL_H
+
+typedef struct lx_pool lx_pool;
+
+/* `threads` counts the caller. NULL if they cannot be had. */
+lx_pool *lx_pool_open(int threads);
+
+/* Calls work(context, thread) on all threads, the caller being thread 0, and returns when all have returned. */
+void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *context);
+
+/* Waits, within `work`, until all threads are here. */
+void lx_pool_meet(lx_pool *pool);
+
+/* The next number from 0, within `work`: each is given once, until lx_pool_meet. The counter restarts there. */
+unsigned lx_pool_next(lx_pool *pool);
+
+void lx_pool_close(lx_pool *pool);
+
+#endif

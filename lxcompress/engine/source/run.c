@@ -1,0 +1,457 @@
+/* A session: memory for one question at a time, and the walk through a model's operations.
+
+   A question's sizes are found first, and every slice of every operation is checked against them; tensors are then laid
+   out one behind the other. All threads walk through the operations together. An operation is cut into items that any
+   thread may take, none of which depends on another, so that results are the same whatever the number of threads. */
+
+#define _GNU_SOURCE
+#include "kernels.h"
+#include "pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROOM = LX_MOST_TILE + 1, CHANNELS_AT_ONCE = 64 };
+
+typedef struct {
+  float *at;
+  size_t stride;
+  uint32_t columns;
+} view;
+
+struct lx_session {
+  const lx_model *model;
+  const lx_kernels *kernels;
+  lx_pool *pool;
+  int threads;
+  int64_t *sizes;       /* the columns of each size, for this question */
+  int32_t **kept;       /* of each LX_ROWS size: which rows of its inputs its mask keeps */
+  view *tensors;
+  const void **rows;    /* of each input: its rows for this question */
+  float *memory;        /* all tensors */
+  uint32_t *bytes;      /* a quantised input */
+  float *scale;         /* of its columns */
+  int32_t *zero;
+  float *scores;        /* of attention, for each thread */
+  size_t scores_each;
+  void *allocated;      /* what `memory` and the others lie in */
+  float *answer;
+};
+
+static size_t stride_of(int64_t columns) { return ((size_t)columns + LX_COLUMNS - 1) / LX_COLUMNS * LX_COLUMNS; }
+
+/* -- opening -------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  size_t memory, bytes, columns, scores; /* values of four bytes */
+} need;
+
+/* What the largest question would need: more than this is never touched. Room is left behind the last tensor for a whole
+   tile, as an index of a damaged file may point anywhere within one. */
+static need count_memory(const lx_model *model) {
+  need all = {0, 0, 0, 0};
+  for (uint32_t n = 0; n < model->head.sizes; n++) {
+    size_t stride = stride_of(model->sizes[n].most);
+    if (stride > all.columns) all.columns = stride;
+  }
+  for (uint32_t n = 0; n < model->head.tensors; n++) {
+    const lx_tensor *tensor = &model->tensors[n];
+    all.memory += lx_rounded(tensor->channels, LX_GROUP) * stride_of(model->sizes[tensor->size].most);
+  }
+  all.memory += ROOM * all.columns + LX_COLUMNS * LX_GROUP;
+  for (uint32_t n = 0; n < model->head.ops; n++) {
+    const lx_op *op = &model->ops[n];
+    if (op->code == LX_LINEAR && model->weights[op->weight].layout >= LX_QUANTISED) {
+      size_t units = lx_units(&model->weights[op->weight]) + ROOM;
+      size_t bytes = units * stride_of(model->sizes[op->in[0].columns].most);
+      if (bytes > all.bytes) all.bytes = bytes;
+    }
+    if (op->code == LX_ATTEND) {
+      size_t keys = lx_rounded(model->sizes[op->in[1].columns].most, LX_GROUP);
+      size_t scores = keys * stride_of(model->sizes[op->in[0].columns].most);
+      if (scores > all.scores) all.scores = scores;
+    }
+  }
+  return all;
+}
+
+static void *take(uint8_t **from, size_t bytes) {
+  void *taken = *from;
+  *from += (bytes + LX_ALIGN - 1) / LX_ALIGN * LX_ALIGN;
+  return taken;
+}
+
+static int allocate(lx_session *session) {
+  const lx_model *model = session->model;
+  const lx_header *head = &model->head;
+  need all = count_memory(model);
+  session->scores_each = all.scores;
+  /* Lengths are bounded by the checks of file.c, so that this sum cannot overflow 64 bits. */
+  uint64_t total = 64ull * LX_ALIGN + 4ull * (all.memory + all.bytes + 2 * all.columns + all.scores * (uint64_t)session->threads);
+  uint64_t kept = 0;
+  for (uint32_t n = 0; n < head->sizes; n++)
+    if (model->sizes[n].kind == LX_ROWS) kept += stride_of(model->sizes[n].most) * 4;
+  total += kept + head->sizes * 16ull + head->tensors * sizeof(view) + head->inputs * 8ull;
+  if (total > (1ull << 40) || total > SIZE_MAX) return -1;
+  session->allocated = calloc(1, (size_t)total);
+  if (!session->allocated) return -1;
+  uint8_t *at = session->allocated;
+  at += (LX_ALIGN - (uintptr_t)at % LX_ALIGN) % LX_ALIGN;
+  session->memory = take(&at, 4 * all.memory);
+  session->bytes = take(&at, 4 * all.bytes);
+  session->scale = take(&at, 4 * all.columns);
+  session->zero = take(&at, 4 * all.columns);
+  session->scores = take(&at, 4 * all.scores * (size_t)session->threads);
+  session->sizes = take(&at, 8 * head->sizes);
+  session->kept = take(&at, sizeof(int32_t *) * head->sizes);
+  session->tensors = take(&at, sizeof(view) * head->tensors);
+  session->rows = take(&at, sizeof(void *) * head->inputs);
+  for (uint32_t n = 0; n < head->sizes; n++)
+    if (model->sizes[n].kind == LX_ROWS) session->kept[n] = take(&at, 4 * stride_of(model->sizes[n].most));
+  return 0;
+}
+
+static const lx_kernels *find_kernels(const char *name) {
+  for (const lx_kernels *const *each = lx_find_kernels(); *each; each++)
+    if (!name || !strcmp(name, (*each)->name)) return *each;
+  return NULL;
+}
+
+lx_session *lx_session_open(const lx_model *model, int threads, const char *instructions, char *error,
+                            size_t error_bytes) {
+  const lx_kernels *kernels = find_kernels(instructions);
+  if (!kernels || threads < 1 || threads > 1024) {
+    if (kernels)
+      lx_fail(error, error_bytes, "threads: expected 1 to 1024, got %d", threads);
+    else
+      lx_fail(error, error_bytes, "this processor has no %s; it has %s", instructions, lx_instruction_sets());
+    return NULL;
+  }
+  lx_session *session = calloc(1, sizeof *session);
+  if (session) {
+    session->model = model, session->kernels = kernels, session->threads = threads;
+    if (!allocate(session)) session->pool = lx_pool_open(threads);
+    if (session->pool) return session;
+  }
+  lx_fail(error, error_bytes, "there is no memory, or there are no threads, for a session of %d", threads);
+  lx_session_close(session);
+  return NULL;
+}
+
+void lx_session_close(lx_session *session) {
+  if (!session) return;
+  lx_pool_close(session->pool);
+  free(session->allocated);
+  free(session);
+}
+
+/* -- one question: its sizes ---------------------------------------------------------------------------------- */
+
+typedef struct {
+  char *text;
+  size_t bytes;
+} complaint;
+
+#define FAIL(...) lx_fail(to->text, to->bytes, __VA_ARGS__)
+#define NEED(condition, ...)                    \
+  do {                                          \
+    if (!(condition)) return FAIL(__VA_ARGS__); \
+  } while (0)
+
+/* Which rows a mask keeps. A mask of zeros keeps all: to a model that adds a large negative number to what is masked,
+   they are all alike then. */
+static int64_t keep_rows(const int64_t *mask, int64_t rows, int32_t *kept) {
+  int64_t count = 0;
+  for (int64_t row = 0; row < rows; row++)
+    if (mask[row]) kept[count++] = (int32_t)row;
+  if (count) return count;
+  for (int64_t row = 0; row < rows; row++) kept[row] = (int32_t)row;
+  return rows;
+}
+
+static int find_sizes(lx_session *session, const lx_feed *feeds, complaint *to) {
+  const lx_model *model = session->model;
+  for (uint32_t n = 0; n < model->head.sizes; n++) {
+    const lx_size *size = &model->sizes[n];
+    int64_t value = size->add;
+    if (size->kind == LX_ROWS) value = keep_rows(session->rows[size->b], feeds[size->b].rows, session->kept[n]);
+    if (size->kind == LX_SUM) value += session->sizes[size->a] + (size->b == LX_NONE ? 0 : session->sizes[size->b]);
+    NEED(value >= 0 && value <= size->most, "a question has a size of %lld, expected 0 to %u", (long long)value, size->most);
+    session->sizes[n] = value;
+  }
+  return 0;
+}
+
+static void lay_out(lx_session *session) {
+  const lx_model *model = session->model;
+  float *at = session->memory;
+  for (uint32_t n = 0; n < model->head.tensors; n++) {
+    const lx_tensor *tensor = &model->tensors[n];
+    int64_t columns = session->sizes[tensor->size];
+    session->tensors[n] = (view){at, stride_of(columns), (uint32_t)columns};
+    at += lx_rounded(tensor->channels, LX_GROUP) * stride_of(columns);
+  }
+}
+
+static int64_t start_of(const lx_session *session, const lx_slice *slice) {
+  return slice->start == LX_NONE ? 0 : session->sizes[slice->start];
+}
+
+static view take_slice(const lx_session *session, const lx_slice *slice) {
+  view found = session->tensors[slice->tensor];
+  found.at += slice->row * found.stride + (size_t)start_of(session, slice);
+  found.columns = (uint32_t)session->sizes[slice->columns];
+  return found;
+}
+
+static int check_slices(const lx_session *session, const lx_op *op, complaint *to) {
+  const int most = op->code == LX_ATTEND ? 3 : op->code == LX_SCORES ? 1 : op->code <= LX_LOAD ? 0 : 2;
+  for (int n = 0; n < most && op->in[n].tensor != LX_NONE; n++) {
+    int64_t start = start_of(session, &op->in[n]), columns = session->sizes[op->in[n].columns];
+    NEED(columns > 0 && start >= 0 && start + columns <= session->tensors[op->in[n].tensor].columns,
+         "a question is too short: %lld columns from %lld are not there", (long long)columns, (long long)start);
+  }
+  return 0;
+}
+
+/* Whether the operation's slices are as many as the columns that it writes, and its rows are in its table. */
+static int check_columns(const lx_session *session, const lx_op *op, complaint *to) {
+  const lx_model *model = session->model;
+  if (op->code == LX_SCORES) return 0;
+  const int64_t out = session->tensors[op->out].columns;
+  const int64_t first = op->in[0].tensor == LX_NONE ? 0 : session->sizes[op->in[0].columns];
+  const int64_t second = op->in[1].tensor == LX_NONE ? 0 : session->sizes[op->in[1].columns];
+  NEED(out > 0, "a question has nothing to read");
+  if (op->code == LX_EMBED && op->mode != LX_BY_CONSTANT) {
+    const int32_t *kept = session->kept[model->tensors[op->out].size];
+    const int64_t *ids = op->mode == LX_BY_INPUT ? session->rows[op->input] : NULL;
+    for (int64_t column = 0; column < out; column++) {
+      const int64_t id = ids ? ids[kept[column]] : kept[column];
+      NEED(id >= 0 && id < model->weights[op->weight].rows, "%s is %lld, expected 0 to %u", ids ? "an id" : "a position",
+           (long long)id, model->weights[op->weight].rows - 1);
+    }
+    return 0;
+  }
+  if (op->code == LX_JOIN) NEED(first + second == out, "what is joined is not as long as its parts");
+  if (op->code == LX_ATTEND) NEED(first == out, "attention gives as many columns as it asks with");
+  if (op->code == LX_LINEAR || op->code == LX_NORM)
+    NEED(first == out && (op->in[1].tensor == LX_NONE || second == out), "what is added is not as long");
+  return 0;
+}
+
+/* -- operations ----------------------------------------------------------------------------------------------- */
+
+static const void *find_data(const lx_session *session, uint64_t offset) { return session->model->data + offset; }
+
+static const float *find_vector(const lx_session *session, int32_t weight) {
+  return weight == LX_NONE ? NULL : find_data(session, session->model->weights[weight].values);
+}
+
+static float read_value(const lx_session *session, const lx_weight *weight, size_t row, size_t column) {
+  const size_t place = row * weight->columns + column;
+  const void *values = find_data(session, weight->values);
+  if (weight->type == LX_F32) return ((const float *)values)[place];
+  if (weight->type == LX_I8)
+    return (float)((const int8_t *)values)[place] * ((const float *)find_data(session, weight->scales))[row];
+  uint32_t bits = (uint32_t)((const uint16_t *)values)[place] << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static uint32_t end_of(uint32_t first, uint32_t channels) {
+  return channels - first < CHANNELS_AT_ONCE ? channels : first + CHANNELS_AT_ONCE;
+}
+
+static void embed(const lx_session *session, const lx_op *op, uint32_t first) {
+  const lx_weight *table = &session->model->weights[op->weight];
+  const lx_tensor *tensor = &session->model->tensors[op->out];
+  const view out = session->tensors[op->out];
+  const int64_t *ids = op->mode == LX_BY_INPUT ? session->rows[op->input] : NULL;
+  const int32_t *kept = op->mode == LX_BY_CONSTANT ? NULL : session->kept[tensor->size];
+  for (uint32_t column = 0; column < out.columns; column++) {
+    const size_t row = ids ? (size_t)ids[kept[column]] : kept ? (size_t)kept[column] : op->count;
+    for (uint32_t channel = first; channel < end_of(first, tensor->channels); channel++) {
+      float *to = out.at + channel * out.stride + column;
+      *to = read_value(session, table, row, channel) + (op->adds ? *to : 0.0f);
+    }
+  }
+}
+
+static void load(const lx_session *session, const lx_op *op, uint32_t first) {
+  const lx_tensor *tensor = &session->model->tensors[op->out];
+  const view out = session->tensors[op->out];
+  const float *rows = session->rows[op->input];
+  for (uint32_t column = 0; column < out.columns; column++) {
+    const float *from = rows + (size_t)session->kept[tensor->size][column] * tensor->channels;
+    for (uint32_t channel = first; channel < end_of(first, tensor->channels); channel++)
+      out.at[channel * out.stride + column] = from[channel];
+  }
+}
+
+static void join(const lx_session *session, const lx_op *op, uint32_t first) {
+  const view out = session->tensors[op->out];
+  const uint32_t end = end_of(first, session->model->tensors[op->out].channels);
+  float *to = out.at;
+  for (int n = 0; n < 2 && op->in[n].tensor != LX_NONE; n++) {
+    const view in = take_slice(session, &op->in[n]);
+    for (uint32_t channel = first; channel < end; channel++)
+      memcpy(to + channel * out.stride, in.at + channel * in.stride, in.columns * sizeof(float));
+    to += in.columns;
+  }
+}
+
+static void multiply(const lx_session *session, const lx_op *op, uint32_t panel) {
+  const lx_weight *weight = &session->model->weights[op->weight];
+  const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
+  const int is_quantised = weight->layout >= LX_QUANTISED;
+  lx_product job = {.weight = weight, .data = session->model->data, .panel = panel, .columns = out.columns,
+                    .x = is_quantised ? (const void *)session->bytes : in.at,
+                    .x_stride = is_quantised ? out.stride : in.stride,
+                    .y = out.at, .y_stride = out.stride, .bias = find_vector(session, op->bias),
+                    .x_scale = session->scale, .x_zero = session->zero, .activation = op->activation};
+  if (op->in[1].tensor != LX_NONE) {
+    const view residual = take_slice(session, &op->in[1]);
+    job.residual = residual.at, job.residual_stride = residual.stride;
+  }
+  session->kernels->product(&job);
+}
+
+static void quantise(const lx_session *session, const lx_op *op, uint32_t item) {
+  const view in = take_slice(session, &op->in[0]);
+  const size_t column = (size_t)item * session->kernels->lanes;
+  session->kernels->quantise(in.at + column, in.stride, op->in[0].rows, session->bytes + column, stride_of(in.columns),
+                             session->scale + column, session->zero + column);
+}
+
+static void norm(const lx_session *session, const lx_op *op, uint32_t item) {
+  const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
+  const size_t column = (size_t)item * session->kernels->lanes;
+  lx_norm job = {.x = in.at + column, .x_stride = in.stride, .y = out.at + column, .y_stride = out.stride,
+                 .gain = find_vector(session, op->weight), .bias = find_vector(session, op->bias),
+                 .channels = op->in[0].rows, .epsilon = op->scalar};
+  if (op->in[1].tensor != LX_NONE) {
+    const view add = take_slice(session, &op->in[1]);
+    job.add = add.at + column, job.add_stride = add.stride;
+  }
+  session->kernels->norm(&job);
+}
+
+static void attend(const lx_session *session, const lx_op *op, uint32_t head, int thread) {
+  const view query = take_slice(session, &op->in[0]), key = take_slice(session, &op->in[1]);
+  const view value = take_slice(session, &op->in[2]), out = session->tensors[op->out];
+  const uint32_t size = op->in[0].rows / op->count;
+  const size_t row = (size_t)head * size;
+  const lx_attention job = {.query = query.at + row * query.stride, .query_stride = query.stride,
+                            .key = key.at + row * key.stride, .key_stride = key.stride,
+                            .value = value.at + row * value.stride, .value_stride = value.stride,
+                            .out = out.at + row * out.stride, .out_stride = out.stride,
+                            .size = size, .queries = query.columns, .keys = key.columns, .scale = op->scalar,
+                            .scores = session->scores + (size_t)thread * session->scores_each};
+  session->kernels->attend(&job);
+}
+
+static void give_scores(const lx_session *session, const lx_op *op) {
+  const view in = take_slice(session, &op->in[0]);
+  for (uint32_t n = 0; n < op->in[0].rows; n++) session->answer[n] = in.at[n * in.stride];
+}
+
+static uint32_t split(uint32_t all, uint32_t each) { return (all + each - 1) / each; }
+
+static void run_op(const lx_session *session, const lx_op *op, int thread) {
+  const lx_model *model = session->model;
+  const uint32_t channels = op->code == LX_SCORES ? 0 : model->tensors[op->out].channels;
+  const uint32_t vectors = op->code == LX_SCORES ? 0 : split(session->tensors[op->out].columns, session->kernels->lanes);
+  uint32_t items = 1;
+  switch (op->code) {
+    case LX_EMBED:
+    case LX_LOAD:
+    case LX_JOIN:
+      items = split(channels, CHANNELS_AT_ONCE);
+      break;
+    case LX_NORM:
+      items = vectors;
+      break;
+    case LX_ATTEND:
+      items = op->count;
+      break;
+    case LX_LINEAR:
+      if (model->weights[op->weight].layout >= LX_QUANTISED) {
+        for (uint32_t n; (n = lx_pool_next(session->pool)) < vectors;) quantise(session, op, n);
+        lx_pool_meet(session->pool);
+      }
+      items = split(lx_rounded(channels, LX_GROUP), model->weights[op->weight].panel);
+      break;
+  }
+  for (uint32_t n; (n = lx_pool_next(session->pool)) < items;) switch (op->code) {
+      case LX_EMBED:
+        embed(session, op, n * CHANNELS_AT_ONCE);
+        break;
+      case LX_LOAD:
+        load(session, op, n * CHANNELS_AT_ONCE);
+        break;
+      case LX_JOIN:
+        join(session, op, n * CHANNELS_AT_ONCE);
+        break;
+      case LX_LINEAR:
+        multiply(session, op, n);
+        break;
+      case LX_NORM:
+        norm(session, op, n);
+        break;
+      case LX_ATTEND:
+        attend(session, op, n, thread);
+        break;
+      case LX_SCORES:
+        give_scores(session, op);
+        break;
+    }
+  lx_pool_meet(session->pool);
+}
+
+static void run_all(void *context, int thread) {
+  const lx_session *session = context;
+  for (uint32_t n = 0; n < session->model->head.ops; n++) run_op(session, &session->model->ops[n], thread);
+}
+
+/* -- running -------------------------------------------------------------------------------------------------- */
+
+static int check_feeds(const lx_session *session, const lx_feed *feeds, complaint *to) {
+  const lx_model *model = session->model;
+  for (uint32_t n = 0; n < model->head.inputs; n++) {
+    const lx_input_record *input = &model->inputs[n];
+    const lx_size *size = &model->sizes[input->size];
+    NEED(feeds[n].data, "%s is missing", input->name);
+    NEED(feeds[n].width == input->width, "%s is %lld wide, expected %u", input->name, (long long)feeds[n].width, input->width);
+    NEED(feeds[n].rows > 0 && feeds[n].rows <= size->most, "%s has %lld rows, expected 1 to %u", input->name,
+         (long long)feeds[n].rows, size->most);
+    NEED(feeds[n].rows == feeds[size->b].rows, "%s has %lld rows, and its mask %lld", input->name, (long long)feeds[n].rows,
+         (long long)feeds[size->b].rows);
+  }
+  return 0;
+}
+
+static int run_one(lx_session *session, const lx_feed *feeds, int64_t place, complaint *to) {
+  const lx_model *model = session->model;
+  for (uint32_t n = 0; n < model->head.inputs; n++) {
+    const size_t each = model->inputs[n].type == LX_INT64 ? sizeof(int64_t) : sizeof(float);
+    session->rows[n] = (const uint8_t *)feeds[n].data + (size_t)place * (size_t)(feeds[n].rows * feeds[n].width) * each;
+  }
+  if (find_sizes(session, feeds, to)) return -1;
+  lay_out(session);
+  for (uint32_t n = 0; n < model->head.ops; n++)
+    if (check_slices(session, &model->ops[n], to) || check_columns(session, &model->ops[n], to)) return -1;
+  lx_pool_run(session->pool, run_all, session);
+  return 0;
+}
+
+int lx_run(lx_session *session, const lx_feed *feeds, int64_t batch, float *scores, char *error, size_t error_bytes) {
+  complaint told = {error, error_bytes}, *to = &told;
+  NEED(batch > 0, "there is no question");
+  if (check_feeds(session, feeds, to)) return -1;
+  for (int64_t place = 0; place < batch; place++) {
+    session->answer = scores + (size_t)place * session->model->head.scores;
+    if (run_one(session, feeds, place, to)) return -1;
+  }
+  return 0;
+}
