@@ -1,0 +1,272 @@
+"""Packed: a weight in the order in which the engine's kernels read it (docs/engine.md; source/file.h).
+
+Weights of a product are cut into panels of rows, these into tiles of units, and these into groups of four rows: that is
+the order of everything. A unit is a column, or four neighbouring int8 (layouts QUANTISED and BLOCKS), which are handled
+here as one int32 cell. Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, one a row).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lxcompress import bitmask
+from lxcompress.engine.records import (
+    BF16,
+    BLOCKS,
+    DENSE,
+    F32,
+    GROUP,
+    GROUPS,
+    I8,
+    MOST_PANEL,
+    MOST_TILE,
+    QUANTISED,
+    SPARSE,
+    TABLE,
+    VECTOR,
+    rounded,
+)
+from lxcompress.errors import ExportError
+
+PRECISIONS = {"fp32": F32, "bf16": BF16, "int8": I8}
+KINDS = {F32: np.dtype("<f4"), BF16: np.dtype("<u2"), I8: np.dtype("i1")}
+"""What a value is stored as; bf16 is the upper half of a float32's bits."""
+BF16_LIMIT = 3.3961775e38
+"""The least number that bf16 rounds to infinity."""
+_BLOCK = np.dtype("<i4")
+"""Four int8 as one cell; it is moved and compared with 0, and no arithmetic is done on it."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A weight [rows, columns] as the file has it; arrays that its layout does not have are None."""
+
+    layout: int
+    type: int
+    rows: int
+    columns: int
+    panel: int
+    tile: int
+    entries: int
+    values: np.ndarray
+    """[R, C] of a vector or table, else [E, 4], or [E, 16] of QUANTISED and BLOCKS"""
+    indices: np.ndarray | None = None
+    """uint8 [E, 4], the unit within its tile"""
+    groups: np.ndarray | None = None
+    """GROUPS [tiles * r / 4]"""
+    starts: np.ndarray | None = None
+    """uint64 [panels + 1], the first entry of each panel, and all of them"""
+    scales: np.ndarray | None = None
+    """float32 [r], what a step of each row is worth"""
+    sums: np.ndarray | None = None
+    """int32 [r], the sum of each row's int8"""
+
+
+def vector(values: np.ndarray) -> Packed:
+    """A bias or gain, float32 [R]."""
+    values = np.ascontiguousarray(values, np.float32).reshape(-1, 1)
+    _check_numbers(values, F32)
+    return Packed(VECTOR, F32, len(values), 1, 0, 0, 0, values)
+
+
+def table(weight: np.ndarray, type: str) -> Packed:
+    """Rows to look up, [R, C] as they are."""
+    values, scales = _store(weight, PRECISIONS[type])
+    return Packed(TABLE, PRECISIONS[type], *values.shape, 0, 0, 0, values, scales=scales)
+
+
+def dense(weight: np.ndarray, type: str, *, panel: int = 128) -> Packed:
+    """Every weight; int8 is multiplied with activations as they are."""
+    values, scales = _store(weight, PRECISIONS[type])
+    cells = _pack_dense(values, panel, MOST_TILE)
+    return Packed(DENSE, PRECISIONS[type], *weight.shape, panel, MOST_TILE, len(cells), cells, scales=scales)
+
+
+def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) -> Packed:
+    """The weights that are not zero, once stored: what int8 rounds to zero is left out too."""
+    values, scales = _store(weight, PRECISIONS[type])
+    cells, *order = _pack_sparse(values, panel, tile)
+    return Packed(SPARSE, PRECISIONS[type], *weight.shape, panel, tile, len(cells), cells, *order, scales=scales)
+
+
+def quantised(weight: np.ndarray, *, panel: int = 128) -> Packed:
+    """Every weight as int8, to be multiplied with activations that are quantised too."""
+    blocks_, scales, sums = _store_blocks(weight)
+    cells = _pack_dense(blocks_, panel, MOST_TILE)
+    values = cells.view(np.int8)
+    return Packed(QUANTISED, I8, *weight.shape, panel, MOST_TILE, len(cells), values, scales=scales, sums=sums)
+
+
+def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> Packed:
+    """The blocks of 1 x 4 int8 that are not all zero, to be multiplied with activations that are quantised too."""
+    blocks_, scales, sums = _store_blocks(weight)
+    cells, *order = _pack_sparse(blocks_, panel, tile)
+    return Packed(
+        BLOCKS, I8, *weight.shape, panel, tile, len(cells), cells.view(np.int8), *order, scales=scales, sums=sums
+    )
+
+
+def unpack(packed: Packed) -> np.ndarray:
+    """float32 [rows, columns]: what the stored weight means."""
+    values = packed.values.reshape(packed.rows, -1) if packed.layout <= TABLE else _unpack_product(packed)
+    values = values[: packed.rows, : packed.columns]
+    if packed.type == BF16:
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    if packed.scales is None:
+        return values.astype(np.float32)
+    return values * packed.scales[: packed.rows, None]
+
+
+def _check_numbers(weight: np.ndarray, type: int) -> None:
+    """Raises ExportError unless the type can hold all of the weight."""
+    largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))  # NaN stays NaN
+    if not largest < (BF16_LIMIT if type == BF16 else np.inf) or np.isnan(weight.min(initial=0)):
+        rows, columns = weight.shape
+        raise ExportError(
+            f"a weight of {rows} x {columns} holds values that are no numbers, or too large ({largest:g}); "
+            "train the model again"
+        )
+
+
+def _store(weight: np.ndarray, type: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values [R, C] in a type, and the scales [r] of int8."""
+    weight = np.ascontiguousarray(weight, np.float32)
+    assert weight.ndim == 2 and weight.size, weight.shape
+    _check_numbers(weight, type)
+    if type == F32:
+        return weight, None
+    if type == BF16:
+        return _round_to_bf16(weight), None
+    packed = bitmask.pack(weight, precision="int8")
+    assert packed.scales is not None
+    return packed.values, np.pad(packed.scales, (0, -len(weight) % GROUP))
+
+
+def _round_to_bf16(weight: np.ndarray) -> np.ndarray:
+    """uint16 of the shape: the nearest bf16, ties to even; no negative zeros."""
+    bits = weight.view(np.uint32)
+    half = (bits >> 16) & 1
+    half += 0x7FFF
+    half += bits
+    half >>= 16
+    halves = half.astype(np.uint16)
+    halves[halves == 0x8000] = 0
+    return halves
+
+
+def _store_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int32 [R, U], cells of four int8 each; scales [r]; and each row's sum [r]."""
+    values, scales = _store(weight, I8)
+    assert scales is not None
+    values = np.pad(values, ((0, 0), (0, -values.shape[1] % 4)))
+    sums = np.pad(values.sum(1, dtype=np.int32), (0, -len(values) % GROUP))
+    return values.view(_BLOCK), scales, sums
+
+
+def _check_cut(panel: int, tile: int) -> None:
+    assert 0 < panel <= MOST_PANEL and panel % GROUP == 0, panel
+    assert 0 < tile <= MOST_TILE, tile
+
+
+def _each_panel(cells: np.ndarray, panel: int) -> Iterator[np.ndarray]:
+    """[panel, U] in order; the last is narrower, and has rows of zeros up to a multiple of 4."""
+    for first in range(0, len(cells), panel):
+        rows = cells[first : first + panel]
+        yield rows if len(rows) % GROUP == 0 else np.pad(rows, ((0, -len(rows) % GROUP), (0, 0)))
+
+
+def _each_place(rows: int, units: int, panel: int, tile: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and units of each tile of each panel, in the file's order; `rows` is a multiple of 4."""
+    for first in range(0, rows, panel):
+        for unit in range(0, units, tile):
+            yield slice(first, min(first + panel, rows)), slice(unit, min(unit + tile, units))
+
+
+def _pack_dense(cells: np.ndarray, panel: int, tile: int) -> np.ndarray:
+    """[E, 4] of cells [R, U]."""
+    _check_cut(panel, tile)
+    rows, units = cells.shape
+    packed = np.empty((rounded(rows, GROUP) // GROUP * units, GROUP), cells.dtype)
+    at = 0
+    for block in _each_panel(cells, panel):
+        for unit in range(0, units, tile):
+            part = block[:, unit : unit + tile].reshape(len(block) // GROUP, GROUP, -1).transpose(0, 2, 1)
+            end = at + part.size // GROUP
+            packed[at:end].reshape(part.shape)[:] = part
+            at = end
+    return packed
+
+
+def _pack_sparse(cells: np.ndarray, panel: int, tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cells [R, U] that are not zero, [E, 4]; their indices, groups and starts."""
+    _check_cut(panel, tile)
+    parts, starts = [], [0]
+    for block in _each_panel(cells, panel):
+        mine = [_pack_tile(block[:, unit : unit + tile]) for unit in range(0, cells.shape[1], tile)]
+        parts += mine
+        starts.append(starts[-1] + sum(len(values) for values, _, _ in mine))
+    values, indices, groups = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return values, indices, groups, np.array(starts, "<u8")
+
+
+def _pack_tile(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values [e, 4], indices [e, 4] and groups of one tile [rows, units]; rows that keep most come first."""
+    kept = block != 0
+    order = np.argsort(-np.count_nonzero(kept, axis=1), kind="stable")
+    kept = kept[order]
+    counts = np.count_nonzero(kept, axis=1)
+    groups = np.zeros(len(order) // GROUP, GROUPS)
+    groups["rows"] = order.reshape(-1, GROUP)
+    groups["count"] = most = counts[::GROUP]  # sorted, so that the first of each four is the most
+    begins = np.repeat(np.cumsum(most) - most, GROUP)  # a row's first entry
+    rows, units = np.nonzero(kept)
+    skip = begins - (np.cumsum(counts) - counts)
+    places = (np.arange(len(rows)) + skip[rows]) * GROUP + rows % GROUP
+    values, indices = np.zeros((most.sum(), GROUP), block.dtype), np.zeros((most.sum(), GROUP), np.uint8)
+    values.reshape(-1)[places] = block[order][kept]
+    indices.reshape(-1)[places] = units
+    return values, indices, groups
+
+
+def _unpack_product(packed: Packed) -> np.ndarray:
+    """Stored values [r, C rounded up to units] of a product's weight, in their type."""
+    in_blocks = packed.layout in (QUANTISED, BLOCKS)
+    units = -(-packed.columns // 4) if in_blocks else packed.columns
+    entries = packed.values.view(_BLOCK) if in_blocks else packed.values
+    entries = entries.reshape(-1, GROUP)
+    cells = np.zeros((rounded(packed.rows, GROUP), units), entries.dtype)
+    places = _each_place(*cells.shape, packed.panel, packed.tile)
+    (_unpack_dense if packed.indices is None else _unpack_sparse)(packed, entries, cells, places)
+    return cells.view(np.int8) if in_blocks else cells
+
+
+def _unpack_dense(
+    _packed: Packed, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
+) -> None:
+    at = 0
+    for place in places:
+        block = cells[place]
+        end = at + block.size // GROUP
+        part = entries[at:end].reshape(len(block) // GROUP, -1, GROUP)
+        block[:] = part.transpose(0, 2, 1).reshape(block.shape)
+        at = end
+
+
+def _unpack_sparse(
+    packed: Packed, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
+) -> None:
+    assert packed.groups is not None
+    assert packed.indices is not None
+    at, first = 0, 0
+    for place in places:
+        block = cells[place]
+        groups = packed.groups[first : first + len(block) // GROUP]
+        rows = np.repeat(groups["rows"], groups["count"], axis=0)
+        # What fills a group up is a zero at unit 0, and may not undo what a row keeps there.
+        values, units = entries[at : at + len(rows)], packed.indices[at : at + len(rows)]
+        real = values != 0
+        block[rows[real], units[real]] = values[real]
+        at, first = at + len(rows), first + len(groups)

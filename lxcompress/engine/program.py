@@ -1,0 +1,446 @@
+"""Program: what a model computes, written down an operation at a time, and the model file that the engine runs.
+
+A value is channels by columns, a column a token; how many columns there are is known only when a question comes, and
+said by a Size. Operations are kept in the order in which they were asked for, and that is the order of the file.
+What does not fit together is a mistake in the exporter, and an AssertionError.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+import numpy as np
+
+from lxcompress.engine import pack
+from lxcompress.engine.pack import Packed
+from lxcompress.engine.records import (
+    ACTIVATIONS,
+    ALIGN,
+    ATTEND,
+    BLOCKS,
+    BY_CONSTANT,
+    BY_INPUT,
+    BY_POSITION,
+    CONSTANT,
+    DENSE,
+    EMBED,
+    FLOAT32,
+    GROUP,
+    GROUPS,
+    HEADER,
+    INPUT,
+    INT64,
+    JOIN,
+    LINEAR,
+    LOAD,
+    MAGIC,
+    MOST_COLUMNS,
+    NONE,
+    NORM,
+    OP,
+    QUANTISED,
+    ROWS,
+    SCORES,
+    SIZE,
+    SPARSE,
+    SUM,
+    TABLE,
+    TENSOR,
+    VECTOR,
+    VERSION,
+    WEIGHT,
+    rounded,
+)
+from lxcompress.errors import ExportError
+from lxcompress.rundir import write_whole
+
+POSITION: Literal["position"] = "position"
+"""Looks up the number that a token had before masked ones were dropped."""
+ARRAYS = ("values", "indices", "groups", "starts", "scales", "sums")
+"""What of a Packed lies in the file, in this order."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many columns a value has; `most` is the largest that is accepted."""
+
+    place: int
+    kind: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a question brings: int64 [B, rows], or float32 [B, rows, width]."""
+
+    place: int
+    size: Size
+    width: int
+    is_float: bool
+
+
+@dataclass(frozen=True)
+class Value:
+    """What an operation gave, or some of its channels and columns."""
+
+    number: int
+    row: int
+    rows: int
+    start: Size | None
+    columns: Size
+    is_whole: bool = True
+
+    def take(
+        self, *, rows: tuple[int, int] | None = None, start: Size | None = None, columns: Size | None = None
+    ) -> Value:
+        """Channels `rows` (first, count), and `columns` columns from `start` on (None: the first); all if not given."""
+        first, many = rows or (0, self.rows)
+        assert first >= 0 and 0 < many <= self.rows - first, f"channels {rows} of {self.rows}"
+        assert start is None or (self.start is None and columns is not None), "columns are taken once, and counted"
+        return replace(
+            self,
+            row=self.row + first,
+            rows=many,
+            start=start or self.start,
+            columns=columns or self.columns,
+            is_whole=False,
+        )
+
+
+@dataclass
+class _Op:
+    """An operation in terms of values; fields are those of the record."""
+
+    code: int
+    out: int | None
+    reads: tuple[Value | None, ...] = ()
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Program:
+    """A model, built up call by call, then written."""
+
+    def __init__(self) -> None:
+        self._sizes: list[dict[str, int]] = []
+        self._inputs: list[dict[str, Any]] = []
+        self._values: list[tuple[int, int]] = []  # channels and size of each
+        self._weights: list[Packed] = []
+        self._places: dict[int | bytes, int] = {}  # of a weight by its id, of a vector by its bytes
+        self._ops: list[_Op] = []
+
+    def rows(self, name: str, most: int) -> Size:
+        """The tokens that a mask keeps: an input int64 [B, rows], 0 for those that are dropped."""
+        size = Size(len(self._sizes), ROWS, most)
+        self._sizes.append({"kind": ROWS, "a": NONE, "b": len(self._inputs), "add": 0, "most": most})
+        self._add_input(name, size, INT64, 1)
+        return size
+
+    def ints(self, name: str, size: Size) -> Input:
+        """An input int64 [B, rows], a number a token."""
+        return self._add_input(name, size, INT64, 1)
+
+    def floats(self, name: str, size: Size, width: int) -> Input:
+        """An input float32 [B, rows, width]."""
+        return self._add_input(name, size, FLOAT32, width)
+
+    def constant(self, columns: int) -> Size:
+        """Always so many columns."""
+        return self._add_size(CONSTANT, NONE, NONE, columns, columns)
+
+    def sum(self, a: Size, b: Size | None = None, add: int = 0) -> Size:
+        """`a` + `b` + `add` columns."""
+        most = a.most + (b.most if b else 0) + add
+        return self._add_size(SUM, a.place, b.place if b else NONE, add, most)
+
+    def embed(
+        self, table: Packed, by: Input | Literal["position"] | int, size: Size, onto: Value | None = None
+    ) -> Value:
+        """A row of the table for each column, by an input's numbers, by position, or one row for all.
+
+        `onto` adds to that value, which from then on has the sum.
+        """
+        assert table.layout == TABLE, "a table is looked up in"
+        assert onto is None or (onto.is_whole and (onto.rows, onto.columns) == (table.columns, size)), onto
+        is_constant = isinstance(by, int)
+        assert is_constant or size.kind == ROWS, "tokens of a mask are looked up"
+        assert not isinstance(by, Input) or (by.size == size and not by.is_float), "each token has its number"
+        assert not is_constant or 0 <= by < table.rows, f"row {by} of {table.rows}"
+        value = onto or self._add_value(table.columns, size)
+        fields = {
+            "weight": self._add_weight(table),
+            "mode": BY_INPUT if isinstance(by, Input) else BY_CONSTANT if is_constant else BY_POSITION,
+            "adds": int(onto is not None),
+        }
+        if isinstance(by, Input):
+            fields["input"] = by.place
+        if is_constant:
+            fields["count"] = by
+        self._ops.append(_Op(EMBED, value.number, (), fields))
+        return value
+
+    def load(self, given: Input) -> Value:
+        """An input [B, rows, width] as a value, `width` channels."""
+        assert given.is_float, "an input of numbers of a kind is embedded"
+        return self._do(LOAD, given.width, given.size, (), input=given.place)
+
+    def join(self, first: Value, second: Value) -> Value:
+        """The columns of `first`, then those of `second`."""
+        assert first.rows == second.rows, f"{first.rows} channels beside {second.rows}"
+        return self._do(JOIN, first.rows, self.sum(first.columns, second.columns), (first, second))
+
+    def linear(
+        self,
+        x: Value,
+        weight: Packed,
+        bias: np.ndarray | None = None,
+        residual: Value | None = None,
+        activation: str | None = None,
+    ) -> Value:
+        """activation(weight x + bias + residual); the activation is gelu, tanh, relu or None."""
+        assert weight.layout >= DENSE and weight.columns == x.rows, f"{weight.columns} columns and {x.rows} channels"
+        assert bias is None or bias.shape == (weight.rows,), "a bias a row"
+        assert residual is None or (residual.rows, residual.columns) == (weight.rows, x.columns), residual
+        return self._do(
+            LINEAR,
+            weight.rows,
+            x.columns,
+            (x, residual),
+            weight=self._add_weight(weight),
+            bias=NONE if bias is None else self._add_vector(bias),
+            activation=ACTIVATIONS[activation],
+        )
+
+    def norm(self, x: Value, gain: np.ndarray, bias: np.ndarray, epsilon: float, add: Value | None = None) -> Value:
+        """Layer norm over the channels, times `gain`, plus `bias`, and then plus `add`."""
+        assert gain.shape == bias.shape == (x.rows,), f"a gain and a bias for each of {x.rows} channels"
+        assert add is None or (add.rows, add.columns) == (x.rows, x.columns), add
+        return self._do(
+            NORM,
+            x.rows,
+            x.columns,
+            (x, add),
+            weight=self._add_vector(gain),
+            bias=self._add_vector(bias),
+            scalar=epsilon,
+        )
+
+    def attend(self, query: Value, key: Value, value: Value, *, heads: int, scale: float) -> Value:
+        """Multi-head attention, softmax(scale q.k) v; keys and values are of the same columns."""
+        assert query.rows == key.rows == value.rows and query.rows % heads == 0, (query.rows, key.rows, heads)
+        assert key.columns == value.columns, "a value a key"
+        return self._do(ATTEND, query.rows, query.columns, (query, key, value), count=heads, scalar=scale)
+
+    def scores(self, x: Value) -> None:
+        """The first column of `x` is the answer."""
+        assert all(op.code != SCORES for op in self._ops), "a program answers once"
+        self._ops.append(_Op(SCORES, None, (x,)))
+
+    def write(self, path: Path) -> None:
+        """Writes the model file, whole. The same calls give the same bytes. Raises ExportError."""
+        try:
+            write_whole(path, self._write)
+        except OSError as error:
+            raise ExportError(
+                f"{path}: cannot be written ({error}); check the free space and the permissions"
+            ) from None
+
+    def _add_input(self, name: str, size: Size, kind: int, width: int) -> Input:
+        text = name.encode()
+        assert 0 < len(text) < INPUT["name"].itemsize and all(one["name"] != text for one in self._inputs), name
+        assert size.kind == ROWS and width > 0, "an input has the rows of a mask"
+        rank = 3 if kind == FLOAT32 else 2
+        self._inputs.append({"name": text, "type": kind, "rank": rank, "width": width, "size": size.place})
+        return Input(len(self._inputs) - 1, size, width, kind == FLOAT32)
+
+    def _add_size(self, kind: int, a: int, b: int, add: int, most: int) -> Size:
+        """The same size is kept once, so that equal values are seen to be."""
+        assert 0 < most <= MOST_COLUMNS and abs(add) <= MOST_COLUMNS, f"{most} columns"
+        record = {"kind": kind, "a": a, "b": b, "add": add, "most": most}
+        if record not in self._sizes:
+            self._sizes.append(record)
+        return Size(self._sizes.index(record), kind, most)
+
+    def _add_value(self, channels: int, size: Size) -> Value:
+        self._values.append((channels, size.place))
+        return Value(len(self._values) - 1, 0, channels, None, size)
+
+    def _add_weight(self, packed: Packed) -> int:
+        """A weight that is used twice, as the same object, is written once."""
+        if id(packed) not in self._places:
+            self._places[id(packed)] = len(self._weights)
+            self._weights.append(packed)
+        return self._places[id(packed)]
+
+    def _add_vector(self, values: np.ndarray) -> int:
+        packed = pack.vector(values)
+        key = packed.values.tobytes()
+        if key not in self._places:
+            self._places[key] = self._add_weight(packed)
+        return self._places[key]
+
+    def _do(self, code: int, channels: int, size: Size, reads: tuple[Value | None, ...], **fields: float) -> Value:
+        value = self._add_value(channels, size)
+        self._ops.append(_Op(code, value.number, reads, fields))
+        return value
+
+    def _place_values(self) -> tuple[list[tuple[int, int]], list[int]]:
+        """Tensors (channels, size), and the tensor of each value: free again once its value was last read.
+
+        An operation may not write what it reads, and so its reads end after it.
+        """
+        ends = [0] * len(self._values)
+        for number, op in enumerate(self._ops):
+            for value in _touched(op):
+                ends[value] = number
+        tensors: list[tuple[int, int]] = []
+        owner: list[int] = []  # the value that a tensor has
+        homes = [NONE] * len(self._values)
+        for number, op in enumerate(self._ops):
+            if op.out is None or homes[op.out] != NONE:
+                continue
+            kind = self._values[op.out]
+            free = [n for n, one in enumerate(tensors) if one == kind and ends[owner[n]] < number]
+            home = free[0] if free else len(tensors)
+            if not free:
+                tensors.append(kind)
+                owner.append(op.out)
+            owner[home], homes[op.out] = op.out, home
+        return tensors, homes
+
+    def _op_records(self, homes: list[int]) -> np.ndarray:
+        records = np.zeros(len(self._ops), OP)
+        for name in ("out", "input", "weight", "bias"):
+            records[name] = NONE
+        records["in"]["tensor"] = NONE
+        for record, op in zip(records, self._ops, strict=True):
+            record["code"] = op.code
+            if op.out is not None:
+                record["out"] = homes[op.out]
+            for name, given in op.fields.items():
+                record[name] = given
+            for place, value in enumerate(op.reads):
+                if value is not None:
+                    start = NONE if value.start is None else value.start.place
+                    record["in"][place] = (homes[value.number], value.row, value.rows, start, value.columns.place)
+        return records
+
+    def _weight_records(self) -> tuple[np.ndarray, int]:
+        """Where each array comes, from the start of the data, and how long that is."""
+        records = np.zeros(len(self._weights), WEIGHT)
+        at = 0
+        for record, packed in zip(records, self._weights, strict=True):
+            for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries"):
+                record[name] = getattr(packed, name)
+            for name in ARRAYS:
+                array = getattr(packed, name)
+                if array is not None:
+                    record[name] = at
+                    at += rounded(array.nbytes, ALIGN)
+        return records, at
+
+    def _write(self, path: Path) -> None:
+        assert self._ops and self._ops[-1].code == SCORES, "a program ends with its scores"
+        tensors, homes = self._place_values()
+        weights, data_bytes = self._weight_records()
+        tables = (
+            _fill(SIZE, self._sizes),
+            _fill(INPUT, self._inputs),
+            _fill(TENSOR, [{"channels": channels, "size": size} for channels, size in tensors]),
+            weights,
+            self._op_records(homes),
+        )
+        records = b"".join(one.tobytes() for one in tables)
+        head = np.zeros((), HEADER)
+        head["magic"], head["version"], head["records_crc"] = MAGIC, VERSION, crc32(records)
+        head["records_bytes"] = len(records)
+        head["data_start"] = start = rounded(HEADER.itemsize + len(records), ALIGN)
+        head["file_bytes"] = start + data_bytes
+        for name, one in zip(("sizes", "inputs", "tensors", "weights", "ops"), tables, strict=True):
+            head[name] = len(one)
+        last = self._ops[-1].reads[0]
+        assert last is not None
+        head["scores"] = last.rows
+        with path.open("wb") as file:
+            file.write(bytes(HEADER.itemsize) + records)
+            file.write(bytes(start - file.tell()))
+            crc = 0
+            for piece in self._each_piece():
+                crc = crc32(piece, crc)
+                file.write(piece)
+            head["data_crc"] = crc
+            head["header_crc"] = crc32(head.tobytes()[:-4])
+            file.seek(0)
+            file.write(head.tobytes())
+
+    def _each_piece(self) -> Iterator[memoryview | bytes]:
+        """The data of the file, in order."""
+        for packed in self._weights:
+            for name in ARRAYS:
+                array = getattr(packed, name)
+                if array is not None:
+                    yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+                    yield bytes(-array.nbytes % ALIGN)
+
+
+def read_weights(path: Path) -> list[Packed]:
+    """The weights of a file that Program wrote, in the order of their first use; arrays stay in the mapped file.
+
+    It is for counting what an export wrote: nothing is checked beyond the records' checksum. Raises ExportError.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as check:
+        head = np.frombuffer(check[: HEADER.itemsize].ljust(HEADER.itemsize, b"\0"), HEADER)[0]
+        records = check[HEADER.itemsize : HEADER.itemsize + int(head["records_bytes"])]
+    if head["magic"] != MAGIC or head["version"] != VERSION or crc32(records) != head["records_crc"]:
+        raise ExportError(f"{path}: is no engine file of version {VERSION}, or is damaged; export it again")
+    skip = sum(
+        int(head[name]) * kind.itemsize for name, kind in (("sizes", SIZE), ("inputs", INPUT), ("tensors", TENSOR))
+    )
+    data = np.memmap(path, np.uint8, "r", offset=int(head["data_start"]))
+    return [_read_weight(record, data) for record in np.frombuffer(records, WEIGHT, int(head["weights"]), skip)]
+
+
+def _read_weight(record: np.void, data: np.ndarray) -> Packed:
+    about = {name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries")}
+    layout, kind = about["layout"], pack.KINDS[about["type"]]
+    units = -(-about["columns"] // 4) if layout >= QUANTISED else about["columns"]
+    many = rounded(about["rows"], GROUP)
+    if layout in (VECTOR, TABLE):
+        shapes: dict[str, tuple[Any, tuple[int, ...]]] = {"values": (kind, (about["rows"], about["columns"]))}
+    else:
+        shapes = {"values": (kind, (about["entries"], 16 if layout >= QUANTISED else GROUP))}
+    if layout in (SPARSE, BLOCKS):
+        shapes["indices"] = (np.uint8, (about["entries"], GROUP))
+        shapes["groups"] = (GROUPS, (many // GROUP * -(-units // about["tile"]),))
+        shapes["starts"] = ("<u8", (-(-many // about["panel"]) + 1,))
+    if about["type"] == pack.I8:
+        shapes["scales"] = ("<f4", (many,))
+    if layout >= QUANTISED:
+        shapes["sums"] = ("<i4", (many,))
+    arrays = {name: _see(data, int(record[name]), *shape) for name, shape in shapes.items()}
+    return Packed(**about, **arrays)
+
+
+def _see(data: np.ndarray, offset: int, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of the data at an offset, without a copy."""
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    return np.asarray(data[offset : offset + size]).view(kind).reshape(shape)
+
+
+def _fill(kind: np.dtype, rows: list[dict[str, Any]]) -> np.ndarray:
+    records = np.zeros(len(rows), kind)
+    for record, row in zip(records, rows, strict=True):
+        for name, given in row.items():
+            record[name] = given
+    return records
+
+
+def _touched(op: _Op) -> Iterator[int]:
+    """The values that an operation writes or reads."""
+    if op.out is not None:
+        yield op.out
+    yield from (value.number for value in op.reads if value is not None)

@@ -1,0 +1,94 @@
+"""The records of a model file, byte by byte, as source/file.h has them, and the numbers that stand in them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MAGIC, VERSION = b"lxengine", 1
+ALIGN = 64
+"""Every array of weights starts at a multiple of this."""
+NONE = -1
+GROUP, MOST_PANEL, MOST_TILE = 4, 256, 256
+
+CONSTANT, ROWS, SUM = 0, 1, 2
+"""Kinds of sizes."""
+MOST_COLUMNS = 1 << 16
+INT64, FLOAT32 = 0, 1
+"""Types of inputs."""
+VECTOR, TABLE, DENSE, SPARSE, QUANTISED, BLOCKS = range(6)
+"""Layouts of weights."""
+F32, BF16, I8 = range(3)
+"""Types of weights."""
+EMBED, LOAD, JOIN, LINEAR, NORM, ATTEND, SCORES = range(7)
+"""Operations."""
+ACTIVATIONS = {None: 0, "gelu": 1, "tanh": 2, "relu": 3}
+BY_INPUT, BY_POSITION, BY_CONSTANT = range(3)
+"""What EMBED looks rows up by."""
+
+HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("version", "<u4"),
+        ("records_crc", "<u4"),
+        ("file_bytes", "<u8"),
+        ("records_bytes", "<u8"),
+        ("data_start", "<u8"),
+        ("data_crc", "<u4"),
+        ("sizes", "<u4"),
+        ("inputs", "<u4"),
+        ("tensors", "<u4"),
+        ("weights", "<u4"),
+        ("ops", "<u4"),
+        ("scores", "<u4"),
+        ("reserved", "<u4", 14),
+        ("header_crc", "<u4"),
+    ]
+)
+SIZE = np.dtype([("kind", "<u4"), ("a", "<i4"), ("b", "<i4"), ("add", "<i4"), ("most", "<u4"), ("reserved", "<u4", 3)])
+INPUT = np.dtype(
+    [("name", "S32"), ("type", "<u4"), ("rank", "<u4"), ("width", "<u4"), ("size", "<i4"), ("reserved", "<u4", 4)]
+)
+TENSOR = np.dtype([("channels", "<u4"), ("size", "<i4"), ("reserved", "<u4", 2)])
+WEIGHT = np.dtype(
+    [
+        ("layout", "<u4"),
+        ("type", "<u4"),
+        ("rows", "<u4"),
+        ("columns", "<u4"),
+        ("panel", "<u4"),
+        ("tile", "<u4"),
+        ("entries", "<u8"),
+        ("values", "<u8"),
+        ("indices", "<u8"),
+        ("groups", "<u8"),
+        ("starts", "<u8"),
+        ("scales", "<u8"),
+        ("sums", "<u8"),
+        ("reserved", "<u8", 2),
+    ]
+)
+GROUPS = np.dtype([("rows", "u1", GROUP), ("count", "<u2"), ("reserved", "<u2")])
+SLICE = np.dtype([("tensor", "<i4"), ("row", "<u4"), ("rows", "<u4"), ("start", "<i4"), ("columns", "<i4")])
+OP = np.dtype(
+    [
+        ("code", "<u4"),
+        ("out", "<i4"),
+        ("input", "<i4"),
+        ("weight", "<i4"),
+        ("bias", "<i4"),
+        ("activation", "<u4"),
+        ("count", "<u4"),
+        ("mode", "<u4"),
+        ("adds", "<u4"),
+        ("scalar", "<f4"),
+        ("in", SLICE, 3),
+        ("reserved", "<u4", 3),
+    ]
+)
+for _kind, _bytes in ((HEADER, 128), (SIZE, 32), (INPUT, 64), (TENSOR, 16), (WEIGHT, 96), (GROUPS, 8), (OP, 112)):
+    assert _kind.itemsize == _bytes, _kind
+
+
+def rounded(value: int, to: int) -> int:
+    """The least multiple of `to` that is not below `value`."""
+    return -(-value // to) * to
