@@ -134,7 +134,8 @@ def _check_numbers(weight: np.ndarray, type: int) -> None:
 def _store(weight: np.ndarray, type: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Values [R, C] in a type, and the scales [r] of int8."""
     weight = np.ascontiguousarray(weight, np.float32)
-    assert weight.ndim == 2 and weight.size, weight.shape
+    assert weight.ndim == 2, weight.shape
+    assert weight.size, weight.shape
     _check_numbers(weight, type)
     if type == F32:
         return weight, None
@@ -167,7 +168,7 @@ def _store_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _check_cut(panel: int, tile: int) -> None:
-    assert 0 < panel <= MOST_PANEL and panel % GROUP == 0, panel
+    assert panel in range(GROUP, MOST_PANEL + 1, GROUP), panel
     assert 0 < tile <= MOST_TILE, tile
 
 

@@ -100,7 +100,7 @@ class Value:
     ) -> Value:
         """Channels `rows` (first, count), and `columns` columns from `start` on (None: the first); all if not given."""
         first, many = rows or (0, self.rows)
-        assert first >= 0 and 0 < many <= self.rows - first, f"channels {rows} of {self.rows}"
+        assert 0 <= first < first + many <= self.rows, f"channels {rows} of {self.rows}"
         assert start is None or (self.start is None and columns is not None), "columns are taken once, and counted"
         return replace(
             self,
@@ -202,7 +202,8 @@ class Program:
         activation: str | None = None,
     ) -> Value:
         """activation(weight x + bias + residual); the activation is gelu, tanh, relu or None."""
-        assert weight.layout >= DENSE and weight.columns == x.rows, f"{weight.columns} columns and {x.rows} channels"
+        assert weight.layout >= DENSE, "a vector or table is no product's"
+        assert weight.columns == x.rows, f"{weight.columns} columns and {x.rows} channels"
         assert bias is None or bias.shape == (weight.rows,), "a bias a row"
         assert residual is None or (residual.rows, residual.columns) == (weight.rows, x.columns), residual
         return self._do(
@@ -231,7 +232,8 @@ class Program:
 
     def attend(self, query: Value, key: Value, value: Value, *, heads: int, scale: float) -> Value:
         """Multi-head attention, softmax(scale q.k) v; keys and values are of the same columns."""
-        assert query.rows == key.rows == value.rows and query.rows % heads == 0, (query.rows, key.rows, heads)
+        assert query.rows == key.rows == value.rows, "queries, keys and values of the same channels"
+        assert query.rows % heads == 0, f"{query.rows} channels, {heads} heads"
         assert key.columns == value.columns, "a value a key"
         return self._do(ATTEND, query.rows, query.columns, (query, key, value), count=heads, scalar=scale)
 
@@ -251,15 +253,18 @@ class Program:
 
     def _add_input(self, name: str, size: Size, kind: int, width: int) -> Input:
         text = name.encode()
-        assert 0 < len(text) < INPUT["name"].itemsize and all(one["name"] != text for one in self._inputs), name
-        assert size.kind == ROWS and width > 0, "an input has the rows of a mask"
+        assert 0 < len(text) < INPUT["name"].itemsize, name
+        assert all(one["name"] != text for one in self._inputs), name
+        assert size.kind == ROWS, "an input has the rows of a mask"
+        assert width > 0, width
         rank = 3 if kind == FLOAT32 else 2
         self._inputs.append({"name": text, "type": kind, "rank": rank, "width": width, "size": size.place})
         return Input(len(self._inputs) - 1, size, width, kind == FLOAT32)
 
     def _add_size(self, kind: int, a: int, b: int, add: int, most: int) -> Size:
         """The same size is kept once, so that equal values are seen to be."""
-        assert 0 < most <= MOST_COLUMNS and abs(add) <= MOST_COLUMNS, f"{most} columns"
+        assert 0 < most <= MOST_COLUMNS, f"{most} columns"
+        assert abs(add) <= MOST_COLUMNS, add
         record = {"kind": kind, "a": a, "b": b, "add": add, "most": most}
         if record not in self._sizes:
             self._sizes.append(record)
@@ -344,7 +349,7 @@ class Program:
         return records, at
 
     def _write(self, path: Path) -> None:
-        assert self._ops and self._ops[-1].code == SCORES, "a program ends with its scores"
+        assert [op.code for op in self._ops[-1:]] == [SCORES], "a program ends with its scores"
         tensors, homes = self._place_values()
         weights, data_bytes = self._weight_records()
         tables = (
