@@ -85,6 +85,12 @@ def _executorch() -> Open:
     return open_executorch
 
 
+def _engine() -> Open:
+    from lxcompress.runtimes.engine import open_engine
+
+    return open_engine
+
+
 # Each value imports its runtime when called, so that one runtime's library never loads for another's sake.
 RUNTIMES: dict[str, Callable[[], Open]] = {
     "onnxruntime": _onnxruntime,
@@ -93,6 +99,7 @@ RUNTIMES: dict[str, Callable[[], Open]] = {
     "openvino": _openvino,
     "openvino-bf16": _openvino_bf16,
     "executorch": _executorch,
+    "engine": _engine,
 }
 
 # Which runtimes serve a format of artifact, the usual one first; none where that runs on other machines only.
@@ -104,6 +111,7 @@ SERVED_BY: dict[str, tuple[str, ...]] = {
     "transformers": ("torch", "torch-compile"),
     "openvino": ("openvino", "openvino-bf16"),
     "executorch": ("executorch",),
+    "engine": ("engine",),
     "coreml": (),
 }
 

@@ -1,0 +1,299 @@
+"""The engine's C library, called through ctypes: its functions are those of source/engine.h.
+
+ctypes gives up Python's lock during a call, so that sessions of several Python threads answer at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+import weakref
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lxcompress.errors import MeasureError
+
+# Shapes: B batch, A answers.
+
+LIBRARY = Path(__file__).with_name("_engine.dll" if os.name == "nt" else "_engine.so")
+"""As engine/build.py names it. LXCOMPRESS_ENGINE in the environment names another: one with sanitizers, for tests."""
+HEADER = Path(__file__).with_name("source") / "engine.h"
+BUILD = "python -m lxcompress.engine.build"
+SCORES = "scores"
+
+_TYPES: tuple[type[np.generic], ...] = (np.int64, np.float32)  # LX_INT64, LX_FLOAT32
+_TYPE_NAMES = ("tensor(int64)", "tensor(float)")
+_KINDS = ("biu", "f")
+"""The kinds of numpy's types that each takes: whole numbers, and numbers with a point."""
+_ERROR_BYTES = 512
+
+
+class _Input(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("type", ctypes.c_int),
+        ("rank", ctypes.c_int),
+        ("width", ctypes.c_int64),
+        ("most_rows", ctypes.c_int64),
+    )
+
+
+class _Feed(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("rows", ctypes.c_int64), ("width", ctypes.c_int64))
+
+
+_ERROR = (ctypes.c_char_p, ctypes.c_size_t)
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "lx_open": (ctypes.c_void_p, (ctypes.c_char_p, *_ERROR)),
+    "lx_verify": (ctypes.c_int, (ctypes.c_void_p, *_ERROR)),
+    "lx_close": (None, (ctypes.c_void_p,)),
+    "lx_count_inputs": (ctypes.c_int, (ctypes.c_void_p,)),
+    "lx_get_input": (_Input, (ctypes.c_void_p, ctypes.c_int)),
+    "lx_count_scores": (ctypes.c_int64, (ctypes.c_void_p,)),
+    "lx_instruction_sets": (ctypes.c_char_p, ()),
+    "lx_session_open": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, *_ERROR)),
+    "lx_run": (ctypes.c_int, (ctypes.c_void_p, ctypes.POINTER(_Feed), ctypes.c_int64, ctypes.c_void_p, *_ERROR)),
+    "lx_session_close": (None, (ctypes.c_void_p,)),
+}
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a model takes, in ONNX Runtime's words; a shape's names stand for what a question decides."""
+
+    name: str
+    type: str
+    shape: list[int | str]
+    most_rows: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model gives, in the same words."""
+
+    name: str
+    type: str
+    shape: list[int | str]
+
+
+def is_built() -> bool:
+    """Whether the library is here, and is the one that this lxcompress calls."""
+    try:
+        load_library()
+    except MeasureError:
+        return False
+    return True
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those that the library was built for and this processor has, best first. Raises MeasureError if it is not here."""
+    return tuple(load_library().lx_instruction_sets().decode().split())
+
+
+@functools.cache
+def load_library() -> ctypes.CDLL:
+    """The library, its functions declared. Raises MeasureError if it was not built, or from other sources than these."""
+    path = Path(os.environ.get("LXCOMPRESS_ENGINE") or LIBRARY)
+    if not path.is_file():
+        raise MeasureError(
+            f"runtime engine: its library ({path}) was not built, as there was no C compiler, or an old one; install "
+            f"one (on Debian: apt install gcc libc6-dev) and build it with: {BUILD}"
+        )
+    try:
+        library = ctypes.CDLL(str(path))
+        interface = (ctypes.c_char * 9).in_dll(library, "lx_interface").value.decode()
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError, ValueError) as problem:
+        raise MeasureError(
+            f"runtime engine: its library {path} cannot be loaded here ({problem}); build it again with: {BUILD}"
+        ) from problem
+    if interface != f"{zlib.crc32(HEADER.read_bytes()):08x}":
+        raise MeasureError(
+            f"runtime engine: its library {path} is of another version than {HEADER}; build it again with: {BUILD}"
+        )
+    return library
+
+
+class _Mapped:
+    """A mapped file; unmapped when nothing refers to this any more, as every open session does."""
+
+    def __init__(self, library: ctypes.CDLL, path: Path) -> None:
+        error = _Error()
+        self.library = library
+        self.pointer = library.lx_open(os.fsencode(path), *error)
+        if not self.pointer:
+            raise MeasureError(f"{path}: the engine cannot read it ({error}); export it again")
+        _call_at_end(self, library.lx_close, self.pointer)
+
+
+class Model:
+    """A model file, mapped and its structure checked. Any number of sessions may share it, from any thread.
+
+    Raises MeasureError for a file that is not whole and sound.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._mapped: _Mapped | None = _Mapped(load_library(), self.path)
+        library, pointer = self._mapped.library, self._mapped.pointer
+        count = library.lx_count_inputs(pointer)
+        self._inputs = [_read_input(library.lx_get_input(pointer, place)) for place in range(count)]
+        self._answers: int = library.lx_count_scores(pointer)
+
+    def session(self, *, threads: int = 1, instructions: str | None = None) -> Session:
+        """A session over this model, as Session opens one over a file."""
+        return Session(self, threads=threads, instructions=instructions)
+
+    def verify(self) -> None:
+        """Reads all weights once. Raises MeasureError if they are not those that were written."""
+        error, mapped = _Error(), self._mapped_still()
+        if mapped.library.lx_verify(mapped.pointer, *error):
+            raise MeasureError(f"{self.path}: the engine cannot use it ({error}); export or copy it again")
+
+    def close(self) -> None:
+        """Lets go of the file; sessions that are open keep it until they are closed."""
+        self._mapped = None
+
+    def _mapped_still(self) -> _Mapped:
+        if self._mapped is None:
+            raise MeasureError(f"{self.path}: this model was closed; open it again")
+        return self._mapped
+
+
+class Session:
+    """A model, ready to answer: `threads` of them, the caller's own among these, by the best instruction set or a named
+    one. It may be called from several Python threads, which then wait for each other.
+
+    Raises MeasureError for a file that is not whole and sound, or what this processor does not have.
+    """
+
+    def __init__(self, path: Path | str | Model, *, threads: int = 1, instructions: str | None = None) -> None:
+        model = path if isinstance(path, Model) else Model(path)
+        mapped = model._mapped_still()
+        self.path, self.threads = model.path, threads
+        self._library, self._lock, self._process = mapped.library, threading.Lock(), os.getpid()
+        self._error, self._inputs, self._answers = _Error(), model._inputs, model._answers
+        self._feeds = (_Feed * len(model._inputs))()
+        named = None if instructions is None else instructions.encode()
+        self._pointer = self._library.lx_session_open(mapped.pointer, threads, named, *self._error)
+        if not self._pointer:
+            raise MeasureError(
+                f"{self.path}: the engine cannot open a session ({self._error}); give other threads or instructions"
+            )
+        self._close = _call_at_end(self, _close_session, self._library, self._pointer, mapped, self._process)
+
+    def get_inputs(self) -> list[Input]:
+        """What `run` takes."""
+        return list(self._inputs)
+
+    def get_outputs(self) -> list[Output]:
+        """What `run` gives."""
+        return [Output(SCORES, "tensor(float)", ["batch", self._answers])]
+
+    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """[scores], float32 [B, A], of `feeds`, an array an input. Raises MeasureError for feeds that do not fit."""
+        if output_names and list(output_names) != [SCORES]:
+            raise MeasureError(f"{self.path}: gives {SCORES}, but was asked for {', '.join(output_names)}")
+        self._check_process()
+        arrays = self._fit(feeds)
+        batch = len(arrays[0])
+        scores = np.empty((batch, self._answers), dtype=np.float32)
+        with self._lock:
+            if not self._close.alive:
+                raise MeasureError(f"{self.path}: this session was closed; open another")
+            for feed, array in zip(self._feeds, arrays, strict=True):
+                feed.data, feed.rows = array.ctypes.data, array.shape[1]
+                feed.width = array.shape[2] if array.ndim == 3 else 1
+            if self._library.lx_run(self._pointer, self._feeds, batch, scores.ctypes.data, *self._error):
+                raise MeasureError(
+                    f"{self.path}: the engine cannot answer ({self._error}); give inputs of the sizes that the model "
+                    "was exported for"
+                )
+        return [scores]
+
+    def close(self) -> None:
+        """Ends the session's threads and frees its memory; it cannot answer any more."""
+        with self._lock:
+            self._close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_process(self) -> None:
+        if self.threads > 1 and os.getpid() != self._process:
+            # A fork copies the caller's thread alone: it would wait for the others for ever.
+            raise MeasureError(
+                f"{self.path}: this session's threads stayed in the process that opened it; open another"
+            )
+
+    def _fit(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The feeds in the model's order, dense, in its types. Raises MeasureError for others than those."""
+        names = [each.name for each in self._inputs]
+        if set(feeds) != set(names):
+            raise MeasureError(
+                f"{self.path}: takes the inputs {', '.join(sorted(names))}, but was given {', '.join(sorted(feeds))}; "
+                "export it again with this version of lxcompress"
+            )
+        arrays = [self._fit_one(each, np.asarray(feeds[each.name])) for each in self._inputs]
+        batches = {len(array) for array in arrays}
+        if len(batches) > 1:
+            told = ", ".join(f"{name} {len(array)}" for name, array in zip(names, arrays, strict=True))
+            raise MeasureError(f"{self.path}: takes as many questions of each input, but was given {told}")
+        return arrays
+
+    def _fit_one(self, wanted: Input, array: np.ndarray) -> np.ndarray:
+        kind = _TYPE_NAMES.index(wanted.type)
+        if array.dtype.kind not in _KINDS[kind] or array.ndim != len(wanted.shape):
+            shape = " x ".join(str(each) for each in wanted.shape)
+            raise MeasureError(
+                f"{self.path}: takes {wanted.name} as {_TYPES[kind].__name__} of {shape}, but was given "
+                f"{array.dtype} of {' x '.join(map(str, array.shape)) or 'no dimension'}"
+            )
+        return np.ascontiguousarray(array, dtype=_TYPES[kind])
+
+
+class _Error:
+    """Room for one sentence of the library's; given to a function as `*error`."""
+
+    def __init__(self) -> None:
+        self._text = ctypes.create_string_buffer(_ERROR_BYTES)
+
+    def __iter__(self) -> Any:
+        return iter((self._text, _ERROR_BYTES))
+
+    def __str__(self) -> str:
+        return self._text.value.decode(errors="replace")
+
+
+def _read_input(each: _Input) -> Input:
+    shape: list[int | str] = ["batch", "rows"] if each.rank == 2 else ["batch", "rows", each.width]
+    return Input(each.name.decode(errors="replace"), _TYPE_NAMES[each.type], shape, each.most_rows)
+
+
+def _close_session(library: ctypes.CDLL, pointer: int, mapped: _Mapped, process: int) -> None:
+    """`mapped` is what the session reads from: naming it here keeps it until the session is closed."""
+    if os.getpid() == process:  # elsewhere its threads are not there to be ended
+        library.lx_session_close(pointer)
+
+
+def _call_at_end(owner: object, function: Any, *arguments: Any) -> weakref.finalize:
+    """Calls `function` once `owner` is gone, but not as Python ends: the system frees all then, and a thread that
+    answers still would lose its memory."""
+    end = weakref.finalize(owner, function, *arguments)
+    end.atexit = False
+    return end

@@ -1,0 +1,37 @@
+"""Engine files, served by the engine of this package: numpy and a library in C, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lxcompress.engine import Session
+from lxcompress.errors import MeasureError
+
+MODEL_FILE = "model.lxe"
+
+
+@dataclass(frozen=True)
+class EngineSession:
+    """An engine file, loaded."""
+
+    path: Path
+    session: Session
+
+    def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the file takes other inputs."""
+        (scores,) = self.session.run(None, feeds)
+        return scores
+
+
+def open_engine(path: Path, *, threads: int) -> EngineSession:
+    """The engine file at `path`, or in the folder `path`, answering on `threads` threads. Raises MeasureError."""
+    model = path / MODEL_FILE if path.is_dir() else path
+    if not model.is_file():
+        raise MeasureError(
+            f"{model}: no such file; make it with: lxcompress export TICKET --format engine --out {path}"
+        )
+    return EngineSession(model, Session(model, threads=threads))
