@@ -17,13 +17,13 @@
 #endif
 
 #if defined(__AVX512F__)
-enum { LANES = 16, MOST_VECTORS = 4 };
+enum { LANES = 16, MOST_VECTORS = 4, TWO_SUMS = 2 };
 #elif defined(__AVX2__)
-enum { LANES = 8, MOST_VECTORS = 3 };
+enum { LANES = 8, MOST_VECTORS = 3, TWO_SUMS = 1 };
 #elif defined(__aarch64__)
-enum { LANES = 4, MOST_VECTORS = 5 };
+enum { LANES = 4, MOST_VECTORS = 5, TWO_SUMS = 2 };
 #else
-enum { LANES = 4, MOST_VECTORS = 2 };
+enum { LANES = 4, MOST_VECTORS = 2, TWO_SUMS = 1 };
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -106,12 +106,13 @@ typedef float four __attribute__((vector_size(16)));
 typedef int32_t four_whole __attribute__((vector_size(16)));
 
 #if defined(__AVX512F__)
-INLINE vector spread(four w) { return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
+/* A shuffle from 4 to 16 values goes through memory where GCC writes it, and takes the time of eight entries. */
+INLINE vector spread(four w) { return (vector)_mm512_broadcast_f32x4((__m128)w); }
 #define PICK(w, r)                                                                                                   \
   __builtin_shufflevector(w, w, r, r, r, r, 4 + r, 4 + r, 4 + r, 4 + r, 8 + r, 8 + r, 8 + r, 8 + r, 12 + r, 12 + r, \
                           12 + r, 12 + r)
 #elif defined(__AVX2__)
-INLINE vector spread(four w) { return __builtin_shufflevector(w, w, 0, 1, 2, 3, 0, 1, 2, 3); }
+INLINE vector spread(four w) { return (vector)_mm256_broadcastsi128_si256((__m128i)w); }
 #define PICK(w, r) __builtin_shufflevector(w, w, r, r, r, r, 4 + r, 4 + r, 4 + r, 4 + r)
 #else
 INLINE vector spread(four w) { return w; }
@@ -130,21 +131,37 @@ INLINE vector pick(vector w, int r) {
   }
 }
 
-INLINE vector read_entry(const void *values, size_t entry, int type) {
+/* Bytes of an entry: four weights, or four blocks of four bytes. */
+INLINE size_t entry_bytes(const int is_blocks, const int type) {
+  return is_blocks || type == LX_F32 ? 16 : type == LX_BF16 ? 8 : 4;
+}
+
+/* The four weights of an entry, repeated over a vector. */
+INLINE vector read_entry(const void *from, const int type, const int is_blocks) {
+  if (is_blocks) return splat(0.0f);
   if (type == LX_F32) {
     four w;
-    memcpy(&w, (const float *)values + entry * LX_GROUP, sizeof w);
+    memcpy(&w, from, sizeof w);
     return spread(w);
   }
   if (type == LX_BF16) {
-    uint16_t half __attribute__((vector_size(8)));
-    memcpy(&half, (const uint16_t *)values + entry * LX_GROUP, sizeof half);
+    typedef uint16_t narrow __attribute__((vector_size(8)));
     typedef uint32_t wide __attribute__((vector_size(16)));
+    narrow half;
+    memcpy(&half, from, sizeof half);
     return spread((four)(__builtin_convertvector(half, wide) << 16));
   }
-  int8_t byte __attribute__((vector_size(4)));
-  memcpy(&byte, (const int8_t *)values + entry * LX_GROUP, sizeof byte);
+  typedef int8_t tiny __attribute__((vector_size(4)));
+  tiny byte;
+  memcpy(&byte, from, sizeof byte);
   return spread(__builtin_convertvector(__builtin_convertvector(byte, four_whole), four));
+}
+
+/* The block of row r of an entry, in every lane. */
+INLINE vector read_row(const void *from, int r) {
+  uint32_t block;
+  memcpy(&block, (const uint8_t *)from + 4 * r, sizeof block);
+  return (vector)((bits){0} + block);
 }
 
 /* sum + x . w over the four bytes of a value: x as `quantise` left it, w signed. Exact on every machine. */
@@ -182,12 +199,6 @@ INLINE bits dot(bits sum, bits x, bits w) {
 }
 #endif
 
-INLINE bits read_block(const void *values, size_t entry) {
-  four w;
-  memcpy(&w, (const uint8_t *)values + entry * 16, sizeof w);
-  return (bits)spread(w);
-}
-
 /* What a tile of a panel is computed from. */
 typedef struct {
   const lx_group *groups; /* NULL: every unit of the tile, in order */
@@ -203,44 +214,53 @@ typedef struct {
    go to two sums in turn: one alone would wait for itself. */
 INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, const int is_blocks, const int type,
                         const int is_tight) {
-  const int turns = vectors == 1 ? 2 : 1;
-  const size_t x_stride = is_tight ? (size_t)(vectors * LANES) : at->x_stride;
-  const uint8_t *indices = at->indices;
-  size_t entry = 0;
+  const int turns = vectors <= TWO_SUMS ? 2 : 1;
+  const size_t x_stride = is_tight ? (size_t)(vectors * LANES) : at->x_stride, y_stride = at->y_stride;
+  const size_t bytes = entry_bytes(is_blocks, type);
+  const uint8_t *index = at->indices, *value = at->values, *const first = value;
+  const float *const x = at->x;
+  float *const all = at->y;
   for (uint32_t g = 0; g < at->many; g++) {
     float *y[LX_GROUP];
     vector sum[2][LX_GROUP][MOST_VECTORS];
     const uint32_t count = is_sparse ? at->groups[g].count : at->units;
     UNROLL for (int r = 0; r < LX_GROUP; r++) {
-      y[r] = at->y + (is_sparse ? at->groups[g].rows[r] : LX_GROUP * g + (uint32_t)r) * at->y_stride;
+      y[r] = all + (is_sparse ? at->groups[g].rows[r] : LX_GROUP * g + (uint32_t)r) * y_stride;
       UNROLL for (int v = 0; v < vectors; v++) {
         sum[0][r][v] = load(y[r] + v * LANES);
         if (turns == 2) sum[1][r][v] = splat(0.0f);
       }
     }
-#define STEP(turn, n)                                                                                     \
-  do {                                                                                                    \
-    const vector w = is_blocks ? (vector)read_block(at->values, entry + (n)) : read_entry(at->values, entry + (n), type); \
-    const uint8_t *index = indices + (entry + (n)) * LX_GROUP;                                            \
-    UNROLL for (int r = 0; r < LX_GROUP; r++) {                                                           \
-      const float *x = at->x + (is_sparse ? (size_t)index[r] : (size_t)(n)) * x_stride;                   \
-      const vector each = pick(w, r);                                                                     \
-      UNROLL for (int v = 0; v < vectors; v++) {                                                          \
-        if (is_blocks)                                                                                    \
-          sum[turn][r][v] = (vector)dot((bits)sum[turn][r][v], load_bits(x + v * LANES), (bits)each);     \
-        else                                                                                              \
-          sum[turn][r][v] += each * load(x + v * LANES);                                                  \
-      }                                                                                                   \
-    }                                                                                                     \
+/* One entry, `n` after the pointers, into the sums of a turn. The indices of its rows are read at once: what limits this
+   loop is how much can be read in a cycle. */
+#define STEP(turn, n)                                                                                  \
+  do {                                                                                                 \
+    const vector w = read_entry(value + (n)*bytes, type, is_blocks);                                   \
+    uint32_t units = 0;                                                                                \
+    if (is_sparse) memcpy(&units, index + (n)*LX_GROUP, sizeof units);                                 \
+    UNROLL for (int r = 0; r < LX_GROUP; r++) {                                                        \
+      const float *from = is_sparse ? x + (size_t)(units >> 8 * r & 255) * x_stride : dense + (n)*x_stride; \
+      const vector each = is_blocks ? read_row(value + (n)*bytes, r) : pick(w, r);                     \
+      UNROLL for (int v = 0; v < vectors; v++) {                                                       \
+        if (is_blocks)                                                                                 \
+          sum[turn][r][v] = (vector)dot((bits)sum[turn][r][v], load_bits(from + v * LANES), (bits)each); \
+        else                                                                                           \
+          sum[turn][r][v] += each * load(from + v * LANES);                                            \
+      }                                                                                                \
+    }                                                                                                  \
   } while (0)
+    const float *dense = x;
     uint32_t n = 0;
     for (; n + (uint32_t)turns <= count; n += (uint32_t)turns) {
-      STEP(0, n);
-      if (turns == 2) STEP(1, n + 1);
+      STEP(0, 0);
+      if (turns == 2) STEP(1, 1);
+      value += (size_t)turns * bytes, index += turns * LX_GROUP, dense += (size_t)turns * x_stride;
     }
-    if (turns == 2 && n < count) STEP(0, n);
+    if (turns == 2 && n < count) {
+      STEP(0, 0);
+      value += bytes, index += LX_GROUP;
+    }
 #undef STEP
-    entry += count;
     UNROLL for (int r = 0; r < LX_GROUP; r++) {
       UNROLL for (int v = 0; v < vectors; v++) {
         if (turns == 2)
@@ -249,7 +269,7 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, 
       }
     }
   }
-  return entry;
+  return (size_t)(value - first) / bytes;
 }
 
 INLINE size_t walk_kind(const walk *at, const int vectors, const lx_weight *weight, const int is_tight) {
@@ -308,12 +328,6 @@ static size_t walk_vectors(const walk *at, const lx_weight *weight, uint32_t vec
 
 static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Bytes of an entry's values. */
-static size_t entry_bytes(const lx_weight *weight) {
-  if (weight->layout >= LX_QUANTISED) return 16;
-  return weight->type == LX_F32 ? 16 : weight->type == LX_BF16 ? 8 : 4;
-}
-
 /* bias + residual of a row, for one vector of columns. */
 INLINE vector begin_row(const lx_product *job, uint32_t row, uint32_t column) {
   vector start = splat(job->bias && row < job->weight->rows ? job->bias[row] : 0.0f);
@@ -364,7 +378,7 @@ static void product(const lx_product *job) {
   for (uint32_t tile = 0; tile < tiles; tile++) {
     walk at = {.groups = is_sparse ? groups + (size_t)tile * (many / LX_GROUP) : NULL,
                .indices = job->data + weight->indices + entry * LX_GROUP,
-               .values = job->data + weight->values + entry * entry_bytes(weight),
+               .values = job->data + weight->values + entry * entry_bytes(weight->layout >= LX_QUANTISED, (int)weight->type),
                .many = many / LX_GROUP,
                .units = smaller(weight->tile, units - tile * weight->tile),
                .x_stride = job->x_stride,
@@ -390,7 +404,7 @@ INLINE void attend_vectors(const lx_attention *job, uint32_t column, const int v
     vector sum[LX_GROUP][MOST_VECTORS];
     UNROLL for (int r = 0; r < LX_GROUP; r++) UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = splat(0.0f);
     for (uint32_t d = 0; d < job->size; d++) {
-      const vector w = read_entry(job->key + d * job->key_stride + key, 0, LX_F32);
+      const vector w = read_entry(job->key + d * job->key_stride + key, LX_F32, 0);
       const float *x = query + d * job->query_stride;
       UNROLL for (int r = 0; r < LX_GROUP; r++) {
         const vector each = pick(w, r);
