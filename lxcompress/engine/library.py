@@ -94,13 +94,13 @@ def is_built() -> bool:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those that the library was built for and this processor has, best first. Raises MeasureError if it is not here."""
+    """Those that the library has and this processor too, best first. Raises MeasureError without a library."""
     return tuple(load_library().lx_instruction_sets().decode().split())
 
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The library, its functions declared. Raises MeasureError if it was not built, or from other sources than these."""
+    """The library, its functions declared. Raises MeasureError if it was not built, or for another version than this."""
     path = Path(os.environ.get("LXCOMPRESS_ENGINE") or LIBRARY)
     if not path.is_file():
         raise MeasureError(
@@ -109,11 +109,8 @@ def load_library() -> ctypes.CDLL:
         )
     try:
         library = ctypes.CDLL(str(path))
-        interface = (ctypes.c_char * 9).in_dll(library, "lx_interface").value.decode()
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError, ValueError) as problem:
+        interface = read_text(library, "lx_interface")
+    except (OSError, ValueError) as problem:
         raise MeasureError(
             f"runtime engine: its library {path} cannot be loaded here ({problem}); build it again with: {BUILD}"
         ) from problem
@@ -121,7 +118,18 @@ def load_library() -> ctypes.CDLL:
         raise MeasureError(
             f"runtime engine: its library {path} is of another version than {HEADER}; build it again with: {BUILD}"
         )
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
     return library
+
+
+def read_text(library: ctypes.CDLL, name: str) -> str:
+    """A text of eight letters that engine/build.py wrote into a library: lx_interface, or lx_sources.
+
+    Raises ValueError if it has none.
+    """
+    return (ctypes.c_char * 9).in_dll(library, name).value.decode()
 
 
 class _Mapped:

@@ -145,6 +145,31 @@ def _executorch() -> str:
     return f"executorch {importlib.metadata.version('executorch')} has XNNPACK's kernels"
 
 
+def _engine() -> str:
+    """A file of one product, written, loaded and run by each instruction set."""
+    import numpy as np
+
+    from lxcompress.engine import Model, instruction_sets
+    from lxcompress.engine.pack import dense
+    from lxcompress.engine.program import Program
+
+    names = instruction_sets()
+    program = Program()
+    rows = program.rows("mask", most=2)
+    half = program.load(program.floats("half", rows, width=2))
+    program.scores(program.linear(half, dense(np.full((2, 2), 2, dtype=np.float32), "fp32")))
+    feeds = {"mask": np.ones((1, 2), dtype=np.int64), "half": np.full((1, 2, 2), 0.5, dtype=np.float32)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lxe"
+        program.write(path)
+        model = Model(path)
+        for name in names:
+            (scores,) = model.session(instructions=name).run(None, feeds)
+            if scores.tolist() != [[2.0, 2.0]]:
+                raise ArithmeticError(f"{name}: expected [[2.0, 2.0]], got {scores.tolist()}")
+    return f"answers with {', '.join(names)}"
+
+
 def _coreml() -> str:
     """One product, converted."""
     from lxcompress.export.coreml import convert_tiny
@@ -209,6 +234,7 @@ CHECKS: tuple[Check, ...] = (
     Check("LXMERT", True, "study, prune", _tiny_lxmert, reinstall("transformers")),
     Check("exporter", True, "export", _exporter, reinstall("onnxscript")),
     Check("ONNX Runtime", True, "export, bench", _tiny_onnx, reinstall("onnx", "onnxruntime")),
+    Check("engine", False, "export --format engine, bench", _engine, "python -m lxcompress.engine.build"),
     Check("OpenVINO", False, "export --format openvino, bench", _openvino, add_extra("openvino")),
     Check("ExecuTorch", False, "export --format executorch, bench", _executorch, add_extra("executorch")),
     Check("Core ML", False, "export --format coreml", _coreml, add_extra("coreml")),
