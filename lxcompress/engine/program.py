@@ -7,7 +7,6 @@ What does not fit together is a mistake in the exporter, and an AssertionError.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -395,12 +394,14 @@ class Program:
 def read_weights(path: Path) -> list[Packed]:
     """The weights of a file that Program wrote, in the order of their first use; arrays stay in the mapped file.
 
-    It is for counting what an export wrote: nothing is checked beyond the records' checksum. Raises ExportError.
+    It is for counting what an export wrote: of a file that may be hostile, only its length and the checksum of its
+    records are looked at. Raises ExportError.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as check:
-        head = np.frombuffer(check[: HEADER.itemsize].ljust(HEADER.itemsize, b"\0"), HEADER)[0]
-        records = check[HEADER.itemsize : HEADER.itemsize + int(head["records_bytes"])]
-    if head["magic"] != MAGIC or head["version"] != VERSION or crc32(records) != head["records_crc"]:
+    with path.open("rb") as file:
+        head = np.frombuffer(file.read(HEADER.itemsize).ljust(HEADER.itemsize, b"\0"), HEADER)[0]
+        records = file.read(int(head["records_bytes"]))
+    is_whole = path.stat().st_size == head["file_bytes"] and crc32(records) == head["records_crc"]
+    if not is_whole or head["magic"] != MAGIC or head["version"] != VERSION:
         raise ExportError(f"{path}: is no engine file of version {VERSION}, or is damaged; export it again")
     skip = sum(
         int(head[name]) * kind.itemsize for name, kind in (("sizes", SIZE), ("inputs", INPUT), ("tensors", TENSOR))
