@@ -100,7 +100,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The library, its functions declared. Raises MeasureError if it was not built, or for another version than this."""
+    """The library, its functions declared. Raises MeasureError if it was not built, or is of another version."""
     path = Path(os.environ.get("LXCOMPRESS_ENGINE") or LIBRARY)
     if not path.is_file():
         raise MeasureError(
