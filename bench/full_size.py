@@ -37,7 +37,12 @@ MODELS: dict[str, dict[str, object]] = {
     "dense": {},
     "50": {"sparsity": 0.5},
     "70": {"sparsity": 0.7},
+    "80": {"sparsity": 0.8},
     "90": {"sparsity": 0.9},
+    "block-50": {"sparsity": 0.5, "granularity": "block-1x4"},
+    "block-70": {"sparsity": 0.7, "granularity": "block-1x4"},
+    "block-80": {"sparsity": 0.8, "granularity": "block-1x4"},
+    "block-90": {"sparsity": 0.9, "granularity": "block-1x4"},
     "smaller": {"sparsity": 0.5, "granularity": "neuron+head"},
 }
 """Name -> how it is pruned."""

@@ -26,6 +26,9 @@ enum { LANES = 4, MOST_VECTORS = 5, TWO_SUMS = 2 };
 enum { LANES = 4, MOST_VECTORS = 2, TWO_SUMS = 1 };
 #endif
 
+/* Bytes of weights to ask for in advance: processors do so by themselves only up to the end of a page. */
+enum { AHEAD = 8192 };
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define PASTE_(a, b) a##b
@@ -254,6 +257,8 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, 
     for (; n + (uint32_t)turns <= count; n += (uint32_t)turns) {
       STEP(0, 0);
       if (turns == 2) STEP(1, 1);
+      __builtin_prefetch(value + AHEAD, 0, 2);
+      if (is_sparse) __builtin_prefetch(index + AHEAD / LX_GROUP, 0, 2);
       value += (size_t)turns * bytes, index += turns * LX_GROUP, dense += (size_t)turns * x_stride;
     }
     if (turns == 2 && n < count) {
