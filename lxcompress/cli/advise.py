@@ -103,8 +103,8 @@ def _show_speed() -> None:
         if float(key)
     )
     out.print()
-    faster = ", ".join(measured.faster_with_zeros) or "no format"
-    out.print(f"Unstructured zeros: {faster} is faster for them in {', '.join(names)}.", markup=False)
+    faster = "".join(f"; format {name} is, in its own" for name in measured.faster_with_zeros)
+    out.print(f"Unstructured zeros: no format is faster for them in {', '.join(names)}{faster}.", markup=False)
     out.print(f"{sparse.runtime} ({sparse.remark}) used them; time beside its dense: {at}.", markup=False)
     for runtime in names:
         pair = {each.precision: each for each in measured.runtimes if each.runtime == runtime}

@@ -24,19 +24,28 @@ from lxcompress.units import percent, short_percent
 SPARSITIES = (0.5, 0.7, 0.9)
 VQA_ANSWERS = 3129
 """Of the VQA v2.0 vocabulary that LXMERT's authors published."""
-VALUE_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "int8": 1, "int8-static": 1}
+VALUE_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int8-static": 1}
 INDEX_BYTES = 8
 """Of a value's place in a sparse initializer: the only kind that ONNX's checker accepts is COO with 64-bit indices."""
+ENGINE_INDEX_BYTES, ENGINE_GROUP_SHARE = 1, 2 / 128
+"""Of a value's place in an engine file, within a tile of 128 inputs, and of each output's own place in such a tile."""
+ENGINE_SCALE_BYTES = 4 + 4
+"""A float32 scale for each output of an int8 matrix, and the sum of its values."""
 SCALE_BYTES = 4 + 1
 """A float32 scale and an int8 zero point for each output of an int8 matrix in ONNX."""
-LEAVES_OUT = ("onnx-sparse", "bitmask", "coreml")
+LEAVES_OUT = ("onnx-sparse", "bitmask", "coreml", "engine")
 """Formats that store fewer bytes for zeros; all others store a zero like any value."""
+STORED = {
+    ("engine", "int8"): "a zero is stored and multiplied like any value, but in blocks of 1 x 4 that are all zero",
+}
+"""What becomes of zeros that are stored all the same, in a precision of a format that leaves them out in others."""
 
 CALLED = {"onnx-sparse": "ONNX COO"}
 LOADED = {
     "onnx-sparse": "ONNX Runtime makes it dense when it loads it",
     "bitmask": "it is made dense when it is loaded",
     "coreml": "none that was measured, for Core ML runs on Apple's systems alone",
+    "engine": "zeros are neither read nor multiplied",
 }
 """What becomes of a file that is smaller, in formats that leave zeros out."""
 KEEPS_EMBEDDINGS = ("executorch",)
@@ -149,7 +158,8 @@ def advise(
 def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) -> int:
     """What the tensors take in the file, every prunable matrix having lost the share `sparsity`.
 
-    In onnx-sparse every prunable matrix is counted as sparse, also where that is larger and the export would refuse.
+    In onnx-sparse and in the engine's every prunable matrix is counted as sparse, also where that is larger and the
+    export would refuse it, or store it dense.
     """
     kept = sizes.kept(sparsity)
     if format == "bitmask":
@@ -160,11 +170,16 @@ def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) ->
         size, is_matrix = prod(shape), len(shape) == 2
         if precision.startswith("int8"):
             value = 1 if is_matrix and not (format in KEEPS_EMBEDDINGS and ".embeddings." in name) else 4
-            total += SCALE_BYTES * shape[0] if name in sizes.prunable else 0
-        if name not in sizes.prunable or not sparsity:
+            scale = ENGINE_SCALE_BYTES if format == "engine" else SCALE_BYTES
+            total += scale * shape[0] if name in sizes.prunable else 0
+        elif precision == "bf16":
+            value = VALUE_BYTES[precision] if is_matrix else VALUE_BYTES["fp32"]
+        if name not in sizes.prunable or not sparsity or (format, precision) in STORED:
             total += size * value
         elif format == "onnx-sparse":
             total += kept[name] * (INDEX_BYTES + value)
+        elif format == "engine":
+            total += kept[name] * (ENGINE_INDEX_BYTES + value) + round(size * ENGINE_GROUP_SHARE)
         elif format == "coreml":
             total += -(-size // 8) + kept[name] * value
         else:
@@ -177,6 +192,9 @@ def break_even(format: str, precision: str) -> float | None:
     value = VALUE_BYTES[precision]
     if format == "onnx-sparse":
         return INDEX_BYTES / (INDEX_BYTES + value)
+    if format == "engine":
+        per_weight = ENGINE_INDEX_BYTES + ENGINE_GROUP_SHARE
+        return None if (format, precision) in STORED else per_weight / (ENGINE_INDEX_BYTES + value)
     return 1 / (8 * value) if format in LEAVES_OUT else None
 
 
@@ -189,9 +207,10 @@ def verdict(advice: Advice, bought: Bought) -> str:
     """One sentence: 50 % as ONNX COO fp32: +43 % file, no speed; it pays from 66.7 % on."""
     asked = f"{short_percent(bought.sparsity)} % as {CALLED.get(advice.format, advice.format)} {advice.precision}"
     size = "the same file" if abs(bought.of_same - 1) < 0.005 else f"{_signed(bought.of_same)} file"
-    speed = "faster" if advice.format in read_measured().faster_with_zeros else "no speed"
     if advice.break_even is None:
-        return f"{asked}: {size}, {speed}: a zero is stored and multiplied like any value."
+        why = STORED.get((advice.format, advice.precision), "a zero is stored and multiplied like any value")
+        return f"{asked}: {size}, no speed: {why}."
+    speed = "faster" if advice.format in read_measured().faster_with_zeros else "no speed"
     if bought.of_same >= 1:
         return f"{asked}: {size}, {speed}; it pays from {percent(advice.break_even, 1)} % on."
     return f"{asked}: {size}, {speed}: {LOADED[advice.format]}."

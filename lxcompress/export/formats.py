@@ -83,6 +83,7 @@ FORMATS: Mapping[str, Format] = {
     "ort": Format(("fp32", "fp16", "int8", "int8-static"), "ort"),
     "onnx-sparse": Format(("fp32", "fp16", "int8"), "onnx_sparse"),
     "bitmask": Format(("fp32", "fp16", "int8"), "bitmask"),
+    "engine": Format(("fp32", "bf16", "int8"), "engine"),
     "transformers": Format(("fp32", "fp16"), "transformers"),
     "openvino": Format(("fp32", "fp16", "int8"), "openvino", "openvino", ("openvino", "nncf")),
     "executorch": Format(("fp32", "int8"), "executorch", "executorch", ("executorch",)),

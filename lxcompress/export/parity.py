@@ -15,7 +15,7 @@ from lxcompress.records import Parity
 
 Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """feeds -> scores [B, A]"""
-TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2}
+TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 2e-2}
 """Of the largest score, by precision; far above what reordered sums differ by, far below what moves most answers.
 
 A precision that is not named rounds its weights to so few values that scores must differ: what it changes is counted.

@@ -21,6 +21,7 @@ def test_the_example_of_the_issue() -> None:
     text = " ".join(result.output.split())
     assert "50 % as ONNX COO fp32: +43 % file, no speed; it pays from 66.7 % on." in text
     assert "no format is faster for them in ONNX Runtime" in text
+    assert "; format engine is, in its own." in text
     assert "DeepSparse 1.8 (closed" in text
     assert "a structured ticket at 50 % is 0.57 of the file and 0.50 of the time" in text
 
@@ -28,7 +29,7 @@ def test_the_example_of_the_issue() -> None:
 def test_json_has_every_format_and_the_facts() -> None:
     tree = json.loads(say("--json").stdout)
     assert tree["weights"] == 206_842_425
-    assert len(tree["formats"]) == 24
+    assert len(tree["formats"]) == 27
     assert [each["sparsity"] for each in tree["formats"][0]["sparsities"]] == [0.5, 0.7, 0.9]
     assert tree["measured"]["machine"]
     assert set(tree["instead"]) == {"0.5", "0.7", "0.9"}

@@ -90,6 +90,21 @@ def test_a_sparse_initializer_takes_what_is_foretold() -> None:
         assert 0 <= written - file_bytes(sizes, sparsity, format="onnx-sparse", precision="fp32") < 100
 
 
+@pytest.mark.parametrize(("precision", "sparsity"), [("fp32", 0.5), ("fp32", 0.9), ("bf16", 0.5)])
+def test_a_matrix_of_the_engine_takes_what_is_foretold(precision, sparsity) -> None:
+    """One matrix, packed as the export does; groups of four rows are filled up to the fullest of them."""
+    import numpy as np
+
+    from lxcompress.engine.pack import sparse
+
+    values = np.random.default_rng(0).random((512, 768), dtype=np.float32) + 1
+    values.reshape(-1)[np.random.default_rng(1).permutation(values.size)[: round(sparsity * values.size)]] = 0
+    packed = sparse(values, precision, tile=128)
+    written = packed.values.nbytes + packed.indices.nbytes + packed.groups.nbytes
+    sizes = Sizes("one", {"m": values.shape}, frozenset({"m"}))
+    assert written == pytest.approx(file_bytes(sizes, sparsity, format="engine", precision=precision), rel=0.03)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_where_it_breaks_even_the_file_is_as_large_as_a_dense_one(whole, format) -> None:
     for precision in FORMATS[format].precisions:
@@ -131,6 +146,17 @@ def test_the_verdict_on_half_as_sparse_onnx(whole) -> None:
     (dense,) = advise(whole, sparsities=[0.5], format="onnx", precision="fp32")
     assert "the same file, no speed" in verdict(dense, dense.bought[0])
     assert "dense int8 is 0.25 of the file" in instead(whole, 0.5)
+
+
+def test_the_verdict_on_half_for_the_engine(whole) -> None:
+    said = {}
+    for precision in ("fp32", "bf16", "int8"):
+        (found,) = advise(whole, sparsities=[0.5], format="engine", precision=precision)
+        said[precision] = verdict(found, found.bought[0])
+    assert said["fp32"] == "50 % as engine fp32: −32 % file, faster: zeros are neither read nor multiplied."
+    assert said["bf16"].startswith("50 % as engine bf16: −21 % file, faster: ")
+    assert said["int8"].startswith("50 % as engine int8: the same file, no speed: a zero is stored")
+    assert "but in blocks of 1 x 4" in said["int8"]
 
 
 def test_all_formats_and_precisions_are_there_unless_some_are_asked_for(whole) -> None:

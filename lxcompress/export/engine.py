@@ -1,0 +1,56 @@
+"""Engine: model.lxe, which lxcompress' own sparse inference engine maps and runs.
+
+Every product's matrix is stored in the layout that is fastest for it (engine_choice.py): dense, or without its zeros.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lxcompress.data.split import Inputs
+from lxcompress.engine.program import read_weights
+from lxcompress.engine.records import DENSE
+from lxcompress.export.engine_choice import Chooser, time_here
+from lxcompress.export.formats import Job, Written
+from lxcompress.export.programs import Usual, build_program, check_model
+from lxcompress.runtimes.engine import MODEL_FILE
+
+MOST_OBJECTS = 100
+"""The most regions of a picture, if the data has no more: detectors keep 100 at most."""
+
+
+def write(job: Job) -> Written:
+    """Writes model.lxe. Raises ExportError."""
+    check_model(job.model)
+    time = time_here()
+    chooser = Chooser(job.precision, time=time)
+    job.say("choosing how matrices are stored")
+    most = max(MOST_OBJECTS, job.example.visual_feats.shape[1])
+    program = build_program(
+        job.model, pack=chooser.pack, precision=job.precision, usual=usual_columns(job.example), most_objects=most
+    )
+    job.say("writing the program")
+    job.out.mkdir(parents=True, exist_ok=True)
+    path = job.out / MODEL_FILE
+    program.write(path)
+    how = "as measured" if time else "by rule, as the engine was not built here and nothing could be timed"
+    layouts = ", ".join(f"{count} {layout}" for layout, count in sorted(chooser.chosen.items()))
+    return Written([path], [f"matrices are stored in the fastest way, {how}: {layouts}", f"1 to {most} regions"])
+
+
+def count_zeros(out: Path) -> tuple[int, int]:
+    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart.
+
+    Embeddings are looked up, not multiplied, and the output layer is the last product: all else feeds it.
+    """
+    products = [each for each in read_weights(out / MODEL_FILE) if each.layout >= DENSE][:-1]
+    elements = sum(each.rows * each.columns for each in products)
+    return elements - sum(int(np.count_nonzero(each.values)) for each in products), elements
+
+
+def usual_columns(example: Inputs) -> Usual:
+    """The median question's tokens and regions."""
+    tokens, objects = (int(mask.sum(1).median()) for mask in (example.attention_mask, example.visual_attention_mask))
+    return Usual(tokens, objects)

@@ -1,0 +1,286 @@
+"""Programs: how a family's model becomes what the engine runs.
+
+Activations are [channels][columns], a column a token or a region, and only those that the masks keep are there. What no
+answer depends on is not computed: after the last attention that all columns feed, one column goes on alone, that whose
+state the answer is read off.
+
+Shapes: L tokens, O regions, H hidden, W width of all heads of an attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lxcompress.engine.pack import Packed, table
+from lxcompress.engine.program import POSITION, Program
+from lxcompress.errors import ExportError
+from lxcompress.models import lxmert, visual_bert
+from lxcompress.models.checkpoints import Model
+
+Pack = Callable[[np.ndarray, int], Packed]
+"""Lays out the matrix of a product, [outputs, inputs], that is multiplied with so many columns as a rule."""
+ACTIVATIONS = ("gelu", "relu", "tanh")
+"""Those of transformers that the engine has by the same name; gelu is the exact one."""
+BOX = 4
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The columns of a usual question, which the layout of a matrix is chosen for."""
+
+    tokens: int
+    objects: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Columns of the program: their size, how many they usually are, and the size that they start at (None: 0)."""
+
+    size: Any
+    usual: int
+    start: Any = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A program that is being written for a model, and what all its parts need.
+
+    `ids` and the features are the program's inputs; `most_objects` bounds the regions, the tokens are bounded by the
+    model's positions.
+    """
+
+    program: Program
+    pack: Pack
+    activation: str
+    tokens: Span
+    objects: Span
+    one: Span
+    ids: Any
+    features: Any
+    boxes: Any
+
+
+def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, most_objects: int) -> Program:
+    """The program that answers as `model`. Embeddings are stored in `precision`, products as `pack` lays them out.
+
+    Raises ExportError for a model that the engine cannot run.
+    """
+    check_model(model)
+    config, embeddings = model.config, getattr(model.module, model.family.MODEL_TYPE).embeddings
+    program = Program()
+    tokens = program.rows("attention_mask", most=embeddings.position_embeddings.num_embeddings)
+    objects = program.rows("visual_attention_mask", most=most_objects)
+    draft = Draft(
+        program=program,
+        pack=pack,
+        activation=config.hidden_act,
+        tokens=Span(tokens, usual.tokens),
+        objects=Span(objects, usual.objects),
+        one=Span(program.constant(1), 1),
+        ids=program.ints("input_ids", tokens),
+        features=program.floats("visual_feats", objects, width=model.family.feature_size(config)),
+        # VisualBERT reads no boxes, and is given them like every family.
+        boxes=program.floats("visual_pos", objects, width=BOX),
+    )
+    program.scores(_ANSWERS[model.family](draft, model.module, _embed_words(draft, embeddings, precision)))
+    return program
+
+
+def check_model(model: Model) -> None:
+    """Raises ExportError for a model that the engine cannot run, before anything is packed."""
+    if model.family not in _ANSWERS:
+        raise ExportError(
+            f"format engine: has no program for {model.family.MODEL_TYPE}, only for "
+            f"{' and '.join(each.MODEL_TYPE for each in _ANSWERS)}; give --format onnx"
+        )
+    images = model.family.count_images(model.config)
+    if images != 1:
+        raise ExportError(
+            f"format engine: answers questions about one image, and this {model.family.MODEL_TYPE} reads {images} a "
+            "question; give --format onnx"
+        )
+    activation = model.config.hidden_act
+    if activation not in ACTIVATIONS:
+        raise ExportError(
+            f"format engine: has no activation {activation}, only {', '.join(ACTIVATIONS)}; give --format onnx"
+        )
+
+
+def _answer_lxmert(draft: Draft, module: nn.Module, words: Any) -> Any:
+    """Scores of LXMERT, read off its first token."""
+    encoder = module.lxmert.encoder
+    layers, crosses = list(encoder.layer), list(encoder.x_layers)
+    for layer in layers:
+        words = _layer(draft, words, draft.tokens, layer)
+    first = Span(draft.one.size, 1)
+    if crosses:
+        regions = _embed_regions(draft, encoder.visn_fc)
+        for layer in encoder.r_layers:
+            regions = _layer(draft, regions, draft.objects, layer)
+        for layer in crosses[:-1]:
+            words, regions = _cross_layer(draft, words, regions, layer)
+        words = _last_cross_layer(draft, words, regions, crosses[-1])
+    pooled = _linear(draft, _take(words, first), first, [module.lxmert.pooler.dense], activation="tanh")
+    between, _, norm, output = module.answer_head.logit_fc
+    hidden = _linear(draft, pooled, first, [between], activation="gelu")
+    return _linear(draft, _norm(draft, hidden, norm), first, [output])
+
+
+def _answer_visual_bert(draft: Draft, module: nn.Module, words: Any) -> Any:
+    """Scores of VisualBERT, read off the last word: the token before [SEP], its regions being behind all tokens."""
+    program, encoder = draft.program, module.visual_bert
+    embeddings = encoder.embeddings
+    with torch.no_grad():  # every region is at position 0 and of token type 1
+        same = embeddings.visual_position_embeddings.weight[0] + embeddings.visual_token_type_embeddings.weight[1]
+    seen = program.load(draft.features)
+    regions = _linear(draft, seen, draft.objects, [embeddings.visual_projection], add=_array(same))
+    both = Span(program.sum(draft.tokens.size, draft.objects.size), draft.tokens.usual + draft.objects.usual)
+    state = program.join(words, _norm(draft, regions, embeddings.LayerNorm))
+    last = Span(draft.one.size, 1, start=program.sum(draft.tokens.size, add=-2))
+    layers = list(encoder.encoder.layer)
+    for layer in layers[:-1]:
+        state = _layer(draft, state, both, layer)
+    state = _layer(draft, state, both, layers[-1], only=last) if layers else _take(state, last)
+    return _linear(draft, state, last, [module.cls])
+
+
+_ANSWERS: Mapping[Any, Callable[[Draft, nn.Module, Any], Any]] = {
+    lxmert: _answer_lxmert,
+    visual_bert: _answer_visual_bert,
+}
+"""Family -> the scores of its module, from what its words' embeddings are."""
+
+
+def _embed_words(draft: Draft, embeddings: nn.Module, precision: str) -> Any:
+    """Word + position + token type 0, normalised; the type is the same for all, and is added to the positions."""
+    with torch.no_grad():
+        positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
+    words, places = (table(_array(each), precision) for each in (embeddings.word_embeddings.weight, positions))
+    state = draft.program.embed(words, by=draft.ids, size=draft.tokens.size)
+    state = draft.program.embed(places, by=POSITION, size=draft.tokens.size, onto=state)
+    return _norm(draft, state, embeddings.LayerNorm)
+
+
+def _embed_regions(draft: Draft, encoder: nn.Module) -> Any:
+    """LXMERT's regions: the mean of what is seen and of where, each normalised."""
+    boxes = _linear(draft, draft.program.load(draft.boxes), draft.objects, [encoder.box_fc])
+    where = _norm(draft, boxes, encoder.box_layer_norm, share=0.5)
+    seen = _linear(draft, draft.program.load(draft.features), draft.objects, [encoder.visn_fc])
+    return _norm(draft, seen, encoder.visn_layer_norm, share=0.5, add=where)
+
+
+def _layer(draft: Draft, state: Any, span: Span, layer: nn.Module, *, only: Span | None = None) -> Any:
+    """A layer of either family over the columns of `span`; with `only`, of these alone."""
+    state = _attend_self(draft, state, span, layer.attention, only=only)
+    return _feed_forward(draft, state, only or span, layer.intermediate, layer.output)
+
+
+def _cross_layer(draft: Draft, words: Any, regions: Any, layer: nn.Module) -> tuple[Any, Any]:
+    """A cross layer. Its one set of weights attends in both directions: it is multiplied with all columns at once."""
+    program, tokens, objects = draft.program, draft.tokens, draft.objects
+    both = Span(program.sum(tokens.size, objects.size), tokens.usual + objects.usual)
+    behind = Span(objects.size, objects.usual, start=tokens.size)
+    cross, state = layer.visual_attention, program.join(words, regions)
+    ready = _linear(draft, state, both, _projections(cross.att))
+    said = _attend(draft, cross.att, _parts(ready, tokens, 3)[:1], _parts(ready, behind, 3)[1:])
+    seen = _attend(draft, cross.att, _parts(ready, behind, 3)[:1], _parts(ready, tokens, 3)[1:])
+    mixed = _linear(draft, program.join(said, seen), both, [cross.output.dense], residual=state)
+    state = _norm(draft, mixed, cross.output.LayerNorm)
+    words = _attend_self(draft, _take(state, tokens), tokens, layer.lang_self_att)
+    regions = _attend_self(draft, _take(state, behind), objects, layer.visn_self_att)
+    return (
+        _feed_forward(draft, words, tokens, layer.lang_inter, layer.lang_output),
+        _feed_forward(draft, regions, objects, layer.visn_inter, layer.visn_output),
+    )
+
+
+def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: nn.Module) -> Any:
+    """The first token after the last cross layer: of the language side, all columns are asked once more, as keys."""
+    cross, first = layer.visual_attention, Span(draft.one.size, 1)
+    query, *others = _projections(cross.att)
+    asked = _linear(draft, words, draft.tokens, [query])
+    found = _parts(_linear(draft, regions, draft.objects, others), None, 2)
+    said = _attend(draft, cross.att, [asked], found)
+    words = _norm(
+        draft, _linear(draft, said, draft.tokens, [cross.output.dense], residual=words), cross.output.LayerNorm
+    )
+    state = _attend_self(draft, words, draft.tokens, layer.lang_self_att, only=first)
+    return _feed_forward(draft, state, first, layer.lang_inter, layer.lang_output)
+
+
+def _attend_self(draft: Draft, state: Any, span: Span, block: nn.Module, *, only: Span | None = None) -> Any:
+    """Self-attention over the columns of `span`, its output layer, residual and norm; with `only`, of these alone."""
+    attention, output = block.self, block.output
+    query, *others = _projections(attention)
+    if only is None:
+        asked, *found = _parts(_linear(draft, state, span, [query, *others]), None, 3)
+    else:
+        found = _parts(_linear(draft, state, span, others), None, 2)
+        state = _take(state, only)
+        asked = _linear(draft, state, only, [query])
+    mixed = _attend(draft, attention, [asked], found)
+    return _norm(draft, _linear(draft, mixed, only or span, [output.dense], residual=state), output.LayerNorm)
+
+
+def _feed_forward(draft: Draft, state: Any, span: Span, first: nn.Module, second: nn.Module) -> Any:
+    hidden = _linear(draft, state, span, [first.dense], activation=draft.activation)
+    return _norm(draft, _linear(draft, hidden, span, [second.dense], residual=state), second.LayerNorm)
+
+
+def _attend(draft: Draft, attention: nn.Module, asked: Sequence[Any], found: Sequence[Any]) -> Any:
+    heads, size = attention.num_attention_heads, attention.attention_head_size
+    return draft.program.attend(*asked, *found, heads=heads, scale=size**-0.5)
+
+
+def _projections(attention: nn.Module) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    return attention.query, attention.key, attention.value
+
+
+def _parts(state: Any, span: Span | None, count: int) -> list[Any]:
+    """The equal shares of the channels of `state`, of the columns of `span` or of all."""
+    width = state.rows // count
+    parts = [state.take(rows=(number * width, width)) for number in range(count)]
+    return parts if span is None else [_take(part, span) for part in parts]
+
+
+def _take(state: Any, span: Span) -> Any:
+    return state.take(start=span.start, columns=span.size)
+
+
+def _linear(
+    draft: Draft,
+    state: Any,
+    span: Span,
+    layers: Sequence[nn.Linear],
+    *,
+    add: np.ndarray | None = None,
+    residual: Any = None,
+    activation: str | None = None,
+) -> Any:
+    """The outputs of `layers`, one behind the other: a product of one matrix. `add` comes to the bias."""
+    weight = np.concatenate([_array(layer.weight) for layer in layers])
+    bias = np.concatenate([_bias(layer) for layer in layers])
+    packed = draft.pack(weight, span.usual)
+    return draft.program.linear(
+        state, packed, bias=bias if add is None else bias + add, residual=residual, activation=activation
+    )
+
+
+def _norm(draft: Draft, state: Any, norm: nn.LayerNorm, *, share: float = 1.0, add: Any = None) -> Any:
+    """`share` of the normalised columns, and `add`."""
+    gain, bias = _array(norm.weight) * np.float32(share), _array(norm.bias) * np.float32(share)
+    return draft.program.norm(state, gain, bias, norm.eps, add=add)
+
+
+def _bias(layer: nn.Linear) -> np.ndarray:
+    return np.zeros(layer.out_features, np.float32) if layer.bias is None else _array(layer.bias)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().float().numpy()
