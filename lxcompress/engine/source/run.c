@@ -43,7 +43,7 @@ static size_t stride_of(int64_t columns) { return ((size_t)columns + LX_COLUMNS 
 /* -- opening -------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-  size_t memory, bytes, columns, scores; /* values of four bytes */
+  uint64_t memory, bytes, columns, scores; /* values of four bytes; where size_t has 32 bits, more than it can count */
 } need;
 
 /* What the largest question would need: more than this is never touched. Room is left behind the last tensor for a whole
@@ -51,31 +51,31 @@ typedef struct {
 static need count_memory(const lx_model *model) {
   need all = {0, 0, 0, 0};
   for (uint32_t n = 0; n < model->head.sizes; n++) {
-    size_t stride = stride_of(model->sizes[n].most);
+    uint64_t stride = stride_of(model->sizes[n].most);
     if (stride > all.columns) all.columns = stride;
   }
   for (uint32_t n = 0; n < model->head.tensors; n++) {
     const lx_tensor *tensor = &model->tensors[n];
-    all.memory += lx_rounded(tensor->channels, LX_GROUP) * stride_of(model->sizes[tensor->size].most);
+    all.memory += lx_rounded(tensor->channels, LX_GROUP) * (uint64_t)stride_of(model->sizes[tensor->size].most);
   }
   all.memory += ROOM * all.columns + LX_COLUMNS * LX_GROUP;
   for (uint32_t n = 0; n < model->head.ops; n++) {
     const lx_op *op = &model->ops[n];
     if (op->code == LX_LINEAR && model->weights[op->weight].layout >= LX_QUANTISED) {
-      size_t units = lx_units(&model->weights[op->weight]) + ROOM;
-      size_t bytes = units * stride_of(model->sizes[op->in[0].columns].most);
+      uint64_t units = lx_units(&model->weights[op->weight]) + ROOM;
+      uint64_t bytes = units * stride_of(model->sizes[op->in[0].columns].most);
       if (bytes > all.bytes) all.bytes = bytes;
     }
     if (op->code == LX_ATTEND) {
-      size_t keys = lx_rounded(model->sizes[op->in[1].columns].most, LX_GROUP);
-      size_t scores = keys * stride_of(model->sizes[op->in[0].columns].most);
+      uint64_t keys = lx_rounded(model->sizes[op->in[1].columns].most, LX_GROUP);
+      uint64_t scores = keys * stride_of(model->sizes[op->in[0].columns].most);
       if (scores > all.scores) all.scores = scores;
     }
   }
   return all;
 }
 
-static void *take(uint8_t **from, size_t bytes) {
+static void *take(uint8_t **from, uint64_t bytes) {
   void *taken = *from;
   *from += (bytes + LX_ALIGN - 1) / LX_ALIGN * LX_ALIGN;
   return taken;
@@ -85,7 +85,6 @@ static int allocate(lx_session *session) {
   const lx_model *model = session->model;
   const lx_header *head = &model->head;
   need all = count_memory(model);
-  session->scores_each = all.scores;
   /* Lengths are bounded by the checks of file.c, so that this sum cannot overflow 64 bits. */
   uint64_t total = 64ull * LX_ALIGN + 4ull * (all.memory + all.bytes + 2 * all.columns + all.scores * (uint64_t)session->threads);
   uint64_t kept = 0;
@@ -95,13 +94,14 @@ static int allocate(lx_session *session) {
   if (total > (1ull << 40) || total > SIZE_MAX) return -1;
   session->allocated = calloc(1, (size_t)total);
   if (!session->allocated) return -1;
+  session->scores_each = (size_t)all.scores;
   uint8_t *at = session->allocated;
   at += (LX_ALIGN - (uintptr_t)at % LX_ALIGN) % LX_ALIGN;
   session->memory = take(&at, 4 * all.memory);
   session->bytes = take(&at, 4 * all.bytes);
   session->scale = take(&at, 4 * all.columns);
   session->zero = take(&at, 4 * all.columns);
-  session->scores = take(&at, 4 * all.scores * (size_t)session->threads);
+  session->scores = take(&at, 4 * all.scores * (uint64_t)session->threads);
   session->sizes = take(&at, 8 * head->sizes);
   session->kept = take(&at, sizeof(int32_t *) * head->sizes);
   session->tensors = take(&at, sizeof(view) * head->tensors);
