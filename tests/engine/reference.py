@@ -126,9 +126,9 @@ class Reference:
         for place, size in enumerate(self.tables["sizes"]):
             columns = int(size["add"])
             if size["kind"] == r.ROWS:
-                mask = given[size["b"]]
-                kept[place] = np.flatnonzero(mask) if mask.any() else np.arange(len(mask))
+                kept[place] = np.flatnonzero(given[size["b"]])
                 columns = len(kept[place])
+                assert columns
             elif size["kind"] == r.SUM:
                 columns += sizes[size["a"]] + (0 if size["b"] == r.NONE else sizes[size["b"]])
             assert 0 <= columns <= size["most"]
