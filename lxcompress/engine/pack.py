@@ -78,11 +78,11 @@ def table(weight: np.ndarray, type: str) -> Packed:
     return Packed(TABLE, PRECISIONS[type], *values.shape, 0, 0, 0, values, scales=scales)
 
 
-def dense(weight: np.ndarray, type: str, *, panel: int = 128) -> Packed:
+def dense(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 128) -> Packed:
     """Every weight; int8 is multiplied with activations as they are."""
     values, scales = _store(weight, PRECISIONS[type])
-    cells = _pack_dense(values, panel, MOST_TILE)
-    return Packed(DENSE, PRECISIONS[type], *weight.shape, panel, MOST_TILE, len(cells), cells, scales=scales)
+    cells = _pack_dense(values, panel, tile)
+    return Packed(DENSE, PRECISIONS[type], *weight.shape, panel, tile, len(cells), cells, scales=scales)
 
 
 def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) -> Packed:

@@ -12,6 +12,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct lx_model lx_model;
 typedef struct lx_session lx_session;
@@ -58,6 +59,8 @@ lx_session *lx_session_open(const lx_model *model, int threads, const char *inst
 int lx_run(lx_session *session, const lx_feed *feeds, int64_t batch, float *scores, char *error, size_t error_bytes);
 
 void lx_session_close(lx_session *session);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -101,6 +101,7 @@ static int check_header(lx_model *model, complaint *to) {
        "its weights start at %llu, inside of something else", (unsigned long long)head->data_start);
   NEED(head->records_crc == lx_crc(0, model->bytes + sizeof(lx_header), records), "its records are damaged");
   NEED(head->scores > 0 && head->scores <= MOST_CHANNELS, "gives %u scores", head->scores);
+  NEED(head->inputs > 0, "takes no input");
   const uint8_t *at = model->bytes + sizeof(lx_header);
   model->sizes = (const lx_size *)at, at += head->sizes * sizeof(lx_size);
   model->inputs = (const lx_input_record *)at, at += head->inputs * sizeof(lx_input_record);
@@ -111,9 +112,19 @@ static int check_header(lx_model *model, complaint *to) {
   return 0;
 }
 
+/* Whether a name ends, and can be shown in a sentence: a line's end or a terminal's command would end or change it. */
+static int is_name(const char name[32]) {
+  for (int n = 0; n < 32; n++) {
+    const unsigned char letter = (unsigned char)name[n];
+    if (!letter) return n > 0;
+    if (letter < ' ' || letter == 127) return 0;
+  }
+  return 0;
+}
+
 static int check_input(const lx_model *model, uint32_t place, complaint *to) {
   const lx_input_record *input = &model->inputs[place];
-  NEED(input->name[0] && memchr(input->name, 0, sizeof input->name), "input %u has no name", place);
+  NEED(is_name(input->name), "input %u has no name", place);
   NEED(input->type == LX_INT64 || input->type == LX_FLOAT32, "input %u is of type %u", place, input->type);
   NEED(input->rank == 2 || input->rank == 3, "input %u has rank %u", place, input->rank);
   NEED(input->width > 0 && input->width <= MOST_CHANNELS && (input->rank == 3 || input->width == 1),
@@ -144,10 +155,20 @@ static int check_size(const lx_model *model, uint32_t place, complaint *to) {
   return FAIL("size %u is of kind %u", place, size->kind);
 }
 
-/* Whether [offset, offset + count * each) lies in the weights, at a multiple of 64. */
-static int is_inside(const lx_model *model, uint64_t offset, uint64_t count, uint64_t each) {
-  uint64_t room = model->size - model->head.data_start;
-  return offset % LX_ALIGN == 0 && offset <= room && count <= (room - offset) / each;
+/* Whether [offset, offset + count * each) lies in the weights, at a multiple of 64, and is not more than the arrays before
+   it have left: many weights that name the same bytes would make a small file take long to check. */
+static int claim(lx_model *model, uint64_t offset, uint64_t count, uint64_t each) {
+  const uint64_t room = model->size - model->head.data_start;
+  if (offset % LX_ALIGN || offset > room || count > (room - offset) / each) return 0;
+  model->claimed += count * each;
+  return model->claimed <= room;
+}
+
+/* Also offsets that are not read are added to pointers. */
+static int points_inside(const lx_model *model, const lx_weight *weight) {
+  const uint64_t room = model->size - model->head.data_start;
+  return weight->values <= room && weight->indices <= room && weight->groups <= room && weight->starts <= room &&
+         weight->scales <= room && weight->sums <= room;
 }
 
 static uint64_t value_bytes(const lx_weight *weight) {
@@ -155,13 +176,13 @@ static uint64_t value_bytes(const lx_weight *weight) {
 }
 
 /* Groups, their rows and the sum of their entries: all that walking through a sparse weight relies on. */
-static int check_groups(const lx_model *model, uint32_t place, complaint *to) {
+static int check_groups(lx_model *model, uint32_t place, complaint *to) {
   const lx_weight *weight = &model->weights[place];
   uint32_t rows = lx_rounded(weight->rows, LX_GROUP), units = lx_units(weight);
   uint32_t panels = (rows + weight->panel - 1) / weight->panel, tiles = (units + weight->tile - 1) / weight->tile;
-  NEED(is_inside(model, weight->groups, (uint64_t)rows / LX_GROUP * tiles, sizeof(lx_group)) &&
-           is_inside(model, weight->starts, panels + 1, sizeof(uint64_t)) &&
-           is_inside(model, weight->indices, weight->entries, LX_GROUP),
+  NEED(claim(model, weight->groups, (uint64_t)rows / LX_GROUP * tiles, sizeof(lx_group)) &&
+           claim(model, weight->starts, panels + 1, sizeof(uint64_t)) &&
+           claim(model, weight->indices, weight->entries, LX_GROUP),
        "weight %u lies outside of the file", place);
   const lx_group *group = (const lx_group *)(model->data + weight->groups);
   const uint64_t *starts = (const uint64_t *)(model->data + weight->starts);
@@ -186,7 +207,7 @@ static int check_groups(const lx_model *model, uint32_t place, complaint *to) {
   return 0;
 }
 
-static int check_weight(const lx_model *model, uint32_t place, complaint *to) {
+static int check_weight(lx_model *model, uint32_t place, complaint *to) {
   const lx_weight *weight = &model->weights[place];
   uint64_t rows = weight->rows, columns = weight->columns, many = lx_rounded(weight->rows, LX_GROUP);
   NEED(rows > 0 && rows <= MOST_CHANNELS && columns > 0 && columns <= MOST_CHANNELS && rows * columns <= 1ull << 34,
@@ -197,28 +218,29 @@ static int check_weight(const lx_model *model, uint32_t place, complaint *to) {
                        weight->tile > 0 && weight->tile <= LX_MOST_TILE),
        "weight %u has panels of %u and tiles of %u", place, weight->panel, weight->tile);
   NEED(weight->entries <= 1ull << 34, "weight %u has too many entries", place);
-  NEED(weight->type != LX_I8 || is_inside(model, weight->scales, many, 4), "weight %u has no scales", place);
+  NEED(points_inside(model, weight), "weight %u lies outside of the file", place);
+  NEED(weight->type != LX_I8 || claim(model, weight->scales, many, 4), "weight %u has no scales", place);
   int is_whole;
   switch (weight->layout) {
     case LX_VECTOR:
       NEED(weight->type == LX_F32 && columns == 1, "weight %u is no vector", place);
-      is_whole = is_inside(model, weight->values, rows, 4);
+      is_whole = claim(model, weight->values, rows, 4);
       break;
     case LX_TABLE:
-      is_whole = is_inside(model, weight->values, rows * columns, value_bytes(weight));
+      is_whole = claim(model, weight->values, rows * columns, value_bytes(weight));
       break;
     case LX_DENSE:
       NEED(weight->entries == many / LX_GROUP * columns, "weight %u has another number of entries", place);
-      is_whole = is_inside(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
+      is_whole = claim(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
       break;
     case LX_SPARSE:
-      is_whole = is_inside(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
+      is_whole = claim(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
       break;
     default:
-      NEED(weight->type == LX_I8 && is_inside(model, weight->sums, many, 4), "weight %u has no sums", place);
+      NEED(weight->type == LX_I8 && claim(model, weight->sums, many, 4), "weight %u has no sums", place);
       NEED(weight->layout == LX_BLOCKS || weight->entries == many / LX_GROUP * lx_units(weight),
            "weight %u has another number of entries", place);
-      is_whole = is_inside(model, weight->values, weight->entries, 16);
+      is_whole = claim(model, weight->values, weight->entries, 16);
   }
   NEED(is_whole, "weight %u lies outside of the file", place);
   return weight->layout == LX_SPARSE || weight->layout == LX_BLOCKS ? check_groups(model, place, to) : 0;
@@ -267,6 +289,7 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
   int slices = count_slices(op);
   for (int n = 0; n < slices; n++)
     if (check_slice(model, place, n, to)) return -1;
+  for (int n = slices; n < 3; n++) NEED(op->in[n].tensor == LX_NONE, "operation %u reads too much", place);
   const lx_weight *weight = find_weight(model, op->weight);
   if (op->code == LX_SCORES) {
     NEED(op->in[0].rows == model->head.scores, "operation %u gives another number of scores", place);
@@ -321,6 +344,23 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
   }
 }
 
+/* That what is read was written before, and that the scores come last: an answer is then of this question alone. */
+static int check_order(const lx_model *model, complaint *to) {
+  uint64_t written[MOST_RECORDS / 64] = {0};
+#define IS_WRITTEN(tensor) (written[(tensor) / 64] >> (tensor) % 64 & 1)
+  for (uint32_t n = 0; n < model->head.ops; n++) {
+    const lx_op *op = &model->ops[n];
+    NEED((op->code == LX_SCORES) == (n + 1 == model->head.ops), "operation %u gives scores and is not the last", n);
+    for (int slice = 0; slice < count_slices(op); slice++)
+      NEED(IS_WRITTEN((uint32_t)op->in[slice].tensor), "operation %u reads what was not written", n);
+    NEED(op->code != LX_EMBED || !op->adds || IS_WRITTEN((uint32_t)op->out), "operation %u adds to what was not written", n);
+    if (op->code != LX_SCORES) written[op->out / 64] |= 1ull << op->out % 64;
+  }
+#undef IS_WRITTEN
+  NEED(model->head.ops > 0, "has no operations");
+  return 0;
+}
+
 static int check_model(lx_model *model, complaint *to) {
   if (check_header(model, to)) return -1;
   for (uint32_t n = 0; n < model->head.inputs; n++)
@@ -336,7 +376,7 @@ static int check_model(lx_model *model, complaint *to) {
     if (check_weight(model, n, to)) return -1;
   for (uint32_t n = 0; n < model->head.ops; n++)
     if (check_op(model, n, to)) return -1;
-  return 0;
+  return check_order(model, to);
 }
 
 #ifdef LX_NO_MAP
@@ -348,7 +388,7 @@ lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
 static void unmap(lx_model *model) { (void)model; }
 #else
 lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
   struct stat about;
   if (file < 0 || fstat(file, &about)) {
     lx_fail(error, error_bytes, "cannot be opened (%s)", strerror(errno));

@@ -88,6 +88,7 @@ typedef struct {
 struct lx_model {
   const uint8_t *bytes;
   size_t size;
+  uint64_t claimed; /* bytes of the arrays that were checked so far */
   int is_mapped;
   lx_header head;
   const lx_size *sizes;

@@ -13,6 +13,11 @@
 
 enum { ROOM = LX_MOST_TILE + 1, CHANNELS_AT_ONCE = 64 };
 
+/* Bytes of a session: a small file could otherwise ask for all of a machine's memory. */
+#ifndef LX_MOST_MEMORY
+#define LX_MOST_MEMORY (1ull << 32)
+#endif
+
 typedef struct {
   float *at;
   size_t stride;
@@ -81,18 +86,22 @@ static void *take(uint8_t **from, uint64_t bytes) {
   return taken;
 }
 
+/* Bytes of all that a session allocates. Lengths are bounded by the checks of file.c: no sum overflows 64 bits. */
+static uint64_t count_bytes(const lx_model *model, int threads) {
+  const lx_header *head = &model->head;
+  need all = count_memory(model);
+  uint64_t total = 64ull * LX_ALIGN + 4ull * (all.memory + all.bytes + 2 * all.columns + all.scores * (uint64_t)threads);
+  for (uint32_t n = 0; n < head->sizes; n++)
+    if (model->sizes[n].kind == LX_ROWS) total += stride_of(model->sizes[n].most) * 4;
+  return total + head->sizes * 16ull + head->tensors * sizeof(view) + head->inputs * 8ull;
+}
+
 static int allocate(lx_session *session) {
   const lx_model *model = session->model;
   const lx_header *head = &model->head;
   need all = count_memory(model);
-  /* Lengths are bounded by the checks of file.c, so that this sum cannot overflow 64 bits. */
-  uint64_t total = 64ull * LX_ALIGN + 4ull * (all.memory + all.bytes + 2 * all.columns + all.scores * (uint64_t)session->threads);
-  uint64_t kept = 0;
-  for (uint32_t n = 0; n < head->sizes; n++)
-    if (model->sizes[n].kind == LX_ROWS) kept += stride_of(model->sizes[n].most) * 4;
-  total += kept + head->sizes * 16ull + head->tensors * sizeof(view) + head->inputs * 8ull;
-  if (total > (1ull << 40) || total > SIZE_MAX) return -1;
-  session->allocated = calloc(1, (size_t)total);
+  const uint64_t total = count_bytes(model, session->threads);
+  session->allocated = total > SIZE_MAX ? NULL : calloc(1, (size_t)total);
   if (!session->allocated) return -1;
   session->scores_each = (size_t)all.scores;
   uint8_t *at = session->allocated;
@@ -127,6 +136,12 @@ lx_session *lx_session_open(const lx_model *model, int threads, const char *inst
       lx_fail(error, error_bytes, "this processor has no %s; it has %s", instructions, lx_instruction_sets());
     return NULL;
   }
+  const unsigned long long megabytes = count_bytes(model, threads) >> 20;
+  if (megabytes >= LX_MOST_MEMORY >> 20) {
+    lx_fail(error, error_bytes, "a session of %d would need %llu MB, expected less than %llu", threads, megabytes,
+            LX_MOST_MEMORY >> 20);
+    return NULL;
+  }
   lx_session *session = calloc(1, sizeof *session);
   if (session) {
     session->model = model, session->kernels = kernels, session->threads = threads;
@@ -158,15 +173,12 @@ typedef struct {
     if (!(condition)) return FAIL(__VA_ARGS__); \
   } while (0)
 
-/* Which rows a mask keeps. A mask of zeros keeps all: to a model that adds a large negative number to what is masked,
-   they are all alike then. */
+/* Which rows a mask keeps, and how many they are. */
 static int64_t keep_rows(const int64_t *mask, int64_t rows, int32_t *kept) {
   int64_t count = 0;
   for (int64_t row = 0; row < rows; row++)
     if (mask[row]) kept[count++] = (int32_t)row;
-  if (count) return count;
-  for (int64_t row = 0; row < rows; row++) kept[row] = (int32_t)row;
-  return rows;
+  return count;
 }
 
 static int find_sizes(lx_session *session, const lx_feed *feeds, complaint *to) {
@@ -174,7 +186,10 @@ static int find_sizes(lx_session *session, const lx_feed *feeds, complaint *to) 
   for (uint32_t n = 0; n < model->head.sizes; n++) {
     const lx_size *size = &model->sizes[n];
     int64_t value = size->add;
-    if (size->kind == LX_ROWS) value = keep_rows(session->rows[size->b], feeds[size->b].rows, session->kept[n]);
+    if (size->kind == LX_ROWS) {
+      value = keep_rows(session->rows[size->b], feeds[size->b].rows, session->kept[n]);
+      NEED(value > 0, "%s keeps nothing of a question", model->inputs[size->b].name);
+    }
     if (size->kind == LX_SUM) value += session->sizes[size->a] + (size->b == LX_NONE ? 0 : session->sizes[size->b]);
     NEED(value >= 0 && value <= size->most, "a question has a size of %lld, expected 0 to %u", (long long)value, size->most);
     session->sizes[n] = value;
