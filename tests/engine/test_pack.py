@@ -66,7 +66,7 @@ def test_any_panel_and_tile_gives_the_same_weight(panel: int, tile: int) -> None
     weight = draw((70, 270), 0.3)
     for type in pack.PRECISIONS:
         assert np.array_equal(unpack(pack.sparse(weight, type, panel=panel, tile=tile)), of_type(weight, type))
-        assert np.array_equal(unpack(pack.dense(weight, type, panel=panel)), of_type(weight, type))
+        assert np.array_equal(unpack(pack.dense(weight, type, panel=panel, tile=tile)), of_type(weight, type))
     whole = of_type(weight, "int8")
     assert np.array_equal(unpack(pack.blocks(weight, panel=panel, tile=tile)), whole)
     assert np.array_equal(unpack(pack.quantised(weight, panel=panel)), whole)

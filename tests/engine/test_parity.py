@@ -96,7 +96,7 @@ SHAPES = (
     {"rows": 1, "columns": 37, "sparsity": 0.5},
     {"rows": 131, "columns": 30, "sparsity": 0.5, "activation": "gelu"},
     {"rows": 20, "columns": 259, "sparsity": 0.9, "activation": "tanh", "residual": True},
-    {"rows": 36, "columns": 1030, "sparsity": 0.7, "activation": "relu", "panel": 8},
+    {"rows": 38, "columns": 1030, "sparsity": 0.7, "activation": "relu", "panel": 8},
     {"rows": 8, "columns": 12, "sparsity": 1.0, "residual": True},
 )
 
