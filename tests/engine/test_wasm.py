@@ -1,0 +1,170 @@
+"""The engine as WebAssembly, in Node: as web/build.sh makes it, called through web/engine.mjs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lxcompress.engine import build, pack
+from lxcompress.engine.program import Program
+from tests.engine.other.elsewhere import (
+    DRAWN,
+    HERE,
+    LAYERS,
+    Machine,
+    answer_here,
+    is_near,
+    need,
+    write_drawn,
+    write_layer,
+    write_product,
+)
+from tests.engine.test_parity import PACKERS
+from tests.engine.test_session import make_feeds, write_model
+
+WEB = build.SOURCE.parent / "web"
+COMPILERS = ("clang", *(f"clang-{version}" for version in range(25, 14, -1)))
+PAGE = "#include <stdlib.h>\nint main(void) { return malloc(1) == NULL; }\n"
+
+
+@pytest.fixture(scope="module")
+def wasm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need("node")
+    compiler = next((name for name in COMPILERS if shutil.which(name)), None)
+    if compiler is None:
+        pytest.skip("Clang is not installed; docs/engine-elsewhere.md says what builds for WebAssembly")
+    folder = tmp_path_factory.mktemp("wasm")
+    command = [compiler, "--target=wasm32-wasi", "-x", "c", "-", "-o", str(folder / "page.wasm")]
+    if subprocess.run(command, input=PAGE, text=True, capture_output=True).returncode:
+        pytest.skip(
+            f"{compiler} has no linker or no C library for WebAssembly; docs/engine-elsewhere.md says what has them"
+        )
+    command = ["sh", str(WEB / "build.sh"), str(folder / "engine.wasm")]
+    done = subprocess.run(command, env={**os.environ, "CC": compiler}, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    return folder / "engine.wasm"
+
+
+@pytest.fixture(scope="module")
+def machine(wasm: Path) -> Machine:
+    return Machine(("node", str(HERE / "answer.mjs"), str(WEB / "engine.mjs"), str(wasm)))
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_product_is_this_machines_and_the_references(machine: Machine, tmp_path: Path, name: str) -> None:
+    case, feeds = write_product(tmp_path, name)
+    scores = machine.answer(case.path, feeds, 1).scores
+    assert is_near(scores, answer_here(case.path, feeds), 1e-5)
+    assert is_near(scores, case.expect(feeds), 1e-5)
+
+
+@pytest.mark.parametrize(("seed", "packers", "within"), DRAWN)
+def test_any_program_is_near_this_machines(
+    machine: Machine, tmp_path: Path, seed: int, packers: list[str], within: float
+) -> None:
+    case, feeds = write_drawn(tmp_path, seed, packers)
+    assert is_near(machine.answer(case.path, feeds, 1).scores, answer_here(case.path, feeds), within)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_of_full_size_is_this_machines(machine: Machine, tmp_path: Path, name: str) -> None:
+    """Of whole numbers, the sums are the same to the bit."""
+    feeds = write_layer(tmp_path / "layer.lxe", name)
+    scores = machine.answer(tmp_path / "layer.lxe", feeds, 1).scores
+    here = answer_here(tmp_path / "layer.lxe", feeds)
+    assert is_near(scores, here, 0 if name in ("blocks", "quantised") else 2e-6)
+
+
+def test_the_engine_is_small(wasm: Path) -> None:
+    assert wasm.stat().st_size < 150_000
+
+
+def _ask(wasm: Path, folder: Path, code: str) -> str:
+    """What a page's code says, where `open`, `model` and `engine` are at hand."""
+    page = folder / "page.mjs"
+    page.write_text(
+        f"""import {{ readFileSync }} from "node:fs";
+import {{ open }} from {str(WEB / "engine.mjs")!r};
+const read = (path) => new Uint8Array(readFileSync(path));
+const model = read({str(folder / "model.lxe")!r}), engine = read({str(wasm)!r});
+const say = (found) => console.log(JSON.stringify(found));
+const tell = (call) => Promise.resolve().then(call).then(say, (error) => console.log(error.message));
+{code}
+""",
+        encoding="utf-8",
+    )
+    done = subprocess.run(["node", str(page)], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+FEEDS = """const feeds = {
+  input_ids: { data: [1, 2, 3], dims: [1, 3] }, attention_mask: { data: [1, 1, 1], dims: [1, 3] },
+  visual_attention_mask: { data: new BigInt64Array([1n]), dims: [1, 1] },
+  visual_feats: { data: new Float32Array(12).fill(0.5), dims: [1, 1, 12] } };
+"""
+
+
+def test_a_page_is_told_what_a_model_takes_and_gives(wasm: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "model.lxe")
+    code = """const session = await open(model, await WebAssembly.compile(engine));
+await tell(() => session.inputs.map(({ name, type, shape, mostRows }) => [name, type, ...shape, mostRows].join(" ")));
+const { scores } = session.run(feeds);
+await tell(() => [scores.type, scores.dims, Array.from(scores.data)]);
+const again = [1, 2, 3].map(() => session.run(feeds).scores.data.join());
+await tell(() => again.every((each) => each === scores.data.join()));
+const response = await open(new Response(model), engine.buffer);
+await tell(() => response.run(feeds).scores.data.join() === scores.data.join());
+"""
+    inputs, scores, again, response = _ask(wasm, tmp_path, FEEDS + code).splitlines()
+    assert sorted(json.loads(inputs)) == [
+        "attention_mask int64 batch rows 8",
+        "input_ids int64 batch rows 8",
+        "visual_attention_mask int64 batch rows 6",
+        "visual_feats float32 batch rows 12 6",
+    ]
+    kind, dims, values = json.loads(scores)
+    feeds = make_feeds(1, tokens=3, objects=1) | {"input_ids": np.array([[1, 2, 3]])}
+    here = answer_here(tmp_path / "model.lxe", feeds | {"visual_feats": np.full((1, 1, 12), 0.5, np.float32)})
+    assert (kind, dims) == ("float32", [1, here.shape[1]])
+    assert is_near(np.array([values]), here, 1e-6)
+    assert (again, response) == ("true", "true")
+
+
+def test_what_does_not_fit_is_one_sentence(wasm: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "model.lxe")
+    code = """const session = await open(model, engine);
+const { input_ids, ...others } = feeds;
+await tell(() => session.run(others));
+await tell(() => session.run({ ...others, input_ids: { data: [1, 2], dims: [1, 3] } }));
+await tell(() => session.run({ ...others, input_ids: { data: [1, 2], dims: [2, 1] } }));
+await tell(() => session.run({ ...others, input_ids: { data: [1, 2, 999], dims: [1, 3] } }));
+await tell(() => open(model.subarray(0, 500), engine));
+await tell(() => open(model.map((byte, place) => (place === model.length - 1 ? byte ^ 1 : byte)), engine));
+await tell(() => session.run(feeds).scores.dims);
+"""
+    said = _ask(wasm, tmp_path, FEEDS + code).splitlines()
+    assert said[0] == "input_ids is missing"
+    assert said[1] == "input_ids is batch x rows, but was given 2 values as 1 x 3"
+    assert said[2].startswith("inputs have ")
+    assert said[3].startswith("an id is 999, expected 0 to ")
+    assert said[4].startswith("is cut short or grown")
+    assert said[5] == "its weights are damaged"
+    assert said[6] == "[1,5]"
+
+
+def test_more_memory_than_32_bits_count_is_refused(wasm: Path, tmp_path: Path) -> None:
+    """The model's only large tensor has 2^32 values, which are none at all in 32 bits."""
+    program = Program()
+    x = program.load(program.floats("x", program.rows("mask", 1 << 16), 1 << 16))
+    program.scores(program.linear(x, pack.dense(np.ones((4, 1 << 16), np.float32), "int8")))
+    program.write(tmp_path / "model.lxe")
+    said = _ask(wasm, tmp_path, "await tell(() => open(model, engine));")
+    assert re.fullmatch(r"[^\n]*(no memory|would need \d+ MB)[^\n]*\n", said)
