@@ -2,7 +2,7 @@
 
 Counted are the weights as the runtime holds them, each once, however often the answer uses it. A table of embeddings
 counts one row per token. A sparse file that its runtime makes dense while loading is counted dense, because that is
-what is read: no runtime here computes on a sparse file as it is.
+what is read; only the engine computes on what its file leaves zeros out of, and is counted by what that holds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from lxcompress.engine.program import read_weights
+from lxcompress.engine.records import TABLE
 from lxcompress.records import Artifact
 
 _FLOAT = 4
@@ -64,6 +66,9 @@ def held_weights(path: Path, artifact: Artifact, runtime: str) -> tuple[Weight, 
         if artifact.format == "openvino":
             (file,) = (path / name for name in artifact.files if name.endswith(".xml"))
             return openvino_weights(file, runtime)
+        if artifact.format == "engine":
+            (file,) = (path / name for name in artifact.files if name.endswith(".lxe"))
+            return engine_weights(file)
         if runtime.startswith("torch") and artifact.parameters and "config.json" in artifact.files:
             return torch_weights(path / "config.json", artifact.parameters)
     except Exception:  # protobuf's, XML's and JSON's errors share no base class
@@ -116,6 +121,16 @@ def openvino_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
             bits = 16 if kind == "f32" and runtime == _BFLOAT16 else _OPENVINO_BITS.get(kind, 32)
             weights.append(Weight(math.prod(dims) * bits / 8, rows=dims[0] if name in tables and dims else 0))
     return tuple(weights)
+
+
+def engine_weights(file: Path) -> tuple[Weight, ...]:
+    """The weights of an engine file, with their places where they are sparse."""
+    found = []
+    for each in read_weights(file):
+        parts = (each.values, each.indices, each.groups, each.starts, each.scales, each.sums)
+        size_bytes = sum(part.nbytes for part in parts if part is not None)
+        found.append(Weight(size_bytes, rows=each.rows if each.layout == TABLE else 0))
+    return tuple(found)
 
 
 def torch_weights(config_file: Path, parameters: int) -> tuple[Weight, ...]:

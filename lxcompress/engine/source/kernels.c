@@ -2,8 +2,8 @@
 
    A product walks through a weight panel by panel, tile by tile and group by group: the activations of a tile stay in
    the nearest cache, and four rows times up to MOST_VECTORS vectors of columns stay in registers. Each entry is four
-   weights, one of each row, of which every lane of a vector gets a copy. What a lane computes, and in what order, depends
-   neither on the number of lanes nor on that of threads. */
+   weights, one of each row, of which every lane of a vector gets a copy. A lane is a column: what it computes, and in what
+   order, does not depend on who computes the others. */
 
 #include "kernels.h"
 
@@ -17,13 +17,13 @@
 #endif
 
 #if defined(__AVX512F__)
-enum { LANES = 16, MOST_VECTORS = 4, TWO_SUMS = 2 };
+enum { LANES = 16, MOST_VECTORS = 4, TWO_SUMS = 2, AT_ONCE = 4 };
 #elif defined(__AVX2__)
-enum { LANES = 8, MOST_VECTORS = 3, TWO_SUMS = 1 };
+enum { LANES = 8, MOST_VECTORS = 3, TWO_SUMS = 1, AT_ONCE = 2 };
 #elif defined(__aarch64__)
-enum { LANES = 4, MOST_VECTORS = 5, TWO_SUMS = 2 };
+enum { LANES = 4, MOST_VECTORS = 5, TWO_SUMS = 2, AT_ONCE = 2 };
 #else
-enum { LANES = 4, MOST_VECTORS = 2, TWO_SUMS = 1 };
+enum { LANES = 4, MOST_VECTORS = 2, TWO_SUMS = 1, AT_ONCE = 2 };
 #endif
 
 /* Bytes of weights to ask for in advance: processors do so by themselves only up to the end of a page. */
@@ -100,7 +100,7 @@ INLINE vector gelu(vector x) {
   q = q * t + 1.208014414e-01f;
   q = q * t + 5.229350328e-01f;
   q = q * t + 1.0f;
-  return half + half * (z * p / q);
+  return half + half * choose(t < 16.0f, z * p / q, z * 0.25f);
 }
 
 INLINE vector tangent(vector x) { return 1.0f - 2.0f / (exponential(x + x) + 1.0f); }
@@ -140,6 +140,28 @@ INLINE vector spread(four w) { return (vector)_mm256_broadcastsi128_si256((__m12
 INLINE vector spread(four w) { return w; }
 #define PICK(w, r) PERMUTE(w, FOUR(r))
 #endif
+/* One of the entries of a vector, repeated over it. */
+INLINE vector take_entry(vector w, int n) {
+#if defined(__AVX512F__)
+  switch (n) {
+    case 0:
+      return PERMUTE(w, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+    case 1:
+      return PERMUTE(w, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
+    case 2:
+      return PERMUTE(w, 8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11);
+    default:
+      return PERMUTE(w, 12, 13, 14, 15, 12, 13, 14, 15, 12, 13, 14, 15, 12, 13, 14, 15);
+  }
+#elif defined(__AVX2__)
+  return n == 0 ? PERMUTE(w, 0, 1, 2, 3, 0, 1, 2, 3) : PERMUTE(w, 4, 5, 6, 7, 4, 5, 6, 7);
+#else
+  (void)n;
+  return w;
+#endif
+}
+
+/* The weight of row r, in every lane. */
 INLINE vector pick(vector w, int r) {
   switch (r) {
     case 0:
@@ -158,10 +180,9 @@ INLINE size_t entry_bytes(const int is_blocks, const int type) {
   return is_blocks || type == LX_F32 ? 16 : type == LX_BF16 ? 8 : 4;
 }
 
-/* The four weights of an entry, repeated over a vector. */
+/* The four weights (or blocks) of an entry, repeated over a vector. */
 INLINE vector read_entry(const void *from, const int type, const int is_blocks) {
-  if (is_blocks) return splat(0.0f);
-  if (type == LX_F32) {
+  if (type == LX_F32 || is_blocks) {
     four w;
     memcpy(&w, from, sizeof w);
     return spread(w);
@@ -179,11 +200,19 @@ INLINE vector read_entry(const void *from, const int type, const int is_blocks) 
   return spread(__builtin_convertvector(__builtin_convertvector(byte, four_whole), four));
 }
 
-/* The block of row r of an entry, in every lane. */
-INLINE vector read_row(const void *from, int r) {
-  uint32_t block;
-  memcpy(&block, (const uint8_t *)from + 4 * r, sizeof block);
-  return (vector)((bits){0} + block);
+/* As many entries as a vector has room for, one behind the other. */
+INLINE vector read_entries(const void *from, const int type, const int is_blocks) {
+  if (type == LX_F32 || is_blocks) return load(from);
+  if (type == LX_BF16) {
+    typedef uint16_t narrow __attribute__((vector_size(LANES * 2)));
+    narrow half;
+    memcpy(&half, from, sizeof half);
+    return (vector)(__builtin_convertvector(half, bits) << 16);
+  }
+  typedef int8_t tiny __attribute__((vector_size(LANES)));
+  tiny byte;
+  memcpy(&byte, from, sizeof byte);
+  return __builtin_convertvector(__builtin_convertvector(byte, whole), vector);
 }
 
 /* sum + x . w over the four bytes of a value: x as `quantise` left it, w signed. Exact on every machine. */
@@ -233,8 +262,9 @@ typedef struct {
   size_t x_stride, y_stride;
 } walk;
 
-/* All groups of a tile, for `vectors` vectors of columns; returns how many entries there were. With one vector, entries
-   go to two sums in turn: one alone would wait for itself. */
+/* All groups of a tile, for `vectors` vectors of columns; returns how many entries there were. Where there are few vectors,
+   entries go to two sums in turn: one alone would wait for itself. What limits the loop is how much can be read in a cycle:
+   so places and weights are read for several entries at once, and only activations for each. */
 INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, const int is_blocks, const int type,
                         const int is_tight) {
   const int turns = vectors <= TWO_SUMS ? 2 : 1;
@@ -254,38 +284,41 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, 
         if (turns == 2) sum[1][r][v] = splat(0.0f);
       }
     }
-/* One entry, `n` after the pointers, into the sums of a turn. The indices of its rows are read at once: what limits this
-   loop is how much can be read in a cycle. */
-#define STEP(turn, n)                                                                                  \
-  do {                                                                                                 \
-    const vector w = read_entry(value + (n)*bytes, type, is_blocks);                                   \
-    uint32_t units = 0;                                                                                \
-    if (is_sparse) memcpy(&units, index + (n)*LX_GROUP, sizeof units);                                 \
-    UNROLL for (int r = 0; r < LX_GROUP; r++) {                                                        \
-      const float *from = is_sparse ? x + (size_t)(units >> 8 * r & 255) * x_stride : dense + (n)*x_stride; \
-      const vector each = is_blocks ? read_row(value + (n)*bytes, r) : pick(w, r);                     \
-      UNROLL for (int v = 0; v < vectors; v++) {                                                       \
-        if (is_blocks)                                                                                 \
-          sum[turn][r][v] = (vector)dot((bits)sum[turn][r][v], load_bits(from + v * LANES), (bits)each); \
-        else                                                                                           \
-          sum[turn][r][v] += each * load(from + v * LANES);                                            \
-      }                                                                                                \
-    }                                                                                                  \
+/* An entry, `n` units into a dense tile or at the four units whose numbers are the bytes of `places`. */
+#define ADD(turn, entry, places, n)                                                                              \
+  do {                                                                                                           \
+    const vector w = entry;                                                                                      \
+    UNROLL for (int r = 0; r < LX_GROUP; r++) {                                                                  \
+      const float *from = is_sparse ? x + (size_t)((places) >> 8 * r & 255) * x_stride : dense + (n)*x_stride;   \
+      const vector each = pick(w, r);                                                                            \
+      UNROLL for (int v = 0; v < vectors; v++) {                                                                 \
+        if (is_blocks)                                                                                           \
+          sum[turn][r][v] = (vector)dot((bits)sum[turn][r][v], load_bits(from + v * LANES), (bits)each);         \
+        else                                                                                                     \
+          sum[turn][r][v] += each * load(from + v * LANES);                                                      \
+      }                                                                                                          \
+    }                                                                                                            \
   } while (0)
     const float *dense = x;
     uint32_t n = 0;
-    for (; n + (uint32_t)turns <= count; n += (uint32_t)turns) {
-      STEP(0, 0);
-      if (turns == 2) STEP(1, 1);
+    for (; n + AT_ONCE <= count; n += AT_ONCE) {
+      uint64_t places[AT_ONCE / 2] = {0};
+      if (is_sparse) memcpy(places, index, sizeof places);
+      const vector some = LANES > 4 ? read_entries(value, type, is_blocks) : splat(0.0f);
+      UNROLL for (int e = 0; e < AT_ONCE; e++)
+        ADD(e % turns, LANES > 4 ? take_entry(some, e) : read_entry(value + (size_t)e * bytes, type, is_blocks),
+            places[e / 2] >> 32 * (e % 2), (size_t)e);
       __builtin_prefetch(value + AHEAD, 0, 2);
       if (is_sparse) __builtin_prefetch(index + AHEAD / LX_GROUP, 0, 2);
-      value += (size_t)turns * bytes, index += turns * LX_GROUP, dense += (size_t)turns * x_stride;
+      value += AT_ONCE * bytes, index += AT_ONCE * LX_GROUP, dense += AT_ONCE * x_stride;
     }
-    if (turns == 2 && n < count) {
-      STEP(0, 0);
-      value += bytes, index += LX_GROUP;
+    for (; n < count; n++) {
+      uint32_t places = 0;
+      if (is_sparse) memcpy(&places, index, sizeof places);
+      ADD(0, read_entry(value, type, is_blocks), places, 0);
+      value += bytes, index += LX_GROUP, dense += x_stride;
     }
-#undef STEP
+#undef ADD
     UNROLL for (int r = 0; r < LX_GROUP; r++) {
       UNROLL for (int v = 0; v < vectors; v++) {
         if (turns == 2)

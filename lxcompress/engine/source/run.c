@@ -61,7 +61,7 @@ static need count_memory(const lx_model *model) {
   }
   for (uint32_t n = 0; n < model->head.tensors; n++) {
     const lx_tensor *tensor = &model->tensors[n];
-    all.memory += lx_rounded(tensor->channels, LX_GROUP) * (uint64_t)stride_of(model->sizes[tensor->size].most);
+    all.memory += lx_rounded(tensor->channels, LX_GROUP) * (uint64_t)stride_of(model->sizes[tensor->size].most) + LX_COLUMNS;
   }
   all.memory += ROOM * all.columns + LX_COLUMNS * LX_GROUP;
   for (uint32_t n = 0; n < model->head.ops; n++) {
@@ -204,7 +204,9 @@ static void lay_out(lx_session *session) {
     const lx_tensor *tensor = &model->tensors[n];
     int64_t columns = session->sizes[tensor->size];
     session->tensors[n] = (view){at, stride_of(columns), (uint32_t)columns};
-    at += lx_rounded(tensor->channels, LX_GROUP) * stride_of(columns);
+    /* A slice that does not start at the first column is read up to a vector past its end: not into the next tensor, which
+       another thread may be writing. */
+    at += lx_rounded(tensor->channels, LX_GROUP) * stride_of(columns) + LX_COLUMNS;
   }
 }
 

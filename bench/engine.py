@@ -1,0 +1,146 @@
+"""The sparse engine beside the runtimes that a user has today: full-size LXMERT, one question, all taking turns.
+
+    python bench/full_size.py --work FOLDER
+    python bench/engine.py --work FOLDER [--threads 1 2] [--lengths 20 9] [--runs 30] [--out FOLDER]
+
+Tickets with single weights removed are run in fp32, those with blocks of 1 x 4 in int8; every other runtime is given the
+dense model, as zeros change nothing for it (bench/peers.py). What is divided by what is the median of what was measured
+in the same rounds. A measurement that --out holds already is not made again; what is divided is counted anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from full_size import place
+from peers import PEERS, find_subject
+
+from lxcompress.measure.artifacts import bench_plan
+from lxcompress.measure.compare import compare_in_turns
+from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject
+from lxcompress.measure.summary import summarise
+from lxcompress.records import Bench, Measurement, read_record
+from lxcompress.rundir import write_record, write_text
+
+WARMUP = 3
+RIVALS = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", "ExecuTorch int8")
+DENSE_INT8 = ("ONNX Runtime int8", "OpenVINO int8", "ExecuTorch int8")
+SPARSITIES = (50, 70, 80, 90)
+ENGINE: dict[str, tuple[str, str]] = {
+    "engine fp32, dense": ("dense", "fp32"),
+    **{f"engine fp32, {each} %": (str(each), "fp32") for each in SPARSITIES},
+    "engine int8, dense": ("dense", "int8"),
+    **{f"engine int8, {each} % in blocks": (f"block-{each}", "int8") for each in SPARSITIES},
+}
+"""Row -> the model and the precision that the engine is given."""
+BARS = {
+    "fp32": ({50: 1.3, 70: 1.9, 80: 2.6, 90: 4.0}, {50: 1.6, 70: 2.4, 80: 3.3, 90: 5.5}),
+    "int8": ({50: 1.0, 70: 1.4, 80: 1.8, 90: 2.3}, {50: 1.5, 70: 2.0, 80: 2.6, 90: 3.5}),
+    "memory": ({50: 0.75, 70: 0.50, 80: 0.40, 90: 0.30}, {}),
+}
+"""What was asked for: at least (memory: at most), and the aim, by sparsity in percent."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[20, 9])
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--out", type=Path, help="Folder for the benches (engine/) and their tables (engine.md).")
+    options = parser.parse_args()
+    out = options.out or options.work
+    for threads in options.threads:
+        for tokens in options.lengths:
+            kept = out / "engine" / f"engine-{threads}-{tokens}.json"
+            if not kept.is_file():
+                write_record(kept, measure(options.work, threads, tokens, options.runs))
+            write_text(out / "engine.md", tables(out / "engine"))
+            print(f"{threads} threads, {tokens} tokens: {kept}", flush=True)
+
+
+def measure(work: Path, threads: int, tokens: int, runs: int) -> Bench:
+    """All of them in turns, the dense model in ONNX Runtime fp32 first: the baseline."""
+    rivals = [find_subject(work, "dense", *PEERS[name]) for name in RIVALS]
+    ours = [find_subject(work, model, "engine", precision, "engine") for model, precision in ENGINE.values()]
+    subjects: tuple[Subject, ...] = (*rivals, *ours)
+    ask = Ask(threads=(threads,), runs=runs, warmup=WARMUP, lengths=(tokens,))
+    return bench_plan(Plan(subjects, subjects[0], (Group(threads, Questions(tokens)),), ()), ask)
+
+
+def name_rows(bench: Bench) -> dict[str, Measurement]:
+    """The bench's measurements by the names of this file."""
+    known = {("dense", *PEERS[name]): name for name in RIVALS}
+    known |= {(model, "engine", precision, "engine"): name for name, (model, precision) in ENGINE.items()}
+    return {known[_key(each)]: each for each in bench.measurements}
+
+
+def _key(each: Measurement) -> tuple[str, str, str, str]:
+    model = each.artifact.removesuffix(f"-{each.format}-{each.precision}")
+    return model, each.format, each.precision, each.task.runtime
+
+
+def tables(folder: Path) -> str:
+    """What was asked for beside what was measured, and every row."""
+    benches = [name_rows(read_record(path, Bench)) for path in sorted(folder.glob("*.json"))]
+    return "\n\n".join("\n".join(lines) for rows in benches for lines in (asked(rows), full(rows))) + "\n"
+
+
+def asked(rows: dict[str, Measurement]) -> Iterator[str]:
+    """Speed-ups and memory, by sparsity."""
+    task = next(iter(rows.values())).task
+    yield f"### {task.threads} thread{'s' * (task.threads > 1)}, {task.tokens} tokens\n"
+    yield f"| | {' | '.join(f'{each} %' for each in SPARSITIES)} |"
+    yield f"|---|{'---|' * len(SPARSITIES)}"
+    fastest = min(DENSE_INT8, key=lambda name: median(rows[name]))
+    first = rows["ONNX Runtime fp32"]
+    blocks = {each: speed_up(rows[f"engine int8, {each} % in blocks"], rows[fastest]) for each in SPARSITIES}
+    yield row("fp32", "fp32, single weights: times as fast as ONNX Runtime fp32, dense",
+              {each: speed_up(rows[f"engine fp32, {each} %"], first) for each in SPARSITIES})  # fmt: skip
+    yield row("int8", f"int8, blocks: times as fast as {fastest}, dense, the fastest such", blocks)
+    held = {each: rows[f"engine fp32, {each} %"].peak_bytes / first.peak_bytes for each in SPARSITIES}
+    yield row(
+        "memory", "fp32, single weights: peak memory of ONNX Runtime fp32's", {k: f"{v:.2f}" for k, v in held.items()}
+    )
+
+
+def row(kind: str, title: str, cells: dict[int, str]) -> str:
+    """A row of the table, each cell with what was asked for."""
+    bars, aims = BARS[kind]
+    told = (f"{cells[each]} ({bars[each]:g}{f', aim {aims[each]:g}' if aims else ''})" for each in SPARSITIES)
+    return f"| {title} | {' | '.join(told)} |"
+
+
+def speed_up(one: Measurement, other: Measurement) -> str:
+    """How many times as fast, with its 95 % interval."""
+    ratio = compare_in_turns(one, other)
+    interval = f" [{1 / ratio.high:.2f}, {1 / ratio.low:.2f}]" if ratio.low and ratio.high else ""
+    return f"**{1 / ratio.value:.2f}**{interval}"
+
+
+def full(rows: dict[str, Measurement]) -> Iterator[str]:
+    """Every measurement."""
+    yield "| | p50 ms | p90 ms | load ms | peak MB | disk MB | MB read an answer |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, each in rows.items():
+        summary, read = summarise(each.latency.values), each.read_bytes
+        cells = (
+            name,
+            f"{1000 * summary.p50:.1f}",
+            f"{1000 * summary.p90:.1f}",
+            "" if each.load_s is None else f"{1000 * each.load_s:.0f}",
+            f"{each.peak_bytes / 1e6:.0f}",
+            f"{each.size_bytes / 1e6:.0f}",
+            "" if read is None else f"{read / 1e6:.0f}",
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def median(each: Measurement) -> float:
+    return summarise(each.latency.values).p50
+
+
+if __name__ == "__main__":
+    main()
