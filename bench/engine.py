@@ -3,9 +3,9 @@
     python bench/full_size.py --work FOLDER
     python bench/engine.py --work FOLDER [--threads 1 2] [--lengths 20 9] [--runs 30] [--out FOLDER]
 
-Tickets with single weights removed are run in fp32, those with blocks of 1 x 4 in int8; every other runtime is given the
-dense model, as zeros change nothing for it (bench/peers.py). What is divided by what is the median of what was measured
-in the same rounds. A measurement that --out holds already is not made again; what is divided is counted anew.
+Tickets with single weights removed are run in fp32, those with blocks of 1 x 4 in int8; every other runtime is given
+the dense model, as zeros change nothing for it (bench/peers.py). What is divided are medians of what was measured in the
+same rounds. A measurement that --out holds already is not made again; what is divided is counted anew.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from full_size import place
 from peers import PEERS, find_subject
 
 from lxcompress.measure.artifacts import bench_plan

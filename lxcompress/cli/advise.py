@@ -20,7 +20,9 @@ def advise_cli(
         [], "--sparsity", help="Share of the prunable weights removed; may be repeated. [default: 0.5, 0.7, 0.9]"
     ),
     format: str | None = typer.Option(None, "--format", help="One format; all without it."),
-    precision: str | None = typer.Option(None, "--precision", help="fp32, fp16, int8 or int8-static; all without it."),
+    precision: str | None = typer.Option(
+        None, "--precision", help="fp32, fp16, bf16, int8 or int8-static; all without it."
+    ),
     model: Path | None = typer.Option(None, "--model", help="A transformers folder; full-size LXMERT without it."),
     as_json: bool = typer.Option(False, "--json", help="Print sizes and measured facts as JSON."),
 ) -> None:

@@ -17,10 +17,12 @@ def export_cli(
     format: str | None = typer.Option(
         None,
         "--format",
-        help="onnx, ort, onnx-sparse, bitmask, transformers, openvino, executorch or coreml.",
+        help="onnx, ort, onnx-sparse, bitmask, transformers, openvino, executorch, coreml or engine.",
     ),
     precision: str | None = typer.Option(
-        None, "--precision", help="fp32, fp16, int8, or int8-static (ONNX).  [default: fp32; Core ML's is fp16]"
+        None,
+        "--precision",
+        help="fp32, fp16, int8, int8-static (ONNX) or bf16 (engine).  [default: fp32; Core ML's is fp16]",
     ),
     out: Path | None = typer.Option(None, "--out", help="Folder to write; in a run, RUN/artifacts/NAME by default."),
     recipe: Path | None = typer.Option(None, "--recipe", help="Recipe whose validation data proves the file."),
@@ -115,5 +117,5 @@ def _show(folder: Path, made: Artifact) -> None:
         screen.print(f"next      lxcompress bench {escape(str(folder))}", soft_wrap=True)
 
 
-_SPARSE = ("onnx-sparse", "bitmask", "coreml")
+_SPARSE = ("onnx-sparse", "bitmask", "coreml", "engine")
 """Formats that leave zeros out."""

@@ -19,7 +19,7 @@ from lxcompress.report.summary import Cost, Summary, latency_ms
 from lxcompress.runtimes import SERVED_BY
 from lxcompress.units import duration, percent, significant
 
-MARKER_OF: Mapping[str, str] = {"fp32": "o", "fp16": "D", "int8": "s", "int8-static": "^"}
+MARKER_OF: Mapping[str, str] = {"fp32": "o", "fp16": "D", "bf16": "v", "int8": "s", "int8-static": "^"}
 MOST_LETTERS = 20
 FREE: Mapping[str, str] = {"dense": "dense", "dense int8": "the dense model in int8"}
 """The twins that cost nothing to have: no study, no ticket."""
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def marker(self) -> str:
-        return MARKER_OF.get(self.cost.artifact.precision, "v")
+        return MARKER_OF.get(self.cost.artifact.precision, "x")
 
     @property
     def accuracy(self) -> float | None:

@@ -276,7 +276,7 @@ def test_a_matrix_of_zeros_needs_no_entries(tmp_path: Path) -> None:
     assert [packed.entries for packed in read_weights(tmp_path / "model.lxe")] == [0] * 4
 
 
-def test_what_does_not_fit_is_an_assertion() -> None:
+def test_what_does_not_fit_is_an_assertion(tmp_path: Path) -> None:
     program = Program()
     size = program.rows("mask", 4)
     x = program.load(program.floats("x", size, 8))
@@ -303,7 +303,7 @@ def test_what_does_not_fit_is_an_assertion() -> None:
         lambda: program.ints("ids", one),
         lambda: program.constant(0),
         lambda: program.sum(size, add=-4),
-        lambda: program.write(Path("never.lxe")),
+        lambda: program.write(tmp_path / "never.lxe"),
     ]
     for call in wrong:
         with pytest.raises(AssertionError):

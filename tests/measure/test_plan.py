@@ -118,7 +118,7 @@ def test_questions_of_unlike_data_are_not_mixed(tmp_path: Path) -> None:
         ({"threads": (2, 2)}, "threads: expected each value once, got 2, 2"),
         ({"lengths": (9, 0)}, "lengths: expected 1 token or more, got 0"),
         ({"lengths": (9, 9)}, "lengths: expected each value once"),
-        ({"runtimes": ("abacus",)}, "runtime abacus: is unknown; expected one of: executorch"),
+        ({"runtimes": ("abacus",)}, "runtime abacus: is unknown; expected one of: engine"),
     ],
 )
 def test_an_impossible_ask_is_one_sentence(small: Path, ask: dict[str, object], said: str) -> None:

@@ -87,7 +87,7 @@ def test_files_that_cannot_be_served_are_one_sentence(artifact: Path, tmp_path: 
 
 
 def test_unknown_runtimes_formats_and_thread_counts_are_refused(artifact: Path) -> None:
-    with pytest.raises(MeasureError, match="runtime abacus: is unknown; expected one of: executorch, onnxruntime"):
+    with pytest.raises(MeasureError, match="runtime abacus: is unknown; expected one of: engine, executorch"):
         open_session(artifact, threads=1, runtime="abacus")
     with pytest.raises(MeasureError, match="threads: expected 1 or more, got 0"):
         open_session(artifact, threads=0)
