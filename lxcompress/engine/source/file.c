@@ -350,14 +350,14 @@ static int check_order(const lx_model *model, complaint *to) {
 #define IS_WRITTEN(tensor) (written[(tensor) / 64] >> (tensor) % 64 & 1)
   for (uint32_t n = 0; n < model->head.ops; n++) {
     const lx_op *op = &model->ops[n];
-    NEED((op->code == LX_SCORES) == (n + 1 == model->head.ops), "operation %u gives scores and is not the last", n);
+    NEED(op->code != LX_SCORES || n + 1 == model->head.ops, "operation %u gives the scores, which only the last does", n);
     for (int slice = 0; slice < count_slices(op); slice++)
       NEED(IS_WRITTEN((uint32_t)op->in[slice].tensor), "operation %u reads what was not written", n);
     NEED(op->code != LX_EMBED || !op->adds || IS_WRITTEN((uint32_t)op->out), "operation %u adds to what was not written", n);
     if (op->code != LX_SCORES) written[op->out / 64] |= 1ull << op->out % 64;
   }
 #undef IS_WRITTEN
-  NEED(model->head.ops > 0, "has no operations");
+  NEED(model->head.ops > 0 && model->ops[model->head.ops - 1].code == LX_SCORES, "the last operation gives no scores");
   return 0;
 }
 
@@ -387,6 +387,9 @@ lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
 }
 static void unmap(lx_model *model) { (void)model; }
 #else
+/* The file has to stay as it is while it is open, as a library's does: a part that was cut off, or lies on a disk that is
+   gone, ends the process (SIGBUS) when it is read, and a part that is written over is not checked again. Whoever replaces a
+   model writes another file and renames it. */
 lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
   int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
   struct stat about;
