@@ -89,9 +89,10 @@ static void take_apart(lx_session *session, blocks *all, int fill) {
 /* Behind the last tensor's rows nothing is ever written, of a session that answered one question. */
 static void check_room(const lx_session *session, int fill) {
   const lx_model *model = session->model;
-  size_t at = 0;
-  for (uint32_t n = 0; n < model->head.tensors; n++)
-    at += lx_rounded(model->tensors[n].channels, LX_GROUP) * session->tensors[n].stride;
+  const uint32_t last = model->head.tensors - 1; /* there is one: the scores are read from it */
+  const view *end_of_all = &session->tensors[last];
+  const size_t at = (size_t)(end_of_all->at - session->memory) +
+                    lx_rounded(model->tensors[last].channels, LX_GROUP) * end_of_all->stride;
   const uint8_t *bytes = (const uint8_t *)session->memory;
   for (size_t end = 4 * (size_t)count_memory(model).memory, n = 4 * at; n < end; n++)
     if (bytes[n] != (uint8_t)fill) {

@@ -39,13 +39,13 @@ def vector(rows: int) -> np.ndarray:
     return np.linspace(0.5, 1.5, rows, dtype=np.float32)
 
 
-def write_product(path: Path, packer: Callable[[np.ndarray], Packed], activation: str | None) -> None:
-    """One product of a kind, with a bias and a residual, of a load."""
+def write_product(path: Path, weight: Packed, activation: str | None) -> None:
+    """One product, with a bias and a residual, of a load."""
     program = Program()
     tokens = program.rows("mask", MOST)
-    x = program.load(program.floats("x", tokens, 7))
-    beside = program.load(program.floats("beside", tokens, 10))
-    program.scores(program.linear(x, packer(weigh(10, 7)), vector(10), beside, activation))
+    x = program.load(program.floats("x", tokens, weight.columns))
+    beside = program.load(program.floats("beside", tokens, weight.rows))
+    program.scores(program.linear(x, weight, vector(weight.rows), beside, activation))
     program.write(path)
 
 
@@ -103,7 +103,7 @@ def write_seeds(folder: Path) -> list[Path]:
     """All of them, written into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for n, (name, packer) in enumerate(PACKERS.items()):
-        write_product(folder / f"{name}.lxe", packer, ("gelu", "tanh", "relu", None)[n % 4])
+        write_product(folder / f"{name}.lxe", packer(weigh(10, 7)), ("gelu", "tanh", "relu", None)[n % 4])
     write_embeddings(folder / "embeddings.lxe")
     write_attention(folder / "attention.lxe", heads=2, size=3)
     write_attention(folder / "attention-wide.lxe", heads=1, size=5)
