@@ -5,6 +5,8 @@
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 #ifdef LX_HAS_avx512
@@ -38,6 +40,20 @@ static void add(sets *all, const lx_kernels *one) {
   for (const char *letter = one->name; *letter; letter++) all->names[end++] = *letter;
 }
 
+#ifdef LX_HAS_dotprod
+static int has_dotprod(void) {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+  int has = 0; /* the A12 and what came before it have not */
+  size_t size = sizeof has;
+  return !sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) && has;
+#else
+  return 0;
+#endif
+}
+#endif
+
 /* Filled as the library is loaded, before there are threads that could read it. */
 static sets known;
 
@@ -55,11 +71,7 @@ static __attribute__((constructor)) void find(void) {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(&known, &lx_kernels_avx2);
 #endif
 #ifdef LX_HAS_dotprod
-#if defined(__linux__)
-  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) add(&known, &lx_kernels_dotprod);
-#else
-  add(&known, &lx_kernels_dotprod); /* every 64-bit machine of Apple's */
-#endif
+  if (has_dotprod()) add(&known, &lx_kernels_dotprod);
 #endif
   add(&known, &lx_kernels_base);
 }
