@@ -4,7 +4,7 @@
     python bench/engine.py --work FOLDER [--threads 1 2] [--lengths 20 9] [--runs 30] [--out FOLDER]
 
 Tickets with single weights removed are run in fp32, those with blocks of 1 x 4 in int8; every other runtime is given
-the dense model, as zeros change nothing for it (bench/peers.py). What is divided are medians of the
+the dense model, as zeros change nothing for it (bench/peers.py). Ratios are of medians that were taken in the
 same rounds. A measurement that --out holds already is not made again; what is divided is counted anew.
 """
 
