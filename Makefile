@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+ENGINE := $(wildcard lxcompress/engine/source/* lxcompress/engine/build.py)
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
@@ -24,11 +25,11 @@ $(VENV)/made:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@touch $@
 
-$(VENV)/installed: $(VENV)/made pyproject.toml
+$(VENV)/installed: $(VENV)/made pyproject.toml $(ENGINE)
 	$(BIN)/python -m pip install --editable .
 	@touch $@
 
-$(VENV)/tested: $(VENV)/made pyproject.toml
+$(VENV)/tested: $(VENV)/made pyproject.toml $(ENGINE)
 	$(BIN)/python -m pip install --editable '.[test]'
 	@touch $@
 
