@@ -12,8 +12,12 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
-#elif defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__aarch64__)
 #include <arm_neon.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -236,8 +240,40 @@ INLINE bits dot(bits sum, bits x, bits w) {
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
 enum { X_OFFSET = 128 };
+/* The instruction names a lane of w itself, which compilers do not find. */
+INLINE bits dot_row(bits sum, bits x, vector w, int r) {
+  switch (r) {
+    case 0:
+      return (bits)vdotq_laneq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w, 0);
+    case 1:
+      return (bits)vdotq_laneq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w, 1);
+    case 2:
+      return (bits)vdotq_laneq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w, 2);
+    default:
+      return (bits)vdotq_laneq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w, 3);
+  }
+}
+#elif defined(__aarch64__)
+enum { X_OFFSET = 128 };
+/* Two products of bytes fit in 16 bits: no weight that was packed is -128. */
 INLINE bits dot(bits sum, bits x, bits w) {
-  return (bits)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
+  const int16x8_t low = vmull_s8(vget_low_s8((int8x16_t)x), vget_low_s8((int8x16_t)w));
+  const int16x8_t high = vmull_high_s8((int8x16_t)x, (int8x16_t)w);
+  return (bits)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low, high));
+}
+#elif defined(__SSE2__) || defined(__wasm_simd128__)
+enum { X_OFFSET = 0 };
+typedef int16_t pairs __attribute__((vector_size(16)));
+#if defined(__SSE2__)
+INLINE bits dot_pairs(pairs x, pairs w) { return (bits)_mm_madd_epi16((__m128i)x, (__m128i)w); }
+#else
+INLINE bits dot_pairs(pairs x, pairs w) { return (bits)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w); }
+#endif
+INLINE bits dot(bits sum, bits x, bits w) {
+  typedef uint16_t loose_pairs __attribute__((vector_size(16)));
+  const pairs even_x = (pairs)(x & 0x00FF00FFu), odd_x = (pairs)((loose_pairs)x >> 8);
+  const pairs even_w = (pairs)((loose_pairs)w << 8) >> 8, odd_w = (pairs)w >> 8;
+  return sum + dot_pairs(even_x, even_w) + dot_pairs(odd_x, odd_w);
 }
 #else
 enum { X_OFFSET = 0 };
@@ -248,6 +284,10 @@ INLINE bits dot(bits sum, bits x, bits w) {
   }
   return sum;
 }
+#endif
+
+#ifndef __ARM_FEATURE_DOTPROD
+INLINE bits dot_row(bits sum, bits x, vector w, int r) { return dot(sum, x, (bits)pick(w, r)); }
 #endif
 
 /* What a tile of a panel is computed from. */
@@ -293,7 +333,7 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, 
       const vector each = pick(w, r);                                                                            \
       UNROLL for (int v = 0; v < vectors; v++) {                                                                 \
         if (is_blocks)                                                                                           \
-          sum[turn][r][v] = (vector)dot((bits)sum[turn][r][v], load_bits(from + v * LANES), (bits)each);         \
+          sum[turn][r][v] = (vector)dot_row((bits)sum[turn][r][v], load_bits(from + v * LANES), w, r);           \
         else                                                                                                     \
           sum[turn][r][v] += each * load(from + v * LANES);                                                      \
       }                                                                                                          \
