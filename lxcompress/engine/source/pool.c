@@ -17,7 +17,10 @@ void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *c
   work(context, 0);
 }
 void lx_pool_meet(lx_pool *pool) { pool->next = 0; }
-unsigned lx_pool_next(lx_pool *pool) { return pool->next++; }
+unsigned lx_pool_next(lx_pool *pool, int thread, unsigned items) {
+  (void)thread;
+  return pool->next < items ? pool->next++ : items;
+}
 void lx_pool_close(lx_pool *pool) { free(pool); }
 
 #else
@@ -25,10 +28,13 @@ void lx_pool_close(lx_pool *pool) { free(pool); }
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 
 enum { SPINS = 4000, LINE = 64 };
 
+/* A thread of the pool; the first is the caller. Each has a line of memory of its own, as others read `next` too. */
 typedef struct {
+  _Alignas(LINE) atomic_uint next; /* how many of its share were given */
   lx_pool *pool;
   pthread_t handle;
   int number;
@@ -39,7 +45,6 @@ struct lx_pool {
   /* Who is at the barrier, and how often all were: a line of memory each, as threads write them at once. */
   _Alignas(LINE) atomic_uint arrived;
   _Alignas(LINE) atomic_uint met;
-  _Alignas(LINE) atomic_uint next;
   _Alignas(LINE) pthread_mutex_t lock;
   pthread_cond_t called;
   unsigned calls;
@@ -61,15 +66,19 @@ static void pause_a_moment(unsigned spins) {
 #endif
 }
 
+static void restart(lx_pool *pool) {
+  for (int n = 0; n < pool->threads; n++) atomic_store_explicit(&pool->workers[n].next, 0, memory_order_relaxed);
+}
+
 void lx_pool_meet(lx_pool *pool) {
   if (pool->threads == 1) {
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    restart(pool);
     return;
   }
   const unsigned before = atomic_load_explicit(&pool->met, memory_order_relaxed);
   if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 == (unsigned)pool->threads) {
     atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    restart(pool);
     atomic_store_explicit(&pool->met, before + 1, memory_order_release);
     return;
   }
@@ -77,11 +86,18 @@ void lx_pool_meet(lx_pool *pool) {
     pause_a_moment(spins);
 }
 
-unsigned lx_pool_next(lx_pool *pool) {
-  if (pool->threads > 1) return atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-  const unsigned next = atomic_load_explicit(&pool->next, memory_order_relaxed);
-  atomic_store_explicit(&pool->next, next + 1, memory_order_relaxed);
-  return next;
+unsigned lx_pool_next(lx_pool *pool, int thread, unsigned items) {
+  const unsigned threads = (unsigned)pool->threads;
+  for (unsigned n = 0; n < threads; n++) {
+    const unsigned whose = ((unsigned)thread + n) % threads;
+    const unsigned first = (unsigned)((uint64_t)items * whose / threads);
+    const unsigned share = (unsigned)((uint64_t)items * (whose + 1) / threads) - first;
+    atomic_uint *next = &pool->workers[whose].next;
+    if (atomic_load_explicit(next, memory_order_relaxed) >= share) continue;
+    const unsigned mine = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+    if (mine < share) return first + mine;
+  }
+  return items;
 }
 
 static void *serve(void *argument) {
@@ -106,7 +122,7 @@ lx_pool *lx_pool_open(int threads) {
   pool->threads = threads, pool->started = 1, pool->calls = 0, pool->is_closing = 0;
   atomic_init(&pool->arrived, 0);
   atomic_init(&pool->met, 0);
-  atomic_init(&pool->next, 0);
+  for (int n = 0; n < threads; n++) atomic_init(&pool->workers[n].next, 0);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->called, NULL);
   for (; pool->started < threads; pool->started++) {

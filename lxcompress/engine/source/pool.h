@@ -14,8 +14,10 @@ void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *c
 /* Waits, within `work`, until all threads are here. */
 void lx_pool_meet(lx_pool *pool);
 
-/* The next number from 0, within `work`: each is given once, until lx_pool_meet. The counter restarts there. */
-unsigned lx_pool_next(lx_pool *pool);
+/* The next of the numbers below `items`, within `work`; `items` when all were given. Each is given once, until lx_pool_meet.
+   A thread is given those of its own share first, the same ones each time: it finds in its own cache what it wrote when
+   it last had them. Then it helps the others. All threads ask with the same `items`. */
+unsigned lx_pool_next(lx_pool *pool, int thread, unsigned items);
 
 void lx_pool_close(lx_pool *pool);
 

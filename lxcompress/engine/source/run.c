@@ -394,13 +394,13 @@ static void run_op(const lx_session *session, const lx_op *op, int thread) {
       break;
     case LX_LINEAR:
       if (model->weights[op->weight].layout >= LX_QUANTISED) {
-        for (uint32_t n; (n = lx_pool_next(session->pool)) < vectors;) quantise(session, op, n);
+        for (uint32_t n; (n = lx_pool_next(session->pool, thread, vectors)) < vectors;) quantise(session, op, n);
         lx_pool_meet(session->pool);
       }
       items = split(lx_rounded(channels, LX_GROUP), model->weights[op->weight].panel);
       break;
   }
-  for (uint32_t n; (n = lx_pool_next(session->pool)) < items;) switch (op->code) {
+  for (uint32_t n; (n = lx_pool_next(session->pool, thread, items)) < items;) switch (op->code) {
       case LX_EMBED:
         embed(session, op, n * CHANNELS_AT_ONCE);
         break;
