@@ -107,6 +107,9 @@ def _show_speed() -> None:
     out.print()
     faster = "".join(f"; format {name} is, in its own" for name in measured.faster_with_zeros)
     out.print(f"Unstructured zeros: no format is faster for them in {', '.join(names)}{faster}.", markup=False)
+    for kind, taken in measured.engine.latency_ms.items():
+        shown = ", ".join(f"{short_percent(float(key))} % {value:g}" for key, value in taken.items())
+        out.print(f"{measured.engine.runtime} ({measured.engine.remark}), {kind}, ms: {shown}.", markup=False)
     out.print(f"{sparse.runtime} ({sparse.remark}) used them; time beside its dense: {at}.", markup=False)
     for runtime in names:
         pair = {each.precision: each for each in measured.runtimes if each.runtime == runtime}

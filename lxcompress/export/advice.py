@@ -71,6 +71,14 @@ class SparseRuntime(Record):
     latency_ms: dict[str, dict[str, float]]
 
 
+class Engine(Record):
+    """What this project's engine took on one thread; milliseconds by kind of ticket and sparsity."""
+
+    runtime: str
+    remark: str
+    latency_ms: dict[str, dict[str, float]]
+
+
 class Structured(Record):
     """What smaller models took, as a share of the whole one's time, by sparsity."""
 
@@ -87,6 +95,7 @@ class Measured(FileRecord):
     task: str
     runtimes: list[Runtime]
     faster_with_zeros: list[str]
+    engine: Engine
     deepsparse: SparseRuntime
     structured: Structured
 
