@@ -255,19 +255,19 @@ def test_valgrind_finds_no_error_and_no_leak(tmp_path: Path, cases: list[Case]) 
 
 
 def test_an_answer_takes_no_memory(tmp_path: Path, cases: list[Case]) -> None:
-    """As many pieces of memory are asked for by fifty rounds of questions as by one: all of them as a session opens."""
+    """Fifty rounds of questions ask for as much as one does, but for the driver's own piece a batch."""
     if not shutil.which("valgrind"):
         pytest.skip("there is no valgrind")
     link = (HERE / "drive.c", LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}", "-o", tmp_path / "drive")
     assert compile_(*FLAGS, f"-I{SOURCE}", *link) == ""
     case = next(one for one in cases if one.path.stem == "layers-quantised")
     asked = [count_pieces(tmp_path / "drive", case, runs=runs) for runs in (1, 50)]
-    assert asked[0] == asked[1] > 0
+    assert asked[1] - asked[0] == 49 * len(LENGTHS)
 
 
 def count_pieces(drive: Path, case: Case, *, runs: int) -> int:
     """How often the driver asks for memory in all, as valgrind counts."""
     command = ["valgrind", str(drive), str(case.path), str(case.questions), "1", "1", str(runs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (line,) = (line for line in done.stderr.splitlines() if "total heap usage" in line)
+    done = subprocess.run(command, capture_output=True, check=True)
+    (line,) = (line for line in done.stderr.decode().splitlines() if "total heap usage" in line)
     return int(line.split("usage:")[1].split("allocs")[0].replace(",", ""))
