@@ -13,6 +13,7 @@ import torch
 from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.split import Inputs
+from lxcompress.engine.build import find_compiler
 from lxcompress.engine.pack import Packed, blocks, dense, quantised, sparse
 from lxcompress.engine.program import read_weights
 from lxcompress.engine.records import (
@@ -45,6 +46,8 @@ from lxcompress.tickets import load_ticket
 from tests.export.small import save_ticket, score
 from tests.export.small import some_inputs as small_inputs
 from tests.pruning.test_surgery import choose
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler is here, so the engine is not built")
 
 FEATURES, ANSWERS, TOKENS = 10, 7, 24
 SIZES = {
