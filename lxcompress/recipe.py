@@ -471,7 +471,7 @@ class Export(Strict):
     """What `lxcompress study` exports at its end: with `twins`, the picked ticket beside its alternatives."""
 
     twins: bool = True
-    format: Literal["onnx", "ort", "bitmask", "openvino", "executorch"] = "onnx"
+    format: Literal["onnx", "ort", "bitmask", "openvino", "executorch", "engine"] = "onnx"
 
 
 def _name_faults(value: Any) -> Any:
