@@ -161,7 +161,7 @@ def _run(command: Sequence[str]) -> _Done:
 def _check(done: _Done) -> None:
     if done.code:
         raise BuildError(
-            f"the C compiler failed ({_first_error(done)}); the engine needs GCC 9 or Clang 15, or one that is newer"
+            f"the C compiler failed ({_first_error(done)}); the engine needs GCC 11 or Clang 14, or one that is newer"
         )
 
 

@@ -2,6 +2,9 @@
 
 #include "kernels.h"
 
+#ifdef LX_HAS_avxvnni
+#include <cpuid.h>
+#endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -54,6 +57,14 @@ static int has_dotprod(void) {
 }
 #endif
 
+#ifdef LX_HAS_avxvnni
+/* Clang 16 and older do not know it by name. */
+static int has_avxvnni(void) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+
 /* Filled as the library is loaded, before there are threads that could read it. */
 static sets known;
 
@@ -64,7 +75,7 @@ static __attribute__((constructor)) void find(void) {
     add(&known, &lx_kernels_avx512);
 #endif
 #ifdef LX_HAS_avxvnni
-  if (__builtin_cpu_supports("avxvnni") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+  if (has_avxvnni() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
     add(&known, &lx_kernels_avxvnni);
 #endif
 #ifdef LX_HAS_avx2
