@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from lxcompress.errors import RecipeError
 from lxcompress.units import short_percent
 
 RECIPE_VERSION = 1
+OLD_METHOD_KEYS = {"spared": "keep_dense"}
+"""Keys of a method that were renamed -> what they are called now; the old ones are still read."""
+
+log = logging.getLogger(__name__)
 
 Criterion = Literal["low-magnitude", "random", "high-magnitude", "movement", "taylor", "wanda", "fisher"]
 Scope = Literal["layer", "row", "global", "modality", "sensitivity"]
@@ -262,7 +267,7 @@ class Method(Strict):
 
     `ticket` takes the mask of a ticket that is there, in the place of a criterion: a folder, in whose name {sparsity}
     and {seed} stand for the cell's. `sparsities` are the method's own, in the place of the grid's. Matrices named in
-    `spared` stay whole, and the sparsity is that of the others.
+    `keep_dense` stay whole, and the sparsity is that of the others.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")] | None = None
@@ -279,7 +284,7 @@ class Method(Strict):
     times: Annotated[int, Field(ge=2)] | None = None
     ticket: str | None = None
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
-    spared: tuple[str, ...] = ()
+    keep_dense: tuple[str, ...] = ()
 
     @field_validator("sparsities")
     @classmethod
@@ -301,7 +306,7 @@ class Method(Strict):
         is_grown, is_gradual = self.schedule != "one-shot", self.schedule == "gradual"
         is_nested = self.criterion in (*BLIND_CRITERIA, "movement") and self.scope != "sensitivity"
         is_dense = self.control in ("dense-longer", "small-dense")
-        drawn = ("criterion", "scope", "schedule", "spared")
+        drawn = ("criterion", "scope", "schedule", "keep_dense")
         alone = (*drawn, "granularity", "rewind", "ticket", "distill")
         return {
             "rates and scope: modality go together": (self.rates is None) != (self.scope != "modality"),
@@ -319,7 +324,7 @@ class Method(Strict):
                 is_gradual and self.criterion not in (*BLIND_CRITERIA, "movement")
             ),
             f"schedule gradual has no scope {self.scope}": is_gradual and self.scope in ("modality", "sensitivity"),
-            "a ticket's mask is drawn already: criterion, scope, schedule and spared have no effect on it": (
+            "a ticket's mask is drawn already: criterion, scope, schedule and keep_dense have no effect on it": (
                 self.ticket is not None and self._differs(*drawn)
             ),
             "control shuffled needs a mask that is drawn before training": (
@@ -354,7 +359,7 @@ class Method(Strict):
             "ticket" if self.ticket else self.criterion,
             self.granularity.replace(":", "of"),
             self.scope if self.scope != "layer" else "",
-            "spared" if self.spared else "",
+            "spared" if self.keep_dense else "",  # the word of before: ids name the folders of finished cells
             f"{self.schedule}{rounds}" if self.schedule != "one-shot" else "",
             {"start": "", "step": f"late{late}", "learning-rate": "lr-rewind", "none": "fine-tuned"}[self.rewind],
             "distilled" if self.distill else "",
@@ -604,6 +609,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return read_settings(path, Recipe, overrides)
 
 
+def load_run_recipe(path: Path) -> Recipe:
+    """Return the Recipe that a run folder keeps at `path`, without a notice of old keys. Raises RecipeError."""
+    return validate_settings(_read_yaml(path), Recipe, str(path))
+
+
 def find_recipe(path: Path) -> Path:
     """`path` if it is there; else the recipe of that name that ships with the package; else `path` as it is."""
     if path.exists() or path.parent not in (Path(), Path("recipes")):
@@ -618,6 +628,8 @@ def read_settings(path: Path, kind: type[Strict], overrides: Sequence[str] = ())
     tree = _read_yaml(path)
     for override in overrides:
         _apply(tree, override)
+    for old in sorted(_old_keys(tree)):
+        log.warning("%s: %s is now called %s; the old name is still read", path, old, OLD_METHOD_KEYS[old])
     return validate_settings(tree, kind, str(path))
 
 
@@ -629,10 +641,37 @@ def validate_settings(tree: Mapping[str, Any], kind: type[Strict], where: str) -
             f"{where}: is of recipe version {version}, but this lxcompress reads up to version {RECIPE_VERSION}; "
             "upgrade it with: pip install --upgrade lxcompress"
         )
+    tree = _rename_old_keys(tree, where)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(f"{where}: {_first_problem(error, kind, tree)}") from None
+
+
+def _methods(tree: Mapping[str, Any]) -> list[Any]:
+    """The entries of `prune.methods`, as far as there are any."""
+    prune = tree.get("prune")
+    methods = prune.get("methods") if isinstance(prune, Mapping) else None
+    return methods if isinstance(methods, list) else []
+
+
+def _old_keys(tree: Mapping[str, Any]) -> set[str]:
+    """The old keys that the methods in `tree` use."""
+    return {key for method in _methods(tree) if isinstance(method, Mapping) for key in OLD_METHOD_KEYS if key in method}
+
+
+def _rename_old_keys(tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return `tree` with the old keys of its methods renamed. Raises RecipeError where a method has both names."""
+    if not _old_keys(tree):
+        return tree
+    methods = [dict(method) if isinstance(method, Mapping) else method for method in _methods(tree)]
+    for index, method in enumerate(methods):
+        for old in [key for key in OLD_METHOD_KEYS if isinstance(method, dict) and key in method]:
+            new = OLD_METHOD_KEYS[old]
+            if new in method:
+                raise RecipeError(f"{where}: prune.methods.{index}: {old} is the old name of {new}; keep {new} alone")
+            method[new] = method.pop(old)
+    return {**tree, "prune": {**tree["prune"], "methods": methods}}
 
 
 def _as_number(version: object) -> float:

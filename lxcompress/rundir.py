@@ -30,7 +30,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lxcompress.errors import RunError
-from lxcompress.recipe import Cell, Recipe, load_recipe
+from lxcompress.recipe import Cell, Recipe, load_run_recipe
 from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_record, read_record
 from lxcompress.units import short_percent
 
@@ -154,7 +154,7 @@ def open_run(root: Path) -> RunDir:
 def read_run(root: Path) -> Run:
     """All that is finished in the run folder at `root`. Raises RunError, also for a damaged file."""
     run = open_run(root)
-    recipe = load_recipe(run.recipe)
+    recipe = load_run_recipe(run.recipe)
     return Run(
         dir=run,
         recipe=recipe,

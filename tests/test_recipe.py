@@ -19,6 +19,7 @@ from lxcompress.recipe import (
     dump_recipe,
     find_recipe,
     load_recipe,
+    load_run_recipe,
     read_settings,
 )
 
@@ -479,7 +480,7 @@ def test_every_recipe_that_ships_is_one_and_opens_with_its_command(path) -> None
         ("{schedule: gradual, criterion: wanda}", "which criterion wanda cannot"),
         ("{schedule: gradual, scope: sensitivity}", "no scope sensitivity"),
         ("{ticket: some, criterion: random}", "drawn already"),
-        ("{ticket: some, spared: [a]}", "drawn already"),
+        ("{ticket: some, keep_dense: [a]}", "drawn already"),
         ("{control: shuffled, granularity: neuron}", "drawn before training"),
         ("{control: reinitialised, rewind: none}", "weights of its own"),
         ("{control: dense-longer, criterion: random}", "control dense-longer is dense"),
@@ -520,3 +521,27 @@ def test_yaml_reads_a_bare_pattern_as_it_was_written(tmp_path) -> None:
         assert cell.method.granularity == pattern
         assert cell.sparsity == 1 - kept / of
         assert cell.id.startswith(f"low-magnitude-{kept}of{of}-")
+
+
+OLD = "prune.methods=[{granularity: 2:4, spared: [a.weight]}]"
+NEW = "prune.methods=[{granularity: 2:4, keep_dense: [a.weight]}]"
+
+
+def test_the_old_name_of_keep_dense_is_read_with_one_notice_and_means_the_same(tmp_path, caplog) -> None:
+    path = write(tmp_path, SCENES)
+    assert load_recipe(path, [OLD]) == load_recipe(path, [NEW])
+    (notice,) = caplog.messages
+    assert "spared is now called keep_dense" in notice
+    with pytest.raises(RecipeError, match="spared is the old name of keep_dense"):
+        load_recipe(path, ["prune.methods=[{spared: [a], keep_dense: [a]}]"])
+
+
+def test_a_run_folder_of_before_is_read_without_a_notice_and_its_cells_keep_their_folders(tmp_path, caplog) -> None:
+    path = write(tmp_path, SCENES)
+    recipe = load_recipe(path, [NEW])
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(dump_recipe(recipe).replace("keep_dense", "spared"), encoding="utf-8")
+    assert "spared" in kept.read_text(encoding="utf-8")
+    assert load_run_recipe(kept) == recipe
+    assert not caplog.messages
+    assert "low-magnitude-2of4-spared-50-seed0" in {cell.id for cell in recipe.cells()}

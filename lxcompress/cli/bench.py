@@ -123,9 +123,9 @@ def _make_ask(
     """What was asked for, with the recipe's defaults where the artifacts are of a run."""
     from lxcompress.measure.plan import Ask
     from lxcompress.recipe import Bench as BenchDefaults
-    from lxcompress.recipe import load_recipe
+    from lxcompress.recipe import load_run_recipe
 
-    defaults = load_recipe(run.recipe).bench if run else BenchDefaults(threads=_THREADS, runs=_RUNS)
+    defaults = load_run_recipe(run.recipe).bench if run else BenchDefaults(threads=_THREADS, runs=_RUNS)
     return Ask(
         threads=(defaults.threads,) if threads is None else _numbers("--threads", threads),
         runs=defaults.runs if runs is None else runs,

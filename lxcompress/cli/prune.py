@@ -17,7 +17,8 @@ def prune_cli(
     criterion: str = typer.Option("low-magnitude", "--criterion", help=CRITERIA),
     granularity: str = typer.Option("weight", "--granularity", help=GRANULARITIES),
     scope: str = typer.Option("layer", "--scope", help="layer, row: the same share of each; global: of all together."),
-    spare: list[str] = typer.Option([], "--spare", help="A weight matrix to keep whole; may be repeated."),
+    keep_dense: list[str] = typer.Option([], "--keep-dense", help="A weight matrix to keep dense; may be repeated."),
+    spare: list[str] = typer.Option([], "--spare", hidden=True),
     multiple: int = typer.Option(8, "--multiple", min=1, help="Widths of a smaller model are multiples of it."),
     calibrate: Path | None = typer.Option(None, "--calibrate", help="A recipe whose training questions are looked at."),
     like: Path | None = typer.Option(None, "--like", help="A ticket: keep what it keeps, in the place of a criterion."),
@@ -31,10 +32,13 @@ def prune_cli(
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
+    from lxcompress.cli.screen import remarks
     from lxcompress.recipe import find_recipe, load_recipe
     from lxcompress.study.prune import prune_model
     from lxcompress.units import percent
 
+    if spare:
+        remarks.print("--spare is now called --keep-dense; the old name is still read", style="yellow")
     with working(f"pruning {model}"):
         made = prune_model(
             model,
@@ -45,7 +49,7 @@ def prune_cli(
             scope=scope,
             seed=seed,
             multiple=multiple,
-            spared=spare,
+            keep_dense=[*keep_dense, *spare],
             like=like,
             calibration=None if calibrate is None else load_recipe(find_recipe(calibrate)),
         )

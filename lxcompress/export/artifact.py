@@ -21,7 +21,7 @@ from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
 from lxcompress.models.flops import count_flops
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.surgery import Surgery
-from lxcompress.recipe import AnyData, Recipe, load_recipe, validate_settings
+from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Parity, Score, read_record
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
@@ -64,7 +64,7 @@ def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
     elif run:
         dense = folder / "dense.json"
         accuracy = read_record(dense, Dense).trained if dense.is_file() else None
-        data = load_recipe(run.recipe).data
+        data = load_run_recipe(run.recipe).data
     if recipe and recipe.data != data:
         return Source(folder, model, ticket, recipe.data, None)
     return Source(folder, model, ticket, data, accuracy)

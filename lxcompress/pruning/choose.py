@@ -41,7 +41,7 @@ def choose_mask(
     sensitivities: Mapping[str, Curve] | None = None,
     evidence: Evidence | None = None,
     within: Mask | None = None,
-    spared: Collection[str] = (),
+    keep_dense: Collection[str] = (),
 ) -> Mask:
     """The Mask that `criterion` draws; all else is as in `mask_from_scores`. Raises PruneError."""
     scores = score_weights(prunable, criterion=criterion, seed=seed, evidence=evidence)
@@ -54,7 +54,7 @@ def choose_mask(
         modality=modality,
         sensitivities=sensitivities,
         within=within,
-        spared=spared,
+        keep_dense=keep_dense,
     )
 
 
@@ -68,16 +68,16 @@ def mask_from_scores(
     modality: Modality | None = None,
     sensitivities: Mapping[str, Curve] | None = None,
     within: Mask | None = None,
-    spared: Collection[str] = (),
+    keep_dense: Collection[str] = (),
 ) -> Mask:
     """The Mask of the highest scores (float32, on the CPU, without NaN): exactly the share 1 - `sparsity` of the units.
 
     Units are weights or blocks. Nothing stays that `within` removed, so that masks drawn one within another are nested.
-    The matrices of `spared` are kept whole, and `sparsity` is that of the others. Raises PruneError if the granularity
+    The matrices in `keep_dense` stay dense, and `sparsity` is that of the others. Raises PruneError if the granularity
     divides a matrix unevenly, a matrix would be left empty, or the scope cannot reach the sparsity.
     """
     shapes = {name: score.shape for name, score in scores.items()}
-    counts = _plan(shapes, granularity, sparsity, scope, rates, modality, sensitivities, spared)
+    counts = _plan(shapes, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
     chosen = read_granularity(granularity)
     if within:
         within.check(scores)
@@ -85,12 +85,12 @@ def mask_from_scores(
         kept = {
             name: keep_top_of_each(_open(name, scores, within).reshape(-1, chosen.of), chosen.keep).view(shapes[name])
             for name in shapes
-            if name not in spared
+            if name not in keep_dense
         }
     else:
-        kept = _keep_units(scores, chosen, scope, counts, sparsity, within, spared)
-    whole = {name: torch.ones(shapes[name], dtype=torch.bool) for name in spared}
-    mask = Mask({name: whole[name] if name in spared else kept[name] for name in shapes})
+        kept = _keep_units(scores, chosen, scope, counts, sparsity, within, keep_dense)
+    whole = {name: torch.ones(shapes[name], dtype=torch.bool) for name in keep_dense}
+    mask = Mask({name: whole[name] if name in keep_dense else kept[name] for name in shapes})
     _check_within(mask, within, f"sparsity {sparsity:g} by {granularity}")
     for name, each in mask.kept.items() if scope == "global" else ():  # the other scopes are shared out with one left
         if not bool(each.any()):
@@ -107,7 +107,7 @@ def check_granularity(
     rates: Mapping[str, float] | None = None,
     modality: Modality | None = None,
     sensitivities: Mapping[str, Curve] | None = None,
-    spared: Collection[str] = (),
+    keep_dense: Collection[str] = (),
 ) -> None:
     """Raises PruneError for a mask that cannot be drawn of weights of these shapes, as far as no score decides it.
 
@@ -115,7 +115,7 @@ def check_granularity(
     """
     if scope == "sensitivity" and sensitivities is None:
         scope = "layer"
-    _plan(shapes, granularity, sparsity, scope, rates, modality, sensitivities, spared)
+    _plan(shapes, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
 
 
 def _plan(
@@ -126,15 +126,15 @@ def _plan(
     rates: Mapping[str, float] | None,
     modality: Modality | None,
     sensitivities: Mapping[str, Curve] | None,
-    spared: Collection[str],
+    keep_dense: Collection[str],
 ) -> dict[str, int]:
-    """name -> units kept, of the weights that are not spared; empty where scores decide (global) or the pattern does.
+    """name -> units kept, of the weights not in `keep_dense`; empty where scores decide (global) or the pattern does.
 
     Raises PruneError.
     """
     chosen = read_granularity(granularity)
-    _check_settings(shapes, chosen, granularity, sparsity, scope, rates, modality, sensitivities, spared)
-    cut = {name: shape for name, shape in shapes.items() if name not in spared}
+    _check_settings(shapes, chosen, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
+    cut = {name: shape for name, shape in shapes.items() if name not in keep_dense}
     for name, shape in cut.items():
         check_divides(name, shape, granularity)
         if scope == "row" and len(shape) != 2:
@@ -153,7 +153,7 @@ def _plan(
     counts = share_alike(units, sparsity)
     for name, count in counts.items():
         if count == 0:
-            raise _emptied(name, shapes[name], sparsity, "list it in spared to keep it whole")
+            raise _emptied(name, shapes[name], sparsity, "list it in keep_dense to keep it whole")
     return counts
 
 
@@ -166,7 +166,7 @@ def _check_settings(
     rates: Mapping[str, float] | None,
     modality: Modality | None,
     sensitivities: Mapping[str, Curve] | None,
-    spared: Collection[str],
+    keep_dense: Collection[str],
 ) -> None:
     """Raises PruneError for settings that cannot go together, whatever the weights."""
     if scope not in SCOPES:
@@ -185,9 +185,9 @@ def _check_settings(
             raise PruneError(f"{what}: have no effect with scope {scope}; leave them out, or use scope {its_scope}")
     if scope == "modality" and (rates is None or modality is None):
         raise PruneError("scope modality: needs a rate for each of language, vision, cross and head; give rates")
-    unknown = sorted(set(spared) - set(shapes))
+    unknown = sorted(set(keep_dense) - set(shapes))
     if unknown:
-        raise PruneError(f"spared: the model has no prunable weight {unknown[0]}; name one that it has")
+        raise PruneError(f"keep_dense: the model has no prunable weight {unknown[0]}; name one that it has")
 
 
 def _keep_units(
@@ -197,10 +197,10 @@ def _keep_units(
     counts: Mapping[str, int],
     sparsity: float,
     within: Mask | None,
-    spared: Collection[str],
+    keep_dense: Collection[str],
 ) -> dict[str, Tensor]:
     """name -> bool, the shape of the weight: blocks chosen by their scores, written out as weights."""
-    names = [name for name in scores if name not in spared]
+    names = [name for name in scores if name not in keep_dense]
     if scope == "global":
         units = {name: block.score(_open(name, scores, within)) for name in names}
         total = sum(score.numel() for score in units.values())

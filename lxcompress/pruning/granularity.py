@@ -94,5 +94,5 @@ def check_divides(name: str, shape: torch.Size, granularity: str) -> None:
     edge = f"{'output' if rows > 1 else 'input'} edge that {max(rows, columns)} divides"
     raise PruneError(
         f"{name}: is {' x '.join(map(str, shape))}, but granularity {granularity} needs a matrix with an {edge}; "
-        "list it in spared to keep it whole, or use granularity weight"
+        "list it in keep_dense to keep it whole, or use granularity weight"
     )

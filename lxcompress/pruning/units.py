@@ -50,16 +50,16 @@ def choose_units(
     scope: str,
     multiple: int = MULTIPLE,
     within: Surgery | None = None,
-    spared: Collection[str] = (),
+    keep_dense: Collection[str] = (),
 ) -> Surgery:
     """The Surgery that removes the share `sparsity` of the `prunable` weights, as nearly as the units allow.
 
     `scores` has the scores of every prunable matrix, by name. Kept widths are multiples of `multiple`, heads and layers
     are whole, and of each group one step at least stays. What `within` cut is cut here too. Groups with a matrix of
-    `spared` stay whole, and `sparsity` is that of the other matrices. One too small to cut anything, as a gradual
+    `keep_dense` stay whole, and `sparsity` is that of the other matrices. One too small to cut anything, as a gradual
     schedule begins with, cuts nothing. Raises PruneError.
     """
-    groups, prunable = _without(groups, prunable, spared)
+    groups, prunable = _without(groups, prunable, keep_dense)
     mean_scores = [_score_units(group, scores, prunable) for group in groups]
     return _choose(mean_scores, groups, prunable, sparsity, scope, multiple, within)[0]
 
@@ -71,7 +71,7 @@ def check_structured(
     *,
     scope: str = "layer",
     multiple: int = MULTIPLE,
-    spared: Collection[str] = (),
+    keep_dense: Collection[str] = (),
     groups: tuple[Group, ...] | None = None,
 ) -> tuple[Group, ...]:
     """All groups of the model, found here unless given.
@@ -82,7 +82,7 @@ def check_structured(
         raise PruneError(f"sparsity {sparsity:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
     found = find_groups(model, granularity.split("+")) if groups is None else groups
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
-    left, prunable = _without(found, shapes, spared)
+    left, prunable = _without(found, shapes, keep_dense)
     nothing = [torch.zeros(group.units) for group in left]
     surgery, reached = _choose(nothing, left, prunable, sparsity, scope, multiple, None)
     if not surgery.cuts:
@@ -93,15 +93,15 @@ def check_structured(
     return found
 
 
-def _without(groups: Sequence[Group], prunable: Shapes, spared: Collection[str]) -> tuple[list[Group], Shapes]:
-    """The groups and the prunable matrices less those spared. Raises PruneError if that leaves none, or is unknown."""
-    unknown = sorted(set(spared) - set(prunable))
+def _without(groups: Sequence[Group], prunable: Shapes, keep_dense: Collection[str]) -> tuple[list[Group], Shapes]:
+    """The groups and the prunable matrices less `keep_dense`. Raises PruneError for none left, or an unknown name."""
+    unknown = sorted(set(keep_dense) - set(prunable))
     if unknown:
-        raise PruneError(f"spared: the model has no prunable weight {unknown[0]}; name one that it has")
-    left = [group for group in groups if not any(part.tensor in spared for part in group.parts)]
+        raise PruneError(f"keep_dense: the model has no prunable weight {unknown[0]}; name one that it has")
+    left = [group for group in groups if not any(part.tensor in keep_dense for part in group.parts)]
     if not left:
-        raise PruneError("spared: leaves no group that could be cut; spare fewer weights")
-    return left, {name: shape for name, shape in prunable.items() if name not in spared}
+        raise PruneError("keep_dense: leaves no group that could be cut; list fewer weights")
+    return left, {name: shape for name, shape in prunable.items() if name not in keep_dense}
 
 
 def _choose(

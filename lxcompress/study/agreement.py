@@ -8,7 +8,7 @@ from typing import TypeVar
 from lxcompress.data.split import Task
 from lxcompress.errors import RecipeError, RunError
 from lxcompress.models.checkpoints import Model
-from lxcompress.recipe import Recipe, load_recipe
+from lxcompress.recipe import Recipe, load_run_recipe
 from lxcompress.rundir import RunDir
 
 Item = TypeVar("Item")
@@ -39,7 +39,7 @@ def widen(recipe: Recipe, run: RunDir) -> Recipe:
     """`recipe` with the seeds and the grid that the run folder has already, so that no finished cell is forgotten."""
     if not run.recipe.exists():
         return recipe
-    kept = load_recipe(run.recipe)
+    kept = load_run_recipe(run.recipe)
     given = {method.id for method in recipe.prune.all_methods()}
     grid = {
         "criteria": _union(kept.prune.plain_criteria, recipe.prune.plain_criteria),
@@ -64,7 +64,7 @@ def agree(recipe: Recipe, run: RunDir) -> None:
     """Raises RunError if the run folder was made by a recipe whose cells are made otherwise."""
     if not run.recipe.exists():
         return
-    kept, given = (essence(each) for each in (load_recipe(run.recipe), recipe))
+    kept, given = (essence(each) for each in (load_run_recipe(run.recipe), recipe))
     differing = sorted(key for key in kept.keys() | given.keys() if kept.get(key) != given.get(key))
     if differing:
         key = differing[0]
@@ -72,7 +72,7 @@ def agree(recipe: Recipe, run: RunDir) -> None:
             f"{run.root}: was made with {key}={kept.get(key)}, but now {key}={given.get(key)}; "
             "its results could not be compared: give another --out, or the recipe it was made with"
         )
-    begun = {cell.method.id: cell.method for cell in load_recipe(run.recipe).cells() if run.ticket(cell).exists()}
+    begun = {cell.method.id: cell.method for cell in load_run_recipe(run.recipe).cells() if run.ticket(cell).exists()}
     other = next((each for each in recipe.prune.all_methods() if begun.get(each.id, each) != each), None)
     if other:
         raise RunError(

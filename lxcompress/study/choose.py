@@ -77,7 +77,7 @@ class Chooser:
             modality=self.model.family.modality,
             sensitivities=self._sensitivities(scores) if method.scope == "sensitivity" else None,
             within=within,
-            spared=method.spared,
+            keep_dense=method.keep_dense,
         )
 
     def score(self, weights: Weights) -> Weights:
@@ -96,7 +96,7 @@ class Chooser:
             scope=self.method.scope,
             multiple=self.here.recipe.prune.multiple,
             within=self.close(within) if within else None,
-            spared=self.method.spared,
+            keep_dense=self.method.keep_dense,
         )
 
     def _cut(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
@@ -152,7 +152,7 @@ class Chooser:
             scores,
             self.here.task,
             granularity=self.method.granularity,
-            spared=self.method.spared,
+            keep_dense=self.method.keep_dense,
             settings=self.here.recipe.train,
             place=self.here.place,
             seed=self.cell.seed,
@@ -222,7 +222,7 @@ def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Gro
             cell.sparsity,
             scope=method.scope,
             multiple=recipe.prune.multiple,
-            spared=method.spared,
+            keep_dense=method.keep_dense,
             groups=groups.get(method.granularity),
         )
         return
@@ -240,7 +240,7 @@ def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Gro
             scope=method.scope,
             rates=method.rates.model_dump() if method.rates else None,
             modality=model.family.modality,
-            spared=method.spared,
+            keep_dense=method.keep_dense,
         )
 
 

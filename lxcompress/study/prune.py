@@ -37,7 +37,7 @@ def prune_model(
     scope: str = "layer",
     seed: int = 0,
     multiple: int = MULTIPLE,
-    spared: Collection[str] = (),
+    keep_dense: Collection[str] = (),
     like: Path | None = None,
     calibration: Recipe | None = None,
 ) -> Provenance:
@@ -47,7 +47,7 @@ def prune_model(
     leave. With `like`, what that ticket keeps is kept here too. Criteria that look at data take it from the training
     questions of the recipe `calibration`. Raises LxError.
     """
-    is_wish = granularity != "weight" or scope != "layer" or bool(spared) or multiple != MULTIPLE
+    is_wish = granularity != "weight" or scope != "layer" or bool(keep_dense) or multiple != MULTIPLE
     _check_wish(criterion, sparsity, scope, like, calibration, is_wish=is_wish)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
@@ -62,13 +62,13 @@ def prune_model(
         cut = fit_cut(like, model)
         told = load_ticket(like).provenance.model_dump(include=set(told))
     elif granularity in STRUCTURED:
-        groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple, spared=spared)
+        groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense)
         scores = _score(model, source, criterion, seed, calibration)
         cut = choose_units(
-            scores, groups, prunable=shapes, sparsity=sparsity, scope=scope, multiple=multiple, spared=spared
+            scores, groups, prunable=shapes, sparsity=sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense
         )
     else:
-        wish = {"granularity": granularity, "sparsity": sparsity, "scope": scope, "spared": spared}
+        wish = {"granularity": granularity, "sparsity": sparsity, "scope": scope, "keep_dense": keep_dense}
         check_granularity(shapes, **wish)
         cut = mask_from_scores(_score(model, source, criterion, seed, calibration), **wish)
     if isinstance(cut, Surgery):

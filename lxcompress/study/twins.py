@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lxcompress.errors import PruneError
-from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe, load_recipe
+from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe, load_run_recipe
 from lxcompress.records import Result
 from lxcompress.rundir import Run, RunDir, locked, twins_of, write_text
 from lxcompress.study.watch import Unwatched, Watch
@@ -76,7 +76,7 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
         sweep(run)
         if run.twins.result(cell).exists():
             return
-        recipe = load_recipe(run.recipe)
+        recipe = load_run_recipe(run.recipe)
         place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
         here = open_workplace(recipe, run.twins, place, [], watch)
         watch.begin(f"twin {cell.id}", 0, 1)

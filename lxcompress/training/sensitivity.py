@@ -32,7 +32,7 @@ def measure(
     seed: int,
     granularity: str = "weight",
     sparsities: Sequence[float] = SPARSITIES,
-    spared: Collection[str] = (),
+    keep_dense: Collection[str] = (),
     questions: int = 512,
     batch_size: int = 64,
     tell: Tell | None = None,
@@ -43,7 +43,7 @@ def measure(
     questions, 3.5 PFLOP), whose batches stay on the device. The model is loaded with `weights`, and holds them
     afterwards, in evaluation mode. Raises LxError, for a matrix that a sparsity would empty, too.
     """
-    names = [name for name in scores if name not in spared]
+    names = [name for name in scores if name not in keep_dense]
     masks_of = {
         sparsity: mask_from_scores(
             {name: scores[name] for name in names}, sparsity=sparsity, granularity=granularity

@@ -223,10 +223,10 @@ def test_a_rise_that_falls_is_read_as_flat_and_what_costs_nothing_goes_first() -
     assert share_by_sensitivity(units, 0.9, curves) == {"free": 100, "dear": 100}
 
 
-def test_spared_matrices_stay_whole_and_the_others_have_the_sparsity() -> None:
+def test_matrices_kept_dense_stay_and_the_others_have_the_sparsity() -> None:
     scores = {**draw(5), "odd": torch.randn(6, 18)}
     for granularity, sparsity in (("block-1x4", 0.6), ("2:4", 0.5)):
-        kept = mask_from_scores(scores, sparsity=sparsity, granularity=granularity, spared=["odd"]).kept
+        kept = mask_from_scores(scores, sparsity=sparsity, granularity=granularity, keep_dense=["odd"]).kept
         assert list(kept) == list(scores)
         assert bool(kept["odd"].all())
         others = {name: each for name, each in scores.items() if name != "odd"}
@@ -249,7 +249,7 @@ def shapes(**more) -> dict[str, torch.Size]:
 @pytest.mark.parametrize(
     ("more", "fields", "named"),
     [
-        ({"odd": (8, 18)}, {"granularity": "block-1x4"}, ("odd", "8 x 18", "block-1x4", "4 divides", "spared")),
+        ({"odd": (8, 18)}, {"granularity": "block-1x4"}, ("odd", "8 x 18", "block-1x4", "4 divides", "keep_dense")),
         ({"odd": (18, 8)}, {"granularity": "block-4x1"}, ("odd", "18 x 8", "output edge", "granularity weight")),
         ({"odd": (8, 18)}, {"granularity": "2:4"}, ("odd", "8 x 18", "2:4", "input edge")),
         ({}, {"granularity": "4:8"}, ("head.d", "20 x 4", "8 divides")),
@@ -291,7 +291,7 @@ def shapes(**more) -> dict[str, torch.Size]:
             {"scope": "sensitivity", "sensitivities": {**CURVES, "cross.c": {0.5: float("nan")}}},
             ("cross.c", "0.5", "not a number"),
         ),
-        ({}, {"spared": ["nowhere"]}, ("spared", "nowhere")),
+        ({}, {"keep_dense": ["nowhere"]}, ("keep_dense", "nowhere")),
     ],
 )
 def test_what_cannot_be_drawn_is_told_before_any_score(more, fields, named) -> None:

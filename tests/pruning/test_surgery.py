@@ -270,15 +270,15 @@ def test_an_earlier_surgery_and_the_same_scores_change_nothing(model) -> None:
     assert choose(model, "neuron", 0.25, within=earlier) == choose(model, "neuron", 0.25)
 
 
-def test_spared_groups_stay_whole(model) -> None:
-    spared = "lxmert.encoder.layer.0.intermediate.dense.weight"
-    surgery = choose(model, "neuron", 0.2, spared=[spared])
-    assert all(part.tensor != spared for cut in surgery.cuts for part in cut.parts)
-    left = {name: shape for name, shape in shapes_of(model).items() if name != spared}
+def test_groups_of_matrices_kept_dense_stay(model) -> None:
+    kept = "lxmert.encoder.layer.0.intermediate.dense.weight"
+    surgery = choose(model, "neuron", 0.2, keep_dense=[kept])
+    assert all(part.tensor != kept for cut in surgery.cuts for part in cut.parts)
+    left = {name: shape for name, shape in shapes_of(model).items() if name != kept}
     removed = surgery.count(1, 1, shapes_of(model))
     share = (removed.prunable - removed.kept) / sum(shape.numel() for shape in left.values())
     assert share == pytest.approx(0.2, abs=0.01)
-    complain(lambda: choose(model, "neuron", 0.2, spared=["no.such"]), "no.such", kind=PruneError)
+    complain(lambda: choose(model, "neuron", 0.2, keep_dense=["no.such"]), "no.such", kind=PruneError)
 
 
 def test_cross_attention_is_cut_once_for_both_directions(model) -> None:

@@ -19,7 +19,7 @@ from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import is_ticket, load_ticket
 
 TAUGHT = "distill: {weight: 0.5, temperature: 2, hidden: 0.1}"
-SPARED = "spared: [lxmert.encoder.visn_fc.visn_fc.weight]"
+KEEP_DENSE = "keep_dense: [lxmert.encoder.visn_fc.visn_fc.weight]"
 """Its 18 inputs are no multiple of 4."""
 METHODS = (
     "{}",
@@ -39,9 +39,9 @@ METHODS = (
     "{rewind: learning-rate}",
     "{rewind: none}",
     "{" + TAUGHT + "}",
-    "{granularity: block-1x4, " + SPARED + "}",
+    "{granularity: block-1x4, " + KEEP_DENSE + "}",
     "{granularity: block-4x1}",
-    "{granularity: '2:4', " + SPARED + "}",
+    "{granularity: '2:4', " + KEEP_DENSE + "}",
     "{granularity: neuron, sparsities: [0.2]}",
     "{granularity: neuron+head, sparsities: [0.3], rewind: learning-rate, " + TAUGHT + "}",
     "{granularity: neuron+head, sparsities: [0.3], schedule: iterative-retrain, rate: 0.2}",

@@ -76,7 +76,7 @@ def test_it_prunes_at_the_granularity_and_leaves_out_what_is_spared(toy) -> None
     narrow = [name for name, score in toy[2].items() if score.shape[1] % 4]
     assert narrow
     complain(lambda: run(toy, granularity="block-1x4"), narrow[0], "block-1x4", kind=PruneError)
-    rises = run(toy, granularity="block-1x4", spared=narrow)
+    rises = run(toy, granularity="block-1x4", keep_dense=narrow)
     assert set(rises) == set(toy[2]) - set(narrow)
     assert rises != {name: each for name, each in run(toy).items() if name in rises}
 
