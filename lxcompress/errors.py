@@ -1,8 +1,19 @@
 """What a user can fix: one sentence each, with the thing, what was expected, what came and the remedy."""
 
+from __future__ import annotations
+
+from lxcompress.text import as_sentence
+
 
 class LxError(Exception):
-    """Base of every error that a user can fix; the command line prints it and exits with code 1."""
+    """Base of every error that a user can fix; the command line prints it and exits with code 1.
+
+    Its text is one printable line, whatever a file or an argument brought into it: control characters are escaped,
+    and what is too long for one sentence is cut.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(as_sentence(sentence))
 
 
 class RecipeError(LxError):

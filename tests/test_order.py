@@ -10,6 +10,7 @@ import pytest
 import lxcompress
 
 ORDER = (
+    "text",
     "errors",
     "units",
     "recipe",

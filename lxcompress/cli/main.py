@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -23,6 +24,7 @@ from lxcompress.cli import (
 )
 from lxcompress.cli.data import data_app
 from lxcompress.errors import LxError
+from lxcompress.text import as_sentence
 
 app = typer.Typer(
     name="lxcompress",
@@ -50,6 +52,7 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def run() -> None:
     """The entry point: exit code 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted."""
+    _write_anything()
     try:
         app()
     except LxError as error:
@@ -58,8 +61,16 @@ def run() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or str(error)
-        typer.secho(f"error: {where}{reason}; check the path, its permissions and the free space", fg="red", err=True)
+        sentence = as_sentence(f"error: {where}{reason}; check the path, its permissions and the free space")
+        typer.secho(sentence, fg="red", err=True)
         sys.exit(1)
+
+
+def _write_anything() -> None:
+    """Let both streams write what their encoding lacks as an escape: names and ids may hold any character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""Text from outside: files decoded as UTF-8, JSON parsed strictly, and any text made fit for one line of a screen."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Hook = Callable[[dict[str, Any]], Any]
+"""Turns a JSON object into what is kept of it, the innermost object first."""
+
+MOST_CHARACTERS = 499
+"""Of an error, which is one sentence."""
+MOST_BYTES = 8 << 30
+"""Of a text file that is read whole; GQA's largest question file has 1.4 GB."""
+PIECE_BYTES = 1 << 20
+
+_LONG_WORD = 160
+"""Characters of a word (a path, an echoed value) that an error too long for one sentence keeps."""
+_SPACES = re.compile(r"\s+")
+# C0 and C1 controls (ESC and CSI among them), marks that turn the writing direction, line separators, surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_OTHER_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file, UTF-8 with or without a byte order mark.
+
+    Raises OSError, also for what is no regular file; ValueError, whose text says why, for what is not UTF-8.
+    """
+    return decode_text(read_bytes(path))
+
+
+def read_bytes(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a file. Raises OSError, also for a device or a pipe; ValueError for a file that is too large.
+
+    A pipe that the shell has opened already (/dev/fd/63) is read: it cannot block for ever.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or str(path).startswith(_DESCRIPTORS)):
+        raise OSError("it is a device, a socket or a pipe, not a regular file")
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1) if stat.S_ISREG(mode) else _read_pieces(file.read, most_bytes)
+    if len(data) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes:,} bytes")
+    return data
+
+
+def decode_text(data: bytes) -> str:
+    """Return `data` as text, UTF-8 with or without a byte order mark. Raises ValueError, whose text says why not."""
+    name = find_other_encoding(data)
+    if name:
+        raise ValueError(f"it is {name} text, expected UTF-8; convert it with: iconv -f {name} -t UTF-8")
+    return data.decode("utf-8-sig")
+
+
+def find_other_encoding(data: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 if `data` begins as text of that encoding does, with or without a byte order mark."""
+    marked = next((name for mark, name in _OTHER_MARKS if data.startswith(mark)), None)
+    start = data[:64]
+    if marked or len(start) < 4 or b"\0" not in start:
+        return marked
+    evens, odds = start[0::2], start[1::2]
+    # Latin text in UTF-16 has a zero in every other byte, and none in the others.
+    is_wide = (not any(evens) and all(odds)) or (not any(odds) and all(evens))
+    return "UTF-16" if is_wide else None
+
+
+def parse_json(text: str, hook: Hook | None = None) -> Any:
+    """Return the JSON document in `text`.
+
+    Raises ValueError or RecursionError, also for a key that an object has twice (all values but the last would be
+    lost) and for half of a surrogate pair, which is no character and cannot be written again.
+    """
+    if _SURROGATE_ESCAPE.search(text):
+        broken = _find_lone_surrogate(json.loads(text))
+        if broken is not None:
+            raise ValueError(f"the text {shorten(broken)} has half of a surrogate pair in it")
+
+    def build(pairs: list[tuple[str, Any]]) -> Any:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError(f"an object has the key {shorten(_find_repeated(pairs))} twice")
+        return found if hook is None else hook(found)
+
+    return json.loads(text, object_pairs_hook=build)
+
+
+def shorten(value: Any, most: int = 60) -> str:
+    """Return `value` as JSON on one line, cut to what a sentence can hold."""
+    text = ""
+    # Piece by piece, as `value` may be a whole file of gigabytes.
+    for piece in json.JSONEncoder(ensure_ascii=False, default=str).iterencode(_cut_text(value, most)):
+        text += piece
+        if len(text) > most:
+            return as_printable(f"{text[: most - 3]}...")
+    return as_printable(text)
+
+
+def as_printable(text: str) -> str:
+    """Return `text` with its control characters and lone surrogates escaped: it moves no cursor, and can be written."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def as_sentence(text: str) -> str:
+    """Return `text` as one printable line of at most MOST_CHARACTERS, its beginning and its end kept."""
+    line = as_printable(_SPACES.sub(" ", text).strip())
+    if len(line) <= MOST_CHARACTERS:
+        return line
+    line = " ".join(_cut_word(word) for word in line.split(" "))
+    if len(line) <= MOST_CHARACTERS:
+        return line
+    end = MOST_CHARACTERS * 2 // 5  # the remedy stands there
+    return f"{line[: MOST_CHARACTERS - end - 5].rstrip()} ... {line[-end:].lstrip()}"
+
+
+def escape_surrogates(text: str) -> str:
+    """Return JSON `text` with its surrogates as JSON's own escapes, so that it can be written as UTF-8."""
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def has_surrogate(text: str) -> bool:
+    """Return whether half of a surrogate pair is in `text`, which UTF-8 cannot hold."""
+    return _SURROGATE.search(text) is not None
+
+
+def _read_pieces(read: Callable[[int], bytes], most_bytes: int) -> bytes:
+    pieces, size = [], 0
+    while size <= most_bytes and (piece := read(PIECE_BYTES)):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+def _cut_word(word: str) -> str:
+    if len(word) <= _LONG_WORD:
+        return word
+    half = _LONG_WORD // 2
+    return f"{word[:half]}...{word[-half:]}"
+
+
+def _cut_text(value: Any, most: int) -> Any:
+    return value[: most + 1] if isinstance(value, str) else value
+
+
+def _find_repeated(pairs: list[tuple[str, Any]]) -> str:
+    seen: set[str] = set()
+    return next(key for key, _ in pairs if key in seen or seen.add(key))
+
+
+def _find_lone_surrogate(document: Any) -> str | None:
+    """Return the first text of a document, keys included, that has half of a surrogate pair in it."""
+    left = [document]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            if has_surrogate(value):
+                return value
+        elif isinstance(value, dict):
+            left.extend(value.values())
+            left.extend(value.keys())
+        elif isinstance(value, list):
+            left.extend(value)
+    return None

@@ -1,0 +1,128 @@
+"""Laws of text from outside: one printable line under 500 characters, UTF-8 or a name for what it is, strict JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+
+import pytest
+
+from lxcompress.errors import DataError, LxError
+from lxcompress.text import (
+    MOST_CHARACTERS,
+    as_printable,
+    as_sentence,
+    escape_surrogates,
+    parse_json,
+    read_text,
+    shorten,
+)
+
+ODD = (
+    "\0",
+    "\x1b[31m",
+    "\x9b2J",
+    "\n",
+    "\r\n",
+    "\u2028",
+    "\u202e",
+    "\ud800",
+    "\udcff",
+    "\ufeff",
+    "é",
+    "😀",
+    "x" * 5000,
+)
+
+
+def odd_text(seed: int) -> str:
+    source = random.Random(seed)
+    words = ["file.json:", "is", "damaged", "(", *source.choices(ODD, k=source.randrange(40)), ");", "write it again"]
+    return source.choice((" ", "")).join(words)
+
+
+@pytest.mark.parametrize("kind", [LxError, DataError])
+def test_an_error_is_one_printable_line_whatever_it_echoes(kind) -> None:
+    for seed in range(300):
+        said = str(kind(odd_text(seed)))
+        assert 0 < len(said) <= MOST_CHARACTERS < 500
+        assert said.encode("utf-8").decode().isprintable(), (seed, said)
+        assert said.startswith("file.json:")
+        assert said.endswith("write it again")
+        assert as_sentence(said) == said
+
+
+def test_a_sentence_that_fits_is_left_alone() -> None:
+    plain = "données/été.json: has no question; give “VQA's” questions JSON (ü, 漢字, 😀)"
+    assert as_sentence(plain) == plain
+
+
+def test_an_echoed_value_is_cut_and_printable() -> None:
+    for value in (*ODD, {"a": ODD}, [ODD] * 1000, "y" * 10_000_000, 1e308, float("nan"), None, 10**4000):
+        said = shorten(value)
+        assert len(said) <= 60 + 6 * 57
+        assert as_printable(said) == said
+        assert "\n" not in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_another_encoding_is_named(encoding, tmp_path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes('[{"question": "What is it?"}]'.encode(encoding))
+    if encoding == "utf-32-le":  # without its mark it cannot be told, but is no JSON either
+        assert "\0" in read_text(path)
+        return
+    with pytest.raises(ValueError, match=encoding[:6].upper()):
+        read_text(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\xef\xbb\xbfyes")
+    assert read_text(path) == "yes"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_a_pipe_or_a_device_is_refused_and_blocks_nothing(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path.__class__("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_text(path)
+
+
+def test_a_link_that_leads_to_itself_is_an_error_of_the_system(tmp_path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        read_text(tmp_path / "loop")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', '"c" twice'),
+        (r'["\ud800"]', "half of a surrogate pair"),
+        (r'{"\udc00": 1}', "half of a surrogate pair"),
+        (r'[{"a": ["ok", "\ude00\ud83d"]}]', "half of a surrogate pair"),
+        ("1" * (sys.get_int_max_str_digits() + 1), "digits"),
+        ("[" * 100_000, None),
+        ("[1, ]", None),
+        ("", None),
+    ],
+)
+def test_json_that_would_be_read_wrongly_is_refused(text, reason) -> None:
+    with pytest.raises((ValueError, RecursionError), match=reason):
+        parse_json(text)
+
+
+def test_json_of_any_character_is_read_as_pythons_own_does() -> None:
+    document = {"é": ["😀", "\u2028", "\x00", 1e308, -0.0, 10**30, True, None], "": {}}
+    for is_ascii in (True, False):
+        assert parse_json(json.dumps(document, ensure_ascii=is_ascii)) == document
+
+
+def test_escaped_surrogates_are_the_same_json() -> None:
+    document = ["\ud800", "é", "\udfff😀"]
+    text = escape_surrogates(json.dumps(document, ensure_ascii=False))
+    assert json.loads(text.encode().decode()) == document
