@@ -2,26 +2,99 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from lxcompress.errors import LxError, RunError
+from lxcompress.text import read_text, shorten
 
 RECORD_VERSION = 1
+LARGEST_COUNT = 2**53
+"""The largest whole number up to which every reader of JSON is exact; no count of ours comes near."""
+LARGEST_AMOUNT = 1e15
+"""Of seconds and joules; sums and ratios of a few million of them are still finite numbers."""
+ROUNDING = 1e-9
+"""How far beyond 0 or 1 the rounding of a mean may take a fraction."""
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def check_file_name(name: str) -> str:
+    """Return `name` if it is a relative path that stays in its folder on every system.
+
+    Raises ValueError. A record may come from someone else: what it names is opened, hashed or removed.
+    """
+    parts = name.split("/")
+    is_safe = not (set(name) & set("\0\\") or _DRIVE.match(name) or any(part in ("", ".", "..") for part in parts))
+    if not is_safe:
+        raise PydanticCustomError("file_name", "expected a relative path without '..' and '\\'")
+    return name
+
+
+def _check_name(name: str) -> str:
+    """Return `name` if it is the name of one folder. Raises ValueError."""
+    if "/" in check_file_name(name):
+        raise PydanticCustomError("folder_name", "expected one name without '/'")
+    return name
+
+
+def _check_fraction(value: float) -> float:
+    """Return `value`, rounded into 0 to 1. Raises ValueError if it is further off than by rounding."""
+    if not -ROUNDING <= value <= 1 + ROUNDING:
+        raise PydanticCustomError("fraction", "expected 0 to 1")
+    return min(1.0, max(0.0, value))
+
+
+def _check_no_nan(tree: Any) -> Any:
+    """Return `tree` if every number in it is finite. Raises ValueError."""
+    if isinstance(tree, float) and not math.isfinite(tree):
+        raise PydanticCustomError("finite", "expected a finite number")
+    if isinstance(tree, Mapping):
+        for value in tree.values():
+            _check_no_nan(value)
+    elif isinstance(tree, Sequence) and not isinstance(tree, str):
+        for value in tree:
+            _check_no_nan(value)
+    return tree
+
+
+def _check_no_nul(text: str) -> str:
+    """Return `text` if it may stand for a path. Raises ValueError."""
+    if "\0" in text:
+        raise PydanticCustomError("path", "expected a path without NUL bytes")
+    return text
+
+
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+Work = Annotated[int, Field(ge=0, le=10**30)]
+"""Floating-point operations."""
+Fraction = Annotated[float, AfterValidator(_check_fraction)]
+Amount = Annotated[float, Field(ge=0, le=LARGEST_AMOUNT)]
+"""Seconds, joules, differences of scores."""
+Loss = Annotated[float, Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, AfterValidator(check_file_name)]
+FolderName = Annotated[str, AfterValidator(_check_name)]
+PathText = Annotated[str, AfterValidator(_check_no_nul)]
+Settings = Annotated[dict[str, Any], AfterValidator(_check_no_nan)]
 
 
 class Record(BaseModel):
-    """Something kept as JSON: an unknown key is refused, and a value never changes once read."""
+    """Something kept as JSON: an unknown key is refused, a number is finite, and a value never changes once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileRecord(Record):
     """A record that is a file of its own, and so carries the version it was written in."""
 
-    version: Annotated[int, Field(le=RECORD_VERSION)] = RECORD_VERSION
+    version: Annotated[int, Field(ge=1, le=RECORD_VERSION)] = RECORD_VERSION
 
 
 class Machine(Record):
@@ -29,8 +102,8 @@ class Machine(Record):
 
     system: str
     processor: str
-    cores: int
-    memory_bytes: int
+    cores: Count
+    memory_bytes: Count
     python: str
     accelerator: str | None
     packages: dict[str, str]
@@ -39,9 +112,9 @@ class Machine(Record):
 class Score(Record):
     """Accuracy over a split, 0-1: the credit of the model's answers, averaged over questions."""
 
-    accuracy: float
-    by_type: dict[str, float]
-    questions: int
+    accuracy: Fraction
+    by_type: dict[str, Fraction]
+    questions: Positive
 
 
 class Floors(FileRecord):
@@ -58,20 +131,20 @@ class Floors(FileRecord):
 class Epoch(Record):
     """One pass over the training data, and its score; `duration_s` counts both."""
 
-    epoch: int
-    train_loss: float
+    epoch: Count
+    train_loss: Loss
     valid: Score
-    duration_s: float
+    duration_s: Amount
 
 
 class Usage(Record):
     """What a run took of its GPU; utilisation (0-1) is the share of time in which some kernel ran (NVML)."""
 
     gpu: str
-    peak_bytes: int
-    utilisation: float | None
-    energy_j: float | None
-    duration_s: float
+    peak_bytes: Count
+    utilisation: Fraction | None
+    energy_j: Amount | None
+    duration_s: Amount
 
 
 class Round(FileRecord):
@@ -83,12 +156,12 @@ class Round(FileRecord):
 class Dense(FileRecord):
     """What the unpruned model of one seed scored: the baseline of that seed's cells."""
 
-    seed: int
+    seed: Count
     start: Score
     trained: Score
     epochs: list[Epoch]
-    steps: int
-    duration_s: float
+    steps: Count
+    duration_s: Amount
     device: str
     precision: str
     machine: Machine
@@ -98,13 +171,25 @@ class Dense(FileRecord):
 class Sparsity(Record):
     """Weights of a mask, counted; a fraction is of weights removed, 0-1."""
 
-    prunable: int
-    kept: int
-    achieved: float
-    of_live: float
-    of_all: float
-    live: int
-    all: int
+    prunable: Positive
+    kept: Count
+    achieved: Fraction
+    of_live: Fraction
+    of_all: Fraction
+    live: Positive
+    all: Positive
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Sparsity:
+        if not self.kept <= self.prunable:
+            raise _contradiction("kept is at most prunable", f"{self.kept} and {self.prunable}")
+        if not (self.prunable <= self.all and self.live <= self.all):
+            counts = f"{self.prunable}, {self.live} and {self.all}"
+            raise _contradiction("prunable and live are at most all", counts)
+        removed = 1 - self.kept / self.prunable
+        if abs(removed - self.achieved) > 1e-6:
+            raise _contradiction("achieved is the share that kept and prunable give", f"{self.achieved} and {removed}")
+        return self
 
 
 class Result(FileRecord):
@@ -118,27 +203,27 @@ class Result(FileRecord):
     it was spent by other cells, on rounds that this one shares with them.
     """
 
-    cell: str
-    method: dict[str, Any] = {}
+    cell: FolderName
+    method: Settings = {}
     criterion: str
     granularity: str
     scope: str
-    target: float
-    seed: int
+    target: Fraction
+    seed: Count
     faults: list[str] = []
     sparsity: Sparsity
     pruned: Score
     rewound: Score
     retrained: Score
-    regrown: int = 0
-    kept_by_modality: dict[str, float] = {}
-    parameters: int | None = None
-    flops: int | None = None
-    drawing_s: float | None = None
-    shared_s: float = 0.0
+    regrown: Count = 0
+    kept_by_modality: dict[str, Fraction] = {}
+    parameters: Count | None = None
+    flops: Work | None = None
+    drawing_s: Amount | None = None
+    shared_s: Amount = 0.0
     epochs: list[Epoch]
-    steps: int
-    duration_s: float
+    steps: Count
+    duration_s: Amount
     device: str
     precision: str
     machine: Machine
@@ -149,19 +234,19 @@ class Provenance(FileRecord):
     """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums
     are filled in when the ticket is saved: of its mask, or of the surgery that made it a smaller model."""
 
-    cell: str | None
+    cell: FolderName | None
     criterion: str
     granularity: str
     scope: str
-    target: float
-    seed: int
+    target: Fraction
+    seed: Count
     sparsity: Sparsity
-    start_file: str | None
-    start_sha256: str | None
-    model_sha256: str = ""
-    mask_sha256: str = ""
-    surgery_sha256: str = ""
-    data: dict[str, Any] | None
+    start_file: PathText | None
+    start_sha256: Sha256 | None
+    model_sha256: Sha256 | Literal[""] = ""
+    mask_sha256: Sha256 | Literal[""] = ""
+    surgery_sha256: Sha256 | Literal[""] = ""
+    data: Settings | None
     accuracy: Score | None
 
 
@@ -172,11 +257,18 @@ class Parity(Record):
     counts is how many answers it changes.
     """
 
-    questions: int
+    questions: Positive
     inputs: str
-    max_abs_difference: float
-    changed_answers: int
-    tolerance: float | None
+    max_abs_difference: Amount
+    changed_answers: Count
+    tolerance: Amount | None
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Parity:
+        if self.changed_answers > self.questions:
+            counts = f"{self.changed_answers} and {self.questions}"
+            raise _contradiction("changed_answers are at most questions", counts)
+        return self
 
 
 class Artifact(FileRecord):
@@ -193,23 +285,23 @@ class Artifact(FileRecord):
     """
 
     name: str
-    source: str
-    source_sha256: str | None = None
-    cell: str | None
+    source: PathText
+    source_sha256: Sha256 | None = None
+    cell: FolderName | None
     twin: str | None = None
     format: str
     precision: str
-    files: dict[str, str]
-    size_bytes: int
-    answers: int
-    tokens: int
-    objects: int
-    lengths: dict[int, int] = {}
-    images: int = 1
-    feature_size: int
-    prunable_zeros: float | None
-    parameters: int | None = None
-    flops: int | None = None
+    files: dict[FileName, Sha256]
+    size_bytes: Positive
+    answers: Positive
+    tokens: Count
+    objects: Positive
+    lengths: dict[Count, Count] = {}
+    images: Positive = 1
+    feature_size: Count
+    prunable_zeros: Fraction | None
+    parameters: Count | None = None
+    flops: Work | None = None
     parity: Parity | None
     unproven: str | None = None
     source_accuracy: Score | None
@@ -225,21 +317,21 @@ class Task(Record):
     """
 
     runtime: str
-    threads: int
-    batch: int
-    tokens: int
-    objects: int
-    lengths: list[int] = []
-    images: int = 1
-    warmup: int
-    runs: int
+    threads: Positive
+    batch: Positive
+    tokens: Count
+    objects: Positive
+    lengths: list[Count] = []
+    images: Positive = 1
+    warmup: Count
+    runs: Positive
 
 
 class Samples(Record):
     """Raw values in the order in which they were measured."""
 
     unit: str
-    values: list[float]
+    values: Annotated[list[Annotated[float, Field(gt=0, le=LARGEST_AMOUNT)]], Field(min_length=1)]
 
 
 class Measurement(Record):
@@ -253,9 +345,9 @@ class Measurement(Record):
     """
 
     artifact: str
-    artifact_path: str
-    artifact_sha256: str
-    cell: str | None
+    artifact_path: PathText
+    artifact_sha256: Sha256
+    cell: FolderName | None
     twin: str | None = None
     format: str
     precision: str = "fp32"
@@ -263,17 +355,24 @@ class Measurement(Record):
     machine: Machine
     target: str | None = None
     latency: Samples
-    rounds: list[int] = []
-    load_s: float | None
-    cold_load_s: float | None = None
-    peak_bytes: int | None
-    steady_bytes: int | None = None
-    size_bytes: int
-    parameters: int | None = None
-    flops: int | None = None
-    energy_j: float | None = None
-    read_bytes: int | None = None
+    rounds: list[Positive] = []
+    load_s: Amount | None
+    cold_load_s: Amount | None = None
+    peak_bytes: Positive | None
+    steady_bytes: Positive | None = None
+    size_bytes: Positive
+    parameters: Count | None = None
+    flops: Work | None = None
+    energy_j: Amount | None = None
+    read_bytes: Count | None = None
     doubts: list[str]
+
+    @model_validator(mode="after")
+    def _rounds_agree(self) -> Measurement:
+        if self.rounds and sum(self.rounds) != len(self.latency.values):
+            counts = f"{sum(self.rounds)} and {len(self.latency.values)}"
+            raise _contradiction("rounds add up to the number of latency values", counts)
+        return self
 
 
 class Bench(FileRecord):
@@ -297,17 +396,15 @@ Kind = TypeVar("Kind", bound=Record)
 def read_record(path: Path, kind: type[Kind], error: type[LxError] = RunError) -> Kind:
     """The record in the JSON file `path`; raises `error` if it is missing, damaged or of a newer version."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
+        text = read_text(path)
+    except (OSError, ValueError) as problem:
         reason = "no such file" if isinstance(problem, FileNotFoundError) else str(problem)
         raise error(f"{path}: cannot be read ({reason}); make it again with the command that wrote it") from None
     try:
         return kind.model_validate_json(text)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(str(step) for step in first["loc"]) or "the file"
         raise error(
-            f"{path}: is not a {kind.__name__.lower()} record of this version of lxcompress ({where}: {first['msg']}); "
+            f"{path}: is not a {kind.__name__.lower()} record of this version of lxcompress ({_say(problem)}); "
             "upgrade lxcompress, or make the file again"
         ) from None
 
@@ -315,3 +412,25 @@ def read_record(path: Path, kind: type[Kind], error: type[LxError] = RunError) -
 def dump_record(record: Record) -> str:
     """The record as indented JSON, ending in a newline."""
     return record.model_dump_json(indent=1) + "\n"
+
+
+def _contradiction(expected: str, found: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "contradiction", "expected that {expected}, got {found}", {"expected": expected, "found": found}
+    )
+
+
+def _say(problem: ValidationError) -> str:
+    """The first thing that is wrong: the field, what was expected, and what came, cut."""
+    first = problem.errors(include_url=False)[0]
+    where = ".".join(_cut(str(step)) for step in first["loc"]) or "the file"
+    message = _cut(first["msg"], 160)
+    words = (message[:1].lower() + message[1:]).removeprefix("input should be ")
+    if first["type"] in ("missing", "extra_forbidden", "json_invalid", "contradiction"):
+        return f"{where}: {words}"
+    expected = words if words.startswith("expected") else f"expected {words}"
+    return f"{where}: {expected}, got {shorten(first['input'])}"
+
+
+def _cut(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

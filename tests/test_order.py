@@ -13,6 +13,7 @@ ORDER = (
     "text",
     "errors",
     "units",
+    "output",
     "recipe",
     "records",
     "machine",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +30,12 @@ def advise_cli(
     Example: lxcompress advise --sparsity 0.5 --format onnx-sparse
     """
     from lxcompress.export.advice import SPARSITIES, advice_json, advise, full_size, sizes_of_folder
+    from lxcompress.output import json_text
 
     sizes = sizes_of_folder(model) if model else full_size()
     found = advise(sizes, sparsities=sparsity or SPARSITIES, format=format, precision=precision)
     if as_json:
-        typer.echo(json.dumps(advice_json(sizes, found), indent=1, ensure_ascii=False))
+        typer.echo(json_text(advice_json(sizes, found)))
     else:
         _show(sizes, found, is_one_format=format is not None)
 

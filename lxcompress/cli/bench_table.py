@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.text import Text
 from lxcompress.cli.screen import out as screen
 from lxcompress.cli.screen import remarks
 from lxcompress.measure.rows import Row, read_rows, rows_json
+from lxcompress.output import json_text
 from lxcompress.units import GIGABYTE, MEGABYTE, significant, size_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show(bench: Bench, kept: Bench | None, place: Path | None, *, detector_s: fl
     rows = read_rows(bench, kept=kept, detector_s=detector_s)
     where = remarks if as_json else screen
     if as_json:
-        typer.echo(json.dumps(rows_json(bench, rows, detector_s=detector_s), indent=1, ensure_ascii=False))
+        typer.echo(json_text(rows_json(bench, rows, detector_s=detector_s)))
     else:
         _show_rows(rows, bench, kept, detector_s)
     if place:

@@ -91,7 +91,6 @@ def _check_recipe(path: Path, overrides: Sequence[str], fast: bool, tell: Tell) 
 
 
 def _print_json(path: Path, check: Check) -> None:
-    import json
 
     document = {
         "checked": str(path),
@@ -100,7 +99,9 @@ def _print_json(path: Path, check: Check) -> None:
         "facts": [asdict(fact) for fact in check.facts],
         "findings": [asdict(finding) for finding in check.findings],
     }
-    typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    from lxcompress.output import json_text
+
+    typer.echo(json_text(document))
 
 
 def _show(check: Check) -> None:

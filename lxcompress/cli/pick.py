@@ -40,9 +40,9 @@ def pick_cli(
     """
     if retain is not None and max_drop is not None:
         raise typer.BadParameter("give --retain or --max-drop, not both: each says how much accuracy to keep")
-    import json
 
     from lxcompress.errors import RunError
+    from lxcompress.output import json_text
     from lxcompress.report.pick import Rule, choice_json, pick_ticket, verdict
     from lxcompress.report.summary import summarise
     from lxcompress.rundir import read_run
@@ -59,7 +59,7 @@ def pick_cli(
     )
     choice = pick_ticket(summary, rule)
     if as_json:
-        typer.echo(json.dumps(choice_json(choice), indent=1, ensure_ascii=False))
+        typer.echo(json_text(choice_json(choice)))
     elif choice.picked is not None:
         _show(choice, choice.picked, show_all=show_all)
     if choice.picked is None:
@@ -127,7 +127,7 @@ def _accuracy_words(picked: Picked) -> str:
     known = "one seed, so no interval is known"
     if picked.interval:
         low, high = map(percent, picked.interval)
-        known = f"95 % interval of the mean {low} to {high} % (Student's t, {len(overall.by_seed)} seeds)"
+        known = f"95 % interval of the mean {low} to {high} % (Student's t of the logit, {len(overall.by_seed)} seeds)"
     return (
         f"{plus_minus(overall)} %, {known}; seed {picked.seed} scored best on the validation split and was chosen on "
         "it: expect the mean"

@@ -45,7 +45,6 @@ def score_cli(
     read = {path.resolve() for path in (predictions, questions, annotations) if path is not None}
     if per_question is not None and per_question.resolve() in read:
         raise typer.BadParameter("--per-question would overwrite a file that is read; give another name")
-    import json
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out, remarks
@@ -62,9 +61,13 @@ def score_cli(
     for doubt in scored.doubts:
         remarks.print(f"doubt: {doubt}", style="yellow", markup=False)
     if per_question is not None:
+        import json
+
         write_text(per_question, json.dumps(scored.per_question, indent=0) + "\n")
     if as_json:
-        typer.echo(json.dumps(_as_json(scored), indent=1, ensure_ascii=False))
+        from lxcompress.output import json_text
+
+        typer.echo(json_text(_as_json(scored)))
         return
     out.print(_table(scored))
     if per_question is not None:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
-out = Console(highlight=False, soft_wrap=False)
-remarks = Console(stderr=True, highlight=False)
+from lxcompress.output import printable_lines
+
+
+class Screen(Console):
+    """A console on which words of others are text alone: their control characters never reach the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of `renderable`, those that rich itself controls the terminal with as they are."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
+
+
+out = Screen(highlight=False, soft_wrap=False)
+remarks = Screen(stderr=True, highlight=False)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from lxcompress import __version__
 from lxcompress.errors import DataError
-from lxcompress.records import Record, dump_record, read_record
+from lxcompress.records import Count, Record, dump_record, read_record
 from lxcompress.rundir import write_text
 
 TIMEOUT_S = 60
@@ -37,7 +37,7 @@ class Begun(Record):
     address: str
     etag: str | None
     modified: str | None
-    size_bytes: int | None
+    size_bytes: Count | None
 
     @property
     def validator(self) -> str | None:

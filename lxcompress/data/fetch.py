@@ -24,7 +24,7 @@ from lxcompress.data.catalogue import CATALOGUE, Collection, Remote
 from lxcompress.data.download import PAUSES_S, download, forget, part_of
 from lxcompress.data.unpack import check_zip, is_unpacked, read_through, unpack
 from lxcompress.errors import DataError
-from lxcompress.records import FileRecord, Record, read_record
+from lxcompress.records import Count, FileName, FileRecord, Record, Sha256, read_record
 from lxcompress.rundir import write_record
 from lxcompress.units import size_text
 
@@ -39,15 +39,15 @@ class Kept(Record):
     """A file that came whole: `unpacked` holds the bytes of each member that was unpacked, by its path in the zip."""
 
     address: str
-    size_bytes: int
-    sha256: str
-    unpacked: dict[str, int] = Field(default_factory=dict)
+    size_bytes: Count
+    sha256: Sha256
+    unpacked: dict[FileName, Count] = Field(default_factory=dict)
 
 
 class Checksums(FileRecord):
     """FOLDER/checksums.json: NAME/FILE -> what was fetched."""
 
-    files: dict[str, Kept] = Field(default_factory=dict)
+    files: dict[FileName, Kept] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

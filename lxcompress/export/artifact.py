@@ -177,8 +177,10 @@ def _prove(
     """How the exported file answers beside its source, and its accuracy where there is data, in its usual runtime."""
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
     told = _each_told(feeds, "comparing its answers with the ticket's", tell)
-    parity = compare(_torch_answer(source.model), session.answer, told, inputs=_input_words(task), precision=precision)
-    check(parity, str(out))
+    words, where = _input_words(task), str(out)
+    answer = _torch_answer(source.model)
+    parity = compare(answer, session.answer, told, where=where, inputs=words, precision=precision)
+    check(parity, where)
     return parity, _score(session, task.valid, tell) if task else None
 
 

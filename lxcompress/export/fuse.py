@@ -134,7 +134,8 @@ def _check(fused: Path, feeds: Iterable[Mapping[str, np.ndarray]], expected: Ite
     """Raises LxError if the fused file does not load, or answers otherwise than `expected`."""
     reference = iter(expected)
     answer = open_session(fused, threads=1).answer
-    check(compare(lambda _: next(reference), answer, feeds, inputs="", precision="fp32"), "its fused form")
+    where = "its fused form"
+    check(compare(lambda _: next(reference), answer, feeds, where=where, inputs="", precision="fp32"), where)
 
 
 def _settle_shapes(graph: GraphProto) -> None:

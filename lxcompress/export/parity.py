@@ -23,9 +23,18 @@ A precision that is not named rounds its weights to so few values that scores mu
 
 
 def compare(
-    reference: Answer, candidate: Answer, feeds: Iterable[Mapping[str, np.ndarray]], *, inputs: str, precision: str
+    reference: Answer,
+    candidate: Answer,
+    feeds: Iterable[Mapping[str, np.ndarray]],
+    *,
+    where: str,
+    inputs: str,
+    precision: str,
 ) -> Parity:
-    """Both answer each of `feeds`; `inputs` says in words what those are."""
+    """Return how the answers of both to `feeds` differ; `inputs` says in words what those are.
+
+    Raises ExportError if a score is no number: that is no difference that a record could hold.
+    """
     questions, changed, difference, largest = 0, 0, 0.0, 0.0
     for each in feeds:
         expected, found = reference(each), candidate(each)
@@ -33,6 +42,11 @@ def compare(
         changed += int((expected.argmax(1) != found.argmax(1)).sum())
         difference = float(np.maximum(difference, np.abs(expected - found).max()))  # unlike max, keeps NaN
         largest = max(largest, float(np.abs(expected).max()))
+    if not isfinite(difference):
+        raise ExportError(
+            f"{where}: answers with scores that are no numbers where its ticket does not; it was not kept: "
+            "export it in a wider precision"
+        )
     relative = TOLERANCES.get(precision)
     return Parity(
         questions=questions,
@@ -44,12 +58,7 @@ def compare(
 
 
 def check(parity: Parity, where: str) -> None:
-    """Raises ExportError unless the scores agree within the tolerance (NaN never does)."""
-    if not isfinite(parity.max_abs_difference):
-        raise ExportError(
-            f"{where}: answers with scores that are no numbers where its ticket does not; it was not kept: "
-            "export it in a wider precision"
-        )
+    """Raise ExportError unless the scores agree within the tolerance."""
     if parity.tolerance is not None and parity.max_abs_difference > parity.tolerance:
         raise ExportError(
             f"{where}: answers otherwise than its ticket (scores differ by {parity.max_abs_difference:.2g}, at most "

@@ -21,7 +21,7 @@ from lxcompress.measure.artifacts import INTERRUPTED, plan_rounds
 from lxcompress.measure.plan import Ask, Progress, Subject, Tell, check_ask, find_baseline, read_artifacts
 from lxcompress.measure.profile import BYTES, SECONDS, Column, Profile, Told
 from lxcompress.measure.summary import doubt_samples
-from lxcompress.records import Bench, Machine, Measurement, Samples, Task
+from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, Bench, Machine, Measurement, Samples, Task
 from lxcompress.rundir import sha256
 
 Kind = Literal["find", "facts", "make", "push", "verify", "cool", "clear", "run", "pull"]
@@ -360,15 +360,22 @@ def _keep(step: Step, work: _Work, *, text: str) -> None:
             f"{work.cases[step.case].subject.record.name}: expected {wanted} samples of its turn, got {len(told)} from "
             f"{work.profile.name}; try `{shlex.join(step.command)}` by hand, and mend runner.samples in the profile"
         )
+    wrong = [each for each in told if not 0 < each <= LARGEST_AMOUNT]
+    if wrong:
+        raise MeasureError(
+            f"{work.cases[step.case].subject.record.name}: expected times above 0 from {work.profile.name}, got "
+            f"{wrong[0]:g}; mend runner.samples in the profile: its column, its pattern or its unit"
+        )
     factor = SECONDS[runner.samples.unit]
     tally.seconds += [factor * each for each in told[runner.discard :]]
     tally.rounds.append(step.runs)
-    load = _numbers(runner.load, text, work.printed)
+    load = [each for each in _numbers(runner.load, text, work.printed) if each <= LARGEST_AMOUNT]
     peak = _numbers(runner.peak, text, work.printed)
     if runner.load and load:
         tally.load_s = min(filter(None, (tally.load_s, SECONDS[runner.load.unit] * load[0])))
     if runner.peak and peak:
-        tally.peak_bytes = max(tally.peak_bytes or 0, round(BYTES[runner.peak.unit] * max(peak)))
+        peak_bytes = min(LARGEST_COUNT, BYTES[runner.peak.unit] * max(peak))
+        tally.peak_bytes = max(tally.peak_bytes or 0, round(peak_bytes)) or None
     work.done += step.runs
 
 

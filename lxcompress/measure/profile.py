@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from lxcompress.errors import MeasureError
+from lxcompress.records import FileName
 
 PROFILE_VERSION = 1
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -30,9 +31,9 @@ _DEVICE_PATH = re.compile(r"/[A-Za-z0-9._/-]+")
 
 
 class Strict(BaseModel):
-    """A part of a profile: an unknown key is refused."""
+    """A part of a profile: an unknown key is refused, and a number is finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Column(Strict):
@@ -135,7 +136,7 @@ class Profile(Strict):
     serial: str | None = None
     folder: str
     runner: Runner
-    formats: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
+    formats: dict[str, Annotated[tuple[FileName, ...], Field(min_length=1)]]
     thermal: Thermal | None = None
 
     @field_validator("folder")

@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lxcompress import __version__
+from lxcompress.output import printable_lines
 from lxcompress.recipe import Method, dump_recipe
 from lxcompress.records import Dense, Floors, Result
 from lxcompress.report.chart import key_svg, level_key_svg
@@ -106,7 +107,7 @@ def render_html(summary: Summary, choice: Choice) -> str:
     environment.filters.update(
         percent=percent, plus_minus=plus_minus, points=points, numbered=partial(numbered, "seed")
     )
-    return environment.from_string(template).render(**_view(summary, choice))
+    return printable_lines(environment.from_string(template).render(**_view(summary, choice)))
 
 
 def _view(summary: Summary, choice: Choice) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The 95 % interval of a mean over seeds, by Student's t."""
+"""The 95 % interval of a mean accuracy over seeds, by Student's t on the logit scale."""
 
 from __future__ import annotations
 
@@ -10,12 +10,25 @@ LEVEL = 0.95
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """Where the mean lies of which `values` are a sample, at `level`; None of one value, whose spread is not known."""
+    """Return where the mean lies of which `values`, 0-1, are a sample; None of one value, whose spread is not known.
+
+    The ends are those of Student's interval of logit(mean), whose standard error is by the delta method that of the
+    mean over mean * (1 - mean). So they stay within 0 to 1, however few the seeds. Source: the method xlogit of
+    svyciprop in R's package survey (Lumley), which is also that of SUDAAN.
+    """
     if len(values) < 2:
         return None
-    mean = statistics.fmean(values)
-    reach = student_t(len(values) - 1, level) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean - reach, mean + reach
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    if not 0 < mean < 1 or not deviation:
+        return mean, mean
+    reach = student_t(len(values) - 1, level) * deviation / math.sqrt(len(values)) / (mean * (1 - mean))
+    logit = math.log(mean / (1 - mean))
+    return _from_logit(logit - reach), _from_logit(logit + reach)
+
+
+def _from_logit(value: float) -> float:
+    """Return the share whose logit is `value`."""
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
 
 
 def student_t(freedom: int, level: float = LEVEL) -> float:

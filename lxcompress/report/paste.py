@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lxcompress.output import printable_lines
 from lxcompress.records import Measurement
 from lxcompress.report.costs import (
     TRADES,
@@ -40,7 +41,7 @@ def summary_markdown(summary: Summary, choice: Choice) -> str:
         f"Run on {escape(machine_line(summary.machine))}; Python {escape(summary.machine.python)}, "
         f"{escape(', '.join(f'{name} {number}' for name, number in summary.machine.packages.items()))}.",
     ]
-    return "\n\n".join(parts) + "\n"
+    return printable_lines("\n\n".join(parts) + "\n")
 
 
 def _faults(summary: Summary) -> list[str]:

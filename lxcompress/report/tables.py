@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lxcompress.output import csv_text, json_text
 from lxcompress.records import Dense, Measurement, Result, Score, Usage
 from lxcompress.report.costs import TRADES, Entry, find_dense, find_front, find_lacking, number_costs, ratio
 from lxcompress.report.methods import methods_json
@@ -88,11 +86,7 @@ def results_csv(summary: Summary) -> str:
     rows += [_artifact_row(entry) for entry in number_costs(summary)]
     rows = [{**row, "protocol": protocol_name(summary.recipe)} for row in rows]
     types = {column: None for row in rows for column in row if column not in COLUMNS}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*COLUMNS, *types], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text([*COLUMNS, *types], rows)
 
 
 def results_json(summary: Summary, choice: Choice) -> str:
@@ -126,7 +120,7 @@ def results_json(summary: Summary, choice: Choice) -> str:
         "recipe": summary.recipe.model_dump(mode="json"),
         "csv_columns": {**COLUMNS, "STAGE_TYPE": TYPE_COLUMNS},
     }
-    return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
+    return json_text(tree) + "\n"
 
 
 def _dense_row(dense: Dense) -> dict[str, Any]:

@@ -84,13 +84,18 @@ class UsageMeter:
             gpu=torch.cuda.get_device_name(self.place.device),
             peak_bytes=torch.cuda.max_memory_reserved(self.place.device),
             utilisation=mean_share(self.sampler.percents if self.sampler else ()),
-            energy_j=None if after is None or self.energy_mj is None else (after - self.energy_mj) / 1000,
+            energy_j=_joules(self.energy_mj, after),
             duration_s=time.perf_counter() - self.started,
         )
 
     def _end(self) -> None:
         if self.sampler:
             self.sampler.stop()
+
+
+def _joules(before: int | None, after: int | None) -> float | None:
+    """Return the energy between two readings of a counter in millijoules; None if it was reset, or does not tell."""
+    return None if before is None or after is None or after < before else (after - before) / 1000
 
 
 def mean_share(percents: Sequence[int]) -> float | None:

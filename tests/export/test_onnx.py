@@ -131,21 +131,30 @@ def test_answers_that_differ_are_an_error(run, exported, tmp_path) -> None:
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
     onnx.save(graph, tmp_path / "model.onnx")
     wrong = compare(
-        reference, open_session(tmp_path, threads=1).answer, feeds, inputs="random inputs", precision="fp32"
+        reference,
+        open_session(tmp_path, threads=1).answer,
+        feeds,
+        where="here",
+        inputs="random inputs",
+        precision="fp32",
     )
     with pytest.raises(ExportError, match="answers otherwise than its ticket"):
         check(wrong, "here")
     right = compare(
-        reference, open_session(exported, threads=1).answer, feeds, inputs="random inputs", precision="fp32"
+        reference,
+        open_session(exported, threads=1).answer,
+        feeds,
+        where="here",
+        inputs="random inputs",
+        precision="fp32",
     )
     check(right, "here")
 
 
 def test_scores_that_are_not_numbers_fail_parity() -> None:
     nothing = np.full((2, 3), np.nan, dtype=np.float32)
-    found = compare(lambda _: np.zeros((2, 3)), lambda _: nothing, [{}], inputs="none", precision="int8")
-    with pytest.raises(ExportError):
-        check(found, "here")
+    with pytest.raises(ExportError, match="here: answers with scores that are no numbers"):
+        compare(lambda _: np.zeros((2, 3)), lambda _: nothing, [{}], where="here", inputs="none", precision="int8")
 
 
 def test_an_unknown_format_is_refused(run, tmp_path) -> None:

@@ -314,7 +314,7 @@ def write_bench(
 
 def score(accuracy: float, types: Sequence[str] = TYPES, questions: int = 1500) -> Score:
     """A Score whose types lie around its accuracy."""
-    accuracy = round(accuracy, 6)
+    accuracy = max(0.0, round(accuracy, 6))
     by_type = {name: max(0.0, min(1.0, accuracy + 0.06 - 0.06 * index)) for index, name in enumerate(types)}
     return Score(accuracy=accuracy, by_type=by_type, questions=questions)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 
 import pytest
 
@@ -35,6 +36,21 @@ def test_nineteen_in_twenty_intervals_hold_the_mean():
         low, high = interval([chance.gauss(0.7, 0.02) for _ in range(3)])
         hits += low <= 0.7 <= high
     assert hits / 4000 == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_an_interval_holds_the_mean_and_stays_within_0_and_1(seed):
+    chance = random.Random(seed)
+    values = [chance.choice((0.0, 1.0, 1e-9, 0.999999, chance.random())) for _ in range(chance.randint(2, 5))]
+    low, high = interval(values)
+    assert 0 <= low <= sum(values) / len(values) + 1e-12
+    assert sum(values) / len(values) - 1e-12 <= high <= 1
+
+
+def test_of_little_spread_it_is_the_plain_interval_of_student():
+    values = [0.721, 0.724, 0.7225, 0.723]
+    mean, reach = sum(values) / 4, student_t(3) * statistics.stdev(values) / 2
+    assert interval(values) == pytest.approx((mean - reach, mean + reach), abs=2e-5)
 
 
 def test_one_seed_has_no_interval():

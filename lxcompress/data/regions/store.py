@@ -20,13 +20,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from lxcompress.errors import DataError
-from lxcompress.records import FileRecord, Record, read_record
+from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
 
 FEATURES, BOXES, OBJECTS, IDS = "features.npy", "boxes.npy", "objects.npy", "ids.txt"
 RECORD = "store.json"
@@ -39,33 +37,32 @@ _NUMBER = re.compile(r"(?:^|_)0*([0-9]{1,18})$")
 
 Tell = Callable[[str, int, int], None]
 """Told what is done, how many bytes of it are done, and of how many."""
-Count = Annotated[int, Field(gt=0)]
 
 
 class SourceFile(Record):
     """A file or folder that a store was made of."""
 
     name: str
-    size_bytes: int
+    size_bytes: Count
 
 
 class StoredFile(Record):
     """A file of a store; `sha256` is of its data: what follows the 128-byte header of an array, all of ids.txt."""
 
-    size_bytes: int
-    sha256: str
+    size_bytes: Count
+    sha256: Sha256
 
 
 class StoreRecord(FileRecord):
     """store.json: `largest_feature` is the largest magnitude that was rounded to float16, `skipped` counts bad rows."""
 
-    images: Count
-    objects: Count
-    features: Count
+    images: Positive
+    objects: Positive
+    features: Positive
     sources: list[SourceFile]
-    files: dict[str, StoredFile]
-    largest_feature: float
-    skipped: int
+    files: dict[FileName, StoredFile]
+    largest_feature: Amount
+    skipped: Count
 
 
 @dataclass(frozen=True, eq=False)

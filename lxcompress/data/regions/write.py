@@ -40,7 +40,7 @@ from lxcompress.data.regions.store import (
     data_pieces,
 )
 from lxcompress.errors import DataError
-from lxcompress.records import FileRecord, read_record
+from lxcompress.records import Count, FileRecord, read_record
 from lxcompress.rundir import write_record, write_text
 
 JOURNAL, BAD_LINES, BAD_ROWS, LOCK = "journal.json", "bad.jsonl", "bad_rows.json", ".lock"
@@ -57,18 +57,18 @@ HALF_INFINITY = 0x7C00
 class Journal(FileRecord):
     """What of the files counts; the row at `item` and `offset` of `sources[source]` came last, of image `image`."""
 
-    objects: int
-    features: int
+    objects: Count
+    features: Count
     sources: list[SourceFile]
-    source: int = 0
-    item: int = 0
-    offset: int = 0
+    source: Count = 0
+    item: Count = 0
+    offset: Count = 0
     image: str = ""
-    images: int = 0
-    ids_bytes: int = 0
-    bad: int = 0
-    bad_bytes: int = 0
-    largest_bits: int = 0
+    images: Count = 0
+    ids_bytes: Count = 0
+    bad: Count = 0
+    bad_bytes: Count = 0
+    largest_bits: Count = 0
 
 
 @dataclass(frozen=True)

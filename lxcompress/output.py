@@ -1,0 +1,46 @@
+"""Text on its way out: on a screen, a page, in a spreadsheet or as JSON, words of others are words alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lxcompress.text import as_printable
+
+# What JSON itself leaves as it is: C1 controls, marks that turn the writing direction, line separators, surrogates.
+_UNPRINTABLE_IN_JSON = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What begins a formula, the full-width letters included. Source: OWASP, CSV Injection."""
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` with its control characters escaped, but for the ends of its lines."""
+    return "\n".join(map(as_printable, text.split("\n")))
+
+
+def json_text(tree: Any) -> str:
+    """Return `tree` as indented JSON; characters that a terminal would act on stand in it as escapes."""
+    text = json.dumps(tree, indent=1, ensure_ascii=False)
+    return _UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the rows as CSV below a row of `columns`; no cell is a formula to a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([csv_cell(name) for name in columns])
+    writer.writerows([csv_cell(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """Return `value` as it may stand in a CSV: an apostrophe comes before words that would begin a formula."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    words = as_printable(value)
+    return f"'{words}" if value.startswith(_FORMULA) or value.lstrip().startswith(_FORMULA) else words
