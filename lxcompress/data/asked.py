@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lxcompress.data.files import shorten
 from lxcompress.data.questions import Asked, Credits, Question
 from lxcompress.errors import DataError
+from lxcompress.text import shorten
 
 
 @dataclass(frozen=True)

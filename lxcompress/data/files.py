@@ -6,29 +6,26 @@ A path may lead into a zip archive, as in questions.zip/train.json; an archive w
 from __future__ import annotations
 
 import gzip
-import json
+import io
 import zipfile
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from lxcompress.data.archives import DAMAGE, GZIP, is_zip, read_member, read_unpacked
 from lxcompress.errors import DataError
+from lxcompress.text import Hook, decode_text, parse_json, read_bytes, shorten
 
 Value = TypeVar("Value")
-Hook = Callable[[dict[str, Any]], Any]
-"""What becomes of each JSON object as it is read, the innermost first: of large files, keep what is asked of them"""
-
-DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
-"""Of these, zipfile raises RuntimeError for a password and NotImplementedError for a compression that it lacks."""
-GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 Kind = Literal["JSON", "CSV"]
 """What a file holds; in an archive, names end in it."""
 _VOCABULARY = "give trainval_ans2label.json, {answer: label}, or trainval_label2ans.json, a list of answers"
 
 
 def read_json(path: Path, *, remedy: str, hook: Hook | None = None) -> Any:
-    """The document in `path`. Raises DataError; `remedy` says what to give where no file is."""
+    """The document in `path`. Raises DataError; `remedy` says what to give where no file is.
+
+    `hook` turns each object into what is kept of it: of large files, keep what is asked of them.
+    """
     return _parse(read_text(path, remedy=remedy), path, hook)
 
 
@@ -54,13 +51,16 @@ def read_text(path: Path, *, remedy: str, kind: Kind = "JSON") -> str:
     try:
         data = _read_bytes(path, kind)
         if data[:2] == GZIP:
-            data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
+            data = read_unpacked(gzip.GzipFile(fileobj=io.BytesIO(data)), len(data))
+        return decode_text(data)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; {remedy}") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder, expected a file; {remedy}") from None
     except DAMAGE as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:  # the system's word, not the file's contents
+            reason = problem.strerror or str(problem)
+            raise DataError(f"{path}: cannot be read ({reason}); check the path and its permissions") from None
         raise DataError(f"{path}: is damaged or not {kind} ({problem}); write or download it again") from None
 
 
@@ -104,20 +104,9 @@ def field(record: Any, name: str, kind: type[Value]) -> Value | None:
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
-def shorten(value: Any) -> str:
-    """`value` as JSON, cut to what a sentence can hold."""
-    text = ""
-    # Piece by piece, as `value` may be a whole file of gigabytes.
-    for piece in json.JSONEncoder(ensure_ascii=False, default=str).iterencode(value):
-        text += piece
-        if len(text) > 60:
-            return f"{text[:57]}..."
-    return text
-
-
 def _parse(text: str, path: Path, hook: Hook | None = None, *, where: str = "") -> Any:
     try:
-        return json.loads(text, object_hook=hook)
+        return parse_json(text, hook)
     except (ValueError, RecursionError) as problem:
         raise DataError(f"{path}: {where}is damaged or not JSON ({problem}); write or download it again") from None
 
@@ -127,9 +116,7 @@ def _read_bytes(path: Path, kind: Kind) -> bytes:
     archive = None if path.exists() else next((parent for parent in path.parents if parent.is_file()), None)
     if archive is not None:
         return _read_member(archive, kind, path.relative_to(archive).as_posix())
-    with path.open("rb") as file:
-        start = file.read(len(ZIP))
-        return _read_member(path, kind) if start == ZIP else start + file.read()
+    return _read_member(path, kind) if path.is_file() and is_zip(path) else read_bytes(path)
 
 
 def _read_member(archive: Path, kind: Kind, name: str | None = None) -> bytes:
@@ -148,4 +135,4 @@ def _read_member(archive: Path, kind: Kind, name: str | None = None) -> bytes:
         member = name or names[0]
         if member not in opened.namelist():
             raise FileNotFoundError(archive / member)
-        return opened.read(member)
+        return read_member(opened, member)

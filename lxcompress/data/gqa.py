@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lxcompress.data.asked import Part, as_credits, ask, is_id, read_part
-from lxcompress.data.files import list_files, read_json, read_labels, shorten
+from lxcompress.data.files import list_files, read_json, read_labels
 from lxcompress.data.questions import Asked, Question, count_answers
 from lxcompress.errors import DataError
 from lxcompress.recipe import GqaData
+from lxcompress.text import shorten
 
 ONE_TYPE = "all"
 """The type of a question that no structural type is told of: LXMERT's JSON leaves it out."""

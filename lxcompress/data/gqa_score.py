@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lxcompress.data.files import field, read_json, shorten
+from lxcompress.data.files import field, read_json
 from lxcompress.data.vqa_score import NO_FILE_REMEDY, TypeScore, check_complete, mean, mean_by, read_list
 from lxcompress.errors import DataError
+from lxcompress.text import shorten
 
 QUERY = "query"
 """The structural type of open questions; the others are asked to be verified, compared, chosen or combined."""

@@ -25,12 +25,13 @@ import numpy as np
 import torch
 
 from lxcompress.data.asked import read_part
-from lxcompress.data.files import read_records, shorten
+from lxcompress.data.files import read_records
 from lxcompress.data.objects import COLORS, FEATURES, MATERIALS, SHAPES, SIZES
 from lxcompress.data.questions import Question, build_split
 from lxcompress.data.split import Regions, Split, Task
 from lxcompress.errors import DataError
 from lxcompress.recipe import NlvrData
+from lxcompress.text import shorten
 
 LABELS = ("false", "true")
 ONE_TYPE = "all"

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.data.asked import Part, ask, read_part
-from lxcompress.data.files import read_records, shorten
+from lxcompress.data.files import read_records
 from lxcompress.data.questions import Asked, Credits, Question
 from lxcompress.errors import DataError
 from lxcompress.recipe import Nlvr2Data
+from lxcompress.text import shorten
 
 LABELS = ("False", "True")
 """A label's place here is its number in LXMERT's JSON."""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lxcompress.data.files import field, read_records, read_text, shorten
+from lxcompress.data.files import field, read_records, read_text
 from lxcompress.data.vqa_score import NO_FILE_REMEDY, check_complete, mean
 from lxcompress.errors import DataError
+from lxcompress.text import shorten
 
 EXAMPLES_REMEDY = "give the official JSON lines"
 TRUTH = {"true": True, "false": False}

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lxcompress.data.asked import Part, as_credits, ask, is_id, read_part
-from lxcompress.data.files import read_json, read_labels, shorten
+from lxcompress.data.files import read_json, read_labels
 from lxcompress.data.questions import Asked, Question, count_answers
 from lxcompress.data.vqa_score import normalise
 from lxcompress.errors import DataError
 from lxcompress.recipe import VqaData
+from lxcompress.text import shorten
 
 LEAST_ANSWERS = 9
 """Questions that an answer must be the commonest of, to get a label (compute_softscore.py, which made LXMERT's)."""

@@ -15,8 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lxcompress.data.files import field, read_json, shorten
+from lxcompress.data.files import field, read_json
 from lxcompress.errors import DataError
+from lxcompress.text import shorten
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from lxcompress.data.files import list_files, read_json, read_labels, read_records, shorten
+from lxcompress.data.files import list_files, read_json, read_labels, read_records
 from lxcompress.errors import DataError
+from lxcompress.text import shorten
 
 DOCUMENT = {"questions": [{"question": "Wie heißt das Café\u2028?", "number": 1}], "info": {"version": "2.0"}}
 RECORDS = [{"identifier": "a-0", "sentence": "one\u2028two\x85three\x0b four"}, {"identifier": "a-1", "sentence": ""}]

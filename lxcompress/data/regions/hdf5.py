@@ -17,7 +17,6 @@ line), X_ids.json (a list) or X_imgid2idx.json ({id: row}); the pickles that som
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ from lxcompress.data.regions.rows import (
     Position,
     Row,
     RowError,
+    as_numbers,
     check_boxes,
     check_count,
     check_id,
@@ -44,16 +44,18 @@ from lxcompress.data.regions.rows import (
     whole,
 )
 from lxcompress.errors import DataError
+from lxcompress.text import parse_json, read_text, shorten
 
 if TYPE_CHECKING:
     import h5py
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-IMAGE_LIMIT = 10_000_000
+IMAGE_LIMIT, REGION_LIMIT = 10_000_000, 1_000_000_000
 CACHE_BYTES = 1 << 26
 """Of chunks, so that one that holds several images is read once."""
-DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError)
-"""Of these, h5py raises AttributeError and TypeError where a group stands for a dataset."""
+LIMIT_BYTES = 1 << 28
+"""Of a chunk, which HDF5 unpacks whole for a single row of it, and of all ids."""
+GQA_FIELDS = ("file", "idx", "width", "height", "objectsNum")
 IDS = ("image_ids", "image_id", "ids")
 SIZES = (("image_w", "image_h"), ("widths", "heights"))
 EXPECTED = (
@@ -103,7 +105,7 @@ class Hdf5Source:
             return Row(position, check_id(image), features, boxes)
         except RowError as problem:
             return BadRow(position, image, str(problem))
-        except DAMAGE as problem:
+        except Exception as problem:  # h5py names no type: damage came as ten of them, IndexError and TypeError too
             return BadRow(position, image, f"it cannot be read ({problem})")
 
 
@@ -112,7 +114,9 @@ def open_hdf5(path: Path) -> Hdf5Source:
     with _open(path) as file:
         try:
             source = _source(path, file)
-        except DAMAGE as problem:
+        except DataError:
+            raise
+        except Exception as problem:  # as above
             raise DataError(f"{path}: is damaged HDF5 ({problem}); download it again") from None
     if not source.images:
         raise DataError(f"{path}: holds no image; download it again")
@@ -135,15 +139,20 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 def _source(path: Path, file: h5py.File) -> Hdf5Source:
     names = set(file)
+    if {"image_features", "spatial_features"} <= names and file["image_features"].ndim == 2:
+        _count(path, file, ("image_features", "spatial_features"), most=REGION_LIMIT)
+        count = _count(path, file, ("pos_boxes",))
+        return Hdf5Source(path, _find_ids(path, file, count), range(count), _read_ragged)
     if {"image_features", "spatial_features"} <= names:
-        count = _count(path, file["pos_boxes"] if "pos_boxes" in names else file["image_features"])
-        read = _read_ragged if file["image_features"].ndim == 2 else _read_bottom_up
-        return Hdf5Source(path, _find_ids(path, file, count), range(count), read)
-    if {"features", "boxes"} <= names and any({*pair} <= names for pair in SIZES):
-        count = _count(path, file["features"])
+        count = _count(path, file, ("image_features", "spatial_features"))
+        return Hdf5Source(path, _find_ids(path, file, count), range(count), _read_bottom_up)
+    sizes = next((pair for pair in SIZES if {*pair} <= names), None)
+    if {"features", "boxes"} <= names and sizes:
+        count = _count(path, file, ("features", "boxes", *sizes, *({"num_boxes"} & names)))
         return Hdf5Source(path, _find_ids(path, file, count), range(count), _read_arrays)
     if {"features", "bboxes"} <= names:
-        info = _gqa_info(path)
+        count = _count(path, file, ("features", "bboxes"))
+        info = _gqa_info(path, count)
         images = tuple(sorted(info, key=lambda image: info[image]["idx"]))
         return Hdf5Source(path, images, [info[image]["idx"] for image in images], _GqaReader(info))
     first = next(iter(file), None)
@@ -154,10 +163,18 @@ def _source(path: Path, file: h5py.File) -> Hdf5Source:
     raise DataError(f"{path}: has a layout that is not known ({shown or 'nothing in it'}); expected {EXPECTED}")
 
 
-def _count(path: Path, array: h5py.Dataset) -> int:
-    if len(array) > IMAGE_LIMIT:
-        raise DataError(f"{path}: says it holds {len(array):,} images; it is damaged, download it again")
-    return len(array)
+def _count(path: Path, file: h5py.File, names: Sequence[str], *, most: int = IMAGE_LIMIT) -> int:
+    """Return how many rows the datasets `names` have. Raises DataError unless it is one number, and a sane one."""
+    counts = {name: len(file[name]) for name in names}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        raise DataError(
+            f"{path}: has arrays of unequal length ({told} rows); it is damaged, download or write it again"
+        )
+    count = counts[names[0]]
+    if count > IMAGE_LIMIT and "image_features" not in names:
+        raise DataError(f"{path}: says it holds {count:,} images; it is damaged, download it again")
+    return count
 
 
 def _read_group(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +192,7 @@ def _read_bottom_up(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, 
 
 
 def _read_ragged(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
-    start, stop = (whole(number) for number in file["pos_boxes"][row])
+    start, stop = (whole(number) for number in _few_numbers(file["pos_boxes"], row, 2))
     total = len(file["image_features"])
     if start is None or stop is None or not 0 <= start < stop <= total:
         raise RowError(f"its regions are {start} to {stop}, where the file has {total:,}")
@@ -187,8 +204,9 @@ def _read_ragged(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.
 def _read_arrays(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
     width, height = next(pair for pair in SIZES if {*pair} <= set(file))
     features, boxes = _pair(_array(file["features"], row), _array(file["boxes"], row), 4)
-    count = check_count(file["num_boxes"][row]) if "num_boxes" in file else len(boxes)
-    return _cut(features, boxes, count, check_size(file[width][row], file[height][row]))
+    count = check_count(_few_numbers(file["num_boxes"], row, 1)) if "num_boxes" in file else len(boxes)
+    size = check_size(_few_numbers(file[width], row, 1), _few_numbers(file[height], row, 1))
+    return _cut(features, boxes, count, size)
 
 
 @dataclass(frozen=True)
@@ -210,8 +228,8 @@ def _cut(features: np.ndarray, boxes: np.ndarray, count: int, size: tuple[int, i
     return features[:count], scale_boxes(boxes[:count], size)
 
 
-def _gqa_info(path: Path) -> dict[str, dict[str, int]]:
-    """The images of `path` in gqa_objects_info.json, which lies beside it."""
+def _gqa_info(path: Path, count: int) -> dict[str, dict[str, int]]:
+    """The images of `path`, which has `count` rows, in gqa_objects_info.json, which lies beside it."""
     beside = path.with_name("gqa_objects_info.json")
     number = re.search(r"_([0-9]+)\.h", path.name)
     if not beside.is_file() or number is None:
@@ -219,12 +237,25 @@ def _gqa_info(path: Path) -> dict[str, dict[str, int]]:
             f"{path}: is of GQA, whose gqa_objects_N.h5 need gqa_objects_info.json beside them; put it there"
         )
     info = _read_json(beside)
-    try:
-        return {image: each for image, each in info.items() if each["file"] == int(number[1]) and each["idx"] >= 0}
-    except (AttributeError, KeyError, TypeError):
-        raise DataError(
-            f"{beside}: is not GQA's (file, idx, width, height, objectsNum by image); download it"
-        ) from None
+    mine = {}
+    for image, each in info.items() if isinstance(info, dict) else ():
+        fields = [each.get(name) for name in GQA_FIELDS] if isinstance(each, dict) else []
+        if not fields or not all(type(field) is int for field in fields):
+            raise DataError(
+                f"{beside}: has {shorten(each)} for image {image}, expected whole numbers as {', '.join(GQA_FIELDS)}; "
+                "download it again"
+            )
+        if each["file"] != int(number[1]):
+            continue
+        if not 0 <= each["idx"] < count:
+            raise DataError(
+                f"{beside}: has row {each['idx']} for image {image}, where {path.name} has {count:,} rows; give the "
+                "files of one release"
+            )
+        mine[image] = each
+    if not mine:
+        raise DataError(f"{beside}: names no image of {path.name}; download it")
+    return mine
 
 
 def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
@@ -232,16 +263,19 @@ def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
     inside = next((name for name in IDS if name in file), None)
     text, listed, placed = (path.with_name(path.stem + end) for end in ("_ids.txt", "_ids.json", "_imgid2idx.json"))
     if inside is not None:
-        _count(path, file[inside])
-        where, ids = f"{path} ({inside})", [_id(value) for value in file[inside][()]]
+        where, ids = f"{path} ({inside})", _read_ids(path, file[inside])
     elif text.is_file():
-        lines = text.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = _read_text(text).split("\n")
         where, ids = str(text), [line.strip() for line in lines if line.strip()]
     elif listed.is_file():
-        where, ids = str(listed), [str(image) for image in _read_json(listed)]
+        found = _read_json(listed)
+        if not isinstance(found, list) or not all(type(image) in (int, str) for image in found):
+            raise DataError(f"{listed}: is {shorten(found)}, expected a list of image ids; write it again")
+        where, ids = str(listed), [str(image) for image in found]
     elif placed.is_file():
         where, found = str(placed), _read_json(placed)
-        if not isinstance(found, dict) or sorted(map(repr, found.values())) != sorted(map(repr, range(count))):
+        rows = list(found.values()) if isinstance(found, dict) else []
+        if not all(type(row) is int for row in rows) or sorted(rows) != list(range(count)):
             raise DataError(
                 f"{placed}: does not map ids to the {count:,} rows of {path.name}; give the file of this one"
             )
@@ -261,17 +295,36 @@ def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
     return tuple(ids)
 
 
+def _read_ids(path: Path, array: h5py.Dataset) -> list[str]:
+    """The ids in a dataset. Raises DataError if it holds anything else, or more than ids take."""
+    if array.ndim != 1 or len(array) > IMAGE_LIMIT or len(array) * array.dtype.itemsize > LIMIT_BYTES:
+        raise DataError(
+            f"{path}: its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected an id for "
+            "each image; it is damaged, download it again"
+        )
+    _check_chunks(array)
+    return [_id(value) for value in array[()]]
+
+
 def _id(value: object) -> str:
+    """An id as text; bytes that are not UTF-8 become what `check_id` refuses, so that no two ids become one."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
+        return value.decode("utf-8", errors="surrogateescape")
     number = None if isinstance(value, str) else whole(value)
     return str(value if number is None else number)
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as problem:
+        raise DataError(f"{path}: cannot be read ({problem}); make it again") from None
+
+
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as problem:
+        return parse_json(read_text(path))
+    except (OSError, ValueError, RecursionError) as problem:
         raise DataError(f"{path}: is damaged or not JSON ({problem}); make it again") from None
 
 
@@ -290,11 +343,30 @@ def _array(array: h5py.Dataset, row: int | slice | None = None) -> np.ndarray:
     """A whole dataset, or some of its rows, in the machine's own byte order. Raises RowError if it is too large."""
     shape = array.shape if row is None else array.shape[1:]
     many = row.stop - row.start if isinstance(row, slice) else 1
+    name = array.name.rpartition("/")[2]
     if array.dtype.kind not in "iuf" or many * math.prod(shape) * array.dtype.itemsize > ROW_LIMIT_BYTES:
-        raise RowError(f"its {array.name.rpartition('/')[2]} are {array.dtype} {list(shape)}, expected few numbers")
+        raise RowError(f"its {name} are {array.dtype} {list(shape)}, expected few numbers")
+    _check_chunks(array)
     found = np.asarray(array[()] if row is None else array[row])
     if isinstance(row, slice | int) and found.ndim != 2:
-        raise RowError(f"its {array.name.rpartition('/')[2]} are {list(found.shape)}, expected two dimensions")
+        raise RowError(f"its {name} are {list(found.shape)}, expected two dimensions")
     if found.size == 0:
         raise RowError("it has no regions")
-    return found.astype(found.dtype.newbyteorder("="), copy=False)
+    return as_numbers(found)
+
+
+def _few_numbers(array: h5py.Dataset, row: int, count: int) -> np.ndarray:
+    """Row `row` of a dataset that has `count` numbers in each. Raises RowError for another."""
+    if array.dtype.kind not in "iuf" or math.prod(array.shape[1:]) != count:
+        raise RowError(f"its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected numbers")
+    _check_chunks(array)
+    return np.asarray(array[row]).reshape(-1)
+
+
+def _check_chunks(array: h5py.Dataset) -> None:
+    """Raises RowError for what would fill the memory, or read another file than the one that was given."""
+    name = array.name.rpartition("/")[2]
+    if array.chunks is not None and math.prod(array.chunks) * array.dtype.itemsize > LIMIT_BYTES:
+        raise RowError(f"its {name} are kept in chunks of {list(array.chunks)}, more than {LIMIT_BYTES:,} bytes each")
+    if array.external or array.is_virtual:
+        raise RowError(f"its {name} are in another file; give one that holds them itself")

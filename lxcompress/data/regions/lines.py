@@ -6,25 +6,22 @@ import gzip
 import queue
 import threading
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
+from lxcompress.data.archives import DAMAGE, GZIP, check_ratio, most_unpacked
 from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, Position
 from lxcompress.errors import DataError
 
-GZIP, ZIP = b"\x1f\x8b", b"PK"
 READ_BYTES = 1 << 20
 """What is read at once: with a row's results it fits a core's second-level cache, and larger reads were slower."""
 AHEAD = 4
 """Pieces that are inflated ahead of their use."""
 GZIP_RATIO = 0.6
 """Compressed size of base64 over its own, about; real features gave 0.55."""
-DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
-"""Of these, zipfile raises RuntimeError for a password and NotImplementedError for a compression that it lacks."""
 
 
 class Line(NamedTuple):
@@ -58,7 +55,7 @@ class TextFile:
                 stream.seek(start.offset)
                 yield self._split(stream, start)
             else:
-                with closing(_ReadAhead(stream)) as ahead:
+                with closing(_ReadAhead(stream, self._packed_bytes())) as ahead:
                     yield self._split(ahead, start, skip=start.offset)
 
     def size_bytes(self) -> int:
@@ -69,17 +66,21 @@ class TextFile:
         return self.path.stat().st_size
 
     def text_bytes(self) -> int:
-        """Its size as text: exact, or for gzip the likeliest that its last four bytes allow."""
+        """Its size as text: exact, or for gzip the likeliest that its last four bytes allow; a lie is cut down."""
         if self.member:
             with self._zip() as packed:
-                return packed.getinfo(self.member).file_size
-        if self._is_plain:
-            return self.path.stat().st_size
+                return min(packed.getinfo(self.member).file_size, most_unpacked(self._packed_bytes()))
         size = self.path.stat().st_size
+        if self._is_plain:
+            return size
         with self.path.open("rb") as file:
             file.seek(max(0, size - 4))
             low = int.from_bytes(file.read(4), "little")
-        return low + max(0, round((size / GZIP_RATIO - low) / 2**32)) * 2**32
+        return min(most_unpacked(size), low + max(0, round((size / GZIP_RATIO - low) / 2**32)) * 2**32)
+
+    def _packed_bytes(self) -> int:
+        """Its compressed size: of a member what the zip says, and no more than the zip has."""
+        return min(self.size_bytes(), self.path.stat().st_size)
 
     @property
     def _is_plain(self) -> bool:
@@ -167,7 +168,8 @@ class _Stream(Protocol):
 class _ReadAhead:
     """A stream that a thread reads on while the pieces before are used: inflating leaves Python's lock to others."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], packed_bytes: int) -> None:
+        self._packed_bytes = packed_bytes
         self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(AHEAD)
         self._is_closed = threading.Event()
         self._piece = memoryview(b"")
@@ -190,10 +192,12 @@ class _ReadAhead:
         self._thread.join()
 
     def _run(self, stream: IO[bytes]) -> None:
-        is_over = False
+        is_over, size = False, 0
         while not is_over:
             try:
                 came: bytes | BaseException = stream.read(READ_BYTES)
+                size += len(came)
+                check_ratio(size, self._packed_bytes)
             except Exception as problem:  # raised where the stream is used
                 came = problem
             is_over = not came or isinstance(came, BaseException)

@@ -8,10 +8,8 @@ boxes 0-1 and their size. An array that is none of these is not touched.
 
 from __future__ import annotations
 
-import math
 import os
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lxcompress.data.archives import DAMAGE
+from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.data.regions.rows import (
     FIRST,
     ROW_LIMIT_BYTES,
@@ -29,6 +29,7 @@ from lxcompress.data.regions.rows import (
     Position,
     Row,
     RowError,
+    as_numbers,
     check_boxes,
     check_id,
     check_size,
@@ -38,7 +39,6 @@ from lxcompress.data.regions.rows import (
 from lxcompress.errors import DataError
 from lxcompress.machine import usable_cores
 
-DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 AHEAD = 4
 """Files that each worker may be ahead of the one in turn."""
@@ -105,7 +105,8 @@ class NpzSource:
 def open_npz(folder: Path, *, workers: int | None = None) -> NpzSource:
     """The .npz files in `folder`, by name. Raises DataError if there are none."""
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_file())
+        # A link that leads to itself raises where it is asked what it is, and is a bad row where it is read.
+        names = sorted(entry.name for entry in entries if entry.is_symlink() or entry.is_file())
     found = tuple(name for name in names if name.endswith(".npz"))
     if not found:
         reason = "it has .npy files, which hold no boxes unless pickled" if _any(names, ".npy") else "it has none"
@@ -130,7 +131,7 @@ def _read(packed: zipfile.ZipFile) -> tuple[np.ndarray, np.ndarray]:
         boxes = _array(packed, "norm_bb", 2)
         if boxes.shape[1] != 6:
             raise RowError(f"its norm_bb is {list(boxes.shape)}, expected [regions, 6]")
-        return turn_features(_array(packed, "features", 2), len(boxes)), check_boxes(boxes[:, :4].astype(np.float32))
+        return turn_features(_array(packed, "features", 2), len(boxes)), check_boxes(boxes[:, :4])
     size = next((pair for pair in (("image_w", "image_h"), ("width", "height")) if {*pair} <= names), None)
     if size is None or not {"x", "bbox"} <= names:
         raise RowError(f"it holds {', '.join(sorted(names)) or 'nothing'}, expected {KNOWN}")
@@ -147,16 +148,14 @@ def _array(packed: zipfile.ZipFile, name: str, dimensions: int) -> np.ndarray:
     Raises RowError.
     """
     with packed.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, kind = read(file)
-        if kind.kind not in "iuf":
-            raise RowError(f"its {name} holds {kind}, expected numbers")
-        size = math.prod(shape) * kind.itemsize
+        try:
+            shape, is_fortran, dtype, size = read_npy_header(file)
+        except ValueError as problem:
+            raise RowError(f"its {name} cannot be read ({problem})") from None
         if len(shape) != dimensions or not 0 < size <= ROW_LIMIT_BYTES:
             raise RowError(f"its {name} is {list(shape)}, expected an array of {dimensions} dimensions")
         data = file.read(size)
     if len(data) != size:
         raise RowError(f"its {name} is cut short")
-    array = np.frombuffer(bytearray(data), dtype=kind).reshape(shape, order="F" if is_fortran else "C")
-    return array.astype(kind.newbyteorder("="), copy=False)
+    array = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order="F" if is_fortran else "C")
+    return as_numbers(array)

@@ -5,6 +5,7 @@ Shapes: O regions, F features of a region.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ BOX_TOLERANCE = 1e-5
 SIZE_LIMIT = 1_000_000
 """Pixels of an image's side; more is a damaged number."""
 ID_LIMIT = 1000
+# Some writers keep sizes and counts as floats: 200.0 is 200.
+_WHOLE = re.compile(r"\s*([0-9]{1,18})(?:\.0*)?\s*", re.ASCII)
 ROW_LIMIT_BYTES = 1 << 24
 """Of one image; 100 regions of 2048 features are 1.1 MB of base64."""
 
@@ -106,19 +109,34 @@ def check_size(width: object, height: object) -> tuple[int, int]:
 
 def scale_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Boxes in pixels of an image of `size` (width, height) as boxes 0-1, float32 [O, 4]. Raises RowError."""
-    # In float32, as LXMERT divides.
-    return check_boxes(boxes.astype(np.float32) / np.asarray([*size, *size], dtype=np.float32))
+    # In float32, as LXMERT divides; what that cannot hold is infinite, and refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return check_boxes(boxes.astype(np.float32) / np.asarray([*size, *size], dtype=np.float32))
 
 
 def check_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Boxes 0-1, cut at the edge where they exceed it by no more than BOX_TOLERANCE. Raises RowError."""
+    """Boxes 0-1, float32, cut at the edge where they exceed it by no more than BOX_TOLERANCE. Raises RowError."""
     low, high = boxes.min(), boxes.max()
     if not (low >= -BOX_TOLERANCE and high <= 1 + BOX_TOLERANCE):  # NaN is neither
         worst = low if not low >= -BOX_TOLERANCE else high
         raise RowError(f"a box reaches to {worst:.6g} of its image's side, expected 0 to 1")
     if (boxes[:, 2:] - boxes[:, :2]).min() < -BOX_TOLERANCE:
         raise RowError("a box ends before it begins, expected x1 y1 x2 y2")
-    return boxes if low >= 0 and high <= 1 else boxes.clip(0, 1)
+    return (boxes if low >= 0 and high <= 1 else boxes.clip(0, 1)).astype(np.float32, copy=False)
+
+
+def as_numbers(array: np.ndarray) -> np.ndarray:
+    """Return an array of real numbers as floats of 2, 4 or 8 bytes, in the machine's own byte order.
+
+    float16 cannot hold more than 65504, and float32 holds every integer up to there: nothing is lost.
+    """
+    if array.dtype.kind in "iu" and array.dtype.itemsize > 2:
+        return array.astype(np.float64)
+    if array.dtype.kind in "iu":
+        return array.astype(np.float32)
+    wanted = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
+    with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, which is refused where it matters
+        return array.astype(wanted, copy=False)
 
 
 def turn_features(array: np.ndarray, count: int) -> np.ndarray:
@@ -133,7 +151,9 @@ def turn_features(array: np.ndarray, count: int) -> np.ndarray:
 def whole(value: object) -> int | None:
     """A whole number written in digits, or held by an array; None if it is none."""
     if isinstance(value, bytes | str):
-        return int(value) if len(value) <= 18 and value.isascii() and value.strip().isdigit() else None
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        found = _WHOLE.fullmatch(text) if len(text) <= 30 else None
+        return int(found[1]) if found else None
     number = np.asarray(value)
     if number.size != 1 or number.dtype.kind not in "iuf" or not np.isfinite(number).all():
         return None

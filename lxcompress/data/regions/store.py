@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.errors import DataError
 from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
 
@@ -186,15 +187,23 @@ def data_pieces(path: Path) -> Iterable[bytes]:
 def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
     """The array in `path`; copy on write, because torch warns about arrays that may not be written."""
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as problem:
+        with path.open("rb") as file:
+            header, start = read_npy_header(file), file.tell()
+    except (OSError, ValueError) as problem:
         raise DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
-    if array.shape != shape or array.dtype != kind:
+    if header.shape != shape or header.dtype != kind or header.is_fortran:
+        order = " in Fortran's order" if header.is_fortran else ""
         raise DataError(
-            f"{path}: holds {array.dtype} {list(array.shape)}, where store.json has {np.dtype(kind)} {list(shape)}; "
+            f"{path}: holds {header.dtype} {list(header.shape)}{order}, where store.json has {np.dtype(kind)} "
+            f"{list(shape)}; {_remedy(path.parent)}"
+        )
+    size = path.stat().st_size
+    if start != HEADER_BYTES or size != start + header.size_bytes:
+        raise DataError(
+            f"{path}: is damaged or missing (it has {size:,} bytes, expected {HEADER_BYTES + header.size_bytes:,}); "
             f"{_remedy(path.parent)}"
         )
-    return array
+    return np.memmap(path, dtype=kind, mode="c", offset=start, shape=shape)
 
 
 def _read_ids(path: Path) -> list[str]:

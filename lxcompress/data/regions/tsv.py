@@ -7,19 +7,21 @@ Read are: LXMERT's obj36 files (Tan & Bansal 2019; 10 columns) and those of bott
 
 from __future__ import annotations
 
+import codecs
 import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pybase64
 
-from lxcompress.data.regions.lines import DAMAGE, ZIP, Line, TextFile, begins
+from lxcompress.data.archives import DAMAGE, is_zip
+from lxcompress.data.regions.lines import Line, TextFile
 from lxcompress.data.regions.rows import (
     FIRST,
     ROW_LIMIT_BYTES,
@@ -34,6 +36,7 @@ from lxcompress.data.regions.rows import (
     shown,
 )
 from lxcompress.errors import DataError
+from lxcompress.text import find_other_encoding
 
 LXMERT = (
     "img_id",
@@ -53,6 +56,8 @@ COLUMNS = {len(columns): columns for columns in (LXMERT, BOTTOM_UP)}
 _MEMBER = re.compile(r"(?:^|/)(?!\._)[^/]+\.tsv(?:\.[0-9]+)?$", re.IGNORECASE)
 SAMPLE = 64
 """Rows from whose length the number of rows is estimated: those of 10 to 100 regions differ tenfold."""
+PEEKED_BYTES = 64
+BYTES_OPENINGS, QUOTES = (b"b'", b'b"'), b"'\""
 SHOWN_BYTES = 60
 """Of the first column of a bad row, which may be anything."""
 EXPECTED = f"LXMERT's {len(LXMERT)} columns ({' '.join(LXMERT)}) or bottom-up attention's {len(BOTTOM_UP)}"
@@ -107,12 +112,15 @@ class TsvSource:
         # All but the features is short; they are found from the line's end, and taken from the buffer as they are.
         tab = buffer.rfind(b"\t", start, stop)
         fields = bytes(memoryview(buffer)[start : tab if tab >= 0 else stop]).split(b"\t")
-        if stop == start or (line.position == FIRST and fields[0] == self.columns[0].encode()):
+        if line.position == FIRST:
+            fields[0] = fields[0].removeprefix(codecs.BOM_UTF8)
+        if stop == start or (line.position == FIRST and _bare(fields[0]) == self.columns[0].encode()):
             return None
         try:
             count = len(fields) + (tab >= 0)
             if count != len(self.columns):
                 raise RowError(f"it has {_columns(count)}, expected {len(self.columns)}")
+            fields = [_bare(each) for each in fields]
             field = dict(zip(self.columns, fields, strict=False))
             count = check_count(field["num_boxes"])
             is_lxmert = self.columns == LXMERT
@@ -120,17 +128,20 @@ class TsvSource:
             boxes = _decode("boxes", field["boxes"], count)
             if boxes.shape[1] != 4:
                 raise RowError(f"its boxes hold {boxes.shape[1]} numbers each, expected 4")
-            with memoryview(buffer) as view, view[tab + 1 : stop] as packed:
+            first = tab + 1
+            if buffer[stop - 1] in QUOTES and buffer[first : first + 2] in BYTES_OPENINGS:
+                first, stop = first + 2, stop - 1
+            with memoryview(buffer) as view, view[first:stop] as packed:
                 features = _decode("features", packed, count)
             return Row(line.position, check_id(_text(fields[0])), features, scale_boxes(boxes, size))
         except RowError as problem:
-            image = fields[0][:SHOWN_BYTES].decode("utf-8", errors="replace")
+            image = _bare(fields[0])[:SHOWN_BYTES].decode("utf-8", errors="replace")
             return BadRow(line.position, image, str(problem))
 
 
 def open_tsv(path: Path) -> list[TsvSource]:
     """The TSV file `path`, or those in it if it is a zip, by name. Raises DataError if one is of another format."""
-    if begins(path, len(ZIP)) != ZIP:
+    if not is_zip(path):
         return [_open(TextFile(path))]
     try:
         with zipfile.ZipFile(path) as packed:
@@ -145,6 +156,13 @@ def open_tsv(path: Path) -> list[TsvSource]:
 def _open(text: TextFile) -> TsvSource:
     """The source that `text` is; its first line with the right number of columns decides which kind."""
     with text.lines() as lines:
+        first = next(lines, None)
+        name = None if first is None else find_other_encoding(bytes(first.buffer[:PEEKED_BYTES]))
+        if name:
+            raise DataError(
+                f"{text.where}: is {name} text, expected UTF-8; convert it with: iconv -f {name} -t UTF-8 {text.path}"
+            )
+        lines = lines if first is None else chain((first,), lines)
         # Two lines, as the first row may be damaged; of a file of another kind no more is read.
         counts = [_count_columns(line) for line in islice(lines, 2)]
     if not counts:
@@ -156,6 +174,12 @@ def _open(text: TextFile) -> TsvSource:
             f"{EXPECTED}, an HDF5 file, or a folder of .npz files"
         )
     return TsvSource(text, COLUMNS[known])
+
+
+def _bare(column: bytes) -> bytes:
+    """A column without the b'' around it, which Python 3 writes where a program made for Python 2 prints bytes."""
+    is_wrapped = column[:2] in BYTES_OPENINGS and len(column) > 2 and column[-1] == column[1]
+    return column[2:-1] if is_wrapped else column
 
 
 def _columns(count: int) -> str:

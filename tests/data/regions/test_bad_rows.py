@@ -216,7 +216,7 @@ def test_bad_files_of_a_folder_are_told_by_place_and_image(tmp_path, made) -> No
     entries = json.loads((tmp_path / "store" / "bad_rows.json").read_text())
     assert [entry["file"] for entry in entries] == [3, 5, 6, 8]
     assert "it holds x, expected x and bbox" in entries[1]["reason"]
-    assert "its x holds object, expected numbers" in entries[2]["reason"]
+    assert 'its x cannot be read (it holds "|O", expected numbers' in entries[2]["reason"]
 
 
 def _assert_same(one: Path, two: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_zip_that_inflates_a_thousandfold_is_read_in_bounded_memory(tmp_path) 
     assert path.stat().st_size < MEGABYTE
     said: list[str] = []
     assert peak_bytes(lambda: said.append(refused(path))) < 60 * MEGABYTE
-    assert "bomb.tsv: is no region features" in said[0]
+    assert "it unpacks to more than 200 times its size" in said[0]
 
 
 @pytest.mark.parametrize("suffix", [".tsv.gz", ".zip"])
@@ -188,10 +188,10 @@ def npy(header: str, data: bytes = b"") -> bytes:
     [
         (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 2048), }"), "expected an array of 2"),
         (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 2048), }", b"short"), "is cut short"),
-        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (4, 4), }", b"\x80\x04K\x01."), "holds object"),
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (4, 4), }", b"\x80\x04K\x01."), 'it holds "|O"'),
         (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-4, 4), }"), "it"),
-        (npy("__import__('os').system('true')"), "damaged or no .npz"),
-        (b"no array", "damaged or no .npz"),
+        (npy("__import__('os').system('true')"), ".npy header is damaged"),
+        (b"no array", "does not begin as a .npy file does"),
     ],
 )
 def test_hostile_arrays_are_bad_files_and_ask_for_no_memory(tmp_path, x, reason) -> None:

@@ -1,0 +1,58 @@
+"""The header of a .npy array, read by hand: numpy's own reader evaluates it as Python and trusts its sizes.
+
+numpy raises TokenError, TypeError and SyntaxError for damaged headers, and allocates what a header asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from math import prod
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from lxcompress.text import shorten
+
+MAGIC = b"\x93NUMPY"
+MOST_HEADER_BYTES = 1 << 16
+_FIELDS = (
+    r"['\"]descr['\"]\s*:\s*['\"](?P<descr>[^'\"]*)['\"]",
+    r"['\"]fortran_order['\"]\s*:\s*(?P<fortran>True|False)",
+    r"['\"]shape['\"]\s*:\s*\((?P<shape>(?:\s*[0-9]{1,18}L?\s*,?)*)\)",  # Python 2's numpy wrote long integers as 3L
+)
+_HEADER = re.compile(rf"\{{(?:\s*(?:{'|'.join(_FIELDS)})\s*,?)+\s*\}}\s*")
+# Numbers alone: objects are pickles, and the rest is no array of features. f16 is numpy's own long double.
+_NUMBERS = re.compile(r"[<>|=]?(?:f[248]|f16|[iu][1248])")
+
+
+class NpyHeader(NamedTuple):
+    """What a .npy file says of its array, whose data follow at once."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype
+    size_bytes: int
+    """of the data"""
+
+
+def read_npy_header(file: IO[bytes]) -> NpyHeader:
+    """Read the header of an array of numbers, and leave `file` at its data. Raises ValueError."""
+    start = file.read(8)
+    if start[:6] != MAGIC or len(start) < 8:
+        raise ValueError("it does not begin as a .npy file does")
+    if start[6] not in (1, 2, 3):
+        raise ValueError(f"it is of version {start[6]} of the .npy format, expected 1 to 3")
+    length = int.from_bytes(file.read(2 if start[6] == 1 else 4), "little")
+    if not 0 < length <= MOST_HEADER_BYTES:
+        raise ValueError(f"its .npy header has {length:,} bytes, expected 1 to {MOST_HEADER_BYTES:,}")
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError("its .npy header is cut short")
+    found = _HEADER.fullmatch(text.decode("latin-1").strip())
+    if found is None or None in found.groups():
+        raise ValueError(f"its .npy header is damaged, or not of plain numbers: {shorten(text.decode('latin-1'))}")
+    if not _NUMBERS.fullmatch(found["descr"]):
+        raise ValueError(f"it holds {shorten(found['descr'])}, expected numbers, such as <f4")
+    shape = tuple(int(side) for side in re.findall("[0-9]+", found["shape"]))
+    dtype = np.dtype(found["descr"])
+    return NpyHeader(shape, found["fortran"] == "True", dtype, prod(shape) * dtype.itemsize)
