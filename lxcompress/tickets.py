@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lxcompress.bitmask import BITMASK_FILE, read_masks
 from lxcompress.errors import PruneError, TicketError
-from lxcompress.models.checkpoints import Model, is_packed, load_model, save_model, save_weights
+from lxcompress.models.checkpoints import Model, Words, is_packed, load_model, save_model, save_weights
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, recount, uncut_config
@@ -59,7 +59,7 @@ def save_ticket(
     *,
     cut: Mask | Surgery,
     weights: Weights,
-    vocabulary: Sequence[str],
+    vocabulary: Words,
     provenance: Provenance,
 ) -> None:
     """Writes the ticket; its last file is `provenance` with the checksums filled in. A ticket with a Surgery is that of

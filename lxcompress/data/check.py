@@ -27,7 +27,7 @@ from lxcompress.data.regions import store as stores
 from lxcompress.data.regions.store import BOXES, IDS, OBJECTS, RegionStore, StoreRecord
 from lxcompress.data.scenes import load_scenes
 from lxcompress.data.split import Split
-from lxcompress.data.tokens import UNKNOWN, shipped_vocabulary, tokenize
+from lxcompress.data.tokens import UNKNOWN, Vocabulary, shipped_vocabulary, tokenize
 from lxcompress.errors import DataError, LxError
 from lxcompress.recipe import AnyData, ClevrData, GqaData, Nlvr2Data, NlvrData, ScenesData, VqaData
 
@@ -101,7 +101,7 @@ class Check:
 class Against:
     """What data are checked against, beside themselves; None where it is not known."""
 
-    vocabulary: Sequence[str] | None
+    vocabulary: Vocabulary | None
     feature_size: int | None
     is_fast: bool
     tell: Tell
@@ -175,7 +175,7 @@ def as_finding(error: LxError) -> Finding:
 
 def check_data(
     settings: AnyData,
-    vocabulary: Sequence[str] | None = None,
+    vocabulary: Vocabulary | None = None,
     *,
     feature_size: int | None = None,
     is_fast: bool = False,
@@ -647,7 +647,7 @@ def _count_tokens(words: Iterable[str], limit: int, against: Against) -> Tokens:
     distinct = Counter(words)
     texts, times = list(distinct), np.fromiter(distinct.values(), dtype=np.int64)
     lengths = np.zeros(LONGEST + 1, dtype=np.int64)
-    unknown, number = 0, list(against.vocabulary).index(UNKNOWN)
+    unknown, number = 0, against.vocabulary.index(UNKNOWN)
     for start in range(0, len(texts), CUT_AT_ONCE):
         against.tell("cutting questions into tokens", start, len(texts))
         ids = tokenize(texts[start : start + CUT_AT_ONCE], against.vocabulary, LONGEST)

@@ -16,7 +16,7 @@ import torch
 from lxcompress.data.files import read_json
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, answer_type, object_boxes, object_features
 from lxcompress.data.split import Regions, Split, Task, single_answers
-from lxcompress.data.tokens import tokenize
+from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import DataError
 from lxcompress.recipe import ClevrData
 
@@ -26,7 +26,7 @@ TOKEN_LIMIT = 60
 """CLEVR's longest question has 43 words (Johnson et al. 2017)."""
 
 
-def load_clevr(settings: ClevrData, vocabulary: Sequence[str]) -> Task:
+def load_clevr(settings: ClevrData, vocabulary: Vocabulary) -> Task:
     """The Task in the files of `settings`; without validation files, the last `holdout` scenes validate.
 
     Questions about scenes that the scenes file lacks are an error, not a silence. Raises DataError.
@@ -55,7 +55,7 @@ def load_clevr(settings: ClevrData, vocabulary: Sequence[str]) -> Task:
         train=_split(questions[: settings.max_train], scenes, vocabulary, train_files),
         valid=_split(valid_questions[: settings.max_valid], valid_scenes, vocabulary, valid_files),
         labels=ANSWERS,
-        vocabulary=tuple(vocabulary),
+        vocabulary=vocabulary,
     )
 
 
@@ -106,7 +106,7 @@ def answer_text(answer: Any) -> str:
 def _split(
     questions: Sequence[dict[str, Any]],
     scenes: dict[int, list[dict[str, Any]]],
-    vocabulary: Sequence[str],
+    vocabulary: Vocabulary,
     files: tuple[Path, Path],
 ) -> Split:
     """The Split of `questions` over `scenes`; `files` are where each came from, for what is wrong with them."""

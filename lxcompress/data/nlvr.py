@@ -29,6 +29,7 @@ from lxcompress.data.files import read_records
 from lxcompress.data.objects import COLORS, FEATURES, MATERIALS, SHAPES, SIZES
 from lxcompress.data.questions import Question, build_split
 from lxcompress.data.split import Regions, Split, Task
+from lxcompress.data.tokens import Vocabulary
 from lxcompress.errors import DataError
 from lxcompress.recipe import NlvrData
 from lxcompress.text import shorten
@@ -65,7 +66,7 @@ class Example:
     """float32 [O, 4], x1 y1 x2 y2 of the whole picture, 0-1"""
 
 
-def load_nlvr(settings: NlvrData, vocabulary: Sequence[str]) -> Task:
+def load_nlvr(settings: NlvrData, vocabulary: Vocabulary) -> Task:
     """The Task in the files of `settings`; without `valid`, the share `holdout` of the groups of `train` validates.
 
     Weak questions of a group that validates are left out. Raises DataError.
@@ -87,7 +88,7 @@ def load_nlvr(settings: NlvrData, vocabulary: Sequence[str]) -> Task:
         train=_split(trained[: settings.max_train], vocabulary, settings.train[0]),
         valid=_split(valid[: settings.max_valid], vocabulary, valid_path),
         labels=LABELS,
-        vocabulary=tuple(vocabulary),
+        vocabulary=vocabulary,
     )
 
 
@@ -186,7 +187,7 @@ def _check_once(trained: Iterable[Example], settings: NlvrData) -> None:
         seen.add(each.question.id)
 
 
-def _split(examples: Sequence[Example], vocabulary: Sequence[str], path: Path) -> Split:
+def _split(examples: Sequence[Example], vocabulary: Vocabulary, path: Path) -> Split:
     return build_split(
         [each.question for each in examples],
         regions=_regions(examples),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lxcompress.data.regions.store import RegionStore
 from lxcompress.data.split import NO_LABEL, Regions, Split
-from lxcompress.data.tokens import tokenize
+from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import DataError
 
 Credits = Mapping[str, float]
@@ -54,7 +54,7 @@ def build_split(
     regions: Regions,
     rows: Sequence[Sequence[int]],
     labels: Sequence[str],
-    vocabulary: Sequence[str],
+    vocabulary: Vocabulary,
     limit: int,
     where: str,
 ) -> Split:

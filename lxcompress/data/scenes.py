@@ -8,7 +8,7 @@ looked for in which that answer is right; so neither the commonest answer nor th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from lxcompress.data.objects import (
 )
 from lxcompress.data.pictures import draw_pictures
 from lxcompress.data.split import Regions, Split, Task, single_answers
-from lxcompress.data.tokens import tokenize
+from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.recipe import ScenesData
 
 FEWEST_OBJECTS, MOST_OBJECTS = 3, 7
@@ -69,7 +69,7 @@ class Asked:
     """int [S], an index into `answers`, -1 where the question makes no sense"""
 
 
-def load_scenes(settings: ScenesData, vocabulary: Sequence[str]) -> Task:
+def load_scenes(settings: ScenesData, vocabulary: Vocabulary) -> Task:
     """The embedded Task; the same settings give the same Task, and the two splits share no scene.
 
     With `pixels` the scenes and questions are the same, and a scene is seen as one region: its picture.
@@ -79,7 +79,7 @@ def load_scenes(settings: ScenesData, vocabulary: Sequence[str]) -> Task:
         train=_draw_split(settings.train, np.random.default_rng(train), vocabulary, settings.pixels),
         valid=_draw_split(settings.valid, np.random.default_rng(valid), vocabulary, settings.pixels),
         labels=ANSWERS,
-        vocabulary=tuple(vocabulary),
+        vocabulary=vocabulary,
     )
 
 
@@ -106,7 +106,7 @@ def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tupl
     return words, labels, places
 
 
-def _draw_split(count: int, rng: np.random.Generator, vocabulary: Sequence[str], pixels: int | None) -> Split:
+def _draw_split(count: int, rng: np.random.Generator, vocabulary: Vocabulary, pixels: int | None) -> Split:
     scenes = draw_scenes(max(WINDOW, count // QUESTIONS_A_SCENE), rng)
     words, labels, places = draw_questions(count, scenes, rng)
     answers, credits = single_answers(labels)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lxcompress.data.tokens import Vocabulary
+
 NO_LABEL = -1
 """Padding of `choices`."""
 
@@ -161,7 +163,7 @@ class Task:
     train: Split
     valid: Split
     labels: tuple[str, ...]
-    vocabulary: tuple[str, ...]
+    vocabulary: Vocabulary
 
     @property
     def feature_size(self) -> int:

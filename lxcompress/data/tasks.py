@@ -14,11 +14,11 @@ from lxcompress.data.questions import Asked, Question, blind_regions, build_spli
 from lxcompress.data.regions.store import RegionStore, open_store
 from lxcompress.data.scenes import load_scenes
 from lxcompress.data.split import Regions, Split, Task
-from lxcompress.data.tokens import shipped_vocabulary
+from lxcompress.data.tokens import Vocabulary, shipped_vocabulary
 from lxcompress.data.vqa import read_vqa
 from lxcompress.recipe import AnyData, QuestionsData
 
-SEEN: Mapping[str, Callable[[Any, Sequence[str]], Task]] = {
+SEEN: Mapping[str, Callable[[Any, Vocabulary], Task]] = {
     "scenes": load_scenes,
     "clevr": load_clevr,
     "nlvr": load_nlvr,
@@ -30,26 +30,26 @@ FEATURE_SIZE = 2048
 """Of the Faster R-CNN features that LXMERT reads (Anderson et al. 2018)."""
 
 
-def load_task(settings: AnyData, vocabulary: Sequence[str] | None = None, feature_size: int = FEATURE_SIZE) -> Task:
+def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_size: int = FEATURE_SIZE) -> Task:
     """The Task that `settings` describes, its questions cut into tokens of `vocabulary` (the shipped one by default).
 
     `feature_size` is that of a blind task, which has no features of its own. Raises DataError.
     """
-    tokens = tuple(vocabulary or shipped_vocabulary())
+    vocabulary = vocabulary or shipped_vocabulary()
     if not isinstance(settings, QuestionsData):
-        return SEEN[settings.kind](settings, tokens)
+        return SEEN[settings.kind](settings, vocabulary)
     asked = ASKED[settings.kind](settings)
     store = open_store(settings.features) if settings.features else None
     regions = stored_regions(store) if store else blind_regions(feature_size)
 
     def split(questions: Sequence[Question], files: Sequence[Path]) -> Split:
-        return _split(questions, files, settings, asked.labels, tokens, regions, store)
+        return _split(questions, files, settings, asked.labels, vocabulary, regions, store)
 
     return Task(
         train=split(asked.train[: settings.max_train], settings.train),
         valid=split(asked.valid[: settings.max_valid], settings.valid),
         labels=asked.labels,
-        vocabulary=tokens,
+        vocabulary=vocabulary,
     )
 
 
@@ -68,7 +68,7 @@ def _split(
     files: Sequence[Path],
     settings: QuestionsData,
     labels: Sequence[str],
-    vocabulary: Sequence[str],
+    vocabulary: Vocabulary,
     regions: Regions,
     store: RegionStore | None,
 ) -> Split:

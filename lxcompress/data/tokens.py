@@ -1,11 +1,18 @@
-"""Questions to WordPiece ids, as BERT cuts them (Devlin et al. 2019), by the tokenizers library."""
+"""Questions to WordPiece ids, as BERT cuts them (Devlin et al. 2019), by the tokenizers library.
+
+A vocabulary is read from `vocab.txt` or from `tokenizer.json`, and its settings from the files beside it. What
+transformers' BertTokenizer would do is done, or refused in one sentence: token ids are always its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -14,46 +21,165 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+from lxcompress.data.files import shorten
 from lxcompress.errors import DataError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNKNOWN, CLASSIFY, SEPARATE, MASK = SPECIAL
+VOCABULARY_FILE, TOKENIZER_FILE, SETTINGS_FILE = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
+WORD_FILES = (VOCABULARY_FILE, TOKENIZER_FILE, SETTINGS_FILE, SPECIAL_FILE, ADDED_FILE)
+"""Every file of a model folder that decides how words become ids."""
+
+_WHITE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""What the tokenizers library strips from the end of a line of vocab.txt (Unicode's White_Space)."""
+_BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer", "LxmertTokenizerFast")
+_PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes that take tokenizer.json as it is; those of BERT take their settings from tokenizer_config.json."""
+_SWITCHES = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+"""The settings that are honoured, by transformers' names, and its defaults."""
+_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+_FIXED: Mapping[str, tuple[object, ...]] = {
+    "clean_text": (True,),
+    "do_basic_tokenize": (True,),
+    "never_split": (None, []),
+    "wordpieces_prefix": ("##",),
+    "padding_side": ("right",),
+    "truncation_side": ("right",),
+    "add_special_tokens": (True,),
+    "add_prefix_space": (False,),
+    "split_special_tokens": (False,),
+}
+"""Settings that are refused unless they have one of these values, which are what is done here."""
+_ROLES = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+_MOST_TOKENS = 10_000_000
+_MINE = "make them BERT's own, or give another vocabulary as model.vocabulary"
+
+
+@dataclass(frozen=True)
+class Vocabulary(Sequence[str]):
+    """The tokens of a model in the order of their ids, and how questions are cut into them (transformers' names)."""
+
+    tokens: tuple[str, ...]
+    do_lower_case: bool = True
+    strip_accents: bool | None = None
+    """None strips them if questions are lower-cased"""
+    tokenize_chinese_chars: bool = True
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self.tokens[index]
+
+    @cached_property
+    def ids(self) -> Mapping[str, int]:
+        """token -> id; of a token that is there twice the last id counts, as in transformers."""
+        return {token: index for index, token in enumerate(self.tokens)}
+
+    def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
+        """Return the id of a token. Raises ValueError if there is none."""
+        if start or stop is not None or value not in self.ids:
+            return self.tokens.index(value, start, len(self.tokens) if stop is None else stop)
+        return self.ids[value]
+
+    @property
+    def settings(self) -> dict[str, bool | None]:
+        """The settings of tokenizer_config.json."""
+        return {name: getattr(self, name) for name in _SWITCHES}
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the settings are those that hold where a folder has no tokenizer_config.json."""
+        return self.settings == _SWITCHES
 
 
 @cache
-def shipped_vocabulary() -> tuple[str, ...]:
+def shipped_vocabulary() -> Vocabulary:
     """The vocabulary of the embedded mini model: words of scenes and CLEVR, and single letters for all else."""
-    return parse_vocabulary((resources.files("lxcompress.data") / "vocab.txt").read_text("utf-8"), "vocab.txt")
+    text = (resources.files("lxcompress.data") / VOCABULARY_FILE).read_text("utf-8")
+    return Vocabulary(parse_vocabulary(text, VOCABULARY_FILE))
 
 
-def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """The vocabulary in `path`, a token a line. Raises DataError."""
-    try:
-        return parse_vocabulary(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read as a vocabulary ({error}); give BERT's vocab.txt, a token a line"
-        ) from None
+def read_vocabulary(path: Path, usual: Vocabulary | None = None) -> Vocabulary:
+    """Read the vocabulary in `path`: a vocab.txt (a token a line), a tokenizer.json, or a folder that has either.
+
+    Its settings are read from the files beside it; without any they are those of `usual`, else BERT's. Raises
+    DataError for a file that cannot be read, and for settings that would give other ids than transformers' tokenizer.
+    """
+    path = _find_in(path) if path.is_dir() else path
+    folder, stored = path.parent, None
+    if path.suffix == ".json":
+        stored = _read_tokenizer(path)
+        tokens = stored.tokens
+    else:
+        tokens = parse_vocabulary(_read_text(path), str(path))
+        if path.name == VOCABULARY_FILE and (folder / TOKENIZER_FILE).is_file():
+            stored = _read_tokenizer(folder / TOKENIZER_FILE)
+            _check_same_tokens(path, tokens, stored.tokens)
+    settings = dict(_SWITCHES if usual is None else usual.settings)
+    given = _read_settings(folder / SETTINGS_FILE)
+    if given is not None or stored is not None:
+        settings = _settle(path, given or {}, stored)
+    _check_special(folder / SPECIAL_FILE)
+    _check_added(folder / ADDED_FILE, tokens)
+    return Vocabulary(tokens, **settings)
 
 
 def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
-    """The tokens of `text`, a token a line; the ids are the line numbers from 0. Raises DataError."""
-    tokens = tuple(text.splitlines())
-    missing = [token for token in SPECIAL if token not in tokens]
-    if missing:
-        raise DataError(f"{where}: a WordPiece vocabulary has {', '.join(SPECIAL)}; {missing[0]} is missing")
-    if tokens[0] != PAD:
-        raise DataError(
-            f"{where}: the first token of the vocabulary must be {PAD} (id 0 is padding), got {tokens[0]!r}"
-        )
+    """Return the tokens of `text`, a token a line; the ids are the line numbers from 0. Raises DataError.
+
+    Only "\\n" ends a line, and white space at a line's end is no part of its token, as in the tokenizers library.
+    """
+    lines = text.removeprefix("\ufeff").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    tokens = tuple(line.rstrip(_WHITE) for line in lines)
+    _check_tokens(tokens, where)
     return tokens
 
 
-def tokenize(questions: Sequence[str], vocabulary: Sequence[str], limit: int) -> np.ndarray:
-    """Ids int32 [Q, L]: [CLS] words [SEP], padded with 0 to the longest and cut to `limit` tokens."""
-    ids = {token: number for number, token in enumerate(vocabulary)}
-    tokenizer = Tokenizer(WordPiece(ids, unk_token=UNKNOWN))
-    tokenizer.normalizer = BertNormalizer(lowercase=True)
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder has a vocabulary, of whichever kind."""
+    return any((folder / name).is_file() for name in (VOCABULARY_FILE, TOKENIZER_FILE))
+
+
+def format_vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
+    """Return the text of each file that says what `vocabulary` is; its settings need one if they are not the usual."""
+    files = {VOCABULARY_FILE: "\n".join(vocabulary.tokens) + "\n"}
+    if not vocabulary.is_usual:
+        files[SETTINGS_FILE] = format_settings(vocabulary)
+    return files
+
+
+def format_settings(vocabulary: Vocabulary, **more: object) -> str:
+    """Return the text of tokenizer_config.json for `vocabulary`."""
+    return json.dumps({"tokenizer_class": "BertTokenizer", **vocabulary.settings, **more}, indent=1) + "\n"
+
+
+def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np.ndarray:
+    """Return ids int32 [Q, L]: [CLS] words [SEP], padded with 0 to the longest and cut to `limit` tokens.
+
+    They are those of transformers' BertTokenizer: special tokens that are written out in a question are special. A
+    lone surrogate, which is no character and which that tokenizer raises TypeError for, is left out.
+    """
+    ids = vocabulary.ids
+    tokenizer = Tokenizer(WordPiece(dict(ids), unk_token=UNKNOWN))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.normalizer = BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=vocabulary.tokenize_chinese_chars,
+        strip_accents=vocabulary.strip_accents,
+        lowercase=vocabulary.do_lower_case,
+    )
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.post_processor = TemplateProcessing(
         single=f"{CLASSIFY} $A {SEPARATE}",
@@ -61,4 +187,232 @@ def tokenize(questions: Sequence[str], vocabulary: Sequence[str], limit: int) ->
     )
     tokenizer.enable_truncation(limit)
     tokenizer.enable_padding(pad_id=0, pad_token=PAD)
-    return np.asarray([encoding.ids for encoding in tokenizer.encode_batch(list(questions))], dtype=np.int32)
+    texts = [question.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for question in questions]
+    return np.asarray([encoding.ids for encoding in tokenizer.encode_batch(texts)], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a tokenizer.json says."""
+
+    path: Path
+    tokens: tuple[str, ...]
+    settings: Mapping[str, bool | None]
+
+
+def _find_in(folder: Path) -> Path:
+    found = next((folder / name for name in (VOCABULARY_FILE, TOKENIZER_FILE) if (folder / name).is_file()), None)
+    if found is None:
+        raise DataError(f"{folder}: has neither {VOCABULARY_FILE} nor {TOKENIZER_FILE}; give BERT's vocab.txt")
+    return found
+
+
+def _check_tokens(tokens: Sequence[str], where: str) -> None:
+    present = set(tokens)
+    missing = [token for token in SPECIAL if token not in present]
+    if missing:
+        raise DataError(f"{where}: a WordPiece vocabulary has {', '.join(SPECIAL)}; {missing[0]} is missing")
+    if tokens[0] != PAD or tokens.count(PAD) > 1:
+        raise DataError(
+            f"{where}: the first token of the vocabulary must be {PAD}, and no other (id 0 is padding), "
+            f"got {shorten(tokens[0])}"
+        )
+
+
+def _check_same_tokens(path: Path, tokens: Sequence[str], others: Sequence[str]) -> None:
+    """Raises DataError unless vocab.txt and the tokenizer.json beside it give each token the same id."""
+    own, other = Vocabulary(tuple(tokens)).ids, Vocabulary(tuple(others)).ids
+    differing = sorted(token for token in own.keys() | other.keys() if token and own.get(token) != other.get(token))
+    if differing:
+        raise DataError(
+            f"{path}: differs from the {TOKENIZER_FILE} beside it ({len(differing)} tokens, {shorten(differing[0])} is "
+            "the first); remove the one that the model was not trained with"
+        )
+
+
+def _read_tokenizer(path: Path) -> _Stored:
+    """Read a tokenizer.json. Raises DataError for one that cuts words otherwise than BERT's."""
+    document = _read_object(path)
+    model = _part(document, "model", path)
+    kind = model.get("type", "WordPiece" if "vocab" in model and "merges" not in model else None)
+    if kind != "WordPiece":
+        raise DataError(f"{path}: is a tokenizer of type {shorten(kind)}, and the models here read WordPiece; {_MINE}")
+    expected = {"unk_token": UNKNOWN, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    for name, value in expected.items():
+        if model.get(name, value) != value:
+            raise DataError(f"{path}: model.{name} is {shorten(model[name])}, expected {value}; {_MINE}")
+    normalizer = _part(document, "normalizer", path)
+    pre_tokenizer = _part(document, "pre_tokenizer", path)
+    for name, part, wanted in (
+        ("normalizer", normalizer, "BertNormalizer"),
+        ("pre_tokenizer", pre_tokenizer, "BertPreTokenizer"),
+    ):
+        if part.get("type") != wanted:
+            raise DataError(f"{path}: its {name} is {shorten(part.get('type'))}, expected {wanted}; {_MINE}")
+    if normalizer.get("clean_text", True) is not True:
+        raise DataError(f"{path}: normalizer.clean_text is {shorten(normalizer['clean_text'])}, expected true; {_MINE}")
+    settings = {name: normalizer.get(own, _SWITCHES[name]) for name, own in _NORMALIZER.items()}
+    _check_switches(settings, path)
+    tokens = _order_tokens(model.get("vocab"), path)
+    added = document.get("added_tokens") or []
+    for token in added if isinstance(added, list) else [added]:
+        _check_added_token(token, token.get("id") if isinstance(token, dict) else None, tokens, path)
+    _check_template(document.get("post_processor"), path)
+    return _Stored(path, tokens, settings)
+
+
+def _order_tokens(found: object, path: Path) -> tuple[str, ...]:
+    """Return the tokens of {token: id} in the order of their ids; an id that no token has is an empty token."""
+    if not isinstance(found, dict) or not found:
+        raise DataError(f"{path}: model.vocab is {shorten(found)}, expected {{token: id}}; copy the file anew")
+    wrong = next((id for id in found.values() if type(id) is not int or not 0 <= id < _MOST_TOKENS), None)
+    if wrong is not None:
+        raise DataError(
+            f"{path}: model.vocab has the id {shorten(wrong)}, expected a whole number from 0; copy it anew"
+        )
+    if len(set(found.values())) < len(found) or max(found.values()) > 2 * len(found) + 1000:
+        raise DataError(f"{path}: model.vocab gives two tokens one id, or has wide gaps between ids; copy it anew")
+    tokens = [""] * (max(found.values()) + 1)
+    for token, id in found.items():
+        # A token that no line of vocab.txt can hold ends in white space, which no word of a question does.
+        tokens[id] = token if token == token.rstrip(_WHITE) and "\n" not in token else ""
+    _check_tokens(tokens, str(path))
+    return tuple(tokens)
+
+
+def _check_template(found: object, path: Path) -> None:
+    """Raises DataError unless a post-processor puts [CLS] before a question and [SEP] behind it."""
+    kind = found.get("type") if isinstance(found, dict) else None
+    is_bert = kind == "BertProcessing"
+    if kind == "TemplateProcessing" and isinstance(found, dict):
+        steps = found.get("single")
+        names = [
+            step.get("SpecialToken", step.get("Sequence", {})).get("id")
+            for step in (steps if isinstance(steps, list) else [])
+            if isinstance(step, dict) and isinstance(step.get("SpecialToken", step.get("Sequence")), dict)
+        ]
+        is_bert = names == [CLASSIFY, "A", SEPARATE]
+    if not is_bert:
+        raise DataError(f"{path}: its post_processor does not put {CLASSIFY} and {SEPARATE} around a text; {_MINE}")
+
+
+def _read_settings(path: Path) -> Mapping[str, Any] | None:
+    """Read a tokenizer_config.json, if it is there. Raises DataError for settings that are not honoured here."""
+    if not path.is_file():
+        return None
+    given = _read_object(path)
+    kind = given.get("tokenizer_class")
+    if kind not in (None, *_BERT_CLASSES, *_PLAIN_CLASSES):
+        raise DataError(f"{path}: tokenizer_class is {shorten(kind)}, and the models here read BertTokenizer; {_MINE}")
+    for name, values in _FIXED.items():
+        if name in given and given[name] not in values:
+            raise DataError(f"{path}: {name} is {shorten(given[name])}, which is not done here; {_MINE}")
+    _check_switches({name: given[name] for name in _SWITCHES if name in given}, path)
+    _check_roles(given, path)
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        if given.get(name):
+            more = [token for token in given[name] if _content(token) not in SPECIAL]
+            if more:
+                raise DataError(f"{path}: {name} has {shorten(_content(more[0]))} beside BERT's five tokens; {_MINE}")
+    return given
+
+
+def _settle(path: Path, given: Mapping[str, Any], stored: _Stored | None) -> dict[str, Any]:
+    """Return the settings that hold. Raises DataError if tokenizer.json and tokenizer_config.json differ in them."""
+    tokens = stored.tokens if stored else ()
+    added = given.get("added_tokens_decoder") or {}
+    for id, token in added.items() if isinstance(added, dict) else ():
+        _check_added_token(token, int(id) if str(id).isdecimal() else None, tokens, path.parent / SETTINGS_FILE)
+    if stored and given.get("tokenizer_class") in _PLAIN_CLASSES:
+        return dict(stored.settings)
+    settings = {name: given.get(name, usual) for name, usual in _SWITCHES.items()}
+    for name, value in settings.items():
+        if stored and stored.settings[name] != value:
+            own = _NORMALIZER[name]
+            raise DataError(
+                f"{stored.path}: its normalizer has {own}: {json.dumps(stored.settings[name])}, but transformers' "
+                f"BertTokenizer takes {name}: {json.dumps(value)} from {SETTINGS_FILE}, or by default; write the one "
+                f"that the model was trained with as {name} into {SETTINGS_FILE} beside it"
+            )
+    return settings
+
+
+def _check_switches(settings: Mapping[str, object], path: Path) -> None:
+    for name, value in settings.items():
+        allowed = (bool, type(None)) if name == "strip_accents" else (bool,)
+        if not isinstance(value, allowed):
+            raise DataError(f"{path}: {name} is {shorten(value)}, expected true or false; {_MINE}")
+
+
+def _check_special(path: Path) -> None:
+    """Raises DataError if a special_tokens_map.json renames BERT's special tokens or adds others."""
+    if path.is_file():
+        _check_roles(_read_object(path), path)
+
+
+def _check_roles(given: Mapping[str, Any], path: Path) -> None:
+    for role, token in _ROLES.items():
+        if role in given and (_content(given[role]) != token or _has_flags(given[role])):
+            raise DataError(f"{path}: {role} is {shorten(given[role])}, expected {token}; {_MINE}")
+    for role in ("bos_token", "eos_token"):
+        if given.get(role) is not None and _content(given[role]) not in SPECIAL:
+            raise DataError(f"{path}: {role} is {shorten(given[role])}, which BERT has not; {_MINE}")
+
+
+def _check_added(path: Path, tokens: Sequence[str]) -> None:
+    """Raises DataError if an added_tokens.json adds tokens to the vocabulary."""
+    if path.is_file():
+        for token, id in _read_object(path).items():
+            _check_added_token(token, id, tokens, path)
+
+
+def _check_added_token(token: object, id: object, tokens: Sequence[str], path: Path) -> None:
+    name = _content(token)
+    is_own = not tokens or (type(id) is int and 0 <= id < len(tokens) and tokens[id] == name)
+    if name not in SPECIAL or _has_flags(token) or not is_own:
+        raise DataError(
+            f"{path}: adds the token {shorten(name)} to the vocabulary, or changes how it is found; only BERT's five "
+            f"special tokens may be listed; {_MINE}"
+        )
+
+
+def _content(token: object) -> object:
+    """Return the text of a token that may be written as an object."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _has_flags(token: object) -> bool:
+    """Whether a special token is found otherwise than just where its text stands."""
+    return isinstance(token, dict) and any(
+        token.get(name) for name in ("single_word", "lstrip", "rstrip", "normalized")
+    )
+
+
+def _part(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    found = document.get(name)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: its {name} is {shorten(found)}, expected an object; {_MINE}")
+    return found
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises DataError."""
+    text = _read_text(path)
+    try:
+        found = json.loads(text)
+        text.encode("utf-8")
+        json.dumps(found, ensure_ascii=False).encode("utf-8")  # a lone surrogate, as \ud800, is no text
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({shorten(str(error))}); copy the file anew") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: is {shorten(found)}, expected an object; copy the file anew")
+    return found
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read as a vocabulary ({shorten(str(error))}); give BERT's vocab.txt, a token a line"
+        ) from None

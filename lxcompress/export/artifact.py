@@ -13,6 +13,7 @@ import torch
 
 from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_task
+from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError
 from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, default_precision, find_writer
 from lxcompress.export.parity import check, compare
@@ -229,7 +230,7 @@ def clear(out: Path) -> None:
 def _copy_words(source: Path, out: Path, written: Sequence[Path]) -> list[Path]:
     """Copies the vocabulary and the configuration, which say what ids and answers mean, unless the writer did."""
     copied = []
-    for name in ("vocab.txt", "config.json"):
+    for name in (*WORD_FILES, "config.json"):
         if (source / name).is_file() and out / name not in written:
             write_text(out / name, (source / name).read_text(encoding="utf-8"))
             copied.append(out / name)

@@ -6,20 +6,20 @@ written here as zeros, because transformers says of a model that lacks them that
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from lxcompress.errors import ExportError, ModelError
+from lxcompress.data.tokens import SETTINGS_FILE, VOCABULARY_FILE, format_settings
+from lxcompress.errors import ExportError, LxError
 from lxcompress.export.formats import Job, Written
-from lxcompress.models.checkpoints import VOCABULARY_FILE, Model, identify, load_vocabulary, save_config, save_weights
+from lxcompress.models.checkpoints import Model, identify, load_vocabulary, save_config, save_vocabulary, save_weights
 from lxcompress.models.resize import with_layers
 from lxcompress.rundir import write_text
 
-MODEL_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer_config.json"
+MODEL_FILE = "model.safetensors"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _INSTEAD = "give --format bitmask, or onnx"
 
@@ -92,14 +92,10 @@ def _convert(out: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor
 def _write_words(job: Job) -> tuple[list[Path], list[str]]:
     """vocab.txt, and how transformers' tokenizer is to use it: as this package cuts questions."""
     try:
-        tokens = load_vocabulary(str(job.source))
-    except ModelError as error:
+        vocabulary = load_vocabulary(str(job.source))
+    except LxError as error:
         return [], [f"without a tokenizer: {error}"]
-    write_text(job.out / VOCABULARY_FILE, "\n".join(tokens) + "\n")
-    settings = {
-        "tokenizer_class": "BertTokenizer",
-        "do_lower_case": True,
-        "model_max_length": job.model.config.max_position_embeddings,
-    }
-    write_text(job.out / TOKENIZER_FILE, json.dumps(settings, indent=1) + "\n")
-    return [job.out / VOCABULARY_FILE, job.out / TOKENIZER_FILE], []
+    save_vocabulary(job.out, vocabulary)
+    settings = format_settings(vocabulary, model_max_length=job.model.config.max_position_embeddings)
+    write_text(job.out / SETTINGS_FILE, settings)
+    return [job.out / VOCABULARY_FILE, job.out / SETTINGS_FILE], []

@@ -25,7 +25,15 @@ from transformers.initialization import no_init_weights
 from transformers.utils import cached_file
 
 from lxcompress.bitmask import BITMASK_FILE, each_packed, unpack
-from lxcompress.data.tokens import read_vocabulary
+from lxcompress.data.tokens import (
+    TOKENIZER_FILE,
+    VOCABULARY_FILE,
+    WORD_FILES,
+    Vocabulary,
+    format_vocabulary,
+    has_vocabulary,
+    read_vocabulary,
+)
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.answers import find_rows, read_answers
@@ -36,10 +44,11 @@ from lxcompress.rundir import write_text, write_whole
 FAMILIES = {family.MODEL_TYPE: family for family in (lxmert, visual_bert, vilt)}
 """Model type in config.json -> its adapter."""
 MINI = Path(__file__).parent / "mini"
-VOCABULARY_FILE = "vocab.txt"
 _WANTED = "give a transformers folder (config.json and model.safetensors), a ticket, a .pth file, or mini"
 
 Loaded = TypeVar("Loaded")
+Words = Vocabulary | Mapping[str, str]
+"""A vocabulary, or the text of its files by name."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +178,23 @@ def _load_stored(where: str) -> Model:
     return Model(module, config, family)
 
 
-def load_vocabulary(start: str, vocabulary: Path | None = None) -> tuple[str, ...]:
-    """The WordPiece vocabulary in `vocabulary`, else the one beside a model. Raises LxError."""
-    if vocabulary is not None:
-        return read_vocabulary(vocabulary)
+def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
+    """Return the WordPiece vocabulary in `vocabulary`, else the one beside a model.
+
+    A `vocabulary` that has no settings of its own is used as the model's. Raises LxError.
+    """
     found = _vocabulary_beside(start)
+    if vocabulary is not None:
+        return read_vocabulary(vocabulary, None if found is None else read_vocabulary(found))
     if found is None and is_original(start):
         raise ModelError(
             f"{start}: has no {VOCABULARY_FILE} beside it; give model.vocabulary, or copy {VOCABULARY_FILE} of "
             "bert-base-uncased there (30,522 tokens: huggingface.co/google-bert/bert-base-uncased)"
         )
     if found is None:
-        raise ModelError(f"{start}: has no {VOCABULARY_FILE}; copy the vocabulary of its pre-training there")
+        raise ModelError(
+            f"{start}: has no {VOCABULARY_FILE} and no {TOKENIZER_FILE}; copy the vocabulary of its pre-training there"
+        )
     return read_vocabulary(found)
 
 
@@ -190,11 +204,36 @@ def feature_size(start: str) -> int:
     return FAMILIES[config.model_type].feature_size(config)
 
 
-def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabulary: Sequence[str]) -> None:
-    """Writes a transformers folder; its dead branch is not in it."""
+def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabulary: Words) -> None:
+    """Write a transformers folder; its dead branch is not in it."""
     save_config(folder, model)
-    write_text(folder / VOCABULARY_FILE, "\n".join(vocabulary) + "\n")
+    save_vocabulary(folder, vocabulary)
     save_weights(folder / "model.safetensors", weights)
+
+
+def save_vocabulary(folder: Path, vocabulary: Words) -> None:
+    """Write the files of a vocabulary, and remove those of another one that was there."""
+    files = format_vocabulary(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
+    for name in WORD_FILES:
+        if name in files:
+            write_text(folder / name, files[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def read_word_files(start: str) -> Mapping[str, str]:
+    """Return the text of each file of a model's vocabulary, for what needs no words and only hands them on.
+
+    Raises ModelError for one that is no text.
+    """
+    folder = _vocabulary_beside(start)
+    found = [] if folder is None else [folder / name for name in WORD_FILES if (folder / name).is_file()]
+    try:
+        return {path.name: path.read_bytes().decode("utf-8") for path in found}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{folder}: a file of its vocabulary cannot be read ({error}); copy it anew, or remove it"
+        ) from None
 
 
 def save_config(folder: Path, model: Model, **fields: Any) -> Path:
@@ -304,8 +343,8 @@ def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, de
     Raises LxError.
     """
     beside = _vocabulary_beside(start)
-    tokens = read_vocabulary(path)
-    own = tokens if beside is None else read_vocabulary(beside)
+    tokens = read_vocabulary(path).tokens
+    own = tokens if beside is None else read_vocabulary(beside).tokens
     if len(own) != len(table):
         where = f"model.vocabulary={path}" if beside is None else str(beside)
         raise ModelError(
@@ -321,16 +360,16 @@ def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, de
 
 
 def _vocabulary_beside(start: str) -> Path | None:
-    """The vocabulary beside a model, if there is one. Raises ModelError if there is no model."""
+    """Return the folder of the vocabulary beside a model, if there is one. Raises ModelError if there is no model."""
     if is_original(start):
-        beside = Path(start).with_name(VOCABULARY_FILE)
-        return beside if beside.is_file() else None
+        folder = Path(start).parent
+        return folder if has_vocabulary(folder) else None
     _check_there(start)
-    try:
-        found = cached_file(start, VOCABULARY_FILE)
-    except OSError:
-        return None
-    return None if found is None else Path(found)
+    if Path(start).is_dir():
+        return Path(start) if has_vocabulary(Path(start)) else None
+    found = [cached_file(start, name, _raise_exceptions_for_missing_entries=False) for name in WORD_FILES]
+    folders = {Path(path).parent for path in found if path is not None}
+    return next((folder for folder in folders if has_vocabulary(folder)), None)
 
 
 def identify(where: str) -> tuple[PreTrainedConfig, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import PruneError, TicketError
-from lxcompress.models.checkpoints import Model, feature_size, load_model, load_vocabulary
+from lxcompress.models.checkpoints import Model, feature_size, load_model, load_vocabulary, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.choose import check_granularity, mask_from_scores
 from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
@@ -86,7 +86,7 @@ def prune_model(
         data=earlier.provenance.data if earlier else None,
         accuracy=None,
     )
-    save_ticket(out, pruned, cut=cut, weights=weights, vocabulary=load_vocabulary(source), provenance=provenance)
+    save_ticket(out, pruned, cut=cut, weights=weights, vocabulary=read_word_files(source), provenance=provenance)
     return provenance
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.data.split import Task
+from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import RecipeError
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
 from lxcompress.pruning.mask import Weights
@@ -184,6 +185,8 @@ def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
     if run.dense_result(seed).exists():
         return
     write_whole(run.start(seed), lambda part: shutil.copyfile(run.start(source), part))
-    for name in ("config.json", "vocab.txt", "model.safetensors"):
+    for name in ("config.json", *WORD_FILES, "model.safetensors"):
+        if not (run.dense(source) / name).is_file():
+            continue
         write_whole(run.dense(seed) / name, lambda part, name=name: shutil.copyfile(run.dense(source) / name, part))
     write_record(run.dense_result(seed), read_record(run.dense_result(source), Dense).model_copy(update={"seed": seed}))

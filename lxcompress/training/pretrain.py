@@ -22,8 +22,9 @@ from transformers import LxmertConfig, LxmertForPreTraining
 
 from lxcompress.data.objects import ATTRIBUTES, COLORS
 from lxcompress.data.split import Split, Task
-from lxcompress.data.tokens import MASK, SEPARATE
+from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary
 from lxcompress.errors import RunError
+from lxcompress.models.checkpoints import save_vocabulary
 from lxcompress.recipe import Pretrain
 from lxcompress.records import Epoch, Score
 from lxcompress.rundir import write_text, write_whole
@@ -101,13 +102,13 @@ def score_pretrained(model: LxmertForPreTraining, split: Split, batch_size: int,
     return score_split(lambda inputs: model(**inputs._asdict()).question_answering_score, split, batch_size, place)
 
 
-def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: tuple[str, ...]) -> None:
+def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: Vocabulary) -> None:
     """Writes the encoder as a transformers folder, fp16, without the heads of the pre-training tasks."""
     config = json.loads(model.config.to_json_string(use_diff=True))
     config["architectures"] = ["LxmertModel"]
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in model.lxmert.state_dict().items()}
     write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
-    write_text(out / "vocab.txt", "\n".join(vocabulary) + "\n")
+    save_vocabulary(out, vocabulary)
     write_whole(out / "model.safetensors", lambda part: save_file(tensors, part, metadata={"format": "pt"}))
 
 
@@ -123,7 +124,7 @@ def _loss(
     words: Tensor,
     settings: Pretrain,
     place: Place,
-    vocabulary: tuple[str, ...],
+    vocabulary: Vocabulary,
     generator: torch.Generator,
 ) -> Tensor:
     """The summed loss of the four tasks over `rows`."""
