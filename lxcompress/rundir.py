@@ -21,8 +21,7 @@ A fit that was interrupted leaves `checkpoint.safetensors` in its folder; a fini
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +32,8 @@ from lxcompress.errors import RunError
 from lxcompress.recipe import Cell, Recipe, load_run_recipe
 from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_record, read_record
 from lxcompress.units import short_percent
+from lxcompress.writing import write_text as write_text
+from lxcompress.writing import write_whole as write_whole
 
 
 @dataclass(frozen=True)
@@ -203,24 +204,6 @@ def locked(run: RunDir) -> Iterator[None]:
         ) from None
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a name beside `path`, then moves the file there: a reader sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.touch()
-    mode = part.stat().st_mode
-    write(part)
-    part.chmod(mode)  # safetensors leaves its files readable by their owner alone
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path`, whole."""
-    write_whole(path, lambda part: _write_utf8(part, text))
-
-
 def write_record(path: Path, record: Record) -> None:
     """Writes a record as JSON to `path`, whole."""
     write_text(path, dump_record(record))
@@ -233,8 +216,3 @@ def sha256(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _write_utf8(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)

@@ -12,6 +12,7 @@ import lxcompress
 ORDER = (
     "text",
     "errors",
+    "writing",
     "units",
     "output",
     "recipe",
