@@ -48,15 +48,13 @@ _WORDS = {
 _ROOM = "make room, and give the same command"
 _ELSEWHERE = "give a path that can be written to"
 _REMEDIES = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: "raise the limit, and give the same command"}
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-"""What can go wrong with a disk, however far down a library met it."""
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""What is never said of reading, so that it is about writing however far down a library met it."""
 _SAID = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
     "File too large": errno.EFBIG,
     "Read-only file system": errno.EROFS,
-    "Permission denied": errno.EACCES,
-    "Input/output error": errno.EIO,
 }
 
 
@@ -208,7 +206,7 @@ def check_out(
 
 
 def find_storage_problem(error: BaseException) -> int | None:
-    """Return the number of the system's error if a disk that is full, or may not be used, is behind `error`.
+    """Return the number of the system's error if a disk that takes no more is behind `error`.
 
     Libraries wrap it in errors of their own, and some give its words alone.
     """

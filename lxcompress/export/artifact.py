@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ import torch
 from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import WORD_FILES
-from lxcompress.errors import ExportError
+from lxcompress.errors import ExportError, LxError
 from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, default_precision, find_writer
 from lxcompress.export.parity import check, compare
 from lxcompress.machine import describe_machine
@@ -28,6 +29,7 @@ from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.tickets import Ticket, is_ticket, load_ticket
 from lxcompress.training.evaluate import batches_by_length, best_labels, score_answers
+from lxcompress.writing import cannot_write, check_out, find_storage_problem, finished_folder
 
 Item = TypeVar("Item")
 
@@ -121,55 +123,69 @@ def export(
     """
     precision = check_format(format, precision)
     writer = find_writer(format)
-    _check_out(source, out)
-    clear(out)
+    _check_out(source, out, fp32)
     task = _load_task(source) if source.data else None
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
     tell(f"writing {format}", 0, 0)
-    job = Job(
-        model=source.model,
-        example=Inputs(*(torch.cat([each, each]) for each in _as_tensors(feeds[0]).values())),
-        precision=precision,
-        out=out,
-        source=source.folder,
-        ticket=source.ticket,
-        calibration=lambda: _calibration_feeds(task) if task else iter(feeds),
-        fuse=fuse,
-        opset=opset,
-        fp32=fp32,
-        say=lambda what: tell(what, 0, 0),
-    )
-    written = writer.write(job)
-    files = [*written.files, *_copy_words(source.folder, out, written.files)]
-    zeros = _check_zeros(source, out, writer.count_zeros(out))
-    unproven = FORMATS[format].unserved
-    parity, accuracy = (None, None) if unproven else _prove(source, out, format, precision, task, feeds, tell)
-    artifact = Artifact(
-        name=out.absolute().name,
-        twin=twin,
-        format=format,
-        precision=precision,
-        files={path.relative_to(out).as_posix(): sha256(path) for path in files},
-        size_bytes=sum(path.stat().st_size for path in files),
-        prunable_zeros=zeros,
-        parity=parity,
-        unproven=unproven,
-        accuracy=accuracy,
-        notes=list(written.notes),
-        machine=describe_machine(),
-        **_origin(source),
-        **_questions(source.model, task),
-    )
-    write_record(out / ARTIFACT_FILE, artifact)
+    with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming(made, out):
+        job = Job(
+            model=source.model,
+            example=Inputs(*(torch.cat([each, each]) for each in _as_tensors(feeds[0]).values())),
+            precision=precision,
+            out=made,
+            source=source.folder,
+            ticket=source.ticket,
+            calibration=lambda: _calibration_feeds(task) if task else iter(feeds),
+            fuse=fuse,
+            opset=opset,
+            fp32=fp32,
+            say=lambda what: tell(what, 0, 0),
+        )
+        written = writer.write(job)
+        files = [*written.files, *_copy_words(source.folder, made, written.files)]
+        zeros = _check_zeros(source, made, writer.count_zeros(made))
+        unproven = FORMATS[format].unserved
+        parity, accuracy = (None, None) if unproven else _prove(source, made, format, precision, task, feeds, tell)
+        artifact = Artifact(
+            name=out.absolute().name,
+            twin=twin,
+            format=format,
+            precision=precision,
+            files={path.relative_to(made).as_posix(): sha256(path) for path in files},
+            size_bytes=sum(path.stat().st_size for path in files),
+            prunable_zeros=zeros,
+            parity=parity,
+            unproven=unproven,
+            accuracy=accuracy,
+            notes=list(written.notes),
+            machine=describe_machine(),
+            **_origin(source),
+            **_questions(source.model, task),
+        )
+        write_record(made / ARTIFACT_FILE, artifact)
     return artifact
 
 
-def _check_out(source: Source, out: Path) -> None:
-    """Raises ExportError for a place that nothing can be exported to."""
-    if out.exists() and not out.is_dir():
-        raise ExportError(f"{out}: is a file; give --out a folder")
-    if out.resolve() == source.folder.resolve():
-        raise ExportError(f"{out}: is the model itself; give --out another folder")
+def _check_out(source: Source, out: Path, fp32: Path | None) -> None:
+    """Raises LxError for a place that nothing can be exported to."""
+    check_out(out, [source.folder, fp32], kind="folder")
+    if (out / "model.safetensors").exists() and not (out / ARTIFACT_FILE).exists():
+        raise ExportError(f"{out}: holds the weights of another model; give --out another folder")
+
+
+@contextmanager
+def _naming(made: Path, out: Path) -> Iterator[None]:
+    """Names `out` in errors in place of the hidden folder `made`, and a disk that takes no more in place of what a
+    format's library makes of it."""
+    try:
+        yield
+    except LxError as error:
+        number = find_storage_problem(error)
+        if number is not None:
+            raise cannot_write(out, number) from error
+        if str(made) in str(error):
+            raise type(error)(str(error).replace(str(made), str(out))) from error
+        raise
 
 
 def _prove(

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.bitmask import BITMASK_FILE, each_packed, write_bitmask
-from lxcompress.errors import ExportError
 from lxcompress.export.formats import Job, Written
 from lxcompress.models.checkpoints import identify, save_config
 from lxcompress.models.resize import SURGERY_FILE
@@ -25,8 +24,6 @@ from lxcompress.tickets import TICKET_FILE, Ticket
 
 def write(job: Job) -> Written:
     """Writes bitmask.safetensors, config.json, and what makes a ticket of the folder. Raises ExportError."""
-    if (job.out / "model.safetensors").exists():
-        raise ExportError(f"{job.out}: holds the weights of another model; give --out another folder")
     path = job.out / BITMASK_FILE
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in job.model.weights.items()}
     cut = job.ticket.cut if job.ticket else None

@@ -28,6 +28,7 @@ from lxcompress.records import Artifact, Provenance, Result, read_record
 from lxcompress.rundir import RunDir, read_run, sha256
 from lxcompress.study.twins import find_twin, ticket_folder
 from lxcompress.tickets import TICKET_FILE, is_ticket
+from lxcompress.writing import WriteError
 
 DENSE, DENSE_INT8, TICKET, TICKET_INT8 = "dense", "dense int8", "ticket", "ticket int8"
 STRUCTURED_TWIN, MASKED_TWIN = "structured", "unstructured"
@@ -148,7 +149,7 @@ def _export(wanted: Wanted, source: Any, fp32: Path | None, tell: Tell) -> Expor
         made = export(
             source, wanted.out, format=wanted.format, precision=wanted.precision, twin=wanted.twin, fp32=fp32, tell=tell
         )
-    except ExportError as error:
+    except (ExportError, WriteError) as error:
         return Absent(wanted.twin, str(error), is_failure=True)
     return Exported(wanted.twin, wanted.out, made, is_new=True)
 

@@ -18,7 +18,16 @@ from typing import Literal
 from lxcompress import __version__
 from lxcompress.errors import MeasureError
 from lxcompress.measure.artifacts import INTERRUPTED, plan_rounds
-from lxcompress.measure.plan import Ask, Progress, Subject, Tell, check_ask, find_baseline, read_artifacts
+from lxcompress.measure.plan import (
+    Ask,
+    Progress,
+    Subject,
+    Tell,
+    check_ask,
+    find_baseline,
+    leave_out_unfinished,
+    read_artifacts,
+)
 from lxcompress.measure.profile import BYTES, SECONDS, Column, Profile, Told
 from lxcompress.measure.summary import doubt_samples
 from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, Bench, Machine, Measurement, Samples, Task
@@ -95,6 +104,7 @@ def bench_device(
             if tally.seconds
         ],
         baseline=str(find_baseline([case.subject for case in cases], ask.baseline).path),
+        remarks=list(leave_out_unfinished(paths)[1]),
     )
 
 
@@ -106,7 +116,7 @@ def plan_cases(paths: Sequence[Path], ask: Ask, profile: Profile, tell: Tell = l
             raise MeasureError(
                 f"{file}: no such file, but the profile {profile.name} pushes it; build it, or mend the path"
             )
-    subjects = read_artifacts(paths, tell)
+    subjects = read_artifacts(leave_out_unfinished(paths)[0], tell)
     cases = []
     for threads in ask.threads:
         for subject in subjects:

@@ -94,12 +94,13 @@ class Plan:
 def make_plan(paths: Sequence[Path], ask: Ask, tell: Tell = lambda progress: None) -> Plan:
     """What `ask` comes to for the artifacts in `paths`, in their order. Raises MeasureError."""
     check_ask(ask)
-    artifacts = read_artifacts(paths, tell)
+    finished, unfinished = leave_out_unfinished(paths)
+    artifacts = read_artifacts(finished, tell)
     subjects, remarks = choose_runtimes(artifacts, ask.runtimes)
     questions = choose_questions([each.record for each in subjects], ask)
     groups = tuple(Group(threads, each) for threads in ask.threads for each in questions)
     known = tuple(replace(each, weights=held_weights(each.path, each.record, each.runtime)) for each in subjects)
-    return Plan(known, find_baseline(known, ask.baseline), groups, remarks)
+    return Plan(known, find_baseline(known, ask.baseline), groups, (*unfinished, *remarks))
 
 
 def check_ask(ask: Ask) -> None:
@@ -120,6 +121,18 @@ def check_ask(ask: Ask) -> None:
     unknown = [name for name in ask.runtimes if name not in RUNTIMES]
     if unknown:
         raise MeasureError(f"runtime {unknown[0]}: is unknown; expected one of: {', '.join(sorted(RUNTIMES))}")
+
+
+def leave_out_unfinished(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the `paths` that an export finished, and a remark for each that one left half-made; all of them if none is
+    finished: their errors say more."""
+    unfinished = [path for path in paths if _is_unfinished(path)]
+    finished = [path for path in paths if path not in unfinished]
+    remarks = tuple(
+        f"{path}: is half-made (it has no {RECORD}), and is left out; export it again, or delete it"
+        for path in unfinished
+    )
+    return (finished, remarks) if finished else (list(paths), ())
 
 
 def read_artifacts(paths: Sequence[Path], tell: Tell = lambda progress: None) -> list[Subject]:
@@ -228,6 +241,14 @@ def _check_library(runtime: str) -> None:
             f"runtime {runtime}: needs {library}, which is not installed; "
             f"add it with: pip install 'lxcompress[{_EXTRAS[library]}]'"
         )
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether `path` is a folder that an export began and did not finish: no artifact, and no model either."""
+    if not path.is_dir() or (path / RECORD).exists():
+        return False
+    is_model = (path / "config.json").is_file() and any(path.glob("*.safetensors"))
+    return not is_model and not (path / "ticket.json").exists()
 
 
 def _read_artifact(path: Path) -> Artifact:
