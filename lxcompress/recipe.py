@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +20,16 @@ from pydantic import (
 )
 
 from lxcompress.errors import RecipeError
+from lxcompress.settings import SettingsProblem, echo, first_problem, nearest, parse_yaml, read_yaml_file
 from lxcompress.units import short_percent
 
 RECIPE_VERSION = 1
 OLD_METHOD_KEYS = {"spared": "keep_dense"}
 """Keys of a method that were renamed -> what they are called now; the old ones are still read."""
+
+MOST_SCENES = 10_000_000
+MOST_KEYS = 10
+"""Sections within each other that an override may name."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +63,7 @@ BLIND_CRITERIA = ("low-magnitude", "high-magnitude", "random")
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Files = Annotated[
     tuple[Path, ...],
@@ -67,6 +71,8 @@ Files = Annotated[
     BeforeValidator(lambda value: (value,) if isinstance(value, (str, Path)) else value),
 ]
 """One path, or a list of them."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""Of a study: it names a folder."""
 Version = Annotated[int, Field(ge=1, le=RECIPE_VERSION, strict=True)]
 
 
@@ -83,8 +89,8 @@ class ScenesData(Strict):
     """
 
     kind: Literal["scenes"]
-    train: Annotated[int, Field(gt=0)] = 6000
-    valid: Annotated[int, Field(gt=0)] = 1500
+    train: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 6000
+    valid: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 1500
     seed: Seed = 0
     pixels: Annotated[int, Field(ge=8, le=512)] | None = None
 
@@ -97,9 +103,9 @@ class ClevrData(Strict):
     questions: Path
     valid_scenes: Path | None = None
     valid_questions: Path | None = None
-    holdout: Annotated[int, Field(gt=0)] | None = None
-    max_train: Annotated[int, Field(gt=0)] | None = None
-    max_valid: Annotated[int, Field(gt=0)] | None = None
+    holdout: Count | None = None
+    max_train: Count | None = None
+    max_valid: Count | None = None
 
     @model_validator(mode="after")
     def _validation_comes_from_one_place(self) -> ClevrData:
@@ -197,17 +203,17 @@ class Model(Strict):
 class Train(Strict):
     """One training budget, the same for the dense run and for each retraining."""
 
-    epochs: Annotated[int, Field(gt=0)] = 4
-    batch_size: Annotated[int, Field(gt=0)] = 32
+    epochs: Count = 4
+    batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Annotated[float, Field(gt=0)] = 5.0
-    eval_batch_size: Annotated[int, Field(gt=0)] = 256
+    eval_batch_size: Count = 256
     precision: Precision = "auto"
     optimizer: Optimizer = "adamw"
     loss: Loss = "binary"
-    accumulate: Annotated[int, Field(gt=0)] = 1
+    accumulate: Count = 1
     deterministic: bool = False
     compile: Switch = "auto"
     graph: Switch = "auto"
@@ -232,7 +238,8 @@ def _read_granularity(value: Any) -> str:
 
 def _is_n_of_m(text: str) -> bool:
     kept, colon, of = text.partition(":")
-    return bool(colon) and kept.isdecimal() and of.isdecimal() and 0 < int(kept) < int(of)
+    is_short = text.isascii() and len(text) <= 9
+    return bool(colon) and is_short and kept.isdecimal() and of.isdecimal() and 0 < int(kept) < int(of)
 
 
 Granularity = Annotated[str, BeforeValidator(_read_granularity)]
@@ -270,7 +277,7 @@ class Method(Strict):
     `keep_dense` stay whole, and the sparsity is that of the others.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")] | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)] | None = None
     criterion: Criterion = "low-magnitude"
     granularity: Granularity = "weight"
     scope: Scope = "layer"
@@ -468,8 +475,8 @@ class Pick(Strict):
 class Bench(Strict):
     """The default task of `lxcompress bench`."""
 
-    threads: Annotated[int, Field(gt=0)] = 1
-    runs: Annotated[int, Field(gt=0)] = 50
+    threads: Count = 1
+    runs: Count = 50
 
 
 class Export(Strict):
@@ -484,9 +491,9 @@ def _name_faults(value: Any) -> Any:
     if value in ("corrected", "published"):
         return {"corrected": (), "published": FAULTS}[value]
     given = value if isinstance(value, (list, tuple)) else [value]
-    unknown = [each for each in given if each not in FAULTS]
+    unknown = [each for each in given if each not in list(FAULTS)]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is none of corrected, published, or a list of {', '.join(FAULTS)}")
+        raise ValueError(f"{echo(unknown[0])} is none of corrected, published, or a list of {', '.join(FAULTS)}")
     return tuple(given)
 
 
@@ -494,7 +501,7 @@ class Recipe(Strict):
     """The whole study: model, data, training, pruning grid, picking rule, exports and benchmark."""
 
     version: Version = RECIPE_VERSION
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     device: Device = "auto"
     protocol: Annotated[tuple[Fault, ...], BeforeValidator(_name_faults)] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
@@ -543,12 +550,12 @@ class Recipe(Strict):
 class Architecture(Strict):
     """The sizes of a model to pre-train, by transformers' own names; the defaults are the mini's."""
 
-    hidden_size: Annotated[int, Field(gt=0)] = 128
-    num_attention_heads: Annotated[int, Field(gt=0)] = 4
-    intermediate_size: Annotated[int, Field(gt=0)] = 512
-    l_layers: Annotated[int, Field(gt=0)] = 2
-    r_layers: Annotated[int, Field(gt=0)] = 2
-    x_layers: Annotated[int, Field(gt=0)] = 2
+    hidden_size: Count = 128
+    num_attention_heads: Count = 4
+    intermediate_size: Count = 512
+    l_layers: Count = 2
+    r_layers: Count = 2
+    x_layers: Count = 2
     visual_loss_normalizer: Annotated[float, Field(ge=0)] = 0.1
     hidden_dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_probs_dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -564,7 +571,7 @@ class Pretrain(Strict):
     """LXMERT's pre-training on scenes: what `lxcompress pretrain` reads."""
 
     version: Version = RECIPE_VERSION
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     device: Device = "auto"
     seed: Seed = 0
     data: ScenesData
@@ -614,17 +621,32 @@ def load_run_recipe(path: Path) -> Recipe:
     return validate_settings(_read_yaml(path), Recipe, str(path))
 
 
-def find_recipe(path: Path) -> Path:
-    """`path` if it is there; else the recipe of that name that ships with the package; else `path` as it is."""
-    if path.exists() or path.parent not in (Path(), Path("recipes")):
-        return path
+def shipped_recipes() -> tuple[Path, ...]:
+    """Return the recipes that ship with the package, by name."""
     package = Path(__file__).parent
-    shipped = [folder / f"{path.stem}.yaml" for folder in (package / "recipes", package.parent / "recipes")]
-    return next((each for each in shipped if each.is_file()), path)
+    folders = [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
+    return tuple(sorted(folders[0].glob("*.yaml"))) if folders else ()
+
+
+def find_recipe(path: Path) -> Path:
+    """Return the file that `path` means: itself, a run folder's recipe, or the recipe of that name that ships.
+
+    A path that is none of these comes back as it is.
+    """
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    if path.is_file() or path.parent not in (Path(), Path("recipes")):
+        return path
+    is_named = path.suffix in ("", ".yaml", ".yml")
+    return next((each for each in shipped_recipes() if is_named and each.stem == path.stem), path)
 
 
 def read_settings(path: Path, kind: type[Strict], overrides: Sequence[str] = ()) -> Any:
-    """The YAML file `path` as `kind`, with each `key=value` of `overrides` applied over it. Raises RecipeError."""
+    """Return the YAML file `path` as `kind`, with each `key=value` of `overrides` applied over it.
+
+    `path` may be what find_recipe finds: a file, a run folder, or the name of a recipe that ships. Raises RecipeError.
+    """
+    path = find_recipe(path)
     tree = _read_yaml(path)
     for override in overrides:
         _apply(tree, override)
@@ -638,14 +660,14 @@ def validate_settings(tree: Mapping[str, Any], kind: type[Strict], where: str) -
     version = tree.get("version", RECIPE_VERSION)
     if _as_number(version) > RECIPE_VERSION:
         raise RecipeError(
-            f"{where}: is of recipe version {version}, but this lxcompress reads up to version {RECIPE_VERSION}; "
+            f"{where}: is of recipe version {echo(version)}, but this lxcompress reads up to version {RECIPE_VERSION}; "
             "upgrade it with: pip install --upgrade lxcompress"
         )
     tree = _rename_old_keys(tree, where)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_first_problem(error, kind, tree)}") from None
+        raise RecipeError(f"{where}: {first_problem(error, kind, remedy=', or give --set {key}=VALUE')}") from None
 
 
 def _methods(tree: Mapping[str, Any]) -> list[Any]:
@@ -677,7 +699,7 @@ def _rename_old_keys(tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 def _as_number(version: object) -> float:
     """The version as a number; -1 for what is none."""
     try:
-        return float(str(version))
+        return float(version) if isinstance(version, (int, float, str)) else -1
     except ValueError:
         return -1
 
@@ -689,100 +711,54 @@ def dump_recipe(recipe: Strict) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        tree = read_yaml_file(path)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe; give the path of a YAML file, such as {_nearby(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as a recipe ({error}); give the path of a YAML text file") from None
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise RecipeError(f"{path}{line}: is not valid YAML ({problem}); mend that line") from None
+        raise RecipeError(f"{path}: no such recipe; {_nearby(path)}") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RecipeError(f"{path}: cannot be read as a recipe ({reason}); give the path of a YAML text file") from None
+    except SettingsProblem as problem:
+        raise RecipeError(f"{path}: {str(problem).replace('cannot be read:', 'cannot be read as a recipe:')}") from None
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: a recipe is a YAML mapping of keys to values, got {type(tree).__name__}")
+        kind = "NoneType, as an empty file" if tree is None else type(tree).__name__
+        raise RecipeError(f"{path}: a recipe is a YAML mapping of keys to values, got {kind}")
     return tree
 
 
 def _nearby(path: Path) -> str:
-    """A recipe that does exist beside `path`, or the usual one."""
-    found = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, [each.name for each in found], n=1, cutoff=0.3)
-    return str(path.parent / close[0]) if close else "quickstart, which ships"
+    """Say which recipe may have been meant: a file in the same folder, or one that ships."""
+    files = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    shipped = {recipe.stem: recipe for recipe in shipped_recipes()}
+    near = nearest(path.name, [each.name for each in files], cutoff=0.6)
+    if near:
+        return f"give the path of a YAML file, such as {path.parent / near}"
+    near = nearest(path.stem, list(shipped))
+    if near:
+        return f"did you mean {near}, which ships? lxcompress recipes lists all that do"
+    return "give a YAML file, or a name that lxcompress recipes lists, such as quickstart, which ships"
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    shown = override if len(override) <= 70 else f"{override[:67]}..."
     if not equals or not key:
-        raise RecipeError(f"--set {override}: expected key=value, such as --set train.epochs=2")
+        raise RecipeError(f"--set {shown}: expected key=value, such as --set train.epochs=2")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise RecipeError(
-            f"--set {override}: the value is not valid YAML; quote it, as in --set 'name=\"a: b\"'"
-        ) from None
+        value = parse_yaml(text)
+    except SettingsProblem as problem:
+        what = "is not valid YAML" if "is not valid YAML" in str(problem) else str(problem)
+        raise RecipeError(f"--set {shown}: the value {what}; quote it, as in --set 'name=\"a: b\"'") from None
     branch = tree
     *parents, leaf = key.split(".")
+    if len(parents) > MOST_KEYS:
+        raise RecipeError(f"--set {shown}: names {len(parents) + 1} keys within each other; no recipe is so deep")
     for parent in parents:
-        branch = branch.setdefault(parent, {})
-        if not isinstance(branch, dict):
-            raise RecipeError(f"--set {override}: {parent} holds a value, not a section; set it whole, or see --help")
+        inner = branch.get(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {shown}: {parent[:40]} holds a value, not a section; set it whole")
+        branch[parent] = dict(inner)  # a copy: an alias may stand for the same section elsewhere
+        branch = branch[parent]
     branch[leaf] = value
-
-
-def _first_problem(error: ValidationError, kind: type[Strict], tree: Mapping[str, Any]) -> str:
-    """The first validation problem as one sentence; unknown keys go first, for they explain the others."""
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    first = problems[0]
-    steps = _without_tag(first["loc"], kind)
-    key = ".".join(str(step) for step in steps)
-    field = ".".join(step for step in steps if isinstance(step, str))
-    behind = len(problems) - 1
-    more = f" ({behind} more problem{'s' * (behind > 1)} behind it)" if behind else ""
-    if first["type"] == "union_tag_not_found":
-        return f"{key}.kind: is missing; it is one of {_kinds()}; give it with --set {key}.kind=VALUE{more}"
-    if first["type"] == "union_tag_invalid":
-        given = first["input"]["kind"]
-        return (
-            f"{key}.kind: should be one of {_kinds()}, got {given!r}; correct it, or give --set {key}.kind=VALUE{more}"
-        )
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(kind, steps[:-1], tree)
-        near = difflib.get_close_matches(str(steps[-1]), known, n=1, cutoff=0.5)
-        prefix = ".".join(str(step) for step in steps[:-1])
-        dotted = [f"{prefix}.{name}" if prefix else name for name in near or sorted(known)]
-        remedy = f"did you mean {dotted[0]}?" if near else f"known here: {', '.join(dotted)}"
-        return f"{key}: unknown key; {remedy}{more}"
-    if first["type"] == "missing":
-        return f"{key}: is missing; add it to the recipe, or give it with --set {key}=VALUE{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    is_section = isinstance(first["input"], (Mapping, BaseModel))
-    problem = f"{message[0].lower()}{message[1:]}" + ("" if is_section else f", got {first['input']!r}")
-    return f"{key}: {problem}; correct it, or give --set {field}=VALUE{more}"
-
-
-def _without_tag(loc: Sequence[int | str], kind: type[BaseModel]) -> list[int | str]:
-    """`loc` less the kind that pydantic puts behind a Recipe's `data`: (data, clevr, scenes) is the key data.scenes."""
-    return [step for index, step in enumerate(loc) if not (index == 1 and loc[0] == "data" and kind is Recipe)]
-
-
-def _kinds() -> str:
-    """The kinds of data that a Recipe knows."""
-    return ", ".join(DATA_KINDS)
-
-
-def _known_keys(kind: type[Strict], steps: Sequence[Any], tree: Mapping[str, Any]) -> list[str]:
-    """The field names of the section that `steps` leads to."""
-    section: type[BaseModel] = kind
-    for step in steps:
-        if step == "data" and kind is Recipe:
-            data = tree.get("data")
-            section = DATA_KINDS[data["kind"]] if isinstance(data, Mapping) else ScenesData
-        else:
-            section = section.model_fields[str(step)].annotation  # type: ignore[assignment]
-    return list(section.model_fields)
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -21,6 +20,7 @@ from pydantic import (
 
 from lxcompress.errors import MeasureError
 from lxcompress.records import FileName
+from lxcompress.settings import SettingsProblem, echo, first_problem, read_yaml_file
 
 PROFILE_VERSION = 1
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -55,9 +55,9 @@ class Pattern(Strict):
         try:
             groups = re.compile(pattern).groups
         except re.error as problem:
-            raise ValueError(f"{pattern!r} is no regular expression ({problem})") from None
+            raise ValueError(f"{echo(pattern)} is no regular expression ({problem})") from None
         if groups != 1:
-            raise ValueError(f"{pattern!r} has {groups} groups, expected one, around the number")
+            raise ValueError(f"{echo(pattern)} has {groups} groups, expected one, around the number")
         return pattern
 
 
@@ -94,10 +94,10 @@ class Runner(Strict):
             try:
                 named = [name for _, name, _, _ in Formatter().parse(word) if name is not None]
             except ValueError as problem:
-                raise ValueError(f"{word!r} cannot be filled in ({problem})") from None
+                raise ValueError(f"{echo(word)} cannot be filled in ({problem})") from None
             unknown = [name for name in named if name not in PLACES]
             if unknown:
-                raise ValueError(f"{word!r} names {{{unknown[0]}}}, known are {', '.join(PLACES)}")
+                raise ValueError(f"{echo(word)} names {{{unknown[0]}}}, known are {', '.join(PLACES)}")
         if not any("{runs}" in word for word in command):
             raise ValueError("no word has {runs}: the runner would not know how many runs to make")
         return command
@@ -110,7 +110,7 @@ class Runner(Strict):
             ("peak", self.peak, BYTES),
         ):
             if told is not None and told.unit not in known:
-                raise ValueError(f"{name}.unit: expected one of {', '.join(known)}, got {told.unit!r}")
+                raise ValueError(f"{name}.unit: expected one of {', '.join(known)}, got {echo(told.unit)}")
         return self
 
 
@@ -143,27 +143,28 @@ class Profile(Strict):
     @classmethod
     def _is_plain(cls, folder: str) -> str:
         if not _DEVICE_PATH.fullmatch(folder) or ".." in folder.split("/"):
-            raise ValueError(f"expected a plain absolute path such as /data/local/tmp/lxcompress, got {folder!r}")
+            raise ValueError(f"expected a plain absolute path such as /data/local/tmp/lxcompress, got {echo(folder)}")
         return folder.rstrip("/")
 
 
 def read_profile(path: Path) -> Profile:
     """The profile in a YAML file; its runner's paths are relative to that file. Raises MeasureError."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = "no such file" if isinstance(problem, FileNotFoundError) else str(problem)
+        found = read_yaml_file(path)
+    except OSError as problem:
+        reason = "no such file" if isinstance(problem, FileNotFoundError) else problem.strerror
         raise MeasureError(f"--profile {path}: cannot be read ({reason}); start from one in docs/devices/") from None
-    except yaml.YAMLError as problem:
+    except SettingsProblem as problem:
+        raise MeasureError(f"--profile {path}: {problem}") from None
+    if not isinstance(found, dict):
+        kind = "an empty file" if found is None else type(found).__name__
         raise MeasureError(
-            f"--profile {path}: is not YAML ({' '.join(str(problem).split())}); mend that line"
-        ) from None
+            f"--profile {path}: a profile is a mapping of keys to values, got {kind}; start from one in docs/devices/"
+        )
     try:
         profile = Profile.model_validate(found)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(str(step) for step in first["loc"]) or "the file"
-        raise MeasureError(f"--profile {path}: {where}: {_say(first)}; see docs/bench.md") from None
+        raise MeasureError(f"--profile {path}: {first_problem(problem, Profile)}; see docs/bench.md") from None
     runner = profile.runner
     return profile.model_copy(
         update={
@@ -175,9 +176,3 @@ def read_profile(path: Path) -> Profile:
             )
         }
     )
-
-
-def _say(error: dict[str, object]) -> str:
-    if error["type"] == "extra_forbidden":
-        return "is a key that no profile has"
-    return str(error["msg"]).removeprefix("Value error, ")
