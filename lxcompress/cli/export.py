@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lxcompress.cli.complete import complete_format, complete_precision, complete_recipe
+
 if TYPE_CHECKING:
     from lxcompress.records import Artifact
 
@@ -18,14 +20,18 @@ def export_cli(
         None,
         "--format",
         help="onnx, ort, onnx-sparse, bitmask, transformers, openvino, executorch, coreml or engine.",
+        autocompletion=complete_format,
     ),
     precision: str | None = typer.Option(
         None,
         "--precision",
         help="fp32, fp16, int8, int8-static (ONNX) or bf16 (engine).  [default: fp32; Core ML's is fp16]",
+        autocompletion=complete_precision,
     ),
     out: Path | None = typer.Option(None, "--out", help="Folder to write; in a run, RUN/artifacts/NAME by default."),
-    recipe: Path | None = typer.Option(None, "--recipe", help="Recipe whose validation data proves the file."),
+    recipe: Path | None = typer.Option(
+        None, "--recipe", help="Recipe whose validation data proves the file.", autocompletion=complete_recipe
+    ),
     opset: int | None = typer.Option(None, "--opset", help="ONNX opset, where a device's runtime is an older one."),
     no_fuse: bool = typer.Option(
         False, "--no-fuse", help="Plain ONNX operators alone: fused ones are understood by ONNX Runtime only."

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import typer
 
+from lxcompress.cli.complete import complete_recipe
+
 
 def predict_cli(
     model: str = typer.Argument(help="A fine-tuned model: a ticket, a run's dense model, a transformers folder."),
-    recipe: Path = typer.Argument(help="The recipe of its data, or the run folder that it came from."),
+    recipe: Path = typer.Argument(
+        help="The recipe of its data, or the run folder that it came from.", autocompletion=complete_recipe
+    ),
     out: Path = typer.Option(..., "--out", help="File to write: JSON for VQA and GQA, CSV for NLVR and NLVR2."),
     questions: list[Path] = typer.Option([], "--questions", help="Other questions, such as a test split."),
     overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import typer
 
+from lxcompress.cli.complete import complete_recipe
+
 
 def pretrain_cli(
-    recipe: Path = typer.Argument(help="A pre-training recipe, such as recipes/pretrain-mini.yaml."),
+    recipe: Path = typer.Argument(
+        help="A pre-training recipe, such as recipes/pretrain-mini.yaml.", autocompletion=complete_recipe
+    ),
     out: Path = typer.Option(..., "--out", help="The transformers folder to write."),
     overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
 ) -> None:

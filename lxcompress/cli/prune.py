@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from lxcompress.cli.complete import complete_criterion, complete_granularity, complete_recipe
+
 CRITERIA = "low-magnitude, high-magnitude, random; with --calibrate also taylor, wanda, fisher."
 GRANULARITIES = "weight, block-1x4, block-4x1, N:M such as 2:4; neuron, head, layer or neuron+head make it smaller."
 
@@ -14,13 +16,25 @@ def prune_cli(
     model: str = typer.Argument(help="A fine-tuned model: a transformers folder, or a ticket."),
     out: Path = typer.Option(..., "--out", help="Folder to write the ticket to; it must not exist, or be empty."),
     sparsity: float | None = typer.Option(None, "--sparsity", help="The share of prunable weights to remove, 0 to 1."),
-    criterion: str = typer.Option("low-magnitude", "--criterion", help=CRITERIA),
-    granularity: str = typer.Option("weight", "--granularity", help=GRANULARITIES),
+    criterion: str = typer.Option(
+        "low-magnitude",
+        "--criterion",
+        help=CRITERIA,
+        autocompletion=complete_criterion,
+    ),
+    granularity: str = typer.Option(
+        "weight",
+        "--granularity",
+        help=GRANULARITIES,
+        autocompletion=complete_granularity,
+    ),
     scope: str = typer.Option("layer", "--scope", help="layer, row: the same share of each; global: of all together."),
     keep_dense: list[str] = typer.Option([], "--keep-dense", help="A weight matrix to keep dense; may be repeated."),
     spare: list[str] = typer.Option([], "--spare", hidden=True),
     multiple: int = typer.Option(8, "--multiple", min=1, help="Widths of a smaller model are multiples of it."),
-    calibrate: Path | None = typer.Option(None, "--calibrate", help="A recipe whose training questions are looked at."),
+    calibrate: Path | None = typer.Option(
+        None, "--calibrate", help="A recipe whose training questions are looked at.", autocompletion=complete_recipe
+    ),
     like: Path | None = typer.Option(None, "--like", help="A ticket: keep what it keeps, in the place of a criterion."),
     seed: int = typer.Option(0, "--seed", min=0, max=2**31 - 1, help="Seed of random, and of the sample looked at."),
 ) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import IO, Any, cast
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from lxcompress.output import printable_lines
+from lxcompress.cli.options import Tee
+from lxcompress.output import json_text, printable_lines
 
 
 class Screen(Console):
@@ -21,8 +25,50 @@ class Screen(Console):
             yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
 
 
-out = Screen(highlight=False, soft_wrap=False)
-remarks = Screen(stderr=True, highlight=False)
+out = Screen(file=cast(IO[str], Tee("stdout", is_muted=False)), highlight=False, soft_wrap=False)
+remarks = Screen(file=cast(IO[str], Tee("stderr", is_muted=True)), highlight=False)
+warnings = Screen(file=cast(IO[str], Tee("stderr", is_muted=False)), highlight=False)
+"""What --quiet leaves: an interrupt, a thing that cannot be trusted."""
+
+
+@contextmanager
+def json_document(*, wanted: bool) -> Iterator[Callable[[Any], None]]:
+    """Give a function that prints the one JSON document of a command, which `wanted` says is asked for.
+
+    Until the block ends all else that is printed, by other libraries too, goes to standard error; the document is
+    printed last. Without `wanted` nothing is moved, and the function does nothing.
+    """
+    if not wanted:
+        yield lambda document: None
+        return
+    kept: list[Any] = []
+    with _stdout_as_stderr():
+        yield kept.append
+    for document in kept:
+        typer.echo(json_text(document))
+
+
+@contextmanager
+def _stdout_as_stderr() -> Iterator[None]:
+    """Send standard output to standard error, also what is written past Python."""
+    sys.stdout.flush()
+    with redirect_stdout(sys.stderr):
+        try:
+            numbers = sys.__stdout__.fileno(), sys.__stderr__.fileno()
+            kept = os.dup(numbers[0])
+        except (
+            AttributeError,
+            OSError,
+            ValueError,
+        ):  # no such streams below this process: nothing can be written past it
+            yield
+            return
+        os.dup2(numbers[1], numbers[0])
+        try:
+            yield
+        finally:
+            os.dup2(kept, numbers[0])
+            os.close(kept)
 
 
 @contextmanager
@@ -31,5 +77,5 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        remarks.print("interrupted; the same command goes on where it stood", style="yellow")
+        warnings.print("interrupted; the same command goes on where it stood", style="yellow")
         raise typer.Exit(130) from None

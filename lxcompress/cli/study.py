@@ -7,9 +7,13 @@ from pathlib import Path
 
 import typer
 
+from lxcompress.cli.complete import complete_recipe
+
 
 def study_cli(
-    recipe: Path = typer.Argument(help="A recipe: a YAML file, or the name of one that ships (quickstart)."),
+    recipe: Path = typer.Argument(
+        help="A recipe: a YAML file, or the name of one that ships (quickstart).", autocompletion=complete_recipe
+    ),
     out: Path | None = typer.Option(None, "--out", help="The run folder; runs/NAME by default."),
     overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
     only: str = typer.Option("*", "--only", help="Only the cells whose id matches this pattern."),

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.models.checkpoints import Model
-from lxcompress.tickets import Ticket
+from lxcompress.settings import nearest
+
+if TYPE_CHECKING:  # names and precisions are checked before torch is imported
+    from lxcompress.data.split import Inputs
+    from lxcompress.models.checkpoints import Model
+    from lxcompress.tickets import Ticket
 
 Feeds = Mapping[str, np.ndarray]
 """The inputs of some questions by name, as `lxcompress.runtimes.Session.answer` takes them."""
@@ -101,11 +104,17 @@ FORMATS: Mapping[str, Format] = {
 def check_format(format: str, precision: str | None) -> str:
     """The precision that will be written. Raises ExportError if there is no such format or precision."""
     if format not in FORMATS:
-        raise ExportError(f"--format {format}: is unknown; this lxcompress writes {', '.join(FORMATS)}")
+        raise ExportError(f"--format {format}: is unknown; {_meant(format, list(FORMATS))}")
     known = FORMATS[format].precisions
     if precision is not None and precision not in known:
-        raise ExportError(f"--precision {precision}: format {format} has none such; give {' or '.join(known)}")
+        raise ExportError(f"--precision {precision}: format {format} has none such; {_meant(precision, known)}")
     return precision or known[0]
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """Name the one of `known` that is most like `name`, and all of them."""
+    near = nearest(name, known)
+    return f"{f'did you mean {near}? ' if near else ''}give {', '.join(known[:-1])} or {known[-1]}"
 
 
 def find_writer(format: str) -> Writer:

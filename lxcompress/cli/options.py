@@ -1,0 +1,115 @@
+"""The options that every command has: --quiet, --verbose and --log FILE, before the command or after it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from lxcompress.errors import LxError
+
+QUIET = "Show results and errors alone, no progress and no remarks."
+VERBOSE = "Show the traceback of an error, and what the package logs."
+LOG = "Append all that is shown to this file, with the time of each line; progress comes as lines."
+EPILOG = "Every command also has --quiet, --verbose and --log FILE: see lxcompress --help."
+
+_CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass
+class Output:
+    """How much a command shows, and where it keeps what it shows."""
+
+    is_quiet: bool = False
+    is_verbose: bool = False
+    log: IO[str] | None = None
+    open_lines: dict[str, str] = field(default_factory=dict)
+    """stream -> what it has of a line that is not complete"""
+
+    def keep(self, stream: str, text: str) -> None:
+        """Append the lines of `text` that are complete to the log, if there is one."""
+        if self.log is None:
+            return
+        *lines, self.open_lines[stream] = (self.open_lines.get(stream, "") + text).split("\n")
+        for line in lines:
+            words = _CONTROLS.sub("", line).rstrip()
+            if words:
+                self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
+
+
+output = Output()
+
+
+class Tee:
+    """A standard stream as it is now, copied to the log; `is_muted` says whether --quiet silences it."""
+
+    def __init__(self, name: str, *, is_muted: bool) -> None:
+        self.name, self.is_muted = name, is_muted
+
+    @property
+    def stream(self) -> IO[str]:
+        """The stream itself: tests and --json replace it."""
+        return getattr(sys, self.name)
+
+    @property
+    def encoding(self) -> str:
+        """The stream's encoding."""
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write `text` to the stream, unless it is silenced, and to the log."""
+        if not (self.is_muted and output.is_quiet):
+            self.stream.write(text)
+        output.keep(self.name, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether someone watches the stream; bars are for those who do."""
+        is_watched = not (self.is_muted and (output.is_quiet or output.log is not None))
+        return is_watched and self.stream.isatty()
+
+
+def take_options(words: Sequence[str]) -> list[str]:
+    """Act on --quiet, --verbose and --log FILE among the words of a command line; return the others."""
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            return [*others, word, *rest]
+        if word in ("--quiet", "--verbose"):
+            set_options(quiet=word == "--quiet", verbose=word == "--verbose", log=None)
+        elif word == "--log" or word.startswith("--log="):
+            path = word.partition("=")[2] if "=" in word else next(rest, "")
+            if not path or path.startswith("--"):
+                raise LxError("--log: needs a file to append to, such as --log study.log")
+            set_options(quiet=False, verbose=False, log=Path(path))
+        else:
+            others.append(word)
+    return others
+
+
+def set_options(*, quiet: bool, verbose: bool, log: Path | None) -> None:
+    """Set those of the options that are given; the others stay as they are. Raises LxError for a log that cannot be."""
+    output.is_quiet = output.is_quiet or quiet
+    output.is_verbose = output.is_verbose or verbose
+    if log is not None:
+        try:
+            output.log = log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        except OSError as error:
+            raise LxError(f"--log {log}: cannot be written ({error.strerror}); give another file") from None
+
+
+def reset_options() -> None:
+    """Make the options what they are before a command line is read, and close the log."""
+    if output.log is not None:
+        output.log.close()
+    output.is_quiet, output.is_verbose, output.log = False, False, None
+    output.open_lines.clear()
