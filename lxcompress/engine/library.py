@@ -34,6 +34,11 @@ _TYPE_NAMES = ("tensor(int64)", "tensor(float)")
 _KINDS = ("biu", "f")
 """The kinds of numpy's types that each takes: whole numbers, and numbers with a point."""
 _ERROR_BYTES = 512
+_NOT_FINITE = -2
+"""LX_NOT_FINITE of engine.h."""
+_MOST_THREADS = 1024
+_MOST_WORDS = 200
+"""Letters of a caller's own words that a sentence repeats."""
 
 
 class _Input(ctypes.Structure):
@@ -137,6 +142,8 @@ class _Mapped:
 
     def __init__(self, library: ctypes.CDLL, path: Path) -> None:
         error = _Error()
+        if b"\0" in os.fsencode(path):  # C would open the path up to there
+            raise MeasureError(f"{str(path)!r}: holds a NUL character, so it names no file; give another path")
         self.library = library
         self.pointer = library.lx_open(os.fsencode(path), *error)
         if not self.pointer:
@@ -186,6 +193,7 @@ class Session:
     """
 
     def __init__(self, path: Path | str | Model, *, threads: int = 1, instructions: str | None = None) -> None:
+        _check_options(threads, instructions)
         model = path if isinstance(path, Model) else Model(path)
         mapped = model._mapped_still()
         self.path, self.threads = model.path, threads
@@ -209,9 +217,12 @@ class Session:
         return [Output(SCORES, "tensor(float)", ["batch", self._answers])]
 
     def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """[scores], float32 [B, A], of `feeds`, an array an input. Raises MeasureError for feeds that do not fit."""
-        if output_names and list(output_names) != [SCORES]:
-            raise MeasureError(f"{self.path}: gives {SCORES}, but was asked for {', '.join(output_names)}")
+        """Return [scores], float32 [B, A], of `feeds`, an array an input.
+
+        Raises MeasureError for feeds that do not fit, for NaN and infinity in them, and for an overflow inside.
+        """
+        if output_names and (isinstance(output_names, str) or list(output_names) != [SCORES]):
+            raise MeasureError(f"{self.path}: gives {SCORES}, but was asked for {_join(output_names)}; ask for None")
         self._check_process()
         arrays = self._fit(feeds)
         batch = len(arrays[0])
@@ -222,11 +233,10 @@ class Session:
             for feed, array in zip(self._feeds, arrays, strict=True):
                 feed.data, feed.rows = array.ctypes.data, array.shape[1]
                 feed.width = array.shape[2] if array.ndim == 3 else 1
-            if self._library.lx_run(self._pointer, self._feeds, batch, scores.ctypes.data, *self._error):
-                raise MeasureError(
-                    f"{self.path}: the engine cannot answer ({self._error}); give inputs of the sizes that the model "
-                    "was exported for"
-                )
+            status = self._library.lx_run(self._pointer, self._feeds, batch, scores.ctypes.data, *self._error)
+            if status:
+                remedy = "check the detector, or what made the inputs" if status == _NOT_FINITE else _OF_SIZES
+                raise MeasureError(f"{self.path}: the engine cannot answer ({self._error}); {remedy}")
         return [scores]
 
     def close(self) -> None:
@@ -252,27 +262,57 @@ class Session:
     def _fit(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The feeds in the model's order, dense, in its types. Raises MeasureError for others than those."""
         names = [each.name for each in self._inputs]
-        if set(feeds) != set(names):
+        if not isinstance(feeds, Mapping) or set(feeds) != set(names):
+            given = _join(feeds) if isinstance(feeds, Mapping) else f"a {type(feeds).__name__}"
             raise MeasureError(
-                f"{self.path}: takes the inputs {', '.join(sorted(names))}, but was given {', '.join(sorted(feeds))}; "
-                "export it again with this version of lxcompress"
+                f"{self.path}: takes the inputs {', '.join(sorted(names))}, but was given {given or 'none'}; "
+                "give an array for each, by its name"
             )
-        arrays = [self._fit_one(each, np.asarray(feeds[each.name])) for each in self._inputs]
+        arrays = [self._fit_one(each, feeds[each.name]) for each in self._inputs]
         batches = {len(array) for array in arrays}
         if len(batches) > 1:
             told = ", ".join(f"{name} {len(array)}" for name, array in zip(names, arrays, strict=True))
-            raise MeasureError(f"{self.path}: takes as many questions of each input, but was given {told}")
+            raise MeasureError(
+                f"{self.path}: takes as many questions of each input, but was given {told}; give rows of one batch"
+            )
         return arrays
 
-    def _fit_one(self, wanted: Input, array: np.ndarray) -> np.ndarray:
+    def _fit_one(self, wanted: Input, given: Any) -> np.ndarray:
         kind = _TYPE_NAMES.index(wanted.type)
+        shape = " x ".join(str(each) for each in wanted.shape)
+        takes = f"{self.path}: takes {wanted.name} as {_TYPES[kind].__name__} of {shape}, but was given"
+        try:
+            array = np.asarray(given)
+        except (ValueError, TypeError) as problem:
+            raise MeasureError(f"{takes} a {type(given).__name__} that is no array; pad its rows") from problem
         if array.dtype.kind not in _KINDS[kind] or array.ndim != len(wanted.shape):
-            shape = " x ".join(str(each) for each in wanted.shape)
-            raise MeasureError(
-                f"{self.path}: takes {wanted.name} as {_TYPES[kind].__name__} of {shape}, but was given "
-                f"{array.dtype} of {' x '.join(map(str, array.shape)) or 'no dimension'}"
-            )
-        return np.ascontiguousarray(array, dtype=_TYPES[kind])
+            found = f"{str(array.dtype)[:_MOST_WORDS]} of {' x '.join(map(str, array.shape)) or 'no dimension'}"
+            raise MeasureError(f"{takes} {found}; convert or reshape the array")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused
+            return np.ascontiguousarray(array, dtype=_TYPES[kind])
+
+
+_OF_SIZES = "give inputs of the sizes that the model was exported for"
+
+
+def _check_options(threads: Any, instructions: Any) -> None:
+    """Raises MeasureError for options that C would take for others: it reads the last 32 bits of a number."""
+    is_whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
+    if not is_whole or not 1 <= threads <= _MOST_THREADS:
+        is_long = is_whole and abs(threads) > 1 << 64  # Python writes no number of thousands of digits
+        told = "a number that is far larger" if is_long else repr(threads)
+        raise MeasureError(f"threads: expected 1 to {_MOST_THREADS}, got {told[:_MOST_WORDS]}; give threads=1")
+    if instructions is not None and instructions not in instruction_sets():
+        raise MeasureError(
+            f"instructions: this processor has no {str(instructions)[:_MOST_WORDS]!r}; it has "
+            f"{', '.join(instruction_sets())}"
+        )
+
+
+def _join(words: Any) -> str:
+    """Return a caller's words, sorted and cut to what a sentence can hold."""
+    text = words if isinstance(words, str) else ", ".join(sorted(map(str, words)))
+    return text if len(text) <= _MOST_WORDS else f"{text[: _MOST_WORDS - 3]}..."
 
 
 class _Error:

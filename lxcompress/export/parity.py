@@ -33,11 +33,17 @@ def compare(
 ) -> Parity:
     """Return how the answers of both to `feeds` differ; `inputs` says in words what those are.
 
-    Raises ExportError if a score is no number: that is no difference that a record could hold.
+    Raises ExportError if a score of either is NaN or infinite: a record can hold no such difference.
     """
     questions, changed, difference, largest = 0, 0, 0.0, 0.0
     for each in feeds:
-        expected, found = reference(each), candidate(each)
+        expected = reference(each)
+        if not np.isfinite(expected).all():
+            raise ExportError(
+                f"the model itself answers {inputs} with NaN or infinity; check the features and the training, or "
+                "export another model"
+            )
+        found = candidate(each)
         questions += len(expected)
         changed += int((expected.argmax(1) != found.argmax(1)).sum())
         difference = float(np.maximum(difference, np.abs(expected - found).max()))  # unlike max, keeps NaN

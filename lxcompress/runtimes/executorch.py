@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lxcompress.errors import MeasureError
+from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 try:
     import torch
@@ -65,16 +66,12 @@ class ExecutorchSession:
                 f"{self.path}: ExecuTorch failed while answering ({_first_line(problem)}); export it again with this "
                 "version of lxcompress"
             ) from problem
-        return torch.cat(scores).numpy().astype(np.float32, copy=False)
+        return check_scores(self.path, torch.cat(scores).numpy().astype(np.float32, copy=False))
 
     def _count_rows(self, feeds: Mapping[str, np.ndarray]) -> int:
         """The rows of all feeds. Raises MeasureError for feeds that the program does not take: it would say so itself
         on standard error, in its own lines."""
-        if set(feeds) != set(INPUTS):
-            raise MeasureError(
-                f"{self.path}: takes the inputs {', '.join(INPUTS)}, but was given {', '.join(sorted(feeds))}; "
-                "export it again with this version of lxcompress"
-            )
+        check_feeds(self.path, feeds, INPUTS)
         rows = len(feeds[INPUTS[0]])
         for name, bound in self.bounds.items():
             if not _fits(feeds[name].shape, bound, rows):

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from lxcompress.errors import MeasureError
+from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 MODEL_FILE, MOBILE_FILE = "model.onnx", "model.ort"
 SCORES = "scores"
@@ -30,12 +31,8 @@ class OnnxSession:
     inputs: tuple[str, ...]
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the file takes other inputs."""
-        if set(feeds) != set(self.inputs):
-            raise MeasureError(
-                f"{self.path}: takes the inputs {', '.join(sorted(self.inputs))}, but was given "
-                f"{', '.join(sorted(feeds))}; export it again with this version of lxcompress"
-            )
+        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
+        check_feeds(self.path, feeds, self.inputs)
         try:
             (scores,) = self.session.run([SCORES], dict(feeds))
         except Exception as problem:  # ONNX Runtime's exceptions share no base class of their own
@@ -43,7 +40,7 @@ class OnnxSession:
                 f"{self.path}: ONNX Runtime {ort.__version__} failed while answering ({_first_line(problem)}); "
                 "export it again with this version of lxcompress"
             ) from problem
-        return np.asarray(scores, dtype=np.float32)
+        return check_scores(self.path, np.asarray(scores, dtype=np.float32))
 
 
 def open_onnx(path: Path, *, threads: int) -> OnnxSession:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.errors import MeasureError
+from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 # As it is imported, OpenVINO tells Google Analytics so and keeps an id in the home folder, unless its telemetry package
 # is missing, which it allows for: it is made to be missing.
@@ -42,12 +43,8 @@ class OpenvinoSession:
     inputs: tuple[str, ...]
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the file takes other inputs."""
-        if set(feeds) != set(self.inputs):
-            raise MeasureError(
-                f"{self.path}: takes the inputs {', '.join(sorted(self.inputs))}, but was given "
-                f"{', '.join(sorted(feeds))}; export it again with this version of lxcompress"
-            )
+        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
+        check_feeds(self.path, feeds, self.inputs)
         try:
             scores = self.compiled(dict(feeds))[SCORES]
         except Exception as problem:  # OpenVINO raises RuntimeError, and others from its bindings
@@ -55,7 +52,7 @@ class OpenvinoSession:
                 f"{self.path}: OpenVINO {openvino.get_version()} failed while answering ({_reason(problem)}); "
                 "export it again with this version of lxcompress"
             ) from problem
-        return np.asarray(scores, dtype=np.float32)
+        return check_scores(self.path, np.asarray(scores, dtype=np.float32))
 
 
 def open_openvino(path: Path, *, threads: int) -> OpenvinoSession:

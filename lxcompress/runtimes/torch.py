@@ -23,6 +23,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.errors import LxError, MeasureError
 from lxcompress.models.checkpoints import Model, load_model
 from lxcompress.models.flops import make_example
+from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 _TOKENS, _OBJECTS = 5, 7
 """Of the question that a compiler is shown: two sizes that are alike it would take for one."""
@@ -38,12 +39,8 @@ class TorchSession:
     threads: int
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the model takes other inputs."""
-        if set(feeds) != set(Inputs._fields):
-            raise MeasureError(
-                f"{self.path}: takes the inputs {', '.join(sorted(Inputs._fields))}, but was given "
-                f"{', '.join(sorted(feeds))}; export it again with this version of lxcompress"
-            )
+        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
+        check_feeds(self.path, feeds, Inputs._fields)
         try:
             with held_to(self.threads), torch.inference_mode():
                 scores = self.compute(Inputs(**{name: torch.from_numpy(array) for name, array in feeds.items()}))
@@ -52,7 +49,7 @@ class TorchSession:
                 f"{self.path}: torch {torch.__version__} failed while answering ({_say(problem)}); "
                 "give inputs of the sizes that artifact.json names"
             ) from problem
-        return scores.numpy()
+        return check_scores(self.path, scores.numpy())
 
 
 def open_torch(path: Path, *, threads: int) -> TorchSession:

@@ -69,6 +69,21 @@ def test_a_product_is_this_machines_and_the_references(machine: Machine, tmp_pat
     assert is_near(answers[0].scores, case.expect(feeds), 1e-5)
 
 
+@pytest.mark.parametrize("name", PACKERS)
+def test_what_is_not_finite_is_refused(machine: Machine, tmp_path: Path, name: str) -> None:
+    case, feeds = write_product(tmp_path, name)
+    broken, large = ({**feeds, "x": feeds["x"].copy()} for _ in range(2))
+    broken["x"][1, 2, 3] = np.nan
+    large["x"][:] = 3e38
+    for threads, sets in RUNS:
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            machine.answer(case.path, broken, threads, 1, sets)
+        assert "x holds NaN or infinity in row 2 of question 1" in caught.value.stderr
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            machine.answer(case.path, large, threads, 1, sets)
+        assert "a value inside of the model is NaN or overflows" in caught.value.stderr
+
+
 @pytest.mark.parametrize(("seed", "packers", "within"), DRAWN)
 def test_any_program_is_near_this_machines(
     machine: Machine, tmp_path: Path, seed: int, packers: list[str], within: float

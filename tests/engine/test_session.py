@@ -17,6 +17,7 @@ from lxcompress.engine.pack import dense, sparse, table
 from lxcompress.engine.program import Program
 from lxcompress.errors import MeasureError
 from lxcompress.runtimes import open_session
+from tests.complain import complain
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS, OBJECTS, WIDTH, HIDDEN, ANSWERS, WORDS = 8, 6, 12, 32, 5, 20
@@ -136,6 +137,17 @@ BAD_FEEDS = {
     "has 0 rows, expected 1 to 6": make_feeds(objects=0),
     "has 7 rows": {**FEEDS, "input_ids": FEEDS["input_ids"][:, 1:]},
     "there is no question": make_feeds(0),
+    "was given a list that is no array; pad its rows": {**FEEDS, "input_ids": [[1, 2], [3]]},
+    "was given complex64": {**FEEDS, "visual_feats": FEEDS["visual_feats"].astype(np.complex64)},
+    "was given <U3": {**FEEDS, "visual_feats": FEEDS["visual_feats"].astype("<U3")},
+    "was given datetime64": {**FEEDS, "input_ids": FEEDS["input_ids"].astype("datetime64[s]")},
+    "but was given a NoneType": None,
+    "but was given a list": list(FEEDS.values()),
+    "but was given none": {},
+    "but was given 7, attention_mask": {**_without(FEEDS, "input_ids"), 7: FEEDS["input_ids"]},
+    r"but was given .*xxx\.\.\.;": {**FEEDS, "x" * 100_000: FEEDS["input_ids"]},
+    "an id is -1, expected 0 to": {**FEEDS, "input_ids": np.full((2, 8), 2**64 - 1, np.uint64)},
+    "but was given float32 of 8 x 6 x 12 x 2": {**FEEDS, "visual_feats": np.ones((8, 6, 12, 2), np.float32)},
 }
 
 
@@ -145,16 +157,35 @@ def test_feeds_that_do_not_fit_are_one_sentence(session: Session, file: Path, sa
         session.run(None, BAD_FEEDS[said])
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
     np.testing.assert_allclose(session.run(None, FEEDS)[0], _slow_answer(FEEDS), rtol=1e-5, atol=1e-5)
 
 
-def test_other_outputs_are_refused(session: Session) -> None:
-    with pytest.raises(MeasureError, match="gives scores, but was asked for logits"):
-        session.run(["logits"], make_feeds())
+@pytest.mark.parametrize("names", [["logits"], "logits", ["logits", 3], ["x" * 100_000 + "logits"]])
+def test_other_outputs_are_refused(session: Session, names: list[str]) -> None:
+    said = complain(lambda: session.run(names, make_feeds()), "gives scores, but was asked for", kind=MeasureError)
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 1.5, True, "2", None, 2**32 + 1, 10**2000])
+def test_other_numbers_of_threads_are_refused(file: Path, threads: object) -> None:
+    """C would read the last 32 bits."""
+    said = complain(lambda: Session(file, threads=threads), "threads: expected 1 to 1024, got", kind=MeasureError)
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize("instructions", ["mmx", "", 3, b"base", "\u20ac", "\ud800", "a" * 100_000, "base\0x"])
+def test_other_instruction_sets_are_refused(file: Path, instructions: object) -> None:
+    said = complain(lambda: Session(file, instructions=instructions), "base", kind=MeasureError)
+    assert len(said) < 500
+
+
+def test_a_path_is_not_read_up_to_a_nul_character(file: Path) -> None:
+    complain(lambda: Session(f"{file}\0.txt"), "NUL", kind=MeasureError)
 
 
 def test_what_a_processor_does_not_have_is_refused_with_what_it_has(file: Path) -> None:
-    with pytest.raises(MeasureError, match=f"has no mmx; it has .*{instruction_sets()[-1]}"):
+    with pytest.raises(MeasureError, match=f"has no 'mmx'; it has .*{instruction_sets()[-1]}"):
         Session(file, instructions="mmx")
     with pytest.raises(MeasureError, match="threads: expected 1 to 1024, got 0"):
         Session(file, threads=0)

@@ -65,6 +65,18 @@ def test_a_product_is_this_machines_and_the_references(machine: Machine, tmp_pat
     assert is_near(scores, case.expect(feeds), 1e-5)
 
 
+@pytest.mark.parametrize("name", PACKERS)
+def test_what_is_not_finite_is_refused(machine: Machine, tmp_path: Path, name: str) -> None:
+    case, feeds = write_product(tmp_path, name)
+    broken, large = ({**feeds, "x": feeds["x"].copy()} for _ in range(2))
+    broken["x"][1, 2, 3] = np.nan
+    large["x"][:] = 3e38
+    for feeds_, said in ((broken, "x holds NaN or infinity in row 2 of question 1"), (large, "NaN or overflows")):
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            machine.answer(case.path, feeds_, 1)
+        assert said in caught.value.stderr
+
+
 @pytest.mark.parametrize(("seed", "packers", "within"), DRAWN)
 def test_any_program_is_near_this_machines(
     machine: Machine, tmp_path: Path, seed: int, packers: list[str], within: float

@@ -13,6 +13,7 @@ import torch
 from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.split import Inputs
+from lxcompress.engine import Session, instruction_sets
 from lxcompress.engine.build import find_compiler
 from lxcompress.engine.pack import Packed, blocks, dense, quantised, sparse
 from lxcompress.engine.program import read_weights
@@ -270,6 +271,25 @@ def test_questions_beyond_the_bounds_are_one_sentence(tmp_path) -> None:
     for inputs in (ask(1, TOKENS + 1, 5), ask(1, 9, 101)):
         with pytest.raises(MeasureError, match=r"model\.lxe: the engine cannot answer"):
             session.answer(inputs.numpy())
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_broken_regions_are_refused_whatever_the_precision(name, precision, tmp_path) -> None:
+    """Where torch gives NaN, and where the squares of a norm overflow, of which torch makes zeros."""
+    model = make(name, "half")
+    write(job(model, tmp_path, precision))
+    for instructions in instruction_sets():
+        session = Session(tmp_path / "model.lxe", instructions=instructions)
+        for field in ("visual_feats", "visual_pos"):
+            for value in (np.nan, np.inf, -np.inf, 1e30, -1e38):
+                inputs = ask(2, 9, 5)
+                getattr(inputs, field)[1, 3, 2] = value
+                if np.isfinite(value) and (name, field) == ("visual_bert", "visual_pos"):
+                    continue  # it reads no boxes
+                where = r"NaN or (infinity in row 3 of|overflows in) question 1\)"
+                with pytest.raises(MeasureError, match=where):
+                    session.run(None, inputs.numpy())
 
 
 def test_more_regions_than_usual_are_taken_if_the_data_has_them(tmp_path) -> None:

@@ -16,6 +16,7 @@ from lxcompress.errors import MeasureError
 from lxcompress.export.executorch import lower
 from lxcompress.runtimes import open_session
 from lxcompress.runtimes.executorch import has_xnnpack, library
+from tests.runtimes.broken import check_broken_inputs_are_refused
 
 ROOT = Path(__file__).resolve().parents[2]
 FEATURES = 6
@@ -75,6 +76,10 @@ def test_a_folder_and_the_file_in_it_are_the_same(program: Path) -> None:
 def test_threads_are_as_many_as_asked_for(program: Path, threads: int) -> None:
     open_session(program, threads=threads, runtime="executorch")
     assert library._threadpool_get_thread_count() == threads
+
+
+def test_broken_inputs_are_refused(program: Path) -> None:
+    check_broken_inputs_are_refused(open_session(program, threads=1, runtime="executorch"), _feeds(2))
 
 
 def test_the_kernels_are_there() -> None:

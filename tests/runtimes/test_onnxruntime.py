@@ -17,6 +17,7 @@ from lxcompress.errors import MeasureError
 from lxcompress.runtimes import open_session, runtime_of
 from lxcompress.runtimes.onnxruntime import hushed
 from tests.measure.artifacts import FEATURES, build_artifact
+from tests.runtimes.broken import check_broken_inputs_are_refused
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +72,16 @@ def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
         session.answer({**feeds, "token_type_ids": feeds["input_ids"]})
     with pytest.raises(MeasureError, match="failed while answering"):
         session.answer({**feeds, "input_ids": feeds["input_ids"] + 1_000_000})
+
+
+def test_broken_inputs_and_scores_are_refused(artifact: Path, tmp_path: Path) -> None:
+    check_broken_inputs_are_refused(open_session(artifact, threads=1), _feeds(2, 7, 5))
+    model = onnx.load(artifact / "model.onnx")
+    weight = next(each for each in model.graph.initializer if each.name == "b")
+    weight.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weight), np.nan), "b"))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(MeasureError, match=r"model\.onnx: answers finite inputs with NaN or infinity"):
+        open_session(tmp_path, threads=1).answer(_feeds(2, 7, 5))
 
 
 def test_files_that_cannot_be_served_are_one_sentence(artifact: Path, tmp_path: Path) -> None:

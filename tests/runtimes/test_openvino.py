@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 from lxcompress.errors import MeasureError
 from lxcompress.runtimes import open_session
 from tests.measure.artifacts import FEATURES, build_artifact
+from tests.runtimes.broken import check_broken_inputs_are_refused
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,6 +127,10 @@ def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
         session.answer({name: value for name, value in feeds.items() if name != "visual_pos"})
     with pytest.raises(MeasureError, match="failed while answering"):
         session.answer({**feeds, "visual_feats": feeds["visual_feats"][..., :-1]})
+
+
+def test_broken_inputs_are_refused(artifact: Path) -> None:
+    check_broken_inputs_are_refused(open_session(artifact, threads=1, runtime="openvino"), _feeds(2, 7, 5))
 
 
 def test_operators_of_onnx_runtime_are_refused_with_the_remedy(artifact: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from lxcompress.study.prune import prune_model
 from lxcompress.tickets import load_ticket
 from tests.complain import complain
 from tests.models.families import TOYS, Toy, save_start, some_inputs
+from tests.runtimes.broken import check_broken_inputs_are_refused
 
 SHAPES = ((1, 3), (1, 20), (6, 9), (17, 5))
 """Questions, and their tokens."""
@@ -136,6 +137,7 @@ def test_other_inputs_are_refused_by_name(toy, exported) -> None:
     complain(lambda: session.answer(fewer), exported["bitmask-fp32"], "but was given", kind=MeasureError)
     beyond = {**feeds, "input_ids": feeds["input_ids"] + 1_000_000}
     complain(lambda: session.answer(beyond), "failed while answering", kind=MeasureError)
+    check_broken_inputs_are_refused(session, feeds)
     narrow = {**feeds, "visual_feats": feeds["visual_feats"][..., :-1]}
     complain(lambda: session.answer(narrow), "failed while answering", kind=MeasureError)
 

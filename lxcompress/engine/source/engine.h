@@ -1,7 +1,9 @@
 /* The engine: one mapped model file, any number of sessions over it.
 
    A model is read-only and may be shared by threads; a session answers one call at a time. Every function that can fail
-   says why in `error`, one sentence without a line's end. Nothing here prints, exits or keeps global state. */
+   says why in `error`, one sentence without a line's end. Nothing here prints, exits or keeps global state.
+
+   No score is ever computed from NaN or infinity: lx_run refuses the answer instead, on every instruction set. */
 
 #ifndef LX_ENGINE_H
 #define LX_ENGINE_H
@@ -18,6 +20,10 @@ typedef struct lx_model lx_model;
 typedef struct lx_session lx_session;
 
 enum { LX_INT64 = 0, LX_FLOAT32 = 1 };
+
+/* What lx_run returns. LX_NOT_FINITE: an input holds NaN or infinity, also in a row that its mask leaves out, or a value
+   inside of the model is NaN or overflows. LX_REFUSED: anything else. */
+enum { LX_ANSWERED = 0, LX_REFUSED = -1, LX_NOT_FINITE = -2 };
 
 /* What a model takes: `rank` 2 is [batch, rows], rank 3 is [batch, rows, width]. */
 typedef struct {
@@ -55,7 +61,8 @@ const char *lx_instruction_sets(void);
 lx_session *lx_session_open(const lx_model *model, int threads, const char *instructions, char *error,
                             size_t error_bytes);
 
-/* Scores, float32 [batch, lx_count_scores], of `feeds`, one for each input in the model's order: 0 if all went well. */
+/* Scores, float32 [batch, lx_count_scores], of `feeds`, one for each input in the model's order: LX_ANSWERED if all went
+   well. If not, `scores` hold nothing of use. */
 int lx_run(lx_session *session, const lx_feed *feeds, int64_t batch, float *scores, char *error, size_t error_bytes);
 
 void lx_session_close(lx_session *session);

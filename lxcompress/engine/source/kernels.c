@@ -68,6 +68,22 @@ INLINE vector most(vector a, vector b) { return choose(a > b, a, b); }
 
 INLINE uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
+/* Zero in the lanes that are finite: what is not gives NaN. */
+INLINE bits not_finite(vector x) { return (bits)(x - x); }
+
+/* All bits of the first `columns` lanes. */
+INLINE bits first_lanes(uint32_t columns) {
+  bits lane;
+  UNROLL for (int n = 0; n < LANES; n++) lane[n] = (uint32_t)n;
+  return (bits)(lane < columns);
+}
+
+INLINE uint32_t any(bits value) {
+  uint32_t all = 0;
+  UNROLL for (int n = 0; n < LANES; n++) all |= value[n];
+  return all;
+}
+
 /* The nearest whole number, ties to even, of values below 2^22. */
 static const float MAGIC = 12582912.0f;
 
@@ -438,14 +454,22 @@ static void begin_panel(const lx_product *job, uint32_t first, uint32_t rows) {
 }
 
 /* Scales, bias, residual and activation: what is left once all tiles are summed. */
-static void end_panel(const lx_product *job, uint32_t first, uint32_t rows) {
+static uint32_t end_panel(const lx_product *job, uint32_t first, uint32_t rows) {
   const lx_weight *weight = job->weight;
   const int is_blocks = weight->layout >= LX_QUANTISED, is_scaled = weight->type == LX_I8;
-  if (!is_scaled && job->activation == LX_LINEAR_ONLY) return;
+  const int is_done = !is_scaled && job->activation == LX_LINEAR_ONLY;
   const float *scales = (const float *)(job->data + weight->scales);
   const uint32_t *sums = (const uint32_t *)(job->data + weight->sums);
+  const uint32_t whole_vectors = job->columns / LANES * LANES;
+  const bits last = first_lanes(job->columns - whole_vectors);
+  bits found = {0};
   for (uint32_t row = first; row < first + rows; row++) {
     float *y = job->y + row * job->y_stride;
+    if (is_done) {
+      for (uint32_t column = 0; column < whole_vectors; column += LANES) found |= not_finite(load(y + column));
+      if (whole_vectors < job->columns) found |= not_finite(load(y + whole_vectors)) & last;
+      continue;
+    }
     for (uint32_t column = 0; column < job->columns; column += LANES) {
       vector value = load(y + column);
       if (is_blocks) {
@@ -455,12 +479,14 @@ static void end_panel(const lx_product *job, uint32_t first, uint32_t rows) {
         value *= scales[row];
       }
       if (is_scaled) value += begin_row(job, row, column);
+      found |= column < whole_vectors ? not_finite(value) : not_finite(value) & last;
       store(y + column, activate(value, job->activation));
     }
   }
+  return any(found);
 }
 
-static void product(const lx_product *job) {
+static uint32_t product(const lx_product *job) {
   const lx_weight *weight = job->weight;
   const uint32_t rows = lx_rounded(weight->rows, LX_GROUP), units = lx_units(weight);
   const uint32_t first = job->panel * weight->panel, many = smaller(weight->panel, rows - first);
@@ -489,14 +515,19 @@ static void product(const lx_product *job) {
     }
     entry += walked;
   }
-  end_panel(job, first, many);
+  return end_panel(job, first, many);
 }
 
 /* Scores of `vectors` vectors of queries with all keys, their softmax, and the values so weighted: one head. */
-INLINE void attend_vectors(const lx_attention *job, uint32_t column, const int vectors) {
+INLINE uint32_t attend_vectors(const lx_attention *job, uint32_t column, const int vectors) {
   const float *query = job->query + column;
   const size_t stride = lx_rounded(job->queries, LX_COLUMNS);
   float *scores = job->scores;
+  bits found[MOST_VECTORS], live[MOST_VECTORS];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    found[v] = (bits){0};
+    live[v] = first_lanes(job->queries - column - (uint32_t)v * LANES);
+  }
   for (uint32_t key = 0; key < job->keys; key += LX_GROUP) {
     vector sum[LX_GROUP][MOST_VECTORS];
     UNROLL for (int r = 0; r < LX_GROUP; r++) UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = splat(0.0f);
@@ -514,7 +545,12 @@ INLINE void attend_vectors(const lx_attention *job, uint32_t column, const int v
   vector total[MOST_VECTORS];
   UNROLL for (int v = 0; v < vectors; v++) {
     vector top = load(scores + v * LANES), all = splat(0.0f);
-    for (uint32_t key = 1; key < job->keys; key++) top = most(top, load(scores + key * stride + v * LANES));
+    found[v] |= not_finite(top);
+    for (uint32_t key = 1; key < job->keys; key++) {
+      const vector score = load(scores + key * stride + v * LANES);
+      found[v] |= not_finite(score);
+      top = most(top, score);
+    }
     for (uint32_t key = 0; key < job->keys; key++) {
       vector share = exponential(load(scores + key * stride + v * LANES) - top);
       store(scores + key * stride + v * LANES, share);
@@ -536,18 +572,25 @@ INLINE void attend_vectors(const lx_attention *job, uint32_t column, const int v
       }
     }
     for (uint32_t r = 0; r < smaller(LX_GROUP, job->size - d); r++)
-      UNROLL for (int v = 0; v < vectors; v++)
-        store(job->out + (d + r) * job->out_stride + column + v * LANES, sum[r][v] * total[v]);
+      UNROLL for (int v = 0; v < vectors; v++) {
+        const vector value = sum[r][v] * total[v];
+        found[v] |= not_finite(value);
+        store(job->out + (d + r) * job->out_stride + column + v * LANES, value);
+      }
   }
+  bits all = {0};
+  UNROLL for (int v = 0; v < vectors; v++) all |= found[v] & live[v];
+  return any(all);
 }
 
-static void attend(const lx_attention *job) {
-  uint32_t column = 0;
-  for (; column + LANES < job->queries; column += 2 * LANES) attend_vectors(job, column, 2);
-  for (; column < job->queries; column += LANES) attend_vectors(job, column, 1);
+static uint32_t attend(const lx_attention *job) {
+  uint32_t column = 0, found = 0;
+  for (; column + LANES < job->queries; column += 2 * LANES) found |= attend_vectors(job, column, 2);
+  for (; column < job->queries; column += LANES) found |= attend_vectors(job, column, 1);
+  return found;
 }
 
-static void norm(const lx_norm *job) {
+static uint32_t norm(const lx_norm *job) {
   const uint32_t channels = job->channels;
   vector sum[4], square[4];
   UNROLL for (int n = 0; n < 4; n++) sum[n] = square[n] = splat(0.0f);
@@ -567,12 +610,15 @@ static void norm(const lx_norm *job) {
   }
   vector spread_of = ((square[0] + square[1]) + (square[2] + square[3])) / (float)channels + job->epsilon;
   for (int n = 0; n < LANES; n++) spread_of[n] = sqrtf(spread_of[n]);
-  const vector scale = 1.0f / spread_of;
+  const vector scale = 1.0f / spread_of; /* 0 where squares overflow */
+  bits found = not_finite(spread_of);
   for (c = 0; c < channels; c++) {
     vector y = (load(job->x + c * job->x_stride) - mean) * scale * job->gain[c] + job->bias[c];
     if (job->add) y += load(job->add + c * job->add_stride);
+    found |= not_finite(y);
     store(job->y + c * job->y_stride, y);
   }
+  return any(found & first_lanes(job->columns));
 }
 
 /* Four channels as the bytes of one value each, the first lowest. */
@@ -586,20 +632,23 @@ INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector 
   return packed ^ (X_OFFSET ? 0x80808080u : 0u);
 }
 
-static void quantise(const float *x, size_t x_stride, uint32_t channels, uint32_t *bytes, size_t bytes_stride, float *scale,
-                     int32_t *zero) {
+static uint32_t quantise(const float *x, size_t x_stride, uint32_t channels, uint32_t columns, uint32_t *bytes,
+                         size_t bytes_stride, float *scale, int32_t *zero) {
   vector low[4], high[4];
+  bits found = {0};
   UNROLL for (int n = 0; n < 4; n++) low[n] = high[n] = splat(0.0f);
   uint32_t c = 0;
   for (; c + 4 <= channels; c += 4) {
     UNROLL for (uint32_t n = 0; n < 4; n++) {
       const vector value = load(x + (c + n) * x_stride);
       low[n] = least(value, low[n]), high[n] = most(value, high[n]);
+      found |= not_finite(value);
     }
   }
   for (; c < channels; c++) {
     const vector value = load(x + c * x_stride);
     low[0] = least(value, low[0]), high[0] = most(value, high[0]);
+    found |= not_finite(value);
   }
   const vector bottom = least(least(low[0], low[1]), least(low[2], low[3]));
   const vector top = most(most(high[0], high[1]), most(high[2], high[3]));
@@ -613,6 +662,7 @@ static void quantise(const float *x, size_t x_stride, uint32_t channels, uint32_
     store_bits(bytes + unit * bytes_stride, pack_bytes(x + 4 * unit * x_stride, x_stride, 4, inverse, offset));
   if (channels % 4)
     store_bits(bytes + units * bytes_stride, pack_bytes(x + 4 * units * x_stride, x_stride, channels % 4, inverse, offset));
+  return any((found | not_finite(step)) & first_lanes(columns));
 }
 
 const lx_kernels PASTE(lx_kernels_, LX_SET) = {

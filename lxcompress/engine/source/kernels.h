@@ -5,6 +5,10 @@
 
 #include "file.h"
 
+/* Kernels return 0 if all that they read and wrote is finite, of the columns that are asked for: those behind the last
+   one hold what is left of other questions. An answer is refused otherwise, as NaN would not reach the scores: the
+   least and the most of a number and NaN, and a weight that is left out, hide it. */
+
 /* Rows of memory start at multiples of this many values, so that any vector fits in. */
 enum { LX_COLUMNS = 16 };
 
@@ -41,20 +45,20 @@ typedef struct {
   float *y;
   size_t y_stride;
   const float *gain, *bias;
-  uint32_t channels;
+  uint32_t channels, columns; /* columns: how many of the vector's are asked for */
   float epsilon;
 } lx_norm;
 
 typedef struct {
   const char *name;
   uint32_t lanes; /* float32 values of a vector */
-  void (*product)(const lx_product *job);
-  void (*attend)(const lx_attention *job);
+  uint32_t (*product)(const lx_product *job);
+  uint32_t (*attend)(const lx_attention *job);
   /* One vector of columns, the first of which the pointers point at. */
-  void (*norm)(const lx_norm *job);
+  uint32_t (*norm)(const lx_norm *job);
   /* x [channels][x_stride] as bytes, four channels a value: byte = round(x / scale) + zero, a scale and zero a column. */
-  void (*quantise)(const float *x, size_t x_stride, uint32_t channels, uint32_t *bytes, size_t bytes_stride, float *scale,
-                   int32_t *zero);
+  uint32_t (*quantise)(const float *x, size_t x_stride, uint32_t channels, uint32_t columns, uint32_t *bytes,
+                       size_t bytes_stride, float *scale, int32_t *zero);
 } lx_kernels;
 
 /* The sets that this processor can run, best first; NULL ends them. */

@@ -41,6 +41,7 @@ struct lx_session {
   size_t scores_each;
   void *allocated;      /* what `memory` and the others lie in */
   float *answer;
+  uint32_t not_finite;  /* whether an operation read or wrote NaN or infinity; any thread sets it */
 };
 
 static size_t stride_of(int64_t columns) { return ((size_t)columns + LX_COLUMNS - 1) / LX_COLUMNS * LX_COLUMNS; }
@@ -276,23 +277,28 @@ static float read_value(const lx_session *session, const lx_weight *weight, size
   return value;
 }
 
+static uint32_t is_finite(float value) { return value - value == 0.0f; }
+
 static uint32_t end_of(uint32_t first, uint32_t channels) {
   return channels - first < CHANNELS_AT_ONCE ? channels : first + CHANNELS_AT_ONCE;
 }
 
-static void embed(const lx_session *session, const lx_op *op, uint32_t first) {
+static uint32_t embed(const lx_session *session, const lx_op *op, uint32_t first) {
   const lx_weight *table = &session->model->weights[op->weight];
   const lx_tensor *tensor = &session->model->tensors[op->out];
   const view out = session->tensors[op->out];
   const int64_t *ids = op->mode == LX_BY_INPUT ? session->rows[op->input] : NULL;
   const int32_t *kept = op->mode == LX_BY_CONSTANT ? NULL : session->kept[tensor->size];
+  uint32_t found = 0;
   for (uint32_t column = 0; column < out.columns; column++) {
     const size_t row = ids ? (size_t)ids[kept[column]] : kept ? (size_t)kept[column] : op->count;
     for (uint32_t channel = first; channel < end_of(first, tensor->channels); channel++) {
       float *to = out.at + channel * out.stride + column;
       *to = read_value(session, table, row, channel) + (op->adds ? *to : 0.0f);
+      found |= !is_finite(*to);
     }
   }
+  return found;
 }
 
 static void load(const lx_session *session, const lx_op *op, uint32_t first) {
@@ -318,7 +324,7 @@ static void join(const lx_session *session, const lx_op *op, uint32_t first) {
   }
 }
 
-static void multiply(const lx_session *session, const lx_op *op, uint32_t panel) {
+static uint32_t multiply(const lx_session *session, const lx_op *op, uint32_t panel) {
   const lx_weight *weight = &session->model->weights[op->weight];
   const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
   const int is_quantised = weight->layout >= LX_QUANTISED;
@@ -331,30 +337,38 @@ static void multiply(const lx_session *session, const lx_op *op, uint32_t panel)
     const view residual = take_slice(session, &op->in[1]);
     job.residual = residual.at, job.residual_stride = residual.stride;
   }
-  session->kernels->product(&job);
+  return session->kernels->product(&job);
 }
 
-static void quantise(const lx_session *session, const lx_op *op, uint32_t item) {
+/* How many columns of the vector that starts at `column` are asked for. */
+static uint32_t columns_of_vector(const lx_session *session, size_t column, uint32_t columns) {
+  const uint32_t left = columns - (uint32_t)column;
+  return left < session->kernels->lanes ? left : session->kernels->lanes;
+}
+
+static uint32_t quantise(const lx_session *session, const lx_op *op, uint32_t item) {
   const view in = take_slice(session, &op->in[0]);
   const size_t column = (size_t)item * session->kernels->lanes;
-  session->kernels->quantise(in.at + column, in.stride, op->in[0].rows, session->bytes + column, stride_of(in.columns),
-                             session->scale + column, session->zero + column);
+  return session->kernels->quantise(in.at + column, in.stride, op->in[0].rows,
+                                    columns_of_vector(session, column, in.columns), session->bytes + column,
+                                    stride_of(in.columns), session->scale + column, session->zero + column);
 }
 
-static void norm(const lx_session *session, const lx_op *op, uint32_t item) {
+static uint32_t norm(const lx_session *session, const lx_op *op, uint32_t item) {
   const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
   const size_t column = (size_t)item * session->kernels->lanes;
   lx_norm job = {.x = in.at + column, .x_stride = in.stride, .y = out.at + column, .y_stride = out.stride,
                  .gain = find_vector(session, op->weight), .bias = find_vector(session, op->bias),
-                 .channels = op->in[0].rows, .epsilon = op->scalar};
+                 .channels = op->in[0].rows, .columns = columns_of_vector(session, column, in.columns),
+                 .epsilon = op->scalar};
   if (op->in[1].tensor != LX_NONE) {
     const view add = take_slice(session, &op->in[1]);
     job.add = add.at + column, job.add_stride = add.stride;
   }
-  session->kernels->norm(&job);
+  return session->kernels->norm(&job);
 }
 
-static void attend(const lx_session *session, const lx_op *op, uint32_t head, int thread) {
+static uint32_t attend(const lx_session *session, const lx_op *op, uint32_t head, int thread) {
   const view query = take_slice(session, &op->in[0]), key = take_slice(session, &op->in[1]);
   const view value = take_slice(session, &op->in[2]), out = session->tensors[op->out];
   const uint32_t size = op->in[0].rows / op->count;
@@ -365,7 +379,7 @@ static void attend(const lx_session *session, const lx_op *op, uint32_t head, in
                             .out = out.at + row * out.stride, .out_stride = out.stride,
                             .size = size, .queries = query.columns, .keys = key.columns, .scale = op->scalar,
                             .scores = session->scores + (size_t)thread * session->scores_each};
-  session->kernels->attend(&job);
+  return session->kernels->attend(&job);
 }
 
 static void give_scores(const lx_session *session, const lx_op *op) {
@@ -375,11 +389,11 @@ static void give_scores(const lx_session *session, const lx_op *op) {
 
 static uint32_t split(uint32_t all, uint32_t each) { return (all + each - 1) / each; }
 
-static void run_op(const lx_session *session, const lx_op *op, int thread) {
+static void run_op(lx_session *session, const lx_op *op, int thread) {
   const lx_model *model = session->model;
   const uint32_t channels = op->code == LX_SCORES ? 0 : model->tensors[op->out].channels;
   const uint32_t vectors = op->code == LX_SCORES ? 0 : split(session->tensors[op->out].columns, session->kernels->lanes);
-  uint32_t items = 1;
+  uint32_t items = 1, found = 0;
   switch (op->code) {
     case LX_EMBED:
     case LX_LOAD:
@@ -394,7 +408,7 @@ static void run_op(const lx_session *session, const lx_op *op, int thread) {
       break;
     case LX_LINEAR:
       if (model->weights[op->weight].layout >= LX_QUANTISED) {
-        for (uint32_t n; (n = lx_pool_next(session->pool, thread, vectors)) < vectors;) quantise(session, op, n);
+        for (uint32_t n; (n = lx_pool_next(session->pool, thread, vectors)) < vectors;) found |= quantise(session, op, n);
         lx_pool_meet(session->pool);
       }
       items = split(lx_rounded(channels, LX_GROUP), model->weights[op->weight].panel);
@@ -402,7 +416,7 @@ static void run_op(const lx_session *session, const lx_op *op, int thread) {
   }
   for (uint32_t n; (n = lx_pool_next(session->pool, thread, items)) < items;) switch (op->code) {
       case LX_EMBED:
-        embed(session, op, n * CHANNELS_AT_ONCE);
+        found |= embed(session, op, n * CHANNELS_AT_ONCE);
         break;
       case LX_LOAD:
         load(session, op, n * CHANNELS_AT_ONCE);
@@ -411,23 +425,24 @@ static void run_op(const lx_session *session, const lx_op *op, int thread) {
         join(session, op, n * CHANNELS_AT_ONCE);
         break;
       case LX_LINEAR:
-        multiply(session, op, n);
+        found |= multiply(session, op, n);
         break;
       case LX_NORM:
-        norm(session, op, n);
+        found |= norm(session, op, n);
         break;
       case LX_ATTEND:
-        attend(session, op, n, thread);
+        found |= attend(session, op, n, thread);
         break;
       case LX_SCORES:
         give_scores(session, op);
         break;
     }
+  if (found) __atomic_store_n(&session->not_finite, 1, __ATOMIC_RELAXED);
   lx_pool_meet(session->pool);
 }
 
 static void run_all(void *context, int thread) {
-  const lx_session *session = context;
+  lx_session *session = context;
   for (uint32_t n = 0; n < session->model->head.ops; n++) run_op(session, &session->model->ops[n], thread);
 }
 
@@ -448,27 +463,50 @@ static int check_feeds(const lx_session *session, const lx_feed *feeds, complain
   return 0;
 }
 
+/* A row at a time, so that the compiler looks at many values at once and the first that is not finite can be named. */
+static int check_finite(const lx_session *session, const lx_feed *feeds, int64_t place, complaint *to) {
+  const lx_model *model = session->model;
+  for (uint32_t n = 0; n < model->head.inputs; n++) {
+    if (model->inputs[n].type != LX_FLOAT32) continue;
+    const float *values = session->rows[n];
+    for (int64_t row = 0; row < feeds[n].rows; row++, values += feeds[n].width) {
+      uint32_t found = 0;
+      for (int64_t column = 0; column < feeds[n].width; column++) found |= !is_finite(values[column]);
+      if (!found) continue;
+      lx_fail(to->text, to->bytes, "%s holds NaN or infinity in row %lld of question %lld", model->inputs[n].name,
+              (long long)row, (long long)place);
+      return LX_NOT_FINITE;
+    }
+  }
+  return LX_ANSWERED;
+}
+
 static int run_one(lx_session *session, const lx_feed *feeds, int64_t place, complaint *to) {
   const lx_model *model = session->model;
   for (uint32_t n = 0; n < model->head.inputs; n++) {
     const size_t each = model->inputs[n].type == LX_INT64 ? sizeof(int64_t) : sizeof(float);
     session->rows[n] = (const uint8_t *)feeds[n].data + (size_t)place * (size_t)(feeds[n].rows * feeds[n].width) * each;
   }
-  if (find_sizes(session, feeds, to)) return -1;
+  if (find_sizes(session, feeds, to)) return LX_REFUSED;
+  if (check_finite(session, feeds, place, to)) return LX_NOT_FINITE;
   lay_out(session);
   for (uint32_t n = 0; n < model->head.ops; n++)
-    if (check_slices(session, &model->ops[n], to) || check_columns(session, &model->ops[n], to)) return -1;
+    if (check_slices(session, &model->ops[n], to) || check_columns(session, &model->ops[n], to)) return LX_REFUSED;
+  session->not_finite = 0;
   lx_pool_run(session->pool, run_all, session);
-  return 0;
+  if (!session->not_finite) return LX_ANSWERED;
+  lx_fail(to->text, to->bytes, "a value inside of the model is NaN or overflows in question %lld", (long long)place);
+  return LX_NOT_FINITE;
 }
 
 int lx_run(lx_session *session, const lx_feed *feeds, int64_t batch, float *scores, char *error, size_t error_bytes) {
   complaint told = {error, error_bytes}, *to = &told;
   NEED(batch > 0, "there is no question");
-  if (check_feeds(session, feeds, to)) return -1;
+  if (check_feeds(session, feeds, to)) return LX_REFUSED;
   for (int64_t place = 0; place < batch; place++) {
     session->answer = scores + (size_t)place * session->model->head.scores;
-    if (run_one(session, feeds, place, to)) return -1;
+    const int status = run_one(session, feeds, place, to);
+    if (status) return status;
   }
-  return 0;
+  return LX_ANSWERED;
 }

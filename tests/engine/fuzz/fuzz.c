@@ -2,8 +2,8 @@
 
    Checksums would stop every changed file at its header, so the target seals what it is given before it opens it. The
    memory of a session is taken apart, an allocation for each use, so that AddressSanitizer sees a step from one to the
-   next; its tensors' memory is filled once with zeros and once with what is no number, and the scores have to be the
-   same. The words of the header that the format leaves free say which questions are asked. */
+   next; its tensors' memory is filled once with zeros and once with what is no number, and the scores have to be
+   finite and the same. The words of the header that the format leaves free say which questions are asked. */
 
 #include "run.c"
 
@@ -171,6 +171,12 @@ static int is_same(const float *a, const float *b, size_t many) {
   return 1;
 }
 
+static int are_finite(const float *scores, size_t many) {
+  for (size_t n = 0; n < many; n++)
+    if (scores[n] - scores[n] != 0.0f) return 0;
+  return 1;
+}
+
 static void check_error(const char *error) {
   if (!*error || strchr(error, '\n')) {
     fprintf(stderr, "an error is no sentence: '%s'\n", error);
@@ -211,8 +217,15 @@ static void ask_all(const lx_model *model) {
       const char *set = sets[below(&state, many)]->name;
       float *first = malloc(answers * 4), *again = malloc(answers * 4);
       memset(first, 0, answers * 4), memset(again, 0xFF, answers * 4);
-      const int code = ask(model, set, feeds, batch, first, 0);
-      if (code != ask(model, set, feeds, batch, again, 0xFF)) abort();
+      const int code = ask(model, set, feeds, batch, first, 0), other = ask(model, set, feeds, batch, again, 0xFF);
+      if (is_sound && code != other) {
+        fprintf(stderr, "whether it answers depends on what lay in memory (%s): %d, %d\n", set, code, other);
+        abort();
+      }
+      if ((!code && !are_finite(first, answers)) || (!other && !are_finite(again, answers))) {
+        fprintf(stderr, "a score is not finite (%s)\n", set);
+        abort();
+      }
       if (!code && is_sound && !is_same(first, again, answers)) {
         fprintf(stderr, "the scores depend on what lay in memory (%s)\n", set);
         abort();
