@@ -67,15 +67,15 @@ def _check_recipe(path: Path, overrides: Sequence[str], fast: bool, tell: Tell) 
     from lxcompress.data.check import as_finding, check_data
     from lxcompress.errors import LxError
     from lxcompress.models.answers import read_answers
-    from lxcompress.models.checkpoints import feature_size, load_vocabulary, resolve_start
+    from lxcompress.models.checkpoints import load_vocabulary, resolve_start
+    from lxcompress.models.shape import describe_start
     from lxcompress.recipe import find_recipe, load_recipe
 
     recipe = load_recipe(find_recipe(path), overrides)
     start, data = resolve_start(recipe.model.start), recipe.data
-    is_blind = getattr(data, "features", True) is None
     wanted = {
         "vocabulary": lambda: load_vocabulary(start, recipe.model.vocabulary),
-        "feature_size": lambda: None if is_blind else feature_size(start),
+        "model": lambda: describe_start(f"model.start={recipe.model.start}", start, recipe.model.vocabulary),
         "answers": lambda: recipe.model.pretrained_answers and read_answers(recipe.model.pretrained_answers),
     }
     found: dict[str, Any] = {}
@@ -86,7 +86,7 @@ def _check_recipe(path: Path, overrides: Sequence[str], fast: bool, tell: Tell) 
             found[name] = load()
         except LxError as error:
             refused.append(as_finding(error))
-    check = check_data(data, found.get("vocabulary"), feature_size=found.get("feature_size"), is_fast=fast, tell=tell)
+    check = check_data(data, found.get("vocabulary"), model=found.get("model"), is_fast=fast, tell=tell)
     return replace(check, findings=tuple(dict.fromkeys((*refused, *check.findings))))
 
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -21,7 +21,8 @@ import numpy as np
 from lxcompress.data import clevr, gqa, nlvr, nlvr2, vqa
 from lxcompress.data.asked import Part
 from lxcompress.data.files import list_files, read_json, read_labels, read_records
-from lxcompress.data.objects import ANSWERS, FEATURES, answer_type
+from lxcompress.data.fit import DataShape, ModelShape, find_misfits, foresee_data
+from lxcompress.data.objects import ANSWERS, answer_type
 from lxcompress.data.questions import Question, count_answers
 from lxcompress.data.regions import store as stores
 from lxcompress.data.regions.store import BOXES, IDS, OBJECTS, RegionStore, StoreRecord
@@ -102,7 +103,6 @@ class Against:
     """What data are checked against, beside themselves; None where it is not known."""
 
     vocabulary: Vocabulary | None
-    feature_size: int | None
     is_fast: bool
     tell: Tell
 
@@ -111,6 +111,8 @@ class Notes:
     """What a check has come upon so far."""
 
     def __init__(self) -> None:
+        self.longest: int | None = None
+        self.labels: tuple[str, ...] | None = None
         self._facts: list[Fact] = []
         self._findings: dict[Finding, None] = {}
 
@@ -177,30 +179,34 @@ def check_data(
     settings: AnyData,
     vocabulary: Vocabulary | None = None,
     *,
-    feature_size: int | None = None,
+    model: ModelShape | None = None,
     is_fast: bool = False,
     tell: Tell = lambda what, done, total: None,
 ) -> Check:
     """Everything that is wrong with the data of a recipe, and what they hold; raises nothing for what a file is.
 
-    `vocabulary` and `feature_size` are those of the model that is to read them; what needs one that is not given is
-    left out. A fast check reads no features.
+    `vocabulary` and `model` are those that are to read them; what needs one that is not given is left out. A fast check
+    reads no features.
     """
     notes = Notes()
-    KINDS[settings.kind](settings, Against(vocabulary, feature_size, is_fast, tell), notes)
+    KINDS[settings.kind](settings, Against(vocabulary, is_fast, tell), notes)
+    if model is not None:
+        tokens = None if vocabulary is None else len(vocabulary)
+        shape = notes.attempt(lambda: foresee_data(settings, tokens)) or DataShape(settings.kind, tokens=tokens)
+        for sentence in find_misfits(model, replace(shape, longest=notes.longest, labels=notes.labels)):
+            notes.error(model.name, sentence)
     return notes.check()
 
 
 def check_store(
     path: Path,
     *,
-    feature_size: int | None = None,
     is_fast: bool = False,
     tell: Tell = lambda what, done, total: None,
 ) -> Check:
     """Everything that is wrong with the store of region features in the folder `path`, and what it holds."""
     notes = Notes()
-    _check_store(path, Against(None, feature_size, is_fast, tell), notes)
+    _check_store(path, Against(None, is_fast, tell), notes)
     return notes.check()
 
 
@@ -454,6 +460,7 @@ def _find_labels(
         least = settings.least_answers or vqa.LEAST_ANSWERS
         labels = notes.attempt(lambda: vqa._make_labels(train.part, train.annotations, least=least))
     if labels is not None:
+        notes.labels = tuple(labels)
         notes.fact("answers with a label", len(labels))
     return labels
 
@@ -614,6 +621,7 @@ def _check_tokens(
     if against.vocabulary is None:
         return
     counted = {split: _count_tokens(asked, limit, against) for split, asked in words.items()}
+    notes.longest = max((min(limit, each.longest) for each in counted.values()), default=None)
     notes.fact("tokens of the longest question", {split: each.longest for split, each in counted.items()})
     notes.fact(f"longer than {limit} tokens", {split: each.cut for split, each in counted.items()}, "share")
     notes.fact("unknown tokens", {split: each.unknown for split, each in counted.items()}, "share")
@@ -664,16 +672,6 @@ def _count_tokens(words: Iterable[str], limit: int, against: Against) -> Tokens:
     )
 
 
-def _check_size(kind: str, size: int, against: Against, notes: Notes) -> None:
-    """Whether the model reads as many features as data that know their scenes give."""
-    if against.feature_size not in (None, size):
-        notes.error(
-            f"data.kind={kind}",
-            f"gives {size} features a region, where the start model reads {against.feature_size:,}; start from a model "
-            "pre-trained on such data (model.start=mini)",
-        )
-
-
 # Stores of region features.
 
 
@@ -703,12 +701,6 @@ def _check_store(path: Path, against: Against, notes: Notes) -> RegionStore | No
     objects = _check_counts(path, record, arrays, names, notes)
     _check_boxes(path, arrays, objects, names, notes)
     _check_bytes(path, record, arrays, objects, names, against, notes)
-    if against.feature_size not in (None, record.features):
-        notes.error(
-            path,
-            f"has {record.features:,} features a region, where the start model reads {against.feature_size:,}; give "
-            "features of the detector that the model was pre-trained with, or another model.start",
-        )
     if record.skipped:
         notes.warn(
             path,
@@ -858,6 +850,8 @@ def _check_scenes(settings: ScenesData, against: Against, notes: Notes) -> None:
     notes.fact("questions", {split: len(each) for split, each in used.items()})
     notes.fact("scenes", {split: len(each.regions.features) for split, each in splits.items()})
     _count_answers(used, dict.fromkeys(splits, f"data.kind={settings.kind}"), notes)
+    if against.vocabulary is not None:
+        notes.longest = max(each.input_ids.shape[1] for each in splits.values())
     unknown = task.vocabulary.index(UNKNOWN)
     shares = {
         split: float((each.input_ids == unknown).sum() / (each.input_ids != 0).sum()) for split, each in splits.items()
@@ -869,7 +863,6 @@ def _check_scenes(settings: ScenesData, against: Against, notes: Notes) -> None:
                 "model.vocabulary",
                 f"does not know {_percent(share)} of the tokens of {split}; give the vocabulary of the start model",
             )
-    _check_size(settings.kind, FEATURES, against, notes)
 
 
 def _as_questions(split: Split, labels: Sequence[str]) -> list[Question]:
@@ -916,7 +909,6 @@ def _check_clevr(settings: ClevrData, against: Against, notes: Notes) -> None:
     _count_answers(used, paths, notes)
     words = {split: _words(each) for split, each in used.items()}
     _check_tokens(words, clevr.TOKEN_LIMIT, against, notes, paths, "CLEVR's longest questions have fewer")
-    _check_size(settings.kind, FEATURES, against, notes)
 
 
 def _read_clevr_scenes(path: Path, against: Against, notes: Notes) -> Scenes | None:
@@ -1069,7 +1061,6 @@ def _check_nlvr(settings: NlvrData, against: Against, notes: Notes) -> None:
     _count_answers(asked, files, notes)
     words = {split: _words(each) for split, each in asked.items()}
     _check_tokens(words, nlvr.TOKEN_LIMIT, against, notes, files, "NLVR's longest sentences have fewer")
-    _check_size(settings.kind, FEATURES, against, notes)
 
 
 def _read_nlvr(settings: NlvrData, name: str, against: Against, notes: Notes) -> list[nlvr.Example]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.data.clevr import load_clevr
+from lxcompress.data.fit import ModelShape, check_fit, describe_task, foresee_data
 from lxcompress.data.gqa import read_gqa
 from lxcompress.data.nlvr import load_nlvr
 from lxcompress.data.nlvr2 import read_nlvr2
@@ -51,6 +52,17 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
         labels=asked.labels,
         vocabulary=vocabulary,
     )
+
+
+def load_fitting_task(settings: AnyData, vocabulary: Sequence[str], model: ModelShape) -> Task:
+    """Return the Task of `settings` for a model of that shape, which is checked before the data are read, and after.
+
+    Raises RecipeError if the model does not read such data, DataError if they cannot be read.
+    """
+    check_fit(model, foresee_data(settings, len(vocabulary)))
+    task = load_task(settings, vocabulary, model.feature_size or FEATURE_SIZE)
+    check_fit(model, describe_task(settings, task))
+    return task
 
 
 def data_files(settings: AnyData) -> dict[str, tuple[Path, ...]]:

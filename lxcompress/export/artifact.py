@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lxcompress.data.split import Inputs, Split, Task
-from lxcompress.data.tasks import load_task
+from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
 from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, default_precision, find_writer
@@ -22,6 +22,7 @@ from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
 from lxcompress.models.flops import count_flops
 from lxcompress.models.resize import SURGERY_FILE
+from lxcompress.models.shape import describe_model
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Parity, Score, read_record
@@ -260,30 +261,10 @@ def _input_words(task: Task | None) -> str:
 
 
 def _load_task(source: Source) -> Task:
-    """The data that is to score the model. Raises ExportError if it is not what the model was made for."""
+    """The data that is to score the model. Raises RecipeError if it is not what the model was made for."""
     assert source.data is not None
-    config, family = source.model.config, source.model.family
-    task = load_task(source.data, load_vocabulary(str(source.folder)), family.feature_size(config))
-    _check_answers(source, task)
-    images = family.count_images(config)
-    if task.valid.images != images:
-        raise ExportError(
-            f"{source.folder}: reads {images} images a question, but this data has {task.valid.images}; give a model "
-            "that was fine-tuned on it, or leave --recipe out"
-        )
-    return task
-
-
-def _check_answers(source: Source, task: Task) -> None:
-    """Raises ExportError if the model's answers are not those of the data that is to score it."""
-    config, count = source.model.config, source.model.family.count_answers(source.model.config)
-    known = tuple(config.id2label[number] for number in sorted(config.id2label))
-    is_named = not known[0].startswith("LABEL_")  # transformers' stand-in where a checkpoint names none
-    if count != len(task.labels) or (is_named and known != task.labels):
-        raise ExportError(
-            f"{source.folder}: its {count} answers are not the {len(task.labels)} of this data; "
-            "give a model that was fine-tuned on it, or leave --recipe out"
-        )
+    shape = describe_model(str(source.folder), source.model.config, source.model.family)
+    return load_fitting_task(source.data, load_vocabulary(str(source.folder)), shape)
 
 
 def _check_zeros(source: Source, out: Path, counted: tuple[int, int]) -> float:
@@ -355,7 +336,7 @@ def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
     rng, images = np.random.default_rng(0), model.family.count_images(model.config)
     features, (longest, most) = model.family.feature_size(model.config), _random_lengths(model)
     for number in range(RANDOM_BATCHES):
-        questions, tokens, objects = (4 if number else 2), longest - number, max(1, most - number)
+        questions, tokens, objects = (4 if number else 2), max(1, longest - number), max(1, most - number)
         rows = questions * images
         corners = np.sort(rng.random((rows, objects, 2, 2)), axis=2)
         words = rng.integers(1, model.config.vocab_size, (questions, tokens))
@@ -370,7 +351,8 @@ def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
 
 def _random_lengths(model: Model) -> tuple[int, int]:
     """The tokens and regions of made-up questions: a picture that is read whole is one region."""
-    return RANDOM_TOKENS, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
+    tokens = min(RANDOM_TOKENS, model.config.max_position_embeddings)
+    return tokens, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
 
 
 def _usual_lengths(split: Split) -> tuple[int, int]:

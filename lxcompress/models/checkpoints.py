@@ -198,10 +198,18 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
     return read_vocabulary(found)
 
 
+def read_config(start: str) -> tuple[PreTrainedConfig, Any]:
+    """Return the config of a folder, hub name or .pth file, and the adapter of its family. Raises ModelError."""
+    if not is_original(start):
+        return identify(start)
+    config = read_original(Path(start)).config
+    return config, FAMILIES[config.model_type]
+
+
 def feature_size(start: str) -> int:
     """The features of a region that the model at `start` reads. Raises ModelError."""
-    config = read_original(Path(start)).config if is_original(start) else identify(start)[0]
-    return FAMILIES[config.model_type].feature_size(config)
+    config, family = read_config(start)
+    return family.feature_size(config)
 
 
 def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabulary: Words) -> None:
@@ -345,7 +353,7 @@ def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, de
     beside = _vocabulary_beside(start)
     tokens = read_vocabulary(path).tokens
     own = tokens if beside is None else read_vocabulary(beside).tokens
-    if len(own) != len(table):
+    if len(own) > len(table):  # fewer are a table padded to a multiple
         where = f"model.vocabulary={path}" if beside is None else str(beside)
         raise ModelError(
             f"{where}: has {len(own)} tokens, but {start} embeds {len(table)}; "

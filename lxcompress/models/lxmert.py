@@ -24,6 +24,7 @@ from lxcompress.models.anatomy import Attention, FeedForward
 from lxcompress.models.heads import copy_head, draw_head
 
 MODEL_TYPE = "lxmert"
+READS_SEVERAL_IMAGES = True
 ENCODER_PREFIX = "lxmert."
 HEAD_PREFIX = "answer_head."
 FIRST_LAYER = "answer_head.logit_fc.0."

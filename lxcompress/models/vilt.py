@@ -26,6 +26,7 @@ from lxcompress.models.anatomy import Attention, FeedForward
 from lxcompress.models.heads import copy_head, draw_head
 
 MODEL_TYPE = "vilt"
+READS_SEVERAL_IMAGES = False
 ENCODER_PREFIX = "vilt."
 HEAD_PREFIX = "classifier."
 FIRST_LAYER = "classifier.0."

@@ -22,6 +22,7 @@ from lxcompress.models.anatomy import Attention, FeedForward
 from lxcompress.models.heads import copy_head, draw_head
 
 MODEL_TYPE = "visual_bert"
+READS_SEVERAL_IMAGES = False
 ENCODER_PREFIX = "visual_bert."
 HEAD_PREFIX = "cls."
 FIRST_LAYER = OUTPUT_LAYER = "cls."

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from lxcompress.data.split import Task
+from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError, RunError
-from lxcompress.models.checkpoints import Model
+from lxcompress.models.checkpoints import Model, load_vocabulary, resolve_start
+from lxcompress.models.shape import describe_start
 from lxcompress.recipe import Recipe, load_run_recipe
 from lxcompress.rundir import RunDir
 
@@ -81,10 +83,15 @@ def agree(recipe: Recipe, run: RunDir) -> None:
         )
 
 
-def check_fit(model: Model, task: Task, recipe: Recipe) -> None:
-    """Raises RecipeError unless the start model reads what the data gives, and the protocol is one for its family."""
-    _check_seen(model, task, recipe)
-    _check_words(model, task, recipe)
+def load_start_task(recipe: Recipe) -> Task:
+    """Return the recipe's Task, which its start model reads. Raises LxError before anything heavy is done."""
+    start, vocabulary = resolve_start(recipe.model.start), recipe.model.vocabulary
+    shape = describe_start(f"model.start={recipe.model.start}", start, vocabulary)
+    return load_fitting_task(recipe.data, load_vocabulary(start, vocabulary), shape)
+
+
+def check_protocol(model: Model, recipe: Recipe) -> None:
+    """Raises RecipeError unless the recipe's protocol is one for the start model's family."""
     if "every-tensor-pruned" in recipe.faults and model.config.model_type != "lxmert":
         raise RecipeError(
             f"protocol: every-tensor-pruned names tensors of LXMERT, but model.start={recipe.model.start} is a "
@@ -101,44 +108,6 @@ def essence(recipe: Recipe) -> dict[str, object]:
         for field, inner in (value.items() if isinstance(value, dict) else [("", value)])
         if not (section == "prune" and field in GRID_PRUNE_FIELDS) and f"{section}.{field}" not in PLACE_FIELDS
     }
-
-
-def _check_seen(model: Model, task: Task, recipe: Recipe) -> None:
-    start, kind = f"model.start={recipe.model.start}", recipe.data.kind
-    reads, picture = model.family.feature_size(model.config), model.family.picture_size(model.config)
-    pixels = getattr(recipe.data, "pixels", None)
-    fits = reads == task.feature_size
-    if picture and not (fits and task.train.regions.features.shape[1] == 1):
-        given = f"pictures of {pixels} x {pixels}" if pixels else f"regions of {task.feature_size} features"
-        raise RecipeError(
-            f"{start}: reads pictures of {picture} x {picture} pixels, but data.kind={kind} gives {given}; "
-            f"give data.kind=scenes with data.pixels={picture}, or start from a model that reads such data"
-        )
-    if pixels and not picture:
-        raise RecipeError(
-            f"{start}: reads {reads} features a region, but data.pixels={pixels} gives pictures; "
-            "leave data.pixels out, or start from a model that reads pictures (ViLT)"
-        )
-    if not fits:
-        raise RecipeError(
-            f"{start}: reads {reads} features a region, but data.kind={kind} "
-            f"gives {task.feature_size}; start from a model pre-trained on such data (model.start=mini)"
-        )
-
-
-def _check_words(model: Model, task: Task, recipe: Recipe) -> None:
-    start, config = f"model.start={recipe.model.start}", model.config
-    if config.vocab_size != len(task.vocabulary):
-        raise RecipeError(
-            f"{start}: its vocab.txt has {len(task.vocabulary)} tokens, but the model "
-            f"{config.vocab_size}; put the vocabulary of its pre-training beside it"
-        )
-    longest = max(split.input_ids.shape[1] for split in (task.train, task.valid))
-    if longest > config.max_position_embeddings:
-        raise RecipeError(
-            f"{start}: reads {config.max_position_embeddings} tokens a question, but data.kind={recipe.data.kind} has "
-            f"one of {longest}; cut them with data.tokens where the data has it, or start from a model that reads more"
-        )
 
 
 def _absolute(section: object) -> dict[str, Path | tuple[Path, ...]]:

@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 
 from lxcompress.data.split import Split, Task
-from lxcompress.data.tasks import load_task
-from lxcompress.models.checkpoints import Model, feature_size, load_vocabulary, resolve_start
+from lxcompress.models.checkpoints import Model
 from lxcompress.recipe import Cell, Recipe
 from lxcompress.rundir import RunDir
-from lxcompress.study.agreement import agree, resolve_recipe
+from lxcompress.study.agreement import agree, load_start_task, resolve_recipe
 from lxcompress.study.choose import check_cells, sparsities_of
 from lxcompress.study.draw import MASK_FILE
 from lxcompress.study.run import choose_cells, missing_runs
@@ -69,8 +68,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     agree(recipe, run)
     missing = missing_runs(recipe, cells, run)
     place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
-    where = resolve_start(recipe.model.start)
-    task = load_task(recipe.data, load_vocabulary(where, recipe.model.vocabulary), feature_size(where))
+    task = load_start_task(recipe)
     model, start = make_start(recipe, task, recipe.seeds[0])
     check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
     move(model.module, place)

@@ -6,10 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from lxcompress.data.tasks import load_task
+from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import PruneError, TicketError
-from lxcompress.models.checkpoints import Model, feature_size, load_model, load_vocabulary, read_word_files
+from lxcompress.models.checkpoints import Model, load_model, load_vocabulary, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
+from lxcompress.models.shape import describe_folder
 from lxcompress.pruning.choose import check_granularity, mask_from_scores
 from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
 from lxcompress.pruning.mask import Mask
@@ -17,7 +18,7 @@ from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
 from lxcompress.recipe import BLIND_CRITERIA, STRUCTURED, Recipe
 from lxcompress.records import Provenance
-from lxcompress.study.agreement import check_fit, resolve_recipe
+from lxcompress.study.agreement import resolve_recipe
 from lxcompress.study.choose import fit_cut
 from lxcompress.tickets import is_ticket, load_ticket, save_ticket
 from lxcompress.training.evidence import gather
@@ -128,14 +129,7 @@ def _score(model: Model, source: str, criterion: str, seed: int, calibration: Re
     if needed is not None and calibration is not None:
         recipe = resolve_recipe(calibration)
         place = choose_place(recipe.device, recipe.train.precision)
-        task = load_task(recipe.data, load_vocabulary(source), feature_size(source))
-        check_fit(model, task, recipe.model_copy(update={"model": recipe.model.model_copy(update={"start": source})}))
-        own = model.family.count_answers(model.config), model.family.count_images(model.config)
-        if own != (len(task.labels), task.train.images):
-            raise PruneError(
-                f"--calibrate {calibration.name}: its data have {len(task.labels)} answers and {task.train.images} "
-                f"images a question, but {source} gives {own[0]} and reads {own[1]}; give a recipe of its own task"
-            )
+        task = load_fitting_task(recipe.data, load_vocabulary(source), describe_folder(source))
         found = gather(
             model,
             {name: tensor.clone() for name, tensor in model.weights.items()},

@@ -15,13 +15,11 @@ from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lxcompress.data.tasks import load_task
 from lxcompress.errors import PruneError, RecipeError, RunError
 from lxcompress.machine import describe_machine
-from lxcompress.models.checkpoints import feature_size, load_vocabulary, resolve_start
 from lxcompress.recipe import Cell, Recipe, dump_recipe
 from lxcompress.rundir import RunDir, locked, write_record, write_text
-from lxcompress.study.agreement import agree, resolve_recipe, widen
+from lxcompress.study.agreement import agree, load_start_task, resolve_recipe, widen
 from lxcompress.study.choose import check_cells
 from lxcompress.study.draw import run_cell
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
@@ -75,8 +73,7 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
 def open_workplace(recipe: Recipe, run: RunDir, place: Place, missing: Sequence[int | Cell], watch: Watch) -> Workplace:
     """What the `missing` runs work with: the data made ready, and its floors kept. Raises LxError."""
     watch.prepare("making the data ready")
-    start = resolve_start(recipe.model.start)
-    task = load_task(recipe.data, load_vocabulary(start, recipe.model.vocabulary), feature_size(start))
+    task = load_start_task(recipe)
     model, _ = make_start(recipe, task, recipe.seeds[0])
     check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
     if this_worker().leads and not run.floors.exists():

@@ -16,7 +16,7 @@ from lxcompress.pruning.surgery import Group, find_groups
 from lxcompress.recipe import FAULTS, Recipe
 from lxcompress.records import Dense, Epoch, read_record
 from lxcompress.rundir import RunDir, write_record, write_whole
-from lxcompress.study.agreement import check_fit
+from lxcompress.study.agreement import check_protocol
 from lxcompress.study.watch import Watch
 from lxcompress.study.work import Fitting, Workplace, fit, how, score, steps_of, timed
 from lxcompress.training.movement import Movement
@@ -47,7 +47,7 @@ class SeedRun:
 
 
 def make_start(recipe: Recipe, task: Task, seed: int) -> tuple[Model, dict[str, Any]]:
-    """The model and the start weights of one seed. Raises ModelError, or RecipeError if it cannot read the data."""
+    """The model and the start weights of one seed. Raises ModelError, or RecipeError for a protocol of others."""
     wanted = recipe.model
     last_bias = 0.0 if wanted.last_bias is None and set(recipe.faults) == set(FAULTS) else wanted.last_bias
     model, start = load_start(
@@ -59,7 +59,7 @@ def make_start(recipe: Recipe, task: Task, seed: int) -> tuple[Model, dict[str, 
         last_bias=last_bias,
         images=task.train.images,
     )
-    check_fit(model, task, recipe)
+    check_protocol(model, recipe)
     return model, start
 
 

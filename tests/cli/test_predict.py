@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
 from lxcompress.data.predictions import format_predictions
-from lxcompress.errors import DataError, ModelError, RecipeError
+from lxcompress.errors import DataError, RecipeError
 from lxcompress.recipe import load_recipe
 from lxcompress.rundir import read_run
 from lxcompress.study.run import run_study
@@ -115,7 +115,7 @@ def test_a_test_split_needs_no_annotations(blind_run, tmp_path) -> None:
 
 def test_a_model_of_other_answers_is_refused(blind_run, tmp_path) -> None:
     recipe = load_recipe(blind_run / "recipe.yaml", ["data.least_answers=60"])
-    with pytest.raises((ModelError, DataError)):
+    with pytest.raises((RecipeError, DataError)):
         predict(str(blind_run / "seeds/0/dense"), recipe, tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
 

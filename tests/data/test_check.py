@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lxcompress.data.check import SPLITS, WHOLE, Check, Finding, check_data, check_store
+from lxcompress.data.fit import ModelShape
 from lxcompress.data.objects import FEATURES
 from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.data.split import Split
@@ -105,7 +106,7 @@ def sound(request, tmp_path) -> AnyData:
 
 
 def test_sound_data_are_left_in_peace(sound) -> None:
-    found = check(sound, feature_size=SIZE if getattr(sound, "features", None) else FEATURES)
+    found = check(sound, model=ModelShape("start", feature_size=SIZE if getattr(sound, "features", None) else FEATURES))
     expected = ()
     if isinstance(sound, GqaData):  # whose toy asks about an image in both splits: three questions an image, 30 asked
         expected = tuple(each for each in found.findings if "images are in" in each.sentence)
@@ -312,7 +313,7 @@ def test_everything_is_found_at_once_and_errors_come_first(tmp_path) -> None:
     for damage in (question_without_annotation, answers_with_a_gap):
         data = damage(tmp_path, data)
     change(data.features, "features.npy", (1, 0, 3), 7)
-    found = check(data, feature_size=2048)
+    found = check(data, model=ModelShape("start", feature_size=2048))
     where = [Path(each.where).name for each in found.findings]
     assert [each.severity for each in found.findings] == ["error"] * found.errors + ["warning"] * found.warnings
     assert {"absent.json", "more.json", "q-valid.json", "ans2label.json", "features.npy", "store"} <= set(where)
@@ -543,7 +544,7 @@ DAMAGED: tuple[tuple[Callable[[Path], None], str, str, str], ...] = (
 def test_each_damage_of_a_store_is_one_finding(damage, severity, file, said, tmp_path) -> None:
     store = make_store(tmp_path)
     damage(store)
-    found = check_store(store, feature_size=SIZE)
+    found = check_store(store)
     (finding,) = found.findings
     assert (finding.severity, Path(finding.where).name) == (severity, file)
     assert said in finding.sentence
@@ -590,8 +591,8 @@ def test_a_store_of_many_pieces_is_looked_at_whole(tmp_path, monkeypatch) -> Non
 
 
 def test_features_of_another_size_are_an_error_for_every_kind(sound) -> None:
-    findings = check(sound, feature_size=2048).findings
-    said = [each for each in findings if "where the start model reads 2,048" in each.sentence]
+    findings = check(sound, model=ModelShape("start", feature_size=2048)).findings
+    said = [each for each in findings if "reads 2048 features a region, but data.kind=" in each.sentence]
     is_blind = getattr(sound, "features", FEATURES) is None
     assert [each.severity for each in said] == ([] if is_blind else ["error"])
 
@@ -704,13 +705,13 @@ def test_gqas_answers_are_doubtful_for_real_vqa() -> None:
 
 def test_real_features_are_sound(tmp_path) -> None:
     prepare_store([real_file()], tmp_path / "store")
-    found = check_store(tmp_path / "store", feature_size=2048)
+    found = check_store(tmp_path / "store")
     assert found.findings == ()
     assert facts(found)["regions of an image, mean"] == {WHOLE: 36}
     questions = real("region_features", "vqa2_questions.json")
     answers = real("vocab", "vqa_trainval_ans2label.json")
     data = VqaData(kind="vqa", train=questions, valid=questions, answers=answers, features=tmp_path / "store")
-    told = check_data(data, feature_size=2048)
+    told = check_data(data, model=ModelShape("start", feature_size=2048))
     # The questions are about one image more than the features.
     assert facts(told)["images not in the store"] == {"train": 1, "valid": 1}
     assert [each.sentence.partition(" that ")[0].partition(" (")[0] for each in told.findings] == [
@@ -722,11 +723,12 @@ def test_real_features_are_sound(tmp_path) -> None:
 def test_real_clevr_nlvr_and_nlvr2_are_read_whole() -> None:
     words = read_vocabulary(real("vocab", "vocab.txt"))
     scenes, questions = (real("clevr") / name for name in of_clevr.SLICE)
-    found = check(ClevrData(kind="clevr", scenes=scenes, questions=questions), feature_size=FEATURES)
+    model = ModelShape("start", feature_size=FEATURES)
+    found = check(ClevrData(kind="clevr", scenes=scenes, questions=questions), model=model)
     assert found.findings == ()
     assert sum(facts(found)["questions"].values()) == 39_524
     nlvr = NlvrData(kind="nlvr", train=real("nlvr", "train1000_decoded.json"), valid=real("nlvr", "dev.json"))
-    found = check_data(nlvr, words, feature_size=FEATURES)
+    found = check_data(nlvr, words, model=model)
     assert found.findings == ()
     assert facts(found)["score of giving only that"]["valid"] == pytest.approx(0.553, abs=5e-4)
     dev = real("nlvr2", "dev.json.gz")

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Inputs
-from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ModelError, PruneError, RecipeError
 from lxcompress.export.artifact import export, open_source
@@ -23,7 +22,7 @@ from lxcompress.models.checkpoints import FAMILIES, Model, load_model, load_star
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import Recipe
 from lxcompress.runtimes import open_session
-from lxcompress.study.agreement import check_fit
+from lxcompress.study.agreement import check_protocol
 from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
 from tests.models.families import PIXELS, TOYS, Toy, save_start, some_inputs
@@ -316,10 +315,9 @@ def test_questions_longer_than_the_model_reads_are_told_before_training(toy, tmp
 
 def test_the_fault_that_names_tensors_of_lxmert_is_for_lxmert_alone(name, toy, start) -> None:
     given = recipe(start, **toy.data).model_copy(update={"protocol": ("every-tensor-pruned",)})
-    task = load_task(given.data)
     model, _ = load_start(str(start), ANSWERS, 0)
     if name == "lxmert":
-        check_fit(model, task, given)
+        check_protocol(model, given)
         return
     with pytest.raises(RecipeError, match=f"names tensors of LXMERT, but .* is a {name} model"):
-        check_fit(model, task, given)
+        check_protocol(model, given)

@@ -1,0 +1,178 @@
+"""Whether a model reads a data set: the one check that every command makes which brings the two together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from lxcompress.data.files import shorten
+from lxcompress.data.objects import FEATURES
+from lxcompress.data.regions.store import read_store_record
+from lxcompress.data.split import Task
+from lxcompress.errors import RecipeError
+from lxcompress.recipe import AnyData, Nlvr2Data, QuestionsData
+
+PAIR = 2
+"""The images of a question of NLVR2."""
+COLOURS = 3
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a model reads and answers. None means: not known, or any value fits."""
+
+    name: str
+    """what an error opens with: its folder, or the setting that names it"""
+    embeddings: int | None = None
+    """the rows of its word embedding; some may stand for no token"""
+    positions: int | None = None
+    """the tokens of its longest question"""
+    feature_size: int | None = None
+    picture_size: int | None = None
+    """the pixels a side of a picture, for a family that reads pictures"""
+    images: int | None = None
+    answers: int | None = None
+    labels: tuple[str, ...] | None = None
+    """the words of its answers, if its config names them"""
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What a data set asks of a model. None means: not known yet."""
+
+    kind: str
+    pixels: int | None = None
+    tokens: int | None = None
+    """the tokens of the vocabulary that its questions are cut into"""
+    longest: int | None = None
+    """the tokens of its longest question"""
+    feature_size: int | None = None
+    regions: int | None = None
+    """the regions of its fullest image"""
+    images: int | None = None
+    labels: tuple[str, ...] | None = None
+
+
+def check_fit(model: ModelShape, data: DataShape) -> None:
+    """Raises RecipeError, with the first sentence of `find_misfits`, if the model cannot read the data."""
+    found = find_misfits(model, data)
+    if found:
+        raise RecipeError(f"{model.name}: {found[0]}")
+
+
+def find_misfits(model: ModelShape, data: DataShape) -> list[str]:
+    """Return what keeps the model from the data, a sentence each, as far as both are known."""
+    checks = (_check_seen, _check_words, _check_length, _check_images, _check_answers)
+    return list(chain.from_iterable(check(model, data) for check in checks))
+
+
+def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
+    """Return what is known of a data set before it is read; `tokens` is the size of the vocabulary.
+
+    Raises DataError for a store of region features that is none.
+    """
+    pixels = getattr(settings, "pixels", None)
+    shape = DataShape(
+        kind=settings.kind, pixels=pixels, tokens=tokens, images=PAIR if isinstance(settings, Nlvr2Data) else 1
+    )
+    if not isinstance(settings, QuestionsData):
+        size, regions = (COLOURS * pixels**2, 1) if pixels else (FEATURES, None)
+        return replace(shape, feature_size=size, regions=regions)
+    if settings.features is None:
+        return shape  # a blind task has as many features as the model reads
+    record = read_store_record(settings.features)
+    return replace(shape, feature_size=record.features, regions=record.objects)
+
+
+def describe_task(settings: AnyData, task: Task) -> DataShape:
+    """Return what a data set that was read asks of a model."""
+    return DataShape(
+        kind=settings.kind,
+        pixels=getattr(settings, "pixels", None),
+        tokens=len(task.vocabulary),
+        longest=max(split.input_ids.shape[1] for split in (task.train, task.valid)),
+        feature_size=task.feature_size,
+        regions=max(split.regions.features.shape[1] for split in (task.train, task.valid)),
+        images=task.valid.images,
+        labels=task.labels,
+    )
+
+
+def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
+    """What an image is: regions of so many features, or a picture of so many pixels."""
+    kind, reads, gives = f"data.kind={data.kind}", model.feature_size, data.feature_size
+    if reads is None or gives is None:
+        return []
+    if model.picture_size is None and data.pixels:
+        return [
+            f"reads {reads} features a region, but data.pixels={data.pixels} gives pictures; "
+            "leave data.pixels out, or give a model that reads pictures (ViLT)"
+        ]
+    if model.picture_size is not None and (reads != gives or (data.regions or 1) != 1):
+        size, pixels = model.picture_size, data.pixels
+        given = f"pictures of {pixels} x {pixels}" if pixels else f"regions of {gives} features"
+        return [
+            f"reads pictures of {size} x {size} pixels, but {kind} gives {given}; "
+            f"give data.kind=scenes with data.pixels={size}, or a model that reads such data"
+        ]
+    if reads != gives:
+        return [
+            f"reads {reads} features a region, but {kind} gives {gives}; "
+            "give features of the detector that it was pre-trained with, or a model that reads these "
+            "(model.start=mini reads scenes)"
+        ]
+    return []
+
+
+def _check_words(model: ModelShape, data: DataShape) -> list[str]:
+    """The vocabulary: a token without an embedding cannot be read, an embedding without a token is padding."""
+    if model.embeddings is None or data.tokens is None or data.tokens <= model.embeddings:
+        return []
+    return [
+        f"its vocabulary has {data.tokens} tokens, but its word embedding {model.embeddings} rows; "
+        "put the vocabulary of its pre-training beside it"
+    ]
+
+
+def _check_length(model: ModelShape, data: DataShape) -> list[str]:
+    """The longest question: a token beyond the position embeddings cannot be read."""
+    if model.positions is None or data.longest is None or data.longest <= model.positions:
+        return []
+    return [
+        f"reads {model.positions} tokens a question, but data.kind={data.kind} has one of {data.longest}; "
+        "cut them with data.tokens where the data has it, or give a model with more positions"
+    ]
+
+
+def _check_images(model: ModelShape, data: DataShape) -> list[str]:
+    """The images of a question."""
+    if model.images is None or data.images is None or model.images == data.images:
+        return []
+    return [
+        f"reads {model.images} {_plural(model.images, 'image')} a question, but data.kind={data.kind} has "
+        f"{data.images}; give data of such questions, or a model of the family LXMERT that is fine-tuned on these"
+    ]
+
+
+def _check_answers(model: ModelShape, data: DataShape) -> list[str]:
+    """The answers: as many as the head has rows, and the same ones in the same order where the config names them."""
+    if model.answers is None or data.labels is None:
+        return []
+    count = len(data.labels)
+    remedy = "give the recipe that it was trained with, or a model that was fine-tuned on this data"
+    if model.answers != count:
+        return [
+            f"gives {model.answers} {_plural(model.answers, 'answer')}, but data.kind={data.kind} has {count}; {remedy}"
+        ]
+    if model.labels is None or model.labels == data.labels:
+        return []
+    pairs = zip(model.labels, data.labels, strict=True)
+    index, (own, other) = next((index, pair) for index, pair in enumerate(pairs) if pair[0] != pair[1])
+    return [
+        f"its {count} answers are not those of data.kind={data.kind} (answer {index} is {shorten(own)}, not "
+        f"{shorten(other)}); {remedy}"
+    ]
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"
