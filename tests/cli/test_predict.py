@@ -81,6 +81,14 @@ def blind_run(toy_start, tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture(scope="module")
+def scenes_run(toy_recipe, tmp_path_factory) -> Path:
+    """A study of the toy on scenes."""
+    root = tmp_path_factory.mktemp("scenes") / "run"
+    run_study(toy_recipe, root, only="low-magnitude-weight-50-seed0")
+    return root
+
+
 def test_predictions_score_as_the_study_scored(blind_run, tmp_path) -> None:
     """No answer here is changed by the official normalisation, so soft labels and the official measure agree."""
     out = tmp_path / "predictions.json"
@@ -120,9 +128,12 @@ def test_a_model_of_other_answers_is_refused(blind_run, tmp_path) -> None:
     assert not (tmp_path / "out.json").exists()
 
 
-def test_data_without_an_evaluation_is_refused(toy_recipe, tmp_path) -> None:
-    with pytest.raises(DataError, match=r"data\.kind=scenes: .* predictions are written for vqa, gqa, nlvr2, nlvr"):
-        predict("mini", toy_recipe, tmp_path / "out.json")
+def test_scenes_are_numbered_in_their_order(scenes_run, tmp_path) -> None:
+    """Their predictions have VQA's form: data.kind=scenes has no file of questions, and makes the same ones anew."""
+    out = tmp_path / "out.json"
+    recipe = load_recipe(scenes_run / "recipe.yaml")
+    assert predict(str(scenes_run / "seeds/0/dense"), recipe, out) == 64
+    assert [each["question_id"] for each in json.loads(out.read_text())] == list(range(64))
 
 
 def test_questions_have_no_place_beside_scenes(tmp_path) -> None:

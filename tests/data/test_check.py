@@ -316,7 +316,7 @@ def test_everything_is_found_at_once_and_errors_come_first(tmp_path) -> None:
     found = check(data, model=ModelShape("start", feature_size=2048))
     where = [Path(each.where).name for each in found.findings]
     assert [each.severity for each in found.findings] == ["error"] * found.errors + ["warning"] * found.warnings
-    assert {"absent.json", "more.json", "q-valid.json", "ans2label.json", "features.npy", "store"} <= set(where)
+    assert {"absent.json", "more.json", "q-valid.json", "ans2label.json", "features.npy", "start"} <= set(where)
     twice = next(each.sentence for each in found.findings if "come twice" in each.sentence)
     assert "10 question ids (30, 31, 32 and 7 more)" in twice
     missing = next(each for each in found.findings if "lacks" in each.sentence)
