@@ -54,7 +54,7 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
     )
 
 
-def load_fitting_task(settings: AnyData, vocabulary: Sequence[str], model: ModelShape) -> Task:
+def load_fitting_task(settings: AnyData, vocabulary: Vocabulary, model: ModelShape) -> Task:
     """Return the Task of `settings` for a model of that shape, which is checked before the data are read, and after.
 
     Raises RecipeError if the model does not read such data, DataError if they cannot be read.
