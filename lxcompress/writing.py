@@ -18,8 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
 from lxcompress.errors import LxError
 
 try:
@@ -31,6 +29,8 @@ PREFIX, LOCK = ".lxcompress-", "lock"
 COMMIT_WAIT_S = 60.0
 """The longest wait for another process that moves a finished folder to its name, which takes milliseconds."""
 _RETRY_S = 0.02
+_own: set[Path] = set()
+"""The hidden folders that this process works in now."""
 _WORDS = {
     errno.ENOSPC: "its disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -103,9 +103,11 @@ def scratch(parent: Path, target: Path | None = None) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         remove_stale(parent)
         folder, lock = _new_scratch(parent)
+    _own.add(folder)
     try:
         yield folder
     finally:
+        _own.discard(folder)
         with suppress(OSError):  # what remains is removed by the next write
             shutil.rmtree(folder)
         os.close(lock)
@@ -124,6 +126,12 @@ def remove_stale(parent: Path) -> None:
                 shutil.rmtree(each) if is_folder else each.unlink()
             finally:
                 os.close(lock)
+
+
+def remove_own() -> None:
+    """Remove what this process was writing, which is about to end."""
+    for folder in list(_own):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_vacant(folder: Path) -> bool:
@@ -161,8 +169,13 @@ def finished_folder(out: Path, last: str, *, before: Callable[[], None] = lambda
 def exclusive(lock: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock file `lock`, which ends with the process and is removed at the end. Raises BusyError."""
     if fcntl is None:
-        with FileLock(lock, timeout=wait_s):
-            yield
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(lock, timeout=wait_s):
+                yield
+        except Timeout:
+            raise BusyError(lock) from None
         return
     end = time.monotonic() + wait_s
     while True:
@@ -232,6 +245,16 @@ def cannot_write(path: Path | str, number: int, words: str = "") -> WriteError:
     """Return the error that names the file which the system's error `number` kept from being written."""
     reason = _WORDS.get(number) or words or os.strerror(number)
     return WriteError(f"{path}: cannot be written ({reason}); {_REMEDIES.get(number, _ELSEWHERE)}")
+
+
+def explain_os_error(error: Exception, number: int | None) -> LxError:
+    """Return the sentence for an error of the system, `number`, that reached the command: what it is about, and why."""
+    path = getattr(error, "filename", None)
+    where = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else "a file"
+    if number in _STORAGE:
+        return cannot_write(where, number)
+    reason = _WORDS.get(number or 0) or getattr(error, "strerror", None) or str(error)
+    return LxError(f"{where}: {reason}; check the path, its permissions and the free space")
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def _default_place(run: RunDir | None, device: Profile | None) -> Path | None:
 
 def _measure(artifacts: Sequence[Path], ask: Ask, device: Profile | None, kept: Bench | None) -> Bench:
     """Measures here or on the device; Ctrl-C before there is anything to keep ends the command."""
-    from lxcompress.cli.screen import remarks
+    from lxcompress.cli.interrupt import say
     from lxcompress.machine import describe_machine
     from lxcompress.measure.adb import bench_device
     from lxcompress.measure.artifacts import bench_artifacts
@@ -179,7 +179,7 @@ def _measure(artifacts: Sequence[Path], ask: Ask, device: Profile | None, kept: 
                 return bench_device(artifacts, ask, device, tell=tell)
             return bench_artifacts(artifacts, ask, tell=tell)
     except KeyboardInterrupt:
-        remarks.print("interrupted before anything was measured: nothing is kept", style="yellow")
+        say("interrupted before anything was measured: nothing is kept")
         raise typer.Exit(130) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shlex
 import sys
 import time
@@ -18,6 +19,7 @@ from lxcompress.cli import (
     doctor,
     export,
     inspect,
+    interrupt,
     pick,
     predict,
     pretrain,
@@ -32,6 +34,7 @@ from lxcompress.cli.data import data_app
 from lxcompress.cli.options import EPILOG, LOG, QUIET, VERBOSE, output, set_options, take_options
 from lxcompress.errors import LxError
 from lxcompress.text import as_sentence
+from lxcompress.writing import cannot_write, explain_os_error, find_storage_problem
 
 app = typer.Typer(
     name="lxcompress",
@@ -82,24 +85,55 @@ def run() -> None:
     """The entry point: exit code 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted."""
     _write_anything()
     started = time.monotonic()
+    with interrupt.caught():
+        status = _run_command()
+        if status == 0 and _is_output_full():
+            status = _say_error("standard output: cannot be written; make room, or leave the redirection out")
+        output.keep("main", f"exit code {status} after {time.monotonic() - started:.1f} s\n")
+        sys.exit(status)
+
+
+def _run_command() -> int:
+    """Run the command that the arguments name, and return its exit code."""
     try:
         words = take_options(sys.argv[1:])
         output.keep("main", f"lxcompress {shlex.join(words)}\n")
         _log_to_screen()
         code = app(args=words, prog_name="lxcompress", standalone_mode=False)
-        status = code if isinstance(code, int) else 0
-    except LxError as error:
-        status = _say_error(str(error), error)
+        return code if isinstance(code, int) else 0
     except _CommandError as error:
-        status = _say_usage(error)
+        return _say_usage(error)
     except typer.Abort as error:
-        status = _say_error("stopped at a question; give its answer as an option", error)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error)
-        status = _say_error(f"{where}{reason}; check the path, its permissions and the free space", error)
-    output.keep("main", f"exit code {status} after {time.monotonic() - started:.1f} s\n")
-    sys.exit(status)
+        return _say_error("stopped at a question; give its answer as an option", error)
+    except Exception as error:
+        # Any: a library may wrap an interrupt, or a full disk, in an error of its own.
+        sentence = None if interrupt.is_received() else _explain(error)
+        if sentence is None:
+            raise
+        return _say_error(sentence, error)
+
+
+def _explain(error: Exception) -> str | None:
+    """Return what a user can mend, in one sentence; None for an error of our own."""
+    if isinstance(error, LxError):
+        return str(error)
+    number = error.errno if isinstance(error, OSError) else find_storage_problem(error)
+    if number is not None and _is_output_full():
+        return str(cannot_write("standard output", number))
+    if isinstance(error, OSError) or number is not None:
+        return str(explain_os_error(error, number))
+    return None
+
+
+def _is_output_full() -> bool:
+    """Return whether standard output takes no more; what is left of it is dropped, of which Python would complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        return True
+    return False
 
 
 _UsageError = typer.BadParameter.__mro__[1]
@@ -107,9 +141,9 @@ _CommandError = typer.BadParameter.__mro__[2]
 """Typer brings the classes of click along, in some versions under a name of its own."""
 
 
-def _say_error(sentence: str, error: Exception) -> int:
+def _say_error(sentence: str, error: Exception | None = None) -> int:
     """Print an error as one sentence, after its traceback where --verbose is given; return the exit code."""
-    if output.is_verbose:
+    if output.is_verbose and error is not None:
         traceback.print_exception(error)
     line = as_sentence(f"error: {sentence}")
     typer.secho(line, fg="red", err=True)

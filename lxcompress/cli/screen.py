@@ -12,6 +12,7 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from lxcompress.cli.interrupt import say
 from lxcompress.cli.options import Tee
 from lxcompress.output import json_text, printable_lines
 
@@ -77,5 +78,5 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        warnings.print("interrupted; the same command goes on where it stood", style="yellow")
+        say("interrupted; the same command goes on where it stood")
         raise typer.Exit(130) from None
