@@ -33,7 +33,35 @@ def read_part(files: Iterable[Path], read: Callable[[Path], list[Question]]) -> 
                 raise DataError(f"{where}: question id {question.id} comes twice; give files with each question once")
             part.files[question.id] = path
             part.questions.append(question)
+    check_one_type(part)
     return part
+
+
+def check_one_type(part: Part) -> None:
+    """Raises DataError if some question ids are numbers and others are texts: 5 and "5" would be two questions."""
+    first = {type(number): number for number in reversed(part.files)}
+    if len(first) > 1:
+        number, text = first[int], first[str]
+        of_one = part.files[number] == part.files[text]
+        where = str(part.files[text]) if of_one else f"{part.files[number]} and {part.files[text]}"
+        raise DataError(
+            f"{where}: question ids are of two types, numbers ({name_id(number)}) and texts ({name_id(text)}); write "
+            "them all as one of the two, as the data set's evaluation has them"
+        )
+
+
+def name_id(value: Any) -> str:
+    """An id with its type where a text could be taken for a number: 5, or "5"."""
+    return shorten(value)
+
+
+def explain_types(given: Any, known: Any) -> str:
+    """What to say of two ids that are not found in each other's file because of their types; else nothing."""
+    if type(given) is type(known):
+        return ""
+    names = {int: "a number", str: "a text"}
+    kinds = [names.get(type(value), "neither a number nor a text") for value in (given, known)]
+    return f"; {name_id(given)} is {kinds[0]} here, and {name_id(known)} is {kinds[1]} there: write both alike"
 
 
 def ask(train: Part, valid: Part, *, labels: Sequence[str], answers: Path | None = None) -> Asked:

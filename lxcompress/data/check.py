@@ -19,8 +19,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from lxcompress.data import clevr, gqa, nlvr, nlvr2, vqa
-from lxcompress.data.asked import Part
-from lxcompress.data.files import list_files, read_json, read_labels, read_records
+from lxcompress.data.asked import Part, check_one_type
+from lxcompress.data.files import list_files, read_json, read_labels, read_records, whole_number
 from lxcompress.data.fit import DataShape, ModelShape, find_misfits, foresee_data
 from lxcompress.data.objects import ANSWERS, answer_type
 from lxcompress.data.questions import Question, count_answers
@@ -385,6 +385,7 @@ def _read_files(
     for where, numbers in twice.items():
         verb = "comes" if len(numbers) == 1 else "come"
         notes.error(where, f"{_several(numbers, 'question id')} {verb} twice; give files with each question once")
+    notes.attempt(lambda: check_one_type(part))
     return part, is_missed
 
 
@@ -695,6 +696,8 @@ def _check_store(path: Path, against: Against, notes: Notes) -> RegionStore | No
     if ids is not None and len(ids) != record.images and len(arrays) == len(wanted):
         notes.attempt(lambda: stores.open_store(path))
     is_named = ids is not None and len(ids) == record.images
+    if not (arrays or is_named):
+        return None  # nothing bears out how many images store.json tells of
     names = ids if ids is not None and is_named else [f"row {row}" for row in range(record.images)]
     _tell_store(record, arrays, against, notes)
     _check_ids(path, ids or (), notes)
@@ -921,8 +924,9 @@ def _read_clevr_scenes(path: Path, against: Against, notes: Notes) -> Scenes | N
         scenes: Scenes = {}
         for record in records:
             fields = record if isinstance(record, dict) else {}
-            image, objects = fields.get("image_index"), fields.get("objects")
-            if type(image) is int and image not in scenes and isinstance(objects, list) and objects:
+            image, objects = whole_number(fields.get("image_index")), fields.get("objects")
+            is_list = isinstance(objects, list) and 0 < len(objects) <= clevr.MOST_OBJECTS
+            if image is not None and image not in scenes and is_list:
                 scenes[image] = objects
         notes.refuse(error, alike=len(records) - len(scenes))
         return scenes or None
@@ -936,11 +940,11 @@ def _read_clevr_questions(path: Path, against: Against, notes: Notes) -> list[Qu
     except DataError as error:
         records = _list(path, "questions")
         sound = [
-            record
+            {**record, "image_index": whole_number(record.get("image_index"))}
             for record in records
             if isinstance(record, dict)
             and isinstance(record.get("question"), str)
-            and type(record.get("image_index")) is int
+            and whole_number(record.get("image_index")) is not None
             and clevr.answer_text(record.get("answer")) in ANSWERS
         ]
         notes.refuse(error, alike=len(records) - len(sound))

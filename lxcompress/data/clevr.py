@@ -13,17 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from lxcompress.data.files import read_json
+from lxcompress.data.files import read_json, whole_number
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, answer_type, object_boxes, object_features
 from lxcompress.data.split import Regions, Split, Task, single_answers
 from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import DataError
 from lxcompress.recipe import ClevrData
+from lxcompress.text import shorten
 
 HOLDOUT = 150
 """Scenes that validate where nothing else is said."""
 TOKEN_LIMIT = 60
 """CLEVR's longest question has 43 words (Johnson et al. 2017)."""
+MOST_OBJECTS = 256
+"""Of a scene; CLEVR's have 10. All scenes are padded to the fullest, so one of millions would fill the memory."""
+NEAREST, FARTHEST = 1e-3, 1e6
+"""Bounds of an object's depth and coordinates; CLEVR's are within 500."""
 
 
 def load_clevr(settings: ClevrData, vocabulary: Vocabulary) -> Task:
@@ -63,14 +68,22 @@ def read_scenes(path: Path) -> dict[int, list[dict[str, Any]]]:
     """image_index -> objects. Raises DataError."""
     scenes: dict[int, list[dict[str, Any]]] = {}
     for place, scene in enumerate(_read_list(path, "scenes")):
-        try:
-            image, objects = int(scene["image_index"]), list(scene["objects"])
-        except (KeyError, TypeError, ValueError):
-            raise DataError(f"{path}: scene {place} has no image_index and objects; give CLEVR's scenes JSON") from None
+        fields = scene if isinstance(scene, dict) else {}
+        image, objects = whole_number(fields.get("image_index")), fields.get("objects")
+        if image is None or not isinstance(objects, list):
+            raise DataError(
+                f"{path}: scene {place} is {shorten(scene)}, expected a whole number as image_index and a list of "
+                "objects; give CLEVR's scenes JSON"
+            )
         if image in scenes:
             raise DataError(f"{path}: image_index {image} comes twice; give a file with each scene once")
         if not objects:
             raise DataError(f"{path}: scene of image_index {image} has no object; take it out of the file")
+        if len(objects) > MOST_OBJECTS:
+            raise DataError(
+                f"{path}: scene of image_index {image} has {len(objects):,} objects, expected at most {MOST_OBJECTS}; "
+                "give CLEVR's scenes JSON"
+            )
         scenes[image] = objects
     return scenes
 
@@ -79,18 +92,23 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
     """Questions with `question`, `image_index` and `answer` (a string of ANSWERS). Raises DataError."""
     questions = []
     for place, question in enumerate(_read_list(path, "questions")):
-        try:
-            words, image, given = str(question["question"]), int(question["image_index"]), question["answer"]
-        except KeyError as missing:
+        fields = question if isinstance(question, dict) else {}
+        lacking = next((name for name in ("question", "image_index", "answer") if fields and name not in fields), None)
+        if lacking:
             raise DataError(
-                f"{path}: question {place} has no {missing.args[0]}; the test split has no answers, give train or val"
-            ) from None
-        except (TypeError, ValueError):
-            raise DataError(f"{path}: question {place} is not a CLEVR question; give CLEVR's questions JSON") from None
+                f"{path}: question {place} has no {lacking}; the test split has no answers, give train or val"
+            )
+        words, image, given = fields.get("question"), whole_number(fields.get("image_index")), fields.get("answer")
+        if not isinstance(words, str) or image is None:
+            raise DataError(
+                f"{path}: question {place} is {shorten(question)}, expected a text as question and a whole number as "
+                "image_index; give CLEVR's questions JSON"
+            )
         answer = answer_text(given)
         if answer not in ANSWERS:
             raise DataError(
-                f"{path}: question {place} has the answer {given!r}, which is none of CLEVR's {len(ANSWERS)}"
+                f"{path}: question {place} has the answer {given!r}, which is none of CLEVR's {len(ANSWERS)}; "
+                "give CLEVR's questions JSON"
             )
         questions.append({"question": words, "image_index": image, "answer": answer})
     return questions
@@ -152,10 +170,12 @@ def _see(
                     f"{path}: object {column} of image_index {images[row]} is not a CLEVR object ({reason}); "
                     "give CLEVR v1.0's scenes JSON"
                 ) from None
-            seen = np.isfinite(places[row, column]).all() and np.isfinite(pixels[row, column]).all()
-            if not (seen and pixels[row, column, 2] > 0):
+            # NaN is not less either. Beyond these bounds float32 ends, and no camera stands so near.
+            is_near = np.abs([*places[row, column], *pixels[row, column]]).max() < FARTHEST
+            if not (is_near and pixels[row, column, 2] > NEAREST):
                 raise DataError(
-                    f"{path}: object {column} of image_index {images[row]} has a position that cannot be seen"
+                    f"{path}: object {column} of image_index {images[row]} has a position that cannot be seen; give "
+                    "CLEVR v1.0's scenes JSON"
                 )
     present = np.arange(shape[1]) < counts[:, None]
     features = object_features(values, places) * present[..., None]
@@ -171,7 +191,7 @@ def _place(thing: dict[str, Any], name: str, names: Sequence[str]) -> int:
 
 def _three(thing: dict[str, Any], name: str) -> np.ndarray:
     """Three numbers; fewer would be spread over all three by numpy."""
-    numbers = np.asarray(thing[name])
+    numbers = np.asarray(thing[name] if isinstance(thing[name], list) else None)
     if numbers.shape != (3,) or numbers.dtype.kind not in "if":
         raise ValueError(f"{name} {thing[name]!r} is not three numbers")
     return numbers

@@ -104,6 +104,13 @@ def field(record: Any, name: str, kind: type[Value]) -> Value | None:
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
+def whole_number(value: Any) -> int | None:
+    """`value` if it is a whole number, 5 or 5.0; None for true, NaN, infinity, text and all else."""
+    if type(value) is float:
+        return int(value) if value.is_integer() else None
+    return value if type(value) is int else None
+
+
 def _parse(text: str, path: Path, hook: Hook | None = None, *, where: str = "") -> Any:
     try:
         return parse_json(text, hook)

@@ -41,6 +41,8 @@ HOLDOUT = 0.2
 TOKEN_LIMIT = 80
 """The longest published sentences have 26 tokens of BERT's vocabulary, and 68 of the shipped one."""
 BOXES, BOX_SIDE = 3, 100
+MOST_OBJECTS = 256
+"""Of a box; NLVR's have 8. All scenes are padded to the fullest, so one of millions would fill the memory."""
 
 _SHAPE_SLOT, _SIZE_SLOT = len(COLORS), len(COLORS) + len(SHAPES)
 _PLACE_SLOT = _SIZE_SLOT + len(SIZES) + len(MATERIALS)
@@ -130,6 +132,8 @@ def _example(record: Mapping[str, Any], place: int, path: Path, key: str) -> Exa
     if label not in LABELS:
         hint = "; give the file as data.weak" if key == "label" and "weak_label" in record else f"; {_REMEDY}"
         raise DataError(f"{path}: the {key} of {identifier} is {shorten(label)}, expected {' or '.join(LABELS)}{hint}")
+    if not all(isinstance(things, list) and len(things) <= MOST_OBJECTS for things in boxes):
+        raise DataError(f"{path}: {identifier} has a box that is no list of at most {MOST_OBJECTS} objects; {_REMEDY}")
     try:
         seen = [see_object(thing, box) for box, things in enumerate(boxes) for thing in things]
     except (KeyError, TypeError, ValueError) as problem:

@@ -7,15 +7,16 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 
+from lxcompress.text import escape_surrogates
+
 Given = Sequence[tuple[int | str, str]]
 """(question id, answer) of each question, in the order of the questions file"""
 
 
 def vqa_predictions(given: Given) -> str:
     """The evaluation server's JSON: a list of question_id and answer."""
-    return (
-        json.dumps([{"question_id": number, "answer": answer} for number, answer in given], ensure_ascii=False) + "\n"
-    )
+    document = [{"question_id": number, "answer": answer} for number, answer in given]
+    return escape_surrogates(json.dumps(document, ensure_ascii=False)) + "\n"
 
 
 def gqa_predictions(given: Given) -> str:

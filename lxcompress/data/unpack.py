@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from lxcompress.data.archives import DAMAGE
 from lxcompress.errors import DataError
 from lxcompress.rundir import write_whole
 
@@ -121,7 +121,9 @@ def _errors(label: str) -> Iterator[None]:
     """What is wrong with a zip, in one sentence."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as problem:
+    except DAMAGE as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:  # the disk's word, not the zip's contents
+            raise
         raise DataError(
             f"{label}: is not a whole zip ({problem}); delete it if it is there, and download it again"
         ) from None

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lxcompress.data.asked import Part, as_credits, ask, is_id, read_part
+from lxcompress.data.asked import Part, as_credits, ask, explain_types, is_id, name_id, read_part
 from lxcompress.data.files import read_json, read_labels
 from lxcompress.data.questions import Asked, Question, count_answers
 from lxcompress.data.vqa_score import normalise
@@ -133,8 +133,8 @@ def _check_annotated(questions: Sequence[Question], path: Path, annotations: Ann
     missing = [question.id for question in questions if question.id not in annotations]
     if missing:
         raise DataError(
-            f"{path}: asks {len(missing)} questions that {given} does not answer (question id {missing[0]} is the "
-            "first); give the annotations of the same split"
+            f"{path}: asks {len(missing)} questions that {given} does not answer (question id {name_id(missing[0])} is "
+            f"the first); give the annotations of the same split{_explain(missing[0], annotations)}"
         )
 
 
@@ -144,9 +144,15 @@ def _check_asked(part: Part, annotations: Annotations, given: Path, official: Se
     extra = [number for number in annotations if number not in part.files]
     if extra:
         raise DataError(
-            f"{given}: answers {len(extra)} questions that {official[0]} does not ask (question id {extra[0]} is the "
-            "first); give the questions of the same split"
+            f"{given}: answers {len(extra)} questions that {official[0]} does not ask (question id {name_id(extra[0])} "
+            f"is the first); give the questions of the same split{_explain(extra[0], part.files)}"
         )
+
+
+def _explain(number: int | str, others: Mapping[int | str, object]) -> str:
+    """What to say where a question's id is there, but of the other type."""
+    first = next(iter(others), number)
+    return explain_types(number, first)
 
 
 def _official_question(
@@ -164,8 +170,8 @@ def _official_question(
     annotation = annotations.get(number)
     if annotation and annotation.image not in (None, image):
         raise DataError(
-            f"{path}: question id {number} is about image {image}, and in its annotation about {annotation.image}; "
-            "give files of the same split"
+            f"{path}: question id {number} is about image {name_id(image)}, and in its annotation about "
+            f"{name_id(annotation.image)}; give files of the same split{explain_types(image, annotation.image)}"
         )
     return Question(
         id=number,

@@ -69,6 +69,8 @@ FULL_STOP = re.compile(r"\.(?!\d)")
 MOST_FULL_STOPS = 32
 """The official code passes re.UNICODE, whose value this is, where the number of substitutions stands."""
 CACHED = 1 << 18
+MOST_ANSWERS = 1000
+"""To a question; VQA's have 10. Leaving each out in turn takes the square of their number."""
 MULTIPLE_CHOICE = "Multiple Choice"
 NO_FILE_REMEDY = "check the path"
 PREDICTIONS_REMEDY = 'write the evaluation server\'s format, [{"question_id": 1, "answer": "yes"}]'
@@ -213,6 +215,11 @@ def read_annotations(path: Path) -> dict[int, Annotation]:
             )
         if question in annotations:
             raise DataError(f"{path}: question_id {question} is annotated twice; give a file with each question once")
+        if len(records) > MOST_ANSWERS:
+            raise DataError(
+                f"{path}: question_id {question} has {len(records):,} answers, expected at most {MOST_ANSWERS}; give "
+                "VQA's annotations JSON"
+            )
         answers = tuple(field(record, "answer", str) for record in records)
         if None in answers:
             raise DataError(
@@ -239,7 +246,13 @@ def read_questions(path: Path) -> Questions:
             raise DataError(
                 f"{path}: question {place} is {shorten(each)}, expected a question_id; give VQA's questions JSON"
             )
-        choices[question] = frozenset(field(each, "multiple_choices", list) or ())
+        offered = field(each, "multiple_choices", list) or []
+        if not all(isinstance(choice, str) for choice in offered):
+            raise DataError(
+                f"{path}: question_id {question} has {shorten(offered)} as multiple_choices, expected texts; "
+                "give VQA's questions JSON"
+            )
+        choices[question] = frozenset(offered)
     is_choice = document.get("task_type") == MULTIPLE_CHOICE
     return Questions(ids=frozenset(choices), choices=choices if is_choice else None)
 

@@ -5,10 +5,10 @@ Its authors publish the list as all_ans.json: 9,500 of {"ans": "red", "dsets": [
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lxcompress.data.files import read_json
 from lxcompress.errors import DataError
 
 _ARTICLES = ("a ", "an ", "the ")
@@ -24,10 +24,7 @@ _WANTED = 'give all_ans.json, a list of {"ans": "red", "dsets": ["vqa"]} in the 
 
 def read_answers(path: Path) -> tuple[str, ...]:
     """The answers of a pre-trained head, in the order of its rows. Raises DataError."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as pre-trained answers ({error}); {_WANTED}") from None
+    entries = read_json(path, remedy=_WANTED)
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path}: expected a list of answers, got {type(entries).__name__}; {_WANTED}")
     answers: dict[str, int] = {}

@@ -177,8 +177,8 @@ def test_a_head_over_one_image_is_not_copied_into_one_over_two(pretrained, liste
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "cannot be read"),
-        ("[" * 100_000, "cannot be read"),
+        ("", "damaged or not JSON"),
+        ("[" * 100_000, "damaged or not JSON"),
         ("{}", "expected a list of answers, got dict"),
         ("[]", "expected a list of answers"),
         ('["red"]', "entry 0 has no text"),
@@ -196,4 +196,4 @@ def test_a_list_that_is_none_is_refused(text, said, listed) -> None:
 
 
 def test_a_list_that_is_absent_is_refused(tmp_path) -> None:
-    complain(lambda: read_answers(tmp_path / "absent.json"), "absent.json", "cannot be read")
+    complain(lambda: read_answers(tmp_path / "absent.json"), "absent.json", "no such file")
