@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -92,9 +94,14 @@ class Record(BaseModel):
 
 
 class FileRecord(Record):
-    """A record that is a file of its own, and so carries the version it was written in."""
+    """A record that is a file of its own, and so carries the version it was written in.
+
+    `seal` is the SHA-256 of the file's other values. It is written by `dump_sealed` and checked by `read_record`; files
+    of an earlier version have none.
+    """
 
     version: Annotated[int, Field(ge=1, le=RECORD_VERSION)] = RECORD_VERSION
+    seal: str = Field(default="", exclude=True, repr=False)
 
 
 class Machine(Record):
@@ -148,13 +155,28 @@ class Usage(Record):
 
 
 class Round(FileRecord):
-    """How a round of a schedule that retrains in each went."""
+    """How a round of a schedule that retrains in each went; `files` are the SHA-256 of its files, by name."""
 
     epochs: list[Epoch]
+    files: dict[FileName, Sha256] = {}
+
+
+class Sensitivity(FileRecord):
+    """The rise of the loss when one matrix alone is pruned: name -> sparsity -> rise; `dense_sha256` is of the dense
+    model's weights."""
+
+    method: str
+    seed: int
+    dense_sha256: str
+    curves: dict[str, dict[float, float]]
 
 
 class Dense(FileRecord):
-    """What the unpruned model of one seed scored: the baseline of that seed's cells."""
+    """What the unpruned model of one seed scored: the baseline of that seed's cells.
+
+    `files` are the SHA-256 of the files of its folder, by name, and `start_sha256` that of the start weights; both are
+    absent in records of an earlier version.
+    """
 
     seed: Count
     start: Score
@@ -166,6 +188,8 @@ class Dense(FileRecord):
     precision: str
     machine: Machine
     usage: Usage | None = None
+    files: dict[FileName, Sha256] = {}
+    start_sha256: Sha256 | None = None
 
 
 class Sparsity(Record):
@@ -200,7 +224,8 @@ class Result(FileRecord):
     each part's prunable weights that stays, 0-1. `parameters` and `flops` (for one question of the data's usual length)
     are of the model that answers, as it is run densely. `drawing_s`, a part of `duration_s`, is spent on evidence and
     on choosing. `steps` and `duration_s` count every training that the ticket took beside the dense run; `shared_s` of
-    it was spent by other cells, on rounds that this one shares with them.
+    it was spent by other cells, on rounds that this one shares with them. `files` are the SHA-256 of the other files of
+    its folder, by name.
     """
 
     cell: FolderName
@@ -228,11 +253,13 @@ class Result(FileRecord):
     precision: str
     machine: Machine
     usage: Usage | None = None
+    files: dict[FileName, Sha256] = {}
 
 
 class Provenance(FileRecord):
     """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums
-    are filled in when the ticket is saved: of its mask, or of the surgery that made it a smaller model."""
+    are filled in when the ticket is saved: of its weights, of its mask or of the surgery that made it a smaller model,
+    and in `files` of the other files of the folder, by name. Tickets of an earlier version have no `files`."""
 
     cell: FolderName | None
     criterion: str
@@ -246,6 +273,7 @@ class Provenance(FileRecord):
     model_sha256: Sha256 | Literal[""] = ""
     mask_sha256: Sha256 | Literal[""] = ""
     surgery_sha256: Sha256 | Literal[""] = ""
+    files: dict[FileName, Sha256] = {}
     data: Settings | None
     accuracy: Score | None
 
@@ -393,25 +421,88 @@ class Bench(FileRecord):
 Kind = TypeVar("Kind", bound=Record)
 
 
-def read_record(path: Path, kind: type[Kind], error: type[LxError] = RunError) -> Kind:
-    """The record in the JSON file `path`; raises `error` if it is missing, damaged or of a newer version."""
+def read_record(
+    path: Path, kind: type[Kind], error: type[LxError] = RunError, *, remedy: str = "make the file again"
+) -> Kind:
+    """Return the record in the JSON file `path`.
+
+    Raises `error` if the file is missing, damaged, changed since it was written, or of a newer version.
+    """
+    record = read_unsealed(path, kind, error, remedy=remedy)
+    check_seal(path, error, remedy=remedy)
+    return record
+
+
+def read_unsealed(
+    path: Path, kind: type[Kind], error: type[LxError] = RunError, *, remedy: str = "make the file again"
+) -> Kind:
+    """Return the record in the JSON file `path` without a check of its seal. Raises `error`."""
+    text = _read_text(path, error)
     try:
-        text = read_text(path)
-    except (OSError, ValueError) as problem:
-        reason = "no such file" if isinstance(problem, FileNotFoundError) else str(problem)
-        raise error(f"{path}: cannot be read ({reason}); make it again with the command that wrote it") from None
-    try:
-        return kind.model_validate_json(text)
+        record = kind.model_validate_json(text)
     except ValidationError as problem:
         raise error(
             f"{path}: is not a {kind.__name__.lower()} record of this version of lxcompress ({_say(problem)}); "
-            "upgrade lxcompress, or make the file again"
+            f"upgrade lxcompress, or {remedy}"
         ) from None
+    return record.model_copy(update={"seal": ""}) if isinstance(record, FileRecord) else record
+
+
+def check_seal(path: Path, error: type[LxError] = RunError, *, remedy: str = "make the file again") -> None:
+    """Raise `error` if the values of the JSON file `path` are not those that were written.
+
+    A file without a seal is of an earlier version, and passes.
+    """
+    try:
+        tree = json.loads(_read_text(path, error))
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path}: is not whole JSON ({problem}); restore it, or {remedy}") from None
+    seal = tree.pop("seal", None) if isinstance(tree, dict) else None
+    if seal is not None and seal != _digest(tree):
+        raise error(
+            f"{path}: was changed since it was written (its values do not match its seal); restore it, or {remedy}"
+        )
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file is there and holds whole JSON: a file that was cut off, or is empty, does not.
+
+    A file that may not be read counts as whole: `read_record` says why.
+    """
+    try:
+        json.loads(read_text(path))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def dump_record(record: Record) -> str:
-    """The record as indented JSON, ending in a newline."""
+    """Return the record as indented JSON, ending in a newline."""
     return record.model_dump_json(indent=1) + "\n"
+
+
+def dump_sealed(record: Record) -> str:
+    """Return the record as `dump_record` does; a FileRecord ends in its seal."""
+    text = dump_record(record)
+    if not isinstance(record, FileRecord):
+        return text
+    body = text.rstrip().removesuffix("}").rstrip()
+    return f'{body},\n "seal": "{_digest(json.loads(text))}"\n}}\n'
+
+
+def _read_text(path: Path, error: type[LxError]) -> str:
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as problem:
+        reason = "no such file" if isinstance(problem, FileNotFoundError) else str(problem)
+        raise error(f"{path}: cannot be read ({reason}); make it again with the command that wrote it") from None
+
+
+def _digest(tree: Any) -> str:
+    """Return the SHA-256 of JSON values, whatever the file's spaces and order of keys."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _contradiction(expected: str, found: str) -> PydanticCustomError:

@@ -30,10 +30,22 @@ from filelock import FileLock, Timeout
 
 from lxcompress.errors import RunError
 from lxcompress.recipe import Cell, Recipe, load_run_recipe
-from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_record, read_record
+from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_sealed, is_whole, read_record
 from lxcompress.units import short_percent
 from lxcompress.writing import write_text as write_text
 from lxcompress.writing import write_whole as write_whole
+
+REDO = "delete it, and lxcompress study does this run again"
+_OF_A_MODEL = ("*.safetensors", "*.json", "vocab.txt")
+BEGUN = (
+    "floors.json",
+    "seeds/*/*.safetensors",
+    "seeds/*/sensitivity-*.json",
+    *(f"seeds/*/dense/{name}" for name in _OF_A_MODEL),
+    *(f"seeds/*/rounds/*/*/{name}" for name in _OF_A_MODEL),
+    *(f"{top}/*/{name}" for top in ("tickets", "twins") for name in _OF_A_MODEL),
+)
+"""All that a study writes before its first run is finished."""
 
 
 @dataclass(frozen=True)
@@ -156,17 +168,15 @@ def read_run(root: Path) -> Run:
     """All that is finished in the run folder at `root`. Raises RunError, also for a damaged file."""
     run = open_run(root)
     recipe = load_run_recipe(run.recipe)
+    dense = {seed: read_dense(run, seed) for seed in recipe.seeds}
+    results = {cell.id: read_result(run, cell) for cell in recipe.cells()}
     return Run(
         dir=run,
         recipe=recipe,
         machine=read_record(run.machine, Machine),
         floors=read_record(run.floors, Floors) if run.floors.exists() else None,
-        dense={
-            seed: read_record(run.dense_result(seed), Dense) for seed in recipe.seeds if run.dense_result(seed).exists()
-        },
-        results={
-            cell.id: read_record(run.result(cell), Result) for cell in recipe.cells() if run.result(cell).exists()
-        },
+        dense={seed: record for seed, record in dense.items() if record},
+        results={cell: record for cell, record in results.items() if record},
         benches=[read_record(path, Bench) for path in sorted(run.measurements.glob("*.json"))],
     )
 
@@ -174,7 +184,54 @@ def read_run(root: Path) -> Run:
 def twins_of(run: Run) -> dict[str, Result]:
     """What the finished twins of the run scored, by the id of their cell. Raises RunError for a damaged file."""
     paths = sorted((run.dir.root / run.dir.twins.drawn).glob("*/result.json"))
-    return {path.parent.name: read_record(path, Result) for path in paths}
+    return {path.parent.name: _read_result(path) for path in paths if is_whole(path)}
+
+
+def read_dense(run: RunDir, seed: int) -> Dense | None:
+    """Return the record of a dense run; None if the run is not finished: its record is missing, empty or cut off.
+
+    Raises RunError for a record that was changed, or is of another seed.
+    """
+    path = run.dense_result(seed)
+    if not is_whole(path):
+        return None
+    record = read_record(path, Dense, remedy=REDO)
+    if record.seed != seed:
+        raise RunError(f"{path}: is of seed {record.seed}; restore the record of seed {seed}, or {REDO}")
+    return record
+
+
+def read_result(run: RunDir, cell: Cell) -> Result | None:
+    """Return the record of a cell; None if the cell is not finished: its record is missing, empty or cut off.
+
+    Raises RunError for a record that was changed, or is of another cell.
+    """
+    path = run.result(cell)
+    return _read_result(path) if is_whole(path) else None
+
+
+def has_work(run: RunDir) -> bool:
+    """Whether a dense run is finished in the folder, or a ticket is there."""
+    places = ("seeds/*/dense/dense.json", "tickets/*/ticket.json", "tickets/*/result.json", "twins/*/result.json")
+    return any(is_whole(path) for place in places for path in run.root.glob(place))
+
+
+def discard_begun(run: RunDir) -> None:
+    """Remove what an earlier recipe began in a folder without a finished run: nothing of it may reach another's."""
+    for place in BEGUN:
+        for path in run.root.glob(place):
+            path.unlink(missing_ok=True)
+    folders = [path for top in ("seeds", "tickets", "twins") for path in (run.root / top).rglob("*") if path.is_dir()]
+    for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _read_result(path: Path) -> Result:
+    record = read_record(path, Result, remedy=REDO)
+    if record.cell != path.parent.name:
+        raise RunError(f"{path}: is of {record.cell}; restore the record of {path.parent.name}, or {REDO}")
+    return record
 
 
 def is_busy(run: RunDir) -> bool:
@@ -205,8 +262,8 @@ def locked(run: RunDir) -> Iterator[None]:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes a record as JSON to `path`, whole."""
-    write_text(path, dump_record(record))
+    """Writes a record as JSON with its seal to `path`, whole."""
+    write_text(path, dump_sealed(record))
 
 
 def sha256(path: Path) -> str:

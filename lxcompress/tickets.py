@@ -25,15 +25,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lxcompress.bitmask import BITMASK_FILE, read_masks
+from lxcompress.checksums import MASK_FILE, MODEL_FILE, TICKET_FILE, check_files, hash_files, ticket_origin
 from lxcompress.errors import PruneError, TicketError
-from lxcompress.models.checkpoints import Model, Words, is_packed, load_model, save_model, save_weights
+from lxcompress.models.checkpoints import Model, Words, is_packed, read_model, save_model, save_weights
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, recount, uncut_config
-from lxcompress.records import Provenance, Sparsity, read_record
-from lxcompress.rundir import sha256, write_record
+from lxcompress.records import Provenance, Sparsity, check_seal, dump_record, read_record, read_unsealed
+from lxcompress.rundir import sha256, write_record, write_text
 
-TICKET_FILE, MASK_FILE, MODEL_FILE = "ticket.json", "mask.safetensors", "model.safetensors"
+NO_SUMS = {"model_sha256": "", "mask_sha256": "", "surgery_sha256": ""}
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,19 @@ def save_ticket(
     save_model(folder, model, weights, vocabulary)
     sums = {"model_sha256": sha256(folder / MODEL_FILE)}
     if isinstance(cut, Surgery):
-        write_record(folder / SURGERY_FILE, cut)
+        write_text(folder / SURGERY_FILE, dump_record(cut))
         sums["surgery_sha256"] = sha256(folder / SURGERY_FILE)
     else:
         save_mask(folder / MASK_FILE, cut)
         sums["mask_sha256"] = sha256(folder / MASK_FILE)
-    write_record(folder / TICKET_FILE, provenance.model_copy(update=sums))
+    write_provenance(folder, provenance.model_copy(update={**NO_SUMS, **sums}))
+
+
+def write_provenance(folder: Path, provenance: Provenance) -> None:
+    """Write ticket.json with the SHA-256 of the folder's other files beside those that `provenance` has already."""
+    named = {MODEL_FILE, MASK_FILE, SURGERY_FILE, BITMASK_FILE}
+    files = {name: digest for name, digest in hash_files(folder).items() if name not in named}
+    write_record(folder / TICKET_FILE, provenance.model_copy(update={"files": files}))
 
 
 def load_ticket(folder: Path) -> Ticket:
@@ -95,13 +103,9 @@ def load_ticket(folder: Path) -> Ticket:
             f"{folder}: is not a ticket (it has no {TICKET_FILE}); give a folder made by `lxcompress study` "
             "(RUN/tickets/...) or by `lxcompress prune`"
         )
-    provenance = read_record(folder / TICKET_FILE, Provenance, TicketError)
-    _verify(folder / (BITMASK_FILE if is_packed(folder) else MODEL_FILE), provenance.model_sha256)
-    if provenance.surgery_sha256:
-        _verify(folder / SURGERY_FILE, provenance.surgery_sha256)
-    elif not is_packed(folder):
-        _verify(folder / MASK_FILE, provenance.mask_sha256)
-    model = load_model(folder)
+    provenance = read_unsealed(folder / TICKET_FILE, Provenance, TicketError)
+    check_files(folder, ticket_origin(folder, provenance))
+    model = read_model(folder)
     read = _read_surgery if provenance.surgery_sha256 else _read_mask
     try:
         cut, sparsity = read(folder, model)
@@ -112,6 +116,7 @@ def load_ticket(folder: Path) -> Ticket:
         raise TicketError(
             f"{folder / TICKET_FILE}: its sparsity is not that of its {what}; the ticket was changed, draw it again"
         )
+    check_seal(folder / TICKET_FILE, TicketError, remedy="draw the ticket again")  # last: what is above says more
     return Ticket(folder, model, cut, provenance)
 
 
@@ -188,14 +193,3 @@ def _unpack(bits: np.ndarray, shape: Sequence[int]) -> Tensor:
     if bits.dtype != np.uint8 or bits.size != -(-count // 8):
         raise ValueError(f"{bits.size} bytes of {bits.dtype} for {count} bits")
     return torch.from_numpy(np.unpackbits(bits, count=count).astype(bool).reshape(shape))
-
-
-def _verify(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise TicketError(f"{path}: is missing from the ticket; copy the whole folder, or draw the ticket again")
-    found = sha256(path)
-    if found != expected:
-        raise TicketError(
-            f"{path}: is not the file the ticket was saved with (sha256 {found[:12]}..., expected {expected[:12]}...); "
-            "copy the ticket anew, or draw it again"
-        )

@@ -20,6 +20,7 @@ ORDER = (
     "records",
     "machine",
     "rundir",
+    "checksums",
     "bitmask",
     "engine",
     "data",

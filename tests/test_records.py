@@ -52,7 +52,9 @@ def trees(run: Path) -> dict[type[Record], Any]:
     bench = json.loads(next((run / "measurements").glob("*onnx*.json")).read_text("utf-8"))
     filled = {"rounds": [20, 21], "parameters": 5, "flops": 5, "read_bytes": 5}
     bench["measurements"][0] |= filled
+    del artifact["seal"], bench["seal"]
     result = json.loads((run / "tickets" / CELL / "result.json").read_text("utf-8"))
+    del result["seal"]
     score = result["retrained"]
     provenance = {
         "cell": CELL,
@@ -202,6 +204,7 @@ def test_no_number_in_a_run_folder_makes_a_command_crash(run: Path, seed: int, t
     shutil.copytree(run, copy)
     file = chance.choice(sorted(copy.rglob("*.json")))
     tree = json.loads(file.read_text("utf-8"))
+    tree.pop("seal", None)  # as an earlier version wrote it: what was changed under a seal is refused at once
     file.write_text(changed(tree, chance.choice(list(numbers(tree))), chance.choice(VALUES)), "utf-8")
     limits = chance.choice(([], ["--max-size-mb", "2"], ["--max-latency-ms", "1", "--max-memory-mb", "5"], ["--all"]))
     command = chance.choice((["report"], ["report", "--markdown"], ["pick", *limits], ["status"], ["pick", "--json"]))

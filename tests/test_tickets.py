@@ -155,7 +155,8 @@ def test_a_ticket_saved_and_loaded_is_the_same(model, inputs, tmp_path) -> None:
         "model_sha256": sha256(tmp_path / "ticket" / "model.safetensors"),
         "mask_sha256": sha256(tmp_path / "ticket" / "mask.safetensors"),
     }
-    assert loaded.provenance == provenance_of(model, mask, **sums)
+    files = {name: sha256(tmp_path / "ticket" / name) for name in ("config.json", "vocab.txt")}
+    assert loaded.provenance == provenance_of(model, mask, **sums, files=files)
     model.load(weights)
     with torch.no_grad():
         answers = [each.family.answer(each.module, inputs) for each in (model, loaded.model)]
@@ -555,6 +556,8 @@ def test_a_bitmask_beside_a_tickets_own_weights_is_not_read(ticket) -> None:
 def test_a_ticket_of_an_earlier_version_is_read(ticket) -> None:
     tree = json.loads((ticket / "ticket.json").read_text("utf-8"))
     assert tree.pop("surgery_sha256") == ""
+    assert tree.pop("files").keys() == {"config.json", "vocab.txt"}
+    assert len(tree.pop("seal")) == 64
     (ticket / "ticket.json").write_text(json.dumps(tree), encoding="utf-8")
     assert load_ticket(ticket).mask.kept
 

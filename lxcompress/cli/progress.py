@@ -30,6 +30,10 @@ class StudyBars:
         """Something is made ready."""
         self.progress.update(self.current, description=what)
 
+    def remark(self, what: str) -> None:
+        """Print a line that stays."""
+        self.progress.console.print(what, markup=False, style="yellow", soft_wrap=True)
+
     def begin(self, what: str, done: int, total: int) -> None:
         """A run begins."""
         if self.whole is None:
@@ -60,6 +64,10 @@ class StudyLines:
     def prepare(self, what: str) -> None:
         """Something is made ready."""
         remarks.print(what, markup=False)
+
+    def remark(self, what: str) -> None:
+        """Print a line."""
+        remarks.print(what, markup=False, style="yellow", soft_wrap=True)
 
     def begin(self, what: str, done: int, total: int) -> None:
         """A run begins."""

@@ -25,10 +25,10 @@ from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.models.shape import describe_model
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_settings
-from lxcompress.records import Artifact, Dense, Parity, Score, read_record
+from lxcompress.records import Artifact, Dense, Parity, Provenance, Score, read_record
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
-from lxcompress.tickets import Ticket, is_ticket, load_ticket
+from lxcompress.tickets import TICKET_FILE, Ticket, is_ticket, load_ticket, write_provenance
 from lxcompress.training.evaluate import batches_by_length, best_labels, score_answers
 from lxcompress.writing import cannot_write, check_out, find_storage_problem, finished_folder
 
@@ -144,6 +144,8 @@ def export(
         )
         written = writer.write(job)
         files = [*written.files, *_copy_words(source.folder, made, written.files)]
+        if source.ticket and made / TICKET_FILE in files:  # a ticket names its words too, which came after it
+            write_provenance(made, read_record(made / TICKET_FILE, Provenance, ExportError))
         zeros = _check_zeros(source, made, writer.count_zeros(made))
         unproven = FORMATS[format].unserved
         parity, accuracy = (None, None) if unproven else _prove(source, made, format, precision, task, feeds, tell)

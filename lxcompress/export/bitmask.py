@@ -18,8 +18,9 @@ from lxcompress.models.checkpoints import identify, save_config
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.surgery import Surgery
-from lxcompress.rundir import sha256, write_record
-from lxcompress.tickets import TICKET_FILE, Ticket
+from lxcompress.records import dump_record
+from lxcompress.rundir import sha256, write_text
+from lxcompress.tickets import TICKET_FILE, Ticket, write_provenance
 
 
 def write(job: Job) -> Written:
@@ -49,10 +50,10 @@ def _write_ticket(out: Path, ticket: Ticket) -> list[Path]:
     """What `load_ticket` needs beside the weights."""
     files, sums = [out / TICKET_FILE], {"model_sha256": sha256(out / BITMASK_FILE), "mask_sha256": ""}
     if isinstance(ticket.cut, Surgery):
-        write_record(out / SURGERY_FILE, ticket.cut)
+        write_text(out / SURGERY_FILE, dump_record(ticket.cut))
         sums["surgery_sha256"] = sha256(out / SURGERY_FILE)
         files.append(out / SURGERY_FILE)
-    write_record(out / TICKET_FILE, ticket.provenance.model_copy(update=sums))
+    write_provenance(out, ticket.provenance.model_copy(update=sums))
     return files
 
 

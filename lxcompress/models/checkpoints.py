@@ -25,6 +25,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import cached_file
 
 from lxcompress.bitmask import BITMASK_FILE, each_packed, unpack
+from lxcompress.checksums import check_folder
 from lxcompress.data.tokens import (
     TOKENIZER_FILE,
     VOCABULARY_FILE,
@@ -109,6 +110,7 @@ def load_start(
         raise ModelError(
             f"{start}: is a model that was cut, and a study starts from a whole one; give the one before it"
         )
+    check_folder(Path(start))
     found = _find_encoder(start) if pretrained_answers is None else _find_whole(start)
     config, family, weights = found.config, found.family, dict(found.weights)
     own_head = {name: weights.pop(name) for name in list(weights) if name.startswith(family.HEAD_PREFIX)}
@@ -132,10 +134,16 @@ def load_start(
 
 def load_model(folder: str | Path) -> Model:
     """The fine-tuned question-answering model of a transformers folder, a ticket, a bitmask artifact, a hub name or a
-    .pth file.
+    .pth file. Its files are those that its record names, if it has one.
 
     Raises LxError.
     """
+    check_folder(Path(folder))
+    return read_model(folder)
+
+
+def read_model(folder: str | Path) -> Model:
+    """Return the model of `load_model` without a comparison of its files with its record. Raises LxError."""
     where = str(folder)
     if (Path(where) / SURGERY_FILE).is_file() or is_packed(Path(where)):
         return _load_stored(where)
@@ -183,6 +191,7 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
 
     A `vocabulary` that has no settings of its own is used as the model's. Raises LxError.
     """
+    check_folder(Path(start), only=WORD_FILES)
     found = _vocabulary_beside(start)
     if vocabulary is not None:
         return read_vocabulary(vocabulary, None if found is None else read_vocabulary(found))
@@ -200,6 +209,7 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
 
 def read_config(start: str) -> tuple[PreTrainedConfig, Any]:
     """Return the config of a folder, hub name or .pth file, and the adapter of its family. Raises ModelError."""
+    check_folder(Path(start), only=("config.json",))
     if not is_original(start):
         return identify(start)
     config = read_original(Path(start)).config

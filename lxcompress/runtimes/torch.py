@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import LxError, MeasureError
-from lxcompress.models.checkpoints import Model, load_model
+from lxcompress.models.checkpoints import Model, read_model
 from lxcompress.models.flops import make_example
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
@@ -60,7 +60,7 @@ def open_torch(path: Path, *, threads: int) -> TorchSession:
     folder = path.parent if path.is_file() else path
     with held_to(threads):
         try:
-            model = load_model(folder)
+            model = read_model(folder)  # who opens a session has compared its files: hashing is not loading
         except LxError as problem:
             raise MeasureError(str(problem)) from None
     return TorchSession(path, model, lambda inputs: model.family.answer(model.module, inputs), threads)

@@ -11,7 +11,7 @@ from lxcompress.errors import RecipeError, RunError
 from lxcompress.models.checkpoints import Model, load_vocabulary, resolve_start
 from lxcompress.models.shape import describe_start
 from lxcompress.recipe import Recipe, load_run_recipe
-from lxcompress.rundir import RunDir
+from lxcompress.rundir import RunDir, has_work
 
 Item = TypeVar("Item")
 
@@ -39,7 +39,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
 
 def widen(recipe: Recipe, run: RunDir) -> Recipe:
     """`recipe` with the seeds and the grid that the run folder has already, so that no finished cell is forgotten."""
-    if not run.recipe.exists():
+    if not run.recipe.exists() or not has_work(run):
         return recipe
     kept = load_run_recipe(run.recipe)
     given = {method.id for method in recipe.prune.all_methods()}
@@ -63,8 +63,8 @@ def widen(recipe: Recipe, run: RunDir) -> Recipe:
 
 
 def agree(recipe: Recipe, run: RunDir) -> None:
-    """Raises RunError if the run folder was made by a recipe whose cells are made otherwise."""
-    if not run.recipe.exists():
+    """Raise RunError if the run folder has a dense run or a ticket of a recipe whose cells are made otherwise."""
+    if not run.recipe.exists() or not has_work(run):
         return
     kept, given = (essence(each) for each in (load_run_recipe(run.recipe), recipe))
     differing = sorted(key for key in kept.keys() | given.keys() if kept.get(key) != given.get(key))
@@ -81,6 +81,17 @@ def agree(recipe: Recipe, run: RunDir) -> None:
             f"{run.root}: has a method {other.id} that is made otherwise; give the new one another name, "
             "or give another --out"
         )
+
+
+def is_of_recipe(recipe: Recipe, run: RunDir) -> bool:
+    """Whether what was begun in the run folder was begun by a recipe that makes its cells alike."""
+    try:
+        kept = load_run_recipe(run.recipe)
+    except RecipeError:
+        return False
+    same = {method.id: method for method in kept.prune.all_methods()}
+    is_same_method = all(same.get(each.id, each) == each for each in recipe.prune.all_methods())
+    return essence(kept) == essence(recipe) and is_same_method
 
 
 def load_start_task(recipe: Recipe) -> Task:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from lxcompress.errors import PruneError, RunError
-from lxcompress.models.checkpoints import Model, load_weights
+from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.choose import check_granularity, mask_from_scores
 from lxcompress.pruning.controls import shuffle_mask
 from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
@@ -17,8 +20,9 @@ from lxcompress.pruning.schedule import RATE, rounds_to
 from lxcompress.pruning.surgery import Group, Surgery, surgery_of
 from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.recipe import Cell, Method, Recipe
-from lxcompress.rundir import write_text
-from lxcompress.study.seed import SeedRun
+from lxcompress.records import Sensitivity, is_whole, read_record
+from lxcompress.rundir import sha256, write_record
+from lxcompress.study.seed import SeedRun, load_movement
 from lxcompress.study.work import Workplace
 from lxcompress.tickets import load_ticket
 from lxcompress.training.evidence import gather
@@ -108,7 +112,7 @@ class Chooser:
             return Evidence()
         if needed == "movement":
             if self.movement is None:
-                self.movement = load_weights(self.here.run.movement(self.seed_run.seed))
+                self.movement = load_movement(self.here.run, self.model, self.seed_run.seed)
             return Evidence(movement=self.movement)
         calibration = self.here.recipe.prune.calibration
         found = gather(
@@ -140,10 +144,33 @@ class Chooser:
         """What each matrix's pruning does to the loss of the dense model, measured once a seed and kept."""
         path = self.here.run.sensitivity(self.seed_run.seed, self.method.id)
         with self.here.run.alone_at(path):
-            if not path.exists():
-                write_text(path, json.dumps(self._measure(scores), indent=1) + "\n")
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return {name: {float(sparsity): rise for sparsity, rise in curve.items()} for name, curve in kept.items()}
+            kept = self._read_sensitivities(path, scores)
+            if kept is None:
+                kept = self._measure(scores)
+                about = {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": self._dense_sum()}
+                write_record(path, Sensitivity(**about, curves=kept))
+        return kept
+
+    def _read_sensitivities(self, path: Path, scores: Weights) -> dict[str, dict[float, float]] | None:
+        """Return what was measured before; None where nothing was, or where the file is damaged or of another model."""
+        if not is_whole(path):
+            return None
+        here = {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": self._dense_sum()}
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            if isinstance(tree, dict) and "curves" not in tree:  # of an earlier version: the curves alone
+                record = Sensitivity.model_validate({**here, "curves": tree})
+            else:
+                record = read_record(path, Sensitivity)
+        except (RunError, ValidationError):
+            return None
+        wanted = {name for name in scores if name not in self.method.keep_dense}
+        rises = [rise for curve in record.curves.values() for rise in curve.values()]
+        is_same = record.model_dump(include=set(here)) == here and record.curves.keys() == wanted
+        return record.curves if is_same and all(math.isfinite(rise) for rise in rises) else None
+
+    def _dense_sum(self) -> str:
+        return sha256(self.here.run.dense(self.seed_run.seed) / "model.safetensors")
 
     def _measure(self, scores: Weights) -> dict[str, dict[float, float]]:
         return measure(

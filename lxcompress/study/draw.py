@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lxcompress.checksums import Origin, check_files, hash_files
+from lxcompress.errors import LxError, RunError
 from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
 from lxcompress.models.flops import count_flops
+from lxcompress.models.kept import check_like
 from lxcompress.pruning.controls import reinitialise, small_config
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.schedule import Drawn, draw_ticket
@@ -20,7 +23,7 @@ from lxcompress.recipe import Cell, Train
 from lxcompress.records import Epoch, Provenance, Result, Round, Score, Sparsity, dump_record, read_record
 from lxcompress.rundir import sha256, write_record
 from lxcompress.study.choose import Choice, Chooser, sparsities_of, take_cut
-from lxcompress.study.seed import SeedRun, parameters_of, rewind_step
+from lxcompress.study.seed import SeedRun, load_snapshot, parameters_of, rewind_step
 from lxcompress.study.watch import Watch
 from lxcompress.study.work import (
     FINE_TUNING_RATE,
@@ -88,7 +91,7 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
             rewound = score_weights(here, done.model, done.drawn.rewound)
         usage = meter.stop()
     retrained = toll.epochs[-1].valid
-    _keep(here, cell, done, retrained)
+    files = _keep(here, cell, done, retrained)
     cut = done.drawn.cut
     record = how(here, toll.epochs, steps=toll.steps, scoring_s=scoring.seconds + toll.drawing.seconds + toll.earlier_s)
     result = Result(
@@ -111,6 +114,7 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
         drawing_s=toll.drawing.seconds,
         shared_s=toll.shared_s,
         usage=usage,
+        files=files,
         **record,
     )
     write_record(here.run.result(cell), result)
@@ -165,7 +169,7 @@ def rewind(here: Workplace, seed_run: SeedRun, cell: Cell, trained: Weights) -> 
         return seed_run.start
     if method.rewind == "step":
         step = rewind_step(here, method.rewind_at)
-        return {**seed_run.start, **load_weights(here.run.snapshot(seed_run.seed, step))}
+        return {**seed_run.start, **load_snapshot(here.run, seed_run.model, seed_run.seed, step)}
     return trained
 
 
@@ -264,7 +268,7 @@ def _train_round(
     """A round before the last, kept for the other sparsities of its method, which go through the same."""
     folder = here.run.round(cell.seed, cell.method.id, sparsity)
     with here.run.alone_at(folder):
-        if not _is_of(folder, mask):
+        if not _is_of(folder, mask, seed_run, watch):
             (folder / MASK_FILE).unlink(missing_ok=True)
             what = f"round {cell.method.id} {sparsity}"
             hook = Movement(parameters_of(seed_run.model)) if cell.method.criterion == "movement" else None
@@ -276,7 +280,9 @@ def _train_round(
             save_weights(folder / MODEL_FILE, trained)
             if hook:
                 save_weights(folder / MOVEMENT_FILE, hook.result)
-            write_record(folder / ROUND_FILE, Round(epochs=toll.epochs))
+            names = (MODEL_FILE, MOVEMENT_FILE) if hook else (MODEL_FILE,)
+            sums = {name: sha256(folder / name) for name in names}
+            write_record(folder / ROUND_FILE, Round(epochs=toll.epochs, files=sums))
             save_mask(folder / MASK_FILE, mask)
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         else:
@@ -288,11 +294,19 @@ def _train_round(
         return load_weights(folder / MODEL_FILE)
 
 
-def _is_of(folder: Path, mask: Mask) -> bool:
-    """Whether a finished round is kept in the folder, and is of just this mask."""
+def _is_of(folder: Path, mask: Mask, seed_run: SeedRun, watch: Watch) -> bool:
+    """Whether a finished round is kept whole in the folder, and is of just this mask. Says so of a damaged one."""
     if not (folder / MASK_FILE).exists():
         return False
-    kept = load_mask(folder / MASK_FILE).kept
+    try:
+        kept = load_mask(folder / MASK_FILE).kept
+        record = read_record(folder / ROUND_FILE, Round)
+        check_files(folder, Origin("the round", record.files, "it is done again", RunError, names_all=False))
+        weights = load_weights(folder / MODEL_FILE)
+        check_like(folder / MODEL_FILE, weights, seed_run.start, remedy="it is done again")
+    except LxError as error:
+        watch.remark(f"{str(error).rpartition(';')[0]}; the round is done again")
+        return False
     return kept.keys() == mask.kept.keys() and all(torch.equal(kept[name], mask.kept[name]) for name in kept)
 
 
@@ -317,15 +331,18 @@ def _small_dense(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, wat
     return Finished(small, Drawn(Mask({}), start, start, trained), sparsity, is_ticket=False)
 
 
-def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score) -> None:
-    """Writes the ticket; what is none (a dense control, or weights that grew back) has no ticket.json to say it is."""
+def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score) -> dict[str, str]:
+    """Write the ticket; what is none (a dense control, or weights that grew back) has no ticket.json to say it is.
+
+    Returns the SHA-256 of the files that no ticket.json names.
+    """
     folder, vocabulary = here.run.ticket(cell), here.task.vocabulary
     regrows = "mask-applied-once" in here.recipe.faults
     if not done.is_ticket or regrows:
         save_model(folder, done.model, done.drawn.trained, vocabulary)
         if regrows:
             save_mask(folder / MASK_FILE, done.drawn.cut)
-        return
+        return hash_files(folder)
     save_ticket(
         folder,
         done.model,
@@ -334,6 +351,7 @@ def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score) -> None:
         vocabulary=vocabulary,
         provenance=_provenance(here, cell, done.sparsity, accuracy),
     )
+    return {}
 
 
 def _count(model: Model, surgery: Surgery) -> Sparsity:

@@ -10,7 +10,7 @@ processes may share a study (worker.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,8 +18,18 @@ from pathlib import Path
 from lxcompress.errors import PruneError, RecipeError, RunError
 from lxcompress.machine import describe_machine
 from lxcompress.recipe import Cell, Recipe, dump_recipe
-from lxcompress.rundir import RunDir, locked, write_record, write_text
-from lxcompress.study.agreement import agree, load_start_task, resolve_recipe, widen
+from lxcompress.records import is_whole
+from lxcompress.rundir import (
+    RunDir,
+    discard_begun,
+    has_work,
+    locked,
+    read_dense,
+    read_result,
+    write_record,
+    write_text,
+)
+from lxcompress.study.agreement import agree, is_of_recipe, load_start_task, resolve_recipe, widen
 from lxcompress.study.choose import check_cells
 from lxcompress.study.draw import run_cell
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
@@ -37,6 +47,7 @@ LAST_FILES = {
     "seeds/*/rounds/*/*": "mask.safetensors",
 }
 """The folders of cells, twins, dense runs and rounds, and the file that says that one is finished."""
+LONGEST_WAIT_S = 3600.0
 PATIENCE_S = 2.0
 """How often a worker looks again when all that is left is in other workers' hands."""
 
@@ -54,29 +65,59 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
     with locked(run) if worker.leads else nullcontext():
         agree(recipe, run)
         place = choose_place(recipe.device, recipe.train.precision, worker.gpu)
-        if worker.leads:
-            if not run.machine.exists():
-                write_record(run.machine, describe_machine())
-            write_text(run.recipe, dump_recipe(widen(recipe, run)))
-            sweep(run)
         missing = missing_runs(recipe, cells, run)
         if not missing:
+            begin(recipe, run, worker, watch)
             return 0
         try:
-            here = open_workplace(recipe, run, place, missing, watch)
+            here = open_workplace(recipe, run, place, missing, watch, ready=lambda: begin(recipe, run, worker, watch))
             return _do(here, missing, worker, watch)
         finally:
             if worker.leads:
                 run.current.unlink(missing_ok=True)
 
 
-def open_workplace(recipe: Recipe, run: RunDir, place: Place, missing: Sequence[int | Cell], watch: Watch) -> Workplace:
-    """What the `missing` runs work with: the data made ready, and its floors kept. Raises LxError."""
+def begin(recipe: Recipe, run: RunDir, worker: Worker, watch: Watch) -> None:
+    """Write what belongs to the whole study, once the data could be read; another worker waits until it is there.
+
+    What another recipe began in a folder without a finished run is removed first. Raises RunError if the worker that
+    writes does not come to it.
+    """
+    if worker.leads:
+        if run.recipe.exists() and not has_work(run) and not is_of_recipe(recipe, run):
+            watch.remark(f"{run.root}: another recipe began here and finished no run; what it left is removed")
+            discard_begun(run)
+        if not is_whole(run.machine):
+            write_record(run.machine, describe_machine())
+        write_text(run.recipe, dump_recipe(widen(recipe, run)))
+        sweep(run)
+        return
+    for _ in range(round(LONGEST_WAIT_S / PATIENCE_S)):
+        if run.recipe.exists() and is_of_recipe(recipe, run):
+            return
+        time.sleep(PATIENCE_S)
+    raise RunError(f"{run.recipe}: process 0 of this study did not write it in {LONGEST_WAIT_S:.0f} s; start all again")
+
+
+def open_workplace(
+    recipe: Recipe,
+    run: RunDir,
+    place: Place,
+    missing: Sequence[int | Cell],
+    watch: Watch,
+    *,
+    ready: Callable[[], None] = lambda: None,
+) -> Workplace:
+    """What the `missing` runs work with: the data made ready, and its floors kept. Raises LxError.
+
+    `ready` is called when data and model are known to be good, before anything is written.
+    """
     watch.prepare("making the data ready")
     task = load_start_task(recipe)
     model, _ = make_start(recipe, task, recipe.seeds[0])
     check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
-    if this_worker().leads and not run.floors.exists():
+    ready()
+    if this_worker().leads and not is_whole(run.floors):
         watch.prepare("finding the floors")
         write_record(run.floors, find_floors(task))
     task = settle(task, place, recipe.train.resident, rows=recipe.train.batch_size // recipe.train.accumulate)
@@ -103,6 +144,8 @@ def _do(here: Workplace, missing: Sequence[int | Cell], worker: Worker, watch: W
                     at_hand = None  # let the last seed's weights go first
                     at_hand = seed, prepare_seed(here, seed, watch)
                 if isinstance(each, Cell):
+                    if here.run.result(each).exists():
+                        watch.remark(f"{here.run.result(each)}: is empty or cut off; this run is done again")
                     try:
                         run_cell(here, at_hand[1], each, watch)
                     except PruneError as error:
@@ -122,7 +165,7 @@ def sweep(run: RunDir) -> None:
     """Removes the checkpoints of finished runs, which a kill behind their last file can leave."""
     for place, last in LAST_FILES.items():
         for checkpoint in run.root.glob(f"{place}/checkpoint.*"):
-            if (checkpoint.parent / last).exists():
+            if is_whole(checkpoint.parent / last) if last.endswith(".json") else (checkpoint.parent / last).exists():
                 checkpoint.unlink(missing_ok=True)
 
 
@@ -140,8 +183,8 @@ def missing_runs(recipe: Recipe, cells: Sequence[Cell], run: RunDir) -> list[int
     seeds = dict.fromkeys([*(dense_source(recipe, seed) for seed in wanted), *wanted])
     missing: list[int | Cell] = []
     for seed in seeds:
-        missing += [] if run.dense_result(seed).exists() else [seed]
-        missing += [cell for cell in cells if cell.seed == seed and not run.result(cell).exists()]
+        missing += [] if _is_finished(run, seed) else [seed]
+        missing += [cell for cell in cells if cell.seed == seed and not _is_finished(run, cell)]
     return missing
 
 
@@ -155,11 +198,12 @@ def _announce(here: Workplace, each: int | Cell, done: int, total: int, worker: 
 def _waits(here: Workplace, each: int | Cell) -> bool:
     """Whether another worker must finish a dense run first: a cell's own, or the one that stands for a seed's."""
     needed = each.seed if isinstance(each, Cell) else dense_source(here.recipe, each)
-    return needed != each and not here.run.dense_result(needed).exists()
+    return needed != each and not _is_finished(here.run, needed)
 
 
 def _is_finished(run: RunDir, each: int | Cell) -> bool:
-    return (run.result(each) if isinstance(each, Cell) else run.dense_result(each)).exists()
+    """Whether the record of a run is there and whole. Raises RunError for one that was changed."""
+    return (read_result(run, each) if isinstance(each, Cell) else read_dense(run, each)) is not None
 
 
 def _name(each: int | Cell) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lxcompress.checksums import check_files, dense_origin, hash_files
 from lxcompress.data.split import Task
 from lxcompress.data.tokens import WORD_FILES
-from lxcompress.errors import RecipeError
+from lxcompress.errors import RecipeError, RunError, TicketError
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
+from lxcompress.models.kept import check_like, load_kept, save_kept
 from lxcompress.pruning.mask import Weights
 from lxcompress.pruning.surgery import Group, find_groups
 from lxcompress.recipe import FAULTS, Recipe
-from lxcompress.records import Dense, Epoch, read_record
-from lxcompress.rundir import RunDir, write_record, write_whole
+from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record
+from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
 from lxcompress.study.agreement import check_protocol
 from lxcompress.study.watch import Watch
 from lxcompress.study.work import Fitting, Workplace, fit, how, score, steps_of, timed
@@ -71,16 +75,58 @@ def prepare_seed(here: Workplace, seed: int, watch: Watch) -> SeedRun:
     if source != seed:
         prepare_seed(here, source, watch)
         _repeat_dense(run, source, seed)
-    if run.start(seed).exists():
-        start = load_weights(run.start(seed))
-    else:
-        save_weights(run.start(seed), start)
+    start = keep_start(run, seed, start, what=f"start {source}", watch=watch)
     move(model.module, here.place)
-    if not run.dense_result(seed).exists():
+    if read_dense(run, seed) is None:
+        if run.dense_result(seed).exists():
+            watch.remark(f"{run.dense_result(seed)}: is empty or cut off; the dense run of seed {seed} is done again")
         run_dense(here, model, start, seed, watch)
-    elif source == seed and _untraced(here, seed):
+    elif source == seed and _untraced(here, model, seed, watch):
         _follow_again(here, model, start, seed, watch)
-    return SeedRun(seed, model, start, load_weights(run.dense(seed) / "model.safetensors"))
+    return SeedRun(seed, model, start, load_dense(run, seed, like=start))
+
+
+def keep_start(run: RunDir, seed: int, made: Weights, *, what: str, watch: Watch) -> Weights:
+    """Return the start weights of a seed: those that are kept, or `made` where none are, which are then kept.
+
+    A damaged file is made again where that gives the file that the seed's dense run and tickets began from.
+    Raises RunError where it does not.
+    """
+    path, known = run.start(seed), _find_start_sum(run, seed)
+    try:
+        if path.exists():
+            kept = load_kept(path, what, like=made)
+            if known in (None, sha256(path)):
+                return kept
+            reason = "is not the file that this seed's dense run and tickets began from"
+        else:
+            reason = "is missing"
+    except RunError as error:
+        reason = str(error).removeprefix(f"{path}: ").rpartition(";")[0]
+    again = path.with_name(f"{path.name}.again")
+    try:
+        save_kept(again, made, what)
+        if known not in (None, sha256(again)):
+            save_weights(again, made)  # as an earlier version wrote it
+        if known not in (None, sha256(again)):
+            raise RunError(f"{path}: {reason}, and this machine makes another; restore the file, or give another --out")
+        if path.exists():
+            watch.remark(f"{path}: {reason}; it was made again")
+        os.replace(again, path)
+    finally:
+        again.unlink(missing_ok=True)
+    return made
+
+
+def load_dense(run: RunDir, seed: int, *, like: Weights) -> Weights:
+    """Return the weights of a finished dense run. Raises RunError unless they are those that its record names."""
+    record = read_dense(run, seed)
+    assert record is not None
+    origin, path = dense_origin(record), run.dense(seed) / "model.safetensors"
+    check_files(run.dense(seed), origin)
+    weights = load_weights(path)
+    check_like(path, weights, like, remedy=origin.remedy)
+    return weights
 
 
 def dense_source(recipe: Recipe, seed: int) -> int:
@@ -101,6 +147,8 @@ def run_dense(here: Workplace, model: Model, start: Weights, seed: int, watch: W
     save_model(folder, model, model.weights, here.task.vocabulary)
     result = Dense(
         seed=seed,
+        files=hash_files(folder),
+        start_sha256=sha256(here.run.start(seed)),
         start=begun,
         trained=epochs[-1].valid,
         usage=usage,
@@ -121,7 +169,7 @@ def trace(here: Workplace, model: Model, start: Weights, seed: int, folder: Path
     if steps:
 
         def keep(step: int, weights: Weights) -> None:
-            save_weights(here.run.snapshot(seed, step), weights)
+            save_kept(here.run.snapshot(seed, step), weights, f"step {step} of seed {seed}")
 
         hooks.append(Snapshots(dict(model.module.named_parameters()), steps=steps, write=keep))
     movement = Movement(parameters_of(model)) if _wants_movement(here.recipe) else None
@@ -131,7 +179,7 @@ def trace(here: Workplace, model: Model, start: Weights, seed: int, folder: Path
     what = f"dense {seed}, keeping {sorted(steps)}{' and movement' if movement else ''}"
     epochs = fit(here, model, Fitting(what, seed, folder, hooks=hooks), watch)
     if movement:
-        save_weights(here.run.movement(seed), movement.result)
+        save_kept(here.run.movement(seed), movement.result, f"movement of seed {seed}")
     return epochs
 
 
@@ -139,7 +187,7 @@ def _follow_again(here: Workplace, model: Model, start: Weights, seed: int, watc
     """Follows a dense run that is done already, for the methods that came to the study later."""
     folder = here.run.start(seed).parent
     with here.run.alone_at(folder):
-        if _untraced(here, seed):
+        if _untraced(here, model, seed, watch):
             watch.prepare(f"following the dense run of seed {seed} once more, for what its methods need")
             trace(here, model, start, seed, folder, watch)
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -168,10 +216,51 @@ def parameters_of(model: Model) -> dict[str, Any]:
     return {name: weight for name, weight in model.module.named_parameters() if name in prunable}
 
 
-def _untraced(here: Workplace, seed: int) -> bool:
-    """Whether a method needs what the dense run, done before it was there, did not keep."""
-    lacks = any(not here.run.snapshot(seed, step).exists() for step in rewind_steps(here))
-    return lacks or (_wants_movement(here.recipe) and not here.run.movement(seed).exists())
+def load_snapshot(run: RunDir, model: Model, seed: int, step: int) -> Weights:
+    """Return the weights of the dense run at `step`. Raises RunError for a file that is damaged, or of another run."""
+    like = dict(model.module.named_parameters())
+    return load_kept(run.snapshot(seed, step), f"step {step} of seed {seed}", like=like)
+
+
+def load_movement(run: RunDir, model: Model, seed: int) -> Weights:
+    """Return what the dense run added up. Raises RunError for a file that is damaged, or of another run."""
+    return load_kept(run.movement(seed), f"movement of seed {seed}", like=parameters_of(model))
+
+
+def _find_start_sum(run: RunDir, seed: int) -> str | None:
+    """Return the SHA-256 of the start weights that the seed's dense run began from, or one of its tickets; None where
+    neither is known."""
+    dense = read_dense(run, seed)
+    if dense and dense.start_sha256:
+        return dense.start_sha256
+    for path in sorted(run.root.glob(f"tickets/*-seed{seed}/ticket.json")):
+        if is_whole(path):
+            return read_record(path, Provenance, TicketError).start_sha256
+    return None
+
+
+def _untraced(here: Workplace, model: Model, seed: int, watch: Watch) -> bool:
+    """Whether a method needs what the dense run did not keep, or what was damaged since."""
+    run = here.run
+    kept = [
+        (run.snapshot(seed, step), lambda step=step: load_snapshot(run, model, seed, step))
+        for step in sorted(rewind_steps(here))
+    ]
+    if _wants_movement(here.recipe):
+        kept.append((run.movement(seed), lambda: load_movement(run, model, seed)))
+    return any([_is_lost(path, load, watch) for path, load in kept])
+
+
+def _is_lost(path: Path, load: Callable[[], Weights], watch: Watch) -> bool:
+    """Whether what a dense run kept is missing or damaged; says so of a damaged file."""
+    if not path.exists():
+        return True
+    try:
+        load()
+    except RunError as error:
+        watch.remark(f"{str(error).rpartition(';')[0]}; it is made again")
+        return True
+    return False
 
 
 def _wants_movement(recipe: Recipe) -> bool:
@@ -182,7 +271,7 @@ def _wants_movement(recipe: Recipe) -> bool:
 
 def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
     """Gives `seed` the dense run of `source`, as the published study's three seeds have one."""
-    if run.dense_result(seed).exists():
+    if read_dense(run, seed) is not None:
         return
     write_whole(run.start(seed), lambda part: shutil.copyfile(run.start(source), part))
     for name in ("config.json", *WORD_FILES, "model.safetensors"):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lxcompress.errors import PruneError
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe, load_run_recipe
-from lxcompress.records import Result
-from lxcompress.rundir import Run, RunDir, locked, twins_of, write_text
+from lxcompress.records import Result, is_whole
+from lxcompress.rundir import Run, RunDir, locked, read_result, twins_of, write_text
 from lxcompress.study.watch import Unwatched, Watch
 
 TWIN = Method(criterion="taylor", granularity="neuron+head", scope="global", rewind="learning-rate")
@@ -46,7 +46,7 @@ def find_twin(run: Run, picked: Result) -> Result | None:
 def ticket_folder(run: RunDir, cell: str) -> Path:
     """The folder of a finished cell, or twin, by its id."""
     places = [place.root / place.drawn / cell for place in (run, run.twins)]
-    return next((place for place in places if (place / "result.json").exists()), places[0])
+    return next((place for place in places if is_whole(place / "result.json")), places[0])
 
 
 def wants_twin(recipe: Recipe, run: RunDir) -> bool:
@@ -56,7 +56,7 @@ def wants_twin(recipe: Recipe, run: RunDir) -> bool:
     methods = [each for each in recipe.prune.all_methods() if not each.is_control]
     given = {target for each in methods if each.is_structured for target in each.targets(recipe.prune.sparsities)}
     asked = {t for each in methods if not each.is_structured for t in each.targets(recipe.prune.sparsities)}
-    is_drawn = any((run.root / run.twins.drawn).glob("*/result.json"))
+    is_drawn = any(is_whole(path) for path in (run.root / run.twins.drawn).glob("*/result.json"))
     return bool(asked - given) and not is_drawn
 
 
@@ -74,7 +74,7 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
     run, watch = RunDir(root), watch or Unwatched()
     with locked(run):
         sweep(run)
-        if run.twins.result(cell).exists():
+        if read_result(run.twins, cell) is not None:
             return
         recipe = load_run_recipe(run.recipe)
         place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)

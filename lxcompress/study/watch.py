@@ -11,6 +11,9 @@ class Watch(Protocol):
     def prepare(self, what: str) -> None:
         """Something is made ready before the first run."""
 
+    def remark(self, what: str) -> None:
+        """Something that the user should know, and need not act on."""
+
     def begin(self, what: str, done: int, total: int) -> None:
         """Run number `done` of `total` begins."""
 
@@ -25,6 +28,9 @@ class Unwatched:
     """Hears, and shows nothing."""
 
     def prepare(self, what: str) -> None:
+        """Shows nothing."""
+
+    def remark(self, what: str) -> None:
         """Shows nothing."""
 
     def begin(self, what: str, done: int, total: int) -> None:

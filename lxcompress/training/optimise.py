@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lxcompress.errors import RunError
+from lxcompress.models.kept import digest_tensors
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch
 from lxcompress.rundir import write_whole
@@ -200,7 +201,8 @@ def _leave(
         for name, tensor in hook.state().items():
             tensors[f"hook{number}/{name}"] = tensor.detach().cpu().contiguous()
     log = json.dumps([epoch.model_dump(mode="json") for epoch in epochs])
-    write_whole(path, lambda part: save_file(tensors, part, metadata={"key": key, "epochs": log}))
+    digest = digest_tensors(tensors, f"{key} {log}")
+    write_whole(path, lambda part: save_file(tensors, part, metadata={"key": key, "epochs": log, "sha256": digest}))
 
 
 def _resume(
@@ -209,16 +211,39 @@ def _resume(
     """Restores what `_leave` wrote, if it is there and of this `key`; otherwise changes nothing and returns none."""
     if not path.exists():
         return []
+    remedy = "delete it, and its run starts over"
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("key") != key:
                 return []
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise RunError(f"{path}: the checkpoint is damaged ({error}); delete it, and its run starts over") from None
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path}: the checkpoint is damaged ({error}); {remedy}") from None
+    digest = metadata.get("sha256")  # of an earlier version: none
+    if digest is not None and digest != digest_tensors(tensors, f"{key} {metadata.get('epochs')}"):
+        raise RunError(f"{path}: the checkpoint is damaged (it was changed since it was written); {remedy}")
+    try:
+        return _restore(tensors, metadata["epochs"], model, optimizer, hooks)
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise RunError(f"{path}: the checkpoint is damaged ({reason}); {remedy}") from None
+
+
+def _restore(
+    tensors: Mapping[str, Tensor],
+    epochs: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    hooks: Sequence[Hook],
+) -> list[Epoch]:
+    """Put the tensors of a checkpoint back where they came from; returns its epochs. Raises KeyError, ValueError or
+    RuntimeError for a checkpoint of another model."""
+    read = [Epoch.model_validate(epoch) for epoch in json.loads(epochs)]
     with torch.no_grad():
         for name, tensor in _state(model).items():
+            if tensor.shape != tensors[f"weight/{name}"].shape:
+                raise ValueError(f"{name} is of another shape")
             tensor.copy_(tensors[f"weight/{name}"])
     for name, weight in model.named_parameters():
         state = {
@@ -229,4 +254,4 @@ def _resume(
     for number, hook in enumerate(hooks):
         mine = f"hook{number}/"
         hook.restore({name.removeprefix(mine): each for name, each in tensors.items() if name.startswith(mine)})
-    return [Epoch.model_validate(epoch) for epoch in json.loads(metadata["epochs"])]
+    return read

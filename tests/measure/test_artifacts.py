@@ -322,4 +322,6 @@ def _endless(*paths: Path) -> subprocess.Popen[str]:
 
 def _rewrite(folder: Path, **changes: object) -> None:
     path = folder / "artifact.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree.pop("seal", None)
+    path.write_text(json.dumps(tree | changes), encoding="utf-8")

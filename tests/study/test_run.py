@@ -27,7 +27,7 @@ from lxcompress.training.evaluate import score_split
 from lxcompress.training.fit import fit
 from lxcompress.training.place import choose_place
 
-TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "started"}
+TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "started", "seal"}
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import load_ticket
 
 PICKED = "low-magnitude-weight-50-seed0"
-TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "epochs"}
+TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "epochs", "seal"}
 
 
 @pytest.fixture(scope="module")

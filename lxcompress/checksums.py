@@ -1,0 +1,126 @@
+"""Checksums: the files of a ticket, a dense run or an artifact are compared with their record before they are read.
+
+A record names the SHA-256 of every file of its folder that can change an answer. A record of an earlier version names
+fewer files, or none; the files that it does not name are read as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxcompress.errors import LxError, ModelError, RunError, TicketError
+from lxcompress.records import Artifact, Dense, Provenance, Result, read_record
+from lxcompress.rundir import sha256
+
+TICKET_FILE, DENSE_FILE, RESULT_FILE, ARTIFACT_FILE = "ticket.json", "dense.json", "result.json", "artifact.json"
+MODEL_FILE, MASK_FILE, SURGERY_FILE, BITMASK_FILE = (
+    "model.safetensors",
+    "mask.safetensors",
+    "surgery.json",
+    "bitmask.safetensors",
+)
+READ_IF_THERE = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "surgery.json",
+    "adapter_config.json",
+)
+"""Files that change an answer as soon as they lie in a folder: none may be added to a folder whose record names its
+files."""
+HASHED = ("config.json", MODEL_FILE, MASK_FILE, BITMASK_FILE, *READ_IF_THERE)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a folder is, and what its record says of its files."""
+
+    what: str
+    files: Mapping[str, str]
+    remedy: str
+    error: type[LxError]
+    names_all: bool
+    """whether a file that is not named is not of the folder"""
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of `folder` that can change an answer, by name."""
+    return {name: sha256(folder / name) for name in sorted(HASHED) if (folder / name).is_file()}
+
+
+def check_folder(folder: Path, only: Collection[str] | None = None) -> None:
+    """Compare the files of `folder` with its record, if it has one; with `only`, just the files of these names.
+
+    Raises LxError for a file that was changed, added or removed since the record was written.
+    """
+    for origin in _origins(folder):
+        check_files(folder, origin, only)
+
+
+def check_files(folder: Path, origin: Origin, only: Collection[str] | None = None) -> None:
+    """Raise the error of `origin` unless the files of `folder` are those that it names."""
+    for name, expected in origin.files.items():
+        if only is None or name in only:
+            _check_file(folder / name, expected, origin)
+    if origin.names_all:
+        added = (name for name in READ_IF_THERE if (folder / name).exists() and name not in origin.files)
+        for name in (each for each in added if only is None or each in only):
+            raise origin.error(
+                f"{folder / name}: was added since {origin.what} was made, and would change its answers; remove it, or "
+                f"{origin.remedy}"
+            )
+
+
+def ticket_origin(folder: Path, provenance: Provenance) -> Origin:
+    """Return what ticket.json says of the files of its folder."""
+    is_packed = (folder / BITMASK_FILE).is_file() and not (folder / MODEL_FILE).is_file()
+    files = {BITMASK_FILE if is_packed else MODEL_FILE: provenance.model_sha256}
+    if provenance.surgery_sha256:
+        files[SURGERY_FILE] = provenance.surgery_sha256
+    elif not is_packed:
+        files[MASK_FILE] = provenance.mask_sha256
+    return Origin(
+        "the ticket",
+        files | provenance.files,
+        "copy the whole ticket anew, or draw it again",
+        TicketError,
+        bool(provenance.files),
+    )
+
+
+def dense_origin(dense: Dense) -> Origin:
+    """Return what dense.json says of the files of its folder."""
+    remedy = f"delete {DENSE_FILE}, and lxcompress study does the dense run again"
+    return Origin("the dense run", dense.files, remedy, RunError, bool(dense.files))
+
+
+def _origins(folder: Path) -> list[Origin]:
+    """Return what the records in `folder` say of its files. Raises LxError for a record that cannot be read."""
+    found = []
+    if (folder / TICKET_FILE).is_file():
+        found.append(ticket_origin(folder, read_record(folder / TICKET_FILE, Provenance, TicketError)))
+    elif (folder / RESULT_FILE).is_file():  # a control is no ticket
+        files = read_record(folder / RESULT_FILE, Result).files
+        remedy = f"delete {RESULT_FILE}, and lxcompress study does this run again"
+        found.append(Origin("the model", files, remedy, RunError, bool(files)))
+    if (folder / DENSE_FILE).is_file():
+        found.append(dense_origin(read_record(folder / DENSE_FILE, Dense)))
+    if (folder / ARTIFACT_FILE).is_file():
+        artifact = read_record(folder / ARTIFACT_FILE, Artifact, ModelError)
+        found.append(Origin("the artifact", artifact.files, "export it again", ModelError, names_all=True))
+    return found
+
+
+def _check_file(path: Path, expected: str, origin: Origin) -> None:
+    if not path.is_file():
+        raise origin.error(f"{path}: is missing since {origin.what} was made; restore it, or {origin.remedy}")
+    found = sha256(path)
+    if found != expected:
+        raise origin.error(
+            f"{path}: was changed since {origin.what} was made (sha256 {found[:12]}..., was {expected[:12]}...); "
+            f"restore it, or {origin.remedy}"
+        )
