@@ -641,6 +641,21 @@ def find_recipe(path: Path) -> Path:
     return next((each for each in shipped_recipes() if is_named and each.stem == path.stem), path)
 
 
+def input_paths(recipe: BaseModel) -> list[Path]:
+    """Return the files and folders that `recipe` names and that are there: data, and the model to start from."""
+    found: list[Path] = []
+    for _, value in recipe:
+        if isinstance(value, BaseModel):
+            found += input_paths(value)
+        for each in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(each, BaseModel) and isinstance(value, tuple | list):
+                found += input_paths(each)
+            elif isinstance(each, Path):
+                found.append(each)
+    start = getattr(recipe, "start", None)
+    return [*found, Path(start)] if isinstance(start, str) and Path(start).exists() else found
+
+
 def read_settings(path: Path, kind: type[Strict], overrides: Sequence[str] = ()) -> Any:
     """Return the YAML file `path` as `kind`, with each `key=value` of `overrides` applied over it.
 

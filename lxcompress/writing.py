@@ -194,11 +194,12 @@ def exclusive(lock: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def check_out(
-    out: Path, reads: Iterable[Path | str | None], *, kind: Literal["file", "folder"], option: str = "--out"
+    out: Path, reads: Iterable[Path | str | None], *, kind: Literal["file", "folder", "run"], option: str = "--out"
 ) -> None:
     """Raise WriteError, before any work, if output of `kind` cannot go to `out`, or would harm one of `reads`.
 
-    What is read may not be `out` itself (by any link), lie in a folder `out`, or be a folder that holds `out`.
+    What is read may not be `out` itself (by any link), lie in a folder `out`, or be a folder that holds `out`. A run
+    folder may hold what is read.
     """
     with explain_write_errors(out):
         found = _stat(out)
@@ -207,7 +208,7 @@ def check_out(
         above = next(path for path in (out, *out.absolute().parents) if _stat(path) is not None)
     if kind == "file" and found and stat.S_ISDIR(found.st_mode):
         raise WriteError(f"{option} {out}: is a folder; give a file name, such as {out / 'NAME'}")
-    if kind == "folder" and found and not stat.S_ISDIR(found.st_mode):
+    if kind != "file" and found and not stat.S_ISDIR(found.st_mode):
         raise WriteError(f"{option} {out}: is a file; give a folder")
     if not found and not above.is_dir():
         raise WriteError(f"{option} {out}: {above} is a file, not a folder; give another path")

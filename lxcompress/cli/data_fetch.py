@@ -41,12 +41,14 @@ def fetch_cli(
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import resumable
     from lxcompress.data.fetch import fetch, plan
+    from lxcompress.writing import check_out
 
     if show_list:
         _show_list()
         return
     if not names:
         raise typer.BadParameter("give at least one, or --list", param_hint="NAME")
+    check_out(to, [], kind="run", option="--to")
     steps = plan(names, to)
     _show_plan(steps, to)
     if dry_run:

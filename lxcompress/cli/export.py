@@ -65,9 +65,12 @@ def export_cli(
     if not chosen.startswith("on") and chosen != "ort" and (opset is not None or no_fuse):
         raise typer.BadParameter(f"--opset and --no-fuse are of ONNX; format {chosen} knows neither")
 
-    from lxcompress.recipe import load_recipe
+    from lxcompress.recipe import input_paths, load_recipe
+    from lxcompress.writing import check_out
 
     known = load_recipe(recipe) if recipe else None
+    if out is not None:
+        check_out(out, [ticket, dense, structured, recipe, *(input_paths(known) if known else [])], kind="folder")
     if twins:
         from lxcompress.cli.twins import export_and_show
 

@@ -93,7 +93,17 @@ def take_options(words: Sequence[str]) -> list[str]:
             set_options(quiet=False, verbose=False, log=Path(path))
         else:
             others.append(word)
+    if output.log is not None:
+        _check_log(Path(output.log.name), others)
     return others
+
+
+def _check_log(log: Path, words: Sequence[str]) -> None:
+    """Raise LxError for a log that is a file which the command reads."""
+    for word in words:
+        path = Path(word.rpartition("=")[2])
+        if path.is_file() and path.samefile(log):
+            raise LxError(f"--log {log}: is a file that the command is given; give another file")
 
 
 def set_options(*, quiet: bool, verbose: bool, log: Path | None) -> None:

@@ -26,10 +26,14 @@ def predict_cli(
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
-    from lxcompress.recipe import find_recipe, load_recipe
-    from lxcompress.training.predict import predict
+    from lxcompress.recipe import find_recipe, input_paths, load_recipe
+    from lxcompress.writing import check_out
 
     path = recipe / "recipe.yaml" if recipe.is_dir() else find_recipe(recipe)
+    known = load_recipe(path, overrides)
+    check_out(out, [model, path, *questions, *input_paths(known)], kind="file")
+    from lxcompress.training.predict import predict
+
     with working(f"answering with {model}"):
-        count = predict(model, load_recipe(path, overrides), out, questions)
+        count = predict(model, known, out, questions)
     screen.print(f"[bold]{escape(str(out))}[/bold]  {count:,} answers", soft_wrap=True)

@@ -22,6 +22,7 @@ def pretrain_cli(
     """
     from rich.markup import escape
 
+    from lxcompress import writing
     from lxcompress.cli.progress import bars
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks, resumable
@@ -31,6 +32,7 @@ def pretrain_cli(
     from lxcompress.units import percent
 
     settings = read_settings(find_recipe(recipe), Pretrain, overrides)
+    writing.check_out(out, [find_recipe(recipe)], kind="folder")
     check_out(out)
     with resumable(), bars() as progress:
         shown = progress.add_task("making scenes", total=None)

@@ -47,12 +47,16 @@ def prune_cli(
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks
-    from lxcompress.recipe import find_recipe, load_recipe
-    from lxcompress.study.prune import prune_model
+    from lxcompress.recipe import find_recipe, input_paths, load_recipe
     from lxcompress.units import percent
+    from lxcompress.writing import check_out
 
     if spare:
         remarks.print("--spare is now called --keep-dense; the old name is still read", style="yellow")
+    calibration = None if calibrate is None else load_recipe(find_recipe(calibrate))
+    check_out(out, [model, like, calibrate, *(input_paths(calibration) if calibration else [])], kind="folder")
+    from lxcompress.study.prune import prune_model
+
     with working(f"pruning {model}"):
         made = prune_model(
             model,
@@ -65,7 +69,7 @@ def prune_cli(
             multiple=multiple,
             keep_dense=[*keep_dense, *spare],
             like=like,
-            calibration=None if calibrate is None else load_recipe(find_recipe(calibrate)),
+            calibration=calibration,
         )
     count = made.sparsity
     screen.print(f"[bold]{escape(str(out))}[/bold]", soft_wrap=True)

@@ -42,9 +42,10 @@ def score_cli(
         raise typer.BadParameter("VQA's answers are in a file of their own; give --annotations, or another --kind")
     if kind != "vqa" and annotations is not None:
         raise typer.BadParameter(f"--kind {kind} has its answers in --questions; leave --annotations out")
-    read = {path.resolve() for path in (predictions, questions, annotations) if path is not None}
-    if per_question is not None and per_question.resolve() in read:
-        raise typer.BadParameter("--per-question would overwrite a file that is read; give another name")
+    if per_question is not None:
+        from lxcompress.writing import check_out
+
+        check_out(per_question, [predictions, questions, annotations], kind="file", option="--per-question")
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out, remarks

@@ -30,10 +30,25 @@ def study_cli(
 
     read = load_recipe(find_recipe(recipe), [*overrides, *(["export.twins=false"] if no_twins else [])])
     root = out or Path("runs") / read.name
+    _check_root(root, find_recipe(recipe), read)
     if dry_run:
         _show_plan(read, root, only)
     else:
         _run(read, root, only)
+
+
+def _check_root(root: Path, path: Path, recipe) -> None:  # noqa: ANN001 (a Recipe)
+    """Raise WriteError for a run folder that would harm what the study reads: its own recipe, a model, data."""
+    from lxcompress.recipe import input_paths
+    from lxcompress.rundir import RunDir
+    from lxcompress.writing import WriteError, check_out
+
+    check_out(root, input_paths(recipe), kind="run")
+    run = RunDir(root)
+    if run.recipe.exists() and not run.machine.exists() and path.exists() and path.samefile(run.recipe):
+        raise WriteError(
+            f"--out {root}: its recipe.yaml is the recipe itself, and would be replaced; give another --out"
+        )
 
 
 def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; importing it here would slow --help)

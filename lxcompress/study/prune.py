@@ -20,9 +20,10 @@ from lxcompress.recipe import BLIND_CRITERIA, STRUCTURED, Recipe
 from lxcompress.records import Provenance
 from lxcompress.study.agreement import resolve_recipe
 from lxcompress.study.choose import fit_cut
-from lxcompress.tickets import is_ticket, load_ticket, save_ticket
+from lxcompress.tickets import TICKET_FILE, is_ticket, load_ticket, save_ticket
 from lxcompress.training.evidence import gather
 from lxcompress.training.place import choose_place
+from lxcompress.writing import finished_folder, is_vacant
 
 SCOPES = ("layer", "row", "global")
 """The others need rates, or measurements that a study makes."""
@@ -50,8 +51,7 @@ def prune_model(
     """
     is_wish = granularity != "weight" or scope != "layer" or bool(keep_dense) or multiple != MULTIPLE
     _check_wish(criterion, sparsity, scope, like, calibration, is_wish=is_wish)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
+    _check_vacant(out)
     if (Path(source) / SURGERY_FILE).is_file():
         raise PruneError(f"{source}: is a smaller model already; prune the model that it was cut from")
     earlier = load_ticket(Path(source)) if is_ticket(Path(source)) else None
@@ -87,8 +87,16 @@ def prune_model(
         data=earlier.provenance.data if earlier else None,
         accuracy=None,
     )
-    save_ticket(out, pruned, cut=cut, weights=weights, vocabulary=read_word_files(source), provenance=provenance)
+    words = read_word_files(source)
+    with finished_folder(out, TICKET_FILE, before=lambda: _check_vacant(out)) as made:
+        save_ticket(made, pruned, cut=cut, weights=weights, vocabulary=words, provenance=provenance)
     return provenance
+
+
+def _check_vacant(out: Path) -> None:
+    """Raises TicketError for a place that holds something."""
+    if out.exists() and (not out.is_dir() or not is_vacant(out)):
+        raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
 
 
 def _check_wish(

@@ -65,6 +65,8 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
     with locked(run) if worker.leads else nullcontext():
         agree(recipe, run)
         place = choose_place(recipe.device, recipe.train.precision, worker.gpu)
+        if worker.leads:
+            run.current.unlink(missing_ok=True)  # of a study that was killed
         missing = missing_runs(recipe, cells, run)
         if not missing:
             begin(recipe, run, worker, watch)

@@ -74,6 +74,7 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
     run, watch = RunDir(root), watch or Unwatched()
     with locked(run):
         sweep(run)
+        run.current.unlink(missing_ok=True)  # of a study that was killed
         if read_result(run.twins, cell) is not None:
             return
         recipe = load_run_recipe(run.recipe)

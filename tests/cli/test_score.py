@@ -207,5 +207,5 @@ def test_a_wrong_combination_is_wrong_usage_with_its_remedy(files, without, more
 def test_a_file_that_is_read_is_never_written(files) -> None:
     before = files.predictions.read_bytes()
     result = score(*files.options, "--per-question", str(files.predictions))
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert files.predictions.read_bytes() == before

@@ -41,6 +41,7 @@ from lxcompress.data.regions.write import (
     read_journal,
 )
 from lxcompress.errors import DataError
+from lxcompress.writing import check_out
 
 REGIONS = 36
 """Of an image, as LXMERT reads them (Tan & Bansal 2019)."""
@@ -77,6 +78,8 @@ def prepare_store(
         raise DataError(f"--objects {objects}: expected 1 to {REGIONS_LIMIT}")
     if out.name in ("", ".."):
         out = out.resolve()
+    check_out(out, paths, kind="folder")
+    check_out(part_of(out), paths, kind="folder")
     sources = [source for path in paths for source in open_source(path)]
     files = [SourceFile(name=source.name, size_bytes=source.size_bytes) for source in sources]
     found = _finished(out, files, objects)
