@@ -28,7 +28,7 @@ def pick_cli(
     max_latency_ms: Annotated[float | None, typer.Option(min=0, help="90th percentile of one answer, ms.")] = None,
     max_memory_mb: Annotated[float | None, typer.Option(min=0, help="Peak memory of the process, MB.")] = None,
     show_all: Annotated[
-        bool, typer.Option("--all", help="A row for each that was not picked, however many there are.")
+        bool, typer.Option("--all", help="Also all warnings, all exported files, and why each other was not picked.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the choice as JSON, also when none is picked.")
@@ -68,9 +68,10 @@ def pick_cli(
         raise RunError(f"{run}: {verdict(choice)} {_remedy(run, choice)}")
 
 
-FEW = 12
-"""So many that were not picked get a row each; of more, the nearest of each reason are named."""
 NEAREST = 3
+"""So many of those that were not picked are named for each reason."""
+WARNINGS = 2
+"""So many are shown without --all."""
 REASONS = {
     "": "satisfy the rule, and another is sparser or more accurate",
     "accuracy": "keep too little accuracy",
@@ -81,41 +82,62 @@ REASONS = {
     "latency": "are too slow",
     "memory": "take too much memory",
     "export": "are not exported",
+    "extra": "need a package that is not installed",
     "measurement": "are not measured",
     "export accuracy": "lose too much when they are exported",
 }
 
 
 def _show(choice: Choice, picked: Picked, *, show_all: bool) -> None:
+    """The choice in 15 lines or fewer; tables and all warnings with --all."""
     from lxcompress.cli.screen import out, remarks
-    from lxcompress.report.pick import beside_words, verdict
+    from lxcompress.report.pick import compared_words, verdict
     from lxcompress.units import percent
 
     assert choice.threshold is not None
     out.print(verdict(choice), style="bold green", markup=False)
-    out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more), the sparsest", markup=False)
+    out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more)", markup=False)
     out.print(f"accuracy: {_accuracy_words(picked)}", markup=False)
     # Paths and commands are for copying: they are never folded.
-    out.print(f"ticket: {picked.ticket}", markup=False, soft_wrap=True)
     if picked.cost is not None:
         out.print(f"file: {_file_words(picked)}", markup=False)
-        out.print(f"{'exported' if picked.commands else 'ship'}: {picked.cost.folder}", markup=False, soft_wrap=True)
-    if picked.free is None and beside_words(picked):
-        out.print(f"beside it: {beside_words(picked)}", markup=False)
-    if picked.free is not None:
-        out.print(f"ship instead: {picked.free.cost.folder}", markup=False, soft_wrap=True)
-    for command in picked.commands:
-        out.print(f"next: {command}", markup=False, soft_wrap=True)
-    if picked.missing_twins:
+    shipped = picked.free.cost.folder if picked.free else picked.cost.folder if picked.cost else None
+    if shipped is None:
+        out.print(f"ticket: {picked.ticket}", markup=False, soft_wrap=True)
+    else:
+        out.print(f"{'exported' if picked.commands else 'ship'}: {shipped}", markup=False, soft_wrap=True)
+    words, command = compared_words(picked)
+    if words:
+        out.print(words, markup=False)
+    commands = [*picked.commands, *([command] if command and not picked.commands else [])]
+    for each in commands:
+        out.print(f"next: {each}", markup=False, soft_wrap=True)
+    if picked.missing_twins and not any("--twins" in each for each in commands):
         missing, make = ", ".join(picked.missing_twins), f"lxcompress export {shlex.quote(str(picked.ticket))} --twins"
-        out.print(f"twins: not exported are {missing}; make them with: {make}", markup=False, soft_wrap=True)
-    for doubt in choice.doubts:
-        remarks.print(f"doubt: {doubt}", style="yellow", markup=False)
+        out.print(f"not exported: {missing}; make them with: {make}", markup=False, soft_wrap=True)
+    for doubt in choice.doubts if show_all else choice.doubts[:WARNINGS]:
+        remarks.print(f"warning: {doubt}", style="yellow", markup=False)
+    if not show_all:
+        _show_more(choice)
+        return
     if picked.others:
-        _show_files("beside each other", picked.others)
+        _show_files("all exported files", picked.others)
     _show_front(choice)
     if choice.rejected:
-        _show_rejected(choice, show_all=show_all)
+        _show_rejected(choice, show_all=True)
+
+
+def _show_more(choice: Choice) -> None:
+    """What --all would add, in one line."""
+    from lxcompress.cli.screen import out
+
+    more = len(choice.doubts) - WARNINGS
+    parts = [f"{more} more warning{'s' if more > 1 else ''}"] if more > 0 else []
+    tickets = [each for each in choice.rejected if not each.key.method.is_control]
+    parts += [f"{len(tickets)} {'group' if len(tickets) == 1 else 'groups'} not picked"] if tickets else []
+    parts += ["all exported files"] if choice.picked and choice.picked.others else []
+    if parts:
+        out.print(f"--all shows also: {', '.join(parts)}", style="dim", markup=False)
 
 
 def _accuracy_words(picked: Picked) -> str:
@@ -124,13 +146,12 @@ def _accuracy_words(picked: Picked) -> str:
     from lxcompress.units import percent
 
     overall = picked.group.retrained.overall
-    known = "one seed, so no interval is known"
-    if picked.interval:
-        low, high = map(percent, picked.interval)
-        known = f"95 % interval of the mean {low} to {high} % (Student's t of the logit, {len(overall.by_seed)} seeds)"
+    if not picked.interval:
+        return f"{plus_minus(overall)} % of seed {picked.seed} alone, so no interval is known"
+    low, high = map(percent, picked.interval)
     return (
-        f"{plus_minus(overall)} %, {known}; seed {picked.seed} scored best on the validation split and was chosen on "
-        "it: expect the mean"
+        f"{plus_minus(overall)} %, 95 % interval of the mean {low} to {high} % (Student's t of the logit); seed "
+        f"{picked.seed} was chosen on the same questions, so expect the average"
     )
 
 
@@ -144,9 +165,8 @@ def _file_words(picked: Picked) -> str:
     parts = [f"{artifact.format} {artifact.precision}", f"{significant(found.size_mb)} MB"]
     parts += [f"p90 {significant(found.latency_ms)} ms"] if found.latency_ms is not None else []
     parts += [f"{significant(found.memory_mb)} MB of memory"] if found.memory_mb is not None else []
-    parts += [f"{percent(found.accuracy)} % as exported"] if found.accuracy is not None else []
-    by = "fastest" if found.latency_ms is not None else "smallest"
-    which = f"; the {by} of {picked.fitting} that satisfy the rule" if picked.fitting > 1 else ""
+    parts += [f"{percent(found.accuracy)} % accuracy"] if found.accuracy is not None else []
+    which = f"; the best of {picked.fitting} that satisfy the rule" if picked.fitting > 1 else ""
     return ", ".join(parts) + which
 
 
@@ -178,40 +198,42 @@ def _show_files(title: str, points: Sequence[Point]) -> None:
 
 
 def _show_front(choice: Choice) -> None:
-    """What nothing beats: of the measured files, or of all tickets by accuracy and sparsity where none is measured."""
+    """The Pareto front of the measured files, or of the tickets by accuracy and sparsity where none is measured."""
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
     if choice.files:
-        _show_files("no file beats", choice.files)
+        _show_files("Pareto-optimal files", choice.files)
         return
     if choice.front:
-        standings = (f"{each.label} ({percent(each.accuracy)} %)" for each in choice.front)
+        points = (f"{each.label} ({percent(each.accuracy)} %)" for each in choice.front)
         out.print()
-        out.print(f"no ticket beats, in accuracy and sparsity both: {', '.join(standings)}", markup=False)
+        out.print(f"Pareto-optimal in accuracy and sparsity: {', '.join(points)}", markup=False)
 
 
 def _show_rejected(choice: Choice, *, show_all: bool) -> None:
+    """Those that were not picked: a row each with --all, else a line for each reason."""
     from lxcompress.cli.screen import out
 
     tickets = [each for each in choice.rejected if not each.key.method.is_control]
     controls = list(dict.fromkeys(each.key.series for each in choice.rejected if each.key.method.is_control))
     begun = [each for each in tickets if each.accuracy is not None]
-    out.print()
+    if show_all:
+        out.print()
     if begun:
-        (_show_each if show_all or len(begun) <= FEW else _show_reasons)(begun)
+        (_show_each if show_all else _show_reasons)(begun)
     if len(begun) < len(tickets):
         out.print(f"incomplete: of {len(tickets) - len(begun)} more groups no cell is finished", markup=False)
-    if controls:
+    if controls and show_all:
         out.print(f"never picked, being controls: {', '.join(controls)}", markup=False)
+    if not show_all:
+        return
     least = choice.picked.group.achieved.mean if choice.picked else 0.0
     unmeasured = [each for each in choice.rejected if each.commands and (each.achieved or 0) >= least]
     if unmeasured:
         out.print("measure those that may still win:", markup=False)
-    for each in unmeasured if show_all else unmeasured[:NEAREST]:
+    for each in unmeasured:
         out.print(f"  {' && '.join(each.commands)}", markup=False, soft_wrap=True)
-    if len(unmeasured) > NEAREST and not show_all:
-        out.print(f"  and {len(unmeasured) - NEAREST} more, with --all", markup=False)
 
 
 def _show_each(rejected: Sequence[Rejected]) -> None:
@@ -228,7 +250,7 @@ def _show_each(rejected: Sequence[Rejected]) -> None:
     table.add_column("why", overflow="fold")
     for each in rejected:
         assert each.accuracy is not None
-        table.add_row(each.key.label, percent(each.accuracy), "; ".join(each.reasons))
+        table.add_row(each.label, percent(each.accuracy), "; ".join(each.reasons))
     out.print(table, markup=False)
 
 
@@ -237,7 +259,7 @@ def _show_reasons(rejected: Sequence[Rejected]) -> None:
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
-    out.print(f"not picked: {len(rejected)} groups, by what they broke (a group may break several; --all: each)")
+    out.print(f"not picked: {len(rejected)} groups, by what they broke (--all lists them)")
     by_reason: dict[str, list[tuple[float, Rejected]]] = {}
     for each in rejected:
         for name, shortfall in zip(each.broken, each.shortfalls, strict=True):
@@ -246,14 +268,14 @@ def _show_reasons(rejected: Sequence[Rejected]) -> None:
             by_reason.setdefault("", []).append((-(each.achieved or 0.0), each))
     for name, found in by_reason.items():
         found.sort(key=lambda pair: pair[0])
-        nearest = (f"{each.key.label} ({percent(each.accuracy or 0)} %)" for _, each in found[:NEAREST])
+        nearest = (f"{each.label} ({percent(each.accuracy or 0)} %)" for _, each in found[:NEAREST])
         out.print(f"  {len(found)} {REASONS.get(name, name)}; nearest: {', '.join(nearest)}", markup=False)
 
 
 def _remedy(run: Path, choice: Choice) -> str:
     """What to do where nothing satisfies the rule."""
     if choice.nearest is not None and choice.nearest.commands:
-        return f"Measure it with: {' && '.join(choice.nearest.commands)}"
+        return f"Find out with: {' && '.join(choice.nearest.commands)}"
     if choice.dense is None or not choice.is_final:
         return f"See what is missing with: lxcompress status {run}"
     return "Ask for less, as in --retain 0.95, or study lower sparsities (prune.sparsities of the recipe)"

@@ -83,7 +83,7 @@ def _make_twins(root: Path, format: str) -> None:
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.twins import export_and_show
     from lxcompress.errors import PruneError
-    from lxcompress.report.pick import default_rule, pick_ticket, verdict
+    from lxcompress.report.pick import default_rule, pick_of_grid, verdict
     from lxcompress.report.summary import summarise
     from lxcompress.rundir import read_run
     from lxcompress.study.twins import draw_twin, find_twin, is_structured, twin_cell
@@ -93,7 +93,7 @@ def _make_twins(root: Path, format: str) -> None:
     if not summary.is_complete:
         screen.print("twins     come with the pick, when every cell is done")
         return
-    choice = pick_ticket(summary, default_rule(summary))
+    choice = pick_of_grid(summary, default_rule(summary))
     if choice.picked is None:
         screen.print(f"twins     none, as nothing is picked. {verdict(choice)}", markup=False)
         return
@@ -124,13 +124,13 @@ def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
         f"to do     {plan.dense_runs} dense runs and {plan.cells} cells{rounds}, {plan.steps_a_run} steps each"
     )
     if plan.twins:
-        screen.print("twins     1 structured ticket beside the picked one, and 5 exports; --no-twins leaves them out")
+        screen.print("twins     1 structured ticket beside the picked one, and 6 exports; --no-twins leaves them out")
     screen.print(f"data      {plan.train_questions:,} training and {plan.valid_questions:,} validation questions")
     speed = f"{1000 * plan.step_s:.3g} ms a step, {plan.scoring_s:.1f} s a scoring"
     screen.print(f"device    {plan.device}, {plan.precision}, {speed}")
     if plan.peak_bytes is not None:
         screen.print(f"memory    {size_text(plan.peak_bytes)} of GPU memory at most in the timed steps")
-    beside = ", and 5 exports" if plan.twins else ""
+    beside = ", and 6 exports" if plan.twins else ""
     screen.print(f"time      about {duration(plan.duration_s)}{_hours(plan.device, plan.duration_s)}{beside}")
     if plan.duration_s:
         end = datetime.now() + timedelta(seconds=plan.duration_s)

@@ -52,12 +52,15 @@ def show_twins(twins: Sequence[Exported | Absent]) -> None:
         table.add_row(*_row(each, there))
     if there:
         out.print(table, markup=False)
+    reasons: dict[str, list[str]] = {}
     for each in twins:
         if isinstance(each, Absent):
-            out.print(f"no {each.twin}: {each.why}", markup=False, soft_wrap=True)
+            reasons.setdefault(each.why, []).append(each.twin)
+    for why, names in reasons.items():
+        out.print(f"no {' and no '.join(names)}: {why}", markup=False, soft_wrap=True)
     kept = [each for each in there if not each.is_new]
     if kept:
-        out.print(f"{len(kept)} of {len(there)} were there already, and are still of their source", style="dim")
+        out.print(f"{len(kept)} of {len(there)} already exported and up to date; skipped", style="dim")
     if there:
         out.print(f"next      {bench_command(each.out for each in there)}", markup=False, soft_wrap=True)
 

@@ -16,7 +16,7 @@ from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
-from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, default_precision, find_writer
+from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, find_writer, name_artifact
 from lxcompress.export.parity import check, compare
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
@@ -84,8 +84,7 @@ def default_out(folder: Path, format: str, precision: str | None = None) -> Path
     run = find_run(folder)
     is_dense_run = run is not None and folder.name == "dense"
     name = f"dense-seed{folder.absolute().parent.name}" if is_dense_run else folder.absolute().name
-    is_usual = precision in (None, default_precision(format))
-    name += f"-{format}" if is_usual else f"-{format}-{precision}"
+    name = name_artifact(name, format, precision)
     return run.artifacts / name if run else folder.absolute().with_name(name)
 
 

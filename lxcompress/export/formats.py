@@ -119,14 +119,25 @@ def _meant(name: str, known: Sequence[str]) -> str:
 
 def find_writer(format: str) -> Writer:
     """The writer of a format, its library imported. Raises ExportError if that is not installed."""
+    missing = find_missing(format)
+    if missing:
+        raise ExportError(f"format {format}: {missing}")
+    return import_module(f"lxcompress.export.{FORMATS[format].module}")  # type: ignore[return-value]
+
+
+def find_missing(format: str) -> str | None:
+    """Return what a format needs that is not installed, with the command that adds it; None if all is there."""
     known = FORMATS[format]
     missing = [name for name in known.libraries if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExportError(
-            f"format {format}: needs {' and '.join(missing)}; add what it needs with: "
-            f"pip install 'lxcompress[{known.extra}]'"
-        )
-    return import_module(f"lxcompress.export.{known.module}")  # type: ignore[return-value]
+    if not missing:
+        return None
+    return f"needs {' and '.join(missing)}; add what it needs with: pip install 'lxcompress[{known.extra}]'"
+
+
+def name_artifact(source: str, format: str, precision: str | None) -> str:
+    """Return what the artifact of `source` is called: the precision is named unless it is the format's default."""
+    is_usual = precision in (None, default_precision(format))
+    return f"{source}-{format}" if is_usual else f"{source}-{format}-{precision}"
 
 
 def default_precision(format: str) -> str:

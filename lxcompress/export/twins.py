@@ -1,8 +1,8 @@
 """Twins: a ticket exported beside what it has to beat, of which dense int8 costs nothing.
 
-The twins of a ticket of masked weights are the dense model it was drawn of and the ticket itself, each as it is and in
-int8, and a structured ticket that keeps as many weights. A ticket that is a smaller model itself has one of masked
-weights in its place.
+The twins of a ticket of masked weights are the dense model it was drawn of, the ticket itself, and a structured ticket
+that keeps as many weights, each as it is and in int8. A ticket that is a smaller model itself has one of masked weights
+in place of the structured one.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def plan_twins(
         (TICKET, ticket, plain),
         (TICKET_INT8, ticket, "int8"),
         (_other_twin(provenance), other_source, plain),
+        (f"{_other_twin(provenance)} int8", other_source, "int8"),
     ):
         if precision not in FORMATS[format].precisions:
             absent.append(Absent(twin, f"format {format} has no {precision}"))

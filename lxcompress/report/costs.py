@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lxcompress.records import Measurement, Task
+from lxcompress.report.alternatives import role_of
 from lxcompress.report.chart import Dot, accuracy_span, dot_key_svg, level_key_svg, trade_chart
 from lxcompress.report.curves import SMALL, Panel
 from lxcompress.report.front import pareto
@@ -93,11 +94,10 @@ class Lacking:
 
 def number_costs(summary: Summary, picked: Cost | None = None) -> tuple[Entry, ...]:
     """The artifacts of a run, each with its number; `picked` is the file of the ticket to ship."""
-    structured = {cell.id for cell in summary.recipe.cells() if cell.method.is_structured}
     entries = []
     for number, cost in enumerate(summary.costs, 1):
-        kind = _kind(cost, structured)
-        is_smaller = kind.startswith("structured") or cost.artifact.cell in structured
+        kind = role_of(cost)
+        is_smaller = kind.startswith("structured") or cost.is_smaller
         entries.append(Entry(number, cost, kind, is_smaller, picked is not None and cost.folder == picked.folder))
     return tuple(entries)
 
@@ -222,15 +222,6 @@ def task_words(task: Task) -> str:
 def times(value: float) -> str:
     """×0.25, with as many digits as a ratio is worth."""
     return f"×{value:.2f}" if value < 10 else f"×{value:.0f}"
-
-
-def _kind(cost: Cost, structured: set[str]) -> str:
-    artifact = cost.artifact
-    if artifact.twin:
-        return artifact.twin
-    base = "dense" if artifact.cell is None else "structured" if artifact.cell in structured else "ticket"
-    precision = "int8" if artifact.precision.startswith("int8") else artifact.precision
-    return base if precision == "fp32" else f"{base} {precision}"
 
 
 def _is_comparable(one: Measurement | None, other: Measurement | None) -> bool:

@@ -56,7 +56,7 @@ from lxcompress.report.methods import (
     tabulate,
     time_words,
 )
-from lxcompress.report.pick import Choice, export_commands, mixed_measurements
+from lxcompress.report.pick import Choice, export_commands, mixed_measurements, ticket_of
 from lxcompress.report.protocol import fault_lines, has_tickets, protocol_name, protocol_title
 from lxcompress.report.published import SOURCE, compare
 from lxcompress.report.summary import (
@@ -319,8 +319,8 @@ def _cost_commands(summary: Summary, choice: Choice) -> tuple[str, ...]:
         return choice.picked.commands
     if summary.costs or not summary.results or not has_tickets(summary.recipe):
         return ()
-    tickets = [each.key for each in summary.groups if not each.key.method.is_control]
-    return export_commands(summary.root, tickets[0].cell(summary.results[0].seed).id) if tickets else ()
+    tickets = [each for each in summary.groups if not each.key.method.is_control]
+    return export_commands(ticket_of(summary, tickets[0])) if tickets else ()
 
 
 def _bill(summary: Summary, taken: Taken) -> Bill:

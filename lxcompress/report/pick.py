@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lxcompress.report.alternatives import DENSE_INT8, Point, alternatives, best_for_nothing, comparison, point
+from lxcompress.export.formats import FORMATS, default_precision
+from lxcompress.records import Result
+from lxcompress.report.alternatives import (
+    DENSE_INT8,
+    Point,
+    alternatives,
+    best_for_nothing,
+    comparison,
+    find_dense_int8,
+    find_pair,
+    is_slower,
+    point,
+)
 from lxcompress.report.front import pareto
 from lxcompress.report.interval import interval
+from lxcompress.report.predict import Prediction, predict_files
 from lxcompress.report.protocol import has_tickets
 from lxcompress.report.summary import (
     Cost,
@@ -24,10 +38,15 @@ from lxcompress.report.summary import (
     numbered,
     plus_minus,
 )
+from lxcompress.runtimes import SERVED_BY
 from lxcompress.units import percent, short_percent
 
 # Rounding of floats, not a tolerance: 0.70 - 0.01 is a little more than 0.69.
 ROUNDING = 1e-9
+QUICK = ("int8", "fp32")
+"""Precisions that a file is made in to satisfy a limit on time or memory: others are no faster on processors here."""
+STEP = 0.05
+"""Sparsities that round to the same multiple of this are called equal: widths of smaller models come in steps."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +96,10 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A constraint that a group broke; `shortfall` is how far off it was, relative to the constraint.
+class Violation:
+    """A constraint that a group breaks; `shortfall` is how far off it is, relative to the constraint.
 
-    `commands` measure what the constraint could not be held against.
+    `commands` make and measure what must be known before the constraint can be checked.
     """
 
     constraint: str
@@ -98,6 +117,7 @@ class Rejected:
     """
 
     key: Key
+    label: str
     achieved: float | None
     accuracy: float | None
     broken: tuple[str, ...]
@@ -111,15 +131,18 @@ class Rejected:
 class Picked:
     """The winning group, and the ticket of it to ship: the seed that scored best.
 
-    `cost` is the one of its artifacts that is to be shipped, of `fitting` that satisfy the rule, and `others` are the
-    files that it is held against. `free` is the dense int8 among them that is as good in all that is measured.
+    `cost` is the one of its artifacts that is to be shipped, of `fitting` that satisfy the rule; where there is none,
+    `predicted` is the file to make. `others` are the files that it is compared with. `free` is the dense int8 among
+    them that is as good in everything.
     """
 
     group: Group
+    label: str
     seed: int
     cell: str
     ticket: Path
     cost: Cost | None
+    predicted: Prediction | None
     commands: tuple[str, ...]
     fitting: int = 0
     others: tuple[Point, ...] = ()
@@ -134,12 +157,15 @@ class Picked:
     def missing_twins(self) -> tuple[str, ...]:
         """The alternatives that are not exported: a ticket is never shown without them."""
         roles = {each.role for each in self.others}
-        twin = "unstructured" if self.group.key.method.is_structured else "structured"
-        return tuple(role for role in ("dense", DENSE_INT8, twin) if role not in roles)
+        masked = any(not each.role.startswith(("dense", "structured")) for each in self.others)
+        missing = [role for role in ("dense", DENSE_INT8) if role not in roles]
+        if self.group.key.method.is_structured:
+            return (*missing, *(() if masked else ("unstructured",)))
+        return (*missing, *(() if "structured" in roles else ("structured",)))
 
 
 @dataclass(frozen=True)
-class Standing:
+class FrontPoint:
     """A group, or the dense model, by accuracy (0-1) and sparsity (0-1)."""
 
     label: str
@@ -165,16 +191,19 @@ class Choice:
     rejected: tuple[Rejected, ...]
     doubts: tuple[str, ...]
     is_final: bool
-    front: tuple[Standing, ...] = ()
+    front: tuple[FrontPoint, ...] = ()
     files: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Judged:
     group: Group
-    broken: tuple[Broken, ...]
-    cost: Cost | None
+    label: str
+    broken: tuple[Violation, ...]
+    file: Cost | Prediction | None
     fitting: int = 0
+    predicted: tuple[Prediction, ...] = ()
+    """the files that could be made and break no limit that is known"""
 
 
 def default_rule(summary: Summary) -> Rule:
@@ -183,10 +212,14 @@ def default_rule(summary: Summary) -> Rule:
 
 
 def pick_ticket(summary: Summary, rule: Rule) -> Choice:
-    """The sparsest complete group that satisfies `rule` and clears the floors; of equals, the more accurate."""
+    """Return the sparsest complete group that satisfies `rule` and clears the floors.
+
+    Of equally sparse ones it is the smallest model, then the most accurate. The twins of a study take part, each by the
+    one seed that it has.
+    """
     dense = summary.dense.overall if summary.dense and not summary.dense_missing else None
     threshold = rule.threshold(dense.mean) if dense else None
-    judged = [_judge(group, summary, rule, threshold) for group in summary.groups]
+    judged = [_judge(group, summary, rule, threshold) for group in (*summary.groups, *summary.twins)]
     satisfying = [each for each in judged if not each.broken]
     best = max(satisfying, key=_preference, default=None)
     picked = _ship(best, summary) if best else None
@@ -205,15 +238,20 @@ def pick_ticket(summary: Summary, rule: Rule) -> Choice:
     )
 
 
-def standing_front(summary: Summary) -> list[Standing]:
+def pick_of_grid(summary: Summary, rule: Rule) -> Choice:
+    """Return the choice among the study's own groups: the one that twins are drawn for."""
+    return pick_ticket(replace(summary, twins=()), rule)
+
+
+def standing_front(summary: Summary) -> list[FrontPoint]:
     """The complete groups, and the dense model, that none beats in accuracy and sparsity both."""
     standings = [
-        Standing(group.key.label, group.retrained.overall.mean, group.achieved.mean)
+        FrontPoint(group.key.label, group.retrained.overall.mean, group.achieved.mean)
         for group in summary.groups
         if group.is_complete and not group.key.method.is_control and has_tickets(summary.recipe)
     ]
     if summary.dense and not summary.dense_missing:
-        standings.insert(0, Standing("dense", summary.dense.overall.mean, 0.0))
+        standings.insert(0, FrontPoint("dense", summary.dense.overall.mean, 0.0))
     # Masks of one target may differ by a weight or two: no ticket is sparser by that.
     return pareto(standings, better=lambda each: (-each.accuracy, -round(each.achieved, 4)))
 
@@ -231,41 +269,61 @@ def verdict(choice: Choice) -> str:
         if choice.dense is None:
             return "Nothing can be picked yet: no dense baseline is finished for every seed."
         nearest = choice.nearest
-        miss = f" Nearest: {nearest.key.label}, {'; '.join(nearest.reasons)}." if nearest else ""
+        if nearest is not None and nearest.commands:
+            why = "; ".join(nearest.reasons)
+            return f"It is not known whether a file keeps {choice.rule.words}. Nearest: {nearest.label}, {why}."
+        miss = f" Nearest: {nearest.label}, {'; '.join(nearest.reasons)}." if nearest else ""
         return f"No ticket keeps {choice.rule.words}.{miss}"
-    group = choice.picked.group
-    assert choice.dense is not None
-    assert group.retained is not None
-    seeds = "one seed" if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
+    words = f"{choice.picked.label}: {accuracy_words(choice)}"
     free = free_words(choice.picked)
-    opening = f"{free}The ticket would be" if free else "Ship"
-    return (
-        f"{opening} {group.key.label}: it keeps {percent(group.retained, 1)} % of dense accuracy "
-        f"({plus_minus(group.retrained.overall)} beside {plus_minus(choice.dense)}, {seeds}).{_longer_words(choice)}"
-    )
+    if free:
+        return f"{free} The best ticket is {words}.{_longer_words(choice)}"
+    file = choice.picked.predicted
+    size = "" if file is None or file.size_mb is None else f"about {_figure(file.size_mb)} MB, "
+    made = "" if file is None or choice.picked.cost else f" (as {file.name}: predicted, {size}not exported yet)"
+    return f"Ship {choice.picked.label}{made}: {accuracy_words(choice)}.{_longer_words(choice)}"
+
+
+def accuracy_words(choice: Choice) -> str:
+    """Return what the picked group keeps of the dense model's accuracy, with both figures."""
+    assert choice.picked is not None
+    assert choice.dense is not None
+    group = choice.picked.group
+    assert group.retained is not None
+    seeds = f"seed {group.seeds[0]} alone" if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
+    dense = Spread({seed: choice.dense.by_seed[seed] for seed in group.seeds})
+    kept = "matches dense" if group.retained >= 1 else f"keeps {percent(group.retained, 1)} % of dense accuracy"
+    return f"{kept} ({plus_minus(group.retrained.overall)} against {plus_minus(dense)} %, {seeds})"
 
 
 def free_words(picked: Picked) -> str:
-    """That dense int8 is as good as the picked file in all that is measured; empty where it is not."""
+    """Return that dense int8 is as good as the picked file in everything; empty where it is not."""
     if picked.free is None or picked.cost is None:
         return ""
-    return f"Dense int8 is {comparison(picked.free, point(picked.cost))}: ship that. "
+    return f"Ship dense int8, which needs no pruning: {comparison(picked.free, point(picked.cost))}."
 
 
-def beside_words(picked: Picked) -> str:
-    """How dense int8, which costs nothing, compares with the picked file; empty where one of them is not exported."""
-    free = [each for each in picked.others if each.role == DENSE_INT8]
-    if not free or picked.cost is None:
-        return ""
-    mine = point(picked.cost)
-    alike = [each for each in free if each.cost.artifact.format == picked.cost.artifact.format]
-    nearest = min(alike or free, key=lambda each: (each.latency_ms or 0.0, each.size_mb))
-    words = f"dense int8, which costs nothing, is {comparison(nearest, mine)}"
-    if nearest.accuracy is None or mine.accuracy is None or nearest.accuracy == mine.accuracy:
-        return words
-    questions = picked.cost.artifact.accuracy.questions if picked.cost.artifact.accuracy else 0
-    gap = abs(nearest.accuracy - mine.accuracy)
-    return f"{words} (by {percent(gap)} points, the credit of {gap * questions:.3g} of {questions:,} questions)"
+def compared_words(picked: Picked) -> tuple[str, str | None]:
+    """Return how the picked file compares with dense int8 of its format, and the command that is missing for it.
+
+    Both are empty for a file that is not there yet, or of a format that has no int8.
+    """
+    if picked.cost is None or picked.free is not None or "int8" not in FORMATS[picked.cost.artifact.format].precisions:
+        return "", None
+    artifact = picked.cost.artifact
+    other = find_dense_int8(picked.cost, picked.others)
+    if other is None:
+        if picked.cost.artifact.cell is None:
+            return "", None
+        command = f"lxcompress export {_quoted(picked.ticket)} --twins --format {artifact.format}"
+        return (
+            f"Not compared with dense int8 (no pruning needed): no {artifact.format} file of it is exported.",
+            command,
+        )
+    words = f"Compared with dense int8 (no pruning needed): {comparison(point(picked.cost), other)}"
+    if find_pair(picked.cost, other.cost):
+        return f"{words}.", None
+    return f"{words}; speed not measured side by side.", bench_command(picked.cost.folder, other.cost.folder)
 
 
 def _longer_words(choice: Choice) -> str:
@@ -332,12 +390,17 @@ def _picked_json(picked: Picked) -> dict[str, Any]:
         "seed": picked.seed,
         "ticket": picked.ticket.as_posix(),
         "artifact": picked.cost.folder.as_posix() if picked.cost else None,
+        "predicted": _predicted_json(picked.predicted) if picked.predicted and not picked.cost else None,
         "commands": list(picked.commands),
         "file": _point_json(point(picked.cost)) if picked.cost else None,
         "beside": [_point_json(each) for each in picked.others],
         "free": _point_json(picked.free) if picked.free else None,
         "missing_twins": list(picked.missing_twins),
     }
+
+
+def _predicted_json(file: Prediction) -> dict[str, Any]:
+    return {"format": file.format, "precision": file.precision, "size_mb": file.size_mb, "command": file.command}
 
 
 def _point_json(each: Point) -> dict[str, Any]:
@@ -377,91 +440,167 @@ def _key_json(key: Key) -> dict[str, Any]:
     }
 
 
-_CONTROL = Broken("control", "a control: there to compare with, never to ship", 1)
+_CONTROL = Violation("control", "a control: there to compare with, never to ship", 1)
 
 
 def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> _Judged:
     """Every constraint that `group` breaks, and its artifact that breaks the fewest: one must satisfy all limits."""
     if group.key.method.is_control:
-        return _Judged(group, (_CONTROL,), None)
+        return _Judged(group, group.key.label, (_CONTROL,), None)
     broken = [
         *_broken_protocol(summary),
         *_broken_completeness(group),
         *_broken_accuracy(group, summary, rule, threshold),
     ]
+    is_twin = any(each is group for each in summary.twins)
+    label = f"the structured twin at {short_percent(group.key.target)} %" if is_twin else group.key.label
+    result = _result_of(summary, group)
+    predicted = predict_files(summary, result, ticket_of(summary, group)) if result else []
     costs = _costs_of(group, summary)
-    if not costs:
-        return _Judged(group, (*broken, *([_unexported(group, summary)] if rule.has_limits else [])), None)
     # Another seed's file stands in only while the ticket to ship has none: seeds differ in values, not in shape.
-    own = [cost for cost in costs if cost.artifact.cell == group.key.cell(group.best_seed).id] or costs
-    tried = [(_broken_limits(cost, group, rule, threshold), cost) for cost in own]
-    least, cost = min(tried, key=lambda pair: (len(pair[0]), sum(each.shortfall for each in pair[0]), _slow(pair[1])))
-    fitting = sum(not each for each, _ in tried)
-    return _Judged(group, (*broken, *(least if rule.has_limits else ())), cost, fitting)
+    own = [cost for cost in costs if result and cost.artifact.cell == result.cell] or costs
+    tried: list[tuple[list[Violation], Cost | Prediction]] = [
+        *((_broken_limits(cost, group, rule, threshold), cost) for cost in own),
+        *((_broken_predicted(each, rule, usual=summary.recipe.export.format), each) for each in predicted),
+    ]
+    everything = tried
+    if not tried:
+        return _Judged(group, label, tuple(broken), None)
+    if broken or not rule.has_limits:  # a file that is there goes before one that is not
+        tried = [(found, file) for found, file in tried if isinstance(file, Cost)] or tried
+    least, file = min(tried, key=lambda pair: (len(pair[0]), *_distance(pair[0]), _speed_key(pair[1])))
+    fits = [each for found, each in tried if isinstance(each, Cost) and not found]
+    if fits:
+        file = _best_file(fits)
+    fitting = len(fits)
+    # What a file that is not made would break is of no use where the ticket itself breaks the rule.
+    is_open = isinstance(file, Prediction) and any(each.commands for each in least)
+    checks = rule.has_limits and not (broken and is_open)
+    possible = tuple(file for found, file in everything if isinstance(file, Prediction) and not found)
+    return _Judged(group, label, (*broken, *(least if checks else ())), file, fitting, possible)
 
 
-def _unexported(group: Group, summary: Summary) -> Broken:
-    commands = export_commands(summary.root, group.key.cell(group.best_seed).id)
-    return Broken("export", "not exported, so its size and speed are not known", 0, commands)
+def ticket_of(summary: Summary, group: Group) -> Path:
+    """Return the folder of a group's ticket to ship: of the grid, or drawn beside it."""
+    folder = "twins" if any(each is group for each in summary.twins) else "tickets"
+    return summary.root / folder / group.key.cell(group.best_seed).id
 
 
-def _slow(cost: Cost) -> tuple[int, float, float]:
-    """Of the files that fit: measured ones first, the fastest, then the smallest, those of a known accuracy first."""
-    if cost.fresh:
-        return 0, latency_ms(cost.fresh).p90, cost.size_mb
-    return (2 if cost.artifact.accuracy is None else 1), 0.0, cost.size_mb
+def _result_of(summary: Summary, group: Group) -> Result | None:
+    """Return the result of a group's ticket to ship."""
+    cell = group.key.cell(group.best_seed).id
+    return next((each for each in (*summary.results, *summary.twin_results) if each.cell == cell), None)
 
 
-def _broken_protocol(summary: Summary) -> list[Broken]:
+def _distance(broken: Sequence[Violation]) -> tuple[float, float]:
+    """Return how far a file is from its limits: what is only to be measured is nearer than what is over one."""
+    return sum(each.shortfall for each in broken), -sum(bool(each.commands) for each in broken)
+
+
+def _speed_key(file: Cost | Prediction) -> tuple[int, float, float]:
+    """Of the files that fit: measured ones first, the fastest, then the smallest, those of a known accuracy first.
+
+    Files that are not there yet come last, in the order in which they are predicted.
+    """
+    if isinstance(file, Prediction):
+        return 3, 0.0, 0.0
+    if file.fresh:
+        return 0, latency_ms(file.fresh).p90, file.size_mb
+    return (2 if file.artifact.accuracy is None else 1), 0.0, file.size_mb
+
+
+def _best_file(files: Sequence[Cost]) -> Cost:
+    """Return the smallest of the files that are not slower than the fastest, beyond what their benches can tell."""
+    fastest = min(files, key=_speed_key)
+    if fastest.fresh is None:
+        return fastest
+    quick = [each for each in files if each is fastest or (each.fresh and not is_slower(each, fastest))]
+    return min(quick, key=lambda each: (each.size_mb, _speed_key(each)))
+
+
+def _broken_predicted(file: Prediction, rule: Rule, *, usual: str) -> list[Violation]:
+    """Return the limits that a file will break, or is not known to satisfy, before it is made."""
+    broken = []
+    if file.missing:
+        broken.append(Violation("extra", f"{file.name} {file.missing}", 1))
+    if rule.max_size_mb is not None:
+        broken += (
+            [Violation("export", f"{file.name}: not exported, so its size is not known", 0, (file.command,))]
+            if file.size_mb is None
+            else _check_limit("size", f"{file.name} (predicted): size on disk", file.size_mb, rule.max_size_mb, "MB")
+        )
+    if rule.max_latency_ms is None and rule.max_memory_mb is None:
+        return broken
+    sibling = file.sibling
+    if sibling is not None and sibling.fresh is not None:
+        like = f"{file.name} (predicted as {sibling.artifact.name})"
+        if rule.max_latency_ms is not None:
+            found = latency_ms(sibling.fresh).p90
+            broken += _check_limit("latency", f"{like}: p90 latency", found, rule.max_latency_ms, "ms")
+        if rule.max_memory_mb is not None and sibling.fresh.peak_bytes is not None:
+            found = sibling.fresh.peak_bytes / 1e6
+            broken += _check_limit("memory", f"{like}: peak memory", found, rule.max_memory_mb, "MB")
+    if not broken and file.precision not in QUICK:
+        broken.append(Violation("measurement", f"{file.name}: is no faster than int8", 1))
+    elif not broken:
+        commands = (file.command, bench_command(file.folder))
+        far = 0.0 if file.format == usual else 1e-6  # what the recipe exports goes first
+        broken.append(
+            Violation("export", f"{file.name}: not exported, so its speed and memory are not known", far, commands)
+        )
+    return broken
+
+
+def _broken_protocol(summary: Summary) -> list[Violation]:
     if has_tickets(summary.recipe):
         return []
-    return [Broken("protocol", "no ticket: its mask was applied once, so retraining made it dense again", 1)]
+    return [Violation("protocol", "no ticket: its mask was applied once, so retraining made it dense again", 1)]
 
 
-def _broken_completeness(group: Group) -> list[Broken]:
+def _broken_completeness(group: Group) -> list[Violation]:
     if group.is_complete:
         return []
-    return [Broken("seeds", f"incomplete: {numbered('seed', group.missing)} not finished", len(group.missing))]
+    return [Violation("seeds", f"incomplete: {numbered('seed', group.missing)} not finished", len(group.missing))]
 
 
-def _broken_accuracy(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> list[Broken]:
+def _broken_accuracy(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> list[Violation]:
     mean = group.retrained.overall.mean
     broken = []
     if threshold is not None and mean < threshold - ROUNDING:
         kept = f" ({percent(group.retained)} % kept)" if group.retained is not None else ""
         reason = f"accuracy {percent(mean)} %{kept} is below {percent(threshold)} % ({rule.accuracy_words})"
-        broken.append(Broken("accuracy", reason, (threshold - mean) / threshold if threshold > 0 else 1))
+        broken.append(Violation("accuracy", reason, (threshold - mean) / threshold if threshold > 0 else 1))
     if group.retained is None and group.is_complete:
-        broken.append(Broken("accuracy", "dense accuracy is 0: there is nothing to keep", 1))
+        broken.append(Violation("accuracy", "dense accuracy is 0: there is nothing to keep", 1))
     if summary.floors is not None:
         name, floor = highest_floor(summary.floors)
         if mean <= floor:
             reason = f"accuracy {percent(mean)} % is no better than the {name} floor of {percent(floor)} %"
-            broken.append(Broken("floor", reason, (floor - mean) / floor if floor > 0 else 0))
+            broken.append(Violation("floor", reason, (floor - mean) / floor if floor > 0 else 0))
     return broken
 
 
-def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None) -> list[Broken]:
+def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None) -> list[Violation]:
     """The limits that one artifact breaks; an export that loses accuracy is charged for it."""
     name = cost.artifact.name
     broken = []
     if rule.max_size_mb is not None:
-        broken += _over("size", f"{name}: size on disk", cost.size_mb, rule.max_size_mb, "MB")
+        broken += _check_limit("size", f"{name}: size on disk", cost.size_mb, rule.max_size_mb, "MB")
     measured = cost.fresh
     if measured is None and (rule.max_latency_ms is not None or rule.max_memory_mb is not None):
         why = "was exported again after it was measured" if cost.is_stale else "is not measured"
-        broken.append(Broken("measurement", f"{name} {why}", 0, (bench_command(cost.folder),)))
+        broken.append(Violation("measurement", f"{name} {why}", 0, (bench_command(cost.folder),)))
     if measured is not None and rule.max_latency_ms is not None:
         latency = latency_ms(measured).p90
-        broken += _over("latency", f"{name}: p90 latency", latency, rule.max_latency_ms, "ms")
+        broken += _check_limit("latency", f"{name}: p90 latency", latency, rule.max_latency_ms, "ms")
     if measured is not None and rule.max_memory_mb is not None and measured.peak_bytes is None:
-        broken.append(Broken("measurement", f"{name}: its memory is not known where it was measured", 0))
+        broken.append(Violation("measurement", f"{name}: its memory is not known where it was measured", 0))
     elif measured is not None and rule.max_memory_mb is not None:
-        broken += _over("memory", f"{name}: peak memory", measured.peak_bytes / 1e6, rule.max_memory_mb, "MB")
+        broken += _check_limit("memory", f"{name}: peak memory", measured.peak_bytes / 1e6, rule.max_memory_mb, "MB")
     return broken + _broken_export(cost, group, threshold)
 
 
-def _broken_export(cost: Cost, group: Group, threshold: float | None) -> list[Broken]:
+def _broken_export(cost: Cost, group: Group, threshold: float | None) -> list[Violation]:
     """Whether what the export costs in accuracy takes the group below a threshold that its tickets reach."""
     mean = group.retrained.overall.mean
     exported = mean + min(0.0, cost.accuracy_change or 0.0)
@@ -471,14 +610,16 @@ def _broken_export(cost: Cost, group: Group, threshold: float | None) -> list[Br
         f"{cost.artifact.name}: the export costs accuracy, which leaves {percent(exported)} % "
         f"where {percent(threshold)} % is asked"
     )
-    return [Broken("export accuracy", reason, (threshold - exported) / threshold)]
+    return [Violation("export accuracy", reason, (threshold - exported) / threshold)]
 
 
-def _over(constraint: str, thing: str, value: float, limit: float, unit: str) -> list[Broken]:
+def _check_limit(constraint: str, thing: str, value: float, limit: float, unit: str) -> list[Violation]:
     if value <= limit:
         return []
     return [
-        Broken(constraint, f"{thing} {_figure(value)} {unit} is over {limit:g} {unit}", (value - limit) / (limit or 1))
+        Violation(
+            constraint, f"{thing} {_figure(value)} {unit} is over {limit:g} {unit}", (value - limit) / (limit or 1)
+        )
     ]
 
 
@@ -487,9 +628,11 @@ def _figure(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _preference(judged: _Judged) -> tuple[float, float]:
-    """Sparser first, then more accurate. Masks of one target may differ by a weight or two, hence the rounding."""
-    return round(judged.group.achieved.mean, 4), judged.group.retrained.overall.mean
+def _preference(judged: _Judged) -> tuple[float, float, float]:
+    """Return a key by which a group is preferred: sparser first, then the smaller model, then the more accurate."""
+    group = judged.group
+    parameters = -group.parameters if group.parameters is not None else -math.inf
+    return round(group.achieved.mean / STEP), round(parameters, -3), group.retrained.overall.mean
 
 
 def _costs_of(group: Group, summary: Summary) -> list[Cost]:
@@ -502,32 +645,60 @@ def _costs_of(group: Group, summary: Summary) -> list[Cost]:
 def _ship(judged: _Judged, summary: Summary) -> Picked:
     group = judged.group
     cell = group.key.cell(group.best_seed).id
-    cost = judged.cost if judged.cost and judged.cost.artifact.cell == cell else None
+    file = judged.file
+    cost = file if isinstance(file, Cost) and file.artifact.cell == cell else None
     beside = alternatives(summary.costs, cell, group.best_seed)
+    ticket = ticket_of(summary, group)
+    predicted = file if isinstance(file, Prediction) else None
+    free = best_for_nothing(point(cost), beside) if cost else None
+    better = _better_than_free(judged, free) if free else None
+    if better is not None:
+        cost, free, predicted = None, None, better
     return Picked(
         group=group,
+        label=judged.label,
         seed=group.best_seed,
         cell=cell,
-        ticket=summary.root / "tickets" / cell,
+        ticket=ticket,
         cost=cost,
-        commands=_next_commands(summary.root, cell, cost, beside),
+        predicted=predicted,
+        commands=_next_commands(summary.root, ticket, cost, predicted, beside),
         fitting=judged.fitting,
         others=tuple(beside),
-        free=best_for_nothing(point(cost), beside) if cost else None,
+        free=free,
     )
 
 
-def _next_commands(root: Path, cell: str, cost: Cost | None, beside: Sequence[Point]) -> tuple[str, ...]:
-    """What is still to do before the ticket can be shipped; nothing once it is exported and measured."""
-    if cost is None:
-        return export_commands(root, cell)
-    others = [each.cost.folder for each in beside if each.cost != cost]
-    return () if cost.fresh else (bench_command(cost.folder, *others),)
+def _better_than_free(judged: _Judged, free: Point) -> Prediction | None:
+    """Return the file to make where dense int8 is as good as all that is exported of a ticket, but not as that one."""
+    format, size_mb = free.cost.artifact.format, free.size_mb * (1 - STEP)
+    like = [each for each in judged.predicted if each.format == format and each.size_mb is not None]
+    return next((each for each in like if each.size_mb is not None and each.size_mb < size_mb), None)
 
 
-def export_commands(root: Path, cell: str) -> tuple[str, str]:
-    """What exports the ticket of `cell` and measures it."""
-    ticket, folder = root / "tickets" / cell, root / "artifacts" / f"{cell}-onnx"
+def _next_commands(
+    root: Path, ticket: Path, cost: Cost | None, predicted: Prediction | None, beside: Sequence[Point]
+) -> tuple[str, ...]:
+    """Return what is still to do before the ticket can be shipped; nothing once it is exported and measured."""
+    if cost is None and predicted is None:
+        return export_commands(ticket)
+    if cost is None and predicted is not None:
+        free = [each for each in beside if each.role == DENSE_INT8 and each.cost.artifact.format == predicted.format]
+        if free or predicted.precision not in ("int8", default_precision(predicted.format)):
+            return predicted.command, bench_command(predicted.folder, *(each.cost.folder for each in free))
+        # One command makes the file and what it has to be compared with.
+        format = "" if predicted.format == "onnx" else f" --format {predicted.format}"
+        return f"lxcompress export {_quoted(ticket)} --twins{format}", f"lxcompress bench {_quoted(root)}/artifacts/*"
+    assert cost is not None
+    if cost.fresh or not SERVED_BY.get(cost.artifact.format):
+        return ()
+    like = [each.cost.folder for each in beside if each.cost != cost and SERVED_BY.get(each.cost.artifact.format)]
+    return (bench_command(cost.folder, *like),)
+
+
+def export_commands(ticket: Path) -> tuple[str, str]:
+    """Return what exports a ticket and measures it."""
+    folder = ticket.parent.parent / "artifacts" / f"{ticket.name}-onnx"
     return f"lxcompress export {_quoted(ticket)} --onnx --out {_quoted(folder)}", bench_command(folder)
 
 
@@ -558,14 +729,15 @@ def _reject(judged: Sequence[_Judged], unstarted: Sequence[Key], best: _Judged |
 
 def _not_begun(key: Key) -> Rejected:
     if key.method.is_control:
-        return Rejected(key, None, None, (_CONTROL.constraint,), (_CONTROL.reason,))
-    return Rejected(key, None, None, ("seeds",), ("incomplete: no cell is finished",))
+        return Rejected(key, key.label, None, None, (_CONTROL.constraint,), (_CONTROL.reason,))
+    return Rejected(key, key.label, None, None, ("seeds",), ("incomplete: no cell is finished",))
 
 
 def _rejected(judged: _Judged, best: _Judged | None) -> Rejected:
     can_still_win = all(broken.commands for broken in judged.broken)
     return Rejected(
         key=judged.group.key,
+        label=judged.label,
         achieved=judged.group.achieved.mean,
         accuracy=judged.group.retrained.overall.mean,
         broken=tuple(broken.constraint for broken in judged.broken),
@@ -578,10 +750,16 @@ def _rejected(judged: _Judged, best: _Judged | None) -> Rejected:
 
 def _beaten(judged: _Judged, best: _Judged | None) -> str:
     assert best is not None, "a group that breaks nothing is rejected only for a better one"
-    mine, its = _preference(judged), _preference(best)
-    if mine[0] < its[0]:
-        return f"less sparse than the pick ({percent(mine[0], 1)} % < {percent(its[0], 1)} %)"
-    return f"as sparse as the pick and not more accurate ({percent(mine[1])} % beside {percent(its[1])} %)"
+    mine, its = judged.group, best.group
+    steps, sizes = [_preference(each)[0] for each in (judged, best)], [_preference(each)[1] for each in (judged, best)]
+    if steps[0] < steps[1]:
+        least, most = percent(mine.achieved.mean, 1), percent(its.achieved.mean, 1)
+        return f"less sparse than the pick ({least} % < {most} %)"
+    if sizes[0] < sizes[1] and mine.parameters and its.parameters:
+        weights = f"{mine.parameters / 1e6:.3g} against {its.parameters / 1e6:.3g} million weights"
+        return f"as sparse as the pick, but not a smaller model ({weights})"
+    accuracies = [percent(each.retrained.overall.mean) for each in (mine, its)]
+    return f"as sparse as the pick and not more accurate ({accuracies[0]} % against {accuracies[1]} %)"
 
 
 def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | None) -> list[str]:
@@ -604,8 +782,13 @@ def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | Non
     if picked.cost is not None:
         doubts += [f"{picked.cost.artifact.name}: {doubt}" for doubt in picked.cost.doubts]
         doubts += [broken.reason for broken in _broken_export(picked.cost, group, threshold)]
+    elif picked.predicted is not None:
+        if rule.has_limits:
+            doubts.append("the file is not exported yet: its size is predicted, its accuracy not known")
     elif rule.has_limits:
-        doubts.append("the limits were held against another seed's file of this group, not the ticket to ship")
+        doubts.append("the limits were checked against another seed's file of this group, not the ticket to ship")
+    if len(group.seeds) == 1 and len(summary.recipe.seeds) > 1:
+        doubts.append(f"the structured twin has seed {group.seeds[0]} alone: no spread of its accuracy is known")
     if (
         rule.max_latency_ms is not None
         or rule.max_memory_mb is not None

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from lxcompress.errors import RunError
 from lxcompress.measure.summary import Summary as Percentiles
 from lxcompress.measure.summary import summarise as summarise_samples
-from lxcompress.recipe import Cell, Method, Recipe
-from lxcompress.records import Artifact, Dense, Floors, Machine, Measurement, Result, Score, read_record
+from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe
+from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
 from lxcompress.report.usage import Taken, add_up, own_runs
-from lxcompress.rundir import Run, sha256
+from lxcompress.rundir import Run, sha256, twins_of
 from lxcompress.runtimes import SERVED_BY
 from lxcompress.units import percent, short_percent
 
@@ -130,6 +132,10 @@ class Cost:
     measurements: tuple[Measurement, ...]
     outdated: Measurement | None
     doubts: tuple[str, ...]
+    benches: tuple[tuple[Measurement, Bench], ...] = ()
+    """every measurement of the file that is there now, and the bench that it is of; the newest first"""
+    is_smaller: bool = False
+    """whether its model is a smaller one: structured, and not a mask"""
 
     @property
     def size_mb(self) -> float:
@@ -168,11 +174,14 @@ class Summary:
     dense: Stage | None
     dense_missing: tuple[int, ...]
     groups: tuple[Group, ...]
+    twins: tuple[Group, ...]
+    """what was drawn to compare the picked ticket with, of one seed each; no part of the grid"""
     unstarted: tuple[Key, ...]
     costs: tuple[Cost, ...]
     taken: Taken | None
     dense_runs: tuple[Dense, ...]
     results: tuple[Result, ...]
+    twin_results: tuple[Result, ...]
     doubts: tuple[str, ...]
 
     @property
@@ -197,6 +206,7 @@ def summarise(run: Run) -> Summary:
         else:
             unstarted.append(key)
     runs = [*own_runs(run.recipe, dense.values()), *results]
+    twin_results = list(twins_of(run).values())
     return Summary(
         root=run.dir.root,
         recipe=run.recipe,
@@ -205,11 +215,13 @@ def summarise(run: Run) -> Summary:
         dense=_stage({seed: each.trained for seed, each in dense.items()}) if dense else None,
         dense_missing=tuple(seed for seed in run.recipe.seeds if seed not in dense),
         groups=tuple(groups),
+        twins=tuple(_twin_groups(twin_results, dense)),
         unstarted=tuple(unstarted),
         costs=tuple(_costs(run)),
         taken=add_up(runs) if runs else None,
         dense_runs=tuple(dense.values()),
         results=tuple(results),
+        twin_results=tuple(twin_results),
         doubts=tuple(_doubts(run.recipe, list(dense.values()), results, run.floors)),
     )
 
@@ -292,6 +304,20 @@ def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seed
     )
 
 
+def _twin_groups(results: Sequence[Result], dense: Mapping[int, Dense]) -> list[Group]:
+    """A group of one seed for each finished twin whose method this version knows."""
+    groups = []
+    for result in results:
+        settings = {name: value for name, value in result.method.items() if name != "id"}
+        try:
+            key = Key(Method.model_validate(settings), result.target)
+        except ValidationError:  # of a version that knew other methods: the grid's tickets are shown all the same
+            continue
+        if key.cell(result.seed).id == result.cell:
+            groups.append(_group(key, [result], dense, [result.seed]))
+    return groups
+
+
 def _mean(values: Iterable[float | None]) -> float | None:
     """The mean of those that are known; None where none is."""
     known = [value for value in values if value is not None]
@@ -312,36 +338,54 @@ def _stage(scores: Mapping[int, Score]) -> Stage:
 def _costs(run: Run) -> list[Cost]:
     """Every finished artifact of the run, dense ones first, with what was measured of it."""
     oldest_first = sorted(run.benches, key=lambda bench: bench.started)
-    measured = [each for bench in oldest_first for each in bench.measurements]
+    measured = [(each, bench) for bench in oldest_first for each in bench.measurements]
     threads = run.recipe.bench.threads
+    smaller = {cell.id for cell in run.recipe.cells() if cell.method.is_structured}
+    smaller |= {name for name, result in twins_of(run).items() if result.granularity in STRUCTURED}
     costs = [_cost(path, measured, threads) for path in sorted(run.dir.artifacts.glob("*/artifact.json"))]
+    costs = [replace(cost, is_smaller=cost.artifact.cell in smaller) for cost in costs]
     return sorted(
         costs, key=lambda cost: (cost.artifact.cell is not None, cost.artifact.cell or "", cost.artifact.name)
     )
 
 
-def _cost(path: Path, measured: Sequence[Measurement], threads: int) -> Cost:
+def _cost(path: Path, measured: Sequence[tuple[Measurement, Bench]], threads: int) -> Cost:
     """The artifact at `path` and its part of `measured`, the oldest of which come first."""
     artifact, digest = read_record(path, Artifact), sha256(path)
+    changed = _changed_file(path.parent, artifact)
+    own = [(each, bench) for each, bench in reversed(measured) if each.artifact_sha256 == digest and not changed]
     newest: dict[tuple[object, ...], Measurement] = {}
-    for each in reversed(measured):
-        if each.artifact_sha256 == digest:
-            newest.setdefault(_task_key(each), each)
+    for each, _ in own:
+        newest.setdefault(_task_key(each), each)
     fresh = sorted(newest.values(), key=lambda each: _unusual(each, artifact, threads))
     # A folder that was exported again keeps its name and cell, and loses its digest.
     namesakes = [
         each
-        for each in measured
+        for each, _ in measured
         if (each.artifact, each.cell, each.format) == (artifact.name, artifact.cell, artifact.format)
     ]
     outdated = namesakes[-1] if namesakes and not fresh else None
     shown = fresh[0] if fresh else outdated
     doubts = list(shown.doubts) if shown else []
-    if outdated:
+    if changed:
+        doubts.insert(0, f"{changed}: export it again")
+    elif outdated:
         doubts.insert(0, "stale: the file was exported again after it was measured")
     if artifact.accuracy is None:
         doubts.append("the accuracy of the exported file is not known")
-    return Cost(path.parent, artifact, digest, tuple(fresh), outdated, tuple(doubts))
+    return Cost(path.parent, artifact, digest, tuple(fresh), outdated, tuple(doubts), tuple(own))
+
+
+def _changed_file(folder: Path, artifact: Artifact) -> str | None:
+    """Return what is wrong with the artifact's files where a look at their names and sizes tells; None if nothing."""
+    paths = [folder / name for name in artifact.files]
+    lost = [path.name for path in paths if not path.is_file()]
+    if lost:
+        return f"{lost[0]} is missing"
+    size_bytes = sum(path.stat().st_size for path in paths)
+    if size_bytes != artifact.size_bytes:
+        return f"its files have {size_bytes} bytes, where {artifact.size_bytes} were exported"
+    return None
 
 
 def _task_key(measured: Measurement) -> tuple[object, ...]:

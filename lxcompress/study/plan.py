@@ -29,7 +29,7 @@ from lxcompress.training.place import Place, choose_place, move
 
 TIMED_STEPS = 8
 EXPORTED = 4
-"""What the five twins of a ticket take on disk, as a multiple of the weights: 1 + 1/4, twice, and a smaller model."""
+"""What the six twins of a ticket take on disk, as a multiple of the weights: 1 + 1/4, twice, and a smaller model's."""
 TAUGHT = 4 / 3
 """A step beside a teacher: its forward pass comes to a forward and a backward, which costs twice as much."""
 SETTLING_STEPS = 5

@@ -24,7 +24,7 @@ TICKET = "low-magnitude-weight-50-seed0"
 SMALLER = "taylor-neuron+head-global-lr-rewind-50-seed0"
 FORMAT = "bitmask"
 """The one that is written in no time, and has an int8."""
-FIVE = ["dense", "dense int8", "ticket", "ticket int8", "structured"]
+SIX = ["dense", "dense int8", "ticket", "ticket int8", "structured", "structured int8"]
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def ticket(root: Path) -> Path:
     return root / "tickets" / TICKET
 
 
-def test_a_study_ends_with_the_five_twins_of_its_pick(study) -> None:
+def test_a_study_ends_with_the_six_twins_of_its_pick(study) -> None:
     made = artifacts(study)
-    assert sorted(made) == sorted(FIVE)
+    assert sorted(made) == sorted(SIX)
     assert (made["dense"].cell, made["ticket"].cell, made["structured"].cell) == (None, TICKET, SMALLER)
-    assert [made[twin].precision for twin in FIVE] == ["fp32", "int8", "fp32", "int8", "fp32"]
+    assert [made[twin].precision for twin in SIX] == ["fp32", "int8"] * 3
     for each in made.values():
         assert each.parity.questions == 64
         assert each.accuracy.questions == 64
@@ -70,7 +70,7 @@ def test_a_study_ends_with_the_five_twins_of_its_pick(study) -> None:
 
 def test_it_shows_each_beside_dense_and_the_command_that_measures_all(study) -> None:
     said = (study / "said").read_text("utf-8")
-    for twin in FIVE:
+    for twin in SIX:
         assert re.search(rf"^{twin} +[0-9.]+ [kM]B", said, re.M), said
     line = next(line for line in said.splitlines() if "lxcompress bench" in line)
     folders = shlex.split(line.split("bench", 1)[1])
@@ -82,7 +82,7 @@ def test_what_is_there_and_of_its_source_is_not_made_again(study) -> None:
     before = {path: path.stat().st_mtime_ns for path in RunDir(study).artifacts.rglob("*") if path.is_file()}
     done = export_twins(wanted)
     assert absent == []
-    assert [each.twin for each in done] == FIVE
+    assert [each.twin for each in done] == SIX
     assert not any(each.is_new for each in done)
     assert before == {path: path.stat().st_mtime_ns for path in RunDir(study).artifacts.rglob("*") if path.is_file()}
 
@@ -98,7 +98,14 @@ def test_what_is_damaged_or_of_another_source_is_made_again(study, tmp_path) -> 
     config = ticket(root) / "config.json"
     config.write_text(config.read_text("utf-8") + "\n", encoding="utf-8")
     made = {each.twin: each.is_new for each in export_twins(wanted)}
-    assert made == {"dense": True, "dense int8": False, "ticket": True, "ticket int8": True, "structured": True}
+    assert made == {
+        "dense": True,
+        "dense int8": False,
+        "ticket": True,
+        "ticket int8": True,
+        "structured": True,
+        "structured int8": False,
+    }
     assert not any(each.is_new for each in export_twins(wanted))
 
 
@@ -117,7 +124,7 @@ def test_the_digest_is_of_all_that_an_export_reads(study, tmp_path) -> None:
 
 def test_a_structured_ticket_has_a_masked_one_as_its_twin(study) -> None:
     wanted, absent = plan_twins(study / "twins" / SMALLER, format=FORMAT)
-    assert [each.twin for each in wanted] == [*FIVE[:4], "unstructured"]
+    assert [each.twin for each in wanted] == [*SIX[:4], "unstructured", "unstructured int8"]
     assert wanted[-1].source.name == TICKET
     assert absent == []
 
@@ -127,7 +134,7 @@ def test_outside_of_a_run_what_is_missing_is_said_and_can_be_given(study, tmp_pa
     shutil.copytree(ticket(study), alone)
     wanted, absent = plan_twins(alone, format=FORMAT)
     assert [each.twin for each in wanted] == ["ticket", "ticket int8"]
-    assert [each.twin for each in absent] == ["dense", "dense int8", "structured"]
+    assert [each.twin for each in absent] == ["dense", "dense int8", "structured", "structured int8"]
     assert all("--dense" in each.why for each in absent[:2])
     assert "--structured" in absent[2].why
     run = RunDir(study)
@@ -135,22 +142,22 @@ def test_outside_of_a_run_what_is_missing_is_said_and_can_be_given(study, tmp_pa
         alone, format=FORMAT, dense=run.dense(0), other=study / "twins" / SMALLER, out=tmp_path / "out"
     )
     assert absent == []
-    assert [each.out.name for each in wanted] == [twin.replace(" ", "-") for twin in FIVE]
+    assert [each.out.name for each in wanted] == [twin.replace(" ", "-") for twin in SIX]
 
 
 def test_a_precision_that_the_format_has_not_is_said(study) -> None:
     wanted, absent = plan_twins(ticket(study), format="transformers")
     assert [each.twin for each in wanted] == ["dense", "ticket", "structured"]
-    assert [each.why for each in absent] == ["format transformers has no int8"] * 2
+    assert [each.why for each in absent] == ["format transformers has no int8"] * 3
 
 
 def test_without_a_structured_ticket_the_command_that_draws_one_is_said(study, tmp_path) -> None:
     root = tmp_path / "run"
     shutil.copytree(study, root)
     shutil.rmtree(root / "twins")
-    _, (absent,) = plan_twins(ticket(root), format=FORMAT)
-    assert absent.twin == "structured"
-    assert "lxcompress study" in absent.why
+    _, absent = plan_twins(ticket(root), format=FORMAT)
+    assert [each.twin for each in absent] == ["structured", "structured int8"]
+    assert all("lxcompress study" in each.why for each in absent)
 
 
 def test_one_that_fails_keeps_none_from_the_rest(study, tmp_path) -> None:
@@ -165,7 +172,7 @@ def test_one_that_fails_keeps_none_from_the_rest(study, tmp_path) -> None:
     given = ["--twins", "--format", FORMAT, "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, ["export", str(ticket(study)), *given])
     assert isinstance(result.exception, ExportError)
-    assert "1 of 5 twins could not be exported; the others are there" in str(result.exception)
+    assert "1 of 6 twins could not be exported; the others are there" in str(result.exception)
     assert "no ticket: " in result.output
 
 
@@ -223,9 +230,9 @@ def test_a_study_that_was_cut_off_among_its_twins_goes_on_with_them(copied) -> N
     result = again(copied)
     assert result.exit_code == 0, result.output
     assert "nothing was missing" in result.output
-    assert "3 of 5 were there already" in result.output
-    assert sorted(artifacts(copied)) == sorted(FIVE)
-    assert "5 of 5 were there already" in again(copied).output
+    assert "4 of 6 already exported and up to date" in result.output
+    assert sorted(artifacts(copied)) == sorted(SIX)
+    assert "6 of 6 already exported and up to date" in again(copied).output
 
 
 def test_nothing_is_made_where_nothing_is_picked_and_it_is_said(copied) -> None:
@@ -243,7 +250,7 @@ def test_nothing_is_made_where_nothing_is_picked_and_it_is_said(copied) -> None:
 def test_no_twins_leaves_them_out_and_a_dry_run_counts_them(copied) -> None:
     for folder in ("artifacts", "twins"):
         shutil.rmtree(copied / folder)
-    assert "1 structured ticket beside the picked one, and 5 exports" in again(copied, "--dry-run").output
+    assert "1 structured ticket beside the picked one, and 6 exports" in again(copied, "--dry-run").output
     assert "structured" not in again(copied, "--dry-run", "--no-twins").output
     assert "twins  " not in again(copied, "--no-twins").output
     assert not (copied / "artifacts").exists()

@@ -181,6 +181,7 @@ def write_artifact(
     format: str = "onnx",
     twin: str | None = None,
     unproven: str | None = None,
+    parameters: int | None = None,
 ) -> Path:
     """An artifact's record in its folder; returns the folder."""
     folder = run.artifacts / name
@@ -199,6 +200,7 @@ def write_artifact(
         objects=10,
         feature_size=32,
         prunable_zeros=0.7 if cell else 0.0,
+        parameters=parameters,
         parity=None if unproven else parity,
         unproven=unproven,
         source_accuracy=score(source),
@@ -206,6 +208,8 @@ def write_artifact(
         machine=MACHINE,
     )
     write_record(folder / "artifact.json", artifact)
+    with (folder / "model.onnx").open("wb") as file:
+        file.truncate(size_bytes)  # a hole: it takes no space on the disk
     return folder
 
 
@@ -262,8 +266,8 @@ def write_bench(
     folders: Sequence[Path],
     *,
     started: str = "2026-01-02T03:04:05Z",
-    latency_s: float = 0.004,
-    peak_bytes: int | None = 120_000_000,
+    latency_s: float | Sequence[float] = 0.004,
+    peak_bytes: int | Sequence[int] | None = 120_000_000,
     doubts: Mapping[str, Sequence[str]] | None = None,
     threads: int = 1,
     lengths: Sequence[int] = (),
@@ -273,9 +277,11 @@ def write_bench(
     cold_load_s: float | None = None,
     energy_j: float | None = None,
 ) -> None:
-    """One bench of the artifacts in `folders`, whose p90 latency is exactly `latency_s`."""
+    """One bench of the artifacts in `folders`; the p90 latency is exactly `latency_s`, the same for all or one each."""
     measurements = []
-    for folder in folders:
+    times = [latency_s] * len(folders) if isinstance(latency_s, float) else list(latency_s)
+    peaks = list(peak_bytes) if isinstance(peak_bytes, Sequence) else [peak_bytes] * len(folders)
+    for folder, time, peak in zip(folders, times, peaks, strict=True):
         artifact = Artifact.model_validate_json((folder / "artifact.json").read_text(encoding="utf-8"))
         task = Task(
             runtime=runtime,
@@ -299,10 +305,10 @@ def write_bench(
                 task=task,
                 machine=MACHINE,
                 target=target,
-                latency=Samples(unit="s", values=[latency_s * (0.64 + 0.01 * step) for step in range(41)]),
+                latency=Samples(unit="s", values=[time * (0.64 + 0.01 * step) for step in range(41)]),
                 load_s=0.12,
                 cold_load_s=cold_load_s,
-                peak_bytes=peak_bytes,
+                peak_bytes=peak,
                 steady_bytes=steady_bytes,
                 size_bytes=artifact.size_bytes,
                 energy_j=energy_j,
