@@ -121,7 +121,7 @@ def remove_stale(parent: Path) -> None:
         is_folder = each.is_dir()
         # Whoever may not open or lock it cannot tell whether it is in use: it stays.
         with suppress(OSError, BusyError):
-            lock = _lock(each / LOCK if is_folder else each, is_needed=True)
+            lock = take_lock(each / LOCK if is_folder else each, is_needed=True)
             try:
                 shutil.rmtree(each) if is_folder else each.unlink()
             finally:
@@ -180,7 +180,7 @@ def exclusive(lock: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     end = time.monotonic() + wait_s
     while True:
         try:
-            held = _lock(lock)
+            held = take_lock(lock)
             break
         except BusyError:
             if time.monotonic() >= end:
@@ -328,12 +328,12 @@ def _new_scratch(parent: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         try:
-            return folder, _lock(folder / LOCK)
+            return folder, take_lock(folder / LOCK)
         except (BusyError, FileNotFoundError):  # another process took it for a stale one before it was locked
             continue
 
 
-def _lock(path: Path, *, is_needed: bool = False) -> int:
+def take_lock(path: Path, *, is_needed: bool = False) -> int:
     """A descriptor of the locked file `path`. Raises BusyError if another process holds it; with `is_needed`, also if
     its file system has no locks."""
     while True:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from lxcompress.measure.artifacts import Keep
     from lxcompress.measure.plan import Ask, Progress
     from lxcompress.measure.profile import Profile
     from lxcompress.records import Bench
@@ -76,9 +77,11 @@ def bench_cli(
     """
     _check_target(target, profile, dry_run=dry_run, runtimes=runtimes)
     from lxcompress.cli.bench_table import show, show_steps
+    from lxcompress.cli.screen import remarks
     from lxcompress.measure.artifacts import is_interrupted
-    from lxcompress.measure.keep import check_out, run_of
+    from lxcompress.measure.keep import recover, run_of
     from lxcompress.measure.profile import read_profile
+    from lxcompress.writing import check_out
 
     device, run = read_profile(profile) if profile else None, run_of(artifacts)
     kept = _read_kept(baseline)
@@ -87,15 +90,17 @@ def bench_cli(
         assert device is not None
         show_steps(artifacts, ask, device)
         return
+    for path in recover(run.measurements) if run else ():
+        remarks.print(f"saved {path}: the samples of a bench that was cut off", markup=False, soft_wrap=True)
     place = out or _default_place(run, device)
-    if place:
-        check_out(place)
-    bench = _measure(artifacts, ask, device, kept)
-    if place:
-        from lxcompress.rundir import write_record
-
-        write_record(place, bench)
-    show(bench, kept, place, detector_s=None if detector_ms is None else detector_ms / 1000, as_json=as_json)
+    if out:
+        check_out(out, [*artifacts, baseline, profile], kind="file")
+    detector_s = None if detector_ms is None else detector_ms / 1000
+    if place is None:
+        bench = _measure(artifacts, ask, device, kept)
+        show(bench, kept, None, detector_s=detector_s, as_json=as_json)
+    else:
+        bench = _measure_and_save(artifacts, ask, device, kept, place, detector_s=detector_s, as_json=as_json)
     if is_interrupted(bench):
         raise typer.Exit(130)
 
@@ -163,7 +168,39 @@ def _default_place(run: RunDir | None, device: Profile | None) -> Path | None:
     return name_bench(run, datetime.now(timezone.utc), device=device.name if device else None)
 
 
-def _measure(artifacts: Sequence[Path], ask: Ask, device: Profile | None, kept: Bench | None) -> Bench:
+def _measure_and_save(
+    artifacts: Sequence[Path],
+    ask: Ask,
+    device: Profile | None,
+    kept: Bench | None,
+    place: Path,
+    *,
+    detector_s: float | None,
+    as_json: bool,
+) -> Bench:
+    """Measure, with the samples kept as they come; show the table before it is saved, which may fail."""
+    from lxcompress.cli.bench_table import show
+    from lxcompress.measure.keep import samples_kept, save_bench
+    from lxcompress.writing import WriteError
+
+    with samples_kept(place) as samples:
+        bench = _measure(artifacts, ask, device, kept, samples.keep)
+        try:
+            save_bench(place, bench, samples)
+        except WriteError:
+            show(bench, kept, None, detector_s=detector_s, as_json=as_json)
+            raise
+    show(bench, kept, place, detector_s=detector_s, as_json=as_json)
+    return bench
+
+
+def _measure(
+    artifacts: Sequence[Path],
+    ask: Ask,
+    device: Profile | None,
+    kept: Bench | None,
+    keep: Keep = lambda bench: None,
+) -> Bench:
     """Measures here or on the device; Ctrl-C before there is anything to keep ends the command."""
     from lxcompress.cli.interrupt import say
     from lxcompress.machine import describe_machine
@@ -176,8 +213,8 @@ def _measure(artifacts: Sequence[Path], ask: Ask, device: Profile | None, kept: 
     try:
         with _progress() as tell:
             if device:
-                return bench_device(artifacts, ask, device, tell=tell)
-            return bench_artifacts(artifacts, ask, tell=tell)
+                return bench_device(artifacts, ask, device, tell=tell, keep=keep)
+            return bench_artifacts(artifacts, ask, tell=tell, keep=keep)
     except KeyboardInterrupt:
         say("interrupted before anything was measured: nothing is kept")
         raise typer.Exit(130) from None

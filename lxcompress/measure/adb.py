@@ -17,7 +17,7 @@ from typing import Literal
 
 from lxcompress import __version__
 from lxcompress.errors import MeasureError
-from lxcompress.measure.artifacts import INTERRUPTED, plan_rounds
+from lxcompress.measure.artifacts import INTERRUPTED, Keep, plan_rounds
 from lxcompress.measure.plan import (
     Ask,
     Progress,
@@ -81,6 +81,7 @@ def bench_device(
     *,
     tell: Tell = lambda progress: None,
     sleep: Callable[[float], None] = time.sleep,
+    keep: Keep = lambda bench: None,
 ) -> Bench:
     """Measures each artifact on the profile's device, in rounds whose order rotates; Ctrl-C keeps what came back.
 
@@ -92,20 +93,23 @@ def bench_device(
     with tempfile.TemporaryDirectory() as scratch:
         steps = plan_steps(cases, ask, profile, Path(scratch))
         work = _Work(cases, profile, tallies, tell, sleep, total=ask.runs * len(cases))
-        was_interrupted = _carry_out(steps, work)
+
+        def so_far(doubts: Sequence[str] = (INTERRUPTED,)) -> Bench:
+            return Bench(
+                started=began.isoformat(timespec="seconds"),
+                measurements=[
+                    _measurement(case, tally, ask, work, [*doubts, *work.doubts])
+                    for case, tally in zip(cases, tallies, strict=True)
+                    if tally.seconds
+                ],
+                baseline=str(find_baseline([case.subject for case in cases], ask.baseline).path),
+                remarks=list(leave_out_unfinished(paths)[1]),
+            )
+
+        was_interrupted = _carry_out(steps, work, lambda: keep(so_far))
     if not any(tally.seconds for tally in tallies):
         raise KeyboardInterrupt
-    doubts = ([INTERRUPTED] if was_interrupted else []) + work.doubts
-    return Bench(
-        started=began.isoformat(timespec="seconds"),
-        measurements=[
-            _measurement(case, tally, ask, work, doubts)
-            for case, tally in zip(cases, tallies, strict=True)
-            if tally.seconds
-        ],
-        baseline=str(find_baseline([case.subject for case in cases], ask.baseline).path),
-        remarks=list(leave_out_unfinished(paths)[1]),
-    )
+    return so_far([INTERRUPTED] if was_interrupted else [])
 
 
 def plan_cases(paths: Sequence[Path], ask: Ask, profile: Profile, tell: Tell = lambda progress: None) -> list[Case]:
@@ -243,11 +247,13 @@ class _Work:
     printed: str = ""
 
 
-def _carry_out(steps: Sequence[Step], work: _Work) -> bool:
-    """Carries out the steps; True if Ctrl-C cut them short."""
+def _carry_out(steps: Sequence[Step], work: _Work, after: Callable[[], None]) -> bool:
+    """Carries out the steps, and calls `after` where samples came back; True if Ctrl-C cut them short."""
     try:
         for step in steps:
             _take(step, work)
+            if step.kind == "pull":
+                after()
     except KeyboardInterrupt:
         return True
     return False

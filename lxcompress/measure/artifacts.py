@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -63,6 +63,10 @@ class Tally:
         return sum(told) / len(self.seconds) if told and len(told) == len(self.joules) else None
 
 
+Keep = Callable[[Callable[[], Bench]], None]
+"""Is handed the bench so far, as a function: it is made only if it is to be kept now."""
+
+
 @dataclass
 class Done:
     """The measurements made so far, and of the baselines' second processes."""
@@ -89,7 +93,12 @@ def measure_artifacts(
 
 
 def bench_artifacts(
-    paths: Sequence[Path], ask: Ask, *, tell: Tell = lambda progress: None, powercap: Path = POWERCAP
+    paths: Sequence[Path],
+    ask: Ask,
+    *,
+    tell: Tell = lambda progress: None,
+    keep: Keep = lambda bench: None,
+    powercap: Path = POWERCAP,
 ) -> Bench:
     """Measures each artifact in each of its runtimes, on each number of threads, over each kind of questions.
 
@@ -98,16 +107,46 @@ def bench_artifacts(
     show what no difference looks like. Ctrl-C ends the workers and returns what was measured, with a doubt, once
     something was. Raises MeasureError.
     """
-    return bench_plan(make_plan(paths, ask, tell), ask, tell=tell, powercap=powercap)
+    return bench_plan(make_plan(paths, ask, tell), ask, tell=tell, keep=keep, powercap=powercap)
 
 
-def bench_plan(plan: Plan, ask: Ask, *, tell: Tell = lambda progress: None, powercap: Path = POWERCAP) -> Bench:
-    """Measures what is planned; of `ask` it takes the runs and the warm-up. Raises MeasureError."""
+def bench_plan(
+    plan: Plan,
+    ask: Ask,
+    *,
+    tell: Tell = lambda progress: None,
+    keep: Keep = lambda bench: None,
+    powercap: Path = POWERCAP,
+) -> Bench:
+    """Measures what is planned; of `ask` it takes the runs and the warm-up. Raises MeasureError.
+
+    `keep` is handed, after each round, a function that returns the bench so far, with a doubt that it was cut short.
+    """
     began = datetime.now(timezone.utc)
     machine, done = describe_machine(), Done()
+
+    def so_far(measurements: Sequence[Measurement]) -> Bench:
+        return Bench(
+            started=began.isoformat(timespec="seconds"),
+            measurements=_with_doubt([*done.measurements, *measurements]),
+            baseline=str(plan.baseline.path),
+            noise=done.noise,
+            remarks=list(plan.remarks),
+        )
+
     try:
         for number, group in enumerate(plan.groups):
-            _measure_group(plan, group, ask, number=number, machine=machine, done=done, tell=tell, powercap=powercap)
+            _measure_group(
+                plan,
+                group,
+                ask,
+                number=number,
+                machine=machine,
+                done=done,
+                tell=tell,
+                keep=lambda measure: keep(lambda: so_far(measure())),
+                powercap=powercap,
+            )
             if done.was_interrupted:
                 break
     except KeyboardInterrupt:
@@ -135,7 +174,16 @@ def plan_rounds(count: int, runs: int) -> list[list[tuple[int, int]]]:
 
 
 def _measure_group(
-    plan: Plan, group: Group, ask: Ask, *, number: int, machine: Machine, done: Done, tell: Tell, powercap: Path
+    plan: Plan,
+    group: Group,
+    ask: Ask,
+    *,
+    number: int,
+    machine: Machine,
+    done: Done,
+    tell: Tell,
+    keep: Callable[[Callable[[], list[Measurement]]], None],
+    powercap: Path,
 ) -> None:
     """Measures the subjects of one group in turns, and adds what came of it to `done`."""
     again = [plan.baseline] if len(plan.subjects) > 1 else []
@@ -150,7 +198,20 @@ def _measure_group(
             workers.append(stack.enter_context(started(setup)))
         tallies = [Tally(*each) for each in zip(subjects, workers, cold, strict=True)]
         busy_before, own_before = read_busy(), time.process_time()
-        was_interrupted = _run_rounds(tallies, group, ask.runs, done_before=number, groups=len(plan.groups), tell=tell)
+
+        def measure_so_far() -> list[Measurement]:
+            own = [tally for tally in tallies[: len(plan.subjects)] if tally.seconds]
+            return [_measurement(each, machine, group, cores=cores, warmup=ask.warmup, doubts=[]) for each in own]
+
+        was_interrupted = _run_rounds(
+            tallies,
+            group,
+            ask.runs,
+            done_before=number,
+            groups=len(plan.groups),
+            tell=tell,
+            after=lambda: keep(measure_so_far),
+        )
         own_s = time.process_time() - own_before + sum(tally.cpu_s for tally in tallies)
         others = share_of_others(busy_before, read_busy(), own_s=own_s)
     done.was_interrupted = was_interrupted
@@ -210,9 +271,16 @@ def _setup(subject: Subject, group: Group, *, cores: tuple[int, ...], warmup: in
 
 
 def _run_rounds(
-    tallies: Sequence[Tally], group: Group, runs: int, *, done_before: int, groups: int, tell: Tell
+    tallies: Sequence[Tally],
+    group: Group,
+    runs: int,
+    *,
+    done_before: int,
+    groups: int,
+    tell: Tell,
+    after: Callable[[], None],
 ) -> bool:
-    """Makes all runs of a group; True if Ctrl-C cut them short."""
+    """Makes all runs of a group, and calls `after` after each round; True if Ctrl-C cut them short."""
     lengths = group.questions.of_runs(runs)
     in_group = runs * len(tallies)
     done, first = done_before * in_group, 0
@@ -223,6 +291,7 @@ def _run_rounds(
                 tallies[index].take_turn(lengths[first : first + size])
                 done += size
             first += turns[0][1]
+            after()
     except KeyboardInterrupt:
         return True
     return False

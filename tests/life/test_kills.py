@@ -1,0 +1,170 @@
+"""Kills: after a SIGKILL at any moment the same command ends as if nothing had happened, and nothing is left over.
+
+`python -m pytest -m slow -s tests/life/test_kills.py` prints the counts; KILLS is the number of kills of all commands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lxcompress.records import Bench, read_record
+from tests.data.regions.pictures import pictures, row, write_tsv
+
+KILLS = int(os.environ.get("KILLS", "100"))
+SEED = 13
+COMMAND = [sys.executable, "-m", "lxcompress"]
+# As the command, but with pieces so small that many are written, each of them kept.
+SLOW_PREPARE = [
+    sys.executable,
+    "-c",
+    "from lxcompress.data.regions import write; write.PIECE_BYTES, write.CHECKPOINT_S = 2000, 0.01\n"
+    "from lxcompress.__main__ import run; run()",
+]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is killed: its words, with {out} for its output, and what of its output must be equal."""
+
+    words: str
+    essence: Callable[[Path], dict[str, object]]
+    start: list[str]
+    share: float
+    """of all kills"""
+
+
+def run(command: Command, out: Path, world: dict[str, Path], kill_after_s: float | None = None) -> float:
+    """Run the command to its end, or kill it; return the seconds it took."""
+    words = [word.format(out=out, **world) for word in command.words.split()]
+    started = time.monotonic()
+    with subprocess.Popen(
+        [*command.start, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        try:
+            said = process.communicate(timeout=kill_after_s)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return time.monotonic() - started
+    assert process.returncode == 0, f"{words}: {said}"
+    return time.monotonic() - started
+
+
+def names(folder: Path) -> list[str]:
+    """Everything below `folder`, without the lock files that a study leaves on purpose."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.name != ".lock" and ".claims" not in path.parts
+    )
+
+
+def sums(folder: Path, *patterns: str) -> dict[str, object]:
+    """The names of all files, and the checksums of those that match."""
+    found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
+    return {
+        "names": names(folder),
+        **{path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found},
+    }
+
+
+def study_essence(out: Path) -> dict[str, object]:
+    scores = {}
+    for path in [*out.rglob("result.json"), *out.rglob("dense.json")]:
+        record = json.loads(path.read_text("utf-8"))
+        scores[path.relative_to(out).as_posix()] = record.get("retrained") or record.get("trained")
+    return {**sums(out, "*.safetensors", "vocab.txt", "config.json", "recipe.yaml"), "scores": scores}
+
+
+def export_essence(out: Path) -> dict[str, object]:
+    return sums(out, "*")
+
+
+def bench_essence(out: Path) -> dict[str, object]:
+    found = read_record(out / "bench.json", Bench)
+    runs = {each.artifact: (len(each.latency.values), each.task.threads) for each in found.measurements}
+    return {
+        "names": names(out),
+        "runs": runs,
+        "cut": any("cut" in each for m in found.measurements for each in m.doubts),
+    }
+
+
+COMMANDS = {
+    "study": Command("study {recipe} --out {out}/run", study_essence, COMMAND, 0.2),
+    "prune": Command("prune {model} --sparsity 0.5 --out {out}/pruned", lambda out: sums(out, "*"), COMMAND, 0.2),
+    "export": Command("export {model} --onnx --out {out}/exported", export_essence, COMMAND, 0.2),
+    "bench": Command("bench {artifact} --runs 60 --out {out}/bench.json", bench_essence, COMMAND, 0.15),
+    "prepare": Command(
+        "data prepare {regions} --objects 6 --out {out}/store", lambda out: sums(out, "*"), SLOW_PREPARE, 0.25
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def world(toy_start, toy_recipe_file, tmp_path_factory) -> dict[str, Path]:
+    """What the commands read."""
+    folder = tmp_path_factory.mktemp("world")
+    tree = yaml.safe_load(toy_recipe_file.read_text("utf-8"))
+    tree |= {"seeds": [0], "prune": {"criteria": ["low-magnitude"], "sparsities": [0.5]}}
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    subprocess.run([*COMMAND, "study", str(recipe), "--out", str(folder / "run")], check=True, capture_output=True)
+    model = shutil.copytree(folder / "run/seeds/0/dense", folder / "model")
+    export = [*COMMAND, "export", str(model), "--onnx", "--out", str(folder / "artifact")]
+    subprocess.run(export, check=True, capture_output=True)
+    regions = write_tsv(folder / "regions.tsv", list(map(row, pictures(4000))))
+    return {"recipe": recipe, "model": model, "artifact": folder / "artifact", "regions": regions}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_same_command_after_a_kill_ends_as_if_there_was_none(name, world, tmp_path) -> None:
+    command, draw = COMMANDS[name], random.Random(f"{SEED} {name}")
+    (tmp_path / "whole").mkdir()
+    whole_s = run(command, tmp_path / "whole", world)
+    wanted = command.essence(tmp_path / "whole")
+    kills, met, mid_write, identical = max(1, round(KILLS * command.share)), 0, 0, 0
+    out = tmp_path / "out"
+    for _ in range(kills):
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        # Most commands write in the later part of their time, after their libraries are loaded.
+        took = run(command, out, world, kill_after_s=whole_s * (0.3 + 0.75 * draw.random()))
+        met += took < whole_s or (bool(names(out)) and names(out) != wanted["names"])
+        mid_write += bool(names(out)) and names(out) != wanted["names"]
+        run(command, out, world)
+        found = command.essence(out)
+        assert _plain(found, out) == _plain(wanted, tmp_path / "whole"), f"{name}: {names(out)}"
+        identical += 1
+    print(f"\n{name}: {kills} kills, {met} met it at work, {mid_write} of them mid-write, {identical} ended identical")
+
+
+def _plain(found: dict[str, object], folder: Path) -> dict[str, object]:
+    """Without the checksums of files that hold times, or the folder's own name, which are compared as values."""
+    kept = dict(found)
+    for name in list(kept):
+        if name.endswith("artifact.json"):
+            record = json.loads((folder / name).read_text("utf-8"))
+            kept[name] = {field: record.get(field) for field in ("files", "accuracy", "format", "prunable_zeros")}
+        if name.endswith("store.json"):
+            record = json.loads((folder / name).read_text("utf-8"))
+            kept[name] = {field: record.get(field) for field in ("files", "images", "skipped")}
+    return kept
