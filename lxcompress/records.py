@@ -256,6 +256,25 @@ class Result(FileRecord):
     files: dict[FileName, Sha256] = {}
 
 
+class Retraining(Record):
+    """How one pruned model was trained further without a study: its score before it was pruned, after, and at the end.
+
+    `train` holds the recipe's training settings, `recipe` its name.
+    """
+
+    recipe: str
+    train: Settings
+    dense: Score
+    pruned: Score
+    retrained: Score
+    epochs: list[Epoch]
+    steps: Count
+    duration_s: Amount
+    device: str
+    precision: str
+    machine: Machine
+
+
 class Provenance(FileRecord):
     """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums
     are filled in when the ticket is saved: of its weights, of its mask or of the surgery that made it a smaller model,
@@ -276,6 +295,7 @@ class Provenance(FileRecord):
     files: dict[FileName, Sha256] = {}
     data: Settings | None
     accuracy: Score | None
+    retraining: Retraining | None = None
 
 
 class Parity(Record):

@@ -35,29 +35,44 @@ def prune_cli(
     calibrate: Path | None = typer.Option(
         None, "--calibrate", help="A recipe whose training questions are looked at.", autocompletion=complete_recipe
     ),
+    retrain: Path | None = typer.Option(
+        None,
+        "--retrain",
+        help="A recipe, or its run folder: train what is left on its data, the answer head and the mask kept.",
+        autocompletion=complete_recipe,
+    ),
+    overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe of --retrain; may be repeated."),
     like: Path | None = typer.Option(None, "--like", help="A ticket: keep what it keeps, in the place of a criterion."),
-    seed: int = typer.Option(0, "--seed", min=0, max=2**31 - 1, help="Seed of random, and of the sample looked at."),
+    seed: int = typer.Option(
+        0, "--seed", min=0, max=2**31 - 1, help="Seed of random, of the sample and of retraining."
+    ),
 ) -> None:
-    """Prune one model and keep what is left as a ticket; nothing is trained.
+    """Prune one model and keep what is left as a ticket, as it is or trained further on a recipe's data.
 
-    Example: lxcompress prune runs/quickstart/seeds/0/dense --criterion low-magnitude --sparsity 0.5 --out pruned-50
+    \b
+    Example: lxcompress prune my-model --sparsity 0.5 --out pruned-50
+    Or:      lxcompress prune my-model --sparsity 0.5 --retrain my-recipe.yaml --out retrained-50
     """
+    if overrides and retrain is None:
+        raise typer.BadParameter("changes the recipe of --retrain, and there is none", param_hint="--set")
     from rich.markup import escape
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks
-    from lxcompress.recipe import find_recipe, input_paths, load_recipe
+    from lxcompress.recipe import input_paths, load_recipe
     from lxcompress.units import percent
     from lxcompress.writing import check_out
 
     if spare:
         remarks.print("--spare is now called --keep-dense; the old name is still read", style="yellow")
-    calibration = None if calibrate is None else load_recipe(find_recipe(calibrate))
-    check_out(out, [model, like, calibrate, *(input_paths(calibration) if calibration else [])], kind="folder")
+    calibration = None if calibrate is None else load_recipe(calibrate)
+    retraining = None if retrain is None else load_recipe(retrain, overrides)
+    inputs = [path for recipe in (calibration, retraining) if recipe for path in input_paths(recipe)]
+    check_out(out, [model, like, calibrate, retrain, *inputs], kind="folder")
     from lxcompress.study.prune import prune_model
 
-    with working(f"pruning {model}"):
+    with working(f"pruning {model}") as tell:
         made = prune_model(
             model,
             out,
@@ -70,6 +85,8 @@ def prune_cli(
             keep_dense=[*keep_dense, *spare],
             like=like,
             calibration=calibration,
+            retraining=retraining,
+            tell=tell,
         )
     count = made.sparsity
     screen.print(f"[bold]{escape(str(out))}[/bold]", soft_wrap=True)
@@ -77,5 +94,11 @@ def prune_cli(
         f"removed   {count.prunable - count.kept:,} of {count.prunable:,} prunable weights "
         f"({percent(count.achieved)} %), which is {percent(count.of_live)} % of all that an answer depends on"
     )
-    screen.print("accuracy  not known: nothing was trained or scored; a study retrains what is left")
+    if made.retraining is None:
+        screen.print("accuracy  not known: nothing was trained or scored; --retrain RECIPE trains what is left")
+    else:
+        stages = (("before", made.retraining.dense), ("pruned", made.retraining.pruned))
+        told = [f"{percent(score.accuracy)} % {name}" for name, score in (*stages, ("retrained", made.accuracy))]
+        line = f"accuracy  {', '.join(told)}; on {made.accuracy.questions:,} validation questions"
+        screen.print(line, markup=False, soft_wrap=True)
     screen.print(f"next      lxcompress export {escape(str(out))} --onnx", soft_wrap=True)

@@ -200,7 +200,7 @@ def _prove(
     answer = _torch_answer(source.model)
     parity = compare(answer, session.answer, told, where=where, inputs=words, precision=precision)
     check(parity, where)
-    return parity, _score(session, task.valid, tell) if task else None
+    return parity, score_session(session, task.valid, tell) if task else None
 
 
 def _origin(source: Source) -> dict[str, Any]:
@@ -287,8 +287,8 @@ def _check_zeros(source: Source, out: Path, counted: tuple[int, int]) -> float:
     return zeros / elements
 
 
-def _score(session: Session, split: Split, tell: Tell) -> Score:
-    """The accuracy of the exported file on `split`."""
+def score_session(session: Session, split: Split, tell: Tell) -> Score:
+    """Return the accuracy of an exported file on `split`."""
     labels = torch.empty(len(split), dtype=torch.int64)
     batches = list(batches_by_length(split, PARITY_BATCH))
     for rows in _each_told(batches, "scoring it on the validation data", tell):

@@ -228,7 +228,7 @@ def _train(
     is_held = isinstance(cut, Mask) and "mask-applied-once" not in here.recipe.faults
     made = what or f"{cell.id} {method.model_dump_json(exclude_defaults=True)}"
     fitting = Fitting(
-        f"{made} {_digest(cut)}",
+        f"{made} {digest_cut(cut)}",
         cell.seed,
         folder or here.run.ticket(cell),
         masks=masks or (dict(cut.kept) if is_held else None),
@@ -243,7 +243,7 @@ def _train(
     return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
 
 
-def _digest(cut: Choice | None) -> str:
+def digest_cut(cut: Choice | None) -> str:
     """Tells one cut from another: a checkpoint is of the cut that it was trained under, and of no other."""
     digest = hashlib.sha256()
     if isinstance(cut, Surgery):

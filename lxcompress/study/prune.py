@@ -1,28 +1,27 @@
-"""One model pruned, and no study: what is left of it is kept as a ticket, neither rewound nor trained."""
+"""One model pruned, and no study: what is left of it is kept as a ticket, as it is or trained further."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import PruneError, TicketError
-from lxcompress.models.checkpoints import Model, load_model, load_vocabulary, read_word_files
+from lxcompress.models.checkpoints import Model, load_model, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
-from lxcompress.models.shape import describe_folder
 from lxcompress.pruning.choose import check_granularity, mask_from_scores
 from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
-from lxcompress.pruning.mask import Mask
+from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
 from lxcompress.recipe import BLIND_CRITERIA, STRUCTURED, Recipe
-from lxcompress.records import Provenance
-from lxcompress.study.agreement import resolve_recipe
+from lxcompress.records import Provenance, Retraining, Score
 from lxcompress.study.choose import fit_cut
+from lxcompress.study.retrain import Tell, open_data, retrain, work_folder, work_path
+from lxcompress.study.work import Workplace
 from lxcompress.tickets import TICKET_FILE, is_ticket, load_ticket, save_ticket
 from lxcompress.training.evidence import gather
-from lxcompress.training.place import choose_place
 from lxcompress.writing import finished_folder, is_vacant
 
 SCOPES = ("layer", "row", "global")
@@ -42,18 +41,65 @@ def prune_model(
     keep_dense: Collection[str] = (),
     like: Path | None = None,
     calibration: Recipe | None = None,
+    retraining: Recipe | None = None,
+    tell: Tell = lambda what, done, total: None,
 ) -> Provenance:
     """Prunes the model at `source` (a transformers folder, a hub name or a ticket) and saves it as a ticket at `out`.
 
     A weight that is zero already is only a small weight; `multiple` is of the widths that structured granularities
     leave. With `like`, what that ticket keeps is kept here too. Criteria that look at data take it from the training
-    questions of the recipe `calibration`. Raises LxError.
+    questions of the recipe `calibration`, else of `retraining`. With `retraining` what is left is trained on the data
+    of that recipe; the same call resumes it after a kill. Raises LxError.
     """
     is_wish = granularity != "weight" or scope != "layer" or bool(keep_dense) or multiple != MULTIPLE
-    _check_wish(criterion, sparsity, scope, like, calibration, is_wish=is_wish)
+    _check_wish(criterion, sparsity, scope, like, calibration, is_wish=is_wish, is_retrained=retraining is not None)
     _check_vacant(out)
     if (Path(source) / SURGERY_FILE).is_file():
         raise PruneError(f"{source}: is a smaller model already; prune the model that it was cut from")
+    if retraining is None:
+        here = None if calibration is None else open_data(source, calibration, out)
+        done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, here)
+        return _keep(source, out, done, done.weights, data=done.data)
+    tell("reading the data", 0, 0)
+    trains = open_data(source, retraining, work_path(out))
+    here = trains if calibration is None else open_data(source, calibration, work_path(out))
+    tell("choosing what to keep", 0, 0)
+    done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, here)
+    with work_folder(out):
+        weights, record = retrain(
+            trains, done.model, done.pruned, cut=done.cut, weights=done.weights, seed=seed, tell=tell
+        )
+        data = trains.recipe.data.model_dump(mode="json")
+        return _keep(source, out, done, weights, data=data, accuracy=record.retrained, retraining=record)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model; `fields` are those of its Provenance, `data` are of the ticket that it was before, if any."""
+
+    model: Model
+    """before"""
+    pruned: Model
+    """after: another one if the cut is a Surgery"""
+    cut: Mask | Surgery
+    weights: Weights
+    fields: dict[str, Any]
+    data: dict[str, Any] | None
+
+
+def _prune(
+    source: str,
+    criterion: str,
+    sparsity: float | None,
+    granularity: str,
+    scope: str,
+    seed: int,
+    multiple: int,
+    keep_dense: Collection[str],
+    like: Path | None,
+    here: Workplace | None,
+) -> Pruned:
+    """Prune the model at `source`; criteria that look at data take it from `here`. Raises LxError."""
     earlier = load_ticket(Path(source)) if is_ticket(Path(source)) else None
     model = earlier.model if earlier else load_model(source)
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
@@ -64,32 +110,46 @@ def prune_model(
         told = load_ticket(like).provenance.model_dump(include=set(told))
     elif granularity in STRUCTURED:
         groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense)
-        scores = _score(model, source, criterion, seed, calibration)
+        scores = _score(model, criterion, seed, here)
         cut = choose_units(
             scores, groups, prunable=shapes, sparsity=sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense
         )
     else:
         wish = {"granularity": granularity, "sparsity": sparsity, "scope": scope, "keep_dense": keep_dense}
         check_granularity(shapes, **wish)
-        cut = mask_from_scores(_score(model, source, criterion, seed, calibration), **wish)
+        cut = mask_from_scores(_score(model, criterion, seed, here), **wish)
     if isinstance(cut, Surgery):
         counted, pruned = cut.count(model.live, model.whole, shapes), operate(model, cut)
-        weights = pruned.weights
+        weights = {name: tensor.clone() for name, tensor in pruned.weights.items()}
     else:
         counted, pruned, weights = cut.count(model.live, model.whole), model, cut.apply(model.weights)
+    fields = {**told, "seed": seed, "sparsity": counted}
+    return Pruned(model, pruned, cut, weights, fields, earlier.provenance.data if earlier else None)
+
+
+def _keep(
+    source: str,
+    out: Path,
+    done: Pruned,
+    weights: Weights,
+    *,
+    data: dict[str, Any] | None,
+    accuracy: Score | None = None,
+    retraining: Retraining | None = None,
+) -> Provenance:
+    """Write the ticket of a pruned model with its final `weights`, whole or not at all."""
     provenance = Provenance(
         cell=None,
-        **told,
-        seed=seed,
-        sparsity=counted,
+        **done.fields,
         start_file=None,
         start_sha256=None,
-        data=earlier.provenance.data if earlier else None,
-        accuracy=None,
+        data=data,
+        accuracy=accuracy,
+        retraining=retraining,
     )
     words = read_word_files(source)
     with finished_folder(out, TICKET_FILE, before=lambda: _check_vacant(out)) as made:
-        save_ticket(made, pruned, cut=cut, weights=weights, vocabulary=words, provenance=provenance)
+        save_ticket(made, done.pruned, cut=done.cut, weights=weights, vocabulary=words, provenance=provenance)
     return provenance
 
 
@@ -107,6 +167,7 @@ def _check_wish(
     calibration: Recipe | None,
     *,
     is_wish: bool,
+    is_retrained: bool,
 ) -> None:
     """Raises PruneError for what cannot be wished of any model; `is_wish` says whether anything says what to keep."""
     if like is not None:
@@ -117,7 +178,7 @@ def _check_wish(
         raise PruneError(f"--criterion {criterion}: is unknown; this lxcompress knows {', '.join(CRITERIA)}")
     if criterion == "movement":
         raise PruneError("--criterion movement: is of a training's course; run a study, which trains")
-    if criterion not in BLIND_CRITERIA and calibration is None:
+    if criterion not in BLIND_CRITERIA and calibration is None and not is_retrained:
         raise PruneError(
             f"--criterion {criterion}: needs training questions to look at, and has none; give --calibrate RECIPE"
         )
@@ -130,24 +191,21 @@ def _check_wish(
         raise PruneError(f"--sparsity {given}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
 
 
-def _score(model: Model, source: str, criterion: str, seed: int, calibration: Recipe | None) -> dict[str, Any]:
+def _score(model: Model, criterion: str, seed: int, here: Workplace | None) -> dict[str, Any]:
     """The criterion's scores of the model's prunable weights."""
     needed = CRITERIA[criterion].needs
     evidence = Evidence()
-    if needed is not None and calibration is not None:
-        recipe = resolve_recipe(calibration)
-        place = choose_place(recipe.device, recipe.train.precision)
-        task = load_fitting_task(recipe.data, load_vocabulary(source), describe_folder(source))
+    if needed is not None and here is not None:
         found = gather(
             model,
             {name: tensor.clone() for name, tensor in model.weights.items()},
-            task,
+            here.task,
             kind=needed,
-            settings=recipe.train,
-            place=place,
+            settings=here.recipe.train,
+            place=here.place,
             seed=seed,
-            questions=recipe.prune.calibration.questions,
-            batch_size=recipe.prune.calibration.batch_size,
+            questions=here.recipe.prune.calibration.questions,
+            batch_size=here.recipe.prune.calibration.batch_size,
         )
         model.module.cpu()
         evidence = Evidence(**{needed: found})

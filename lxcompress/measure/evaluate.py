@@ -1,0 +1,81 @@
+"""The accuracy of a model, a ticket or an artifact on a recipe's validation questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from lxcompress.data.split import Task
+from lxcompress.data.tasks import load_fitting_task
+from lxcompress.errors import RecipeError
+from lxcompress.export.artifact import ARTIFACT_FILE, score_session
+from lxcompress.measure.plan import read_artifacts
+from lxcompress.models.checkpoints import load_model, load_vocabulary
+from lxcompress.models.shape import describe_folder
+from lxcompress.recipe import Recipe
+from lxcompress.records import Score
+from lxcompress.runtimes import open_session, runtime_of
+from lxcompress.tickets import is_ticket, load_ticket
+from lxcompress.training import fit as fitting
+from lxcompress.training.feed import settle
+from lxcompress.training.place import choose_place, move
+
+Tell = Callable[[str, int, int], None]
+"""Hears what is done now, and how far it is: so many of so many, the latter 0 where it is not known."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was scored, what answered, and the score."""
+
+    source: str
+    kind: str
+    """model, ticket or artifact"""
+    runtime: str
+    """what answered: torch, or the runtime that serves an artifact"""
+    recipe: str
+    score: Score
+
+
+def evaluate(source: str, recipe: Recipe, tell: Tell = lambda what, done, total: None) -> Evaluation:
+    """Score the model, ticket or artifact at `source` on the validation questions of `recipe`.
+
+    An artifact is answered by the runtime that will serve it. Raises LxError.
+    """
+    tell("reading the data", 0, 0)
+    if (Path(source) / ARTIFACT_FILE).is_file():
+        return _evaluate_artifact(source, recipe, tell)
+    place = choose_place(recipe.device, recipe.train.precision)
+    task = _load_task(source, recipe)
+    is_drawn = is_ticket(Path(source))
+    model = load_ticket(Path(source)).model if is_drawn else load_model(source)
+    move(model.module, place)
+    task = settle(task, place, recipe.train.resident)
+    tell("answering the validation questions", 0, 0)
+    score = fitting.score(
+        model.module.eval(), task, answer=model.family.answer, settings=recipe.train, place=place
+    )
+    return Evaluation(source, "ticket" if is_drawn else "model", "torch", recipe.name, score)
+
+
+def _evaluate_artifact(source: str, recipe: Recipe, tell: Tell) -> Evaluation:
+    """Score an artifact, whose files are first compared with their checksums."""
+    (subject,) = read_artifacts([Path(source)])
+    runtime = runtime_of(subject.record.format)
+    task = _load_task(source, recipe, images=subject.record.images, answers=subject.record.answers)
+    session = open_session(Path(source), threads=torch.get_num_threads(), runtime=runtime)
+    return Evaluation(source, "artifact", runtime, recipe.name, score_session(session, task.valid, tell))
+
+
+def _load_task(source: str, recipe: Recipe, **shape: int) -> Task:
+    """The recipe's data, which the model at `source` reads; `shape` is what its record says of it. Raises LxError."""
+    task = load_fitting_task(recipe.data, load_vocabulary(source), replace(describe_folder(source), **shape))
+    if not task.valid.credits.any():
+        raise RecipeError(
+            f"{recipe.name}: its validation questions have no answers, so nothing can be scored; give them "
+            "(data.valid_annotations), or write predictions with: lxcompress predict"
+        )
+    return task
