@@ -55,9 +55,7 @@ def evaluate(source: str, recipe: Recipe, tell: Tell = lambda what, done, total:
     move(model.module, place)
     task = settle(task, place, recipe.train.resident)
     tell("answering the validation questions", 0, 0)
-    score = fitting.score(
-        model.module.eval(), task, answer=model.family.answer, settings=recipe.train, place=place
-    )
+    score = fitting.score(model.module.eval(), task, answer=model.family.answer, settings=recipe.train, place=place)
     return Evaluation(source, "ticket" if is_drawn else "model", "torch", recipe.name, score)
 
 

@@ -45,6 +45,10 @@ COMMANDS: dict[str, Callable[[Path], list[object]]] = {
         *("prune", folder / "model", "--criterion", "wanda", "--sparsity", 0.5, "--out", folder / "out"),
         *("--calibrate", folder / "recipe.yaml"),
     ],
+    "prune --retrain": lambda folder: [
+        *("prune", folder / "model", "--sparsity", 0.5, "--out", folder / "out", "--retrain", folder / "recipe.yaml")
+    ],
+    "eval": lambda folder: ["eval", folder / "model", folder / "recipe.yaml"],
 }
 OF_A_FRESH_HEAD = ("study", "data check")
 """Commands whose model gets an answer head for the data."""
