@@ -218,7 +218,8 @@ class Sparsity(Record):
 
 class Result(FileRecord):
     """What a Cell scored, and how its retraining went; `regrown` counts removed weights that are not zero at its end,
-    which only a study with the fault mask-applied-once leaves.
+    which only a study with the fault mask-applied-once leaves. `kept_dense` names the prunable matrices that no mask of
+    the method prunes: listed in keep_dense, or not divided by the granularity.
 
     `method` holds the settings of its Method that are not as they are by themselves. `kept_by_modality` is the share of
     each part's prunable weights that stays, 0-1. `parameters` and `flops` (for one question of the data's usual length)
@@ -237,6 +238,7 @@ class Result(FileRecord):
     seed: Count
     faults: list[str] = []
     sparsity: Sparsity
+    kept_dense: list[str] = []
     pruned: Score
     rewound: Score
     retrained: Score
@@ -287,6 +289,7 @@ class Provenance(FileRecord):
     target: Fraction
     seed: Count
     sparsity: Sparsity
+    kept_dense: list[str] = []
     start_file: PathText | None
     start_sha256: Sha256 | None
     model_sha256: Sha256 | Literal[""] = ""

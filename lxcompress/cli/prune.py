@@ -94,6 +94,11 @@ def prune_cli(
         f"removed   {count.prunable - count.kept:,} of {count.prunable:,} prunable weights "
         f"({percent(count.achieved)} %), which is {percent(count.of_live)} % of all that an answer depends on"
     )
+    if made.kept_dense:
+        first, more = made.kept_dense[0], len(made.kept_dense) - 1
+        many = f"{more + 1} matrices, {first} and {more} more" if more else f"1 matrix, {first}"
+        why = f"listed, or not divided by {made.granularity}; they are counted above"
+        screen.print(f"kept dense {many}: {why}", markup=False, soft_wrap=True)
     if made.retraining is None:
         screen.print("accuracy  not known: nothing was trained or scored; --retrain RECIPE trains what is left")
     else:

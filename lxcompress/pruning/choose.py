@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lxcompress.errors import PruneError
 from lxcompress.pruning.criteria import Evidence, score_weights
-from lxcompress.pruning.granularity import Block, Pattern, check_divides, read_granularity
+from lxcompress.pruning.granularity import Block, Pattern, find_undivided, read_granularity
 from lxcompress.pruning.mask import Mask, Weights, keep_top, keep_top_by_row, keep_top_of_each, keep_top_together
 from lxcompress.pruning.scope import (
     SCOPES,
@@ -73,12 +73,12 @@ def mask_from_scores(
     """The Mask of the highest scores (float32, on the CPU, without NaN): exactly the share 1 - `sparsity` of the units.
 
     Units are weights or blocks. Nothing stays that `within` removed, so that masks drawn one within another are nested.
-    The matrices in `keep_dense` stay dense, and `sparsity` is that of the others. Raises PruneError if the granularity
-    divides a matrix unevenly, a matrix would be left empty, or the scope cannot reach the sparsity.
+    The matrices of `find_kept_dense` stay dense, and `sparsity` is that of the others. Raises PruneError if there are
+    no others, a matrix would be left empty, or the scope cannot reach the sparsity.
     """
     shapes = {name: score.shape for name, score in scores.items()}
     counts = _plan(shapes, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
-    chosen = read_granularity(granularity)
+    chosen, keep_dense = read_granularity(granularity), find_kept_dense(shapes, granularity, keep_dense)
     if within:
         within.check(scores)
     if isinstance(chosen, Pattern):
@@ -96,6 +96,22 @@ def mask_from_scores(
         if not bool(each.any()):
             raise _emptied(name, shapes[name], sparsity, "use scope: layer")
     return mask
+
+
+def find_kept_dense(shapes: Mapping[str, torch.Size], granularity: str, keep_dense: Collection[str] = ()) -> list[str]:
+    """Return the names, in order, of the weights that stay dense: those listed, and those that cannot be divided."""
+    undivided = find_undivided(shapes, granularity)
+    return [name for name in shapes if name in keep_dense or name in undivided]
+
+
+def say_kept_dense(shapes: Mapping[str, torch.Size], granularity: str) -> str | None:
+    """Return in words which matrices the granularity does not divide; None if it divides all."""
+    undivided = find_undivided(shapes, granularity)
+    if not undivided:
+        return None
+    first, more = undivided[0], f" and {len(undivided) - 1} more" if len(undivided) > 1 else ""
+    shape = " x ".join(map(str, shapes[first]))
+    return f"{len(undivided)} of {len(shapes)} matrices, which {granularity} does not divide: {first} ({shape}){more}"
 
 
 def check_granularity(
@@ -128,15 +144,17 @@ def _plan(
     sensitivities: Mapping[str, Curve] | None,
     keep_dense: Collection[str],
 ) -> dict[str, int]:
-    """name -> units kept, of the weights not in `keep_dense`; empty where scores decide (global) or the pattern does.
+    """name -> units kept, of the weights that are pruned; empty where scores decide (global) or the pattern does.
 
     Raises PruneError.
     """
     chosen = read_granularity(granularity)
     _check_settings(shapes, chosen, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
-    cut = {name: shape for name, shape in shapes.items() if name not in keep_dense}
+    kept = find_kept_dense(shapes, granularity, keep_dense)
+    if len(kept) == len(shapes):
+        raise _nothing_left(shapes, granularity)
+    cut = {name: shape for name, shape in shapes.items() if name not in kept}
     for name, shape in cut.items():
-        check_divides(name, shape, granularity)
         if scope == "row" and len(shape) != 2:
             raise PruneError(f"{name}: is no matrix, so scope row finds no rows in it; use scope layer")
     if isinstance(chosen, Pattern):
@@ -225,6 +243,13 @@ def _check_within(mask: Mask, within: Mask | None, what: str) -> None:
                 f"{name}: {what} keeps more than the earlier mask left; raise the sparsity, or draw both masks with "
                 "the same granularity and scope"
             )
+
+
+def _nothing_left(shapes: Mapping[str, torch.Size], granularity: str) -> PruneError:
+    said = say_kept_dense(shapes, granularity)
+    if said is None:
+        return PruneError(f"keep_dense: lists all {len(shapes)} matrices, so nothing is left to prune; list fewer")
+    return PruneError(f"granularity {granularity}: nothing is left to prune; dense stay {said}; use granularity weight")
 
 
 def _emptied(name: str, shape: torch.Size, sparsity: float, remedy: str) -> PruneError:

@@ -82,17 +82,12 @@ def read_granularity(text: str) -> Block | Pattern:
     )
 
 
-def check_divides(name: str, shape: torch.Size, granularity: str) -> None:
-    """Raises PruneError unless the granularity divides the weight `name` evenly."""
+def find_undivided(shapes: Mapping[str, torch.Size], granularity: str) -> list[str]:
+    """Return the names of the weights that the granularity does not divide evenly, in order: they are kept dense."""
     chosen = read_granularity(granularity)
     rows, columns = (1, chosen.of) if isinstance(chosen, Pattern) else (chosen.rows, chosen.columns)
     if rows == columns == 1:
-        return
-    is_matrix = len(shape) == 2
-    if is_matrix and shape[0] % rows == 0 and shape[1] % columns == 0:
-        return
-    edge = f"{'output' if rows > 1 else 'input'} edge that {max(rows, columns)} divides"
-    raise PruneError(
-        f"{name}: is {' x '.join(map(str, shape))}, but granularity {granularity} needs a matrix with an {edge}; "
-        "list it in keep_dense to keep it whole, or use granularity weight"
-    )
+        return []
+    return [
+        name for name, shape in shapes.items() if len(shape) != 2 or shape[0] % rows != 0 or shape[1] % columns != 0
+    ]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from lxcompress.errors import PruneError, RunError
 from lxcompress.models.checkpoints import Model
-from lxcompress.pruning.choose import check_granularity, mask_from_scores
+from lxcompress.pruning.choose import check_granularity, find_kept_dense, mask_from_scores, say_kept_dense
 from lxcompress.pruning.controls import shuffle_mask
 from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
 from lxcompress.pruning.mask import Mask, Weights
@@ -222,10 +222,33 @@ def fit_cut(folder: Path, model: Model) -> Choice:
     return ticket.cut
 
 
+def kept_dense_of(recipe: Recipe, model: Model, cell: Cell) -> list[str]:
+    """Return the names of the prunable matrices that the cell's method does not prune, whatever their scores."""
+    method = cell.method
+    if method.ticket:
+        return load_ticket(find_ticket(cell)).provenance.kept_dense
+    if method.control in ("dense-longer", "small-dense") or recipe.faults:
+        return []
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    if method.is_structured:
+        return [name for name in shapes if name in method.keep_dense]
+    return find_kept_dense(shapes, method.granularity, method.keep_dense)
+
+
+def say_undivided(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> list[str]:
+    """Return a line for each granularity of `cells` that does not divide all matrices of the model."""
+    if recipe.faults:
+        return []
+    methods = [cell.method for cell in cells if not (cell.method.ticket or cell.method.is_structured)]
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    said = (say_kept_dense(shapes, granularity) for granularity in sorted({each.granularity for each in methods}))
+    return [f"kept dense: {words}" for words in said if words]
+
+
 def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
     """Raises LxError for a cell that cannot be drawn of such a model, as far as no score decides it.
 
-    A sparsity that would empty a matrix, a granularity that does not divide one, a ticket that is not there or misfits.
+    A sparsity that would empty a matrix, a granularity that divides none, a ticket that is not there or misfits.
     """
     groups: dict[str, tuple[Group, ...]] = {}
     for cell in {(cell.method, cell.sparsity): cell for cell in cells}.values():

@@ -22,7 +22,7 @@ from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import Cell, Train
 from lxcompress.records import Epoch, Provenance, Result, Round, Score, Sparsity, dump_record, read_record
 from lxcompress.rundir import sha256, write_record
-from lxcompress.study.choose import Choice, Chooser, sparsities_of, take_cut
+from lxcompress.study.choose import Choice, Chooser, kept_dense_of, sparsities_of, take_cut
 from lxcompress.study.seed import SeedRun, load_snapshot, parameters_of, rewind_step
 from lxcompress.study.watch import Watch
 from lxcompress.study.work import (
@@ -91,7 +91,8 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
             rewound = score_weights(here, done.model, done.drawn.rewound)
         usage = meter.stop()
     retrained = toll.epochs[-1].valid
-    files = _keep(here, cell, done, retrained)
+    whole = kept_dense_of(here.recipe, seed_run.model, cell)
+    files = _keep(here, cell, done, retrained, whole)
     cut = done.drawn.cut
     record = how(here, toll.epochs, steps=toll.steps, scoring_s=scoring.seconds + toll.drawing.seconds + toll.earlier_s)
     result = Result(
@@ -104,6 +105,7 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
         seed=cell.seed,
         faults=list(here.recipe.faults),
         sparsity=done.sparsity,
+        kept_dense=whole,
         pruned=pruned,
         rewound=rewound,
         retrained=retrained,
@@ -331,7 +333,7 @@ def _small_dense(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, wat
     return Finished(small, Drawn(Mask({}), start, start, trained), sparsity, is_ticket=False)
 
 
-def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score) -> dict[str, str]:
+def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score, kept_dense: list[str]) -> dict[str, str]:
     """Write the ticket; what is none (a dense control, or weights that grew back) has no ticket.json to say it is.
 
     Returns the SHA-256 of the files that no ticket.json names.
@@ -349,7 +351,7 @@ def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score) -> dict[
         cut=done.drawn.cut,
         weights=done.drawn.trained,
         vocabulary=vocabulary,
-        provenance=_provenance(here, cell, done.sparsity, accuracy),
+        provenance=_provenance(here, cell, done.sparsity, accuracy, kept_dense),
     )
     return {}
 
@@ -401,7 +403,7 @@ def _teacher(here: Workplace, seed_run: SeedRun, cell: Cell) -> Teacher | None:
     return Teacher(module.eval(), family.answer, cell.method.distill, family.hidden)
 
 
-def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score) -> Provenance:
+def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score, kept_dense: list[str]) -> Provenance:
     return Provenance(
         cell=cell.id,
         criterion=cell.method.criterion,
@@ -410,6 +412,7 @@ def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score
         target=cell.sparsity,
         seed=cell.seed,
         sparsity=sparsity,
+        kept_dense=kept_dense,
         start_file=f"../../seeds/{cell.seed}/start.safetensors",
         start_sha256=sha256(here.run.start(cell.seed)),
         data=here.recipe.data.model_dump(mode="json"),

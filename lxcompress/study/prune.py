@@ -10,7 +10,7 @@ from typing import Any
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
-from lxcompress.pruning.choose import check_granularity, mask_from_scores
+from lxcompress.pruning.choose import check_granularity, find_kept_dense, mask_from_scores
 from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, operate
@@ -107,8 +107,9 @@ def _prune(
     cut: Mask | Surgery
     if like is not None:
         cut = fit_cut(like, model)
-        told = load_ticket(like).provenance.model_dump(include=set(told))
+        told = load_ticket(like).provenance.model_dump(include={*told, "kept_dense"})
     elif granularity in STRUCTURED:
+        told["kept_dense"] = [name for name in shapes if name in keep_dense]
         groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense)
         scores = _score(model, criterion, seed, here)
         cut = choose_units(
@@ -117,6 +118,7 @@ def _prune(
     else:
         wish = {"granularity": granularity, "sparsity": sparsity, "scope": scope, "keep_dense": keep_dense}
         check_granularity(shapes, **wish)
+        told["kept_dense"] = find_kept_dense(shapes, granularity, keep_dense)
         cut = mask_from_scores(_score(model, criterion, seed, here), **wish)
     if isinstance(cut, Surgery):
         counted, pruned = cut.count(model.live, model.whole, shapes), operate(model, cut)

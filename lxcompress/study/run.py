@@ -30,7 +30,7 @@ from lxcompress.rundir import (
     write_text,
 )
 from lxcompress.study.agreement import agree, is_of_recipe, load_start_task, resolve_recipe, widen
-from lxcompress.study.choose import check_cells
+from lxcompress.study.choose import check_cells, say_undivided
 from lxcompress.study.draw import run_cell
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.watch import Unwatched, Watch
@@ -117,8 +117,11 @@ def open_workplace(
     watch.prepare("making the data ready")
     task = load_start_task(recipe)
     model, _ = make_start(recipe, task, recipe.seeds[0])
-    check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
+    cells = [each for each in missing if isinstance(each, Cell)]
+    check_cells(recipe, model, cells)
     ready()
+    for line in say_undivided(recipe, model, cells):
+        watch.remark(line)
     if this_worker().leads and not is_whole(run.floors):
         watch.prepare("finding the floors")
         write_record(run.floors, find_floors(task))

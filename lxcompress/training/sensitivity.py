@@ -8,7 +8,7 @@ import torch
 
 from lxcompress.data.split import Task
 from lxcompress.models.checkpoints import Model
-from lxcompress.pruning.choose import mask_from_scores
+from lxcompress.pruning.choose import find_kept_dense, mask_from_scores
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Train
 from lxcompress.training.evaluate import batches_by_length
@@ -43,7 +43,8 @@ def measure(
     questions, 3.5 PFLOP), whose batches stay on the device. The model is loaded with `weights`, and holds them
     afterwards, in evaluation mode. Raises LxError, for a matrix that a sparsity would empty, too.
     """
-    names = [name for name in scores if name not in keep_dense]
+    dense_ones = find_kept_dense({name: score.shape for name, score in scores.items()}, granularity, keep_dense)
+    names = [name for name in scores if name not in dense_ones]
     masks_of = {
         sparsity: mask_from_scores(
             {name: scores[name] for name in names}, sparsity=sparsity, granularity=granularity

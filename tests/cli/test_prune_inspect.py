@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
 from lxcompress.errors import LxError
+from lxcompress.pruning.granularity import find_undivided
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket, mask_of
@@ -45,6 +46,26 @@ def test_prune_looks_at_training_questions(criterion, dense, toy_recipe_file, tm
     said = refuse("prune", dense, *wish, "--out", tmp_path / "blind")
     assert "--calibrate RECIPE" in said
     assert not (tmp_path / "blind").exists()
+
+
+@pytest.mark.parametrize("granularity", ["2:4", "4:8", "block-1x4", "block-4x1"])
+def test_prune_keeps_dense_what_a_granularity_does_not_divide_and_says_so(granularity, dense, tmp_path) -> None:
+    """On the shipped model's shapes: it reads 18 features."""
+    heard = say("prune", dense, "--granularity", granularity, "--sparsity", 0.5, "--out", tmp_path / "out")
+    ticket = load_ticket(tmp_path / "out")
+    shapes = {name: weight.shape for name, weight in ticket.model.prunable.items()}
+    whole = find_undivided(shapes, granularity)
+    assert ticket.provenance.kept_dense == whole
+    assert all(bool(ticket.mask.kept[name].all()) for name in whole)
+    if whole:
+        assert f"kept dense {len(whole)} matri" in heard
+        assert whole[0] in heard
+    total, left = sum(each.numel() for each in shapes.values()), sum(shapes[name].numel() for name in whole)
+    count = ticket.provenance.sparsity
+    assert (count.prunable, count.kept) == (total, left + (total - left) // 2)
+    again = say("prune", dense, "--like", tmp_path / "out", "--out", tmp_path / "again")
+    assert ("kept dense" in again) == bool(whole)
+    assert load_ticket(tmp_path / "again").provenance.kept_dense == whole
 
 
 def test_prune_takes_what_another_ticket_keeps(dense, tmp_path) -> None:

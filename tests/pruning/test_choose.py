@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from lxcompress.errors import PruneError
-from lxcompress.pruning.choose import check_granularity, choose_mask, mask_from_scores
+from lxcompress.pruning.choose import (
+    check_granularity,
+    choose_mask,
+    find_kept_dense,
+    mask_from_scores,
+    say_kept_dense,
+)
 from lxcompress.pruning.granularity import BLOCKS
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count, share_by_modality, share_by_sensitivity
@@ -223,15 +229,34 @@ def test_a_rise_that_falls_is_read_as_flat_and_what_costs_nothing_goes_first() -
     assert share_by_sensitivity(units, 0.9, curves) == {"free": 100, "dear": 100}
 
 
-def test_matrices_kept_dense_stay_and_the_others_have_the_sparsity() -> None:
-    scores = {**draw(5), "odd": torch.randn(6, 18)}
-    for granularity, sparsity in (("block-1x4", 0.6), ("2:4", 0.5)):
-        kept = mask_from_scores(scores, sparsity=sparsity, granularity=granularity, keep_dense=["odd"]).kept
-        assert list(kept) == list(scores)
-        assert bool(kept["odd"].all())
-        others = {name: each for name, each in scores.items() if name != "odd"}
-        alone = mask_from_scores(others, sparsity=sparsity, granularity=granularity).kept
-        assert all(torch.equal(kept[name], alone[name]) for name in others)
+@pytest.mark.parametrize("scope", ["layer", "row", "global", "modality", "sensitivity"])
+@pytest.mark.parametrize(
+    ("granularity", "sparsity", "odd"),
+    [("block-1x4", 0.6, (6, 18)), ("block-4x1", 0.6, (18, 6)), ("2:4", 0.5, (6, 18)), ("4:8", 0.5, (6, 20))],
+)
+def test_matrices_that_cannot_be_divided_stay_dense_as_if_listed(
+    granularity: str, sparsity: float, odd: tuple[int, int], scope: str
+) -> None:
+    if ":" in granularity and scope not in ("layer", "row"):
+        return
+    scores = {**draw(5), "odd.matrix": torch.randn(odd), "odd.vector": torch.randn(16)}
+    wanted = {"sparsity": sparsity, "granularity": granularity, "scope": scope, **OPTIONS[scope]}
+    kept = mask_from_scores(scores, **wanted).kept
+    assert list(kept) == list(scores)
+    dense = find_kept_dense({name: score.shape for name, score in scores.items()}, granularity)
+    assert dense == [*["head.d"] * (granularity == "4:8"), "odd.matrix", "odd.vector"]
+    assert all(bool(kept[name].all()) for name in dense)
+    others = {name: each for name, each in scores.items() if name not in dense}
+    alone, listed = mask_from_scores(others, **wanted).kept, mask_from_scores(scores, **wanted, keep_dense=dense).kept
+    assert all(torch.equal(kept[name], alone[name]) for name in others)
+    assert equal(kept, listed)
+    check_granularity({name: score.shape for name, score in scores.items()}, **wanted)
+
+
+def test_words_count_what_stays_dense_and_name_the_first() -> None:
+    said = say_kept_dense(shapes(odd=(8, 18), other=(3, 3)), "2:4")
+    assert said == "2 of 6 matrices, which 2:4 does not divide: odd (8 x 18) and 1 more"
+    assert say_kept_dense(shapes(odd=(8, 18)), "weight") is None
 
 
 def test_scores_are_left_as_they_are() -> None:
@@ -249,11 +274,9 @@ def shapes(**more) -> dict[str, torch.Size]:
 @pytest.mark.parametrize(
     ("more", "fields", "named"),
     [
-        ({"odd": (8, 18)}, {"granularity": "block-1x4"}, ("odd", "8 x 18", "block-1x4", "4 divides", "keep_dense")),
-        ({"odd": (18, 8)}, {"granularity": "block-4x1"}, ("odd", "18 x 8", "output edge", "granularity weight")),
-        ({"odd": (8, 18)}, {"granularity": "2:4"}, ("odd", "8 x 18", "2:4", "input edge")),
-        ({}, {"granularity": "4:8"}, ("head.d", "20 x 4", "8 divides")),
-        ({"odd": (16,)}, {"granularity": "block-1x4"}, ("odd", "needs a matrix")),
+        ({}, {"granularity": "16:32"}, ("16:32", "nothing is left", "4 of 4", "language.a (12 x 16)", "use")),
+        ({}, {"keep_dense": list(SHAPES)}, ("keep_dense", "all 4 matrices", "list fewer")),
+        ({"odd": (8, 18)}, {"granularity": "2:4", "keep_dense": list(SHAPES)}, ("nothing is left", "odd (8 x 18)")),
         ({"odd": (16,)}, {"scope": "row"}, ("odd", "no matrix", "scope layer")),
         ({}, {"granularity": "2:4", "sparsity": 0.7}, ("sparsity 0.7", "2:4", "give sparsity 0.5")),
         ({}, {"granularity": "2:4", "scope": "global"}, ("scope global", "2:4")),
