@@ -41,7 +41,7 @@ METHODS = (
     "{" + TAUGHT + "}",
     "{granularity: block-1x4, " + KEEP_DENSE + "}",
     "{granularity: block-4x1}",
-    "{granularity: '2:4', " + KEEP_DENSE + "}",
+    "{granularity: '2:4'}",
     "{granularity: neuron, sparsities: [0.2]}",
     "{granularity: neuron+head, sparsities: [0.3], rewind: learning-rate, " + TAUGHT + "}",
     "{granularity: neuron+head, sparsities: [0.3], schedule: iterative-retrain, rate: 0.2}",
@@ -96,6 +96,9 @@ def test_every_method_ends_with_its_result_and_a_ticket_unless_it_is_dense(drawn
             ticket = load_ticket(folder)
             assert isinstance(ticket.cut, Surgery if cell.method.is_structured else Mask)
             assert ticket.provenance.sparsity == result.sparsity
+            assert ticket.provenance.kept_dense == result.kept_dense
+        is_blocks = cell.method.granularity in ("2:4", "block-1x4")  # of which one is listed, one found
+        assert result.kept_dense == (["lxmert.encoder.visn_fc.visn_fc.weight"] if is_blocks else []), cell.id
     assert not list(run.root.rglob("*.part")) + list(run.root.rglob("checkpoint.safetensors"))
 
 
