@@ -49,12 +49,15 @@ def read_bytes(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
 
     A pipe that the shell has opened already (/dev/fd/63) is read: it cannot block for ever.
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or str(path).startswith(_DESCRIPTORS)):
+    about = path.stat()
+    is_regular = stat.S_ISREG(about.st_mode)
+    if not (is_regular or stat.S_ISDIR(about.st_mode) or str(path).startswith(_DESCRIPTORS)):
         raise OSError("it is a device, a socket or a pipe, not a regular file")
+    # A read of so many bytes at most would take the memory for all of them at once.
     with path.open("rb") as file:
-        data = file.read(most_bytes + 1) if stat.S_ISREG(mode) else _read_pieces(file.read, most_bytes)
-    if len(data) > most_bytes:
+        is_large = is_regular and about.st_size > most_bytes
+        data = b"" if is_large else file.read() if is_regular else _read_pieces(file.read, most_bytes)
+    if is_large or len(data) > most_bytes:
         raise ValueError(f"it has more than {most_bytes:,} bytes")
     return data
 
