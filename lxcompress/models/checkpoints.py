@@ -1,28 +1,25 @@
 """Weights and models to and from disk: transformers folders, in safetensors, and the .pth files of LXMERT's authors.
 
-A folder is read by transformers itself (sharded ones and old .bin files through its weights-only loader). A tensor
-that is missing is an error, but for the dead branch's; heads of other tasks are left over in many checkpoints, and
-ignored. In a .pth file every tensor is accounted for: models/original.py.
+A folder is read by models/folder.py, never by transformers. A tensor that is missing or of another shape is an error,
+but for the dead branch's; heads of other tasks are left over in many checkpoints, and ignored. In a .pth file every
+tensor is accounted for: models/original.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.initialization import no_init_weights
-from transformers.utils import cached_file
 
 from lxcompress.bitmask import BITMASK_FILE, each_packed, unpack
 from lxcompress.checksums import check_folder
@@ -38,16 +35,17 @@ from lxcompress.data.tokens import (
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.answers import find_rows, read_answers
-from lxcompress.models.original import is_original, read_original
+from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors
+from lxcompress.models.original import read_original
 from lxcompress.models.resize import SURGERY_FILE, build_resized
+from lxcompress.models.source import MINI, WEIGHT_FILES, find_file, find_folder, is_original
 from lxcompress.rundir import write_text, write_whole
+from lxcompress.text import shorten
 
 FAMILIES = {family.MODEL_TYPE: family for family in (lxmert, visual_bert, vilt)}
 """Model type in config.json -> its adapter."""
-MINI = Path(__file__).parent / "mini"
-_WANTED = "give a transformers folder (config.json and model.safetensors), a ticket, a .pth file, or mini"
+_HEADLESS = "give a fine-tuned model, or fine-tune this one: a study with model.start set to it gives it a fresh head"
 
-Loaded = TypeVar("Loaded")
 Words = Vocabulary | Mapping[str, str]
 """A vocabulary, or the text of its files by name."""
 
@@ -111,7 +109,7 @@ def load_start(
             f"{start}: is a model that was cut, and a study starts from a whole one; give the one before it"
         )
     check_folder(Path(start))
-    found = _find_encoder(start) if pretrained_answers is None else _find_whole(start)
+    found = _find_whole(start)
     config, family, weights = found.config, found.family, dict(found.weights)
     own_head = {name: weights.pop(name) for name in list(weights) if name.startswith(family.HEAD_PREFIX)}
     family.set_answers(config, len(labels))
@@ -133,8 +131,8 @@ def load_start(
 
 
 def load_model(folder: str | Path) -> Model:
-    """The fine-tuned question-answering model of a transformers folder, a ticket, a bitmask artifact, a hub name or a
-    .pth file. Its files are those that its record names, if it has one.
+    """Return the fine-tuned question-answering model of a transformers folder, a ticket, a bitmask artifact, a hub name
+    or a .pth file. Its files are those that its record names, if it has one.
 
     Raises LxError.
     """
@@ -145,17 +143,17 @@ def load_model(folder: str | Path) -> Model:
 def read_model(folder: str | Path) -> Model:
     """Return the model of `load_model` without a comparison of its files with its record. Raises LxError."""
     where = str(folder)
-    if (Path(where) / SURGERY_FILE).is_file() or is_packed(Path(where)):
-        return _load_stored(where)
     if not is_original(where):
-        config, family = identify(where)
-        module, account = _load(where, lambda name: family.load_whole(name, config))
-        _account(where, account["missing_keys"], lambda name: family.is_dead(name, config))
-        return Model(family.without_dead_branch(module), module.config, family)
+        path = find_folder(where)
+        if (path / SURGERY_FILE).is_file() or is_packed(path):
+            return _load_stored(where, path)
     found = _find_whole(where)
-    if not any(name.startswith(found.family.HEAD_PREFIX) for name in found.weights):
-        raise ModelError(f"{where}: has no answer head, so it answers nothing; fine-tune it first, or give BEST.pth")
-    model = Model(found.family.build(found.config), found.config, found.family)
+    if found.headless:
+        raise ModelError(f"{where}: {found.headless}, so it answers nothing; {_HEADLESS}")
+    found.config.dtype = torch.float32
+    with no_init_weights():  # all of them are copied below: what is not drawn takes no time
+        module = found.family.build(found.config)
+    model = Model(module, found.config, found.family)
     model.load({name: tensor for name, tensor in found.weights.items() if name in model.weights})
     return model
 
@@ -165,15 +163,16 @@ def is_packed(folder: Path) -> bool:
     return (folder / BITMASK_FILE).is_file() and not (folder / "model.safetensors").is_file()
 
 
-def _load_stored(where: str) -> Model:
-    """The model of a folder that transformers cannot load: cut ones, and bitmask artifacts. Raises LxError."""
+def _load_stored(where: str, folder: Path) -> Model:
+    """Return the model of a folder that transformers cannot load: cut ones, and bitmask artifacts. Raises LxError."""
     config, family = identify(where)
-    if is_packed(Path(where)):
-        packed = each_packed(Path(where) / BITMASK_FILE)
+    config.dtype = torch.float32
+    if is_packed(folder):
+        packed = each_packed(folder / BITMASK_FILE)
         # Cloned, because torch's own memory is aligned, and the last digits of a product depend on that.
         weights = {name: torch.from_numpy(unpack(each)).clone() for name, each in packed}
     else:
-        weights = load_weights(Path(where) / "model.safetensors")
+        weights = load_weights(folder / "model.safetensors")
     try:
         with no_init_weights():  # all of them are assigned below: what is not drawn takes neither time nor memory
             module = build_resized(config, family, {name: tensor.shape for name, tensor in weights.items()})
@@ -288,38 +287,95 @@ def name_answers(config: PreTrainedConfig, labels: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a checkpoint holds, under the names of its family's question-answering model."""
+    """What a checkpoint holds under the names of its family's answering model; its dead branch may be there."""
 
     config: PreTrainedConfig
     family: Any
     weights: Mapping[str, Tensor]
-
-
-def _find_encoder(start: str) -> _Found:
-    """The encoder of a start; its dead branch may be there, and for a .pth file its answer head."""
-    if is_original(start):
-        return _find_whole(start)
-    config, family = identify(start)
-    encoder, account = _load(start, family.load_encoder)
-    _account(start, account["missing_keys"], lambda name: family.is_dead(f"{family.ENCODER_PREFIX}{name}", config))
-    return _Found(
-        config, family, {f"{family.ENCODER_PREFIX}{name}": tensor for name, tensor in encoder.state_dict().items()}
-    )
+    headless: str | None
+    """why it has no answer head of its family's; None if it has one"""
 
 
 def _find_whole(start: str) -> _Found:
-    """The encoder and the answer head of a start; the head may be absent, the dead branch may be there."""
+    """Return the encoder and, if there is one, the answer head of a start. Raises ModelError."""
     if is_original(start):
         original = read_original(Path(start))
-        return _Found(original.config, lxmert, original.weights)
+        has_head = any(name.startswith(lxmert.HEAD_PREFIX) for name in original.weights)
+        return _Found(original.config, lxmert, original.weights, None if has_head else "has no answer head (logit_fc)")
+    folder = find_folder(start)
     config, family = identify(start)
-    module, account = _load(start, lambda name: family.load_whole(name, config))
-    missing = set(account["missing_keys"])
-    weights = module.state_dict()
-    heads = {name for name in weights if name.startswith(family.HEAD_PREFIX)}
-    absent = heads if heads <= missing else set()
-    _account(start, sorted(missing - absent), lambda name: family.is_dead(name, config))
-    return _Found(config, family, {name: tensor for name, tensor in weights.items() if name not in absent})
+    expected = family.shapes(config)
+    shapes = read_shapes(folder, start)
+    names = _match_names(start, shapes, expected, family, config)
+    is_head = {name: name.startswith(family.HEAD_PREFIX) for name in expected}
+    headless = _find_no_head(start, config, family, {name: shapes[own] for own, name in names.items()}, expected)
+    for own, name in names.items():
+        if shapes[own] != expected[name] and not is_head[name]:
+            raise ModelError(
+                f"{start}: {own} has the shape {list(shapes[own])}, expected {list(expected[name])} by config.json; "
+                "give the two files of one model"
+            )
+    there = set(names.values())
+    lacking = sorted(name for name in expected if not (name in there or is_head[name] or family.is_dead(name, config)))
+    if lacking:
+        raise ModelError(
+            f"{start}: lacks {len(lacking)} tensors ({lacking[0]} is the first); give a whole checkpoint of this model"
+        )
+    wanted = {own: name for own, name in names.items() if not (headless and is_head[name])}
+    return _Found(config, family, read_tensors(folder, start, wanted), headless)
+
+
+def _match_names(
+    start: str, found: Iterable[str], expected: Collection[str], family: Any, config: PreTrainedConfig
+) -> dict[str, str]:
+    """Return {name in the folder: name in the model}; heads of other tasks are left out.
+
+    Raises ModelError for a tensor of the encoder that the model of the config does not have.
+    """
+    found, prefix = tuple(found), family.ENCODER_PREFIX
+    bare = "" if any(name.startswith(prefix) for name in found) else prefix  # an encoder that was saved alone
+    names = {own: own if own in expected else f"{bare}{own}" for own in found}
+    matched = {own: name for own, name in names.items() if name in expected}
+    parts = {name.removeprefix(prefix).partition(".")[0] for name in expected if name.startswith(prefix)}
+    unknown = sorted(
+        own
+        for own, name in names.items()
+        if name not in expected
+        and name.startswith(prefix)
+        and name.removeprefix(prefix).partition(".")[0] in parts
+        and not family.is_dead(name, config)
+    )
+    if unknown:
+        raise ModelError(
+            f"{start}: holds {len(unknown)} tensors that the model of its config.json has not ({unknown[0]} is the "
+            "first); give the two files of one model"
+        )
+    return matched
+
+
+def _find_no_head(
+    start: str,
+    config: PreTrainedConfig,
+    family: Any,
+    shapes: Mapping[str, torch.Size],
+    expected: Mapping[str, torch.Size],
+) -> str | None:
+    """Return why a folder has no answer head of its family, as part of a sentence, or None if it has one."""
+    head = sorted(name for name in expected if name.startswith(family.HEAD_PREFIX))
+    kinds = [kind for kind in config.architectures or () if kind not in family.ANSWERING]
+    lacking = [name for name in head if name not in shapes]
+    other = next((name for name in head if name in shapes and shapes[name] != expected[name]), None)
+    kind = f"is a {shorten(kinds[0])[1:-1]}" if kinds else None
+    if kind and (lacking or other or hasattr(transformers, kinds[0])):
+        return f"{kind}, which has no answer head of {family.ANSWERING[0]}"
+    if lacking:
+        return f"lacks {len(lacking)} tensors of its answer head ({lacking[0]} is the first)"
+    if other:
+        return (
+            f"has another answer head than {family.ANSWERING[0]}: {other} has the shape {list(shapes[other])}, "
+            f"expected {list(expected[other])}"
+        )
+    return None
 
 
 def _rows(
@@ -379,66 +435,21 @@ def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, de
 
 def _vocabulary_beside(start: str) -> Path | None:
     """Return the folder of the vocabulary beside a model, if there is one. Raises ModelError if there is no model."""
-    if is_original(start):
-        folder = Path(start).parent
-        return folder if has_vocabulary(folder) else None
-    _check_there(start)
-    if Path(start).is_dir():
-        return Path(start) if has_vocabulary(Path(start)) else None
-    found = [cached_file(start, name, _raise_exceptions_for_missing_entries=False) for name in WORD_FILES]
-    folders = {Path(path).parent for path in found if path is not None}
-    return next((folder for folder in folders if has_vocabulary(folder)), None)
+    folder = find_file(start).parent if is_original(start) else find_folder(start)
+    return folder if has_vocabulary(folder) else None
 
 
 def identify(where: str) -> tuple[PreTrainedConfig, Any]:
-    """The config of a folder or hub name, and the adapter of its family."""
-    config = _load(where, lambda name: transformers.AutoConfig.from_pretrained(name))
-    if config.model_type not in FAMILIES:
-        raise ModelError(f"{where}: is a {config.model_type} model; lxcompress knows {', '.join(FAMILIES)}")
-    family = FAMILIES[config.model_type]
-    _load(where, lambda _: family.check_config(config))
-    return config, family
+    """Return the config of a folder or hub name, and the adapter of its family.
 
-
-def _load(where: str, load: Callable[[str], Loaded]) -> Loaded:
-    """`load(where)`, quietly, and with one sentence for what is wrong.
-
-    transformers draws the tensors that a checkpoint lacks (the dead branch) from the global generator: it gets a copy.
+    Its number of answers is that of the rows of the answer head in the weights, whatever config.json says. Raises
+    ModelError.
     """
-    _check_there(where)
-    try:
-        with _quiet(), torch.random.fork_rng(devices=()):
-            return load(where)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{where}: cannot be loaded as a model ({lines[0]}); {_WANTED}") from None
-
-
-def _check_there(where: str) -> None:
-    """Raises ModelError for a path that is no folder; a hub name (owner/name) passes."""
-    looks_like_hub_name = where.count("/") == 1 and not where.startswith((".", "~", "/")) and not where.endswith("/")
-    if not Path(where).is_dir() and not looks_like_hub_name:
-        raise ModelError(f"{where}: no such folder; {_WANTED}")
-
-
-def _account(where: str, missing: Sequence[str], is_expected: Callable[[str], bool]) -> None:
-    lacking = sorted(name for name in missing if not is_expected(name))
-    if lacking:
-        raise ModelError(
-            f"{where}: lacks {len(lacking)} tensors ({lacking[0]} is the first); give a whole checkpoint of this model"
-        )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars and remarks: what matters of them becomes an error above."""
-    logging = transformers.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    folder = find_folder(where)
+    check_code(folder, where)
+    config, family = read_folder_config(folder, where, FAMILIES)
+    if any((folder / name).exists() for name in WEIGHT_FILES):
+        rows = read_shapes(folder, where).get(f"{family.OUTPUT_LAYER}weight", ())
+        if len(rows) == 2 and rows[0] and rows[0] != family.count_answers(config):
+            family.set_answers(config, rows[0])
+    return config, family

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LxmertConfig, LxmertForQuestionAnswering, LxmertModel
+from transformers import LxmertConfig, LxmertForQuestionAnswering
 from transformers.models.lxmert.modeling_lxmert import LxmertAttention, LxmertIntermediate
 
 from lxcompress.data.split import Inputs
@@ -25,6 +25,9 @@ from lxcompress.models.heads import copy_head, draw_head
 
 MODEL_TYPE = "lxmert"
 READS_SEVERAL_IMAGES = True
+CONFIG = LxmertConfig
+ANSWERING = ("LxmertForQuestionAnswering", "LxmertForPreTraining", "LxmertForSeveralImages")
+"""transformers' classes that have this family's answer head; the first is the one that is built."""
 ENCODER_PREFIX = "lxmert."
 HEAD_PREFIX = "answer_head."
 FIRST_LAYER = "answer_head.logit_fc.0."
@@ -104,18 +107,6 @@ def without_dead_branch(model: LxmertForQuestionAnswering) -> LxmertForQuestionA
         last = model.lxmert.encoder.x_layers[-1]
         last.visn_self_att, last.visn_inter, last.visn_output = _PassAttention(), nn.Identity(), _PassInput()
     return model.eval()
-
-
-def load_whole(folder: str, config: LxmertConfig) -> tuple[LxmertForQuestionAnswering, Mapping[str, Any]]:
-    """The model of `config` in a transformers folder or of a hub name, and transformers' account of its tensors."""
-    model, account = _kind(config).from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    return model, account
-
-
-def load_encoder(folder: str) -> tuple[LxmertModel, Mapping[str, Any]]:
-    """The encoder alone, with its names below `lxmert.`, and transformers' account of its tensors."""
-    model, account = LxmertModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    return model, account
 
 
 def answer(model: nn.Module, inputs: Inputs) -> Tensor:

@@ -3,27 +3,25 @@
 - model_LXRT.pth, the pre-trained release: the encoder under `bert.`, and the heads of the pre-training tasks.
 - BEST.pth, a fine-tuned model: the encoder under `lxrt_encoder.model.bert.`, the answer head under `logit_fc.`.
 
-`module.` stands in the names where several GPUs were at work. Every tensor is accounted for, and nothing but tensors is
-unpickled.
+`module.` and `_orig_mod.` stand in the names where DataParallel or torch.compile were at work. Every tensor is
+accounted for, and nothing but tensors is unpickled.
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # the error alone: torch raises it for a file of more than tensors
 
-import torch
 from torch import Tensor
 from transformers import LxmertConfig
 
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert
+from lxcompress.models.source import find_file
+from lxcompress.models.tensors import read_pickled, unwrap
 
-SUFFIX = ".pth"
 HEAD_WIDTH = 64
 """The width of BERT's attention heads, which the shape of no tensor tells."""
 
@@ -85,11 +83,6 @@ class Account:
         return self.used + sum(self.aside.values())
 
 
-def is_original(start: str) -> bool:
-    """Whether `start` names a .pth file."""
-    return start.endswith(SUFFIX)
-
-
 def account(path: Path) -> Account:
     """Every parameter in the .pth file `path`. Raises ModelError for a tensor that is unknown or missing."""
     original = read_original(path)
@@ -111,7 +104,7 @@ def read_original(path: Path) -> Original:
     weights: dict[str, Tensor] = {}
     aside = dict.fromkeys(ASIDE, 0)
     written: dict[str, str] = {}
-    for own, tensor in read_tensors(path).items():
+    for own, tensor in read_pickled(find_file(str(path))).items():
         name = rename(own)
         if name in written:
             raise ModelError(f"{path}: holds one tensor as {written[name]} and as {own}; save the model again")
@@ -125,36 +118,9 @@ def read_original(path: Path) -> Original:
     return Original(config, weights, {group: count for group, count in aside.items() if count})
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file written by torch.save, by name, and no other object. Raises ModelError."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; give the path of a .pth file, such as model_LXRT.pth")
-    try:
-        # What torch saved before 1.6 (the release is of 2019) is no zip archive and cannot be mapped into memory.
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UnpicklingError:
-        raise ModelError(
-            f"{path}: is no file of tensors alone, and reading more of it could run any code; "
-            "save it again with torch.save(model.state_dict(), PATH), or copy it anew if it was cut off"
-        ) from None
-    except Exception as error:  # a damaged file makes torch raise anything, its own assertions among them
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{path}: cannot be read as a .pth file ({first}); copy it anew") from None
-    if not isinstance(found, Mapping) or not found:
-        raise ModelError(f"{path}: expected tensors by name, got {_describe(found)}; save a model.state_dict()")
-    for name, tensor in found.items():
-        is_weight = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.is_floating_point()
-        if not isinstance(name, str) or not is_weight:
-            raise ModelError(
-                f"{path}: under {name!r} expected a dense tensor of floats, got {_describe(tensor)}; "
-                "save a model.state_dict()"
-            )
-    return {name: tensor.detach() for name, tensor in found.items()}
-
-
 def rename(written: str) -> str:
     """A name of the authors' code as transformers has it; the two differ only in what stands around them."""
-    name = ".".join(step for step in written.split(".") if step != "module").removeprefix("lxrt_encoder.model.")
+    name = unwrap(written).removeprefix("lxrt_encoder.model.")
     if name.startswith("bert."):
         return f"lxmert.{name.removeprefix('bert.')}"
     return f"{lxmert.HEAD_PREFIX}{name}" if name.startswith("logit_fc.") else name
@@ -222,9 +188,3 @@ def _count_layers(weights: Iterable[str], stack: str) -> int:
     """How many layers of a stack there are, at least one; with a gap in them, one short of the last."""
     pattern = re.compile(rf"lxmert\.encoder\.{stack}\.(\d+)\.")
     return max(1, len({match[1] for match in map(pattern.match, weights) if match}))
-
-
-def _describe(thing: object) -> str:
-    if isinstance(thing, Tensor):
-        return f"a tensor of {str(thing.dtype).removeprefix('torch.')} ({str(thing.layout).removeprefix('torch.')})"
-    return "nothing" if isinstance(thing, Mapping) and not thing else type(thing).__name__

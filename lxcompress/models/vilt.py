@@ -14,11 +14,10 @@ time and can be exported; their order changes nothing but the last digits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import ViltConfig, ViltForQuestionAnswering, ViltModel
+from transformers import ViltConfig, ViltForQuestionAnswering
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ModelError
@@ -27,6 +26,9 @@ from lxcompress.models.heads import copy_head, draw_head
 
 MODEL_TYPE = "vilt"
 READS_SEVERAL_IMAGES = False
+CONFIG = ViltConfig
+ANSWERING = ("ViltForQuestionAnswering",)
+"""transformers' classes that have this family's answer head; the first is the one that is built."""
 ENCODER_PREFIX = "vilt."
 HEAD_PREFIX = "classifier."
 FIRST_LAYER = "classifier.0."
@@ -83,16 +85,6 @@ def set_answers(config: ViltConfig, answers: int) -> None:
 def without_dead_branch(model: ViltForQuestionAnswering) -> ViltForQuestionAnswering:
     """`model` as it is, in evaluation mode: every weight of it feeds the answer."""
     return model.eval()
-
-
-def load_whole(folder: str, config: ViltConfig) -> tuple[ViltForQuestionAnswering, Mapping[str, Any]]:
-    """The model of `config` in a transformers folder or of a hub name, and transformers' account of its tensors."""
-    return ViltForQuestionAnswering.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-
-
-def load_encoder(folder: str) -> tuple[ViltModel, Mapping[str, Any]]:
-    """The encoder alone, with its names below `vilt.`, and transformers' account of its tensors."""
-    return ViltModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
 
 
 def answer(model: nn.Module, inputs: Inputs) -> Tensor:

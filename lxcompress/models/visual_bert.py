@@ -10,11 +10,10 @@ feeds nothing then, is left out of the models built here, of tickets and of expo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import VisualBertConfig, VisualBertForQuestionAnswering, VisualBertModel
+from transformers import VisualBertConfig, VisualBertForQuestionAnswering
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ModelError
@@ -23,6 +22,9 @@ from lxcompress.models.heads import copy_head, draw_head
 
 MODEL_TYPE = "visual_bert"
 READS_SEVERAL_IMAGES = False
+CONFIG = VisualBertConfig
+ANSWERING = ("VisualBertForQuestionAnswering",)
+"""transformers' classes that have this family's answer head; the first is the one that is built."""
 ENCODER_PREFIX = "visual_bert."
 HEAD_PREFIX = "cls."
 FIRST_LAYER = OUTPUT_LAYER = "cls."
@@ -82,16 +84,6 @@ def without_dead_branch(model: VisualBertForQuestionAnswering) -> VisualBertForQ
     """`model` without its pooler, in evaluation mode."""
     model.visual_bert.pooler = None
     return model.eval()
-
-
-def load_whole(folder: str, config: VisualBertConfig) -> tuple[VisualBertForQuestionAnswering, Mapping[str, Any]]:
-    """The model of `config` in a transformers folder or of a hub name, and transformers' account of its tensors."""
-    return VisualBertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-
-
-def load_encoder(folder: str) -> tuple[VisualBertModel, Mapping[str, Any]]:
-    """The encoder alone, with its names below `visual_bert.`, and transformers' account of its tensors."""
-    return VisualBertModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
 
 
 def answer(model: nn.Module, inputs: Inputs) -> Tensor:

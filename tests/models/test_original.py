@@ -17,7 +17,8 @@ from lxcompress.data.tokens import SPECIAL
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, feature_size, load_model, load_start, load_vocabulary
-from lxcompress.models.original import ASIDE, DEAD_BRANCH, account, is_original, read_original
+from lxcompress.models.original import ASIDE, DEAD_BRANCH, account, read_original
+from lxcompress.models.source import is_original
 from tests.complain import complain
 from tests.models.original import (
     CONFIG,
@@ -266,7 +267,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(zipped, tmp_path
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("epoch", 3, "under 'epoch' expected a dense tensor of floats, got int"),
+        ("epoch", 3, 'under "epoch" expected a dense tensor of floats, got int'),
         ("state_dict", {"bert.pooler.dense.bias": torch.zeros(3)}, "got dict"),
         ("bert.steps", torch.arange(3), "got a tensor of int64"),
         ("bert.steps", torch.eye(3).to_sparse(), "(sparse_coo)"),
@@ -308,10 +309,10 @@ def test_a_path_that_is_no_file_is_refused(make, tmp_path) -> None:
 
 
 def test_its_vocabulary_is_beside_it_or_given(pretrained, tmp_path) -> None:
-    assert load_vocabulary(str(pretrained)) == tuple(VOCABULARY.split())
+    assert load_vocabulary(str(pretrained)).tokens == tuple(VOCABULARY.split())
     given = tmp_path / "given.txt"
     (tmp_path / "vocab.txt").rename(given)
-    assert load_vocabulary(str(pretrained), given) == tuple(VOCABULARY.split())
+    assert load_vocabulary(str(pretrained), given).tokens == tuple(VOCABULARY.split())
     complain(lambda: load_vocabulary(str(pretrained)), "vocab.txt", "model.vocabulary", "30,522", "bert-base-uncased")
 
 

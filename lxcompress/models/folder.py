@@ -1,0 +1,290 @@
+"""What a transformers folder holds: its config and its tensors, checked before memory is taken for any of it.
+
+Nothing here lets transformers read a folder: its Python code is never run, no other file is followed from its config,
+and what is wrong with a tensor is said with its name and both shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from lxcompress.errors import ModelError
+from lxcompress.models.source import CODE_FILES, CONFIG_FILE, WEIGHT_FILES
+from lxcompress.models.tensors import read_pickled, unwrap
+from lxcompress.text import decode_text, parse_json, read_bytes, shorten
+
+MOST_CONFIG_BYTES = 64 << 20
+BYTES_A_WEIGHT = 4
+_REMOTE = (
+    "carries Python code of its own (auto_map in {file}), which is never run here; if it is a plain model of "
+    "transformers, remove auto_map from that file, else give a model that is"
+)
+_SIZES = {
+    "hidden_size": (1, 65_536),
+    "num_attention_heads": (1, 4_096),
+    "intermediate_size": (1, 1_000_000),
+    "vocab_size": (1, 10_000_000),
+    "max_position_embeddings": (1, 1_000_000),
+    "type_vocab_size": (1, 1_000),
+    "num_qa_labels": (0, 10_000_000),
+    "num_labels": (0, 10_000_000),
+    "num_object_labels": (0, 1_000_000),
+    "num_attr_labels": (0, 1_000_000),
+    "l_layers": (0, 256),
+    "r_layers": (0, 256),
+    "x_layers": (0, 256),
+    "num_hidden_layers": (0, 256),
+    "visual_feat_dim": (1, 10_000_000),
+    "visual_pos_dim": (4, 4),
+    "visual_embedding_dim": (1, 10_000_000),
+    "image_size": (1, 65_536),
+    "patch_size": (1, 65_536),
+    "num_channels": (3, 3),
+    "modality_type_vocab_size": (2, 1_000),
+    "images_per_question": (1, 64),
+    "chunk_size_feed_forward": (0, 1_000_000),
+}
+"""Fields that are whole numbers -> the least and the most that they may be."""
+_SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+_POSITIVE = ("initializer_range", "layer_norm_eps")
+_SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings")
+_LAYERS = ("l_layers", "r_layers", "x_layers", "num_hidden_layers")
+_OWN_FIELDS = ("images_per_question", "num_labels")
+_IGNORED_BUFFERS = ("position_ids", "token_type_ids")
+"""Ends of names that old releases of transformers saved, and that are no weights."""
+_CONFIG_WANTED = "give the config.json that the model was saved with"
+
+
+def check_code(folder: Path, where: str) -> None:
+    """Raises ModelError if a file of a folder names Python code that would be run to load it."""
+    for name in CODE_FILES:
+        path = folder / name
+        if path.is_file() and _names_code(_read_document(path, where)):
+            raise ModelError(f"{where}: {_REMOTE.format(file=name)}")
+
+
+def read_folder_config(folder: Path, where: str, families: Mapping[str, Any]) -> tuple[PreTrainedConfig, Any]:
+    """Return the config in a folder and the adapter of its family. Raises ModelError for a value that no model has."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ModelError(
+            f"{where}: has no {CONFIG_FILE}; give a transformers folder ({CONFIG_FILE} and model.safetensors)"
+        )
+    tree = _read_document(path, where)
+    if not isinstance(tree, dict):
+        raise ModelError(f"{where}: {CONFIG_FILE} is {shorten(tree)}, expected an object; {_CONFIG_WANTED}")
+    kind = tree.get("model_type")
+    if not isinstance(kind, str):
+        raise ModelError(
+            f"{where}: {CONFIG_FILE} has no model_type; {_CONFIG_WANTED}, with one of {', '.join(families)}"
+        )
+    if kind not in families:
+        raise ModelError(f"{where}: is a {shorten(kind)[1:-1]} model; lxcompress knows {', '.join(families)}")
+    family = families[kind]
+    config = _make_config(tree, family, where)
+    _check_memory(config, where)
+    return config, family
+
+
+def read_shapes(folder: Path, where: str) -> dict[str, torch.Size]:
+    """Return the name and the shape of each tensor in a folder, without its values. Raises ModelError."""
+    shapes: dict[str, torch.Size] = {}
+    for path in _weight_files(folder, where):
+        if path.suffix == ".safetensors":
+            with _opened(path) as file:
+                found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        else:
+            found = {name: tensor.shape for name, tensor in read_pickled(path, ignored=_IGNORED_BUFFERS).items()}
+        shapes |= found
+    return {unwrap(name): shape for name, shape in shapes.items() if not name.endswith(_IGNORED_BUFFERS)}
+
+
+def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the tensors of a folder by their `wanted` names: {name in the folder, unwrapped: name to have}.
+
+    Raises ModelError, also for a tensor that holds no floats.
+    """
+    weights: dict[str, Tensor] = {}
+    written: dict[str, str] = {}
+    for path in _weight_files(folder, where):
+        for own, tensor in _each_tensor(path, wanted):
+            name = wanted[unwrap(own)]
+            if name in weights:
+                raise ModelError(f"{where}: holds one tensor as {written[name]} and as {own}; save the model again")
+            if not tensor.is_floating_point():
+                kind = str(tensor.dtype).removeprefix("torch.")
+                raise ModelError(
+                    f"{where}: {own} holds values of {kind}, expected floats; give the model before it was quantised"
+                )
+            weights[name], written[name] = tensor.float(), own
+    return weights
+
+
+def _make_config(tree: Mapping[str, Any], family: Any, where: str) -> PreTrainedConfig:
+    """Return the config of a tree of JSON, its values checked. Fields that no model of the family has are left out."""
+    if tree.get("quantization_config") is not None:
+        raise ModelError(
+            f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give it before it was quantised"
+        )
+    known = {*family.CONFIG.__dataclass_fields__, *_OWN_FIELDS} - {"dtype"}  # weights are read as float32
+    fields = {name: value for name, value in tree.items() if name in known}
+    stacks = fields.get("num_hidden_layers")
+    if isinstance(stacks, dict):
+        del fields["num_hidden_layers"]  # LXMERT's sums its other fields up
+    for name, value in fields.items():
+        problem = _find_problem(name, value)
+        if problem:
+            raise ModelError(
+                f"{where}: {CONFIG_FILE} has {name}: {shorten(value)}, expected {problem}; {_CONFIG_WANTED}"
+            )
+    try:
+        config = family.CONFIG.from_dict(fields)
+        width, heads = config.hidden_size, config.num_attention_heads
+        if width % heads:
+            raise ValueError(f"hidden_size {width} is no multiple of num_attention_heads {heads}")
+        pad = getattr(config, "pad_token_id", None)
+        if pad is not None and not 0 <= pad < config.vocab_size:
+            raise ValueError(f"pad_token_id {pad} is no token of vocab_size {config.vocab_size}")
+        family.check_config(config)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, StrictDataclassError) as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"{where}: {CONFIG_FILE} cannot be used ({line[:200]}); {_CONFIG_WANTED}") from None
+    return config
+
+
+def _find_problem(name: str, value: object) -> str | None:
+    """Return what was expected of a field of a config, if its value is something else."""
+    if name in _SIZES:
+        least, most = _SIZES[name]
+        is_good = type(value) is int and least <= value <= most
+        return None if is_good else f"a whole number of {least} to {most}" if least < most else f"{least}"
+    if name in _SHARES or name in _POSITIVE:
+        most = 1.0 if name in _SHARES else 1e3
+        is_good = type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
+        return None if is_good else f"a number of 0 to {most:g}"
+    if name in _SWITCHES:
+        return None if isinstance(value, bool) else "true or false"
+    if name == "hidden_act":
+        return (
+            None
+            if isinstance(value, str) and value in ACT2FN
+            else f"an activation, such as {', '.join(('gelu', 'relu'))}"
+        )
+    if name in ("id2label", "label2id"):
+        return _find_label_problem(name, value)
+    if name == "architectures":
+        is_good = value is None or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+        return None if is_good else "a list of names"
+    if name == "pad_token_id":
+        return None if value is None or type(value) is int else "a whole number"
+    return None
+
+
+def _find_label_problem(name: str, value: object) -> str | None:
+    wanted = "{number: answer}" if name == "id2label" else "{answer: number}"
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        return wanted
+    numbers, words = (value.keys(), value.values()) if name == "id2label" else (value.values(), value.keys())
+    is_good = all(str(number).isdecimal() for number in numbers) and all(
+        type(word) in (str, int, float, bool) for word in words
+    )
+    return None if is_good else wanted
+
+
+def _check_memory(config: PreTrainedConfig, where: str) -> None:
+    """Raises ModelError for a config whose model no memory here can hold: before any is taken."""
+    width, inner = config.hidden_size, config.intermediate_size
+    layers = sum(value for name in _LAYERS if type(value := getattr(config, name, 0)) is int)
+    read = max(getattr(config, name, 0) or 0 for name in ("visual_feat_dim", "visual_embedding_dim"))
+    rows = config.vocab_size + config.max_position_embeddings + config.num_labels + read
+    rows += 2 * (getattr(config, "num_qa_labels", 0) or 0)
+    count = width * (rows + layers * 2 * (2 * width + inner))
+    if hasattr(config, "patch_size"):
+        count += width * (3 * config.patch_size**2 + (config.image_size // max(1, config.patch_size)) ** 2)
+    there = psutil.virtual_memory().total
+    if count * BYTES_A_WEIGHT > there:
+        raise ModelError(
+            f"{where}: {CONFIG_FILE} describes {count:.3g} weights, which take {count * BYTES_A_WEIGHT / 1e9:,.0f} GB, "
+            f"and this machine has {there / 1e9:,.0f}; {_CONFIG_WANTED}"
+        )
+
+
+def _names_code(document: object) -> bool:
+    """Whether `auto_map` stands anywhere in a JSON document."""
+    left = [document]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            if value.get("auto_map"):
+                return True
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+    return False
+
+
+def _read_document(path: Path, where: str) -> Any:
+    try:
+        return parse_json(decode_text(read_bytes(path, most_bytes=MOST_CONFIG_BYTES)))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: {path.name} cannot be read ({error}); copy the file anew") from None
+
+
+def _weight_files(folder: Path, where: str) -> Sequence[Path]:
+    """Return the files that hold a folder's tensors. Raises ModelError if there are none, or if some are missing."""
+    found = next((folder / name for name in WEIGHT_FILES if (folder / name).exists()), None)
+    if found is None:
+        raise ModelError(f"{where}: has no weights, neither model.safetensors nor pytorch_model.bin; copy them there")
+    if found.suffix != ".json":
+        return [found]
+    index = _read_document(found, where)
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ModelError(f"{where}: {found.name} has no weight_map {{tensor: file}}; copy the file anew")
+    files = []
+    for name in dict.fromkeys(map(str, names.values())):
+        is_plain = name == Path(name).name and name.endswith((".safetensors", ".bin")) and "\\" not in name
+        if not is_plain:
+            raise ModelError(f"{where}: {found.name} names the file {shorten(name)}, expected one of this folder")
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"{where}: lacks {shorten(name)[1:-1]}, which {found.name} names; copy the whole folder anew"
+            )
+        files.append(folder / name)
+    return files
+
+
+def _each_tensor(path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a file that are wanted, by the names that stand in it."""
+    if path.suffix != ".safetensors":
+        yield from (
+            (name, tensor)
+            for name, tensor in read_pickled(path, ignored=_IGNORED_BUFFERS).items()
+            if unwrap(name) in wanted
+        )
+        return
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118
+            if unwrap(name) in wanted:
+                yield name, file.get_tensor(name)
+
+
+def _opened(path: Path) -> Any:
+    """Return an open safetensors file. Raises ModelError."""
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: cannot be read as safetensors ({error}); make it again, or copy it anew") from None

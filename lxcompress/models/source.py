@@ -1,0 +1,227 @@
+"""Where a model is: `mini`, a folder, a .pth file, or a model of the Hugging Face hub, which is written hub:OWNER/NAME.
+
+A bare OWNER/NAME, as older recipes have it, is still asked of the hub, unless it looks like a path. The hub is asked
+once and for a few seconds; what is in its local cache needs no network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from lxcompress.data.tokens import WORD_FILES
+from lxcompress.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+MINI = Path(__file__).parent / "mini"
+HUB = "hub:"
+SUFFIX = ".pth"
+CONFIG_FILE = "config.json"
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""The files that may hold a folder's weights or say where they are; the first that is there counts."""
+CODE_FILES = (CONFIG_FILE, "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+"""Files of a folder in which `auto_map` names Python code."""
+WANTED = (
+    "give a transformers folder (config.json and model.safetensors), a ticket, a .pth file, mini, or hub:OWNER/NAME"
+)
+PATIENCE_S = 4.0
+"""How long the hub may take to say that it is there."""
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PATH_WORDS = frozenset(
+    [
+        "run",
+        "runs",
+        "model",
+        "models",
+        "ticket",
+        "tickets",
+        "twins",
+        "seeds",
+        "dense",
+        "artifacts",
+        "out",
+        "outputs",
+        "data",
+        "checkpoints",
+        "saved",
+        "tmp",
+        "home",
+    ]
+)
+"""First parts of a name that are a folder's, not an owner's on the hub."""
+
+
+def is_original(start: str) -> bool:
+    """Whether `start` names a .pth file."""
+    return start.endswith(SUFFIX)
+
+
+def is_hub_name(start: str) -> bool:
+    """Whether a start is asked of the hub: hub:OWNER/NAME, or a bare OWNER/NAME that does not look like a path."""
+    if start.startswith(HUB):
+        return True
+    return _HUB_NAME.fullmatch(start) is not None and not _is_there(Path(start)) and not _looks_local(start)
+
+
+def find_folder(start: str) -> Path:
+    """Return the folder of a start that is no .pth file, downloaded if it is of the hub.
+
+    Raises ModelError, at once for a path that is missing, and in seconds where there is no network.
+    """
+    if start == "mini":
+        return MINI
+    if is_hub_name(start):
+        return _find_on_hub(start)
+    path = Path(start)
+    if not _is_there(path):
+        raise ModelError(f"{start}: no such folder{_nearest(path)}; {WANTED}")
+    if not path.is_dir():
+        raise ModelError(f"{start}: is a file, expected a folder; {WANTED}")
+    return path
+
+
+def find_file(start: str) -> Path:
+    """Return the path of a .pth file. Raises ModelError if it is missing."""
+    path = Path(start)
+    if not path.is_file():
+        what = "no such file, but a folder" if _is_there(path) else f"no such file{_nearest(path)}"
+        raise ModelError(f"{start}: {what}; give the path of a .pth file, such as model_LXRT.pth")
+    return path
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have, a loop of links
+        return False
+
+
+def _looks_local(start: str) -> bool:
+    """Whether a missing OWNER/NAME is rather a mistyped path: its first part is a folder here, or nearly one."""
+    owner = start.split("/", 1)[0]
+    if owner.lower() in _PATH_WORDS or start.endswith((".safetensors", ".bin", ".onnx", ".yaml", ".json")):
+        return True
+    return bool(difflib.get_close_matches(owner, _names_in(Path()), n=1, cutoff=0.75))
+
+
+def _nearest(path: Path) -> str:
+    """Return words that name what is there in place of a missing path: its nearest sibling."""
+    parts = path.parts
+    for depth in range(len(parts)):
+        parent, name = Path(*parts[:depth]), parts[depth]
+        if not _is_there(parent / name):
+            near = difflib.get_close_matches(name, _names_in(parent), n=1, cutoff=0.5)
+            rest = Path(*parts[depth + 1 :]) if parts[depth + 1 :] else Path()
+            if not near:
+                return f" (nor {parent / name})" if depth + 1 < len(parts) else ""
+            whole = parent / near[0] / rest
+            found = whole if _is_there(whole) else parent / near[0]
+            return f"; did you mean {found}"
+    return ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(each.name for each in folder.iterdir())[:10_000]
+    except (OSError, ValueError):
+        return []
+
+
+def _find_on_hub(start: str) -> Path:
+    """Return the folder in the hub's cache that holds the model, downloaded if need be. Raises ModelError."""
+    name = start.removeprefix(HUB)
+    if not _HUB_NAME.fullmatch(name) or ".." in name:
+        raise ModelError(f"{start}: is no name on the hub; give hub:OWNER/NAME, as hub:unc-nlp/lxmert-base-uncased")
+    from huggingface_hub import constants, hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if not start.startswith(HUB):
+        _remark_bare(name)
+    problem = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else _ask_hub(start, name)
+    with _silent_hub():
+        try:
+            if problem:
+                return Path(snapshot_download(name, local_files_only=True))
+            folder = Path(hf_hub_download(name, CONFIG_FILE)).parent
+            _download(name, folder, hf_hub_download)
+            return folder
+        except LocalEntryNotFoundError:
+            raise ModelError(
+                f"{start}: is not in the hub's cache here, and the hub cannot be reached ({problem or 'no answer'}); "
+                f"go online, or give the path of a folder"
+            ) from None
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+            raise ModelError(f"{start}: cannot be downloaded ({error}); {WANTED}") from None
+
+
+@cache
+def _remark_bare(name: str) -> None:
+    """Say once that a name is asked of the hub, and how that is written now."""
+    log.warning("%s: is taken as a model of the Hugging Face hub; write %s%s", name, HUB, name)
+
+
+def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None:
+    """Download what is read of a model beside its config.json: the first kind of weights, and its words."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def has(file: str) -> bool:
+        try:
+            fetch(name, file)
+        except EntryNotFoundError:
+            return False
+        return True
+
+    found = next((file for file in WEIGHT_FILES if has(file)), None)
+    if found and found.endswith(".index.json"):
+        for file in sorted(set(json.loads((folder / found).read_text(encoding="utf-8"))["weight_map"].values())):
+            has(str(file))
+    for file in (*WORD_FILES, *CODE_FILES):
+        has(file)
+
+
+def _ask_hub(start: str, name: str) -> str | None:
+    """Return why the hub cannot be asked for a model, or None if it has it. Raises ModelError if it has none such."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    try:
+        url = f"{constants.ENDPOINT}/api/models/{name}"
+        status = get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE_S).status_code
+    except Exception as error:  # whatever the network and its library raise: the cache may do without
+        return str(error) or type(error).__name__
+    if status in (401, 403, 404):
+        raise ModelError(
+            f"{start}: is neither a folder here nor a model of the hub that may be read{_nearest(Path(name))}; {WANTED}"
+        )
+    return None if status == 200 else f"it answers {status}"
+
+
+@contextlib.contextmanager
+def _silent_hub() -> Iterator[None]:
+    """Without the hub's progress bars and retries' remarks: what matters of them becomes an error above."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+
+    level, hidden = logging.get_verbosity(), are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    if not hidden and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if not hidden:
+            enable_progress_bars()

@@ -1,0 +1,72 @@
+"""Tensors by name from files of torch.save, with no other object unpickled, and names without those of wrappers."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError  # the error alone: torch raises it for a file of more than tensors
+
+import psutil
+import torch
+from torch import Tensor
+
+from lxcompress.errors import ModelError
+from lxcompress.text import shorten
+
+WRAPPERS = ("module", "_orig_mod")
+"""Steps of a name that DataParallel and torch.compile put into it."""
+_LEGACY = {"gamma": "weight", "beta": "bias"}
+"""What the parameters of a LayerNorm were called by BERT's first releases."""
+
+
+_NOT_TENSORS = (
+    "is no file of tensors alone, and reading more of it could run any code; save it again with "
+    "torch.save(model.state_dict(), PATH), or copy it anew if it was cut off"
+)
+
+
+def unwrap(written: str) -> str:
+    """Return the name of a tensor without what DataParallel and torch.compile added, in any order and anywhere."""
+    steps = [step for step in written.split(".") if step not in WRAPPERS]
+    if len(steps) > 1 and "LayerNorm" in steps[-2]:
+        steps[-1] = _LEGACY.get(steps[-1], steps[-1])
+    return ".".join(steps)
+
+
+def read_pickled(path: Path, *, ignored: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Return the tensors of a file written by torch.save, by name, without those whose names end in `ignored`.
+
+    Raises ModelError for a file that holds anything else.
+    """
+    try:
+        # What torch saved before 1.6 (the release is of 2019) is no zip archive and cannot be mapped into memory.
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except UnpicklingError:
+        raise ModelError(f"{path}: {_NOT_TENSORS}") from None
+    except Exception as error:  # a damaged file makes torch raise anything, its own assertions among them
+        if "pickle" in str(error):
+            raise ModelError(f"{path}: {_NOT_TENSORS}") from None
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"{path}: cannot be read as tensors by torch ({first}); copy it anew") from None
+    if not isinstance(found, Mapping) or not found:
+        raise ModelError(f"{path}: expected tensors by name, got {_describe(found)}; save a model.state_dict()")
+    found = {name: tensor for name, tensor in found.items() if not (ignored and str(name).endswith(ignored))}
+    for name, tensor in found.items():
+        is_weight = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.is_floating_point()
+        if not isinstance(name, str) or not is_weight:
+            raise ModelError(
+                f"{path}: under {shorten(name)} expected a dense tensor of floats, got {_describe(tensor)}; "
+                "save a model.state_dict()"
+            )
+    # A tensor may be a view of fewer values than its shape says, which the size of the file does not bound.
+    size, there = sum(tensor.numel() for tensor in found.values()) * 4, psutil.virtual_memory().total
+    if size > there:
+        raise ModelError(f"{path}: holds {size / 1e9:,.0f} GB of weights, and this machine has {there / 1e9:,.0f} GB")
+    return {name: tensor.detach() for name, tensor in found.items()}
+
+
+def _describe(thing: object) -> str:
+    if isinstance(thing, Tensor):
+        return f"a tensor of {str(thing.dtype).removeprefix('torch.')} ({str(thing.layout).removeprefix('torch.')})"
+    return "nothing" if isinstance(thing, Mapping) and not thing else type(thing).__name__
