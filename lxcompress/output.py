@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from lxcompress.text import as_printable
@@ -21,6 +23,11 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 def printable_lines(text: str) -> str:
     """Return `text` with its control characters escaped, but for the ends of its lines."""
     return "\n".join(map(as_printable, text.split("\n")))
+
+
+def command_line(*words: object) -> str:
+    """Return the command that runs lxcompress with these words, quoted for a shell."""
+    return shlex.join(["lxcompress", *(word.as_posix() if isinstance(word, PurePath) else str(word) for word in words)])
 
 
 def json_text(tree: Any) -> str:

@@ -231,9 +231,14 @@ def _read_granularity(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value > 60:
         value = f"{value // 60}:{value % 60}"
     text = str(value)
-    if text in MASKED or text in STRUCTURED or _is_n_of_m(text):
+    if is_granularity(text):
         return text
     raise ValueError(f"is none of {', '.join((*MASKED, *STRUCTURED))} or N:M, such as 2:4")
+
+
+def is_granularity(text: str) -> bool:
+    """Return whether `text` names what is removed as one."""
+    return text in MASKED or text in STRUCTURED or _is_n_of_m(text)
 
 
 def _is_n_of_m(text: str) -> bool:

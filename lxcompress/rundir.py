@@ -29,6 +29,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lxcompress.errors import RunError
+from lxcompress.output import command_line
 from lxcompress.recipe import Cell, Recipe, load_run_recipe
 from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_sealed, is_whole, read_record
 from lxcompress.units import short_percent
@@ -159,7 +160,8 @@ def open_run(root: Path) -> RunDir:
     run = RunDir(root)
     if not run.recipe.is_file():
         raise RunError(
-            f"{root}: is not a run folder (it has no recipe.yaml); make one with: lxcompress study RECIPE --out {root}"
+            f"{root}: is not a run folder (it has no recipe.yaml); make one with: "
+            f"{command_line('study', 'RECIPE', '--out', root)}"
         )
     return run
 
@@ -256,7 +258,7 @@ def locked(run: RunDir) -> Iterator[None]:
             yield
     except Timeout:
         raise RunError(
-            f"{run.root}: another study is at work in this folder; wait for it (lxcompress status {run.root}), "
+            f"{run.root}: another study is at work in this folder; wait for it ({command_line('status', run.root)}), "
             "or give another --out"
         ) from None
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lxcompress.data.check import Check, Fact, Finding, Tell, Unit, Value
+    from lxcompress.recipe import Recipe
 
 STYLES = {"error": "red", "warning": "yellow"}
 
@@ -39,11 +40,14 @@ def check_cli(
       lxcompress data check recipes/thesis.yaml --set data.features=coco-obj36
     """
     from lxcompress.cli.progress import working
+    from lxcompress.recipe import find_recipe, load_recipe
 
-    if path.is_dir() and overrides:
+    is_store = find_recipe(path).is_dir()
+    if is_store and overrides:
         raise typer.BadParameter("changes a recipe, and this is a folder; leave it out", param_hint="--set")
+    recipe = None if is_store else load_recipe(path, overrides or ())
     with working(f"checking {path}") as tell:
-        check = _check_store(path, fast, tell) if path.is_dir() else _check_recipe(path, overrides or (), fast, tell)
+        check = _check_store(path, fast, tell) if recipe is None else _check_recipe(recipe, fast, tell)
     if as_json:
         _print_json(path, check)
     else:
@@ -62,16 +66,14 @@ def _check_store(path: Path, fast: bool, tell: Tell) -> Check:
     return check_store(path, is_fast=fast, tell=tell)
 
 
-def _check_recipe(path: Path, overrides: Sequence[str], fast: bool, tell: Tell) -> Check:
+def _check_recipe(recipe: Recipe, fast: bool, tell: Tell) -> Check:
     """Checks the data of a recipe against its start model; what is wrong with that model is a finding too."""
     from lxcompress.data.check import as_finding, check_data
     from lxcompress.errors import LxError
     from lxcompress.models.answers import read_answers
     from lxcompress.models.checkpoints import load_vocabulary, resolve_start
     from lxcompress.models.shape import describe_start
-    from lxcompress.recipe import find_recipe, load_recipe
 
-    recipe = load_recipe(find_recipe(path), overrides)
     start, data = resolve_start(recipe.model.start), recipe.data
     wanted = {
         "vocabulary": lambda: load_vocabulary(start, recipe.model.vocabulary),
@@ -87,7 +89,38 @@ def _check_recipe(path: Path, overrides: Sequence[str], fast: bool, tell: Tell) 
         except LxError as error:
             refused.append(as_finding(error))
     check = check_data(data, found.get("vocabulary"), model=found.get("model"), is_fast=fast, tell=tell)
-    return replace(check, findings=tuple(dict.fromkeys((*refused, *check.findings))))
+    findings = dict.fromkeys((*refused, *check.findings))
+    return replace(check, findings=tuple(_name_fetch(finding) for finding in findings))
+
+
+def _name_fetch(finding: Finding) -> Finding:
+    """Return the finding of a missing file with the command that fetches or prepares it, where one is known."""
+    from lxcompress.cli.recipes import read_card
+    from lxcompress.data.catalogue import CATALOGUE
+    from lxcompress.recipe import shipped_recipes
+
+    path = Path(finding.where)
+    if finding.severity != "error" or path.exists():
+        return finding
+    folder = path.parent.name if path.suffix else path.name
+    by_file = [name for name, group in CATALOGUE.items() if path.name in {file.name for file in group.files}]
+    names = [folder] if folder in CATALOGUE else by_file
+    if names:
+        return replace(finding, sentence=f"no such file; fetch it with: lxcompress data fetch {names[0]}")
+    commands = [command for recipe in shipped_recipes() for command in read_card(recipe).commands]
+    end = f" --out {path.as_posix()}"
+    prepare = next(
+        (command for command in commands if command.startswith("lxcompress data prepare") and command.endswith(end)),
+        None,
+    )
+    if prepare is None:
+        is_raw = "[Errno" in finding.sentence
+        return replace(finding, sentence="no such file; correct its path in the recipe") if is_raw else finding
+    sources = dict.fromkeys(
+        word.split("/")[1] for word in prepare.split() if word.startswith("data/") and word.count("/") == 2
+    )
+    fetch = f"lxcompress data fetch {' '.join(sources)}"
+    return replace(finding, sentence=f"no such store; make it with: {fetch} && {prepare}")
 
 
 def _print_json(path: Path, check: Check) -> None:

@@ -45,6 +45,7 @@ def export_cli(
     structured: Path | None = typer.Option(
         None, "--structured", help="For --twins: a structured ticket of equal size; in a run folder its own is found."
     ),
+    as_json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Export a ticket, and prove that the file answers as the ticket does.
 
@@ -65,30 +66,39 @@ def export_cli(
     if not chosen.startswith("on") and chosen != "ort" and (opset is not None or no_fuse):
         raise typer.BadParameter(f"--opset and --no-fuse are of ONNX; format {chosen} knows neither")
 
+    from lxcompress.cli.early import check_paths, check_ticket
+    from lxcompress.cli.progress import working
+    from lxcompress.cli.screen import json_document
+    from lxcompress.errors import ExportError
+    from lxcompress.export.formats import check_format
     from lxcompress.recipe import input_paths, load_recipe
     from lxcompress.writing import check_out
 
+    precision = check_format(chosen, precision)
+    check_ticket(ticket)
+    check_paths([path for path in (dense, structured) if path], what="give a model or a ticket", kind=ExportError)
     known = load_recipe(recipe) if recipe else None
     if out is not None:
         check_out(out, [ticket, dense, structured, recipe, *(input_paths(known) if known else [])], kind="folder")
     if twins:
-        from lxcompress.cli.twins import export_and_show
+        from lxcompress.cli.twins import export_and_show, twins_json
 
-        export_and_show(ticket, format=chosen, dense=dense, other=structured, out=out, recipe=known)
+        with json_document(wanted=as_json) as emit:
+            done = export_and_show(ticket, format=chosen, dense=dense, other=structured, out=out, recipe=known)
+            emit(twins_json(done))
         return
 
-    from lxcompress.cli.progress import working
-    from lxcompress.export import artifact
-    from lxcompress.export.formats import check_format
+    with json_document(wanted=as_json) as emit, working(f"reading {ticket}") as tell:
+        from lxcompress.export import artifact
 
-    precision = check_format(chosen, precision)
-    folder = out or artifact.default_out(ticket, chosen, precision)
-    with working(f"reading {ticket}") as tell:
+        folder = out or artifact.default_out(ticket, chosen, precision)
         source = artifact.open_source(ticket, known)
         made = artifact.export(
             source, folder, format=chosen, precision=precision, fuse=not no_fuse, opset=opset, tell=tell
         )
-    _show(folder, made)
+        emit({"folder": str(folder), **made.model_dump(mode="json")})
+    if not as_json:
+        _show(folder, made)
 
 
 def _show(folder: Path, made: Artifact) -> None:
@@ -96,6 +106,7 @@ def _show(folder: Path, made: Artifact) -> None:
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen
+    from lxcompress.output import command_line
     from lxcompress.units import percent, size_text
 
     def line(name: str, words: str) -> None:
@@ -123,7 +134,7 @@ def _show(folder: Path, made: Artifact) -> None:
     for note in made.notes:
         line("note", note)
     if made.parity:
-        screen.print(f"next      lxcompress bench {escape(str(folder))}", soft_wrap=True)
+        screen.print(f"next      {command_line('bench', folder)}", markup=False, soft_wrap=True)
 
 
 _SPARSE = ("onnx-sparse", "bitmask", "coreml", "engine")

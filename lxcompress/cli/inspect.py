@@ -16,6 +16,10 @@ def inspect_cli(
 
     Example: lxcompress inspect runs/quickstart/tickets/low-magnitude-weight-70-seed*
     """
+    from lxcompress.cli.early import check_paths
+    from lxcompress.errors import TicketError
+
+    check_paths(tickets, what="give a ticket, such as RUN/tickets/NAME", kind=TicketError)
     import itertools
     import json
 

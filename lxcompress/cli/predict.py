@@ -17,6 +17,7 @@ def predict_cli(
     out: Path = typer.Option(..., "--out", help="File to write: JSON for VQA and GQA, CSV for NLVR and NLVR2."),
     questions: list[Path] = typer.Option([], "--questions", help="Other questions, such as a test split."),
     overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
+    as_json: bool = typer.Option(False, "--json", help="Print where the predictions are and how many, as JSON."),
 ) -> None:
     """Answer every validation question, or those of a test split, in the format of the data set's evaluation.
 
@@ -24,16 +25,21 @@ def predict_cli(
     """
     from rich.markup import escape
 
+    from lxcompress.cli.early import check_model
     from lxcompress.cli.progress import working
+    from lxcompress.cli.screen import json_document
     from lxcompress.cli.screen import out as screen
     from lxcompress.recipe import find_recipe, input_paths, load_recipe
     from lxcompress.writing import check_out
 
-    path = recipe / "recipe.yaml" if recipe.is_dir() else find_recipe(recipe)
-    known = load_recipe(path, overrides)
-    check_out(out, [model, path, *questions, *input_paths(known)], kind="file")
-    from lxcompress.training.predict import predict
+    known = load_recipe(recipe, overrides)
+    check_model(model)
+    check_out(out, [model, find_recipe(recipe), *questions, *input_paths(known)], kind="file")
+    with json_document(wanted=as_json) as emit, working(f"answering with {model}"):
+        from lxcompress.training.predict import predict
 
-    with working(f"answering with {model}"):
         count = predict(model, known, out, questions)
+        emit({"predictions": str(out), "answers": count, "model": model, "recipe": known.name})
+    if as_json:
+        return
     screen.print(f"[bold]{escape(str(out))}[/bold]  {count:,} answers", soft_wrap=True)

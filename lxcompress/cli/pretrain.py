@@ -26,13 +26,15 @@ def pretrain_cli(
     from lxcompress.cli.progress import bars
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks, resumable
-    from lxcompress.data.tasks import load_task
     from lxcompress.recipe import Pretrain, find_recipe, read_settings
-    from lxcompress.training.pretrain import check_out, pretrain
     from lxcompress.units import percent
 
-    settings = read_settings(find_recipe(recipe), Pretrain, overrides)
+    settings = read_settings(recipe, Pretrain, overrides)
     writing.check_out(out, [find_recipe(recipe)], kind="folder")
+
+    from lxcompress.data.tasks import load_task
+    from lxcompress.training.pretrain import check_out, pretrain
+
     check_out(out)
     with resumable(), bars() as progress:
         shown = progress.add_task("making scenes", total=None)

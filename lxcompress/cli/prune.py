@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from lxcompress.cli.complete import complete_criterion, complete_granularity, complete_recipe
+
+if TYPE_CHECKING:
+    from lxcompress.records import Provenance
 
 CRITERIA = "low-magnitude, high-magnitude, random; with --calibrate also taylor, wanda, fisher."
 GRANULARITIES = "weight, block-1x4, block-4x1, N:M such as 2:4; neuron, head, layer or neuron+head make it smaller."
@@ -46,6 +50,7 @@ def prune_cli(
     seed: int = typer.Option(
         0, "--seed", min=0, max=2**31 - 1, help="Seed of random, of the sample and of retraining."
     ),
+    as_json: bool = typer.Option(False, "--json", help="Print what was removed as JSON."),
 ) -> None:
     """Prune one model and keep what is left as a ticket, as it is or trained further on a recipe's data.
 
@@ -55,24 +60,37 @@ def prune_cli(
     """
     if overrides and retrain is None:
         raise typer.BadParameter("changes the recipe of --retrain, and there is none", param_hint="--set")
-    from rich.markup import escape
-
+    from lxcompress.cli.early import check_empty, check_model, check_paths
     from lxcompress.cli.progress import working
-    from lxcompress.cli.screen import out as screen
-    from lxcompress.cli.screen import remarks
+    from lxcompress.cli.screen import json_document, remarks
+    from lxcompress.errors import TicketError
     from lxcompress.recipe import input_paths, load_recipe
-    from lxcompress.units import percent
+    from lxcompress.study.wish import check_wish
     from lxcompress.writing import check_out
 
     if spare:
         remarks.print("--spare is now called --keep-dense; the old name is still read", style="yellow")
+    check_wish(
+        criterion=criterion,
+        sparsity=sparsity,
+        granularity=granularity,
+        scope=scope,
+        like=like,
+        has_calibration=calibrate is not None,
+        is_retrained=retrain is not None,
+        is_wish=granularity != "weight" or scope != "layer" or bool(keep_dense or spare) or multiple != 8,
+    )
+    check_empty(out)
+    check_model(model)
+    check_paths([like] if like else [], what="give a ticket", kind=TicketError)
     calibration = None if calibrate is None else load_recipe(calibrate)
     retraining = None if retrain is None else load_recipe(retrain, overrides)
     inputs = [path for recipe in (calibration, retraining) if recipe for path in input_paths(recipe)]
     check_out(out, [model, like, calibrate, retrain, *inputs], kind="folder")
-    from lxcompress.study.prune import prune_model
 
-    with working(f"pruning {model}") as tell:
+    with json_document(wanted=as_json) as emit, working(f"pruning {model}") as tell:
+        from lxcompress.study.prune import prune_model
+
         made = prune_model(
             model,
             out,
@@ -88,6 +106,19 @@ def prune_cli(
             retraining=retraining,
             tell=tell,
         )
+        emit({"ticket": str(out), **made.model_dump(mode="json")})
+    if not as_json:
+        _show(out, made)
+
+
+def _show(out: Path, made: Provenance) -> None:
+    """What was removed, and what to do next."""
+    from rich.markup import escape
+
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.output import command_line
+    from lxcompress.units import percent
+
     count = made.sparsity
     screen.print(f"[bold]{escape(str(out))}[/bold]", soft_wrap=True)
     screen.print(
@@ -106,4 +137,4 @@ def prune_cli(
         told = [f"{percent(score.accuracy)} % {name}" for name, score in (*stages, ("retrained", made.accuracy))]
         line = f"accuracy  {', '.join(told)}; on {made.accuracy.questions:,} validation questions"
         screen.print(line, markup=False, soft_wrap=True)
-    screen.print(f"next      lxcompress export {escape(str(out))} --onnx", soft_wrap=True)
+    screen.print(f"next      {command_line('export', out, '--onnx')}", markup=False, soft_wrap=True)

@@ -29,6 +29,7 @@ def status_cli(
     import json
 
     from lxcompress.cli.screen import out
+    from lxcompress.output import command_line
     from lxcompress.report.progress import progress, progress_json
     from lxcompress.rundir import is_busy, read_run
 
@@ -43,9 +44,9 @@ def status_cli(
     if here.taken:
         out.print(f"took {here.taken.words}{'' if here.is_complete else ' so far'}", style="dim", markup=False)
     if not here.is_complete and not here.is_busy:
-        out.print(f"go on with: lxcompress study {found.dir.recipe} --out {run}", markup=False, soft_wrap=True)
+        out.print(f"go on with: {command_line('study', found.dir.recipe, '--out', run)}", markup=False, soft_wrap=True)
     if here.is_complete:
-        out.print(f"see it with: lxcompress report {run}", markup=False, soft_wrap=True)
+        out.print(f"see it with: {command_line('report', run)}", markup=False, soft_wrap=True)
 
 
 def _table(steps: Sequence[Step], seeds: Sequence[int]) -> Table:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -21,20 +23,23 @@ def study_cli(
         False, "--no-twins", help="End without the picked ticket's twins; as --set export.twins=false."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would run and how long, and leave."),
+    as_json: bool = typer.Option(False, "--json", help="Print the state at the end, or the plan, as JSON."),
 ) -> None:
     """Run a lottery-ticket study. Interrupt it at any moment; the same command goes on where it stood.
 
     Example: lxcompress study recipes/quickstart.yaml --out runs/quickstart --set train.epochs=2
     """
+    from lxcompress.cli.early import check_model
+    from lxcompress.cli.screen import json_document
     from lxcompress.recipe import find_recipe, load_recipe
 
-    read = load_recipe(find_recipe(recipe), [*overrides, *(["export.twins=false"] if no_twins else [])])
+    read = load_recipe(recipe, [*overrides, *(["export.twins=false"] if no_twins else [])])
     root = out or Path("runs") / read.name
     _check_root(root, find_recipe(recipe), read)
-    if dry_run:
-        _show_plan(read, root, only)
-    else:
-        _run(read, root, only)
+    if not dry_run:
+        check_model(read.model.start)
+    with json_document(wanted=as_json) as emit:
+        emit(_show_plan(read, root, only) if dry_run else _run(read, root, only))
 
 
 def _check_root(root: Path, path: Path, recipe) -> None:  # noqa: ANN001 (a Recipe)
@@ -51,37 +56,49 @@ def _check_root(root: Path, path: Path, recipe) -> None:  # noqa: ANN001 (a Reci
         )
 
 
-def _run(recipe, root: Path, only: str) -> None:  # noqa: ANN001 (a Recipe; importing it here would slow --help)
+def _run(recipe, root: Path, only: str) -> dict[str, Any]:  # noqa: ANN001 (a Recipe; importing it here would slow --help)
     from rich.markup import escape
 
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import resumable
+    from lxcompress.output import command_line
     from lxcompress.study.run import run_study
     from lxcompress.study.worker import this_worker
 
     if not this_worker().leads:
         with resumable():
             run_study(recipe, root, only=only)
-        return
+        return {"run": str(root), "leads": False}
     with resumable(), watch_study() as watch:
         done = run_study(recipe, root, only=only, watch=watch)
     did = f"{done} runs done" if done else "nothing was missing"
     screen.print(f"{did}; results in [bold]{escape(str(root))}[/bold]", soft_wrap=True)
+    twins = None
     if recipe.export.twins:
         with resumable():
-            _make_twins(root, recipe.export.format)
+            twins = _make_twins(root, recipe.export.format)
     screen.print(
-        f"next      lxcompress report {escape(str(root))}    then    lxcompress pick {escape(str(root))}",
+        f"next      {command_line('report', root)}    then    {command_line('pick', root)}",
+        markup=False,
         soft_wrap=True,
     )
+    return {"run": str(root), "leads": True, "done": done, **_state(root), "twins": twins}
 
 
-def _make_twins(root: Path, format: str) -> None:
+def _state(root: Path) -> dict[str, Any]:
+    """How far the study in `root` is, as `lxcompress status --json` prints it."""
+    from lxcompress.report.progress import progress, progress_json
+    from lxcompress.rundir import read_run
+
+    return {"state": progress_json(progress(read_run(root), busy=False))}
+
+
+def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
     """Picks, and makes the picked ticket's twins: a structured one is drawn if there is none, and all are exported."""
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
-    from lxcompress.cli.twins import export_and_show
+    from lxcompress.cli.twins import export_and_show, twins_json
     from lxcompress.errors import PruneError
     from lxcompress.report.pick import default_rule, pick_of_grid, verdict
     from lxcompress.report.summary import summarise
@@ -92,11 +109,11 @@ def _make_twins(root: Path, format: str) -> None:
     summary = summarise(run)
     if not summary.is_complete:
         screen.print("twins     come with the pick, when every cell is done")
-        return
+        return None
     choice = pick_of_grid(summary, default_rule(summary))
     if choice.picked is None:
         screen.print(f"twins     none, as nothing is picked. {verdict(choice)}", markup=False)
-        return
+        return None
     picked = run.results[choice.picked.cell]
     if find_twin(run, picked) is None and not is_structured(picked):
         try:
@@ -105,10 +122,10 @@ def _make_twins(root: Path, format: str) -> None:
         except PruneError as error:
             screen.print(f"twins     no structured one: {error}", markup=False, soft_wrap=True)
     screen.print(f"twins     of {picked.cell}, which keeps {choice.rule.words}", markup=False, soft_wrap=True)
-    export_and_show(choice.picked.ticket, format=format)
+    return twins_json(export_and_show(choice.picked.ticket, format=format))
 
 
-def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
+def _show_plan(recipe, root: Path, only: str) -> dict[str, Any]:  # noqa: ANN001
     from rich.markup import escape
 
     from lxcompress.cli.progress import working
@@ -138,6 +155,7 @@ def _show_plan(recipe, root: Path, only: str) -> None:  # noqa: ANN001
     screen.print(f"disk      about {size_text(plan.disk_bytes)}, of {size_text(plan.free_bytes)} that are free")
     if plan.disk_bytes > plan.free_bytes:
         screen.print("warning   the disk is too small for it; give --out a folder on a larger one", style="yellow")
+    return {"study": recipe.name, "run": str(root), "is_dry_run": True, "plan": asdict(plan)}
 
 
 def _hours(device: str, seconds: float) -> str:

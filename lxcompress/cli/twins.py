@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lxcompress.export.twins import Absent, Exported
@@ -19,8 +19,8 @@ def export_and_show(
     other: Path | None = None,
     out: Path | None = None,
     recipe: Recipe | None = None,
-) -> None:
-    """Exports the twins of a ticket, those that are missing, and shows all. Raises LxError."""
+) -> list[Exported | Absent]:
+    """Export the twins of a ticket, those that are missing, and show all; return them. Raises LxError."""
     from lxcompress.cli.progress import working
     from lxcompress.errors import ExportError
     from lxcompress.export.twins import Absent, export_twins, plan_twins
@@ -33,6 +33,21 @@ def export_and_show(
     if failed:
         rest = "; the others are there" if len(failed) < len(done) else ""
         raise ExportError(f"{len(failed)} of {len(done)} twins could not be exported{rest}: {failed[0].why}")
+    return [*done, *absent]
+
+
+def twins_json(twins: Sequence[Exported | Absent]) -> dict[str, Any]:
+    """Return the twins as --json prints them: those that are there, and why the others are not."""
+    from lxcompress.export.twins import Absent
+
+    there = [each for each in twins if not isinstance(each, Absent)]
+    return {
+        "twins": [
+            {"twin": each.twin, "folder": str(each.out), "is_new": each.is_new, **each.artifact.model_dump(mode="json")}
+            for each in there
+        ],
+        "absent": [{"twin": each.twin, "why": each.why} for each in twins if isinstance(each, Absent)],
+    }
 
 
 def show_twins(twins: Sequence[Exported | Absent]) -> None:

@@ -7,7 +7,6 @@ in place of the structured one.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from lxcompress.export.artifact import (
     open_source,
 )
 from lxcompress.export.formats import FORMATS, check_format, default_precision
+from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Artifact, Provenance, Result, read_record
 from lxcompress.rundir import RunDir, read_run, sha256
@@ -135,7 +135,7 @@ def find_fresh(wanted: Wanted, digest: str) -> Artifact | None:
 
 def bench_command(folders: Iterable[Path]) -> str:
     """What measures them side by side."""
-    return " ".join(["lxcompress bench", *(shlex.quote(folder.as_posix()) for folder in folders)])
+    return command_line("bench", *folders)
 
 
 def _fp32_of(wanted: Wanted, done: Iterable[Exported | Absent]) -> Path | None:
@@ -186,9 +186,7 @@ def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path 
 def _none_found(run: RunDir, twin: str) -> str:
     if twin == MASKED_TWIN:
         return "the study has no ticket of masked weights of this seed and size"
-    again = (
-        f"lxcompress study {shlex.quote(str(run.recipe))} --out {shlex.quote(str(run.root))} --set export.twins=true"
-    )
+    again = command_line("study", run.recipe, "--out", run.root, "--set", "export.twins=true")
     return f"the study has none of this seed and size; it draws one of the picked ticket with: {again}"
 
 

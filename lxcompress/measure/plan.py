@@ -12,6 +12,7 @@ from typing import Literal
 from lxcompress.errors import MeasureError
 from lxcompress.measure.lengths import draw_lengths
 from lxcompress.measure.reads import Weight, held_weights
+from lxcompress.output import command_line
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
 from lxcompress.runtimes import RUNTIMES, runtimes_of
@@ -259,14 +260,15 @@ def _read_artifact(path: Path) -> Artifact:
         return record
     if not path.exists():
         raise MeasureError(
-            f"{path}: no such folder; make an artifact with: lxcompress export TICKET --onnx --out {path}"
+            f"{path}: no such folder; make an artifact with: "
+            f"{command_line('export', 'TICKET', '--onnx', '--out', path)}"
         )
     if not path.is_dir():
         raise MeasureError(f"{path}: is a file; give the artifact's folder, the one with {RECORD} in it")
     if (path / "ticket.json").is_file() or (path / "config.json").is_file():
         raise MeasureError(
             f"{path}: is a model, not an exported artifact; "
-            f"export it first with: lxcompress export {path} --onnx --out DIR"
+            f"export it first with: {command_line('export', path, '--onnx', '--out', 'DIR')}"
         )
     raise MeasureError(
         f"{path}: is not an artifact (it has no {RECORD}); make one with: lxcompress export TICKET --onnx --out DIR"

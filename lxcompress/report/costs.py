@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
+from lxcompress.output import command_line
 from lxcompress.records import Measurement, Task
 from lxcompress.report.alternatives import role_of
 from lxcompress.report.chart import Dot, accuracy_span, dot_key_svg, level_key_svg, trade_chart
@@ -140,7 +140,7 @@ def find_lacking(summary: Summary, entries: Sequence[Entry]) -> list[Lacking]:
 
 def twins_command(summary: Summary, cell: str) -> str:
     """What exports the ticket of a cell beside its alternatives."""
-    return f"lxcompress export {shlex.quote((summary.root / 'tickets' / cell).as_posix())} --twins"
+    return command_line("export", summary.root / "tickets" / cell, "--twins")
 
 
 def trade_panels(entries: Sequence[Entry]) -> list[Panel]:

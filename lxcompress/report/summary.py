@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from lxcompress.errors import RunError
 from lxcompress.measure.summary import Summary as Percentiles
 from lxcompress.measure.summary import summarise as summarise_samples
+from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe
 from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
 from lxcompress.report.usage import Taken, add_up, own_runs
@@ -232,7 +233,8 @@ def latency_ms(measurement: Measurement) -> Percentiles:
     if samples.unit not in MILLISECONDS or not samples.values:
         raise RunError(
             f"{measurement.artifact}: its latency holds {len(samples.values)} samples in '{samples.unit}', expected at "
-            f"least one in {', '.join(MILLISECONDS)}; measure again with: lxcompress bench {measurement.artifact_path}"
+            f"least one in {', '.join(MILLISECONDS)}; measure again with: "
+            f"{command_line('bench', measurement.artifact_path)}"
         )
     return summarise_samples([value * MILLISECONDS[samples.unit] for value in samples.values])
 

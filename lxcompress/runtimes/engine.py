@@ -10,6 +10,7 @@ import numpy as np
 
 from lxcompress.engine import Session
 from lxcompress.errors import MeasureError
+from lxcompress.output import command_line
 
 MODEL_FILE = "model.lxe"
 
@@ -32,6 +33,7 @@ def open_engine(path: Path, *, threads: int) -> EngineSession:
     model = path / MODEL_FILE if path.is_dir() else path
     if not model.is_file():
         raise MeasureError(
-            f"{model}: no such file; make it with: lxcompress export TICKET --format engine --out {path}"
+            f"{model}: no such file; make it with: "
+            f"{command_line('export', 'TICKET', '--format', 'engine', '--out', path)}"
         )
     return EngineSession(model, Session(model, threads=threads))

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lxcompress.errors import MeasureError
+from lxcompress.output import command_line
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 try:
@@ -90,7 +91,8 @@ def open_executorch(path: Path, *, threads: int) -> ExecutorchSession:
     program = path / MODEL_FILE if path.is_dir() else path
     if not program.is_file():
         raise MeasureError(
-            f"{program}: no such file; make it with: lxcompress export TICKET --format executorch --out {path}"
+            f"{program}: no such file; make it with: "
+            f"{command_line('export', 'TICKET', '--format', 'executorch', '--out', path)}"
         )
     _check_whole(program)
     module = _load(program, lambda: library._load_for_executorch(str(program), program_verification=_thorough()))

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from lxcompress.errors import MeasureError
+from lxcompress.output import command_line
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 MODEL_FILE, MOBILE_FILE = "model.onnx", "model.ort"
@@ -88,7 +89,9 @@ def _find_model(path: Path) -> Path:
     in_folder = path / (MOBILE_FILE if (path / MOBILE_FILE).is_file() else MODEL_FILE)
     model = in_folder if path.is_dir() else path
     if not model.is_file():
-        raise MeasureError(f"{model}: no such file; make it with: lxcompress export TICKET --onnx --out {path}")
+        raise MeasureError(
+            f"{model}: no such file; make it with: {command_line('export', 'TICKET', '--onnx', '--out', path)}"
+        )
     return model
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.errors import MeasureError
+from lxcompress.output import command_line
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 # As it is imported, OpenVINO tells Google Analytics so and keeps an id in the home folder, unless its telemetry package
@@ -101,7 +102,8 @@ def _find(path: Path) -> Path:
         model = next((path / name for name in (MODEL_FILE, ONNX_FILE) if (path / name).is_file()), path / MODEL_FILE)
     if not model.is_file():
         raise MeasureError(
-            f"{model}: no such file; make it with: lxcompress export TICKET --format openvino --out {path}"
+            f"{model}: no such file; make it with: "
+            f"{command_line('export', 'TICKET', '--format', 'openvino', '--out', path)}"
         )
     if model.suffix == ".onnx":
         _check_plain(model)

@@ -15,17 +15,15 @@ from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
-from lxcompress.recipe import BLIND_CRITERIA, STRUCTURED, Recipe
+from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Provenance, Retraining, Score
 from lxcompress.study.choose import fit_cut
 from lxcompress.study.retrain import Tell, open_data, retrain, work_folder, work_path
+from lxcompress.study.wish import check_wish
 from lxcompress.study.work import Workplace
 from lxcompress.tickets import TICKET_FILE, is_ticket, load_ticket, save_ticket
 from lxcompress.training.evidence import gather
 from lxcompress.writing import finished_folder, is_vacant
-
-SCOPES = ("layer", "row", "global")
-"""The others need rates, or measurements that a study makes."""
 
 
 def prune_model(
@@ -52,7 +50,16 @@ def prune_model(
     of that recipe; the same call resumes it after a kill. Raises LxError.
     """
     is_wish = granularity != "weight" or scope != "layer" or bool(keep_dense) or multiple != MULTIPLE
-    _check_wish(criterion, sparsity, scope, like, calibration, is_wish=is_wish, is_retrained=retraining is not None)
+    check_wish(
+        criterion=criterion,
+        sparsity=sparsity,
+        granularity=granularity,
+        scope=scope,
+        like=like,
+        has_calibration=calibration is not None,
+        is_retrained=retraining is not None,
+        is_wish=is_wish,
+    )
     _check_vacant(out)
     if (Path(source) / SURGERY_FILE).is_file():
         raise PruneError(f"{source}: is a smaller model already; prune the model that it was cut from")
@@ -159,38 +166,6 @@ def _check_vacant(out: Path) -> None:
     """Raises TicketError for a place that holds something."""
     if out.exists() and (not out.is_dir() or not is_vacant(out)):
         raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
-
-
-def _check_wish(
-    criterion: str,
-    sparsity: float | None,
-    scope: str,
-    like: Path | None,
-    calibration: Recipe | None,
-    *,
-    is_wish: bool,
-    is_retrained: bool,
-) -> None:
-    """Raises PruneError for what cannot be wished of any model; `is_wish` says whether anything says what to keep."""
-    if like is not None:
-        if sparsity is not None or calibration is not None or criterion != "low-magnitude" or is_wish:
-            raise PruneError(f"--like {like}: its mask is drawn already; give --out and --seed beside it, and no more")
-        return
-    if criterion not in CRITERIA:
-        raise PruneError(f"--criterion {criterion}: is unknown; this lxcompress knows {', '.join(CRITERIA)}")
-    if criterion == "movement":
-        raise PruneError("--criterion movement: is of a training's course; run a study, which trains")
-    if criterion not in BLIND_CRITERIA and calibration is None and not is_retrained:
-        raise PruneError(
-            f"--criterion {criterion}: needs training questions to look at, and has none; give --calibrate RECIPE"
-        )
-    if criterion in BLIND_CRITERIA and calibration is not None:
-        raise PruneError(f"--calibrate: has no effect on {criterion}, which looks at the weights alone; leave it out")
-    if scope not in SCOPES:
-        raise PruneError(f"--scope {scope}: is unknown without a study, which knows more; give {', '.join(SCOPES)}")
-    if sparsity is None or not 0 < sparsity < 1:
-        given = "is missing" if sparsity is None else f"{sparsity:g}"
-        raise PruneError(f"--sparsity {given}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
 
 
 def _score(model: Model, criterion: str, seed: int, here: Workplace | None) -> dict[str, Any]:

@@ -263,3 +263,18 @@ def test_missing_files_of_every_kind_are_findings(kind, tmp_path) -> None:
     assert len(errors(found)) == len(missing)
     for name in missing:
         assert any(name in where for where, _ in errors(found))
+
+
+def test_a_missing_file_of_a_recipe_that_ships_names_the_command_that_fetches_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["data", "check", "thesis", "--json"])
+    findings = {finding["where"]: finding["sentence"] for finding in json.loads(done.stdout)["findings"]}
+    for path, name in (
+        ("data/bert-vocab/vocab.txt", "bert-vocab"),
+        ("data/lxmert/model_LXRT.pth", "lxmert"),
+        ("data/lxmert/all_ans.json", "lxmert"),
+        ("data/lxmert-vqa/train.json", "lxmert-vqa"),
+    ):
+        assert findings[path] == f"no such file; fetch it with: lxcompress data fetch {name}"
+    assert "lxcompress data fetch coco-obj36 && lxcompress data prepare data/coco-obj36/" in findings["data/coco36"]
+    assert not any("Errno" in sentence for sentence in findings.values())

@@ -25,6 +25,7 @@ import numpy as np
 
 from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.errors import DataError
+from lxcompress.output import command_line
 from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
 
 FEATURES, BOXES, OBJECTS, IDS = "features.npy", "boxes.npy", "objects.npy", "ids.txt"
@@ -138,7 +139,7 @@ def read_store_record(path: Path) -> StoreRecord:
         verb = "finish it" if unfinished else "make one"
         raise DataError(
             f"{path}: is not a store of region features ({reason}); "
-            f"{verb} with: lxcompress data prepare SOURCE --out {path}"
+            f"{verb} with: {command_line('data', 'prepare', 'SOURCE', '--out', path)}"
         )
     return read_record(path / RECORD, StoreRecord, DataError)
 
@@ -215,4 +216,4 @@ def _read_ids(path: Path) -> list[str]:
 
 
 def _remedy(path: Path) -> str:
-    return f"delete {path} and make it again with: lxcompress data prepare SOURCE --out {path}"
+    return f"delete {path} and make it again with: {command_line('data', 'prepare', 'SOURCE', '--out', path)}"

@@ -1,0 +1,51 @@
+"""Wish: what `prune` is asked for, checked before torch is imported and before the model is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lxcompress.errors import PruneError
+from lxcompress.recipe import BLIND_CRITERIA, CRITERIA, MASKED, STRUCTURED, is_granularity
+from lxcompress.settings import did_you_mean
+
+SCOPES = ("layer", "row", "global")
+"""The others need rates, or measurements that a study makes."""
+
+
+def check_wish(
+    *,
+    criterion: str,
+    sparsity: float | None,
+    granularity: str,
+    scope: str,
+    like: Path | None,
+    has_calibration: bool,
+    is_retrained: bool,
+    is_wish: bool,
+) -> None:
+    """Raise PruneError for what cannot be wished of any model; `is_wish` says whether anything says what to keep."""
+    if like is not None:
+        if sparsity is not None or has_calibration or criterion != "low-magnitude" or is_wish:
+            raise PruneError(f"--like {like}: its mask is drawn already; give --out and --seed beside it, and no more")
+        return
+    if criterion not in CRITERIA:
+        raise PruneError(
+            f"--criterion {criterion}: is unknown; {did_you_mean(criterion, CRITERIA)} "
+            f"(this lxcompress knows {', '.join(CRITERIA)})"
+        )
+    if criterion == "movement":
+        raise PruneError("--criterion movement: needs training history; use lxcompress study")
+    if criterion not in BLIND_CRITERIA and not has_calibration and not is_retrained:
+        raise PruneError(
+            f"--criterion {criterion}: needs training questions to look at, and has none; give --calibrate RECIPE"
+        )
+    if criterion in BLIND_CRITERIA and has_calibration:
+        raise PruneError(f"--calibrate: has no effect on {criterion}, which looks at the weights alone; leave it out")
+    if not is_granularity(granularity):
+        known = (*MASKED, "2:4", *STRUCTURED)
+        raise PruneError(f"--granularity {granularity}: is unknown; {did_you_mean(granularity, known)}")
+    if scope not in SCOPES:
+        raise PruneError(f"--scope {scope}: is unknown without a study, which knows more; give {', '.join(SCOPES)}")
+    if sparsity is None or not 0 < sparsity < 1:
+        given = "is missing" if sparsity is None else f"{sparsity:g}"
+        raise PruneError(f"--sparsity {given}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
