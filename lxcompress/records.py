@@ -328,7 +328,8 @@ class Artifact(FileRecord):
     `source_sha256` is of the source's weights, its mask or surgery and its configuration, in one: what tells whether
     the artifact is still of its source.
     A question takes `images` rows of its inputs, a row of `objects` regions for each image that it is about.
-    `lengths` counts the questions of the validation data by their tokens; `tokens` is the median of them. `parameters`
+    `lengths` counts the questions of the validation data by their tokens; `tokens` is the median of them. `positions`
+    are the tokens of the longest question that the file reads; older records do not tell them. `parameters`
     are the weights of the model that answers, `flops` what one question of `tokens` takes if zeros are multiplied.
     Parity and accuracy are absent where no runtime here serves the file, which `unproven` explains. `twin` is what the
     artifact stands for where a ticket is shown beside its alternatives. `notes` are for the reader: what was fused,
@@ -348,6 +349,7 @@ class Artifact(FileRecord):
     tokens: Count
     objects: Positive
     lengths: dict[Count, Count] = {}
+    positions: Positive | None = None
     images: Positive = 1
     feature_size: Count
     prunable_zeros: Fraction | None

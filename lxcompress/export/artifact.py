@@ -160,6 +160,7 @@ def export(
             unproven=unproven,
             accuracy=accuracy,
             notes=list(written.notes),
+            positions=written.positions or source.model.config.max_position_embeddings,
             machine=describe_machine(),
             **_origin(source),
             **_questions(source.model, task),

@@ -50,7 +50,7 @@ def write(job: Job) -> Written:
     write_whole(path, lambda part: _save(program, part))
     rows = job.model.family.count_images(job.model.config)
     tokens, objects = bounds
-    return Written([path], [_limits(rows, tokens, objects)])
+    return Written([path], [_limits(rows, tokens, objects)], positions=tokens)
 
 
 def lower(program: ExportedProgram) -> Any:

@@ -53,6 +53,8 @@ class Written:
 
     files: Sequence[Path]
     notes: Sequence[str] = ()
+    positions: int | None = None
+    """the tokens of the longest question, if the file takes fewer than the model"""
 
 
 class Writer(Protocol):

@@ -24,6 +24,7 @@ from lxcompress.measure.plan import (
     Subject,
     Tell,
     check_ask,
+    check_positions,
     find_baseline,
     leave_out_unfinished,
     read_artifacts,
@@ -121,6 +122,7 @@ def plan_cases(paths: Sequence[Path], ask: Ask, profile: Profile, tell: Tell = l
                 f"{file}: no such file, but the profile {profile.name} pushes it; build it, or mend the path"
             )
     subjects = read_artifacts(leave_out_unfinished(paths)[0], tell)
+    check_positions(subjects, ask.lengths)
     cases = []
     for threads in ask.threads:
         for subject in subjects:

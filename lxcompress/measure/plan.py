@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -98,6 +99,7 @@ def make_plan(paths: Sequence[Path], ask: Ask, tell: Tell = lambda progress: Non
     finished, unfinished = leave_out_unfinished(paths)
     artifacts = read_artifacts(finished, tell)
     subjects, remarks = choose_runtimes(artifacts, ask.runtimes)
+    check_positions(subjects, ask.lengths)
     questions = choose_questions([each.record for each in subjects], ask)
     groups = tuple(Group(threads, each) for threads in ask.threads for each in questions)
     known = tuple(replace(each, weights=held_weights(each.path, each.record, each.runtime)) for each in subjects)
@@ -177,6 +179,30 @@ def choose_runtimes(
     for name in dict.fromkeys(each.runtime for each in subjects):
         _check_library(name)
     return tuple(subjects), tuple(remarks)
+
+
+def check_positions(subjects: Sequence[Subject], lengths: Sequence[int]) -> None:
+    """Raises MeasureError if one of `lengths` is beyond the position embeddings of a subject.
+
+    OpenVINO answers such a question with whatever it finds there, and the time would count.
+    """
+    for each in subjects:
+        most = each.record.positions or _positions_of(each.path)
+        if most is not None and lengths and max(lengths) > most:
+            raise MeasureError(
+                f"{each.path}: reads {most} tokens a question, but --lengths asks for {max(lengths)}; give lengths of at "
+                f"most {most}, or leave --lengths out for those of the data"
+            )
+
+
+def _positions_of(path: Path) -> int | None:
+    """The position embeddings by the config beside an older artifact, whose record does not tell them."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        positions = config["max_position_embeddings"]
+    except (OSError, ValueError, KeyError, TypeError):  # no config, or a damaged one: not known
+        return None
+    return positions if type(positions) is int else None
 
 
 def choose_questions(records: Sequence[Artifact], ask: Ask) -> list[Questions]:

@@ -124,3 +124,16 @@ def test_questions_of_unlike_data_are_not_mixed(tmp_path: Path) -> None:
 def test_an_impossible_ask_is_one_sentence(small: Path, ask: dict[str, object], said: str) -> None:
     with pytest.raises(MeasureError, match=said):
         plan(small, **ask)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_questions_beyond_the_positions_are_refused_for_every_runtime(runtime, tmp_path: Path) -> None:
+    """OpenVINO reads beyond the table without a word, and would be timed."""
+    said = build_artifact(tmp_path / "said", positions=64)
+    older = build_artifact(tmp_path / "older")
+    (older / "config.json").write_text('{"max_position_embeddings": 64}', encoding="utf-8")
+    for path in (said, older):
+        assert len(plan(path, lengths=(9, 64), runtimes=(runtime,)).groups) == 2
+        with pytest.raises(MeasureError, match="reads 64 tokens a question, but --lengths asks for 65"):
+            plan(path, lengths=(9, 65), runtimes=(runtime,))
+    assert plan(build_artifact(tmp_path / "unknown"), lengths=(65,), runtimes=(runtime,)).groups
