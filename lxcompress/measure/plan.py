@@ -190,8 +190,8 @@ def check_positions(subjects: Sequence[Subject], lengths: Sequence[int]) -> None
         most = each.record.positions or _positions_of(each.path)
         if most is not None and lengths and max(lengths) > most:
             raise MeasureError(
-                f"{each.path}: reads {most} tokens a question, but --lengths asks for {max(lengths)}; give lengths of at "
-                f"most {most}, or leave --lengths out for those of the data"
+                f"{each.path}: reads {most} tokens a question, but --lengths asks for {max(lengths)}; give lengths of "
+                f"at most {most}, or leave --lengths out for those of the data"
             )
 
 
