@@ -14,7 +14,7 @@ def predict_cli(
     recipe: Path = typer.Argument(
         help="The recipe of its data, or the run folder that it came from.", autocompletion=complete_recipe
     ),
-    out: Path = typer.Option(..., "--out", help="File to write: JSON for VQA and GQA, CSV for NLVR and NLVR2."),
+    out: Path = typer.Option(..., "--out", help="File to write: CSV for NLVR and NLVR2, else JSON."),
     questions: list[Path] = typer.Option([], "--questions", help="Other questions, such as a test split."),
     overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
     as_json: bool = typer.Option(False, "--json", help="Print where the predictions are and how many, as JSON."),

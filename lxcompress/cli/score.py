@@ -14,18 +14,24 @@ if TYPE_CHECKING:
 
     from lxcompress.data.vqa_score import TypeScore
 
-Kind = Literal["vqa", "gqa", "nlvr2", "nlvr"]
+Kind = Literal["vqa", "gqa", "nlvr2", "nlvr", "scenes", "clevr"]
 
 
 def score_cli(
     predictions: Annotated[Path, typer.Argument(help="What a model answered, in the data set's submission format.")],
     questions: Annotated[
-        Path, typer.Option("--questions", help="The official questions JSON; NLVR's and NLVR2's examples.")
-    ],
+        Path | None, typer.Option("--questions", help="The official questions JSON; NLVR's and NLVR2's examples.")
+    ] = None,
     annotations: Annotated[
         Path | None, typer.Option("--annotations", help="VQA's official annotations JSON; the others have none.")
     ] = None,
-    kind: Annotated[Kind, typer.Option("--kind", help="The data set whose measure counts.")] = "vqa",
+    kind: Annotated[
+        Kind | None, typer.Option("--kind", help="The data set whose measure counts.  [default: vqa]")
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="For scenes and clevr: the recipe whose validation questions were predicted."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, in percent.")] = False,
     per_question: Annotated[
         Path | None, typer.Option("--per-question", help="File to write each question's accuracy to, in percent.")
@@ -36,24 +42,24 @@ def score_cli(
 ) -> None:
     """Score predictions as the official evaluation code does, to the digit.
 
+    \b
     Example: lxcompress score predictions.json --questions questions.json --annotations annotations.json
+    Or:      lxcompress score predictions.json --recipe quickstart
     """
-    if kind == "vqa" and annotations is None:
-        raise typer.BadParameter("VQA's answers are in a file of their own; give --annotations, or another --kind")
-    if kind != "vqa" and annotations is not None:
-        raise typer.BadParameter(f"--kind {kind} has its answers in --questions; leave --annotations out")
+    _check_options(kind, questions, annotations, recipe)
     if per_question is not None:
         from lxcompress.writing import check_out
 
-        check_out(per_question, [predictions, questions, annotations], kind="file", option="--per-question")
+        check_out(per_question, [predictions, questions, annotations, recipe], kind="file", option="--per-question")
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out, remarks
     from lxcompress.rundir import write_text
 
     with working(f"scoring {predictions}"):
-        if kind == "vqa":
-            assert annotations is not None
+        if recipe is not None:
+            scored = _score_recipe(predictions, recipe, kind, only_predicted=only_predicted)
+        elif kind in (None, "vqa"):
             scored = _score_vqa(predictions, questions, annotations, only_predicted=only_predicted)
         elif kind == "gqa":
             scored = _score_gqa(predictions, questions, only_predicted=only_predicted)
@@ -73,6 +79,22 @@ def score_cli(
     out.print(_table(scored))
     if per_question is not None:
         out.print(str(per_question), markup=False, soft_wrap=True)
+
+
+def _check_options(kind: Kind | None, questions: Path | None, annotations: Path | None, recipe: Path | None) -> None:
+    """Raises BadParameter for options that do not go together."""
+    if recipe is not None:
+        if questions is not None or annotations is not None:
+            raise typer.BadParameter("--recipe knows its questions; leave --questions and --annotations out")
+        return
+    if kind in ("scenes", "clevr"):
+        raise typer.BadParameter(f"--kind {kind} has no official files of questions; give --recipe RECIPE")
+    if questions is None:
+        raise typer.BadParameter("give the official questions as --questions, or --recipe for scenes and clevr")
+    if kind in (None, "vqa") and annotations is None:
+        raise typer.BadParameter("VQA's answers are in a file of their own; give --annotations, or another --kind")
+    if kind not in (None, "vqa") and annotations is not None:
+        raise typer.BadParameter(f"--kind {kind} has its answers in --questions; leave --annotations out")
 
 
 @dataclass(frozen=True)
@@ -158,6 +180,31 @@ def _score_nlvr(predictions: Path, questions: Path, kind: str, *, only_predicted
         per_question={example: official_percent(each) for example, each in score.per_question.items()},
         consistency=TypeScore(score.consistency, score.sentences),
         doubts=_partial(len(counted), len(asked)) + _unused(len(said), len(counted)),
+    )
+
+
+def _score_recipe(predictions: Path, recipe: Path, kind: Kind | None, *, only_predicted: bool) -> Scored:
+    from lxcompress.data.predictions import score_numbered
+    from lxcompress.errors import RecipeError
+    from lxcompress.recipe import load_recipe
+
+    data = load_recipe(recipe).data
+    if data.kind not in ("scenes", "clevr"):
+        raise RecipeError(
+            f"{recipe}: data.kind={data.kind} has official files of questions; give these as --questions "
+            f"with --kind {data.kind}, and leave --recipe out"
+        )
+    if kind not in (None, data.kind):
+        raise RecipeError(f"{recipe}: has data.kind={data.kind}, and --kind says {kind}; leave --kind out")
+    from lxcompress.data.vqa_score import official_percent
+
+    overall, by_type, per_question, asked = score_numbered(predictions, data, only_predicted=only_predicted)
+    return Scored(
+        overall=overall,
+        groups={"answer type": by_type},
+        per_question={number: official_percent(each) for number, each in per_question.items()},
+        consistency=None,
+        doubts=_partial(overall.questions, asked),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lxcompress.data.ids import name_id
 from lxcompress.data.questions import Asked, Credits, Question
 from lxcompress.errors import DataError
 from lxcompress.text import shorten
@@ -50,20 +51,6 @@ def check_one_type(part: Part) -> None:
         )
 
 
-def name_id(value: Any) -> str:
-    """An id with its type where a text could be taken for a number: 5, or "5"."""
-    return shorten(value)
-
-
-def explain_types(given: Any, known: Any) -> str:
-    """What to say of two ids that are not found in each other's file because of their types; else nothing."""
-    if type(given) is type(known):
-        return ""
-    names = {int: "a number", str: "a text"}
-    kinds = [names.get(type(value), "neither a number nor a text") for value in (given, known)]
-    return f"; {name_id(given)} is {kinds[0]} here, and {name_id(known)} is {kinds[1]} there: write both alike"
-
-
 def ask(train: Part, valid: Part, *, labels: Sequence[str], answers: Path | None = None) -> Asked:
     """Both splits with the credits of `labels` alone, which came from the file `answers`, if from any.
 
@@ -90,11 +77,6 @@ def as_credits(label: Mapping[str, Any], number: int | str, path: Path) -> Credi
                 "download it again"
             )
     return {sys.intern(answer): float(credit) for answer, credit in sorted(label.items())}
-
-
-def is_id(value: Any) -> bool:
-    """Whether `value` can name a question or an image; true and false cannot."""
-    return type(value) is int or type(value) is str
 
 
 def _check_apart(train: Part, valid: Part) -> None:

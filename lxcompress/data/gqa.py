@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lxcompress.data.asked import Part, as_credits, ask, is_id, read_part
+from lxcompress.data.asked import Part, as_credits, ask, read_part
 from lxcompress.data.files import list_files, read_json, read_labels
+from lxcompress.data.ids import is_id
 from lxcompress.data.questions import Asked, Question, count_answers
 from lxcompress.errors import DataError
 from lxcompress.recipe import GqaData

@@ -6,7 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from lxcompress.data.vqa_score import (
+    TypeScore,
+    check_complete,
+    check_known,
+    keep_predicted,
+    mean,
+    mean_by,
+    read_predictions,
+)
+from lxcompress.recipe import AnyData
 from lxcompress.text import escape_surrogates
 
 Given = Sequence[tuple[int | str, str]]
@@ -45,3 +56,28 @@ FORMATS: Mapping[str, Callable[[Given], str]] = {
 def format_predictions(kind: str, given: Given) -> str:
     """The text of a predictions file."""
     return FORMATS[kind](given)
+
+
+def score_numbered(
+    predictions: Path, settings: AnyData, *, only_predicted: bool = False
+) -> tuple[TypeScore, dict[str, TypeScore], dict[int, float], int]:
+    """Score predictions of data that number their validation questions by their order, as `predict` writes them.
+
+    Returns the mean, those by answer type, the accuracy of each question, and how many are asked. Raises DataError.
+    """
+    from lxcompress.data.tasks import load_task
+
+    where, task = str(predictions), load_task(whole_split(settings))
+    said, right = read_predictions(predictions), task.valid.answers[:, 0].tolist()
+    asked = dict(enumerate(zip(right, task.valid.types, strict=True)))
+    check_known(said, asked, where=where, among=f"the validation questions of data.kind={settings.kind}")
+    counted = keep_predicted(asked, said, where=where) if only_predicted else asked
+    check_complete(said, counted, where=where)
+    scores = {number: float(said[number] == task.labels[label]) for number, (label, _) in counted.items()}
+    by_type = mean_by((kind, scores[number]) for number, (_, kind) in counted.items())
+    return TypeScore(mean(scores.values()), len(scores)), by_type, scores, len(asked)
+
+
+def whole_split(settings: AnyData) -> AnyData:
+    """Return the settings without data.max_valid: predictions are of all validation questions."""
+    return settings.model_copy(update={"max_valid": None}) if hasattr(settings, "max_valid") else settings

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lxcompress.data.asked import Part, as_credits, ask, explain_types, is_id, name_id, read_part
+from lxcompress.data.asked import Part, as_credits, ask, read_part
 from lxcompress.data.files import read_json, read_labels
+from lxcompress.data.ids import explain_types, is_id, name_id
 from lxcompress.data.questions import Asked, Question, count_answers
 from lxcompress.data.vqa_score import normalise
 from lxcompress.errors import DataError

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lxcompress.data.files import field, read_json
+from lxcompress.data.ids import explain_types, is_id
 from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Id = int | str
+"""A question's; one type in all files of a data set."""
 
 ENOUGH = 3
 """Equal answers of others that make an answer wholly right (Antol et al. 2015)."""
@@ -91,8 +94,8 @@ class Annotation:
 class Questions:
     """The ids that a questions file asks, and what may be answered in the multiple-choice task."""
 
-    ids: frozenset[int]
-    choices: Mapping[int, frozenset[str]] | None = None
+    ids: frozenset[Id]
+    choices: Mapping[Id, frozenset[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,14 +113,14 @@ class VqaScore:
     overall: float
     per_answer_type: dict[str, TypeScore]
     per_question_type: dict[str, TypeScore]
-    per_question: dict[int, float]
+    per_question: dict[Id, float]
     indistinct: int
     """questions with records that only their answers tell apart: where those are equal, each leaves the others out"""
 
 
 def score_predictions(
-    predictions: Mapping[int, str],
-    annotations: Mapping[int, Annotation],
+    predictions: Mapping[Id, str],
+    annotations: Mapping[Id, Annotation],
     *,
     where: str = "the predictions",
     among: str = "the annotations",
@@ -186,16 +189,16 @@ def official_percent(accuracy: float) -> float:
     return round(100 * accuracy, 2)
 
 
-def read_predictions(path: Path) -> dict[int, str]:
+def read_predictions(path: Path) -> dict[Id, str]:
     """question_id -> answer, from a JSON list in the evaluation server's format. Raises DataError."""
-    predictions: dict[int, str] = {}
+    predictions: dict[Id, str] = {}
     for place, each in enumerate(read_list(path, remedy=PREDICTIONS_REMEDY)):
-        question, answer = field(each, "question_id", int), field(each, "answer", str)
+        question, answer = _question_id(each), field(each, "answer", str)
         if question is None or answer is None:
             is_gqa = field(each, "questionId", str) is not None
             raise DataError(
-                f"{path}: prediction {place} is {shorten(each)}, expected a number as question_id and a text as "
-                "answer; " + ("score GQA's predictions with --kind gqa" if is_gqa else PREDICTIONS_REMEDY)
+                f"{path}: prediction {place} is {shorten(each)}, expected a number or a text as question_id and a "
+                "text as answer; " + ("score GQA's predictions with --kind gqa" if is_gqa else PREDICTIONS_REMEDY)
             )
         if question in predictions:
             raise DataError(f"{path}: question_id {question} is predicted twice; keep one prediction of each question")
@@ -203,11 +206,11 @@ def read_predictions(path: Path) -> dict[int, str]:
     return predictions
 
 
-def read_annotations(path: Path) -> dict[int, Annotation]:
+def read_annotations(path: Path) -> dict[Id, Annotation]:
     """question_id -> Annotation, from VQA's annotations JSON. Raises DataError."""
-    annotations: dict[int, Annotation] = {}
+    annotations: dict[Id, Annotation] = {}
     for place, each in enumerate(_below(read_json(path, remedy=NO_FILE_REMEDY), "annotations", path=path)):
-        question, records = field(each, "question_id", int), field(each, "answers", list)
+        question, records = _question_id(each), field(each, "answers", list)
         if question is None or not records:
             raise DataError(
                 f"{path}: annotation {place} is {shorten(each)}, expected a question_id and answers; give VQA's "
@@ -239,9 +242,9 @@ def read_annotations(path: Path) -> dict[int, Annotation]:
 def read_questions(path: Path) -> Questions:
     """What VQA's questions JSON asks. Raises DataError."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
-    choices: dict[int, frozenset[str]] = {}
+    choices: dict[Id, frozenset[str]] = {}
     for place, each in enumerate(_below(document, "questions", path=path)):
-        question = field(each, "question_id", int)
+        question = _question_id(each)
         if question is None:
             raise DataError(
                 f"{path}: question {place} is {shorten(each)}, expected a question_id; give VQA's questions JSON"
@@ -257,7 +260,7 @@ def read_questions(path: Path) -> Questions:
     return Questions(ids=frozenset(choices), choices=choices if is_choice else None)
 
 
-def check_choices(predictions: Mapping[int, str], questions: Questions, *, where: str) -> None:
+def check_choices(predictions: Mapping[Id, str], questions: Questions, *, where: str) -> None:
     """Raises DataError where the task is multiple-choice and a prediction is none of the choices, letter by letter."""
     if questions.choices is None:
         return
@@ -275,7 +278,7 @@ def check_known(given: Collection[Key], known: Collection[Key], *, where: str, a
     if unknown:
         raise DataError(
             f"{where}: {len(unknown)} of its {len(given)} questions are not in {among} ({unknown[0]} is the first); "
-            "give files of the same split"
+            f"give files of the same split{_explain(unknown[0], known)}"
         )
 
 
@@ -286,6 +289,7 @@ def check_complete(predictions: Mapping[Key, object], asked: Collection[Key], *,
         raise DataError(
             f"{where}: has no prediction for {len(missing)} of {len(asked)} questions ({missing[0]} is the first); "
             "predict them all, or score the rest alone with --only-predicted"
+            f"{_explain(missing[0], predictions)}"
         )
 
 
@@ -293,7 +297,11 @@ def keep_predicted(asked: Mapping[Key, Value], predictions: Mapping[Key, object]
     """What is `asked` and predicted. Raises DataError if nothing is."""
     kept = {question: each for question, each in asked.items() if question in predictions}
     if not kept:
-        raise DataError(f"{where}: predicts none of the {len(asked)} questions; give files of the same split")
+        first = next(iter(asked), None)
+        raise DataError(
+            f"{where}: predicts none of the {len(asked)} questions; give files of the same split"
+            f"{_explain(first, predictions)}"
+        )
     return kept
 
 
@@ -318,6 +326,17 @@ def read_list(path: Path, *, remedy: str) -> list[Any]:
     if not isinstance(document, list) or not document:
         raise DataError(f"{path}: is {shorten(document)}, expected a list of one prediction or more; {remedy}")
     return document
+
+
+def _question_id(record: Any) -> Id | None:
+    """The question_id of a record, a number or a text; None if it has neither."""
+    number = record.get("question_id") if isinstance(record, dict) else None
+    return number if is_id(number) else None
+
+
+def _explain(question: object, others: Collection[object]) -> str:
+    """What to say where ids do not meet because one side has numbers and the other texts; else nothing."""
+    return explain_types(question, next(iter(others), question))
 
 
 def _strip(text: str) -> str:

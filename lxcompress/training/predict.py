@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lxcompress.data.predictions import Given, format_predictions
+from lxcompress.data.predictions import Given, format_predictions, whole_split
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError
 from lxcompress.models.checkpoints import load_model, load_vocabulary
@@ -21,9 +21,7 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
     """Writes the answers of the model at `folder` to the validation questions of `recipe`, or to those of the files
     `questions`, in the format of the data set's evaluation; returns how many. Raises LxError.
     """
-    data = recipe.data
-    if hasattr(data, "max_valid"):
-        data = data.model_copy(update={"max_valid": None})
+    data = whole_split(recipe.data)
     if questions:
         if not isinstance(data, QuestionsData):
             raise RecipeError(f"--questions: data.kind={data.kind} has no question files; leave it out")

@@ -134,6 +134,46 @@ def test_scenes_are_numbered_in_their_order(scenes_run, tmp_path) -> None:
     recipe = load_recipe(scenes_run / "recipe.yaml")
     assert predict(str(scenes_run / "seeds/0/dense"), recipe, out) == 64
     assert [each["question_id"] for each in json.loads(out.read_text())] == list(range(64))
+    scored = CliRunner().invoke(app, ["score", str(out), "--recipe", str(scenes_run), "--json"])
+    assert scored.exit_code == 0, f"{scored.output} {scored.exception!r}"
+    found = json.loads(scored.stdout)
+    wanted = read_run(scenes_run).dense[0].trained
+    assert found["overall"] == pytest.approx(100 * wanted.accuracy)
+    assert found["per_answer_type"] == pytest.approx({kind: 100 * each for kind, each in wanted.by_type.items()})
+    assert found["questions"] == 64
+
+
+def test_text_ids_are_scored_as_they_were_predicted_and_types_are_named(blind_run, tmp_path) -> None:
+    """All files with texts as question ids give the score of numbers; of files that differ the types are named."""
+    folder, answers = blind_run.parent, tmp_path / "numbers.json"
+    recipe = load_recipe(blind_run / "recipe.yaml")
+    predict(str(blind_run / "seeds/0/dense"), recipe, answers)
+
+    def as_texts(path: Path, name: str) -> Path:
+        document = json.loads(path.read_text())
+        records = document if isinstance(document, list) else next(iter(document.values()))
+        for record in records:
+            record["question_id"] = str(record["question_id"])
+        (tmp_path / name).write_text(json.dumps(document))
+        return tmp_path / name
+
+    numbers = (answers, folder / "valid_questions.json", folder / "valid_annotations.json")
+    texts = tuple(as_texts(path, f"texts-{place}.json") for place, path in enumerate(numbers))
+    data = recipe.data.model_copy(update={"valid": (texts[1],), "valid_annotations": (texts[2],)})
+    predict(str(blind_run / "seeds/0/dense"), recipe.model_copy(update={"data": data}), tmp_path / "said.json")
+    assert json.loads((tmp_path / "said.json").read_text()) == json.loads(texts[0].read_text())
+
+    def score(said: Path, questions: Path, annotations: Path):
+        words = ["score", said, "--questions", questions, "--annotations", annotations, "--json"]
+        return CliRunner().invoke(app, [str(each) for each in words])
+
+    assert json.loads(score(*texts).stdout) == json.loads(score(*numbers).stdout)
+    for mixed in ((answers, *texts[1:]), (texts[0], *numbers[1:]), (*numbers[:2], texts[2])):
+        error = score(*mixed).exception
+        assert isinstance(error, DataError)
+        assert "is a number" in str(error)
+        assert "is a text" in str(error)
+        assert len(str(error)) < 500
 
 
 def test_questions_have_no_place_beside_scenes(tmp_path) -> None:
