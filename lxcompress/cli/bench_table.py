@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 # Below this the slowest run alone decides the 99th percentile.
 _RUNS_FOR_P99 = 100
-_HEADINGS = ("p50\nms", "p90\nms", "p99\nms", "\n/s", "load\ns", "cold\ns", "peak\nMB", "held\nMB", "disk\nMB")
+_TIMES = ("p50\nms", "p90\nms", "p99\nms", "answers\n/s")
+_SIZES = ("load\ns", "cold\nstart s", "peak\nMB", "steady\nMB", "disk\nMB")
+_RATIO = "p50 vs\nbaseline"
+_LEAST_NAME = 14
+"""Letters of a name that stay on one line; the rest is folded below them."""
 _ABSENT = "-"
 
 
@@ -54,24 +58,34 @@ def show_steps(artifacts: Sequence[Path], ask: Ask, profile: Profile) -> None:
 
 
 def _show_rows(rows: Sequence[Row], bench: Bench, kept: Bench | None, detector_s: float | None) -> None:
-    groups, names = _groups(rows), _names(rows)
-    numbers = {subject: str(number + 1) for number, subject in enumerate(names)}
-    fitting = [labels for labels in (names, numbers) if all(_fits(_table(each, labels)) for each in groups.values())]
-    labels = (fitting or [numbers])[0]
+    groups, labels = _groups(rows), _names(rows)
+    tables = {task: [_table(group, labels, (*_TIMES, _RATIO, *_SIZES))] for task, group in groups.items()}
+    if not _fit(tables):
+        tables = {
+            task: [_table(group, labels, columns) for columns in ((*_TIMES, _RATIO), _SIZES)]
+            for task, group in groups.items()
+        }
+    fits = _fit(tables)
     for task, group in groups.items():
         screen.print(Text(task, style="bold"))
-        if fitting:
-            screen.print(_table(group, labels))
+        if fits:
+            screen.print(*tables[task])
         else:
-            _show_cards(group, rows, labels)
+            _show_cards(group, labels)
     _show_subjects(rows, labels)
     _show_baseline(rows, bench, kept, labels)
     _show_detector(rows, labels, detector_s)
     _show_machine(rows)
     for remark in bench.remarks:
-        screen.print(Text(f"! {remark}", style="yellow"))
+        screen.print(Text(f"note: {remark}", style="yellow"))
     for doubt in _doubts(rows, labels):
-        screen.print(Text(f"? {doubt}", style="yellow"))
+        screen.print(Text(f"warning: {doubt}", style="yellow"))
+
+
+def _fit(tables: dict[str, list[Table]]) -> bool:
+    """Whether the screen holds all tables, names folded but nothing cut."""
+    wide = screen.options.update(max_width=1000)
+    return all(Width.get(screen, wide, each).minimum <= screen.width for found in tables.values() for each in found)
 
 
 def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -94,59 +108,55 @@ def _question_words(task: Task) -> str:
 
 
 def _names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
-    """What each artifact and runtime is called: the artifact, and its path or the runtime where that is not enough."""
+    """The shortest words that tell artifacts and runtimes apart: what they stand for, their format, else their name."""
     subjects = {_subject(row.measurement): row.measurement for row in rows}
-    names = {subject: _name(each, rows) for subject, each in subjects.items()}
-    if len(set(names.values())) == len(names):
-        return names
+    ways: list[Callable[[Measurement], str]] = [lambda each: _name(each, rows)]
+    if all(each.twin for each in subjects.values()):
+        ways = [lambda each: each.twin or "", lambda each: f"{each.twin} {each.format}", *ways]
+    for way in ways:
+        names = {subject: way(each) for subject, each in subjects.items()}
+        if len(set(names.values())) == len(names):
+            return names
     return {subject: f"{name} {subjects[subject].task.runtime}" for subject, name in names.items()}
-
-
-def _fits(table: Table) -> bool:
-    return Width.get(screen, screen.options.update(max_width=1000), table).maximum <= screen.width
 
 
 def _subject(measurement: Measurement) -> tuple[str, str]:
     return measurement.artifact_path, measurement.task.runtime
 
 
-def _table(rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> Table:
+def _table(rows: Sequence[Row], labels: dict[tuple[str, str], str], columns: Sequence[str]) -> Table:
+    """A row for each measurement, with the figures of `columns`; long names are folded."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("#" if labels[_subject(rows[0].measurement)].isdigit() else "artifact", no_wrap=True)
-    for heading in (*_HEADINGS, "p50 to\nbaseline"):
+    names = [labels[_subject(row.measurement)] for row in rows]
+    table.add_column("artifact", overflow="fold", min_width=min(max(map(len, names)), _LEAST_NAME))
+    for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        each = row.measurement
-        label = labels[_subject(each)] + (" ?" if each.doubts else "")
-        table.add_row(Text(label), *_figures(row), _ratio_words(row))
+    for row, name in zip(rows, names, strict=True):
+        figures = _figures(row)
+        table.add_row(Text(name), *(figures[heading] for heading in columns))
     return table
 
 
-def _figures(row: Row) -> list[str]:
-    """The numbers of a row, in the order of the headings."""
+def _figures(row: Row) -> dict[str, str]:
+    """The numbers of a row by their headings."""
     each = row.measurement
-    return [
-        *(_short(1000 * value) for value in (row.summary.p50, row.summary.p90, row.summary.p99)),
-        _short(row.answers_per_s),
-        _scaled(each.load_s, 1),
-        _scaled(each.cold_load_s, 1),
-        _scaled(each.peak_bytes, 1 / MEGABYTE),
-        _scaled(each.steady_bytes, 1 / MEGABYTE),
-        _scaled(each.size_bytes, 1 / MEGABYTE),
-    ]
+    times = [1000 * row.summary.p50, 1000 * row.summary.p90, 1000 * row.summary.p99, row.answers_per_s]
+    memory = [_scaled(value, 1 / MEGABYTE) for value in (each.peak_bytes, each.steady_bytes, each.size_bytes)]
+    sizes = [_scaled(each.load_s, 1), _scaled(each.cold_load_s, 1), *memory]
+    headings = (*_TIMES, _RATIO, *_SIZES)
+    return dict(zip(headings, (*map(_short, times), _ratio_words(row), *sizes), strict=True))
 
 
-def _show_cards(group: Sequence[Row], rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> None:
+def _show_cards(group: Sequence[Row], labels: dict[tuple[str, str], str]) -> None:
     """A few lines for each row of a group, where a table has no room."""
     for row in group:
-        p50, p90, p99, per_s, load, cold, peak, held, disk = _figures(row)
-        doubted = " ?" if row.measurement.doubts else ""
-        screen.print(Text(f"{labels[_subject(row.measurement)]}{doubted} {_name(row.measurement, rows)}"))
+        p50, p90, p99, per_s, ratio, load, cold, peak, steady, disk = _figures(row).values()
+        screen.print(Text(labels[_subject(row.measurement)]))
         screen.print(Text(f"  p50 {p50}, p90 {p90}, p99 {p99} ms"))
         screen.print(Text(f"  {per_s} answers a second"))
-        screen.print(Text(f"  load {load}, cold {cold} s"))
-        screen.print(Text(f"  peak {peak}, held {held}, disk {disk} MB"))
-        screen.print(Text(f"  to the baseline: {_ratio_words(row)}"))
+        screen.print(Text(f"  load {load}, cold start {cold} s"))
+        screen.print(Text(f"  peak {peak}, steady {steady}, disk {disk} MB"))
+        screen.print(Text(f"  p50 vs baseline: {ratio}"))
 
 
 def _ratio_words(row: Row) -> str:
@@ -167,8 +177,8 @@ def _show_subjects(rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> N
         if _subject(each) in shown:
             continue
         shown.add(_subject(each))
-        label = labels[_subject(each)]
-        name = f"{label}  {_name(each, rows)}, " if label.isdigit() else f"{label}: "
+        label, name = labels[_subject(each)], _name(each, rows)
+        name = f"{label}: " if label.startswith(name) else f"{label}: {name}, "
         energy = _energy_words([other for other in rows if _subject(other.measurement) == _subject(each)], rows)
         screen.print(Text(f"{name}{each.format} {each.precision} in {each.task.runtime}{_work_words(each)}{energy}"))
 
@@ -208,12 +218,12 @@ def _show_baseline(rows: Sequence[Row], bench: Bench, kept: Bench | None, labels
     elif bench.noise:
         floors = {_task_suffix(row, rows): row.ratio.floor for row in rows if row.ratio}
         words = ", ".join(f"{100 * floor:.1f} %{suffix}" for suffix, floor in floors.items())
-        screen.print(Text(f"ratios: with 95 % intervals; two processes of the baseline itself came within {words}"))
+        screen.print(Text(f"noise floor: {words} (baseline measured twice); ratios have 95 % intervals"))
     for doubt in dict.fromkeys(doubt for ratio in ratios for doubt in ratio.doubts):
         whose = _whose([row for row in rows if row.ratio and doubt in row.ratio.doubts], rows, labels)
-        screen.print(Text(f"? {whose}: {doubt}", style="yellow"))
+        screen.print(Text(f"warning: {whose}: {doubt}", style="yellow"))
     if any(ratio.low is None for ratio in ratios):
-        screen.print(Text("ratios of so few rounds have no interval: ask for more --runs", style="yellow"))
+        screen.print(Text("warning: ratios of so few runs have no interval; give --runs 30 or more", style="yellow"))
 
 
 def _show_detector(rows: Sequence[Row], labels: dict[tuple[str, str], str], detector_s: float | None) -> None:
@@ -287,7 +297,7 @@ def _doubts(rows: Sequence[Row], labels: dict[tuple[str, str], str]) -> list[str
         if len({doubt for _, doubt in said}) == 1:
             lines.append(f"{whose}: {words}")
         else:
-            lines.append(f"{whose}: {kind}; {_label_of(first, rows, labels)}:{words.partition(':')[2]}")
+            lines.append(f"{whose}: {kind}; for example {_label_of(first, rows, labels)}:{words.partition(':')[2]}")
     return lines
 
 

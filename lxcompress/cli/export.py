@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,20 @@ def export_cli(
         emit({"folder": str(folder), **made.model_dump(mode="json")})
     if not as_json:
         _show(folder, made)
+    show_stale([folder])
+
+
+def show_stale(folders: Sequence[Path]) -> None:
+    """Says of which artifacts what was measured before is out of date; nothing where none is."""
+    from lxcompress.cli.screen import remarks
+    from lxcompress.export.twins import bench_command
+    from lxcompress.measure.keep import find_stale
+
+    stale = find_stale(folders)
+    if stale:
+        what = "its measurement is of an earlier file" if len(folders) == 1 else "measurements are of earlier files"
+        words = f"stale     {what}, and no longer used; measure again with: {bench_command(stale)}"
+        remarks.print(words, style="yellow", markup=False, soft_wrap=True)
 
 
 def _show(folder: Path, made: Artifact) -> None:

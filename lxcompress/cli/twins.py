@@ -21,14 +21,16 @@ def export_and_show(
     recipe: Recipe | None = None,
 ) -> list[Exported | Absent]:
     """Export the twins of a ticket, those that are missing, and show all; return them. Raises LxError."""
+    from lxcompress.cli.export import show_stale
     from lxcompress.cli.progress import working
     from lxcompress.errors import ExportError
-    from lxcompress.export.twins import Absent, export_twins, plan_twins
+    from lxcompress.export.twins import Absent, Exported, export_twins, plan_twins
 
     with working(f"the twins of {ticket}") as tell:
         wanted, absent = plan_twins(ticket, format=format, dense=dense, other=other, out=out)
         done = export_twins(wanted, recipe=recipe, tell=tell)
     show_twins([*done, *absent])
+    show_stale([each.out for each in done if isinstance(each, Exported) and each.is_new])
     failed = [each for each in done if isinstance(each, Absent)]
     if failed:
         rest = "; the others are there" if len(failed) < len(done) else ""

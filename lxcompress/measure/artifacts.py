@@ -24,8 +24,8 @@ from lxcompress.measure.summary import doubt_circumstances, doubt_samples, doubt
 from lxcompress.records import Bench, Machine, Measurement, Samples, Task
 
 ROUND = 5
-INTERRUPTED = "interrupted: not all runs were made"
-CUT_SHORT = "interrupted: other rows of this bench are missing"
+INTERRUPTED = "interrupted: not all runs were made; repeat"
+CUT_SHORT = "interrupted: other rows of this bench are missing; repeat"
 
 
 @dataclass

@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lxcompress.errors import MeasureError
-from lxcompress.records import Bench
-from lxcompress.rundir import RunDir, write_record
+from lxcompress.records import Bench, read_record
+from lxcompress.rundir import RunDir, sha256, write_record
 from lxcompress.writing import BusyError, WriteError, explain_write_errors, take_lock
 
 UNFINISHED = ".unfinished"
@@ -32,6 +32,22 @@ def run_of(artifacts: Sequence[Path]) -> RunDir | None:
     home = homes.pop()
     run = RunDir(home.parent)
     return run if home == run.artifacts and run.recipe.is_file() else None
+
+
+def find_stale(artifacts: Sequence[Path]) -> list[Path]:
+    """Return those of the artifacts whose measurements, in their run folder, are all of files that they were before.
+
+    Raises RunError for a damaged bench.
+    """
+    stale = []
+    for folder in artifacts:
+        run = run_of([folder])
+        benches = [read_record(path, Bench) for path in sorted(run.measurements.glob("*.json"))] if run else []
+        measured = [each for bench in benches for each in bench.measurements if each.artifact == folder.resolve().name]
+        digest = sha256(folder / "artifact.json") if measured else ""
+        if measured and all(each.artifact_sha256 != digest for each in measured):
+            stale.append(folder)
+    return stale
 
 
 def name_bench(run: RunDir, started: datetime, *, device: str | None = None) -> Path:

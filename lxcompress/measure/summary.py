@@ -14,6 +14,8 @@ LONG_TAIL = 1.5
 DRIFT = 0.10
 BUSY = 0.10
 FULL_MEMORY = 0.8
+REPEAT = "close other programs and repeat"
+UNLIKE = "do not compare it with others"
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,15 @@ def doubt_samples(values: Sequence[float]) -> list[str]:
     summary = summarise(values)
     doubts = []
     if len(values) < FEW_RUNS:
-        doubts.append(f"only {len(values)} runs: ask for {FEW_RUNS} or more")
+        doubts.append(f"only {len(values)} runs: give --runs {FEW_RUNS} or more")
     if summary.spread > WIDE_SPREAD:
-        doubts.append(f"wide spread: the middle half of the runs spans {summary.spread:.0%} of the median")
+        doubts.append(f"timings vary: the IQR is {100 * summary.spread:.0f} % of the median; {REPEAT}")
     if _ratio(summary.p90, summary.p50) > LONG_TAIL:
-        doubts.append(f"long tail: p90 is {_ratio(summary.p90, summary.p50):.2g} times p50")
+        doubts.append(f"long tail: p90 is {_ratio(summary.p90, summary.p50):.2g} times p50; {REPEAT}")
     third = len(values) // 3
     if third and abs(change := _change(values[:third], values[-third:])) > DRIFT:
-        doubts.append(f"drift: the last third of the runs was {abs(change):.0%} {'slower' if change > 0 else 'faster'}")
+        how = "slower" if change > 0 else "faster"
+        doubts.append(f"drift: the last third of the runs was {100 * abs(change):.0f} % {how}; wait and repeat")
     return doubts
 
 
@@ -61,9 +64,9 @@ def doubt_circumstances(
     if threads > cores:
         doubts.append(f"{threads} threads share {cores} cores: ask for --threads {cores} or fewer")
     if not is_pinned:
-        doubts.append("not pinned: this system does not hold a process to its cores")
+        doubts.append("not pinned: this system does not hold a process to its cores; compare with caution")
     if others > BUSY:
-        doubts.append(f"busy machine: other programs took {others:.0%} of the processor")
+        doubts.append(f"busy machine: other programs took {100 * others:.0f} % of the processor; {REPEAT}")
     if held_bytes > FULL_MEMORY * memory_bytes:
         doubts.append("memory nearly full: measure fewer artifacts at a time")
     return doubts
@@ -85,13 +88,17 @@ def doubt_worker(
     """
     doubts = []
     if busy_threads is not None and busy_threads > threads:
-        doubts.append(f"{busy_threads} of its threads computed, not {threads}: its runtime does not keep to --threads")
+        doubts.append(
+            f"{busy_threads} of its threads computed, not {threads}: its runtime does not keep to --threads; {UNLIKE}"
+        )
     strayed = sorted(set(cores_held or ()) - set(cores))
     if strayed:
-        doubts.append(f"left its cores: its runtime may also run on core {', '.join(map(str, strayed))}")
+        doubts.append(f"left its cores: its runtime may also run on core {', '.join(map(str, strayed))}; {UNLIKE}")
     if not is_cold:
-        kept = "this system lets no file go" if resident is None else f"{resident:.0%} of its files stayed in memory"
-        doubts.append(f"no cold load: {kept}")
+        kept = "this system lets no file go"
+        if resident is not None:
+            kept = f"{100 * resident:.0f} % of its files stayed in memory"
+        doubts.append(f"no cold load: {kept}, so its cold start is not known")
     return doubts
 
 

@@ -780,7 +780,8 @@ def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | Non
     if not summary.is_complete:
         doubts.append("the study is not finished: a sparser ticket may still come")
     if picked.cost is not None:
-        doubts += [f"{picked.cost.artifact.name}: {doubt}" for doubt in picked.cost.doubts]
+        artifact = picked.cost.artifact
+        doubts += [f"{artifact.format} {artifact.precision}: {doubt}" for doubt in picked.cost.doubts]
         doubts += [broken.reason for broken in _broken_export(picked.cost, group, threshold)]
     elif picked.predicted is not None:
         if rule.has_limits:

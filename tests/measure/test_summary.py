@@ -47,7 +47,7 @@ def test_few_samples_are_doubted_and_enough_are_not(count: int) -> None:
 
 
 def test_each_fault_raises_its_own_doubt() -> None:
-    assert _only(doubt_samples([1.0, 1.3] * 21)).startswith("wide spread")
+    assert _only(doubt_samples([1.0, 1.3] * 21)).startswith("timings vary")
     assert _only(doubt_samples(([1.0] * 8 + [2.0] * 2) * 4)).startswith("long tail")
     assert "slower" in _only(doubt_samples([1.0] * 49 + [1.2] * 11))
     assert "faster" in _only(doubt_samples([1.2] * 11 + [1.0] * 49))
@@ -67,7 +67,7 @@ def test_quiet_circumstances_are_not_doubted() -> None:
     [
         ({"threads": 3}, "3 threads share 2 cores"),
         ({"is_pinned": False}, "not pinned"),
-        ({"others": 0.5}, "busy machine: other programs took 50%"),
+        ({"others": 0.5}, "busy machine: other programs took 50 %"),
         ({"held_bytes": 90}, "memory nearly full"),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_worker_that_did_as_it_was_asked_is_not_doubted() -> None:
     [
         ({"busy_threads": 2}, "2 of its threads computed, not 1: its runtime"),
         ({"cores_held": [0, 1, 3]}, "left its cores: its runtime may also run on core 0, 3"),
-        ({"resident": 0.5, "is_cold": False}, "no cold load: 50% of its files stayed in memory"),
+        ({"resident": 0.5, "is_cold": False}, "no cold load: 50 % of its files stayed in memory"),
         ({"resident": None, "is_cold": False}, "no cold load: this system lets no file go"),
     ],
 )
