@@ -12,15 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+import numpy as np
 
 from lxcompress.data.regions.hdf5 import HDF5, open_hdf5
 from lxcompress.data.regions.lines import begins
 from lxcompress.data.regions.npz import open_npz
+from lxcompress.data.regions.origin import check_unchanged, digest_content, get_stamp, is_same
 from lxcompress.data.regions.rows import FIRST, BadRow, Position, Row, Source
 from lxcompress.data.regions.store import (
     BOXES,
     FEATURES,
+    HEADER_BYTES,
     IDS,
     OBJECTS,
     RECORD,
@@ -39,9 +41,10 @@ from lxcompress.data.regions.write import (
     Mark,
     StoreWriter,
     read_journal,
+    to_half,
 )
 from lxcompress.errors import DataError
-from lxcompress.writing import check_out
+from lxcompress.writing import PREFIX, BusyError, check_out, explain_write_errors, remove_stale, take_lock
 
 REGIONS = 36
 """Of an image, as LXMERT reads them (Tan & Bansal 2019)."""
@@ -80,26 +83,31 @@ def prepare_store(
         out = out.resolve()
     check_out(out, paths, kind="folder")
     check_out(part_of(out), paths, kind="folder")
-    sources = [source for path in paths for source in open_source(path)]
-    files = [SourceFile(name=source.name, size_bytes=source.size_bytes) for source in sources]
-    found = _finished(out, files, objects)
+    opened = [(source, path) for path in paths for source in open_source(path)]
+    sources, origins = [source for source, _ in opened], [path for _, path in opened]
+    stamps = {path: get_stamp(path) for path in origins}
+    files = [SourceFile(name=each.name, size_bytes=each.size_bytes, stamp=stamps[path]) for each, path in opened]
+    found = _finished(out, files, origins, objects)
     if found is not None:
         return Prepared(found, found.images)
     part = part_of(out)
     with _locked(part):
+        found = _finished(out, files, origins, objects)  # by another conversion, meanwhile
+        if found is not None:
+            shutil.rmtree(part)
+            return Prepared(found, found.images)
         if (part / RECORD).is_file():  # all is written, and it was interrupted before the folder got its name
             record, before = read_store_record(part), 0
         else:
-            journal = _begin(part, sources, files, objects=objects, skip_bad=skip_bad)
+            journal = _begin(part, sources, files, origins, objects=objects, skip_bad=skip_bad)
             before = journal.images
             _check_space(out, part, sources, journal)
-            record = _convert(sources, part, journal, skip_bad=skip_bad, tell=tell)
-        for name in (JOURNAL, BAD_LINES):
+            record = _convert(sources, origins, part, journal, skip_bad=skip_bad, tell=tell)
+        for name in (JOURNAL, BAD_LINES, LOCK):
             (part / name).unlink(missing_ok=True)
-    (part / LOCK).unlink(missing_ok=True)
-    if out.is_dir():  # and empty
-        out.rmdir()
-    os.replace(part, out)
+        if out.is_dir():  # and empty
+            out.rmdir()
+        os.replace(part, out)
     return Prepared(record, before)
 
 
@@ -114,7 +122,9 @@ def open_source(path: Path) -> Sequence[Source]:
     return open_tsv(path)
 
 
-def _convert(sources: Sequence[Source], part: Path, journal: Journal, *, skip_bad: bool, tell: Tell) -> StoreRecord:
+def _convert(
+    sources: Sequence[Source], origins: Sequence[Path], part: Path, journal: Journal, *, skip_bad: bool, tell: Tell
+) -> StoreRecord:
     """Reads what the journal does not count yet, and finishes the store in `part`."""
     seen = _seen(part, journal)
     writer = StoreWriter(part, journal)
@@ -125,6 +135,7 @@ def _convert(sources: Sequence[Source], part: Path, journal: Journal, *, skip_ba
     writer.check()
     if not writer.journal.images:
         raise DataError(f"{sources[0].where}: has no row that can be used; give region features")
+    check_unchanged(journal.sources, origins)
     return writer.finish()
 
 
@@ -135,6 +146,7 @@ def _append(sources: Sequence[Source], writer: StoreWriter, seen: set[str], *, s
     for place in range(journal.source, len(sources)):
         source, is_resumed = sources[place], place == journal.source and journal.item > 0
         start = Position(journal.item, journal.offset) if is_resumed else FIRST
+        first = journal.first if is_resumed else len(seen)
         with source.rows(start) as rows:
             if is_resumed:
                 _check_same(next(rows, None), journal, source, writer.part)
@@ -149,7 +161,7 @@ def _append(sources: Sequence[Source], writer: StoreWriter, seen: set[str], *, s
                 else:
                     writer.put(piece)
                     raise DataError(_complaint(source, BadRow(row.position, row.image, reason)))
-                piece.mark = Mark(place, row.position, row.image)
+                piece.mark = Mark(place, row.position, row.image, first)
                 if piece.is_full:
                     writer.put(piece)
                     piece = writer.take()
@@ -184,20 +196,92 @@ def _which(source: Source, row: Row | BadRow) -> str:
     return f"{source.unit} {row.position.item:,} (image {row.image!r})"
 
 
-def _begin(part: Path, sources: Sequence[Source], files: list[SourceFile], *, objects: int, skip_bad: bool) -> Journal:
+def _begin(
+    part: Path,
+    sources: Sequence[Source],
+    files: list[SourceFile],
+    origins: Sequence[Path],
+    *,
+    objects: int,
+    skip_bad: bool,
+) -> Journal:
     """The journal of the unfinished store in `part`, or a new one. Raises DataError if it is of other sources."""
     journal = read_journal(part)
     if journal is None:
-        return Journal(objects=objects, features=_feature_size(sources, skip_bad=skip_bad), sources=files)
+        features = _feature_size(sources, skip_bad=skip_bad)
+        return Journal(objects=objects, features=features, sources=_with_content(files, origins))
     done = journal.source
     names = [file.name for file in journal.sources]
+    is_alike = names == [file.name for file in files] and journal.objects == objects
+    made = part / JOURNAL
+    same = [is_alike and is_same(*each, made=made) for each in zip(journal.sources, files, origins, strict=is_alike)]
     # What was read must be what it was; what was not may have been mended since.
-    if names != [file.name for file in files] or journal.sources[:done] != files[:done] or journal.objects != objects:
+    if not is_alike or not all(same[:done]):
         raise DataError(
             f"{part}: was begun from {', '.join(names)} with --objects {journal.objects}; give these, unchanged and in "
             f"this order, or delete {part} to begin anew"
         )
-    return journal.model_copy(update={"sources": files})
+    if journal.item and not same[done]:
+        _check_rows(sources[done], journal, part)
+    kept = [
+        file.model_copy(update={"sha256": before.sha256}) if is_unchanged and before.sha256 else None
+        for file, before, is_unchanged in zip(files, journal.sources, same, strict=True)
+    ]
+    anew = iter(
+        _with_content(
+            [f for f, k in zip(files, kept, strict=True) if k is None],
+            [o for o, k in zip(origins, kept, strict=True) if k is None],
+        )
+    )
+    return journal.model_copy(update={"sources": [each or next(anew) for each in kept]})
+
+
+def _with_content(files: Sequence[SourceFile], origins: Sequence[Path]) -> list[SourceFile]:
+    """The files with the checksums of their content; each path is read once."""
+    sums = {path: digest_content(path) for path in dict.fromkeys(origins)}
+    return [file.model_copy(update={"sha256": sums[path]}) for file, path in zip(files, origins, strict=True)]
+
+
+def _check_rows(source: Source, journal: Journal, part: Path) -> None:
+    """Sees that a source that was changed since still gives the rows that are stored of it. Raises DataError."""
+    shape = (journal.images, journal.objects)
+    features = np.memmap(part / FEATURES, "<f2", "r", HEADER_BYTES, (*shape, journal.features)) if shape[0] else []
+    boxes = np.memmap(part / BOXES, "<f4", "r", HEADER_BYTES, (*shape, 4)) if shape[0] else []
+    ids = (part / IDS).read_bytes()[: journal.ids_bytes].decode("utf-8").split("\n")[:-1]
+    at, earlier = journal.first, set(ids[: journal.first])
+    half = np.zeros((journal.objects, journal.features), "<f2")
+    with source.rows(FIRST) as rows:
+        for row in rows:
+            if row.position.item > journal.item:
+                break
+            if isinstance(row, BadRow) or row.image in earlier or row.features.shape[1] != journal.features:
+                continue  # left out then, too: otherwise the numbers of rows differ
+            count = min(len(row.boxes), journal.objects)
+            half[:] = 0
+            to_half(row.features[:count], half[:count])
+            if not np.isfinite(half).all():
+                continue
+            if (
+                at >= journal.images
+                or row.image != ids[at]
+                or not (
+                    np.array_equal(half, features[at])
+                    and np.array_equal(row.boxes[:count], boxes[at][:count])
+                    and not boxes[at][count:].any()
+                )
+            ):
+                raise _changed(source, journal, part)
+            earlier.add(row.image)
+            at += 1
+    if at != journal.images:
+        raise _changed(source, journal, part)
+
+
+def _changed(source: Source, journal: Journal, part: Path) -> DataError:
+    return DataError(
+        f"{source.where}: has changed before {source.unit} {journal.item:,}, up to which it was converted; delete "
+        f"{part} to begin anew"
+    )
 
 
 def _feature_size(sources: Sequence[Source], *, skip_bad: bool) -> int:
@@ -222,10 +306,7 @@ def _seen(part: Path, journal: Journal) -> set[str]:
 def _check_same(row: Row | BadRow | None, journal: Journal, source: Source, part: Path) -> None:
     """Sees that the row that came last before the interruption still stands where it stood."""
     if row is None or row.image != journal.image:
-        raise DataError(
-            f"{source.where}: has changed before {source.unit} {journal.item:,}, up to which it was converted; delete "
-            f"{part} to begin anew"
-        )
+        raise _changed(source, journal, part)
 
 
 def _check_space(out: Path, part: Path, sources: Sequence[Source], journal: Journal) -> None:
@@ -241,12 +322,17 @@ def _check_space(out: Path, part: Path, sources: Sequence[Source], journal: Jour
         )
 
 
-def _finished(out: Path, files: list[SourceFile], objects: int) -> StoreRecord | None:
+def _finished(out: Path, files: list[SourceFile], origins: Sequence[Path], objects: int) -> StoreRecord | None:
     """What stands at `out` if it is this very store; None if nothing does. Raises DataError for anything else."""
     if (out / RECORD).is_file():
         record = read_store_record(out)
-        if (record.sources, record.objects) == (files, objects):
-            return record
+        is_alike = [each.name for each in record.sources] == [each.name for each in files]
+        if is_alike and record.objects == objects:
+            each = zip(record.sources, files, origins, strict=True)
+            changed = next((path for kept, now, path in each if not is_same(kept, now, path, made=out / RECORD)), None)
+            if changed is None:
+                return record
+            raise DataError(f"{out}: was made of {changed} before that changed; delete {out}, or give another --out")
         made_of = ", ".join(file.name for file in record.sources)
         raise DataError(
             f"{out}: is a store of {made_of} with --objects {record.objects}; delete it, or give another --out"
@@ -259,12 +345,19 @@ def _finished(out: Path, files: list[SourceFile], objects: int) -> StoreRecord |
 @contextmanager
 def _locked(part: Path) -> Iterator[None]:
     """Holds the unfinished store for one conversion. Raises DataError if another holds it, or it is something else."""
-    part.mkdir(parents=True, exist_ok=True)
-    strange = [each.name for each in part.iterdir() if each.name not in PARTS]
+    with explain_write_errors(part):
+        part.mkdir(parents=True, exist_ok=True)
+    remove_stale(part)
+    names = [each.name for each in part.iterdir()]
+    strange = [name for name in names if name not in PARTS and not name.startswith(PREFIX)]
     if strange:
         raise DataError(f"{part}: has {strange[0]}, which no conversion made; move it away, or give another --out")
     try:
-        with FileLock(part / LOCK, timeout=0):
-            yield
-    except Timeout:
+        with explain_write_errors(part):
+            lock = take_lock(part / LOCK)
+    except (BusyError, FileNotFoundError):  # not there: the other one has just ended
         raise DataError(f"{part}: another conversion is at work here; wait for it, or give another --out") from None
+    try:
+        yield
+    finally:
+        os.close(lock)

@@ -42,10 +42,12 @@ Tell = Callable[[str, int, int], None]
 
 
 class SourceFile(Record):
-    """A file or folder that a store was made of."""
+    """A file or folder that a store was made of: its content, and a stamp of when and where that was."""
 
     name: str
     size_bytes: Count
+    sha256: str = ""
+    stamp: str = ""
 
 
 class StoredFile(Record):

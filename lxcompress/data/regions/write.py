@@ -55,7 +55,10 @@ HALF_INFINITY = 0x7C00
 
 
 class Journal(FileRecord):
-    """What of the files counts; the row at `item` and `offset` of `sources[source]` came last, of image `image`."""
+    """What of the files counts; the row at `item` and `offset` of `sources[source]` came last, of image `image`.
+
+    The rows from `first` on are of that source.
+    """
 
     objects: Count
     features: Count
@@ -66,6 +69,7 @@ class Journal(FileRecord):
     image: str = ""
     images: Count = 0
     ids_bytes: Count = 0
+    first: Count = 0
     bad: Count = 0
     bad_bytes: Count = 0
     largest_bits: Count = 0
@@ -78,6 +82,7 @@ class Mark:
     source: int = 0
     position: Position = FIRST
     image: str = ""
+    first: int = 0
 
 
 @dataclass
@@ -269,6 +274,7 @@ class StoreWriter:
                 "item": mark.position.item,
                 "offset": mark.position.offset,
                 "image": mark.image,
+                "first": mark.first,
                 "images": journal.images + count,
                 "ids_bytes": journal.ids_bytes + len(ids),
                 "bad": journal.bad + len(piece.bad),

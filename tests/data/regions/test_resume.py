@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,3 +243,110 @@ def test_a_full_disk_is_one_sentence_and_what_is_kept_is_gone_on_with(sources, t
     assert "cannot be written (File too large); make room, and give the same command" in died.stderr
     assert convert(sources, out) > 0
     verify_store(out)
+
+
+def swap(path: Path, image: int, count: int) -> None:
+    """Changes a number of one image of a TSV, and neither the file's size nor its times."""
+    lines, before = path.read_bytes().split(b"\n"), path.stat()
+    fields = lines[image].split(b"\t")
+    packed = fields[-1]
+    fields[-1] = packed[:count] + (b"B" if packed[count : count + 1] == b"A" else b"A") + packed[count + 1 :]
+    lines[image] = b"\t".join(fields)
+    path.write_bytes(b"\n".join(lines))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    return write_tsv(tmp_path / "table.tsv", list(map(row, pictures(20))))
+
+
+@pytest.mark.parametrize("how", ["in place", "another folder"])
+def test_a_finished_store_is_of_the_content_of_its_source(how, table, tmp_path) -> None:
+    out = tmp_path / "store"
+    convert([table], out)
+    assert convert([table], out) == 20
+    if how == "in place":
+        swap(table, 3, 3)
+    else:  # folders that change places change no time of the files in them
+        (tmp_path / "other").mkdir()
+        other = Path(shutil.copy2(table, tmp_path / "other/table.tsv"))
+        swap(other, 3, 3)
+        table = other
+    with pytest.raises(DataError, match=r"was made of .*table.tsv before that changed; delete"):
+        convert([table], out)
+
+
+def test_a_source_that_was_copied_is_still_the_same(table, tmp_path) -> None:
+    convert([table], tmp_path / "store")
+    (tmp_path / "copy").mkdir()
+    copy = Path(shutil.copy(table, tmp_path / "copy/table.tsv"))
+    assert convert([copy], tmp_path / "store") == 20
+    os.utime(table)
+    assert convert([table], tmp_path / "store") == 20
+
+
+def test_an_older_store_without_checksums_is_of_a_source_that_is_older(table, tmp_path) -> None:
+    out = tmp_path / "store"
+    convert([table], out)
+    record = json.loads((out / "store.json").read_text("utf-8"))
+    record.pop("seal", None)
+    for source in record["sources"]:
+        del source["sha256"], source["stamp"]
+    (out / "store.json").write_text(json.dumps(record), encoding="utf-8")
+    assert convert([table], out) == 20
+    table.write_bytes(table.read_bytes())
+    os.utime(table, (2e9, 2e9))
+    with pytest.raises(DataError, match="before that changed"):
+        convert([table], out)
+
+
+@pytest.mark.parametrize(("image", "is_before"), [(0, True), (2, True), (19, False)])
+def test_a_resumed_store_mixes_no_old_rows_with_new_ones(image, is_before, table, tmp_path) -> None:
+    out = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        convert([table], out, interrupt(4))
+    kept = write.read_journal(part_of(out)).images
+    assert 3 <= kept < 19
+    swap(table, image, 3)
+    if is_before:
+        with pytest.raises(DataError, match=r"has changed before line .*; delete .*store.part"):
+            convert([table], out)
+        shutil.rmtree(part_of(out))
+    convert([table], out)
+    convert([table], tmp_path / "anew")
+    for name in ("features.npy", "boxes.npy", "ids.txt", "store.json"):
+        assert (out / name).read_bytes() == (tmp_path / "anew" / name).read_bytes()
+
+
+RACER = """
+import sys
+from pathlib import Path
+from lxcompress.data.regions.prepare import prepare_store
+from lxcompress.errors import DataError
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    prepare_store([Path(sys.argv[1])], Path(sys.argv[2]), objects=6)
+    print("made")
+except DataError as error:
+    print(error)
+"""
+
+
+def test_of_many_conversions_to_one_store_each_ends_and_the_store_is_whole(table, tmp_path) -> None:
+    command = [sys.executable, "-c", RACER, str(table), str(tmp_path / "store")]
+    racers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = [racer.communicate(timeout=120)[0] for racer in racers]
+    assert any(each == "made\n" for each in said)
+    assert all(each == "made\n" or "another conversion is at work here" in each for each in said), said
+    verify_store(tmp_path / "store")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "table.tsv"]
