@@ -14,15 +14,15 @@ import torch
 
 from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_fitting_task
-from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
 from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, find_writer, name_artifact
 from lxcompress.export.parity import check, compare
 from lxcompress.machine import describe_machine
-from lxcompress.models.checkpoints import Model, load_model, load_vocabulary
+from lxcompress.models.checkpoints import Model, load_model, load_vocabulary, read_word_files, save_config
 from lxcompress.models.flops import count_flops
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.models.shape import describe_model
+from lxcompress.models.source import CONFIG_FILE, SUFFIX, find_folder, is_hub_name, is_original
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Parity, Provenance, Score, read_record
@@ -55,8 +55,9 @@ class Source:
 
 
 def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
-    """The ticket or transformers folder at `folder`, and the data that it is scored on: that of `recipe` if given,
-    else that of its study. Raises LxError."""
+    """Return the ticket, the transformers folder, the .pth file or the hub's model at `folder`, and the data that it is
+    scored on: that of `recipe` if given, else that of its study. Raises LxError."""
+    folder = folder if is_original(str(folder)) else find_folder(str(folder))
     ticket = load_ticket(folder) if is_ticket(folder) else None
     model = ticket.model if ticket else load_model(folder)
     run = find_run(folder)
@@ -81,15 +82,20 @@ def find_run(folder: Path) -> RunDir | None:
 
 def default_out(folder: Path, format: str, precision: str | None = None) -> Path:
     """Where an artifact goes that is given no place: its run's artifacts/, else beside its source."""
+    if is_hub_name(str(folder)):
+        return Path(name_artifact(folder.name, format, precision))
     run = find_run(folder)
     is_dense_run = run is not None and folder.name == "dense"
     name = f"dense-seed{folder.absolute().parent.name}" if is_dense_run else folder.absolute().name
-    name = name_artifact(name, format, precision)
+    name = name_artifact(name.removesuffix(SUFFIX), format, precision)
     return run.artifacts / name if run else folder.absolute().with_name(name)
 
 
 def digest_source(folder: Path) -> str:
-    """The SHA-256 of all that an export reads of the model in `folder`: weights, mask or surgery, configuration."""
+    """Return the SHA-256 of all that an export reads of the model in `folder`: weights, mask or surgery, configuration;
+    of a .pth file, that of the file."""
+    if folder.is_file():
+        return sha256(folder)
     read = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin")]
     read += [folder / name for name in ("config.json", SURGERY_FILE) if (folder / name).is_file()]
     lines = (f"{path.name} {sha256(path)}\n" for path in read if not path.name.startswith("checkpoint."))
@@ -142,7 +148,7 @@ def export(
             say=lambda what: tell(what, 0, 0),
         )
         written = writer.write(job)
-        files = [*written.files, *_copy_words(source.folder, made, written.files)]
+        files = [*written.files, *_copy_words(source, made, written.files)]
         if source.ticket and made / TICKET_FILE in files:  # a ticket names its words too, which came after it
             write_provenance(made, read_record(made / TICKET_FILE, Provenance, ExportError))
         zeros = _check_zeros(source, made, writer.count_zeros(made))
@@ -246,13 +252,18 @@ def clear(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _copy_words(source: Path, out: Path, written: Sequence[Path]) -> list[Path]:
-    """Copies the vocabulary and the configuration, which say what ids and answers mean, unless the writer did."""
+def _copy_words(source: Source, out: Path, written: Sequence[Path]) -> list[Path]:
+    """Copy the vocabulary and the configuration, which say what ids and answers mean, unless the writer did."""
+    texts = dict(read_word_files(str(source.folder)))
+    config = source.folder / CONFIG_FILE
+    if config.is_file():
+        texts[CONFIG_FILE] = config.read_text(encoding="utf-8")
     copied = []
-    for name in (*WORD_FILES, "config.json"):
-        if (source / name).is_file() and out / name not in written:
-            write_text(out / name, (source / name).read_text(encoding="utf-8"))
-            copied.append(out / name)
+    for name in (name for name in texts if out / name not in written):
+        write_text(out / name, texts[name])
+        copied.append(out / name)
+    if CONFIG_FILE not in texts and out / CONFIG_FILE not in written:
+        copied.append(save_config(out, source.model))
     return copied
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     LxmertModel,
@@ -20,6 +22,7 @@ from transformers import (
     VisualBertForVisualReasoning,
 )
 
+import lxcompress
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.models.checkpoints import identify, load_model, load_start, load_vocabulary, save_model
@@ -388,3 +391,14 @@ def test_a_name_of_the_hub_says_at_once_that_there_is_no_network(name, tmp_path,
     begun = time.monotonic()
     complain(lambda: find_folder(name), "cannot be reached", "HF_HUB_OFFLINE")
     assert time.monotonic() - begun < 5
+
+
+def test_no_module_lets_transformers_read_a_folder() -> None:
+    """Its Auto classes and `from_pretrained` run code of folders that ask for it."""
+    package = Path(lxcompress.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+            is_reader = name in ("from_pretrained", "pipeline", "get_class_from_dynamic_module")
+            assert not is_reader, f"{path} calls {name}"
+            assert not (name.startswith("Auto") and hasattr(transformers, name)), f"{path} uses {name}"
