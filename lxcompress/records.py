@@ -333,7 +333,7 @@ class Artifact(FileRecord):
     are the weights of the model that answers, `flops` what one question of `tokens` takes if zeros are multiplied.
     Parity and accuracy are absent where no runtime here serves the file, which `unproven` explains. `twin` is what the
     artifact stands for where a ticket is shown beside its alternatives. `notes` are for the reader: what was fused,
-    what a mobile check says.
+    what a mobile check says. `doubts` say why the file may not be what the ticket is: they are shown wherever it is.
     """
 
     name: str
@@ -360,6 +360,7 @@ class Artifact(FileRecord):
     source_accuracy: Score | None
     accuracy: Score | None
     notes: list[str] = []
+    doubts: list[str] = []
     machine: Machine
 
 

@@ -146,6 +146,8 @@ def _show(folder: Path, made: Artifact) -> None:
         line("accuracy", f"{percent(made.accuracy.accuracy)} % of the exported file{beside}")
     cost = "" if made.format in _SPARSE else "; a dense format stores them like any other value"
     line("zeros", f"{percent(made.prunable_zeros or 0, 1)} % of the prunable weights, counted in the file{cost}")
+    for doubt in made.doubts:
+        screen.print(f"[bold yellow]warning[/]   {escape(doubt)}", soft_wrap=True)
     for note in made.notes:
         line("note", note)
     if made.parity:

@@ -75,6 +75,9 @@ def show_twins(twins: Sequence[Exported | Absent]) -> None:
             reasons.setdefault(each.why, []).append(each.twin)
     for why, names in reasons.items():
         out.print(f"no {' and no '.join(names)}: {why}", markup=False, soft_wrap=True)
+    for each in there:
+        for doubt in each.artifact.doubts:
+            out.print(f"warning   {each.twin}: {doubt}", markup=False, soft_wrap=True, style="bold yellow")
     kept = [each for each in there if not each.is_new]
     if kept:
         out.print(f"{len(kept)} of {len(there)} already exported and up to date; skipped", style="dim")

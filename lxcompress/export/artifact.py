@@ -14,11 +14,19 @@ import torch
 
 from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_fitting_task
+from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
 from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, find_writer, name_artifact
-from lxcompress.export.parity import check, compare
+from lxcompress.export.parity import check, compare, doubt
 from lxcompress.machine import describe_machine
-from lxcompress.models.checkpoints import Model, load_model, load_vocabulary, read_word_files, save_config
+from lxcompress.models.checkpoints import (
+    Model,
+    load_model,
+    load_vocabulary,
+    read_word_files,
+    save_config,
+    without_paths,
+)
 from lxcompress.models.flops import count_flops
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.models.shape import describe_model
@@ -28,6 +36,7 @@ from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_setting
 from lxcompress.records import Artifact, Dense, Parity, Provenance, Score, read_record
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
+from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recipe
 from lxcompress.tickets import TICKET_FILE, Ticket, is_ticket, load_ticket, write_provenance
 from lxcompress.training.evaluate import batches_by_length, best_labels, score_answers
 from lxcompress.writing import cannot_write, check_out, find_storage_problem, finished_folder
@@ -63,16 +72,37 @@ def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
     run = find_run(folder)
     data, accuracy = None, None
     if ticket:
-        tree = {"name": "ticket", "data": ticket.provenance.data}
         accuracy = ticket.provenance.accuracy
-        data = validate_settings(tree, Recipe, f"{folder}/ticket.json").data if ticket.provenance.data else None
+        data = _find_data(ticket, run, recipe)
     elif run:
         dense = folder / "dense.json"
         accuracy = read_record(dense, Dense).trained if dense.is_file() else None
         data = load_run_recipe(run.recipe).data
-    if recipe and recipe.data != data:
+    if recipe and (data is None or resolve_recipe(recipe).data != data):
         return Source(folder, model, ticket, recipe.data, None)
     return Source(folder, model, ticket, data, accuracy)
+
+
+def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> AnyData | None:
+    """Return the data that a ticket was scored on: its own settings, or those of the run or recipe whose files have
+    the same names. None where no path of them is known."""
+    kept = ticket.provenance.data
+    if not kept:
+        return None
+    tree = {"name": "ticket", "data": kept}
+    data = validate_settings(tree, Recipe, f"{ticket.folder}/{TICKET_FILE}").data
+    if not has_lost_paths(data):
+        return data
+    known = [load_run_recipe(run.recipe).data] if run else []
+    known += [resolve_recipe(recipe).data] if recipe else []
+    return next((each for each in known if name_paths(each) == name_paths(data)), None)
+
+
+def describe_source(folder: Path) -> str:
+    """Return where a source lies in its run folder, else its name: what an artifact says of it, without a path of the
+    machine that it was made on."""
+    run = find_run(folder)
+    return folder.absolute().relative_to(run.root).as_posix() if run else folder.absolute().name
 
 
 def find_run(folder: Path) -> RunDir | None:
@@ -97,7 +127,7 @@ def digest_source(folder: Path) -> str:
     if folder.is_file():
         return sha256(folder)
     read = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin")]
-    read += [folder / name for name in ("config.json", SURGERY_FILE) if (folder / name).is_file()]
+    read += [folder / name for name in ("config.json", SURGERY_FILE, *WORD_FILES) if (folder / name).is_file()]
     lines = (f"{path.name} {sha256(path)}\n" for path in read if not path.name.startswith("checkpoint."))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -165,7 +195,8 @@ def export(
             parity=parity,
             unproven=unproven,
             accuracy=accuracy,
-            notes=list(written.notes),
+            notes=[_without_paths(note, source.folder, made) for note in written.notes],
+            doubts=doubt(parity, accuracy, source.accuracy, precision) if parity else [],
             positions=written.positions or source.model.config.max_position_embeddings,
             machine=describe_machine(),
             **_origin(source),
@@ -214,7 +245,7 @@ def _origin(source: Source) -> dict[str, Any]:
     """What an artifact says of the model that it was made of."""
     model = source.model
     return {
-        "source": str(source.folder.absolute()),
+        "source": describe_source(source.folder),
         "source_sha256": digest_source(source.folder),
         "cell": source.ticket.provenance.cell if source.ticket else None,
         "source_accuracy": source.accuracy,
@@ -223,6 +254,14 @@ def _origin(source: Source) -> dict[str, Any]:
         "feature_size": model.family.feature_size(model.config),
         "parameters": model.live,
     }
+
+
+def _without_paths(note: str, *folders: Path) -> str:
+    """Return a note with the names of `folders` in place of their paths: artifact.json is shipped."""
+    for folder in folders:
+        for path in (str(folder.resolve()), str(folder.absolute()), str(folder)):
+            note = note.replace(path, folder.absolute().name)
+    return note
 
 
 def _questions(model: Model, task: Task | None) -> dict[str, Any]:
@@ -260,7 +299,7 @@ def _copy_words(source: Source, out: Path, written: Sequence[Path]) -> list[Path
         texts[CONFIG_FILE] = config.read_text(encoding="utf-8")
     copied = []
     for name in (name for name in texts if out / name not in written):
-        write_text(out / name, texts[name])
+        write_text(out / name, without_paths(texts[name]))
         copied.append(out / name)
     if CONFIG_FILE not in texts and out / CONFIG_FILE not in written:
         copied.append(save_config(out, source.model))

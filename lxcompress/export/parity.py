@@ -11,7 +11,8 @@ from math import isfinite
 import numpy as np
 
 from lxcompress.errors import ExportError
-from lxcompress.records import Parity
+from lxcompress.records import Parity, Score
+from lxcompress.units import percent
 
 Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """feeds -> scores [B, A]"""
@@ -20,6 +21,13 @@ TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 2e
 
 A precision that is not named rounds its weights to so few values that scores must differ: what it changes is counted.
 """
+
+DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.01}
+"""The share of accuracy (0-1) by which rounding to a precision may change it: scores that differ within TOLERANCES turn
+near ties alone, and those are fewer than these."""
+CHANGES: Mapping[str, float] = {"fp32": 0.005, "fp16": 0.03, "bf16": 0.05}
+"""The share of answers that rounding to a precision may change."""
+Z95 = 1.96
 
 
 def compare(
@@ -71,3 +79,46 @@ def check(parity: Parity, where: str) -> None:
             f"{parity.tolerance:.2g} allowed; {parity.changed_answers} of {parity.questions} answers changed); "
             "it was not kept as an artifact: report it"
         )
+
+
+def doubt(parity: Parity, found: Score | None, expected: Score | None, precision: str) -> list[str]:
+    """Return why an exported file may not be what its source is: answers or accuracy that its precision does not
+    explain. `found` is the file's accuracy and `expected` the one that the source's record names."""
+    doubts = []
+    allowed, share = CHANGES.get(precision), parity.changed_answers / parity.questions if parity.questions else 0.0
+    if allowed is not None and parity.changed_answers > max(1, allowed * parity.questions):
+        doubts.append(
+            f"{parity.changed_answers} of {parity.questions} answers changed ({percent(share)} %), and {precision} "
+            f"explains {percent(allowed)} %: export it in a wider precision, or with --no-fuse"
+        )
+    if found is None or expected is None:
+        return doubts
+    if found.questions != expected.questions:
+        doubts.append(
+            f"the source was scored on {expected.questions:,} questions and the file on {found.questions:,}: the data "
+            "changed since"
+        )
+        return doubts
+    drop, bound = expected.accuracy - found.accuracy, explained_drop(parity, found.questions, precision)
+    if drop > bound:
+        doubts.append(
+            f"accuracy is {percent(found.accuracy)} %, {100 * drop:.2f} points below the "
+            f"{percent(expected.accuracy)} % of its source's record on as many questions, and {precision} explains "
+            f"{100 * bound:.2f} points: "
+            "the model, its words or the data may have changed"
+        )
+    return doubts
+
+
+def explained_drop(parity: Parity, questions: int, precision: str) -> float:
+    """Return the drop of accuracy (0-1) that a precision explains, over so many questions.
+
+    Of fp32, fp16 and bf16 it is DROPS, and one question at least. Any other precision changes answers: if it spoils as
+    many as it mends, the difference over n questions, of which it changes the share p, has a standard error of at most
+    sqrt(p / n), and 95 % of such differences are within 1.96 of it. p is measured by `compare`, one answer added.
+    """
+    share = DROPS.get(precision)
+    if share is not None:
+        return max(share, 1.5 / questions)
+    changed = (parity.changed_answers + 1) / max(1, parity.questions)
+    return max(1.5 / questions, Z95 * (changed / questions) ** 0.5)

@@ -94,7 +94,8 @@ def _write_words(job: Job) -> tuple[list[Path], list[str]]:
     try:
         vocabulary = load_vocabulary(str(job.source))
     except LxError as error:
-        return [], [f"without a tokenizer: {error}"]
+        reason = str(error).replace(str(job.source), job.source.name)
+        return [], [f"without a tokenizer: {reason}"]
     save_vocabulary(job.out, vocabulary)
     settings = format_settings(vocabulary, model_max_length=job.model.config.max_position_embeddings)
     write_text(job.out / SETTINGS_FILE, settings)

@@ -24,7 +24,7 @@ from lxcompress.export.artifact import (
 from lxcompress.export.formats import FORMATS, check_format, default_precision
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED, Recipe
-from lxcompress.records import Artifact, Provenance, Result, read_record
+from lxcompress.records import Artifact, Provenance, Result, is_whole, read_record
 from lxcompress.rundir import RunDir, read_run, sha256
 from lxcompress.study.twins import find_twin, ticket_folder
 from lxcompress.tickets import TICKET_FILE, is_ticket
@@ -118,14 +118,14 @@ def export_twins(
                 done[each.twin] = Exported(each.twin, each.out, found, is_new=False)
                 continue
             opened = opened or open_source(source, recipe)
-            done[each.twin] = _export(each, opened, _fp32_of(each, done.values()), _naming(each.twin, tell))
+            done[each.twin] = _export(each, opened, _fp32_of(digest, done.values()), _naming(each.twin, tell))
     return [done[each.twin] for each in wanted]
 
 
 def find_fresh(wanted: Wanted, digest: str) -> Artifact | None:
     """The artifact that is there already, if it is whole and of just this source. Raises ExportError."""
     record = wanted.out / ARTIFACT_FILE
-    if not record.is_file():
+    if not is_whole(record):
         return None
     artifact = read_record(record, Artifact, ExportError)
     is_same = (artifact.source_sha256, artifact.format, artifact.precision) == (digest, wanted.format, wanted.precision)
@@ -138,10 +138,9 @@ def bench_command(folders: Iterable[Path]) -> str:
     return command_line("bench", *folders)
 
 
-def _fp32_of(wanted: Wanted, done: Iterable[Exported | Absent]) -> Path | None:
+def _fp32_of(digest: str, done: Iterable[Exported | Absent]) -> Path | None:
     """The folder of the same source's twin in fp32, if that is there."""
-    source = str(wanted.source.absolute())
-    found = (each for each in done if isinstance(each, Exported) and each.artifact.source == source)
+    found = (each for each in done if isinstance(each, Exported) and each.artifact.source_sha256 == digest)
     return next((each.out for each in found if each.artifact.precision == "fp32"), None)
 
 

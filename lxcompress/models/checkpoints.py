@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -45,6 +45,9 @@ from lxcompress.text import shorten
 FAMILIES = {family.MODEL_TYPE: family for family in (lxmert, visual_bert, vilt)}
 """Model type in config.json -> its adapter."""
 _HEADLESS = "give a fine-tuned model, or fine-tune this one: a study with model.start set to it gives it a fresh head"
+
+_PATH_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "special_tokens_map_file")
+"""Where transformers notes the paths of files, in config.json and tokenizer_config.json; nothing reads them."""
 
 Words = Vocabulary | Mapping[str, str]
 """A vocabulary, or the text of its files by name."""
@@ -233,9 +236,30 @@ def save_vocabulary(folder: Path, vocabulary: Words) -> None:
     files = format_vocabulary(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
     for name in WORD_FILES:
         if name in files:
-            write_text(folder / name, files[name])
+            write_text(folder / name, without_paths(files[name]))
         else:
             (folder / name).unlink(missing_ok=True)
+
+
+def without_paths(text: str) -> str:
+    """Return the JSON of a config or a tokenizer with the last name of each path that transformers noted in it; any
+    other text as it is. A model that is shipped says nothing of the machine that it was made on."""
+    if not any(f'"{key}"' in text for key in _PATH_KEYS):
+        return text
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):  # its reader says what is wrong
+        return text
+    found = [key for key in _PATH_KEYS if isinstance(tree, dict) and _is_path(tree.get(key))]
+    if not found:
+        return text
+    names = {key: PureWindowsPath(tree[key]).name for key in found}
+    return json.dumps({**tree, **names}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _is_path(value: object) -> bool:
+    """Whether a value is an absolute path, of any system."""
+    return isinstance(value, str) and (value.startswith(("/", "~", "\\")) or PureWindowsPath(value).is_absolute())
 
 
 def read_word_files(start: str) -> Mapping[str, str]:
@@ -257,7 +281,7 @@ def save_config(folder: Path, model: Model, **fields: Any) -> Path:
     """Writes the model's config.json, with `fields` changed in it; returns its path."""
     config = {**json.loads(model.config.to_json_string(use_diff=True)), **fields}
     config["architectures"] = [type(model.module).__name__]
-    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    write_text(folder / "config.json", without_paths(json.dumps(config, indent=1) + "\n"))
     return folder / "config.json"
 
 

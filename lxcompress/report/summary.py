@@ -368,7 +368,7 @@ def _cost(path: Path, measured: Sequence[tuple[Measurement, Bench]], threads: in
     ]
     outdated = namesakes[-1] if namesakes and not fresh else None
     shown = fresh[0] if fresh else outdated
-    doubts = list(shown.doubts) if shown else []
+    doubts = [*artifact.doubts, *(shown.doubts if shown else ())]
     if changed:
         doubts.insert(0, f"{changed}: export it again")
     elif outdated:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lxcompress.data.split import Task
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError, RunError
 from lxcompress.models.checkpoints import Model, load_vocabulary, resolve_start
 from lxcompress.models.shape import describe_start
-from lxcompress.recipe import Recipe, load_run_recipe
+from lxcompress.recipe import AnyData, Recipe, load_run_recipe
 from lxcompress.rundir import RunDir, has_work
 
 Item = TypeVar("Item")
@@ -119,6 +119,27 @@ def essence(recipe: Recipe) -> dict[str, object]:
         for field, inner in (value.items() if isinstance(value, dict) else [("", value)])
         if not (section == "prune" and field in GRID_PRUNE_FIELDS) and f"{section}.{field}" not in PLACE_FIELDS
     }
+
+
+def name_paths(data: AnyData) -> dict[str, Any]:
+    """Return the settings of a recipe's data with the names of its files in place of their paths.
+
+    A ticket is shipped: it says nothing of the machine that it was made on.
+    """
+    names = {
+        field: [path.name for path in paths] if isinstance(paths, tuple) else paths.name
+        for field, paths in _absolute(data).items()
+    }
+    return {**data.model_dump(mode="json"), **names}
+
+
+def has_lost_paths(data: AnyData) -> bool:
+    """Whether settings of data name files and not their paths, as `name_paths` leaves them."""
+    for _, value in data:
+        paths = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(path, Path) and not path.is_absolute() for path in paths):
+            return True
+    return False
 
 
 def _absolute(section: object) -> dict[str, Path | tuple[Path, ...]]:

@@ -22,6 +22,7 @@ from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import Cell, Train
 from lxcompress.records import Epoch, Provenance, Result, Round, Score, Sparsity, dump_record, read_record
 from lxcompress.rundir import sha256, write_record
+from lxcompress.study.agreement import name_paths
 from lxcompress.study.choose import Choice, Chooser, kept_dense_of, sparsities_of, take_cut
 from lxcompress.study.seed import SeedRun, load_snapshot, parameters_of, rewind_step
 from lxcompress.study.watch import Watch
@@ -415,6 +416,6 @@ def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score
         kept_dense=kept_dense,
         start_file=f"../../seeds/{cell.seed}/start.safetensors",
         start_sha256=sha256(here.run.start(cell.seed)),
-        data=here.recipe.data.model_dump(mode="json"),
+        data=name_paths(here.recipe.data),
         accuracy=accuracy,
     )
