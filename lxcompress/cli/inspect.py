@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def inspect_cli(
@@ -16,22 +21,19 @@ def inspect_cli(
 
     Example: lxcompress inspect runs/quickstart/tickets/low-magnitude-weight-70-seed*
     """
-    from lxcompress.cli.early import check_paths
-    from lxcompress.errors import TicketError
-
-    check_paths(tickets, what="give a ticket, such as RUN/tickets/NAME", kind=TicketError)
     import itertools
     import json
 
+    from lxcompress.cli.early import check_paths
+    from lxcompress.errors import TicketError
+    from lxcompress.models.parts import modality
     from lxcompress.pruning.overlap import kept_by_matrix, kept_by_part, overlap
-    from lxcompress.tickets import load_ticket, mask_of
 
+    check_paths(tickets, what="give a ticket, such as RUN/tickets/NAME", kind=TicketError)
     masks, shares = {}, {}
     names = {str(path): _short(path, tickets) for path in tickets}
     for path, name in names.items():
-        ticket = load_ticket(Path(path))  # of many large ones, the masks alone are kept
-        masks[path] = mask_of(ticket)
-        modality = ticket.model.family.modality
+        masks[path] = _read_mask(Path(path))
         shares[name] = kept_by_matrix(masks[path]) if matrices else kept_by_part(masks[path], modality)
     pairs = {
         (names[one], names[other]): overlap(masks[one], masks[other]) for one, other in itertools.combinations(masks, 2)
@@ -47,6 +49,18 @@ def inspect_cli(
         typer.echo(json.dumps({"kept": kept, "overlap": both}, indent=1))
         return
     _show(shares, pairs)
+
+
+def _read_mask(path: Path) -> Mapping[str, np.ndarray]:
+    """Return what a ticket keeps of the model that it was drawn of; torch is imported for smaller models alone."""
+    from lxcompress.pruning.bits import read_kept
+
+    kept = read_kept(path)
+    if kept is None:
+        from lxcompress.tickets import load_ticket, mask_of
+
+        kept = {name: tensor.numpy() for name, tensor in mask_of(load_ticket(path)).kept.items()}
+    return kept
 
 
 def _short(path: Path, paths: list[Path]) -> str:

@@ -22,6 +22,7 @@ from transformers.models.lxmert.modeling_lxmert import LxmertAttention, LxmertIn
 from lxcompress.data.split import Inputs
 from lxcompress.models.anatomy import Attention, FeedForward
 from lxcompress.models.heads import copy_head, draw_head
+from lxcompress.models.parts import modality as modality
 
 MODEL_TYPE = "lxmert"
 READS_SEVERAL_IMAGES = True
@@ -36,14 +37,6 @@ WORDS = "lxmert.embeddings.word_embeddings.weight"
 IMAGES_FIELD = "images_per_question"
 DEAD_MODULES = ("visn_self_att", "visn_inter", "visn_output")
 ENCODER = "lxmert.encoder."
-MODALITIES = {
-    "lxmert.embeddings.": "language",
-    f"{ENCODER}layer.": "language",
-    f"{ENCODER}visn_fc.": "vision",
-    f"{ENCODER}r_layers.": "vision",
-    f"{ENCODER}x_layers.": "cross",
-}
-"""Prefix of a tensor's name -> its part of the model; all others (the pooler, the answer head) are the head."""
 _AFTER = {"intermediate": "output", "lang_inter": "lang_output", "visn_inter": "visn_output"}
 """The module of a feed-forward block's first linear layer -> that of its second, beside it."""
 
@@ -123,11 +116,6 @@ def is_dead(name: str, config: LxmertConfig) -> bool:
     """Whether a tensor belongs to the vision branch that no answer depends on."""
     last = f"lxmert.encoder.x_layers.{config.x_layers - 1}."
     return any(name.startswith(f"{last}{module}.") for module in DEAD_MODULES)
-
-
-def modality(name: str) -> str:
-    """The part of the model that a tensor belongs to: language, vision, cross or head."""
-    return next((part for prefix, part in MODALITIES.items() if name.startswith(prefix)), "head")
 
 
 def feed_forwards(model: LxmertForQuestionAnswering) -> list[FeedForward]:

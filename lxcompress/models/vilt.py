@@ -23,6 +23,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.errors import ModelError
 from lxcompress.models.anatomy import Attention, FeedForward
 from lxcompress.models.heads import copy_head, draw_head
+from lxcompress.models.parts import modality as modality
 
 MODEL_TYPE = "vilt"
 READS_SEVERAL_IMAGES = False
@@ -35,13 +36,6 @@ FIRST_LAYER = "classifier.0."
 OUTPUT_LAYER = "classifier.3."
 WORDS = "vilt.embeddings.text_embeddings.word_embeddings.weight"
 LAYERS = "vilt.encoder.layer"
-MODALITIES = {
-    "vilt.embeddings.text_embeddings.": "language",
-    "vilt.embeddings.": "vision",
-    "vilt.encoder.": "cross",
-    "vilt.layernorm.": "cross",
-}
-"""Prefix of a tensor's name -> its part of the model; all others (the pooler, the answer head) are the head."""
 
 
 def build(config: ViltConfig) -> ViltForQuestionAnswering:
@@ -111,11 +105,6 @@ def is_dead(name: str, config: ViltConfig) -> bool:
 def count_dead(config: ViltConfig) -> int:
     """The number of weights that no answer depends on: none."""
     return 0
-
-
-def modality(name: str) -> str:
-    """The part of the model that a tensor belongs to: language, vision, cross or head."""
-    return next((part for prefix, part in MODALITIES.items() if name.startswith(prefix)), "head")
 
 
 def feed_forwards(model: ViltForQuestionAnswering) -> list[FeedForward]:

@@ -19,6 +19,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.errors import ModelError
 from lxcompress.models.anatomy import Attention, FeedForward
 from lxcompress.models.heads import copy_head, draw_head
+from lxcompress.models.parts import modality as modality
 
 MODEL_TYPE = "visual_bert"
 READS_SEVERAL_IMAGES = False
@@ -32,12 +33,6 @@ FIRST_LAYER = OUTPUT_LAYER = "cls."
 WORDS = "visual_bert.embeddings.word_embeddings.weight"
 POOLER = "visual_bert.pooler."
 LAYERS = "visual_bert.encoder.layer"
-MODALITIES = {
-    "visual_bert.embeddings.visual_": "vision",
-    "visual_bert.embeddings.": "language",
-    "visual_bert.encoder.": "cross",
-}
-"""Prefix of a tensor's name -> its part of the model; all others (the dead pooler, the answer head) are the head."""
 
 
 def build(config: VisualBertConfig) -> VisualBertForQuestionAnswering:
@@ -110,11 +105,6 @@ def is_dead(name: str, config: VisualBertConfig) -> bool:
 def count_dead(config: VisualBertConfig) -> int:
     """The number of weights of the pooler."""
     return sum(shape.numel() for name, shape in shapes(config).items() if is_dead(name, config))
-
-
-def modality(name: str) -> str:
-    """The part of the model that a tensor belongs to: language, vision, cross or head."""
-    return next((part for prefix, part in MODALITIES.items() if name.startswith(prefix)), "head")
 
 
 def feed_forwards(model: VisualBertForQuestionAnswering) -> list[FeedForward]:

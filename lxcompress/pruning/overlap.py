@@ -6,11 +6,19 @@ that of masks which keep as many of each matrix at random places.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lxcompress.errors import PruneError
-from lxcompress.pruning.mask import Mask
+
+if TYPE_CHECKING:
+    from lxcompress.pruning.mask import Mask
+
+Matrices = Mapping[str, np.ndarray]
+"""A mask as bool arrays by the names of the weight matrices, True = kept: torch is not needed to count them."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,12 @@ class Overlap:
     """the same of two masks that keep as many of each matrix, at random places (ratio of the expected counts)"""
 
 
-def kept_by_matrix(mask: Mask) -> dict[str, Kept]:
+def kept_by_matrix(mask: Mask | Matrices) -> dict[str, Kept]:
     """name of a weight matrix -> what stays of it."""
-    return {name: Kept(int(kept.sum()), kept.numel()) for name, kept in mask.kept.items()}
+    return {name: Kept(int(kept.sum()), kept.size) for name, kept in _arrays(mask).items()}
 
 
-def kept_by_part(mask: Mask, modality: Callable[[str], str]) -> dict[str, Kept]:
+def kept_by_part(mask: Mask | Matrices, modality: Callable[[str], str]) -> dict[str, Kept]:
     """language, vision, cross or head -> what stays of its matrices."""
     parts: dict[str, Kept] = {}
     for name, each in kept_by_matrix(mask).items():
@@ -49,15 +57,16 @@ def kept_by_part(mask: Mask, modality: Callable[[str], str]) -> dict[str, Kept]:
     return parts
 
 
-def overlap(one: Mask, other: Mask) -> Overlap:
+def overlap(one: Mask | Matrices, other: Mask | Matrices) -> Overlap:
     """What the two masks have in common. Raises PruneError if they are not of the same weights."""
-    one.check(other.kept)
-    other.check(one.kept)
+    one, other = _arrays(one), _arrays(other)
+    _check_same(one, other)
+    _check_same(other, one)
     both = either = 0
     expected_both = expected_either = 0.0
-    for name, kept in one.kept.items():
-        first, second, n = int(kept.sum()), int(other.kept[name].sum()), kept.numel()
-        shared, expected = int((kept & other.kept[name]).sum()), first * second / n
+    for name, kept in one.items():
+        first, second, n = int(kept.sum()), int(other[name].sum()), kept.size
+        shared, expected = int((kept & other[name]).sum()), first * second / n
         both += shared
         either += first + second - shared
         expected_both += expected
@@ -65,3 +74,18 @@ def overlap(one: Mask, other: Mask) -> Overlap:
     if not either:
         raise PruneError("overlap: neither mask keeps a weight; compare masks that keep some")
     return Overlap(both / either, expected_both / expected_either)
+
+
+def _arrays(mask: Mask | Matrices) -> Matrices:
+    kept = mask if isinstance(mask, Mapping) else mask.kept
+    return {name: np.asarray(each) for name, each in kept.items()}
+
+
+def _check_same(one: Matrices, other: Matrices) -> None:
+    """Raise PruneError unless every matrix of `one` is in `other`, with its shape."""
+    for name, kept in one.items():
+        if name not in other:
+            raise PruneError(f"overlap: one mask has no weight {name}; compare masks of one model")
+        if kept.shape != other[name].shape:
+            shapes = [" x ".join(map(str, each.shape)) for each in (kept, other[name])]
+            raise PruneError(f"overlap: {name} is {shapes[0]} in one mask and {shapes[1]} in the other")

@@ -149,9 +149,10 @@ def test_a_slip_is_told_before_anything_heavy_is_imported(name, study, tmp_path)
     assert not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize("words", [["status"], ["pick"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [["status"], ["pick"], ["inspect"]], ids=lambda words: words[0])
 def test_what_only_reads_a_run_needs_no_torch(words, study, tmp_path) -> None:
-    done, heavy = watched([*words, str(study)], tmp_path)
+    target = study / "tickets" / "low-magnitude-weight-50-seed0" if words == ["inspect"] else study
+    done, heavy = watched([*words, str(target)], tmp_path)
     assert done.returncode == 0 or "No ticket keeps" in done.stderr, done.stderr
     assert heavy == ""
 

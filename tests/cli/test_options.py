@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -135,3 +136,13 @@ def test_the_shell_completes_recipes_formats_criteria_and_shows_its_script() -> 
     assert "taylor" in complete("prune", "x", "--criterion", "tay").split()
     script = run("--show-completion", "bash")
     assert "_LXCOMPRESS_COMPLETE" in script.stdout + script.stderr
+
+
+def test_the_extra_all_names_every_extra_that_a_user_has() -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    section = text.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    extras = dict(re.findall(r"^([\w-]+) = (\[.*\])$", section, flags=re.M))
+    (named,) = json.loads(extras["all"])
+    users = set(extras) - {"all", "test", "dev"}
+    assert set(named.removeprefix("lxcompress[").removesuffix("]").split(",")) == users
+    assert users >= {"coreml", "executorch", "hdf5", "openvino"}
