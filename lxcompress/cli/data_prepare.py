@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -31,6 +31,13 @@ def prepare_cli(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them, instead of stopping at the first.")
     ] = False,
+    boxes: Annotated[
+        Literal["pixels", "normalised"],
+        typer.Option("--boxes", help="What boxes are that the format has in pixels: normalised are 0-1 already."),
+    ] = "pixels",
+    strip_extension: Annotated[
+        bool, typer.Option("--strip-extension", help="Take .jpg, .jpeg and .png off the end of image ids.")
+    ] = False,
 ) -> None:
     """Convert region features into one store that studies read from the disk: float16 features, boxes and image ids.
 
@@ -42,16 +49,19 @@ def prepare_cli(
     """
     from lxcompress.cli.screen import resumable
     from lxcompress.data.regions.prepare import prepare_store
+    from lxcompress.data.regions.rows import Reading
 
+    reading = Reading(boxes=boxes, strip_extension=strip_extension)
     started = time.monotonic()
     with resumable(), _progress() as tell:
-        made = prepare_store(sources, out, objects=objects, skip_bad=skip_bad, tell=tell)
+        made = prepare_store(sources, out, objects=objects, skip_bad=skip_bad, reading=reading, tell=tell)
     _show(made, out, time.monotonic() - started)
 
 
 def _show(made: Prepared, out: Path, duration_s: float) -> None:
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks
+    from lxcompress.data.regions.store import find_box_doubt, open_store
     from lxcompress.data.regions.write import BAD_ROWS
     from lxcompress.units import duration, size_text
 
@@ -73,6 +83,9 @@ def _show(made: Prepared, out: Path, duration_s: float) -> None:
         _show_bad(out / BAD_ROWS, record.skipped)
     else:
         screen.print("no row was left out")
+    doubt = find_box_doubt(open_store(out).boxes)
+    if doubt:
+        remarks.print(f"doubt: {doubt}", style="yellow", markup=False, soft_wrap=True)
     remarks.print(f"in a recipe: data.features: {out}", markup=False, soft_wrap=True)
 
 
@@ -81,13 +94,14 @@ def _show_bad(path: Path, count: int) -> None:
     import json
 
     from lxcompress.cli.screen import out as screen
+    from lxcompress.text import as_printable
 
     rows = json.loads(path.read_text(encoding="utf-8"))
     screen.print(f"{count:,} bad rows were LEFT OUT; all are in {path}", style="bold red", markup=False, soft_wrap=True)
     for row in rows[:SHOWN_BAD]:
         unit = next(name for name in ("line", "file", "row") if name in row)
         screen.print(
-            f"  {row['source']}, {unit} {row[unit]:,} (image {row['image']!r}): {row['reason']}",
+            as_printable(f"  {row['source']}, {unit} {row[unit]:,} (image {row['image']!r}): {row['reason']}"),
             markup=False,
             soft_wrap=True,
         )

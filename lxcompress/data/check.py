@@ -23,7 +23,7 @@ from lxcompress.data.asked import Part, check_one_type
 from lxcompress.data.files import list_files, read_json, read_labels, read_records, whole_number
 from lxcompress.data.fit import DataShape, ModelShape, find_misfits, foresee_data
 from lxcompress.data.objects import ANSWERS, answer_type
-from lxcompress.data.questions import Question, count_answers
+from lxcompress.data.questions import Question, count_answers, explain_missing
 from lxcompress.data.regions import store as stores
 from lxcompress.data.regions.store import BOXES, IDS, OBJECTS, RegionStore, StoreRecord
 from lxcompress.data.scenes import load_scenes
@@ -587,8 +587,7 @@ def _check_images(
             images = sorted(image for image, where in missing.items() if where == file)
             notes.error(
                 file,
-                f"asks about {_several(images, 'image')} that {path} lacks; convert the features of this split too: "
-                "lxcompress data prepare",
+                f"asks about {_several(images, 'image')} that {path} lacks; {explain_missing(images, store)}",
             )
     notes.fact("images not in the store", counts)
     if len(counts) == len(SPLITS):
@@ -768,6 +767,9 @@ def _check_boxes(
     for rows, problem in ((outside, "outside 0-1"), (turned, "that ends before it begins (x1 y1 x2 y2)")):
         if rows:
             notes.error(path / BOXES, f"has {_at(rows, names)} with a box {problem}; {stores._remedy(path)}")
+    doubt = None if outside else stores.find_box_doubt(arrays[BOXES])
+    if doubt:
+        notes.warn(path / BOXES, doubt)
 
 
 def _check_bytes(

@@ -18,6 +18,7 @@ from lxcompress.data.regions.store import RegionStore
 from lxcompress.data.split import NO_LABEL, Regions, Split
 from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import DataError
+from lxcompress.text import shorten
 
 Credits = Mapping[str, float]
 """answer -> credit, 0-1"""
@@ -94,9 +95,20 @@ def find_images(questions: Sequence[Question], store: RegionStore, where: Path, 
     if missing:
         raise DataError(
             f"{where}: asks about {len(set(missing))} images that {store_path} lacks ({missing[0]} is the first); "
-            "convert the features of this split too: lxcompress data prepare"
+            f"{explain_missing(missing, store)}"
         )
     return rows
+
+
+def explain_missing(missing: Sequence[str], store: RegionStore) -> str:
+    """What to do about images that a store lacks."""
+    longer = store.find_longer(missing)
+    if longer is None:
+        return "convert the features of this split too: lxcompress data prepare"
+    return (
+        f"the questions say {shorten(longer[0])} and the features {shorten(longer[1])}: convert them with "
+        "lxcompress data prepare --strip-extension"
+    )
 
 
 def stored_regions(store: RegionStore) -> Regions:

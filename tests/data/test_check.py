@@ -61,6 +61,7 @@ def seal(store: Path, name: str) -> None:
     record = json.loads((store / "store.json").read_text(encoding="utf-8"))
     data = (store / name).read_bytes()[128 if name.endswith(".npy") else 0 :]
     record["files"][name]["sha256"] = hashlib.sha256(data).hexdigest()
+    record.pop("seal", None)  # as an earlier version wrote it
     (store / "store.json").write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -73,6 +74,8 @@ def change(store: Path, name: str, place: tuple[int, ...], value: float) -> None
 def rewrite(path: Path, edit: Callable[[Any], None]) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
     edit(document)
+    if path.name == "store.json":
+        document.pop("seal", None)  # as an earlier version wrote it
     path.write_text(json.dumps(document), encoding="utf-8")
 
 

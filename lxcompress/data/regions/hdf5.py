@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from lxcompress.data.regions.rows import (
     Position,
     Row,
     RowError,
+    Scale,
     as_numbers,
     check_boxes,
     check_count,
@@ -109,11 +111,11 @@ class Hdf5Source:
             return BadRow(position, image, f"it cannot be read ({problem})")
 
 
-def open_hdf5(path: Path) -> Hdf5Source:
+def open_hdf5(path: Path, *, scale: Scale = scale_boxes) -> Hdf5Source:
     """The HDF5 file `path`, its layout told by the names in it. Raises DataError for another one."""
     with _open(path) as file:
         try:
-            source = _source(path, file)
+            source = _source(path, file, scale)
         except DataError:
             raise
         except Exception as problem:  # as above
@@ -137,7 +139,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def _source(path: Path, file: h5py.File) -> Hdf5Source:
+def _source(path: Path, file: h5py.File, scale: Scale) -> Hdf5Source:
     names = set(file)
     if {"image_features", "spatial_features"} <= names and file["image_features"].ndim == 2:
         _count(path, file, ("image_features", "spatial_features"), most=REGION_LIMIT)
@@ -149,16 +151,16 @@ def _source(path: Path, file: h5py.File) -> Hdf5Source:
     sizes = next((pair for pair in SIZES if {*pair} <= names), None)
     if {"features", "boxes"} <= names and sizes:
         count = _count(path, file, ("features", "boxes", *sizes, *({"num_boxes"} & names)))
-        return Hdf5Source(path, _find_ids(path, file, count), range(count), _read_arrays)
+        return Hdf5Source(path, _find_ids(path, file, count), range(count), partial(_read_arrays, scale))
     if {"features", "bboxes"} <= names:
         count = _count(path, file, ("features", "bboxes"))
         info = _gqa_info(path, count)
         images = tuple(sorted(info, key=lambda image: info[image]["idx"]))
-        return Hdf5Source(path, images, [info[image]["idx"] for image in images], _GqaReader(info))
+        return Hdf5Source(path, images, [info[image]["idx"] for image in images], _GqaReader(info, scale))
     first = next(iter(file), None)
     if first is not None and {"features", "boxes", "img_w", "img_h"} <= set(getattr(file[first], "keys", tuple)()):
         images = tuple(file)
-        return Hdf5Source(path, images, range(len(images)), _read_group)
+        return Hdf5Source(path, images, range(len(images)), partial(_read_group, scale))
     shown = ", ".join(f"{name} {list(getattr(file[name], 'shape', []))}" for name in list(file)[:8])
     raise DataError(f"{path}: has a layout that is not known ({shown or 'nothing in it'}); expected {EXPECTED}")
 
@@ -177,13 +179,13 @@ def _count(path: Path, file: h5py.File, names: Sequence[str], *, most: int = IMA
     return count
 
 
-def _read_group(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_group(scale: Scale, file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
     group = file[image]
     boxes = _array(group["boxes"])
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise RowError(f"its boxes are {list(boxes.shape)}, expected [regions, 4]")
     size = check_size(_array(group["img_w"]), _array(group["img_h"]))
-    return turn_features(_array(group["features"]), len(boxes)), scale_boxes(boxes, size)
+    return turn_features(_array(group["features"]), len(boxes)), scale(boxes, size)
 
 
 def _read_bottom_up(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,12 +203,12 @@ def _read_ragged(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.
     return features, check_boxes(boxes[:, :4])
 
 
-def _read_arrays(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_arrays(scale: Scale, file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
     width, height = next(pair for pair in SIZES if {*pair} <= set(file))
     features, boxes = _pair(_array(file["features"], row), _array(file["boxes"], row), 4)
     count = check_count(_few_numbers(file["num_boxes"], row, 1)) if "num_boxes" in file else len(boxes)
     size = check_size(_few_numbers(file[width], row, 1), _few_numbers(file[height], row, 1))
-    return _cut(features, boxes, count, size)
+    return _cut(features, boxes, count, scale, size)
 
 
 @dataclass(frozen=True)
@@ -214,18 +216,23 @@ class _GqaReader:
     """Reads an image of GQA's object features; `info` is gqa_objects_info.json, of this file alone."""
 
     info: dict[str, dict[str, int]]
+    scale: Scale
 
     def __call__(self, file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
         info = self.info[image]
         features, boxes = _pair(_array(file["features"], row), _array(file["bboxes"], row), 4)
-        return _cut(features, boxes, check_count(info["objectsNum"]), check_size(info["width"], info["height"]))
+        return _cut(
+            features, boxes, check_count(info["objectsNum"]), self.scale, check_size(info["width"], info["height"])
+        )
 
 
-def _cut(features: np.ndarray, boxes: np.ndarray, count: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _cut(
+    features: np.ndarray, boxes: np.ndarray, count: int, scale: Scale, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """The first `count` regions, the rest being padding, with their boxes in pixels scaled. Raises RowError."""
     if count > len(boxes):
         raise RowError(f"it has {count:,} regions, where the file has room for {len(boxes)}")
-    return features[:count], scale_boxes(boxes[:count], size)
+    return features[:count], scale(boxes[:count], size)
 
 
 def _gqa_info(path: Path, count: int) -> dict[str, dict[str, int]]:

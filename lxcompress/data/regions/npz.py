@@ -29,17 +29,18 @@ from lxcompress.data.regions.rows import (
     Position,
     Row,
     RowError,
+    Scale,
     as_numbers,
     check_boxes,
     check_id,
     check_size,
     scale_boxes,
+    strip_extension,
     turn_features,
 )
 from lxcompress.errors import DataError
 from lxcompress.machine import usable_cores
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 AHEAD = 4
 """Files that each worker may be ahead of the one in turn."""
 KNOWN = "x and bbox with image_w and image_h (or width and height), or features and norm_bb"
@@ -52,6 +53,7 @@ class NpzSource:
     folder: Path
     names: tuple[str, ...]
     workers: int
+    scale: Scale = scale_boxes
     unit: str = "file"
 
     @property
@@ -94,7 +96,7 @@ class NpzSource:
         image = image_id(path.name)
         try:
             with zipfile.ZipFile(path) as packed:
-                features, boxes = _read(packed)
+                features, boxes = _read(packed, self.scale)
             return Row(position, check_id(image), features, boxes)
         except RowError as problem:
             return BadRow(position, image, str(problem))
@@ -102,7 +104,7 @@ class NpzSource:
             return BadRow(position, image, f"it is damaged or no .npz file ({problem})")
 
 
-def open_npz(folder: Path, *, workers: int | None = None) -> NpzSource:
+def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_boxes) -> NpzSource:
     """The .npz files in `folder`, by name. Raises DataError if there are none."""
     with os.scandir(folder) as entries:
         # A link that leads to itself raises where it is asked what it is, and is a bad row where it is read.
@@ -111,20 +113,19 @@ def open_npz(folder: Path, *, workers: int | None = None) -> NpzSource:
     if not found:
         reason = "it has .npy files, which hold no boxes unless pickled" if _any(names, ".npy") else "it has none"
         raise DataError(f"{folder}: is a folder without .npz files ({reason}); give one whose files hold {KNOWN}")
-    return NpzSource(folder, found, workers or len(usable_cores()))
+    return NpzSource(folder, found, workers or len(usable_cores()), scale)
 
 
 def image_id(name: str) -> str:
     """The image that a file is of: its name without .npz, and without .jpg before it."""
-    stem = name.removesuffix(".npz")
-    return next((stem.removesuffix(suffix) for suffix in IMAGE_SUFFIXES if stem.endswith(suffix)), stem)
+    return strip_extension(name.removesuffix(".npz"))
 
 
 def _any(names: list[str], suffix: str) -> bool:
     return any(name.endswith(suffix) for name in names)
 
 
-def _read(packed: zipfile.ZipFile) -> tuple[np.ndarray, np.ndarray]:
+def _read(packed: zipfile.ZipFile, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
     """Features [O, F] and boxes 0-1 [O, 4]. Raises RowError."""
     names = {name.removesuffix(".npy") for name in packed.namelist() if name.endswith(".npy")}
     if {"features", "norm_bb"} <= names:
@@ -139,7 +140,7 @@ def _read(packed: zipfile.ZipFile) -> tuple[np.ndarray, np.ndarray]:
     if boxes.shape[1] != 4:
         raise RowError(f"its bbox is {list(boxes.shape)}, expected [regions, 4]")
     pixels = check_size(*(_array(packed, name, 0) for name in size))
-    return turn_features(_array(packed, "x", 2), len(boxes)), scale_boxes(boxes, pixels)
+    return turn_features(_array(packed, "x", 2), len(boxes)), scale(boxes, pixels)
 
 
 def _array(packed: zipfile.ZipFile, name: str, dimensions: int) -> np.ndarray:

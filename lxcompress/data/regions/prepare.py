@@ -18,7 +18,7 @@ from lxcompress.data.regions.hdf5 import HDF5, open_hdf5
 from lxcompress.data.regions.lines import begins
 from lxcompress.data.regions.npz import open_npz
 from lxcompress.data.regions.origin import check_unchanged, digest_content, get_stamp, is_same
-from lxcompress.data.regions.rows import FIRST, BadRow, Position, Row, Source
+from lxcompress.data.regions.rows import FIRST, BadRow, Position, Reading, Row, Source, StrippedSource
 from lxcompress.data.regions.store import (
     BOXES,
     FEATURES,
@@ -49,6 +49,7 @@ from lxcompress.writing import PREFIX, BusyError, check_out, explain_write_error
 REGIONS = 36
 """Of an image, as LXMERT reads them (Tan & Bansal 2019)."""
 REGIONS_LIMIT = 1000
+PUBLISHED = Reading()
 KEPT = (FEATURES, BOXES, OBJECTS, IDS)
 PARTS = {name + end for name in (*KEPT, BAD_LINES, BAD_ROWS, JOURNAL, RECORD, LOCK) for end in ("", ".part")}
 
@@ -70,6 +71,7 @@ def prepare_store(
     *,
     objects: int = REGIONS,
     skip_bad: bool = False,
+    reading: Reading = PUBLISHED,
     tell: Tell = lambda source, done, total, images: None,
 ) -> Prepared:
     """Converts the sources `paths`, in their order, into the store `out`, with room for `objects` regions an image.
@@ -83,23 +85,23 @@ def prepare_store(
         out = out.resolve()
     check_out(out, paths, kind="folder")
     check_out(part_of(out), paths, kind="folder")
-    opened = [(source, path) for path in paths for source in open_source(path)]
+    opened = [(source, path) for path in paths for source in open_source(path, reading)]
     sources, origins = [source for source, _ in opened], [path for _, path in opened]
     stamps = {path: get_stamp(path) for path in origins}
     files = [SourceFile(name=each.name, size_bytes=each.size_bytes, stamp=stamps[path]) for each, path in opened]
-    found = _finished(out, files, origins, objects)
+    found = _finished(out, files, origins, objects, reading)
     if found is not None:
         return Prepared(found, found.images)
     part = part_of(out)
     with _locked(part):
-        found = _finished(out, files, origins, objects)  # by another conversion, meanwhile
+        found = _finished(out, files, origins, objects, reading)  # by another conversion, meanwhile
         if found is not None:
             shutil.rmtree(part)
             return Prepared(found, found.images)
         if (part / RECORD).is_file():  # all is written, and it was interrupted before the folder got its name
             record, before = read_store_record(part), 0
         else:
-            journal = _begin(part, sources, files, origins, objects=objects, skip_bad=skip_bad)
+            journal = _begin(part, sources, files, origins, objects=objects, skip_bad=skip_bad, reading=reading)
             before = journal.images
             _check_space(out, part, sources, journal)
             record = _convert(sources, origins, part, journal, skip_bad=skip_bad, tell=tell)
@@ -111,15 +113,23 @@ def prepare_store(
     return Prepared(record, before)
 
 
-def open_source(path: Path) -> Sequence[Source]:
+def open_source(path: Path, reading: Reading = PUBLISHED) -> Sequence[Source]:
     """What `path` holds: a folder of .npz files, an HDF5 file, or TSV, plain, gzip or in a zip. Raises DataError."""
-    if path.is_dir():
-        return [open_npz(path)]
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give a TSV of region features (or its zip), HDF5, or a folder of .npz")
-    if begins(path, len(HDF5)) == HDF5:
-        return [open_hdf5(path)]
-    return open_tsv(path)
+    found: Sequence[Source]
+    try:
+        if path.is_dir():
+            found = [open_npz(path, scale=reading.scale)]
+        elif not path.is_file():
+            raise DataError(
+                f"{path}: no such file; give a TSV of region features (or its zip), HDF5, or a folder of .npz"
+            )
+        elif begins(path, len(HDF5)) == HDF5:
+            found = [open_hdf5(path, scale=reading.scale)]
+        else:
+            found = open_tsv(path, scale=reading.scale)
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be read ({problem.strerror or problem}); check its permissions") from None
+    return [StrippedSource(source) for source in found] if reading.strip_extension else found
 
 
 def _convert(
@@ -204,21 +214,22 @@ def _begin(
     *,
     objects: int,
     skip_bad: bool,
+    reading: Reading,
 ) -> Journal:
     """The journal of the unfinished store in `part`, or a new one. Raises DataError if it is of other sources."""
     journal = read_journal(part)
     if journal is None:
         features = _feature_size(sources, skip_bad=skip_bad)
-        return Journal(objects=objects, features=features, sources=_with_content(files, origins))
+        return Journal(objects=objects, features=features, sources=_with_content(files, origins), reading=str(reading))
     done = journal.source
     names = [file.name for file in journal.sources]
-    is_alike = names == [file.name for file in files] and journal.objects == objects
+    is_alike = names == [file.name for file in files] and _options(journal) == (objects, str(reading))
     made = part / JOURNAL
     same = [is_alike and is_same(*each, made=made) for each in zip(journal.sources, files, origins, strict=is_alike)]
     # What was read must be what it was; what was not may have been mended since.
     if not is_alike or not all(same[:done]):
         raise DataError(
-            f"{part}: was begun from {', '.join(names)} with --objects {journal.objects}; give these, unchanged and in "
+            f"{part}: was begun from {', '.join(names)} with {_name_options(journal)}; give these, unchanged and in "
             f"this order, or delete {part} to begin anew"
         )
     if journal.item and not same[done]:
@@ -284,6 +295,14 @@ def _changed(source: Source, journal: Journal, part: Path) -> DataError:
     )
 
 
+def _options(made: Journal | StoreRecord) -> tuple[int, str]:
+    return made.objects, made.reading
+
+
+def _name_options(made: Journal | StoreRecord) -> str:
+    return f"--objects {made.objects} {made.reading}".strip()
+
+
 def _feature_size(sources: Sequence[Source], *, skip_bad: bool) -> int:
     """F of the first good row. Raises DataError if there is none, or at a bad row that may not be left out."""
     for source in sources:
@@ -322,12 +341,14 @@ def _check_space(out: Path, part: Path, sources: Sequence[Source], journal: Jour
         )
 
 
-def _finished(out: Path, files: list[SourceFile], origins: Sequence[Path], objects: int) -> StoreRecord | None:
+def _finished(
+    out: Path, files: list[SourceFile], origins: Sequence[Path], objects: int, reading: Reading
+) -> StoreRecord | None:
     """What stands at `out` if it is this very store; None if nothing does. Raises DataError for anything else."""
     if (out / RECORD).is_file():
         record = read_store_record(out)
         is_alike = [each.name for each in record.sources] == [each.name for each in files]
-        if is_alike and record.objects == objects:
+        if is_alike and _options(record) == (objects, str(reading)):
             each = zip(record.sources, files, origins, strict=True)
             changed = next((path for kept, now, path in each if not is_same(kept, now, path, made=out / RECORD)), None)
             if changed is None:
@@ -335,7 +356,7 @@ def _finished(out: Path, files: list[SourceFile], origins: Sequence[Path], objec
             raise DataError(f"{out}: was made of {changed} before that changed; delete {out}, or give another --out")
         made_of = ", ".join(file.name for file in record.sources)
         raise DataError(
-            f"{out}: is a store of {made_of} with --objects {record.objects}; delete it, or give another --out"
+            f"{out}: is a store of {made_of} with {_name_options(record)}; delete it, or give another --out"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is there, and is no store; give another --out")

@@ -6,10 +6,10 @@ Shapes: O regions, F features of a region.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ BOX_TOLERANCE = 1e-5
 SIZE_LIMIT = 1_000_000
 """Pixels of an image's side; more is a damaged number."""
 ID_LIMIT = 1000
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 # Some writers keep sizes and counts as floats: 200.0 is 200.
 _WHOLE = re.compile(r"\s*([0-9]{1,18})(?:\.0*)?\s*", re.ASCII)
 ROW_LIMIT_BYTES = 1 << 24
@@ -82,6 +83,68 @@ class Source(Protocol):
         """About how many images there are."""
 
 
+Scale = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+"""Turns the boxes of an image of a size (width, height) into boxes 0-1. Raises RowError."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How sources are read where they differ from what their format's authors publish."""
+
+    boxes: Literal["pixels", "normalised"] = "pixels"
+    """what boxes are where the format has them in pixels"""
+    strip_extension: bool = False
+    """whether image ids lose a .jpg, .jpeg or .png at their end"""
+
+    @property
+    def scale(self) -> Scale:
+        return scale_boxes if self.boxes == "pixels" else keep_boxes
+
+    def __str__(self) -> str:
+        given = ["--boxes normalised"] * (self.boxes == "normalised") + ["--strip-extension"] * self.strip_extension
+        return " ".join(given)
+
+
+@dataclass(frozen=True)
+class StrippedSource:
+    """A source whose image ids lose the ending of an image file."""
+
+    source: Source
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def where(self) -> str:
+        return self.source.where
+
+    @property
+    def unit(self) -> str:
+        return self.source.unit
+
+    @property
+    def size_bytes(self) -> int:
+        return self.source.size_bytes
+
+    @contextmanager
+    def rows(self, start: Position = FIRST) -> Iterator[Iterator[Row | BadRow]]:
+        with self.source.rows(start) as rows:
+            yield (replace(row, image=strip_extension(row.image)) for row in rows)
+
+    def share(self, position: Position) -> float:
+        return self.source.share(position)
+
+    def about_images(self) -> int:
+        return self.source.about_images()
+
+
+def strip_extension(image: str) -> str:
+    """`image` without the ending of an image file; an id that is nothing else stays as it is."""
+    stem, dot, ending = image.rpartition(".")
+    return stem if stem and dot and f".{ending.lower()}" in IMAGE_SUFFIXES else image
+
+
 def check_id(image: str) -> str:
     """`image`, if it can be a line of ids.txt. Raises RowError."""
     if not image:
@@ -112,6 +175,12 @@ def scale_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     # In float32, as LXMERT divides; what that cannot hold is infinite, and refused below.
     with np.errstate(over="ignore", invalid="ignore"):
         return check_boxes(boxes.astype(np.float32) / np.asarray([*size, *size], dtype=np.float32))
+
+
+def keep_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes that are 0-1 already, whatever the size of their image, float32 [O, 4]. Raises RowError."""
+    with np.errstate(over="ignore"):
+        return check_boxes(boxes.astype(np.float32))
 
 
 def check_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.data.regions.npy import read_npy_header
+from lxcompress.data.regions.rows import strip_extension
 from lxcompress.errors import DataError
 from lxcompress.output import command_line
 from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
@@ -34,6 +35,8 @@ HEADER_BYTES = 128
 """Of each .npy file here: numpy's own header, padded to this length."""
 PIECE_BYTES = 1 << 20
 PIECE_ROWS = 4096
+NARROW = 0.05
+"""No detector sees nothing but this corner: 2 pixels of 40, the narrowest image that one reads."""
 # COCO_train2014_000000132417, 132417 and n132417: the first two are one image, the third (a GQA id) is another.
 _NUMBER = re.compile(r"(?:^|_)0*([0-9]{1,18})$")
 
@@ -58,7 +61,10 @@ class StoredFile(Record):
 
 
 class StoreRecord(FileRecord):
-    """store.json: `largest_feature` is the largest magnitude that was rounded to float16, `skipped` counts bad rows."""
+    """store.json: `largest_feature` is the largest magnitude that was rounded to float16, `skipped` counts bad rows.
+
+    `reading` are the options of `data prepare` by which boxes and ids were read otherwise than published.
+    """
 
     images: Positive
     objects: Positive
@@ -67,6 +73,7 @@ class StoreRecord(FileRecord):
     files: dict[FileName, StoredFile]
     largest_feature: Amount
     skipped: Count
+    reading: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +93,15 @@ class RegionStore:
         return len(self.ids)
 
     def row(self, name: str) -> int:
-        """The place of image `name`: by its whole id, else by the number it ends in, if one image alone has that.
+        """The place of image `name`: by its whole id, else by its id without .jpg, .jpeg or .png, else by the number it
+        ends in, if one image alone has that.
 
         Raises KeyError.
         """
         found = self._by_id.get(name)
+        if found is None:
+            name = strip_extension(name)
+            found = self._by_id.get(name)
         if found is None:
             number = _NUMBER.search(name)
             found = self._by_number.get(int(number[1])) if number else None
@@ -101,6 +112,11 @@ class RegionStore:
     def rows(self, names: Iterable[str]) -> np.ndarray:
         """int64: the place of each of `names`. Raises KeyError for the first that is not there."""
         return np.fromiter(map(self.row, names), dtype=np.int64)
+
+    def find_longer(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """The first of `names` that is an id here without the ending of an image file, and that id; else None."""
+        longer = {strip_extension(image): image for image in self.ids}
+        return next(((name, longer[name]) for name in names if longer.get(name, name) != name), None)
 
     @cached_property
     def _by_id(self) -> dict[str, int]:
@@ -172,6 +188,17 @@ def verify_store(path: Path, tell: Tell = lambda what, done, total: None) -> Sto
         if not (boxes.min() >= 0 and boxes.max() <= 1):  # NaN is neither
             raise DataError(f"{path / BOXES}: has a box outside 0-1; {_remedy(path)}")
     return record
+
+
+def find_box_doubt(boxes: np.ndarray) -> str | None:
+    """What to doubt of the boxes [N, O, 4] of a store: they may have been 0-1 before they were divided; else None."""
+    widest = max(float(boxes[start : start + PIECE_ROWS].max()) for start in range(0, len(boxes), PIECE_ROWS))
+    if not widest < NARROW:
+        return None
+    return (
+        f"no box of {len(boxes):,} images reaches beyond {100 * widest:.2g} % of its image's side, as when boxes that "
+        "are 0-1 already are divided by the image's size again; if they are, convert them anew with --boxes normalised"
+    )
 
 
 def part_of(path: Path) -> Path:

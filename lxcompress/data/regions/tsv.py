@@ -29,6 +29,7 @@ from lxcompress.data.regions.rows import (
     Position,
     Row,
     RowError,
+    Scale,
     check_count,
     check_id,
     check_size,
@@ -69,6 +70,7 @@ class TsvSource:
 
     text: TextFile
     columns: tuple[str, ...]
+    scale: Scale = scale_boxes
     unit: str = "line"
 
     @property
@@ -133,16 +135,16 @@ class TsvSource:
                 first, stop = first + 2, stop - 1
             with memoryview(buffer) as view, view[first:stop] as packed:
                 features = _decode("features", packed, count)
-            return Row(line.position, check_id(_text(fields[0])), features, scale_boxes(boxes, size))
+            return Row(line.position, check_id(_text(fields[0])), features, self.scale(boxes, size))
         except RowError as problem:
             image = _bare(fields[0])[:SHOWN_BYTES].decode("utf-8", errors="replace")
             return BadRow(line.position, image, str(problem))
 
 
-def open_tsv(path: Path) -> list[TsvSource]:
+def open_tsv(path: Path, *, scale: Scale = scale_boxes) -> list[TsvSource]:
     """The TSV file `path`, or those in it if it is a zip, by name. Raises DataError if one is of another format."""
     if not is_zip(path):
-        return [_open(TextFile(path))]
+        return [_open(TextFile(path), scale)]
     try:
         with zipfile.ZipFile(path) as packed:
             members = sorted(name for name in packed.namelist() if _MEMBER.search(name))
@@ -150,10 +152,10 @@ def open_tsv(path: Path) -> list[TsvSource]:
         raise DataError(f"{path}: is a damaged zip ({problem}); download it again") from None
     if not members:
         raise DataError(f"{path}: has no .tsv in it; give the zip of a TSV, or unpack it and give the folder")
-    return [_open(TextFile(path, member)) for member in members]
+    return [_open(TextFile(path, member), scale) for member in members]
 
 
-def _open(text: TextFile) -> TsvSource:
+def _open(text: TextFile, scale: Scale) -> TsvSource:
     """The source that `text` is; its first line with the right number of columns decides which kind."""
     with text.lines() as lines:
         first = next(lines, None)
@@ -173,7 +175,7 @@ def _open(text: TextFile) -> TsvSource:
             f"{text.where}: is no region features that can be read: its first line has {_columns(counts[0])}, expected "
             f"{EXPECTED}, an HDF5 file, or a folder of .npz files"
         )
-    return TsvSource(text, COLUMNS[known])
+    return TsvSource(text, COLUMNS[known], scale)
 
 
 def _bare(column: bytes) -> bytes:

@@ -73,6 +73,7 @@ class Journal(FileRecord):
     bad: Count = 0
     bad_bytes: Count = 0
     largest_bits: Count = 0
+    reading: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class StoreWriter:
             },
             largest_feature=float(np.uint16(journal.largest_bits).view(np.float16)),
             skipped=journal.bad,
+            reading=journal.reading,
         )
         write_record(part / RECORD, record)
         return record

@@ -189,4 +189,5 @@ def _trust(store: Path, name: str) -> None:
     data = (store / name).read_bytes()
     sha = hashlib.sha256(data[128:] if name.endswith(".npy") else data).hexdigest()
     record["files"][name] = {"size_bytes": len(data), "sha256": sha}
+    record.pop("seal", None)  # as an earlier version wrote it
     (store / RECORD).write_text(json.dumps(record))

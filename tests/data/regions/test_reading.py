@@ -1,0 +1,148 @@
+"""Laws of sources that differ from what is published: boxes that are 0-1 already, ids with endings, odd columns."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lxcompress.data.check import check_store
+from lxcompress.data.questions import Question, find_images
+from lxcompress.data.regions.prepare import prepare_store
+from lxcompress.data.regions.rows import Reading, strip_extension
+from lxcompress.data.regions.store import RegionStore, find_box_doubt, open_store
+from lxcompress.errors import DataError
+from tests.complain import complain
+from tests.data.regions.pictures import Picture, pictures, row, write_hdf5, write_npz, write_tsv
+
+PUBLISHED, NORMALISED = Reading(), Reading(boxes="normalised")
+SOURCES = ("tsv", "npz mcan", "hdf5 groups", "hdf5 vilbert", "hdf5 counting", "hdf5 gqa")
+
+
+def write(folder: Path, source: str, made: list[Picture]) -> Path:
+    name, _, kind = source.partition(" ")
+    if name == "tsv":
+        return write_tsv(folder / "a.tsv", list(map(row, made)))
+    if name == "npz":
+        return write_npz(folder / "npz", made, kind=kind)
+    return write_hdf5(folder / ("gqa_objects_3.h5" if kind == "gqa" else "a.h5"), made, kind=kind)
+
+
+def convert(folder: Path, path: Path, reading: Reading = PUBLISHED) -> RegionStore:
+    prepare_store([path], folder / "store", objects=5, reading=reading)
+    return open_store(folder / "store")
+
+
+@pytest.fixture
+def made() -> list[Picture]:
+    return pictures(6, regions=(3, 3))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_boxes_that_are_normalised_are_doubted_unless_it_is_said(source, made, tmp_path) -> None:
+    small = [Picture(each.image, each.width, each.height, each.features, each.scaled) for each in made]
+    (tmp_path / "said").mkdir()
+    (tmp_path / "pixels").mkdir()
+    assert find_box_doubt(convert(tmp_path / "pixels", write(tmp_path / "pixels", source, made)).boxes) is None
+    path = write(tmp_path, source, small)
+    assert "--boxes normalised" in find_box_doubt(convert(tmp_path, path).boxes)
+    assert "--boxes normalised" in check_store(tmp_path / "store").findings[0].sentence
+    store = convert(tmp_path / "said", path, NORMALISED)
+    assert find_box_doubt(store.boxes) is None
+    np.testing.assert_allclose(store.boxes[:, :3], [each.scaled for each in made], atol=1e-6)
+
+
+def test_boxes_in_pixels_that_are_said_to_be_normalised_are_refused(made, tmp_path) -> None:
+    complain(lambda: convert(tmp_path, write(tmp_path, "tsv", made), NORMALISED), "expected 0 to 1", kind=DataError)
+
+
+def test_a_store_of_another_reading_is_not_taken_for_this_one(made, tmp_path) -> None:
+    path = write(tmp_path, "tsv", made)
+    convert(tmp_path, path)
+    complain(lambda: convert(tmp_path, path, Reading(strip_extension=True)), "is a store of", kind=DataError)
+
+
+def asked(*images: str) -> list[Question]:
+    return [Question(number, (image,), "?", {}, "other") for number, image in enumerate(images)]
+
+
+def test_ids_with_an_ending_in_the_features_alone_are_told_with_both_and_mended_by_an_option(made, tmp_path) -> None:
+    path = write_tsv(tmp_path / "a.tsv", [row(each, img_id=f"{each.image}.JPG".lower()) for each in made])
+    questions = asked(*(each.image.lower() for each in made))
+    store = convert(tmp_path, path)
+    name = made[0].image.lower()
+    said = complain(lambda: find_images(questions, store, Path("q.json"), Path("store")), kind=DataError)
+    assert f'"{name}"' in said
+    assert f'"{name}.jpg"' in said
+    assert "--strip-extension" in said
+    (tmp_path / "stripped").mkdir()
+    store = convert(tmp_path / "stripped", path, Reading(strip_extension=True))
+    assert find_images(questions, store, Path("q.json"), Path("store")) == [[row] for row in range(6)]
+
+
+def test_ids_with_an_ending_in_the_questions_alone_are_found(made, tmp_path) -> None:
+    store = convert(tmp_path, write(tmp_path, "tsv", made))
+    questions = asked(*(f"{each.image}.jpg" for each in made))
+    assert find_images(questions, store, Path("q.json"), Path("store")) == [[row] for row in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("image", "stem"),
+    [("a.jpg", "a"), ("a.b.PNG", "a.b"), ("a", "a"), (".jpg", ".jpg"), ("a.gif", "a.gif"), ("a.", "a.")],
+)
+def test_an_ending_is_that_of_an_image_file(image, stem) -> None:
+    assert strip_extension(image) == stem
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: codecs.BOM_UTF8 + data,
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: codecs.BOM_UTF8 + data.replace(b"\n", b"\r\n"),
+    ],
+    ids=["mark", "crlf", "both"],
+)
+def test_a_mark_or_other_line_ends_change_nothing(change, made, tmp_path) -> None:
+    path = write(tmp_path, "tsv", made)
+    path.write_bytes(change(path.read_bytes()))
+    assert convert(tmp_path, path).ids == tuple(each.image for each in made)
+
+
+@pytest.mark.parametrize("quote", ["b'{}'", 'b"{}"'])
+def test_columns_written_as_pythons_bytes_are_read(quote, made, tmp_path) -> None:
+    (tmp_path / "plain").mkdir()
+    plain = convert(tmp_path / "plain", write(tmp_path / "plain", "tsv", made))
+    path = write_tsv(tmp_path / "a.tsv", [[quote.format(column) for column in row(each)] for each in made])
+    store = convert(tmp_path, path)
+    assert store.ids == plain.ids
+    assert np.array_equal(store.features, plain.features)
+    assert np.array_equal(store.boxes, plain.boxes)
+
+
+def test_sizes_and_counts_written_as_floats_are_read(made, tmp_path) -> None:
+    rows = [row(each, img_w=f"{each.width}.0", img_h=f"{each.height}.00", num_boxes="3.") for each in made]
+    assert len(convert(tmp_path, write_tsv(tmp_path / "a.tsv", rows))) == 6
+
+
+def test_a_size_that_is_no_whole_number_is_refused(made, tmp_path) -> None:
+    path = write_tsv(tmp_path / "a.tsv", [row(made[0], img_w="200.5")])
+    complain(lambda: convert(tmp_path, path), "'200.5'", kind=DataError)
+
+
+@pytest.mark.parametrize("image", ["PK1234", "PK", "PK\x05x"])
+def test_a_first_id_that_begins_as_a_zip_does_is_an_id(image, made, tmp_path) -> None:
+    path = write_tsv(tmp_path / "a.tsv", [row(made[0], img_id=image), *map(row, made[1:])])
+    if image.isprintable():
+        assert convert(tmp_path, path).ids[0] == image
+    else:
+        complain(lambda: convert(tmp_path, path), "not a line of text", kind=DataError)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_another_encoding_is_named(encoding, made, tmp_path) -> None:
+    path = write(tmp_path, "tsv", made)
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    complain(lambda: convert(tmp_path, path), encoding[:6].upper(), "iconv", kind=DataError)
