@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from lxcompress.errors import ExportError, TicketError
+from lxcompress.errors import ExportError, TicketError, unreadable
 from lxcompress.rundir import write_whole
 
 BITMASK_FILE = "bitmask.safetensors"
@@ -138,7 +138,8 @@ def each_packed(path: Path) -> Iterator[tuple[str, Packed]]:
                 yield name, _take(file, name, sizes, precision, shapes.get(name))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else _first_line(error)
-        raise TicketError(
+        found = unreadable(path, error, TicketError)
+        raise found or TicketError(
             f"{path}: cannot be read as a bitmask checkpoint ({reason}); copy it anew, or export it again"
         ) from None
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+
 from lxcompress.text import as_sentence
+
+_UNREADABLE = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EISDIR", "ENOTDIR", "EIO", "ELOOP", "ENAMETOOLONG", "EMFILE", "ENFILE", "ESTALE")
+    if hasattr(errno, name)
+}
+"""What keeps a file from being read, whatever is in it."""
 
 
 class LxError(Exception):
@@ -46,3 +57,17 @@ class ExportError(LxError):
 
 class MeasureError(LxError):
     """An artifact that could not be measured."""
+
+
+def unreadable(path: object, problem: BaseException, kind: type[LxError]) -> LxError | None:
+    """Return the error that says what keeps the file from being read; None if `problem` is about its contents.
+
+    A file that may not be read is not damaged. Libraries give the system's number in their words alone.
+    """
+    number = problem.errno if isinstance(problem, OSError) else None
+    if number is None:
+        said = re.search(r"os error (\d+)|errno = (\d+)|\[Errno (\d+)\]", str(problem))
+        number = int(next(group for group in said.groups() if group)) if said else None
+    if number not in _UNREADABLE:
+        return None
+    return kind(f"{path}: cannot be read ({os.strerror(number)}); check the path and its permissions")

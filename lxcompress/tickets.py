@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lxcompress.bitmask import BITMASK_FILE, read_masks
 from lxcompress.checksums import MASK_FILE, MODEL_FILE, TICKET_FILE, check_files, hash_files, ticket_origin
-from lxcompress.errors import PruneError, TicketError
+from lxcompress.errors import PruneError, TicketError, unreadable
 from lxcompress.models.checkpoints import Model, Words, is_packed, read_model, save_model, save_weights
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask, Weights
@@ -171,7 +171,8 @@ def load_mask(path: Path) -> Mask:
             shapes = json.loads((file.metadata() or {})["shapes"])
             return Mask({name: _unpack(file.get_tensor(name), shape) for name, shape in shapes.items()})
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise TicketError(
+        found = unreadable(path, error, TicketError)
+        raise found or TicketError(
             f"{path}: cannot be read as a mask ({error}); draw the ticket again, or copy it anew"
         ) from None
 

@@ -32,7 +32,7 @@ from lxcompress.data.tokens import (
     has_vocabulary,
     read_vocabulary,
 )
-from lxcompress.errors import ModelError
+from lxcompress.errors import ModelError, unreadable
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.answers import find_rows, read_answers
 from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors
@@ -300,7 +300,10 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be read as safetensors ({error}); make it again, or copy it anew") from None
+        found = unreadable(path, error, ModelError)
+        raise found or ModelError(
+            f"{path}: cannot be read as safetensors ({error}); make it again, or copy it anew"
+        ) from None
 
 
 def name_answers(config: PreTrainedConfig, labels: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lxcompress.errors import RunError
+from lxcompress.errors import RunError, unreadable
 from lxcompress.models.kept import digest_tensors
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch
@@ -219,7 +219,8 @@ def _resume(
                 return []
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{path}: the checkpoint is damaged ({error}); {remedy}") from None
+        found = unreadable(path, error, RunError)
+        raise found or RunError(f"{path}: the checkpoint is damaged ({error}); {remedy}") from None
     digest = metadata.get("sha256")  # of an earlier version: none
     if digest is not None and digest != digest_tensors(tensors, f"{key} {metadata.get('epochs')}"):
         raise RunError(f"{path}: the checkpoint is damaged (it was changed since it was written); {remedy}")

@@ -45,7 +45,7 @@ from lxcompress.data.regions.rows import (
     turn_features,
     whole,
 )
-from lxcompress.errors import DataError
+from lxcompress.errors import DataError, unreadable
 from lxcompress.text import parse_json, read_text, shorten
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def open_hdf5(path: Path, *, scale: Scale = scale_boxes) -> Hdf5Source:
         except DataError:
             raise
         except Exception as problem:  # as above
-            raise DataError(f"{path}: is damaged HDF5 ({problem}); download it again") from None
+            found = unreadable(path, problem, DataError)
+            raise found or DataError(f"{path}: is damaged HDF5 ({problem}); download it again") from None
     if not source.images:
         raise DataError(f"{path}: holds no image; download it again")
     return source
@@ -134,7 +135,8 @@ def _open(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as problem:
-        raise DataError(f"{path}: is damaged HDF5 ({problem}); download it again") from None
+        found = unreadable(path, problem, DataError)
+        raise found or DataError(f"{path}: is damaged HDF5 ({problem}); download it again") from None
     with file:
         yield file
 
@@ -332,7 +334,8 @@ def _read_json(path: Path) -> Any:
     try:
         return parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as problem:
-        raise DataError(f"{path}: is damaged or not JSON ({problem}); make it again") from None
+        found = unreadable(path, problem, DataError)
+        raise found or DataError(f"{path}: is damaged or not JSON ({problem}); make it again") from None
 
 
 def _pair(features: np.ndarray, boxes: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import IO, NamedTuple, Protocol
 
 from lxcompress.data.archives import DAMAGE, GZIP, check_ratio, most_unpacked
 from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, Position
-from lxcompress.errors import DataError
+from lxcompress.errors import DataError, unreadable
 
 READ_BYTES = 1 << 20
 """What is read at once: with a row's results it fits a core's second-level cache, and larger reads were slower."""
@@ -113,7 +113,10 @@ class TextFile:
             raise self._damaged(problem) from None
 
     def _damaged(self, problem: Exception) -> DataError:
-        return DataError(f"{self.where}: cannot be read on ({problem}); download it again, and give the same command")
+        found = unreadable(self.where, problem, DataError)
+        return found or DataError(
+            f"{self.where}: cannot be read on ({problem}); download it again, and give the same command"
+        )
 
 
 def begins(path: Path, count: int) -> bytes:

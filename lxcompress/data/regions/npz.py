@@ -38,7 +38,7 @@ from lxcompress.data.regions.rows import (
     strip_extension,
     turn_features,
 )
-from lxcompress.errors import DataError
+from lxcompress.errors import DataError, unreadable
 from lxcompress.machine import usable_cores
 
 AHEAD = 4
@@ -101,6 +101,9 @@ class NpzSource:
         except RowError as problem:
             return BadRow(position, image, str(problem))
         except DAMAGE as problem:
+            found = unreadable(path, problem, DataError)
+            if found is not None:
+                raise found from None
             return BadRow(position, image, f"it is damaged or no .npz file ({problem})")
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.data.regions.rows import strip_extension
-from lxcompress.errors import DataError
+from lxcompress.errors import DataError, unreadable
 from lxcompress.output import command_line
 from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
 
@@ -220,7 +220,8 @@ def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarr
         with path.open("rb") as file:
             header, start = read_npy_header(file), file.tell()
     except (OSError, ValueError) as problem:
-        raise DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
+        found = unreadable(path, problem, DataError)
+        raise found or DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
     if header.shape != shape or header.dtype != kind or header.is_fortran:
         order = " in Fortran's order" if header.is_fortran else ""
         raise DataError(
@@ -240,7 +241,8 @@ def _read_ids(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
+        found = unreadable(path, problem, DataError)
+        raise found or DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
     return text.removesuffix("\n").split("\n")
 
 

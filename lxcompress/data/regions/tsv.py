@@ -36,7 +36,7 @@ from lxcompress.data.regions.rows import (
     scale_boxes,
     shown,
 )
-from lxcompress.errors import DataError
+from lxcompress.errors import DataError, unreadable
 from lxcompress.text import find_other_encoding
 
 LXMERT = (
@@ -149,7 +149,8 @@ def open_tsv(path: Path, *, scale: Scale = scale_boxes) -> list[TsvSource]:
         with zipfile.ZipFile(path) as packed:
             members = sorted(name for name in packed.namelist() if _MEMBER.search(name))
     except DAMAGE as problem:
-        raise DataError(f"{path}: is a damaged zip ({problem}); download it again") from None
+        found = unreadable(path, problem, DataError)
+        raise found or DataError(f"{path}: is a damaged zip ({problem}); download it again") from None
     if not members:
         raise DataError(f"{path}: has no .tsv in it; give the zip of a TSV, or unpack it and give the folder")
     return [_open(TextFile(path, member), scale) for member in members]
