@@ -329,7 +329,8 @@ class Artifact(FileRecord):
     the artifact is still of its source.
     A question takes `images` rows of its inputs, a row of `objects` regions for each image that it is about.
     `lengths` counts the questions of the validation data by their tokens; `tokens` is the median of them. `positions`
-    are the tokens of the longest question that the file reads; older records do not tell them. `parameters`
+    are the tokens of the longest question that the file reads; older records do not tell them. `picture_size` are the
+    pixels a side of a picture that is read whole, as one region, by a model without a detector. `parameters`
     are the weights of the model that answers, `flops` what one question of `tokens` takes if zeros are multiplied.
     Parity and accuracy are absent where no runtime here serves the file, which `unproven` explains. `twin` is what the
     artifact stands for where a ticket is shown beside its alternatives. `notes` are for the reader: what was fused,
@@ -352,6 +353,7 @@ class Artifact(FileRecord):
     positions: Positive | None = None
     images: Positive = 1
     feature_size: Count
+    picture_size: Positive | None = None
     prunable_zeros: Fraction | None
     parameters: Count | None = None
     flops: Work | None = None
@@ -368,6 +370,7 @@ class Task(Record):
     """What a measured process did: `runs` single questions of `tokens` words over `images` of `objects` regions.
 
     `lengths` are the tokens of each run where they follow those of the data; `tokens` is then their median.
+    `picture_size` are the pixels a side of an image that is read whole, as one region.
     """
 
     runtime: str
@@ -377,6 +380,7 @@ class Task(Record):
     objects: Positive
     lengths: list[Count] = []
     images: Positive = 1
+    picture_size: Positive | None = None
     warmup: Count
     runs: Positive
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from lxcompress.cli.screen import out as screen
 from lxcompress.cli.screen import remarks
+from lxcompress.measure.compare import name_images
 from lxcompress.measure.rows import Row, read_rows, rows_json
 from lxcompress.output import json_text
 from lxcompress.units import GIGABYTE, MEGABYTE, significant, size_text
@@ -228,6 +229,11 @@ def _show_baseline(rows: Sequence[Row], bench: Bench, kept: Bench | None, labels
 
 def _show_detector(rows: Sequence[Row], labels: dict[tuple[str, str], str], detector_s: float | None) -> None:
     """What part of a whole answer the model is, or that this is not known."""
+    if all(row.measurement.task.picture_size for row in rows):
+        if detector_s is not None:
+            words = "warning: --detector-ms has no effect: these models read pictures whole, without a detector"
+            screen.print(Text(words, style="yellow"))
+        return
     if detector_s is None:
         words = (
             "region features come from a detector that is not measured here: --detector-ms X tells the model's share"
@@ -250,11 +256,10 @@ def _show_detector(rows: Sequence[Row], labels: dict[tuple[str, str], str], dete
 def _show_machine(rows: Sequence[Row]) -> None:
     first = rows[0].measurement
     machine, task = first.machine, first.task
-    regions = f"{task.objects} regions" if task.images == 1 else f"{task.images} images of {task.objects} regions"
     runs = min(row.measurement.task.runs for row in rows)
     where = f"{first.target}: " if first.target else ""
     memory = f", {machine.memory_bytes / GIGABYTE:.0f} GB" if machine.memory_bytes else ""
-    screen.print(Text(f"one question of {regions} at a time, {runs} runs each", style="dim"))
+    screen.print(Text(f"one question of {name_images(task)} at a time, {runs} runs each", style="dim"))
     cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
     screen.print(Text(f"{where}{machine.processor}, {cores}{memory}, {machine.system}", style="dim"))
     screen.print(Text(", ".join(f"{name} {found}" for name, found in _versions(rows).items()), style="dim"))

@@ -16,7 +16,7 @@ from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
-from lxcompress.export.formats import FORMATS, Feeds, Job, check_format, find_writer, name_artifact
+from lxcompress.export.formats import FORMATS, Feeds, Job, check_family, check_format, find_writer, name_artifact
 from lxcompress.export.parity import check, compare, doubt
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import (
@@ -158,6 +158,7 @@ def export(
     `fp32` is a folder with the same source's artifact of that format in fp32, which saves time where there is one.
     """
     precision = check_format(format, precision)
+    check_family(format, source.model.family.MODEL_TYPE)
     writer = find_writer(format)
     _check_out(source, out, fp32)
     task = _load_task(source) if source.data else None
@@ -252,6 +253,7 @@ def _origin(source: Source) -> dict[str, Any]:
         "answers": model.family.count_answers(model.config),
         "images": model.family.count_images(model.config),
         "feature_size": model.family.feature_size(model.config),
+        "picture_size": model.family.picture_size(model.config),
         "parameters": model.live,
     }
 

@@ -81,6 +81,8 @@ class Format:
     extra: str | None = None
     libraries: tuple[str, ...] = ()
     unserved: str | None = None
+    families: tuple[str, ...] | None = None
+    """the model families that its converter takes, if not all"""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -98,6 +100,7 @@ FORMATS: Mapping[str, Format] = {
         "coreml",
         ("coremltools",),
         "Core ML predicts on Apple's systems only: its scores and its accuracy are not proven here",
+        ("lxmert",),
     ),
 }
 """Format -> what it is, in the order in which they are shown."""
@@ -111,6 +114,16 @@ def check_format(format: str, precision: str | None) -> str:
     if precision is not None and precision not in known:
         raise ExportError(f"--precision {precision}: format {format} has none such; {_meant(precision, known)}")
     return precision or known[0]
+
+
+def check_family(format: str, family: str) -> None:
+    """Raises ExportError for a model family that the format's converter does not take, before anything is done."""
+    families = FORMATS[format].families
+    if families is not None and family not in families:
+        raise ExportError(
+            f"format {format}: takes {' and '.join(families)} models; its converter cannot read this {family} model; "
+            "give --format executorch or onnx, which run on Apple's systems too"
+        )
 
 
 def _meant(name: str, known: Sequence[str]) -> str:

@@ -442,6 +442,7 @@ def _measurement(case: Case, tally: Tally, ask: Ask, work: _Work, doubts: list[s
             tokens=case.tokens,
             objects=record.objects,
             images=record.images,
+            picture_size=record.picture_size,
             warmup=work.profile.runner.discard,
             runs=len(tally.seconds),
         ),

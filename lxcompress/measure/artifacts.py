@@ -319,6 +319,7 @@ def _measurement(
             objects=record.objects,
             lengths=list(lengths),
             images=record.images,
+            picture_size=record.picture_size,
             warmup=warmup,
             runs=len(tally.seconds),
         ),

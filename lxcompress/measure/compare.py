@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from lxcompress.errors import MeasureError
-from lxcompress.records import Bench, Machine, Measurement
+from lxcompress.records import Bench, Machine, Measurement, Task
 
 Verdict = Literal["faster", "slower", "no difference", "unknown"]
 
@@ -133,14 +133,20 @@ def _identity(machine: Machine, target: str | None) -> str:
     return f"{where}{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GB"
 
 
+def name_images(task: Task) -> str:
+    """Return what a question is about, in words: regions of an image, or a picture that is read whole."""
+    if task.picture_size is not None:
+        size = f"{task.picture_size} x {task.picture_size} pixels"
+        return f"a picture of {size}" if task.images == 1 else f"{task.images} pictures of {size}"
+    regions = f"{task.objects} region{'' if task.objects == 1 else 's'}"
+    return regions if task.images == 1 else f"{task.images} images of {regions}"
+
+
 def _unlike(one: Measurement, baseline: Measurement) -> tuple[str, ...]:
     """What makes two measurements of one machine unlike, beside what they measure."""
     found = []
-    if (one.task.images, one.task.objects) != (baseline.task.images, baseline.task.objects):
-        found.append(
-            f"not the same work: {one.task.images} x {one.task.objects} regions, "
-            f"the baseline {baseline.task.images} x {baseline.task.objects}"
-        )
+    if name_images(one.task) != name_images(baseline.task):
+        found.append(f"not the same work: {name_images(one.task)}, the baseline {name_images(baseline.task)}")
     ours, theirs = one.machine.packages, baseline.machine.packages
     moved = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
     if moved:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from lxcompress.cli import bench_table
 from lxcompress.measure.artifacts import Ask, bench_artifacts
-from lxcompress.records import Bench, Samples, read_record
+from lxcompress.records import Bench, Measurement, Samples, read_record
 from lxcompress.rundir import write_record
 from tests.measure.artifacts import build_artifact
 
@@ -265,3 +265,19 @@ def test_help_has_an_example() -> None:
     done = bench("--help")
     assert done.returncode == 0
     assert "lxcompress bench" in done.stdout
+
+
+def test_a_model_that_reads_pictures_has_no_detector_and_no_regions(measured: Bench, monkeypatch) -> None:
+    def as_pictures(each: Measurement) -> Measurement:
+        return each.model_copy(update={"task": each.task.model_copy(update={"picture_size": 16, "objects": 1})})
+
+    names = ("measurements", "noise")
+    made = {name: [as_pictures(each) for each in getattr(measured, name)] for name in names}
+    pictures = measured.model_copy(update=made)
+    text = " ".join(shown(pictures, 120, monkeypatch))
+    assert "one question of a picture of 16 x 16 pixels at a time" in text
+    assert "detector" not in text
+    assert "region" not in text
+    told = " ".join(shown(pictures, 120, monkeypatch, detector_s=0.21))
+    assert "--detector-ms has no effect" in told
+    assert "the model is" not in told

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError
 from lxcompress.export.artifact import export, open_source
 from lxcompress.export.coreml import count_zeros, within_half, write
 from lxcompress.export.formats import Job
 from lxcompress.export.traced import quiet, trace
-from lxcompress.models.checkpoints import FAMILIES, Model
+from lxcompress.models.checkpoints import FAMILIES, Model, save_model
 from lxcompress.records import Artifact
 from lxcompress.rundir import sha256
 from lxcompress.tickets import load_ticket
@@ -241,3 +242,15 @@ def test_families_that_the_converter_does_not_take_are_one_sentence(name, tmp_pa
     )
     with pytest.raises(ExportError, match=r"^[^\n]*could not convert the model[^\n]*$"):
         write(job)
+
+
+@pytest.mark.parametrize("family", ["visual_bert", "vilt"])
+def test_other_families_are_refused_in_our_words_before_anything_is_converted(family, tmp_path) -> None:
+    toy, adapter = families.TOYS[family], FAMILIES[family]
+    model = Model(adapter.build(toy.config), toy.config, adapter)
+    save_model(tmp_path / "model", model, model.weights, shipped_vocabulary())
+    with pytest.raises(
+        ExportError, match=f"takes lxmert models; its converter cannot read this {family} model.*--format executorch"
+    ):
+        export(open_source(tmp_path / "model"), tmp_path / "out", format="coreml")
+    assert not (tmp_path / "out").exists()

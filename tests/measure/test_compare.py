@@ -144,7 +144,7 @@ def test_unlike_tasks_are_refused_or_doubted() -> None:
     with pytest.raises(MeasureError, match="of 9 tokens on 2 threads, but b of 20 on 1; measure both in one bench"):
         compare_in_turns(measurement(values, "a", threads=2), measurement(values, "b", tokens=20))
     (doubt,) = compare_in_turns(measurement(values, images=2), measurement(values)).doubts
-    assert doubt == "not the same work: 2 x 5 regions, the baseline 1 x 5"
+    assert doubt == "not the same work: 2 images of 5 regions, the baseline 5 regions"
     newer = MACHINE.model_copy(update={"packages": {"onnxruntime": "2", "numpy": "2"}})
     older = MACHINE.model_copy(update={"packages": {"onnxruntime": "1", "numpy": "2"}})
     (doubt,) = compare_apart(measurement(values, machine=newer), measurement(values, machine=older)).doubts
