@@ -335,6 +335,7 @@ class Artifact(FileRecord):
     Parity and accuracy are absent where no runtime here serves the file, which `unproven` explains. `twin` is what the
     artifact stands for where a ticket is shown beside its alternatives. `notes` are for the reader: what was fused,
     what a mobile check says. `doubts` say why the file may not be what the ticket is: they are shown wherever it is.
+    `layouts` says how the engine's layouts were chosen: measured, or by the table, which gives the same bytes again.
     """
 
     name: str
@@ -363,6 +364,7 @@ class Artifact(FileRecord):
     accuracy: Score | None
     notes: list[str] = []
     doubts: list[str] = []
+    layouts: Literal["measured", "table"] | None = None
     machine: Machine
 
 

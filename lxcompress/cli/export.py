@@ -33,7 +33,14 @@ def export_cli(
     recipe: Path | None = typer.Option(
         None, "--recipe", help="Recipe whose validation data proves the file.", autocompletion=complete_recipe
     ),
-    opset: int | None = typer.Option(None, "--opset", help="ONNX opset, where a device's runtime is an older one."),
+    opset: int | None = typer.Option(
+        None, "--opset", min=17, max=25, help="ONNX opset, where a device's runtime is an older one."
+    ),
+    layouts: str | None = typer.Option(
+        None,
+        "--layouts",
+        help="engine: measured (fastest on this machine) or table (the same bytes each time).  [default: measured]",
+    ),
     no_fuse: bool = typer.Option(
         False, "--no-fuse", help="Plain ONNX operators alone: fused ones are understood by ONNX Runtime only."
     ),
@@ -57,7 +64,7 @@ def export_cli(
     """
     if not twins and (dense or structured):
         raise typer.BadParameter("--dense and --structured name twins: give --twins beside them")
-    if twins and (precision or opset is not None or no_fuse):
+    if twins and (precision or opset is not None or no_fuse or layouts):
         raise typer.BadParameter("--twins has its precisions and exports by default settings: give --format alone")
     if onnx and format not in (None, "onnx"):
         raise typer.BadParameter(f"--onnx and --format {format} contradict each other; give one of them")
@@ -66,6 +73,8 @@ def export_cli(
     chosen = format or "onnx"
     if not chosen.startswith("on") and chosen != "ort" and (opset is not None or no_fuse):
         raise typer.BadParameter(f"--opset and --no-fuse are of ONNX; format {chosen} knows neither")
+    if layouts is not None and (chosen != "engine" or layouts not in ("measured", "table")):
+        raise typer.BadParameter(f"--layouts {layouts}: give measured or table, with --format engine")
 
     from lxcompress.cli.early import check_paths, check_ticket
     from lxcompress.cli.progress import working
@@ -95,7 +104,14 @@ def export_cli(
         folder = out or artifact.default_out(ticket, chosen, precision)
         source = artifact.open_source(ticket, known)
         made = artifact.export(
-            source, folder, format=chosen, precision=precision, fuse=not no_fuse, opset=opset, tell=tell
+            source,
+            folder,
+            format=chosen,
+            precision=precision,
+            fuse=not no_fuse,
+            opset=opset,
+            layouts=layouts,
+            tell=tell,
         )
         emit({"folder": str(folder), **made.model_dump(mode="json")})
     if not as_json:

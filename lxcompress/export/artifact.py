@@ -11,12 +11,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
 from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
-from lxcompress.export.formats import FORMATS, Feeds, Job, check_family, check_format, find_writer, name_artifact
+from lxcompress.export.formats import (
+    FORMATS,
+    Feeds,
+    Job,
+    check_family,
+    check_format,
+    check_layouts,
+    check_opset,
+    find_writer,
+    name_artifact,
+)
 from lxcompress.export.parity import check, compare, doubt
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import (
@@ -150,6 +161,7 @@ def export(
     fuse: bool = True,
     opset: int | None = None,
     fp32: Path | None = None,
+    layouts: str | None = None,
     tell: Tell = _untold,
 ) -> Artifact:
     """Writes the artifact of `source` to the folder `out` and proves it: zeros counted in the file, its scores beside
@@ -159,6 +171,8 @@ def export(
     """
     precision = check_format(format, precision)
     check_family(format, source.model.family.MODEL_TYPE)
+    check_opset(opset)
+    choice = check_layouts(format, layouts)
     writer = find_writer(format)
     _check_out(source, out, fp32)
     task = _load_task(source) if source.data else None
@@ -176,6 +190,7 @@ def export(
             fuse=fuse,
             opset=opset,
             fp32=fp32,
+            layouts=choice,
             say=lambda what: tell(what, 0, 0),
         )
         written = writer.write(job)
@@ -196,7 +211,11 @@ def export(
             parity=parity,
             unproven=unproven,
             accuracy=accuracy,
-            notes=[_without_paths(note, source.folder, made) for note in written.notes],
+            notes=[
+                *(_without_paths(note, source.folder, made) for note in written.notes),
+                *_note_types(source.folder, precision),
+            ],
+            layouts=written.layouts,
             doubts=doubt(parity, accuracy, source.accuracy, precision) if parity else [],
             positions=written.positions or source.model.config.max_position_embeddings,
             machine=describe_machine(),
@@ -205,6 +224,22 @@ def export(
         )
         write_record(made / ARTIFACT_FILE, artifact)
     return artifact
+
+
+def _note_types(folder: Path, precision: str) -> list[str]:
+    """Return a note if the source stores its weights in another half precision, or in a half that becomes a whole."""
+    types: set[str] = set()
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, framework="np") as file:
+            types |= {_SHORT_TYPES.get(file.get_slice(name).get_dtype(), "") for name in file.keys()}  # noqa: SIM118
+    found = sorted(types & set(_SHORT_TYPES.values()))
+    if not found or precision not in ("fp32", "bf16", "fp16") or found == [precision]:
+        return []
+    return [f"the source stores weights in {' and '.join(found)}; this file holds them in {precision}"]
+
+
+_SHORT_TYPES = {"BF16": "bf16", "F16": "fp16"}
+"""Half precisions, as safetensors calls them and as --precision does."""
 
 
 def _check_out(source: Source, out: Path, fp32: Path | None) -> None:

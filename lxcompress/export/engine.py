@@ -24,7 +24,7 @@ MOST_OBJECTS = 100
 def write(job: Job) -> Written:
     """Writes model.lxe. Raises ExportError."""
     check_model(job.model)
-    time = time_here()
+    time = time_here() if job.layouts == "measured" else None
     chooser = Chooser(job.precision, time=time)
     job.say("choosing how matrices are stored")
     most = max(MOST_OBJECTS, job.example.visual_feats.shape[1])
@@ -35,9 +35,12 @@ def write(job: Job) -> Written:
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / MODEL_FILE
     program.write(path)
-    how = "as measured" if time else "by rule, as the engine was not built here and nothing could be timed"
+    how = "measured here" if time else "by the table"
+    if job.layouts == "measured" and not time:
+        how += ", as the engine was not built and nothing could be timed"
     layouts = ", ".join(f"{count} {layout}" for layout, count in sorted(chooser.chosen.items()))
-    return Written([path], [f"matrices are stored in the fastest way, {how}: {layouts}", f"1 to {most} regions"])
+    notes = [f"matrices are stored in the fastest layout, {how}: {layouts}", f"1 to {most} regions"]
+    return Written([path], notes, layouts="measured" if time else "table")
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

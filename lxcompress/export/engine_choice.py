@@ -89,7 +89,7 @@ FLUSH_BYTES = 64 << 20
 
 
 class Chooser:
-    """Lays out the matrices of a model, and remembers what it chose. Without `time` it goes by the rule."""
+    """The layouts of a model's matrices, and how often each was chosen. Without `time`, LAYOUTS decide."""
 
     def __init__(self, precision: str, *, time: Time | None) -> None:
         self.chosen: Counter[str] = Counter()

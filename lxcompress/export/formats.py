@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -25,13 +25,21 @@ Say = Callable[[str], None]
 """Hears what is done now, in a few words."""
 
 
+Layouts = Literal["measured", "table"]
+"""How the engine's layouts are chosen: by time on this machine, or by thresholds: the same bytes each time."""
+LAYOUTS: tuple[str, ...] = get_args(Layouts)
+OLDEST_OPSET, NEWEST_OPSET = 17, 25
+"""ONNX's operators that torch's exporter writes: the oldest are the first with LayerNormalization."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What a writer is given: `model` in evaluation mode, `example` of two questions or more, and where to write.
 
     `calibration` gives questions of the training data (seeded random ones where no data is known), as batches.
     `fuse` and `opset` concern ONNX alone, and so does `fp32`: the folder of an artifact of this source in fp32, made
-    with the same settings, from which other precisions come without tracing the model again.
+    with the same settings, from which other precisions come without tracing the model again. `layouts` concerns the
+    engine alone.
     """
 
     model: Model
@@ -44,17 +52,22 @@ class Job:
     fuse: bool = True
     opset: int | None = None
     fp32: Path | None = None
+    layouts: Layouts = "measured"
     say: Say = lambda what: None
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer made: its files, all within the artifact's folder, and what their reader should know."""
+    """What a writer made: its files, all within the artifact's folder, and what their reader should know.
+
+    `layouts` says how the layouts of matrices were chosen, of a format that has several.
+    """
 
     files: Sequence[Path]
     notes: Sequence[str] = ()
     positions: int | None = None
     """the tokens of the longest question, if the file takes fewer than the model"""
+    layouts: Layouts | None = None
 
 
 class Writer(Protocol):
@@ -130,6 +143,23 @@ def _meant(name: str, known: Sequence[str]) -> str:
     """Name the one of `known` that is most like `name`, and all of them."""
     near = nearest(name, known)
     return f"{f'did you mean {near}? ' if near else ''}give {', '.join(known[:-1])} or {known[-1]}"
+
+
+def check_opset(opset: int | None) -> None:
+    """Raises ExportError for a version of ONNX's operators that no export can write."""
+    if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ExportError(f"--opset {opset}: cannot be written; give {OLDEST_OPSET} to {NEWEST_OPSET}, or none")
+
+
+def check_layouts(format: str, layouts: str | None) -> Layouts:
+    """Returns how layouts are to be chosen. Raises ExportError for another word, and a format without layouts."""
+    if layouts is None:
+        return "measured"
+    if format != "engine":
+        raise ExportError(f"--layouts {layouts}: is of format engine, and {format} has no layouts; leave it out")
+    if layouts not in LAYOUTS:
+        raise ExportError(f"--layouts {layouts}: is unknown; give {' or '.join(LAYOUTS)}")
+    return "table" if layouts == "table" else "measured"
 
 
 def find_writer(format: str) -> Writer:

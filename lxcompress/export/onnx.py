@@ -20,12 +20,12 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import GraphProto, ModelProto, numpy_helper
+from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.export.fold import fold_constants, opset_of
-from lxcompress.export.formats import Feeds, Job, Written
+from lxcompress.export.formats import NEWEST_OPSET, OLDEST_OPSET, Feeds, Job, Written, check_opset
 from lxcompress.export.fuse import fuse_where_true, give_back
 from lxcompress.export.products import count_in, shapes_of, steps_of
 from lxcompress.export.quantise import to_half, to_int8, to_int8_static
@@ -40,14 +40,13 @@ BATCH = "batch"
 """Questions, which are rows where each is about one image."""
 MOST_BYTES_IN_ONE_FILE = 1_900_000_000
 """A protobuf file ends at 2 GB; beyond this the weights go to model.onnx.data beside it."""
-OLDEST_OPSET = 17
-"""The first with LayerNormalization, which torch's exporter writes."""
 FUSION_BATCHES = 2
 """Batches of calibration questions, beside the example, that a fused file must answer as the unfused one does."""
 
 
 def write(job: Job) -> Written:
     """Writes model.onnx in the precision of the job. Raises ExportError."""
+    check_opset(job.opset)
     job.out.mkdir(parents=True, exist_ok=True)
     # Beside the result: what a full-size model leaves on the way may be more than /tmp has room for.
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
@@ -98,8 +97,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto:
     """The model as plain ONNX steps, its constants folded. Raises ExportError, also for an `opset` that is not to be
     had."""
-    if opset is not None and not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
-        raise _no_opset(opset)
+    check_opset(opset)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -129,9 +127,27 @@ def save(model: ModelProto, folder: Path) -> Path:
     """Writes the model to model.onnx in `folder`, its weights to a file beside it if they are too large for one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
+    model.ir_version = ir_version_of(model)
     is_large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MOST_BYTES_IN_ONE_FILE
     onnx.save(model, path, save_as_external_data=is_large, location=DATA_FILE)
     return path
+
+
+def ir_version_of(model: ModelProto) -> int:
+    """Return the version of ONNX's file format that the model's operators came with.
+
+    A runtime refuses a file of a later format than its own, though it knows the operators: 17 came with format 8.
+    """
+    return helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+
+
+def _date(path: Path) -> None:
+    """Gives the file at `path` the format of its operators; a tool may have written another."""
+    model = onnx.load(path, load_external_data=False)
+    wanted = ir_version_of(model)
+    if model.ir_version != wanted:
+        model.ir_version = wanted
+        onnx.save(model, path)
 
 
 def _narrow(path: Path, folder: Path, job: Job) -> Path:
@@ -145,6 +161,7 @@ def _narrow(path: Path, folder: Path, job: Job) -> Path:
         to_int8(path, folder / MODEL_FILE)
     else:
         to_int8_static(path, folder / MODEL_FILE, job.calibration())
+    _date(folder / MODEL_FILE)
     return folder / MODEL_FILE
 
 
@@ -171,7 +188,7 @@ def move(folder: Path, out: Path) -> list[Path]:
 def _no_opset(opset: int) -> ExportError:
     return ExportError(
         f"--opset {opset}: torch {torch.__version__} cannot write this model in that version of ONNX's operators; "
-        f"give {OLDEST_OPSET} to 25 or so, or none"
+        f"give another from {OLDEST_OPSET} to {NEWEST_OPSET}, or none"
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,7 +38,7 @@ from lxcompress.errors import ExportError, MeasureError
 from lxcompress.export.artifact import export, open_source
 from lxcompress.export.engine import count_zeros, usual_columns, write
 from lxcompress.export.engine_choice import LAYOUTS, LEAST, SAMPLE_ROWS, Chooser, count_shares, time_here
-from lxcompress.export.formats import Job
+from lxcompress.export.formats import Job, check_layouts
 from lxcompress.export.parity import TOLERANCES
 from lxcompress.export.programs import Usual, build_program
 from lxcompress.models import lxmert, vilt, visual_bert
@@ -44,12 +47,14 @@ from lxcompress.pruning.granularity import Block
 from lxcompress.pruning.surgery import operate
 from lxcompress.runtimes import open_session
 from lxcompress.tickets import load_ticket
+from tests.complain import complain
 from tests.export.small import save_ticket, score
 from tests.export.small import some_inputs as small_inputs
 from tests.pruning.test_surgery import choose
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler is here, so the engine is not built")
 
+ROOT = Path(__file__).resolve().parents[2]
 FEATURES, ANSWERS, TOKENS = 10, 7, 24
 SIZES = {
     "vocab_size": 50,
@@ -405,6 +410,37 @@ def test_the_shares_of_zeros_are_counted() -> None:
     weight[0, 0] = weight[1, 5] = 1
     assert count_shares(weight) == {"weights": pytest.approx(10 / 12), "blocks": 0.5}
     assert count_shares(matrix(0.75, width=4)) == {"weights": 0.75, "blocks": 0.75}
+
+
+def test_the_table_gives_the_same_bytes_in_any_process(tmp_path) -> None:
+    """With another number of threads, and sets in another order."""
+    code = f"""
+from pathlib import Path
+from tests.export.test_engine import write_by_table
+write_by_table(Path({str(tmp_path / "there")!r}))
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    write_by_table(tmp_path / "here")
+    files = sorted(path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.lxe"))
+    assert len(files) == len(FAMILIES) * len(BOUNDS)
+    for file in files:
+        assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes(), file
+
+
+def write_by_table(folder: Path) -> None:
+    """A file of each family and precision, with matrices that the table lays out."""
+    for name in FAMILIES:
+        for precision in BOUNDS:
+            torch.manual_seed(0)
+            written = write(replace(job(make(name, "half"), folder / name / precision, precision), layouts="table"))
+            assert written.layouts == "table"
+            assert "by the table" in written.notes[0]
+
+
+@pytest.mark.parametrize(("format", "layouts"), [("onnx", "table"), ("engine", "fastest")])
+def test_layouts_are_of_the_engine_and_have_two_names(format, layouts) -> None:
+    complain(lambda: check_layouts(format, layouts), f"--layouts {layouts}", kind=ExportError)
 
 
 def test_products_are_timed_for_real() -> None:

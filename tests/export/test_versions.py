@@ -1,0 +1,98 @@
+"""A file has the format that its operators came with, so that the runtimes of their time load it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from lxcompress.export import onnx as writer
+from lxcompress.export.fold import opset_of
+from lxcompress.export.formats import FORMATS, OLDEST_OPSET, Job
+from lxcompress.runtimes import open_session
+from tests.export.graphs import questions, traced
+
+FORMAT_OF_OPSET = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
+"""Of ONNX 1.12 to 1.18, each with its IR version (https://github.com/onnx/onnx/blob/main/docs/Versioning.md)."""
+OLD_PYTHON, OLD = "python3.11", ("onnxruntime==1.17.*", "numpy<2")
+"""Of January 2024: it loads formats up to 9."""
+NEAR = 2e-6
+ASK = """
+import sys
+import numpy as np
+import onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+feeds = dict(np.load(sys.argv[2]))
+np.save(sys.argv[3], session.run(["scores"], feeds)[0])
+print(onnxruntime.__version__)
+"""
+
+
+def write(out: Path, precision: str, opset: int | None, *, fuse: bool = True, fp32: Path | None = None) -> Path:
+    """The file of a small LXMERT."""
+    given = traced("lxmert")
+    feeds = [questions(given, 4, tokens, 6).numpy() for tokens in (5, 9)]
+    job = Job(given.model, given.example, precision, out, out, None, lambda: iter(feeds), fuse, opset, fp32)
+    writer.write(job)
+    return out / "model.onnx"
+
+
+def version_of(path: Path) -> tuple[int, int]:
+    model = onnx.load(path)
+    return opset_of(model), model.ir_version
+
+
+@pytest.mark.parametrize("opset", [17, 20, None])
+def test_a_file_has_the_format_of_its_operators_in_every_precision(tmp_path: Path, opset: int | None) -> None:
+    plain = write(tmp_path / "fp32", "fp32", opset)
+    found, version = version_of(plain)
+    assert found == opset or opset is None
+    assert version == FORMAT_OF_OPSET[found]
+    for precision in ("fp16", "int8"):
+        made = write(tmp_path / precision, precision, opset, fp32=tmp_path / "fp32")
+        assert version_of(made) == (found, version)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", FORMATS["onnx"].precisions)
+def test_a_runtime_of_the_operators_time_answers_as_todays(tmp_path: Path, precision: str, old_python: Path) -> None:
+    """Opsets 17 to 20, fused and plain, in ONNX Runtime 1.17."""
+    given = traced("lxmert")
+    feeds = questions(given, 5, 11, 7).numpy()
+    np.savez(tmp_path / "feeds.npz", **feeds)
+    for opset in range(OLDEST_OPSET, 21):
+        for fuse in (True, False):
+            path = write(tmp_path / f"{opset}-{fuse}", precision, opset, fuse=fuse)
+            assert version_of(path) == (opset, FORMAT_OF_OPSET[opset])
+            command = [str(old_python), "-c", ASK, str(path), str(tmp_path / "feeds.npz"), str(tmp_path / "old.npy")]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, f"{opset} {fuse}: {done.stderr[-2000:]}"
+            assert done.stdout.startswith("1.17.")
+            old, new = np.load(tmp_path / "old.npy"), open_session(path, threads=1).answer(feeds)
+            off = float(np.abs(old - new).max() / max(1.0, np.abs(new).max()))
+            print(f"opset {opset}, {precision}, {'fused' if fuse else 'plain'}: off by {off:.2g}")
+            assert off <= (NEAR if precision == "fp32" else 0.02)
+
+
+@pytest.fixture(scope="module")
+def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with an old ONNX Runtime."""
+    found = os.environ.get("LXCOMPRESS_OLD_ONNXRUNTIME")
+    if found:
+        return Path(found)
+    if shutil.which(OLD_PYTHON) is None:
+        pytest.skip(f"{OLD_PYTHON} is not installed, the newest that {OLD[0]} was built for here")
+    folder = tmp_path_factory.mktemp("old") / "venv"
+    made = subprocess.run([OLD_PYTHON, "-m", "venv", str(folder)], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"{OLD_PYTHON} makes no virtual environment: {(made.stdout + made.stderr).strip()[-200:]}")
+    python = folder / "bin" / "python"
+    got = subprocess.run([str(python), "-m", "pip", "install", "-q", *OLD], capture_output=True, text=True)
+    if got.returncode:
+        pytest.skip(f"{OLD[0]} cannot be had: {got.stderr.strip()[-200:]}")
+    return python
