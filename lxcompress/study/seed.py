@@ -21,7 +21,7 @@ from lxcompress.recipe import FAULTS, Recipe
 from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
 from lxcompress.study.agreement import check_protocol
-from lxcompress.study.watch import Watch
+from lxcompress.study.watch import Unwatched, Watch
 from lxcompress.study.work import Fitting, Workplace, fit, how, score, steps_of, timed
 from lxcompress.training.movement import Movement
 from lxcompress.training.place import move
@@ -187,7 +187,7 @@ def _follow_again(here: Workplace, model: Model, start: Weights, seed: int, watc
     """Follows a dense run that is done already, for the methods that came to the study later."""
     folder = here.run.start(seed).parent
     with here.run.alone_at(folder):
-        if _untraced(here, model, seed, watch):
+        if _untraced(here, model, seed, Unwatched()):  # what is damaged was said before
             watch.prepare(f"following the dense run of seed {seed} once more, for what its methods need")
             trace(here, model, start, seed, folder, watch)
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
