@@ -176,6 +176,12 @@ def _load_stored(where: str, folder: Path) -> Model:
         weights = {name: torch.from_numpy(unpack(each)).clone() for name, each in packed}
     else:
         weights = load_weights(folder / "model.safetensors")
+    words, wide = weights.get(family.WORDS, torch.empty(0)), (config.vocab_size, config.hidden_size)
+    if words.shape != wide:  # before memory is taken for what config.json says
+        raise ModelError(
+            f"{where}: {family.WORDS} has the shape {list(words.shape)}, expected {list(wide)} by its config.json; "
+            "copy the folder anew"
+        )
     try:
         with no_init_weights():  # all of them are assigned below: what is not drawn takes neither time nor memory
             module = build_resized(config, family, {name: tensor.shape for name, tensor in weights.items()})

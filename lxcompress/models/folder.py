@@ -53,7 +53,6 @@ _SIZES = {
     "num_channels": (3, 3),
     "modality_type_vocab_size": (2, 1_000),
     "images_per_question": (1, 64),
-    "chunk_size_feed_forward": (0, 1_000_000),
 }
 """Fields that are whole numbers -> the least and the most that they may be."""
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -61,6 +60,8 @@ _POSITIVE = ("initializer_range", "layer_norm_eps")
 _SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings")
 _LAYERS = ("l_layers", "r_layers", "x_layers", "num_hidden_layers")
 _OWN_FIELDS = ("images_per_question", "num_labels")
+_LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder", "chunk_size_feed_forward"}
+"""Fields that say how transformers runs a model, and not which model it is: the defaults are read here."""
 _IGNORED_BUFFERS = ("position_ids", "token_type_ids")
 """Ends of names that old releases of transformers saved, and that are no weights."""
 _CONFIG_WANTED = "give the config.json that the model was saved with"
@@ -137,7 +138,7 @@ def _make_config(tree: Mapping[str, Any], family: Any, where: str) -> PreTrained
         raise ModelError(
             f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give it before it was quantised"
         )
-    known = {*family.CONFIG.__dataclass_fields__, *_OWN_FIELDS} - {"dtype"}  # weights are read as float32
+    known = {*family.CONFIG.__dataclass_fields__, *_OWN_FIELDS} - _LEFT_OUT
     fields = {name: value for name, value in tree.items() if name in known}
     stacks = fields.get("num_hidden_layers")
     if isinstance(stacks, dict):

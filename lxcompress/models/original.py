@@ -128,7 +128,13 @@ def rename(written: str) -> str:
 
 def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
     """The config that the shapes of `weights` (transformers' names) tell. Raises ModelError."""
-    _lacking(path, (name for name, _ in _SIZED.values() if name not in weights or weights[name].dim() != 2))
+    _lacking(path, (name for name, _ in _SIZED.values() if name not in weights))
+    for name, _ in _SIZED.values():
+        shape = list(weights[name].shape)
+        if len(shape) != 2 or not all(shape):
+            raise ModelError(
+                f"{path}: {_authors(name)} has the shape {shape}, expected a matrix; give a whole checkpoint"
+            )
     sizes = {field: weights[name].shape[axis] for field, (name, axis) in _SIZED.items()}
     layers = {field: _count_layers(weights, stack) for field, stack in _STACKS.items()}
     heads, rest = divmod(sizes["hidden_size"], HEAD_WIDTH)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ def is_hub_name(start: str) -> bool:
     """Whether a start is asked of the hub: hub:OWNER/NAME, or a bare OWNER/NAME that does not look like a path."""
     if start.startswith(HUB):
         return True
-    return _HUB_NAME.fullmatch(start) is not None and not _is_there(Path(start)) and not _looks_local(start)
+    return _HUB_NAME.fullmatch(start) is not None and not is_there(Path(start)) and not _looks_local(start)
 
 
 def find_folder(start: str) -> Path:
@@ -87,27 +86,47 @@ def find_folder(start: str) -> Path:
     if is_hub_name(start):
         return _find_on_hub(start)
     path = Path(start)
-    if not _is_there(path):
-        raise ModelError(f"{start}: no such folder{_nearest(path)}; {WANTED}")
+    if not is_there(path):
+        raise ModelError(f"{start}: no such folder{near_path(path)}; {WANTED}")
     if not path.is_dir():
         raise ModelError(f"{start}: is a file, expected a folder; {WANTED}")
     return path
+
+
+def check_source(start: str) -> None:
+    """Raises ModelError for a model that is not there; one of the hub is fetched for it."""
+    find_file(start) if is_original(start) else find_folder(start)
 
 
 def find_file(start: str) -> Path:
     """Return the path of a .pth file. Raises ModelError if it is missing."""
     path = Path(start)
     if not path.is_file():
-        what = "no such file, but a folder" if _is_there(path) else f"no such file{_nearest(path)}"
+        what = "no such file, but a folder" if is_there(path) else f"no such file{near_path(path)}"
         raise ModelError(f"{start}: {what}; give the path of a .pth file, such as model_LXRT.pth")
     return path
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Return whether something is at `path`; a name that no file can have is not."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file can have, a loop of links
+    except (OSError, ValueError):  # too long a name, a loop of links
         return False
+
+
+def near_path(path: Path) -> str:
+    """Return " (did you mean PATH?)" where the first part of a path that is missing is like one that is there."""
+    parts = path.parts
+    for depth, name in enumerate(parts):
+        parent = Path(*parts[:depth])
+        if not is_there(parent / name):
+            near = difflib.get_close_matches(name, _names_in(parent), n=1, cutoff=0.6)
+            if not near:
+                return ""
+            whole = Path(parent, near[0], *parts[depth + 1 :])
+            return f" (did you mean {whole if is_there(whole) else parent / near[0]}?)"
+    return ""
 
 
 def _looks_local(start: str) -> bool:
@@ -116,22 +135,6 @@ def _looks_local(start: str) -> bool:
     if owner.lower() in _PATH_WORDS or start.endswith((".safetensors", ".bin", ".onnx", ".yaml", ".json")):
         return True
     return bool(difflib.get_close_matches(owner, _names_in(Path()), n=1, cutoff=0.75))
-
-
-def _nearest(path: Path) -> str:
-    """Return words that name what is there in place of a missing path: its nearest sibling."""
-    parts = path.parts
-    for depth in range(len(parts)):
-        parent, name = Path(*parts[:depth]), parts[depth]
-        if not _is_there(parent / name):
-            near = difflib.get_close_matches(name, _names_in(parent), n=1, cutoff=0.5)
-            rest = Path(*parts[depth + 1 :]) if parts[depth + 1 :] else Path()
-            if not near:
-                return f" (nor {parent / name})" if depth + 1 < len(parts) else ""
-            whole = parent / near[0] / rest
-            found = whole if _is_there(whole) else parent / near[0]
-            return f"; did you mean {found}"
-    return ""
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -164,7 +167,7 @@ def _find_on_hub(start: str) -> Path:
                 f"{start}: is not in the hub's cache here, and the hub cannot be reached ({problem or 'no answer'}); "
                 f"go online, or give the path of a folder"
             ) from None
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{start}: cannot be downloaded ({error}); {WANTED}") from None
 
 
@@ -177,6 +180,8 @@ def _remark_bare(name: str) -> None:
 def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None:
     """Download what is read of a model beside its config.json: the first kind of weights, and its words."""
     from huggingface_hub.errors import EntryNotFoundError
+
+    from lxcompress.data.tokens import WORD_FILES
 
     def has(file: str) -> bool:
         try:
@@ -205,7 +210,7 @@ def _ask_hub(start: str, name: str) -> str | None:
         return str(error) or type(error).__name__
     if status in (401, 403, 404):
         raise ModelError(
-            f"{start}: is neither a folder here nor a model of the hub that may be read{_nearest(Path(name))}; {WANTED}"
+            f"{start}: is neither a folder here nor a readable model of the hub{near_path(Path(name))}; {WANTED}"
         )
     return None if status == 200 else f"it answers {status}"
 

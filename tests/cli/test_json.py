@@ -166,8 +166,15 @@ def test_a_report_needs_no_torch(study, tmp_path) -> None:
 def test_a_model_is_a_path_that_is_there_or_a_name_on_the_hub(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
-    for name in ("mini", "unc-nlp/lxmert-base-uncased", "hub:unc-nlp/lxmert-base-uncased", "models"):
+    for name in ("mini", "models"):
         check_model(name)
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in ("unc-nlp/lxmert-base-uncased", "hub:unc-nlp/lxmert-base-uncased"):
+        with pytest.raises(ModelError, match="hub cannot be reached"):
+            check_model(name)
     for path in ("models/x", "./x/y", "/no/such", "runs/x", "x.pth", "a/x.pth", "x", "a/b/c", "x" * 5000):
         with pytest.raises(ModelError, match="no such"):
             check_model(path)

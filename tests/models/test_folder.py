@@ -116,7 +116,7 @@ def test_a_value_of_another_kind_is_named_or_does_not_matter(field, value, copie
 
 
 @pytest.mark.parametrize(
-    "name", ["__class__", "__dict__", "to_dict", "to_json_string", "_attn_implementation", "dtype"]
+    "name", ["__class__", "__dict__", "to_dict", "to_json_string", "_attn_implementation", "dtype", "return_dict"]
 )
 @pytest.mark.parametrize("value", ["evil", 5, None, {"a": [1]}], ids=str)
 def test_a_field_that_is_none_of_the_models_changes_nothing(name, value, copied, whole) -> None:

@@ -321,11 +321,11 @@ def test_a_vocabulary_given_where_none_is_beside_is_that_of_its_pre_training(pre
     (tmp_path / "vocab.txt").rename(tmp_path / "given.txt")
     given = load_start(str(pretrained), LABELS, 0, vocabulary=tmp_path / "given.txt")[1]
     assert all(torch.equal(plain[name], given[name]) for name in plain)
-    (tmp_path / "short.txt").write_text("\n".join(VOCABULARY.split()[:-1]), encoding="utf-8")
+    (tmp_path / "long.txt").write_text(f"{VOCABULARY}\nmore", encoding="utf-8")
     complain(
-        lambda: load_start(str(pretrained), LABELS, 0, vocabulary=tmp_path / "short.txt"),
-        "short.txt",
-        f"has {TINY.tokens - 1} tokens, but {pretrained} embeds {TINY.tokens}",
+        lambda: load_start(str(pretrained), LABELS, 0, vocabulary=tmp_path / "long.txt"),
+        "long.txt",
+        f"has {TINY.tokens + 1} tokens, but {pretrained} embeds {TINY.tokens}",
     )
 
 
