@@ -22,7 +22,7 @@ from pydantic import Field
 
 from lxcompress.data.catalogue import CATALOGUE, Collection, Remote
 from lxcompress.data.download import PAUSES_S, download, forget, part_of
-from lxcompress.data.unpack import check_zip, is_unpacked, read_through, unpack
+from lxcompress.data.unpack import check_zip, is_content, is_unpacked, read_through, sum_content, unpack
 from lxcompress.errors import DataError
 from lxcompress.records import Count, FileName, FileRecord, Record, Sha256, read_record
 from lxcompress.rundir import write_record
@@ -36,12 +36,14 @@ State = Literal["there", "packed", "partly", "missing"]
 
 
 class Kept(Record):
-    """A file that came whole: `unpacked` holds the bytes of each member that was unpacked, by its path in the zip."""
+    """A file that came whole: `unpacked` holds the bytes of each member that was unpacked, by its path in the zip, and
+    `crc32` what it holds."""
 
     address: str
     size_bytes: Count
     sha256: Sha256
     unpacked: dict[FileName, Count] = Field(default_factory=dict)
+    crc32: dict[FileName, Count] = Field(default_factory=dict)
 
 
 class Checksums(FileRecord):
@@ -168,14 +170,20 @@ def _bring(step: Step, folder: Path, collection: Collection, tell: Tell, pauses_
     if kept is not None and kept.address != step.remote.address:
         kept = None  # this version of the catalogue names another file
     was_there = step.target.is_file()
-    if kept is not None and not was_there and is_unpacked(kept.unpacked, step.target.parent):
+    if kept is not None and not was_there and _is_kept(kept, step.target.parent):
         return _fetched(step, kept.sha256, was_there=True)
     sha256 = _check_there(step, kept, tell) if was_there else _come(step, kept, collection, tell, pauses_s)
     unpacked = _unpack(step, tell)
     now = Kept(address=step.remote.address, size_bytes=step.target.stat().st_size, sha256=sha256, unpacked=unpacked)
+    now = now.model_copy(update={"crc32": {name: sum_content(step.target.parent / name) for name in unpacked}})
     if now != kept:
         write_record(checksums_path(folder), Checksums(files={**checksums.files, step.key: now}))
     return _fetched(step, sha256, was_there=was_there)
+
+
+def _is_kept(kept: Kept, folder: Path) -> bool:
+    """Whether what was unpacked of a zip that is gone is still there, by its content where that is known."""
+    return is_unpacked(kept.unpacked, folder) and is_content(kept.crc32, folder)
 
 
 def _come(step: Step, kept: Kept | None, collection: Collection, tell: Tell, pauses_s: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -45,13 +46,19 @@ def read_through(path: Path, *, label: str, tell: Progress) -> None:
 
 
 def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, tell: Progress) -> dict[str, int]:
-    """Unpacks the members called `wanted` that are not in `folder` yet, each whole or not at all.
+    """Unpacks the members called `wanted` that are not in `folder` yet, each whole or not at all; one whose content
+    differs is unpacked again.
 
     Returns the bytes of each, new or not, by its path in the zip. Raises DataError for `label`.
     """
     with _errors(label), zipfile.ZipFile(path) as packed:
         members = _members(packed, wanted, folder, label)
-        new = [member for member in members if not _is_there(folder / member.filename, member.file_size)]
+        new = [
+            member
+            for member in members
+            if not _is_there(folder / member.filename, member.file_size)
+            or sum_content(folder / member.filename) != member.CRC
+        ]
         coming, free = sum(member.file_size for member in new), shutil.disk_usage(folder).free
         if coming > free:
             raise DataError(
@@ -66,8 +73,22 @@ def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, tell:
 
 
 def is_unpacked(members: dict[str, int], folder: Path) -> bool:
-    """Whether all of what `unpack` returned is still in `folder`."""
+    """Whether all of what `unpack` returned is still in `folder`, by its size."""
     return bool(members) and all(_is_there(folder / name, size) for name, size in members.items())
+
+
+def is_content(sums: dict[str, int], folder: Path) -> bool:
+    """Whether each of the files in `folder` has the content that `sums` says, by its CRC-32."""
+    return all((folder / name).is_file() and sum_content(folder / name) == sum_ for name, sum_ in sums.items())
+
+
+def sum_content(path: Path) -> int:
+    """The CRC-32 of a file, which a zip has of its members."""
+    found = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            found = zlib.crc32(piece, found)
+    return found
 
 
 def _members(packed: zipfile.ZipFile, wanted: Sequence[str], folder: Path, label: str) -> list[zipfile.ZipInfo]:

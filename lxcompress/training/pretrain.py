@@ -31,6 +31,7 @@ from lxcompress.rundir import write_text, write_whole
 from lxcompress.training.evaluate import score_split
 from lxcompress.training.optimise import Tell, optimise
 from lxcompress.training.place import Place, choose_place
+from lxcompress.writing import LOCK, PREFIX, BusyError, exclusive
 
 IGNORE = -100
 """The label that a loss leaves out."""
@@ -45,6 +46,18 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
     """
     check_out(out)
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        with exclusive(out / f"{PREFIX}{LOCK}"):
+            check_out(out)
+            return _pretrain(settings, task, out, tell)
+    except BusyError:
+        raise RunError(
+            f"{out}: another pretrain is at work in this folder; wait for it, or give another --out"
+        ) from None
+
+
+def _pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None) -> list[Epoch]:
+    """The same, in a folder that this process has to itself."""
     place = choose_place(settings.device, settings.train.precision)
     config = LxmertConfig(
         vocab_size=len(task.vocabulary),

@@ -436,6 +436,19 @@ def test_a_link_in_a_zip_or_in_the_folder_leads_nowhere(server, tmp_path) -> Non
     assert files_in(tmp_path / "outside") == set()
 
 
+def test_what_was_unpacked_is_known_by_its_content_not_its_size(server, tmp_path) -> None:
+    server.files["/a.zip"] = zipped(MEMBERS)
+    remote = Remote(server.address("/a.zip"), unpack=JSON_ONLY)
+    bring(tmp_path, remote)
+    member = tmp_path / "toy/v1/a.json"
+    for is_zip_there in (True, False):
+        member.write_bytes(b"x" * len(MEMBERS["v1/a.json"]))
+        if not is_zip_there:
+            (tmp_path / "toy/a.zip").unlink()
+        bring(tmp_path, remote)
+        assert member.read_bytes() == MEMBERS["v1/a.json"]
+
+
 @pytest.mark.parametrize("unpack", [JSON_ONLY, ()])
 def test_without_a_checksum_a_zip_is_checked_by_its_own(server, tmp_path, unpack) -> None:
     content = bytearray(zipped({"v1/a.json": b"A" * 50}, method=zipfile.ZIP_STORED))
