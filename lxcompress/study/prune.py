@@ -23,7 +23,7 @@ from lxcompress.study.wish import check_wish
 from lxcompress.study.work import Workplace
 from lxcompress.tickets import TICKET_FILE, is_ticket, load_ticket, save_ticket
 from lxcompress.training.evidence import gather
-from lxcompress.writing import finished_folder, is_vacant
+from lxcompress.writing import finished_folder, is_vacant, remove_stale
 
 
 def prune_model(
@@ -163,7 +163,9 @@ def _keep(
 
 
 def _check_vacant(out: Path) -> None:
-    """Raises TicketError for a place that holds something."""
+    """Raises TicketError for a place that holds something, once what killed processes left beside it is gone."""
+    if out.parent.is_dir():
+        remove_stale(out.parent)
     if out.exists() and (not out.is_dir() or not is_vacant(out)):
         raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
 

@@ -39,6 +39,7 @@ from lxcompress.study.worker import Worker, claimed, this_worker
 from lxcompress.training.feed import settle
 from lxcompress.training.floors import find_floors
 from lxcompress.training.place import Place, choose_place
+from lxcompress.writing import PREFIX, remove_stale
 
 LAST_FILES = {
     "tickets/*": "result.json",
@@ -167,7 +168,10 @@ def _do(here: Workplace, missing: Sequence[int | Cell], worker: Worker, watch: W
 
 
 def sweep(run: RunDir) -> None:
-    """Removes the checkpoints of finished runs, which a kill behind their last file can leave."""
+    """Removes the checkpoints of finished runs, and hidden work, which a kill behind a last file can leave."""
+    for folder in {path.parent for path in run.root.rglob(f"{PREFIX}*")}:
+        if folder.is_dir():  # and not gone with one above
+            remove_stale(folder)
     for place, last in LAST_FILES.items():
         for checkpoint in run.root.glob(f"{place}/checkpoint.*"):
             if is_whole(checkpoint.parent / last) if last.endswith(".json") else (checkpoint.parent / last).exists():

@@ -75,7 +75,8 @@ def run(
             process.kill()
             process.communicate()
             return time.monotonic() - started
-    assert process.returncode == 0, f"{words}: {said}"
+    # A prune that was finished when it was killed finds its ticket there.
+    assert process.returncode == 0 or "exists and is not an empty folder" in said, f"{words}: {said}"
     return time.monotonic() - started
 
 
