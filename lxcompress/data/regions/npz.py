@@ -109,9 +109,12 @@ class NpzSource:
 
 def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_boxes) -> NpzSource:
     """The .npz files in `folder`, by name. Raises DataError if there are none."""
-    with os.scandir(folder) as entries:
-        # A link that leads to itself raises where it is asked what it is, and is a bad row where it is read.
-        names = sorted(entry.name for entry in entries if entry.is_symlink() or entry.is_file())
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file())
+    except OSError as problem:  # of a link that leads to itself too
+        where = problem.filename or folder
+        raise DataError(f"{where}: cannot be read ({problem.strerror or problem}); take it out of the folder") from None
     found = tuple(name for name in names if name.endswith(".npz"))
     if not found:
         reason = "it has .npy files, which hold no boxes unless pickled" if _any(names, ".npy") else "it has none"
