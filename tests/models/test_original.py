@@ -56,6 +56,16 @@ def in_several_places(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.replace("lxrt_encoder.model.", "lxrt_encoder.model.module."): each for name, each in tensors.items()}
 
 
+def compiled(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As torch.compile leaves the names."""
+    return {f"_orig_mod.{name}": tensor for name, tensor in tensors.items()}
+
+
+def compiled_in_several_places(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As torch.compile of a DataParallel leaves the names."""
+    return compiled(in_several_places(released(tensors)))
+
+
 @pytest.fixture
 def pretrained(tmp_path) -> Path:
     """A tiny release, its vocabulary beside it."""
@@ -126,7 +136,7 @@ def test_from_transformers_to_the_authors_names_and_back_is_identity(dress, zipp
     assert theirs.keys() - original.weights.keys() == {name for names in ASIDE.values() for name in names}
 
 
-@pytest.mark.parametrize("dress", [dict, in_several_places, released])
+@pytest.mark.parametrize("dress", [dict, in_several_places, released, compiled, compiled_in_several_places])
 def test_a_fine_tuned_model_answers_as_transformers_model_with_the_same_tensors(dress, tmp_path) -> None:
     tensors = draw(fine_tuned_shapes(TINY))
     model = load_model(write(tmp_path, dress(tensors), "BEST.pth"))
@@ -306,6 +316,13 @@ def test_a_path_that_is_no_file_is_refused(make, tmp_path) -> None:
     assert is_original(str(path))
     for call in (account, load_model, lambda where: load_start(str(where), LABELS, 0)):
         complain(lambda call=call: call(path), path, "no such file")
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 128), (40, 0), (2, 2, 2)])
+@pytest.mark.parametrize("name", ["bert.embeddings.word_embeddings.weight", "bert.encoder.visn_fc.box_fc.weight"])
+def test_a_tensor_that_no_size_can_be_read_off_is_named(name, shape, tmp_path) -> None:
+    tensors = {**draw(pretrained_shapes(TINY)), name: torch.zeros(shape)}
+    complain(lambda: account(write(tmp_path, tensors)), tmp_path, name, list(shape), "expected")
 
 
 def test_its_vocabulary_is_beside_it_or_given(pretrained, tmp_path) -> None:
