@@ -97,7 +97,7 @@ def report_cli(
     out.print()
     out.print(verdict(choice) if is_pickable else NO_TICKETS, style="bold", markup=False)
     for doubt in choice.doubts if is_pickable else summary.doubts:
-        remarks.print(f"doubt: {doubt}", style="yellow", markup=False)
+        remarks.print(f"warning: {doubt}", style="yellow", markup=False)
     for path in written:
         out.print(str(path), markup=False, soft_wrap=True)
     if open_:

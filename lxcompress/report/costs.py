@@ -117,7 +117,7 @@ def ratio(entry: Entry, dense: Entry | None, trade: Trade) -> float | None:
     mine, its = trade.value(entry), trade.value(dense)
     if mine is None or not its:
         return None
-    if trade.title != "size" and not _is_comparable(entry.cost.fresh, dense.cost.fresh):
+    if trade.title != "size" and not _is_comparable(entry.cost, dense.cost):
         return None
     return mine / its
 
@@ -224,11 +224,16 @@ def times(value: float) -> str:
     return f"×{value:.2f}" if value < 10 else f"×{value:.0f}"
 
 
-def _is_comparable(one: Measurement | None, other: Measurement | None) -> bool:
-    """Whether two measurements are of one task on one machine; the runtimes may differ."""
-    if one is None or other is None:
+def _is_comparable(one: Cost, other: Cost) -> bool:
+    """Whether both files were measured at one task in one bench; the runtimes may differ.
+
+    Two benches may have met other programs, or a hotter processor: a ratio between them is of those too.
+    """
+    mine, its = one.fresh, other.fresh
+    if mine is None or its is None or _circumstances(mine) != _circumstances(its):
         return False
-    return _circumstances(one) == _circumstances(other)
+    benches = [next(bench for measured, bench in each.benches if measured is each.fresh) for each in (one, other)]
+    return benches[0] is benches[1]
 
 
 def _circumstances(measured: Measurement) -> tuple[object, ...]:

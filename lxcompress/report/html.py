@@ -56,7 +56,7 @@ from lxcompress.report.methods import (
     tabulate,
     time_words,
 )
-from lxcompress.report.pick import Choice, export_commands, mixed_measurements, ticket_of
+from lxcompress.report.pick import Choice, compared_words, export_commands, mixed_measurements, ticket_of
 from lxcompress.report.protocol import fault_lines, has_tickets, protocol_name, protocol_title
 from lxcompress.report.published import SOURCE, compare
 from lxcompress.report.summary import (
@@ -130,6 +130,8 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
         "rule": choice.rule.words,
         "threshold": choice.threshold,
         "picked": picked,
+        "compared": compared_words(picked)[0] if picked else "",
+        "compared_command": compared_words(picked)[1] if picked else None,
         "picked_key": picked.group.key if picked else None,
         "figures": _figures(summary, choice),
         "missing": _missing(summary),
@@ -181,9 +183,10 @@ def _figures(summary: Summary, choice: Choice) -> list[Figure]:
     group = picked.group
     assert group.paired is not None
     assert group.retained is not None
+    paired = "points against dense" + (", mean of paired seeds" if len(group.seeds) > 1 else " of the same seed")
     figures = [
         Figure(f"{percent(group.retained, 1)} %", "of dense accuracy kept"),
-        Figure(f"{points(group.paired.mean)}", "points beside dense, mean of paired seeds"),
+        Figure(f"{points(group.paired.mean)}", paired),
         Figure(
             f"{percent(group.achieved.mean, 1)} %", f"of prunable weights removed ({percent(group.of_all, 1)} % of all)"
         ),

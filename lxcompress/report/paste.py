@@ -86,11 +86,11 @@ def _costs(summary: Summary, entries: Sequence[Entry]) -> list[str]:
         f"Latency is of one answer: {each}." for each in sorted({_circumstances(each) for each in _fresh(entries)})
     ]
     if dense:
-        words.append(f"× is beside artifact {dense.number}.")
+        words.append(f"× is relative to artifact {dense.number}.")
     parts.append(" ".join([*words, "Front: what no other artifact beats in both accuracy and that cost."]))
     lacking = find_lacking(summary, entries)
     parts += [
-        f"{escape(each.ticket)} is shown without {' and without '.join(each.twins)}, which cost nothing to have: "
+        f"{escape(each.ticket)} is shown without {' and without '.join(each.twins)}, which need no pruning: "
         f"{code(each.command)}"
         for each in lacking[:1]
     ]

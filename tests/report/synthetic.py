@@ -25,6 +25,7 @@ from lxcompress.records import (
     Sparsity,
     Task,
     Usage,
+    read_record,
 )
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import SERVED_BY
@@ -66,6 +67,7 @@ METHODS: tuple[dict[str, Any], ...] = (
 )
 """One method of each kind, 25 in all."""
 DENSE_FLOPS = 31_000_000
+STARTED = "2026-01-02T03:04:05Z"
 
 MACHINE = Machine(
     system="Linux-6.1-x86_64",
@@ -257,6 +259,12 @@ def write_twins(run: RunDir, cell: str, *, threads: Sequence[int] = (1, 2)) -> l
                 cold_load_s=2.5,
                 energy_j=14 * latency,
             )
+    for count in threads:
+        parts = [run.measurements / f"{folder.name}-{count}.json" for folder in folders]
+        measured = [each for part in parts for each in read_record(part, Bench).measurements]
+        for part in parts:
+            part.unlink()
+        write_record(run.measurements / f"twins-{count}.json", Bench(started=STARTED, measurements=measured))
     return folders
 
 
@@ -265,7 +273,7 @@ def write_bench(
     name: str,
     folders: Sequence[Path],
     *,
-    started: str = "2026-01-02T03:04:05Z",
+    started: str = STARTED,
     latency_s: float | Sequence[float] = 0.004,
     peak_bytes: int | Sequence[int] | None = 120_000_000,
     doubts: Mapping[str, Sequence[str]] | None = None,
