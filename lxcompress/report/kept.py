@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from lxcompress.checksums import TICKET_FILE, check_folder
 from lxcompress.errors import TicketError
 from lxcompress.recipe import Cell, Method
+from lxcompress.records import is_whole
 from lxcompress.report.chart import heat_map
 from lxcompress.report.curves import Panel
 from lxcompress.report.summary import Summary
@@ -146,6 +148,8 @@ def _layers(root: Path, cell: Cell) -> dict[str, float] | None:
         run.ticket(cell) / name for name in ("mask.safetensors", "model.safetensors", "surgery.json")
     )
     whole = run.dense(cell.seed) / "model.safetensors"
+    if is_whole(run.ticket(cell) / TICKET_FILE):
+        check_folder(run.ticket(cell), only=(mask.name, surgery.name))
     if mask.exists():
         counts = count_mask(mask)
     elif surgery.exists() and model.exists() and whole.exists():

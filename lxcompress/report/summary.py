@@ -387,6 +387,8 @@ def _changed_file(folder: Path, artifact: Artifact) -> str | None:
     size_bytes = sum(path.stat().st_size for path in paths)
     if size_bytes != artifact.size_bytes:
         return f"its files have {size_bytes} bytes, where {artifact.size_bytes} were exported"
+    if artifact.name != folder.name and any(sha256(folder / name) != sum_ for name, sum_ in artifact.files.items()):
+        return f"its artifact.json is that of {artifact.name}"
     return None
 
 

@@ -231,8 +231,18 @@ def test_a_checkpoint_of_another_key_is_ignored(toy, task, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: data[:4], lambda data: b"\xff" * 64],
-    ids=["empty", "half", "four", "noise"],
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:4],
+        lambda data: b"\xff" * 64,
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: (
+            data[: len(data) * 2 // 3] + bytes([data[len(data) * 2 // 3] ^ 64]) + data[len(data) * 2 // 3 + 1 :]
+        ),
+        lambda data: data.replace(b"train_loss", b"train_lost", 1),
+    ],
+    ids=["empty", "half", "four", "noise", "last bit", "a bit", "epochs"],
 )
 def test_a_damaged_checkpoint_gives_one_sentence(damage, toy, task, tmp_path) -> None:
     path = tmp_path / "checkpoint.safetensors"
