@@ -39,7 +39,7 @@ def study_cli(
     if not dry_run:
         check_model(read.model.start)
     with json_document(wanted=as_json) as emit:
-        emit(_show_plan(read, root, only) if dry_run else _run(read, root, only))
+        emit(_show_plan(read, recipe, root, only) if dry_run else _run(read, root, only))
 
 
 def _check_root(root: Path, path: Path, recipe) -> None:  # noqa: ANN001 (a Recipe)
@@ -125,16 +125,19 @@ def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
     return twins_json(export_and_show(choice.picked.ticket, format=format))
 
 
-def _show_plan(recipe, root: Path, only: str) -> dict[str, Any]:  # noqa: ANN001
+def _show_plan(recipe, path: Path, root: Path, only: str) -> dict[str, Any]:  # noqa: ANN001
     from rich.markup import escape
 
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import out as screen
-    from lxcompress.study.plan import plan_study
+    from lxcompress.output import command_line
+    from lxcompress.study.plan import estimate_study, find_absent, plan_study
     from lxcompress.units import duration, size_text
 
-    with working("timing a few real steps"):
-        plan = plan_study(recipe, root, only=only)
+    absent = find_absent(recipe)
+    with working("timing a few real steps" if absent is None else "estimating without the data"):
+        plan = estimate_study(recipe, root, absent, only=only) if absent else None
+        plan = plan or plan_study(recipe, root, only=only)
     screen.print(f"study     {recipe.name}, into {escape(str(root))}", soft_wrap=True)
     rounds = f" ({plan.rounds} rounds before them)" if plan.rounds else ""
     screen.print(
@@ -152,6 +155,10 @@ def _show_plan(recipe, root: Path, only: str) -> dict[str, Any]:  # noqa: ANN001
     if plan.duration_s:
         end = datetime.now() + timedelta(seconds=plan.duration_s)
         screen.print(f"finished  about {end:%A %d %B, %H:%M}, if it starts now and runs through in one process")
+    if plan.absent is not None:
+        told = f"{plan.absent} is not here: questions as published, and the time of matrix products alone"
+        fetch = f"{command_line('data', 'check', path)} says what to fetch"
+        screen.print(f"estimate  {told}; {fetch}", markup=False, soft_wrap=True)
     screen.print(f"disk      about {size_text(plan.disk_bytes)}, of {size_text(plan.free_bytes)} that are free")
     if plan.disk_bytes > plan.free_bytes:
         screen.print("warning   the disk is too small for it; give --out a folder on a larger one", style="yellow")

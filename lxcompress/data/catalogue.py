@@ -10,6 +10,26 @@ from dataclasses import dataclass, replace
 
 JSON_AND_NOTES = ("*.json", "*.txt")
 
+QUESTIONS = {
+    "lxmert-vqa/train.json": 443_757,
+    "lxmert-vqa/nominival.json": 188_360,
+    "lxmert-vqa/minival.json": 25_994,
+    "lxmert-gqa/train.json": 943_000,
+    "lxmert-gqa/valid.json": 132_062,
+    "lxmert-gqa/testdev.json": 12_578,
+    "nlvr2/train.json": 86_373,
+    "nlvr2/dev.json": 6_982,
+    "nlvr/train.json": 12_460,
+    "nlvr/dev.json": 989,
+    "vqa1/OpenEnded_mscoco_train2014_questions.json": 248_349,
+    "vqa1/OpenEnded_mscoco_val2014_questions.json": 121_512,
+    "vqa2/v2_OpenEnded_mscoco_train2014_questions.json": 443_757,
+    "vqa2/v2_OpenEnded_mscoco_val2014_questions.json": 214_354,
+}
+"""Collection and file -> how many questions it has, as its publisher counts them."""
+ANSWERS = {"vqa": 3_129, "gqa": 1_842, "nlvr2": 2, "nlvr": 2}
+"""data.kind -> how many answers the published vocabulary has."""
+
 
 @dataclass(frozen=True)
 class Remote:

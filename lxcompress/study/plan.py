@@ -10,10 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers import LxmertConfig
 
+from lxcompress.data.catalogue import ANSWERS, QUESTIONS
 from lxcompress.data.split import Split, Task
+from lxcompress.data.tasks import data_files
+from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model
-from lxcompress.recipe import Cell, Recipe
+from lxcompress.models.flops import count_flops
+from lxcompress.recipe import Cell, QuestionsData, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import agree, load_start_task, resolve_recipe
 from lxcompress.study.choose import check_cells, sparsities_of
@@ -59,6 +64,8 @@ class Plan:
     free_bytes: int
     peak_bytes: int | None
     """GPU memory of a timed step"""
+    absent: str | None = None
+    """the first file that is missing, where the plan is made of published counts and not of real steps"""
 
 
 def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
@@ -126,6 +133,95 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         free_bytes=shutil.disk_usage(_standing(root)).free,
         peak_bytes=_peak(place),
     )
+
+
+def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*") -> Plan | None:
+    """Return the Plan of a study whose data are not here, from published counts; None where they are not known.
+
+    A step takes its matrix products at the speed of one that is timed: real steps are slower.
+    """
+    recipe, run = resolve_recipe(recipe), RunDir(root)
+    data, config = recipe.data, _published_config(recipe)
+    if config is None or not isinstance(data, QuestionsData):
+        return None
+    train, valid = _count_published(data.train, data.max_train), _count_published(data.valid, data.max_valid)
+    if train is None or valid is None:
+        return None
+    missing = missing_runs(recipe, choose_cells(recipe, only), run)
+    rounds = missing_rounds(missing, run)
+    place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
+    with torch.device("meta"):
+        model = Model(lxmert.build(config), config, lxmert)
+    question_s = count_flops(model, tokens=data.tokens) / _product_speed(place)
+    steps = recipe.train.epochs * -(-train // recipe.train.batch_size)
+    done_anew = [each for each in missing if isinstance(each, Cell) or dense_source(recipe, each) == each]
+    trained = sum(_share(each) for each in done_anew) + sum(_share(cell) for cell in rounds.values())
+    scored = sum(recipe.train.epochs + 1 + isinstance(each, Cell) for each in done_anew)
+    scored += recipe.train.epochs * len(rounds)
+    step_s, scoring_s = 3 * question_s * recipe.train.batch_size, question_s * valid
+    size, mask = 4 * model.whole, sum(tensor.numel() for tensor in model.prunable.values()) // 8
+    return Plan(
+        dense_runs=sum(isinstance(each, int) for each in missing),
+        cells=sum(isinstance(each, Cell) for each in missing),
+        rounds=len(rounds),
+        twins=0,
+        steps_a_run=steps,
+        train_questions=train,
+        valid_questions=valid,
+        device=str(place.device),
+        precision=place.precision,
+        step_s=step_s,
+        scoring_s=scoring_s,
+        settling_s=0.0,
+        duration_s=trained * steps * step_s + scored * scoring_s,
+        disk_bytes=_disk(missing, size, mask) + len(rounds) * (size + mask),
+        free_bytes=shutil.disk_usage(_standing(root)).free,
+        peak_bytes=None,
+        absent=str(absent),
+    )
+
+
+def find_absent(recipe: Recipe) -> Path | None:
+    """Return the first file of the recipe's questions or start model that is not here."""
+    start = Path(recipe.model.start)
+    files = [path for name, paths in data_files(recipe.data).items() for path in paths]
+    files += [start] if start.suffix == ".pth" else []
+    return next((path for path in files if not path.exists()), None)
+
+
+def _count_published(paths: Sequence[Path], most: int | None) -> int | None:
+    """Return how many questions published files have together, `most` at most; None where one is not known.
+
+    A file is known by the last two parts of its path.
+    """
+    names = ["/".join(path.parts[-2:]) for path in paths]
+    if any(name not in QUESTIONS for name in names):
+        return None
+    count = sum(QUESTIONS[name] for name in names)
+    return count if most is None else min(count, most)
+
+
+def _published_config(recipe: Recipe) -> LxmertConfig | None:
+    """Return the config of the authors' LXMERT with the published answers; None for another start model."""
+    if Path(recipe.model.start).suffix != ".pth" or recipe.data.kind not in ANSWERS:
+        return None
+    config = LxmertConfig(num_qa_labels=ANSWERS[recipe.data.kind])
+    lxmert.set_images(config, 2 if recipe.data.kind == "nlvr2" else 1)
+    return config
+
+
+def _product_speed(place: Place) -> float:
+    """Return the FLOPs a second of a matrix product on the device, in the precision of training."""
+    kind = torch.bfloat16 if place.precision == "bf16" else torch.float32
+    side, count = 1024, 4
+    matrix = torch.ones(side, side, dtype=kind, device=place.device)
+    matrix @ matrix
+    place.wait()
+    started = time.perf_counter()
+    for _ in range(count):
+        matrix @ matrix
+    place.wait()
+    return 2 * side**3 * count / (time.perf_counter() - started)
 
 
 def missing_rounds(missing: Sequence[int | Cell], run: RunDir) -> dict[Path, Cell]:
