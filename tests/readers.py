@@ -414,6 +414,19 @@ def of_model(name: str, form: str, folder: Path) -> Subject:
     return Subject(Path("m") / name, form, read)
 
 
+def of_tokenizer(name: str, folder: Path) -> Subject:
+    """A vocabulary as transformers 5 saves it."""
+    from transformers import BertTokenizer
+
+    from lxcompress.data.tokens import read_vocabulary, tokenize
+    from tests.export.small import WORDS
+
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS))
+    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    (folder / "vocab.txt").unlink()
+    return Subject(Path(name), "json", lambda folder: tokenize(["word1 wörd2 \u2028 is"], read_vocabulary(folder), 20))
+
+
 def of_pth(folder: Path) -> Subject:
     import torch
 
@@ -429,7 +442,7 @@ def of_ticket(name: str, form: str, granularity: str, folder: Path) -> Subject:
     from tests.export.small import save_ticket
 
     save_ticket(folder, granularity=granularity)
-    if name.endswith(".json"):
+    if name == "ticket.json":
         unseal(folder / "ticket" / name)
 
     def read(folder: Path) -> None:
@@ -437,20 +450,24 @@ def of_ticket(name: str, form: str, granularity: str, folder: Path) -> Subject:
             load_mask(folder / "ticket" / name)  # behind a checksum in a ticket: here by itself
         if name == "ticket.json":
             read_record(folder / "ticket" / name, Provenance)
-        if name == "surgery.json":
-            from lxcompress.pruning.surgery import Surgery, recount
-
-            ticket = load_ticket_model(folder / "ticket")
-            recount(ticket, read_record(folder / "ticket" / name, Surgery))
         mask_of(load_ticket(folder / "ticket"))
 
     return Subject(Path("ticket") / name, form, read)
 
 
-def load_ticket_model(folder: Path) -> Any:
+def of_surgery(folder: Path) -> Subject:
+    """A surgery beside its ticket, in which it is behind a checksum."""
     from lxcompress.models.checkpoints import load_model
+    from lxcompress.pruning.surgery import Surgery, recount
+    from tests.export.small import save_ticket
 
-    return load_model(folder)
+    ticket = save_ticket(folder, granularity="neuron+head")
+    model = load_model(ticket)
+    (folder / "surgery.json").write_bytes((ticket / "surgery.json").read_bytes())
+    unseal(folder / "surgery.json")
+    return Subject(
+        Path("surgery.json"), "json", lambda folder: recount(model, read_record(folder / "surgery.json", Surgery))
+    )
 
 
 def of_bitmask(folder: Path) -> Subject:
@@ -535,10 +552,12 @@ KINDS: Mapping[str, Callable[[Path], Subject]] = {
     "config.json": partial(of_model, "config.json", "json"),
     "model.safetensors": partial(of_model, "model.safetensors", "safetensors"),
     "vocab.txt": partial(of_model, "vocab.txt", "columns"),
+    "tokenizer.json": partial(of_tokenizer, "tokenizer.json"),
+    "tokenizer_config.json": partial(of_tokenizer, "tokenizer_config.json"),
     "pth": of_pth,
     "ticket.json": partial(of_ticket, "ticket.json", "json", "weight"),
     "mask": partial(of_ticket, "mask.safetensors", "safetensors", "weight"),
-    "surgery": partial(of_ticket, "surgery.json", "json", "neuron+head"),
+    "surgery": of_surgery,
     "bitmask": of_bitmask,
     "engine file": of_engine,
 }
