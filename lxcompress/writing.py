@@ -152,7 +152,7 @@ def finished_folder(out: Path, last: str, *, before: Callable[[], None] = lambda
     with scratch(_workshop(out), out) as folder:
         made = folder / (out.name or "folder")
         made.mkdir()
-        with explain_write_errors(out, folder):
+        with explain_write_errors(out, folder), _renamed(made, out):
             yield made
         parent = out.parent if os.access(out.parent, os.W_OK) else out
         with explain_write_errors(out), exclusive(parent / f"{PREFIX}{LOCK}", wait_s=COMMIT_WAIT_S):
@@ -278,6 +278,17 @@ def explain_write_errors(path: Path, folder: Path | None = None) -> Iterator[Non
         if number is None:
             raise
         raise cannot_write(path, number) from problem
+
+
+@contextmanager
+def _renamed(made: Path, out: Path) -> Iterator[None]:
+    """Name `out` in errors, in place of the hidden folder `made`."""
+    try:
+        yield
+    except LxError as error:
+        if str(made) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(made), str(out))) from error
 
 
 def _check_reads(out: Path, reads: Iterable[Path | str | None], *, kind: str, option: str) -> None:

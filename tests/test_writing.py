@@ -310,3 +310,14 @@ def test_work_on_the_way_is_on_the_disk_of_its_target(tmp_path) -> None:
     with scratch(tmp_path) as folder:
         assert folder.parent == tmp_path
     assert names(tmp_path) == []
+
+
+def test_errors_name_the_folder_and_not_the_hidden_one(tmp_path) -> None:
+    with pytest.raises(WriteError, match=f"^{tmp_path / 'out' / 'file'}: cannot be written") as caught:
+        write_into_hidden(tmp_path / "out")
+    assert PREFIX not in str(caught.value)
+
+
+def write_into_hidden(out: Path) -> None:
+    with finished_folder(out, "last") as folder, explain_write_errors(folder / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -178,7 +178,7 @@ def export(
     task = _load_task(source) if source.data else None
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
     tell(f"writing {format}", 0, 0)
-    with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming(made, out):
+    with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming_a_full_disk(out):
         job = Job(
             model=source.model,
             example=Inputs(*(torch.cat([each, each]) for each in _as_tensors(feeds[0]).values())),
@@ -250,17 +250,14 @@ def _check_out(source: Source, out: Path, fp32: Path | None) -> None:
 
 
 @contextmanager
-def _naming(made: Path, out: Path) -> Iterator[None]:
-    """Names `out` in errors in place of the hidden folder `made`, and a disk that takes no more in place of what a
-    format's library makes of it."""
+def _naming_a_full_disk(out: Path) -> Iterator[None]:
+    """Say that `out` cannot be written, in place of what a format's library makes of a disk that takes no more."""
     try:
         yield
     except LxError as error:
         number = find_storage_problem(error)
         if number is not None:
             raise cannot_write(out, number) from error
-        if str(made) in str(error):
-            raise type(error)(str(error).replace(str(made), str(out))) from error
         raise
 
 
