@@ -59,6 +59,7 @@ def test_a_file_has_the_format_of_its_operators_in_every_precision(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("precision", FORMATS["onnx"].precisions)
 def test_a_runtime_of_the_operators_time_answers_as_todays(tmp_path: Path, precision: str, old_python: Path) -> None:
     """Opsets 17 to 20, fused and plain, in ONNX Runtime 1.17."""

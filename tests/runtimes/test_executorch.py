@@ -99,6 +99,14 @@ assert not any(name.startswith(("executorch.exir", "torchao", "transformers")) f
     assert done.stdout == done.stderr == ""
 
 
+def test_torchao_says_nothing_whatever_is_imported_first() -> None:
+    """It warns of kernels for GPUs, and lets torch warn, where the exporter imports it."""
+    pytest.importorskip("torchao")
+    code = "import lxcompress.pruning.controls, executorch.exir._serialize._flatbuffer_program, torchao"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_standard_error_is_given_back(program: Path, capfd: pytest.CaptureFixture[str]) -> None:
     open_session(program, threads=1, runtime="executorch")
     os.write(2, b"heard")
