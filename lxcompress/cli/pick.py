@@ -277,5 +277,7 @@ def _remedy(run: Path, choice: Choice) -> str:
     if choice.nearest is not None and choice.nearest.commands:
         return f"Find out with: {' && '.join(choice.nearest.commands)}"
     if choice.dense is None or not choice.is_final:
-        return f"See what is missing with: lxcompress status {run}"
+        from lxcompress.output import command_line
+
+        return f"See what is missing with: {command_line('status', run)}"
     return "Ask for less, as in --retain 0.95, or study lower sparsities (prune.sparsities of the recipe)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from lxcompress.export.advice import LEAVES_OUT, STORED, VALUE_BYTES, Sizes, file_bytes
 from lxcompress.export.formats import FORMATS, find_missing, name_artifact
+from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED
 from lxcompress.records import Result
 from lxcompress.report.alternatives import seed_of
@@ -47,8 +47,7 @@ class Prediction:
     @property
     def command(self) -> str:
         """What makes the file."""
-        ticket = shlex.quote(self.ticket.as_posix())
-        return f"lxcompress export {ticket} --format {self.format} --precision {self.precision}"
+        return command_line("export", self.ticket, "--format", self.format, "--precision", self.precision)
 
 
 def predict_files(summary: Summary, result: Result, ticket: Path) -> list[Prediction]:

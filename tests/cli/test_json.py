@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,6 +21,8 @@ from lxcompress.cli.screen import json_document
 from lxcompress.errors import LxError, ModelError
 from lxcompress.output import command_line
 
+VERBS = "study|status|report|pick|advise|prune|inspect|export|bench|predict|score|eval|pretrain|recipes|data"
+COMMAND = re.compile(rf"lxcompress ({VERBS})\b[^;,()]*$")
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "matplotlib", "openvino", "huggingface_hub")
 ODD = "a b;$(touch executed)'\"&"
 """A folder's name that a shell would act on."""
@@ -179,3 +184,18 @@ def test_a_model_is_a_path_that_is_there_or_a_name_on_the_hub(tmp_path, monkeypa
         with pytest.raises(ModelError, match="no such"):
             check_model(path)
     assert near_path(Path("model/x")) == " (did you mean models?)"
+
+
+def test_no_command_with_a_value_is_printed_unquoted() -> None:
+    package = Path(command_line.__code__.co_filename).parent
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else []
+            for text, value in itertools.pairwise(parts):
+                is_command = isinstance(text, ast.Constant) and COMMAND.search(str(text.value))
+                if is_command and isinstance(value, ast.FormattedValue):
+                    written = ast.unparse(value.value)
+                    if not any(safe in written for safe in ("quote", "shlex", "names[0]", "sources", "', '.join")):
+                        found.append(f"{path.name}:{value.lineno} {written}")
+    assert found == []
