@@ -12,14 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from lxcompress.cli.main import app
 from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import tokenize
 from lxcompress.errors import LxError, RunError
 from lxcompress.export.artifact import open_source
+from lxcompress.measure.plan import read_artifacts
 from lxcompress.models.checkpoints import load_model, load_vocabulary
 from lxcompress.recipe import Recipe, ScenesData, load_recipe
+from lxcompress.records import Artifact
 from lxcompress.rundir import RunDir, read_run
 from lxcompress.study.run import run_study
 from lxcompress.study.watch import Unwatched
@@ -279,3 +283,32 @@ def test_what_another_recipe_began_reaches_no_ticket(run, recipe, toy_recipe_fil
     assert any("another recipe began here" in line for line in watch.said)
     with pytest.raises(RunError, match="was made with"):  # now it has a ticket
         run_study(load_recipe(toy_recipe_file, ["train.epochs=3"]), root)
+
+
+@pytest.fixture(scope="module")
+def artifacts(run, tmp_path_factory) -> Path:
+    """Two tickets as bitmask artifacts."""
+    out = tmp_path_factory.mktemp("artifacts")
+    for cell in (CELL, OTHER):
+        options = ["--format", "bitmask", "--out", str(out / cell)]
+        made = CliRunner().invoke(app, ["export", str(run / "tickets" / cell), *options])
+        assert made.exit_code == 0, made.output
+    return out
+
+
+@pytest.mark.parametrize("name", ["bitmask.safetensors", "config.json", "vocab.txt", "ticket.json", "artifact.json"])
+def test_a_changed_artifact_is_refused_or_the_same(artifacts, tmp_path, name) -> None:
+    """By whoever measures, scores or loads it; its own record is compared with itself and with its files."""
+    shutil.copytree(artifacts / CELL, tmp_path / CELL)
+    path, whole = tmp_path / CELL / name, (tmp_path / CELL / name).read_bytes()
+    before = read_artifacts([tmp_path / CELL])[0].record
+    for number, change in enumerate(CHANGES):
+        change(path, artifacts / OTHER / name, random.Random(f"{name} {number}"))
+        for read in (lambda: read_artifacts([tmp_path / CELL])[0].record, lambda: load_model(tmp_path / CELL)):
+            try:
+                found = read()
+                assert not isinstance(found, Artifact) or found == before
+                assert name == "artifact.json" or path.read_bytes() == whole
+            except LxError as error:
+                said(error, path)
+        path.write_bytes(whole)
