@@ -37,9 +37,8 @@ def study(toy_recipe_file, tmp_path_factory) -> Path:
     settings = ["seeds=[0]", "prune.criteria=[low-magnitude]", "prune.sparsities=[0.5]", "pick.retain=0.01"]
     settings += [f"export.format={FORMAT}"]
     run_study(load_recipe(path, settings), root)
-    RunDir(root).floors.write_text(
-        re.sub(r'"accuracy": [0-9.e-]+', '"accuracy": 0.0', RunDir(root).floors.read_text("utf-8")), encoding="utf-8"
-    )
+    text = re.sub(r'"accuracy": [0-9.e-]+', '"accuracy": 0.0', RunDir(root).floors.read_text("utf-8"))
+    RunDir(root).floors.write_text(_unsealed(text), encoding="utf-8")
     sets = [word for each in [*settings, "export.twins=true"] for word in ("--set", each)]
     result = CliRunner().invoke(app, ["study", str(path), "--out", str(root), *sets])
     assert result.exit_code == 0, result.output
@@ -270,3 +269,8 @@ def test_the_int8_of_an_onnx_file_is_made_of_the_fp32_one(study, tmp_path) -> No
     to_int8(plain.out / "model.onnx", tmp_path / "again.onnx")
     assert (narrow.out / "model.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
     assert narrow.artifact.parity.questions == 64
+
+
+def _unsealed(text: str) -> str:
+    """The JSON of a record without its seal: a test may change it."""
+    return re.sub(r',\s*"seal": "[0-9a-f]*"', "", text)

@@ -9,8 +9,9 @@ import pytest
 
 from lxcompress.errors import RunError
 from lxcompress.recipe import Cell, plain_method
+from lxcompress.records import Dense, read_record
 from lxcompress.report.summary import Spread, latency_ms, numbered, points, summarise
-from lxcompress.rundir import read_run
+from lxcompress.rundir import read_run, write_record
 from tests.report.synthetic import Accuracies, curve, recipe, write_artifact, write_bench, write_run
 
 
@@ -102,8 +103,7 @@ def test_latency_is_read_in_its_unit(run):
 
 def test_dense_runs_that_are_one_run_are_doubted(tmp_path):
     run = write_run(tmp_path, recipe(seeds=(0, 1)), dense=lambda seed: 0.8)
-    text = run.dense_result(0).read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1')
-    run.dense_result(1).write_text(text, encoding="utf-8")
+    write_record(run.dense_result(1), read_record(run.dense_result(0), Dense).model_copy(update={"seed": 1}))
     assert any("one run" in doubt for doubt in summarise(read_run(tmp_path)).doubts)
 
 
