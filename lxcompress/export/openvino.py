@@ -21,6 +21,7 @@ from lxcompress.export.formats import Job, Written
 from lxcompress.export.traced import quiet, trace
 from lxcompress.models.checkpoints import Model
 from lxcompress.runtimes.openvino import MODEL_FILE, SCORES
+from lxcompress.writing import WriteError
 
 WEIGHTS_FILE = "model.bin"
 ANY = -1
@@ -40,7 +41,12 @@ def write(job: Job) -> Written:
     files = [job.out / MODEL_FILE, job.out / WEIGHTS_FILE]
     for path in files:
         path.unlink(missing_ok=True)
-    ov.save_model(converted, str(files[0]), compress_to_fp16=job.precision == "fp16")
+    try:
+        ov.save_model(converted, str(files[0]), compress_to_fp16=job.precision == "fp16")
+    except RuntimeError as error:  # "iostream error", which is all that it says of a disk that is full
+        raise WriteError(
+            f"{job.out}: cannot be written (OpenVINO: {_last_line(error)}); make room, and give the same command"
+        ) from error
     return Written(files, notes)
 
 
