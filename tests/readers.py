@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 from lxcompress.data import gqa_score, nlvr2_score, vqa_score
 from lxcompress.data.check import check_data, check_store
@@ -427,6 +428,18 @@ def of_tokenizer(name: str, folder: Path) -> Subject:
     return Subject(Path(name), "json", lambda folder: tokenize(["word1 wörd2 \u2028 is"], read_vocabulary(folder), 20))
 
 
+def of_shards(folder: Path) -> Subject:
+    from lxcompress.models.checkpoints import load_model
+    from tests.export.small import save_small
+
+    save_small(folder / "m")
+    with safe_open(folder / "m" / "model.safetensors", framework="np") as file:
+        weight_map = dict.fromkeys(file.keys(), "all.safetensors")
+    (folder / "m" / "model.safetensors").rename(folder / "m" / "all.safetensors")
+    write_json(folder / "m" / "model.safetensors.index.json", {"weight_map": weight_map})
+    return Subject(Path("m") / "model.safetensors.index.json", "json", lambda folder: load_model(folder / "m") and None)
+
+
 def of_pth(folder: Path) -> Subject:
     import torch
 
@@ -554,6 +567,7 @@ KINDS: Mapping[str, Callable[[Path], Subject]] = {
     "vocab.txt": partial(of_model, "vocab.txt", "columns"),
     "tokenizer.json": partial(of_tokenizer, "tokenizer.json"),
     "tokenizer_config.json": partial(of_tokenizer, "tokenizer_config.json"),
+    "index of shards": of_shards,
     "pth": of_pth,
     "ticket.json": partial(of_ticket, "ticket.json", "json", "weight"),
     "mask": partial(of_ticket, "mask.safetensors", "safetensors", "weight"),

@@ -265,10 +265,10 @@ def _order_tokens(found: object, path: Path) -> tuple[str, ...]:
     """Return the tokens of {token: id} in the order of their ids; an id that no token has is an empty token."""
     if not isinstance(found, dict) or not found:
         raise DataError(f"{path}: model.vocab is {shorten(found)}, expected {{token: id}}; copy the file anew")
-    wrong = next((id for id in found.values() if type(id) is not int or not 0 <= id < _MOST_TOKENS), None)
-    if wrong is not None:
+    wrong = [id for id in found.values() if type(id) is not int or not 0 <= id < _MOST_TOKENS]
+    if wrong:
         raise DataError(
-            f"{path}: model.vocab has the id {shorten(wrong)}, expected a whole number from 0; copy it anew"
+            f"{path}: model.vocab has the id {shorten(wrong[0])}, expected a whole number from 0; copy it anew"
         )
     if len(set(found.values())) < len(found) or max(found.values()) > 2 * len(found) + 1000:
         raise DataError(f"{path}: model.vocab gives two tokens one id, or has wide gaps between ids; copy it anew")

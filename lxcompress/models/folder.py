@@ -6,6 +6,7 @@ and what is wrong with a tensor is said with its name and both shapes.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -38,7 +40,6 @@ _SIZES = {
     "max_position_embeddings": (1, 1_000_000),
     "type_vocab_size": (1, 1_000),
     "num_qa_labels": (0, 10_000_000),
-    "num_labels": (0, 10_000_000),
     "num_object_labels": (0, 1_000_000),
     "num_attr_labels": (0, 1_000_000),
     "l_layers": (0, 256),
@@ -59,8 +60,11 @@ _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _POSITIVE = ("initializer_range", "layer_norm_eps")
 _SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings")
 _LAYERS = ("l_layers", "r_layers", "x_layers", "num_hidden_layers")
-_OWN_FIELDS = ("images_per_question", "num_labels")
-_LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder", "chunk_size_feed_forward"}
+_OWN_FIELDS = ("images_per_question",)
+_LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder", "chunk_size_feed_forward"} | {
+    "bos_token_id",
+    "eos_token_id",
+}
 """Fields that say how transformers runs a model, and not which model it is: the defaults are read here."""
 _IGNORED_BUFFERS = ("position_ids", "token_type_ids")
 """Ends of names that old releases of transformers saved, and that are no weights."""
@@ -149,19 +153,33 @@ def _make_config(tree: Mapping[str, Any], family: Any, where: str) -> PreTrained
             raise ModelError(
                 f"{where}: {CONFIG_FILE} has {name}: {shorten(value)}, expected {problem}; {_CONFIG_WANTED}"
             )
+    pad, words = fields.get("pad_token_id"), fields.get("vocab_size", family.CONFIG().vocab_size)
+    if pad is not None and not 0 <= pad < words:
+        raise ModelError(
+            f"{where}: {CONFIG_FILE} has pad_token_id: {pad}, which is no token of vocab_size {words}; {_CONFIG_WANTED}"
+        )
     try:
-        config = family.CONFIG.from_dict(fields)
+        with _without_remarks():
+            config = family.CONFIG.from_dict(fields)
         width, heads = config.hidden_size, config.num_attention_heads
         if width % heads:
             raise ValueError(f"hidden_size {width} is no multiple of num_attention_heads {heads}")
-        pad = getattr(config, "pad_token_id", None)
-        if pad is not None and not 0 <= pad < config.vocab_size:
-            raise ValueError(f"pad_token_id {pad} is no token of vocab_size {config.vocab_size}")
         family.check_config(config)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, StrictDataclassError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{where}: {CONFIG_FILE} cannot be used ({line[:200]}); {_CONFIG_WANTED}") from None
     return config
+
+
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Without transformers' remarks on a config: what matters of them is an error here."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
 
 
 def _find_problem(name: str, value: object) -> str | None:

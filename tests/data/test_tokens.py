@@ -209,6 +209,7 @@ STORED: dict[str, tuple[Callable[[dict], object], str]] = {
     "Unigram": (lambda made: made["model"].update(type="Unigram"), "Unigram"),
     "no type, merges": (lambda made: (made["model"].pop("type"), made["model"].update(merges=[])), "type null"),
     "a list": (lambda made: made["model"].update(vocab=["a"]), "model.vocab"),
+    "no id": (lambda made: made["model"]["vocab"].update(red=None), "null"),
     "negative ids": (lambda made: made["model"]["vocab"].update(red=-1), "-1"),
     "huge ids": (lambda made: made["model"]["vocab"].update(red=10**9), "1000000000"),
     "wide gaps": (lambda made: made["model"]["vocab"].update(red=10**6), "gaps"),
