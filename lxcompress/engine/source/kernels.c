@@ -635,20 +635,17 @@ INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector 
 static uint32_t quantise(const float *x, size_t x_stride, uint32_t channels, uint32_t columns, uint32_t *bytes,
                          size_t bytes_stride, float *scale, int32_t *zero) {
   vector low[4], high[4];
-  bits found = {0};
   UNROLL for (int n = 0; n < 4; n++) low[n] = high[n] = splat(0.0f);
   uint32_t c = 0;
   for (; c + 4 <= channels; c += 4) {
     UNROLL for (uint32_t n = 0; n < 4; n++) {
       const vector value = load(x + (c + n) * x_stride);
       low[n] = least(value, low[n]), high[n] = most(value, high[n]);
-      found |= not_finite(value);
     }
   }
   for (; c < channels; c++) {
     const vector value = load(x + c * x_stride);
     low[0] = least(value, low[0]), high[0] = most(value, high[0]);
-    found |= not_finite(value);
   }
   const vector bottom = least(least(low[0], low[1]), least(low[2], low[3]));
   const vector top = most(most(high[0], high[1]), most(high[2], high[3]));
@@ -662,7 +659,7 @@ static uint32_t quantise(const float *x, size_t x_stride, uint32_t channels, uin
     store_bits(bytes + unit * bytes_stride, pack_bytes(x + 4 * unit * x_stride, x_stride, 4, inverse, offset));
   if (channels % 4)
     store_bits(bytes + units * bytes_stride, pack_bytes(x + 4 * units * x_stride, x_stride, channels % 4, inverse, offset));
-  return any((found | not_finite(step)) & first_lanes(columns));
+  return any(not_finite(step) & first_lanes(columns)); /* x was looked at by what wrote it */
 }
 
 const lx_kernels PASTE(lx_kernels_, LX_SET) = {

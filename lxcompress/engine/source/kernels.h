@@ -5,9 +5,9 @@
 
 #include "file.h"
 
-/* Kernels return 0 if all that they read and wrote is finite, of the columns that are asked for: those behind the last
-   one hold what is left of other questions. An answer is refused otherwise, as NaN would not reach the scores: the
-   least and the most of a number and NaN, and a weight that is left out, hide it. */
+/* Kernels return 0 if all that they computed is finite, of the columns that are asked for: those behind the last one hold
+   what is left of other questions. An answer is refused otherwise, as NaN would not reach the scores: the least and the
+   most of a number and NaN, and a weight that is left out, hide it. */
 
 /* Rows of memory start at multiples of this many values, so that any vector fits in. */
 enum { LX_COLUMNS = 16 };
