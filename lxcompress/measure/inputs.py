@@ -8,8 +8,8 @@ import numpy as np
 
 # Shapes: N images of the question, L tokens, O objects, F features.
 
-# Word ids that every vocabulary has, however small; 0 to 4 are [PAD] [UNK] [CLS] [SEP] [MASK].
-_WORDS = (5, 30)
+# Ids that every word embedding has, however small: a vocabulary has at least the five special tokens. Id 0 is padding.
+_WORDS = (1, 5)
 
 
 def make_feeds(*, tokens: int, objects: int, feature_size: int, seed: int, images: int = 1) -> dict[str, np.ndarray]:

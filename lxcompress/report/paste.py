@@ -73,7 +73,7 @@ def _accuracies(summary: Summary, choice: Choice) -> str:
     if summary.floors:
         lines += [[f"floor: {name}", "", percent(value), "", ""] for name, value in named_floors(summary.floors)]
     seeds = "one seed, so no spread" if len(summary.recipe.seeds) == 1 else f"{len(summary.recipe.seeds)} seeds"
-    return table(["model", "sparsity, %", f"accuracy, % ({seeds})", "beside dense", "kept, %"], lines, first_texts=1)
+    return table(["model", "sparsity, %", f"accuracy, % ({seeds})", "against dense", "kept, %"], lines, first_texts=1)
 
 
 def _costs(summary: Summary, entries: Sequence[Entry]) -> list[str]:
@@ -134,4 +134,4 @@ def _beside(value: float | None) -> str:
 def _doubts(summary: Summary, choice: Choice) -> list[str]:
     of_costs = [f"{cost.artifact.name}: {doubt}" for cost in summary.costs for doubt in cost.doubts]
     doubts = dict.fromkeys([*choice.doubts, *of_costs])
-    return ["Doubts:\n" + "\n".join(f"- {escape(doubt)}" for doubt in doubts)] if doubts else []
+    return ["Warnings:\n" + "\n".join(f"- {escape(doubt)}" for doubt in doubts)] if doubts else []

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from lxcompress.data.tokens import SPECIAL
 from lxcompress.measure.inputs import make_feeds, make_questions
 from lxcompress.measure.lengths import at_one_length, draw_lengths
 from lxcompress.measure.summary import doubt_samples
@@ -65,3 +66,9 @@ def test_each_length_is_met_before_it_is_timed(lengths: list[int], runs: int) ->
     assert warm[0] == max(lengths)
     assert set(warm) == set(lengths)
     assert len(warm) == max(runs, len(lengths))
+
+
+def test_made_up_words_are_rows_of_the_smallest_word_embedding() -> None:
+    words = make_feeds(tokens=500, objects=1, feature_size=1, seed=0)["input_ids"]
+    assert words.min() >= 1, "id 0 is padding"
+    assert words.max() < len(SPECIAL), "a vocabulary has at least the special tokens"

@@ -72,7 +72,7 @@ def test_names_open_nothing(run):
     assert len(row) == 10
     assert unescape(row[1].strip("*")) == HOSTILE
     assert "--twins" in text
-    assert "Doubts:" in text
+    assert "Warnings:" in text
 
 
 @pytest.mark.parametrize("words", [HOSTILE, "plain-name", "two\nlines", "~~gone~~", "#1"])
