@@ -158,7 +158,10 @@ def test_a_ticket_of_the_grid_is_the_twin_where_it_is_of_equal_size(study, tmp_p
     }
     for name, changes in candidates.items():
         kept = round(mine.sparsity.kept * changes.pop("kept", 1))
-        sparsity = mine.sparsity.model_copy(update={"kept": kept})
+        whole, removed = mine.sparsity, mine.sparsity.prunable - kept
+        shares = {"achieved": whole.prunable, "of_live": whole.live, "of_all": whole.all}
+        counts = {"kept": kept, **{share: removed / of for share, of in shares.items()}}
+        sparsity = whole.model_copy(update=counts)
         record = mine.model_copy(update={"cell": name, "sparsity": sparsity, **changes})
         keep(run, name, record)
     assert find_twin(read_run(root), mine).cell == "good"
