@@ -95,6 +95,8 @@ HEADERS = {
     "code": "{'descr': __import__('os'), 'fortran_order': False, 'shape': (2, 4), }",
     "number-as-order": "{'descr': '<f4', 'fortran_order': 7, 'shape': (2, 4), }",
     "nested": "(" * 5000,
+    "digits": "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "1" * 5000 + "; }",
+    "spaces": "{" + " " * 60000 + "x",
     "empty": " ",
 }
 

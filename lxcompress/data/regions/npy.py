@@ -15,12 +15,14 @@ from lxcompress.text import shorten
 
 MAGIC = b"\x93NUMPY"
 MOST_HEADER_BYTES = 1 << 16
+MOST_DIGITS = 18
+# Matched without white space and one way alone: a pattern that fits in many ways takes for ever on a damaged header.
 _FIELDS = (
-    r"['\"]descr['\"]\s*:\s*['\"](?P<descr>[^'\"]*)['\"]",
-    r"['\"]fortran_order['\"]\s*:\s*(?P<fortran>True|False)",
-    r"['\"]shape['\"]\s*:\s*\((?P<shape>(?:\s*[0-9]{1,18}L?\s*,?)*)\)",  # Python 2's numpy wrote long integers as 3L
+    r"['\"]descr['\"]:['\"](?P<descr>[^'\"]*)['\"]",
+    r"['\"]fortran_order['\"]:(?P<fortran>True|False)",
+    r"['\"]shape['\"]:\((?P<shape>[0-9L,]*)\)",  # Python 2's numpy wrote long integers as 3L
 )
-_HEADER = re.compile(rf"\{{(?:\s*(?:{'|'.join(_FIELDS)})\s*,?)+\s*\}}\s*")
+_HEADER = re.compile(rf"\{{(?:(?:{'|'.join(_FIELDS)}),?)+\}}")
 # Numbers alone: objects are pickles, and the rest is no array of features. f16 is numpy's own long double.
 _NUMBERS = re.compile(r"[<>|=]?(?:f[248]|f16|[iu][1248])")
 
@@ -48,11 +50,14 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
     text = file.read(length)
     if len(text) < length:
         raise ValueError("its .npy header is cut short")
-    found = _HEADER.fullmatch(text.decode("latin-1").strip())
+    found = _HEADER.fullmatch("".join(text.decode("latin-1").split()))
     if found is None or None in found.groups():
         raise ValueError(f"its .npy header is damaged, or not of plain numbers: {shorten(text.decode('latin-1'))}")
     if not _NUMBERS.fullmatch(found["descr"]):
         raise ValueError(f"it holds {shorten(found['descr'])}, expected numbers, such as <f4")
-    shape = tuple(int(side) for side in re.findall("[0-9]+", found["shape"]))
+    sides = re.findall("[0-9]+", found["shape"])
+    if any(len(side) > MOST_DIGITS for side in sides):
+        raise ValueError(f"its .npy header tells of the shape ({shorten(found['shape'])})")
+    shape = tuple(map(int, sides))
     dtype = np.dtype(found["descr"])
     return NpyHeader(shape, found["fortran"] == "True", dtype, prod(shape) * dtype.itemsize)
