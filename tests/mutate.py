@@ -1,6 +1,6 @@
 """A mutator: changes files as bytes, trees, numbers and names, and says what a reader may make of the outcome.
 
-`python -m tests.mutate [COUNT] [KIND...]` prints what it finds, for each kind of tests/readers.py.
+`python -m tests.mutate [COUNT[@SEED]] [KIND...]` prints what it finds, for each kind of tests/readers.py.
 """
 
 from __future__ import annotations
@@ -84,8 +84,17 @@ class Failure:
         return f"kind={self.kind} seed={self.seed} ({self.mutation}): {self.problem}"
 
 
-def run_case(kind: str, subject: Subject, folder: Path, seed: int) -> Failure | None:
-    """Change the subject's file in `folder` by `seed`, read it, and put it back; returns what went wrong."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a reader made of a changed file."""
+
+    refused: bool
+    """ended in one sentence"""
+    failure: Failure | None = None
+
+
+def run_case(kind: str, subject: Subject, folder: Path, seed: int) -> Outcome:
+    """Change the subject's file in `folder` by `seed`, read it, and put it back."""
     path = folder / subject.file
     sound = path.read_bytes()
     source = random.Random(f"{kind} {seed}")
@@ -94,17 +103,18 @@ def run_case(kind: str, subject: Subject, folder: Path, seed: int) -> Failure | 
     path.write_bytes(mutations[name](sound, source))
     before = set(folder.rglob("*"))
     try:
-        problem = find_problem(lambda: subject.read(folder))
+        refused, problem = find_problem(lambda: subject.read(folder))
     finally:
         path.write_bytes(sound)
         for left in set(folder.rglob("*")) - before:
             if left.is_file():
                 left.unlink()
-    return None if problem is None else Failure(kind, seed, name, problem)
+    return Outcome(refused, None if problem is None else Failure(kind, seed, name, problem))
 
 
-def find_problem(read: Callable[[], object]) -> str | None:
-    """Return what is wrong with the outcome of `read`: its error, the text of that, its time or its memory."""
+def find_problem(read: Callable[[], object]) -> tuple[bool, str | None]:
+    """Return whether `read` ended in an LxError, and what is wrong with that: the error, its text, time or memory."""
+    refused = False
     _reset_peak()
     before = _memory("VmRSS")
     problem: str | None = None
@@ -113,6 +123,7 @@ def find_problem(read: Callable[[], object]) -> str | None:
             warnings.simplefilter("error")
             read()
     except LxError as error:
+        refused = True
         problem = find_problem_of_text(str(error))
     except TimeoutError:
         problem = f"took more than {MOST_S:g} s"
@@ -124,7 +135,7 @@ def find_problem(read: Callable[[], object]) -> str | None:
     grown = _memory("VmHWM") - before
     if problem is None and grown > MOST_BYTES:
         problem = f"took {grown:,} bytes"
-    return problem
+    return refused, problem
 
 
 def find_problem_of_text(text: str) -> str | None:
@@ -331,31 +342,36 @@ def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def main(count: int, only: list[str]) -> int:
-    """Run `count` cases a kind, and print each failure once a place."""
+def main(count: int, only: list[str], first: int = 0) -> int:
+    """Run `count` cases a kind from the seed `first` on; print a row of counts, and each failure once a place."""
     from tests.readers import KINDS
 
     failed = 0
+    print("| kind | cases | refused | accepted | failures |\n|---|---|---|---|---|", flush=True)
     for kind, make in KINDS.items():
         if only and kind not in only:
             continue
         with tempfile.TemporaryDirectory() as scratch:
             subject = make(Path(scratch))
             seen: dict[str, Failure] = {}
+            refused = failures = 0
             subject.read(Path(scratch))  # a sound file is read
             with limit_memory(8 << 30):
-                for seed in range(count):
-                    failure = run_case(kind, subject, Path(scratch), seed)
+                for seed in range(first, first + count):
+                    outcome = run_case(kind, subject, Path(scratch), seed)
+                    refused += outcome.refused
+                    failure = outcome.failure
                     if failure:
-                        failed += 1
+                        failures += 1
                         place = failure.problem.rpartition(" at ")[2][:60]
                         seen.setdefault(failure.problem.partition(": ")[0] + place, failure)
-            print(f"{kind}: {count} cases, {len(seen)} kinds of failure", flush=True)
+            failed += failures
+            print(f"| {kind} | {count} | {refused} | {count - refused - failures} | {failures} |", flush=True)
             for failure in seen.values():
                 print(f"    {failure}"[:400], flush=True)
     return failed
 
 
 if __name__ == "__main__":
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-    sys.exit(bool(main(number, sys.argv[2:])))
+    number, _, start = (sys.argv[1] if len(sys.argv) > 1 else "300").partition("@")
+    sys.exit(bool(main(int(number), sys.argv[2:], int(start or 0))))

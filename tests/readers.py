@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors import safe_open
 
 from lxcompress.data import gqa_score, nlvr2_score, vqa_score
@@ -19,8 +22,10 @@ from lxcompress.data.files import read_labels
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.predictions import format_predictions
 from lxcompress.data.regions.prepare import prepare_store
-from lxcompress.data.regions.store import open_store
+from lxcompress.data.regions.store import open_store, part_of
+from lxcompress.data.regions.write import JOURNAL
 from lxcompress.data.tasks import load_task
+from lxcompress.errors import LxError
 from lxcompress.recipe import DATA_KINDS, dump_recipe, load_recipe
 from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Provenance, Result, read_record
 from tests.data.regions.pictures import pictures, row, write_hdf5, write_npz, write_tsv
@@ -121,9 +126,25 @@ def lxmert_records(start: int, kind: str) -> list[dict[str, Any]]:
     ]
 
 
+def lxmert_pairs(start: int) -> list[dict[str, Any]]:
+    """Records of LXMERT's JSON for NLVR2: two images a sentence."""
+    return [
+        {
+            "identifier": f"dev-{start + n}-0-0",
+            "uid": f"nlvr2_dev_{n}",
+            "img0": f"dev-{start + n}-0-img0",
+            "img1": f"dev-{start + n}-0-img1",
+            "label": n % 2,
+            "sent": "two dogs play",
+        }
+        for n in range(COUNT)
+    ]
+
+
 def of_lxmert(kind: str, folder: Path) -> Subject:
     for name, start in (("train", 1000), ("valid", 2000)):
-        write_json(folder / f"{name}.json", lxmert_records(start, kind))
+        records = lxmert_pairs(start) if kind == "nlvr2" else lxmert_records(start, kind)
+        write_json(folder / f"{name}.json", records)
     settings = {"least_answers": 1} if kind == "vqa" else {}
     return Subject(
         Path("train.json"),
@@ -326,6 +347,27 @@ def of_store(name: str, form: str, folder: Path) -> Subject:
     return Subject(Path("store") / name, form, read)
 
 
+def of_journal(folder: Path) -> Subject:
+    """The journal of a conversion that a bad row ended; the row was mended since."""
+    lines = [row(picture) for picture in pictures(4, features=6)]
+    sound = write_tsv(folder / "a.tsv", lines).read_bytes()
+    (folder / "a.tsv").write_bytes(sound[:-20])
+    with pytest.raises(LxError):
+        prepare_store([folder / "a.tsv"], folder / "store", objects=5)
+    part_of(folder / "store").rename(folder / "begun")
+    unseal(folder / "begun" / JOURNAL)
+    (folder / "a.tsv").write_bytes(sound)
+
+    def read(folder: Path) -> None:
+        part = part_of(folder / "store")
+        for left in (part, folder / "store"):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(folder / "begun", part)
+        convert(folder, "a.tsv")
+
+    return Subject(Path("begun") / JOURNAL, "json", read)
+
+
 def of_gzip_json(folder: Path) -> Subject:
     (folder / "labels.json.gz").write_bytes(gzip.compress(json.dumps(list(ANSWERS)).encode()))
     return Subject(Path("labels.json.gz"), "bytes", lambda folder: read_labels(folder / "labels.json.gz"))
@@ -343,6 +385,19 @@ def of_zip_json(method: int, folder: Path) -> Subject:
 def of_recipe(name: str, folder: Path) -> Subject:
     (folder / "r.yaml").write_bytes((Path(__file__).parent.parent / "recipes" / name).read_bytes())
     return Subject(Path("r.yaml"), "yaml", lambda folder: dump_recipe(load_recipe(folder / "r.yaml")))
+
+
+def of_overrides(folder: Path) -> Subject:
+    """What is given with --set, as bytes of a command line: one a line."""
+    (folder / "r.yaml").write_bytes((Path(__file__).parent.parent / "recipes" / "thesis.yaml").read_bytes())
+    given = "train.epochs=2\ndata.train=a.json\nprune.methods=[{criterion: taylor}]\nprune.sparsities=[0.5,0.7]\n"
+    (folder / "set.txt").write_text(given)
+
+    def read(folder: Path) -> None:
+        overrides = os.fsdecode((folder / "set.txt").read_bytes()).split("\n")[:-1]
+        dump_recipe(load_recipe(folder / "r.yaml", overrides)).encode("utf-8")
+
+    return Subject(Path("set.txt"), "columns", read)
 
 
 def of_profile(folder: Path) -> Subject:
@@ -400,6 +455,13 @@ def of_exported(name: str, folder: Path) -> Subject:
 
 # Models, tickets and what is made of them.
 
+BESIDE: Mapping[str, Any] = {
+    "special_tokens_map.json": {"pad_token": "[PAD]", "unk_token": {"content": "[UNK]", "lstrip": False}},
+    "added_tokens.json": {"[PAD]": 0},
+    "preprocessor_config.json": {"image_processor_type": "ViltImageProcessor", "size": {"shortest_edge": 384}},
+}
+"""Small files of a model folder that are read if they are there."""
+
 
 def of_model(name: str, form: str, folder: Path) -> Subject:
     from lxcompress.models.checkpoints import load_model, load_vocabulary, save_vocabulary
@@ -407,6 +469,8 @@ def of_model(name: str, form: str, folder: Path) -> Subject:
 
     save_small(folder / "m")
     save_vocabulary(folder / "m", {"vocab.txt": "".join(f"{word}\n" for word in WORDS)})
+    if name in BESIDE:
+        write_json(folder / "m" / name, BESIDE[name])
 
     def read(folder: Path) -> None:
         load_model(folder / "m")
@@ -426,6 +490,25 @@ def of_tokenizer(name: str, folder: Path) -> Subject:
     BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
     (folder / "vocab.txt").unlink()
     return Subject(Path(name), "json", lambda folder: tokenize(["word1 wörd2 \u2028 is"], read_vocabulary(folder), 20))
+
+
+def of_pickled(name: str, folder: Path) -> Subject:
+    """A model folder whose weights transformers wrote by pickle, in a file or in shards."""
+    import torch
+    from safetensors.torch import load_file
+
+    from lxcompress.models.checkpoints import load_model
+    from tests.export.small import save_small
+
+    save_small(folder / "m")
+    weights = load_file(folder / "m" / "model.safetensors")
+    (folder / "m" / "model.safetensors").unlink()
+    if name == "pytorch_model.bin":
+        torch.save(weights, folder / "m" / name)
+        return Subject(Path("m") / name, "bytes", lambda folder: load_model(folder / "m") and None)
+    torch.save(weights, folder / "m" / "all.bin")
+    write_json(folder / "m" / name, {"weight_map": dict.fromkeys(weights, "all.bin")})
+    return Subject(Path("m") / name, "json", lambda folder: load_model(folder / "m") and None)
 
 
 def of_shards(folder: Path) -> Subject:
@@ -514,6 +597,7 @@ KINDS: Mapping[str, Callable[[Path], Subject]] = {
     "vqa answers": partial(of_vqa, "labels.json"),
     "vqa of LXMERT": partial(of_lxmert, "vqa"),
     "gqa of LXMERT": partial(of_lxmert, "gqa"),
+    "nlvr2 of LXMERT": partial(of_lxmert, "nlvr2"),
     "gqa": of_gqa,
     "nlvr": partial(of_sentences, "nlvr"),
     "nlvr2": partial(of_sentences, "nlvr2"),
@@ -553,6 +637,8 @@ KINDS: Mapping[str, Callable[[Path], Subject]] = {
     "store boxes": partial(of_store, "boxes.npy", "bytes"),
     "store objects": partial(of_store, "objects.npy", "bytes"),
     "store ids": partial(of_store, "ids.txt", "columns"),
+    "store journal": of_journal,
+    "overrides": of_overrides,
     "recipe": partial(of_recipe, "methods.yaml"),
     "recipe of data": partial(of_recipe, "thesis.yaml"),
     "device profile": of_profile,
@@ -567,7 +653,12 @@ KINDS: Mapping[str, Callable[[Path], Subject]] = {
     "vocab.txt": partial(of_model, "vocab.txt", "columns"),
     "tokenizer.json": partial(of_tokenizer, "tokenizer.json"),
     "tokenizer_config.json": partial(of_tokenizer, "tokenizer_config.json"),
+    "special_tokens_map.json": partial(of_model, "special_tokens_map.json", "json"),
+    "added_tokens.json": partial(of_model, "added_tokens.json", "json"),
+    "preprocessor_config.json": partial(of_model, "preprocessor_config.json", "json"),
     "index of shards": of_shards,
+    "pickled weights": partial(of_pickled, "pytorch_model.bin"),
+    "index of pickled shards": partial(of_pickled, "pytorch_model.bin.index.json"),
     "pth": of_pth,
     "ticket.json": partial(of_ticket, "ticket.json", "json", "weight"),
     "mask": partial(of_ticket, "mask.safetensors", "safetensors", "weight"),

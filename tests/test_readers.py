@@ -28,7 +28,7 @@ def find_failures(kind: str, folder: Path, count: int) -> list[str]:
             left.rmdir()
     with limit_memory(MORE_BYTES):
         found = [run_case(kind, subject, folder, seed) for seed in range(count)]
-    return [str(failure) for failure in found if failure]
+    return [str(outcome.failure) for outcome in found if outcome.failure]
 
 
 @pytest.mark.parametrize("kind", KINDS)
