@@ -26,7 +26,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from lxcompress.data.regions.rows import FIRST, BadRow, Position, Row
+from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, BadRow, Position, Row
 from lxcompress.data.regions.store import (
     BOXES,
     FEATURES,
@@ -42,6 +42,7 @@ from lxcompress.data.regions.store import (
 from lxcompress.errors import DataError
 from lxcompress.records import Count, FileRecord, read_record
 from lxcompress.rundir import write_record, write_text
+from lxcompress.text import shorten
 
 JOURNAL, BAD_LINES, BAD_ROWS, LOCK = "journal.json", "bad.jsonl", "bad_rows.json", ".lock"
 PIECE_BYTES = 4 << 20
@@ -52,6 +53,8 @@ TORCH_GRAIN = 32768
 """Elements that torch converts in the calling thread; for more it wakes its own threads, which takes longer."""
 HALF_INFINITY = 0x7C00
 """Of float16, as bits without the sign: what is not less is infinite or no number."""
+MOST_ITEMS = 1 << 62
+"""Bytes or rows that a source may have; a file's position is a 64-bit number."""
 
 
 class Journal(FileRecord):
@@ -226,16 +229,10 @@ class StoreWriter:
         return record
 
     def _open(self) -> None:
-        """Opens the files and cuts off what the journal does not count; checksums begin with what it does."""
-        journal = self.journal
-        row_bytes = {FEATURES: 2 * journal.objects * journal.features, BOXES: 16 * journal.objects, OBJECTS: 4}
-        sizes = {name: HEADER_BYTES + journal.images * each for name, each in row_bytes.items()}
-        sizes |= {IDS: journal.ids_bytes, BAD_LINES: journal.bad_bytes}
-        for name, size in sizes.items():
+        """Open the files and cut off what the journal does not count; checksums begin with what it does."""
+        for name, size in _sizes(self.journal).items():
             path = self.part / name
             path.touch()
-            if journal.images + journal.bad and path.stat().st_size < size:
-                raise DataError(f"{path}: is shorter than its journal says; delete {self.part}, and begin anew")
             os.truncate(path, size)
             if name in self._digests:
                 for piece in data_pieces(path):
@@ -303,8 +300,73 @@ class StoreWriter:
 
 
 def read_journal(part: Path) -> Journal | None:
-    """Where the unfinished store in `part` stands; None if it is not begun. Raises DataError."""
-    return read_record(part / JOURNAL, Journal, DataError) if (part / JOURNAL).is_file() else None
+    """Return where the unfinished store in `part` stands; None if it is not begun.
+
+    Raises DataError, also for a journal that the files in `part` contradict.
+    """
+    if not (part / JOURNAL).is_file():
+        return None
+    remedy = f"delete {part}, and begin anew"
+    journal = read_record(part / JOURNAL, Journal, DataError, remedy=remedy)
+    wrong = _find_contradiction(part, journal)
+    if wrong:
+        raise DataError(f"{wrong}; {remedy}")
+    return journal
+
+
+def _find_contradiction(part: Path, journal: Journal) -> str | None:
+    """Return what of a journal cannot be, by itself or by the files in `part`."""
+    where = part / JOURNAL
+    limits = {
+        "objects": (1, ROW_LIMIT_BYTES // 4),
+        "features": (1, ROW_LIMIT_BYTES // 4),
+        "source": (0, len(journal.sources) - 1),
+        "first": (0, journal.images),
+        "item": (0, MOST_ITEMS),
+        "offset": (0, MOST_ITEMS),
+        "largest_bits": (0, HALF_INFINITY - 1),
+    }
+    for name, (least, most) in limits.items():
+        value = getattr(journal, name)
+        if not least <= value <= most:
+            return f"{where}: {name} is {shorten(value)}, expected a number of {least} to {most}"
+    if journal.images + journal.bad == 0:
+        return None
+    for name, size in _sizes(journal).items():
+        path = part / name
+        if not path.is_file() or path.stat().st_size < size:
+            return f"{path}: is shorter than its journal says"
+    for name, size_bytes, count in (
+        (IDS, journal.ids_bytes, journal.images),
+        (BAD_LINES, journal.bad_bytes, journal.bad),
+    ):
+        lines = _read_lines(part / name, size_bytes)
+        if lines is None or len(lines) != count:
+            return f"{part / name}: does not hold the {count:,} lines that its journal says"
+    return None
+
+
+def _read_lines(path: Path, size_bytes: int) -> list[str] | None:
+    """Return the lines in the first bytes of a file; None if they are no whole lines of text, or no JSON where due."""
+    with path.open("rb") as file:
+        data = file.read(size_bytes)
+    if data and not data.endswith(b"\n"):
+        return None
+    try:
+        lines = data.decode("utf-8").split("\n")[:-1]
+        if path.name == BAD_LINES:
+            for line in lines:
+                json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return lines
+
+
+def _sizes(journal: Journal) -> dict[str, int]:
+    """Return the bytes of each file that a journal counts."""
+    row_bytes = {FEATURES: 2 * journal.objects * journal.features, BOXES: 16 * journal.objects, OBJECTS: 4}
+    sizes = {name: HEADER_BYTES + journal.images * size for name, size in row_bytes.items()}
+    return sizes | {IDS: journal.ids_bytes, BAD_LINES: journal.bad_bytes}
 
 
 def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
