@@ -22,8 +22,6 @@ PIECE_BYTES = 1 << 20
 _LONG_WORD = 160
 """Characters of a word (a path, an echoed value) that an error too long for one sentence keeps."""
 _SPACES = re.compile(r"\s+")
-# C0 and C1 controls (ESC and CSI among them), marks that turn the writing direction, line separators, surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
@@ -114,8 +112,14 @@ def shorten(value: Any, most: int = 60) -> str:
 
 
 def as_printable(text: str) -> str:
-    """Return `text` with its control characters and lone surrogates escaped: it moves no cursor, and can be written."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    """Return `text` with what is not printable escaped: it moves no cursor, hides nothing, and can be written.
+
+    Not printable are control characters, marks that turn the writing direction, separators but for the space, and lone
+    surrogates, as `str.isprintable` has it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def as_sentence(text: str) -> str:

@@ -10,10 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutate import limit_memory, run_case
+from tests.mutate import find_problem, limit_memory, run_case
 from tests.readers import KINDS
 
 FEW, MANY = 5, 300
+FOUND = {
+    "a journal of a source that is none": ("store journal", b'"source": 0', b'"source": 5'),
+    "a journal of more images than rows": ("store journal", b'"images": 3', b'"images": 1000000000000000000'),
+    "a journal of fewer ids than images": ("store journal", b'"ids_bytes": 84', b'"ids_bytes": 28'),
+    "a journal whose ids end in a line": ("store journal", b'"ids_bytes": 84', b'"ids_bytes": 83'),
+    "a journal without regions": ("store journal", b'"objects": 5', b'"objects": 0'),
+    "a journal of regions without end": ("store journal", b'"features": 6', b'"features": 1000000000000000000'),
+    "a journal of a feature beyond float16": ("store journal", b'"largest_bits": 18690', b'"largest_bits": 99999'),
+    "a journal of a first row beyond its rows": ("store journal", b'"first": 0', b'"first": 9'),
+    "a journal of an offset beyond 64 bits": ("store journal", b'"offset": 792', b'"offset": 99999999999999999999'),
+    "a soft hyphen in a header": ("store features", b"'fortran_order'", b"'fortran\xadrder'"),
+}
+"""What the mutator found: the kind, and what of the file was changed to what; each is refused."""
 MORE_BYTES = 8 << 30
 
 
@@ -34,6 +47,16 @@ def find_failures(kind: str, folder: Path, count: int) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_changed_file_is_read_or_refused_in_one_sentence(kind, tmp_path) -> None:
     assert not find_failures(kind, tmp_path, FEW)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_is_refused_in_one_sentence(name, tmp_path) -> None:
+    kind, sound, changed = FOUND[name]
+    subject = KINDS[kind](tmp_path)
+    data = (tmp_path / subject.file).read_bytes()
+    assert data.count(sound) >= 1
+    (tmp_path / subject.file).write_bytes(data.replace(sound, changed, 1))
+    assert find_problem(lambda: subject.read(tmp_path)) == (True, None)
 
 
 @pytest.mark.slow

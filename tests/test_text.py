@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import random
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import lxcompress
 from lxcompress.errors import DataError, LxError
 from lxcompress.text import (
     MOST_CHARACTERS,
@@ -20,6 +24,26 @@ from lxcompress.text import (
     shorten,
 )
 
+PACKAGE = Path(lxcompress.__file__).parent
+OWN_READERS = {
+    ("cli/options.py", "set_options"): "appends to the log",
+    ("data/tokens.py", "shipped_vocabulary"): "a file of the package",
+    ("report/published.py", "published_table"): "a file of the package",
+    ("report/html.py", "render_html"): "a file of the package",
+    ("engine/build.py", "fingerprint"): "sources of the package, as bytes",
+    ("engine/library.py", "load_library"): "a header of the package, as bytes",
+    ("machine.py", "_linux_processor"): "/proc, which has no regular files",
+    ("measure/memory.py", "_linux_status"): "/proc, which has no regular files",
+    ("measure/energy.py", "read_energy"): "/sys, which has no regular files",
+    ("measure/energy.py", "_read"): "/sys, which has no regular files",
+    ("measure/cores.py", "_siblings"): "/sys, which has no regular files",
+    ("measure/adb.py", "_take"): "what a phone printed, in whatever encoding",
+    ("measure/adb.py", "describe_device"): "a program, as bytes",
+    ("export/ort.py", "_read_graph"): "a model that was just written, as bytes",
+    ("data/regions/prepare.py", "_check_rows"): "the first bytes of a file that is being written",
+    ("data/regions/write.py", "finish"): "a file that this process wrote",
+}
+"""(file, function) -> why it reads a file otherwise than by lxcompress.text"""
 ODD = (
     "\0",
     "\x1b[31m",
@@ -126,3 +150,35 @@ def test_escaped_surrogates_are_the_same_json() -> None:
     document = ["\ud800", "é", "\udfff😀"]
     text = escape_surrogates(json.dumps(document, ensure_ascii=False))
     assert json.loads(text.encode().decode()) == document
+
+
+def find_own_readers(path: Path) -> Iterator[tuple[str, str]]:
+    """The functions of a module that read text, or whole files, otherwise than by lxcompress.text."""
+
+    def visit(node: ast.AST, function: str) -> Iterator[tuple[str, str]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef):
+                yield from visit(child, child.name)
+                continue
+            if isinstance(child, ast.Call) and is_own_reader(child):
+                yield path.relative_to(PACKAGE).as_posix(), function
+            yield from visit(child, function)
+
+    return visit(ast.parse(path.read_text(encoding="utf-8")), "")
+
+
+def is_own_reader(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name in ("read_text", "read_bytes"):
+        return isinstance(call.func, ast.Attribute)
+    if name == "load":
+        return isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "json"
+    mode = next((each.value for each in call.args[:2] if isinstance(each, ast.Constant)), "r")
+    return name == "open" and any(each.arg == "encoding" for each in call.keywords) and "w" not in str(mode)
+
+
+def test_text_is_read_by_one_reader() -> None:
+    """So that a mark of UTF-8, UTF-16, a pipe, a device and a size without end are the same in all files."""
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "text.py"]
+    found = {own for path in paths for own in find_own_readers(path)}
+    assert found == set(OWN_READERS)

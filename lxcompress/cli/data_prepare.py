@@ -94,9 +94,9 @@ def _show_bad(path: Path, count: int) -> None:
     import json
 
     from lxcompress.cli.screen import out as screen
-    from lxcompress.text import as_printable
+    from lxcompress.text import as_printable, read_text
 
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = json.loads(read_text(path))
     screen.print(f"{count:,} bad rows were LEFT OUT; all are in {path}", style="bold red", markup=False, soft_wrap=True)
     for row in rows[:SHOWN_BAD]:
         unit = next(name for name in ("line", "file", "row") if name in row)

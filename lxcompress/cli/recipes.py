@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from lxcompress.cli.complete import complete_recipe
+from lxcompress.text import read_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def recipes_cli(
             _show(cards)
         return
     path = _find(name)
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     if out is not None:
         _copy(text, out)
         typer.echo(f"{out}: a copy of {path.stem}")
@@ -66,7 +67,7 @@ def recipes_cli(
 def read_card(path: Path) -> RecipeCard:
     """Return what the comment at the head of the recipe `path` says."""
     prose, commands = [], []
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in read_text(path).split("\n"):
         if not line.startswith("#"):
             break
         is_command = line.startswith("#   ")

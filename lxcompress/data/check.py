@@ -660,7 +660,8 @@ def _count_tokens(words: Iterable[str], limit: int, against: Against) -> Tokens:
         against.tell("cutting questions into tokens", start, len(texts))
         ids = tokenize(texts[start : start + CUT_AT_ONCE], against.vocabulary, LONGEST)
         count = times[start : start + CUT_AT_ONCE]
-        lengths += np.bincount((ids != 0).sum(1), weights=count, minlength=LONGEST + 1).astype(np.int64)
+        sizes = ((ids != 0) * np.arange(1, ids.shape[1] + 1)).max(1)  # as Split.lengths
+        lengths += np.bincount(sizes, weights=count, minlength=LONGEST + 1).astype(np.int64)
         unknown += int(((ids == number).sum(1) * count).sum())
     tokens = int((lengths * np.arange(LONGEST + 1)).sum()) - 2 * int(lengths.sum())  # less [CLS] and [SEP]
     whole = lengths.cumsum() / lengths.sum()
@@ -858,9 +859,7 @@ def _check_scenes(settings: ScenesData, against: Against, notes: Notes) -> None:
     if against.vocabulary is not None:
         notes.longest = max(each.input_ids.shape[1] for each in splits.values())
     unknown = task.vocabulary.index(UNKNOWN)
-    shares = {
-        split: float((each.input_ids == unknown).sum() / (each.input_ids != 0).sum()) for split, each in splits.items()
-    }
+    shares = {split: float((each.input_ids == unknown).sum() / each.lengths.sum()) for split, each in splits.items()}
     notes.fact("unknown tokens", shares, "share")
     for split, share in shares.items():
         if share > MOST_UNKNOWN:

@@ -96,16 +96,19 @@ class Split:
         return len(self.input_ids)
 
     @property
+    def lengths(self) -> Tensor:
+        """int64 [Q], the tokens of each question."""
+        return count_tokens(self.input_ids)
+
+    @property
     def images(self) -> int:
         """P, the images of a question."""
         return 1 if self.scene.dim() == 1 else self.scene.shape[1]
 
     def inputs(self, rows: Tensor) -> Inputs:
         """The inputs of `rows`, cut to the longest question and the fullest image among them."""
-        ids = self.input_ids[rows]
-        return self._inputs(
-            rows, tokens=int((ids != 0).sum(1).max()), most=int(self.regions.objects[self.scene[rows]].max())
-        )
+        tokens = int(count_tokens(self.input_ids[rows]).max())
+        return self._inputs(rows, tokens=tokens, most=int(self.regions.objects[self.scene[rows]].max()))
 
     def padded_inputs(self, rows: Tensor) -> Inputs:
         """The inputs of `rows` at the split's full width: always the same shape, and nothing waits for a device."""
@@ -144,12 +147,13 @@ class Split:
         )
 
     def _inputs(self, rows: Tensor, *, tokens: int, most: int) -> Inputs:
-        ids = self.input_ids[rows, :tokens].long().repeat_interleave(self.images, dim=0)
+        ids = self.input_ids[rows].long()
+        is_word = torch.arange(tokens, device=ids.device) < count_tokens(ids)[:, None]
         scene = self.scene[rows].flatten()
         seen = torch.arange(most, device=scene.device) < self.regions.objects[scene][:, None]
         return Inputs(
-            input_ids=ids,
-            attention_mask=(ids != 0).long(),
+            input_ids=ids[:, :tokens].repeat_interleave(self.images, dim=0),
+            attention_mask=is_word.long().repeat_interleave(self.images, dim=0),
             visual_feats=self.regions.features[scene, :most].float(),
             visual_pos=self.regions.boxes[scene, :most],
             visual_attention_mask=seen.long(),
@@ -169,6 +173,14 @@ class Task:
     def feature_size(self) -> int:
         """F of both splits."""
         return self.train.regions.features.shape[-1]
+
+
+def count_tokens(ids: Tensor) -> Tensor:
+    """Return the tokens of each question of ids [Q, L], int64 [Q]: up to its last [SEP], which is no padding.
+
+    A [PAD] that is written out in a question is a token of it, as in transformers' attention mask.
+    """
+    return ((ids != 0) * torch.arange(1, ids.shape[1] + 1, device=ids.device)).amax(1)
 
 
 def single_answers(labels: Sequence[int]) -> tuple[Tensor, Tensor]:

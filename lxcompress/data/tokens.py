@@ -21,8 +21,8 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
-from lxcompress.data.files import shorten
 from lxcompress.errors import DataError
+from lxcompress.text import parse_json, read_text, shorten
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNKNOWN, CLASSIFY, SEPARATE, MASK = SPECIAL
@@ -399,9 +399,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises DataError."""
     text = _read_text(path)
     try:
-        found = json.loads(text)
-        text.encode("utf-8")
-        json.dumps(found, ensure_ascii=False).encode("utf-8")  # a lone surrogate, as \ud800, is no text
+        found = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({shorten(str(error))}); copy the file anew") from None
     if not isinstance(found, dict):
@@ -411,7 +409,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_text(path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: cannot be read as a vocabulary ({shorten(str(error))}); give BERT's vocab.txt, a token a line"

@@ -48,6 +48,7 @@ from lxcompress.records import Artifact, Dense, Parity, Provenance, Score, read_
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recipe
+from lxcompress.text import read_text
 from lxcompress.tickets import TICKET_FILE, Ticket, is_ticket, load_ticket, write_provenance
 from lxcompress.training.evaluate import batches_by_length, best_labels, score_answers
 from lxcompress.writing import cannot_write, check_out, find_storage_problem, finished_folder
@@ -330,7 +331,7 @@ def _copy_words(source: Source, out: Path, written: Sequence[Path]) -> list[Path
     texts = dict(read_word_files(str(source.folder)))
     config = source.folder / CONFIG_FILE
     if config.is_file():
-        texts[CONFIG_FILE] = config.read_text(encoding="utf-8")
+        texts[CONFIG_FILE] = read_text(config)
     copied = []
     for name in (name for name in texts if out / name not in written):
         write_text(out / name, without_paths(texts[name]))
@@ -443,11 +444,11 @@ def _random_lengths(model: Model) -> tuple[int, int]:
 
 def _usual_lengths(split: Split) -> tuple[int, int]:
     """The median question's tokens and scene's objects."""
-    tokens = (split.input_ids != 0).sum(1)
+    tokens = split.lengths
     return int(tokens.median()), int(split.regions.objects[split.scene].median())
 
 
 def _count_lengths(split: Split) -> dict[int, int]:
     """How many questions have how many tokens."""
-    tokens, counts = (split.input_ids != 0).sum(1).unique(return_counts=True)
+    tokens, counts = split.lengths.unique(return_counts=True)
     return dict(zip(tokens.tolist(), counts.tolist(), strict=True))

@@ -24,6 +24,7 @@ from lxcompress.export.traced import Answer, first_question, quiet
 from lxcompress.models.checkpoints import Model
 from lxcompress.rundir import write_whole
 from lxcompress.runtimes.executorch import MODEL_FILE
+from lxcompress.text import read_text
 
 MOST_TOKENS, MOST_OBJECTS = 128, 100
 """Bounds of a question's words and of a picture's regions, if the data has no more: detectors keep 100 at most."""
@@ -178,7 +179,7 @@ def _graphs(data: mmap.mmap, program: Any, starts: list[tuple[int, int]]) -> Ite
                 header = XNNHeader.from_bytes(blob[: XNNHeader.EXPECTED_LENGTH])
                 packed.write_bytes(blob[header.flatbuffer_offset : header.flatbuffer_offset + header.flatbuffer_size])
                 _flatc_decompile(folder, str(schema), str(packed))
-                yield json.loads(read.read_text(encoding="utf-8"))
+                yield json.loads(read_text(read))
 
 
 def _filters(graph: dict[str, Any]) -> Iterator[tuple[str, str]]:

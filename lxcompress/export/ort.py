@@ -24,6 +24,7 @@ from lxcompress.export.formats import Job, Written
 from lxcompress.export.products import Step, count_in
 from lxcompress.rundir import write_text, write_whole
 from lxcompress.runtimes.onnxruntime import MOBILE_FILE, hushed
+from lxcompress.text import read_text
 
 CONFIG_FILE = "model.required_operators_and_types.config"
 _LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
@@ -67,7 +68,7 @@ def convert(path: Path, out: Path, *, keep_half: bool) -> list[Path]:
         with hushed(), _optimized("disable" if keep_half else "all"):
             _convert(path, Path(folder))
         (made,), (config,) = Path(folder).glob("*.ort"), Path(folder).glob("*.config")
-        operations = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        operations = [line for line in read_text(config).splitlines() if not line.startswith("#")]
         write_text(out / CONFIG_FILE, "\n".join([f"# what {MOBILE_FILE} requires", *operations]) + "\n")
         write_whole(out / MOBILE_FILE, lambda part: os.replace(made, part))
     return [out / MOBILE_FILE, out / CONFIG_FILE]

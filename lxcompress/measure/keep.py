@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from lxcompress.errors import MeasureError
 from lxcompress.records import Bench, read_record
 from lxcompress.rundir import RunDir, sha256, write_record
+from lxcompress.text import read_bytes
 from lxcompress.writing import BusyError, WriteError, explain_write_errors, take_lock
 
 UNFINISHED = ".unfinished"
@@ -148,7 +149,11 @@ def recover(folder: Path) -> list[Path]:
 
 def read_unfinished(path: Path) -> Bench | None:
     """Return the bench in the last whole line of a file of unfinished samples; None if it has no whole line."""
-    for line in reversed(path.read_bytes().split(b"\n")):
+    try:
+        lines = read_bytes(path).split(b"\n")
+    except (OSError, ValueError) as problem:
+        raise MeasureError(f"{path}: cannot be read ({problem}); remove it") from None
+    for line in reversed(lines):
         if line:
             try:
                 return Bench.model_validate_json(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from lxcompress.output import command_line
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
 from lxcompress.runtimes import RUNTIMES, runtimes_of
+from lxcompress.text import parse_json, read_text
 
 WARMUP = 10
 SEED = 0
@@ -198,9 +198,9 @@ def check_positions(subjects: Sequence[Subject], lengths: Sequence[int]) -> None
 def _positions_of(path: Path) -> int | None:
     """The position embeddings by the config beside an older artifact, whose record does not tell them."""
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = parse_json(read_text(path / "config.json"))
         positions = config["max_position_embeddings"]
-    except (OSError, ValueError, KeyError, TypeError):  # no config, or a damaged one: not known
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no config, or a damaged one: not known
         return None
     return positions if type(positions) is int else None
 

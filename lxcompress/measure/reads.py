@@ -7,7 +7,6 @@ what is read; only the engine computes on what its file leaves zeros out of, and
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from lxcompress.engine.program import read_weights
 from lxcompress.engine.records import TABLE
 from lxcompress.records import Artifact
+from lxcompress.text import parse_json, read_text
 
 _FLOAT = 4
 _BFLOAT16 = "openvino-bf16"
@@ -135,7 +135,7 @@ def engine_weights(file: Path) -> tuple[Weight, ...]:
 
 def torch_weights(config_file: Path, parameters: int) -> tuple[Weight, ...]:
     """The weights of a model that torch holds, all in 32 bits, by its configuration."""
-    config: Mapping[str, int] = json.loads(config_file.read_text(encoding="utf-8"))
+    config: Mapping[str, int] = parse_json(read_text(config_file))
     width = config["hidden_size"]
     rows = [config[name] for name in ("vocab_size", "max_position_embeddings", "type_vocab_size") if name in config]
     tables = [Weight(_FLOAT * count * width, rows=count) for count in rows]

@@ -40,7 +40,7 @@ from lxcompress.models.original import read_original
 from lxcompress.models.resize import SURGERY_FILE, build_resized
 from lxcompress.models.source import MINI, WEIGHT_FILES, find_file, find_folder, is_original
 from lxcompress.rundir import write_text, write_whole
-from lxcompress.text import shorten
+from lxcompress.text import read_text, shorten
 
 FAMILIES = {family.MODEL_TYPE: family for family in (lxmert, visual_bert, vilt)}
 """Model type in config.json -> its adapter."""
@@ -276,8 +276,8 @@ def read_word_files(start: str) -> Mapping[str, str]:
     folder = _vocabulary_beside(start)
     found = [] if folder is None else [folder / name for name in WORD_FILES if (folder / name).is_file()]
     try:
-        return {path.name: path.read_bytes().decode("utf-8") for path in found}
-    except (OSError, UnicodeDecodeError) as error:
+        return {path.name: read_text(path) for path in found}
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{folder}: a file of its vocabulary cannot be read ({error}); copy it anew, or remove it"
         ) from None

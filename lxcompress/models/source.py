@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from lxcompress.errors import ModelError
+from lxcompress.text import parse_json, read_text
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ CODE_FILES = (CONFIG_FILE, "tokenizer_config.json", "processor_config.json", "pr
 WANTED = (
     "give a transformers folder (config.json and model.safetensors), a ticket, a .pth file, mini, or hub:OWNER/NAME"
 )
+_WRONG_INDEX = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 PATIENCE_S = 4.0
 """How long the hub may take to say that it is there."""
 
@@ -167,7 +168,7 @@ def _find_on_hub(start: str) -> Path:
                 f"{start}: is not in the hub's cache here, and the hub cannot be reached ({problem or 'no answer'}); "
                 f"go online, or give the path of a folder"
             ) from None
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (HfHubHTTPError, HFValidationError, OSError, *_WRONG_INDEX) as error:
             raise ModelError(f"{start}: cannot be downloaded ({error}); {WANTED}") from None
 
 
@@ -192,8 +193,8 @@ def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None
 
     found = next((file for file in WEIGHT_FILES if has(file)), None)
     if found and found.endswith(".index.json"):
-        for file in sorted(set(json.loads((folder / found).read_text(encoding="utf-8"))["weight_map"].values())):
-            has(str(file))
+        for file in sorted(set(map(str, parse_json(read_text(folder / found))["weight_map"].values()))):
+            has(file)
     for file in (*WORD_FILES, *CODE_FILES):
         has(file)
 

@@ -25,9 +25,12 @@ from lxcompress.report.chart import heat_map
 from lxcompress.report.curves import Panel
 from lxcompress.report.summary import Summary
 from lxcompress.rundir import RunDir
+from lxcompress.text import parse_json, read_text
 from lxcompress.units import percent, short_percent
 
 MOST_PANELS = 3
+MOST_LAYERS = 10_000
+"""Of a stack; a surgery that names more is damaged."""
 WIDTH, NAME_WIDTH = 350, 92
 NUMBERED = re.compile(r"^(.*?\.)?(\w+)\.(\d+)\.")
 """The layer that a tensor is in, by the first number in its name."""
@@ -238,16 +241,19 @@ def _sizes(path: Path) -> dict[str, int]:
 def _dropped_layers(surgery: Path) -> dict[str, list[int]]:
     """Stack -> the layers of it that stay, of those stacks that lost some. Raises TicketError."""
     try:
-        cuts = json.loads(surgery.read_text(encoding="utf-8"))["cuts"]
+        cuts = parse_json(read_text(surgery))["cuts"]
         return {cut["name"]: _places(cut["keep"]) for cut in cuts if cut["kind"] == "layer"}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TicketError(f"{surgery}: cannot be read ({error}); draw the ticket again, or copy it anew") from None
 
 
 def _places(text: str) -> list[int]:
     """0-2 5 as 0, 1, 2 and 5."""
     ends = [run.partition("-") for run in text.split()]
-    return [place for low, _, high in ends for place in range(int(low), int(high or low) + 1)]
+    runs = [range(int(low), int(high or low) + 1) for low, _, high in ends]
+    if sum(map(len, runs)) > MOST_LAYERS:
+        raise ValueError(f"it keeps more than {MOST_LAYERS:,} layers of a stack")
+    return [place for run in runs for place in run]
 
 
 def _rename(name: str, stays: Mapping[str, list[int]]) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lxcompress.report.summary import Key
 from lxcompress.report.usage import Taken, add_up, own_runs, taken_json
 from lxcompress.rundir import Run
+from lxcompress.text import read_text
 
 State = Literal["done", "running", "interrupted", "missing"]
 
@@ -103,8 +104,8 @@ def _unfinished(folder: Path, *, is_current: bool) -> State:
 def _current(run: Run, *, busy: bool) -> str | None:
     """The id of the run that a study is at now, None while none is at work."""
     try:
-        return run.dir.current.read_text(encoding="utf-8") if busy else None
-    except FileNotFoundError:
+        return read_text(run.dir.current) if busy else None
+    except (FileNotFoundError, ValueError):  # none is written yet, or it is being written
         return None
 
 

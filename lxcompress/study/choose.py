@@ -24,6 +24,7 @@ from lxcompress.records import Sensitivity, is_whole, read_record
 from lxcompress.rundir import sha256, write_record
 from lxcompress.study.seed import SeedRun, load_movement
 from lxcompress.study.work import Workplace
+from lxcompress.text import read_text
 from lxcompress.tickets import load_ticket
 from lxcompress.training.evidence import gather
 from lxcompress.training.sensitivity import SPARSITIES, measure
@@ -156,7 +157,7 @@ class Chooser:
         if not is_whole(path):
             return None
         here = {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": self._dense_sum()}
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_text(path))
         try:
             if isinstance(tree, dict) and "curves" not in tree:  # of an earlier version: the curves alone
                 record = Sensitivity.model_validate({**here, "curves": tree})

@@ -380,7 +380,7 @@ def _usual_question(here: Workplace) -> dict[str, int]:
     """The mean length of a validation question, and the mean number of regions of its image."""
     split = here.task.valid
     objects = split.regions.objects[split.scene].float().mean()
-    return {"tokens": round(float((split.input_ids != 0).sum(1).float().mean())), "objects": round(float(objects))}
+    return {"tokens": round(float(split.lengths.float().mean())), "objects": round(float(objects))}
 
 
 def _skipped(here: Workplace, cell: Cell) -> int:

@@ -72,7 +72,7 @@ def best_labels(scores: Tensor, choices: Tensor | None) -> Tensor:
 
 def batches_by_length(split: Split, batch_size: int) -> Iterator[Tensor]:
     """The rows of `split` (on the CPU), `batch_size` at a time, shortest questions first, so that little is padding."""
-    yield from (split.input_ids != 0).sum(1).cpu().argsort(stable=True).split(batch_size)
+    yield from split.lengths.cpu().argsort(stable=True).split(batch_size)
 
 
 def score_answers(labels: Tensor, split: Split) -> Score:

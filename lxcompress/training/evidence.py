@@ -144,7 +144,7 @@ def batches_without_padding(split: Split, batch_size: int) -> Iterator[Tensor]:
 
     So no padding is ever an input. Only where the images of one question differ is the emptier one padded.
     """
-    lengths = (split.input_ids != 0).sum(1).tolist()
+    lengths = split.lengths.tolist()
     regions = split.regions.objects[split.scene].reshape(len(split), -1).max(1).values.tolist()
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row, key in enumerate(zip(lengths, regions, strict=True)):

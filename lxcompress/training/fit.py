@@ -90,7 +90,7 @@ def fit(
             seed=seed,
             evaluate=evaluate,
             masks=masks,
-            lengths=None if is_static else (task.train.input_ids != 0).sum(1),
+            lengths=None if is_static else task.train.lengths,
             is_static=is_static,
             checkpoint=checkpoint,
             key=key,

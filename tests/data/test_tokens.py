@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers.models import WordPiece
 from transformers import BertTokenizer
 
+from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import (
     SPECIAL,
     Vocabulary,
@@ -21,7 +23,9 @@ from lxcompress.data.tokens import (
     tokenize,
 )
 from lxcompress.errors import DataError
+from lxcompress.recipe import DATA_KINDS
 from tests.complain import complain
+from tests.readers import write_vqa
 
 ODD = (
     *("é", "É", "e\u0301", "İ", "ß", "ﬁ", "ǅ", "Σς", "ñandú", "Å", "кот", "ёж"),
@@ -298,3 +302,42 @@ def test_the_shipped_vocabulary_is_lower_cased() -> None:
         tokenize(["Red CUBE"], shipped_vocabulary(), 9).tolist()
         == tokenize(["red cube"], shipped_vocabulary(), 9).tolist()
     )
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_padding_that_is_written_out_is_a_word_of_its_question(is_padded, tmp_path) -> None:
+    """Of the inputs of a model: ids and attention mask are those that transformers pads a batch to."""
+    questions = [
+        "is it red?",
+        "[PAD]",
+        "[PAD] [PAD] is it [PAD] red [PAD]",
+        "what [PAD]",
+        "[PAD]" * 30,
+        "is the [MASK] [SEP] [PAD] blue or red or green or blue?",
+    ]
+    write_vqa(tmp_path)
+    for split in ("train", "valid"):
+        path = tmp_path / f"{split}_q.json"
+        document = json.loads(path.read_text())
+        for number, question in enumerate(document["questions"]):
+            question["question"] = questions[number % len(questions)]
+        path.write_text(json.dumps(document))
+    files = {"train": "train_q.json", "valid": "valid_q.json"}
+    files |= {f"{split}_annotations": f"{split}_a.json" for split in ("train", "valid")}
+    settings = DATA_KINDS["vqa"].model_validate(
+        {"kind": "vqa", "answers": tmp_path / "labels.json", **{name: tmp_path / file for name, file in files.items()}}
+    )
+    task = load_task(settings)
+    (tmp_path / "words").mkdir()
+    for name, text in format_vocabulary(task.vocabulary).items():
+        (tmp_path / "words" / name).write_text(text, encoding="utf-8")
+    theirs = BertTokenizer.from_pretrained(tmp_path / "words")(
+        questions, padding=True, truncation=True, max_length=settings.tokens, return_tensors="pt"
+    )
+    rows = torch.arange(len(questions))
+    inputs = task.valid.padded_inputs(rows) if is_padded else task.valid.inputs(rows)
+    assert torch.equal(inputs.input_ids, theirs.input_ids)
+    assert torch.equal(inputs.attention_mask, theirs.attention_mask)
+    assert torch.equal(task.valid.lengths[rows], theirs.attention_mask.sum(1))
+    few = torch.tensor([1, 3])  # the longest of a batch may end in [PAD]
+    assert torch.equal(task.valid.inputs(few).attention_mask, torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]))

@@ -28,6 +28,7 @@ from lxcompress.data.regions.rows import strip_extension
 from lxcompress.errors import DataError, unreadable
 from lxcompress.output import command_line
 from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
+from lxcompress.text import read_text
 
 FEATURES, BOXES, OBJECTS, IDS = "features.npy", "boxes.npy", "objects.npy", "ids.txt"
 RECORD = "store.json"
@@ -239,8 +240,8 @@ def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarr
 
 def _read_ids(path: Path) -> list[str]:
     try:
-        text = path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
+        text = read_text(path)
+    except (OSError, ValueError) as problem:
         found = unreadable(path, problem, DataError)
         raise found or DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
     return text.removesuffix("\n").split("\n")
