@@ -108,14 +108,15 @@ def prune_cli(
         )
         emit({"ticket": str(out), **made.model_dump(mode="json")})
     if not as_json:
-        _show(out, made)
+        _show(model, out, made)
 
 
-def _show(out: Path, made: Provenance) -> None:
+def _show(model: str, out: Path, made: Provenance) -> None:
     """What was removed, and what to do next."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen
+    from lxcompress.models.checkpoints import read_stored_types
     from lxcompress.output import command_line
     from lxcompress.units import percent
 
@@ -130,6 +131,10 @@ def _show(out: Path, made: Provenance) -> None:
         many = f"{more + 1} matrices, {first} and {more} more" if more else f"1 matrix, {first}"
         why = f"listed, or not divided by {made.granularity}; they are counted above"
         screen.print(f"kept dense {many}: {why}", markup=False, soft_wrap=True)
+    types = sorted(read_stored_types(model) - {"fp32"})
+    if types:
+        line = f"weights   stored in {' and '.join(types)} in the model, in fp32 in the ticket"
+        screen.print(line, markup=False, soft_wrap=True)
     if made.retraining is None:
         screen.print("accuracy  not known: nothing was trained or scored; --retrain RECIPE trains what is left")
     else:

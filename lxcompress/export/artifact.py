@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import safe_open
 
 from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_fitting_task
@@ -34,6 +33,7 @@ from lxcompress.models.checkpoints import (
     Model,
     load_model,
     load_vocabulary,
+    read_stored_types,
     read_word_files,
     save_config,
     without_paths,
@@ -134,14 +134,20 @@ def default_out(folder: Path, format: str, precision: str | None = None) -> Path
 
 
 def digest_source(folder: Path) -> str:
-    """Return the SHA-256 of all that an export reads of the model in `folder`: weights, mask or surgery, configuration;
-    of a .pth file, that of the file."""
+    """Return the SHA-256 of all that an export reads of the model in `folder`: weights, mask or surgery, configuration,
+    words; of a .pth file, that of the file and of the words beside it."""
     if folder.is_file():
-        return sha256(folder)
-    read = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin")]
-    read += [folder / name for name in ("config.json", SURGERY_FILE, *WORD_FILES) if (folder / name).is_file()]
+        read, beside, names = [folder], folder.parent, WORD_FILES
+    else:
+        read = [path for path in sorted(folder.iterdir()) if path.name.endswith(_WEIGHTS)]
+        beside, names = folder, (CONFIG_FILE, SURGERY_FILE, *WORD_FILES)
+    read += [beside / name for name in names if (beside / name).is_file()]
     lines = (f"{path.name} {sha256(path)}\n" for path in read if not path.name.startswith("checkpoint."))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+_WEIGHTS = (".safetensors", ".bin", ".index.json")
+"""Ends of the names of files that hold weights, or say which file holds which."""
 
 
 Tell = Callable[[str, int, int], None]
@@ -228,19 +234,11 @@ def export(
 
 
 def _note_types(folder: Path, precision: str) -> list[str]:
-    """Return a note if the source stores its weights in another half precision, or in a half that becomes a whole."""
-    types: set[str] = set()
-    for path in folder.glob("model*.safetensors"):
-        with safe_open(path, framework="np") as file:
-            types |= {_SHORT_TYPES.get(file.get_slice(name).get_dtype(), "") for name in file.keys()}  # noqa: SIM118
-    found = sorted(types & set(_SHORT_TYPES.values()))
-    if not found or precision not in ("fp32", "bf16", "fp16") or found == [precision]:
+    """Return a note if the source stores weights in another type than fp32, and the file in yet another."""
+    found = sorted(read_stored_types(str(folder)) - {"fp32", precision})
+    if not found or precision.startswith("int8"):
         return []
     return [f"the source stores weights in {' and '.join(found)}; this file holds them in {precision}"]
-
-
-_SHORT_TYPES = {"BF16": "bf16", "F16": "fp16"}
-"""Half precisions, as safetensors calls them and as --precision does."""
 
 
 def _check_out(source: Source, out: Path, fp32: Path | None) -> None:

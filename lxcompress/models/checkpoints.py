@@ -35,10 +35,11 @@ from lxcompress.data.tokens import (
 from lxcompress.errors import ModelError, unreadable
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.answers import find_rows, read_answers
-from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors
+from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors, read_types
 from lxcompress.models.original import read_original
 from lxcompress.models.resize import SURGERY_FILE, build_resized
 from lxcompress.models.source import MINI, WEIGHT_FILES, find_file, find_folder, is_original
+from lxcompress.models.tensors import name_type, read_pickled
 from lxcompress.rundir import write_text, write_whole
 from lxcompress.text import read_text, shorten
 
@@ -159,6 +160,19 @@ def read_model(folder: str | Path) -> Model:
     model = Model(module, found.config, found.family)
     model.load({name: tensor for name, tensor in found.weights.items() if name in model.weights})
     return model
+
+
+def read_stored_types(start: str) -> set[str]:
+    """Return the types that the weights of a model are stored in, such as fp32, bf16 or int8; in memory all are fp32.
+
+    Raises LxError.
+    """
+    if is_original(start):
+        return {name_type(str(tensor.dtype)) for tensor in read_pickled(find_file(start)).values()}
+    folder = find_folder(start)
+    if is_packed(folder):
+        return {name_type(str(packed.values.dtype)) for _, packed in each_packed(folder / BITMASK_FILE)}
+    return read_types(folder, start)
 
 
 def is_packed(folder: Path) -> bool:

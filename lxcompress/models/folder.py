@@ -23,7 +23,7 @@ from transformers.activations import ACT2FN
 
 from lxcompress.errors import ModelError
 from lxcompress.models.source import CODE_FILES, CONFIG_FILE, WEIGHT_FILES
-from lxcompress.models.tensors import read_pickled, unwrap
+from lxcompress.models.tensors import name_type, read_pickled, unwrap
 from lxcompress.text import decode_text, parse_json, read_bytes, shorten
 
 MOST_CONFIG_BYTES = 64 << 20
@@ -113,6 +113,20 @@ def read_shapes(folder: Path, where: str) -> dict[str, torch.Size]:
             found = {name: tensor.shape for name, tensor in read_pickled(path, ignored=_IGNORED_BUFFERS).items()}
         shapes |= found
     return {unwrap(name): shape for name, shape in shapes.items() if not name.endswith(_IGNORED_BUFFERS)}
+
+
+def read_types(folder: Path, where: str) -> set[str]:
+    """Return the types that a folder's floats are stored in, such as fp32 or bf16. Raises ModelError."""
+    types: set[str] = set()
+    for path in _weight_files(folder, where):
+        if path.suffix == ".safetensors":
+            with _opened(path) as file:
+                found = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            types |= {each for each in found if each.startswith(("F", "BF"))}
+        else:
+            tensors = read_pickled(path, ignored=_IGNORED_BUFFERS)
+            types |= {str(tensor.dtype) for tensor in tensors.values()}
+    return {name_type(each) for each in types}
 
 
 def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[str, Tensor]:

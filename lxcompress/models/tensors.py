@@ -66,6 +66,17 @@ def read_pickled(path: Path, *, ignored: tuple[str, ...] = ()) -> dict[str, Tens
     return {name: tensor.detach() for name, tensor in found.items()}
 
 
+def name_type(written: str) -> str:
+    """Return the type of a tensor as --precision writes it, such as bf16, of how torch or safetensors write it."""
+    return _TYPES.get(written.removeprefix("torch."), written.removeprefix("torch."))
+
+
+_TYPES = {
+    **{"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"},
+    **{"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"},
+}
+
+
 def _describe(thing: object) -> str:
     if isinstance(thing, Tensor):
         return f"a tensor of {str(thing.dtype).removeprefix('torch.')} ({str(thing.layout).removeprefix('torch.')})"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from lxcompress.cli.main import app
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import SPECIAL, WORD_FILES, Vocabulary, shipped_vocabulary
-from lxcompress.export.artifact import default_out, export, open_source
+from lxcompress.export.artifact import default_out, digest_source, export, open_source
+from lxcompress.export.twins import Wanted, find_fresh
 from lxcompress.models.checkpoints import load_model, load_start, load_vocabulary, save_model
 from lxcompress.study.prune import prune_model
 from tests.complain import complain
+from tests.export.small import WORDS, save_small
 from tests.models.original import TINY, draw, fine_tuned_shapes
 
 FORMATS = ("onnx", "bitmask", "transformers")
@@ -105,3 +112,110 @@ def test_prune_needs_no_words_and_hands_on_those_that_are_there(words, fine_tune
 def test_what_is_not_there_is_refused_before_any_work(name, fine_tuned, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     complain(lambda: open_source(Path(name)), name)
+
+
+def as_one_file(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def as_shards(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
+    """Two files of other names than transformers', which the index names."""
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    parts = {"part-a.safetensors": names[::2], "part-b.safetensors": names[1::2]}
+    for file, part in parts.items():
+        save_file({name: weights[name] for name in part}, folder / file, {"format": "pt"})
+    places = {name: file for file, part in parts.items() for name in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+    return folder
+
+
+def as_pickle(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    return folder
+
+
+STORED = (as_one_file, as_shards, as_pickle)
+
+
+def stored(folder: Path, kind: torch.dtype, save: Callable[[Path, dict[str, torch.Tensor]], Path]) -> Path:
+    save_small(folder)
+    return save(folder, {name: each.to(kind) for name, each in load_file(folder / "model.safetensors").items()})
+
+
+def spoken(folder: Path, out: Path, precision: str, format: str = "transformers") -> list[str]:
+    """What is said of types, by the command and in the record."""
+    said = CliRunner().invoke(
+        app, ["export", str(folder), "--format", format, "--precision", precision, "--out", str(out)]
+    )
+    assert said.exit_code == 0, said.output
+    notes = [
+        note for note in json.loads((out / "artifact.json").read_text("utf-8"))["notes"] if "stores weights" in note
+    ]
+    assert all(note in " ".join(said.output.split()) for note in notes)
+    return notes
+
+
+@pytest.mark.parametrize("save", STORED)
+@pytest.mark.parametrize(("kind", "name"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16"), (torch.float64, "fp64")])
+def test_weights_that_are_stored_in_another_type_than_the_file_are_said_to_be(tmp_path, kind, name, save) -> None:
+    folder = stored(tmp_path / "model", kind, save)
+    note = f"the source stores weights in {name}; this file holds them in fp32"
+    assert spoken(folder, tmp_path / "out", "fp32") == [note]
+
+
+def test_nothing_is_said_where_the_types_are_the_same_or_int8_is_asked_for(tmp_path) -> None:
+    folder = stored(tmp_path / "half", torch.float16, as_one_file)
+    assert spoken(folder, tmp_path / "same", "fp16", "bitmask") == []
+    assert spoken(folder, tmp_path / "int8", "int8", "bitmask") == []
+    assert spoken(save_small(tmp_path / "whole"), tmp_path / "fp16", "fp16", "bitmask") == []
+    packed = "the source stores weights in fp16; this file holds them in fp32"
+    assert spoken(tmp_path / "same", tmp_path / "again", "fp32") == [packed]
+
+
+def test_the_types_of_a_pth_file_are_said(pth, tmp_path) -> None:
+    weights = {name: each.bfloat16() for name, each in torch.load(pth, weights_only=True).items()}
+    torch.save(weights, pth)
+    note = "the source stores weights in bf16; this file holds them in fp32"
+    assert spoken(pth, tmp_path / "out", "fp32") == [note]
+
+
+def test_a_ticket_of_a_model_in_another_type_is_in_fp32_and_prune_says_so(tmp_path) -> None:
+    folder = stored(tmp_path / "model", torch.bfloat16, as_shards)
+    said = CliRunner().invoke(app, ["prune", str(folder), "--sparsity", "0.5", "--out", str(tmp_path / "ticket")])
+    assert said.exit_code == 0, said.output
+    assert "stored in bf16 in the model, in fp32 in the ticket" in " ".join(said.output.split())
+    assert {each.dtype for each in load_file(tmp_path / "ticket" / "model.safetensors").values()} == {torch.float32}
+    assert spoken(tmp_path / "ticket", tmp_path / "out", "fp32") == []
+
+
+@pytest.mark.parametrize("save", STORED)
+def test_a_twin_is_stale_when_any_file_of_its_source_has_changed(tmp_path, save) -> None:
+    """Its words too: the same weights answer otherwise with another vocabulary."""
+    folder = stored(tmp_path / "model", torch.float32, save)
+    (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    for name in set(WORD_FILES) - {"vocab.txt"}:
+        (folder / name).write_text("{}", encoding="utf-8")
+    wanted = Wanted("dense", folder, "transformers", "fp32", tmp_path / "out")
+    before = digest_source(folder)
+    for path in sorted(folder.iterdir()):
+        kept = path.read_bytes()
+        path.write_bytes(kept + b" ")
+        assert digest_source(folder) != before, path.name
+        path.write_bytes(kept)
+    assert digest_source(folder) == before
+    for name in set(WORD_FILES) - {"vocab.txt"}:
+        (folder / name).unlink()
+    export(open_source(folder), wanted.out, format=wanted.format)
+    assert find_fresh(wanted, digest_source(folder)) is not None
+    words = (folder / "vocab.txt").read_text("utf-8")
+    (folder / "vocab.txt").write_text(words.replace("word1\n", "other\n"), encoding="utf-8")
+    assert find_fresh(wanted, digest_source(folder)) is None
+
+
+def test_the_words_beside_a_pth_file_are_of_its_digest(pth) -> None:
+    before = digest_source(pth)
+    (pth.parent / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")
+    assert digest_source(pth) != before
