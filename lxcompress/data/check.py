@@ -25,12 +25,14 @@ from lxcompress.data.fit import DataShape, ModelShape, find_misfits, foresee_dat
 from lxcompress.data.objects import ANSWERS, answer_type
 from lxcompress.data.questions import Question, count_answers, explain_missing
 from lxcompress.data.regions import store as stores
+from lxcompress.data.regions.rows import strip_extension
 from lxcompress.data.regions.store import BOXES, IDS, OBJECTS, RegionStore, StoreRecord
 from lxcompress.data.scenes import load_scenes
 from lxcompress.data.split import Split
 from lxcompress.data.tokens import UNKNOWN, Vocabulary, shipped_vocabulary, tokenize
 from lxcompress.errors import DataError, LxError
 from lxcompress.recipe import AnyData, ClevrData, GqaData, Nlvr2Data, NlvrData, ScenesData, VqaData
+from lxcompress.text import shorten
 
 SPLITS = ("train", "valid")
 WHOLE = "all"
@@ -577,12 +579,23 @@ def _check_images(
     counts: dict[str, Value] = {}
     for split, asked in used.items():
         missing: dict[str, Path] = {}
+        shortened: dict[str, str] = {}
         for image, question in {image: each for each in reversed(asked) for image in each.images}.items():
             try:
-                seen.add(store.row(image))
+                row = store.row(image)
+                seen.add(row)
+                if store.ids[row] != image and strip_extension(image) != image:
+                    shortened[image] = store.ids[row]
             except KeyError:
                 missing[image] = read[split].part.files[question.id]
         counts[split] = len(missing)
+        if shortened:
+            image, stored = min(shortened.items())
+            notes.warn(
+                f"data.{split}",
+                f"names {_several(sorted(shortened), 'image')} with the ending of a file, and {path} without: "
+                f"{shorten(image)} is taken for {shorten(stored)}",
+            )
         for file in dict.fromkeys(missing.values()):
             images = sorted(image for image, where in missing.items() if where == file)
             notes.error(

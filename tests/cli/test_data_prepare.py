@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lxcompress.cli.data_prepare import prepare_cli
 from lxcompress.data.regions.store import open_store, part_of, verify_store
 from lxcompress.errors import DataError
-from tests.data.regions.pictures import pictures, real_file, row, write_tsv
+from tests.data.regions.pictures import Picture, pictures, real_file, row, write_tsv
 
 ROOT = Path(__file__).resolve().parents[2]
 # As the command, but with pieces so small that many are kept a second, and each is told.
@@ -52,6 +52,15 @@ def test_it_says_what_was_made_and_how_to_use_it(source, tmp_path) -> None:
     assert "no row was left out" in said
     assert f"data.features: {tmp_path / 'store'}" in said
     verify_store(tmp_path / "store")
+
+
+def test_boxes_that_were_divided_twice_are_doubted(tmp_path) -> None:
+    made = [Picture(each.image, each.width, each.height, each.features, each.scaled) for each in pictures(20)]
+    source = write_tsv(tmp_path / "a.tsv", list(map(row, made)))
+    said = prepare(source, "--out", tmp_path / "store", "--objects", 6)
+    assert "doubt: no box of 20 of 20 images" in said
+    assert "--boxes normalised" in said
+    assert "doubt" not in prepare(source, "--out", tmp_path / "other", "--objects", 6, "--boxes", "normalised")
 
 
 def test_done_is_not_done_again(source, tmp_path) -> None:

@@ -38,6 +38,8 @@ PIECE_BYTES = 1 << 20
 PIECE_ROWS = 4096
 NARROW = 0.05
 """No detector sees nothing but this corner: 2 pixels of 40, the narrowest image that one reads."""
+MOST_NARROW = 0.05
+"""The share of images with such boxes alone that is no doubt yet."""
 # COCO_train2014_000000132417, 132417 and n132417: the first two are one image, the third (a GQA id) is another.
 _NUMBER = re.compile(r"(?:^|_)0*([0-9]{1,18})$")
 
@@ -115,9 +117,10 @@ class RegionStore:
         return np.fromiter(map(self.row, names), dtype=np.int64)
 
     def find_longer(self, names: Iterable[str]) -> tuple[str, str] | None:
-        """The first of `names` that is an id here without the ending of an image file, and that id; else None."""
-        longer = {strip_extension(image): image for image in self.ids}
-        return next(((name, longer[name]) for name in names if longer.get(name, name) != name), None)
+        """Return the first of `names` that differs from an id here by the ending alone, and that id."""
+        by_stem = {strip_extension(image): image for image in self.ids}
+        pairs = ((name, by_stem.get(strip_extension(name), name)) for name in names)
+        return next(((name, image) for name, image in pairs if name != image), None)
 
     @cached_property
     def _by_id(self) -> dict[str, int]:
@@ -192,13 +195,19 @@ def verify_store(path: Path, tell: Tell = lambda what, done, total: None) -> Sto
 
 
 def find_box_doubt(boxes: np.ndarray) -> str | None:
-    """What to doubt of the boxes [N, O, 4] of a store: they may have been 0-1 before they were divided; else None."""
-    widest = max(float(boxes[start : start + PIECE_ROWS].max()) for start in range(0, len(boxes), PIECE_ROWS))
-    if not widest < NARROW:
+    """Return what to doubt of the boxes [N, O, 4] of a store: they may have been 0-1 before they were divided.
+
+    One source of several may be so, and a small image hides none of the others: None if few images are.
+    """
+    narrow = 0
+    for start in range(0, len(boxes), PIECE_ROWS):
+        narrow += int((boxes[start : start + PIECE_ROWS].max((1, 2)) < NARROW).sum())
+    if narrow <= MOST_NARROW * len(boxes):
         return None
     return (
-        f"no box of {len(boxes):,} images reaches beyond {100 * widest:.2g} % of its image's side, as when boxes that "
-        "are 0-1 already are divided by the image's size again; if they are, convert them anew with --boxes normalised"
+        f"no box of {narrow:,} of {len(boxes):,} images reaches beyond {100 * NARROW:g} % of its image's side, as when "
+        "boxes that are 0-1 already are divided by the image's size again; if they are, convert them anew with --boxes "
+        "normalised"
     )
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lxcompress.data.check import check_store
+from lxcompress.data.check import check_data, check_store
 from lxcompress.data.questions import Question, find_images
 from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.data.regions.rows import Reading, strip_extension
 from lxcompress.data.regions.store import RegionStore, find_box_doubt, open_store
 from lxcompress.errors import DataError
+from lxcompress.recipe import GqaData
 from tests.complain import complain
 from tests.data.regions.pictures import Picture, pictures, row, write_hdf5, write_npz, write_tsv
 
@@ -86,6 +88,51 @@ def test_ids_with_an_ending_in_the_questions_alone_are_found(made, tmp_path) -> 
     store = convert(tmp_path, write(tmp_path, "tsv", made))
     questions = asked(*(f"{each.image}.jpg" for each in made))
     assert find_images(questions, store, Path("q.json"), Path("store")) == [[row] for row in range(6)]
+
+
+def write_questions(folder: Path, images: list[str]) -> GqaData:
+    for name, start in (("train", 0), ("valid", 100)):
+        document = {
+            f"{start + n}": {"imageId": image, "question": "is it red?", "answer": ("yes", "no")[n % 2]}
+            for n, image in enumerate(images)
+        }
+        (folder / f"{name}.json").write_text(json.dumps(document))
+    return GqaData(
+        kind="gqa",
+        train=folder / "train.json",
+        valid=folder / "valid.json",
+        features=folder / "store",
+    )
+
+
+@pytest.mark.parametrize("is_stripped", [False, True])
+def test_ids_with_an_ending_in_the_questions_alone_are_told_with_both(made, is_stripped, tmp_path) -> None:
+    lines = [row(each, img_id=f"{each.image}.png" if is_stripped else each.image) for each in made]
+    convert(tmp_path, write_tsv(tmp_path / "a.tsv", lines), Reading(strip_extension=is_stripped))
+    check = check_data(write_questions(tmp_path, [f"{each.image}.jpg" for each in made]))
+    said = [each for each in check.findings if each.where.endswith("data.train")]
+    assert [each.severity for each in said] == ["warning"]
+    assert f'"{made[0].image}.jpg" is taken for "{made[0].image}"' in said[0].sentence
+    assert not check.errors
+
+
+def test_ids_with_two_endings_are_told_with_both(made, tmp_path) -> None:
+    lines = [row(each, img_id=f"{each.image}.png") for each in made]
+    store = convert(tmp_path, write_tsv(tmp_path / "a.tsv", lines))
+    said = complain(
+        lambda: find_images(asked(f"{made[0].image}.jpg"), store, Path("q.json"), Path("store")), kind=DataError
+    )
+    assert f'"{made[0].image}.jpg" and the features "{made[0].image}.png"' in said
+    assert "--strip-extension" in said
+
+
+def test_boxes_of_one_source_of_many_are_doubted(made, tmp_path) -> None:
+    boxes = np.full((100, 3, 4), 0.9, dtype=np.float32)
+    assert find_box_doubt(boxes) is None
+    boxes[:5] = 0.01  # few: a small thing in a corner
+    assert find_box_doubt(boxes) is None
+    boxes[:50] = 0.01
+    assert "50 of 100 images" in find_box_doubt(boxes)
 
 
 @pytest.mark.parametrize(
