@@ -296,6 +296,9 @@ def _read_artifact(path: Path) -> Artifact:
             f"{path}: is a model, not an exported artifact; "
             f"export it first with: {command_line('export', path, '--onnx', '--out', 'DIR')}"
         )
+    found = next((each for each in (path, path / "artifacts") if any(each.glob(f"*/{RECORD}"))), None)
+    if found:
+        raise MeasureError(f"{path}: is a folder of artifacts; give each: {command_line('bench', found)}/*")
     raise MeasureError(
         f"{path}: is not an artifact (it has no {RECORD}); make one with: lxcompress export TICKET --onnx --out DIR"
     )

@@ -22,7 +22,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from lxcompress.errors import ModelError
-from lxcompress.models.source import CODE_FILES, CONFIG_FILE, WEIGHT_FILES
+from lxcompress.models.source import CODE_FILES, CONFIG_FILE, WEIGHT_FILES, check_weights
 from lxcompress.models.tensors import name_type, read_pickled, unwrap
 from lxcompress.text import decode_text, parse_json, read_bytes, shorten
 
@@ -278,6 +278,7 @@ def _read_document(path: Path, where: str) -> Any:
 
 def _weight_files(folder: Path, where: str) -> Sequence[Path]:
     """Return the files that hold a folder's tensors. Raises ModelError if there are none, or if some are missing."""
+    check_weights(folder, where)
     found = next((folder / name for name in WEIGHT_FILES if (folder / name).exists()), None)
     if found is None:
         raise ModelError(f"{where}: has no weights, neither model.safetensors nor pytorch_model.bin; copy them there")

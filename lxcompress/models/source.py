@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from lxcompress.checksums import ARTIFACT_FILE, BITMASK_FILE
 from lxcompress.errors import ModelError
+from lxcompress.rundir import RunDir
 from lxcompress.text import parse_json, read_text
 
 log = logging.getLogger(__name__)
@@ -91,12 +93,27 @@ def find_folder(start: str) -> Path:
         raise ModelError(f"{start}: no such folder{near_path(path)}; {WANTED}")
     if not path.is_dir():
         raise ModelError(f"{start}: is a file, expected a folder; {WANTED}")
+    if is_there(RunDir(path).recipe) and not is_there(path / CONFIG_FILE):
+        raise ModelError(f"{start}: is the folder of a run; give a model in it: {start}/tickets/NAME or seeds/N/dense")
     return path
 
 
 def check_source(start: str) -> None:
-    """Raises ModelError for a model that is not there; one of the hub is fetched for it."""
-    find_file(start) if is_original(start) else find_folder(start)
+    """Raises ModelError for a model that is not there, and for an artifact that is none; one of the hub is fetched."""
+    if is_original(start):
+        find_file(start)
+    else:
+        check_weights(find_folder(start), start)
+
+
+def check_weights(folder: Path, where: str) -> None:
+    """Raises ModelError for an artifact whose weights cannot be read back, as those of bitmask and transformers can."""
+    has_weights = any((folder / name).exists() for name in (*WEIGHT_FILES, BITMASK_FILE))
+    if (folder / ARTIFACT_FILE).is_file() and not has_weights:
+        raise ModelError(
+            f"{where}: is an exported file, whose weights cannot be read back; give the ticket or the model that it "
+            f"was exported from ({ARTIFACT_FILE} names it as source)"
+        )
 
 
 def find_file(start: str) -> Path:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from lxcompress.cli.main import app
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import SPECIAL, WORD_FILES, Vocabulary, shipped_vocabulary
+from lxcompress.errors import LxError
 from lxcompress.export.artifact import default_out, digest_source, export, open_source
 from lxcompress.export.twins import Wanted, find_fresh
 from lxcompress.models.checkpoints import load_model, load_start, load_vocabulary, save_model
@@ -219,3 +220,39 @@ def test_the_words_beside_a_pth_file_are_of_its_digest(pth) -> None:
     before = digest_source(pth)
     (pth.parent / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")
     assert digest_source(pth) != before
+
+
+ASKED = {
+    "export": ["export", "--onnx"],
+    "twins": ["export", "--twins"],
+    "prune": ["prune", "--sparsity", "0.5", "--out", "OUT"],
+    "bench": ["bench"],
+}
+MISTAKEN = [
+    *((name, "run/artifacts/one", "exported from") for name in ("export", "twins", "prune")),
+    *((name, "run/artifacts/one/model.onnx", "is a file") for name in ASKED),
+    *((name, "run", "is the folder of a run") for name in ("export", "twins", "prune")),
+    ("bench", "run", "run/artifacts/*"),
+    ("bench", "run/artifacts", "run/artifacts/*"),
+    ("bench", "run/seeds/0/dense", "lxcompress export"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "words"), MISTAKEN)
+def test_one_thing_in_place_of_another_is_refused_with_what_to_give(name, given, words, tmp_path, monkeypatch) -> None:
+    """No advice is to copy weights into an artifact, and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    dense, one = save_small(tmp_path / "run/seeds/0/dense"), tmp_path / "run/artifacts/one"
+    export(open_source(dense), one, format="bitmask")
+    (one / "bitmask.safetensors").rename(one / "model.onnx")
+    (tmp_path / "run/recipe.yaml").write_text("name: run\n", encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    command, *options = ASKED[name]
+    said = CliRunner().invoke(app, [command, given, *options])
+    assert isinstance(said.exception, LxError), (said.output, said.exception)
+    sentence = str(said.exception)
+    assert words in sentence
+    assert len(sentence) < 500
+    assert "\n" not in sentence
+    assert "copy" not in sentence
+    assert sorted(tmp_path.rglob("*")) == before
