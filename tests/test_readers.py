@@ -24,6 +24,11 @@ FOUND = {
     "a journal of a feature beyond float16": ("store journal", b'"largest_bits": 18690', b'"largest_bits": 99999'),
     "a journal of a first row beyond its rows": ("store journal", b'"first": 0', b'"first": 9'),
     "a journal of an offset beyond 64 bits": ("store journal", b'"offset": 792', b'"offset": 99999999999999999999'),
+    "a shard whose name is too long": (
+        "index of shards",
+        b': "all.safetensors',
+        b': "' + b"[" * 2000 + b"all.safetensors",
+    ),
     "a soft hyphen in a header": ("store features", b"'fortran_order'", b"'fortran\xadrder'"),
 }
 """What the mutator found: the kind, and what of the file was changed to what; each is refused."""

@@ -66,6 +66,8 @@ _LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder
     "eos_token_id",
 }
 """Fields that say how transformers runs a model, and not which model it is: the defaults are read here."""
+MOST_NAME = 200
+"""Characters of a file's name; a file system refuses longer ones with an error of its own."""
 _IGNORED_BUFFERS = ("position_ids", "token_type_ids")
 """Ends of names that old releases of transformers saved, and that are no weights."""
 _CONFIG_WANTED = "give the config.json that the model was saved with"
@@ -291,6 +293,7 @@ def _weight_files(folder: Path, where: str) -> Sequence[Path]:
     files = []
     for name in dict.fromkeys(map(str, names.values())):
         is_plain = name == Path(name).name and name.endswith((".safetensors", ".bin")) and "\\" not in name
+        is_plain = is_plain and len(name) <= MOST_NAME
         if not is_plain:
             raise ModelError(f"{where}: {found.name} names the file {shorten(name)}, expected one of this folder")
         if not (folder / name).is_file():
