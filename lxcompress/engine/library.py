@@ -235,7 +235,7 @@ class Session:
                 feed.width = array.shape[2] if array.ndim == 3 else 1
             status = self._library.lx_run(self._pointer, self._feeds, batch, scores.ctypes.data, *self._error)
             if status:
-                remedy = "check the detector, or what made the inputs" if status == _NOT_FINITE else _OF_SIZES
+                remedy = _OF_VALUES if status == _NOT_FINITE else _OF_SIZES
                 raise MeasureError(f"{self.path}: the engine cannot answer ({self._error}); {remedy}")
         return [scores]
 
@@ -293,6 +293,7 @@ class Session:
 
 
 _OF_SIZES = "give inputs of the sizes that the model was exported for"
+_OF_VALUES = "check the detector, or what made the inputs; if they are right, export the model again"
 
 
 def _check_options(threads: Any, instructions: Any) -> None:

@@ -242,7 +242,7 @@ class Program:
         self._ops.append(_Op(SCORES, None, (x,)))
 
     def write(self, path: Path) -> None:
-        """Writes the model file, whole. The same calls give the same bytes. Raises ExportError."""
+        """Writes the model file, whole. The same calls give the same bytes. Raises LxError."""
         try:
             write_whole(path, self._write)
         except OSError as error:

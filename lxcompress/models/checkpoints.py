@@ -213,6 +213,8 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
 
     A `vocabulary` that has no settings of its own is used as the model's. Raises LxError.
     """
+    if vocabulary is not None and not vocabulary.exists():
+        return read_vocabulary(vocabulary)  # its error is said first: the start may be missing too
     check_folder(Path(start), only=WORD_FILES)
     found = _vocabulary_beside(start)
     if vocabulary is not None:

@@ -127,7 +127,7 @@ def tell(folder: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     left = sorted(set(names) - set(told))
     assert (done.returncode, left[:1], done.stderr) == (0, [], "")
     for name, text in told.items():
-        is_sentence = re.fullmatch(rf"{re.escape(str(folder / name))}: [^\n]{{10,}}; (export|give)[^\n]+", text)
+        is_sentence = re.fullmatch(rf"{re.escape(str(folder / name))}: [^\n]{{10,}}; (export|give|check)[^\n]+", text)
         assert not text or is_sentence, text
     return told
 

@@ -15,6 +15,7 @@ from lxcompress.engine import pack, records
 from lxcompress.engine.pack import Packed
 from lxcompress.engine.program import ARRAYS, POSITION, Program, read_weights
 from lxcompress.errors import ExportError
+from lxcompress.writing import WriteError
 from tests.complain import complain
 from tests.engine.reference import Reference, gelu, quantise
 
@@ -315,7 +316,7 @@ def test_what_does_not_fit_is_an_assertion(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.lxe").mkdir()
-    complain(lambda: build().write(tmp_path / "model.lxe"), tmp_path / "model.lxe", kind=ExportError)
+    complain(lambda: build().write(tmp_path / "model.lxe"), tmp_path / "model.lxe", kind=WriteError)
 
 
 @pytest.mark.parametrize("length", [0, 5, 127, 128, 500])

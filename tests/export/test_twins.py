@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lxcompress.checksums import TICKET_FILE
 from lxcompress.cli.main import app
 from lxcompress.errors import ExportError
 from lxcompress.export.artifact import digest_source
 from lxcompress.export.quantise import to_int8
 from lxcompress.export.twins import Absent, Exported, export_twins, plan_twins
 from lxcompress.recipe import load_recipe
-from lxcompress.records import Artifact, read_record
-from lxcompress.rundir import RunDir
+from lxcompress.records import Artifact, Provenance, read_record
+from lxcompress.rundir import RunDir, sha256, write_record
 from lxcompress.study.run import run_study
 
 TICKET = "low-magnitude-weight-50-seed0"
@@ -86,6 +87,16 @@ def test_what_is_there_and_of_its_source_is_not_made_again(study) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in RunDir(study).artifacts.rglob("*") if path.is_file()}
 
 
+def draw_again(folder) -> None:
+    """Give the ticket another config.json that its record names, as a ticket has that was drawn again."""
+    config = folder / "config.json"
+    config.write_text(config.read_text("utf-8") + "\n", encoding="utf-8")
+    provenance = read_record(folder / TICKET_FILE, Provenance)
+    write_record(
+        folder / TICKET_FILE, provenance.model_copy(update={"files": provenance.files | {config.name: sha256(config)}})
+    )
+
+
 def test_what_is_damaged_or_of_another_source_is_made_again(study, tmp_path) -> None:
     root = tmp_path / "run"
     shutil.copytree(study, root)
@@ -94,8 +105,7 @@ def test_what_is_damaged_or_of_another_source_is_made_again(study, tmp_path) -> 
     with (damaged.out / "config.json").open("a", encoding="utf-8") as file:
         file.write(" ")
     shutil.rmtree(next(each for each in wanted if each.twin == "structured").out)
-    config = ticket(root) / "config.json"
-    config.write_text(config.read_text("utf-8") + "\n", encoding="utf-8")
+    draw_again(ticket(root))
     made = {each.twin: each.is_new for each in export_twins(wanted)}
     assert made == {
         "dense": True,

@@ -61,7 +61,9 @@ print(bench.model_dump_json(), flush=True)
 # As version 0.1.0 kept it.
 OLD = """
 {"version": 1, "started": "2026-01-02T03:04:05+00:00", "measurements": [{"artifact": "dense", "artifact_path": "dense",
-"artifact_sha256": "00", "cell": null, "format": "onnx", "task": {"runtime": "onnxruntime", "threads": 1, "batch": 1,
+"artifact_sha256":
+"0000000000000000000000000000000000000000000000000000000000000000", "cell": null, "format": "onnx",
+"task": {"runtime": "onnxruntime", "threads": 1, "batch": 1,
 "tokens": 9, "objects": 5, "images": 1, "warmup": 10, "runs": 2}, "machine": {"system": "Linux", "processor": "Toy",
 "cores": 2, "memory_bytes": 1, "python": "3.12", "accelerator": null, "packages": {}}, "latency": {"unit": "s",
 "values": [0.1, 0.2]}, "load_s": 0.5, "peak_bytes": 5, "size_bytes": 4, "doubts": ["only 2 runs: ask for 30 or more"]}]}
@@ -284,7 +286,7 @@ def test_one_bad_artifact_among_good_ones_stops_all_before_measuring(small: Path
 
 
 def test_a_question_that_the_model_cannot_take_is_one_sentence(tmp_path: Path) -> None:
-    folder = build_artifact(tmp_path / "narrow", vocabulary=6)  # the made-up words go beyond its table
+    folder = build_artifact(tmp_path / "narrow", vocabulary=3)  # the made-up words go beyond its table
     with pytest.raises(MeasureError, match=r"ONNX Runtime .* failed while answering"):
         bench_artifacts([folder], Ask(runs=1))
 
