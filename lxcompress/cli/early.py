@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lxcompress.errors import ExportError, LxError, PruneError
-from lxcompress.models.source import check_source, is_original, is_there, near_path
+from lxcompress.checksums import ARTIFACT_FILE
+from lxcompress.errors import ExportError, LxError, ModelError, PruneError
+from lxcompress.models.source import WEIGHT_FILES, check_source, is_original, is_there, near_path
 from lxcompress.writing import is_vacant
 
 
 def check_model(source: str) -> None:
-    """Raise ModelError for a model that is not there: a path, or a name on the hub, which is fetched now."""
+    """Raise ModelError for a model that is not there or is an exported artifact without readable weights.
+
+    A name on the hub is fetched now.
+    """
     check_source(source)
+    folder = Path(source)
+    if is_there(folder / ARTIFACT_FILE) and not any(is_there(folder / name) for name in WEIGHT_FILES):
+        raise ModelError(
+            f"{source}: is an exported artifact, expected a model or a ticket; give the ticket that it was exported "
+            "from (`lxcompress eval` and `lxcompress bench` take artifacts)"
+        )
+
+
+def check_scored(source: str) -> None:
+    """Raise ModelError for what `lxcompress eval` is to score and is not there: an artifact, a ticket or a model."""
+    if not is_there(Path(source) / ARTIFACT_FILE):
+        check_source(source)
 
 
 def check_ticket(path: Path) -> None:
@@ -20,7 +36,7 @@ def check_ticket(path: Path) -> None:
         raise ExportError(
             f"{path}: is a file, expected a folder or a .pth file; give a ticket, or a transformers folder"
         )
-    check_source(str(path))
+    check_model(str(path))
 
 
 def check_empty(out: Path) -> None:

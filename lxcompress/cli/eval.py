@@ -29,12 +29,16 @@ def eval_cli(
     Example: lxcompress eval runs/quickstart/tickets/low-magnitude-weight-70-seed0 runs/quickstart
     Or:      lxcompress eval runs/quickstart/artifacts/dense-seed0-onnx runs/quickstart --json
     """
+    from lxcompress.cli.early import check_scored
     from lxcompress.cli.progress import working
-    from lxcompress.measure.evaluate import evaluate
     from lxcompress.recipe import load_recipe
 
+    known = load_recipe(recipe, overrides)
+    check_scored(model)
     with working(f"scoring {model}") as tell:
-        done = evaluate(model, load_recipe(recipe, overrides), tell)
+        from lxcompress.measure.evaluate import evaluate
+
+        done = evaluate(model, known, tell)
     if as_json:
         _print_json(done)
     else:

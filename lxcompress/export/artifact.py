@@ -133,14 +133,18 @@ def default_out(folder: Path, format: str, precision: str | None = None) -> Path
     return run.artifacts / name if run else folder.absolute().with_name(name)
 
 
-def digest_source(folder: Path) -> str:
+def digest_source(folder: Path, *, with_words: bool = True) -> str:
     """Return the SHA-256 of all that an export reads of the model in `folder`: weights, mask or surgery, configuration,
-    words; of a .pth file, that of the file and of the words beside it."""
+    words; of a .pth file, that of the file and of the words beside it.
+
+    Artifacts of earlier versions have that of a folder without its words (`with_words` is false).
+    """
+    words = WORD_FILES if with_words else ()
     if folder.is_file():
-        read, beside, names = [folder], folder.parent, WORD_FILES
+        read, beside, names = [folder], folder.parent, words
     else:
         read = [path for path in sorted(folder.iterdir()) if path.name.endswith(_WEIGHTS)]
-        beside, names = folder, (CONFIG_FILE, SURGERY_FILE, *WORD_FILES)
+        beside, names = folder, (CONFIG_FILE, SURGERY_FILE, *words)
     read += [beside / name for name in names if (beside / name).is_file()]
     lines = (f"{path.name} {sha256(path)}\n" for path in read if not path.name.startswith("checkpoint."))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

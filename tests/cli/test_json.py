@@ -186,6 +186,33 @@ def test_a_model_is_a_path_that_is_there_or_a_name_on_the_hub(tmp_path, monkeypa
     assert near_path(Path("model/x")) == " (did you mean models?)"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "made", "--onnx"),
+        ("prune", "made", "--sparsity", "0.5", "--out", "new"),
+        ("predict", "made", "quickstart", "--out", "new"),
+        ("eval", "made", "no-such.yaml"),
+        ("eval", "./no/such", "quickstart"),
+        ("eval", "made/artifact.json", "quickstart"),
+    ],
+)
+def test_an_artifact_given_as_a_model_and_wrong_inputs_of_eval_are_refused_at_once(tmp_path, words) -> None:
+    (tmp_path / "made").mkdir()
+    for name in ("artifact.json", "config.json", "model.onnx"):
+        (tmp_path / "made" / name).write_text("{}", encoding="utf-8")
+    code = (
+        "import sys\nfrom lxcompress.cli.main import app\nfrom lxcompress.errors import LxError\n"
+        f"try:\n    app({list(words)!r}, standalone_mode=False)\n"
+        "except LxError as error:\n    print(error, *(name for name in ('torch', 'onnx') if name in sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    wanted = "is an exported artifact" if words[0] != "eval" else "expected a folder|no such"
+    assert re.search(wanted, run.stdout), run.stdout + run.stderr
+    assert run.stdout.split()[-1] not in ("torch", "onnx"), run.stdout
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["made"]
+
+
 def test_no_command_with_a_value_is_printed_unquoted() -> None:
     package = Path(command_line.__code__.co_filename).parent
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -15,7 +16,7 @@ from lxcompress.cli.main import app
 from lxcompress.errors import ExportError
 from lxcompress.export.artifact import digest_source
 from lxcompress.export.quantise import to_int8
-from lxcompress.export.twins import Absent, Exported, export_twins, plan_twins
+from lxcompress.export.twins import Absent, Exported, export_twins, find_fresh, plan_twins
 from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Provenance, read_record
 from lxcompress.rundir import RunDir, sha256, write_record
@@ -118,6 +119,21 @@ def test_what_is_damaged_or_of_another_source_is_made_again(study, tmp_path) -> 
     assert not any(each.is_new for each in export_twins(wanted))
 
 
+def test_what_an_earlier_version_exported_is_up_to_date_until_its_source_changes(study, tmp_path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(study, root)
+    wanted, _ = plan_twins(ticket(root), format=FORMAT)
+    for each in wanted:
+        record = json.loads(_unsealed((each.out / "artifact.json").read_text("utf-8")))
+        record["source_sha256"] = digest_source(each.source, with_words=False)
+        (each.out / "artifact.json").write_text(json.dumps(record), encoding="utf-8")
+    assert not any(each.is_new for each in export_twins(wanted))
+    config = ticket(root) / "config.json"
+    config.write_text(config.read_text("utf-8") + "\n", encoding="utf-8")
+    stale = [each.twin for each in wanted if find_fresh(each, digest_source(each.source)) is None]
+    assert stale == ["ticket", "ticket int8"]
+
+
 def test_the_digest_is_of_all_that_an_export_reads(study, tmp_path) -> None:
     folder = tmp_path / "ticket"
     shutil.copytree(ticket(study), folder)
@@ -129,6 +145,11 @@ def test_the_digest_is_of_all_that_an_export_reads(study, tmp_path) -> None:
             file.write(b" ")
         digests.append(digest_source(folder))
     assert len(set(digests)) == 4
+    without_words = digest_source(folder, with_words=False)
+    (folder / "vocab.txt").write_text("changed\n", encoding="utf-8")
+    digests.append(digest_source(folder))
+    assert len(set(digests)) == 5
+    assert digest_source(folder, with_words=False) == without_words
 
 
 def test_a_structured_ticket_has_a_masked_one_as_its_twin(study) -> None:
