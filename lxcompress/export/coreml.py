@@ -8,8 +8,10 @@ only.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partialmethod
@@ -172,9 +174,29 @@ def _save(program: Any, out: Path) -> Path:
     path = out / PACKAGE
     shutil.rmtree(path, ignore_errors=True)
     program.save(str(path))
+    _fix_bytes(path)
     for each in path.rglob("*"):  # some of it is written for its owner's eyes alone
         each.chmod((path if each.is_dir() else path / "Manifest.json").stat().st_mode)
     return path
+
+
+def _fix_bytes(package: Path) -> None:
+    """Write the program and the manifest again in fixed order, without a date and random identifiers: the same model
+    gives the same bytes."""
+    from coremltools.proto import Model_pb2
+
+    path, model = package / "Data" / "com.apple.CoreML" / "model.mlmodel", Model_pb2.Model()
+    model.ParseFromString(path.read_bytes())
+    model.description.metadata.userDefined.pop(_DATE, None)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    text = (package / "Manifest.json").read_text(encoding="utf-8")
+    for identifier, item in json.loads(text)["itemInfoEntries"].items():
+        text = text.replace(identifier, str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])))
+    manifest = json.dumps(json.loads(text), indent=4, sort_keys=True)
+    (package / "Manifest.json").write_text(manifest, encoding="utf-8")
+
+
+_DATE = "com.github.apple.coremltools.conversion_date"
 
 
 def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:

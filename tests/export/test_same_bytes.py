@@ -1,0 +1,65 @@
+"""Law: the same ticket gives the same bytes in any process, in every format but ort, which docs/format.md explains."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lxcompress.rundir import sha256
+from tests.export.small import save_small
+
+FAST = ("bitmask:fp32", "bitmask:int8", "transformers:fp32")
+SLOW = {
+    "onnx": ("fp32", "fp16", "int8", "int8-static"),
+    "onnx-sparse": ("fp32",),
+    "openvino": ("fp32", "int8"),
+    "executorch": ("fp32", "int8"),
+    "coremltools": ("fp16", "int8"),
+}
+EXPORT = """
+import sys
+from pathlib import Path
+from lxcompress.export.artifact import export, open_source
+source = open_source(Path("ticket"))
+for each in sys.argv[2:]:
+    format, precision = each.split(":")
+    export(source, Path(sys.argv[1], f"{format}-{precision}"), format=format, precision=precision)
+"""
+
+
+def sums(home: Path, seed: int, wanted: tuple[str, ...]) -> dict[str, str]:
+    """The SHA-256 of every file that a process of another hash seed exports."""
+    command = [sys.executable, "-c", EXPORT, str(seed), *wanted]
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    out = home / str(seed)
+    return {path.relative_to(out).as_posix(): sha256(path) for path in out.rglob("*") if path.is_file()}
+
+
+def check_same(home: Path, wanted: tuple[str, ...]) -> None:
+    from lxcompress.study.prune import prune_model
+
+    start = save_small(home / "start")
+    prune_model(str(start), home / "ticket", criterion="low-magnitude", sparsity=0.9, granularity="weight")
+    first = sums(home, 1, wanted)
+    assert len(first) >= 2 * len(wanted)
+    assert first == sums(home, 2, wanted)
+
+
+def test_the_same_ticket_gives_the_same_bytes_in_two_processes(tmp_path) -> None:
+    check_same(tmp_path, FAST)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("library", SLOW)
+def test_so_it_does_in_every_other_format(tmp_path, library) -> None:
+    if library in ("openvino", "executorch", "coremltools"):
+        pytest.importorskip(library)
+    format = "coreml" if library == "coremltools" else library
+    check_same(tmp_path, tuple(f"{format}:{precision}" for precision in SLOW[library]))
