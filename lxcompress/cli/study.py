@@ -43,13 +43,20 @@ def study_cli(
 
 
 def _check_root(root: Path, path: Path, recipe) -> None:  # noqa: ANN001 (a Recipe)
-    """Raise WriteError for a run folder that would harm what the study reads: its own recipe, a model, data."""
+    """Raise WriteError for a run folder that would harm what the study reads, or that is a model or an artifact."""
+    from lxcompress.checksums import ARTIFACT_FILE, TICKET_FILE
+    from lxcompress.models.source import CONFIG_FILE
     from lxcompress.recipe import input_paths
     from lxcompress.rundir import RunDir
     from lxcompress.writing import WriteError, check_out
 
     check_out(root, input_paths(recipe), kind="run")
     run = RunDir(root)
+    found = next((name for name in (TICKET_FILE, ARTIFACT_FILE, CONFIG_FILE) if (root / name).exists()), None)
+    if found and not run.recipe.exists():
+        raise WriteError(
+            f"--out {root}: is a model or an artifact (it has {found}); give a new folder, or a run folder"
+        )
     if run.recipe.exists() and not run.machine.exists() and path.exists() and path.samefile(run.recipe):
         raise WriteError(
             f"--out {root}: its recipe.yaml is the recipe itself, and would be replaced; give another --out"

@@ -105,3 +105,14 @@ def test_a_study_does_not_replace_its_own_recipe(world, tmp_path) -> None:
     result = CliRunner().invoke(app, ["study", str(world["recipe"]), "--out", str(tmp_path / "inputs")])
     assert "would be replaced" in str(result.exception)
     assert digest(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["ticket.json", "artifact.json", "config.json"])
+def test_a_study_writes_into_no_ticket_model_or_artifact(world, tmp_path, name) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / name).write_text("{}", encoding="utf-8")
+    before = digest(tmp_path)
+    result = CliRunner().invoke(app, ["study", str(world["recipe"]), "--out", str(tmp_path / "other")])
+    assert isinstance(result.exception, LxError)
+    assert f"it has {name}" in str(result.exception)
+    assert digest(tmp_path) == before
