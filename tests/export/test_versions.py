@@ -14,6 +14,7 @@ import pytest
 from lxcompress.export import onnx as writer
 from lxcompress.export.fold import opset_of
 from lxcompress.export.formats import FORMATS, OLDEST_OPSET, Job
+from lxcompress.export.onnx_sparse import leave_zeros_out
 from lxcompress.runtimes import open_session
 from tests.export.graphs import questions, traced
 
@@ -56,6 +57,24 @@ def test_a_file_has_the_format_of_its_operators_in_every_precision(tmp_path: Pat
     for precision in ("fp16", "int8"):
         made = write(tmp_path / precision, precision, opset, fp32=tmp_path / "fp32")
         assert version_of(made) == (found, version)
+
+
+@pytest.mark.parametrize("opset", [17, None])
+def test_a_sparse_file_has_the_format_of_its_operators(tmp_path: Path, opset: int | None) -> None:
+    """Sparse initializers are of ONNX 1.6, so they ask for no newer format."""
+    path = write(tmp_path, "fp32", opset)
+    before = version_of(path)
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 2:
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            values.flat[1:] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, path)
+    leave_zeros_out(tmp_path, tmp_path / "sparse", "fp32")
+    made = tmp_path / "sparse" / "model.onnx"
+    assert onnx.load(made).graph.sparse_initializer
+    assert version_of(made) == before
 
 
 @pytest.mark.slow
