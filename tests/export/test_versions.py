@@ -15,6 +15,7 @@ from lxcompress.export import onnx as writer
 from lxcompress.export.fold import opset_of
 from lxcompress.export.formats import FORMATS, OLDEST_OPSET, Job
 from lxcompress.export.onnx_sparse import leave_zeros_out
+from lxcompress.export.ort import convert
 from lxcompress.runtimes import open_session
 from tests.export.graphs import questions, traced
 
@@ -75,6 +76,18 @@ def test_a_sparse_file_has_the_format_of_its_operators(tmp_path: Path, opset: in
     made = tmp_path / "sparse" / "model.onnx"
     assert onnx.load(made).graph.sparse_initializer
     assert version_of(made) == before
+
+
+def test_a_mobile_file_has_the_format_of_its_operators(tmp_path: Path) -> None:
+    from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession import InferenceSession
+
+    path, out = write(tmp_path, "fp32", 17), tmp_path / "ort"
+    out.mkdir()
+    files = convert(path, out, keep_half=False)
+    model = InferenceSession.GetRootAsInferenceSession(bytearray(files[0].read_bytes()), 0).Model()
+    imports = (model.OpsetImport(index) for index in range(model.OpsetImportLength()))
+    assert {each.Domain(): each.Version() for each in imports}[b""] == 17
+    assert model.IrVersion() == FORMAT_OF_OPSET[17]
 
 
 @pytest.mark.slow
