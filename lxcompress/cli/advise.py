@@ -29,9 +29,10 @@ def advise_cli(
 
     Example: lxcompress advise --sparsity 0.5 --format onnx-sparse
     """
-    from lxcompress.export.advice import SPARSITIES, advice_json, advise, full_size, sizes_of_folder
+    from lxcompress.export.advice import SPARSITIES, advice_json, advise, check_advice, full_size, sizes_of_folder
     from lxcompress.output import json_text
 
+    check_advice(sparsity, format, precision)
     sizes = sizes_of_folder(model) if model else full_size()
     found = advise(sizes, sparsities=sparsity or SPARSITIES, format=format, precision=precision)
     if as_json:

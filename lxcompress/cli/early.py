@@ -5,23 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lxcompress.checksums import ARTIFACT_FILE
-from lxcompress.errors import ExportError, LxError, ModelError, PruneError
-from lxcompress.models.source import WEIGHT_FILES, check_source, is_original, is_there, near_path
+from lxcompress.errors import ExportError, LxError, PruneError
+from lxcompress.models.source import check_source, is_original, is_there, near_path
 from lxcompress.writing import is_vacant
 
 
 def check_model(source: str) -> None:
-    """Raise ModelError for a model that is not there or is an exported artifact without readable weights.
-
-    A name on the hub is fetched now.
-    """
+    """Raise ModelError for a model that is not there: a path, or a name on the hub, which is fetched now."""
     check_source(source)
-    folder = Path(source)
-    if is_there(folder / ARTIFACT_FILE) and not any(is_there(folder / name) for name in WEIGHT_FILES):
-        raise ModelError(
-            f"{source}: is an exported artifact, expected a model or a ticket; give the ticket that it was exported "
-            "from (`lxcompress eval` and `lxcompress bench` take artifacts)"
-        )
 
 
 def check_scored(source: str) -> None:

@@ -144,6 +144,15 @@ class Advice:
     bought: tuple[Bought, ...]
 
 
+def check_advice(sparsities: Sequence[float], format: str | None, precision: str | None) -> None:
+    """Raise ExportError for a sparsity, format or precision that is unknown; needs no torch."""
+    wrong = [each for each in sparsities if not 0 < each < 1]
+    if wrong:
+        raise ExportError(f"--sparsity {wrong[0]:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
+    if format:
+        check_format(format, precision)
+
+
 def advise(
     sizes: Sizes,
     *,
@@ -152,11 +161,7 @@ def advise(
     precision: str | None = None,
 ) -> list[Advice]:
     """What each sparsity takes on disk, in the format or in all, and the precision or in all. Raises ExportError."""
-    wrong = [each for each in sparsities if not 0 < each < 1]
-    if wrong:
-        raise ExportError(f"--sparsity {wrong[0]:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
-    if format:
-        check_format(format, precision)
+    check_advice(sparsities, format, precision)
     chosen = [format] if format else list(FORMATS)
     pairs = [(name, each) for name in chosen for each in FORMATS[name].precisions if precision in (None, each)]
     if not pairs:

@@ -195,9 +195,10 @@ def test_a_model_is_a_path_that_is_there_or_a_name_on_the_hub(tmp_path, monkeypa
         ("eval", "made", "no-such.yaml"),
         ("eval", "./no/such", "quickstart"),
         ("eval", "made/artifact.json", "quickstart"),
+        ("advise", "--sparsity", "1.5"),
     ],
 )
-def test_an_artifact_given_as_a_model_and_wrong_inputs_of_eval_are_refused_at_once(tmp_path, words) -> None:
+def test_an_artifact_given_as_a_model_and_wrong_inputs_are_refused_at_once(tmp_path, words) -> None:
     (tmp_path / "made").mkdir()
     for name in ("artifact.json", "config.json", "model.onnx"):
         (tmp_path / "made" / name).write_text("{}", encoding="utf-8")
@@ -207,7 +208,7 @@ def test_an_artifact_given_as_a_model_and_wrong_inputs_of_eval_are_refused_at_on
         "except LxError as error:\n    print(error, *(name for name in ('torch', 'onnx') if name in sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    wanted = "is an exported artifact" if words[0] != "eval" else "expected a folder|no such"
+    wanted = {"eval": "expected a folder|no such", "advise": "is a share"}.get(words[0], "is an exported file")
     assert re.search(wanted, run.stdout), run.stdout + run.stderr
     assert run.stdout.split()[-1] not in ("torch", "onnx"), run.stdout
     assert sorted(each.name for each in tmp_path.iterdir()) == ["made"]
