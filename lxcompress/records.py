@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from lxcompress.errors import LxError, RunError
@@ -45,6 +45,13 @@ def _check_name(name: str) -> str:
     return name
 
 
+def _check_number(value: Any) -> Any:
+    """Return `value` unless it is a truth value or a text: pydantic reads true and "1" as 1. Raises ValueError."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("number", "expected a number")
+    return value
+
+
 def _check_fraction(value: float) -> float:
     """Return `value`, rounded into 0 to 1. Raises ValueError if it is further off than by rounding."""
     if not -ROUNDING <= value <= 1 + ROUNDING:
@@ -72,14 +79,17 @@ def _check_no_nul(text: str) -> str:
     return text
 
 
-Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
-Positive = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-Work = Annotated[int, Field(ge=0, le=10**30)]
+IS_NUMBER = BeforeValidator(_check_number)
+Count = Annotated[int, IS_NUMBER, Field(ge=0, le=LARGEST_COUNT)]
+Positive = Annotated[int, IS_NUMBER, Field(ge=1, le=LARGEST_COUNT)]
+Key = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+"""A count that is the key of an object, which JSON writes as a text."""
+Work = Annotated[int, IS_NUMBER, Field(ge=0, le=10**30)]
 """Floating-point operations."""
-Fraction = Annotated[float, AfterValidator(_check_fraction)]
-Amount = Annotated[float, Field(ge=0, le=LARGEST_AMOUNT)]
+Fraction = Annotated[float, IS_NUMBER, AfterValidator(_check_fraction)]
+Amount = Annotated[float, IS_NUMBER, Field(ge=0, le=LARGEST_AMOUNT)]
 """Seconds, joules, differences of scores."""
-Loss = Annotated[float, Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT)]
+Loss = Annotated[float, IS_NUMBER, Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, AfterValidator(check_file_name)]
 FolderName = Annotated[str, AfterValidator(_check_name)]
@@ -100,7 +110,7 @@ class FileRecord(Record):
     of an earlier version have none.
     """
 
-    version: Annotated[int, Field(ge=1, le=RECORD_VERSION)] = RECORD_VERSION
+    version: Annotated[int, IS_NUMBER, Field(ge=1, le=RECORD_VERSION)] = RECORD_VERSION
     seal: str = Field(default="", exclude=True, repr=False)
 
 
@@ -350,7 +360,7 @@ class Artifact(FileRecord):
     answers: Positive
     tokens: Count
     objects: Positive
-    lengths: dict[Count, Count] = {}
+    lengths: dict[Key, Count] = {}
     positions: Positive | None = None
     images: Positive = 1
     feature_size: Count
@@ -391,7 +401,7 @@ class Samples(Record):
     """Raw values in the order in which they were measured."""
 
     unit: str
-    values: Annotated[list[Annotated[float, Field(gt=0, le=LARGEST_AMOUNT)]], Field(min_length=1)]
+    values: Annotated[list[Annotated[float, IS_NUMBER, Field(gt=0, le=LARGEST_AMOUNT)]], Field(min_length=1)]
 
 
 class Measurement(Record):

@@ -33,7 +33,7 @@ from lxcompress.records import (
 from tests.report.synthetic import MACHINE, floors, gpu_usage, recipe, write_run, write_twins
 
 SHA = "0" * 64
-HOSTILE = ("-1e300", "1e300", "NaN", "Infinity", "-Infinity", "1" + "0" * 5000)
+HOSTILE = ("true", '"1"', "-1e300", "1e300", "NaN", "Infinity", "-Infinity", "1" + "0" * 5000)
 VALUES = (*HOSTILE, "-1", "-0.5", "0", "1e308", "5.0", "1e-320", "9007199254740993", "null", '"x"', "true", "[]", "{}")
 CELL = "low-magnitude-weight-50-seed0"
 

@@ -55,9 +55,7 @@ def check_cli(
     if check.errors:
         from lxcompress.errors import DataError
 
-        raise DataError(
-            f"{path}: {_count(check.errors, 'problem')}, listed above; mend what is listed, and check again"
-        )
+        raise DataError(f"{path}: {_count(check.errors, 'problem')}, listed above; fix these and run the check again")
 
 
 def _check_store(path: Path, fast: bool, tell: Tell) -> Check:

@@ -46,6 +46,8 @@ def check_wish(
         raise PruneError(f"--granularity {granularity}: is unknown; {did_you_mean(granularity, known)}")
     if scope not in SCOPES:
         raise PruneError(f"--scope {scope}: is unknown without a study, which knows more; give {', '.join(SCOPES)}")
-    if sparsity is None or not 0 < sparsity < 1:
-        given = "is missing" if sparsity is None else f"{sparsity:g}"
-        raise PruneError(f"--sparsity {given}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
+    share = "a share of the weights between 0 and 1, such as 0.5 for 50 %"
+    if sparsity is None:
+        raise PruneError(f"--sparsity: is missing; give {share}")
+    if not 0 < sparsity < 1:
+        raise PruneError(f"--sparsity {sparsity:g}: expected {share}")

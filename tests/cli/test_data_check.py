@@ -116,8 +116,7 @@ def test_json_is_all_that_standard_output_gets(folder) -> None:
     done = CliRunner().invoke(app, ["data", "check", str(folder / "recipe.yaml"), "--json"])
     assert set(json.loads(done.stdout)) == {"checked", "errors", "warnings", "facts", "findings"}
     assert (
-        str(done.exception)
-        == f"{folder / 'recipe.yaml'}: 1 problem, listed above; mend what is listed, and check again"
+        str(done.exception) == f"{folder / 'recipe.yaml'}: 1 problem, listed above; fix these and run the check again"
     )
 
 
