@@ -35,15 +35,15 @@ def read_packages() -> tuple[Package, ...]:
     An extra that is made of others asks for lxcompress itself, or for their libraries again, as its builder has it.
     """
     packages: dict[str, Package] = {}
-    for package in map(read_package, sorted(_requirements(), key=_is_of_developers)):
+    for package in map(read_package, sorted(_requirements(), key=_is_of_many)):
         if package.name != _OWN_NAME:
             packages.setdefault(package.name, package)
     return (_read_python(), *packages.values())
 
 
-def _is_of_developers(requirement: str) -> bool:
-    """Whether a requirement is of an extra that no command of lxcompress needs."""
-    return _parse(requirement)[2] in _DEVELOPERS
+def _is_of_many(requirement: str) -> bool:
+    """Return whether a requirement is of an extra that no command names: for developers, or the one of all others."""
+    return _parse(requirement)[2] in (*_DEVELOPERS, "all")
 
 
 def read_package(requirement: str) -> Package:

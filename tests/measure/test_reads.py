@@ -93,7 +93,7 @@ def test_openvino_reads_its_constants_in_the_bits_it_computes_in(tmp_path: Path)
 def test_torch_holds_all_in_32_bits_whatever_the_file(tmp_path: Path) -> None:
     config = {"hidden_size": 8, "vocab_size": 100, "max_position_embeddings": 20, "type_vocab_size": 2}
     folder = build_artifact(
-        tmp_path / "a", format="bitmask", precision="int8", parameters=5000, files={"config.json": ""}
+        tmp_path / "a", format="bitmask", precision="int8", parameters=5000, files={"config.json": "0" * 64}
     )
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tables = 8 * (100 + 20 + 2)
