@@ -37,7 +37,7 @@ HASHED = ("config.json", MODEL_FILE, MASK_FILE, BITMASK_FILE, *READ_IF_THERE)
 
 @dataclass(frozen=True)
 class Origin:
-    """What a folder is, and what its record says of its files."""
+    """The kind of a folder, and the checksums that its record names."""
 
     what: str
     files: Mapping[str, str]

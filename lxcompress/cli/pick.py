@@ -128,7 +128,7 @@ def _show(choice: Choice, picked: Picked, *, show_all: bool) -> None:
 
 
 def _show_more(choice: Choice) -> None:
-    """What --all would add, in one line."""
+    """Return one line that says what --all would add."""
     from lxcompress.cli.screen import out
 
     more = len(choice.doubts) - WARNINGS
