@@ -86,7 +86,7 @@ def ticket_origin(folder: Path, provenance: Provenance) -> Origin:
     return Origin(
         "the ticket",
         files | provenance.files,
-        "copy the whole ticket anew, or draw it again",
+        "copy the whole ticket again, or draw it again",
         TicketError,
         bool(provenance.files),
     )

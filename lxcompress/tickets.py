@@ -181,7 +181,7 @@ def _unpack_mask(path: Path) -> Mask:
     """The mask of a bitmask checkpoint. Raises TicketError."""
     masks = read_masks(path)
     if not masks:
-        raise TicketError(f"{path}: has no mask, but ticket.json names no surgery either; copy the whole ticket anew")
+        raise TicketError(f"{path}: has no mask, but ticket.json names no surgery either; copy the whole ticket again")
     return Mask({name: torch.from_numpy(kept) for name, kept in masks.items()})
 
 

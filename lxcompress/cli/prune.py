@@ -112,7 +112,7 @@ def prune_cli(
 
 
 def _show(model: str, out: Path, made: Provenance) -> None:
-    """What was removed, and what to do next."""
+    """Print what was removed, and what to do next."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen

@@ -15,7 +15,7 @@ from lxcompress.text import read_text
 
 @dataclass(frozen=True)
 class RecipeCard:
-    """What the comment at the head of a recipe says."""
+    """The words of the comment at the head of a recipe."""
 
     name: str
     what: str

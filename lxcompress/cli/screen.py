@@ -29,7 +29,7 @@ class Screen(Console):
 out = Screen(file=cast(IO[str], Tee("stdout", is_muted=False)), highlight=False, soft_wrap=False)
 remarks = Screen(file=cast(IO[str], Tee("stderr", is_muted=True)), highlight=False)
 warnings = Screen(file=cast(IO[str], Tee("stderr", is_muted=False)), highlight=False)
-"""What --quiet leaves: an interrupt, a thing that cannot be trusted."""
+"""The remarks that --quiet still shows: an interrupt, a result that cannot be trusted."""
 
 
 @contextmanager

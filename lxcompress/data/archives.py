@@ -13,7 +13,7 @@ from lxcompress.text import PIECE_BYTES
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 EMPTY_ZIP = b"PK\x05\x06"
-"""What a zip without a member begins with."""
+"""The first bytes of a zip without a member."""
 MOST_RATIO = 200
 """Bytes out of a byte in: JSON and base64 give 2 to 30, deflate can give 1,032, bzip2 and LZMA many thousands."""
 FREE_BYTES = 16 << 20
