@@ -351,7 +351,17 @@ def test_annotations_given_as_questions_are_recognised(tmp_path) -> None:
         read_questions(write(path, {"questions": [{"question_id": 1}, {"question": "why?"}]}))
 
 
-@pytest.mark.parametrize("damage", [b"", b"[", b"[" * 100_000, gzip.compress(b"[]" * 99)[:-9], b"\xff\xfe\x00[", b"]"])
+DAMAGED = {
+    "empty": b"",
+    "open": b"[",
+    "nested": b"[" * 100_000,
+    "cut": gzip.compress(b"[]" * 99)[:-9],
+    "utf-16": b"\xff\xfe\x00[",
+    "closed": b"]",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_is_one_sentence(damage, tmp_path) -> None:
     path = tmp_path / "p.json"
     path.write_bytes(damage)
