@@ -55,6 +55,10 @@ class ExportError(LxError):
     """A file that could not be exported, or that does not answer as its ticket does."""
 
 
+class ExtensionError(LxError):
+    """A part that another installed package adds, and that cannot be loaded."""
+
+
 class MeasureError(LxError):
     """An artifact that could not be measured."""
 

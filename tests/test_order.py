@@ -16,6 +16,7 @@ ORDER = (
     "units",
     "output",
     "settings",
+    "catalog",
     "recipe",
     "records",
     "machine",

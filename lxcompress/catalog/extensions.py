@@ -1,0 +1,68 @@
+"""Read what other installed packages add to lxcompress, through the entry points of Python packaging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module, metadata
+from typing import Any, Literal
+
+from lxcompress.errors import ExtensionError
+
+Group = Literal["formats", "runtimes", "criteria", "families", "data"]
+
+
+def added_names(group: Group) -> tuple[str, ...]:
+    """Return the sorted names that installed packages add to `group`, without importing those packages.
+
+    Raises ExtensionError if two packages add the same name.
+    """
+    return tuple(sorted(_entry_points(group)))
+
+
+@cache
+def load_added(group: Group, name: str) -> Any:
+    """Import and return the object that a package adds to `group` as `name`.
+
+    Raises ExtensionError if no package adds that name, or if its import fails.
+    """
+    point = _entry_points(group).get(name)
+    if point is None:
+        raise ExtensionError(f"lxcompress.{group}: no installed package adds {name!r}")
+    try:
+        return point.load()
+    except Exception as error:  # the code of another package: whatever it raises, the user needs to know which one
+        raise ExtensionError(
+            f"{_package(point)}: its entry point {name!r} of lxcompress.{group} ({point.value}) cannot be loaded: "
+            f"{type(error).__name__}: {error}; update or uninstall that package"
+        ) from error
+
+
+def resolve(path: str) -> Any:
+    """Import and return the object at `path`, written as "module:attribute".
+
+    A table names functions in this way, so that reading the table imports no heavy library.
+    """
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+@cache
+def _entry_points(group: Group) -> dict[str, metadata.EntryPoint]:
+    points: dict[str, metadata.EntryPoint] = {}
+    for point in _all_entry_points(group):
+        other = points.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ExtensionError(
+                f"lxcompress.{group}: {_package(other)} and {_package(point)} both add {point.name!r}; "
+                "uninstall one of them"
+            )
+    return points
+
+
+def _all_entry_points(group: Group) -> Iterator[metadata.EntryPoint]:
+    yield from metadata.entry_points(group=f"lxcompress.{group}")
+
+
+def _package(point: metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value

@@ -1,0 +1,63 @@
+"""Parts of other packages: each kind is added from outside, used, and refused in one sentence where it is broken."""
+
+from __future__ import annotations
+
+import pytest
+
+from lxcompress.catalog import extensions
+from lxcompress.catalog.extensions import added_names, load_added, resolve
+from lxcompress.errors import ExtensionError
+
+
+def write_package(folder, name: str, entry_points: str, module: str = "") -> None:
+    """Write an installed package as pip leaves it: its metadata and one module."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(entry_points, encoding="utf-8")
+    (folder / f"{name}.py").write_text(module, encoding="utf-8")
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """A folder on the path of Python, in which a test installs packages."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for cached in (extensions._entry_points, load_added):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (extensions._entry_points, load_added):
+        cached.cache_clear()
+
+
+def test_a_name_is_known_without_an_import(packages) -> None:
+    write_package(packages, "unheard", "[lxcompress.criteria]\nodd = unheard:spec\n", "raise SystemExit(3)")
+    assert "odd" in added_names("criteria")
+    assert "odd" not in added_names("formats")
+
+
+def test_an_entry_point_is_loaded(packages) -> None:
+    write_package(packages, "heard", "[lxcompress.criteria]\nodd = heard:spec\n", "spec = 7")
+    assert load_added("criteria", "odd") == 7
+
+
+@pytest.mark.parametrize("module", ["raise ValueError('no')", "import no_such_module_at_all", ""])
+def test_a_broken_package_is_named_in_one_sentence(packages, module: str) -> None:
+    write_package(packages, "broken", "[lxcompress.formats]\nodd = broken:spec\n", module)
+    with pytest.raises(ExtensionError, match=r"^broken: its entry point 'odd' .* cannot be loaded"):
+        load_added("formats", "odd")
+
+
+def test_two_packages_with_one_name_are_refused(packages) -> None:
+    write_package(packages, "first", "[lxcompress.data]\nodd = first:spec\n")
+    write_package(packages, "second", "[lxcompress.data]\nodd = second:spec\n")
+    with pytest.raises(ExtensionError, match=r"both add 'odd'; uninstall one of them"):
+        added_names("data")
+
+
+def test_an_unknown_name_is_refused(packages) -> None:
+    with pytest.raises(ExtensionError, match="no installed package adds 'odd'"):
+        load_added("families", "odd")
+
+
+def test_a_path_names_an_attribute_of_a_module() -> None:
+    assert resolve("lxcompress.errors:ExtensionError") is ExtensionError
