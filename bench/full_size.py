@@ -23,8 +23,8 @@ from transformers import LxmertConfig
 
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError
-from lxcompress.export.artifact import ARTIFACT_FILE, export, open_source
-from lxcompress.export.formats import FORMATS
+from lxcompress.exporters.artifact import ARTIFACT_FILE, export, open_source
+from lxcompress.exporters.formats import FORMATS
 from lxcompress.machine import describe_machine
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, save_model

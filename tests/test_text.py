@@ -39,8 +39,8 @@ OWN_READERS = {
     ("measure/cores.py", "_siblings"): "/sys, which has no regular files",
     ("measure/adb.py", "_take"): "what a phone printed, in whatever encoding",
     ("measure/adb.py", "describe_device"): "a program, as bytes",
-    ("export/coreml.py", "_fix_bytes"): "a package that was just written",
-    ("export/ort.py", "_read_graph"): "a model that was just written, as bytes",
+    ("exporters/coreml.py", "_fix_bytes"): "a package that was just written",
+    ("exporters/ort.py", "_read_graph"): "a model that was just written, as bytes",
     ("data/regions/prepare.py", "_check_rows"): "the first bytes of a file that is being written",
     ("data/regions/write.py", "finish"): "a file that this process wrote",
 }

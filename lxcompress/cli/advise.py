@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.export.advice import Advice, Sizes
+    from lxcompress.exporters.advice import Advice, Sizes
 
 
 def advise_cli(
@@ -29,7 +29,7 @@ def advise_cli(
 
     Example: lxcompress advise --sparsity 0.5 --format onnx-sparse
     """
-    from lxcompress.export.advice import SPARSITIES, advice_json, advise, check_advice, full_size, sizes_of_folder
+    from lxcompress.exporters.advice import SPARSITIES, advice_json, advise, check_advice, full_size, sizes_of_folder
     from lxcompress.output import json_text
 
     check_advice(sparsity, format, precision)
@@ -43,7 +43,7 @@ def advise_cli(
 
 def _show(sizes: Sizes, found: Sequence[Advice], *, is_one_format: bool) -> None:
     from lxcompress.cli.screen import out
-    from lxcompress.export.advice import instead, verdict
+    from lxcompress.exporters.advice import instead, verdict
 
     out.print(
         f"{sizes.name}: {sizes.weights / 1e6:.1f} M weights, {sizes.prunable_weights / 1e6:.1f} M of them prunable",
@@ -93,7 +93,7 @@ def _table(found: Sequence[Advice]) -> Table:
 def _show_speed() -> None:
     """What was measured of time: of zeros, of the one runtime that used them, and of int8."""
     from lxcompress.cli.screen import out
-    from lxcompress.export.advice import read_measured
+    from lxcompress.exporters.advice import read_measured
     from lxcompress.units import short_percent
 
     measured = read_measured()

@@ -17,14 +17,14 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def complete_format(incomplete: str) -> list[str]:
     """Return the formats of export."""
-    from lxcompress.export.formats import FORMATS
+    from lxcompress.exporters.formats import FORMATS
 
     return _beginning(incomplete, FORMATS)
 
 
 def complete_precision(incomplete: str) -> list[str]:
     """Return the precisions of all formats."""
-    from lxcompress.export.formats import FORMATS
+    from lxcompress.exporters.formats import FORMATS
 
     return _beginning(incomplete, dict.fromkeys(name for known in FORMATS.values() for name in known.precisions))
 

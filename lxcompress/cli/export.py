@@ -80,7 +80,7 @@ def export_cli(
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import json_document
     from lxcompress.errors import ExportError
-    from lxcompress.export.formats import check_format
+    from lxcompress.exporters.formats import check_format
     from lxcompress.recipe import input_paths, load_recipe
     from lxcompress.writing import check_out
 
@@ -99,7 +99,7 @@ def export_cli(
         return
 
     with json_document(wanted=as_json) as emit, working(f"reading {ticket}") as tell:
-        from lxcompress.export import artifact
+        from lxcompress.exporters import artifact
 
         folder = out or artifact.default_out(ticket, chosen, precision)
         source = artifact.open_source(ticket, known)
@@ -122,7 +122,7 @@ def export_cli(
 def show_stale(folders: Sequence[Path]) -> None:
     """Says of which artifacts what was measured before is out of date; nothing where none is."""
     from lxcompress.cli.screen import remarks
-    from lxcompress.export.twins import bench_command
+    from lxcompress.exporters.twins import bench_command
     from lxcompress.measure.keep import find_stale
 
     stale = find_stale(folders)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lxcompress.export.twins import Absent, Exported
+    from lxcompress.exporters.twins import Absent, Exported
     from lxcompress.recipe import Recipe
 
 
@@ -24,7 +24,7 @@ def export_and_show(
     from lxcompress.cli.export import show_stale
     from lxcompress.cli.progress import working
     from lxcompress.errors import ExportError
-    from lxcompress.export.twins import Absent, Exported, export_twins, plan_twins
+    from lxcompress.exporters.twins import Absent, Exported, export_twins, plan_twins
 
     with working(f"the twins of {ticket}") as tell:
         wanted, absent = plan_twins(ticket, format=format, dense=dense, other=other, out=out)
@@ -40,7 +40,7 @@ def export_and_show(
 
 def twins_json(twins: Sequence[Exported | Absent]) -> dict[str, Any]:
     """Return the twins as --json prints them: those that are there, and why the others are not."""
-    from lxcompress.export.twins import Absent
+    from lxcompress.exporters.twins import Absent
 
     there = [each for each in twins if not isinstance(each, Absent)]
     return {
@@ -58,7 +58,7 @@ def show_twins(twins: Sequence[Exported | Absent]) -> None:
     from rich.table import Table
 
     from lxcompress.cli.screen import out
-    from lxcompress.export.twins import Absent, bench_command
+    from lxcompress.exporters.twins import Absent, bench_command
 
     there = [each for each in twins if not isinstance(each, Absent)]
     table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
@@ -86,7 +86,7 @@ def show_twins(twins: Sequence[Exported | Absent]) -> None:
 
 
 def _row(each: Exported, there: Sequence[Exported]) -> tuple[str, ...]:
-    from lxcompress.export.twins import DENSE
+    from lxcompress.exporters.twins import DENSE
     from lxcompress.units import percent, size_text
 
     made = each.artifact

@@ -11,7 +11,7 @@ import torch
 from lxcompress.data.split import Task
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError
-from lxcompress.export.artifact import ARTIFACT_FILE, score_session
+from lxcompress.exporters.artifact import ARTIFACT_FILE, score_session
 from lxcompress.measure.plan import read_artifacts
 from lxcompress.models.checkpoints import load_model, load_vocabulary
 from lxcompress.models.shape import describe_folder

@@ -172,7 +172,7 @@ def _engine() -> str:
 
 def _coreml() -> str:
     """One product, converted."""
-    from lxcompress.export.coreml import convert_tiny
+    from lxcompress.exporters.coreml import convert_tiny
 
     convert_tiny()
     return f"coremltools {importlib.metadata.version('coremltools')} converts"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lxcompress.export.formats import FORMATS, default_precision
+from lxcompress.exporters.formats import FORMATS, default_precision
 from lxcompress.records import Result
 from lxcompress.report.alternatives import (
     DENSE_INT8,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from lxcompress.export.advice import LEAVES_OUT, STORED, VALUE_BYTES, Sizes, file_bytes
-from lxcompress.export.formats import FORMATS, find_missing, name_artifact
+from lxcompress.exporters.advice import LEAVES_OUT, STORED, VALUE_BYTES, Sizes, file_bytes
+from lxcompress.exporters.formats import FORMATS, find_missing, name_artifact
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED
 from lxcompress.records import Result

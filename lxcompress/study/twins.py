@@ -2,7 +2,7 @@
 
 Where the grid has none, the study draws one: by the method that keeps the most accuracy at the price of one cell
 (docs/methods.md), with the budget of every other cell, in RUN/twins beside the grid. The other twins (dense, and both
-in int8) are exports alone: export/twins.py.
+in int8) are exports alone: exporters/twins.py.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lxcompress.cli.main import app
 from lxcompress.engine.build import find_compiler
 from lxcompress.errors import LxError, MeasureError, RecipeError
-from lxcompress.export.artifact import export, open_source
+from lxcompress.exporters.artifact import export, open_source
 from lxcompress.records import Artifact, Dense, Result, read_record
 from lxcompress.study.run import run_study
 

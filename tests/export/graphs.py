@@ -12,7 +12,7 @@ import torch
 from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.split import Inputs
-from lxcompress.export.onnx import save, trace
+from lxcompress.exporters.onnx import save, trace
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.surgery import operate

@@ -8,10 +8,10 @@ import pytest
 from transformers import LxmertConfig
 
 from lxcompress.errors import ExportError
-from lxcompress.export import advice, coreml, onnx_sparse
-from lxcompress.export.advice import Sizes, advise, break_even, file_bytes, full_size, instead, sizes_of, verdict
-from lxcompress.export.artifact import export, open_source
-from lxcompress.export.formats import FORMATS
+from lxcompress.exporters import advice, coreml, onnx_sparse
+from lxcompress.exporters.advice import Sizes, advise, break_even, file_bytes, full_size, instead, sizes_of, verdict
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import FORMATS
 from lxcompress.models import lxmert
 from lxcompress.study.run import run_study
 

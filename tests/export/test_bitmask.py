@@ -15,8 +15,8 @@ from lxcompress.bitmask import bitmask_bytes, read_bitmask, write_bitmask
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError, LxError, TicketError
-from lxcompress.export.artifact import default_out, export, open_source
-from lxcompress.export.bitmask import count_zeros
+from lxcompress.exporters.artifact import default_out, export, open_source
+from lxcompress.exporters.bitmask import count_zeros
 from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.records import Artifact, read_record

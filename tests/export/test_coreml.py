@@ -16,10 +16,10 @@ import torch
 
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError
-from lxcompress.export.artifact import export, open_source
-from lxcompress.export.coreml import count_zeros, within_half, write
-from lxcompress.export.formats import Job
-from lxcompress.export.traced import quiet, trace
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.coreml import count_zeros, within_half, write
+from lxcompress.exporters.formats import Job
+from lxcompress.exporters.traced import quiet, trace
 from lxcompress.models.checkpoints import FAMILIES, Model, save_model
 from lxcompress.records import Artifact
 from lxcompress.rundir import sha256

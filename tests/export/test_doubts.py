@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
-from lxcompress.export.parity import doubt, explained_drop
+from lxcompress.exporters.parity import doubt, explained_drop
 from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Parity, Score, read_record
 from lxcompress.report.pick import Rule, pick_ticket

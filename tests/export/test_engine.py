@@ -35,12 +35,12 @@ from lxcompress.engine.records import (
     WEIGHT,
 )
 from lxcompress.errors import ExportError, MeasureError
-from lxcompress.export.artifact import export, open_source
-from lxcompress.export.engine import count_zeros, usual_columns, write
-from lxcompress.export.engine_choice import LAYOUTS, LEAST, SAMPLE_ROWS, Chooser, count_shares, time_here
-from lxcompress.export.formats import Job, check_layouts
-from lxcompress.export.parity import TOLERANCES
-from lxcompress.export.programs import Usual, build_program
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.engine import count_zeros, usual_columns, write
+from lxcompress.exporters.engine_choice import LAYOUTS, LEAST, SAMPLE_ROWS, Chooser, count_shares, time_here
+from lxcompress.exporters.formats import Job, check_layouts
+from lxcompress.exporters.parity import TOLERANCES
+from lxcompress.exporters.programs import Usual, build_program
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.granularity import Block

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lxcompress.errors import MeasureError
-from lxcompress.export.artifact import export, open_source
-from lxcompress.export.executorch import count_zeros, lower
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.executorch import count_zeros, lower
 from lxcompress.records import Artifact
 from lxcompress.runtimes import Session, open_session
 from lxcompress.tickets import load_ticket

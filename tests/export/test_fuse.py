@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from lxcompress.export.fuse import count_fused, fuse, fuse_where_true, respell_attention
-from lxcompress.export.onnx import OUTPUT, count_zeros, save
-from lxcompress.export.products import find_reads, shapes_of, steps_of
+from lxcompress.exporters.fuse import count_fused, fuse, fuse_where_true, respell_attention
+from lxcompress.exporters.onnx import OUTPUT, count_zeros, save
+from lxcompress.exporters.products import find_reads, shapes_of, steps_of
 from lxcompress.runtimes import open_session
 from tests.export.graphs import NAMES, SIZES, SMALLER, Traced, questions, scores, traced
 

@@ -14,11 +14,11 @@ from onnx import numpy_helper
 from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import ExportError
-from lxcompress.export.artifact import default_out, export, open_source
-from lxcompress.export.fold import fold_constants, opset_of
-from lxcompress.export.onnx import count_zeros, move, save, trace
-from lxcompress.export.parity import check, compare
-from lxcompress.export.products import find_reads, shapes_of, steps_of
+from lxcompress.exporters.artifact import default_out, export, open_source
+from lxcompress.exporters.fold import fold_constants, opset_of
+from lxcompress.exporters.onnx import count_zeros, move, save, trace
+from lxcompress.exporters.parity import check, compare
+from lxcompress.exporters.products import find_reads, shapes_of, steps_of
 from lxcompress.models.checkpoints import load_model
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
@@ -199,7 +199,7 @@ def test_an_opset_is_had_or_refused() -> None:
 
 def test_weights_too_large_for_one_file_go_beside_it(tmp_path, monkeypatch) -> None:
     given = traced("visual_bert")
-    monkeypatch.setattr("lxcompress.export.onnx.MOST_BYTES_IN_ONE_FILE", 1000)
+    monkeypatch.setattr("lxcompress.exporters.onnx.MOST_BYTES_IN_ONE_FILE", 1000)
     path = save(onnx.load(given.path), tmp_path / "stage")
     moved = move(path.parent, tmp_path)
     assert [each.name for each in moved] == ["model.onnx", "model.onnx.data"]

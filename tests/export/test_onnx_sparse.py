@@ -11,12 +11,12 @@ import torch
 from onnx import numpy_helper
 
 from lxcompress.errors import ExportError
-from lxcompress.export import onnx_sparse as sparse
-from lxcompress.export.formats import Job
-from lxcompress.export.fuse import fuse
-from lxcompress.export.onnx import count_zeros, save
-from lxcompress.export.products import find_reads, shapes_of, steps_of
-from lxcompress.export.quantise import to_half, to_int8
+from lxcompress.exporters import onnx_sparse as sparse
+from lxcompress.exporters.formats import Job
+from lxcompress.exporters.fuse import fuse
+from lxcompress.exporters.onnx import count_zeros, save
+from lxcompress.exporters.products import find_reads, shapes_of, steps_of
+from lxcompress.exporters.quantise import to_half, to_int8
 from lxcompress.runtimes import open_session
 from tests.export.graphs import SIZES, questions, traced
 

@@ -8,9 +8,9 @@ import numpy as np
 import openvino
 import pytest
 
-from lxcompress.export.artifact import export, open_source
-from lxcompress.export.formats import Job
-from lxcompress.export.openvino import count_zeros, write
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import Job
+from lxcompress.exporters.openvino import count_zeros, write
 from lxcompress.models.checkpoints import FAMILIES, Model
 from lxcompress.records import Artifact
 from lxcompress.runtimes import open_session

@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 from lxcompress.errors import ExportError, MeasureError
-from lxcompress.export import ort
-from lxcompress.export.formats import Job
-from lxcompress.export.fuse import fuse
-from lxcompress.export.onnx import count_zeros, save
-from lxcompress.export.quantise import to_half, to_int8, to_int8_static
+from lxcompress.exporters import ort
+from lxcompress.exporters.formats import Job
+from lxcompress.exporters.fuse import fuse
+from lxcompress.exporters.onnx import count_zeros, save
+from lxcompress.exporters.quantise import to_half, to_int8, to_int8_static
 from lxcompress.runtimes import open_session
 from tests.export.graphs import SIZES, SMALLER, Traced, questions, scores, traced
 

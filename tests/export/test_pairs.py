@@ -16,7 +16,7 @@ from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import MeasureError, RecipeError
-from lxcompress.export.artifact import export, open_source
+from lxcompress.exporters.artifact import export, open_source
 from lxcompress.measure.artifacts import measure_artifacts
 from lxcompress.models.checkpoints import Model, load_start, save_model
 from lxcompress.recipe import Nlvr2Data, Recipe

@@ -10,10 +10,10 @@ import pytest
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from lxcompress.errors import ExportError
-from lxcompress.export.fuse import fuse
-from lxcompress.export.onnx import count_zeros, save
-from lxcompress.export.products import find_reads, shapes_of, steps_of
-from lxcompress.export.quantise import to_half, to_int8, to_int8_static
+from lxcompress.exporters.fuse import fuse
+from lxcompress.exporters.onnx import count_zeros, save
+from lxcompress.exporters.products import find_reads, shapes_of, steps_of
+from lxcompress.exporters.quantise import to_half, to_int8, to_int8_static
 from lxcompress.runtimes import open_session
 from tests.export.graphs import NAMES, SIZES, Traced, questions, scores, traced
 

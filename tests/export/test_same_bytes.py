@@ -23,7 +23,7 @@ SLOW = {
 EXPORT = """
 import sys
 from pathlib import Path
-from lxcompress.export.artifact import export, open_source
+from lxcompress.exporters.artifact import export, open_source
 source = open_source(Path("ticket"))
 for each in sys.argv[2:]:
     format, precision = each.split(":")

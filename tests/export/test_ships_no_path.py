@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import lxcompress
 from lxcompress.cli.main import app
 from lxcompress.engine.library import is_built
-from lxcompress.export.artifact import open_source
+from lxcompress.exporters.artifact import open_source
 from lxcompress.recipe import NlvrData, load_recipe
 from lxcompress.records import Artifact, read_record
 from lxcompress.report.alternatives import seed_of

@@ -16,8 +16,8 @@ from lxcompress.cli.main import app
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import SPECIAL, WORD_FILES, Vocabulary, shipped_vocabulary
 from lxcompress.errors import LxError
-from lxcompress.export.artifact import default_out, digest_source, export, open_source
-from lxcompress.export.twins import Wanted, find_fresh
+from lxcompress.exporters.artifact import default_out, digest_source, export, open_source
+from lxcompress.exporters.twins import Wanted, find_fresh
 from lxcompress.models.checkpoints import load_model, load_start, load_vocabulary, save_model
 from lxcompress.study.prune import prune_model
 from tests.complain import complain

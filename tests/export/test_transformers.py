@@ -17,8 +17,8 @@ from transformers.utils import logging as transformers_logging
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import shipped_vocabulary, tokenize
 from lxcompress.errors import ExportError
-from lxcompress.export.artifact import Source, export, open_source
-from lxcompress.export.transformers import count_zeros
+from lxcompress.exporters.artifact import Source, export, open_source
+from lxcompress.exporters.transformers import count_zeros
 from lxcompress.models.checkpoints import load_model, load_start, save_model
 from lxcompress.rundir import sha256
 from lxcompress.study.prune import prune_model

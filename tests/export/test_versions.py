@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import pytest
 
-from lxcompress.export import onnx as writer
-from lxcompress.export.fold import opset_of
-from lxcompress.export.formats import FORMATS, OLDEST_OPSET, Job
-from lxcompress.export.onnx_sparse import leave_zeros_out
-from lxcompress.export.ort import convert
+from lxcompress.exporters import onnx as writer
+from lxcompress.exporters.fold import opset_of
+from lxcompress.exporters.formats import FORMATS, OLDEST_OPSET, Job
+from lxcompress.exporters.onnx_sparse import leave_zeros_out
+from lxcompress.exporters.ort import convert
 from lxcompress.runtimes import open_session
 from tests.export.graphs import questions, traced
 

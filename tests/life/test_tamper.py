@@ -19,7 +19,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import tokenize
 from lxcompress.errors import LxError, RunError
-from lxcompress.export.artifact import open_source
+from lxcompress.exporters.artifact import open_source
 from lxcompress.measure.plan import read_artifacts
 from lxcompress.models.checkpoints import load_model, load_vocabulary
 from lxcompress.recipe import Recipe, ScenesData, load_recipe

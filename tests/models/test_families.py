@@ -16,8 +16,8 @@ from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ModelError, PruneError, RecipeError
-from lxcompress.export.artifact import export, open_source
-from lxcompress.export.onnx import count_zeros
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.onnx import count_zeros
 from lxcompress.models.checkpoints import FAMILIES, Model, load_model, load_start, save_model
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import Recipe

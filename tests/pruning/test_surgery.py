@@ -16,7 +16,7 @@ from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import PruneError
-from lxcompress.export.onnx import write_onnx
+from lxcompress.exporters.onnx import write_onnx
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops, make_example

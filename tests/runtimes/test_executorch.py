@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lxcompress.errors import MeasureError
-from lxcompress.export.executorch import lower
+from lxcompress.exporters.executorch import lower
 from lxcompress.runtimes import open_session
 from lxcompress.runtimes.executorch import has_xnnpack, library
 from tests.runtimes.broken import check_broken_inputs_are_refused

@@ -14,7 +14,7 @@ from transformers import VisualBertConfig
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import MeasureError
-from lxcompress.export.artifact import export, open_source
+from lxcompress.exporters.artifact import export, open_source
 from lxcompress.measure.artifacts import measure_artifacts
 from lxcompress.models.checkpoints import Model, load_start, save_model
 from lxcompress.runtimes import open_session

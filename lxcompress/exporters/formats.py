@@ -167,7 +167,7 @@ def find_writer(format: str) -> Writer:
     missing = find_missing(format)
     if missing:
         raise ExportError(f"format {format}: {missing}")
-    return import_module(f"lxcompress.export.{FORMATS[format].module}")  # type: ignore[return-value]
+    return import_module(f"lxcompress.exporters.{FORMATS[format].module}")  # type: ignore[return-value]
 
 
 def find_missing(format: str) -> str | None:

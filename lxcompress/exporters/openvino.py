@@ -17,8 +17,8 @@ import openvino as ov
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.export.formats import Job, Written
-from lxcompress.export.traced import quiet, trace
+from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.traced import quiet, trace
 from lxcompress.models.checkpoints import Model
 from lxcompress.runtimes.openvino import MODEL_FILE, SCORES
 from lxcompress.writing import WriteError

@@ -19,8 +19,8 @@ from torch.export import Dim, ExportedProgram
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.export.formats import Job, Written
-from lxcompress.export.traced import Answer, first_question, quiet
+from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.traced import Answer, first_question, quiet
 from lxcompress.models.checkpoints import Model
 from lxcompress.rundir import write_whole
 from lxcompress.runtimes.executorch import MODEL_FILE

@@ -16,7 +16,7 @@ from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
-from lxcompress.export.formats import (
+from lxcompress.exporters.formats import (
     FORMATS,
     Feeds,
     Job,
@@ -27,7 +27,7 @@ from lxcompress.export.formats import (
     find_writer,
     name_artifact,
 )
-from lxcompress.export.parity import check, compare, doubt
+from lxcompress.exporters.parity import check, compare, doubt
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import (
     Model,

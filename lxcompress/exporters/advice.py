@@ -17,7 +17,7 @@ from typing import Any
 
 from lxcompress.bitmask import bitmask_bytes
 from lxcompress.errors import ExportError
-from lxcompress.export.formats import FORMATS, check_format
+from lxcompress.exporters.formats import FORMATS, check_format
 from lxcompress.records import FileRecord, Record, read_record
 from lxcompress.units import percent, short_percent
 

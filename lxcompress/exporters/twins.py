@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.errors import ExportError
-from lxcompress.export.artifact import (
+from lxcompress.exporters.artifact import (
     ARTIFACT_FILE,
     default_out,
     digest_source,
@@ -21,7 +21,7 @@ from lxcompress.export.artifact import (
     find_run,
     open_source,
 )
-from lxcompress.export.formats import FORMATS, check_format, default_precision
+from lxcompress.exporters.formats import FORMATS, check_format, default_precision
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Artifact, Provenance, Result, is_whole, read_record

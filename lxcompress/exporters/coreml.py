@@ -24,8 +24,8 @@ import torch
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.export.formats import Job, Written
-from lxcompress.export.traced import first_question, quiet, trace
+from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.traced import first_question, quiet, trace
 from lxcompress.models.checkpoints import Model
 
 PACKAGE = "model.mlpackage"

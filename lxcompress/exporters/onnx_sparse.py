@@ -16,9 +16,9 @@ import onnx as onnx_library
 from onnx import ModelProto, SparseTensorProto, TensorProto, numpy_helper
 
 from lxcompress.errors import ExportError
-from lxcompress.export import onnx
-from lxcompress.export.formats import Job, Written
-from lxcompress.export.products import count_in, shapes_of, steps_of
+from lxcompress.exporters import onnx
+from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.products import count_in, shapes_of, steps_of
 from lxcompress.units import percent, size_text
 
 INDEX_BYTES = 8

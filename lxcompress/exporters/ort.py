@@ -19,9 +19,9 @@ import numpy as np
 from onnx import helper
 
 from lxcompress.errors import ExportError
-from lxcompress.export import onnx
-from lxcompress.export.formats import Job, Written
-from lxcompress.export.products import Step, count_in
+from lxcompress.exporters import onnx
+from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.products import Step, count_in
 from lxcompress.rundir import write_text, write_whole
 from lxcompress.runtimes.onnxruntime import MOBILE_FILE, hushed
 from lxcompress.text import read_text

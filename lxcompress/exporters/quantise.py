@@ -14,7 +14,7 @@ import onnx
 from onnx import GraphProto, ModelProto
 
 from lxcompress.errors import ExportError
-from lxcompress.export.products import find_reads, shapes_of, steps_of
+from lxcompress.exporters.products import find_reads, shapes_of, steps_of
 from lxcompress.runtimes.onnxruntime import hushed
 
 _PER_CHANNEL = True

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lxcompress.data.tokens import SETTINGS_FILE, VOCABULARY_FILE, format_settings
 from lxcompress.errors import ExportError, LxError
-from lxcompress.export.formats import Job, Written
+from lxcompress.exporters.formats import Job, Written
 from lxcompress.models.checkpoints import Model, identify, load_vocabulary, save_config, save_vocabulary, save_weights
 from lxcompress.models.resize import with_layers
 from lxcompress.rundir import write_text

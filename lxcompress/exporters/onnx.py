@@ -24,12 +24,12 @@ from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.export.fold import fold_constants, opset_of
-from lxcompress.export.formats import NEWEST_OPSET, OLDEST_OPSET, Feeds, Job, Written, check_opset
-from lxcompress.export.fuse import fuse_where_true, give_back
-from lxcompress.export.products import count_in, shapes_of, steps_of
-from lxcompress.export.quantise import to_half, to_int8, to_int8_static
-from lxcompress.export.traced import Answer
+from lxcompress.exporters.fold import fold_constants, opset_of
+from lxcompress.exporters.formats import NEWEST_OPSET, OLDEST_OPSET, Feeds, Job, Written, check_opset
+from lxcompress.exporters.fuse import fuse_where_true, give_back
+from lxcompress.exporters.products import count_in, shapes_of, steps_of
+from lxcompress.exporters.quantise import to_half, to_int8, to_int8_static
+from lxcompress.exporters.traced import Answer
 from lxcompress.models.checkpoints import Model
 from lxcompress.rundir import write_whole
 

@@ -12,9 +12,9 @@ import numpy as np
 from lxcompress.data.split import Inputs
 from lxcompress.engine.program import read_weights
 from lxcompress.engine.records import DENSE
-from lxcompress.export.engine_choice import Chooser, time_here
-from lxcompress.export.formats import Job, Written
-from lxcompress.export.programs import Usual, build_program, check_model
+from lxcompress.exporters.engine_choice import Chooser, time_here
+from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.programs import Usual, build_program, check_model
 from lxcompress.runtimes.engine import MODEL_FILE
 
 MOST_OBJECTS = 100

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.bitmask import BITMASK_FILE, each_packed, write_bitmask
-from lxcompress.export.formats import Job, Written
+from lxcompress.exporters.formats import Job, Written
 from lxcompress.models.checkpoints import identify, save_config
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask

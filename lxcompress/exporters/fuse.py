@@ -19,8 +19,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from lxcompress.errors import ExportError, LxError
-from lxcompress.export.fold import drop_unread
-from lxcompress.export.parity import check, compare
+from lxcompress.exporters.fold import drop_unread
+from lxcompress.exporters.parity import check, compare
 from lxcompress.runtimes import open_session
 from lxcompress.runtimes.onnxruntime import hushed
 
