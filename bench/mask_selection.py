@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers import LxmertConfig
 
 from lxcompress.machine import describe_machine
-from lxcompress.measure.memory import peak_rss_bytes
+from lxcompress.measure.host.memory import peak_rss_bytes
 from lxcompress.models.lxmert import shapes
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.scope import keep_count

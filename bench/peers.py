@@ -20,8 +20,8 @@ from full_size import MODELS, place
 
 from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject, read_artifacts
-from lxcompress.measure.reads import held_weights
-from lxcompress.measure.rows import Row, read_rows
+from lxcompress.measure.table import Row, read_rows
+from lxcompress.measure.weight_bytes import held_weights
 from lxcompress.records import Bench, read_record
 from lxcompress.rundir import write_record, write_text
 

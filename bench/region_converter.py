@@ -68,7 +68,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from lxcompress.data.regions.prepare import prepare_store
-from lxcompress.measure.memory import peak_rss_bytes
+from lxcompress.measure.host.memory import peak_rss_bytes
 if len(sys.argv) > 1:
     prepare_store([Path(sys.argv[1])], Path(sys.argv[2]))
 print(peak_rss_bytes())

@@ -401,7 +401,7 @@ def of_overrides(folder: Path) -> Subject:
 
 
 def of_profile(folder: Path) -> Subject:
-    from lxcompress.measure.profile import read_profile
+    from lxcompress.measure.device.profile import read_profile
 
     source = Path(__file__).parent.parent / "docs" / "devices" / "executor-runner.yaml"
     (folder / "p.yaml").write_bytes(source.read_bytes())

@@ -24,7 +24,7 @@ LONG_BY_CONTRACT: dict[str, str] = {}
 PARAMETERS_TO_DO = {"cli", "data", "exporters", "measure", "models", "pruning", "report", "study", "training"}
 PRIVATE_READS_TO_DO = {"data/check.py", "exporters/openvino.py", "runtimes/torch.py"}
 MEANINGS_TO_DO = {
-    "Packed", "Output", "Layout", "Part", "Check", "Taken", "Kept", "Step", "Asked", "Line", "Row", "Source", "Mark",
+    "Packed", "Output", "Layout", "Part", "Taken", "Kept", "Step", "Asked", "Line", "Row", "Source", "Mark",
     "Task", "Annotation", "Questions", "Input", "Model", "Session", "Chooser", "Tally", "Worker", "Round", "Progress",
     "Group", "Plan", "Strict", "Pattern", "Summary", "Cut", "Distill", "Bench", "Point",
 }  # fmt: skip

@@ -33,6 +33,7 @@ ORDER = (
     "runtimes",
     "exporters",
     "measure",
+    "doctor",
     "report",
     "cli",
     "__main__",
@@ -40,7 +41,7 @@ ORDER = (
 ONLY_IMPORTERS = {
     "onnxruntime": {
         "runtimes/onnxruntime.py",
-        "measure/devices.py",
+        "doctor/devices.py",
         "exporters/quantise.py",
         "exporters/fuse.py",
         "exporters/ort.py",
@@ -49,7 +50,7 @@ ONLY_IMPORTERS = {
     "nncf": {"exporters/openvino.py"},
     "executorch": {"runtimes/executorch.py", "exporters/executorch.py"},
     "coremltools": {"exporters/coreml.py"},
-    "ctypes": {"engine/library.py", "exporters/fuse.py", "measure/cache.py"},
+    "ctypes": {"engine/library.py", "exporters/fuse.py", "measure/host/page_cache.py"},
     "hatchling": {"engine/build.py"},
     "matplotlib": {"report/chart.py"},
     "yaml": {"settings.py", "recipe.py"},

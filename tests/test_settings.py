@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lxcompress.errors import LxError
-from lxcompress.measure.profile import read_profile
+from lxcompress.measure.device.profile import read_profile
 from lxcompress.recipe import Recipe, dump_recipe, find_recipe, load_recipe, shipped_recipes
 from lxcompress.settings import MOST_BYTES, MOST_DEPTH, SettingsProblem, parse_yaml, read_yaml_file
 

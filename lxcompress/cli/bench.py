@@ -11,8 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from lxcompress.measure.artifacts import Keep
+    from lxcompress.measure.device.profile import Profile
     from lxcompress.measure.plan import Ask, Progress
-    from lxcompress.measure.profile import Profile
     from lxcompress.records import Bench
     from lxcompress.rundir import RunDir
 
@@ -79,8 +79,8 @@ def bench_cli(
     from lxcompress.cli.bench_table import show, show_steps
     from lxcompress.cli.screen import remarks
     from lxcompress.measure.artifacts import is_interrupted
-    from lxcompress.measure.keep import recover, run_of
-    from lxcompress.measure.profile import read_profile
+    from lxcompress.measure.bench_paths import recover, run_of
+    from lxcompress.measure.device.profile import read_profile
     from lxcompress.writing import check_out
 
     device, run = read_profile(profile) if profile else None, run_of(artifacts)
@@ -161,7 +161,7 @@ def _default_place(run: RunDir | None, device: Profile | None) -> Path | None:
     """Where a bench is kept that is given no --out: in the run, and apart if it was made on another device."""
     from datetime import datetime, timezone
 
-    from lxcompress.measure.keep import name_bench
+    from lxcompress.measure.bench_paths import name_bench
 
     if run is None:
         return None
@@ -180,7 +180,7 @@ def _measure_and_save(
 ) -> Bench:
     """Measure, with the samples kept as they come; show the table before it is saved, which may fail."""
     from lxcompress.cli.bench_table import show
-    from lxcompress.measure.keep import samples_kept, save_bench
+    from lxcompress.measure.bench_paths import samples_kept, save_bench
     from lxcompress.writing import WriteError
 
     with samples_kept(place) as samples:
@@ -204,9 +204,9 @@ def _measure(
     """Measures here or on the device; Ctrl-C before there is anything to keep ends the command."""
     from lxcompress.cli.interrupt import say
     from lxcompress.machine import describe_machine
-    from lxcompress.measure.adb import bench_device
     from lxcompress.measure.artifacts import bench_artifacts
     from lxcompress.measure.compare import check_same_machine
+    from lxcompress.measure.device.adb import bench_device
 
     if kept and kept.measurements and not device:
         check_same_machine(describe_machine(), kept.measurements[0])  # before minutes are spent

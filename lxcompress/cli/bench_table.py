@@ -16,13 +16,13 @@ from rich.text import Text
 from lxcompress.cli.screen import out as screen
 from lxcompress.cli.screen import remarks
 from lxcompress.measure.compare import name_images
-from lxcompress.measure.rows import Row, read_rows, rows_json
+from lxcompress.measure.table import Row, read_rows, rows_json
 from lxcompress.output import json_text
 from lxcompress.units import GIGABYTE, MEGABYTE, significant, size_text
 
 if TYPE_CHECKING:
+    from lxcompress.measure.device.profile import Profile
     from lxcompress.measure.plan import Ask
-    from lxcompress.measure.profile import Profile
     from lxcompress.records import Bench, Measurement, Task
 
 # Below this the slowest run alone decides the 99th percentile.
@@ -51,7 +51,7 @@ def show(bench: Bench, kept: Bench | None, place: Path | None, *, detector_s: fl
 
 def show_steps(artifacts: Sequence[Path], ask: Ask, profile: Profile) -> None:
     """Prints every command of a bench on a device, each below what it is for. Raises MeasureError."""
-    from lxcompress.measure.adb import plan_cases, plan_steps
+    from lxcompress.measure.device.adb import plan_cases, plan_steps
 
     for step in plan_steps(plan_cases(artifacts, ask, profile), ask, profile, Path("SCRATCH")):
         screen.print(Text(f"# {step.why}", style="dim"), soft_wrap=True)

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.measure.doctor import Diagnosis
+    from lxcompress.doctor.diagnose import Diagnosis
 
 
 def doctor_cli(
@@ -26,11 +26,13 @@ def doctor_cli(
     import json
     from dataclasses import asdict
 
-    from lxcompress.measure.doctor import diagnose
+    from lxcompress.doctor.diagnose import diagnose
 
     diagnosis = diagnose()
     if as_json:
-        typer.echo(json.dumps(asdict(diagnosis), indent=1))
+        found = asdict(diagnosis)
+        found["trials"] = found.pop("checks")  # the key that scripts read
+        typer.echo(json.dumps(found, indent=1))
     else:
         _show(diagnosis)
     if not diagnosis.is_sound:
@@ -42,7 +44,7 @@ def _show(diagnosis: Diagnosis) -> None:
 
     from lxcompress.cli.screen import out as screen
 
-    for table in (_packages(diagnosis), _devices(diagnosis), _trials(diagnosis)):
+    for table in (_packages(diagnosis), _devices(diagnosis), _checks(diagnosis)):
         screen.print(table)
     for remedy, names in _remedies(diagnosis).items():
         screen.print(Text(f"{', '.join(names)}: {remedy}", style="yellow"), soft_wrap=True)
@@ -53,7 +55,7 @@ def _show(diagnosis: Diagnosis) -> None:
 def _remedies(diagnosis: Diagnosis) -> dict[str, list[str]]:
     """Each command that mends something -> what it mends."""
     remedies: dict[str, list[str]] = {}
-    for each in (*diagnosis.packages, *diagnosis.devices, *diagnosis.trials):
+    for each in (*diagnosis.packages, *diagnosis.devices, *diagnosis.checks):
         if each.remedy:
             remedies.setdefault(each.remedy, []).append(each.name)
     return remedies
@@ -75,9 +77,9 @@ def _devices(diagnosis: Diagnosis) -> Table:
     return table
 
 
-def _trials(diagnosis: Diagnosis) -> Table:
+def _checks(diagnosis: Diagnosis) -> Table:
     table = _table("tried", "works", "", "needed for")
-    for each in diagnosis.trials:
+    for each in diagnosis.checks:
         style = None if each.works else "red" if each.is_core else "yellow"
         _add(table, each.name, "yes" if each.works else "no", each.detail, each.needed_for, style=style)
     return table

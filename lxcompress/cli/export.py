@@ -123,7 +123,7 @@ def show_stale(folders: Sequence[Path]) -> None:
     """Says of which artifacts what was measured before is out of date; nothing where none is."""
     from lxcompress.cli.screen import remarks
     from lxcompress.exporters.twins import bench_command
-    from lxcompress.measure.keep import find_stale
+    from lxcompress.measure.bench_paths import find_stale
 
     stale = find_stale(folders)
     if stale:

@@ -13,14 +13,14 @@ import psutil
 
 from lxcompress.errors import MeasureError
 from lxcompress.machine import describe_machine, usable_cores
-from lxcompress.measure.cores import choose_cores, read_busy, share_of_others
-from lxcompress.measure.energy import POWERCAP
-from lxcompress.measure.isolated import Worker, load_cold, started
+from lxcompress.measure.host.cores import choose_cores, read_busy, share_of_others
+from lxcompress.measure.host.energy import POWERCAP
 from lxcompress.measure.lengths import at_one_length
 from lxcompress.measure.messages import ColdLoad, Loaded, Round, Setup
 from lxcompress.measure.plan import SEED, Ask, Group, Plan, Progress, Subject, Tell, make_plan
-from lxcompress.measure.reads import bytes_per_answer
+from lxcompress.measure.process import Worker, load_cold, started
 from lxcompress.measure.summary import doubt_circumstances, doubt_samples, doubt_worker
+from lxcompress.measure.weight_bytes import bytes_per_answer
 from lxcompress.records import Bench, Machine, Measurement, Samples, Task
 
 ROUND = 5

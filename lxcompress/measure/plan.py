@@ -11,7 +11,7 @@ from typing import Literal
 
 from lxcompress.errors import MeasureError
 from lxcompress.measure.lengths import draw_lengths
-from lxcompress.measure.reads import Weight, held_weights
+from lxcompress.measure.weight_bytes import Weight, held_weights
 from lxcompress.output import command_line
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TextIO
 
 from lxcompress.errors import LxError
-from lxcompress.measure.cache import drop, read_through
-from lxcompress.measure.clock import time_runs
-from lxcompress.measure.cores import cores_held, count_busy, pin_to, thread_seconds
-from lxcompress.measure.energy import joules_between, read_energy
+from lxcompress.measure.host.clock import time_runs
+from lxcompress.measure.host.cores import cores_held, count_busy, pin_to, thread_seconds
+from lxcompress.measure.host.energy import joules_between, read_energy
+from lxcompress.measure.host.memory import peak_rss_bytes, rss_bytes
+from lxcompress.measure.host.page_cache import drop, read_through
 from lxcompress.measure.inputs import make_questions
-from lxcompress.measure.memory import peak_rss_bytes, rss_bytes
 from lxcompress.measure.messages import (
     ColdLoad,
     Failure,

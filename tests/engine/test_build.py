@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress.doctor.checks import CHECKS, run_check
 from lxcompress.engine import build, instruction_sets, is_built, library
 from lxcompress.errors import MeasureError
-from lxcompress.measure.trials import CHECKS, make_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKED = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", ".gitignore", "recipes", "lxcompress")
@@ -159,8 +159,8 @@ def test_a_missing_library_is_told_with_what_adds_it(tmp_path: Path, monkeypatch
     assert not is_built()
     with pytest.raises(MeasureError, match=r"^runtime engine: [^\n]*not built[^\n]*apt install gcc[^\n]*build$"):
         library.load_library()
-    trial = make_trial(next(check for check in CHECKS if check.name == "engine"))
-    assert (trial.works, trial.is_core, trial.remedy) == (False, False, library.BUILD)
+    result = run_check(next(check for check in CHECKS if check.name == "engine"))
+    assert (result.works, result.is_core, result.remedy) == (False, False, library.BUILD)
 
 
 @pytest.mark.usefixtures("fresh_library")
@@ -179,6 +179,6 @@ def test_a_library_of_another_version_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_doctor_runs_the_engine() -> None:
-    trial = make_trial(next(check for check in CHECKS if check.name == "engine"))
-    assert trial.works, trial.detail
-    assert trial.detail.endswith("base")
+    result = run_check(next(check for check in CHECKS if check.name == "engine"))
+    assert result.works, result.detail
+    assert result.detail.endswith("base")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from lxcompress.errors import MeasureError
-from lxcompress.measure.adb import UNVERIFIED, bench_device, plan_cases, plan_steps
 from lxcompress.measure.artifacts import INTERRUPTED
 from lxcompress.measure.compare import compare_all
+from lxcompress.measure.device.adb import UNVERIFIED, bench_device, plan_cases, plan_steps
+from lxcompress.measure.device.profile import read_profile
 from lxcompress.measure.plan import Ask, Progress
-from lxcompress.measure.profile import read_profile
 from lxcompress.records import Bench, read_record
 from lxcompress.rundir import sha256, write_record
 from tests.measure.artifacts import build_artifact

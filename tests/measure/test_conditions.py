@@ -15,8 +15,8 @@ import pytest
 
 import lxcompress
 from lxcompress.machine import describe_machine, usable_cores
-from lxcompress.measure.clock import time_runs
-from lxcompress.measure.cores import (
+from lxcompress.measure.host.clock import time_runs
+from lxcompress.measure.host.cores import (
     Busy,
     choose_cores,
     cores_held,
@@ -25,12 +25,12 @@ from lxcompress.measure.cores import (
     share_of_others,
     thread_seconds,
 )
+from lxcompress.measure.host.memory import peak_rss_bytes, rss_bytes
 from lxcompress.measure.inputs import make_feeds
-from lxcompress.measure.memory import peak_rss_bytes, rss_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 GROW = """
-from lxcompress.measure.memory import peak_rss_bytes
+from lxcompress.measure.host.memory import peak_rss_bytes
 before = peak_rss_bytes()
 block = b"x" * 64_000_000
 during = peak_rss_bytes()

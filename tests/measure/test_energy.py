@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.measure.energy import Counter, joules_between, read_energy
+from lxcompress.measure.host.energy import Counter, joules_between, read_energy
 
 
 def build_powercap(root: Path, *, packages: int = 1, taken: int = 0, most: int = 262_143_328_850) -> Path:

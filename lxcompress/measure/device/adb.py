@@ -18,6 +18,7 @@ from typing import Literal
 from lxcompress import __version__
 from lxcompress.errors import MeasureError
 from lxcompress.measure.artifacts import INTERRUPTED, Keep, plan_rounds
+from lxcompress.measure.device.profile import BYTES, SECONDS, Column, Profile, Told
 from lxcompress.measure.plan import (
     Ask,
     Progress,
@@ -29,7 +30,6 @@ from lxcompress.measure.plan import (
     leave_out_unfinished,
     read_artifacts,
 )
-from lxcompress.measure.profile import BYTES, SECONDS, Column, Profile, Told
 from lxcompress.measure.summary import doubt_samples
 from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, Bench, Machine, Measurement, Samples, Task
 from lxcompress.rundir import sha256

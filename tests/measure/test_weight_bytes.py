@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
-from lxcompress.measure.reads import bytes_per_answer, held_weights
+from lxcompress.measure.weight_bytes import bytes_per_answer, held_weights
 from lxcompress.records import Artifact, read_record
 from tests.measure.artifacts import FEATURES, build_artifact
 

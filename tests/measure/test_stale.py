@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lxcompress.cli.export import show_stale
-from lxcompress.measure.keep import find_stale
+from lxcompress.measure.bench_paths import find_stale
 from tests.report.synthetic import recipe, write_artifact, write_bench, write_run
 
 CELL = "low-magnitude-weight-50-seed0"

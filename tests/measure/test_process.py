@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from lxcompress.errors import MeasureError
-from lxcompress.measure.isolated import started
 from lxcompress.measure.messages import Round, Setup, Turn, read_message, write_message
+from lxcompress.measure.process import started
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE_AND_LIST = """

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lxcompress
-from lxcompress.measure.requirements import add_extra, reinstall
+from lxcompress.doctor.requirements import add_extra, reinstall
 
 _MINI = Path(lxcompress.__file__).parent / "models" / "mini"
 _FROM_SOURCE = "in the folder of the source: pip install ."
 
 
 @dataclass(frozen=True)
-class Check:
-    """A trial not yet made: `run` returns the detail to show, or raises; `remedy` is the command that mends it."""
+class FeatureCheck:
+    """A result not yet made: `run` returns the detail to show, or raises; `remedy` is the command that mends it."""
 
     name: str
     is_core: bool
@@ -32,7 +32,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Trial:
+class CheckResult:
     """How a check went; `needed_for` names what fails without it."""
 
     name: str
@@ -43,13 +43,13 @@ class Trial:
     remedy: str | None
 
 
-def make_trial(check: Check) -> Trial:
+def run_check(check: FeatureCheck) -> CheckResult:
     """Makes the check; whatever goes wrong in it is its result."""
     try:
         detail, works = check.run(), True
     except Exception as problem:
         detail, works = _say(problem), False
-    return Trial(check.name, works, check.is_core, detail, check.needed_for, None if works else check.remedy)
+    return CheckResult(check.name, works, check.is_core, detail, check.needed_for, None if works else check.remedy)
 
 
 def _say(problem: Exception) -> str:
@@ -229,16 +229,16 @@ def _installed() -> str:
         raise ModuleNotFoundError("runs from its source, so the ranges it asks for are unknown") from None
 
 
-CHECKS: tuple[Check, ...] = (
-    Check("torch", True, "study, prune", _torch_product, reinstall("torch")),
-    Check("LXMERT", True, "study, prune", _tiny_lxmert, reinstall("transformers")),
-    Check("exporter", True, "export", _exporter, reinstall("onnxscript")),
-    Check("ONNX Runtime", True, "export, bench", _tiny_onnx, reinstall("onnx", "onnxruntime")),
-    Check("engine", False, "export --format engine, bench", _engine, "python -m lxcompress.engine.build"),
-    Check("OpenVINO", False, "export --format openvino, bench", _openvino, add_extra("openvino")),
-    Check("ExecuTorch", False, "export --format executorch, bench", _executorch, add_extra("executorch")),
-    Check("Core ML", False, "export --format coreml", _coreml, add_extra("coreml")),
-    Check("mini model", True, "model.start: mini", _mini_model, f"{_FROM_SOURCE} --force-reinstall --no-deps"),
-    Check("pinned threads", False, "bench without a doubt", _pinning, None),
-    Check("installed", False, "the lxcompress command", _installed, _FROM_SOURCE),
+CHECKS: tuple[FeatureCheck, ...] = (
+    FeatureCheck("torch", True, "study, prune", _torch_product, reinstall("torch")),
+    FeatureCheck("LXMERT", True, "study, prune", _tiny_lxmert, reinstall("transformers")),
+    FeatureCheck("exporter", True, "export", _exporter, reinstall("onnxscript")),
+    FeatureCheck("ONNX Runtime", True, "export, bench", _tiny_onnx, reinstall("onnx", "onnxruntime")),
+    FeatureCheck("engine", False, "export --format engine, bench", _engine, "python -m lxcompress.engine.build"),
+    FeatureCheck("OpenVINO", False, "export --format openvino, bench", _openvino, add_extra("openvino")),
+    FeatureCheck("ExecuTorch", False, "export --format executorch, bench", _executorch, add_extra("executorch")),
+    FeatureCheck("Core ML", False, "export --format coreml", _coreml, add_extra("coreml")),
+    FeatureCheck("mini model", True, "model.start: mini", _mini_model, f"{_FROM_SOURCE} --force-reinstall --no-deps"),
+    FeatureCheck("pinned threads", False, "bench without a doubt", _pinning, None),
+    FeatureCheck("installed", False, "the lxcompress command", _installed, _FROM_SOURCE),
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.measure.devices import find_devices
-from lxcompress.measure.requirements import judge, read_package, read_packages, reinstall
-from lxcompress.measure.trials import CHECKS, Check, make_trial
+from lxcompress.doctor.checks import CHECKS, FeatureCheck, run_check
+from lxcompress.doctor.devices import find_devices
+from lxcompress.doctor.requirements import judge, read_package, read_packages, reinstall
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = [
@@ -19,7 +19,7 @@ EXTRAS = [
     ("executorch", "ExecuTorch", "executorch"),
     ("coremltools", "Core ML", "coreml"),
 ]
-"""Library, what doctor calls the trial of it, and the extra that it comes with."""
+"""Library, what doctor calls the result of it, and the extra that it comes with."""
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_a_failed_check_is_a_result_with_its_remedy() -> None:
     def fail() -> str:
         raise OSError("broken\nin two lines")
 
-    trial = make_trial(Check("thing", True, "all", fail, "mend it"))
-    assert (trial.works, trial.detail, trial.remedy) == (False, "broken", "mend it")
+    result = run_check(FeatureCheck("thing", True, "all", fail, "mend it"))
+    assert (result.works, result.detail, result.remedy) == (False, "broken", "mend it")
 
 
 def test_a_passed_check_needs_no_remedy() -> None:
-    trial = make_trial(Check("thing", True, "all", lambda: "fine", "mend it"))
-    assert (trial.works, trial.detail, trial.remedy) == (True, "fine", None)
+    result = run_check(FeatureCheck("thing", True, "all", lambda: "fine", "mend it"))
+    assert (result.works, result.detail, result.remedy) == (True, "fine", None)
 
 
 @pytest.mark.parametrize("name", ["torch", "LXMERT", "ONNX Runtime", "OpenVINO", "ExecuTorch", "Core ML"])
 def test_what_the_tests_themselves_need_works(name: str) -> None:
-    trial = make_trial(next(check for check in CHECKS if check.name == name))
-    assert trial.works, trial.detail
+    result = run_check(next(check for check in CHECKS if check.name == name))
+    assert result.works, result.detail
 
 
 @pytest.mark.parametrize(("library", "name", "extra"), EXTRAS)
@@ -111,10 +111,10 @@ def test_a_missing_extra_is_told_with_the_one_command_that_adds_it(library: str,
     code = f"""
 import sys
 sys.modules[{library!r}] = None  # what Python takes for not installed
-from lxcompress.measure.trials import CHECKS, make_trial
-trial = make_trial(next(check for check in CHECKS if check.name == {name!r}))
-assert not trial.works and not trial.is_core, trial
-assert trial.remedy == "pip install 'lxcompress[{extra}]'", trial
+from lxcompress.doctor.checks import CHECKS, run_check
+result = run_check(next(check for check in CHECKS if check.name == {name!r}))
+assert not result.works and not result.is_core, result
+assert result.remedy == "pip install 'lxcompress[{extra}]'", result
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == done.stderr == ""

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lxcompress.measure.requirements import reinstall
+from lxcompress.doctor.requirements import reinstall
 
 
 @dataclass(frozen=True)

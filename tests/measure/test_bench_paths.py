@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lxcompress.errors import MeasureError
-from lxcompress.measure.keep import name_bench, read_unfinished, recover, run_of, samples_kept, unfinished_of
+from lxcompress.measure.bench_paths import name_bench, read_unfinished, recover, run_of, samples_kept, unfinished_of
 from lxcompress.records import Bench, read_record
 from lxcompress.rundir import RunDir
 from tests.measure.artifacts import build_artifact

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.measure.cache import drop, read_through, resident_share
-from lxcompress.measure.isolated import load_cold
+from lxcompress.measure.host.page_cache import drop, read_through, resident_share
 from lxcompress.measure.messages import ColdLoad
+from lxcompress.measure.process import load_cold
 
 MEMORY = Path("/dev/shm")
 

@@ -1,0 +1,1 @@
+"""The bench on another device: its profile, and the commands sent to it through adb."""

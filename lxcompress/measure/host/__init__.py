@@ -1,0 +1,1 @@
+"""What the bench needs of the operating system: cores, memory, clock, energy, page cache."""
