@@ -26,7 +26,7 @@ PRIVATE_READS_TO_DO = {"data/check.py", "exporters/openvino.py", "runtimes/torch
 MEANINGS_TO_DO = {
     "Packed", "Output", "Layout", "Part", "Taken", "Kept", "Step", "Asked", "Line", "Row", "Source", "Mark",
     "Task", "Annotation", "Questions", "Input", "Model", "Session", "Chooser", "Tally", "Worker", "Round", "Progress",
-    "Group", "Plan", "Strict", "Pattern", "Summary", "Cut", "Distill", "Bench", "Point",
+    "Group", "Plan", "Pattern", "Summary", "Cut", "Distill", "Bench", "Point",
 }  # fmt: skip
 WORDS_TO_DO = {name.split("/")[0] for name in TREES} - {"catalog"}
 

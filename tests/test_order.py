@@ -53,7 +53,7 @@ ONLY_IMPORTERS = {
     "ctypes": {"engine/library.py", "exporters/fuse.py", "measure/host/page_cache.py"},
     "hatchling": {"engine/build.py"},
     "matplotlib": {"report/chart.py"},
-    "yaml": {"settings.py", "recipe.py"},
+    "yaml": {"settings.py", "recipe/load.py"},
     "typer": {"cli"},
     "rich": {"cli"},
     "torch_pruning": {"pruning/surgery.py"},

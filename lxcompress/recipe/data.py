@@ -1,0 +1,121 @@
+"""The data section of a recipe: one class of settings for each kind of data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed
+
+MOST_SCENES = 10_000_000
+
+
+class ScenesData(RecipeSection):
+    """The built-in data set: scenes and questions that are generated from a seed at each start.
+
+    With `pixels` a scene is drawn as a picture with that many pixels a side, for models that read pictures (ViLT).
+    """
+
+    kind: Literal["scenes"]
+    train: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 6000
+    valid: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 1500
+    seed: Seed = 0
+    pixels: Annotated[int, Field(ge=8, le=512)] | None = None
+
+
+class ClevrData(RecipeSection):
+    """CLEVR v1.0 as its authors publish it: scenes and questions as JSON, plain or compressed with gzip."""
+
+    kind: Literal["clevr"]
+    scenes: Path
+    questions: Path
+    valid_scenes: Path | None = None
+    valid_questions: Path | None = None
+    holdout: Count | None = None
+    max_train: Count | None = None
+    max_valid: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_one_source_of_validation(self) -> ClevrData:
+        if (self.valid_scenes is None) != (self.valid_questions is None):
+            raise ValueError("valid_scenes and valid_questions go together: give both, or neither to hold scenes out")
+        if self.valid_scenes is not None and self.holdout is not None:
+            raise ValueError("holdout has no effect when there are validation files: give one or the other")
+        return self
+
+
+class QuestionsData(RecipeSection):
+    """The settings that all data sets of questions over region features share."""
+
+    train: Files
+    valid: Files
+    features: Path | None = None
+    tokens: Annotated[int, Field(ge=4, le=512)] = 20
+    max_train: Count | None = None
+    max_valid: Count | None = None
+
+
+class VqaData(QuestionsData):
+    """VQA v1.0 or v2.0: the official questions and annotations, or LXMERT's JSON, which holds both.
+
+    Without `features` (a store that `lxcompress data prepare` writes) the model reads the question and no image.
+    """
+
+    kind: Literal["vqa"]
+    train_annotations: Files | None = None
+    valid_annotations: Files | None = None
+    answers: Path | None = None
+    least_answers: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_one_answer_vocabulary(self) -> VqaData:
+        if self.answers is not None and self.least_answers is not None:
+            raise ValueError("least_answers has no effect when there is a file of answers: give one or the other")
+        return self
+
+
+class GqaData(QuestionsData):
+    """GQA: the official questions JSON, or LXMERT's.
+
+    `answers` is the file of the answer vocabulary; without it the vocabulary is built from the training set.
+    """
+
+    kind: Literal["gqa"]
+    answers: Path | None = None
+
+
+class Nlvr2Data(QuestionsData):
+    """NLVR2: sentences over pairs of photographs, as the official JSON lines or LXMERT's JSON."""
+
+    kind: Literal["nlvr2"]
+
+
+class NlvrData(RecipeSection):
+    """NLVR v1: sentences over structured scenes, as JSON lines.
+
+    Without `valid`, whole groups are held out of `train`. The labels in `weak` files may be wrong: they are used for
+    training and never for a score.
+    """
+
+    kind: Literal["nlvr"]
+    train: Files
+    valid: Files | None = None
+    weak: Files | None = None
+    holdout: Fraction | None = None
+    max_train: Count | None = None
+    max_valid: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_one_source_of_validation(self) -> NlvrData:
+        if self.valid is not None and self.holdout is not None:
+            raise ValueError("holdout has no effect when there are validation files: give one or the other")
+        return self
+
+
+AnyData = ScenesData | ClevrData | VqaData | GqaData | Nlvr2Data | NlvrData
+Data = Annotated[AnyData, Field(discriminator="kind")]
+DATA_KINDS: dict[str, type[RecipeSection]] = {
+    get_args(section.model_fields["kind"].annotation)[0]: section for section in get_args(AnyData)
+}

@@ -1,0 +1,191 @@
+"""Read recipes: files, the recipes that ship, values given on the command line, and keys of earlier versions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lxcompress.errors import RecipeError
+from lxcompress.recipe.recipe import Recipe
+from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection
+from lxcompress.settings import SettingsProblem, echo, first_problem, nearest, parse_yaml, read_yaml_file
+
+OLD_METHOD_KEYS = {"spared": "keep_dense"}
+"""Keys of a method that were renamed, and their new names; the old ones are still read."""
+MOST_KEYS = 10
+"""How many sections deep the key of an override may be."""
+
+log = logging.getLogger(__name__)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The Recipe in the YAML file `path`, with each `key=value` of `overrides` applied over it.
+
+    Relative data paths are taken from the folder where the command runs. Raises RecipeError.
+    """
+    return read_settings(path, Recipe, overrides)
+
+
+def load_run_recipe(path: Path) -> Recipe:
+    """Return the Recipe that a run folder keeps at `path`, without a notice of old keys. Raises RecipeError."""
+    return validate_settings(_read_yaml(path), Recipe, str(path))
+
+
+def shipped_recipes() -> tuple[Path, ...]:
+    """Return the recipes that ship with the package, by name."""
+    package = Path(__file__).parents[1]
+    folders = [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
+    return tuple(sorted(folders[0].glob("*.yaml"))) if folders else ()
+
+
+def find_recipe(path: Path) -> Path:
+    """Return the file that `path` means: itself, a run folder's recipe, or the recipe of that name that ships.
+
+    A path that is none of these comes back as it is.
+    """
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    if path.is_file() or path.parent not in (Path(), Path("recipes")):
+        return path
+    is_named = path.suffix in ("", ".yaml", ".yml")
+    return next((each for each in shipped_recipes() if is_named and each.stem == path.stem), path)
+
+
+def input_paths(recipe: BaseModel) -> list[Path]:
+    """Return the files and folders that `recipe` names and that are there: data, and the model to start from."""
+    found: list[Path] = []
+    for _, value in recipe:
+        if isinstance(value, BaseModel):
+            found += input_paths(value)
+        for each in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(each, BaseModel) and isinstance(value, tuple | list):
+                found += input_paths(each)
+            elif isinstance(each, Path):
+                found.append(each)
+    start = getattr(recipe, "start", None)
+    return [*found, Path(start)] if isinstance(start, str) and Path(start).exists() else found
+
+
+def read_settings(path: Path, kind: type[RecipeSection], overrides: Sequence[str] = ()) -> Any:
+    """Return the YAML file `path` as `kind`, with each `key=value` of `overrides` applied over it.
+
+    `path` may be what find_recipe finds: a file, a run folder, or the name of a recipe that ships. Raises RecipeError.
+    """
+    path = find_recipe(path)
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    for old in sorted(_old_keys(tree)):
+        log.warning("%s: %s is now called %s; the old name is still read", path, old, OLD_METHOD_KEYS[old])
+    return validate_settings(tree, kind, str(path))
+
+
+def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where: str) -> Any:
+    """`tree` as a `kind`; `where` opens the sentence of the RecipeError raised if it is not one."""
+    version = tree.get("version", RECIPE_VERSION)
+    if _as_number(version) > RECIPE_VERSION:
+        raise RecipeError(
+            f"{where}: is of recipe version {echo(version)}, but this lxcompress reads up to version {RECIPE_VERSION}; "
+            "upgrade it with: pip install --upgrade lxcompress"
+        )
+    tree = _rename_old_keys(tree, where)
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {first_problem(error, kind, remedy=', or give --set {key}=VALUE')}") from None
+
+
+def _methods(tree: Mapping[str, Any]) -> list[Any]:
+    """The entries of `prune.methods`, as far as there are any."""
+    prune = tree.get("prune")
+    methods = prune.get("methods") if isinstance(prune, Mapping) else None
+    return methods if isinstance(methods, list) else []
+
+
+def _old_keys(tree: Mapping[str, Any]) -> set[str]:
+    """The old keys that the methods in `tree` use."""
+    return {key for method in _methods(tree) if isinstance(method, Mapping) for key in OLD_METHOD_KEYS if key in method}
+
+
+def _rename_old_keys(tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return `tree` with the old keys of its methods renamed. Raises RecipeError where a method has both names."""
+    if not _old_keys(tree):
+        return tree
+    methods = [dict(method) if isinstance(method, Mapping) else method for method in _methods(tree)]
+    for index, method in enumerate(methods):
+        for old in [key for key in OLD_METHOD_KEYS if isinstance(method, dict) and key in method]:
+            new = OLD_METHOD_KEYS[old]
+            if new in method:
+                raise RecipeError(f"{where}: prune.methods.{index}: {old} is the old name of {new}; keep {new} alone")
+            method[new] = method.pop(old)
+    return {**tree, "prune": {**tree["prune"], "methods": methods}}
+
+
+def _as_number(version: object) -> float:
+    """The version as a number; -1 for what is none."""
+    try:
+        return float(version) if isinstance(version, (int, float, str)) else -1
+    except ValueError:
+        return -1
+
+
+def dump_recipe(recipe: RecipeSection) -> str:
+    """The recipe as YAML with every field written out; reading it back gives an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = read_yaml_file(path)
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; {_nearby(path)}") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RecipeError(f"{path}: cannot be read as a recipe ({reason}); give the path of a YAML text file") from None
+    except SettingsProblem as problem:
+        raise RecipeError(f"{path}: {str(problem).replace('cannot be read:', 'cannot be read as a recipe:')}") from None
+    if not isinstance(tree, dict):
+        kind = "NoneType, as an empty file" if tree is None else type(tree).__name__
+        raise RecipeError(f"{path}: a recipe is a YAML mapping of keys to values, got {kind}")
+    return tree
+
+
+def _nearby(path: Path) -> str:
+    """Say which recipe may have been meant: a file in the same folder, or one that ships."""
+    files = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    shipped = {recipe.stem: recipe for recipe in shipped_recipes()}
+    near = nearest(path.name, [each.name for each in files], cutoff=0.6)
+    if near:
+        return f"give the path of a YAML file, such as {path.parent / near}"
+    near = nearest(path.stem, list(shipped))
+    if near:
+        return f"did you mean {near}, which ships? lxcompress recipes lists all that do"
+    return "give a YAML file, or a name that lxcompress recipes lists, such as quickstart, which ships"
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    shown = override if len(override) <= 70 else f"{override[:67]}..."
+    if not equals or not key:
+        raise RecipeError(f"--set {shown}: expected key=value, such as --set train.epochs=2")
+    try:
+        value = parse_yaml(text)
+    except SettingsProblem as problem:
+        what = "is not valid YAML" if "is not valid YAML" in str(problem) else str(problem)
+        raise RecipeError(f"--set {shown}: the value {what}; quote it, as in --set 'name=\"a: b\"'") from None
+    branch = tree
+    *parents, leaf = key.split(".")
+    if len(parents) > MOST_KEYS:
+        raise RecipeError(f"--set {shown}: names {len(parents) + 1} keys within each other; no recipe is so deep")
+    for parent in parents:
+        inner = branch.get(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {shown}: {parent[:40]} holds a value, not a section; set it whole")
+        branch[parent] = dict(inner)  # a copy: an alias may stand for the same section elsewhere
+        branch = branch[parent]
+    branch[leaf] = value

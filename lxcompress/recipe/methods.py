@@ -1,0 +1,273 @@
+"""The pruning methods of a recipe: what is removed, by which criterion, on which schedule, and what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from lxcompress.recipe.settings import Fraction, RecipeSection, check_sparsities_differ
+from lxcompress.units import short_percent
+
+Criterion = Literal["low-magnitude", "random", "high-magnitude", "movement", "taylor", "wanda", "fisher"]
+Scope = Literal["layer", "row", "global", "modality", "sensitivity"]
+Schedule = Literal["one-shot", "iterative", "iterative-retrain", "gradual"]
+Rewind = Literal["start", "step", "learning-rate", "none"]
+Control = Literal["reinitialised", "shuffled", "dense-longer", "small-dense"]
+
+CRITERIA: tuple[str, ...] = get_args(Criterion)
+SCOPES: tuple[str, ...] = get_args(Scope)
+MASKED = ("weight", "block-1x4", "block-4x1")
+"""Granularities that a mask has, besides N:M (2:4, 4:8)."""
+STRUCTURED = ("neuron", "head", "layer", "neuron+head")
+"""Granularities that make the model smaller."""
+BLIND_CRITERIA = ("low-magnitude", "high-magnitude", "random")
+"""Criteria that read the weights and no data."""
+DENSE_CONTROLS = ("dense-longer", "small-dense")
+"""Controls that prune nothing."""
+
+
+def _read_granularity(value: Any) -> str:
+    """Return a granularity. YAML reads a bare 2:4 as a number in base 60 (124), so a number is turned back."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 60:
+        value = f"{value // 60}:{value % 60}"
+    text = str(value)
+    if is_granularity(text):
+        return text
+    raise ValueError(f"is none of {', '.join((*MASKED, *STRUCTURED))} or N:M, such as 2:4")
+
+
+def is_granularity(text: str) -> bool:
+    """Return whether `text` names a granularity."""
+    return text in MASKED or text in STRUCTURED or is_n_of_m(text)
+
+
+def is_n_of_m(text: str) -> bool:
+    """Return whether `text` is a pattern such as 2:4: two of every four weights are kept."""
+    kept, colon, of = text.partition(":")
+    is_short = text.isascii() and len(text) <= 9
+    return bool(colon) and is_short and kept.isdecimal() and of.isdecimal() and 0 < int(kept) < int(of)
+
+
+Granularity = Annotated[str, BeforeValidator(_read_granularity)]
+"""The group of weights that is kept or removed together: docs/methods.md."""
+
+
+class Distill(RecipeSection):
+    """Knowledge distillation from the dense model (Hinton et al. 2015).
+
+    Its answers have the share `weight` of the loss, and the labels have the rest.
+    """
+
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    hidden: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_has_effect(self) -> Distill:
+        if not (self.weight or self.hidden):
+            raise ValueError("weight and hidden are both 0: nothing is learnt from the dense model; leave distill out")
+        return self
+
+
+class Rates(RecipeSection):
+    """How fast each part of a model is pruned, relative to the other parts; a part with 0 is not pruned."""
+
+    language: Annotated[float, Field(ge=0)] = 1.0
+    vision: Annotated[float, Field(ge=0)] = 1.0
+    cross: Annotated[float, Field(ge=0)] = 1.0
+    head: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Method(RecipeSection):
+    """One way to draw a ticket; docs/methods.md names the paper behind each value.
+
+    `ticket` is the folder of a finished ticket, whose mask is used in place of a criterion; {sparsity} and {seed} in
+    it stand for those of the cell. `sparsities` replaces the grid's. Matrices in `keep_dense` are not pruned, and the
+    sparsity counts the other matrices only.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)] | None = None
+    criterion: Criterion = "low-magnitude"
+    granularity: Granularity = "weight"
+    scope: Scope = "layer"
+    rates: Rates | None = None
+    schedule: Schedule = "one-shot"
+    rate: Fraction | None = None
+    rewind: Rewind = "start"
+    rewind_at: Fraction | None = None
+    distill: Distill | None = None
+    control: Control | None = None
+    times: Annotated[int, Field(ge=2)] | None = None
+    ticket: str | None = None
+    sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
+    keep_dense: tuple[str, ...] = ()
+
+    @field_validator("sparsities")
+    @classmethod
+    def _check_ids_differ(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if values is None else check_sparsities_differ(values)
+
+    @model_validator(mode="after")
+    def _check_settings_have_an_effect(self) -> Method:
+        """Refuse settings that would be ignored, and settings that exclude each other."""
+        conflict = next((conflict for conflict in CONFLICTS if conflict.test(self)), None)
+        if conflict:
+            raise ValueError(conflict.sentence.format(method=self))
+        return self
+
+    def differs_in(self, *fields: str) -> bool:
+        """Return whether one of `fields` has another value than its default."""
+        return any(getattr(self, field) != type(self).model_fields[field].default for field in fields)
+
+    @property
+    def id(self) -> str:
+        """Its name; without one, its criterion, its granularity and every non-default setting."""
+        if self.name:
+            return self.name
+        if self.is_dense:
+            return f"{self.control}{self.times or ''}"
+        rounds = "" if self.rate is None else short_percent(self.rate)
+        late = "" if self.rewind_at is None else short_percent(self.rewind_at)
+        parts = [
+            "ticket" if self.ticket else self.criterion,
+            self.granularity.replace(":", "of"),
+            self.scope if self.scope != "layer" else "",
+            "spared" if self.keep_dense else "",  # the key's old name: ids name the folders of finished cells
+            f"{self.schedule}{rounds}" if self.schedule != "one-shot" else "",
+            {"start": "", "step": f"late{late}", "learning-rate": "lr-rewind", "none": "fine-tuned"}[self.rewind],
+            "distilled" if self.distill else "",
+            self.control or "",
+        ]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def length(self) -> int:
+        """How many times the recipe's epochs one training has: 1, except for the control dense-longer."""
+        return (self.times or 2) if self.control == "dense-longer" else 1
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether its tickets are smaller models rather than masks."""
+        return self.granularity in STRUCTURED
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is a control that prunes nothing."""
+        return self.control in DENSE_CONTROLS
+
+    @property
+    def is_control(self) -> bool:
+        """Whether its runs are for comparison only, and never for use."""
+        return self.control is not None
+
+    @property
+    def is_n_of_m(self) -> bool:
+        """Whether its granularity is a pattern such as 2:4, which fixes its sparsity."""
+        return is_n_of_m(self.granularity)
+
+    def targets(self, sparsities: Sequence[float]) -> tuple[float, ...]:
+        """Return the target sparsities of its cells, where the grid has `sparsities`.
+
+        N:M fixes the sparsity, and the control dense-longer has 0.
+        """
+        if self.control == "dense-longer":
+            return (0.0,)
+        if self.is_n_of_m:
+            kept, of = map(int, self.granularity.split(":"))
+            return (1 - kept / of,)
+        return tuple(sorted(self.sparsities or sparsities))
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Settings of a method that cannot go together: the sentence for the user, and the test that finds them."""
+
+    sentence: str
+    """a format of `method`"""
+    test: Callable[[Method], bool]
+
+
+_SELECTION = ("criterion", "scope", "schedule", "keep_dense")
+_NO_EFFECT_ON_DENSE = (*_SELECTION, "granularity", "rewind", "ticket", "distill")
+
+CONFLICTS = (
+    Conflict(
+        "rates and scope: modality go together",
+        lambda method: (method.rates is None) != (method.scope != "modality"),
+    ),
+    Conflict(
+        "rate needs an iterative schedule",
+        lambda method: method.rate is not None and not method.schedule.startswith("iterative"),
+    ),
+    Conflict(
+        "rewind_at needs rewind: step",
+        lambda method: method.rewind_at is not None and method.rewind != "step",
+    ),
+    Conflict(
+        "granularity {method.granularity} has scope layer or global",
+        lambda method: method.is_structured and method.scope not in ("layer", "global"),
+    ),
+    Conflict(
+        "granularity {method.granularity} leaves scope nothing to choose",
+        lambda method: method.is_n_of_m and method.scope != "layer",
+    ),
+    Conflict(
+        "granularity {method.granularity} has one sparsity, so its schedule is one-shot",
+        lambda method: method.is_n_of_m and method.schedule != "one-shot",
+    ),
+    Conflict(
+        "granularity {method.granularity} has the schedule one-shot alone",
+        lambda method: method.granularity == "layer" and method.schedule != "one-shot",
+    ),
+    Conflict(
+        "schedule iterative prunes the same weights as one-shot, because criterion {method.criterion} ranks them once; "
+        "leave it out, or give iterative-retrain",
+        lambda method: (
+            method.schedule == "iterative"
+            and method.criterion in (*BLIND_CRITERIA, "movement")
+            and method.scope != "sensitivity"
+        ),
+    ),
+    Conflict(
+        "schedule gradual ranks while it trains, which criterion {method.criterion} cannot",
+        lambda method: method.schedule == "gradual" and method.criterion not in (*BLIND_CRITERIA, "movement"),
+    ),
+    Conflict(
+        "schedule gradual does not support scope {method.scope}",
+        lambda method: method.schedule == "gradual" and method.scope in ("modality", "sensitivity"),
+    ),
+    Conflict(
+        "the mask of a ticket is already drawn: criterion, scope, schedule and keep_dense have no effect on it",
+        lambda method: method.ticket is not None and method.differs_in(*_SELECTION),
+    ),
+    Conflict(
+        "control shuffled needs a mask that is drawn before training",
+        lambda method: method.control == "shuffled" and (method.is_structured or method.schedule == "gradual"),
+    ),
+    Conflict(
+        "control reinitialised starts from new random weights: leave rewind and schedule gradual out",
+        lambda method: method.control == "reinitialised" and (method.rewind != "start" or method.schedule == "gradual"),
+    ),
+    Conflict(
+        "times says how much longer control dense-longer trains, and needs it",
+        lambda method: method.times is not None and method.control != "dense-longer",
+    ),
+    Conflict(
+        "sparsities has no effect on a method whose sparsity is fixed",
+        lambda method: method.sparsities is not None and (method.is_n_of_m or method.control == "dense-longer"),
+    ),
+    Conflict(
+        "control {method.control} is dense: nothing else of a method has an effect on it",
+        lambda method: method.is_dense and method.differs_in(*_NO_EFFECT_ON_DENSE),
+    ),
+)
+"""Every pair of settings that a method may not have; the first that holds is reported."""
+
+
+def plain_method(criterion: str, granularity: str = "weight", scope: str = "layer") -> Method:
+    """Return the Method of a criterion in the grid: one shot, rewound to the start; its name leaves the scope out."""
+    name = f"{criterion}-{granularity.replace(':', 'of')}"
+    return Method(name=name, criterion=criterion, granularity=granularity, scope=scope)

@@ -1,0 +1,62 @@
+"""The recipe of LXMERT's pre-training, which `lxcompress pretrain` reads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from lxcompress.recipe.data import ScenesData
+from lxcompress.recipe.settings import (
+    RECIPE_VERSION,
+    Count,
+    Device,
+    Fraction,
+    Name,
+    RecipeSection,
+    Seed,
+    Train,
+    Version,
+)
+
+
+class Architecture(RecipeSection):
+    """The sizes of the model to pre-train, with transformers' names; the defaults are those of `mini`."""
+
+    hidden_size: Count = 128
+    num_attention_heads: Count = 4
+    intermediate_size: Count = 512
+    l_layers: Count = 2
+    r_layers: Count = 2
+    x_layers: Count = 2
+    visual_loss_normalizer: Annotated[float, Field(ge=0)] = 0.1
+    hidden_dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention_probs_dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_heads_divide(self) -> Architecture:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads")
+        return self
+
+
+class Pretrain(RecipeSection):
+    """A pre-training of LXMERT on scenes."""
+
+    version: Version = RECIPE_VERSION
+    name: Name
+    device: Device = "auto"
+    seed: Seed = 0
+    data: ScenesData
+    architecture: Architecture = Architecture()
+    train: Train = Train()
+    mask_probability: Fraction = 0.15
+    statement_probability: Fraction = 0.3
+    mismatch_probability: Fraction = 0.5
+
+    @field_validator("data")
+    @classmethod
+    def _check_has_no_pixels(cls, data: ScenesData) -> ScenesData:
+        if data.pixels is not None:
+            raise ValueError("LXMERT reads regions and no pictures: leave pixels out")
+        return data

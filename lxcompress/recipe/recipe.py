@@ -1,0 +1,207 @@
+"""Recipe: a whole study as one value, and the cells that it consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from lxcompress.recipe.data import Data
+from lxcompress.recipe.methods import BLIND_CRITERIA, Criterion, Granularity, Method, plain_method
+from lxcompress.recipe.settings import (
+    RECIPE_VERSION,
+    Count,
+    Device,
+    Fraction,
+    Name,
+    RecipeSection,
+    Seed,
+    Train,
+    Version,
+    check_distinct,
+    check_sparsities_differ,
+)
+from lxcompress.settings import echo
+from lxcompress.units import short_percent
+
+Fault = Literal[
+    "one-dense-run", "compounded-sparsity", "every-tensor-pruned", "mask-applied-once", "high-from-low-mask"
+]
+"""The five faults in the code of the published study, which `protocol` can reproduce: docs/reproduction.md."""
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+
+
+class StartModel(RecipeSection):
+    """Where the start weights come from: `mini` (shipped), a transformers folder, a name on the hub, or a .pth file.
+
+    `vocabulary` replaces the vocab.txt in the model's folder. `pretrained_answers` (all_ans.json) names the rows of
+    the .pth file's answer head, so that they can be copied; an answer without a row starts with the bias `last_bias`.
+    """
+
+    start: str = "mini"
+    vocabulary: Path | None = None
+    pretrained_answers: Path | None = None
+    last_bias: float | None = None
+
+
+class Calibration(RecipeSection):
+    """How many training questions the criteria and sensitivities that need data are measured on."""
+
+    questions: Count = 512
+    batch_size: Count = 8
+
+
+class Prune(RecipeSection):
+    """The pruning grid: `criteria` x `granularities`, and `methods` in addition or alone.
+
+    The widths of smaller models are multiples of `multiple`.
+    """
+
+    criteria: tuple[Criterion, ...] | None = None
+    granularities: Annotated[tuple[Granularity, ...], Field(min_length=1)] = ("weight",)
+    methods: tuple[Method, ...] = ()
+    sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.5, 0.7, 0.9)
+    scope: Literal["layer", "row", "global"] = "layer"
+    multiple: Count = 8
+    calibration: Calibration = Calibration()
+
+    @field_validator("criteria", "granularities")
+    @classmethod
+    def _check_values_differ(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        return None if values is None else check_distinct(values)
+
+    @field_validator("sparsities")
+    @classmethod
+    def _check_ids_of_sparsities_differ(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return check_sparsities_differ(values)
+
+    @model_validator(mode="after")
+    def _check_methods_differ(self) -> Prune:
+        try:
+            ids = [method.id for method in self.all_methods()]
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        if not ids:
+            raise ValueError("has no method: give criteria, or methods")
+        repeated = next((method_id for index, method_id in enumerate(ids) if method_id in ids[:index]), None)
+        if repeated:
+            raise ValueError(f"two methods are called {repeated}; give one of them a name")
+        return self
+
+    def all_methods(self) -> tuple[Method, ...]:
+        """Return every Method of the grid, those of `criteria` first."""
+        plain = [
+            plain_method(criterion, granularity, self.scope)
+            for granularity in self.granularities
+            for criterion in self.plain_criteria
+        ]
+        return (*plain, *self.methods)
+
+    @property
+    def plain_criteria(self) -> tuple[Criterion, ...]:
+        """`criteria`; without them and without methods, the three criteria of the published study."""
+        if self.criteria is None:
+            return () if self.methods else ("low-magnitude", "random", "high-magnitude")
+        return self.criteria
+
+
+class Pick(RecipeSection):
+    """The default rule of `lxcompress pick`."""
+
+    retain: Annotated[float, Field(gt=0, le=1)] = 0.99
+
+
+class Bench(RecipeSection):
+    """The default settings of `lxcompress bench`."""
+
+    threads: Count = 1
+    runs: Count = 50
+
+
+class Export(RecipeSection):
+    """What `lxcompress study` exports at its end: with `twins`, the picked ticket and the models to compare it with."""
+
+    twins: bool = True
+    format: Literal["onnx", "ort", "bitmask", "openvino", "executorch", "engine"] = "onnx"
+
+
+def _read_protocol(value: Any) -> Any:
+    """Return the faults that `protocol` names: `corrected` has none, `published` has all, and a list names its own."""
+    if value in ("corrected", "published"):
+        return {"corrected": (), "published": FAULTS}[value]
+    names = value if isinstance(value, (list, tuple)) else [value]
+    unknown = [name for name in names if name not in list(FAULTS)]
+    if unknown:
+        raise ValueError(f"{echo(unknown[0])} is none of corrected, published, or a list of {', '.join(FAULTS)}")
+    return tuple(names)
+
+
+class Recipe(RecipeSection):
+    """A whole study: its model, data, training, pruning grid, rule of choice, exports and benchmark."""
+
+    version: Version = RECIPE_VERSION
+    name: Name
+    device: Device = "auto"
+    protocol: Annotated[tuple[Fault, ...], BeforeValidator(_read_protocol)] = ()
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    data: Data
+    model: StartModel = StartModel()
+    train: Train = Train()
+    prune: Prune = Prune()
+    pick: Pick = Pick()
+    export: Export = Export()
+    bench: Bench = Bench()
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds_differ(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return check_distinct(values)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults of the published study that this one reproduces; a corrected study has none."""
+        return self.protocol
+
+    def cells(self) -> list[Cell]:
+        """Return every Cell of the grid, seed by seed, so that the first seed is complete before the second starts."""
+        methods = self.prune.all_methods()
+        targets = sorted({target for method in methods for target in method.targets(self.prune.sparsities)})
+        return [
+            Cell(method, target, seed)
+            for seed in self.seeds
+            for target in targets
+            for method in methods
+            if target in method.targets(self.prune.sparsities)
+        ]
+
+    @model_validator(mode="after")
+    def _check_faults_have_plain_masks(self) -> Recipe:
+        plain = Method().model_dump(exclude={"name", "criterion", "scope"})
+        for method in self.prune.all_methods() if self.protocol else ():
+            is_plain = method.model_dump(exclude={"name", "criterion", "scope"}) == plain
+            if not is_plain or method.criterion not in BLIND_CRITERIA:
+                raise ValueError(
+                    f"protocol: the published study did not draw {method.id}; leave it out, or give protocol: corrected"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a Recipe's grid: a method, a target sparsity and a seed."""
+
+    method: Method
+    sparsity: float
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """A readable name that can be a folder: low-magnitude-weight-50-seed0."""
+        return cell_id(self.method.id, self.sparsity, self.seed)
+
+
+def cell_id(method: str, sparsity: float, seed: int) -> str:
+    """Return the id of the Cell whose method has the id `method`."""
+    return f"{method}-{short_percent(sparsity)}-seed{seed}"

@@ -1,0 +1,84 @@
+"""The values and the base class that every section of a recipe is made of, and the training budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from lxcompress.units import short_percent
+
+RECIPE_VERSION = 1
+
+Device = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["auto", "fp32", "bf16"]
+Optimizer = Literal["adamw", "bert-adam"]
+Loss = Literal["binary", "categorical"]
+Switch = Annotated[
+    Literal["auto", "on", "off"],
+    BeforeValidator(lambda value: {True: "on", False: "off"}[value] if isinstance(value, bool) else value),
+]
+"""YAML reads a bare on and off as true and false."""
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Files = Annotated[
+    tuple[Path, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: (value,) if isinstance(value, (str, Path)) else value),
+]
+"""One path, or a list of them."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""The name of a study, which is also the name of a folder."""
+Version = Annotated[int, Field(ge=1, le=RECIPE_VERSION, strict=True)]
+
+
+class RecipeSection(BaseModel):
+    """The base of every section: an unknown key is an error, and no value changes after the recipe is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Train(RecipeSection):
+    """The training budget: the dense run and every retraining have the same one."""
+
+    epochs: Count = 4
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    eval_batch_size: Count = 256
+    precision: Precision = "auto"
+    optimizer: Optimizer = "adamw"
+    loss: Loss = "binary"
+    accumulate: Count = 1
+    deterministic: bool = False
+    compile: Switch = "auto"
+    graph: Switch = "auto"
+    resident: Switch = "auto"
+
+    @model_validator(mode="after")
+    def _check_batch_divides(self) -> Train:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}")
+        return self
+
+
+def check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `values` if no two are equal. Raises ValueError."""
+    if len(set(values)) != len(values):
+        raise ValueError("values must differ from each other")
+    return values
+
+
+def check_sparsities_differ(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the sparsities if no two are written alike in a cell's id; such cells would share a folder.
+
+    Raises ValueError.
+    """
+    if len({short_percent(value) for value in check_distinct(values)}) != len(values):
+        raise ValueError("values must differ in the first six digits of their percentages, which name the cells")
+    return values
