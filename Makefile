@@ -1,13 +1,17 @@
 # make demo: the quickstart study, which exports its pick and what that is compared with; their measurement, and the report.
-# make test: the tests. Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
+# make check: format, lint, types, the laws of the structure and the fast tests, in less than a minute.
+# make test: make check, then the other tests.
+# make test-native: the tests that need sanitizers, valgrind or an emulator; each skip names what is missing.
+# Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
 
 PYTHON ?= python3
 VENV := .venv
 ENGINE := $(wildcard lxcompress/engine/source/* lxcompress/engine/build.py)
 BIN := $(VENV)/bin
 RUN := runs/quickstart
+FAST := tests/test_house.py tests/test_order.py tests/test_text.py tests/test_settings.py
 
-.PHONY: demo test clean
+.PHONY: demo check test test-native clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -16,8 +20,17 @@ demo: $(VENV)/installed
 	$(BIN)/lxcompress report $(RUN)
 	@echo "open $(CURDIR)/$(RUN)/report.html in a browser"
 
-test: $(VENV)/tested
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+check: $(VENV)/tested
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest $(FAST)
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST:%=--ignore=%)
+
+test-native: $(VENV)/tested
+	$(BIN)/python -m pytest -m native -rs tests/engine
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "lxcompress needs Python 3.10 to 3.13, and $(PYTHON) is %d.%d: give another with make PYTHON=python3.12" % v)'

@@ -23,6 +23,7 @@ from tests.engine.other.elsewhere import (
 )
 from tests.engine.test_parity import PACKERS
 
+pytestmark = pytest.mark.native
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 SYSTEM = Path("/usr/aarch64-linux-gnu")
 SETS = ("dotprod", "base")

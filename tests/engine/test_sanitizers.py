@@ -22,6 +22,7 @@ from lxcompress.engine.build import SOURCE, find_compiler, find_sets
 from lxcompress.engine.library import LIBRARY
 from tests.engine.fuzz.make_seeds import MOST, PACKERS, SEEDS, weigh, write_product, write_seeds
 
+pytestmark = pytest.mark.native
 HERE = Path(__file__).parent
 FLAGS = ("-std=gnu11", "-g1", "-fno-omit-frame-pointer", "-ffp-contract=fast", "-fno-math-errno", "-pthread")
 LENGTHS = (1, 5, 16, 17, MOST)

@@ -29,6 +29,7 @@ from tests.engine.other.elsewhere import (
 from tests.engine.test_parity import PACKERS
 from tests.engine.test_session import make_feeds, write_model
 
+pytestmark = pytest.mark.native
 WEB = build.SOURCE.parent / "web"
 COMPILERS = ("clang", *(f"clang-{version}" for version in range(25, 14, -1)))
 PAGE = "#include <stdlib.h>\nint main(void) { return malloc(1) == NULL; }\n"
