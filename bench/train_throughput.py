@@ -33,9 +33,9 @@ from lxcompress.machine import describe_machine
 from lxcompress.models import lxmert
 from lxcompress.recipe import Train
 from lxcompress.rundir import write_text
-from lxcompress.training.feed import settle
+from lxcompress.training.device import DeviceSpec, choose_device
+from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.training.fit import answer_loss, fit
-from lxcompress.training.place import Place, choose_place
 
 TOKENS, REGIONS, FEATURES, ANSWERS, WORDS = 20, 36, 2048, 3129, 30522
 MEAN_TOKENS = 9
@@ -52,32 +52,32 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs=3, default=[9, 5, 5], help="language, vision and cross layers")
     parser.add_argument("--out", type=Path, default=None, help="a folder; bench/results/MACHINE by default")
     options = parser.parse_args()
-    place = choose_place(options.device, "auto")
-    questions = max(options.batches) * (options.steps + SETTLING[place.device.type])
+    device = choose_device(options.device, "auto")
+    questions = max(options.batches) * (options.steps + SETTLING[device.torch_device.type])
     task = synthetic_task(questions, options.images)
     names = ["plain loop, batch 32", *(f"ours, batch {size}" for size in options.batches)]
-    ways = {"plain loop, batch 32": lambda: plain_loop(task, options, place)}
+    ways = {"plain loop, batch 32": lambda: plain_loop(task, options, device)}
     for size in options.batches:
-        ways[f"ours, batch {size}"] = lambda size=size: our_loop(task, options, place, size, place.precision)
-    if place.device.type == "cpu":
+        ways[f"ours, batch {size}"] = lambda size=size: our_loop(task, options, device, size, device.precision)
+    if device.torch_device.type == "cpu":
         names.append("ours in bf16, batch 32")
-        ways["ours in bf16, batch 32"] = lambda: our_loop(task, options, place, 32, "bf16")
+        ways["ours in bf16, batch 32"] = lambda: our_loop(task, options, device, 32, "bf16")
     rates: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(options.rounds):
         for name in names:
             rates[name].append(ways[name]())
             print(f"round {turn + 1}  {name:<26} {rates[name][-1]:10.2f} questions/s", flush=True)
-    report(rates, options, place)
+    report(rates, options, device)
 
 
-def report(rates: dict[str, list[float]], options: argparse.Namespace, place: Place) -> None:
+def report(rates: dict[str, list[float]], options: argparse.Namespace, device: DeviceSpec) -> None:
     """Prints the table, and keeps it with its raw values and the machine."""
     flop = 3 * forward_flop(options)
-    matmul = {precision: matmul_rate(place, precision) for precision in ("fp32", "bf16")}
+    matmul = {precision: matmul_rate(device, precision) for precision in ("fp32", "bf16")}
     plain = statistics.median(rates["plain loop, batch 32"])
     rows = []
     for name, values in rates.items():
-        precision = "fp32" if name.startswith("plain") else "bf16" if "bf16" in name else place.precision
+        precision = "fp32" if name.startswith("plain") else "bf16" if "bf16" in name else device.precision
         median = statistics.median(values)
         rows.append(
             {
@@ -148,14 +148,14 @@ def make_model(options: argparse.Namespace) -> nn.Module:
 class Laps:
     """The time between two steps, once the device has done all before them."""
 
-    place: Place
+    device: DeviceSpec
     first: int
     last: int
     stamps: list[float] = field(default_factory=list)
 
     def __call__(self, done: int, total: int, loss: float) -> None:
         if done in (self.first, self.last):
-            self.place.wait()
+            self.device.wait()
             self.stamps.append(time.perf_counter())
 
     @property
@@ -163,19 +163,19 @@ class Laps:
         return self.stamps[1] - self.stamps[0]
 
 
-def our_loop(task: Task, options: argparse.Namespace, place: Place, size: int, precision: str) -> float:
+def our_loop(task: Task, options: argparse.Namespace, device: DeviceSpec, size: int, precision: str) -> float:
     """Questions per second of the study's own loop."""
-    place = Place(place.device, precision)
-    settling = SETTLING[place.device.type]
+    device = DeviceSpec(device.torch_device, precision)
+    settling = SETTLING[device.torch_device.type]
     rows = torch.arange(size * (options.steps + settling))
     part = Task(task.train.take(rows), task.valid, task.labels, task.vocabulary)
-    laps = Laps(place, settling, settling + options.steps)
+    laps = Laps(device, settling, settling + options.steps)
     fit(
-        make_model(options).to(place.device),
-        settle(part, place, "auto"),
+        make_model(options).to(device.torch_device),
+        move_to_device_if_it_fits(part, device, "auto"),
         answer=lxmert.answer,
         settings=Train(epochs=1, batch_size=size),
-        place=place,
+        device=device,
         seed=0,
         tell=laps,
     )
@@ -218,19 +218,19 @@ class PlainBertAdam:
             weight.add_(mean / (square.sqrt() + 1e-6) + 0.01 * weight, alpha=-self.rate)
 
 
-def plain_loop(task: Task, options: argparse.Namespace, place: Place) -> float:
+def plain_loop(task: Task, options: argparse.Namespace, device: DeviceSpec) -> float:
     """Questions per second of the reference's way."""
-    settling, size = SETTLING[place.device.type], 32
+    settling, size = SETTLING[device.torch_device.type], 32
     dataset = PlainDataset(task.train, size * (options.steps + settling))
-    loader = DataLoader(dataset, batch_size=size, shuffle=True, pin_memory=place.is_cuda, drop_last=True)
-    model = make_model(options).to(place.device).train()
+    loader = DataLoader(dataset, batch_size=size, shuffle=True, pin_memory=device.is_cuda, drop_last=True)
+    model = make_model(options).to(device.torch_device).train()
     weights = list(model.parameters())
     optimizer = PlainBertAdam(weights, 5e-5)
-    laps = Laps(place, settling, settling + options.steps)
+    laps = Laps(device, settling, settling + options.steps)
     for done, batch in enumerate(loader, start=1):
         for weight in weights:
             weight.grad = None
-        *inputs, targets = (tensor.to(place.device) for tensor in batch)
+        *inputs, targets = (tensor.to(device.torch_device) for tensor in batch)
         scores = model(*[inputs[0], inputs[2], inputs[3]], attention_mask=inputs[1]).question_answering_score
         answer_loss(scores, targets).backward()
         nn.utils.clip_grad_norm_(weights, 5.0)
@@ -255,20 +255,20 @@ def forward_flop(options: argparse.Namespace) -> int:
     return counter.get_total_flops()
 
 
-def matmul_rate(place: Place, precision: str) -> float:
+def matmul_rate(device: DeviceSpec, precision: str) -> float:
     """FLOP/s of one large product: the best of several."""
-    size = 8192 if place.is_cuda else 2048
+    size = 8192 if device.is_cuda else 2048
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = (torch.randn(size, size, device=place.device, dtype=kind) for _ in range(2))
-    return max(2 * size**3 / seconds for seconds in _laps(lambda: left @ right, place))
+    left, right = (torch.randn(size, size, device=device.torch_device, dtype=kind) for _ in range(2))
+    return max(2 * size**3 / seconds for seconds in _laps(lambda: left @ right, device))
 
 
-def _laps(work, place: Place, times: int = 12) -> Iterator[float]:
+def _laps(work, device: DeviceSpec, times: int = 12) -> Iterator[float]:
     for _ in range(times):
-        place.wait()
+        device.wait()
         started = time.perf_counter()
         work()
-        place.wait()
+        device.wait()
         yield time.perf_counter() - started
 
 

@@ -20,8 +20,8 @@ from lxcompress.records import Score
 from lxcompress.runtimes import open_session, runtime_of
 from lxcompress.tickets import is_ticket, load_ticket
 from lxcompress.training import fit as fitting
-from lxcompress.training.feed import settle
-from lxcompress.training.place import choose_place, move
+from lxcompress.training.device import choose_device, move
+from lxcompress.training.feed import move_to_device_if_it_fits
 
 Tell = Callable[[str, int, int], None]
 """Hears what is done now, and how far it is: so many of so many, the latter 0 where it is not known."""
@@ -48,14 +48,14 @@ def evaluate(source: str, recipe: Recipe, tell: Tell = lambda what, done, total:
     tell("reading the data", 0, 0)
     if (Path(source) / ARTIFACT_FILE).is_file():
         return _evaluate_artifact(source, recipe, tell)
-    place = choose_place(recipe.device, recipe.train.precision)
+    device = choose_device(recipe.device, recipe.train.precision)
     task = _load_task(source, recipe)
     is_drawn = is_ticket(Path(source))
     model = load_ticket(Path(source)).model if is_drawn else load_model(source)
-    move(model.module, place)
-    task = settle(task, place, recipe.train.resident)
+    move(model.module, device)
+    task = move_to_device_if_it_fits(task, device, recipe.train.resident)
     tell("answering the validation questions", 0, 0)
-    score = fitting.score(model.module.eval(), task, answer=model.family.answer, settings=recipe.train, place=place)
+    score = fitting.score(model.module.eval(), task, answer=model.family.answer, settings=recipe.train, device=device)
     return Evaluation(source, "ticket" if is_drawn else "model", "torch", recipe.name, score)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lxcompress.errors import PruneError
-from lxcompress.pruning.criteria import Evidence, score_weights
+from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.granularity import Block, Pattern, find_undivided, read_granularity
 from lxcompress.pruning.mask import Mask, Weights, keep_top, keep_top_by_row, keep_top_of_each, keep_top_together
 from lxcompress.pruning.scope import (
@@ -39,12 +39,12 @@ def choose_mask(
     rates: Mapping[str, float] | None = None,
     modality: Modality | None = None,
     sensitivities: Mapping[str, Curve] | None = None,
-    evidence: Evidence | None = None,
+    statistics: CalibrationStatistics | None = None,
     within: Mask | None = None,
     keep_dense: Collection[str] = (),
 ) -> Mask:
     """The Mask that `criterion` draws; all else is as in `mask_from_scores`. Raises PruneError."""
-    scores = score_weights(prunable, criterion=criterion, seed=seed, evidence=evidence)
+    scores = score_weights(prunable, criterion=criterion, seed=seed, statistics=statistics)
     return mask_from_scores(
         scores,
         sparsity=sparsity,

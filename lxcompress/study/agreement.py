@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 GRID_FIELDS = {"seeds", "pick", "export", "bench", "name"}
 GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
 """What may differ when a study goes on in a folder: which cells there are, never how one is made."""
-PLACE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.resident"}
+MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.resident"}
 """What may differ because it only makes a run fit its machine: the remedies where memory is short are among them."""
 
 
@@ -37,7 +37,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": data, "model": model, "prune": prune})
 
 
-def widen(recipe: Recipe, run: RunDir) -> Recipe:
+def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
     """`recipe` with the seeds and the grid that the run folder has already, so that no finished cell is forgotten."""
     if not run.recipe.exists() or not has_work(run):
         return recipe
@@ -53,7 +53,7 @@ def widen(recipe: Recipe, run: RunDir) -> Recipe:
         update={"seeds": _union(kept.seeds, recipe.seeds), "prune": recipe.prune.model_copy(update=grid)}
     )
     ids = [method.id for method in widened.prune.all_methods()]
-    twice = next((each for place, each in enumerate(ids) if each in ids[:place]), None)
+    twice = next((method_id for index, method_id in enumerate(ids) if method_id in ids[:index]), None)
     if twice:
         raise RunError(
             f"{run.root}: has a method {twice} among its criteria or its methods, and the recipe among the others; "
@@ -62,11 +62,11 @@ def widen(recipe: Recipe, run: RunDir) -> Recipe:
     return widened
 
 
-def agree(recipe: Recipe, run: RunDir) -> None:
+def check_same_study(recipe: Recipe, run: RunDir) -> None:
     """Raise RunError if the run folder has a dense run or a ticket of a recipe whose cells are made otherwise."""
     if not run.recipe.exists() or not has_work(run):
         return
-    kept, given = (essence(each) for each in (load_run_recipe(run.recipe), recipe))
+    kept, given = (cell_defining_fields(each) for each in (load_run_recipe(run.recipe), recipe))
     differing = sorted(key for key in kept.keys() | given.keys() if kept.get(key) != given.get(key))
     if differing:
         key = differing[0]
@@ -91,7 +91,7 @@ def is_of_recipe(recipe: Recipe, run: RunDir) -> bool:
         return False
     same = {method.id: method for method in kept.prune.all_methods()}
     is_same_method = all(same.get(each.id, each) == each for each in recipe.prune.all_methods())
-    return essence(kept) == essence(recipe) and is_same_method
+    return cell_defining_fields(kept) == cell_defining_fields(recipe) and is_same_method
 
 
 def load_start_task(recipe: Recipe) -> Task:
@@ -110,14 +110,14 @@ def check_protocol(model: Model, recipe: Recipe) -> None:
         )
 
 
-def essence(recipe: Recipe) -> dict[str, object]:
+def cell_defining_fields(recipe: Recipe) -> dict[str, object]:
     """The fields that decide how a cell is made, by dotted name."""
     tree = recipe.model_dump(mode="json", exclude=GRID_FIELDS)
     return {
         f"{section}.{field}" if isinstance(value, dict) else section: inner
         for section, value in tree.items()
         for field, inner in (value.items() if isinstance(value, dict) else [("", value)])
-        if not (section == "prune" and field in GRID_PRUNE_FIELDS) and f"{section}.{field}" not in PLACE_FIELDS
+        if not (section == "prune" and field in GRID_PRUNE_FIELDS) and f"{section}.{field}" not in MACHINE_FIELDS
     }
 
 

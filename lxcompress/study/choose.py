@@ -13,7 +13,7 @@ from lxcompress.errors import PruneError, RunError
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.choose import check_granularity, find_kept_dense, mask_from_scores, say_kept_dense
 from lxcompress.pruning.controls import shuffle_mask
-from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
+from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.published import choose_published_mask
 from lxcompress.pruning.schedule import RATE, rounds_to
@@ -23,10 +23,10 @@ from lxcompress.recipe import Cell, Method, Recipe
 from lxcompress.records import Sensitivity, is_whole, read_record
 from lxcompress.rundir import sha256, write_record
 from lxcompress.study.seed import SeedRun, load_movement
-from lxcompress.study.work import Workplace
+from lxcompress.study.work import StudyContext
 from lxcompress.text import read_text
 from lxcompress.tickets import load_ticket
-from lxcompress.training.evidence import gather
+from lxcompress.training.calibration import collect_statistics
 from lxcompress.training.sensitivity import SPARSITIES, measure
 
 Choice = Mask | Surgery
@@ -35,8 +35,8 @@ Choice = Mask | Surgery
 class Chooser:
     """Chooses for one cell; it keeps what is found out once: groups of units, and movement."""
 
-    def __init__(self, here: Workplace, seed_run: SeedRun, cell: Cell) -> None:
-        self.here, self.seed_run, self.cell = here, seed_run, cell
+    def __init__(self, context: StudyContext, seed_run: SeedRun, cell: Cell) -> None:
+        self.context, self.seed_run, self.cell = context, seed_run, cell
         self.model, self.method = seed_run.model, cell.method
         self.shapes = {name: weight.shape for name, weight in self.model.prunable.items()}
         self.groups: tuple[Group, ...] = ()
@@ -46,7 +46,7 @@ class Chooser:
 
     def choose(self, weights: Weights, sparsity: float, within: Mask | None = None) -> Mask:
         """What stays of `weights`, as a Mask; units of a structured method are masked whole."""
-        if self.here.recipe.faults:
+        if self.context.recipe.faults:
             return self._published(weights)
         if self.method.control == "dense-longer":
             return Mask({name: weights[name].new_ones(shape).bool() for name, shape in self.shapes.items()})
@@ -89,7 +89,7 @@ class Chooser:
         """The criterion's scores of the prunable ones among `weights`."""
         prunable = {name: weights[name] for name in self.shapes}
         return score_weights(
-            prunable, criterion=self.method.criterion, seed=self.cell.seed, evidence=self._evidence(weights)
+            prunable, criterion=self.method.criterion, seed=self.cell.seed, statistics=self._statistics(weights)
         )
 
     def _cut_units(self, scores: Weights, sparsity: float, within: Mask | None) -> Surgery:
@@ -99,7 +99,7 @@ class Chooser:
             prunable=self.shapes,
             sparsity=sparsity,
             scope=self.method.scope,
-            multiple=self.here.recipe.prune.multiple,
+            multiple=self.context.recipe.prune.multiple,
             within=self.close(within) if within else None,
             keep_dense=self.method.keep_dense,
         )
@@ -107,27 +107,27 @@ class Chooser:
     def _cut(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
         return self.pick(self.score(weights), sparsity, within)
 
-    def _evidence(self, weights: Weights) -> Evidence:
+    def _statistics(self, weights: Weights) -> CalibrationStatistics:
         needed = CRITERIA[self.method.criterion].needs
         if needed is None:
-            return Evidence()
+            return CalibrationStatistics()
         if needed == "movement":
             if self.movement is None:
-                self.movement = load_movement(self.here.run, self.model, self.seed_run.seed)
-            return Evidence(movement=self.movement)
-        calibration = self.here.recipe.prune.calibration
-        found = gather(
+                self.movement = load_movement(self.context.run, self.model, self.seed_run.seed)
+            return CalibrationStatistics(movement=self.movement)
+        calibration = self.context.recipe.prune.calibration
+        found = collect_statistics(
             self.model,
             weights,
-            self.here.task,
+            self.context.task,
             kind=needed,
-            settings=self.here.recipe.train,
-            place=self.here.place,
+            settings=self.context.recipe.train,
+            device=self.context.device,
             seed=self.cell.seed,
             questions=calibration.questions,
             batch_size=calibration.batch_size,
         )
-        return Evidence(**{needed: found})
+        return CalibrationStatistics(**{needed: found})
 
     def _published(self, weights: Weights) -> Mask:
         """The mask as the recipe's protocol draws it."""
@@ -137,14 +137,14 @@ class Chooser:
             criterion=self.method.criterion,
             sparsity=self.cell.sparsity,
             seed=self.cell.seed,
-            faults=self.here.recipe.faults,
+            faults=self.context.recipe.faults,
             scope=self.method.scope,
         )
 
     def _sensitivities(self, scores: Weights) -> Mapping[str, Mapping[float, float]]:
         """What each matrix's pruning does to the loss of the dense model, measured once a seed and kept."""
-        path = self.here.run.sensitivity(self.seed_run.seed, self.method.id)
-        with self.here.run.alone_at(path):
+        path = self.context.run.sensitivity(self.seed_run.seed, self.method.id)
+        with self.context.run.alone_at(path):
             kept = self._read_sensitivities(path, scores)
             if kept is None:
                 kept = self._measure(scores)
@@ -156,35 +156,35 @@ class Chooser:
         """Return what was measured before; None where nothing was, or where the file is damaged or of another model."""
         if not is_whole(path):
             return None
-        here = {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": self._dense_sum()}
+        expected = {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": self._dense_sum()}
         tree = json.loads(read_text(path))
         try:
             if isinstance(tree, dict) and "curves" not in tree:  # of an earlier version: the curves alone
-                record = Sensitivity.model_validate({**here, "curves": tree})
+                record = Sensitivity.model_validate({**expected, "curves": tree})
             else:
                 record = read_record(path, Sensitivity)
         except (RunError, ValidationError):
             return None
         wanted = {name for name in scores if name not in self.method.keep_dense}
         rises = [rise for curve in record.curves.values() for rise in curve.values()]
-        is_same = record.model_dump(include=set(here)) == here and record.curves.keys() == wanted
+        is_same = record.model_dump(include=set(expected)) == expected and record.curves.keys() == wanted
         return record.curves if is_same and all(math.isfinite(rise) for rise in rises) else None
 
     def _dense_sum(self) -> str:
-        return sha256(self.here.run.dense(self.seed_run.seed) / "model.safetensors")
+        return sha256(self.context.run.dense(self.seed_run.seed) / "model.safetensors")
 
     def _measure(self, scores: Weights) -> dict[str, dict[float, float]]:
         return measure(
             self.model,
             self.seed_run.dense,
             scores,
-            self.here.task,
+            self.context.task,
             granularity=self.method.granularity,
             keep_dense=self.method.keep_dense,
-            settings=self.here.recipe.train,
-            place=self.here.place,
+            settings=self.context.recipe.train,
+            device=self.context.device,
             seed=self.cell.seed,
-            questions=self.here.recipe.prune.calibration.questions,
+            questions=self.context.recipe.prune.calibration.questions,
         )
 
 

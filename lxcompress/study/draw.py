@@ -30,7 +30,7 @@ from lxcompress.study.work import (
     FINE_TUNING_RATE,
     Fitting,
     Stopwatch,
-    Workplace,
+    StudyContext,
     fit,
     how,
     score_weights,
@@ -38,10 +38,10 @@ from lxcompress.study.work import (
     timed,
 )
 from lxcompress.tickets import load_mask, save_mask, save_ticket
+from lxcompress.training.device import move
 from lxcompress.training.distil import Teacher
 from lxcompress.training.gradual import Gradual
 from lxcompress.training.movement import Movement
-from lxcompress.training.place import move
 from lxcompress.training.usage import UsageMeter
 
 MASK_FILE, MODEL_FILE, MOVEMENT_FILE, ROUND_FILE = (
@@ -53,7 +53,7 @@ MASK_FILE, MODEL_FILE, MOVEMENT_FILE, ROUND_FILE = (
 
 
 @dataclass
-class Toll:
+class TicketCost:
     """What a ticket takes beside the dense run: ranking and choosing, and every training, its own and shared ones."""
 
     drawing: Stopwatch = field(default_factory=Stopwatch)
@@ -80,22 +80,24 @@ class Finished:
     is_ticket: bool = True
 
 
-def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> None:
+def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, watch: Watch) -> None:
     """Draws one ticket, scores it at each station, and keeps both."""
-    folder = here.run.ticket(cell)
+    folder = context.run.ticket(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    toll = Toll()
-    with UsageMeter(here.place) as meter:
-        done = (_small_dense if cell.method.control == "small-dense" else _draw)(here, seed_run, cell, toll, watch)
+    cost = TicketCost()
+    with UsageMeter(context.device) as meter:
+        done = (_small_dense if cell.method.control == "small-dense" else _draw)(context, seed_run, cell, cost, watch)
         with timed() as scoring:
-            pruned = score_weights(here, done.model, done.drawn.pruned)
-            rewound = score_weights(here, done.model, done.drawn.rewound)
+            pruned = score_weights(context, done.model, done.drawn.pruned)
+            rewound = score_weights(context, done.model, done.drawn.rewound)
         usage = meter.stop()
-    retrained = toll.epochs[-1].valid
-    whole = kept_dense_of(here.recipe, seed_run.model, cell)
-    files = _keep(here, cell, done, retrained, whole)
+    retrained = cost.epochs[-1].valid
+    whole = kept_dense_of(context.recipe, seed_run.model, cell)
+    files = _keep(context, cell, done, retrained, whole)
     cut = done.drawn.cut
-    record = how(here, toll.epochs, steps=toll.steps, scoring_s=scoring.seconds + toll.drawing.seconds + toll.earlier_s)
+    record = how(
+        context, cost.epochs, steps=cost.steps, scoring_s=scoring.seconds + cost.drawing.seconds + cost.earlier_s
+    )
     result = Result(
         cell=cell.id,
         method={"id": cell.method.id, **cell.method.model_dump(mode="json", exclude_defaults=True)},
@@ -104,7 +106,7 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
         scope=cell.method.scope,
         target=cell.sparsity,
         seed=cell.seed,
-        faults=list(here.recipe.faults),
+        faults=list(context.recipe.faults),
         sparsity=done.sparsity,
         kept_dense=whole,
         pruned=pruned,
@@ -113,28 +115,28 @@ def run_cell(here: Workplace, seed_run: SeedRun, cell: Cell, watch: Watch) -> No
         regrown=cut.count_violations(done.drawn.trained) if isinstance(cut, Mask) else 0,
         kept_by_modality=_kept_by_modality(seed_run.model, done),
         parameters=done.model.live,
-        flops=count_flops(done.model, **_usual_question(here)),
-        drawing_s=toll.drawing.seconds,
-        shared_s=toll.shared_s,
+        flops=count_flops(done.model, **_usual_question(context)),
+        drawing_s=cost.drawing.seconds,
+        shared_s=cost.shared_s,
         usage=usage,
         files=files,
         **record,
     )
-    write_record(here.run.result(cell), result)
+    write_record(context.run.result(cell), result)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     watch.end(cell.id, retrained.accuracy, result.duration_s)
 
 
-def _draw(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Watch) -> Finished:
+def _draw(context: StudyContext, seed_run: SeedRun, cell: Cell, cost: TicketCost, watch: Watch) -> Finished:
     """Draws the cell's ticket by the schedule of its method."""
     method, model = cell.method, seed_run.model
-    chooser = Chooser(here, seed_run, cell)
+    chooser = Chooser(context, seed_run, cell)
     if method.schedule == "gradual":
-        return _close(model, chooser, _draw_gradually(here, seed_run, cell, chooser, toll, watch))
+        return _close(model, chooser, _draw_gradually(context, seed_run, cell, chooser, cost, watch))
     smaller: dict[int, Model] = {}
 
     def choose(weights: Weights, sparsity: float, within: Choice | None) -> Choice:
-        with timed(toll.drawing):
+        with timed(cost.drawing):
             if method.ticket:
                 taken = take_cut(cell, model)
                 return taken if isinstance(taken, Surgery) else chooser.shuffle(taken)
@@ -146,16 +148,16 @@ def _draw(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Wat
     def train(rewound: Weights, cut: Choice, sparsity: float) -> Weights:
         if isinstance(cut, Surgery):
             fitted = smaller.setdefault(0, operate(model, cut))
-            return _train(here, seed_run, cell, toll, watch, fitted, rewound, cut)
+            return _train(context, seed_run, cell, cost, watch, fitted, rewound, cut)
         if sparsity != cell.sparsity:
-            return _train_round(here, seed_run, cell, chooser, toll, watch, rewound, cut, sparsity)
-        return _train(here, seed_run, cell, toll, watch, model, rewound, cut)
+            return _train_round(context, seed_run, cell, chooser, cost, watch, rewound, cut, sparsity)
+        return _train(context, seed_run, cell, cost, watch, model, rewound, cut)
 
     drawn = draw_ticket(
         seed_run.dense,
         sparsities=sparsities_of(method, cell.sparsity),
         choose=choose,
-        rewind=lambda trained: rewind(here, seed_run, cell, trained),
+        rewind=lambda trained: rewind(context, seed_run, cell, trained),
         train=train,
     )
     if isinstance(drawn.cut, Surgery):
@@ -163,39 +165,39 @@ def _draw(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Wat
     return _close(model, chooser, drawn)
 
 
-def rewind(here: Workplace, seed_run: SeedRun, cell: Cell, trained: Weights) -> Weights:
+def rewind(context: StudyContext, seed_run: SeedRun, cell: Cell, trained: Weights) -> Weights:
     """The weights that a cell's survivors are set back to before they are retrained."""
     method = cell.method
     if method.control == "reinitialised":
-        return reinitialise(seed_run.model, cell.seed, last_bias=here.recipe.model.last_bias)
+        return reinitialise(seed_run.model, cell.seed, last_bias=context.recipe.model.last_bias)
     if method.rewind == "start":
         return seed_run.start
     if method.rewind == "step":
-        step = rewind_step(here, method.rewind_at)
-        return {**seed_run.start, **load_snapshot(here.run, seed_run.model, seed_run.seed, step)}
+        step = rewind_step(context, method.rewind_at)
+        return {**seed_run.start, **load_snapshot(context.run, seed_run.model, seed_run.seed, step)}
     return trained
 
 
 def _draw_gradually(
-    here: Workplace, seed_run: SeedRun, cell: Cell, chooser: Chooser, toll: Toll, watch: Watch
+    context: StudyContext, seed_run: SeedRun, cell: Cell, chooser: Chooser, cost: TicketCost, watch: Watch
 ) -> Drawn:
     """Prunes while it trains (Zhu & Gupta 2017), from the weights that the method rewinds to."""
     method, model = cell.method, seed_run.model
-    origin = rewind(here, seed_run, cell, seed_run.dense)
+    origin = rewind(context, seed_run, cell, seed_run.dense)
     model.load(origin)
     parameters = parameters_of(model)
     movement = Movement(parameters) if method.criterion == "movement" else None
 
     def choose(weights: Weights, sparsity: float, within: Mask | None) -> Mask:
         chooser.movement = movement.result if movement else None
-        with timed(toll.drawing):
+        with timed(cost.drawing):
             return chooser.pick(chooser.score(weights), sparsity, within)
 
-    total, skip = steps_of(here.recipe, here.task), _skipped(here, cell)
+    total, skip = steps_of(context.recipe, context.task), _skipped(context, cell)
     gradual = Gradual(parameters, choose=choose, sparsity=cell.sparsity, total=total, skip=skip)
     hooks = [*([movement] if movement else []), gradual]
-    trained = _train(here, seed_run, cell, toll, watch, model, origin, None, hooks=hooks, masks=gradual.masks)
-    toll.earlier_s -= toll.drawing.seconds  # the epochs' own time has it
+    trained = _train(context, seed_run, cell, cost, watch, model, origin, None, hooks=hooks, masks=gradual.masks)
+    cost.earlier_s -= cost.drawing.seconds  # the epochs' own time has it
     cut = gradual.mask
     return Drawn(cut, cut.apply(seed_run.dense), cut.apply(origin), trained)
 
@@ -211,10 +213,10 @@ def _close(model: Model, chooser: Chooser, drawn: Drawn) -> Finished:
 
 
 def _train(
-    here: Workplace,
+    context: StudyContext,
     seed_run: SeedRun,
     cell: Cell,
-    toll: Toll,
+    cost: TicketCost,
     watch: Watch,
     model: Model,
     weights: Weights,
@@ -228,21 +230,21 @@ def _train(
     """Fits `model` from `weights` with the cell's budget, rewinding and teacher; returns what came of them."""
     method = cell.method
     model.load(weights)
-    is_held = isinstance(cut, Mask) and "mask-applied-once" not in here.recipe.faults
+    is_held = isinstance(cut, Mask) and "mask-applied-once" not in context.recipe.faults
     made = what or f"{cell.id} {method.model_dump_json(exclude_defaults=True)}"
     fitting = Fitting(
         f"{made} {digest_cut(cut)}",
         cell.seed,
-        folder or here.run.ticket(cell),
+        folder or context.run.ticket(cell),
         masks=masks or (dict(cut.kept) if is_held else None),
         hooks=hooks or (),
-        skip=_skipped(here, cell),
-        constant_rate=here.recipe.train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
-        teacher=_teacher(here, seed_run, cell),
-        settings=_settings(here, cell),
+        skip=_skipped(context, cell),
+        constant_rate=context.recipe.train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
+        teacher=_teacher(context, seed_run, cell),
+        settings=_settings(context, cell),
     )
-    epochs = fit(here, model, fitting, watch)
-    toll.trained(epochs, method.length * steps_of(here.recipe, here.task) - fitting.skip)
+    epochs = fit(context, model, fitting, watch)
+    cost.trained(epochs, method.length * steps_of(context.recipe, context.task) - fitting.skip)
     return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
 
 
@@ -258,19 +260,19 @@ def digest_cut(cut: Choice | None) -> str:
 
 
 def _train_round(
-    here: Workplace,
+    context: StudyContext,
     seed_run: SeedRun,
     cell: Cell,
     chooser: Chooser,
-    toll: Toll,
+    cost: TicketCost,
     watch: Watch,
     rewound: Weights,
     mask: Mask,
     sparsity: float,
 ) -> Weights:
     """A round before the last, kept for the other sparsities of its method, which go through the same."""
-    folder = here.run.round(cell.seed, cell.method.id, sparsity)
-    with here.run.alone_at(folder):
+    folder = context.run.round(cell.seed, cell.method.id, sparsity)
+    with context.run.alone_at(folder):
         if not _is_of(folder, mask, seed_run, watch):
             (folder / MASK_FILE).unlink(missing_ok=True)
             what = f"round {cell.method.id} {sparsity}"
@@ -278,20 +280,20 @@ def _train_round(
             hooks = [hook] if hook else []
             model = seed_run.model
             trained = _train(
-                here, seed_run, cell, toll, watch, model, rewound, mask, hooks=hooks, folder=folder, what=what
+                context, seed_run, cell, cost, watch, model, rewound, mask, hooks=hooks, folder=folder, what=what
             )
             save_weights(folder / MODEL_FILE, trained)
             if hook:
                 save_weights(folder / MOVEMENT_FILE, hook.result)
             names = (MODEL_FILE, MOVEMENT_FILE) if hook else (MODEL_FILE,)
             sums = {name: sha256(folder / name) for name in names}
-            write_record(folder / ROUND_FILE, Round(epochs=toll.epochs, files=sums))
+            write_record(folder / ROUND_FILE, Round(epochs=cost.epochs, files=sums))
             save_mask(folder / MASK_FILE, mask)
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         else:
             kept = read_record(folder / ROUND_FILE, Round)
-            toll.trained(kept.epochs, steps_of(here.recipe, here.task) - _skipped(here, cell))
-            toll.shared_s += sum(epoch.duration_s for epoch in kept.epochs)
+            cost.trained(kept.epochs, steps_of(context.recipe, context.task) - _skipped(context, cell))
+            cost.shared_s += sum(epoch.duration_s for epoch in kept.epochs)
         if cell.method.criterion == "movement":
             chooser.movement = load_weights(folder / MOVEMENT_FILE)
         return load_weights(folder / MODEL_FILE)
@@ -313,14 +315,14 @@ def _is_of(folder: Path, mask: Mask, seed_run: SeedRun, watch: Watch) -> bool:
     return kept.keys() == mask.kept.keys() and all(torch.equal(kept[name], mask.kept[name]) for name in kept)
 
 
-def _small_dense(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, watch: Watch) -> Finished:
+def _small_dense(context: StudyContext, seed_run: SeedRun, cell: Cell, cost: TicketCost, watch: Watch) -> Finished:
     """A dense model with as many prunable weights as tickets keep, trained from fresh ones (MiniVLM's question)."""
     whole = seed_run.model
     prunable = sum(weight.numel() for weight in whole.prunable.values())
     config = small_config(whole.config, round(prunable * (1 - cell.sparsity)))
-    small = Model(move(whole.family.build(config), here.place), config, whole.family)
-    start = reinitialise(small, cell.seed, last_bias=here.recipe.model.last_bias)
-    trained = _train(here, seed_run, cell, toll, watch, small, start, None)
+    small = Model(move(whole.family.build(config), context.device), config, whole.family)
+    start = reinitialise(small, cell.seed, last_bias=context.recipe.model.last_bias)
+    trained = _train(context, seed_run, cell, cost, watch, small, start, None)
     kept = sum(weight.numel() for weight in small.prunable.values())
     sparsity = Sparsity(
         prunable=prunable,
@@ -334,13 +336,13 @@ def _small_dense(here: Workplace, seed_run: SeedRun, cell: Cell, toll: Toll, wat
     return Finished(small, Drawn(Mask({}), start, start, trained), sparsity, is_ticket=False)
 
 
-def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score, kept_dense: list[str]) -> dict[str, str]:
+def _keep(context: StudyContext, cell: Cell, done: Finished, accuracy: Score, kept_dense: list[str]) -> dict[str, str]:
     """Write the ticket; what is none (a dense control, or weights that grew back) has no ticket.json to say it is.
 
     Returns the SHA-256 of the files that no ticket.json names.
     """
-    folder, vocabulary = here.run.ticket(cell), here.task.vocabulary
-    regrows = "mask-applied-once" in here.recipe.faults
+    folder, vocabulary = context.run.ticket(cell), context.task.vocabulary
+    regrows = "mask-applied-once" in context.recipe.faults
     if not done.is_ticket or regrows:
         save_model(folder, done.model, done.drawn.trained, vocabulary)
         if regrows:
@@ -352,7 +354,7 @@ def _keep(here: Workplace, cell: Cell, done: Finished, accuracy: Score, kept_den
         cut=done.drawn.cut,
         weights=done.drawn.trained,
         vocabulary=vocabulary,
-        provenance=_provenance(here, cell, done.sparsity, accuracy, kept_dense),
+        provenance=_provenance(context, cell, done.sparsity, accuracy, kept_dense),
     )
     return {}
 
@@ -376,35 +378,37 @@ def _kept_by_modality(whole: Model, done: Finished) -> dict[str, float]:
     return {part: kept.get(part, 0) / count for part, count in total.items()}
 
 
-def _usual_question(here: Workplace) -> dict[str, int]:
+def _usual_question(context: StudyContext) -> dict[str, int]:
     """The mean length of a validation question, and the mean number of regions of its image."""
-    split = here.task.valid
+    split = context.task.valid
     objects = split.regions.objects[split.scene].float().mean()
     return {"tokens": round(float(split.lengths.float().mean())), "objects": round(float(objects))}
 
 
-def _skipped(here: Workplace, cell: Cell) -> int:
+def _skipped(context: StudyContext, cell: Cell) -> int:
     """The steps that late rewinding leaves out: those before the weights that it goes back to."""
-    return rewind_step(here, cell.method.rewind_at) if cell.method.rewind == "step" else 0
+    return rewind_step(context, cell.method.rewind_at) if cell.method.rewind == "step" else 0
 
 
-def _settings(here: Workplace, cell: Cell) -> Train:
+def _settings(context: StudyContext, cell: Cell) -> Train:
     """The recipe's training, which the control dense-longer does longer."""
-    train = here.recipe.train
+    train = context.recipe.train
     return train.model_copy(update={"epochs": cell.method.length * train.epochs})
 
 
-def _teacher(here: Workplace, seed_run: SeedRun, cell: Cell) -> Teacher | None:
+def _teacher(context: StudyContext, seed_run: SeedRun, cell: Cell) -> Teacher | None:
     """The dense model, where the method learns from it."""
     if cell.method.distill is None:
         return None
-    module = move(copy.deepcopy(seed_run.model.module), here.place)
+    module = move(copy.deepcopy(seed_run.model.module), context.device)
     module.load_state_dict(dict(seed_run.dense))
     family = seed_run.model.family
     return Teacher(module.eval(), family.answer, cell.method.distill, family.hidden)
 
 
-def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score, kept_dense: list[str]) -> Provenance:
+def _provenance(
+    context: StudyContext, cell: Cell, sparsity: Sparsity, accuracy: Score, kept_dense: list[str]
+) -> Provenance:
     return Provenance(
         cell=cell.id,
         criterion=cell.method.criterion,
@@ -415,7 +419,7 @@ def _provenance(here: Workplace, cell: Cell, sparsity: Sparsity, accuracy: Score
         sparsity=sparsity,
         kept_dense=kept_dense,
         start_file=f"../../seeds/{cell.seed}/start.safetensors",
-        start_sha256=sha256(here.run.start(cell.seed)),
-        data=name_paths(here.recipe.data),
+        start_sha256=sha256(context.run.start(cell.seed)),
+        data=name_paths(context.recipe.data),
         accuracy=accuracy,
     )

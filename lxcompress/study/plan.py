@@ -20,7 +20,7 @@ from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops
 from lxcompress.recipe import Cell, QuestionsData, Recipe
 from lxcompress.rundir import RunDir
-from lxcompress.study.agreement import agree, load_start_task, resolve_recipe
+from lxcompress.study.agreement import check_same_study, load_start_task, resolve_recipe
 from lxcompress.study.choose import check_cells, sparsities_of
 from lxcompress.study.draw import MASK_FILE
 from lxcompress.study.run import choose_cells, missing_runs
@@ -29,8 +29,8 @@ from lxcompress.study.twins import wants_twin
 from lxcompress.study.work import steps_of
 from lxcompress.study.worker import this_worker
 from lxcompress.training import fit as fitting
-from lxcompress.training.feed import settle
-from lxcompress.training.place import Place, choose_place, move
+from lxcompress.training.device import DeviceSpec, choose_device, move
+from lxcompress.training.feed import move_to_device_if_it_fits
 
 TIMED_STEPS = 8
 EXPORTED = 4
@@ -72,23 +72,23 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     """The Plan of what `run_study` would do; writes nothing. Raises LxError as that would."""
     recipe, run = resolve_recipe(recipe), RunDir(root)
     cells = choose_cells(recipe, only)
-    agree(recipe, run)
+    check_same_study(recipe, run)
     missing = missing_runs(recipe, cells, run)
-    place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
+    device = choose_device(recipe.device, recipe.train.precision, this_worker().gpu)
     task = load_start_task(recipe)
     model, start = make_start(recipe, task, recipe.seeds[0])
     check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
-    move(model.module, place)
+    move(model.module, device)
     rows = recipe.train.batch_size // recipe.train.accumulate
-    task = settle(task, place, recipe.train.resident, rows=rows)
-    settling, stamps = SETTLING_STEPS if place.is_cuda else 0, [time.perf_counter()]
+    task = move_to_device_if_it_fits(task, device, recipe.train.resident, rows=rows)
+    settling, stamps = SETTLING_STEPS if device.is_cuda else 0, [time.perf_counter()]
     many = min((TIMED_STEPS + settling) * recipe.train.batch_size, len(task.train))
     sample = replace(
         task, train=_first(task.train, many), valid=_first(task.valid, TIMED_STEPS * recipe.train.eval_batch_size)
     )
 
     def stamp(*_: object) -> None:
-        place.wait()
+        device.wait()
         stamps.append(time.perf_counter())
 
     fitting.fit(
@@ -96,11 +96,11 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         sample,
         answer=model.family.answer,
         settings=recipe.train.model_copy(update={"epochs": 1}),
-        place=place,
+        device=device,
         seed=0,
         tell=stamp,
     )
-    scoring_s = _score_again(model, sample, recipe, place) * len(task.valid) / len(sample.valid)
+    scoring_s = _score_again(model, sample, recipe, device) * len(task.valid) / len(sample.valid)
     laps = [after - before for before, after in itertools.pairwise(stamps)]
     settled = sorted(laps[settling:] or laps)
     step_s = settled[len(settled) // 2]
@@ -121,8 +121,8 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         steps_a_run=steps,
         train_questions=len(task.train),
         valid_questions=len(task.valid),
-        device=str(place.device),
-        precision=place.precision,
+        device=str(device.torch_device),
+        precision=device.precision,
         step_s=step_s,
         scoring_s=scoring_s,
         settling_s=settling_s,
@@ -131,7 +131,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         duration_s=(settling_s if done_anew else 0.0) + trained * steps * step_s + scored * scoring_s,
         disk_bytes=_disk(missing, size, mask) + len(rounds) * (size + mask) + twins * (1 + EXPORTED) * size,
         free_bytes=shutil.disk_usage(_standing(root)).free,
-        peak_bytes=_peak(place),
+        peak_bytes=_peak(device),
     )
 
 
@@ -149,10 +149,10 @@ def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*")
         return None
     missing = missing_runs(recipe, choose_cells(recipe, only), run)
     rounds = missing_rounds(missing, run)
-    place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
+    device = choose_device(recipe.device, recipe.train.precision, this_worker().gpu)
     with torch.device("meta"):
         model = Model(lxmert.build(config), config, lxmert)
-    question_s = count_flops(model, tokens=data.tokens) / _product_speed(place)
+    question_s = count_flops(model, tokens=data.tokens) / _product_speed(device)
     steps = recipe.train.epochs * -(-train // recipe.train.batch_size)
     done_anew = [each for each in missing if isinstance(each, Cell) or dense_source(recipe, each) == each]
     trained = sum(_share(each) for each in done_anew) + sum(_share(cell) for cell in rounds.values())
@@ -168,8 +168,8 @@ def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*")
         steps_a_run=steps,
         train_questions=train,
         valid_questions=valid,
-        device=str(place.device),
-        precision=place.precision,
+        device=str(device.torch_device),
+        precision=device.precision,
         step_s=step_s,
         scoring_s=scoring_s,
         settling_s=0.0,
@@ -210,17 +210,17 @@ def _published_config(recipe: Recipe) -> LxmertConfig | None:
     return config
 
 
-def _product_speed(place: Place) -> float:
+def _product_speed(device: DeviceSpec) -> float:
     """Return the FLOPs a second of a matrix product on the device, in the precision of training."""
-    kind = torch.bfloat16 if place.precision == "bf16" else torch.float32
+    kind = torch.bfloat16 if device.precision == "bf16" else torch.float32
     side, count = 1024, 4
-    matrix = torch.ones(side, side, dtype=kind, device=place.device)
+    matrix = torch.ones(side, side, dtype=kind, device=device.torch_device)
     matrix @ matrix
-    place.wait()
+    device.wait()
     started = time.perf_counter()
     for _ in range(count):
         matrix @ matrix
-    place.wait()
+    device.wait()
     return 2 * side**3 * count / (time.perf_counter() - started)
 
 
@@ -244,12 +244,12 @@ def _share(each: int | Cell) -> float:
     return (method.length - skipped) * (TAUGHT if method.distill else 1.0)
 
 
-def _score_again(model: Model, sample: Task, recipe: Recipe, place: Place) -> float:
+def _score_again(model: Model, sample: Task, recipe: Recipe, device: DeviceSpec) -> float:
     """Seconds of a scoring of the sample; the fit has scored it once, so all is warm."""
-    place.wait()
+    device.wait()
     started = time.perf_counter()
-    fitting.score(model.module, sample, answer=model.family.answer, settings=recipe.train, place=place)
-    place.wait()
+    fitting.score(model.module, sample, answer=model.family.answer, settings=recipe.train, device=device)
+    device.wait()
     return time.perf_counter() - started
 
 
@@ -268,5 +268,5 @@ def _standing(root: Path) -> Path:
     return next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
 
 
-def _peak(place: Place) -> int | None:
-    return torch.cuda.max_memory_reserved(place.device) if place.is_cuda else None
+def _peak(device: DeviceSpec) -> int | None:
+    return torch.cuda.max_memory_reserved(device.torch_device) if device.is_cuda else None

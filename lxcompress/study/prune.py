@@ -11,7 +11,7 @@ from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.choose import check_granularity, find_kept_dense, mask_from_scores
-from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
+from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
@@ -20,9 +20,9 @@ from lxcompress.records import Provenance, Retraining, Score
 from lxcompress.study.choose import fit_cut
 from lxcompress.study.retrain import Tell, open_data, retrain, work_folder, work_path
 from lxcompress.study.wish import check_wish
-from lxcompress.study.work import Workplace
+from lxcompress.study.work import StudyContext
 from lxcompress.tickets import TICKET_FILE, is_ticket, load_ticket, save_ticket
-from lxcompress.training.evidence import gather
+from lxcompress.training.calibration import collect_statistics
 from lxcompress.writing import finished_folder, is_vacant, remove_stale
 
 
@@ -64,14 +64,14 @@ def prune_model(
     if (Path(source) / SURGERY_FILE).is_file():
         raise PruneError(f"{source}: is a smaller model already; prune the model that it was cut from")
     if retraining is None:
-        here = None if calibration is None else open_data(source, calibration, out)
-        done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, here)
+        context = None if calibration is None else open_data(source, calibration, out)
+        done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, context)
         return _keep(source, out, done, done.weights, data=done.data)
     tell("reading the data", 0, 0)
     trains = open_data(source, retraining, work_path(out))
-    here = trains if calibration is None else open_data(source, calibration, work_path(out))
+    context = trains if calibration is None else open_data(source, calibration, work_path(out))
     tell("choosing what to keep", 0, 0)
-    done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, here)
+    done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, context)
     with work_folder(out):
         weights, record = retrain(
             trains, done.model, done.pruned, cut=done.cut, weights=done.weights, seed=seed, tell=tell
@@ -104,9 +104,9 @@ def _prune(
     multiple: int,
     keep_dense: Collection[str],
     like: Path | None,
-    here: Workplace | None,
+    context: StudyContext | None,
 ) -> Pruned:
-    """Prune the model at `source`; criteria that look at data take it from `here`. Raises LxError."""
+    """Prune the model at `source`; criteria that look at data take it from `context`. Raises LxError."""
     earlier = load_ticket(Path(source)) if is_ticket(Path(source)) else None
     model = earlier.model if earlier else load_model(source)
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
@@ -118,7 +118,7 @@ def _prune(
     elif granularity in STRUCTURED:
         told["kept_dense"] = [name for name in shapes if name in keep_dense]
         groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense)
-        scores = _score(model, criterion, seed, here)
+        scores = _score(model, criterion, seed, context)
         cut = choose_units(
             scores, groups, prunable=shapes, sparsity=sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense
         )
@@ -126,7 +126,7 @@ def _prune(
         wish = {"granularity": granularity, "sparsity": sparsity, "scope": scope, "keep_dense": keep_dense}
         check_granularity(shapes, **wish)
         told["kept_dense"] = find_kept_dense(shapes, granularity, keep_dense)
-        cut = mask_from_scores(_score(model, criterion, seed, here), **wish)
+        cut = mask_from_scores(_score(model, criterion, seed, context), **wish)
     if isinstance(cut, Surgery):
         counted, pruned = cut.count(model.live, model.whole, shapes), operate(model, cut)
         weights = {name: tensor.clone() for name, tensor in pruned.weights.items()}
@@ -163,29 +163,29 @@ def _keep(
 
 
 def _check_vacant(out: Path) -> None:
-    """Raises TicketError for a place that holds something, once what killed processes left beside it is gone."""
+    """Raises TicketError for a folder that holds something, once what killed processes left beside it is gone."""
     if out.parent.is_dir():
         remove_stale(out.parent)
     if out.exists() and (not out.is_dir() or not is_vacant(out)):
         raise TicketError(f"{out}: exists and is not an empty folder; give another --out, or remove it")
 
 
-def _score(model: Model, criterion: str, seed: int, here: Workplace | None) -> dict[str, Any]:
+def _score(model: Model, criterion: str, seed: int, context: StudyContext | None) -> dict[str, Any]:
     """The criterion's scores of the model's prunable weights."""
     needed = CRITERIA[criterion].needs
-    evidence = Evidence()
-    if needed is not None and here is not None:
-        found = gather(
+    statistics = CalibrationStatistics()
+    if needed is not None and context is not None:
+        found = collect_statistics(
             model,
             {name: tensor.clone() for name, tensor in model.weights.items()},
-            here.task,
+            context.task,
             kind=needed,
-            settings=here.recipe.train,
-            place=here.place,
+            settings=context.recipe.train,
+            device=context.device,
             seed=seed,
-            questions=here.recipe.prune.calibration.questions,
-            batch_size=here.recipe.prune.calibration.batch_size,
+            questions=context.recipe.prune.calibration.questions,
+            batch_size=context.recipe.prune.calibration.batch_size,
         )
         model.module.cpu()
-        evidence = Evidence(**{needed: found})
-    return score_weights(model.prunable, criterion=criterion, seed=seed, evidence=evidence)
+        statistics = CalibrationStatistics(**{needed: found})
+    return score_weights(model.prunable, criterion=criterion, seed=seed, statistics=statistics)

@@ -25,9 +25,9 @@ from lxcompress.records import Retraining
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import resolve_recipe
 from lxcompress.study.draw import digest_cut
-from lxcompress.study.work import Fitting, Workplace, fit, how, score, score_weights, steps_of, timed
-from lxcompress.training.feed import settle
-from lxcompress.training.place import choose_place, move
+from lxcompress.study.work import Fitting, StudyContext, fit, how, score, score_weights, steps_of, timed
+from lxcompress.training.device import choose_device, move
+from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.writing import BusyError, exclusive
 
 Tell = Callable[[str, int, int], None]
@@ -56,15 +56,15 @@ class RetrainWatch:
         """The training is finished."""
 
 
-def open_data(source: str, recipe: Recipe, folder: Path) -> Workplace:
+def open_data(source: str, recipe: Recipe, folder: Path) -> StudyContext:
     """Return what the model at `source` is trained with: the recipe's data, which it reads and answers.
 
     Raises LxError.
     """
     recipe = resolve_recipe(recipe)
-    place = choose_place(recipe.device, recipe.train.precision)
+    device = choose_device(recipe.device, recipe.train.precision)
     task = load_fitting_task(recipe.data, load_vocabulary(source), describe_folder(source))
-    return Workplace(recipe, RunDir(folder), task, place, describe_machine())
+    return StudyContext(recipe, RunDir(folder), task, device, describe_machine())
 
 
 def work_path(out: Path) -> Path:
@@ -92,33 +92,33 @@ def work_folder(out: Path) -> Iterator[None]:
 
 
 def retrain(
-    here: Workplace, model: Model, pruned: Model, *, cut: Mask | Surgery, weights: Weights, seed: int, tell: Tell
+    context: StudyContext, model: Model, pruned: Model, *, cut: Mask | Surgery, weights: Weights, seed: int, tell: Tell
 ) -> tuple[Weights, Retraining]:
     """Return `weights` after training under `cut`, and the record of it; `model` is the one before it was pruned.
 
-    `here.run.root` holds the checkpoint. Raises LxError.
+    `context.run.root` holds the checkpoint. Raises LxError.
     """
-    rows = here.recipe.train.batch_size // here.recipe.train.accumulate
-    task = settle(here.task, here.place, here.recipe.train.resident, rows=rows)
-    here = Workplace(here.recipe, here.run, task, here.place, here.machine)
+    rows = context.recipe.train.batch_size // context.recipe.train.accumulate
+    task = move_to_device_if_it_fits(context.task, context.device, context.recipe.train.resident, rows=rows)
+    context = StudyContext(context.recipe, context.run, task, context.device, context.machine)
     with timed() as scoring:
         tell("scoring the model before pruning", 0, 0)
-        move(model.module, here.place)
-        dense = score(here, model)
-        move(pruned.module, here.place)
+        move(model.module, context.device)
+        dense = score(context, model)
+        move(pruned.module, context.device)
         tell("scoring the pruned model", 0, 0)
-        before = score_weights(here, pruned, weights)
+        before = score_weights(context, pruned, weights)
     what = f"retrain {seed} {_digest_weights(weights)} {digest_cut(cut)}"
     masks = dict(cut.kept) if isinstance(cut, Mask) else None
-    epochs = fit(here, pruned, Fitting(what, seed, here.run.root, masks=masks), RetrainWatch(tell))
+    epochs = fit(context, pruned, Fitting(what, seed, context.run.root, masks=masks), RetrainWatch(tell))
     trained = {name: tensor.detach().cpu().clone() for name, tensor in pruned.weights.items()}
     record = Retraining(
-        recipe=here.recipe.name,
-        train=here.recipe.train.model_dump(mode="json"),
+        recipe=context.recipe.name,
+        train=context.recipe.train.model_dump(mode="json"),
         dense=dense,
         pruned=before,
         retrained=epochs[-1].valid,
-        **how(here, epochs, steps=steps_of(here.recipe, here.task), scoring_s=scoring.seconds),
+        **how(context, epochs, steps=steps_of(context.recipe, context.task), scoring_s=scoring.seconds),
     )
     return trained, record
 

@@ -29,16 +29,16 @@ from lxcompress.rundir import (
     write_record,
     write_text,
 )
-from lxcompress.study.agreement import agree, is_of_recipe, load_start_task, resolve_recipe, widen
+from lxcompress.study.agreement import check_same_study, is_of_recipe, load_start_task, merge_methods, resolve_recipe
 from lxcompress.study.choose import check_cells, say_undivided
 from lxcompress.study.draw import run_cell
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.watch import Unwatched, Watch
-from lxcompress.study.work import Workplace
+from lxcompress.study.work import StudyContext
 from lxcompress.study.worker import Worker, claimed, this_worker
-from lxcompress.training.feed import settle
+from lxcompress.training.device import DeviceSpec, choose_device
+from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.training.floors import find_floors
-from lxcompress.training.place import Place, choose_place
 from lxcompress.writing import PREFIX, remove_stale
 
 LAST_FILES = {
@@ -64,8 +64,8 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
     recipe = resolve_recipe(recipe)
     cells = choose_cells(recipe, only)
     with locked(run) if worker.leads else nullcontext():
-        agree(recipe, run)
-        place = choose_place(recipe.device, recipe.train.precision, worker.gpu)
+        check_same_study(recipe, run)
+        device = choose_device(recipe.device, recipe.train.precision, worker.gpu)
         if worker.leads:
             run.current.unlink(missing_ok=True)  # of a study that was killed
         missing = missing_runs(recipe, cells, run)
@@ -73,8 +73,8 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
             begin(recipe, run, worker, watch)
             return 0
         try:
-            here = open_workplace(recipe, run, place, missing, watch, ready=lambda: begin(recipe, run, worker, watch))
-            return _do(here, missing, worker, watch)
+            context = open_context(recipe, run, device, missing, watch, ready=lambda: begin(recipe, run, worker, watch))
+            return _do(context, missing, worker, watch)
         finally:
             if worker.leads:
                 run.current.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def begin(recipe: Recipe, run: RunDir, worker: Worker, watch: Watch) -> None:
             discard_begun(run)
         if not is_whole(run.machine):
             write_record(run.machine, describe_machine())
-        write_text(run.recipe, dump_recipe(widen(recipe, run)))
+        write_text(run.recipe, dump_recipe(merge_methods(recipe, run)))
         sweep(run)
         return
     for _ in range(round(LONGEST_WAIT_S / PATIENCE_S)):
@@ -102,15 +102,15 @@ def begin(recipe: Recipe, run: RunDir, worker: Worker, watch: Watch) -> None:
     raise RunError(f"{run.recipe}: process 0 of this study did not write it in {LONGEST_WAIT_S:.0f} s; start all again")
 
 
-def open_workplace(
+def open_context(
     recipe: Recipe,
     run: RunDir,
-    place: Place,
+    device: DeviceSpec,
     missing: Sequence[int | Cell],
     watch: Watch,
     *,
     ready: Callable[[], None] = lambda: None,
-) -> Workplace:
+) -> StudyContext:
     """What the `missing` runs work with: the data made ready, and its floors kept. Raises LxError.
 
     `ready` is called when data and model are known to be good, before anything is written.
@@ -126,34 +126,36 @@ def open_workplace(
     if this_worker().leads and not is_whole(run.floors):
         watch.prepare("finding the floors")
         write_record(run.floors, find_floors(task))
-    task = settle(task, place, recipe.train.resident, rows=recipe.train.batch_size // recipe.train.accumulate)
-    return Workplace(recipe, run, task, place, describe_machine())
+    task = move_to_device_if_it_fits(
+        task, device, recipe.train.resident, rows=recipe.train.batch_size // recipe.train.accumulate
+    )
+    return StudyContext(recipe, run, task, device, describe_machine())
 
 
-def _do(here: Workplace, missing: Sequence[int | Cell], worker: Worker, watch: Watch) -> int:
+def _do(context: StudyContext, missing: Sequence[int | Cell], worker: Worker, watch: Watch) -> int:
     """Does the missing runs, a seed after another; a cell that cannot be drawn does not keep the others from it."""
     left, done, refused = list(missing), 0, []
     at_hand: tuple[int, SeedRun] | None = None
     while left:
         for each in list(left):
-            if _is_finished(here.run, each):
+            if _is_finished(context.run, each):
                 left.remove(each)
                 continue
-            if worker.of > 1 and _waits(here, each):
+            if worker.of > 1 and _waits(context, each):
                 continue
-            with claimed(here.run, _name(each), worker) as is_mine:
-                if not is_mine or _is_finished(here.run, each):
+            with claimed(context.run, _name(each), worker) as is_mine:
+                if not is_mine or _is_finished(context.run, each):
                     continue
-                _announce(here, each, len(missing) - len(left), len(missing), worker, watch)
+                _announce(context, each, len(missing) - len(left), len(missing), worker, watch)
                 seed = _seed_of(each)
                 if at_hand is None or at_hand[0] != seed:
                     at_hand = None  # let the last seed's weights go first
-                    at_hand = seed, prepare_seed(here, seed, watch)
+                    at_hand = seed, prepare_seed(context, seed, watch)
                 if isinstance(each, Cell):
-                    if here.run.result(each).exists():
-                        watch.remark(f"{here.run.result(each)}: is empty or cut off; this run is done again")
+                    if context.run.result(each).exists():
+                        watch.remark(f"{context.run.result(each)}: is empty or cut off; this run is done again")
                     try:
-                        run_cell(here, at_hand[1], each, watch)
+                        run_cell(context, at_hand[1], each, watch)
                     except PruneError as error:
                         refused.append(f"{each.id}: {error}")
             left.remove(each)
@@ -172,8 +174,8 @@ def sweep(run: RunDir) -> None:
     for folder in {path.parent for path in run.root.rglob(f"{PREFIX}*")}:
         if folder.is_dir():  # and not gone with one above
             remove_stale(folder)
-    for place, last in LAST_FILES.items():
-        for checkpoint in run.root.glob(f"{place}/checkpoint.*"):
+    for pattern, last in LAST_FILES.items():
+        for checkpoint in run.root.glob(f"{pattern}/checkpoint.*"):
             if is_whole(checkpoint.parent / last) if last.endswith(".json") else (checkpoint.parent / last).exists():
                 checkpoint.unlink(missing_ok=True)
 
@@ -197,17 +199,17 @@ def missing_runs(recipe: Recipe, cells: Sequence[Cell], run: RunDir) -> list[int
     return missing
 
 
-def _announce(here: Workplace, each: int | Cell, done: int, total: int, worker: Worker, watch: Watch) -> None:
+def _announce(context: StudyContext, each: int | Cell, done: int, total: int, worker: Worker, watch: Watch) -> None:
     """Says which run begins, to the one who watches and to `lxcompress status`."""
     watch.begin(each.id if isinstance(each, Cell) else f"dense seed {each}", done, total)
     if worker.leads:
-        write_text(here.run.current, _name(each))
+        write_text(context.run.current, _name(each))
 
 
-def _waits(here: Workplace, each: int | Cell) -> bool:
+def _waits(context: StudyContext, each: int | Cell) -> bool:
     """Whether another worker must finish a dense run first: a cell's own, or the one that stands for a seed's."""
-    needed = each.seed if isinstance(each, Cell) else dense_source(here.recipe, each)
-    return needed != each and not _is_finished(here.run, needed)
+    needed = each.seed if isinstance(each, Cell) else dense_source(context.recipe, each)
+    return needed != each and not _is_finished(context.run, needed)
 
 
 def _is_finished(run: RunDir, each: int | Cell) -> bool:

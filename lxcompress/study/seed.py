@@ -22,9 +22,9 @@ from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
 from lxcompress.study.agreement import check_protocol
 from lxcompress.study.watch import Unwatched, Watch
-from lxcompress.study.work import Fitting, Workplace, fit, how, score, steps_of, timed
+from lxcompress.study.work import Fitting, StudyContext, fit, how, score, steps_of, timed
+from lxcompress.training.device import move
 from lxcompress.training.movement import Movement
-from lxcompress.training.place import move
 from lxcompress.training.snapshots import Snapshots
 from lxcompress.training.usage import UsageMeter
 
@@ -67,22 +67,22 @@ def make_start(recipe: Recipe, task: Task, seed: int) -> tuple[Model, dict[str, 
     return model, start
 
 
-def prepare_seed(here: Workplace, seed: int, watch: Watch) -> SeedRun:
+def prepare_seed(context: StudyContext, seed: int, watch: Watch) -> SeedRun:
     """The seed's start weights and dense run, made now unless they are there."""
-    run = here.run
-    source = dense_source(here.recipe, seed)
-    model, start = make_start(here.recipe, here.task, source)
+    run = context.run
+    source = dense_source(context.recipe, seed)
+    model, start = make_start(context.recipe, context.task, source)
     if source != seed:
-        prepare_seed(here, source, watch)
+        prepare_seed(context, source, watch)
         _repeat_dense(run, source, seed)
     start = keep_start(run, seed, start, what=f"start {source}", watch=watch)
-    move(model.module, here.place)
+    move(model.module, context.device)
     if read_dense(run, seed) is None:
         if run.dense_result(seed).exists():
             watch.remark(f"{run.dense_result(seed)}: is empty or cut off; the dense run of seed {seed} is done again")
-        run_dense(here, model, start, seed, watch)
-    elif source == seed and _untraced(here, model, seed, watch):
-        _follow_again(here, model, start, seed, watch)
+        run_dense(context, model, start, seed, watch)
+    elif source == seed and _untraced(context, model, seed, watch):
+        _follow_again(context, model, start, seed, watch)
     return SeedRun(seed, model, start, load_dense(run, seed, like=start))
 
 
@@ -134,80 +134,80 @@ def dense_source(recipe: Recipe, seed: int) -> int:
     return recipe.seeds[0] if "one-dense-run" in recipe.faults else seed
 
 
-def run_dense(here: Workplace, model: Model, start: Weights, seed: int, watch: Watch) -> None:
+def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, watch: Watch) -> None:
     """Fine-tunes the start weights of one seed: the baseline that its cells are compared with."""
-    folder = here.run.dense(seed)
+    folder = context.run.dense(seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.load(start)
-    with UsageMeter(here.place) as meter:
+    with UsageMeter(context.device) as meter:
         with timed() as scoring:
-            begun = score(here, model)
-        epochs = trace(here, model, start, seed, folder, watch)
+            begun = score(context, model)
+        epochs = trace(context, model, start, seed, folder, watch)
         usage = meter.stop()
-    save_model(folder, model, model.weights, here.task.vocabulary)
+    save_model(folder, model, model.weights, context.task.vocabulary)
     result = Dense(
         seed=seed,
         files=hash_files(folder),
-        start_sha256=sha256(here.run.start(seed)),
+        start_sha256=sha256(context.run.start(seed)),
         start=begun,
         trained=epochs[-1].valid,
         usage=usage,
-        **how(here, epochs, steps=steps_of(here.recipe, here.task), scoring_s=scoring.seconds),
+        **how(context, epochs, steps=steps_of(context.recipe, context.task), scoring_s=scoring.seconds),
     )
-    write_record(here.run.dense_result(seed), result)
+    write_record(context.run.dense_result(seed), result)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     watch.end(f"dense seed {seed}", result.trained.accuracy, result.duration_s)
 
 
-def trace(here: Workplace, model: Model, start: Weights, seed: int, folder: Path, watch: Watch) -> list[Epoch]:
+def trace(context: StudyContext, model: Model, start: Weights, seed: int, folder: Path, watch: Watch) -> list[Epoch]:
     """The fit of the dense run, with what the recipe's methods want kept of its course.
 
     A method that comes to a finished study lets it be done once more: on one machine with the same outcome.
     """
     hooks: list[Movement | Snapshots] = []
-    steps = rewind_steps(here)
+    steps = rewind_steps(context)
     if steps:
 
         def keep(step: int, weights: Weights) -> None:
-            save_kept(here.run.snapshot(seed, step), weights, f"step {step} of seed {seed}")
+            save_kept(context.run.snapshot(seed, step), weights, f"step {step} of seed {seed}")
 
         hooks.append(Snapshots(dict(model.module.named_parameters()), steps=steps, write=keep))
-    movement = Movement(parameters_of(model)) if _wants_movement(here.recipe) else None
+    movement = Movement(parameters_of(model)) if _wants_movement(context.recipe) else None
     if movement:
         hooks.append(movement)
     model.load(start)
     what = f"dense {seed}, keeping {sorted(steps)}{' and movement' if movement else ''}"
-    epochs = fit(here, model, Fitting(what, seed, folder, hooks=hooks), watch)
+    epochs = fit(context, model, Fitting(what, seed, folder, hooks=hooks), watch)
     if movement:
-        save_kept(here.run.movement(seed), movement.result, f"movement of seed {seed}")
+        save_kept(context.run.movement(seed), movement.result, f"movement of seed {seed}")
     return epochs
 
 
-def _follow_again(here: Workplace, model: Model, start: Weights, seed: int, watch: Watch) -> None:
+def _follow_again(context: StudyContext, model: Model, start: Weights, seed: int, watch: Watch) -> None:
     """Follows a dense run that is done already, for the methods that came to the study later."""
-    folder = here.run.start(seed).parent
-    with here.run.alone_at(folder):
-        if _untraced(here, model, seed, Unwatched()):  # what is damaged was said before
+    folder = context.run.start(seed).parent
+    with context.run.alone_at(folder):
+        if _untraced(context, model, seed, Unwatched()):  # what is damaged was said before
             watch.prepare(f"following the dense run of seed {seed} once more, for what its methods need")
-            trace(here, model, start, seed, folder, watch)
+            trace(context, model, start, seed, folder, watch)
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def rewind_step(here: Workplace, rewind_at: float | None) -> int:
+def rewind_step(context: StudyContext, rewind_at: float | None) -> int:
     """The step of the dense run that late rewinding goes back to: at least the first, and not the last.
 
     Raises RecipeError for a run of one step, which leaves none to do.
     """
-    steps = steps_of(here.recipe, here.task)
+    steps = steps_of(context.recipe, context.task)
     if steps < 2:
         raise RecipeError("rewind: step goes back within a run, and a run has one step here; give train.epochs more")
     return min(steps - 1, max(1, round((rewind_at or REWIND_AT) * steps)))
 
 
-def rewind_steps(here: Workplace) -> set[int]:
+def rewind_steps(context: StudyContext) -> set[int]:
     """The steps that the recipe's methods rewind to."""
-    methods = here.recipe.prune.all_methods()
-    return {rewind_step(here, method.rewind_at) for method in methods if method.rewind == "step"}
+    methods = context.recipe.prune.all_methods()
+    return {rewind_step(context, method.rewind_at) for method in methods if method.rewind == "step"}
 
 
 def parameters_of(model: Model) -> dict[str, Any]:
@@ -239,14 +239,14 @@ def _find_start_sum(run: RunDir, seed: int) -> str | None:
     return None
 
 
-def _untraced(here: Workplace, model: Model, seed: int, watch: Watch) -> bool:
+def _untraced(context: StudyContext, model: Model, seed: int, watch: Watch) -> bool:
     """Whether a method needs what the dense run did not keep, or what was damaged since."""
-    run = here.run
+    run = context.run
     kept = [
         (run.snapshot(seed, step), lambda step=step: load_snapshot(run, model, seed, step))
-        for step in sorted(rewind_steps(here))
+        for step in sorted(rewind_steps(context))
     ]
-    if _wants_movement(here.recipe):
+    if _wants_movement(context.recipe):
         kept.append((run.movement(seed), lambda: load_movement(run, model, seed)))
     return any([_is_lost(path, load, watch) for path, load in kept])
 

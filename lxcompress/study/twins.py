@@ -45,8 +45,8 @@ def find_twin(run: Run, picked: Result) -> Result | None:
 
 def ticket_folder(run: RunDir, cell: str) -> Path:
     """The folder of a finished cell, or twin, by its id."""
-    places = [place.root / place.drawn / cell for place in (run, run.twins)]
-    return next((place for place in places if is_whole(place / "result.json")), places[0])
+    folders = [part.root / part.drawn / cell for part in (run, run.twins)]
+    return next((folder for folder in folders if is_whole(folder / "result.json")), folders[0])
 
 
 def wants_twin(recipe: Recipe, run: RunDir) -> bool:
@@ -66,10 +66,10 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
     One process does this, when all cells are finished. Raises LxError, and PruneError if the model has no such twin.
     """
     from lxcompress.study.draw import run_cell
-    from lxcompress.study.run import open_workplace, sweep
+    from lxcompress.study.run import open_context, sweep
     from lxcompress.study.seed import prepare_seed
     from lxcompress.study.worker import this_worker
-    from lxcompress.training.place import choose_place
+    from lxcompress.training.device import choose_device
 
     run, watch = RunDir(root), watch or Unwatched()
     with locked(run):
@@ -78,12 +78,12 @@ def draw_twin(root: Path, cell: Cell, *, watch: Watch | None = None) -> None:
         if read_result(run.twins, cell) is not None:
             return
         recipe = load_run_recipe(run.recipe)
-        place = choose_place(recipe.device, recipe.train.precision, this_worker().gpu)
-        here = open_workplace(recipe, run.twins, place, [], watch)
+        device = choose_device(recipe.device, recipe.train.precision, this_worker().gpu)
+        context = open_context(recipe, run.twins, device, [], watch)
         watch.begin(f"twin {cell.id}", 0, 1)
         write_text(run.current, cell.id)
         try:
-            run_cell(here, prepare_seed(here, cell.seed, watch), cell, watch)
+            run_cell(context, prepare_seed(context, cell.seed, watch), cell, watch)
         except PruneError:
             with suppress(OSError):  # it is empty unless something was trained
                 run.twins.ticket(cell).rmdir()

@@ -18,11 +18,11 @@ from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Recipe, Train
 from lxcompress.records import Epoch, Machine, Score
 from lxcompress.rundir import RunDir
-from lxcompress.study.agreement import essence
+from lxcompress.study.agreement import cell_defining_fields
 from lxcompress.study.watch import Watch
 from lxcompress.training import fit as fitting
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.distil import Teacher
-from lxcompress.training.place import Place
 from lxcompress.training.step import Hook
 
 FINE_TUNING_RATE = 0.1
@@ -31,13 +31,13 @@ FINE_TUNING_RATE = 0.1
 
 
 @dataclass(frozen=True)
-class Workplace:
+class StudyContext:
     """What every run of a study works with."""
 
     recipe: Recipe
     run: RunDir
     task: Task
-    place: Place
+    device: DeviceSpec
     machine: Machine
 
 
@@ -59,21 +59,21 @@ class Fitting:
     """the recipe's, unless given"""
 
 
-def fit(here: Workplace, model: Model, how: Fitting, watch: Watch) -> list[Epoch]:
+def fit(context: StudyContext, model: Model, how: Fitting, watch: Watch) -> list[Epoch]:
     """Fits the model as it stands; a checkpoint in the folder is gone on from if it is of the same work."""
-    recipe, device = here.recipe, here.place.device
-    place = f"{device.type} {here.place.precision}"
-    key = hashlib.sha256(f"{how.what}\n{place}\n{sorted(essence(recipe).items())}".encode()).hexdigest()
+    recipe, torch_device = context.recipe, context.device.torch_device
+    runs_on = f"{torch_device.type} {context.device.precision}"
+    key = hashlib.sha256(f"{how.what}\n{runs_on}\n{sorted(cell_defining_fields(recipe).items())}".encode()).hexdigest()
     how.folder.mkdir(parents=True, exist_ok=True)
     checkpoint = how.folder / "checkpoint.safetensors"
     return fitting.fit(
         model.module,
-        here.task,
+        context.task,
         answer=model.family.answer,
         settings=how.settings or recipe.train,
-        place=here.place,
+        device=context.device,
         seed=how.seed,
-        masks={name: kept.to(device) for name, kept in how.masks.items()} if how.masks else None,
+        masks={name: kept.to(torch_device) for name, kept in how.masks.items()} if how.masks else None,
         checkpoint=checkpoint,
         key=key,
         tell=watch.step,
@@ -84,18 +84,18 @@ def fit(here: Workplace, model: Model, how: Fitting, watch: Watch) -> list[Epoch
     )
 
 
-def score(here: Workplace, model: Model) -> Score:
+def score(context: StudyContext, model: Model) -> Score:
     """The Score of the model as it stands."""
     model.module.eval()
     return fitting.score(
-        model.module, here.task, answer=model.family.answer, settings=here.recipe.train, place=here.place
+        model.module, context.task, answer=model.family.answer, settings=context.recipe.train, device=context.device
     )
 
 
-def score_weights(here: Workplace, model: Model, weights: Weights) -> Score:
+def score_weights(context: StudyContext, model: Model, weights: Weights) -> Score:
     """The Score of `weights`, which the model then holds."""
     model.load(weights)
-    return score(here, model)
+    return score(context, model)
 
 
 def steps_of(recipe: Recipe, task: Task) -> int:
@@ -103,15 +103,15 @@ def steps_of(recipe: Recipe, task: Task) -> int:
     return recipe.train.epochs * max(1, -(-len(task.train) // recipe.train.batch_size))
 
 
-def how(here: Workplace, epochs: Sequence[Epoch], *, steps: int, scoring_s: float) -> dict[str, Any]:
+def how(context: StudyContext, epochs: Sequence[Epoch], *, steps: int, scoring_s: float) -> dict[str, Any]:
     """The fields in which the records of all runs say how they were done."""
     return {
         "epochs": list(epochs),
         "steps": steps,
         "duration_s": scoring_s + sum(epoch.duration_s for epoch in epochs),
-        "device": here.place.device.type,
-        "precision": here.place.precision,
-        "machine": here.machine,
+        "device": context.device.torch_device.type,
+        "precision": context.device.precision,
+        "machine": context.machine,
     }
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lxcompress.data.split import NO_LABEL, Inputs, Split
 from lxcompress.records import Score
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.feed import ahead, is_fetched, pinned
-from lxcompress.training.place import Place
 
 
 class Asked(NamedTuple):
@@ -30,31 +30,31 @@ class Asked(NamedTuple):
         return self._replace(inputs=pinned(self.inputs))
 
 
-def score_split(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, place: Place) -> Score:
+def score_split(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec) -> Score:
     """The Score of `answer` (inputs to scores [B, A]) on `split`."""
-    return score_answers(best_answers(answer, split, batch_size, place), split)
+    return score_answers(best_answers(answer, split, batch_size, device), split)
 
 
 @torch.no_grad()
-def best_answers(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, place: Place) -> Tensor:
+def best_answers(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec) -> Tensor:
     """int64 [Q]: the label with the highest score for each question, among its choices if it has any; questions of like
     length go together."""
     chosen = torch.empty(len(split), dtype=torch.int64)
     batches = batches_by_length(split, batch_size)
-    fetched = is_fetched(split, place)
+    fetched = is_fetched(split, device)
     ready = ahead(batches, lambda rows: ask(split, rows).pin()) if fetched else (ask(split, rows) for rows in batches)
     for asked in ready:
-        with place.autocast():
-            scores = answer(asked.inputs.to(place.device))
-        choices = None if asked.choices is None else asked.choices.to(place.device)
+        with device.autocast():
+            scores = answer(asked.inputs.to(device.torch_device))
+        choices = None if asked.choices is None else asked.choices.to(device.torch_device)
         chosen[asked.rows] = best_labels(scores, choices).cpu()
     return chosen
 
 
 def ask(split: Split, rows: Tensor) -> Asked:
     """The questions of `rows` (on the CPU), where the split is."""
-    places = rows.to(split.scene.device)
-    return Asked(rows, split.inputs(places), None if split.choices is None else split.choices[places])
+    indices = rows.to(split.scene.device)
+    return Asked(rows, split.inputs(indices), None if split.choices is None else split.choices[indices])
 
 
 def best_labels(scores: Tensor, choices: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lxcompress.data.split import Inputs, Regions, Split, Task
 from lxcompress.errors import RunError
 from lxcompress.recipe import Switch
-from lxcompress.training.place import Place, naming_the_knob
+from lxcompress.training.device import DeviceSpec, explain_out_of_memory
 
 AHEAD, GATHERERS = 4, 2
 """Batches that wait gathered, and the threads that gather them."""
@@ -44,30 +44,30 @@ class Batch(NamedTuple):
         return Batch(pinned(self.inputs), self.targets.pin_memory())
 
 
-def settle(task: Task, place: Place, resident: Switch, *, rows: int = RESERVED_ROWS) -> Task:
+def move_to_device_if_it_fits(task: Task, device: DeviceSpec, resident: Switch, *, rows: int = RESERVED_ROWS) -> Task:
     """`task` on the GPU if `resident` is on, or auto and it fits beside training on `rows` at a time; else as it is.
 
     Both splits' regions are moved once if they are the same. Raises RunError.
     """
-    if not place.is_cuda:
+    if not device.is_cuda:
         if resident == "on":
             here = (
                 "the CPU, where the data is already"
-                if place.device.type == "cpu"
-                else f"{place.device.type} (CUDA has)"
+                if device.torch_device.type == "cpu"
+                else f"{device.torch_device.type} (CUDA has)"
             )
             raise RunError(f"train.resident=on has no effect on {here}; leave it at auto")
         return task
     distinct = {id(split.regions): split.regions for split in (task.train, task.valid)}
     size = sum(regions.size_bytes for regions in distinct.values())
-    free, _ = torch.cuda.mem_get_info(place.device)
+    free, _ = torch.cuda.mem_get_info(device.torch_device)
     if resident == "off" or (resident == "auto" and size + reserve_bytes(rows) > free):
         return task
-    with naming_the_knob("give train.resident=off"):
-        moved: dict[int, Regions] = {key: regions.to(place.device) for key, regions in distinct.items()}
+    with explain_out_of_memory("give train.resident=off"):
+        moved: dict[int, Regions] = {key: regions.to(device.torch_device) for key, regions in distinct.items()}
         return Task(
-            train=task.train.to(place.device, moved[id(task.train.regions)]),
-            valid=task.valid.to(place.device, moved[id(task.valid.regions)]),
+            train=task.train.to(device.torch_device, moved[id(task.train.regions)]),
+            valid=task.valid.to(device.torch_device, moved[id(task.valid.regions)]),
             labels=task.labels,
             vocabulary=task.vocabulary,
         )
@@ -78,21 +78,21 @@ def reserve_bytes(rows: int) -> int:
     return RESERVE_BYTES + max(0, rows - RESERVED_ROWS) * ROW_BYTES
 
 
-def gather(split: Split, rows: Tensor, answers: int, *, padded: bool) -> Batch:
+def make_batch(split: Split, rows: Tensor, answers: int, *, padded: bool) -> Batch:
     """The Batch of `rows` (on the CPU) where the split is; `padded` ones have the split's full width."""
-    places = rows.to(split.scene.device, non_blocking=True)
-    inputs = split.padded_inputs(places) if padded else split.inputs(places)
-    return Batch(inputs, split.targets(places, answers))
+    indices = rows.to(split.scene.device, non_blocking=True)
+    inputs = split.padded_inputs(indices) if padded else split.inputs(indices)
+    return Batch(inputs, split.targets(indices, answers))
 
 
-def feed(split: Split, batches: Iterable[Tensor], answers: int, place: Place, *, padded: bool) -> Iterator[Batch]:
+def feed(split: Split, batches: Iterable[Tensor], answers: int, device: DeviceSpec, *, padded: bool) -> Iterator[Batch]:
     """A Batch on the device for each of `batches`, in their order."""
-    if not is_fetched(split, place):
+    if not is_fetched(split, device):
         for rows in batches:
-            yield gather(split, rows, answers, padded=padded).to(place.device)
+            yield make_batch(split, rows, answers, padded=padded).to(device.torch_device)
         return
-    for batch in ahead(batches, lambda rows: gather(split, rows, answers, padded=padded).pin()):
-        yield batch.to(place.device)
+    for batch in ahead(batches, lambda rows: make_batch(split, rows, answers, padded=padded).pin()):
+        yield batch.to(device.torch_device)
 
 
 def pinned(inputs: Inputs) -> Inputs:
@@ -100,9 +100,9 @@ def pinned(inputs: Inputs) -> Inputs:
     return Inputs(*(tensor.pin_memory() for tensor in inputs))
 
 
-def is_fetched(split: Split, place: Place) -> bool:
+def is_fetched(split: Split, device: DeviceSpec) -> bool:
     """Whether batches of `split` have a way to go to the GPU, and so are gathered ahead."""
-    return place.is_cuda and split.scene.device != place.device
+    return device.is_cuda and split.scene.device != device.torch_device
 
 
 def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:

@@ -20,11 +20,11 @@ from lxcompress.data.split import Task
 from lxcompress.errors import RunError
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch, Score
+from lxcompress.training.device import DeviceSpec, explain_out_of_memory
 from lxcompress.training.distil import Answer, Teacher, taught_loss
 from lxcompress.training.evaluate import score_split
-from lxcompress.training.feed import Batch, feed, gather
+from lxcompress.training.feed import Batch, feed, make_batch
 from lxcompress.training.optimise import Tell, optimise
-from lxcompress.training.place import Place, naming_the_knob
 from lxcompress.training.step import Hook
 
 COMPILED_KINDS = 64
@@ -38,7 +38,7 @@ def fit(
     *,
     answer: Answer,
     settings: Train,
-    place: Place,
+    device: DeviceSpec,
     seed: int,
     masks: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
@@ -51,13 +51,14 @@ def fit(
 ) -> list[Epoch]:
     """Fits `model` in place on the training split, scored on the validation split after each epoch.
 
-    The task may be on the device already (`settle`). A GPU gets batches of one shape, the CPU batches of questions of
-    like length. `hooks`, `skip` and `constant_rate` are as in `optimise`. With a `teacher` it is learnt from, too.
+    The task may be on the device already (`move_to_device_if_it_fits`). A GPU gets batches of one shape, the CPU
+    batches of questions of like length. `hooks`, `skip` and `constant_rate` are as in `optimise`; a `teacher` is learnt
+    from.
     """
     answers = len(task.labels)
     loss_of = LOSSES[settings.loss]
-    is_static = place.is_cuda
-    is_compiled = compiles(settings, place)
+    is_static = device.is_cuda
+    is_compiled = compiles(settings, device)
 
     def wrap(function: Callable) -> Callable:
         return compiled(function, is_static=is_static) if is_compiled else function
@@ -67,15 +68,15 @@ def fit(
         return lambda batch: loss_of(reply(model, batch.inputs).float(), batch.targets)
 
     def taught(by: Teacher) -> Callable[[Batch], Tensor]:
-        example = gather(task.train, torch.arange(1), answers, padded=True).to(place.device).inputs
+        example = make_batch(task.train, torch.arange(1), answers, padded=True).to(device.torch_device).inputs
         return taught_loss(model, by, answer=answer, loss=loss_of, kind=settings.loss, example=example, wrap=wrap)
 
     def batches(rows: Iterable[Tensor], _: torch.Generator) -> Iterator[Batch]:
-        return feed(task.train, rows, answers, place, padded=is_static)
+        return feed(task.train, rows, answers, device, padded=is_static)
 
     def evaluate(epoch: int, train_loss: float, duration_s: float) -> Epoch:
         started = time.perf_counter()
-        valid = score(model, task, answer=answer, settings=settings, place=place)
+        valid = score(model, task, answer=answer, settings=settings, device=device)
         scoring_s = time.perf_counter() - started
         return Epoch(epoch=epoch, train_loss=train_loss, valid=valid, duration_s=duration_s + scoring_s)
 
@@ -86,7 +87,7 @@ def fit(
             feed=batches,
             rows=len(task.train),
             settings=settings,
-            place=place,
+            device=device,
             seed=seed,
             evaluate=evaluate,
             masks=masks,
@@ -101,9 +102,9 @@ def fit(
         )
 
 
-def compiles(settings: Train, place: Place) -> bool:
+def compiles(settings: Train, device: DeviceSpec) -> bool:
     """Whether the model goes through torch.compile: if asked for, and by itself on CUDA where it has what it needs."""
-    return settings.compile == "on" or (settings.compile == "auto" and place.is_cuda and can_compile())
+    return settings.compile == "on" or (settings.compile == "auto" and device.is_cuda and can_compile())
 
 
 def can_compile() -> bool:
@@ -132,10 +133,10 @@ def compiling() -> Iterator[None]:
             raise RunError(f"torch.compile cannot compile the model here ({said}); give train.compile=off") from None
 
 
-def score(model: nn.Module, task: Task, *, answer: Answer, settings: Train, place: Place) -> Score:
+def score(model: nn.Module, task: Task, *, answer: Answer, settings: Train, device: DeviceSpec) -> Score:
     """The model's Score on the validation split."""
-    with naming_the_knob(f"lower train.eval_batch_size (it is {settings.eval_batch_size})"):
-        return score_split(lambda inputs: answer(model, inputs), task.valid, settings.eval_batch_size, place)
+    with explain_out_of_memory(f"lower train.eval_batch_size (it is {settings.eval_batch_size})"):
+        return score_split(lambda inputs: answer(model, inputs), task.valid, settings.eval_batch_size, device)
 
 
 def answer_loss(scores: Tensor, targets: Tensor) -> Tensor:

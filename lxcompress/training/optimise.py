@@ -23,8 +23,8 @@ from lxcompress.models.kept import digest_tensors
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch
 from lxcompress.rundir import write_whole
+from lxcompress.training.device import DeviceSpec, deterministic_algorithms, explain_out_of_memory
 from lxcompress.training.optimizers import SCHEDULES, make_optimizer, set_rate
-from lxcompress.training.place import Place, deterministic_algorithms, naming_the_knob
 from lxcompress.training.step import EagerStep, GraphStep, Hook, Step
 
 BUCKET_BATCHES = 16
@@ -48,7 +48,7 @@ def optimise(
     feed: Feed,
     rows: int,
     settings: Train,
-    place: Place,
+    device: DeviceSpec,
     seed: int,
     evaluate: Callable[[int, float, float], Epoch],
     masks: Mapping[str, Tensor] | None = None,
@@ -72,11 +72,11 @@ def optimise(
     no Epoch. `constant_rate` stands in place of the schedule's rates.
     """
     names = dict(model.named_parameters())
-    captured = uses_graph(settings, place, is_static=is_static)
+    captured = uses_graph(settings, device, is_static=is_static)
     optimizer = make_optimizer(names, settings, captured=captured)
     share_of = SCHEDULES[settings.optimizer]
-    with naming_the_knob(_smaller(settings)):
-        eager = EagerStep(loss, names, optimizer, masks or {}, settings, place, hooks)
+    with explain_out_of_memory(_smaller(settings)):
+        eager = EagerStep(loss, names, optimizer, masks or {}, settings, device, hooks)
     step: Step = GraphStep(eager) if captured else eager
     batches = max(1, -(-rows // settings.batch_size))
     total = batches * settings.epochs
@@ -87,9 +87,9 @@ def optimise(
     for epoch in range(skip // batches + len(epochs), settings.epochs):
         started = time.perf_counter()
         with (
-            torch.random.fork_rng(devices=_cuda_devices(place)),
+            torch.random.fork_rng(devices=_cuda_devices(device)),
             deterministic_algorithms(wanted=settings.deterministic),
-            naming_the_knob(_smaller(settings)),
+            explain_out_of_memory(_smaller(settings)),
         ):
             torch.manual_seed(_derive(seed, epoch))
             generator = torch.Generator().manual_seed(_derive(seed, epoch) + 1)
@@ -105,7 +105,7 @@ def optimise(
                 for hook in hooks:
                     hook.after_step(done + 1)
                 if tell:
-                    recent = recent_loss(losses, place, recent)
+                    recent = recent_loss(losses, device, recent)
                     tell(done + 1, total, recent)
             mean_loss = float(torch.stack(losses).float().mean())
         model.eval()
@@ -121,12 +121,13 @@ def optimise(
     return epochs
 
 
-def uses_graph(settings: Train, place: Place, *, is_static: bool) -> bool:
+def uses_graph(settings: Train, device: DeviceSpec, *, is_static: bool) -> bool:
     """Whether steps are replayed as a CUDA graph. Raises RunError where they cannot be and were asked for."""
-    possible = place.is_cuda and is_static
+    possible = device.is_cuda and is_static
     if settings.graph == "on" and not possible:
         raise RunError(
-            f"train.graph=on: a step is captured on CUDA alone, and this runs on {place.device}; leave it at auto"
+            f"train.graph=on: a step is captured on CUDA alone, and this runs on {device.torch_device}; "
+            "leave it at auto"
         )
     return possible and settings.graph != "off"
 
@@ -142,12 +143,12 @@ def draw_batches(rows: int, size: int, generator: torch.Generator, lengths: Tens
         return list(order.split(size))
     buckets = order.split(size * BUCKET_BATCHES)
     batches = [batch for bucket in buckets for batch in bucket[lengths[bucket].argsort(stable=True)].split(size)]
-    return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+    return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def recent_loss(losses: Sequence[Tensor], place: Place, before: float) -> float:
+def recent_loss(losses: Sequence[Tensor], device: DeviceSpec, before: float) -> float:
     """The last of `losses`; on a GPU every TELL_EVERY-th is read, and in between `before`, the last read, stands."""
-    is_read = place.device.type == "cpu" or (len(losses) - 1) % TELL_EVERY == 0
+    is_read = device.torch_device.type == "cpu" or (len(losses) - 1) % TELL_EVERY == 0
     return float(losses[-1]) if is_read else before
 
 
@@ -175,8 +176,8 @@ def _derive(seed: int, epoch: int) -> int:
     return 2 * (seed * 10_007 + epoch)
 
 
-def _cuda_devices(place: Place) -> list[int]:
-    return [torch.cuda.current_device()] if place.device.type == "cuda" else []
+def _cuda_devices(device: DeviceSpec) -> list[int]:
+    return [torch.cuda.current_device()] if device.torch_device.type == "cuda" else []
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

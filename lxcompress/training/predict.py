@@ -12,9 +12,9 @@ from lxcompress.models.checkpoints import load_model, load_vocabulary
 from lxcompress.models.shape import describe_folder
 from lxcompress.recipe import QuestionsData, Recipe
 from lxcompress.rundir import write_text
+from lxcompress.training.device import choose_device, explain_out_of_memory, move
 from lxcompress.training.evaluate import best_answers
-from lxcompress.training.feed import settle
-from lxcompress.training.place import choose_place, move, naming_the_knob
+from lxcompress.training.feed import move_to_device_if_it_fits
 
 
 def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = ()) -> int:
@@ -29,12 +29,12 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
         data = data.model_copy(update={name: value for name, value in other.items() if hasattr(data, name)})
     task = load_fitting_task(data, load_vocabulary(folder), describe_folder(folder))
     model = load_model(folder)
-    place = choose_place(recipe.device, recipe.train.precision)
-    move(model.module, place)
-    task = settle(task, place, recipe.train.resident)
-    with naming_the_knob(f"lower train.eval_batch_size (it is {recipe.train.eval_batch_size})"):
+    device = choose_device(recipe.device, recipe.train.precision)
+    move(model.module, device)
+    task = move_to_device_if_it_fits(task, device, recipe.train.resident)
+    with explain_out_of_memory(f"lower train.eval_batch_size (it is {recipe.train.eval_batch_size})"):
         labels = best_answers(
-            lambda inputs: model.family.answer(model.module, inputs), task.valid, recipe.train.eval_batch_size, place
+            lambda inputs: model.family.answer(model.module, inputs), task.valid, recipe.train.eval_batch_size, device
         )
     ids = task.valid.ids or range(len(labels))  # data that number no questions: their order is the number
     given: Given = [(number, task.labels[label]) for number, label in zip(ids, labels.tolist(), strict=True)]

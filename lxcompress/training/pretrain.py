@@ -28,9 +28,9 @@ from lxcompress.models.checkpoints import save_vocabulary
 from lxcompress.recipe import Pretrain
 from lxcompress.records import Epoch, Score
 from lxcompress.rundir import write_text, write_whole
+from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.evaluate import score_split
 from lxcompress.training.optimise import Tell, optimise
-from lxcompress.training.place import Place, choose_place
 from lxcompress.writing import LOCK, PREFIX, BusyError, exclusive
 
 IGNORE = -100
@@ -58,7 +58,7 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
 
 def _pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None) -> list[Epoch]:
     """The same, in a folder that this process has to itself."""
-    place = choose_place(settings.device, settings.train.precision)
+    device = choose_device(settings.device, settings.train.precision)
     config = LxmertConfig(
         vocab_size=len(task.vocabulary),
         num_qa_labels=len(task.labels),
@@ -70,19 +70,19 @@ def _pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None) -> l
     )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(settings.seed)
-        model = LxmertForPreTraining(config).to(place.device)
+        model = LxmertForPreTraining(config).to(device.torch_device)
     words = _answer_words(task)
 
     def loss(drawn: tuple[Tensor, torch.Generator]) -> Tensor:
         rows, generator = drawn
-        return _loss(model, task.train, rows, words, settings, place, task.vocabulary, generator)
+        return _loss(model, task.train, rows, words, settings, device, task.vocabulary, generator)
 
     def feed(rows: Iterable[Tensor], generator: torch.Generator) -> Iterator[tuple[Tensor, torch.Generator]]:
         return ((each, generator) for each in rows)
 
     def evaluate(epoch: int, train_loss: float, duration_s: float) -> Epoch:
         started = time.perf_counter()
-        score = score_pretrained(model, task.valid, settings.train.eval_batch_size, place)
+        score = score_pretrained(model, task.valid, settings.train.eval_batch_size, device)
         scoring_s = time.perf_counter() - started
         return Epoch(epoch=epoch, train_loss=train_loss, valid=score, duration_s=duration_s + scoring_s)
 
@@ -92,7 +92,7 @@ def _pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None) -> l
         feed=feed,
         rows=len(task.train),
         settings=settings.train,
-        place=place,
+        device=device,
         seed=settings.seed,
         evaluate=evaluate,
         checkpoint=out / "checkpoint.safetensors",
@@ -110,9 +110,9 @@ def check_out(out: Path) -> None:
         raise RunError(f"{out}: holds a model already; give another --out, or remove it")
 
 
-def score_pretrained(model: LxmertForPreTraining, split: Split, batch_size: int, place: Place) -> Score:
+def score_pretrained(model: LxmertForPreTraining, split: Split, batch_size: int, device: DeviceSpec) -> Score:
     """The accuracy of the question-answering head on `split`."""
-    return score_split(lambda inputs: model(**inputs._asdict()).question_answering_score, split, batch_size, place)
+    return score_split(lambda inputs: model(**inputs._asdict()).question_answering_score, split, batch_size, device)
 
 
 def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: Vocabulary) -> None:
@@ -136,7 +136,7 @@ def _loss(
     rows: Tensor,
     words: Tensor,
     settings: Pretrain,
-    place: Place,
+    device: DeviceSpec,
     vocabulary: Vocabulary,
     generator: torch.Generator,
 ) -> Tensor:
@@ -164,20 +164,19 @@ def _loss(
     counted = object_mask.float() * seen.numel() / object_mask.sum().clamp(min=1)
     masked_features = features.masked_fill(object_mask[..., None], 0.0)
 
-    device = place.device
     output = model(
-        input_ids=ids.to(device),
-        attention_mask=attention.to(device),
-        visual_feats=masked_features.to(device),
-        visual_pos=boxes.to(device),
-        visual_attention_mask=seen.to(device),
-        labels=_some(word_labels, device),
-        matched_label=_some(torch.where(stated, (~swapped).long(), IGNORE), device),
-        ans=_some(answers.masked_fill(stated, IGNORE), device),
+        input_ids=ids.to(device.torch_device),
+        attention_mask=attention.to(device.torch_device),
+        visual_feats=masked_features.to(device.torch_device),
+        visual_pos=boxes.to(device.torch_device),
+        visual_attention_mask=seen.to(device.torch_device),
+        labels=_some(word_labels, device.torch_device),
+        matched_label=_some(torch.where(stated, (~swapped).long(), IGNORE), device.torch_device),
+        ans=_some(answers.masked_fill(stated, IGNORE), device.torch_device),
         obj_labels={
-            "obj": (kinds.to(device), counted.to(device)),
-            "attr": (colors.to(device), counted.to(device)),
-            "feat": (features.reshape(-1, features.shape[-1]).to(device), counted.to(device)),
+            "obj": (kinds.to(device.torch_device), counted.to(device.torch_device)),
+            "attr": (colors.to(device.torch_device), counted.to(device.torch_device)),
+            "feat": (features.reshape(-1, features.shape[-1]).to(device.torch_device), counted.to(device.torch_device)),
         },
     )
     return output.loss

@@ -11,12 +11,11 @@ from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.choose import find_kept_dense, mask_from_scores
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Train
+from lxcompress.training.calibration import Tell, draw_sample, prepare
+from lxcompress.training.device import DeviceSpec, deterministic_algorithms, explain_out_of_memory
 from lxcompress.training.evaluate import batches_by_length
-from lxcompress.training.evidence import Tell, draw_sample, prepare
-from lxcompress.training.feed import Batch
-from lxcompress.training.feed import gather as gather_batch
+from lxcompress.training.feed import Batch, make_batch
 from lxcompress.training.fit import LOSSES
-from lxcompress.training.place import Place, deterministic_algorithms, naming_the_knob
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
 
@@ -28,7 +27,7 @@ def measure(
     task: Task,
     *,
     settings: Train,
-    place: Place,
+    device: DeviceSpec,
     seed: int,
     granularity: str = "weight",
     sparsities: Sequence[float] = SPARSITIES,
@@ -51,26 +50,26 @@ def measure(
         ).kept
         for sparsity in sparsities
     }
-    prepare(model, weights, place)
+    prepare(model, weights, device)
     sample = draw_sample(task.train, questions, seed)
     parameters = dict(model.module.named_parameters())
     rises: dict[str, dict[float, float]] = {name: {} for name in names}
     with (
         torch.no_grad(),
         deterministic_algorithms(wanted=settings.deterministic),
-        naming_the_knob("lower prune.calibration.questions"),
+        explain_out_of_memory("lower prune.calibration.questions"),
     ):
         batches = [
-            gather_batch(sample, rows, len(task.labels), padded=False).to(place.device)
+            make_batch(sample, rows, len(task.labels), padded=False).to(device.torch_device)
             for rows in batches_by_length(sample, batch_size)
         ]
-        dense = _mean_loss(model, batches, settings, place)
+        dense = _mean_loss(model, batches, settings, device)
         for number, name in enumerate(names):
             whole = parameters[name].clone()
             try:
                 for sparsity, kept in masks_of.items():
-                    parameters[name].copy_(whole * kept[name].to(place.device))
-                    rises[name][sparsity] = _mean_loss(model, batches, settings, place) - dense
+                    parameters[name].copy_(whole * kept[name].to(device.torch_device))
+                    rises[name][sparsity] = _mean_loss(model, batches, settings, device) - dense
             finally:
                 parameters[name].copy_(whole)
             if tell:
@@ -78,11 +77,11 @@ def measure(
     return rises
 
 
-def _mean_loss(model: Model, batches: Sequence[Batch], settings: Train, place: Place) -> float:
+def _mean_loss(model: Model, batches: Sequence[Batch], settings: Train, device: DeviceSpec) -> float:
     """The mean loss of all questions of `batches`."""
     total, count = 0.0, 0
     for batch in batches:
-        with place.autocast():
+        with device.autocast():
             scores = model.family.answer(model.module, batch.inputs)
         total += float(LOSSES[settings.loss](scores.float(), batch.targets)) * len(batch.targets)
         count += len(batch.targets)

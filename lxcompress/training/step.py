@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lxcompress.recipe import Train
-from lxcompress.training.place import Place
+from lxcompress.training.device import DeviceSpec
 
 STEPS_BEFORE_CAPTURE = 3
 """cuBLAS and the optimizer make what they keep in the first steps, and the compiler what each shape needs: a graph must
@@ -62,11 +62,11 @@ class EagerStep:
         optimizer: torch.optim.Optimizer,
         masks: Mapping[str, Tensor],
         settings: Train,
-        place: Place,
+        device: DeviceSpec,
         hooks: Sequence[Hook] = (),
     ) -> None:
         """A float mask of its weight's kind and device is used as it is, so that a hook may change it in place."""
-        self.loss, self.optimizer, self.settings, self.place, self.hooks = loss, optimizer, settings, place, hooks
+        self.loss, self.optimizer, self.settings, self.device, self.hooks = loss, optimizer, settings, device, hooks
         self.weights = list(names.values())
         self.kept: Kept = [(names[name], mask.to(names[name])) for name, mask in masks.items()]
 
@@ -75,7 +75,7 @@ class EagerStep:
         self.optimizer.zero_grad(set_to_none=True)
         total = None
         for batch, share in parts:
-            with self.place.autocast():
+            with self.device.autocast():
                 value = self.loss(batch)
             if len(parts) > 1:
                 value = value * share
@@ -98,7 +98,7 @@ class GraphStep:
 
     def __init__(self, eager: EagerStep) -> None:
         self.eager = eager
-        self.stream = side_stream(eager.place.device)
+        self.stream = side_stream(eager.device.torch_device)
         self.recurrence = Recurrence()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.buffers: list[Tensor] = []
@@ -119,10 +119,10 @@ class GraphStep:
 
     def _beside(self, parts: list[tuple[Batch, float]]) -> Tensor:
         """The step as it stands, on the stream that will be captured."""
-        self.stream.wait_stream(torch.cuda.current_stream(self.eager.place.device))
+        self.stream.wait_stream(torch.cuda.current_stream(self.eager.device.torch_device))
         with torch.cuda.stream(self.stream):
             loss = self.eager(parts)
-        torch.cuda.current_stream(self.eager.place.device).wait_stream(self.stream)
+        torch.cuda.current_stream(self.eager.device.torch_device).wait_stream(self.stream)
         return loss
 
     def _capture(self, parts: list[tuple[Batch, float]]) -> None:

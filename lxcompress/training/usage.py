@@ -10,7 +10,7 @@ from types import TracebackType
 import torch
 
 from lxcompress.records import Usage
-from lxcompress.training.place import Place
+from lxcompress.training.device import DeviceSpec
 
 PERIOD_S = 0.5
 
@@ -44,13 +44,13 @@ class Sampler:
 class UsageMeter:
     """Watches a GPU from `start` to `stop`; where there is none, or NVML is not to be had, it says so with None.
 
-    `with UsageMeter(place) as meter` starts it, and ends its thread however the run within ends.
+    `with UsageMeter(device) as meter` starts it, and ends its thread however the run within ends.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, device: DeviceSpec) -> None:
+        self.device = device
         self.energy_mj: int | None = None
-        self.handle = _find_handle(place) if place.is_cuda else None
+        self.handle = _find_handle(device) if device.is_cuda else None
         self.sampler: Sampler | None = None
         self.started = 0.0
 
@@ -65,9 +65,9 @@ class UsageMeter:
     def start(self) -> UsageMeter:
         """Begins to count."""
         self.started = time.perf_counter()
-        if self.place.is_cuda:
+        if self.device.is_cuda:
             torch.cuda.empty_cache()  # what the last run's memory left reserved is none of this one's
-            torch.cuda.reset_peak_memory_stats(self.place.device)
+            torch.cuda.reset_peak_memory_stats(self.device.torch_device)
         if self.handle is not None:
             self.energy_mj = _energy_mj(self.handle)
             self.sampler = Sampler(lambda: _busy_percent(self.handle))
@@ -77,12 +77,12 @@ class UsageMeter:
     def stop(self) -> Usage | None:
         """What was counted; None without a GPU."""
         self._end()
-        if not self.place.is_cuda:
+        if not self.device.is_cuda:
             return None
         after = _energy_mj(self.handle) if self.handle is not None else None
         return Usage(
-            gpu=torch.cuda.get_device_name(self.place.device),
-            peak_bytes=torch.cuda.max_memory_reserved(self.place.device),
+            gpu=torch.cuda.get_device_name(self.device.torch_device),
+            peak_bytes=torch.cuda.max_memory_reserved(self.device.torch_device),
             utilisation=mean_share(self.sampler.percents if self.sampler else ()),
             energy_j=_joules(self.energy_mj, after),
             duration_s=time.perf_counter() - self.started,
@@ -103,13 +103,13 @@ def mean_share(percents: Sequence[int]) -> float | None:
     return sum(percents) / len(percents) / 100 if percents else None
 
 
-def _find_handle(place: Place) -> object | None:
-    """NVML's handle of the GPU of `place`, found by its UUID: numbers differ where CUDA sees only some GPUs."""
+def _find_handle(device: DeviceSpec) -> object | None:
+    """NVML's handle of the GPU of `device`, found by its UUID: numbers differ where CUDA sees only some GPUs."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        uuid = str(torch.cuda.get_device_properties(place.device).uuid)
+        uuid = str(torch.cuda.get_device_properties(device.torch_device).uuid)
         return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}")
     except pynvml.NVMLError:
         return None

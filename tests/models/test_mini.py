@@ -10,9 +10,9 @@ from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.models.checkpoints import MINI, load_start, load_vocabulary
 from lxcompress.recipe import ScenesData, Train
+from lxcompress.training.device import choose_device
 from lxcompress.training.fit import fit
 from lxcompress.training.floors import find_floors
-from lxcompress.training.place import choose_place
 
 
 def test_it_is_small_and_half_precision() -> None:
@@ -38,7 +38,7 @@ def test_a_short_fine_tuning_from_it_clears_every_floor() -> None:
         task,
         answer=model.family.answer,
         settings=Train(epochs=1, batch_size=32, learning_rate=5e-4),
-        place=choose_place("cpu", "fp32"),
+        device=choose_device("cpu", "fp32"),
         seed=0,
     )
     assert epoch.valid.accuracy > find_floors(task).question_only.accuracy + 0.05

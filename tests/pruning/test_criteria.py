@@ -7,11 +7,11 @@ import torch
 
 from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.criteria import CRITERIA, Evidence, score_weights
+from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
 from tests.complain import complain
 
 WEIGHT = torch.tensor([[0.5, -2.0, 0.0], [1.0, -0.25, 3.0]])
-SEEN = Evidence(
+SEEN = CalibrationStatistics(
     gradient={"a": torch.tensor([[4.0, 0.5, 9.0], [0.0, 8.0, 1.0]])},
     squared_gradient={"a": torch.tensor([[16.0, 0.25, 81.0], [0.0, 64.0, 2.0]])},
     input_norm={"a": torch.tensor([10.0, 1.0, 0.5])},
@@ -30,7 +30,7 @@ NEEDY = sorted(name for name, criterion in CRITERIA.items() if criterion.needs)
 
 @pytest.mark.parametrize("criterion", BY_HAND)
 def test_a_score_is_what_its_paper_says(criterion) -> None:
-    scores = score_weights({"a": WEIGHT}, criterion=criterion, seed=0, evidence=SEEN)
+    scores = score_weights({"a": WEIGHT}, criterion=criterion, seed=0, statistics=SEEN)
     assert scores["a"].tolist() == BY_HAND[criterion]
 
 
@@ -44,7 +44,7 @@ def test_scores_are_new_float32_and_leave_weights_and_evidence_alone(criterion) 
     kept = {
         name: getattr(SEEN, name)["a"].clone() for name in ("gradient", "squared_gradient", "input_norm", "movement")
     }
-    score = score_weights({"a": weight}, criterion=criterion, seed=0, evidence=SEEN)["a"]
+    score = score_weights({"a": weight}, criterion=criterion, seed=0, statistics=SEEN)["a"]
     assert score.dtype == torch.float32
     score.fill_(7)
     assert torch.equal(weight, before)
@@ -63,15 +63,17 @@ def test_noise_follows_its_seed_and_not_the_weights() -> None:
 def test_a_criterion_asks_for_what_it_needs(criterion) -> None:
     needs = CRITERIA[criterion].needs.replace("_", " ")
 
-    def draw(evidence):
-        return choose_mask({"a": WEIGHT}, criterion=criterion, sparsity=0.5, seed=0, evidence=evidence)
+    def draw(statistics):
+        return choose_mask({"a": WEIGHT}, criterion=criterion, sparsity=0.5, seed=0, statistics=statistics)
 
     complain(lambda: draw(None), f"criterion {criterion}", needs, "of a", "low-magnitude, random", kind=PruneError)
     others = {name: {} if name == CRITERIA[criterion].needs else {"a": WEIGHT} for name in vars(SEEN)}
-    complain(lambda: draw(Evidence(**others)), needs, "of a", kind=PruneError)
-    wrong = Evidence(**{CRITERIA[criterion].needs: {"a": torch.ones(7)}})
+    complain(lambda: draw(CalibrationStatistics(**others)), needs, "of a", kind=PruneError)
+    wrong = CalibrationStatistics(**{CRITERIA[criterion].needs: {"a": torch.ones(7)}})
     complain(lambda: draw(wrong), f"criterion {criterion}", "[7]", "gather it from this model", kind=PruneError)
-    spoilt = Evidence(**{CRITERIA[criterion].needs: {"a": getattr(SEEN, CRITERIA[criterion].needs)["a"] / 0}})
+    spoilt = CalibrationStatistics(
+        **{CRITERIA[criterion].needs: {"a": getattr(SEEN, CRITERIA[criterion].needs)["a"] / 0}}
+    )
     complain(lambda: draw(spoilt), "a: its", criterion, "not finite", kind=PruneError)
 
 

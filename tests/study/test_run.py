@@ -23,9 +23,9 @@ from lxcompress.study.plan import plan_study
 from lxcompress.study.run import missing_runs, run_study
 from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import load_ticket
+from lxcompress.training.device import choose_device
 from lxcompress.training.evaluate import score_split
 from lxcompress.training.fit import fit
-from lxcompress.training.place import choose_place
 
 TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "started", "seal"}
 
@@ -107,7 +107,7 @@ def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recip
         load_task(toy_recipe.data),
         answer=model.family.answer,
         settings=toy_recipe.train,
-        place=choose_place("cpu", "fp32"),
+        device=choose_device("cpu", "fp32"),
         seed=0,
         masks=ticket.mask.kept,
     )
@@ -118,7 +118,7 @@ def test_the_three_stations_are_scored_on_the_weights_they_name(finished, toy_re
     """Scored again from the files alone, pruned and rewound come out the same."""
     run, cell = RunDir(finished), Cell(plain_method("high-magnitude"), 0.5, 1)
     ticket, result = load_ticket(run.ticket(cell)), read_run(finished).results[cell.id]
-    task, place = load_task(toy_recipe.data), choose_place("cpu", "fp32")
+    task, device = load_task(toy_recipe.data), choose_device("cpu", "fp32")
     stations = {
         "retrained": ticket.model.weights,
         "pruned": ticket.mask.apply(load_weights(run.dense(1) / "model.safetensors")),
@@ -129,7 +129,7 @@ def test_the_three_stations_are_scored_on_the_weights_they_name(finished, toy_re
     }.items():
         ticket.model.load(weights)
         found = score_split(
-            lambda inputs: ticket.model.family.answer(ticket.model.module, inputs), task.valid, 256, place
+            lambda inputs: ticket.model.family.answer(ticket.model.module, inputs), task.valid, 256, device
         )
         assert found == getattr(result, name), name
 

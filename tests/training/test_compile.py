@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lxcompress.errors import RunError
 from lxcompress.recipe import Train
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.fit import COMPILED_KINDS, can_compile, compiles, compiling
-from lxcompress.training.place import Place
 
-CPU, CUDA = Place(torch.device("cpu"), "fp32"), Place(torch.device("cuda", 0), "bf16")
+CPU, CUDA = DeviceSpec(torch.device("cpu"), "fp32"), DeviceSpec(torch.device("cuda", 0), "bf16")
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, load_start
 from lxcompress.recipe import Distill, ScenesData, Train
 from lxcompress.records import Epoch
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.distil import Teacher, pair_last, soft_loss, states_error, taught_loss
-from lxcompress.training.feed import Batch, gather
+from lxcompress.training.feed import Batch, make_batch
 from lxcompress.training.fit import LOSSES, fit
-from lxcompress.training.place import Place
 from tests.models.families import TOYS, save_start, some_inputs
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 SETTINGS = Train(epochs=2, batch_size=16, learning_rate=2e-3, warmup=0.2)
 
 
@@ -65,7 +65,7 @@ def noisy(model: Model) -> Model:
 
 def run(model: Model, task: Task, **options) -> list[Epoch]:
     options = {"settings": SETTINGS, **options}
-    return fit(model.module, task, answer=model.family.answer, place=CPU, seed=0, **options)
+    return fit(model.module, task, answer=model.family.answer, device=CPU, seed=0, **options)
 
 
 def teacher(model: Model, **settings: float) -> Teacher:
@@ -129,7 +129,7 @@ def test_a_teacher_is_left_as_it_was(toy, other, task) -> None:
 
 def test_a_fit_learns_from_its_teacher_alone(toy, other, task) -> None:
     """With no labels, the student's answers come nearer to the teacher's."""
-    batch = gather(task.train, torch.arange(60), len(ANSWERS), padded=False)
+    batch = make_batch(task.train, torch.arange(60), len(ANSWERS), padded=False)
     with torch.no_grad():
         said = other.family.answer(other.module.eval(), batch.inputs)
         before = nn.functional.mse_loss(toy.family.answer(toy.module.eval(), batch.inputs), said)
@@ -170,9 +170,9 @@ def test_the_soft_losses_are_those_of_the_papers_by_hand() -> None:
     binary = categorical = 0.0
     for row in range(4):
         mine, its = torch.softmax(scores[row] / 2, 0), torch.softmax(taught[row] / 2, 0)
-        for place in range(3):
-            categorical -= float(its[place] * mine[place].log()) * 4 / 4
-            yes, wanted = torch.sigmoid(scores[row, place] / 2), torch.sigmoid(taught[row, place] / 2)
+        for index in range(3):
+            categorical -= float(its[index] * mine[index].log()) * 4 / 4
+            yes, wanted = torch.sigmoid(scores[row, index] / 2), torch.sigmoid(taught[row, index] / 2)
             binary -= float(wanted * yes.log() + (1 - wanted) * (1 - yes).log()) * 4 / 4
     for kind, by_hand in (("binary", binary), ("categorical", categorical)):
         assert float(soft_loss(scores, taught, 2.0, loss=LOSSES[kind], kind=kind)) == pytest.approx(by_hand, rel=1e-5)
@@ -192,7 +192,7 @@ def test_gradients_keep_their_size_whatever_the_temperature(kind) -> None:
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(toy, other, task) -> None:
-    batch = gather(task.train, torch.arange(16), len(ANSWERS), padded=False)
+    batch = make_batch(task.train, torch.arange(16), len(ANSWERS), padded=False)
     toy.module.eval()
 
     def value(**settings: float) -> float:
@@ -239,7 +239,7 @@ def architecture(toy_start, **changes: int) -> Model:
 def test_a_shallower_student_is_taught_by_the_last_layers(toy_start, task) -> None:
     """The streams are told apart even where a batch has as many words as regions."""
     deep, shallow = architecture(toy_start, l_layers=2, r_layers=3), architecture(toy_start, l_layers=2, r_layers=1)
-    batch = gather(task.train, torch.arange(8), len(ANSWERS), padded=False)
+    batch = make_batch(task.train, torch.arange(8), len(ANSWERS), padded=False)
     most = min(batch.inputs.input_ids.shape[1], batch.inputs.visual_feats.shape[1])
     square = Inputs(*(tensor[:, :most] for tensor in batch.inputs))
     assert square.input_ids.shape[1] == square.visual_feats.shape[1]

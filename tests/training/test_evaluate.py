@@ -13,12 +13,12 @@ from lxcompress.data.split import Inputs, Split, Task
 from lxcompress.data.tasks import load_task
 from lxcompress.models.checkpoints import Model, load_start
 from lxcompress.recipe import ScenesData, Train
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.evaluate import ask, batches_by_length, best_answers, best_labels, score_answers, score_split
 from lxcompress.training.feed import ahead
 from lxcompress.training.fit import answer_loss, score
-from lxcompress.training.place import Place
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def hashed(inputs: Inputs) -> Tensor:
     seen = inputs.visual_attention_mask[..., None]
     words = (inputs.input_ids * inputs.attention_mask).sum(1)
     objects = (inputs.visual_feats * seen).sum((1, 2)) + 7 * (inputs.visual_pos * seen).sum((1, 2))
-    place = (words * 31 + (objects.double() * 1000).round().long()) % len(ANSWERS)
-    return torch.nn.functional.one_hot(place, len(ANSWERS)).float()
+    index = (words * 31 + (objects.double() * 1000).round().long()) % len(ANSWERS)
+    return torch.nn.functional.one_hot(index, len(ANSWERS)).float()
 
 
 def slow_score(answer, split: Split) -> tuple[float, dict[str, float]]:
@@ -76,9 +76,9 @@ def test_the_score_is_that_of_one_question_at_a_time(batch_size, task, model) ->
 
 
 def test_soft_credits_count_as_they_are(task) -> None:
-    for place in range(3):
-        found = score_answers(task.valid.answers[:, place], task.valid)
-        hit = task.valid.credits * (task.valid.answers == task.valid.answers[:, place, None])
+    for index in range(3):
+        found = score_answers(task.valid.answers[:, index], task.valid)
+        hit = task.valid.credits * (task.valid.answers == task.valid.answers[:, index, None])
         assert found.accuracy == pytest.approx(float(hit.sum(1).mean()))
     assert score_answers(task.valid.answers[:, 0], task.valid).accuracy == pytest.approx(1.0)
 
@@ -116,7 +116,7 @@ def test_answers_come_back_in_the_order_of_the_questions(task) -> None:
 
 def test_scoring_leaves_no_gradient_and_no_trace_of_randomness(task, model) -> None:
     before = torch.get_rng_state()
-    score(model.module, task, answer=model.family.answer, settings=Train(), place=CPU)
+    score(model.module, task, answer=model.family.answer, settings=Train(), device=CPU)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(weight.grad is None for weight in model.module.parameters())
 

@@ -11,10 +11,18 @@ from lxcompress.data.split import Task
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RunError
 from lxcompress.recipe import ScenesData
-from lxcompress.training.feed import AHEAD, ahead, feed, gather, is_fetched, reserve_bytes, settle
-from lxcompress.training.place import Place
+from lxcompress.training.device import DeviceSpec
+from lxcompress.training.feed import (
+    AHEAD,
+    ahead,
+    feed,
+    is_fetched,
+    make_batch,
+    move_to_device_if_it_fits,
+    reserve_bytes,
+)
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def test_ahead_may_be_left_early() -> None:
 
 def test_a_padded_batch_says_the_same_at_the_full_width(task) -> None:
     rows = torch.tensor([5, 0, 7])
-    cut, padded = (gather(task.train, rows, len(task.labels), padded=each) for each in (False, True))
+    cut, padded = (make_batch(task.train, rows, len(task.labels), padded=each) for each in (False, True))
     assert torch.equal(cut.targets, padded.targets)
     for name, short in cut.inputs._asdict().items():
         whole = getattr(padded.inputs, name)
@@ -95,17 +103,17 @@ def test_half_precision_features_are_read_as_single(task) -> None:
 
 
 def test_on_the_cpu_the_data_stays_where_it_is(task) -> None:
-    assert settle(task, CPU, "auto") is task
-    assert settle(task, CPU, "off") is task
+    assert move_to_device_if_it_fits(task, CPU, "auto") is task
+    assert move_to_device_if_it_fits(task, CPU, "off") is task
     with pytest.raises(RunError, match=r"train\.resident=on has no effect on the CPU"):
-        settle(task, CPU, "on")
+        move_to_device_if_it_fits(task, CPU, "on")
 
 
 def test_data_stays_resident_on_cuda_alone(task) -> None:
-    mps = Place(torch.device("mps"), "fp32")
-    assert settle(task, mps, "auto") is task
+    mps = DeviceSpec(torch.device("mps"), "fp32")
+    assert move_to_device_if_it_fits(task, mps, "auto") is task
     with pytest.raises(RunError, match=r"train\.resident=on has no effect on mps .*; leave it at auto"):
-        settle(task, mps, "on")
+        move_to_device_if_it_fits(task, mps, "on")
 
 
 def test_more_rows_at_a_time_leave_less_room_for_data() -> None:
@@ -117,5 +125,5 @@ def test_more_rows_at_a_time_leave_less_room_for_data() -> None:
 
 def test_batches_are_fetched_where_a_gpu_is_not_where_the_data_is(task) -> None:
     assert not is_fetched(task.valid, CPU)
-    assert not is_fetched(task.valid, Place(torch.device("mps"), "fp32"))
-    assert is_fetched(task.valid, Place(torch.device("cuda", 0), "bf16"))
+    assert not is_fetched(task.valid, DeviceSpec(torch.device("mps"), "fp32"))
+    assert is_fetched(task.valid, DeviceSpec(torch.device("cuda", 0), "bf16"))

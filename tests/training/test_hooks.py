@@ -17,15 +17,15 @@ from lxcompress.models.checkpoints import Model, load_start
 from lxcompress.pruning.mask import Mask, keep_top
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.records import Epoch, Score
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.fit import fit
 from lxcompress.training.gradual import UPDATES, Gradual, cubic_sparsity
 from lxcompress.training.movement import Movement
 from lxcompress.training.optimise import TELL_EVERY, optimise, recent_loss
-from lxcompress.training.place import Place
 from lxcompress.training.snapshots import Snapshots
 from lxcompress.training.step import Recurrence
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 SETTINGS = Train(epochs=3, batch_size=16, learning_rate=2e-3, warmup=0.2)
 STEPS = 12
 
@@ -45,7 +45,7 @@ def toy(toy_start) -> Model:
 
 
 def run(model: Model, task, **options) -> list[Epoch]:
-    options = {"settings": SETTINGS, "place": CPU, "seed": 0, **options}
+    options = {"settings": SETTINGS, "device": CPU, "seed": 0, **options}
     return fit(model.module, task, answer=model.family.answer, **options)
 
 
@@ -173,7 +173,7 @@ def test_movement_is_positive_where_descent_leads_away_from_zero() -> None:
         feed=rows_alone,
         rows=4,
         settings=Train(epochs=1, batch_size=4, learning_rate=1e-3, warmup=0.0, clip_norm=1e6),
-        place=CPU,
+        device=CPU,
         seed=0,
         evaluate=epoch_of,
         hooks=[movement],
@@ -338,7 +338,7 @@ def course(skip: int = 0, **options) -> tuple[Course, list[Epoch]]:
         feed=rows_alone,
         rows=10,
         settings=Train(epochs=3, batch_size=4, learning_rate=0.1, warmup=0.3, weight_decay=0.0),
-        place=CPU,
+        device=CPU,
         seed=5,
         evaluate=epoch_of,
         tell=tell,
@@ -406,7 +406,7 @@ def test_a_constant_rate_is_constant() -> None:
 
 def test_the_loss_of_a_gpu_is_read_now_and_then() -> None:
     """In between, what was read last stands, and nothing waits."""
-    gpu = Place(torch.device("cuda"), "bf16")
+    gpu = DeviceSpec(torch.device("cuda"), "bf16")
     losses, told, last = [], [], float("nan")
     for step in range(3 * TELL_EVERY):
         losses.append(torch.tensor(float(step)))

@@ -19,12 +19,12 @@ from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.records import Epoch, Score
+from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.fit import fit
 from lxcompress.training.optimise import draw_batches, optimise
 from lxcompress.training.optimizers import schedule
-from lxcompress.training.place import Place, choose_place
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 SETTINGS = Train(epochs=3, batch_size=16, learning_rate=2e-3, warmup=0.2)
 
 
@@ -63,7 +63,7 @@ def toy(toy_start) -> Model:
 
 
 def run(model: Model, task, *, seed: int = 0, settings: Train = SETTINGS, **options) -> list[Epoch]:
-    return fit(model.module, task, answer=model.family.answer, settings=settings, place=CPU, seed=seed, **options)
+    return fit(model.module, task, answer=model.family.answer, settings=settings, device=CPU, seed=seed, **options)
 
 
 def numbers(epochs: list[Epoch]) -> list[tuple[int, float, Score]]:
@@ -155,7 +155,7 @@ def test_what_a_mask_removed_does_not_bear_on_the_rest() -> None:
             feed=rows_alone,
             rows=64,
             settings=settings,
-            place=CPU,
+            device=CPU,
             seed=0,
             evaluate=epoch_of,
             masks={"weight": kept},
@@ -289,7 +289,7 @@ def count_rows(rows: int, batch_size: int, epochs: int) -> Iterator[list[int]]:
         return model.weight.sum()
 
     settings = Train(epochs=epochs, batch_size=batch_size)
-    optimise(model, loss, feed=rows_alone, rows=rows, settings=settings, place=CPU, seed=3, evaluate=epoch_of)
+    optimise(model, loss, feed=rows_alone, rows=rows, settings=settings, device=CPU, seed=3, evaluate=epoch_of)
     for epoch in range(epochs):
         yield drawn[epoch * rows : (epoch + 1) * rows]
 
@@ -328,7 +328,7 @@ def test_weight_decay_falls_on_matrices_alone() -> None:
         feed=rows_alone,
         rows=4,
         settings=Train(epochs=2, batch_size=2, learning_rate=0.1, weight_decay=0.5, warmup=0),
-        place=CPU,
+        device=CPU,
         seed=0,
         evaluate=epoch_of,
     )
@@ -338,14 +338,14 @@ def test_weight_decay_falls_on_matrices_alone() -> None:
 
 
 def test_the_place_is_as_asked_or_an_error_with_a_remedy() -> None:
-    assert choose_place("cpu", "auto") == CPU
-    assert choose_place("cpu", "bf16").precision == "bf16"
+    assert choose_device("cpu", "auto") == CPU
+    assert choose_device("cpu", "bf16").precision == "bf16"
     absent = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", has_mps())) if not there]
     for name in absent:
         with pytest.raises(RunError, match=f"device {name}: not available .* --set device=auto"):
-            choose_place(name, "auto")
+            choose_device(name, "auto")
     if len(absent) == 2:
-        assert choose_place("auto", "auto") == CPU
+        assert choose_device("auto", "auto") == CPU
 
 
 def has_mps() -> bool:
@@ -391,8 +391,8 @@ def test_a_plain_loop_gives_the_same_weights(toy_start, task) -> None:
         optimizer.zero_grad()
         scores = other.family.answer(other.module, task.train.inputs(rows))
         targets = torch.zeros(len(rows), len(ANSWERS))
-        for row, place in enumerate(rows.tolist()):
-            targets[row, task.train.answers[place, 0]] = 1.0
+        for row, index in enumerate(rows.tolist()):
+            targets[row, task.train.answers[index, 0]] = 1.0
         nn.functional.binary_cross_entropy_with_logits(scores, targets, reduction="sum").div(len(rows)).backward()
         for name, kept in mask.kept.items():
             dict(other.module.named_parameters())[name].grad.mul_(kept)
@@ -448,4 +448,4 @@ def test_too_little_memory_names_the_knobs() -> None:
     with pytest.raises(
         RunError, match=r"memory is too small .*train\.accumulate to 2 .*train\.batch_size \(it is 16\)"
     ):
-        optimise(weight, loss, feed=rows_alone, rows=16, settings=SETTINGS, place=CPU, seed=0, evaluate=epoch_of)
+        optimise(weight, loss, feed=rows_alone, rows=16, settings=SETTINGS, device=CPU, seed=0, evaluate=epoch_of)

@@ -12,13 +12,13 @@ from lxcompress.models.checkpoints import load_start
 from lxcompress.pruning.choose import mask_from_scores
 from lxcompress.pruning.criteria import score_weights
 from lxcompress.recipe import ScenesData, Train
-from lxcompress.training.evidence import draw_sample
+from lxcompress.training.calibration import draw_sample
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.fit import LOSSES
-from lxcompress.training.place import Place
 from lxcompress.training.sensitivity import measure
 from tests.complain import complain
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 QUESTIONS, SEED = 20, 4
 
 
@@ -32,7 +32,7 @@ def toy(toy_start):
 
 def run(toy, **fields):
     model, start, scores, task = toy
-    given = {"settings": Train(), "place": CPU, "seed": SEED, "questions": QUESTIONS, "sparsities": (0.5, 0.9)}
+    given = {"settings": Train(), "device": CPU, "seed": SEED, "questions": QUESTIONS, "sparsities": (0.5, 0.9)}
     return measure(model, start, scores, task, **{**given, **fields})
 
 

@@ -8,10 +8,10 @@ import threading
 import pytest
 import torch
 
-from lxcompress.training.place import Place
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.usage import Sampler, UsageMeter, mean_share
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
 
 def test_without_a_gpu_nothing_is_counted_and_no_thread_is_begun() -> None:

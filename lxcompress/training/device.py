@@ -1,4 +1,4 @@
-"""Place: where a fit runs, and in which arithmetic."""
+"""DeviceSpec: where a fit runs, and in which arithmetic."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ SHORT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceSpec:
     """A device, and the precision of what runs there."""
 
-    device: torch.device
+    torch_device: torch.device
     precision: str
 
     @property
     def is_cuda(self) -> bool:
-        return self.device.type == "cuda"
+        return self.torch_device.type == "cuda"
 
     def autocast(self) -> torch.autocast:
         """bf16 arithmetic where the precision says so."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def wait(self) -> None:
         """Returns when the device has done all that it was given."""
         if self.is_cuda:
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.torch_device.type == "mps":
             torch.mps.synchronize()
 
 
-def choose_place(device: str, precision: str, number: int | None = None) -> Place:
+def choose_device(device: str, precision: str, number: int | None = None) -> DeviceSpec:
     """`auto` is CUDA, then MPS, then CPU; and bf16 on CUDA, fp32 elsewhere; `number` is that of the GPU.
 
     Raises RunError if the device is absent.
@@ -53,7 +53,7 @@ def choose_place(device: str, precision: str, number: int | None = None) -> Plac
         )
     chosen = ("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision
     if name != "cuda":
-        return Place(torch.device(name), chosen)
+        return DeviceSpec(torch.device(name), chosen)
     if number is None:
         number = torch.cuda.current_device()  # a tensor's device has a number, and is compared with this one
     if number >= torch.cuda.device_count():
@@ -61,7 +61,7 @@ def choose_place(device: str, precision: str, number: int | None = None) -> Plac
             f"device cuda:{number}: this machine has {torch.cuda.device_count()} GPUs; start as many processes at most"
         )
     torch.cuda.set_device(number)
-    return Place(torch.device("cuda", number), chosen)
+    return DeviceSpec(torch.device("cuda", number), chosen)
 
 
 @contextlib.contextmanager
@@ -79,14 +79,14 @@ def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def move(module: nn.Module, place: Place) -> nn.Module:
+def move(module: nn.Module, device: DeviceSpec) -> nn.Module:
     """`module`, moved to where it is to run. Raises RunError if it does not fit there."""
-    with naming_the_knob("end what else runs on the GPU, or give device=cpu"):
-        return module.to(place.device)
+    with explain_out_of_memory("end what else runs on the GPU, or give device=cpu"):
+        return module.to(device.torch_device)
 
 
 @contextlib.contextmanager
-def naming_the_knob(remedy: str) -> Iterator[None]:
+def explain_out_of_memory(remedy: str) -> Iterator[None]:
     """Turns running out of memory into one sentence that ends in `remedy`. Raises RunError."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Laws of evidence: it equals autograd and the layers' inputs by hand, follows its seed, and leaves no trace."""
+"""Laws of statistics: it equals autograd and the layers' inputs by hand, follows its seed, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lxcompress.data.tasks import load_task
 from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import load_start
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.criteria import CRITERIA, Evidence
+from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics
 from lxcompress.recipe import ScenesData, Train
-from lxcompress.training.evidence import batches_without_padding, draw_sample, gather
+from lxcompress.training.calibration import batches_without_padding, collect_statistics, draw_sample
+from lxcompress.training.device import DeviceSpec
 from lxcompress.training.fit import LOSSES
-from lxcompress.training.place import Place
 from tests.complain import complain
 from tests.models.families import TOYS, save_start
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 QUESTIONS, SEED = 11, 3
 
 
@@ -39,13 +39,13 @@ def family(request, tmp_path_factory):
 
 def collect(family, kind, *, settings=None, seed=SEED, questions=QUESTIONS, batch_size=4, task=None):
     model, start, own = family
-    return gather(
+    return collect_statistics(
         model,
         start,
         task or own,
         kind=kind,
         settings=settings or Train(),
-        place=CPU,
+        device=CPU,
         seed=seed,
         questions=questions,
         batch_size=batch_size,
@@ -64,7 +64,7 @@ def gradients_by_hand(family, loss, rows):
     return found
 
 
-def places_of(sample: Split, split: Split) -> list[int]:
+def indices_of(sample: Split, split: Split) -> list[int]:
     """The rows of `split` that `sample` holds."""
     return [split.ids.index(each) for each in sample.ids]
 
@@ -95,7 +95,7 @@ def test_one_batch_of_all_has_the_gradient_of_their_mean_loss(family) -> None:
 
 
 class Listening(TorchFunctionMode):
-    """Adds up the squares of what every linear product reads, by the place in memory of its weight."""
+    """Adds up the squares of what every linear product reads, by the index in memory of its weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,15 +173,15 @@ def test_evidence_follows_its_seed_and_leaves_no_trace(family, kind) -> None:
 def test_every_criterion_can_draw_a_mask_from_it(family) -> None:
     model, _, _ = family
     kinds = ("gradient", "squared_gradient", "input_norm")
-    evidence = Evidence(**{kind: collect(family, kind) for kind in kinds})
+    statistics = CalibrationStatistics(**{kind: collect(family, kind) for kind in kinds})
     drawn = {
-        criterion: choose_mask(model.prunable, criterion=criterion, sparsity=0.5, seed=0, evidence=evidence)
+        criterion: choose_mask(model.prunable, criterion=criterion, sparsity=0.5, seed=0, statistics=statistics)
         for criterion in CRITERIA
         if CRITERIA[criterion].needs != "movement"
     }
     names = list(drawn)
-    for place, one in enumerate(names):
-        for other in names[place + 1 :]:
+    for index, one in enumerate(names):
+        for other in names[index + 1 :]:
             kept, others = drawn[one].kept, drawn[other].kept
             assert any(not torch.equal(kept[name], others[name]) for name in kept), (one, other)
 
@@ -199,22 +199,22 @@ def test_batches_without_padding_hold_every_row_once_and_nothing_empty(family) -
 
 def test_a_sample_has_different_questions_and_never_more_than_there_are(family) -> None:
     split = replace(family[2].train, ids=tuple(range(len(family[2].train))))
-    places = places_of(draw_sample(split, 15, 0), split)
-    assert len(set(places)) == 15
-    assert places == sorted(places)
-    assert places_of(draw_sample(split, 10_000, 0), split) == list(range(len(split)))
+    indices = indices_of(draw_sample(split, 15, 0), split)
+    assert len(set(indices)) == 15
+    assert indices == sorted(indices)
+    assert indices_of(draw_sample(split, 10_000, 0), split) == list(range(len(split)))
 
 
 def test_progress_is_told(family) -> None:
     model, start, task = family
     heard: list[tuple[int, int]] = []
-    gather(
+    collect_statistics(
         model,
         start,
         task,
         kind="gradient",
         settings=Train(),
-        place=CPU,
+        device=CPU,
         seed=0,
         questions=10,
         batch_size=4,

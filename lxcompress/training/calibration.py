@@ -1,7 +1,7 @@
-"""Evidence: what a model's weights do on a sample of its training questions, for the criteria that ask for it.
+"""Statistics of a model's weights on a sample of its training questions, for the criteria that need them.
 
 The sample is drawn by a seed, the model does not drop out, and the loss is that of training. Each kind is a field of
-`pruning.criteria.Evidence`.
+`pruning.criteria.CalibrationStatistics`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Train
+from lxcompress.training.device import DeviceSpec, deterministic_algorithms, explain_out_of_memory
 from lxcompress.training.evaluate import batches_by_length
-from lxcompress.training.feed import gather as gather_batch
+from lxcompress.training.feed import make_batch
 from lxcompress.training.fit import LOSSES
-from lxcompress.training.place import Place, deterministic_algorithms, naming_the_knob
 
 Tell = Callable[[int, int], None]
 """hears how many batches are done, of how many"""
@@ -29,37 +29,37 @@ POWERS: Mapping[str, int] = {"gradient": 1, "squared_gradient": 2}
 KINDS = (*POWERS, "input_norm")
 
 
-def gather(
+def collect_statistics(
     model: Model,
     weights: Weights,
     task: Task,
     *,
     kind: str,
     settings: Train,
-    place: Place,
+    device: DeviceSpec,
     seed: int,
     questions: int = 512,
     batch_size: int = 8,
     tell: Tell | None = None,
 ) -> dict[str, Tensor]:
-    """name of a prunable weight -> its evidence of that `kind`, float32 on the CPU.
+    """name of a prunable weight -> its statistics of that `kind`, float32 on the CPU.
 
     gradient and squared_gradient are means over batches of questions of like length, whose loss is a mean too. The
-    model is loaded with `weights`, and is left in evaluation mode on the place's device. Raises LxError.
+    model is loaded with `weights`, and is left in evaluation mode on its device. Raises LxError.
     """
     if kind not in KINDS:
-        raise PruneError(f"evidence {kind}: is not gathered from a sample; one of {', '.join(KINDS)} is")
-    prepare(model, weights, place)
+        raise PruneError(f"statistics {kind}: is not gathered from a sample; one of {', '.join(KINDS)} is")
+    prepare(model, weights, device)
     sample = draw_sample(task.train, questions, seed)
-    with deterministic_algorithms(wanted=settings.deterministic), naming_the_knob(smaller(batch_size)):
+    with deterministic_algorithms(wanted=settings.deterministic), explain_out_of_memory(smaller(batch_size)):
         if kind == "input_norm":
-            return _input_norms(model, sample, batch_size, place, tell)
-        return _gradients(model, sample, len(task.labels), batch_size, place, settings, POWERS[kind], tell)
+            return _input_norms(model, sample, batch_size, device, tell)
+        return _gradients(model, sample, len(task.labels), batch_size, device, settings, POWERS[kind], tell)
 
 
-def prepare(model: Model, weights: Weights, place: Place) -> None:
-    """Puts `weights` into the model, on the place's device, where it will not drop out."""
-    model.module.to(place.device)
+def prepare(model: Model, weights: Weights, device: DeviceSpec) -> None:
+    """Puts `weights` into the model, on the device, where it will not drop out."""
+    model.module.to(device.torch_device)
     model.load(weights)
     model.module.eval()
 
@@ -80,7 +80,7 @@ def _gradients(
     sample: Split,
     answers: int,
     batch_size: int,
-    place: Place,
+    device: DeviceSpec,
     settings: Train,
     power: int,
     tell: Tell | None,
@@ -91,8 +91,8 @@ def _gradients(
     totals = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in names.items()}
     batches = list(batches_by_length(sample, batch_size))
     for done, rows in enumerate(batches):
-        batch = gather_batch(sample, rows, answers, padded=False).to(place.device)
-        with place.autocast():
+        batch = make_batch(sample, rows, answers, padded=False).to(device.torch_device)
+        with device.autocast():
             scores = model.family.answer(model.module, batch.inputs)
         loss = LOSSES[settings.loss](scores.float(), batch.targets)
         found = torch.autograd.grad(loss, list(names.values()), allow_unused=True)
@@ -104,8 +104,10 @@ def _gradients(
     return {name: (total / len(batches)).float().cpu() for name, total in totals.items()}
 
 
-def _input_norms(model: Model, sample: Split, batch_size: int, place: Place, tell: Tell | None) -> dict[str, Tensor]:
-    """name -> float32 [C]: the L2 norm of each input of a linear layer, over every place where it is used.
+def _input_norms(
+    model: Model, sample: Split, batch_size: int, device: DeviceSpec, tell: Tell | None
+) -> dict[str, Tensor]:
+    """name -> float32 [C]: the L2 norm of each input of a linear layer, over every use of it.
 
     That is all words and regions, and for LXMERT's cross-attention both of its directions.
     """
@@ -128,8 +130,8 @@ def _input_norms(model: Model, sample: Split, batch_size: int, place: Place, tel
     batches = list(batches_without_padding(sample, batch_size))
     try:
         for done, rows in enumerate(batches):
-            inputs = sample.inputs(rows.to(sample.scene.device)).to(place.device)
-            with torch.no_grad(), place.autocast():
+            inputs = sample.inputs(rows.to(sample.scene.device)).to(device.torch_device)
+            with torch.no_grad(), device.autocast():
                 model.family.answer(model.module, inputs)
             if tell:
                 tell(done + 1, len(batches))

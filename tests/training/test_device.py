@@ -1,4 +1,4 @@
-"""Laws of the place: running out of memory is one sentence that names what to turn, and no other error is touched."""
+"""Laws of the device: running out of memory is one sentence that names what to turn, and no other error is touched."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from lxcompress.errors import LxError, RunError
-from lxcompress.training.place import Place, move, naming_the_knob
+from lxcompress.training.device import DeviceSpec, explain_out_of_memory, move
 
-CPU = Place(torch.device("cpu"), "fp32")
+CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
 SAID = [
     "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
@@ -22,7 +22,7 @@ SAID = [
 
 @pytest.mark.parametrize("said", SAID)
 def test_whoever_says_that_memory_is_out_is_understood(said) -> None:
-    with pytest.raises(RunError) as caught, naming_the_knob("turn the knob"):
+    with pytest.raises(RunError) as caught, explain_out_of_memory("turn the knob"):
         raise RuntimeError(said)
     told = str(caught.value)
     assert told.startswith("the GPU is out of memory (")
@@ -35,27 +35,27 @@ def test_torchs_own_error_is_understood_whatever_it_says() -> None:
     for said in ("", "CUDA out of memory. Tried to allocate 2.00 GiB.\nmore", "something"):
         with (
             pytest.raises(RunError, match=r"^the GPU is out of memory \(.*\); turn the knob$"),
-            naming_the_knob("turn the knob"),
+            explain_out_of_memory("turn the knob"),
         ):
             raise torch.OutOfMemoryError(said)
 
 
 def test_the_memory_of_the_machine_is_told_from_that_of_the_gpu() -> None:
     too_small = pytest.raises(RunError, match=r"^the memory is too small \(DefaultCPUAllocator: .*\); turn the knob$")
-    with too_small, naming_the_knob("turn the knob"):
+    with too_small, explain_out_of_memory("turn the knob"):
         torch.empty(1 << 60)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("a value")])
 def test_other_errors_pass_as_they_are(error) -> None:
-    with pytest.raises(type(error)) as caught, naming_the_knob("turn the knob"):
+    with pytest.raises(type(error)) as caught, explain_out_of_memory("turn the knob"):
         raise error
     assert caught.value is error
 
 
 def test_a_sentence_is_not_said_twice() -> None:
     once = pytest.raises(LxError, match=r"^the GPU is out of memory \(CUDA error: out of memory\); inner$")
-    with once, naming_the_knob("outer"), naming_the_knob("inner"):
+    with once, explain_out_of_memory("outer"), explain_out_of_memory("inner"):
         raise RuntimeError("CUDA error: out of memory")
 
 
@@ -63,5 +63,5 @@ def test_a_module_moves_to_its_place() -> None:
     module = nn.Linear(2, 2)
     assert move(module, CPU) is module
     if not torch.cuda.is_available():
-        with pytest.raises((RuntimeError, AssertionError)):  # torch's own words: choose_place has asked before
-            move(module, Place(torch.device("cuda", 0), "bf16"))
+        with pytest.raises((RuntimeError, AssertionError)):  # torch's own words: choose_device has asked before
+            move(module, DeviceSpec(torch.device("cuda", 0), "bf16"))
