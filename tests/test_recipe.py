@@ -69,7 +69,7 @@ ANOTHER = {
     "train.deterministic": True,
     "train.compile": "off",
     "train.graph": "off",
-    "train.resident": "off",
+    "train.data_on_device": "off",
     "prune.criteria": "[random]",
     "prune.granularities": "[block-1x4]",
     "prune.methods": "[{criterion: wanda}]",
@@ -468,8 +468,8 @@ def test_every_recipe_that_ships_is_one_and_opens_with_its_command(path) -> None
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("{scope: modality}", "rates and scope: modality go together"),
-        ("{rates: {vision: 2}}", "rates and scope: modality go together"),
+        ("{scope: modality}", "relative_rates and scope: modality go together"),
+        ("{relative_rates: {vision: 2}}", "relative_rates and scope: modality go together"),
         ("{rate: 0.3}", "rate needs an iterative schedule"),
         ("{rewind_at: 0.3}", "rewind_at needs rewind: step"),
         ("{granularity: neuron, scope: row}", "granularity neuron has scope layer or global"),
@@ -486,7 +486,7 @@ def test_every_recipe_that_ships_is_one_and_opens_with_its_command(path) -> None
         ("{control: dense-longer, criterion: random}", "control dense-longer is dense"),
         ("{control: small-dense, distill: {}}", "control small-dense is dense"),
         ("{control: dense-longer, sparsities: [0.5]}", "whose sparsity is fixed"),
-        ("{control: small-dense, times: 3}", "times says how much longer"),
+        ("{control: small-dense, epochs_factor: 3}", "epochs_factor says how much longer"),
         ("{distill: {weight: 0}}", "nothing is learnt from the dense model"),
         ("{granularity: cube}", "is none of weight, block-1x4, block-4x1, neuron"),
         ("{granularity: 4:2}", "or N:M, such as 2:4"),
@@ -527,13 +527,47 @@ OLD = "prune.methods=[{granularity: 2:4, spared: [a.weight]}]"
 NEW = "prune.methods=[{granularity: 2:4, keep_dense: [a.weight]}]"
 
 
-def test_the_old_name_of_keep_dense_is_read_with_one_notice_and_means_the_same(tmp_path, caplog) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "notice"),
+    [
+        (OLD, NEW, "spared is now called keep_dense"),
+        (
+            "prune.methods=[{scope: modality, rates: {vision: 0}}]",
+            "prune.methods=[{scope: modality, relative_rates: {vision: 0}}]",
+            "rates is now called relative_rates",
+        ),
+        (
+            "prune.methods=[{control: dense-longer, times: 3}]",
+            "prune.methods=[{control: dense-longer, epochs_factor: 3}]",
+            "times is now called epochs_factor",
+        ),
+        (
+            "train.resident=off",
+            "train.data_on_device=off",
+            "train.resident is now called train.data_on_device",
+        ),
+    ],
+)
+def test_the_old_name_of_a_key_is_read_with_one_notice_and_means_the_same(old, new, notice, tmp_path, caplog) -> None:
     path = write(tmp_path, SCENES)
-    assert load_recipe(path, [OLD]) == load_recipe(path, [NEW])
-    (notice,) = caplog.messages
-    assert "spared is now called keep_dense" in notice
-    with pytest.raises(RecipeError, match="spared is the old name of keep_dense"):
+    assert load_recipe(path, [old]) == load_recipe(path, [new])
+    (said,) = caplog.messages
+    assert notice in said
+
+
+def test_a_key_given_by_its_old_and_its_new_name_is_refused(tmp_path) -> None:
+    path = write(tmp_path, SCENES)
+    with pytest.raises(RecipeError, match=r"methods\.0: spared is the old name of keep_dense"):
         load_recipe(path, ["prune.methods=[{spared: [a], keep_dense: [a]}]"])
+    with pytest.raises(RecipeError, match=r"train: resident is the old name of data_on_device"):
+        load_recipe(path, ["train.resident=on", "train.data_on_device=on"])
+
+
+def test_the_key_of_a_checkpoint_is_the_one_of_earlier_versions(tmp_path) -> None:
+    recipe = load_recipe(write(tmp_path, SCENES), ["prune.methods=[{keep_dense: [a], scope: global}]"])
+    (method,) = recipe.prune.methods
+    assert method.checkpoint_key(exclude_defaults=True) == '{"scope":"global","spared":["a"]}'
+    assert '"resident":"auto"' in Pretrain.model_validate(PRETRAIN).checkpoint_key()
 
 
 def test_a_run_folder_of_before_is_read_without_a_notice_and_its_cells_keep_their_folders(tmp_path, caplog) -> None:

@@ -157,7 +157,7 @@ def test_what_yaml_writes_is_read_back() -> None:
     ("override", "named"),
     [
         ("prune.methods=[{critrion: taylor}]", "prune.methods.0.criterion?"),
-        ("prune.methods=[{scope: modality, rates: {langage: 2}}]", "prune.methods.0.rates.language?"),
+        ("prune.methods=[{scope: modality, relative_rates: {langage: 2}}]", "prune.methods.0.relative_rates.language?"),
         ("prune.methods=[{distill: {wieght: 1}}]", "prune.methods.0.distill.weight?"),
         ("prune.methods=[{}, {name: a}, {rewnd: step}]", "prune.methods.2.rewind?"),
         ("prune.calibration.questons=3", "prune.calibration.questions?"),
@@ -204,7 +204,7 @@ LONG = "x" * 10_000
         f"prune.methods=[{{name: {LONG}}}]",
         f"prune.methods=[{{granularity: {LONG}}}]",
         f"prune.methods=[{{granularity: '{'2' * 9000}:4'}}]",
-        f"prune.methods=[{{rates: {{{LONG}: 1}}, scope: modality}}]",
+        f"prune.methods=[{{relative_rates: {{{LONG}: 1}}, scope: modality}}]",
         f"prune.granularities=[{LONG}]",
         f"prune.methods={LONG}",
         "train.epochs=1e400",

@@ -53,7 +53,7 @@ def evaluate(source: str, recipe: Recipe, tell: Tell = lambda what, done, total:
     is_drawn = is_ticket(Path(source))
     model = load_ticket(Path(source)).model if is_drawn else load_model(source)
     move(model.module, device)
-    task = move_to_device_if_it_fits(task, device, recipe.train.resident)
+    task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device)
     tell("answering the validation questions", 0, 0)
     score = fitting.score(model.module.eval(), task, answer=model.family.answer, settings=recipe.train, device=device)
     return Evaluation(source, "ticket" if is_drawn else "model", "torch", recipe.name, score)

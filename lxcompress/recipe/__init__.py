@@ -13,7 +13,6 @@ from lxcompress.recipe.data import (
     VqaData,
 )
 from lxcompress.recipe.load import (
-    OLD_METHOD_KEYS,
     dump_recipe,
     find_recipe,
     input_paths,
@@ -59,7 +58,6 @@ __all__ = [
     "DATA_KINDS",
     "FAULTS",
     "MASKED",
-    "OLD_METHOD_KEYS",
     "RECIPE_VERSION",
     "SCOPES",
     "STRUCTURED",

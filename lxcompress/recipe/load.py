@@ -11,12 +11,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lxcompress.errors import RecipeError
+from lxcompress.recipe.methods import Method
 from lxcompress.recipe.recipe import Recipe
-from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection
+from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection, Train
 from lxcompress.settings import SettingsProblem, echo, first_problem, nearest, parse_yaml, read_yaml_file
 
-OLD_METHOD_KEYS = {"spared": "keep_dense"}
-"""Keys of a method that were renamed, and their new names; the old ones are still read."""
 MOST_KEYS = 10
 """How many sections deep the key of an override may be."""
 
@@ -80,8 +79,8 @@ def read_settings(path: Path, kind: type[RecipeSection], overrides: Sequence[str
     tree = _read_yaml(path)
     for override in overrides:
         _apply(tree, override)
-    for old in sorted(_old_keys(tree)):
-        log.warning("%s: %s is now called %s; the old name is still read", path, old, OLD_METHOD_KEYS[old])
+    for old, new in sorted(_find_old_keys(tree)):
+        log.warning("%s: %s is now called %s; the old name is still read", path, old, new)
     return validate_settings(tree, kind, str(path))
 
 
@@ -93,7 +92,6 @@ def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where:
             f"{where}: is of recipe version {echo(version)}, but this lxcompress reads up to version {RECIPE_VERSION}; "
             "upgrade it with: pip install --upgrade lxcompress"
         )
-    tree = _rename_old_keys(tree, where)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -107,23 +105,17 @@ def _methods(tree: Mapping[str, Any]) -> list[Any]:
     return methods if isinstance(methods, list) else []
 
 
-def _old_keys(tree: Mapping[str, Any]) -> set[str]:
-    """The old keys that the methods in `tree` use."""
-    return {key for method in _methods(tree) if isinstance(method, Mapping) for key in OLD_METHOD_KEYS if key in method}
+def _find_old_keys(tree: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the old and the new name of each renamed key that `tree` gives by its old name."""
+    train = tree.get("train")
+    names = {(f"train.{old}", f"train.{new}") for old, new in Train.old_keys.items() if _has(train, old)}
+    for method in _methods(tree):
+        names |= {(old, new) for old, new in Method.old_keys.items() if _has(method, old)}
+    return names
 
 
-def _rename_old_keys(tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Return `tree` with the old keys of its methods renamed. Raises RecipeError where a method has both names."""
-    if not _old_keys(tree):
-        return tree
-    methods = [dict(method) if isinstance(method, Mapping) else method for method in _methods(tree)]
-    for index, method in enumerate(methods):
-        for old in [key for key in OLD_METHOD_KEYS if isinstance(method, dict) and key in method]:
-            new = OLD_METHOD_KEYS[old]
-            if new in method:
-                raise RecipeError(f"{where}: prune.methods.{index}: {old} is the old name of {new}; keep {new} alone")
-            method[new] = method.pop(old)
-    return {**tree, "prune": {**tree["prune"], "methods": methods}}
+def _has(section: object, key: str) -> bool:
+    return isinstance(section, Mapping) and key in section
 
 
 def _as_number(version: object) -> float:

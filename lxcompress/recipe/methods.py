@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -89,18 +89,24 @@ class Method(RecipeSection):
     sparsity counts the other matrices only.
     """
 
+    old_keys: ClassVar[Mapping[str, str]] = {
+        "spared": "keep_dense",
+        "rates": "relative_rates",
+        "times": "epochs_factor",
+    }
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)] | None = None
     criterion: Criterion = "low-magnitude"
     granularity: Granularity = "weight"
     scope: Scope = "layer"
-    rates: Rates | None = None
+    relative_rates: Rates | None = None
     schedule: Schedule = "one-shot"
     rate: Fraction | None = None
     rewind: Rewind = "start"
     rewind_at: Fraction | None = None
     distill: Distill | None = None
     control: Control | None = None
-    times: Annotated[int, Field(ge=2)] | None = None
+    epochs_factor: Annotated[int, Field(ge=2)] | None = None
     ticket: str | None = None
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
     keep_dense: tuple[str, ...] = ()
@@ -128,7 +134,7 @@ class Method(RecipeSection):
         if self.name:
             return self.name
         if self.is_dense:
-            return f"{self.control}{self.times or ''}"
+            return f"{self.control}{self.epochs_factor or ''}"
         rounds = "" if self.rate is None else short_percent(self.rate)
         late = "" if self.rewind_at is None else short_percent(self.rewind_at)
         parts = [
@@ -146,7 +152,7 @@ class Method(RecipeSection):
     @property
     def length(self) -> int:
         """How many times the recipe's epochs one training has: 1, except for the control dense-longer."""
-        return (self.times or 2) if self.control == "dense-longer" else 1
+        return (self.epochs_factor or 2) if self.control == "dense-longer" else 1
 
     @property
     def is_structured(self) -> bool:
@@ -195,8 +201,8 @@ _NO_EFFECT_ON_DENSE = (*_SELECTION, "granularity", "rewind", "ticket", "distill"
 
 CONFLICTS = (
     Conflict(
-        "rates and scope: modality go together",
-        lambda method: (method.rates is None) != (method.scope != "modality"),
+        "relative_rates and scope: modality go together",
+        lambda method: (method.relative_rates is None) != (method.scope != "modality"),
     ),
     Conflict(
         "rate needs an iterative schedule",
@@ -252,8 +258,8 @@ CONFLICTS = (
         lambda method: method.control == "reinitialised" and (method.rewind != "start" or method.schedule == "gradual"),
     ),
     Conflict(
-        "times says how much longer control dense-longer trains, and needs it",
-        lambda method: method.times is not None and method.control != "dense-longer",
+        "epochs_factor says how much longer control dense-longer trains, and needs it",
+        lambda method: method.epochs_factor is not None and method.control != "dense-longer",
     ),
     Conflict(
         "sparsities has no effect on a method whose sparsity is fixed",

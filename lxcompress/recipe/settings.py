@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -40,9 +41,41 @@ class RecipeSection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    old_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys that were renamed, and their new names; recipes and records with the old ones are still read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_old_keys(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not cls.old_keys.keys() & values.keys():
+            return values
+        for old, new in cls.old_keys.items():
+            if old in values and new in values:
+                raise ValueError(f"{old} is the old name of {new}; keep {new} alone")
+        return {cls.old_keys.get(key, key): value for key, value in values.items()}
+
+    def checkpoint_key(self, *, exclude_defaults: bool = False) -> str:
+        """Return the settings as one line of JSON, in which renamed keys have their old names.
+
+        It is part of the key of a checkpoint, so that a run which an earlier version began can be resumed.
+        """
+        text = self.model_dump_json(exclude_defaults=exclude_defaults)
+        for old, new in self._list_old_keys():
+            text = text.replace(f'"{new}":', f'"{old}":')
+        return text
+
+    def _list_old_keys(self) -> Iterator[tuple[str, str]]:
+        """Yield the old and the new name of every renamed key, also of the sections in this one."""
+        yield from self.old_keys.items()
+        for _, value in self:
+            if isinstance(value, RecipeSection):
+                yield from value._list_old_keys()
+
 
 class Train(RecipeSection):
     """The training budget: the dense run and every retraining have the same one."""
+
+    old_keys: ClassVar[Mapping[str, str]] = {"resident": "data_on_device"}
 
     epochs: Count = 4
     batch_size: Count = 32
@@ -58,7 +91,7 @@ class Train(RecipeSection):
     deterministic: bool = False
     compile: Switch = "auto"
     graph: Switch = "auto"
-    resident: Switch = "auto"
+    data_on_device: Switch = "auto"
 
     @model_validator(mode="after")
     def _check_batch_divides(self) -> Train:

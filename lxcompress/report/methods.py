@@ -112,7 +112,11 @@ class MethodTable:
     @property
     def controls(self) -> dict[str, str]:
         """What each kind of control that is there controls for."""
-        return {f"{row.method.control}{row.method.times or ''}": row.words for row in self.rows if row.method.control}
+        return {
+            f"{row.method.control}{row.method.epochs_factor or ''}": row.words
+            for row in self.rows
+            if row.method.control
+        }
 
     @property
     def pruned_targets(self) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 GRID_FIELDS = {"seeds", "pick", "export", "bench", "name"}
 GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
 """What may differ when a study goes on in a folder: which cells there are, never how one is made."""
-MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.resident"}
+MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.data_on_device"}
 """What may differ because it only makes a run fit its machine: the remedies where memory is short are among them."""
 
 

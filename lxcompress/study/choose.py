@@ -78,7 +78,7 @@ class Chooser:
             sparsity=sparsity,
             granularity=method.granularity,
             scope=method.scope,
-            rates=method.rates.model_dump() if method.rates else None,
+            rates=method.relative_rates.model_dump() if method.relative_rates else None,
             modality=self.model.family.modality,
             sensitivities=self._sensitivities(scores) if method.scope == "sensitivity" else None,
             within=within,
@@ -289,7 +289,7 @@ def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Gro
             granularity=method.granularity,
             sparsity=sparsity,
             scope=method.scope,
-            rates=method.rates.model_dump() if method.rates else None,
+            rates=method.relative_rates.model_dump() if method.relative_rates else None,
             modality=model.family.modality,
             keep_dense=method.keep_dense,
         )

@@ -231,7 +231,7 @@ def _train(
     method = cell.method
     model.load(weights)
     is_held = isinstance(cut, Mask) and "mask-applied-once" not in context.recipe.faults
-    made = what or f"{cell.id} {method.model_dump_json(exclude_defaults=True)}"
+    made = what or f"{cell.id} {method.checkpoint_key(exclude_defaults=True)}"
     fitting = Fitting(
         f"{made} {digest_cut(cut)}",
         cell.seed,

@@ -80,7 +80,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
     move(model.module, device)
     rows = recipe.train.batch_size // recipe.train.accumulate
-    task = move_to_device_if_it_fits(task, device, recipe.train.resident, rows=rows)
+    task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device, rows=rows)
     settling, stamps = SETTLING_STEPS if device.is_cuda else 0, [time.perf_counter()]
     many = min((TIMED_STEPS + settling) * recipe.train.batch_size, len(task.train))
     sample = replace(

@@ -99,7 +99,7 @@ def retrain(
     `context.run.root` holds the checkpoint. Raises LxError.
     """
     rows = context.recipe.train.batch_size // context.recipe.train.accumulate
-    task = move_to_device_if_it_fits(context.task, context.device, context.recipe.train.resident, rows=rows)
+    task = move_to_device_if_it_fits(context.task, context.device, context.recipe.train.data_on_device, rows=rows)
     context = StudyContext(context.recipe, context.run, task, context.device, context.machine)
     with timed() as scoring:
         tell("scoring the model before pruning", 0, 0)

@@ -127,7 +127,7 @@ def open_context(
         watch.prepare("finding the floors")
         write_record(run.floors, find_floors(task))
     task = move_to_device_if_it_fits(
-        task, device, recipe.train.resident, rows=recipe.train.batch_size // recipe.train.accumulate
+        task, device, recipe.train.data_on_device, rows=recipe.train.batch_size // recipe.train.accumulate
     )
     return StudyContext(recipe, run, task, device, describe_machine())
 

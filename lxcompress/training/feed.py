@@ -56,14 +56,14 @@ def move_to_device_if_it_fits(task: Task, device: DeviceSpec, resident: Switch, 
                 if device.torch_device.type == "cpu"
                 else f"{device.torch_device.type} (CUDA has)"
             )
-            raise RunError(f"train.resident=on has no effect on {here}; leave it at auto")
+            raise RunError(f"train.data_on_device=on has no effect on {here}; leave it at auto")
         return task
     distinct = {id(split.regions): split.regions for split in (task.train, task.valid)}
     size = sum(regions.size_bytes for regions in distinct.values())
     free, _ = torch.cuda.mem_get_info(device.torch_device)
     if resident == "off" or (resident == "auto" and size + reserve_bytes(rows) > free):
         return task
-    with explain_out_of_memory("give train.resident=off"):
+    with explain_out_of_memory("give train.data_on_device=off"):
         moved: dict[int, Regions] = {key: regions.to(device.torch_device) for key, regions in distinct.items()}
         return Task(
             train=task.train.to(device.torch_device, moved[id(task.train.regions)]),

@@ -168,7 +168,7 @@ def _smaller(settings: Train) -> str:
     finer = range(settings.accumulate + 1, settings.batch_size + 1)
     next_finer = next((parts for parts in finer if settings.batch_size % parts == 0), None)
     more = f"raise train.accumulate to {next_finer} (batches stay the same), " if next_finer else ""
-    return f"{more}lower train.batch_size (it is {settings.batch_size}), or give train.resident=off"
+    return f"{more}lower train.batch_size (it is {settings.batch_size}), or give train.data_on_device=off"
 
 
 def _derive(seed: int, epoch: int) -> int:

@@ -31,7 +31,7 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
     model = load_model(folder)
     device = choose_device(recipe.device, recipe.train.precision)
     move(model.module, device)
-    task = move_to_device_if_it_fits(task, device, recipe.train.resident)
+    task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device)
     with explain_out_of_memory(f"lower train.eval_batch_size (it is {recipe.train.eval_batch_size})"):
         labels = best_answers(
             lambda inputs: model.family.answer(model.module, inputs), task.valid, recipe.train.eval_batch_size, device

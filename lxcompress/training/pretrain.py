@@ -96,7 +96,7 @@ def _pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None) -> l
         seed=settings.seed,
         evaluate=evaluate,
         checkpoint=out / "checkpoint.safetensors",
-        key=settings.model_dump_json(),
+        key=settings.checkpoint_key(),
         tell=tell,
     )
     save_encoder(model, out, task.vocabulary)

@@ -47,7 +47,7 @@ METHODS: tuple[dict[str, Any], ...] = (
     {"criterion": "wanda", "scope": "row"},
     {"criterion": "fisher"},
     {"scope": "global"},
-    {"scope": "modality", "rates": {"language": 1.0, "vision": 0.5, "cross": 1.0, "head": 0.0}},
+    {"scope": "modality", "relative_rates": {"language": 1.0, "vision": 0.5, "cross": 1.0, "head": 0.0}},
     {"scope": "sensitivity"},
     {"criterion": "fisher", "schedule": "iterative", "rate": 0.2},
     {"schedule": "iterative-retrain", "rate": 0.2, "rewind": "step", "rewind_at": 0.05},

@@ -29,7 +29,7 @@ METHODS = (
     "{scope: global}",
     "{criterion: wanda, scope: row}",
     "{criterion: fisher, schedule: iterative, rate: 0.4}",
-    "{scope: modality, rates: {vision: 2, head: 0}}",
+    "{scope: modality, relative_rates: {vision: 2, head: 0}}",
     "{scope: sensitivity}",
     "{schedule: iterative-retrain, rate: 0.3}",
     "{schedule: iterative-retrain, rate: 0.3, criterion: movement, rewind: learning-rate}",
@@ -51,7 +51,7 @@ METHODS = (
     "{control: reinitialised}",
     "{control: shuffled}",
     "{control: dense-longer}",
-    "{control: dense-longer, times: 3}",
+    "{control: dense-longer, epochs_factor: 3}",
     "{control: small-dense}",
 )
 
