@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LxmertConfig
 
-from lxcompress.data.split import Inputs, Regions, Split, Task
+from lxcompress.data.split import AnswerTask, Inputs, Regions, Split
 from lxcompress.machine import describe_machine
 from lxcompress.models import lxmert
 from lxcompress.recipe import Train
@@ -114,7 +114,7 @@ def folder_name(machine) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in words).lower().split())
 
 
-def synthetic_task(questions: int, images: int) -> Task:
+def synthetic_task(questions: int, images: int) -> AnswerTask:
     """Questions of VQA's lengths over random regions; ReLU features are a third zeros."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(images, REGIONS, FEATURES, generator=generator).add_(0.4).clamp_(min=0).half()
@@ -134,7 +134,7 @@ def synthetic_task(questions: int, images: int) -> Task:
             types=("other",) * rows,
         )
 
-    return Task(split(questions), split(1), tuple(map(str, range(ANSWERS))), tuple(map(str, range(WORDS))))
+    return AnswerTask(split(questions), split(1), tuple(map(str, range(ANSWERS))), tuple(map(str, range(WORDS))))
 
 
 def make_model(options: argparse.Namespace) -> nn.Module:
@@ -163,12 +163,12 @@ class Laps:
         return self.stamps[1] - self.stamps[0]
 
 
-def our_loop(task: Task, options: argparse.Namespace, device: DeviceSpec, size: int, precision: str) -> float:
+def our_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec, size: int, precision: str) -> float:
     """Questions per second of the study's own loop."""
     device = DeviceSpec(device.torch_device, precision)
     settling = SETTLING[device.torch_device.type]
     rows = torch.arange(size * (options.steps + settling))
-    part = Task(task.train.take(rows), task.valid, task.labels, task.vocabulary)
+    part = AnswerTask(task.train.take(rows), task.valid, task.labels, task.vocabulary)
     laps = Laps(device, settling, settling + options.steps)
     fit(
         make_model(options).to(device.torch_device),
@@ -218,7 +218,7 @@ class PlainBertAdam:
             weight.add_(mean / (square.sqrt() + 1e-6) + 0.01 * weight, alpha=-self.rate)
 
 
-def plain_loop(task: Task, options: argparse.Namespace, device: DeviceSpec) -> float:
+def plain_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec) -> float:
     """Questions per second of the reference's way."""
     settling, size = SETTLING[device.torch_device.type], 32
     dataset = PlainDataset(task.train, size * (options.steps + settling))

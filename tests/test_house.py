@@ -24,9 +24,8 @@ LONG_BY_CONTRACT: dict[str, str] = {}
 PARAMETERS_TO_DO = {"cli", "data", "exporters", "measure", "models", "pruning", "report", "study", "training"}
 PRIVATE_READS_TO_DO = {"data/check.py", "exporters/openvino.py", "runtimes/torch.py"}
 MEANINGS_TO_DO = {
-    "Packed", "Output", "Layout", "Part", "Taken", "Kept", "Step", "Asked", "Line", "Row", "Source", "Mark",
-    "Task", "Annotation", "Questions", "Input", "Model", "Session", "Chooser", "Tally", "Worker", "Round", "Progress",
-    "Group", "Plan", "Pattern", "Summary", "Cut", "Distill", "Bench", "Point",
+    "Bench", "Chooser", "Cut", "Distill", "Group", "Input", "Kept", "Layout", "Model", "Output", "Packed", "Pattern",
+    "Plan", "Point", "Progress", "Round", "Row", "Session", "Step", "Summary", "Tally", "Worker",
 }  # fmt: skip
 WORDS_TO_DO = {name.split("/")[0] for name in TREES} - {"catalog"}
 

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.data.check import Check, Fact, Finding, Tell, Unit, Value
+    from lxcompress.data.check import CheckReport, Fact, Finding, Tell, Unit, Value
     from lxcompress.recipe import Recipe
 
 STYLES = {"error": "red", "warning": "yellow"}
@@ -58,13 +58,13 @@ def check_cli(
         raise DataError(f"{path}: {_count(check.errors, 'problem')}, listed above; fix these and run the check again")
 
 
-def _check_store(path: Path, fast: bool, tell: Tell) -> Check:
+def _check_store(path: Path, fast: bool, tell: Tell) -> CheckReport:
     from lxcompress.data.check import check_store
 
     return check_store(path, is_fast=fast, tell=tell)
 
 
-def _check_recipe(recipe: Recipe, fast: bool, tell: Tell) -> Check:
+def _check_recipe(recipe: Recipe, fast: bool, tell: Tell) -> CheckReport:
     """Checks the data of a recipe against its start model; what is wrong with that model is a finding too."""
     from lxcompress.data.check import as_finding, check_data
     from lxcompress.errors import LxError
@@ -121,7 +121,7 @@ def _name_fetch(finding: Finding) -> Finding:
     return replace(finding, sentence=f"no such store; make it with: {fetch} && {prepare}")
 
 
-def _print_json(path: Path, check: Check) -> None:
+def _print_json(path: Path, check: CheckReport) -> None:
 
     document = {
         "checked": str(path),
@@ -135,7 +135,7 @@ def _print_json(path: Path, check: Check) -> None:
     typer.echo(json_text(document))
 
 
-def _show(check: Check) -> None:
+def _show(check: CheckReport) -> None:
     """Facts, those of each split side by side, and then the findings."""
     from rich.text import Text
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lxcompress.data.fetch import Step
+    from lxcompress.data.fetch import FetchStep
 
 STATES = {
     "there": "there",
@@ -73,7 +73,7 @@ def _show_list() -> None:
         screen.print(f"{'':<{width}}  licence: {each.licence}", markup=False, soft_wrap=True)
 
 
-def _show_plan(steps: Sequence[Step], folder: Path) -> None:
+def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
     """Each file: size, address, target and what is there; each collection: its licence, before anything is fetched."""
     from lxcompress.cli.screen import out as screen
     from lxcompress.data.catalogue import CATALOGUE

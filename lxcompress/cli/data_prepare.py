@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from lxcompress.data.regions.prepare import Prepared
+    from lxcompress.data.regions.prepare import PrepareResult
 
 LINE_PERIOD_S = 10
 """How often a line says where the work stands, where no one watches a bar."""
@@ -49,16 +49,16 @@ def prepare_cli(
     """
     from lxcompress.cli.screen import resumable
     from lxcompress.data.regions.prepare import prepare_store
-    from lxcompress.data.regions.rows import Reading
+    from lxcompress.data.regions.rows import ReadOptions
 
-    reading = Reading(boxes=boxes, strip_extension=strip_extension)
+    reading = ReadOptions(boxes=boxes, strip_extension=strip_extension)
     started = time.monotonic()
     with resumable(), _progress() as tell:
         made = prepare_store(sources, out, objects=objects, skip_bad=skip_bad, reading=reading, tell=tell)
     _show(made, out, time.monotonic() - started)
 
 
-def _show(made: Prepared, out: Path, duration_s: float) -> None:
+def _show(made: PrepareResult, out: Path, duration_s: float) -> None:
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks
     from lxcompress.data.regions.store import find_box_doubt, open_store

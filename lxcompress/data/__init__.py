@@ -1,1 +1,1 @@
-"""Data: each kind of a recipe's `data` section becomes a Task. Readers of files live here, and nowhere else."""
+"""Data: each kind of a recipe's `data` section becomes an AnswerTask. Readers of files live here, and nowhere else."""

@@ -32,7 +32,7 @@ ANSWERS = {"vqa": 3_129, "gqa": 1_842, "nlvr2": 2, "nlvr": 2}
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file at a public address; `unpack` names the members of a zip to unpack, and without it nothing is unpacked."""
 
     address: str
@@ -57,12 +57,12 @@ class Collection:
     what: str
     licence: str
     page: str
-    files: tuple[Remote, ...]
+    files: tuple[RemoteFile, ...]
     about_bytes: int | None = None
     elsewhere: str | None = None
 
 
-def _at(base: str, *files: Remote) -> tuple[Remote, ...]:
+def _at(base: str, *files: RemoteFile) -> tuple[RemoteFile, ...]:
     """`files` with the addresses that they have below `base`."""
     return tuple(replace(file, address=f"{base}/{file.address}") for file in files)
 
@@ -85,30 +85,30 @@ CATALOGUE: dict[str, Collection] = {
         page="https://visualqa.org/terms.html",
         files=_at(
             f"{VQA}/mscoco/vqa",
-            Remote(
+            RemoteFile(
                 "v2_Questions_Train_mscoco.zip",
                 size_bytes=7_239_401,
                 sha256="05a64b6e2582d06d7585f5429674a9a33851878be1bff9f8668cdcf792df611e",
                 unpack=JSON_AND_NOTES,
             ),
-            Remote(
+            RemoteFile(
                 "v2_Questions_Val_mscoco.zip",
                 size_bytes=3_494_929,
                 sha256="e71f6c5c3e97a51d050f28243e262b28cd0c48d11a6b4632d769d30d3f93222a",
                 unpack=JSON_AND_NOTES,
             ),
-            Remote(
+            RemoteFile(
                 "v2_Questions_Test_mscoco.zip",
                 sha256="982e2e687a86514b78ea83af356d151976c5e3fb4168a29ca543610574082ad7",
                 unpack=JSON_AND_NOTES,
             ),
-            Remote(
+            RemoteFile(
                 "v2_Annotations_Train_mscoco.zip",
                 size_bytes=21_708_861,
                 sha256="fb101bcefe91422c543c2bb6d70af11eb3119d0ff745ae283d09acdf66250853",
                 unpack=JSON_AND_NOTES,
             ),
-            Remote(
+            RemoteFile(
                 "v2_Annotations_Val_mscoco.zip",
                 size_bytes=10_518_930,
                 sha256="0caae7c8d1dafd852727f5ac046bc1efca9b72026bd6ffa34fc489f3a7b3291e",
@@ -125,27 +125,27 @@ CATALOGUE: dict[str, Collection] = {
         files=(
             *_at(
                 f"{VQA}/mscoco/vqa",
-                Remote(
+                RemoteFile(
                     "Questions_Train_mscoco.zip",
                     sha256="c3b2bb6155528eeae95e0a914af394d6f0d98f8f2b51012c44b27778e1a96707",
                     unpack=JSON_AND_NOTES,
                 ),
-                Remote(
+                RemoteFile(
                     "Questions_Val_mscoco.zip",
                     sha256="e8839be5de2d711989bf0adc82e6717d1ce307d27c9b1dfb0abf413b79a5d4d0",
                     unpack=JSON_AND_NOTES,
                 ),
-                Remote(
+                RemoteFile(
                     "Questions_Test_mscoco.zip",
                     sha256="bd080c297fc863bf8258caa4864d3b5afab29373375a6637f8546338291e28c0",
                     unpack=JSON_AND_NOTES,
                 ),
-                Remote(
+                RemoteFile(
                     "Annotations_Train_mscoco.zip",
                     sha256="a5f5f97c162a4ad44896be08bac6deaa258aa3fec281afcc84fe85ae44cb1ebc",
                     unpack=JSON_AND_NOTES,
                 ),
-                Remote(
+                RemoteFile(
                     "Annotations_Val_mscoco.zip",
                     sha256="29377c35186d90aeab3e61bdad890f51215d1f88b700bd22ef19004d73bf284f",
                     unpack=JSON_AND_NOTES,
@@ -153,11 +153,11 @@ CATALOGUE: dict[str, Collection] = {
             ),
             *_at(
                 f"{VQA}/abstract_v002/vqa",
-                Remote("Questions_Train_abstract_v002.zip", unpack=JSON_AND_NOTES),
-                Remote("Questions_Val_abstract_v002.zip", unpack=JSON_AND_NOTES),
-                Remote("Questions_Test_abstract_v002.zip", unpack=JSON_AND_NOTES),
-                Remote("Annotations_Train_abstract_v002.zip", unpack=JSON_AND_NOTES),
-                Remote("Annotations_Val_abstract_v002.zip", unpack=JSON_AND_NOTES),
+                RemoteFile("Questions_Train_abstract_v002.zip", unpack=JSON_AND_NOTES),
+                RemoteFile("Questions_Val_abstract_v002.zip", unpack=JSON_AND_NOTES),
+                RemoteFile("Questions_Test_abstract_v002.zip", unpack=JSON_AND_NOTES),
+                RemoteFile("Annotations_Train_abstract_v002.zip", unpack=JSON_AND_NOTES),
+                RemoteFile("Annotations_Val_abstract_v002.zip", unpack=JSON_AND_NOTES),
             ),
         ),
     ),
@@ -171,19 +171,19 @@ CATALOGUE: dict[str, Collection] = {
         files=(
             *_at(
                 f"{LXMERT}/lxmert_data/vqa",
-                Remote("train.json"),
-                Remote("nominival.json"),
-                Remote("minival.json"),
-                Remote("test.json"),
+                RemoteFile("train.json"),
+                RemoteFile("nominival.json"),
+                RemoteFile("minival.json"),
+                RemoteFile("test.json"),
             ),
             *_at(
                 f"{LXMERT_REPOSITORY}/data/vqa",
-                Remote(
+                RemoteFile(
                     "trainval_ans2label.json",
                     size_bytes=64_332,
                     sha256="ab3b0707b4c78ff28587f0131cee4d63b0e0c0d22ad82a89e809521abdc412dc",
                 ),
-                Remote(
+                RemoteFile(
                     "trainval_label2ans.json",
                     size_bytes=46_668,
                     sha256="e72e568a6303130f5a627db06360605ee3b306366ff463aa5153d782adc12a7d",
@@ -199,18 +199,18 @@ CATALOGUE: dict[str, Collection] = {
         files=(
             *_at(
                 f"{LXMERT}/lxmert_data/gqa",
-                Remote("train.json"),
-                Remote("valid.json"),
-                Remote("testdev.json"),
+                RemoteFile("train.json"),
+                RemoteFile("valid.json"),
+                RemoteFile("testdev.json"),
             ),
             *_at(
                 f"{LXMERT_REPOSITORY}/data/gqa",
-                Remote(
+                RemoteFile(
                     "trainval_ans2label.json",
                     size_bytes=37_898,
                     sha256="5d9d8353151c1b7bcb6e612fc532af2e7d418fa8c92056de4a4b5da2ba9fdf9a",
                 ),
-                Remote(
+                RemoteFile(
                     "trainval_label2ans.json",
                     size_bytes=20_586,
                     sha256="3ba2e3668760dfcfcfe40dc58711a7c551ca7da48be87a7fdd3fae9963f8264d",
@@ -226,7 +226,7 @@ CATALOGUE: dict[str, Collection] = {
         page="https://cs.stanford.edu/people/dorarad/gqa/download.html",
         files=_at(
             "https://downloads.cs.stanford.edu/nlp/data/gqa",
-            Remote("questions1.2.zip", about_bytes=1_400_000_000, unpack=("*_balanced_questions.json", "*.txt")),
+            RemoteFile("questions1.2.zip", about_bytes=1_400_000_000, unpack=("*_balanced_questions.json", "*.txt")),
         ),
     ),
     # Addresses: lil-lab/nlvr at the commit named in them; nlvr2/README.md tells what the files are.
@@ -236,10 +236,10 @@ CATALOGUE: dict[str, Collection] = {
         page="https://github.com/lil-lab/nlvr/tree/master/nlvr2",
         files=_at(
             f"{NLVR}/nlvr2/data",
-            Remote("train.json"),
-            Remote("dev.json"),
-            Remote("test1.json"),
-            Remote("test2.json"),
+            RemoteFile("train.json"),
+            RemoteFile("dev.json"),
+            RemoteFile("test1.json"),
+            RemoteFile("test2.json"),
         ),
     ),
     # As above. Size and SHA-256 of dev.json: from a copy of the file at that commit.
@@ -249,14 +249,14 @@ CATALOGUE: dict[str, Collection] = {
         page="https://github.com/lil-lab/nlvr/tree/master/nlvr",
         files=_at(
             f"{NLVR}/nlvr",
-            Remote("train/train.json"),
-            Remote(
+            RemoteFile("train/train.json"),
+            RemoteFile(
                 "dev/dev.json",
                 size_bytes=813_215,
                 sha256="0d312c3d7309393c0e36d286c70b884fb276819699e9f8f2bcea2854ad46537b",
             ),
-            Remote("test/test.json"),
-            Remote("hidden/hidden.json"),
+            RemoteFile("test/test.json"),
+            RemoteFile("hidden/hidden.json"),
         ),
     ),
     # Addresses: airsplay/lxmert, README.md. Sizes of these four: the same README as of 2020, in GB (train 17, val 8,
@@ -268,8 +268,8 @@ CATALOGUE: dict[str, Collection] = {
         elsewhere=LXMERT_DRIVE,
         files=_at(
             f"{LXMERT}/lxmert_data/mscoco_imgfeat",
-            Remote("train2014_obj36.zip", about_bytes=17_000_000_000),
-            Remote("val2014_obj36.zip", about_bytes=8_000_000_000),
+            RemoteFile("train2014_obj36.zip", about_bytes=17_000_000_000),
+            RemoteFile("val2014_obj36.zip", about_bytes=8_000_000_000),
         ),
     ),
     "coco-test-obj36": Collection(
@@ -279,7 +279,7 @@ CATALOGUE: dict[str, Collection] = {
         elsewhere=LXMERT_DRIVE,
         files=_at(
             f"{LXMERT}/lxmert_data/mscoco_imgfeat",
-            Remote("test2015_obj36.zip", about_bytes=16_000_000_000),
+            RemoteFile("test2015_obj36.zip", about_bytes=16_000_000_000),
         ),
     ),
     "gqa-obj36": Collection(
@@ -293,8 +293,8 @@ CATALOGUE: dict[str, Collection] = {
         about_bytes=30_000_000_000,
         files=_at(
             f"{LXMERT}/lxmert_data/vg_gqa_imgfeat",
-            Remote("vg_gqa_obj36.zip"),
-            Remote("gqa_testdev_obj36.zip"),
+            RemoteFile("vg_gqa_obj36.zip"),
+            RemoteFile("gqa_testdev_obj36.zip"),
         ),
     ),
     "nlvr2-obj36": Collection(
@@ -304,9 +304,9 @@ CATALOGUE: dict[str, Collection] = {
         elsewhere=LXMERT_DRIVE,
         files=_at(
             f"{LXMERT}/lxmert_data/nlvr2_imgfeat",
-            Remote("train_obj36.zip", about_bytes=21_000_000_000),
-            Remote("valid_obj36.zip", about_bytes=1_600_000_000),
-            Remote("test_obj36.zip", about_bytes=1_600_000_000),
+            RemoteFile("train_obj36.zip", about_bytes=21_000_000_000),
+            RemoteFile("valid_obj36.zip", about_bytes=1_600_000_000),
+            RemoteFile("test_obj36.zip", about_bytes=1_600_000_000),
         ),
     ),
     # Address: many who followed cs.stanford.edu/people/jcjohns/clevr give it. Size: two public projects that downloaded
@@ -317,7 +317,7 @@ CATALOGUE: dict[str, Collection] = {
         page="https://cs.stanford.edu/people/jcjohns/clevr/",
         files=_at(
             "https://dl.fbaipublicfiles.com/clevr",
-            Remote(
+            RemoteFile(
                 "CLEVR_v1.0_no_images.zip",
                 size_bytes=89_363_837,
                 sha256="d4435dceab30022b64f7d34b3ec217162bfc1c2950c79999784750ced22674c4",
@@ -333,10 +333,10 @@ CATALOGUE: dict[str, Collection] = {
         page=LXMERT_PAGE,
         elsewhere=LXMERT_DRIVE,
         files=(
-            *_at(LXMERT, Remote("model_LXRT.pth", about_bytes=870_000_000)),
+            *_at(LXMERT, RemoteFile("model_LXRT.pth", about_bytes=870_000_000)),
             *_at(
                 f"{LXMERT_REPOSITORY}/data/lxmert",
-                Remote(
+                RemoteFile(
                     "all_ans.json",
                     size_bytes=986_576,
                     sha256="b860c6cd7b8fe3afa1e5308933664c37bc8728eff967e9845543169a06d012b8",
@@ -352,12 +352,12 @@ CATALOGUE: dict[str, Collection] = {
         page=f"{HUB}/unc-nlp/lxmert-base-uncased",
         files=_at(
             f"{HUB}/unc-nlp/lxmert-base-uncased/resolve/628572c96242d1496147beec1c13a1bb7869605d",
-            Remote("config.json", size_bytes=776),
-            Remote("pytorch_model.bin", about_bytes=1_010_000_000),
-            Remote("special_tokens_map.json", size_bytes=112),
-            Remote("tokenizer.json", about_bytes=466_000),
-            Remote("tokenizer_config.json", size_bytes=153),
-            Remote("vocab.txt", about_bytes=232_000),
+            RemoteFile("config.json", size_bytes=776),
+            RemoteFile("pytorch_model.bin", about_bytes=1_010_000_000),
+            RemoteFile("special_tokens_map.json", size_bytes=112),
+            RemoteFile("tokenizer.json", about_bytes=466_000),
+            RemoteFile("tokenizer_config.json", size_bytes=153),
+            RemoteFile("vocab.txt", about_bytes=232_000),
         ),
     ),
     "lxmert-vqa-uncased": Collection(
@@ -366,10 +366,10 @@ CATALOGUE: dict[str, Collection] = {
         page=f"{HUB}/unc-nlp/lxmert-vqa-uncased",
         files=_at(
             f"{HUB}/unc-nlp/lxmert-vqa-uncased/resolve/945e6172c6c93befbe8d64683f22d34cb567e8ab",
-            Remote("config.json", size_bytes=880),
-            Remote("pytorch_model.bin", about_bytes=856_000_000),
-            Remote("special_tokens_map.json", size_bytes=112),
-            Remote("vocab.txt", about_bytes=232_000),
+            RemoteFile("config.json", size_bytes=880),
+            RemoteFile("pytorch_model.bin", about_bytes=856_000_000),
+            RemoteFile("special_tokens_map.json", size_bytes=112),
+            RemoteFile("vocab.txt", about_bytes=232_000),
         ),
     ),
     # Size and SHA-256: as public projects pin the file, one of them at this revision.
@@ -379,7 +379,7 @@ CATALOGUE: dict[str, Collection] = {
         page=f"{HUB}/google-bert/bert-base-uncased",
         files=_at(
             f"{HUB}/google-bert/bert-base-uncased/resolve/86b5e0934494bd15c9632b12f734a8a67f723594",
-            Remote(
+            RemoteFile(
                 "vocab.txt",
                 size_bytes=231_508,
                 sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",

@@ -19,10 +19,10 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from lxcompress.data import clevr, gqa, nlvr, nlvr2, vqa
-from lxcompress.data.asked import Part, check_one_type
 from lxcompress.data.files import list_files, read_json, read_labels, read_records, whole_number
 from lxcompress.data.fit import DataShape, ModelShape, find_misfits, foresee_data
 from lxcompress.data.objects import ANSWERS, answer_type
+from lxcompress.data.question_set import SplitQuestions, check_one_type
 from lxcompress.data.questions import Question, count_answers, explain_missing
 from lxcompress.data.regions import store as stores
 from lxcompress.data.regions.rows import strip_extension
@@ -43,7 +43,7 @@ Unit = Literal["", "share", "bytes"]
 Value = int | float | str
 Tell = Callable[[str, int, int], None]
 """Told what is done, how much of it is done, and of how much; 0 of 0 where that is not known."""
-Kept = TypeVar("Kept")
+Item = TypeVar("Item")
 
 LEAST_COVERED = 0.75
 """Of best answers that are labels: LXMERT's 3,129 have that of 94 % of VQA's questions, GQA's 1,842 of 57 %."""
@@ -83,7 +83,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckReport:
     """What a data set holds, in reading order, and what is wrong with it, errors first."""
 
     facts: tuple[Fact, ...]
@@ -101,7 +101,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Against:
+class CheckContext:
     """What data are checked against, beside themselves; None where it is not known."""
 
     vocabulary: Vocabulary | None
@@ -109,7 +109,7 @@ class Against:
     tell: Tell
 
 
-class Notes:
+class FindingCollector:
     """What a check has come upon so far."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class Notes:
         more = f" (the first of {alike:,} of the kind)" if alike > 1 else ""
         self._findings.setdefault(Finding(finding.severity, finding.where, finding.sentence + more))
 
-    def attempt(self, do: Callable[[], Kept]) -> Kept | None:
+    def attempt(self, do: Callable[[], Item]) -> Item | None:
         """What `do` returns; None if it was refused, and that is kept."""
         try:
             return do()
@@ -150,9 +150,9 @@ class Notes:
             self.refuse(error)
             return None
 
-    def make_each(self, records: Iterable[Any], make: Callable[[Any, int], Kept]) -> list[Kept]:
+    def make_each(self, records: Iterable[Any], make: Callable[[Any, int], Item]) -> list[Item]:
         """What `make` makes of each record and its place; what it refuses is kept once a kind, with its number."""
-        made: list[Kept] = []
+        made: list[Item] = []
         first: dict[str, DataError] = {}
         counts: Counter[str] = Counter()
         for place, record in enumerate(records):
@@ -166,9 +166,9 @@ class Notes:
             self.refuse(error, alike=counts[kind])
         return made
 
-    def check(self) -> Check:
+    def check(self) -> CheckReport:
         """All of it."""
-        return Check(tuple(self._facts), tuple(sorted(self._findings, key=lambda each: each.severity)))
+        return CheckReport(tuple(self._facts), tuple(sorted(self._findings, key=lambda each: each.severity)))
 
 
 def as_finding(error: LxError) -> Finding:
@@ -184,14 +184,14 @@ def check_data(
     model: ModelShape | None = None,
     is_fast: bool = False,
     tell: Tell = lambda what, done, total: None,
-) -> Check:
+) -> CheckReport:
     """Everything that is wrong with the data of a recipe, and what they hold; raises nothing for what a file is.
 
     `vocabulary` and `model` are those that are to read them; what needs one that is not given is left out. A fast check
     reads no features.
     """
-    notes = Notes()
-    KINDS[settings.kind](settings, Against(vocabulary, is_fast, tell), notes)
+    notes = FindingCollector()
+    KINDS[settings.kind](settings, CheckContext(vocabulary, is_fast, tell), notes)
     if model is not None:
         tokens = None if vocabulary is None else len(vocabulary)
         shape = notes.attempt(lambda: foresee_data(settings, tokens)) or DataShape(settings.kind, tokens=tokens)
@@ -205,10 +205,10 @@ def check_store(
     *,
     is_fast: bool = False,
     tell: Tell = lambda what, done, total: None,
-) -> Check:
+) -> CheckReport:
     """Everything that is wrong with the store of region features in the folder `path`, and what it holds."""
-    notes = Notes()
-    _check_store(path, Against(None, is_fast, tell), notes)
+    notes = FindingCollector()
+    _check_store(path, CheckContext(None, is_fast, tell), notes)
     return notes.check()
 
 
@@ -216,24 +216,24 @@ def check_store(
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadSplit:
     """One split, as far as it could be read."""
 
     files: Sequence[Path]
-    part: Part
+    part: SplitQuestions
     annotations: vqa.Annotations
     is_missed: bool
     """a file could not be read at all"""
 
 
-class Taken(NamedTuple):
+class ParsedFile(NamedTuple):
     """A file taken apart: its records, and what makes a question of one at its place."""
 
     records: Iterable[Any]
     make: Callable[[Any, int], Any]
 
 
-def _check_asked(settings: VqaData | GqaData | Nlvr2Data, against: Against, notes: Notes) -> None:
+def _check_asked(settings: VqaData | GqaData | Nlvr2Data, against: CheckContext, notes: FindingCollector) -> None:
     read = {split: READERS[settings.kind](settings, split, against, notes) for split in SPLITS}
     _check_apart(read, notes)
     used = _first(settings, {split: each.part.questions for split, each in read.items() if each.part.questions})
@@ -249,20 +249,20 @@ def _check_asked(settings: VqaData | GqaData | Nlvr2Data, against: Against, note
     _check_tokens({split: _words(each) for split, each in used.items()}, settings.tokens, against, notes, _files(read))
 
 
-def _read_vqa(settings: VqaData, split: str, against: Against, notes: Notes) -> Read:
+def _read_vqa(settings: VqaData, split: str, against: CheckContext, notes: FindingCollector) -> ReadSplit:
     files, given = getattr(settings, split), getattr(settings, f"{split}_annotations") or ()
     before = notes.errors
     annotations = _read_annotations(given, against, notes)
     official: list[Path] = []
 
-    def take_apart(path: Path) -> Taken:
+    def take_apart(path: Path) -> ParsedFile:
         document = read_json(path, remedy="")
         if isinstance(document, list):
-            return Taken(document, lambda record, place: vqa._lxmert_question(record, place, path))
+            return ParsedFile(document, lambda record, place: vqa._lxmert_question(record, place, path))
         if not (isinstance(document, dict) and isinstance(document.get("questions"), list)):
-            return Taken((), _nothing)
+            return ParsedFile((), _nothing)
         official.append(path)
-        return Taken(
+        return ParsedFile(
             document["questions"],
             lambda record, place: vqa._official_question(record, place, path, document, annotations),
         )
@@ -278,17 +278,19 @@ def _read_vqa(settings: VqaData, split: str, against: Against, notes: Notes) -> 
             notes.error(files[0], "has no answers to learn from; give them as data.train_annotations")
         else:
             notes.warn(files[0], "has no answers, so nothing can be scored; give them as data.valid_annotations")
-    return Read(files, part, annotations, is_missed)
+    return ReadSplit(files, part, annotations, is_missed)
 
 
-def _read_annotations(files: Sequence[Path], against: Against, notes: Notes) -> dict[int | str, vqa.Annotation]:
+def _read_annotations(
+    files: Sequence[Path], against: CheckContext, notes: FindingCollector
+) -> dict[int | str, vqa.Annotation]:
     annotations: dict[int | str, vqa.Annotation] = {}
 
-    def take_apart(path: Path) -> Taken:
+    def take_apart(path: Path) -> ParsedFile:
         document = read_json(path, remedy="", hook=vqa._answer_alone)
         records = document.get("annotations") if isinstance(document, dict) else ()
         is_list = isinstance(records, list)
-        return Taken(records if is_list else (), lambda record, place: vqa._annotation(record, place, path))
+        return ParsedFile(records if is_list else (), lambda record, place: vqa._annotation(record, place, path))
 
     for path in files:
         twice = []
@@ -304,7 +306,7 @@ def _read_annotations(files: Sequence[Path], against: Against, notes: Notes) -> 
 
 
 def _check_annotations(
-    part: Part, official: Sequence[Path], annotations: vqa.Annotations, given: Path, notes: Notes
+    part: SplitQuestions, official: Sequence[Path], annotations: vqa.Annotations, given: Path, notes: FindingCollector
 ) -> None:
     """Questions and annotations that are whole, but may be of different splits."""
     asked = [question for question in part.questions if part.files[question.id] in official]
@@ -317,36 +319,38 @@ def _check_annotations(
     notes.attempt(lambda: vqa._check_asked(part, annotations, given, official))
 
 
-def _read_gqa(settings: GqaData, split: str, against: Against, notes: Notes) -> Read:
-    def take_apart(path: Path) -> Taken:
+def _read_gqa(settings: GqaData, split: str, against: CheckContext, notes: FindingCollector) -> ReadSplit:
+    def take_apart(path: Path) -> ParsedFile:
         document = read_json(path, remedy="", hook=gqa._essentials)
         if isinstance(document, list):
-            return Taken(document, lambda record, place: gqa._lxmert_question(record, place, path))
+            return ParsedFile(document, lambda record, place: gqa._lxmert_question(record, place, path))
         if isinstance(document, dict):
-            return Taken(document.items(), lambda record, place: gqa._official_question(*record, path))
-        return Taken((), _nothing)
+            return ParsedFile(document.items(), lambda record, place: gqa._official_question(*record, path))
+        return ParsedFile((), _nothing)
 
     paths: list[Path] = []
     for given in getattr(settings, split):
         listed = notes.attempt(lambda: list_files(given, remedy=gqa._REMEDY))  # noqa: B023 (called at once)
         paths.extend(listed or ())
     part, is_missed = _read_files(paths, take_apart, lambda path: gqa._read_split(split, (path,)), against, notes)
-    return _checked(Read(paths or getattr(settings, split), part, {}, is_missed or not paths), split, notes)
+    return _checked(ReadSplit(paths or getattr(settings, split), part, {}, is_missed or not paths), split, notes)
 
 
-def _read_nlvr2(settings: Nlvr2Data, split: str, against: Against, notes: Notes) -> Read:
+def _read_nlvr2(settings: Nlvr2Data, split: str, against: CheckContext, notes: FindingCollector) -> ReadSplit:
     files = getattr(settings, split)
     part, is_missed = _read_files(
         files,
-        lambda path: Taken(read_records(path, remedy="-"), lambda record, place: nlvr2._question(record, place, path)),
+        lambda path: ParsedFile(
+            read_records(path, remedy="-"), lambda record, place: nlvr2._question(record, place, path)
+        ),
         lambda path: nlvr2._read_split(split, (path,)),
         against,
         notes,
     )
-    return _checked(Read(files, part, {}, is_missed), split, notes)
+    return _checked(ReadSplit(files, part, {}, is_missed), split, notes)
 
 
-READERS: Mapping[str, Callable[[Any, str, Against, Notes], Read]] = {
+READERS: Mapping[str, Callable[[Any, str, CheckContext, FindingCollector], ReadSplit]] = {
     "vqa": _read_vqa,
     "gqa": _read_gqa,
     "nlvr2": _read_nlvr2,
@@ -354,7 +358,7 @@ READERS: Mapping[str, Callable[[Any, str, Against, Notes], Read]] = {
 """data.kind -> what reads one split of it"""
 
 
-def _checked(read: Read, split: str, notes: Notes) -> Read:
+def _checked(read: ReadSplit, split: str, notes: FindingCollector) -> ReadSplit:
     """`read`, with what is to be said where no question of it has an answer."""
     if read.part.questions and not any(question.credits for question in read.part.questions):
         if split == "train":
@@ -366,13 +370,13 @@ def _checked(read: Read, split: str, notes: Notes) -> Read:
 
 def _read_files(
     files: Sequence[Path],
-    take_apart: Callable[[Path], Taken],
+    take_apart: Callable[[Path], ParsedFile],
     strict: Callable[[Path], object],
-    against: Against,
-    notes: Notes,
-) -> tuple[Part, bool]:
+    against: CheckContext,
+    notes: FindingCollector,
+) -> tuple[SplitQuestions, bool]:
     """The questions of `files`, and whether one of these could not be read at all."""
-    part, is_missed = Part([], {}), False
+    part, is_missed = SplitQuestions([], {}), False
     twice: dict[str, list[int | str]] = {}
     for path in files:
         found = _read_file(path, take_apart, strict, against, notes)
@@ -392,20 +396,24 @@ def _read_files(
 
 
 def _read_file(
-    path: Path, take_apart: Callable[[Path], Taken], strict: Callable[[Path], object], against: Against, notes: Notes
+    path: Path,
+    take_apart: Callable[[Path], ParsedFile],
+    strict: Callable[[Path], object],
+    against: CheckContext,
+    notes: FindingCollector,
 ) -> list[Any]:
     """What is made of the records of `path`. `strict` is the reader, which has the words for a file that is no such."""
     against.tell(f"reading {path.name}", 0, 0)
     try:
         taken = take_apart(path)
     except DataError:
-        taken = Taken((), _nothing)
+        taken = ParsedFile((), _nothing)
     if not taken.records:
         notes.attempt(lambda: strict(path))
     return notes.make_each(*taken)
 
 
-def _check_apart(read: Mapping[str, Read], notes: Notes) -> None:
+def _check_apart(read: Mapping[str, ReadSplit], notes: FindingCollector) -> None:
     """Finds the questions, and the images, of both splits."""
     train, valid = (read[split].part for split in SPLITS)
     shared = [number for number in valid.files if number in train.files]
@@ -427,12 +435,12 @@ def _check_apart(read: Mapping[str, Read], notes: Notes) -> None:
         )
 
 
-def _first(settings: Any, found: Mapping[str, Sequence[Kept]]) -> dict[str, Sequence[Kept]]:
+def _first(settings: Any, found: Mapping[str, Sequence[Item]]) -> dict[str, Sequence[Item]]:
     """What a study uses of each split: the first data.max_train and data.max_valid."""
     return {split: each[: getattr(settings, f"max_{split}")] for split, each in found.items()}
 
 
-def _count_questions(used: Mapping[str, Sequence[Question]], whole: Mapping[str, int], notes: Notes) -> None:
+def _count_questions(used: Mapping[str, Sequence[Question]], whole: Mapping[str, int], notes: FindingCollector) -> None:
     counts = {split: len(each) for split, each in used.items()}
     notes.fact("questions", counts)
     if counts != whole:
@@ -447,7 +455,7 @@ def _count_questions(used: Mapping[str, Sequence[Question]], whole: Mapping[str,
 
 
 def _find_labels(
-    settings: VqaData | GqaData | Nlvr2Data, read: Mapping[str, Read], notes: Notes
+    settings: VqaData | GqaData | Nlvr2Data, read: Mapping[str, ReadSplit], notes: FindingCollector
 ) -> tuple[str, ...] | None:
     """The answers that a model may give; None if they cannot be told."""
     if isinstance(settings, Nlvr2Data):
@@ -468,7 +476,9 @@ def _find_labels(
     return labels
 
 
-def _count_answers(used: Mapping[str, Sequence[Question]], files: Mapping[str, object], notes: Notes) -> None:
+def _count_answers(
+    used: Mapping[str, Sequence[Question]], files: Mapping[str, object], notes: FindingCollector
+) -> None:
     """What is credited in each split, to which types of question, and the score of always giving one answer."""
     answered = {split: sum(bool(each.credits) for each in asked) for split, asked in used.items()}
     notes.fact("with an answer", {split: answered[split] / len(asked) for split, asked in used.items()}, "share")
@@ -501,9 +511,9 @@ def _count_answers(used: Mapping[str, Sequence[Question]], files: Mapping[str, o
 def _check_labels(
     settings: VqaData | GqaData | Nlvr2Data,
     used: Mapping[str, Sequence[Question]],
-    read: Mapping[str, Read],
+    read: Mapping[str, ReadSplit],
     labels: Sequence[str],
-    notes: Notes,
+    notes: FindingCollector,
 ) -> None:
     """How well `labels` cover the answers of each split."""
     known = frozenset(labels)
@@ -545,7 +555,10 @@ def _check_labels(
 
 
 def _check_choices(
-    used: Mapping[str, Sequence[Question]], read: Mapping[str, Read], labels: Sequence[str] | None, notes: Notes
+    used: Mapping[str, Sequence[Question]],
+    read: Mapping[str, ReadSplit],
+    labels: Sequence[str] | None,
+    notes: FindingCollector,
 ) -> None:
     """Multiple-choice questions, and the choices that are labels."""
     offered = {split: [each for each in asked if each.choices] for split, asked in used.items()}
@@ -571,8 +584,8 @@ def _check_images(
     path: Path,
     store: RegionStore,
     used: Mapping[str, Sequence[Question]],
-    read: Mapping[str, Read],
-    notes: Notes,
+    read: Mapping[str, ReadSplit],
+    notes: FindingCollector,
 ) -> None:
     """Images that are asked about and not in the store, by the file that asks, and those that nobody asks about."""
     seen: set[int] = set()
@@ -607,7 +620,7 @@ def _check_images(
         notes.fact("images not asked about", len(store) - len(seen))
 
 
-def _files(read: Mapping[str, Read]) -> dict[str, Path]:
+def _files(read: Mapping[str, ReadSplit]) -> dict[str, Path]:
     return {split: each.files[0] for split, each in read.items()}
 
 
@@ -621,8 +634,8 @@ def _words(asked: Iterable[Question]) -> list[str]:
 def _check_tokens(
     words: Mapping[str, Sequence[str]],
     limit: int,
-    against: Against,
-    notes: Notes,
+    against: CheckContext,
+    notes: FindingCollector,
     files: Mapping[str, Path],
     setting: str = "data.tokens",
 ) -> None:
@@ -653,7 +666,7 @@ def _check_tokens(
             )
 
 
-class Tokens(NamedTuple):
+class TokenCounts(NamedTuple):
     """What becomes of questions when they are cut into tokens; shares are 0-1."""
 
     longest: int
@@ -663,7 +676,7 @@ class Tokens(NamedTuple):
     """tokens that hold FITTING of the questions whole"""
 
 
-def _count_tokens(words: Iterable[str], limit: int, against: Against) -> Tokens:
+def _count_tokens(words: Iterable[str], limit: int, against: CheckContext) -> TokenCounts:
     assert against.vocabulary is not None
     distinct = Counter(words)
     texts, times = list(distinct), np.fromiter(distinct.values(), dtype=np.int64)
@@ -678,7 +691,7 @@ def _count_tokens(words: Iterable[str], limit: int, against: Against) -> Tokens:
         unknown += int(((ids == number).sum(1) * count).sum())
     tokens = int((lengths * np.arange(LONGEST + 1)).sum()) - 2 * int(lengths.sum())  # less [CLS] and [SEP]
     whole = lengths.cumsum() / lengths.sum()
-    return Tokens(
+    return TokenCounts(
         longest=int(np.flatnonzero(lengths).max()),
         cut=float(lengths[limit + 1 :].sum() / lengths.sum()),
         unknown=unknown / max(1, tokens),
@@ -689,7 +702,7 @@ def _count_tokens(words: Iterable[str], limit: int, against: Against) -> Tokens:
 # Stores of region features.
 
 
-def _check_store(path: Path, against: Against, notes: Notes) -> RegionStore | None:
+def _check_store(path: Path, against: CheckContext, notes: FindingCollector) -> RegionStore | None:
     """Checks the store in the folder `path`; returns it if its ids can be trusted, whatever its arrays hold."""
     record = notes.attempt(lambda: stores.read_store_record(path))
     if record is None:
@@ -729,7 +742,9 @@ def _check_store(path: Path, against: Against, notes: Notes) -> RegionStore | No
     return RegionStore(path, tuple(names), *(arrays.get(name, nothing) for name in wanted))
 
 
-def _tell_store(record: StoreRecord, arrays: Mapping[str, np.ndarray], against: Against, notes: Notes) -> None:
+def _tell_store(
+    record: StoreRecord, arrays: Mapping[str, np.ndarray], against: CheckContext, notes: FindingCollector
+) -> None:
     notes.fact("images in the store", record.images)
     objects = arrays.get(OBJECTS)
     if objects is not None and len(objects):
@@ -742,14 +757,14 @@ def _tell_store(record: StoreRecord, arrays: Mapping[str, np.ndarray], against: 
     notes.fact("checksums", "not looked at" if against.is_fast else "compared")
 
 
-def _check_ids(path: Path, ids: Sequence[str], notes: Notes) -> None:
+def _check_ids(path: Path, ids: Sequence[str], notes: FindingCollector) -> None:
     twice = [image for image, count in Counter(ids).items() if count > 1]
     if twice:
         notes.error(path / IDS, f"has {_several(twice, 'id')} twice; {stores._remedy(path)}")
 
 
 def _check_counts(
-    path: Path, record: StoreRecord, arrays: Mapping[str, np.ndarray], names: Sequence[str], notes: Notes
+    path: Path, record: StoreRecord, arrays: Mapping[str, np.ndarray], names: Sequence[str], notes: FindingCollector
 ) -> np.ndarray:
     """How many regions each image has, int [N], and where that cannot be told, all of them."""
     objects = arrays.get(OBJECTS)
@@ -766,7 +781,7 @@ def _check_counts(
 
 
 def _check_boxes(
-    path: Path, arrays: Mapping[str, np.ndarray], objects: np.ndarray, names: Sequence[str], notes: Notes
+    path: Path, arrays: Mapping[str, np.ndarray], objects: np.ndarray, names: Sequence[str], notes: FindingCollector
 ) -> None:
     if BOXES not in arrays:
         return
@@ -792,8 +807,8 @@ def _check_bytes(
     arrays: Mapping[str, np.ndarray],
     objects: np.ndarray,
     names: Sequence[str],
-    against: Against,
-    notes: Notes,
+    against: CheckContext,
+    notes: FindingCollector,
 ) -> None:
     """Sizes and checksums of the files, and on the way every feature; a fast check looks at the sizes alone."""
     total, done = sum(file.size_bytes for file in record.files.values()), 0
@@ -820,7 +835,7 @@ def _check_bytes(
 
 
 def _look_at_features(
-    path: Path, arrays: Mapping[str, np.ndarray], objects: np.ndarray, names: Sequence[str], notes: Notes
+    path: Path, arrays: Mapping[str, np.ndarray], objects: np.ndarray, names: Sequence[str], notes: FindingCollector
 ) -> Iterator[memoryview]:
     """The bytes of the features, in pieces that are looked at before they pass: numbers, and regions of zeros only."""
     file, shape = path / stores.FEATURES, arrays[stores.FEATURES].shape
@@ -861,7 +876,7 @@ def _at(rows: Sequence[int] | np.ndarray, names: Sequence[str]) -> str:
 # Data sets that know their scenes.
 
 
-def _check_scenes(settings: ScenesData, against: Against, notes: Notes) -> None:
+def _check_scenes(settings: ScenesData, against: CheckContext, notes: FindingCollector) -> None:
     against.tell("drawing scenes", 0, 0)
     task = load_scenes(settings, against.vocabulary or shipped_vocabulary())
     splits = {"train": task.train, "valid": task.valid}
@@ -895,7 +910,7 @@ Scenes = dict[int, list[dict[str, Any]]]
 """image_index -> objects"""
 
 
-def _check_clevr(settings: ClevrData, against: Against, notes: Notes) -> None:
+def _check_clevr(settings: ClevrData, against: CheckContext, notes: FindingCollector) -> None:
     files = {"train": (settings.questions, settings.scenes)}
     if settings.valid_questions and settings.valid_scenes:
         files["valid"] = (settings.valid_questions, settings.valid_scenes)
@@ -928,7 +943,7 @@ def _check_clevr(settings: ClevrData, against: Against, notes: Notes) -> None:
     _check_tokens(words, clevr.TOKEN_LIMIT, against, notes, paths, "CLEVR's longest questions have fewer")
 
 
-def _read_clevr_scenes(path: Path, against: Against, notes: Notes) -> Scenes | None:
+def _read_clevr_scenes(path: Path, against: CheckContext, notes: FindingCollector) -> Scenes | None:
     """The scenes that can be used; None if the file cannot be read at all."""
     against.tell(f"reading {path.name}", 0, 0)
     try:
@@ -946,7 +961,7 @@ def _read_clevr_scenes(path: Path, against: Against, notes: Notes) -> Scenes | N
         return scenes or None
 
 
-def _read_clevr_questions(path: Path, against: Against, notes: Notes) -> list[Question] | None:
+def _read_clevr_questions(path: Path, against: CheckContext, notes: FindingCollector) -> list[Question] | None:
     """The questions that can be used; None if the file cannot be read at all."""
     against.tell(f"reading {path.name}", 0, 0)
     try:
@@ -980,7 +995,7 @@ def _list(path: Path, key: str) -> list[Any]:
 
 
 def _check_known(
-    questions: Iterable[Question], scenes: Scenes, questions_path: Path, scenes_path: Path, notes: Notes
+    questions: Iterable[Question], scenes: Scenes, questions_path: Path, scenes_path: Path, notes: FindingCollector
 ) -> None:
     missing = sorted({int(each.images[0]) for each in questions} - set(scenes))
     if missing:
@@ -991,7 +1006,9 @@ def _check_known(
         )
 
 
-def _hold_out(settings: ClevrData, scenes: dict[str, Scenes], asked: dict[str, list[Question]], notes: Notes) -> None:
+def _hold_out(
+    settings: ClevrData, scenes: dict[str, Scenes], asked: dict[str, list[Question]], notes: FindingCollector
+) -> None:
     """Moves the last scenes, and the questions about them, to the validation split, as load_clevr does."""
     holdout, every = settings.holdout or clevr.HOLDOUT, scenes.get("train")
     if every is None:
@@ -1012,7 +1029,7 @@ def _hold_out(settings: ClevrData, scenes: dict[str, Scenes], asked: dict[str, l
         asked["valid"] = [each for each in questions if int(each.images[0]) in last]
 
 
-def _check_seen(scenes: Mapping[str, Scenes], files: Mapping[str, tuple[Path, Path]], notes: Notes) -> None:
+def _check_seen(scenes: Mapping[str, Scenes], files: Mapping[str, tuple[Path, Path]], notes: FindingCollector) -> None:
     """Finds scenes of both splits by what is in them: CLEVR numbers each split's scenes from 0."""
     train, valid = (
         {hashlib.sha256(repr(objects).encode()).digest(): image for image, objects in scenes[split].items()}
@@ -1031,7 +1048,7 @@ def _count_scenes(
     scenes: Mapping[str, Scenes],
     asked: Mapping[str, Sequence[Question]],
     files: Mapping[str, tuple[Path, Path]],
-    notes: Notes,
+    notes: FindingCollector,
 ) -> None:
     """Counts scenes and objects, and looks at each object of the scenes that are asked about."""
     notes.fact("scenes", {split: len(each) for split, each in scenes.items()})
@@ -1049,7 +1066,7 @@ def _count_scenes(
     notes.fact("objects of a scene, mean", means)
 
 
-def _check_nlvr(settings: NlvrData, against: Against, notes: Notes) -> None:
+def _check_nlvr(settings: NlvrData, against: CheckContext, notes: FindingCollector) -> None:
     train, weak = _read_nlvr(settings, "train", against, notes), _read_nlvr(settings, "weak", against, notes)
     if settings.valid:
         valid, path = _read_nlvr(settings, "valid", against, notes), settings.valid[0]
@@ -1081,12 +1098,12 @@ def _check_nlvr(settings: NlvrData, against: Against, notes: Notes) -> None:
     _check_tokens(words, nlvr.TOKEN_LIMIT, against, notes, files, "NLVR's longest sentences have fewer")
 
 
-def _read_nlvr(settings: NlvrData, name: str, against: Against, notes: Notes) -> list[nlvr.Example]:
+def _read_nlvr(settings: NlvrData, name: str, against: CheckContext, notes: FindingCollector) -> list[nlvr.Example]:
     key = "weak_label" if name == "weak" else "label"
     found: dict[int | str, nlvr.Example] = {}
 
-    def take_apart(path: Path) -> Taken:
-        return Taken(
+    def take_apart(path: Path) -> ParsedFile:
+        return ParsedFile(
             read_records(path, remedy="-"), lambda record, place: keep(nlvr._example(record, place, path, key))
         )
 
@@ -1100,7 +1117,7 @@ def _read_nlvr(settings: NlvrData, name: str, against: Against, notes: Notes) ->
 
 
 def _check_groups(
-    train: Iterable[nlvr.Example], valid: Iterable[nlvr.Example], settings: NlvrData, notes: Notes
+    train: Iterable[nlvr.Example], valid: Iterable[nlvr.Example], settings: NlvrData, notes: FindingCollector
 ) -> None:
     assert settings.valid is not None
     shared = sorted({each.group for each in train} & {each.group for each in valid})
@@ -1113,7 +1130,7 @@ def _check_groups(
 
 
 def _count_nlvr(
-    used: Mapping[str, Sequence[nlvr.Example]], whole: Mapping[str, Sequence[nlvr.Example]], notes: Notes
+    used: Mapping[str, Sequence[nlvr.Example]], whole: Mapping[str, Sequence[nlvr.Example]], notes: FindingCollector
 ) -> None:
     counts, files = {split: len(each) for split, each in used.items()}, {split: len(whole[split]) for split in used}
     notes.fact("questions", counts)
@@ -1125,7 +1142,7 @@ def _count_nlvr(
     notes.fact("scenes without an object", {split: each.count(0) for split, each in objects.items()})
 
 
-KINDS: Mapping[str, Callable[[Any, Against, Notes], None]] = {
+KINDS: Mapping[str, Callable[[Any, CheckContext, FindingCollector], None]] = {
     "scenes": _check_scenes,
     "clevr": _check_clevr,
     "vqa": _check_asked,

@@ -15,7 +15,7 @@ import torch
 
 from lxcompress.data.files import read_json, whole_number
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, answer_type, object_boxes, object_features
-from lxcompress.data.split import Regions, Split, Task, single_answers
+from lxcompress.data.split import AnswerTask, Regions, Split, single_answers
 from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import DataError
 from lxcompress.recipe import ClevrData
@@ -31,8 +31,8 @@ NEAREST, FARTHEST = 1e-3, 1e6
 """Bounds of an object's depth and coordinates; CLEVR's are within 500."""
 
 
-def load_clevr(settings: ClevrData, vocabulary: Vocabulary) -> Task:
-    """The Task in the files of `settings`; without validation files, the last `holdout` scenes validate.
+def load_clevr(settings: ClevrData, vocabulary: Vocabulary) -> AnswerTask:
+    """The AnswerTask in the files of `settings`; without validation files, the last `holdout` scenes validate.
 
     Questions about scenes that the scenes file lacks are an error, not a silence. Raises DataError.
     """
@@ -56,7 +56,7 @@ def load_clevr(settings: ClevrData, vocabulary: Vocabulary) -> Task:
         valid_scenes = {image: scenes.pop(image) for image in last}
         valid_questions = [question for question in questions if question["image_index"] in valid_scenes]
         questions = [question for question in questions if question["image_index"] in scenes]
-    return Task(
+    return AnswerTask(
         train=_split(questions[: settings.max_train], scenes, vocabulary, train_files),
         valid=_split(valid_questions[: settings.max_valid], valid_scenes, vocabulary, valid_files),
         labels=ANSWERS,

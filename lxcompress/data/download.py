@@ -31,7 +31,7 @@ Progress = Callable[[int, "int | None"], None]
 """Told the bytes that are there, and how many there will be, None if the server does not say."""
 
 
-class Begun(Record):
+class PartRecord(Record):
     """Which file a `.part` begins: what the server said when its first byte came."""
 
     address: str
@@ -110,7 +110,7 @@ def _go_on(
         _check_space(address, part.parent, None if total is None else total - start)
         if start == 0:
             part.write_bytes(b"")  # before the note: bytes of another file must never stand beside it
-            said = Begun(
+            said = PartRecord(
                 address=address,
                 etag=_strong(reply.headers.get("ETag")),
                 modified=reply.headers.get("Last-Modified"),
@@ -121,7 +121,7 @@ def _go_on(
     return start > 0
 
 
-def _ask(address: str, begun: Begun | None, have: int, remedy: str) -> tuple[http.client.HTTPResponse, int]:
+def _ask(address: str, begun: PartRecord | None, have: int, remedy: str) -> tuple[http.client.HTTPResponse, int]:
     """A reply with what is missing, and the place of its first byte: 0 where the server sends all or nothing."""
     if begun is not None and have > 0:
         asked = {"Range": f"bytes={have}-"} | ({"If-Range": begun.validator} if begun.validator else {})
@@ -161,7 +161,7 @@ def _open(address: str, asked: dict[str, str], remedy: str) -> http.client.HTTPR
     return reply
 
 
-def _continues(reply: http.client.HTTPResponse, begun: Begun, have: int) -> bool:
+def _continues(reply: http.client.HTTPResponse, begun: PartRecord, have: int) -> bool:
     """Whether a partial reply is the rest of what was begun: from `have` to the end, of the same file."""
     said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", reply.headers.get("Content-Range", "").strip())
     if reply.status != 206 or said is None:
@@ -260,10 +260,10 @@ def _begun_path(target: Path) -> Path:
     return target.with_name(target.name + ".part.json")
 
 
-def _read_begun(target: Path, address: str) -> Begun | None:
+def _read_begun(target: Path, address: str) -> PartRecord | None:
     """What is known of the part of `target`; None if nothing is, or it is of another address."""
     try:
-        begun = read_record(_begun_path(target), Begun, DataError)
+        begun = read_record(_begun_path(target), PartRecord, DataError)
     except DataError:  # a part of which nothing is known is fetched again
         return None
     return begun if begun.address == address else None

@@ -20,7 +20,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import Field
 
-from lxcompress.data.catalogue import CATALOGUE, Collection, Remote
+from lxcompress.data.catalogue import CATALOGUE, Collection, RemoteFile
 from lxcompress.data.download import PAUSES_S, download, forget, part_of
 from lxcompress.data.unpack import check_zip, is_content, is_unpacked, read_through, sum_content, unpack
 from lxcompress.errors import DataError
@@ -35,7 +35,7 @@ Tell = Callable[[str, int, "int | None"], None]
 State = Literal["there", "packed", "partly", "missing"]
 
 
-class Kept(Record):
+class ChecksumRecord(Record):
     """A file that came whole: `unpacked` holds the bytes of each member that was unpacked, by its path in the zip, and
     `crc32` what it holds."""
 
@@ -49,18 +49,18 @@ class Kept(Record):
 class Checksums(FileRecord):
     """FOLDER/checksums.json: NAME/FILE -> what was fetched."""
 
-    files: dict[FileName, Kept] = Field(default_factory=dict)
+    files: dict[FileName, ChecksumRecord] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Step:
+class FetchStep:
     """A file to fetch, where it will be, and how much of it is there.
 
     `state`: there; packed, a zip that is yet to be unpacked; partly, a download that was cut off; or missing.
     """
 
     collection: str
-    remote: Remote
+    remote: RemoteFile
     target: Path
     state: State
     have_bytes: int
@@ -72,7 +72,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """A file that is there, checked: by a published checksum, or by the one of its first download."""
 
     target: Path
@@ -86,7 +86,7 @@ def checksums_path(folder: Path) -> Path:
     return folder / "checksums.json"
 
 
-def plan(names: Sequence[str], folder: Path, *, catalogue: Mapping[str, Collection] = CATALOGUE) -> list[Step]:
+def plan(names: Sequence[str], folder: Path, *, catalogue: Mapping[str, Collection] = CATALOGUE) -> list[FetchStep]:
     """What fetching `names` to `folder` means, by looking at the disk alone. Raises DataError for an unknown name."""
     kept = _read_checksums(folder).files
     steps = []
@@ -94,11 +94,11 @@ def plan(names: Sequence[str], folder: Path, *, catalogue: Mapping[str, Collecti
         for remote in _find(name, catalogue).files:
             target = folder / name / remote.name
             state, have = _look(remote, target, kept.get(f"{name}/{remote.name}"))
-            steps.append(Step(collection=name, remote=remote, target=target, state=state, have_bytes=have))
+            steps.append(FetchStep(collection=name, remote=remote, target=target, state=state, have_bytes=have))
     return steps
 
 
-def missing_bytes(steps: Sequence[Step], *, catalogue: Mapping[str, Collection] = CATALOGUE) -> int:
+def missing_bytes(steps: Sequence[FetchStep], *, catalogue: Mapping[str, Collection] = CATALOGUE) -> int:
     """How much is yet to come, as far as sizes are known."""
     total = 0
     for name in dict.fromkeys(step.collection for step in steps):
@@ -119,7 +119,7 @@ def fetch(
     tell: Tell,
     catalogue: Mapping[str, Collection] = CATALOGUE,
     pauses_s: Sequence[float] = PAUSES_S,
-) -> list[Fetched]:
+) -> list[FetchResult]:
     """Brings `names` to `folder`; what is there already is checked, and what was cut off goes on.
 
     Raises DataError at the first file that cannot be had, or is not what was published or came before.
@@ -142,7 +142,7 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def remote_size_text(remote: Remote) -> str:
+def remote_size_text(remote: RemoteFile) -> str:
     """The size of a file as far as it is known."""
     if remote.size_bytes is not None:
         return size_text(remote.size_bytes)
@@ -163,7 +163,7 @@ def collection_size_text(collection: Collection) -> str:
     return f"{about}{size_text(sum(known))}{f' + {unknown} unknown' if unknown else ''}"
 
 
-def _bring(step: Step, folder: Path, collection: Collection, tell: Tell, pauses_s: Sequence[float]) -> Fetched:
+def _bring(step: FetchStep, folder: Path, collection: Collection, tell: Tell, pauses_s: Sequence[float]) -> FetchResult:
     """One step, to its end: the file checked in its place, unpacked where it should be, and remembered."""
     checksums = _read_checksums(folder)
     kept = checksums.files.get(step.key)
@@ -174,19 +174,23 @@ def _bring(step: Step, folder: Path, collection: Collection, tell: Tell, pauses_
         return _fetched(step, kept.sha256, was_there=True)
     sha256 = _check_there(step, kept, tell) if was_there else _come(step, kept, collection, tell, pauses_s)
     unpacked = _unpack(step, tell)
-    now = Kept(address=step.remote.address, size_bytes=step.target.stat().st_size, sha256=sha256, unpacked=unpacked)
+    now = ChecksumRecord(
+        address=step.remote.address, size_bytes=step.target.stat().st_size, sha256=sha256, unpacked=unpacked
+    )
     now = now.model_copy(update={"crc32": {name: sum_content(step.target.parent / name) for name in unpacked}})
     if now != kept:
         write_record(checksums_path(folder), Checksums(files={**checksums.files, step.key: now}))
     return _fetched(step, sha256, was_there=was_there)
 
 
-def _is_kept(kept: Kept, folder: Path) -> bool:
+def _is_kept(kept: ChecksumRecord, folder: Path) -> bool:
     """Whether what was unpacked of a zip that is gone is still there, by its content where that is known."""
     return is_unpacked(kept.unpacked, folder) and is_content(kept.crc32, folder)
 
 
-def _come(step: Step, kept: Kept | None, collection: Collection, tell: Tell, pauses_s: Sequence[float]) -> str:
+def _come(
+    step: FetchStep, kept: ChecksumRecord | None, collection: Collection, tell: Tell, pauses_s: Sequence[float]
+) -> str:
     """Downloads a file to its place, once it is whole and is the one expected; returns its SHA-256."""
     part, wanted = part_of(step.target), _wanted(step, kept)
     also = f" (its authors also keep it at {collection.elsewhere})" if collection.elsewhere else ""
@@ -225,7 +229,7 @@ def _come(step: Step, kept: Kept | None, collection: Collection, tell: Tell, pau
     return sha256
 
 
-def _check_there(step: Step, kept: Kept | None, tell: Tell) -> str:
+def _check_there(step: FetchStep, kept: ChecksumRecord | None, tell: Tell) -> str:
     """The SHA-256 of a file that is in its place; a wrong one is moved aside, and DataError raised."""
     wanted = _wanted(step, kept)
     size = step.target.stat().st_size
@@ -242,7 +246,7 @@ def _check_there(step: Step, kept: Kept | None, tell: Tell) -> str:
     return sha256
 
 
-def _check_zip(path: Path, step: Step, tell: Tell, *, is_trusted: bool) -> None:
+def _check_zip(path: Path, step: FetchStep, tell: Tell, *, is_trusted: bool) -> None:
     """A zip must open and stay inside its folder; one without a known checksum is read through, by its own."""
     if not step.remote.name.endswith(".zip"):
         return
@@ -251,7 +255,7 @@ def _check_zip(path: Path, step: Step, tell: Tell, *, is_trusted: bool) -> None:
         read_through(path, label=step.remote.address, tell=partial(tell, f"checking {step.key}"))
 
 
-def _unpack(step: Step, tell: Tell) -> dict[str, int]:
+def _unpack(step: FetchStep, tell: Tell) -> dict[str, int]:
     """Unpacks what should be; returns its bytes by path in the zip, none if nothing should."""
     if not step.remote.unpack:
         return {}
@@ -264,7 +268,7 @@ def _unpack(step: Step, tell: Tell) -> dict[str, int]:
     )
 
 
-def _look(remote: Remote, target: Path, kept: Kept | None) -> tuple[State, int]:
+def _look(remote: RemoteFile, target: Path, kept: ChecksumRecord | None) -> tuple[State, int]:
     """How much of a file is there, and its bytes."""
     if target.is_file():
         is_packed = bool(remote.unpack) and not (kept is not None and is_unpacked(kept.unpacked, target.parent))
@@ -275,20 +279,22 @@ def _look(remote: Remote, target: Path, kept: Kept | None) -> tuple[State, int]:
     return ("partly", part.stat().st_size) if part.is_file() else ("missing", 0)
 
 
-def _wanted(step: Step, kept: Kept | None) -> str | None:
+def _wanted(step: FetchStep, kept: ChecksumRecord | None) -> str | None:
     """The SHA-256 that a file must have: as published, else as it first came; None if neither is known."""
     return step.remote.sha256 or (None if kept is None else kept.sha256)
 
 
-def _origin(step: Step) -> str:
+def _origin(step: FetchStep) -> str:
     return "the published one is" if step.remote.sha256 else "that of the first download was"
 
 
-def _fetched(step: Step, sha256: str, *, was_there: bool) -> Fetched:
-    return Fetched(target=step.target, sha256=sha256, was_there=was_there, is_published=step.remote.sha256 is not None)
+def _fetched(step: FetchStep, sha256: str, *, was_there: bool) -> FetchResult:
+    return FetchResult(
+        target=step.target, sha256=sha256, was_there=was_there, is_published=step.remote.sha256 is not None
+    )
 
 
-def _expected(remote: Remote) -> int | None:
+def _expected(remote: RemoteFile) -> int | None:
     return remote.size_bytes if remote.size_bytes is not None else remote.about_bytes
 
 

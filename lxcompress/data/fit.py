@@ -8,7 +8,7 @@ from itertools import chain
 from lxcompress.data.files import shorten
 from lxcompress.data.objects import FEATURES
 from lxcompress.data.regions.store import read_store_record
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.errors import RecipeError
 from lxcompress.recipe import AnyData, Nlvr2Data, QuestionsData
 
@@ -84,7 +84,7 @@ def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
     return replace(shape, feature_size=record.features, regions=record.objects)
 
 
-def describe_task(settings: AnyData, task: Task) -> DataShape:
+def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
     """Return what a data set that was read asks of a model."""
     return DataShape(
         kind=settings.kind,

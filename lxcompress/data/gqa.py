@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lxcompress.data.asked import Part, as_credits, ask, read_part
 from lxcompress.data.files import list_files, read_json, read_labels
 from lxcompress.data.ids import is_id
-from lxcompress.data.questions import Asked, Question, count_answers
+from lxcompress.data.question_set import SplitQuestions, as_credits, ask, read_part
+from lxcompress.data.questions import Question, QuestionSet, count_answers
 from lxcompress.errors import DataError
 from lxcompress.recipe import GqaData
 from lxcompress.text import shorten
@@ -19,7 +19,7 @@ ONE_TYPE = "all"
 _REMEDY = "give GQA's questions JSON as its authors publish it, a folder of them, or LXMERT's"
 
 
-class _Official(NamedTuple):
+class _OfficialQuestion(NamedTuple):
     """What is kept of an official question."""
 
     image: Any
@@ -28,7 +28,7 @@ class _Official(NamedTuple):
     type: Any
 
 
-def read_gqa(settings: GqaData) -> Asked:
+def read_gqa(settings: GqaData) -> QuestionSet:
     """All questions of the files, balanced or not, and `answers` or every answer of the training questions.
 
     A question's type is its structural type. A folder stands for the JSON files in it. Raises DataError.
@@ -38,7 +38,7 @@ def read_gqa(settings: GqaData) -> Asked:
     return ask(train, valid, labels=labels, answers=settings.answers)
 
 
-def _read_split(split: str, paths: tuple[Path, ...]) -> Part:
+def _read_split(split: str, paths: tuple[Path, ...]) -> SplitQuestions:
     remedy = f"{_REMEDY}, as in --set data.{split}=PATH"
     files = [file for path in paths for file in list_files(path, remedy=remedy)]
     return read_part(files, lambda path: _read_questions(path, remedy))
@@ -65,12 +65,12 @@ def _essentials(found: dict[str, Any]) -> Any:
         return found
     types = found.get("types")
     structural = types.get("structural") if isinstance(types, dict) else None
-    return _Official(found["imageId"], found.get("question"), found.get("answer"), structural)
+    return _OfficialQuestion(found["imageId"], found.get("question"), found.get("answer"), structural)
 
 
 def _official_question(number: str, record: Any, path: Path) -> Question:
     is_sound = (
-        isinstance(record, _Official)
+        isinstance(record, _OfficialQuestion)
         and is_id(record.image)
         and isinstance(record.words, str)
         and isinstance(record.answer, (str, type(None)))

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lxcompress.data.asked import read_part
 from lxcompress.data.files import read_records
 from lxcompress.data.objects import COLORS, FEATURES, MATERIALS, SHAPES, SIZES
+from lxcompress.data.question_set import read_part
 from lxcompress.data.questions import Question, build_split
-from lxcompress.data.split import Regions, Split, Task
+from lxcompress.data.split import AnswerTask, Regions, Split
 from lxcompress.data.tokens import Vocabulary
 from lxcompress.errors import DataError
 from lxcompress.recipe import NlvrData
@@ -68,8 +68,8 @@ class Example:
     """float32 [O, 4], x1 y1 x2 y2 of the whole picture, 0-1"""
 
 
-def load_nlvr(settings: NlvrData, vocabulary: Vocabulary) -> Task:
-    """The Task in the files of `settings`; without `valid`, the share `holdout` of the groups of `train` validates.
+def load_nlvr(settings: NlvrData, vocabulary: Vocabulary) -> AnswerTask:
+    """Return the task in the files of `settings`; without `valid`, hold out the share `holdout` of the training groups.
 
     Weak questions of a group that validates are left out. Raises DataError.
     """
@@ -86,7 +86,7 @@ def load_nlvr(settings: NlvrData, vocabulary: Vocabulary) -> Task:
     scored = {each.group for each in valid}
     trained = [*train, *(each for each in weak if each.group not in scored)]
     _check_once(trained, settings)
-    return Task(
+    return AnswerTask(
         train=_split(trained[: settings.max_train], vocabulary, settings.train[0]),
         valid=_split(valid[: settings.max_valid], vocabulary, valid_path),
         labels=LABELS,

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lxcompress.data.asked import Part, ask, read_part
 from lxcompress.data.files import read_records
-from lxcompress.data.questions import Asked, Credits, Question
+from lxcompress.data.question_set import SplitQuestions, ask, read_part
+from lxcompress.data.questions import Credits, Question, QuestionSet
 from lxcompress.errors import DataError
 from lxcompress.recipe import Nlvr2Data
 from lxcompress.text import shorten
@@ -22,7 +22,7 @@ ONE_TYPE = "all"
 _REMEDY = "give NLVR2's JSON lines as its authors publish them, or LXMERT's JSON"
 
 
-def read_nlvr2(settings: Nlvr2Data) -> Asked:
+def read_nlvr2(settings: Nlvr2Data) -> QuestionSet:
     """The sentences of both splits, each with its pair of images; a question's id is its identifier.
 
     Validation sentences without a label have no credits. Raises DataError.
@@ -38,7 +38,7 @@ def image_names(identifier: str) -> tuple[str, str]:
     return f"{stem}-img0", f"{stem}-img1"
 
 
-def _read_split(split: str, files: Sequence[Path]) -> Part:
+def _read_split(split: str, files: Sequence[Path]) -> SplitQuestions:
     remedy = f"{_REMEDY}, as in --set data.{split}=PATH"
     return read_part(
         files,

@@ -20,29 +20,29 @@ from lxcompress.data.vqa_score import (
 from lxcompress.recipe import AnyData
 from lxcompress.text import escape_surrogates
 
-Given = Sequence[tuple[int | str, str]]
+AnswerList = Sequence[tuple[int | str, str]]
 """(question id, answer) of each question, in the order of the questions file"""
 
 
-def vqa_predictions(given: Given) -> str:
+def vqa_predictions(given: AnswerList) -> str:
     """The evaluation server's JSON: a list of question_id and answer."""
     document = [{"question_id": number, "answer": answer} for number, answer in given]
     return escape_surrogates(json.dumps(document, ensure_ascii=False)) + "\n"
 
 
-def gqa_predictions(given: Given) -> str:
+def gqa_predictions(given: AnswerList) -> str:
     """GQA's JSON: a list of questionId and prediction."""
     return json.dumps([{"questionId": str(number), "prediction": answer} for number, answer in given]) + "\n"
 
 
-def sentence_predictions(given: Given) -> str:
+def sentence_predictions(given: AnswerList) -> str:
     """NLVR's and NLVR2's CSV: identifier and the truth value, without a header."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(given)
     return text.getvalue()
 
 
-FORMATS: Mapping[str, Callable[[Given], str]] = {
+FORMATS: Mapping[str, Callable[[AnswerList], str]] = {
     "vqa": vqa_predictions,
     "gqa": gqa_predictions,
     "nlvr2": sentence_predictions,
@@ -53,7 +53,7 @@ FORMATS: Mapping[str, Callable[[Given], str]] = {
 """data.kind -> how its predictions are written; scenes and clevr have no evaluation server, and the form of VQA's."""
 
 
-def format_predictions(kind: str, given: Given) -> str:
+def format_predictions(kind: str, given: AnswerList) -> str:
     """The text of a predictions file."""
     return FORMATS[kind](given)
 

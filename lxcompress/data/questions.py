@@ -41,7 +41,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionSet:
     """What a data set asks: the questions of both splits, and the answers that a model may give."""
 
     train: tuple[Question, ...]

@@ -26,7 +26,7 @@ from lxcompress.data.objects import (
     project,
 )
 from lxcompress.data.pictures import draw_pictures
-from lxcompress.data.split import Regions, Split, Task, single_answers
+from lxcompress.data.split import AnswerTask, Regions, Split, single_answers
 from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.recipe import ScenesData
 
@@ -60,7 +60,7 @@ class Scenes:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SceneQuestion:
     """A question in words, the answers its family can have, and how a scene answers it."""
 
     words: str
@@ -69,13 +69,13 @@ class Asked:
     """int [S], an index into `answers`, -1 where the question makes no sense"""
 
 
-def load_scenes(settings: ScenesData, vocabulary: Vocabulary) -> Task:
-    """The embedded Task; the same settings give the same Task, and the two splits share no scene.
+def load_scenes(settings: ScenesData, vocabulary: Vocabulary) -> AnswerTask:
+    """The embedded AnswerTask; the same settings give the same AnswerTask, and the two splits share no scene.
 
     With `pixels` the scenes and questions are the same, and a scene is seen as one region: its picture.
     """
     train, valid = np.random.SeedSequence([settings.seed, 1]), np.random.SeedSequence([settings.seed, 2])
-    return Task(
+    return AnswerTask(
         train=_draw_split(settings.train, np.random.default_rng(train), vocabulary, settings.pixels),
         valid=_draw_split(settings.valid, np.random.default_rng(valid), vocabulary, settings.pixels),
         labels=ANSWERS,
@@ -222,25 +222,27 @@ def _ask_value(attribute: str, phrase: str) -> str:
     return f"what is the {phrase} made of?" if attribute == "material" else f"what {attribute} is the {phrase}?"
 
 
-def _exists(rng: np.random.Generator) -> Asked:
+def _exists(rng: np.random.Generator) -> SceneQuestion:
     phrase = _draw_phrase(rng, most=3)
-    return Asked(f"is there a {phrase.noun()}?", YES_NO, lambda scenes: _yes_no(phrase.match(scenes).any(1)))
+    return SceneQuestion(f"is there a {phrase.noun()}?", YES_NO, lambda scenes: _yes_no(phrase.match(scenes).any(1)))
 
 
-def _counts(rng: np.random.Generator) -> Asked:
+def _counts(rng: np.random.Generator) -> SceneQuestion:
     phrase = _draw_phrase(rng)
     words = f"how many {phrase.noun(plural=True)} are there?"
-    return Asked(words, SMALL_COUNTS, lambda scenes: phrase.match(scenes).sum(1))
+    return SceneQuestion(words, SMALL_COUNTS, lambda scenes: phrase.match(scenes).sum(1))
 
 
-def _asks_value(rng: np.random.Generator) -> Asked:
+def _asks_value(rng: np.random.Generator) -> SceneQuestion:
     attribute = _draw_attribute(rng)
     phrase = _draw_phrase(rng, without=attribute)
     words = _ask_value(attribute, phrase.noun())
-    return Asked(words, ATTRIBUTES[attribute], lambda scenes: _only(phrase.match(scenes), scenes.values[attribute]))
+    return SceneQuestion(
+        words, ATTRIBUTES[attribute], lambda scenes: _only(phrase.match(scenes), scenes.values[attribute])
+    )
 
 
-def _compares_counts(rng: np.random.Generator) -> Asked:
+def _compares_counts(rng: np.random.Generator) -> SceneQuestion:
     first, second = _draw_phrase(rng, most=1), _draw_phrase(rng, most=1)
     comparison = ("more", "fewer")[rng.integers(2)]
     sign = 1 if comparison == "more" else -1
@@ -248,10 +250,12 @@ def _compares_counts(rng: np.random.Generator) -> Asked:
     def answer(scenes: Scenes) -> np.ndarray:
         return _yes_no(sign * (first.match(scenes).sum(1) - second.match(scenes).sum(1)) > 0)
 
-    return Asked(f"are there {comparison} {first.noun(plural=True)} than {second.noun(plural=True)}?", YES_NO, answer)
+    return SceneQuestion(
+        f"are there {comparison} {first.noun(plural=True)} than {second.noun(plural=True)}?", YES_NO, answer
+    )
 
 
-def _compares_values(rng: np.random.Generator) -> Asked:
+def _compares_values(rng: np.random.Generator) -> SceneQuestion:
     attribute = _draw_attribute(rng)
     first, second = _draw_phrase(rng, without=attribute), _draw_phrase(rng, without=attribute)
 
@@ -262,10 +266,10 @@ def _compares_values(rng: np.random.Generator) -> Asked:
         return _where(sense, _yes_no(_only(one, values) == _only(other, values)))
 
     verb = "made of the same material as" if attribute == "material" else f"the same {attribute} as"
-    return Asked(f"is the {first.noun()} {verb} the {second.noun()}?", YES_NO, answer)
+    return SceneQuestion(f"is the {first.noun()} {verb} the {second.noun()}?", YES_NO, answer)
 
 
-def _relates(rng: np.random.Generator) -> Asked:
+def _relates(rng: np.random.Generator) -> SceneQuestion:
     relation, first, second = _draw_relation(rng), _draw_phrase(rng), _draw_phrase(rng)
 
     def answer(scenes: Scenes) -> np.ndarray:
@@ -273,10 +277,10 @@ def _relates(rng: np.random.Generator) -> Asked:
         sense = (one.sum(1) == 1) & (other.sum(1) == 1) & ~(one & other).any(1)
         return _where(sense, _yes_no((_related(scenes, relation, other) & one).any(1)))
 
-    return Asked(f"is the {first.noun()} {relation} the {second.noun()}?", YES_NO, answer)
+    return SceneQuestion(f"is the {first.noun()} {relation} the {second.noun()}?", YES_NO, answer)
 
 
-def _counts_related(rng: np.random.Generator) -> Asked:
+def _counts_related(rng: np.random.Generator) -> SceneQuestion:
     relation, phrase, anchor = _draw_relation(rng), _draw_phrase(rng, most=1), _draw_phrase(rng)
 
     def answer(scenes: Scenes) -> np.ndarray:
@@ -285,10 +289,10 @@ def _counts_related(rng: np.random.Generator) -> Asked:
         return _where(origin.sum(1) == 1, found)
 
     words = f"how many {phrase.noun(plural=True)} are {relation} the {anchor.noun()}?"
-    return Asked(words, SMALL_COUNTS, answer)
+    return SceneQuestion(words, SMALL_COUNTS, answer)
 
 
-def _asks_value_of_related(rng: np.random.Generator) -> Asked:
+def _asks_value_of_related(rng: np.random.Generator) -> SceneQuestion:
     attribute, relation = _draw_attribute(rng), _draw_relation(rng)
     phrase, anchor = _draw_phrase(rng, without=attribute, most=1), _draw_phrase(rng)
 
@@ -298,10 +302,10 @@ def _asks_value_of_related(rng: np.random.Generator) -> Asked:
         return _where(origin.sum(1) == 1, _only(found, scenes.values[attribute]))
 
     words = _ask_value(attribute, f"{phrase.noun()} {relation} the {anchor.noun()}")
-    return Asked(words, ATTRIBUTES[attribute], answer)
+    return SceneQuestion(words, ATTRIBUTES[attribute], answer)
 
 
-FAMILIES: tuple[Callable[[np.random.Generator], Asked], ...] = (
+FAMILIES: tuple[Callable[[np.random.Generator], SceneQuestion], ...] = (
     _exists,
     _counts,
     _asks_value,

@@ -1,4 +1,4 @@
-"""Split and Task: questions over images as tensors, ready to batch.
+"""Split and AnswerTask: questions over images as tensors, ready to batch.
 
 Shapes: Q questions, P images of a question, S images, L tokens, O regions, F features, K answers of a question,
 C choices, A answers, B batch.
@@ -161,7 +161,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Task:
+class AnswerTask:
     """What a study trains and scores on."""
 
     train: Split

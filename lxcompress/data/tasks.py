@@ -1,4 +1,4 @@
-"""From a recipe's `data` section to its Task."""
+"""Load the AnswerTask that a recipe's `data` section describes."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from lxcompress.data.fit import ModelShape, check_fit, describe_task, foresee_da
 from lxcompress.data.gqa import read_gqa
 from lxcompress.data.nlvr import load_nlvr
 from lxcompress.data.nlvr2 import read_nlvr2
-from lxcompress.data.questions import Asked, Question, blind_regions, build_split, find_images, stored_regions
+from lxcompress.data.questions import Question, QuestionSet, blind_regions, build_split, find_images, stored_regions
 from lxcompress.data.regions.store import RegionStore, open_store
 from lxcompress.data.scenes import load_scenes
-from lxcompress.data.split import Regions, Split, Task
+from lxcompress.data.split import AnswerTask, Regions, Split
 from lxcompress.data.tokens import Vocabulary, shipped_vocabulary
 from lxcompress.data.vqa import read_vqa
 from lxcompress.recipe import AnyData, QuestionsData
 
-SEEN: Mapping[str, Callable[[Any, Vocabulary], Task]] = {
+SCENE_LOADERS: Mapping[str, Callable[[Any, Vocabulary], AnswerTask]] = {
     "scenes": load_scenes,
     "clevr": load_clevr,
     "nlvr": load_nlvr,
 }
-"""data.kind -> what makes its Task, for data sets that know their scenes."""
-ASKED: Mapping[str, Callable[[Any], Asked]] = {"vqa": read_vqa, "gqa": read_gqa, "nlvr2": read_nlvr2}
+"""data.kind -> what makes its AnswerTask, for data sets that know their scenes."""
+QUESTION_READERS: Mapping[str, Callable[[Any], QuestionSet]] = {"vqa": read_vqa, "gqa": read_gqa, "nlvr2": read_nlvr2}
 """data.kind -> what reads its questions, for data sets over region features."""
 FEATURE_SIZE = 2048
 """Of the Faster R-CNN features that LXMERT reads (Anderson et al. 2018)."""
 
 
-def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_size: int = FEATURE_SIZE) -> Task:
-    """The Task that `settings` describes, its questions cut into tokens of `vocabulary` (the shipped one by default).
+def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_size: int = FEATURE_SIZE) -> AnswerTask:
+    """Return the task that `settings` describes, tokenized with `vocabulary` (by default the shipped one).
 
     `feature_size` is that of a blind task, which has no features of its own. Raises DataError.
     """
     vocabulary = vocabulary or shipped_vocabulary()
     if not isinstance(settings, QuestionsData):
-        return SEEN[settings.kind](settings, vocabulary)
-    asked = ASKED[settings.kind](settings)
+        return SCENE_LOADERS[settings.kind](settings, vocabulary)
+    asked = QUESTION_READERS[settings.kind](settings)
     store = open_store(settings.features) if settings.features else None
     regions = stored_regions(store) if store else blind_regions(feature_size)
 
     def split(questions: Sequence[Question], files: Sequence[Path]) -> Split:
         return _split(questions, files, settings, asked.labels, vocabulary, regions, store)
 
-    return Task(
+    return AnswerTask(
         train=split(asked.train[: settings.max_train], settings.train),
         valid=split(asked.valid[: settings.max_valid], settings.valid),
         labels=asked.labels,
@@ -54,8 +54,8 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
     )
 
 
-def load_fitting_task(settings: AnyData, vocabulary: Vocabulary, model: ModelShape) -> Task:
-    """Return the Task of `settings` for a model of that shape, which is checked before the data are read, and after.
+def load_fitting_task(settings: AnyData, vocabulary: Vocabulary, model: ModelShape) -> AnswerTask:
+    """Return the task of `settings` for a model of that shape, and check the fit before and after reading the data.
 
     Raises RecipeError if the model does not read such data, DataError if they cannot be read.
     """

@@ -192,7 +192,7 @@ def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _TokenizerFile:
     """What a tokenizer.json says."""
 
     path: Path
@@ -230,7 +230,7 @@ def _check_same_tokens(path: Path, tokens: Sequence[str], others: Sequence[str])
         )
 
 
-def _read_tokenizer(path: Path) -> _Stored:
+def _read_tokenizer(path: Path) -> _TokenizerFile:
     """Read a tokenizer.json. Raises DataError for one that cuts words otherwise than BERT's."""
     document = _read_object(path)
     model = _part(document, "model", path)
@@ -258,7 +258,7 @@ def _read_tokenizer(path: Path) -> _Stored:
     for token in added if isinstance(added, list) else [added]:
         _check_added_token(token, token.get("id") if isinstance(token, dict) else None, tokens, path)
     _check_template(document.get("post_processor"), path)
-    return _Stored(path, tokens, settings)
+    return _TokenizerFile(path, tokens, settings)
 
 
 def _order_tokens(found: object, path: Path) -> tuple[str, ...]:
@@ -317,7 +317,7 @@ def _read_settings(path: Path) -> Mapping[str, Any] | None:
     return given
 
 
-def _settle(path: Path, given: Mapping[str, Any], stored: _Stored | None) -> dict[str, Any]:
+def _settle(path: Path, given: Mapping[str, Any], stored: _TokenizerFile | None) -> dict[str, Any]:
     """Return the settings that hold. Raises DataError if tokenizer.json and tokenizer_config.json differ in them."""
     tokens = stored.tokens if stored else ()
     added = given.get("added_tokens_decoder") or {}

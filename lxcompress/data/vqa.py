@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lxcompress.data.asked import Part, as_credits, ask, read_part
 from lxcompress.data.files import read_json, read_labels
 from lxcompress.data.ids import explain_types, is_id, name_id
-from lxcompress.data.questions import Asked, Question, count_answers
+from lxcompress.data.question_set import SplitQuestions, as_credits, ask, read_part
+from lxcompress.data.questions import Question, QuestionSet, count_answers
 from lxcompress.data.vqa_score import normalise
 from lxcompress.errors import DataError
 from lxcompress.recipe import VqaData
@@ -46,7 +46,7 @@ Annotations = Mapping[int | str, Annotation]
 """question id -> what people answered"""
 
 
-def read_vqa(settings: VqaData) -> Asked:
+def read_vqa(settings: VqaData) -> QuestionSet:
     """The questions of both splits, and `answers` or those that are commonest in enough training questions.
 
     Validation questions without annotations have no credits, as a test split has none. Raises DataError.
@@ -103,7 +103,7 @@ def image_name(document: Mapping[str, Any], image: int | str) -> str:
 
 def _read_split(
     split: str, files: Sequence[Path], annotation_files: Sequence[Path] | None, annotations: Annotations
-) -> Part:
+) -> SplitQuestions:
     official: list[Path] = []
 
     def read(path: Path) -> list[Question]:
@@ -139,7 +139,7 @@ def _check_annotated(questions: Sequence[Question], path: Path, annotations: Ann
         )
 
 
-def _check_asked(part: Part, annotations: Annotations, given: Path, official: Sequence[Path]) -> None:
+def _check_asked(part: SplitQuestions, annotations: Annotations, given: Path, official: Sequence[Path]) -> None:
     if not official:
         raise DataError(f"{given}: has no effect, as LXMERT's JSON holds its answers itself; leave the annotations out")
     extra = [number for number in annotations if number not in part.files]
@@ -236,7 +236,7 @@ def _annotation(record: Any, place: int, path: Path) -> tuple[int | str, Annotat
     )
 
 
-def _make_labels(train: Part, annotations: Annotations, *, least: int) -> tuple[str, ...]:
+def _make_labels(train: SplitQuestions, annotations: Annotations, *, least: int) -> tuple[str, ...]:
     """The answers that are the commonest of `least` training questions or more, the most frequent first, then by text.
 
     Where a file does not tell the commonest answer (LXMERT's), each credited answer counts.

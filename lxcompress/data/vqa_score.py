@@ -80,7 +80,7 @@ PREDICTIONS_REMEDY = 'write the evaluation server\'s format, [{"question_id": 1,
 
 
 @dataclass(frozen=True)
-class Annotation:
+class HumanAnswers:
     """What people answered to one question."""
 
     answers: tuple[str, ...]
@@ -91,7 +91,7 @@ class Annotation:
 
 
 @dataclass(frozen=True)
-class Questions:
+class QuestionIndex:
     """The ids that a questions file asks, and what may be answered in the multiple-choice task."""
 
     ids: frozenset[Id]
@@ -120,7 +120,7 @@ class VqaScore:
 
 def score_predictions(
     predictions: Mapping[Id, str],
-    annotations: Mapping[Id, Annotation],
+    annotations: Mapping[Id, HumanAnswers],
     *,
     where: str = "the predictions",
     among: str = "the annotations",
@@ -206,9 +206,9 @@ def read_predictions(path: Path) -> dict[Id, str]:
     return predictions
 
 
-def read_annotations(path: Path) -> dict[Id, Annotation]:
-    """question_id -> Annotation, from VQA's annotations JSON. Raises DataError."""
-    annotations: dict[Id, Annotation] = {}
+def read_annotations(path: Path) -> dict[Id, HumanAnswers]:
+    """question_id -> HumanAnswers, from VQA's annotations JSON. Raises DataError."""
+    annotations: dict[Id, HumanAnswers] = {}
     for place, each in enumerate(_below(read_json(path, remedy=NO_FILE_REMEDY), "annotations", path=path)):
         question, records = _question_id(each), field(each, "answers", list)
         if question is None or not records:
@@ -230,7 +230,7 @@ def read_annotations(path: Path) -> dict[Id, Annotation]:
                 f"{shorten(records[answers.index(None)])}, expected a record with a text as answer, as in "
                 '{"answer": "yes", "answer_id": 1}; give VQA\'s annotations JSON'
             )
-        annotations[question] = Annotation(
+        annotations[question] = HumanAnswers(
             answers=answers,
             answer_type=field(each, "answer_type", str),
             question_type=field(each, "question_type", str),
@@ -239,7 +239,7 @@ def read_annotations(path: Path) -> dict[Id, Annotation]:
     return annotations
 
 
-def read_questions(path: Path) -> Questions:
+def read_questions(path: Path) -> QuestionIndex:
     """What VQA's questions JSON asks. Raises DataError."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
     choices: dict[Id, frozenset[str]] = {}
@@ -257,10 +257,10 @@ def read_questions(path: Path) -> Questions:
             )
         choices[question] = frozenset(offered)
     is_choice = document.get("task_type") == MULTIPLE_CHOICE
-    return Questions(ids=frozenset(choices), choices=choices if is_choice else None)
+    return QuestionIndex(ids=frozenset(choices), choices=choices if is_choice else None)
 
 
-def check_choices(predictions: Mapping[Id, str], questions: Questions, *, where: str) -> None:
+def check_choices(predictions: Mapping[Id, str], questions: QuestionIndex, *, where: str) -> None:
     """Raises DataError where the task is multiple-choice and a prediction is none of the choices, letter by letter."""
     if questions.choices is None:
         return

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from lxcompress.data.split import Inputs, Split, Task
+from lxcompress.data.split import AnswerTask, Inputs, Split
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
@@ -265,7 +265,7 @@ def _naming_a_full_disk(out: Path) -> Iterator[None]:
 
 
 def _prove(
-    source: Source, out: Path, format: str, precision: str, task: Task | None, feeds: Sequence[Feeds], tell: Tell
+    source: Source, out: Path, format: str, precision: str, task: AnswerTask | None, feeds: Sequence[Feeds], tell: Tell
 ) -> tuple[Parity, Score | None]:
     """How the exported file answers beside its source, and its accuracy where there is data, in its usual runtime."""
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
@@ -301,7 +301,7 @@ def _without_paths(note: str, *folders: Path) -> str:
     return note
 
 
-def _questions(model: Model, task: Task | None) -> dict[str, Any]:
+def _questions(model: Model, task: AnswerTask | None) -> dict[str, Any]:
     """What an artifact says of the questions that it is asked, and what one of them takes."""
     tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(model)
     return {
@@ -343,13 +343,13 @@ def _copy_words(source: Source, out: Path, written: Sequence[Path]) -> list[Path
     return copied
 
 
-def _input_words(task: Task | None) -> str:
+def _input_words(task: AnswerTask | None) -> str:
     if task:
         return "validation questions"
     return "seeded random inputs (no data is known for this model: give --recipe)"
 
 
-def _load_task(source: Source) -> Task:
+def _load_task(source: Source) -> AnswerTask:
     """The data that is to score the model. Raises RecipeError if it is not what the model was made for."""
     assert source.data is not None
     shape = describe_model(str(source.folder), source.model.config, source.model.family)
@@ -404,7 +404,7 @@ def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in feeds.items()}
 
 
-def _calibration_feeds(task: Task) -> Iterator[Feeds]:
+def _calibration_feeds(task: AnswerTask) -> Iterator[Feeds]:
     """Training questions, spread over the data: none of them is scored on."""
     count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(task.train))
     rows = torch.linspace(0, len(task.train) - 1, count).round().long()
@@ -412,7 +412,7 @@ def _calibration_feeds(task: Task) -> Iterator[Feeds]:
         yield task.train.inputs(batch).numpy()
 
 
-def _real_feeds(task: Task) -> Iterator[dict[str, np.ndarray]]:
+def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
     """The first validation questions: most in batches whose lengths differ, the first one alone."""
     rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
     for batch in rows[1:].split(PARITY_BATCH) if len(rows) > 1 else ():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError
 from lxcompress.exporters.artifact import ARTIFACT_FILE, score_session
@@ -68,7 +68,7 @@ def _evaluate_artifact(source: str, recipe: Recipe, tell: Tell) -> Evaluation:
     return Evaluation(source, "artifact", runtime, recipe.name, score_session(session, task.valid, tell))
 
 
-def _load_task(source: str, recipe: Recipe, **shape: int) -> Task:
+def _load_task(source: str, recipe: Recipe, **shape: int) -> AnswerTask:
     """The recipe's data, which the model at `source` reads; `shape` is what its record says of it. Raises LxError."""
     task = load_fitting_task(recipe.data, load_vocabulary(source), replace(describe_folder(source), **shape))
     if not task.valid.credits.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError, RunError
 from lxcompress.models.checkpoints import Model, load_vocabulary, resolve_start
@@ -94,8 +94,8 @@ def is_of_recipe(recipe: Recipe, run: RunDir) -> bool:
     return cell_defining_fields(kept) == cell_defining_fields(recipe) and is_same_method
 
 
-def load_start_task(recipe: Recipe) -> Task:
-    """Return the recipe's Task, which its start model reads. Raises LxError before anything heavy is done."""
+def load_start_task(recipe: Recipe) -> AnswerTask:
+    """Return the recipe's AnswerTask, which its start model reads. Raises LxError before anything heavy is done."""
     start, vocabulary = resolve_start(recipe.model.start), recipe.model.vocabulary
     shape = describe_start(f"model.start={recipe.model.start}", start, vocabulary)
     return load_fitting_task(recipe.data, load_vocabulary(start, vocabulary), shape)

@@ -13,7 +13,7 @@ import torch
 from transformers import LxmertConfig
 
 from lxcompress.data.catalogue import ANSWERS, QUESTIONS
-from lxcompress.data.split import Split, Task
+from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tasks import data_files
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model
@@ -244,7 +244,7 @@ def _share(each: int | Cell) -> float:
     return (method.length - skipped) * (TAUGHT if method.distill else 1.0)
 
 
-def _score_again(model: Model, sample: Task, recipe: Recipe, device: DeviceSpec) -> float:
+def _score_again(model: Model, sample: AnswerTask, recipe: Recipe, device: DeviceSpec) -> float:
     """Seconds of a scoring of the sample; the fit has scored it once, so all is warm."""
     device.wait()
     started = time.perf_counter()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.checksums import check_files, dense_origin, hash_files
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import RecipeError, RunError, TicketError
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
@@ -50,7 +50,7 @@ class SeedRun:
         return self.groups[granularity]
 
 
-def make_start(recipe: Recipe, task: Task, seed: int) -> tuple[Model, dict[str, Any]]:
+def make_start(recipe: Recipe, task: AnswerTask, seed: int) -> tuple[Model, dict[str, Any]]:
     """The model and the start weights of one seed. Raises ModelError, or RecipeError for a protocol of others."""
     wanted = recipe.model
     last_bias = 0.0 if wanted.last_bias is None and set(recipe.faults) == set(FAULTS) else wanted.last_bias

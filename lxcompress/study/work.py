@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Recipe, Train
@@ -36,7 +36,7 @@ class StudyContext:
 
     recipe: Recipe
     run: RunDir
-    task: Task
+    task: AnswerTask
     device: DeviceSpec
     machine: Machine
 
@@ -98,7 +98,7 @@ def score_weights(context: StudyContext, model: Model, weights: Weights) -> Scor
     return score(context, model)
 
 
-def steps_of(recipe: Recipe, task: Task) -> int:
+def steps_of(recipe: Recipe, task: AnswerTask) -> int:
     """The optimizer steps of one run."""
     return recipe.train.epochs * max(1, -(-len(task.train) // recipe.train.batch_size))
 

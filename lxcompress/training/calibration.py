@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from lxcompress.data.split import Split, Task
+from lxcompress.data.split import AnswerTask, Split
 from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.mask import Weights
@@ -32,7 +32,7 @@ KINDS = (*POWERS, "input_norm")
 def collect_statistics(
     model: Model,
     weights: Weights,
-    task: Task,
+    task: AnswerTask,
     *,
     kind: str,
     settings: Train,

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from lxcompress.data.split import Inputs, Regions, Split, Task
+from lxcompress.data.split import AnswerTask, Inputs, Regions, Split
 from lxcompress.errors import RunError
 from lxcompress.recipe import Switch
 from lxcompress.training.device import DeviceSpec, explain_out_of_memory
@@ -44,7 +44,9 @@ class Batch(NamedTuple):
         return Batch(pinned(self.inputs), self.targets.pin_memory())
 
 
-def move_to_device_if_it_fits(task: Task, device: DeviceSpec, resident: Switch, *, rows: int = RESERVED_ROWS) -> Task:
+def move_to_device_if_it_fits(
+    task: AnswerTask, device: DeviceSpec, resident: Switch, *, rows: int = RESERVED_ROWS
+) -> AnswerTask:
     """`task` on the GPU if `resident` is on, or auto and it fits beside training on `rows` at a time; else as it is.
 
     Both splits' regions are moved once if they are the same. Raises RunError.
@@ -65,7 +67,7 @@ def move_to_device_if_it_fits(task: Task, device: DeviceSpec, resident: Switch, 
         return task
     with explain_out_of_memory("give train.data_on_device=off"):
         moved: dict[int, Regions] = {key: regions.to(device.torch_device) for key, regions in distinct.items()}
-        return Task(
+        return AnswerTask(
             train=task.train.to(device.torch_device, moved[id(task.train.regions)]),
             valid=task.valid.to(device.torch_device, moved[id(task.valid.regions)]),
             labels=task.labels,

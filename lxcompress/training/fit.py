@@ -1,4 +1,4 @@
-"""Fitting a question-answering model to a Task: the loss of the published study, and its score after each epoch.
+"""Fitting a question-answering model to an AnswerTask: the loss of the published study, and its score after each epoch.
 
 Shapes: B batch, A answers.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.errors import RunError
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch, Score
@@ -34,7 +34,7 @@ then is silently not compiled."""
 
 def fit(
     model: nn.Module,
-    task: Task,
+    task: AnswerTask,
     *,
     answer: Answer,
     settings: Train,
@@ -133,7 +133,7 @@ def compiling() -> Iterator[None]:
             raise RunError(f"torch.compile cannot compile the model here ({said}); give train.compile=off") from None
 
 
-def score(model: nn.Module, task: Task, *, answer: Answer, settings: Train, device: DeviceSpec) -> Score:
+def score(model: nn.Module, task: AnswerTask, *, answer: Answer, settings: Train, device: DeviceSpec) -> Score:
     """The model's Score on the validation split."""
     with explain_out_of_memory(f"lower train.eval_batch_size (it is {settings.eval_batch_size})"):
         return score_split(lambda inputs: answer(model, inputs), task.valid, settings.eval_batch_size, device)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lxcompress.data.split import Split, Task
+from lxcompress.data.split import AnswerTask, Split
 from lxcompress.records import Floors
 from lxcompress.training.evaluate import score_answers
 from lxcompress.training.fit import answer_loss
@@ -22,7 +22,7 @@ MOST_ANSWERS = 512
 STEPS, BATCH, LEARNING_RATE, SEED = 600, 512, 0.02, 0
 
 
-def find_floors(task: Task) -> Floors:
+def find_floors(task: AnswerTask) -> Floors:
     """The three Floors of `task`, each learnt on the training split and scored on the validation split."""
     return Floors(
         majority=score_answers(_majority(task), task.valid),
@@ -36,12 +36,12 @@ def find_floors(task: Task) -> Floors:
     )
 
 
-def _majority(task: Task) -> Tensor:
+def _majority(task: AnswerTask) -> Tensor:
     """int64 [Q]: the answer with the most credit in training, for every question."""
     return _commonest(task.train, torch.arange(len(task.train)), len(task.labels)).expand(len(task.valid))
 
 
-def _majority_of(task: Task, train: Sequence[str], valid: Sequence[str]) -> Tensor:
+def _majority_of(task: AnswerTask, train: Sequence[str], valid: Sequence[str]) -> Tensor:
     """int64 [Q]: the answer with the most credit among training questions of the same kind, as the two lists tell."""
     chosen = _majority(task).clone()
     rows: dict[str, list[int]] = defaultdict(list)
@@ -63,7 +63,7 @@ def _credit(split: Split, rows: Tensor, answers: int) -> Tensor:
     return total.scatter_add_(0, split.answers[rows].flatten(), split.credits[rows].flatten())
 
 
-def _question_only(task: Task) -> Tensor:
+def _question_only(task: AnswerTask) -> Tensor:
     """int64 [Q]: the answers of a linear model of words and word pairs (hashed), trained as the study's models are."""
     train, valid = _ngrams(task.train.input_ids), _ngrams(task.valid.input_ids)
     credit = _credit(task.train, torch.arange(len(task.train)), len(task.labels))

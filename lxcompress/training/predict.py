@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lxcompress.data.predictions import Given, format_predictions, whole_split
+from lxcompress.data.predictions import AnswerList, format_predictions, whole_split
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError
 from lxcompress.models.checkpoints import load_model, load_vocabulary
@@ -37,6 +37,6 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
             lambda inputs: model.family.answer(model.module, inputs), task.valid, recipe.train.eval_batch_size, device
         )
     ids = task.valid.ids or range(len(labels))  # data that number no questions: their order is the number
-    given: Given = [(number, task.labels[label]) for number, label in zip(ids, labels.tolist(), strict=True)]
+    given: AnswerList = [(number, task.labels[label]) for number, label in zip(ids, labels.tolist(), strict=True)]
     write_text(out, format_predictions(data.kind, given))
     return len(given)

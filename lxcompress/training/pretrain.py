@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import LxmertConfig, LxmertForPreTraining
 
 from lxcompress.data.objects import ATTRIBUTES, COLORS
-from lxcompress.data.split import Split, Task
+from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary
 from lxcompress.errors import RunError
 from lxcompress.models.checkpoints import save_vocabulary
@@ -39,7 +39,7 @@ KINDS = 12
 """Shape x size x material: what a masked object is, beside its colour."""
 
 
-def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None) -> list[Epoch]:
+def pretrain(settings: Pretrain, task: AnswerTask, out: Path, tell: Tell | None = None) -> list[Epoch]:
     """Pre-trains an LXMERT on `task` and writes its encoder to the folder `out`, as fp16; returns its epochs.
 
     The epochs' scores are the accuracy of the question-answering head.
@@ -56,7 +56,7 @@ def pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None = None
         ) from None
 
 
-def _pretrain(settings: Pretrain, task: Task, out: Path, tell: Tell | None) -> list[Epoch]:
+def _pretrain(settings: Pretrain, task: AnswerTask, out: Path, tell: Tell | None) -> list[Epoch]:
     """The same, in a folder that this process has to itself."""
     device = choose_device(settings.device, settings.train.precision)
     config = LxmertConfig(
@@ -125,7 +125,7 @@ def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: Vocabulary)
     write_whole(out / "model.safetensors", lambda part: save_file(tensors, part, metadata={"format": "pt"}))
 
 
-def _answer_words(task: Task) -> Tensor:
+def _answer_words(task: AnswerTask) -> Tensor:
     """int64 [A]: the token of each answer; every answer of a scene is one word."""
     return torch.tensor([task.vocabulary.index(label) for label in task.labels])
 

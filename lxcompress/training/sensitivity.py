@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import torch
 
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.choose import find_kept_dense, mask_from_scores
 from lxcompress.pruning.mask import Weights
@@ -24,7 +24,7 @@ def measure(
     model: Model,
     weights: Weights,
     scores: Weights,
-    task: Task,
+    task: AnswerTask,
     *,
     settings: Train,
     device: DeviceSpec,

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from lxcompress.cli.data_fetch import fetch_cli
-from lxcompress.data.catalogue import CATALOGUE, Collection, Remote
+from lxcompress.data.catalogue import CATALOGUE, Collection, RemoteFile
 from lxcompress.errors import DataError
 from tests.data.file_server import FileServer
 
@@ -25,8 +25,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "fetch.md"
 ALONE = """
 import sys, typer
 from lxcompress.cli.data_fetch import fetch_cli
-from lxcompress.data.catalogue import CATALOGUE, Collection, Remote
-CATALOGUE["toy"] = Collection(what="a toy", licence="toy licence", page="", files=(Remote(sys.argv.pop(1)),))
+from lxcompress.data.catalogue import CATALOGUE, Collection, RemoteFile
+CATALOGUE["toy"] = Collection(what="a toy", licence="toy licence", page="", files=(RemoteFile(sys.argv.pop(1)),))
 app = typer.Typer()
 app.command()(fetch_cli)
 app()
@@ -39,7 +39,7 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with FileServer(files={"/a.bin": CONTENT}) as running:
         toy = Collection(
-            what="a toy", licence="toy licence", page="https://toy.org", files=(Remote(running.address("/a.bin")),)
+            what="a toy", licence="toy licence", page="https://toy.org", files=(RemoteFile(running.address("/a.bin")),)
         )
         monkeypatch.setitem(CATALOGUE, "toy", toy)
         yield running

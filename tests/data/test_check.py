@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lxcompress.data.check import SPLITS, WHOLE, Check, Finding, check_data, check_store
+from lxcompress.data.check import SPLITS, WHOLE, CheckReport, Finding, check_data, check_store
 from lxcompress.data.fit import ModelShape
 from lxcompress.data.objects import FEATURES
 from lxcompress.data.regions.prepare import prepare_store
@@ -37,11 +37,11 @@ IMAGES = [*(f"COCO_train2014_{n:012d}" for n in range(4)), *(f"COCO_val2014_{n:0
 Damage = Callable[[Path, VqaData], VqaData]
 
 
-def check(settings: AnyData, **fields: Any) -> Check:
+def check(settings: AnyData, **fields: Any) -> CheckReport:
     return check_data(settings, shipped_vocabulary(), **fields)
 
 
-def facts(found: Check) -> dict[str, Mapping[str, Any]]:
+def facts(found: CheckReport) -> dict[str, Mapping[str, Any]]:
     return {fact.name: fact.values for fact in found.facts}
 
 

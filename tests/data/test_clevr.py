@@ -12,7 +12,7 @@ import torch
 
 from lxcompress.data.clevr import TOKEN_LIMIT, answer_text, read_questions
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, FEATURES
-from lxcompress.data.split import Split, Task
+from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import DataError
 from lxcompress.recipe import ClevrData
@@ -110,7 +110,7 @@ def scenes_of(split: Split) -> set[bytes]:
     return {split.regions.features[row].numpy().tobytes() for row in split.scene}
 
 
-def same(first: Task, second: Task) -> bool:
+def same(first: AnswerTask, second: AnswerTask) -> bool:
     """Whether two tasks hold the same, number for number."""
     pairs = ((first.train, second.train), (first.valid, second.valid))
     return first.labels == second.labels and all(
@@ -361,7 +361,7 @@ def test_a_holdout_without_questions_is_refused(tmp_path) -> None:
 
 
 @pytest.fixture(scope="module")
-def published() -> tuple[ClevrData, Task]:
+def published() -> tuple[ClevrData, AnswerTask]:
     """The slice of CLEVR, where it is at hand."""
     scenes, questions = (real("clevr", name) for name in SLICE)
     data = ClevrData(kind="clevr", scenes=scenes, questions=questions)

@@ -15,10 +15,10 @@ from urllib.request import Request
 import pytest
 from filelock import FileLock
 
-from lxcompress.data.catalogue import CATALOGUE, Collection, Remote
+from lxcompress.data.catalogue import CATALOGUE, Collection, RemoteFile
 from lxcompress.data.download import HttpOnly, part_of
 from lxcompress.data.fetch import (
-    Fetched,
+    FetchResult,
     checksums_path,
     collection_size_text,
     fetch,
@@ -55,13 +55,13 @@ def quiet(what: str, done: int, total: int | None) -> None:
     """Watches nothing."""
 
 
-def bring(folder: Path, remote: Remote, *, tell=quiet, pauses_s=()) -> Fetched:
+def bring(folder: Path, remote: RemoteFile, *, tell=quiet, pauses_s=()) -> FetchResult:
     """Fetches the one file `remote`, as the collection toy."""
     [fetched] = fetch(["toy"], folder, catalogue=catalogue(remote), tell=tell, pauses_s=pauses_s)
     return fetched
 
 
-def catalogue(*files: Remote, **more) -> dict[str, Collection]:
+def catalogue(*files: RemoteFile, **more) -> dict[str, Collection]:
     return {"toy": Collection(what="a toy", licence="none", page="", files=files, **more)}
 
 
@@ -80,14 +80,14 @@ def files_in(folder: Path) -> set[str]:
 # --- cut off and gone on with -----------------------------------------------------------------------------------------
 
 
-def begin(server: FileServer, folder: Path, at: int, remote: Remote | None = None) -> Remote:
+def begin(server: FileServer, folder: Path, at: int, remote: RemoteFile | None = None) -> RemoteFile:
     """Leaves the first `at` bytes of /a.bin in `folder`, as an interrupt does."""
 
     def interrupt(what: str, done: int, total: int | None) -> None:
         if done == at:
             raise KeyboardInterrupt
 
-    remote = Remote(server.address("/a.bin")) if remote is None else remote
+    remote = RemoteFile(server.address("/a.bin")) if remote is None else remote
     server.cuts = [at]
     with pytest.raises(KeyboardInterrupt):
         bring(folder, remote, tell=interrupt)
@@ -108,7 +108,7 @@ def test_interrupted_at_any_byte_and_resumed_equals_the_whole(server, tmp_path, 
 
 def test_a_connection_that_ends_early_is_gone_on_with_in_the_same_call(server, tmp_path) -> None:
     server.cuts = [10, 20, 1, 7]
-    bring(tmp_path, Remote(server.address("/a.bin")))
+    bring(tmp_path, RemoteFile(server.address("/a.bin")))
     assert (tmp_path / "toy/a.bin").read_bytes() == CONTENT
     assert [asked.range for asked in server.asked] == [None, "bytes=10-", "bytes=30-", "bytes=31-", "bytes=38-"]
     assert [asked.if_range for asked in server.asked] == [None, *[f'"{sha256(CONTENT)}"'] * 4]
@@ -117,12 +117,12 @@ def test_a_connection_that_ends_early_is_gone_on_with_in_the_same_call(server, t
 def test_a_new_try_waits_only_once_bytes_have_come_and_then_no_more_do(server, tmp_path) -> None:
     server.cuts = [0]
     with pytest.raises(DataError, match="the connection ended after 0 of 64 bytes"):
-        bring(tmp_path, Remote(server.address("/a.bin")), pauses_s=(0, 0))
+        bring(tmp_path, RemoteFile(server.address("/a.bin")), pauses_s=(0, 0))
     server.cuts = [10, 0, 0]
-    bring(tmp_path, Remote(server.address("/a.bin")), pauses_s=(0, 0))
+    bring(tmp_path, RemoteFile(server.address("/a.bin")), pauses_s=(0, 0))
     server.files["/b.bin"], server.cuts = CONTENT, [10, 0, 0, 0]
     with pytest.raises(DataError, match="the connection ended after 10 of 64 bytes"):
-        bring(tmp_path, Remote(server.address("/b.bin")), pauses_s=(0, 0))
+        bring(tmp_path, RemoteFile(server.address("/b.bin")), pauses_s=(0, 0))
     assert part_of(tmp_path / "toy/b.bin").read_bytes() == CONTENT[:10]
 
 
@@ -141,7 +141,7 @@ def test_a_file_that_changed_meanwhile_starts_over(
     server, tmp_path, validator, knows_if_range, changed, has_checksum
 ) -> None:
     server.validator, server.knows_if_range = validator, knows_if_range
-    remote = Remote(server.address("/a.bin"), sha256=sha256(changed) if has_checksum else None)
+    remote = RemoteFile(server.address("/a.bin"), sha256=sha256(changed) if has_checksum else None)
     begin(server, tmp_path, 10, remote)
     server.files["/a.bin"] = changed
     assert bring(tmp_path, remote).sha256 == sha256(changed)
@@ -158,7 +158,7 @@ def test_a_server_that_answers_another_range_is_asked_for_all(server, tmp_path, 
 
 
 def test_a_server_that_lies_about_a_range_is_found_out_by_the_checksum_and_asked_for_all(server, tmp_path) -> None:
-    remote = begin(server, tmp_path, 10, Remote(server.address("/a.bin"), sha256=sha256(CONTENT)))
+    remote = begin(server, tmp_path, 10, RemoteFile(server.address("/a.bin"), sha256=sha256(CONTENT)))
     server.ranges = "false"
     assert bring(tmp_path, remote).sha256 == sha256(CONTENT)
     assert [asked.range for asked in server.asked] == ["bytes=10-", None]
@@ -191,7 +191,7 @@ def test_a_weak_validator_is_none(server, tmp_path) -> None:
 def test_a_part_of_another_address_is_not_gone_on_with(server, tmp_path) -> None:
     begin(server, tmp_path, 10)
     server.files["/new/a.bin"] = CHANGED
-    bring(tmp_path, Remote(server.address("/new/a.bin")))
+    bring(tmp_path, RemoteFile(server.address("/new/a.bin")))
     assert (tmp_path / "toy/a.bin").read_bytes() == CHANGED
     assert [(asked.path, asked.range) for asked in server.asked] == [("/new/a.bin", None)]
 
@@ -200,16 +200,16 @@ def test_a_part_of_which_nothing_is_known_is_fetched_again(server, tmp_path) -> 
     part = part_of(tmp_path / "toy/a.bin")
     part.parent.mkdir()
     part.write_bytes(b"x" * 10)
-    bring(tmp_path, Remote(server.address("/a.bin")))
+    bring(tmp_path, RemoteFile(server.address("/a.bin")))
     assert (tmp_path / "toy/a.bin").read_bytes() == CONTENT
 
 
 def test_a_reply_without_length_counts_only_if_its_end_is_marked(server, tmp_path) -> None:
     server.has_lengths = False
     with pytest.raises(DataError, match="does not say how long the file is"):
-        bring(tmp_path, Remote(server.address("/a.bin")))
+        bring(tmp_path, RemoteFile(server.address("/a.bin")))
     server.is_chunked = True
-    bring(tmp_path, Remote(server.address("/a.bin")))
+    bring(tmp_path, RemoteFile(server.address("/a.bin")))
     assert (tmp_path / "toy/a.bin").read_bytes() == CONTENT
 
 
@@ -221,7 +221,7 @@ def test_a_corrupted_byte_is_caught_and_not_left(server, tmp_path, at) -> None:
     damaged = bytearray(CONTENT)
     damaged[at] ^= 1
     server.files["/a.bin"] = bytes(damaged)
-    remote = Remote(server.address("/a.bin"), sha256=sha256(CONTENT))
+    remote = RemoteFile(server.address("/a.bin"), sha256=sha256(CONTENT))
     with pytest.raises(DataError, match=sha256(CONTENT)):
         bring(tmp_path, remote)
     assert files_in(tmp_path) == set()
@@ -230,7 +230,7 @@ def test_a_corrupted_byte_is_caught_and_not_left(server, tmp_path, at) -> None:
 
 
 def test_the_first_download_is_trusted_and_the_next_must_equal_it(server, tmp_path) -> None:
-    remote = Remote(server.address("/a.bin"))
+    remote = RemoteFile(server.address("/a.bin"))
     assert not bring(tmp_path, remote).is_published
     known = json.loads(checksums_path(tmp_path).read_text("utf-8"))["files"]["toy/a.bin"]
     assert (known["sha256"], known["size_bytes"]) == (sha256(CONTENT), len(CONTENT))
@@ -243,7 +243,7 @@ def test_the_first_download_is_trusted_and_the_next_must_equal_it(server, tmp_pa
 
 @pytest.mark.parametrize("is_published", [True, False])
 def test_what_is_there_is_checked_and_moved_aside_if_it_is_wrong(server, tmp_path, is_published) -> None:
-    remote = Remote(server.address("/a.bin"), sha256=sha256(CONTENT) if is_published else None)
+    remote = RemoteFile(server.address("/a.bin"), sha256=sha256(CONTENT) if is_published else None)
     bring(tmp_path, remote)
     assert bring(tmp_path, remote).was_there
     assert len(server.asked) == 1
@@ -257,7 +257,7 @@ def test_what_is_there_is_checked_and_moved_aside_if_it_is_wrong(server, tmp_pat
 def test_a_file_that_a_person_put_there_is_checked_and_remembered(server, tmp_path) -> None:
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy/a.bin").write_bytes(CONTENT)
-    remote = Remote(server.address("/a.bin"), size_bytes=len(CONTENT))
+    remote = RemoteFile(server.address("/a.bin"), size_bytes=len(CONTENT))
     assert bring(tmp_path, remote).was_there
     assert sha256(CONTENT) in checksums_path(tmp_path).read_text("utf-8")
     with pytest.raises(DataError, match="64 bytes"):
@@ -267,7 +267,7 @@ def test_a_file_that_a_person_put_there_is_checked_and_remembered(server, tmp_pa
 
 def test_a_size_other_than_the_published_one_is_refused_before_anything_is_kept(server, tmp_path) -> None:
     with pytest.raises(DataError, match="is 64 bytes where 65 were published"):
-        bring(tmp_path, Remote(server.address("/a.bin"), size_bytes=65))
+        bring(tmp_path, RemoteFile(server.address("/a.bin"), size_bytes=65))
     assert files_in(tmp_path) == set()
 
 
@@ -275,7 +275,7 @@ def test_a_size_other_than_the_published_one_is_refused_before_anything_is_kept(
 def test_a_web_page_or_an_encoding_is_not_the_file(server, tmp_path, headers) -> None:
     server.headers = headers
     with pytest.raises(DataError, match="where the file was expected"):
-        bring(tmp_path, Remote(server.address("/a.bin")))
+        bring(tmp_path, RemoteFile(server.address("/a.bin")))
     assert files_in(tmp_path) == set()
 
 
@@ -287,7 +287,7 @@ def test_a_refusal_is_one_sentence_that_tells_where_to_put_the_file(server, tmp_
     server.status = status
     address = server.address("/none.bin")
     with pytest.raises(DataError) as raised:
-        fetch(["toy"], tmp_path, catalogue=catalogue(Remote(address), elsewhere="https://e.org"), tell=quiet)
+        fetch(["toy"], tmp_path, catalogue=catalogue(RemoteFile(address), elsewhere="https://e.org"), tell=quiet)
     sentence = str(raised.value)
     assert sentence.startswith(f"{address}: ")
     assert said in sentence
@@ -300,13 +300,13 @@ def test_no_connection_is_one_sentence_at_once(tmp_path) -> None:
     with FileServer() as gone:
         address = gone.address("/a.bin")
     with pytest.raises(DataError, match=r"Connection refused.*put it at .*toy/a\.bin"):
-        bring(tmp_path, Remote(address), pauses_s=(1000,))
+        bring(tmp_path, RemoteFile(address), pauses_s=(1000,))
 
 
 def test_a_redirect_is_followed_with_the_range(server, tmp_path) -> None:
     server.redirects["/moved.bin"] = "/a.bin"
     server.cuts = [10]
-    bring(tmp_path, Remote(server.address("/moved.bin")))
+    bring(tmp_path, RemoteFile(server.address("/moved.bin")))
     assert (tmp_path / "toy/moved.bin").read_bytes() == CONTENT
     assert [(asked.path, asked.range) for asked in server.asked] == [
         ("/moved.bin", None),
@@ -320,7 +320,7 @@ def test_a_redirect_is_followed_with_the_range(server, tmp_path) -> None:
 def test_a_redirect_to_anything_else_is_refused(server, tmp_path, to) -> None:
     server.redirects["/moved.bin"] = to
     with pytest.raises(DataError, match=r"moved\.bin: (redirects to|answered 302 .* Redirection to)"):
-        bring(tmp_path, Remote(server.address("/moved.bin")))
+        bring(tmp_path, RemoteFile(server.address("/moved.bin")))
     assert files_in(tmp_path) == set()
 
 
@@ -340,21 +340,23 @@ def test_a_redirect_from_https_stays_encrypted(scheme) -> None:
 
 def test_too_little_room_is_said_before_anything_is_asked_for(server, tmp_path) -> None:
     with pytest.raises(DataError, match="make room"):
-        bring(tmp_path, Remote(server.address("/a.bin"), about_bytes=10**18))
+        bring(tmp_path, RemoteFile(server.address("/a.bin"), about_bytes=10**18))
     with pytest.raises(DataError, match="make room"):
-        fetch(["toy"], tmp_path, catalogue=catalogue(Remote(server.address("/a.bin")), about_bytes=10**18), tell=quiet)
+        fetch(
+            ["toy"], tmp_path, catalogue=catalogue(RemoteFile(server.address("/a.bin")), about_bytes=10**18), tell=quiet
+        )
     assert server.asked == []
     server.headers = {"Content-Length": str(10**18)}
     server.has_lengths = False
     with pytest.raises(DataError, match="make room"):
-        bring(tmp_path, Remote(server.address("/a.bin")))
+        bring(tmp_path, RemoteFile(server.address("/a.bin")))
     assert files_in(tmp_path) == set()
 
 
 def test_a_folder_is_fetched_to_by_one_at_a_time(server, tmp_path) -> None:
     with FileLock(tmp_path / ".fetch.lock"), pytest.raises(DataError, match="another fetch is at work"):
-        bring(tmp_path, Remote(server.address("/a.bin")))
-    bring(tmp_path, Remote(server.address("/a.bin")))
+        bring(tmp_path, RemoteFile(server.address("/a.bin")))
+    bring(tmp_path, RemoteFile(server.address("/a.bin")))
 
 
 # --- zips -------------------------------------------------------------------------------------------------------------
@@ -364,16 +366,16 @@ MEMBERS = {"v1/a.json": b"[1, 2]" * 100, "v1/sub/b.json": b"{}", "v1/photo.png":
 
 def test_a_zip_of_json_is_unpacked_and_a_zip_of_features_is_not(server, tmp_path) -> None:
     server.files["/a.zip"] = zipped(MEMBERS)
-    bring(tmp_path / "json", Remote(server.address("/a.zip"), unpack=JSON_ONLY))
+    bring(tmp_path / "json", RemoteFile(server.address("/a.zip"), unpack=JSON_ONLY))
     assert files_in(tmp_path / "json" / "toy") == {"a.zip", "v1/a.json", "v1/sub/b.json"}
     assert (tmp_path / "json/toy/v1/a.json").read_bytes() == MEMBERS["v1/a.json"]
-    bring(tmp_path / "features", Remote(server.address("/a.zip")))
+    bring(tmp_path / "features", RemoteFile(server.address("/a.zip")))
     assert files_in(tmp_path / "features" / "toy") == {"a.zip"}
 
 
 def test_what_was_unpacked_is_not_fetched_or_unpacked_again(server, tmp_path) -> None:
     server.files["/a.zip"] = zipped(MEMBERS)
-    remote = Remote(server.address("/a.zip"), unpack=JSON_ONLY)
+    remote = RemoteFile(server.address("/a.zip"), unpack=JSON_ONLY)
     bring(tmp_path, remote)
     unpacked = tmp_path / "toy/v1/a.json"
     stamp = unpacked.stat().st_mtime_ns
@@ -409,7 +411,7 @@ def test_what_was_unpacked_is_not_fetched_or_unpacked_again(server, tmp_path) ->
 def test_a_zip_that_would_leave_its_folder_is_refused(server, tmp_path, name, is_known) -> None:
     content = zipped({"v1/a.json": b"[]", name: b"out"})
     server.files["/a.zip"] = content
-    remote = Remote(server.address("/a.zip"), sha256=sha256(content) if is_known else None, unpack=JSON_ONLY)
+    remote = RemoteFile(server.address("/a.zip"), sha256=sha256(content) if is_known else None, unpack=JSON_ONLY)
     with pytest.raises(DataError, match="would be unpacked outside"):
         bring(tmp_path / "inside", remote)
     assert files_in(tmp_path) - {"inside/.fetch.lock"} == set()
@@ -427,18 +429,18 @@ def test_a_link_in_a_zip_or_in_the_folder_leads_nowhere(server, tmp_path) -> Non
         file.writestr(link, "/etc/hostname")
     server.files["/a.zip"] = made.getvalue()
     with pytest.raises(DataError, match="would be unpacked outside"):
-        bring(tmp_path / "inside", Remote(server.address("/a.zip"), unpack=JSON_ONLY))
+        bring(tmp_path / "inside", RemoteFile(server.address("/a.zip"), unpack=JSON_ONLY))
     server.files["/a.zip"] = zipped(MEMBERS)
     (tmp_path / "outside").mkdir()
     (tmp_path / "inside/toy/v1").symlink_to(tmp_path / "outside")
     with pytest.raises(DataError, match="would be unpacked outside"):
-        bring(tmp_path / "inside", Remote(server.address("/a.zip"), unpack=JSON_ONLY))
+        bring(tmp_path / "inside", RemoteFile(server.address("/a.zip"), unpack=JSON_ONLY))
     assert files_in(tmp_path / "outside") == set()
 
 
 def test_what_was_unpacked_is_known_by_its_content_not_its_size(server, tmp_path) -> None:
     server.files["/a.zip"] = zipped(MEMBERS)
-    remote = Remote(server.address("/a.zip"), unpack=JSON_ONLY)
+    remote = RemoteFile(server.address("/a.zip"), unpack=JSON_ONLY)
     bring(tmp_path, remote)
     member = tmp_path / "toy/v1/a.json"
     for is_zip_there in (True, False):
@@ -455,7 +457,7 @@ def test_without_a_checksum_a_zip_is_checked_by_its_own(server, tmp_path, unpack
     content[content.index(b"AAAA") + 20] ^= 1
     server.files["/a.zip"] = bytes(content)
     with pytest.raises(DataError, match="is not a whole zip"):
-        bring(tmp_path, Remote(server.address("/a.zip"), unpack=unpack))
+        bring(tmp_path, RemoteFile(server.address("/a.zip"), unpack=unpack))
     assert files_in(tmp_path) == set()
 
 
@@ -463,7 +465,7 @@ def test_what_is_no_zip_or_holds_nothing_wanted_is_not_kept(server, tmp_path) ->
     for content, said in ((b"not a zip", "is not a whole zip"), (zipped({"a.png": b""}), r"holds nothing called \*\.")):
         server.files["/a.zip"] = content
         with pytest.raises(DataError, match=said):
-            bring(tmp_path, Remote(server.address("/a.zip"), unpack=JSON_ONLY))
+            bring(tmp_path, RemoteFile(server.address("/a.zip"), unpack=JSON_ONLY))
         assert files_in(tmp_path) == set()
 
 
@@ -471,7 +473,7 @@ def test_what_is_no_zip_or_holds_nothing_wanted_is_not_kept(server, tmp_path) ->
 
 
 def test_the_plan_tells_what_is_there_and_what_is_to_come(server, tmp_path) -> None:
-    remote = Remote(server.address("/a.bin"), size_bytes=len(CONTENT))
+    remote = RemoteFile(server.address("/a.bin"), size_bytes=len(CONTENT))
     whole = catalogue(remote)
 
     def states() -> tuple[str, int]:
@@ -530,7 +532,7 @@ def test_a_size_reads_back_to_half_a_percent(size) -> None:
 
 
 def test_a_size_that_no_one_published_is_unknown() -> None:
-    some, exact, about = Remote("x/a"), Remote("x/b", size_bytes=1500), Remote("x/c", about_bytes=2_000_000)
+    some, exact, about = RemoteFile("x/a"), RemoteFile("x/b", size_bytes=1500), RemoteFile("x/c", about_bytes=2_000_000)
     assert [remote_size_text(each) for each in (some, exact, about)] == ["unknown", "1.5 kB", "about 2 MB"]
     texts = [
         collection_size_text(catalogue(*files)["toy"])

@@ -14,7 +14,7 @@ import torch
 
 from lxcompress.data.nlvr import HOLDOUT, LABELS, TOKEN_LIMIT, held_out, load_nlvr, see_object
 from lxcompress.data.objects import ATTRIBUTES, FEATURES
-from lxcompress.data.split import Split, Task
+from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tokens import read_vocabulary, shipped_vocabulary
 from lxcompress.errors import DataError
 from lxcompress.recipe import NlvrData
@@ -64,7 +64,7 @@ def settings(folder: Path, **fields: Any) -> NlvrData:
     return NlvrData(kind="nlvr", **given)
 
 
-def load(data: NlvrData) -> Task:
+def load(data: NlvrData) -> AnswerTask:
     return load_nlvr(data, shipped_vocabulary())
 
 
@@ -87,7 +87,7 @@ def seen(split: Split) -> list[torch.Tensor]:
     return [*tensors, split.answers, split.credits]
 
 
-def same(one: Task, two: Task) -> bool:
+def same(one: AnswerTask, two: AnswerTask) -> bool:
     pairs = ((one.train, two.train), (one.valid, two.valid))
     return all(torch.equal(a, b) for first, second in pairs for a, b in zip(seen(first), seen(second), strict=True))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lxcompress.data.questions import Asked
+from lxcompress.data.questions import QuestionSet
 from lxcompress.data.vqa import image_name, read_annotations, read_vqa, soft_label
 from lxcompress.data.vqa_score import normalise
 from lxcompress.errors import DataError
@@ -342,7 +342,7 @@ def slice_data(**fields: Any) -> VqaData:
 
 
 @pytest.fixture(scope="module")
-def published() -> Asked:
+def published() -> QuestionSet:
     return read_vqa(slice_data(answers=real("vocab") / "vqa_trainval_ans2label.json"))
 
 

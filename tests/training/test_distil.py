@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import LxmertConfig
 
 from lxcompress.data.objects import ANSWERS
-from lxcompress.data.split import Inputs, Task
+from lxcompress.data.split import AnswerTask, Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RunError
 from lxcompress.models import lxmert
@@ -37,7 +37,7 @@ class Share:
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> AnswerTask:
     return load_task(ScenesData(kind="scenes", train=60, valid=30))
 
 
@@ -63,7 +63,7 @@ def noisy(model: Model) -> Model:
     return model
 
 
-def run(model: Model, task: Task, **options) -> list[Epoch]:
+def run(model: Model, task: AnswerTask, **options) -> list[Epoch]:
     options = {"settings": SETTINGS, **options}
     return fit(model.module, task, answer=model.family.answer, device=CPU, seed=0, **options)
 
@@ -80,7 +80,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def learnt(model: Model, task: Task, **options) -> dict[str, Tensor]:
+def learnt(model: Model, task: AnswerTask, **options) -> dict[str, Tensor]:
     """The weights after a fit; the model is put back to where it began."""
     start = copy_of(model)
     run(model, task, **options)
@@ -89,7 +89,7 @@ def learnt(model: Model, task: Task, **options) -> dict[str, Tensor]:
     return end
 
 
-def relabelled(task: Task) -> Task:
+def relabelled(task: AnswerTask) -> AnswerTask:
     """Every training question has the answer of its neighbour."""
     return replace(task, train=replace(task.train, answers=task.train.answers.roll(1, 0)))
 

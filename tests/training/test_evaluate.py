@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lxcompress.data.objects import ANSWERS
-from lxcompress.data.split import Inputs, Split, Task
+from lxcompress.data.split import AnswerTask, Inputs, Split
 from lxcompress.data.tasks import load_task
 from lxcompress.models.checkpoints import Model, load_start
 from lxcompress.recipe import ScenesData, Train
@@ -22,7 +22,7 @@ CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> AnswerTask:
     """Scenes whose answers have credits as VQA's: several an answer, soft, padded with label 0 at credit 0."""
     task = load_task(ScenesData(kind="scenes", train=8, valid=90))
     generator = torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RunError
 from lxcompress.recipe import ScenesData
@@ -26,7 +26,7 @@ CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> AnswerTask:
     return load_task(ScenesData(kind="scenes", train=60, valid=30))
 
 

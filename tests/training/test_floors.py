@@ -10,7 +10,7 @@ import torch
 
 from lxcompress.data.objects import ANSWERS, answer_type
 from lxcompress.data.questions import blind_regions
-from lxcompress.data.split import Split, Task, single_answers
+from lxcompress.data.split import AnswerTask, Split, single_answers
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary, tokenize
 from lxcompress.recipe import ScenesData
@@ -18,7 +18,7 @@ from lxcompress.training.floors import find_floors
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> AnswerTask:
     return load_task(ScenesData(kind="scenes", train=400, valid=150))
 
 
@@ -36,8 +36,8 @@ def split_of(asked: list[tuple[str, str]]) -> Split:
     )
 
 
-def task_of(train: list[tuple[str, str]], valid: list[tuple[str, str]]) -> Task:
-    return Task(split_of(train), split_of(valid), ANSWERS, shipped_vocabulary())
+def task_of(train: list[tuple[str, str]], valid: list[tuple[str, str]]) -> AnswerTask:
+    return AnswerTask(split_of(train), split_of(valid), ANSWERS, shipped_vocabulary())
 
 
 def share(split: Split, said: list[int]) -> float:
@@ -67,7 +67,7 @@ def test_the_majority_of_each_type_is_the_commonest_of_that_type(task) -> None:
 def test_soft_credits_make_the_majority() -> None:
     train = split_of([("is there a cube?", "yes")] * 3 + [("is there a cube?", "no")] * 2)
     train = replace(train, credits=torch.tensor([[0.3], [0.3], [0.3], [1.0], [1.0]]))
-    task = Task(train, split_of([("is there a cube?", "no")] * 4), ANSWERS, shipped_vocabulary())
+    task = AnswerTask(train, split_of([("is there a cube?", "no")] * 4), ANSWERS, shipped_vocabulary())
     assert find_floors(task).majority.accuracy == 1
 
 

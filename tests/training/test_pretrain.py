@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from lxcompress.data.objects import ANSWERS, FEATURES
-from lxcompress.data.split import Task
+from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_task
 from lxcompress.models.checkpoints import load_start, load_vocabulary
 from lxcompress.recipe import Pretrain, ScenesData
@@ -38,7 +38,7 @@ def settings(**fields) -> Pretrain:
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> AnswerTask:
     return load_task(settings().data)
 
 

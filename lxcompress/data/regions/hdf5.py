@@ -33,7 +33,7 @@ from lxcompress.data.regions.rows import (
     ROW_LIMIT_BYTES,
     BadRow,
     Position,
-    Row,
+    RegionRow,
     RowError,
     Scale,
     as_numbers,
@@ -90,7 +90,7 @@ class Hdf5Source:
         return self.path.stat().st_size
 
     @contextmanager
-    def rows(self, start: Position = FIRST) -> Iterator[Iterator[Row | BadRow]]:
+    def rows(self, start: Position = FIRST) -> Iterator[Iterator[RegionRow | BadRow]]:
         with _open(self.path) as file:
             yield (self._row(file, item) for item in range(start.item, len(self.images) + 1))
 
@@ -100,11 +100,11 @@ class Hdf5Source:
     def about_images(self) -> int:
         return len(self.images)
 
-    def _row(self, file: h5py.File, item: int) -> Row | BadRow:
+    def _row(self, file: h5py.File, item: int) -> RegionRow | BadRow:
         position, image = Position(item), self.images[item - 1]
         try:
             features, boxes = self.read(file, image, self.rows_of[item - 1])
-            return Row(position, check_id(image), features, boxes)
+            return RegionRow(position, check_id(image), features, boxes)
         except RowError as problem:
             return BadRow(position, image, str(problem))
         except Exception as problem:  # h5py names no type: damage came as ten of them, IndexError and TypeError too

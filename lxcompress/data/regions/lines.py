@@ -24,7 +24,7 @@ GZIP_RATIO = 0.6
 """Compressed size of base64 over its own, about; real features gave 0.55."""
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """A line without its end: bytes `start` to `stop` of `buffer`, which changes with the next line.
 
     A line of more than ROW_LIMIT_BYTES has no bytes here: `stop` is -1.
@@ -48,7 +48,7 @@ class TextFile:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @contextmanager
-    def lines(self, start: Position = FIRST) -> Iterator[Iterator[Line]]:
+    def lines(self, start: Position = FIRST) -> Iterator[Iterator[TextLine]]:
         """The lines from `start` on, while open; those of a compressed file are inflated in a thread."""
         with self._open() as stream:
             if self._is_plain:
@@ -106,7 +106,7 @@ class TextFile:
         except DAMAGE as problem:
             raise self._damaged(problem) from None
 
-    def _split(self, stream: _Stream, start: Position, skip: int = 0) -> Iterator[Line]:
+    def _split(self, stream: _Stream, start: Position, skip: int = 0) -> Iterator[TextLine]:
         try:
             yield from _split(stream, start, skip)
         except DAMAGE as problem:
@@ -125,7 +125,7 @@ def begins(path: Path, count: int) -> bytes:
         return file.read(count)
 
 
-def _split(stream: _Stream, start: Position, skip: int) -> Iterator[Line]:
+def _split(stream: _Stream, start: Position, skip: int) -> Iterator[TextLine]:
     """The lines of `stream`, which begins `skip` bytes before `start`; an empty line is counted and left out."""
     buffer = bytearray(2 * READ_BYTES)
     while skip:
@@ -145,9 +145,9 @@ def _split(stream: _Stream, start: Position, skip: int) -> Iterator[Line]:
             stop = have if stop < 0 else stop  # the last line may lack its end
             length = dropped + stop - first
             if length > ROW_LIMIT_BYTES:
-                yield Line(Position(item, offset), buffer, 0, -1)
+                yield TextLine(Position(item, offset), buffer, 0, -1)
             elif length:
-                yield Line(Position(item, offset), buffer, first, stop)
+                yield TextLine(Position(item, offset), buffer, first, stop)
             item, offset = item + 1, offset + length + 1
             first = seen = min(stop + 1, have)
             dropped = 0

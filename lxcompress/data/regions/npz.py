@@ -27,7 +27,7 @@ from lxcompress.data.regions.rows import (
     ROW_LIMIT_BYTES,
     BadRow,
     Position,
-    Row,
+    RegionRow,
     RowError,
     Scale,
     as_numbers,
@@ -69,7 +69,7 @@ class NpzSource:
         return sum((self.folder / name).stat().st_size for name in self.names)
 
     @contextmanager
-    def rows(self, start: Position = FIRST) -> Iterator[Iterator[Row | BadRow]]:
+    def rows(self, start: Position = FIRST) -> Iterator[Iterator[RegionRow | BadRow]]:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="npz") as pool:
             try:
                 yield self._rows(pool, start)
@@ -82,8 +82,8 @@ class NpzSource:
     def about_images(self) -> int:
         return len(self.names)
 
-    def _rows(self, pool: ThreadPoolExecutor, start: Position) -> Iterator[Row | BadRow]:
-        coming: deque[Future[Row | BadRow]] = deque()
+    def _rows(self, pool: ThreadPoolExecutor, start: Position) -> Iterator[RegionRow | BadRow]:
+        coming: deque[Future[RegionRow | BadRow]] = deque()
         for item in range(start.item, len(self.names) + 1):
             coming.append(pool.submit(self._row, Position(item)))
             if len(coming) > AHEAD * self.workers:
@@ -91,13 +91,13 @@ class NpzSource:
         while coming:
             yield coming.popleft().result()
 
-    def _row(self, position: Position) -> Row | BadRow:
+    def _row(self, position: Position) -> RegionRow | BadRow:
         path = self.folder / self.names[position.item - 1]
         image = image_id(path.name)
         try:
             with zipfile.ZipFile(path) as packed:
                 features, boxes = _read(packed, self.scale)
-            return Row(position, check_id(image), features, boxes)
+            return RegionRow(position, check_id(image), features, boxes)
         except RowError as problem:
             return BadRow(position, image, str(problem))
         except DAMAGE as problem:

@@ -18,7 +18,7 @@ from lxcompress.data.regions.hdf5 import HDF5, open_hdf5
 from lxcompress.data.regions.lines import begins
 from lxcompress.data.regions.npz import open_npz
 from lxcompress.data.regions.origin import check_unchanged, digest_content, get_stamp, is_same
-from lxcompress.data.regions.rows import FIRST, BadRow, Position, Reading, Row, Source, StrippedSource
+from lxcompress.data.regions.rows import FIRST, BadRow, Position, ReadOptions, RegionRow, RegionSource, StrippedSource
 from lxcompress.data.regions.store import (
     BOXES,
     FEATURES,
@@ -38,7 +38,7 @@ from lxcompress.data.regions.write import (
     JOURNAL,
     LOCK,
     Journal,
-    Mark,
+    LastRow,
     StoreWriter,
     read_journal,
     to_half,
@@ -49,7 +49,7 @@ from lxcompress.writing import PREFIX, BusyError, check_out, explain_write_error
 REGIONS = 36
 """Of an image, as LXMERT reads them (Tan & Bansal 2019)."""
 REGIONS_LIMIT = 1000
-PUBLISHED = Reading()
+PUBLISHED = ReadOptions()
 KEPT = (FEATURES, BOXES, OBJECTS, IDS)
 PARTS = {name + end for name in (*KEPT, BAD_LINES, BAD_ROWS, JOURNAL, RECORD, LOCK) for end in ("", ".part")}
 
@@ -58,7 +58,7 @@ Tell = Callable[[str, int, int, int], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PrepareResult:
     """A finished store; `kept_before` images were converted by earlier runs."""
 
     record: StoreRecord
@@ -71,9 +71,9 @@ def prepare_store(
     *,
     objects: int = REGIONS,
     skip_bad: bool = False,
-    reading: Reading = PUBLISHED,
+    reading: ReadOptions = PUBLISHED,
     tell: Tell = lambda source, done, total, images: None,
-) -> Prepared:
+) -> PrepareResult:
     """Converts the sources `paths`, in their order, into the store `out`, with room for `objects` regions an image.
 
     A bad row ends it with a DataError; with `skip_bad` it is left out and listed in bad_rows.json. What is done stays
@@ -91,13 +91,13 @@ def prepare_store(
     files = [SourceFile(name=each.name, size_bytes=each.size_bytes, stamp=stamps[path]) for each, path in opened]
     found = _finished(out, files, origins, objects, reading)
     if found is not None:
-        return Prepared(found, found.images)
+        return PrepareResult(found, found.images)
     part = part_of(out)
     with _locked(part):
         found = _finished(out, files, origins, objects, reading)  # by another conversion, meanwhile
         if found is not None:
             shutil.rmtree(part)
-            return Prepared(found, found.images)
+            return PrepareResult(found, found.images)
         if (part / RECORD).is_file():  # all is written, and it was interrupted before the folder got its name
             record, before = read_store_record(part), 0
         else:
@@ -110,12 +110,12 @@ def prepare_store(
         if out.is_dir():  # and empty
             out.rmdir()
         os.replace(part, out)
-    return Prepared(record, before)
+    return PrepareResult(record, before)
 
 
-def open_source(path: Path, reading: Reading = PUBLISHED) -> Sequence[Source]:
+def open_source(path: Path, reading: ReadOptions = PUBLISHED) -> Sequence[RegionSource]:
     """What `path` holds: a folder of .npz files, an HDF5 file, or TSV, plain, gzip or in a zip. Raises DataError."""
-    found: Sequence[Source]
+    found: Sequence[RegionSource]
     try:
         if path.is_dir():
             found = [open_npz(path, scale=reading.scale)]
@@ -133,7 +133,13 @@ def open_source(path: Path, reading: Reading = PUBLISHED) -> Sequence[Source]:
 
 
 def _convert(
-    sources: Sequence[Source], origins: Sequence[Path], part: Path, journal: Journal, *, skip_bad: bool, tell: Tell
+    sources: Sequence[RegionSource],
+    origins: Sequence[Path],
+    part: Path,
+    journal: Journal,
+    *,
+    skip_bad: bool,
+    tell: Tell,
 ) -> StoreRecord:
     """Reads what the journal does not count yet, and finishes the store in `part`."""
     seen = _seen(part, journal)
@@ -149,7 +155,9 @@ def _convert(
     return writer.finish()
 
 
-def _append(sources: Sequence[Source], writer: StoreWriter, seen: set[str], *, skip_bad: bool, tell: Tell) -> None:
+def _append(
+    sources: Sequence[RegionSource], writer: StoreWriter, seen: set[str], *, skip_bad: bool, tell: Tell
+) -> None:
     journal = writer.journal
     sizes = [file.size_bytes for file in journal.sources]
     piece = writer.take()
@@ -162,7 +170,7 @@ def _append(sources: Sequence[Source], writer: StoreWriter, seen: set[str], *, s
                 _check_same(next(rows, None), journal, source, writer.part)
             for row in rows:
                 reason = row.reason if isinstance(row, BadRow) else _misfit(row, journal, seen, source, writer.part)
-                if reason is None and isinstance(row, Row):
+                if reason is None and isinstance(row, RegionRow):
                     reason = piece.add(row)
                 if reason is None:
                     seen.add(row.image)
@@ -171,7 +179,7 @@ def _append(sources: Sequence[Source], writer: StoreWriter, seen: set[str], *, s
                 else:
                     writer.put(piece)
                     raise DataError(_complaint(source, BadRow(row.position, row.image, reason)))
-                piece.mark = Mark(place, row.position, row.image, first)
+                piece.mark = LastRow(place, row.position, row.image, first)
                 if piece.is_full:
                     writer.put(piece)
                     piece = writer.take()
@@ -180,7 +188,7 @@ def _append(sources: Sequence[Source], writer: StoreWriter, seen: set[str], *, s
     writer.put(piece)
 
 
-def _misfit(row: Row, journal: Journal, seen: set[str], source: Source, part: Path) -> str | None:
+def _misfit(row: RegionRow, journal: Journal, seen: set[str], source: RegionSource, part: Path) -> str | None:
     """What is wrong with `row` in this store. Raises DataError if the store has no room for its regions."""
     count, features = row.features.shape
     if count > journal.objects:
@@ -195,26 +203,26 @@ def _misfit(row: Row, journal: Journal, seen: set[str], source: Source, part: Pa
     return None
 
 
-def _complaint(source: Source, row: BadRow) -> str:
+def _complaint(source: RegionSource, row: BadRow) -> str:
     return (
         f"{source.where}: {_which(source, row)}: {row.reason}; mend it or download it again and give the same command, "
         "which goes on from here, or leave such rows out with --skip-bad"
     )
 
 
-def _which(source: Source, row: Row | BadRow) -> str:
+def _which(source: RegionSource, row: RegionRow | BadRow) -> str:
     return f"{source.unit} {row.position.item:,} (image {row.image!r})"
 
 
 def _begin(
     part: Path,
-    sources: Sequence[Source],
+    sources: Sequence[RegionSource],
     files: list[SourceFile],
     origins: Sequence[Path],
     *,
     objects: int,
     skip_bad: bool,
-    reading: Reading,
+    reading: ReadOptions,
 ) -> Journal:
     """The journal of the unfinished store in `part`, or a new one. Raises DataError if it is of other sources."""
     journal = read_journal(part)
@@ -253,7 +261,7 @@ def _with_content(files: Sequence[SourceFile], origins: Sequence[Path]) -> list[
     return [file.model_copy(update={"sha256": sums[path]}) for file, path in zip(files, origins, strict=True)]
 
 
-def _check_rows(source: Source, journal: Journal, part: Path) -> None:
+def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
     """Sees that a source that was changed since still gives the rows that are stored of it. Raises DataError."""
     shape = (journal.images, journal.objects)
     features = np.memmap(part / FEATURES, "<f2", "r", HEADER_BYTES, (*shape, journal.features)) if shape[0] else []
@@ -288,7 +296,7 @@ def _check_rows(source: Source, journal: Journal, part: Path) -> None:
         raise _changed(source, journal, part)
 
 
-def _changed(source: Source, journal: Journal, part: Path) -> DataError:
+def _changed(source: RegionSource, journal: Journal, part: Path) -> DataError:
     return DataError(
         f"{source.where}: has changed before {source.unit} {journal.item:,}, up to which it was converted; delete "
         f"{part} to begin anew"
@@ -303,12 +311,12 @@ def _name_options(made: Journal | StoreRecord) -> str:
     return f"--objects {made.objects} {made.reading}".strip()
 
 
-def _feature_size(sources: Sequence[Source], *, skip_bad: bool) -> int:
+def _feature_size(sources: Sequence[RegionSource], *, skip_bad: bool) -> int:
     """F of the first good row. Raises DataError if there is none, or at a bad row that may not be left out."""
     for source in sources:
         with source.rows(FIRST) as rows:
             for row in rows:
-                if isinstance(row, Row):
+                if isinstance(row, RegionRow):
                     return row.features.shape[1]
                 if not skip_bad:
                     raise DataError(_complaint(source, row))
@@ -322,13 +330,13 @@ def _seen(part: Path, journal: Journal) -> set[str]:
         return set(file.read(journal.ids_bytes).decode("utf-8").removesuffix("\n").split("\n"))
 
 
-def _check_same(row: Row | BadRow | None, journal: Journal, source: Source, part: Path) -> None:
+def _check_same(row: RegionRow | BadRow | None, journal: Journal, source: RegionSource, part: Path) -> None:
     """Sees that the row that came last before the interruption still stands where it stood."""
     if row is None or row.image != journal.image:
         raise _changed(source, journal, part)
 
 
-def _check_space(out: Path, part: Path, sources: Sequence[Source], journal: Journal) -> None:
+def _check_space(out: Path, part: Path, sources: Sequence[RegionSource], journal: Journal) -> None:
     """Raises DataError if the disk has no room for what is about to come."""
     images = sum(source.about_images() for source in sources)
     need = images * (2 * journal.objects * journal.features + 16 * journal.objects + 64)
@@ -342,7 +350,7 @@ def _check_space(out: Path, part: Path, sources: Sequence[Source], journal: Jour
 
 
 def _finished(
-    out: Path, files: list[SourceFile], origins: Sequence[Path], objects: int, reading: Reading
+    out: Path, files: list[SourceFile], origins: Sequence[Path], objects: int, reading: ReadOptions
 ) -> StoreRecord | None:
     """What stands at `out` if it is this very store; None if nothing does. Raises DataError for anything else."""
     if (out / RECORD).is_file():

@@ -38,7 +38,7 @@ FIRST = Position(1)
 
 
 @dataclass(frozen=True)
-class Row:
+class RegionRow:
     """The regions of one image."""
 
     position: Position
@@ -62,7 +62,7 @@ class RowError(Exception):
     """What is wrong with a row; a reader turns it into a BadRow."""
 
 
-class Source(Protocol):
+class RegionSource(Protocol):
     """A file, a member of a zip, or a folder with the regions of many images."""
 
     name: str
@@ -73,7 +73,7 @@ class Source(Protocol):
     """what an item is: line, file or row"""
     size_bytes: int
 
-    def rows(self, start: Position) -> AbstractContextManager[Iterator[Row | BadRow]]:
+    def rows(self, start: Position) -> AbstractContextManager[Iterator[RegionRow | BadRow]]:
         """The rows from `start` on, in their order, while it is open. Raises DataError if it cannot be read on."""
 
     def share(self, position: Position) -> float:
@@ -88,7 +88,7 @@ Scale = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How sources are read where they differ from what their format's authors publish."""
 
     boxes: Literal["pixels", "normalised"] = "pixels"
@@ -109,7 +109,7 @@ class Reading:
 class StrippedSource:
     """A source whose image ids lose the ending of an image file."""
 
-    source: Source
+    source: RegionSource
 
     @property
     def name(self) -> str:
@@ -128,7 +128,7 @@ class StrippedSource:
         return self.source.size_bytes
 
     @contextmanager
-    def rows(self, start: Position = FIRST) -> Iterator[Iterator[Row | BadRow]]:
+    def rows(self, start: Position = FIRST) -> Iterator[Iterator[RegionRow | BadRow]]:
         with self.source.rows(start) as rows:
             yield (replace(row, image=strip_extension(row.image)) for row in rows)
 

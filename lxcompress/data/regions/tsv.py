@@ -21,13 +21,13 @@ import numpy as np
 import pybase64
 
 from lxcompress.data.archives import DAMAGE, is_zip
-from lxcompress.data.regions.lines import Line, TextFile
+from lxcompress.data.regions.lines import TextFile, TextLine
 from lxcompress.data.regions.rows import (
     FIRST,
     ROW_LIMIT_BYTES,
     BadRow,
     Position,
-    Row,
+    RegionRow,
     RowError,
     Scale,
     check_count,
@@ -86,7 +86,7 @@ class TsvSource:
         return self.text.size_bytes()
 
     @contextmanager
-    def rows(self, start: Position = FIRST) -> Iterator[Iterator[Row | BadRow]]:
+    def rows(self, start: Position = FIRST) -> Iterator[Iterator[RegionRow | BadRow]]:
         with self.text.lines(start) as lines:
             yield (row for line in lines if (row := self._row(line)) is not None)
 
@@ -102,7 +102,7 @@ class TsvSource:
     def _text_bytes(self) -> int:
         return self.text.text_bytes()
 
-    def _row(self, line: Line) -> Row | BadRow | None:
+    def _row(self, line: TextLine) -> RegionRow | BadRow | None:
         """The row of a line; None for a line that is blank, or names the columns."""
         if line.stop < 0:
             return BadRow(
@@ -135,7 +135,7 @@ class TsvSource:
                 first, stop = first + 2, stop - 1
             with memoryview(buffer) as view, view[first:stop] as packed:
                 features = _decode("features", packed, count)
-            return Row(line.position, check_id(_text(fields[0])), features, self.scale(boxes, size))
+            return RegionRow(line.position, check_id(_text(fields[0])), features, self.scale(boxes, size))
         except RowError as problem:
             image = _bare(fields[0])[:SHOWN_BYTES].decode("utf-8", errors="replace")
             return BadRow(line.position, image, str(problem))
@@ -189,7 +189,7 @@ def _columns(count: int) -> str:
     return "1 column" if count == 1 else f"{count} columns"
 
 
-def _count_columns(line: Line) -> int:
+def _count_columns(line: TextLine) -> int:
     return 1 if line.stop < 0 else line.buffer.count(b"\t", line.start, line.stop) + 1
 
 

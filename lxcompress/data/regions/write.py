@@ -26,7 +26,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, BadRow, Position, Row
+from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, BadRow, Position, RegionRow
 from lxcompress.data.regions.store import (
     BOXES,
     FEATURES,
@@ -80,7 +80,7 @@ class Journal(FileRecord):
 
 
 @dataclass(frozen=True)
-class Mark:
+class LastRow:
     """The row that came last."""
 
     source: int = 0
@@ -103,7 +103,7 @@ class Piece:
     bad: list[str] = field(default_factory=list)
     """JSON, one a bad row"""
     largest_bits: int = 0
-    mark: Mark = Mark()
+    mark: LastRow = LastRow()
 
     @property
     def is_full(self) -> bool:
@@ -115,7 +115,7 @@ class Piece:
         self.bad.clear()
         self.largest_bits = 0
 
-    def add(self, row: Row) -> str | None:
+    def add(self, row: RegionRow) -> str | None:
         """Takes `row`, rounded to float16; returns what is wrong with its features instead, if they do not fit."""
         place, count = len(self.images), len(row.boxes)
         target = self.features[place]

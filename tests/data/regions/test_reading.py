@@ -12,14 +12,14 @@ import pytest
 from lxcompress.data.check import check_data, check_store
 from lxcompress.data.questions import Question, find_images
 from lxcompress.data.regions.prepare import prepare_store
-from lxcompress.data.regions.rows import Reading, strip_extension
+from lxcompress.data.regions.rows import ReadOptions, strip_extension
 from lxcompress.data.regions.store import RegionStore, find_box_doubt, open_store
 from lxcompress.errors import DataError
 from lxcompress.recipe import GqaData
 from tests.complain import complain
 from tests.data.regions.pictures import Picture, pictures, row, write_hdf5, write_npz, write_tsv
 
-PUBLISHED, NORMALISED = Reading(), Reading(boxes="normalised")
+PUBLISHED, NORMALISED = ReadOptions(), ReadOptions(boxes="normalised")
 SOURCES = ("tsv", "npz mcan", "hdf5 groups", "hdf5 vilbert", "hdf5 counting", "hdf5 gqa")
 
 
@@ -32,7 +32,7 @@ def write(folder: Path, source: str, made: list[Picture]) -> Path:
     return write_hdf5(folder / ("gqa_objects_3.h5" if kind == "gqa" else "a.h5"), made, kind=kind)
 
 
-def convert(folder: Path, path: Path, reading: Reading = PUBLISHED) -> RegionStore:
+def convert(folder: Path, path: Path, reading: ReadOptions = PUBLISHED) -> RegionStore:
     prepare_store([path], folder / "store", objects=5, reading=reading)
     return open_store(folder / "store")
 
@@ -63,7 +63,7 @@ def test_boxes_in_pixels_that_are_said_to_be_normalised_are_refused(made, tmp_pa
 def test_a_store_of_another_reading_is_not_taken_for_this_one(made, tmp_path) -> None:
     path = write(tmp_path, "tsv", made)
     convert(tmp_path, path)
-    complain(lambda: convert(tmp_path, path, Reading(strip_extension=True)), "is a store of", kind=DataError)
+    complain(lambda: convert(tmp_path, path, ReadOptions(strip_extension=True)), "is a store of", kind=DataError)
 
 
 def asked(*images: str) -> list[Question]:
@@ -80,7 +80,7 @@ def test_ids_with_an_ending_in_the_features_alone_are_told_with_both_and_mended_
     assert f'"{name}.jpg"' in said
     assert "--strip-extension" in said
     (tmp_path / "stripped").mkdir()
-    store = convert(tmp_path / "stripped", path, Reading(strip_extension=True))
+    store = convert(tmp_path / "stripped", path, ReadOptions(strip_extension=True))
     assert find_images(questions, store, Path("q.json"), Path("store")) == [[row] for row in range(6)]
 
 
@@ -108,7 +108,7 @@ def write_questions(folder: Path, images: list[str]) -> GqaData:
 @pytest.mark.parametrize("is_stripped", [False, True])
 def test_ids_with_an_ending_in_the_questions_alone_are_told_with_both(made, is_stripped, tmp_path) -> None:
     lines = [row(each, img_id=f"{each.image}.png" if is_stripped else each.image) for each in made]
-    convert(tmp_path, write_tsv(tmp_path / "a.tsv", lines), Reading(strip_extension=is_stripped))
+    convert(tmp_path, write_tsv(tmp_path / "a.tsv", lines), ReadOptions(strip_extension=is_stripped))
     check = check_data(write_questions(tmp_path, [f"{each.image}.jpg" for each in made]))
     said = [each for each in check.findings if each.where.endswith("data.train")]
     assert [each.severity for each in said] == ["warning"]

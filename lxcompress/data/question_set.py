@@ -1,4 +1,4 @@
-"""From questions as they are read to what is Asked: the checks that all data sets of questions share."""
+"""From questions as they are read to a QuestionSet, with the checks that all data sets of questions share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.data.ids import name_id
-from lxcompress.data.questions import Asked, Credits, Question
+from lxcompress.data.questions import Credits, Question, QuestionSet
 from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitQuestions:
     """One split as its files hold it: credits are those of all answers, whether they have a label or not."""
 
     questions: list[Question]
@@ -23,9 +23,9 @@ class Part:
     """the file that each question, by its id, came from"""
 
 
-def read_part(files: Iterable[Path], read: Callable[[Path], list[Question]]) -> Part:
+def read_part(files: Iterable[Path], read: Callable[[Path], list[Question]]) -> SplitQuestions:
     """What `read` finds in `files`, in their order. Raises DataError if an id comes twice."""
-    part = Part([], {})
+    part = SplitQuestions([], {})
     for path in files:
         for question in read(path):
             first = part.files.get(question.id)
@@ -38,7 +38,7 @@ def read_part(files: Iterable[Path], read: Callable[[Path], list[Question]]) -> 
     return part
 
 
-def check_one_type(part: Part) -> None:
+def check_one_type(part: SplitQuestions) -> None:
     """Raises DataError if some question ids are numbers and others are texts: 5 and "5" would be two questions."""
     first = {type(number): number for number in reversed(part.files)}
     if len(first) > 1:
@@ -51,7 +51,9 @@ def check_one_type(part: Part) -> None:
         )
 
 
-def ask(train: Part, valid: Part, *, labels: Sequence[str], answers: Path | None = None) -> Asked:
+def ask(
+    train: SplitQuestions, valid: SplitQuestions, *, labels: Sequence[str], answers: Path | None = None
+) -> QuestionSet:
     """Both splits with the credits of `labels` alone, which came from the file `answers`, if from any.
 
     Raises DataError if the splits share a question, nothing is credited in `train`, or most of a split's credited
@@ -61,7 +63,7 @@ def ask(train: Part, valid: Part, *, labels: Sequence[str], answers: Path | None
         path = next(iter(train.files.values()))
         raise DataError(f"{path}: has no answers to learn from; give a training split, with the answers to it")
     _check_apart(train, valid)
-    asked = Asked(_keep_labels(train.questions, labels), _keep_labels(valid.questions, labels), tuple(labels))
+    asked = QuestionSet(_keep_labels(train.questions, labels), _keep_labels(valid.questions, labels), tuple(labels))
     if answers is not None:
         _check_answerable(train, asked.train, answers)
         _check_answerable(valid, asked.valid, answers)
@@ -79,7 +81,7 @@ def as_credits(label: Mapping[str, Any], number: int | str, path: Path) -> Credi
     return {sys.intern(answer): float(credit) for answer, credit in sorted(label.items())}
 
 
-def _check_apart(train: Part, valid: Part) -> None:
+def _check_apart(train: SplitQuestions, valid: SplitQuestions) -> None:
     shared = [number for number in valid.files if number in train.files]
     if shared:
         raise DataError(
@@ -98,7 +100,7 @@ def _keep_labels(questions: Iterable[Question], labels: Iterable[str]) -> tuple[
     )
 
 
-def _check_answerable(part: Part, kept: Sequence[Question], answers: Path) -> None:
+def _check_answerable(part: SplitQuestions, kept: Sequence[Question], answers: Path) -> None:
     credited = [question for question in part.questions if question.credits]
     known = sum(bool(question.credits) for question in kept)
     if credited and 2 * known <= len(credited):
