@@ -13,8 +13,8 @@ import pytest
 
 from lxcompress.data.vqa_score import (
     CONTRACTIONS,
-    Annotation,
-    Questions,
+    HumanAnswers,
+    QuestionIndex,
     check_choices,
     keep_predicted,
     normalise,
@@ -224,7 +224,7 @@ def test_a_contraction_is_restored_once_and_never_taken_apart() -> None:
 def test_means_are_those_of_the_questions() -> None:
     rng = random.Random(3)
     annotations = {
-        question: Annotation(
+        question: HumanAnswers(
             answers=tuple(drawn(rng)),
             answer_type=rng.choice(["yes/no", "number", "other", None]),
             question_type=rng.choice(["is the", "what", None]),
@@ -247,7 +247,9 @@ def test_means_are_those_of_the_questions() -> None:
 
 
 def test_a_subset_scores_as_if_it_were_all() -> None:
-    annotations = {number: Annotation(answers=("yes",) * 5 + ("no",) * 5, answer_type="yes/no") for number in range(9)}
+    annotations = {
+        number: HumanAnswers(answers=("yes",) * 5 + ("no",) * 5, answer_type="yes/no") for number in range(9)
+    }
     predictions = {3: "yes", 7: "maybe"}
     kept = keep_predicted(annotations, predictions, where="p.json")
     assert list(kept) == [3, 7]
@@ -259,7 +261,7 @@ def test_a_subset_scores_as_if_it_were_all() -> None:
 
 
 def test_a_prediction_of_an_unknown_question_is_named() -> None:
-    annotations = {1: Annotation(answers=("yes",))}
+    annotations = {1: HumanAnswers(answers=("yes",))}
     with pytest.raises(DataError, match=r"p: 2 of its 3 questions are not in a \(5 is the first\)"):
         score_predictions({1: "yes", 5: "no", 6: "no"}, annotations, where="p", among="a")
 
@@ -275,11 +277,11 @@ def test_files_are_read_plain_gzip_or_zip(tmp_path) -> None:
     with zipfile.ZipFile(archive, "w") as opened:
         opened.write(plain, "v2_mscoco_val2014_annotations.json")
     assert read_annotations(plain) == read_annotations(packed) == read_annotations(archive)
-    assert read_annotations(plain) == {7: Annotation(answers=("yes", "no"), answer_type="yes/no")}
+    assert read_annotations(plain) == {7: HumanAnswers(answers=("yes", "no"), answer_type="yes/no")}
     said = write(tmp_path / "p.json", [{"question_id": 7, "answer": "yes", "confidence": 0.5}])
     assert read_predictions(said) == {7: "yes"}
     asked = write(tmp_path / "q.json", {"task_type": "Open-Ended", "questions": [{"question_id": 7}]})
-    assert read_questions(asked) == Questions(ids=frozenset({7}))
+    assert read_questions(asked) == QuestionIndex(ids=frozenset({7}))
 
 
 def test_records_without_an_id_leave_their_equals_out_as_in_the_official_code(tmp_path) -> None:
