@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +12,13 @@ import typer
 if TYPE_CHECKING:
     from lxcompress.measure.artifacts import Keep
     from lxcompress.measure.device.profile import Profile
-    from lxcompress.measure.plan import Ask, Progress
+    from lxcompress.measure.plan import Ask
+    from lxcompress.progress import Progress
     from lxcompress.records import Bench
     from lxcompress.rundir import RunDir
 
 _RUNS = 50
 _THREADS = 1
-_STAGES = {"check": "checking", "load": "loading", "run": "measuring"}
 
 
 def bench_cli(
@@ -211,47 +211,46 @@ def _measure(
     if kept and kept.measurements and not device:
         check_same_machine(describe_machine(), kept.measurements[0])  # before minutes are spent
     try:
-        with _progress() as tell:
+        with _progress() as progress:
             if device:
-                return bench_device(artifacts, ask, device, tell=tell, keep=keep)
-            return bench_artifacts(artifacts, ask, tell=tell, keep=keep)
+                return bench_device(artifacts, ask, device, progress=progress, keep=keep)
+            return bench_artifacts(artifacts, ask, progress=progress, keep=keep)
     except KeyboardInterrupt:
         say("interrupted before anything was measured: nothing is kept")
         raise typer.Exit(130) from None
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
+def _progress() -> Iterator[Progress]:
     """Progress on standard error: a bar on a terminal, else a line now and then."""
     from lxcompress.cli.screen import remarks
 
     if not remarks.is_terminal:
-        yield _tell_in_lines()
+        yield _print_lines()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as RichProgress
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=remarks, transient=True) as bar:
+    with RichProgress(*columns, console=remarks, transient=True) as bar:
         task = bar.add_task("")
 
-        def tell(progress: Progress) -> None:
-            description = f"{_STAGES[progress.stage]} {progress.artifact}"
-            bar.update(task, description=description, completed=progress.done, total=progress.total)
+        def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+            bar.update(task, description=what, completed=done, total=total)
 
-        yield tell
+        yield show
 
 
-def _tell_in_lines() -> Callable[[Progress], None]:
+def _print_lines() -> Progress:
     from lxcompress.cli.screen import remarks
 
     said: set[str] = set()
 
-    def tell(progress: Progress) -> None:
-        share = f", {100 * progress.done // progress.total // 25 * 25}%" if progress.stage == "run" else ""
-        line = f"{_STAGES[progress.stage]}{share}"
+    def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+        stage = what.partition(" ")[0]  # a line for each stage, not for each artifact, whose runs take turns
+        line = f"{stage}, {100 * done // total // 25 * 25}%" if stage == "measuring" else stage
         if line not in said:
             said.add(line)
             remarks.print(line, markup=False)
 
-    return tell
+    return show

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.data.check import CheckReport, Fact, Finding, Tell, Unit, Value
+    from lxcompress.data.check import CheckReport, Fact, Finding, Progress, Unit, Value
     from lxcompress.recipe import Recipe
 
 STYLES = {"error": "red", "warning": "yellow"}
@@ -46,8 +46,8 @@ def check_cli(
     if is_store and overrides:
         raise typer.BadParameter("changes a recipe, and this is a folder; leave it out", param_hint="--set")
     recipe = None if is_store else load_recipe(path, overrides or ())
-    with working(f"checking {path}") as tell:
-        check = _check_store(path, fast, tell) if recipe is None else _check_recipe(recipe, fast, tell)
+    with working(f"checking {path}") as progress:
+        check = _check_store(path, fast, progress) if recipe is None else _check_recipe(recipe, fast, progress)
     if as_json:
         _print_json(path, check)
     else:
@@ -58,13 +58,13 @@ def check_cli(
         raise DataError(f"{path}: {_count(check.errors, 'problem')}, listed above; fix these and run the check again")
 
 
-def _check_store(path: Path, fast: bool, tell: Tell) -> CheckReport:
+def _check_store(path: Path, fast: bool, progress: Progress) -> CheckReport:
     from lxcompress.data.check import check_store
 
-    return check_store(path, is_fast=fast, tell=tell)
+    return check_store(path, is_fast=fast, progress=progress)
 
 
-def _check_recipe(recipe: Recipe, fast: bool, tell: Tell) -> CheckReport:
+def _check_recipe(recipe: Recipe, fast: bool, progress: Progress) -> CheckReport:
     """Checks the data of a recipe against its start model; what is wrong with that model is a finding too."""
     from lxcompress.data.check import as_finding, check_data
     from lxcompress.errors import LxError
@@ -81,12 +81,12 @@ def _check_recipe(recipe: Recipe, fast: bool, tell: Tell) -> CheckReport:
     found: dict[str, Any] = {}
     refused: list[Finding] = []
     for name, load in wanted.items():
-        tell(f"reading {recipe.model.start}", 0, 0)
+        progress(f"reading {recipe.model.start}", 0, 0)
         try:
             found[name] = load()
         except LxError as error:
             refused.append(as_finding(error))
-    check = check_data(data, found.get("vocabulary"), model=found.get("model"), is_fast=fast, tell=tell)
+    check = check_data(data, found.get("vocabulary"), model=found.get("model"), is_fast=fast, progress=progress)
     findings = dict.fromkeys((*refused, *check.findings))
     return replace(check, findings=tuple(_name_fetch(finding) for finding in findings))
 

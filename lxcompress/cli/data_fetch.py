@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from lxcompress.data.fetch import FetchStep
+    from lxcompress.progress import Progress
 
 STATES = {
     "there": "there",
@@ -53,8 +54,8 @@ def fetch_cli(
     _show_plan(steps, to)
     if dry_run:
         return
-    with resumable(), _progress() as tell:
-        fetched = fetch(names, to, tell=tell)
+    with resumable(), _progress() as progress:
+        fetched = fetch(names, to, progress=progress)
     screen.print("")
     for each in fetched:
         by = "as published" if each.is_published else "as it first came"
@@ -115,16 +116,17 @@ def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
+def _progress() -> Iterator[Progress]:
     """Bytes, speed and time left where someone watches, and a line for each new thing where no one does."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as RichProgress
 
     from lxcompress.cli.screen import remarks
 
     said = ""
     if not remarks.is_terminal:
 
-        def say(what: str, done: int, total: int | None) -> None:
+        def say(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             nonlocal said
             if what != said:
                 said = what
@@ -132,7 +134,7 @@ def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
         yield say
         return
-    with Progress(
+    with RichProgress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
@@ -144,12 +146,12 @@ def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
     ) as bars:
         shown = bars.add_task("", total=None)
 
-        def show(what: str, done: int, total: int | None) -> None:
+        def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             nonlocal said
             if what != said:
                 said = what
                 # Reset, so that the speed of one thing is not the speed of the next; what was there came at no speed.
-                bars.reset(shown, description=what, total=total, completed=done)
-            bars.update(shown, completed=done, total=total)
+                bars.reset(shown, description=what, total=total or None, completed=done)
+            bars.update(shown, completed=done, total=total or None)
 
         yield show

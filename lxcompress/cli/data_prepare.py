@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from lxcompress.data.regions.prepare import PrepareResult
+    from lxcompress.progress import Progress
 
 LINE_PERIOD_S = 10
 """How often a line says where the work stands, where no one watches a bar."""
@@ -53,8 +54,8 @@ def prepare_cli(
 
     reading = ReadOptions(boxes=boxes, strip_extension=strip_extension)
     started = time.monotonic()
-    with resumable(), _progress() as tell:
-        made = prepare_store(sources, out, objects=objects, skip_bad=skip_bad, reading=reading, tell=tell)
+    with resumable(), _progress() as progress:
+        made = prepare_store(sources, out, objects=objects, skip_bad=skip_bad, reading=reading, progress=progress)
     _show(made, out, time.monotonic() - started)
 
 
@@ -110,14 +111,15 @@ def _show_bad(path: Path, count: int) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int, int], None]]:
+def _progress() -> Iterator[Progress]:
     """Progress on standard error: a bar of bytes on a terminal, else a line now and then."""
     from lxcompress.cli.screen import remarks
 
     if not remarks.is_terminal:
-        yield _tell_in_lines()
+        yield _print_lines()
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
     from rich.table import Column
 
     columns = (
@@ -128,33 +130,33 @@ def _progress() -> Iterator[Callable[[str, int, int, int], None]]:
         TimeRemainingColumn(compact=True),
         TextColumn("left"),
     )
-    with Progress(*columns, console=remarks, transient=True, expand=True) as bar:
+    with RichProgress(*columns, console=remarks, transient=True, expand=True) as bar:
         task = bar.add_task("opening", total=None, speed="")
         first: list[tuple[float, int]] = []
 
-        def tell(source: str, done: int, total: int, images: int) -> None:
-            now = time.monotonic()
+        def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+            now, images = time.monotonic(), value or 0
             first[:] = first or [(now, images)]
             since, before = first[0]
             speed = f"{(images - before) / (now - since):,.0f} images/s" if now > since else ""
-            bar.update(task, description=Path(source).name, completed=done, total=total, speed=speed)
+            bar.update(task, description=Path(what).name, completed=done, total=total, speed=speed)
 
-        yield tell
+        yield show
 
 
-def _tell_in_lines() -> Callable[[str, int, int, int], None]:
+def _print_lines() -> Progress:
     from lxcompress.cli.screen import remarks
 
     last = [time.monotonic()]
 
-    def tell(source: str, done: int, total: int, images: int) -> None:
+    def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         now = time.monotonic()
         if now - last[0] >= LINE_PERIOD_S:
             last[0] = now
             remarks.print(
-                f"{Path(source).name}: {100 * done // total} % of all sources, {images:,} images",
+                f"{Path(what).name}: {100 * done // total} % of all sources, {value or 0:,} images",
                 markup=False,
                 soft_wrap=True,
             )
 
-    return tell
+    return show

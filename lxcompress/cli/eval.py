@@ -35,10 +35,10 @@ def eval_cli(
 
     known = load_recipe(recipe, overrides)
     check_scored(model)
-    with working(f"scoring {model}") as tell:
+    with working(f"scoring {model}") as progress:
         from lxcompress.measure.evaluate import evaluate
 
-        done = evaluate(model, known, tell)
+        done = evaluate(model, known, progress)
     if as_json:
         _print_json(done)
     else:

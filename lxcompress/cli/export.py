@@ -98,7 +98,7 @@ def export_cli(
             emit(twins_json(done))
         return
 
-    with json_document(wanted=as_json) as emit, working(f"reading {ticket}") as tell:
+    with json_document(wanted=as_json) as emit, working(f"reading {ticket}") as progress:
         from lxcompress.exporters import artifact
 
         folder = out or artifact.default_out(ticket, chosen, precision)
@@ -111,7 +111,7 @@ def export_cli(
             fuse=not no_fuse,
             opset=opset,
             layouts=layouts,
-            tell=tell,
+            progress=progress,
         )
         emit({"folder": str(folder), **made.model_dump(mode="json")})
     if not as_json:

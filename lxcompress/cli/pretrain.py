@@ -36,14 +36,14 @@ def pretrain_cli(
     from lxcompress.training.pretrain import check_out, pretrain
 
     check_out(out)
-    with resumable(), bars() as progress:
-        shown = progress.add_task("making scenes", total=None)
+    with resumable(), bars() as bar:
+        shown = bar.add_task("making scenes", total=None)
         task = load_task(settings.data)
 
-        def tell(done: int, total: int, loss: float) -> None:
-            progress.update(shown, completed=done, total=total, description=f"loss {loss:6.3f}")
+        def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+            bar.update(shown, completed=done, total=total, description=f"loss {value:6.3f}")
 
-        epochs = pretrain(settings, task, out, tell)
+        epochs = pretrain(settings, task, out, show)
     for epoch in epochs:
         remarks.print(f"epoch {epoch.epoch + 1}  loss {epoch.train_loss:.3f}  {percent(epoch.valid.accuracy)} %")
     screen.print(

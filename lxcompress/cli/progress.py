@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 from lxcompress.cli.screen import remarks
+from lxcompress.progress import Progress
 from lxcompress.units import duration, percent
 
 STEPS_A_RUN = 1000
@@ -20,7 +22,7 @@ SPEED_PERIOD_S = 3600
 class StudyBars:
     """A bar for the whole study, and one for the run at hand."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RichProgress) -> None:
         self.progress = progress
         self.whole: TaskID | None = None
         self.current = progress.add_task("reading data", total=None)
@@ -42,7 +44,7 @@ class StudyBars:
         self.progress.update(self.whole, description=f"run {done + 1} of {total}", completed=done * STEPS_A_RUN)
         self.progress.reset(self.current, description=what, total=None)
 
-    def step(self, done: int, total: int, loss: float) -> None:
+    def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         """The run at hand goes on."""
         self.progress.update(self.current, completed=done, total=total)
         assert self.whole is not None
@@ -75,7 +77,7 @@ class StudyLines:
             self.started = time.monotonic()
         self.done, self.total = done, total
 
-    def step(self, done: int, total: int, loss: float) -> None:
+    def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         """Shows nothing."""
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
@@ -97,34 +99,34 @@ def watch_study() -> Iterator[StudyBars | StudyLines]:
 
 
 @contextmanager
-def working(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Shows a command at work: `tell(what, done, total)` says what it does now; a total of 0 is one not known.
+def working(title: str) -> Iterator[Progress]:
+    """Show a command at work, through the Progress that this yields.
 
     A bar where someone watches, and a plain line for each new thing where no one does.
     """
     if not remarks.is_terminal:
-        said = [what]
-        remarks.print(what, markup=False, soft_wrap=True)
+        said = [title]
+        remarks.print(title, markup=False, soft_wrap=True)
 
-        def say(text: str, done: int, total: int) -> None:
-            if text != said[-1]:
-                said.append(text)
-                remarks.print(text, markup=False, soft_wrap=True)
+        def say(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+            if what != said[-1]:
+                said.append(what)
+                remarks.print(what, markup=False, soft_wrap=True)
 
         yield say
         return
     with bars() as progress:
-        shown = progress.add_task(what, total=None)
+        shown = progress.add_task(title, total=None)
 
-        def show(text: str, done: int, total: int) -> None:
-            progress.update(shown, description=text, completed=done, total=total or None)
+        def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+            progress.update(shown, description=what, completed=done, total=total or None)
 
         yield show
 
 
-def bars() -> Progress:
+def bars() -> RichProgress:
     """Bars with the time that is left, gone when they are done."""
-    return Progress(
+    return RichProgress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.percentage:>3.0f} %"),

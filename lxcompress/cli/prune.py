@@ -88,7 +88,7 @@ def prune_cli(
     inputs = [path for recipe in (calibration, retraining) if recipe for path in input_paths(recipe)]
     check_out(out, [model, like, calibrate, retrain, *inputs], kind="folder")
 
-    with json_document(wanted=as_json) as emit, working(f"pruning {model}") as tell:
+    with json_document(wanted=as_json) as emit, working(f"pruning {model}") as progress:
         from lxcompress.study.prune import prune_model
 
         made = prune_model(
@@ -104,7 +104,7 @@ def prune_cli(
             like=like,
             calibration=calibration,
             retraining=retraining,
-            tell=tell,
+            progress=progress,
         )
         emit({"ticket": str(out), **made.model_dump(mode="json")})
     if not as_json:

@@ -26,9 +26,9 @@ def export_and_show(
     from lxcompress.errors import ExportError
     from lxcompress.exporters.twins import Absent, Exported, export_twins, plan_twins
 
-    with working(f"the twins of {ticket}") as tell:
+    with working(f"the twins of {ticket}") as progress:
         wanted, absent = plan_twins(ticket, format=format, dense=dense, other=other, out=out)
-        done = export_twins(wanted, recipe=recipe, tell=tell)
+        done = export_twins(wanted, recipe=recipe, progress=progress)
     show_twins([*done, *absent])
     show_stale([each.out for each in done if isinstance(each, Exported) and each.is_new])
     failed = [each for each in done if isinstance(each, Absent)]

@@ -31,6 +31,7 @@ from lxcompress.data.scenes import load_scenes
 from lxcompress.data.split import Split
 from lxcompress.data.tokens import UNKNOWN, Vocabulary, shipped_vocabulary, tokenize
 from lxcompress.errors import DataError, LxError
+from lxcompress.progress import Progress
 from lxcompress.recipe import AnyData, ClevrData, GqaData, Nlvr2Data, NlvrData, ScenesData, VqaData
 from lxcompress.text import shorten
 
@@ -41,8 +42,6 @@ WHOLE = "all"
 Severity = Literal["error", "warning"]
 Unit = Literal["", "share", "bytes"]
 Value = int | float | str
-Tell = Callable[[str, int, int], None]
-"""Told what is done, how much of it is done, and of how much; 0 of 0 where that is not known."""
 Item = TypeVar("Item")
 
 LEAST_COVERED = 0.75
@@ -106,7 +105,7 @@ class CheckContext:
 
     vocabulary: Vocabulary | None
     is_fast: bool
-    tell: Tell
+    progress: Progress
 
 
 class FindingCollector:
@@ -183,7 +182,7 @@ def check_data(
     *,
     model: ModelShape | None = None,
     is_fast: bool = False,
-    tell: Tell = lambda what, done, total: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> CheckReport:
     """Everything that is wrong with the data of a recipe, and what they hold; raises nothing for what a file is.
 
@@ -191,7 +190,7 @@ def check_data(
     reads no features.
     """
     notes = FindingCollector()
-    KINDS[settings.kind](settings, CheckContext(vocabulary, is_fast, tell), notes)
+    KINDS[settings.kind](settings, CheckContext(vocabulary, is_fast, progress), notes)
     if model is not None:
         tokens = None if vocabulary is None else len(vocabulary)
         shape = notes.attempt(lambda: foresee_data(settings, tokens)) or DataShape(settings.kind, tokens=tokens)
@@ -204,11 +203,11 @@ def check_store(
     path: Path,
     *,
     is_fast: bool = False,
-    tell: Tell = lambda what, done, total: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> CheckReport:
     """Everything that is wrong with the store of region features in the folder `path`, and what it holds."""
     notes = FindingCollector()
-    _check_store(path, CheckContext(None, is_fast, tell), notes)
+    _check_store(path, CheckContext(None, is_fast, progress), notes)
     return notes.check()
 
 
@@ -403,7 +402,7 @@ def _read_file(
     notes: FindingCollector,
 ) -> list[Any]:
     """What is made of the records of `path`. `strict` is the reader, which has the words for a file that is no such."""
-    against.tell(f"reading {path.name}", 0, 0)
+    against.progress(f"reading {path.name}", 0, 0)
     try:
         taken = take_apart(path)
     except DataError:
@@ -683,7 +682,7 @@ def _count_tokens(words: Iterable[str], limit: int, against: CheckContext) -> To
     lengths = np.zeros(LONGEST + 1, dtype=np.int64)
     unknown, number = 0, against.vocabulary.index(UNKNOWN)
     for start in range(0, len(texts), CUT_AT_ONCE):
-        against.tell("cutting questions into tokens", start, len(texts))
+        against.progress("cutting questions into tokens", start, len(texts))
         ids = tokenize(texts[start : start + CUT_AT_ONCE], against.vocabulary, LONGEST)
         count = times[start : start + CUT_AT_ONCE]
         sizes = ((ids != 0) * np.arange(1, ids.shape[1] + 1)).max(1)  # as Split.lengths
@@ -829,7 +828,7 @@ def _check_bytes(
             for piece in pieces:
                 digest.update(piece)
                 done += len(piece)
-                against.tell(f"checking {name}", done, total)
+                against.progress(f"checking {name}", done, total)
             if digest.hexdigest() != expected.sha256:
                 notes.error(file, f"is not what was written (its checksum differs); {stores._remedy(path)}")
 
@@ -877,7 +876,7 @@ def _at(rows: Sequence[int] | np.ndarray, names: Sequence[str]) -> str:
 
 
 def _check_scenes(settings: ScenesData, against: CheckContext, notes: FindingCollector) -> None:
-    against.tell("drawing scenes", 0, 0)
+    against.progress("drawing scenes", 0, 0)
     task = load_scenes(settings, against.vocabulary or shipped_vocabulary())
     splits = {"train": task.train, "valid": task.valid}
     used = {split: _as_questions(each, task.labels) for split, each in splits.items()}
@@ -945,7 +944,7 @@ def _check_clevr(settings: ClevrData, against: CheckContext, notes: FindingColle
 
 def _read_clevr_scenes(path: Path, against: CheckContext, notes: FindingCollector) -> Scenes | None:
     """The scenes that can be used; None if the file cannot be read at all."""
-    against.tell(f"reading {path.name}", 0, 0)
+    against.progress(f"reading {path.name}", 0, 0)
     try:
         return clevr.read_scenes(path)
     except DataError as error:
@@ -963,7 +962,7 @@ def _read_clevr_scenes(path: Path, against: CheckContext, notes: FindingCollecto
 
 def _read_clevr_questions(path: Path, against: CheckContext, notes: FindingCollector) -> list[Question] | None:
     """The questions that can be used; None if the file cannot be read at all."""
-    against.tell(f"reading {path.name}", 0, 0)
+    against.progress(f"reading {path.name}", 0, 0)
     try:
         return [_clevr_question(record, place) for place, record in enumerate(clevr.read_questions(path))]
     except DataError as error:

@@ -11,7 +11,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from email.message import Message
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from lxcompress import __version__
 from lxcompress.errors import DataError
+from lxcompress.progress import Progress
 from lxcompress.records import Count, Record, dump_record, read_record
 from lxcompress.rundir import write_text
 
@@ -26,9 +27,6 @@ TIMEOUT_S = 60
 PAUSES_S = (2.0, 10.0, 30.0)
 """Waits before each new try, once some bytes have come and then no more do."""
 PIECE_BYTES = 1 << 18
-
-Progress = Callable[[int, "int | None"], None]
-"""Told the bytes that are there, and how many there will be, None if the server does not say."""
 
 
 class PartRecord(Record):
@@ -67,7 +65,7 @@ def download(
     size_bytes: int | None,
     has_checksum: bool,
     remedy: str,
-    tell: Progress,
+    progress: Progress,
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> bool:
     """Brings all bytes of `address` to the part of `target`; returns whether they came in more than one piece.
@@ -82,7 +80,9 @@ def download(
     while True:
         have = _size(part)
         try:
-            return _go_on(address, target, size_bytes=size_bytes, has_checksum=has_checksum, remedy=remedy, tell=tell)
+            return _go_on(
+                address, target, size_bytes=size_bytes, has_checksum=has_checksum, remedy=remedy, progress=progress
+            )
         except _CutError as cut:
             if _size(part) > have:
                 pauses = iter(pauses_s)
@@ -94,7 +94,7 @@ def download(
 
 
 def _go_on(
-    address: str, target: Path, *, size_bytes: int | None, has_checksum: bool, remedy: str, tell: Progress
+    address: str, target: Path, *, size_bytes: int | None, has_checksum: bool, remedy: str, progress: Progress
 ) -> bool:
     """One connection, for the bytes that are missing; returns whether others were there before."""
     part = part_of(target)
@@ -117,7 +117,7 @@ def _go_on(
                 size_bytes=total,
             )
             write_text(_begun_path(target), dump_record(said))
-        _append(reply, part, total, tell)
+        _append(reply, part, total, progress)
     return start > 0
 
 
@@ -191,14 +191,14 @@ def _total(
     return total
 
 
-def _append(reply: http.client.HTTPResponse, part: Path, total: int | None, tell: Progress) -> None:
+def _append(reply: http.client.HTTPResponse, part: Path, total: int | None, progress: Progress) -> None:
     """Writes what the reply holds to the end of `part`."""
     with part.open("ab") as file:
-        tell(file.tell(), total)
+        progress("downloading", file.tell(), total or 0)
         while piece := _read(reply):
             file.write(piece)
             file.flush()  # what has come outlives a kill
-            tell(file.tell(), total)
+            progress("downloading", file.tell(), total or 0)
     if total is not None and _size(part) != total:
         raise _CutError(f"the connection ended after {_size(part):,} of {total:,} bytes")
 

@@ -10,10 +10,9 @@ import difflib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,14 +23,12 @@ from lxcompress.data.catalogue import CATALOGUE, Collection, RemoteFile
 from lxcompress.data.download import PAUSES_S, download, forget, part_of
 from lxcompress.data.unpack import check_zip, is_content, is_unpacked, read_through, sum_content, unpack
 from lxcompress.errors import DataError
+from lxcompress.progress import Progress, relabel
 from lxcompress.records import Count, FileName, FileRecord, Record, Sha256, read_record
 from lxcompress.rundir import write_record
 from lxcompress.units import size_text
 
 PIECE_BYTES = 1 << 20
-
-Tell = Callable[[str, int, "int | None"], None]
-"""Told what is done to which file, how many of its bytes are done, and of how many (None: not known)."""
 State = Literal["there", "packed", "partly", "missing"]
 
 
@@ -116,7 +113,7 @@ def fetch(
     names: Sequence[str],
     folder: Path,
     *,
-    tell: Tell,
+    progress: Progress,
     catalogue: Mapping[str, Collection] = CATALOGUE,
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> list[FetchResult]:
@@ -133,7 +130,7 @@ def fetch(
         )
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        return [_bring(step, folder, catalogue[step.collection], tell, pauses_s) for step in steps]
+        return [_bring(step, folder, catalogue[step.collection], progress, pauses_s) for step in steps]
 
 
 def free_bytes(folder: Path) -> int:
@@ -163,7 +160,9 @@ def collection_size_text(collection: Collection) -> str:
     return f"{about}{size_text(sum(known))}{f' + {unknown} unknown' if unknown else ''}"
 
 
-def _bring(step: FetchStep, folder: Path, collection: Collection, tell: Tell, pauses_s: Sequence[float]) -> FetchResult:
+def _bring(
+    step: FetchStep, folder: Path, collection: Collection, progress: Progress, pauses_s: Sequence[float]
+) -> FetchResult:
     """One step, to its end: the file checked in its place, unpacked where it should be, and remembered."""
     checksums = _read_checksums(folder)
     kept = checksums.files.get(step.key)
@@ -172,8 +171,8 @@ def _bring(step: FetchStep, folder: Path, collection: Collection, tell: Tell, pa
     was_there = step.target.is_file()
     if kept is not None and not was_there and _is_kept(kept, step.target.parent):
         return _fetched(step, kept.sha256, was_there=True)
-    sha256 = _check_there(step, kept, tell) if was_there else _come(step, kept, collection, tell, pauses_s)
-    unpacked = _unpack(step, tell)
+    sha256 = _check_there(step, kept, progress) if was_there else _come(step, kept, collection, progress, pauses_s)
+    unpacked = _unpack(step, progress)
     now = ChecksumRecord(
         address=step.remote.address, size_bytes=step.target.stat().st_size, sha256=sha256, unpacked=unpacked
     )
@@ -189,7 +188,7 @@ def _is_kept(kept: ChecksumRecord, folder: Path) -> bool:
 
 
 def _come(
-    step: FetchStep, kept: ChecksumRecord | None, collection: Collection, tell: Tell, pauses_s: Sequence[float]
+    step: FetchStep, kept: ChecksumRecord | None, collection: Collection, progress: Progress, pauses_s: Sequence[float]
 ) -> str:
     """Downloads a file to its place, once it is whole and is the one expected; returns its SHA-256."""
     part, wanted = part_of(step.target), _wanted(step, kept)
@@ -203,10 +202,10 @@ def _come(
             size_bytes=step.remote.size_bytes,
             has_checksum=wanted is not None,
             remedy=remedy,
-            tell=partial(tell, f"downloading {step.key}"),
+            progress=relabel(progress, f"downloading {step.key}"),
             pauses_s=pauses_s,
         )
-        return _digest(part, partial(tell, f"checking {step.key}")), is_mixed
+        return _digest(part, relabel(progress, f"checking {step.key}")), is_mixed
 
     sha256, is_mixed = bring()
     if wanted not in (None, sha256) and is_mixed:
@@ -218,7 +217,7 @@ def _come(
                 f"{step.remote.address}: came with the SHA-256 {sha256}, where {_origin(step)} {wanted}; "
                 f"it was removed: {remedy}"
             )
-        _check_zip(part, step, tell, is_trusted=wanted is not None)
+        _check_zip(part, step, progress, is_trusted=wanted is not None)
     except DataError:
         forget(step.target)
         raise
@@ -229,11 +228,11 @@ def _come(
     return sha256
 
 
-def _check_there(step: FetchStep, kept: ChecksumRecord | None, tell: Tell) -> str:
+def _check_there(step: FetchStep, kept: ChecksumRecord | None, progress: Progress) -> str:
     """The SHA-256 of a file that is in its place; a wrong one is moved aside, and DataError raised."""
     wanted = _wanted(step, kept)
     size = step.target.stat().st_size
-    sha256 = _digest(step.target, partial(tell, f"checking {step.key}"))
+    sha256 = _digest(step.target, relabel(progress, f"checking {step.key}"))
     if wanted not in (None, sha256) or step.remote.size_bytes not in (None, size):
         aside = step.target.with_name(step.target.name + ".damaged")
         os.replace(step.target, aside)
@@ -242,20 +241,20 @@ def _check_there(step: FetchStep, kept: ChecksumRecord | None, tell: Tell) -> st
             f"{step.target}: is not the file that was expected ({what}); it is now {aside.name}, "
             "and the same command fetches another"
         )
-    _check_zip(step.target, step, tell, is_trusted=wanted is not None)
+    _check_zip(step.target, step, progress, is_trusted=wanted is not None)
     return sha256
 
 
-def _check_zip(path: Path, step: FetchStep, tell: Tell, *, is_trusted: bool) -> None:
+def _check_zip(path: Path, step: FetchStep, progress: Progress, *, is_trusted: bool) -> None:
     """A zip must open and stay inside its folder; one without a known checksum is read through, by its own."""
     if not step.remote.name.endswith(".zip"):
         return
     check_zip(path, step.remote.unpack, step.target.parent, label=step.remote.address)
     if not is_trusted:
-        read_through(path, label=step.remote.address, tell=partial(tell, f"checking {step.key}"))
+        read_through(path, label=step.remote.address, progress=relabel(progress, f"checking {step.key}"))
 
 
-def _unpack(step: FetchStep, tell: Tell) -> dict[str, int]:
+def _unpack(step: FetchStep, progress: Progress) -> dict[str, int]:
     """Unpacks what should be; returns its bytes by path in the zip, none if nothing should."""
     if not step.remote.unpack:
         return {}
@@ -264,7 +263,7 @@ def _unpack(step: FetchStep, tell: Tell) -> dict[str, int]:
         step.remote.unpack,
         step.target.parent,
         label=str(step.target),
-        tell=partial(tell, f"unpacking {step.key}"),
+        progress=relabel(progress, f"unpacking {step.key}"),
     )
 
 
@@ -298,14 +297,14 @@ def _expected(remote: RemoteFile) -> int | None:
     return remote.size_bytes if remote.size_bytes is not None else remote.about_bytes
 
 
-def _digest(path: Path, tell: Callable[[int, int], None]) -> str:
+def _digest(path: Path, progress: Progress) -> str:
     """The SHA-256 of a file that may be large enough to wait for."""
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
             digest.update(piece)
             done += len(piece)
-            tell(done, total)
+            progress("checking", done, total)
     return digest.hexdigest()
 
 

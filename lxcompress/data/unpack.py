@@ -13,14 +13,12 @@ from pathlib import Path, PurePosixPath
 
 from lxcompress.data.archives import DAMAGE
 from lxcompress.errors import DataError
+from lxcompress.progress import Progress
 from lxcompress.rundir import write_whole
 
 PIECE_BYTES = 1 << 20
 SYMLINK = 0o120000
 """The file type of a symbolic link, in the upper half of a member's external attributes."""
-
-Progress = Callable[[int, int], None]
-"""Told the bytes that are done, and how many there are."""
 
 
 def check_zip(path: Path, wanted: Sequence[str], folder: Path, *, label: str) -> None:
@@ -34,7 +32,7 @@ def check_zip(path: Path, wanted: Sequence[str], folder: Path, *, label: str) ->
             _members(packed, wanted, folder, label)
 
 
-def read_through(path: Path, *, label: str, tell: Progress) -> None:
+def read_through(path: Path, *, label: str, progress: Progress) -> None:
     """Reads every member and compares it with its own CRC. Raises DataError for `label`."""
     with _errors(label), zipfile.ZipFile(path) as packed:
         done, total = 0, sum(member.file_size for member in packed.infolist())
@@ -42,10 +40,10 @@ def read_through(path: Path, *, label: str, tell: Progress) -> None:
             with packed.open(member) as file:
                 while piece := file.read(PIECE_BYTES):
                     done += len(piece)
-                    tell(done, total)
+                    progress("checking", done, total)
 
 
-def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, tell: Progress) -> dict[str, int]:
+def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, progress: Progress) -> dict[str, int]:
     """Unpacks the members called `wanted` that are not in `folder` yet, each whole or not at all; one whose content
     differs is unpacked again.
 
@@ -67,7 +65,7 @@ def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, tell:
             )
         done = 0
         for member in new:
-            write_whole(folder / member.filename, partial(_copy, packed, member, partial(_add, tell, done, coming)))
+            write_whole(folder / member.filename, partial(_copy, packed, member, partial(_add, progress, done, coming)))
             done += member.file_size
         return {member.filename: member.file_size for member in members}
 
@@ -129,8 +127,8 @@ def _copy(packed: zipfile.ZipFile, member: zipfile.ZipInfo, told: Callable[[int]
             told(file.tell())
 
 
-def _add(tell: Progress, done: int, total: int, more: int) -> None:
-    tell(done + more, total)
+def _add(progress: Progress, done: int, total: int, more: int) -> None:
+    progress("unpacking", done + more, total)
 
 
 def _is_there(path: Path, size_bytes: int) -> bool:

@@ -42,6 +42,7 @@ from lxcompress.models.flops import count_flops
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.models.shape import describe_model
 from lxcompress.models.source import CONFIG_FILE, SUFFIX, find_folder, is_hub_name, is_original
+from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Parity, Provenance, Score, read_record
@@ -154,14 +155,6 @@ _WEIGHTS = (".safetensors", ".bin", ".index.json")
 """Ends of the names of files that hold weights, or say which file holds which."""
 
 
-Tell = Callable[[str, int, int], None]
-"""Hears what is done now, and how far it is: so many of so many, the latter 0 where it is not known."""
-
-
-def _untold(what: str, done: int, total: int) -> None:
-    """Hears, and shows nothing."""
-
-
 def export(
     source: Source,
     out: Path,
@@ -173,7 +166,7 @@ def export(
     opset: int | None = None,
     fp32: Path | None = None,
     layouts: str | None = None,
-    tell: Tell = _untold,
+    progress: Progress = no_progress,
 ) -> Artifact:
     """Writes the artifact of `source` to the folder `out` and proves it: zeros counted in the file, its scores beside
     the ticket's, its accuracy through the runtime that will serve it. Raises ExportError.
@@ -188,7 +181,7 @@ def export(
     _check_out(source, out, fp32)
     task = _load_task(source) if source.data else None
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
-    tell(f"writing {format}", 0, 0)
+    progress(f"writing {format}", 0, 0)
     with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming_a_full_disk(out):
         job = Job(
             model=source.model,
@@ -202,7 +195,7 @@ def export(
             opset=opset,
             fp32=fp32,
             layouts=choice,
-            say=lambda what: tell(what, 0, 0),
+            progress=progress,
         )
         written = writer.write(job)
         files = [*written.files, *_copy_words(source, made, written.files)]
@@ -210,7 +203,7 @@ def export(
             write_provenance(made, read_record(made / TICKET_FILE, Provenance, ExportError))
         zeros = _check_zeros(source, made, writer.count_zeros(made))
         unproven = FORMATS[format].unserved
-        parity, accuracy = (None, None) if unproven else _prove(source, made, format, precision, task, feeds, tell)
+        parity, accuracy = (None, None) if unproven else _prove(source, made, format, precision, task, feeds, progress)
         artifact = Artifact(
             name=out.absolute().name,
             twin=twin,
@@ -265,16 +258,22 @@ def _naming_a_full_disk(out: Path) -> Iterator[None]:
 
 
 def _prove(
-    source: Source, out: Path, format: str, precision: str, task: AnswerTask | None, feeds: Sequence[Feeds], tell: Tell
+    source: Source,
+    out: Path,
+    format: str,
+    precision: str,
+    task: AnswerTask | None,
+    feeds: Sequence[Feeds],
+    progress: Progress,
 ) -> tuple[Parity, Score | None]:
     """How the exported file answers beside its source, and its accuracy where there is data, in its usual runtime."""
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
-    told = _each_told(feeds, "comparing its answers with the ticket's", tell)
+    told = _each_told(feeds, "comparing its answers with the ticket's", progress)
     words, where = _input_words(task), str(out)
     answer = _torch_answer(source.model)
     parity = compare(answer, session.answer, told, where=where, inputs=words, precision=precision)
     check(parity, where)
-    return parity, score_session(session, task.valid, tell) if task else None
+    return parity, score_session(session, task.valid, progress) if task else None
 
 
 def _origin(source: Source) -> dict[str, Any]:
@@ -375,20 +374,20 @@ def _check_zeros(source: Source, out: Path, counted: tuple[int, int]) -> float:
     return zeros / elements
 
 
-def score_session(session: Session, split: Split, tell: Tell) -> Score:
+def score_session(session: Session, split: Split, progress: Progress) -> Score:
     """Return the accuracy of an exported file on `split`."""
     labels = torch.empty(len(split), dtype=torch.int64)
     batches = list(batches_by_length(split, PARITY_BATCH))
-    for rows in _each_told(batches, "scoring it on the validation data", tell):
+    for rows in _each_told(batches, "scoring it on the validation data", progress):
         scores = torch.from_numpy(session.answer(split.inputs(rows).numpy()))
         labels[rows] = best_labels(scores, None if split.choices is None else split.choices[rows])
     return score_answers(labels, split)
 
 
-def _each_told(items: Sequence[Item], what: str, tell: Tell) -> Iterator[Item]:
+def _each_told(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
     """The items, one told after another."""
     for place, item in enumerate(items):
-        tell(what, place, len(items))
+        progress(what, place, len(items))
         yield item
 
 

@@ -154,13 +154,13 @@ def _compress(program: Any, job: Job, *, is_sparse: bool) -> Any:
     from coremltools.optimize import coreml as optimize
 
     if is_sparse:
-        job.say("leaving zeros out")
+        job.progress("leaving zeros out")
         zeros = optimize.OpThresholdPrunerConfig(
             threshold=0.0, minimum_sparsity_percentile=BREAK_EVEN[job.precision], weight_threshold=SMALLEST
         )
         program = optimize.prune_weights(program, optimize.OptimizationConfig(global_config=zeros))
     if job.precision == "int8":
-        job.say("quantising to int8")
+        job.progress("quantising to int8")
         rows = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALLEST)
         config = optimize.OptimizationConfig(global_config=rows)
         # "Joint" is what is sparse already: without the word, those weights would be left as they are.

@@ -26,12 +26,12 @@ def write(job: Job) -> Written:
     check_model(job.model)
     time = time_here() if job.layouts == "measured" else None
     chooser = Chooser(job.precision, time=time)
-    job.say("choosing how matrices are stored")
+    job.progress("choosing how matrices are stored")
     most = max(MOST_OBJECTS, job.example.visual_feats.shape[1])
     program = build_program(
         job.model, pack=chooser.pack, precision=job.precision, usual=usual_columns(job.example), most_objects=most
     )
-    job.say("writing the program")
+    job.progress("writing the program")
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / MODEL_FILE
     program.write(path)

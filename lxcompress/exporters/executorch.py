@@ -39,7 +39,7 @@ def write(job: Job) -> Written:
     try:
         with quiet(*_TALKATIVE):
             exported = _export(job, bounds)
-            job.say("lowering to XNNPACK")
+            job.progress("lowering to XNNPACK")
             program = lower(exported)
     except Exception as error:  # torch.export, torchao and ExecuTorch raise whatever their parts do
         raise ExportError(
@@ -98,7 +98,7 @@ def _export(job: Job, bounds: tuple[int, int | None]) -> ExportedProgram:
     with torch.no_grad():
         program = torch.export.export(Answer(job.model), example, dynamic_shapes=shapes, strict=False)
         if job.precision == "int8":
-            job.say("quantising to int8")
+            job.progress("quantising to int8")
             program = torch.export.export(_quantise(program, example), example, dynamic_shapes=shapes, strict=False)
     return program
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import numpy as np
 
 from lxcompress.errors import ExportError
+from lxcompress.progress import Progress, no_progress
 from lxcompress.settings import nearest
 
 if TYPE_CHECKING:  # names and precisions are checked before torch is imported
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # names and precisions are checked before torch is imported
 
 Feeds = Mapping[str, np.ndarray]
 """The inputs of some questions by name, as `lxcompress.runtimes.Session.answer` takes them."""
-Say = Callable[[str], None]
 """Hears what is done now, in a few words."""
 
 
@@ -53,7 +53,7 @@ class Job:
     opset: int | None = None
     fp32: Path | None = None
     layouts: Layouts = "measured"
-    say: Say = lambda what: None
+    progress: Progress = no_progress
 
 
 @dataclass(frozen=True)

@@ -57,19 +57,19 @@ def write(job: Job) -> Written:
         else:
             path, notes = _write_fp32(job, stage)
             give_back()
-        job.say(f"writing it in {job.precision}")
+        job.progress(f"writing it in {job.precision}")
         path = _narrow(path, stage / "narrow", job)
         return Written(move(path.parent, job.out), notes)
 
 
 def _write_fp32(job: Job, stage: Path) -> tuple[Path, list[str]]:
     """The model as it is traced, and fused if the job says so; and what its reader should know of that."""
-    job.say("tracing the model")
+    job.progress("tracing the model")
     path = save(trace(job.model, job.example, job.opset), stage / "plain")
     give_back()
     if not job.fuse:
         return path, []
-    job.say("fusing its steps")
+    job.progress("fusing its steps")
     # A fused attention has no static form: its three products would stay fp32.
     path, note = fuse_where_true(path, _fusion_feeds(job), save, attention=job.precision != "int8-static")
     return path, [note]

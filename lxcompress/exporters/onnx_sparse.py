@@ -33,7 +33,7 @@ def write(job: Job) -> Written:
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         written = onnx.write(replace(job, out=Path(folder)))
-        job.say("leaving zeros out")
+        job.progress("leaving zeros out")
         files, note = leave_zeros_out(Path(folder), job.out, job.precision)
     return Written(files, [*written.notes, note, DENSE_NOTE])
 

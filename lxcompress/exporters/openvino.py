@@ -34,7 +34,7 @@ def write(job: Job) -> Written:
     converted = _convert(job)
     notes = []
     if job.precision == "int8":
-        job.say("calibrating for int8")
+        job.progress("calibrating for int8")
         converted, questions = _quantise(converted, job)
         notes.append(f"int8 by NNCF: activations' ranges are those of {questions} calibration questions")
     job.out.mkdir(parents=True, exist_ok=True)

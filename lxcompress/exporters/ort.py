@@ -49,9 +49,9 @@ def write(job: Job) -> Written:
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         stage = Path(folder)
         notes = list(onnx.write(replace(job, out=stage)).notes)
-        job.say("checking what a phone makes of it")
+        job.progress("checking what a phone makes of it")
         notes.append(check_mobile(stage / onnx.MODEL_FILE))
-        job.say("converting it to ONNX Runtime's format")
+        job.progress("converting it to ONNX Runtime's format")
         files = convert(stage / onnx.MODEL_FILE, job.out, keep_half=job.precision == "fp16")
     if job.precision == "fp16":
         notes.append(HALF_NOTE)

@@ -7,7 +7,7 @@ in place of the structured one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from lxcompress.exporters.artifact import (
 )
 from lxcompress.exporters.formats import FORMATS, check_format, default_precision
 from lxcompress.output import command_line
+from lxcompress.progress import Progress, no_progress
 from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Artifact, Provenance, Result, is_whole, read_record
 from lxcompress.rundir import RunDir, read_run, sha256
@@ -64,9 +65,6 @@ class Absent:
     is_failure: bool = False
 
 
-Tell = Callable[[str, int, int], None]
-
-
 def plan_twins(
     ticket: Path,
     *,
@@ -106,7 +104,7 @@ def plan_twins(
 
 
 def export_twins(
-    wanted: Sequence[Wanted], *, recipe: Recipe | None = None, tell: Tell = lambda what, done, total: None
+    wanted: Sequence[Wanted], *, recipe: Recipe | None = None, progress: Progress = no_progress
 ) -> list[Exported | Absent]:
     """Exports each, but for those that are there and still of their source. One that fails keeps none from the rest."""
     done: dict[str, Exported | Absent] = {}
@@ -118,7 +116,7 @@ def export_twins(
                 done[each.twin] = Exported(each.twin, each.out, found, is_new=False)
                 continue
             opened = opened or open_source(source, recipe)
-            done[each.twin] = _export(each, opened, _fp32_of(digest, done.values()), _naming(each.twin, tell))
+            done[each.twin] = _export(each, opened, _fp32_of(digest, done.values()), _naming(each.twin, progress))
     return [done[each.twin] for each in wanted]
 
 
@@ -147,18 +145,27 @@ def _fp32_of(digest: str, done: Iterable[Exported | Absent]) -> Path | None:
     return next((each.out for each in found if each.artifact.precision == "fp32"), None)
 
 
-def _export(wanted: Wanted, source: Any, fp32: Path | None, tell: Tell) -> Exported | Absent:
+def _export(wanted: Wanted, source: Any, fp32: Path | None, progress: Progress) -> Exported | Absent:
     try:
         made = export(
-            source, wanted.out, format=wanted.format, precision=wanted.precision, twin=wanted.twin, fp32=fp32, tell=tell
+            source,
+            wanted.out,
+            format=wanted.format,
+            precision=wanted.precision,
+            twin=wanted.twin,
+            fp32=fp32,
+            progress=progress,
         )
     except (ExportError, WriteError) as error:
         return Absent(wanted.twin, str(error), is_failure=True)
     return Exported(wanted.twin, wanted.out, made, is_new=True)
 
 
-def _naming(twin: str, tell: Tell) -> Tell:
-    return lambda what, done, total: tell(f"{twin}: {what}", done, total)
+def _naming(twin: str, progress: Progress) -> Progress:
+    def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+        progress(f"{twin}: {what}", done, total, value=value)
+
+    return show
 
 
 def _plain_precision(format: str) -> str:

@@ -17,10 +17,11 @@ from lxcompress.measure.host.cores import choose_cores, read_busy, share_of_othe
 from lxcompress.measure.host.energy import POWERCAP
 from lxcompress.measure.lengths import at_one_length
 from lxcompress.measure.messages import ColdLoad, Loaded, Round, Setup
-from lxcompress.measure.plan import SEED, Ask, Group, Plan, Progress, Subject, Tell, make_plan
+from lxcompress.measure.plan import SEED, Ask, Group, Plan, Subject, make_plan
 from lxcompress.measure.process import Worker, load_cold, started
 from lxcompress.measure.summary import doubt_circumstances, doubt_samples, doubt_worker
 from lxcompress.measure.weight_bytes import bytes_per_answer
+from lxcompress.progress import Progress, no_progress
 from lxcompress.records import Bench, Machine, Measurement, Samples, Task
 
 ROUND = 5
@@ -82,21 +83,21 @@ def measure_artifacts(
     threads: int | Sequence[int] = 1,
     runs: int,
     warmup: int = Ask.warmup,
-    tell: Tell = lambda progress: None,
+    progress: Progress = no_progress,
 ) -> list[Measurement]:
     """`runs` timed single questions to each artifact, in the order of `paths`, on each number of threads.
 
     As `bench_artifacts` measures them, in the usual runtimes. Raises MeasureError.
     """
     asked = (threads,) if isinstance(threads, int) else tuple(threads)
-    return bench_artifacts(paths, Ask(threads=asked, runs=runs, warmup=warmup), tell=tell).measurements
+    return bench_artifacts(paths, Ask(threads=asked, runs=runs, warmup=warmup), progress=progress).measurements
 
 
 def bench_artifacts(
     paths: Sequence[Path],
     ask: Ask,
     *,
-    tell: Tell = lambda progress: None,
+    progress: Progress = no_progress,
     keep: Keep = lambda bench: None,
     powercap: Path = POWERCAP,
 ) -> Bench:
@@ -107,14 +108,14 @@ def bench_artifacts(
     show what no difference looks like. Ctrl-C ends the workers and returns what was measured, with a doubt, once
     something was. Raises MeasureError.
     """
-    return bench_plan(make_plan(paths, ask, tell), ask, tell=tell, keep=keep, powercap=powercap)
+    return bench_plan(make_plan(paths, ask, progress), ask, progress=progress, keep=keep, powercap=powercap)
 
 
 def bench_plan(
     plan: Plan,
     ask: Ask,
     *,
-    tell: Tell = lambda progress: None,
+    progress: Progress = no_progress,
     keep: Keep = lambda bench: None,
     powercap: Path = POWERCAP,
 ) -> Bench:
@@ -143,7 +144,7 @@ def bench_plan(
                 number=number,
                 machine=machine,
                 done=done,
-                tell=tell,
+                progress=progress,
                 keep=lambda measure: keep(lambda: so_far(measure())),
                 powercap=powercap,
             )
@@ -181,7 +182,7 @@ def _measure_group(
     number: int,
     machine: Machine,
     done: Done,
-    tell: Tell,
+    progress: Progress,
     keep: Callable[[Callable[[], list[Measurement]]], None],
     powercap: Path,
 ) -> None:
@@ -190,9 +191,9 @@ def _measure_group(
     subjects = [*plan.subjects, *again]
     cores = choose_cores(usable_cores(), group.threads)
     with ExitStack() as stack:
-        cold = [_load_cold(each, group, cores) for each in _each_told(subjects, tell)]
+        cold = [_load_cold(each, group, cores) for each in _each_told(subjects, progress)]
         workers = []
-        for subject in _each_told(subjects, tell):
+        for subject in _each_told(subjects, progress):
             _check_memory(subject)
             setup = _setup(subject, group, cores=cores, warmup=ask.warmup, powercap=powercap)
             workers.append(stack.enter_context(started(setup)))
@@ -209,7 +210,7 @@ def _measure_group(
             ask.runs,
             done_before=number,
             groups=len(plan.groups),
-            tell=tell,
+            progress=progress,
             after=lambda: keep(measure_so_far),
         )
         own_s = time.process_time() - own_before + sum(tally.cpu_s for tally in tallies)
@@ -230,9 +231,9 @@ def _measure_group(
             kept.append(_measurement(tally, machine, group, cores=cores, warmup=ask.warmup, doubts=doubts))
 
 
-def _each_told(subjects: Sequence[Subject], tell: Tell) -> Iterator[Subject]:
+def _each_told(subjects: Sequence[Subject], progress: Progress) -> Iterator[Subject]:
     for place, subject in enumerate(subjects):
-        tell(Progress("load", subject.record.name, place, len(subjects)))
+        progress(f"loading {subject.record.name}", place, len(subjects))
         yield subject
 
 
@@ -277,7 +278,7 @@ def _run_rounds(
     *,
     done_before: int,
     groups: int,
-    tell: Tell,
+    progress: Progress,
     after: Callable[[], None],
 ) -> bool:
     """Makes all runs of a group, and calls `after` after each round; True if Ctrl-C cut them short."""
@@ -287,7 +288,7 @@ def _run_rounds(
     try:
         for turns in plan_rounds(len(tallies), runs):
             for index, size in turns:
-                tell(Progress("run", tallies[index].subject.record.name, done, in_group * groups))
+                progress(f"measuring {tallies[index].subject.record.name}", done, in_group * groups)
                 tallies[index].take_turn(lengths[first : first + size])
                 done += size
             first += turns[0][1]

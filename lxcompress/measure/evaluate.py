@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lxcompress.exporters.artifact import ARTIFACT_FILE, score_session
 from lxcompress.measure.plan import read_artifacts
 from lxcompress.models.checkpoints import load_model, load_vocabulary
 from lxcompress.models.shape import describe_folder
+from lxcompress.progress import Progress, no_progress
 from lxcompress.recipe import Recipe
 from lxcompress.records import Score
 from lxcompress.runtimes import open_session, runtime_of
@@ -22,9 +22,6 @@ from lxcompress.tickets import is_ticket, load_ticket
 from lxcompress.training import fit as fitting
 from lxcompress.training.device import choose_device, move
 from lxcompress.training.feed import move_to_device_if_it_fits
-
-Tell = Callable[[str, int, int], None]
-"""Hears what is done now, and how far it is: so many of so many, the latter 0 where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +37,32 @@ class Evaluation:
     score: Score
 
 
-def evaluate(source: str, recipe: Recipe, tell: Tell = lambda what, done, total: None) -> Evaluation:
+def evaluate(source: str, recipe: Recipe, progress: Progress = no_progress) -> Evaluation:
     """Score the model, ticket or artifact at `source` on the validation questions of `recipe`.
 
     An artifact is answered by the runtime that will serve it. Raises LxError.
     """
-    tell("reading the data", 0, 0)
+    progress("reading the data", 0, 0)
     if (Path(source) / ARTIFACT_FILE).is_file():
-        return _evaluate_artifact(source, recipe, tell)
+        return _evaluate_artifact(source, recipe, progress)
     device = choose_device(recipe.device, recipe.train.precision)
     task = _load_task(source, recipe)
     is_drawn = is_ticket(Path(source))
     model = load_ticket(Path(source)).model if is_drawn else load_model(source)
     move(model.module, device)
     task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device)
-    tell("answering the validation questions", 0, 0)
+    progress("answering the validation questions", 0, 0)
     score = fitting.score(model.module.eval(), task, answer=model.family.answer, settings=recipe.train, device=device)
     return Evaluation(source, "ticket" if is_drawn else "model", "torch", recipe.name, score)
 
 
-def _evaluate_artifact(source: str, recipe: Recipe, tell: Tell) -> Evaluation:
+def _evaluate_artifact(source: str, recipe: Recipe, progress: Progress) -> Evaluation:
     """Score an artifact, whose files are first compared with their checksums."""
     (subject,) = read_artifacts([Path(source)])
     runtime = runtime_of(subject.record.format)
     task = _load_task(source, recipe, images=subject.record.images, answers=subject.record.answers)
     session = open_session(Path(source), threads=torch.get_num_threads(), runtime=runtime)
-    return Evaluation(source, "artifact", runtime, recipe.name, score_session(session, task.valid, tell))
+    return Evaluation(source, "artifact", runtime, recipe.name, score_session(session, task.valid, progress))
 
 
 def _load_task(source: str, recipe: Recipe, **shape: int) -> AnswerTask:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from lxcompress.errors import MeasureError
 from lxcompress.measure.lengths import draw_lengths
 from lxcompress.measure.weight_bytes import Weight, held_weights
 from lxcompress.output import command_line
+from lxcompress.progress import Progress, no_progress
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
 from lxcompress.runtimes import RUNTIMES, runtimes_of
@@ -36,19 +36,6 @@ class Ask:
     lengths: tuple[int, ...] = ()
     runtimes: tuple[str, ...] = ()
     baseline: Path | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a measurement is: `done` of `total` artifacts checked, processes loaded, or runs made."""
-
-    stage: Literal["check", "load", "run"]
-    artifact: str
-    done: int
-    total: int
-
-
-Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -93,11 +80,11 @@ class Plan:
     remarks: tuple[str, ...]
 
 
-def make_plan(paths: Sequence[Path], ask: Ask, tell: Tell = lambda progress: None) -> Plan:
+def make_plan(paths: Sequence[Path], ask: Ask, progress: Progress = no_progress) -> Plan:
     """What `ask` comes to for the artifacts in `paths`, in their order. Raises MeasureError."""
     check_ask(ask)
     finished, unfinished = leave_out_unfinished(paths)
-    artifacts = read_artifacts(finished, tell)
+    artifacts = read_artifacts(finished, progress)
     subjects, remarks = choose_runtimes(artifacts, ask.runtimes)
     check_positions(subjects, ask.lengths)
     questions = choose_questions([each.record for each in subjects], ask)
@@ -138,7 +125,7 @@ def leave_out_unfinished(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, 
     return (finished, remarks) if finished else (list(paths), ())
 
 
-def read_artifacts(paths: Sequence[Path], tell: Tell = lambda progress: None) -> list[Subject]:
+def read_artifacts(paths: Sequence[Path], progress: Progress = no_progress) -> list[Subject]:
     """The artifacts in the folders `paths`, each file as it was exported. Raises MeasureError."""
     if not paths:
         raise MeasureError("artifacts: expected at least one, got none; give the folder that `lxcompress export` wrote")
@@ -150,7 +137,7 @@ def read_artifacts(paths: Sequence[Path], tell: Tell = lambda progress: None) ->
     records = [(path, _read_artifact(path)) for path in paths]
     subjects = []
     for done, (path, record) in enumerate(records):
-        tell(Progress("check", record.name, done, len(records)))
+        progress(f"checking {record.name}", done, len(records))
         _check_files(path, record)
         size_bytes = sum((path / name).stat().st_size for name in record.files)
         subjects.append(Subject(path, record, sha256(path / RECORD), size_bytes))

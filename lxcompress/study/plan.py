@@ -87,7 +87,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         task, train=_first(task.train, many), valid=_first(task.valid, TIMED_STEPS * recipe.train.eval_batch_size)
     )
 
-    def stamp(*_: object) -> None:
+    def stamp(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         device.wait()
         stamps.append(time.perf_counter())
 
@@ -98,7 +98,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         settings=recipe.train.model_copy(update={"epochs": 1}),
         device=device,
         seed=0,
-        tell=stamp,
+        progress=stamp,
     )
     scoring_s = _score_again(model, sample, recipe, device) * len(task.valid) / len(sample.valid)
     laps = [after - before for before, after in itertools.pairwise(stamps)]

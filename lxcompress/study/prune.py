@@ -10,6 +10,7 @@ from typing import Any
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
+from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.choose import check_granularity, find_kept_dense, mask_from_scores
 from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
@@ -18,7 +19,7 @@ from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
 from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Provenance, Retraining, Score
 from lxcompress.study.choose import fit_cut
-from lxcompress.study.retrain import Tell, open_data, retrain, work_folder, work_path
+from lxcompress.study.retrain import open_data, retrain, work_folder, work_path
 from lxcompress.study.wish import check_wish
 from lxcompress.study.work import StudyContext
 from lxcompress.tickets import TICKET_FILE, is_ticket, load_ticket, save_ticket
@@ -40,7 +41,7 @@ def prune_model(
     like: Path | None = None,
     calibration: Recipe | None = None,
     retraining: Recipe | None = None,
-    tell: Tell = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> Provenance:
     """Prunes the model at `source` (a transformers folder, a hub name or a ticket) and saves it as a ticket at `out`.
 
@@ -67,14 +68,14 @@ def prune_model(
         context = None if calibration is None else open_data(source, calibration, out)
         done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, context)
         return _keep(source, out, done, done.weights, data=done.data)
-    tell("reading the data", 0, 0)
+    progress("reading the data", 0, 0)
     trains = open_data(source, retraining, work_path(out))
     context = trains if calibration is None else open_data(source, calibration, work_path(out))
-    tell("choosing what to keep", 0, 0)
+    progress("choosing what to keep", 0, 0)
     done = _prune(source, criterion, sparsity, granularity, scope, seed, multiple, keep_dense, like, context)
     with work_folder(out):
         weights, record = retrain(
-            trains, done.model, done.pruned, cut=done.cut, weights=done.weights, seed=seed, tell=tell
+            trains, done.model, done.pruned, cut=done.cut, weights=done.weights, seed=seed, progress=progress
         )
         data = trains.recipe.data.model_dump(mode="json")
         return _keep(source, out, done, weights, data=data, accuracy=record.retrained, retraining=record)

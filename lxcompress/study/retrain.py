@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from lxcompress.errors import PruneError
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_vocabulary
 from lxcompress.models.shape import describe_folder
+from lxcompress.progress import Progress
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import Recipe
@@ -30,27 +31,24 @@ from lxcompress.training.device import choose_device, move
 from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.writing import BusyError, exclusive
 
-Tell = Callable[[str, int, int], None]
-"""Hears what is done now, and how far it is: so many of so many, the latter 0 where it is not known."""
-
 
 @dataclass(frozen=True)
 class RetrainWatch:
     """The progress of one training, told as that of a command."""
 
-    tell: Tell
+    progress: Progress
 
     def prepare(self, what: str) -> None:
         """Something is made ready."""
-        self.tell(what, 0, 0)
+        self.progress(what)
 
     def begin(self, what: str, done: int, total: int) -> None:
         """The training begins."""
-        self.tell(what, 0, 0)
+        self.progress(what)
 
-    def step(self, done: int, total: int, loss: float) -> None:
+    def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         """So many optimizer steps are done."""
-        self.tell("retraining", done, total)
+        self.progress("retraining", done, total, value=value)
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
         """The training is finished."""
@@ -92,7 +90,14 @@ def work_folder(out: Path) -> Iterator[None]:
 
 
 def retrain(
-    context: StudyContext, model: Model, pruned: Model, *, cut: Mask | Surgery, weights: Weights, seed: int, tell: Tell
+    context: StudyContext,
+    model: Model,
+    pruned: Model,
+    *,
+    cut: Mask | Surgery,
+    weights: Weights,
+    seed: int,
+    progress: Progress,
 ) -> tuple[Weights, Retraining]:
     """Return `weights` after training under `cut`, and the record of it; `model` is the one before it was pruned.
 
@@ -102,15 +107,15 @@ def retrain(
     task = move_to_device_if_it_fits(context.task, context.device, context.recipe.train.data_on_device, rows=rows)
     context = StudyContext(context.recipe, context.run, task, context.device, context.machine)
     with timed() as scoring:
-        tell("scoring the model before pruning", 0, 0)
+        progress("scoring the model before pruning", 0, 0)
         move(model.module, context.device)
         dense = score(context, model)
         move(pruned.module, context.device)
-        tell("scoring the pruned model", 0, 0)
+        progress("scoring the pruned model", 0, 0)
         before = score_weights(context, pruned, weights)
     what = f"retrain {seed} {_digest_weights(weights)} {digest_cut(cut)}"
     masks = dict(cut.kept) if isinstance(cut, Mask) else None
-    epochs = fit(context, pruned, Fitting(what, seed, context.run.root, masks=masks), RetrainWatch(tell))
+    epochs = fit(context, pruned, Fitting(what, seed, context.run.root, masks=masks), RetrainWatch(progress))
     trained = {name: tensor.detach().cpu().clone() for name, tensor in pruned.weights.items()}
     record = Retraining(
         recipe=context.recipe.name,

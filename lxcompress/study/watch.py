@@ -17,7 +17,7 @@ class Watch(Protocol):
     def begin(self, what: str, done: int, total: int) -> None:
         """Run number `done` of `total` begins."""
 
-    def step(self, done: int, total: int, loss: float) -> None:
+    def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         """The run at hand has done so many of its optimizer steps."""
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
@@ -36,7 +36,7 @@ class Unwatched:
     def begin(self, what: str, done: int, total: int) -> None:
         """Shows nothing."""
 
-    def step(self, done: int, total: int, loss: float) -> None:
+    def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         """Shows nothing."""
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:

@@ -76,7 +76,7 @@ def fit(context: StudyContext, model: Model, how: Fitting, watch: Watch) -> list
         masks={name: kept.to(torch_device) for name, kept in how.masks.items()} if how.masks else None,
         checkpoint=checkpoint,
         key=key,
-        tell=watch.step,
+        progress=watch.step,
         hooks=how.hooks,
         skip=how.skip,
         constant_rate=how.constant_rate,

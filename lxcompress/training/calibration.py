@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lxcompress.data.split import AnswerTask, Split
 from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import Model
+from lxcompress.progress import Progress
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Train
 from lxcompress.training.device import DeviceSpec, deterministic_algorithms, explain_out_of_memory
@@ -22,8 +23,6 @@ from lxcompress.training.evaluate import batches_by_length
 from lxcompress.training.feed import make_batch
 from lxcompress.training.fit import LOSSES
 
-Tell = Callable[[int, int], None]
-"""hears how many batches are done, of how many"""
 POWERS: Mapping[str, int] = {"gradient": 1, "squared_gradient": 2}
 """The kinds that are means of a power of |dL/dw|."""
 KINDS = (*POWERS, "input_norm")
@@ -40,7 +39,7 @@ def collect_statistics(
     seed: int,
     questions: int = 512,
     batch_size: int = 8,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """name of a prunable weight -> its statistics of that `kind`, float32 on the CPU.
 
@@ -53,8 +52,8 @@ def collect_statistics(
     sample = draw_sample(task.train, questions, seed)
     with deterministic_algorithms(wanted=settings.deterministic), explain_out_of_memory(smaller(batch_size)):
         if kind == "input_norm":
-            return _input_norms(model, sample, batch_size, device, tell)
-        return _gradients(model, sample, len(task.labels), batch_size, device, settings, POWERS[kind], tell)
+            return _input_norms(model, sample, batch_size, device, progress)
+        return _gradients(model, sample, len(task.labels), batch_size, device, settings, POWERS[kind], progress)
 
 
 def prepare(model: Model, weights: Weights, device: DeviceSpec) -> None:
@@ -83,7 +82,7 @@ def _gradients(
     device: DeviceSpec,
     settings: Train,
     power: int,
-    tell: Tell | None,
+    progress: Progress | None,
 ) -> dict[str, Tensor]:
     """name -> the mean over batches of |dL/dw| ** power; a weight used twice has the sum of both gradients."""
     prunable = model.prunable
@@ -99,13 +98,13 @@ def _gradients(
         for total, gradient in zip(totals.values(), found, strict=True):
             if gradient is not None:
                 total += gradient.abs() if power == 1 else gradient.square()
-        if tell:
-            tell(done + 1, len(batches))
+        if progress:
+            progress("collecting statistics", done + 1, len(batches))
     return {name: (total / len(batches)).float().cpu() for name, total in totals.items()}
 
 
 def _input_norms(
-    model: Model, sample: Split, batch_size: int, device: DeviceSpec, tell: Tell | None
+    model: Model, sample: Split, batch_size: int, device: DeviceSpec, progress: Progress | None
 ) -> dict[str, Tensor]:
     """name -> float32 [C]: the L2 norm of each input of a linear layer, over every use of it.
 
@@ -133,8 +132,8 @@ def _input_norms(
             inputs = sample.inputs(rows.to(sample.scene.device)).to(device.torch_device)
             with torch.no_grad(), device.autocast():
                 model.family.answer(model.module, inputs)
-            if tell:
-                tell(done + 1, len(batches))
+            if progress:
+                progress("collecting statistics", done + 1, len(batches))
     finally:
         for hook in hooks:
             hook.remove()

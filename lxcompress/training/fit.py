@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from lxcompress.data.split import AnswerTask
 from lxcompress.errors import RunError
+from lxcompress.progress import Progress
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch, Score
 from lxcompress.training.device import DeviceSpec, explain_out_of_memory
 from lxcompress.training.distil import Answer, Teacher, taught_loss
 from lxcompress.training.evaluate import score_split
 from lxcompress.training.feed import Batch, feed, make_batch
-from lxcompress.training.optimise import Tell, optimise
+from lxcompress.training.optimise import optimise
 from lxcompress.training.step import Hook
 
 COMPILED_KINDS = 64
@@ -43,7 +44,7 @@ def fit(
     masks: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
     key: str = "",
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     hooks: Sequence[Hook] = (),
     skip: int = 0,
     constant_rate: float | None = None,
@@ -95,7 +96,7 @@ def fit(
             is_static=is_static,
             checkpoint=checkpoint,
             key=key,
-            tell=tell,
+            progress=progress,
             hooks=hooks,
             skip=skip,
             constant_rate=constant_rate,

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lxcompress.errors import RunError, unreadable
 from lxcompress.models.kept import digest_tensors
+from lxcompress.progress import Progress
 from lxcompress.recipe import Train
 from lxcompress.records import Epoch
 from lxcompress.rundir import write_whole
@@ -33,12 +34,6 @@ TELL_EVERY = 16
 
 Feed = Callable[[Iterable[Tensor], torch.Generator], Iterator[Any]]
 """lists of rows (int64 [B], on the CPU) and a generator -> their batches, on the device"""
-
-
-class Tell(Protocol):
-    """Hears of each optimizer step: how many are done of how many, and a recent loss."""
-
-    def __call__(self, done: int, total: int, loss: float) -> None: ...
 
 
 def optimise(
@@ -56,7 +51,7 @@ def optimise(
     is_static: bool = False,
     checkpoint: Path | None = None,
     key: str = "",
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     hooks: Sequence[Hook] = (),
     skip: int = 0,
     constant_rate: float | None = None,
@@ -104,9 +99,9 @@ def optimise(
                 losses.append(step(parts))
                 for hook in hooks:
                     hook.after_step(done + 1)
-                if tell:
+                if progress:
                     recent = recent_loss(losses, device, recent)
-                    tell(done + 1, total, recent)
+                    progress(done + 1, total, recent)
             mean_loss = float(torch.stack(losses).float().mean())
         model.eval()
         if not math.isfinite(mean_loss):

@@ -25,12 +25,13 @@ from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary
 from lxcompress.errors import RunError
 from lxcompress.models.checkpoints import save_vocabulary
+from lxcompress.progress import Progress
 from lxcompress.recipe import Pretrain
 from lxcompress.records import Epoch, Score
 from lxcompress.rundir import write_text, write_whole
 from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.evaluate import score_split
-from lxcompress.training.optimise import Tell, optimise
+from lxcompress.training.optimise import optimise
 from lxcompress.writing import LOCK, PREFIX, BusyError, exclusive
 
 IGNORE = -100
@@ -39,7 +40,7 @@ KINDS = 12
 """Shape x size x material: what a masked object is, beside its colour."""
 
 
-def pretrain(settings: Pretrain, task: AnswerTask, out: Path, tell: Tell | None = None) -> list[Epoch]:
+def pretrain(settings: Pretrain, task: AnswerTask, out: Path, progress: Progress | None = None) -> list[Epoch]:
     """Pre-trains an LXMERT on `task` and writes its encoder to the folder `out`, as fp16; returns its epochs.
 
     The epochs' scores are the accuracy of the question-answering head.
@@ -49,14 +50,14 @@ def pretrain(settings: Pretrain, task: AnswerTask, out: Path, tell: Tell | None 
     try:
         with exclusive(out / f"{PREFIX}{LOCK}"):
             check_out(out)
-            return _pretrain(settings, task, out, tell)
+            return _pretrain(settings, task, out, progress)
     except BusyError:
         raise RunError(
             f"{out}: another pretrain is at work in this folder; wait for it, or give another --out"
         ) from None
 
 
-def _pretrain(settings: Pretrain, task: AnswerTask, out: Path, tell: Tell | None) -> list[Epoch]:
+def _pretrain(settings: Pretrain, task: AnswerTask, out: Path, progress: Progress | None) -> list[Epoch]:
     """The same, in a folder that this process has to itself."""
     device = choose_device(settings.device, settings.train.precision)
     config = LxmertConfig(
@@ -97,7 +98,7 @@ def _pretrain(settings: Pretrain, task: AnswerTask, out: Path, tell: Tell | None
         evaluate=evaluate,
         checkpoint=out / "checkpoint.safetensors",
         key=settings.checkpoint_key(),
-        tell=tell,
+        progress=progress,
     )
     save_encoder(model, out, task.vocabulary)
     (out / "checkpoint.safetensors").unlink(missing_ok=True)

@@ -8,10 +8,11 @@ import torch
 
 from lxcompress.data.split import AnswerTask
 from lxcompress.models.checkpoints import Model
+from lxcompress.progress import Progress
 from lxcompress.pruning.choose import find_kept_dense, mask_from_scores
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Train
-from lxcompress.training.calibration import Tell, draw_sample, prepare
+from lxcompress.training.calibration import draw_sample, prepare
 from lxcompress.training.device import DeviceSpec, deterministic_algorithms, explain_out_of_memory
 from lxcompress.training.evaluate import batches_by_length
 from lxcompress.training.feed import Batch, make_batch
@@ -34,7 +35,7 @@ def measure(
     keep_dense: Collection[str] = (),
     questions: int = 512,
     batch_size: int = 64,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, dict[float, float]]:
     """name of each matrix in `scores` -> sparsity -> the rise of the mean loss on a sample of the training questions.
 
@@ -72,8 +73,8 @@ def measure(
                     rises[name][sparsity] = _mean_loss(model, batches, settings, device) - dense
             finally:
                 parameters[name].copy_(whole)
-            if tell:
-                tell(number + 1, len(names))
+            if progress:
+                progress("measuring sensitivity", number + 1, len(names))
     return rises
 
 

@@ -588,7 +588,7 @@ def test_a_store_of_many_pieces_is_looked_at_whole(tmp_path, monkeypatch) -> Non
     for piece in (1, 400, 1000, 5000):
         monkeypatch.setattr("lxcompress.data.check.PIECE_BYTES", piece)
         told: list[tuple[int, int]] = []
-        assert check_store(store, tell=lambda what, done, total: told.append((done, total))).findings == expected  # noqa: B023
+        assert check_store(store, progress=lambda what, done, total: told.append((done, total))).findings == expected  # noqa: B023
         assert [done for done, _ in told] == sorted(done for done, _ in told)
         assert told[-1][0] <= told[-1][1] < told[-1][0] + 4 * 128 + 1  # the headers are no part of a checksum
 

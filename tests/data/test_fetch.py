@@ -51,13 +51,13 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def quiet(what: str, done: int, total: int | None) -> None:
+def quiet(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
     """Watches nothing."""
 
 
-def bring(folder: Path, remote: RemoteFile, *, tell=quiet, pauses_s=()) -> FetchResult:
+def bring(folder: Path, remote: RemoteFile, *, progress=quiet, pauses_s=()) -> FetchResult:
     """Fetches the one file `remote`, as the collection toy."""
-    [fetched] = fetch(["toy"], folder, catalogue=catalogue(remote), tell=tell, pauses_s=pauses_s)
+    [fetched] = fetch(["toy"], folder, catalogue=catalogue(remote), progress=progress, pauses_s=pauses_s)
     return fetched
 
 
@@ -83,14 +83,14 @@ def files_in(folder: Path) -> set[str]:
 def begin(server: FileServer, folder: Path, at: int, remote: RemoteFile | None = None) -> RemoteFile:
     """Leaves the first `at` bytes of /a.bin in `folder`, as an interrupt does."""
 
-    def interrupt(what: str, done: int, total: int | None) -> None:
+    def interrupt(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         if done == at:
             raise KeyboardInterrupt
 
     remote = RemoteFile(server.address("/a.bin")) if remote is None else remote
     server.cuts = [at]
     with pytest.raises(KeyboardInterrupt):
-        bring(folder, remote, tell=interrupt)
+        bring(folder, remote, progress=interrupt)
     assert not (folder / "toy/a.bin").exists()
     assert part_of(folder / "toy/a.bin").read_bytes() == CONTENT[:at]
     server.asked.clear()
@@ -287,7 +287,7 @@ def test_a_refusal_is_one_sentence_that_tells_where_to_put_the_file(server, tmp_
     server.status = status
     address = server.address("/none.bin")
     with pytest.raises(DataError) as raised:
-        fetch(["toy"], tmp_path, catalogue=catalogue(RemoteFile(address), elsewhere="https://e.org"), tell=quiet)
+        fetch(["toy"], tmp_path, catalogue=catalogue(RemoteFile(address), elsewhere="https://e.org"), progress=quiet)
     sentence = str(raised.value)
     assert sentence.startswith(f"{address}: ")
     assert said in sentence
@@ -343,7 +343,10 @@ def test_too_little_room_is_said_before_anything_is_asked_for(server, tmp_path) 
         bring(tmp_path, RemoteFile(server.address("/a.bin"), about_bytes=10**18))
     with pytest.raises(DataError, match="make room"):
         fetch(
-            ["toy"], tmp_path, catalogue=catalogue(RemoteFile(server.address("/a.bin")), about_bytes=10**18), tell=quiet
+            ["toy"],
+            tmp_path,
+            catalogue=catalogue(RemoteFile(server.address("/a.bin")), about_bytes=10**18),
+            progress=quiet,
         )
     assert server.asked == []
     server.headers = {"Content-Length": str(10**18)}

@@ -177,7 +177,7 @@ def test_the_file_does_not_say_where_it_was_made(exported) -> None:
 def test_an_export_prints_nothing_and_says_what_it_does(run, tmp_path, capfd) -> None:
     told: list[str] = []
     source = open_source(run / "tickets" / TICKET)
-    artifact = export(source, tmp_path, format="onnx", precision="int8", tell=lambda what, *_: told.append(what))
+    artifact = export(source, tmp_path, format="onnx", precision="int8", progress=lambda what, *_: told.append(what))
     assert capfd.readouterr() == ("", "")
     assert {"tracing the model", "fusing its steps", "writing it in int8"} <= set(told)
     assert artifact.notes == ["fused: 5 Attention, 5 BiasGelu, 13 SkipLayerNormalization"]

@@ -99,7 +99,16 @@ def test_the_converter_is_told_through_the_environment_and_leaves_it_as_it_was(t
 def test_an_export_says_what_a_phone_makes_of_it(tmp_path, capfd) -> None:
     given, said = traced("vilt"), []
     feeds = [questions(given, 4, 8, 1).numpy()]
-    job = Job(given.model, given.example, "int8", tmp_path, tmp_path, None, lambda: iter(feeds), say=said.append)
+    job = Job(
+        given.model,
+        given.example,
+        "int8",
+        tmp_path,
+        tmp_path,
+        None,
+        lambda: iter(feeds),
+        progress=lambda what: said.append(what),
+    )
     written = ort.write(job)
     assert [path.name for path in written.files] == ["model.ort", "model.required_operators_and_types.config"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in written.files]

@@ -13,11 +13,12 @@ from lxcompress.measure.artifacts import INTERRUPTED
 from lxcompress.measure.compare import compare_all
 from lxcompress.measure.device.adb import UNVERIFIED, bench_device, plan_cases, plan_steps
 from lxcompress.measure.device.profile import read_profile
-from lxcompress.measure.plan import Ask, Progress
+from lxcompress.measure.plan import Ask
 from lxcompress.records import Bench, read_record
 from lxcompress.rundir import sha256, write_record
 from tests.measure.artifacts import build_artifact
 from tests.measure.phone import Phone, build_phone, write_profile
+from tests.progress import KeptProgress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake adb is a script with a first line")
 
@@ -64,12 +65,12 @@ def test_the_dry_run_is_the_run(small, tmp_path, profile, monkeypatch) -> None:
 
 def test_turns_go_round_and_each_file_is_pushed_once(small, tmp_path, profile, monkeypatch) -> None:
     other = build_artifact(tmp_path / "other", width=12)
-    phone, told = build_phone(tmp_path / "state"), []
-    bench = measure(phone, monkeypatch, [small, other], Ask(runs=10), profile, tell=told.append)
+    phone, told = build_phone(tmp_path / "state"), KeptProgress()
+    bench = measure(phone, monkeypatch, [small, other], Ask(runs=10), profile, progress=told)
     assert [Path(call[3]).name for call in phone.calls() if "push" in call] == ["perf", "model.onnx", "model.onnx"]
-    turns = [progress for progress in told if progress.stage == "run"]
+    turns = [call for call in told.calls if call[0].startswith("measuring")]
     assert list(dict.fromkeys(turns)) == [
-        Progress("run", name, done, 20) for name, done in (("small", 0), ("other", 5), ("other", 10), ("small", 15))
+        (f"measuring {name}", done, 20) for name, done in (("small", 0), ("other", 5), ("other", 10), ("small", 15))
     ]
     ratios = compare_all(bench)
     assert [each and (each.value, each.verdict) for each in ratios] == [None, (1, "unknown")]
@@ -175,19 +176,19 @@ def test_samples_that_are_printed_are_found_and_first_runs_are_discarded(small, 
 def test_an_interrupt_keeps_what_came_back(small, tmp_path, profile, monkeypatch) -> None:
     phone = build_phone(tmp_path / "state")
 
-    def tell(progress: Progress) -> None:
-        if progress.done >= 5:
+    def progress(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+        if done >= 5:
             raise KeyboardInterrupt
 
-    (measured,) = measure(phone, monkeypatch, [small], Ask(runs=50), profile, tell=tell).measurements
+    (measured,) = measure(phone, monkeypatch, [small], Ask(runs=50), profile, progress=progress).measurements
     assert len(measured.latency.values) == 5
     assert INTERRUPTED in measured.doubts
     with pytest.raises(KeyboardInterrupt):
-        measure(build_phone(tmp_path / "again"), monkeypatch, [small], Ask(runs=5), profile, tell=_interrupt)
+        measure(build_phone(tmp_path / "again"), monkeypatch, [small], Ask(runs=5), profile, progress=_interrupt)
 
 
-def _interrupt(progress: Progress) -> None:
-    if progress.stage == "run":
+def _interrupt(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+    if what.startswith("measuring"):
         raise KeyboardInterrupt
 
 

@@ -19,7 +19,6 @@ from lxcompress.measure.artifacts import (
     CUT_SHORT,
     INTERRUPTED,
     Ask,
-    Progress,
     bench_artifacts,
     is_interrupted,
     measure_artifacts,
@@ -30,6 +29,7 @@ from lxcompress.records import Bench, read_record
 from lxcompress.rundir import sha256, write_record
 from tests.measure.artifacts import build_artifact
 from tests.measure.test_energy import build_powercap
+from tests.progress import KeptProgress
 
 ROOT = Path(__file__).resolve().parents[2]
 # Measures for as long as it is left alone, and says when the first round is over.
@@ -38,10 +38,10 @@ import sys
 from pathlib import Path
 from lxcompress.measure.artifacts import measure_artifacts
 paths = [Path(each) for each in sys.argv[1:]]
-def tell(progress):
-    if progress.stage == "run" and progress.done == 30:
+def progress(what, done, total):
+    if what.startswith("measuring") and done == 30:
         print("going", flush=True)
-measured = measure_artifacts(paths, threads=1, runs=300_000, tell=tell)
+measured = measure_artifacts(paths, threads=1, runs=300_000, progress=progress)
 for each in measured:
     print(each.model_dump_json(), flush=True)
 """
@@ -52,10 +52,10 @@ import sys
 from pathlib import Path
 from lxcompress.measure.artifacts import Ask, bench_artifacts
 paths = [Path(each) for each in sys.argv[1:]]
-def tell(progress):
-    if progress.stage == "run" and progress.done == 3 * 2000 + 15:
+def progress(what, done, total):
+    if what.startswith("measuring") and done == 3 * 2000 + 15:
         print("going", flush=True)
-bench = bench_artifacts(paths, Ask(threads=(1, 2), runs=2000, warmup=1), tell=tell)
+bench = bench_artifacts(paths, Ask(threads=(1, 2), runs=2000, warmup=1), progress=progress)
 print(bench.model_dump_json(), flush=True)
 """
 # As version 0.1.0 kept it.
@@ -89,15 +89,14 @@ def test_each_artifact_opens_as_many_rounds_as_another(count: int) -> None:
 
 
 def test_samples_are_as_many_as_asked_and_interleaved(small: Path, big: Path) -> None:
-    told: list[Progress] = []
-    measured = measure_artifacts([small, big], threads=1, runs=12, warmup=2, tell=told.append)
+    told = KeptProgress()
+    measured = measure_artifacts([small, big], threads=1, runs=12, warmup=2, progress=told)
     assert [each.artifact for each in measured] == ["small", "big"]
     assert [len(each.latency.values) for each in measured] == [12, 12]
     assert all(value > 0 for each in measured for value in each.latency.values)
     assert [each.task.runs for each in measured] == [12, 12]
-    turns = [progress.artifact for progress in told if progress.stage == "run"]
     again = "small"  # the baseline, which takes part a second time
-    assert turns == ["small", "big", again, "big", again, "small", again, "small", "big"]
+    assert told.measured == ["small", "big", again, "big", again, "small", again, "small", "big"]
 
 
 def test_a_measurement_holds_what_is_on_disk_and_survives_its_file(small: Path, tmp_path: Path) -> None:
@@ -279,10 +278,10 @@ def test_one_bad_artifact_among_good_ones_stops_all_before_measuring(small: Path
     newer = build_artifact(tmp_path / "newer")
     _rewrite(newer, version=99)
     for bad, said in ((garbage, "garbage.*cannot load it"), (newer, "newer.*upgrade lxcompress")):
-        told: list[Progress] = []
+        told = KeptProgress()
         with pytest.raises(MeasureError, match=said):
-            measure_artifacts([small, bad], runs=1, tell=told.append)
-        assert "run" not in {progress.stage for progress in told}
+            measure_artifacts([small, bad], runs=1, progress=told)
+        assert not told.measured
 
 
 def test_a_question_that_the_model_cannot_take_is_one_sentence(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ class StopAfter(Unwatched):
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def step(self, done: int, total: int, loss: float) -> None:
+    def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt

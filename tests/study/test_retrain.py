@@ -85,7 +85,7 @@ def test_a_killed_retraining_resumed_is_one_that_was_not_killed(dense, toy_recip
     assert not (tmp_path / "cut").exists()
     assert (work_path(tmp_path / "cut") / "checkpoint.safetensors").is_file()
     seen: list[tuple[str, int, int]] = []
-    resumed = remade(dense, tmp_path / "cut", toy_recipe, tell=lambda *told: seen.append(told))
+    resumed = remade(dense, tmp_path / "cut", toy_recipe, progress=lambda *told: seen.append(told))
     steps = [done for what, done, _ in seen if what == "retraining"]
     assert min(steps) > len(steps)  # it did not begin at the beginning
     assert resumed.retraining.retrained == whole.retraining.retrained

@@ -152,7 +152,7 @@ def test_killed_and_resumed_equals_uninterrupted(finished, toy_recipe_file, toy_
         "from lxcompress.study.watch import Unwatched\n"
         "class Killer(Unwatched):\n"
         "    steps = 0\n"
-        "    def step(self, done, total, loss):\n"
+        "    def step(self, what, done, total, *, value):\n"
         "        self.steps += 1\n"
         "        if self.steps == int(sys.argv[3]):\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -206,15 +206,15 @@ def test_status_sees_the_run_that_is_at_work(toy_recipe, tmp_path) -> None:
     seen = []
 
     class Asker(Unwatched):
-        what = ""
+        run = ""
 
         def begin(self, what: str, done: int, total: int) -> None:
-            self.what = what.replace("dense seed ", "dense-seed")
+            self.run = what.replace("dense seed ", "dense-seed")
 
-        def step(self, done: int, total: int, loss: float) -> None:
+        def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             if done == 1:
                 found = progress(read_run(tmp_path), busy=True)
-                seen.append((self.what, [each.id for each in found.steps if each.state == "running"]))
+                seen.append((self.run, [each.id for each in found.steps if each.state == "running"]))
 
     run_study(toy_recipe, tmp_path, only="random-*-seed0", watch=Asker())
     assert [running for _, running in seen] == [[what] for what, _ in seen]

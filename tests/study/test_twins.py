@@ -81,7 +81,7 @@ def test_the_grid_stays_as_the_recipe_says(study, drawn) -> None:
 
 def test_a_twin_that_is_there_is_not_drawn_again(drawn) -> None:
     class Refuser(Unwatched):
-        def step(self, done: int, total: int, loss: float) -> None:
+        def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             raise AssertionError("it trains again")
 
     draw_twin(drawn, twin_cell(picked(drawn)), watch=Refuser())
@@ -100,7 +100,7 @@ def test_killed_and_resumed_equals_uninterrupted(study, drawn, tmp_path, after) 
         "from lxcompress.study.watch import Unwatched\n"
         "class Killer(Unwatched):\n"
         "    steps = 0\n"
-        "    def step(self, done, total, loss):\n"
+        "    def step(self, what, done, total, *, value):\n"
         "        self.steps += 1\n"
         "        if self.steps == int(sys.argv[2]):\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"

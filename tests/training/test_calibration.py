@@ -218,7 +218,7 @@ def test_progress_is_told(family) -> None:
         seed=0,
         questions=10,
         batch_size=4,
-        tell=lambda done, total: heard.append((done, total)),
+        progress=lambda what, done, total: heard.append((done, total)),
     )
     assert heard == [(1, 3), (2, 3), (3, 3)]
 

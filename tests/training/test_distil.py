@@ -143,13 +143,13 @@ def test_distillation_resumes_as_any_other_fit(toy, other, task, tmp_path) -> No
     who = teacher(other, weight=0.5, hidden=0.2)
     whole = learnt(toy, task, teacher=who)
 
-    def cut(done: int, total: int, loss: float) -> None:
+    def cut(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         if done == 6:
             raise KeyboardInterrupt
 
     start = copy_of(toy)
     with pytest.raises(KeyboardInterrupt):
-        run(toy, task, teacher=who, checkpoint=tmp_path / "c.safetensors", tell=cut)
+        run(toy, task, teacher=who, checkpoint=tmp_path / "c.safetensors", progress=cut)
     toy.load(start)
     run(toy, task, teacher=who, checkpoint=tmp_path / "c.safetensors")
     assert equal(copy_of(toy), whole)

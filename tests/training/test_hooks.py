@@ -62,11 +62,11 @@ def prunable(model: Model) -> dict[str, nn.Parameter]:
 
 
 def cut_at(step: int):
-    def tell(done: int, total: int, loss: float) -> None:
+    def progress(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         if done == step:
             raise CutOffError
 
-    return tell
+    return progress
 
 
 @dataclass
@@ -214,7 +214,7 @@ def test_resumed_with_hooks_equals_uninterrupted(kind, cut, toy, task, tmp_path)
 
     losses, end, states = once()
     with pytest.raises(CutOffError):
-        once(checkpoint=path, key="k", tell=cut_at(cut))
+        once(checkpoint=path, key="k", progress=cut_at(cut))
     again, end_again, states_again = once(checkpoint=path, key="k")
     assert again == losses
     assert equal(end_again, end)
@@ -251,11 +251,11 @@ def test_gradual_masks_are_nested_follow_the_cubic_and_end_exact(toy, task) -> N
     masks: list[Mask] = []
     held: list[bool] = []
 
-    def look(done: int, total: int, loss: float) -> None:
+    def look(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         masks.append(prune.mask)
         held.append(prune.mask.holds_in(toy.weights))
 
-    run(toy, task, hooks=[prune], masks=prune.masks, tell=look)
+    run(toy, task, hooks=[prune], masks=prune.masks, progress=look)
     assert held == [True] * STEPS
     for before, after in itertools.pairwise(masks):
         assert all(not bool((after.kept[name] & ~before.kept[name]).any()) for name in after.kept)
@@ -328,7 +328,7 @@ def course(skip: int = 0, **options) -> tuple[Course, list[Epoch]]:
 
     before = [0.0]
 
-    def tell(done: int, total: int, value: float) -> None:
+    def progress(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         seen.moved.append(before[0] - float(model.weight.detach()))
         before[0] = float(model.weight.detach())
 
@@ -341,7 +341,7 @@ def course(skip: int = 0, **options) -> tuple[Course, list[Epoch]]:
         device=CPU,
         seed=5,
         evaluate=epoch_of,
-        tell=tell,
+        progress=progress,
         skip=skip,
         **options,
     )
@@ -368,12 +368,12 @@ def test_a_late_start_from_its_snapshot_goes_the_plain_runs_way(toy_start, task)
         model,
         task,
         hooks=[Snapshots(model.weights, steps=(4, 6), write=taken.__setitem__)],
-        tell=lambda done, total, loss: plain.append(loss),
+        progress=lambda what, done, total, value: plain.append(value),
     )
     for step, weights in taken.items():
         model.load(weights)
         late: list[tuple[int, float]] = []
-        run(model, task, skip=step, tell=lambda done, total, loss, late=late: late.append((done, loss)))
+        run(model, task, skip=step, progress=lambda what, done, total, value, late=late: late.append((done, value)))
         assert late[0] == (step + 1, plain[step])
         assert [done for done, _ in late] == list(range(step + 1, STEPS + 1))
 
@@ -385,7 +385,7 @@ def test_a_late_start_resumes_as_any_other(cut, toy, task, tmp_path) -> None:
     end = copy_of(toy)
     toy.load(start)
     with pytest.raises(CutOffError):
-        run(toy, task, skip=2, checkpoint=path, tell=cut_at(cut))
+        run(toy, task, skip=2, checkpoint=path, progress=cut_at(cut))
     again = run(toy, task, skip=2, checkpoint=path)
     assert [each.train_loss for each in again] == [each.train_loss for each in whole]
     assert [each.epoch for each in again] == [0, 1, 2]
@@ -426,12 +426,12 @@ def test_a_steps_masks_are_those_it_was_given_and_change_with_them(toy, task) ->
     names = prunable(toy)
     masks = {name: torch.ones_like(weight, requires_grad=False) for name, weight in names.items()}
 
-    def tell(done: int, total: int, loss: float) -> None:
+    def progress(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         if done == 5:
             for mask in masks.values():
                 mask[0].zero_()
         if done > 5:
             assert all(not bool(weight.detach()[0].any()) for weight in names.values())
 
-    run(toy, task, masks=masks, tell=tell)
+    run(toy, task, masks=masks, progress=progress)
     assert all(bool(weight.detach()[1:].any()) for weight in names.values())

@@ -41,10 +41,10 @@ class Spy:
     heard: list[tuple[int, int]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
-    def __call__(self, done: int, total: int, loss: float) -> None:
+    def __call__(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         self.look()
         self.heard.append((done, total))
-        self.losses.append(loss)
+        self.losses.append(value)
         if done == self.cut_at:
             raise CutOffError
 
@@ -119,7 +119,7 @@ def test_masks_hold_after_every_step_of_the_real_loop(toy, task) -> None:
             assert not bool(names[name].detach()[~kept].any()), name
 
     spy = Spy(look)
-    run(toy, task, masks=mask.kept, tell=spy)
+    run(toy, task, masks=mask.kept, progress=spy)
     assert len(spy.heard) == 3 * 4
     for name, kept in mask.kept.items():
         assert bool((toy.weights[name] != started[name])[kept].any()), f"{name} was not trained"
@@ -130,7 +130,7 @@ def test_masks_hold_from_the_first_step_even_where_the_start_was_not_masked(toy,
     mask = choose_mask(toy.prunable, criterion="random", sparsity=0.5, scope="layer", seed=1)
     assert not mask.holds_in(toy.weights)
     held: list[bool] = []
-    run(toy, task, masks=mask.kept, tell=Spy(lambda: held.append(mask.holds_in(toy.weights))))
+    run(toy, task, masks=mask.kept, progress=Spy(lambda: held.append(mask.holds_in(toy.weights))))
     assert held == [True] * 12
 
 
@@ -183,12 +183,12 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(cut_at, masked
 
     toy.load(start)
     with pytest.raises(CutOffError):
-        run(toy, task, masks=masks, checkpoint=path, key="k", tell=Spy(cut_at=cut_at))
+        run(toy, task, masks=masks, checkpoint=path, key="k", progress=Spy(cut_at=cut_at))
     toy.load(start)
     spy = Spy()
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(cut_at)
-        resumed = run(toy, task, masks=masks, checkpoint=path, key="k", tell=spy)
+        resumed = run(toy, task, masks=masks, checkpoint=path, key="k", progress=spy)
     assert numbers(resumed) == numbers(whole)
     assert equal(copy_of(toy), expected)
     epochs_kept = (cut_at - 1) // 4
@@ -201,7 +201,7 @@ def test_interrupted_twice_is_still_the_same(toy, task, tmp_path) -> None:
     for cut_at in (6, 10):
         toy.load(start)
         with pytest.raises(CutOffError):
-            run(toy, task, checkpoint=path, tell=Spy(cut_at=cut_at))
+            run(toy, task, checkpoint=path, progress=Spy(cut_at=cut_at))
     toy.load(start)
     assert numbers(run(toy, task, checkpoint=path)) == numbers(whole)
     assert equal(copy_of(toy), expected)
@@ -220,10 +220,10 @@ def test_a_checkpoint_of_another_key_is_ignored(toy, task, tmp_path) -> None:
     whole = run(toy, task)
     toy.load(start)
     with pytest.raises(CutOffError):
-        run(toy, task, seed=9, checkpoint=path, key="another", tell=Spy(cut_at=9))
+        run(toy, task, seed=9, checkpoint=path, key="another", progress=Spy(cut_at=9))
     toy.load(start)
     spy = Spy()
-    assert numbers(run(toy, task, checkpoint=path, key="this", tell=spy)) == numbers(whole)
+    assert numbers(run(toy, task, checkpoint=path, key="this", progress=spy)) == numbers(whole)
     assert spy.heard[0] == (1, 12)
     with safe_open(path, framework="pt") as file:
         assert file.metadata()["key"] == "this"
@@ -247,7 +247,7 @@ def test_a_checkpoint_of_another_key_is_ignored(toy, task, tmp_path) -> None:
 def test_a_damaged_checkpoint_gives_one_sentence(damage, toy, task, tmp_path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(CutOffError):
-        run(toy, task, checkpoint=path, tell=Spy(cut_at=5))
+        run(toy, task, checkpoint=path, progress=Spy(cut_at=5))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RunError) as caught:
         run(toy, task, checkpoint=path)
@@ -274,7 +274,7 @@ def test_the_global_randomness_is_left_alone_even_when_cut_off(toy, task) -> Non
     run(toy, task)
     assert torch.equal(torch.get_rng_state(), before)
     with pytest.raises(CutOffError):
-        run(toy, task, tell=Spy(cut_at=6))
+        run(toy, task, progress=Spy(cut_at=6))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -304,7 +304,7 @@ def test_each_epoch_draws_each_row_once_in_an_order_of_its_own(rows, batch_size)
 
 def test_the_loss_of_an_epoch_is_the_mean_of_what_was_told(toy, task) -> None:
     spy = Spy()
-    epochs = run(toy, task, tell=spy)
+    epochs = run(toy, task, progress=spy)
     for epoch in epochs:
         told = spy.losses[4 * epoch.epoch : 4 * epoch.epoch + 4]
         assert epoch.train_loss == pytest.approx(sum(told) / 4, rel=1e-5)
@@ -412,7 +412,7 @@ def test_each_optimizer_resumes_bit_for_bit(optimizer, toy, task, tmp_path) -> N
     end = copy_of(toy)
     toy.load(start)
     with pytest.raises(CutOffError):
-        run(toy, task, settings=settings, checkpoint=tmp_path / "c.safetensors", tell=Spy(cut_at=7))
+        run(toy, task, settings=settings, checkpoint=tmp_path / "c.safetensors", progress=Spy(cut_at=7))
     again = run(toy, task, settings=settings, checkpoint=tmp_path / "c.safetensors")
     assert numbers(again) == numbers(whole)
     assert equal(end, copy_of(toy))
@@ -421,7 +421,7 @@ def test_each_optimizer_resumes_bit_for_bit(optimizer, toy, task, tmp_path) -> N
 def test_the_categorical_loss_is_cross_entropy(toy, task) -> None:
     told = Spy()
     settings = SETTINGS.model_copy(update={"loss": "categorical", "epochs": 1})
-    epochs = run(toy, task, settings=settings, tell=told)
+    epochs = run(toy, task, settings=settings, progress=told)
     assert 0 < epochs[0].train_loss < 2 * math.log(len(ANSWERS))
 
 

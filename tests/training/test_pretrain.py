@@ -72,7 +72,9 @@ def test_its_folder_starts_a_study(task, tmp_path) -> None:
 def test_its_loss_falls(task, tmp_path) -> None:
     told: list[float] = []
     budget = {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3}
-    epochs = pretrain(settings(train=budget), task, tmp_path / "out", tell=lambda done, total, loss: told.append(loss))
+    epochs = pretrain(
+        settings(train=budget), task, tmp_path / "out", progress=lambda what, done, total, value: told.append(value)
+    )
     assert len(told) == 6 * 12
     assert epochs[-1].train_loss < 0.8 * epochs[0].train_loss
     assert all(math.isfinite(loss) for loss in told)
@@ -86,7 +88,7 @@ def test_no_batch_is_without_a_number(statement, mismatch, task, tmp_path) -> No
         settings(statement_probability=statement, mismatch_probability=mismatch, train={"epochs": 1, "batch_size": 2}),
         task,
         tmp_path / "out",
-        tell=lambda done, total, loss: told.append(loss),
+        progress=lambda what, done, total, value: told.append(value),
     )
     assert len(told) == 48
     assert all(math.isfinite(loss) and loss > 0 for loss in told)
@@ -100,7 +102,7 @@ def test_no_batch_is_without_a_number_however_much_is_masked(mask, task, tmp_pat
         settings(mask_probability=mask, statement_probability=0.5, train={"epochs": 1, "batch_size": 1}),
         task,
         tmp_path / "out",
-        tell=lambda done, total, loss: told.append(loss),
+        progress=lambda what, done, total, value: told.append(value),
     )
     assert all(math.isfinite(loss) for loss in told)
 
@@ -119,16 +121,18 @@ def test_the_seed_decides_the_folder_and_nothing_else_does(task, tmp_path) -> No
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(task, tmp_path) -> None:
-    def cut(done: int, total: int, loss: float) -> None:
+    def cut(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         if done == 9:
             raise CutOffError
 
     whole = pretrain(settings(), task, tmp_path / "whole")
     with pytest.raises(CutOffError):
-        pretrain(settings(), task, tmp_path / "resumed", tell=cut)
+        pretrain(settings(), task, tmp_path / "resumed", progress=cut)
     assert {path.name for path in (tmp_path / "resumed").iterdir()} == {"checkpoint.safetensors"}
     heard: list[int] = []
-    resumed = pretrain(settings(), task, tmp_path / "resumed", tell=lambda done, total, loss: heard.append(done))
+    resumed = pretrain(
+        settings(), task, tmp_path / "resumed", progress=lambda what, done, total, value: heard.append(done)
+    )
     assert heard == list(range(7, 13))
     assert [(epoch.train_loss, epoch.valid) for epoch in resumed] == [
         (epoch.train_loss, epoch.valid) for epoch in whole

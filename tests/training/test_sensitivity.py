@@ -93,7 +93,7 @@ def test_what_it_measures_shares_a_sparsity_out(toy) -> None:
 def test_a_sparsity_that_empties_a_matrix_is_told_before_it_is_measured(toy) -> None:
     heard: list[tuple[int, int]] = []
     complain(
-        lambda: run(toy, sparsities=(0.5, 0.9999), tell=lambda *done: heard.append(done)),
+        lambda: run(toy, sparsities=(0.5, 0.9999), progress=lambda *done: heard.append(done)),
         "0.9999 would remove all",
         kind=PruneError,
     )
@@ -102,5 +102,5 @@ def test_a_sparsity_that_empties_a_matrix_is_told_before_it_is_measured(toy) -> 
 
 def test_progress_is_told_by_matrix(toy) -> None:
     heard: list[tuple[int, int]] = []
-    run(toy, tell=lambda done, total: heard.append((done, total)))
+    run(toy, progress=lambda what, done, total: heard.append((done, total)))
     assert heard == [(done + 1, len(toy[2])) for done in range(len(toy[2]))]

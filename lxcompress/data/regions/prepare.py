@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ from lxcompress.data.regions.write import (
     to_half,
 )
 from lxcompress.errors import DataError
+from lxcompress.progress import Progress
 from lxcompress.writing import PREFIX, BusyError, check_out, explain_write_errors, remove_stale, take_lock
 
 REGIONS = 36
@@ -52,9 +53,6 @@ REGIONS_LIMIT = 1000
 PUBLISHED = ReadOptions()
 KEPT = (FEATURES, BOXES, OBJECTS, IDS)
 PARTS = {name + end for name in (*KEPT, BAD_LINES, BAD_ROWS, JOURNAL, RECORD, LOCK) for end in ("", ".part")}
-
-Tell = Callable[[str, int, int, int], None]
-"""Told which source is read, how many bytes of all sources are done and of how many, and how many images are kept."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def prepare_store(
     objects: int = REGIONS,
     skip_bad: bool = False,
     reading: ReadOptions = PUBLISHED,
-    tell: Tell = lambda source, done, total, images: None,
+    progress: Progress = lambda source, done, total, images: None,
 ) -> PrepareResult:
     """Converts the sources `paths`, in their order, into the store `out`, with room for `objects` regions an image.
 
@@ -104,7 +102,7 @@ def prepare_store(
             journal = _begin(part, sources, files, origins, objects=objects, skip_bad=skip_bad, reading=reading)
             before = journal.images
             _check_space(out, part, sources, journal)
-            record = _convert(sources, origins, part, journal, skip_bad=skip_bad, tell=tell)
+            record = _convert(sources, origins, part, journal, skip_bad=skip_bad, progress=progress)
         for name in (JOURNAL, BAD_LINES, LOCK):
             (part / name).unlink(missing_ok=True)
         if out.is_dir():  # and empty
@@ -139,13 +137,13 @@ def _convert(
     journal: Journal,
     *,
     skip_bad: bool,
-    tell: Tell,
+    progress: Progress,
 ) -> StoreRecord:
     """Reads what the journal does not count yet, and finishes the store in `part`."""
     seen = _seen(part, journal)
     writer = StoreWriter(part, journal)
     try:
-        _append(sources, writer, seen, skip_bad=skip_bad, tell=tell)
+        _append(sources, writer, seen, skip_bad=skip_bad, progress=progress)
     finally:
         writer.close()
     writer.check()
@@ -156,7 +154,7 @@ def _convert(
 
 
 def _append(
-    sources: Sequence[RegionSource], writer: StoreWriter, seen: set[str], *, skip_bad: bool, tell: Tell
+    sources: Sequence[RegionSource], writer: StoreWriter, seen: set[str], *, skip_bad: bool, progress: Progress
 ) -> None:
     journal = writer.journal
     sizes = [file.size_bytes for file in journal.sources]
@@ -184,7 +182,7 @@ def _append(
                     writer.put(piece)
                     piece = writer.take()
                     done = sum(sizes[:place]) + round(sizes[place] * source.share(row.position))
-                    tell(source.where, done, sum(sizes), len(seen))
+                    progress(str(source.where), done, sum(sizes), value=len(seen))
     writer.put(piece)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.data.regions.rows import strip_extension
 from lxcompress.errors import DataError, unreadable
 from lxcompress.output import command_line
+from lxcompress.progress import Progress, no_progress
 from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
 from lxcompress.text import read_text
 
@@ -42,9 +43,6 @@ MOST_NARROW = 0.05
 """The share of images with such boxes alone that is no doubt yet."""
 # COCO_train2014_000000132417, 132417 and n132417: the first two are one image, the third (a GQA id) is another.
 _NUMBER = re.compile(r"(?:^|_)0*([0-9]{1,18})$")
-
-Tell = Callable[[str, int, int], None]
-"""Told what is done, how many bytes of it are done, and of how many."""
 
 
 class SourceFile(Record):
@@ -166,7 +164,7 @@ def read_store_record(path: Path) -> StoreRecord:
     return read_record(path / RECORD, StoreRecord, DataError)
 
 
-def verify_store(path: Path, tell: Tell = lambda what, done, total: None) -> StoreRecord:
+def verify_store(path: Path, progress: Progress = no_progress) -> StoreRecord:
     """Reads the store in the folder `path` through: checksums, ids, counts and boxes. Raises DataError."""
     store, record = open_store(path), read_store_record(path)
     total, done = sum(file.size_bytes for file in record.files.values()), 0
@@ -178,7 +176,7 @@ def verify_store(path: Path, tell: Tell = lambda what, done, total: None) -> Sto
         for piece in data_pieces(file):
             digest.update(piece)
             done += len(piece)
-            tell(f"checking {name}", done, total)
+            progress(f"checking {name}", done, total)
         size = file.stat().st_size
         if (size, digest.hexdigest()) != (expected.size_bytes, expected.sha256):
             reason = "its checksum differs" if size == expected.size_bytes else f"it has {size:,} bytes"

@@ -21,9 +21,7 @@ from lxcompress.measure.artifacts import INTERRUPTED, Keep, plan_rounds
 from lxcompress.measure.device.profile import BYTES, SECONDS, Column, Profile, Told
 from lxcompress.measure.plan import (
     Ask,
-    Progress,
     Subject,
-    Tell,
     check_ask,
     check_positions,
     find_baseline,
@@ -31,6 +29,7 @@ from lxcompress.measure.plan import (
     read_artifacts,
 )
 from lxcompress.measure.summary import doubt_samples
+from lxcompress.progress import Progress, no_progress
 from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, Bench, Machine, Measurement, Samples, Task
 from lxcompress.rundir import sha256
 
@@ -80,7 +79,7 @@ def bench_device(
     ask: Ask,
     profile: Profile,
     *,
-    tell: Tell = lambda progress: None,
+    progress: Progress = no_progress,
     sleep: Callable[[float], None] = time.sleep,
     keep: Keep = lambda bench: None,
 ) -> Bench:
@@ -89,11 +88,11 @@ def bench_device(
     `sleep` passes the seconds that a hot device is given to cool. Raises MeasureError.
     """
     began = datetime.now(timezone.utc)
-    cases = plan_cases(paths, ask, profile, tell)
+    cases = plan_cases(paths, ask, profile, progress)
     tallies = [Tally() for _ in cases]
     with tempfile.TemporaryDirectory() as scratch:
         steps = plan_steps(cases, ask, profile, Path(scratch))
-        work = _Work(cases, profile, tallies, tell, sleep, total=ask.runs * len(cases))
+        work = _Work(cases, profile, tallies, progress, sleep, total=ask.runs * len(cases))
 
         def so_far(doubts: Sequence[str] = (INTERRUPTED,)) -> Bench:
             return Bench(
@@ -113,7 +112,7 @@ def bench_device(
     return so_far([INTERRUPTED] if was_interrupted else [])
 
 
-def plan_cases(paths: Sequence[Path], ask: Ask, profile: Profile, tell: Tell = lambda progress: None) -> list[Case]:
+def plan_cases(paths: Sequence[Path], ask: Ask, profile: Profile, progress: Progress = no_progress) -> list[Case]:
     """The rows that a bench on the device will have. Raises MeasureError for what it could not measure."""
     check_ask(ask)
     for file in (profile.runner.file, *profile.runner.libraries):
@@ -121,7 +120,7 @@ def plan_cases(paths: Sequence[Path], ask: Ask, profile: Profile, tell: Tell = l
             raise MeasureError(
                 f"{file}: no such file, but the profile {profile.name} pushes it; build it, or mend the path"
             )
-    subjects = read_artifacts(leave_out_unfinished(paths)[0], tell)
+    subjects = read_artifacts(leave_out_unfinished(paths)[0], progress)
     check_positions(subjects, ask.lengths)
     cases = []
     for threads in ask.threads:
@@ -240,7 +239,7 @@ class _Work:
     cases: Sequence[Case]
     profile: Profile
     tallies: Sequence[Tally]
-    tell: Tell
+    progress: Progress
     sleep: Callable[[float], None]
     total: int
     done: int = 0
@@ -264,7 +263,7 @@ def _carry_out(steps: Sequence[Step], work: _Work, after: Callable[[], None]) ->
 def _take(step: Step, work: _Work) -> None:
     """Carries out one step. Raises MeasureError if it fails."""
     if step.case >= 0:
-        work.tell(Progress("run", work.cases[step.case].subject.record.name, work.done, work.total))
+        work.progress(f"measuring {work.cases[step.case].subject.record.name}", work.done, work.total)
     if step.kind == "cool":
         _cool(step, work)
         return

@@ -31,11 +31,11 @@ from lxcompress.data.regions.prepare import prepare_store
 
 write.PIECE_BYTES, write.CHECKPOINT_S = 400, 0
 
-def tell(source, done, total, images):
-    if images >= int(sys.argv[1]):
+def progress(what, done, total, *, value):
+    if value >= int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-prepare_store([Path(path) for path in sys.argv[3:]], Path(sys.argv[2]), objects=5, skip_bad=True, tell=tell)
+prepare_store([Path(path) for path in sys.argv[3:]], Path(sys.argv[2]), objects=5, skip_bad=True, progress=progress)
 """
 
 
@@ -63,9 +63,9 @@ def sources(tmp_path) -> list[Path]:
     ]
 
 
-def convert(sources: list[Path], out: Path, tell: Callable[..., None] = lambda *what: None) -> int:
+def convert(sources: list[Path], out: Path, progress: Callable[..., None] = lambda *what, **value: None) -> int:
     """Returns how many images earlier runs had kept."""
-    return prepare_store(sources, out, objects=5, skip_bad=True, tell=tell).kept_before
+    return prepare_store(sources, out, objects=5, skip_bad=True, progress=progress).kept_before
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -82,11 +82,11 @@ def uninterrupted(sources, tmp_path) -> dict[str, bytes]:
 def interrupt(after: int) -> Callable[..., None]:
     counter = itertools.count(1)
 
-    def tell(*what: object) -> None:
+    def progress(*what: object, **value: object) -> None:
         if next(counter) >= after:
             raise KeyboardInterrupt
 
-    return tell
+    return progress
 
 
 @pytest.mark.parametrize("after", [1, 4, 7, 11, 15])
@@ -189,12 +189,12 @@ def test_two_conversions_do_not_share_a_store(sources, tmp_path) -> None:
     out = tmp_path / "store"
     said: list[str] = []
 
-    def tell(*what: object) -> None:
+    def progress(*what: object, **value: object) -> None:
         with pytest.raises(DataError, match="another conversion is at work") as caught:
             convert(sources, out)
         said.append(str(caught.value))
 
-    convert(sources, out, tell)
+    convert(sources, out, progress)
     assert said
     verify_store(out)
 

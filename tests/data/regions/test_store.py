@@ -174,7 +174,7 @@ def test_what_is_no_store_says_how_to_make_one(tmp_path) -> None:
 
 def test_progress_reaches_the_end(made) -> None:
     told: list[tuple[str, int, int]] = []
-    verify_store(made, tell=lambda *what: told.append(what))
+    verify_store(made, progress=lambda *what: told.append(what))
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     _, done, total = told[-1]
     assert 0 <= total - done <= 3 * 128  # the headers are not part of a checksum
