@@ -7,17 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from transformers import LxmertConfig, LxmertForPreTraining
 
-from lxcompress.data.objects import ANSWERS, FEATURES
-from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.recipe import Recipe, load_recipe
-from lxcompress.training.pretrain import save_encoder
 
 # The toy's matrices are too small to share: one thread is several times faster, and the same in every process.
-torch.set_num_threads(1)
+# This is set before torch is imported, which the fixtures do, so that the laws of the structure start without it.
 os.environ["OMP_NUM_THREADS"] = "1"
 # Where the suite runs in the background of a shell, SIGINT is ignored, by its children too: interrupts are tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,15 +25,23 @@ TOY = {
     "r_layers": 1,
     "x_layers": 2,
     "max_position_embeddings": 64,
-    "visual_feat_dim": FEATURES,
 }
 
 
 @pytest.fixture(scope="session")
 def toy_start(tmp_path_factory) -> Path:
     """A transformers folder with a toy encoder, as a pre-training leaves it."""
+    import torch
+    from transformers import LxmertConfig, LxmertForPreTraining
+
+    from lxcompress.data.objects import ANSWERS, FEATURES
+    from lxcompress.data.tokens import shipped_vocabulary
+    from lxcompress.training.pretrain import save_encoder
+
     folder = tmp_path_factory.mktemp("toy")
-    config = LxmertConfig(vocab_size=len(shipped_vocabulary()), num_qa_labels=len(ANSWERS), **TOY)
+    config = LxmertConfig(
+        vocab_size=len(shipped_vocabulary()), num_qa_labels=len(ANSWERS), visual_feat_dim=FEATURES, **TOY
+    )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(7)
         model = LxmertForPreTraining(config)
