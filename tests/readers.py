@@ -409,7 +409,7 @@ def of_profile(folder: Path) -> Subject:
 
 
 def of_record(name: str, folder: Path) -> Subject:
-    from lxcompress.report.summary import summarise
+    from lxcompress.analysis.summary import summarise
     from lxcompress.rundir import read_run
     from tests.report import synthetic
 
@@ -442,8 +442,8 @@ def of_exported(name: str, folder: Path) -> Subject:
     kind: Any = Artifact if name == "artifact" else Bench
 
     def read(folder: Path) -> None:
-        from lxcompress.report.pick import choice_json, default_rule, pick_ticket
-        from lxcompress.report.summary import summarise
+        from lxcompress.analysis.pick import choice_json, default_rule, pick_ticket
+        from lxcompress.analysis.summary import summarise
         from lxcompress.rundir import read_run
 
         read_record(folder / path.relative_to(folder), kind)

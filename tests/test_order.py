@@ -35,6 +35,7 @@ ORDER = (
     "exporters",
     "measure",
     "doctor",
+    "analysis",
     "report",
     "cli",
     "__main__",

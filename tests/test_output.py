@@ -11,12 +11,12 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+from lxcompress.analysis.pick import default_rule, pick_ticket
+from lxcompress.analysis.summary import summarise
 from lxcompress.cli.screen import Screen
 from lxcompress.output import csv_text, json_text, printable_lines
 from lxcompress.report.html import render_html
 from lxcompress.report.paste import summary_markdown
-from lxcompress.report.pick import default_rule, pick_ticket
-from lxcompress.report.summary import summarise
 from lxcompress.report.tables import results_csv, results_json
 from lxcompress.rundir import read_run
 from tests.report.synthetic import recipe, write_artifact, write_bench, write_run

@@ -28,7 +28,7 @@ PACKAGE = Path(lxcompress.__file__).parent
 OWN_READERS = {
     ("cli/options.py", "set_options"): "appends to the log",
     ("data/tokens.py", "shipped_vocabulary"): "a file of the package",
-    ("report/published.py", "published_table"): "a file of the package",
+    ("analysis/published.py", "published_table"): "a file of the package",
     ("report/html.py", "render_html"): "a file of the package",
     ("engine/build.py", "fingerprint"): "sources of the package, as bytes",
     ("engine/library.py", "load_library"): "a header of the package, as bytes",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lxcompress.report.alternatives import Point
-    from lxcompress.report.pick import Choice, Picked, Rejected
+    from lxcompress.analysis.alternatives import CandidateFile
+    from lxcompress.analysis.pick import Choice, PickedTicket, RejectedGroup
 
 
 def pick_cli(
@@ -41,10 +41,10 @@ def pick_cli(
     if retain is not None and max_drop is not None:
         raise typer.BadParameter("give --retain or --max-drop, not both: each says how much accuracy to keep")
 
+    from lxcompress.analysis.pick import Rule, choice_json, pick_ticket, verdict
+    from lxcompress.analysis.summary import summarise
     from lxcompress.errors import RunError
     from lxcompress.output import json_text
-    from lxcompress.report.pick import Rule, choice_json, pick_ticket, verdict
-    from lxcompress.report.summary import summarise
     from lxcompress.rundir import read_run
 
     summary = summarise(read_run(run))
@@ -88,10 +88,10 @@ REASONS = {
 }
 
 
-def _show(choice: Choice, picked: Picked, *, show_all: bool) -> None:
+def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     """The choice in 15 lines or fewer; tables and all warnings with --all."""
+    from lxcompress.analysis.pick import compared_words, verdict
     from lxcompress.cli.screen import out, remarks
-    from lxcompress.report.pick import compared_words, verdict
     from lxcompress.units import percent
 
     assert choice.threshold is not None
@@ -140,9 +140,9 @@ def _show_more(choice: Choice) -> None:
         out.print(f"--all shows also: {', '.join(parts)}", style="dim", markup=False)
 
 
-def _accuracy_words(picked: Picked) -> str:
+def _accuracy_words(picked: PickedTicket) -> str:
     """The group's mean and its interval; the shipped seed was chosen on the same questions."""
-    from lxcompress.report.summary import plus_minus
+    from lxcompress.analysis.summary import plus_minus
     from lxcompress.units import percent
 
     overall = picked.group.retrained.overall
@@ -155,13 +155,13 @@ def _accuracy_words(picked: Picked) -> str:
     )
 
 
-def _file_words(picked: Picked) -> str:
+def _file_words(picked: PickedTicket) -> str:
     """Which artifact it is, by what it was chosen, and of how many."""
-    from lxcompress.report.alternatives import point
+    from lxcompress.analysis.alternatives import candidate_of
     from lxcompress.units import percent, significant
 
     assert picked.cost is not None
-    artifact, found = picked.cost.artifact, point(picked.cost)
+    artifact, found = picked.cost.artifact, candidate_of(picked.cost)
     parts = [f"{artifact.format} {artifact.precision}", f"{significant(found.size_mb)} MB"]
     parts += [f"p90 {significant(found.latency_ms)} ms"] if found.latency_ms is not None else []
     parts += [f"{significant(found.memory_mb)} MB of memory"] if found.memory_mb is not None else []
@@ -170,7 +170,7 @@ def _file_words(picked: Picked) -> str:
     return ", ".join(parts) + which
 
 
-def _show_files(title: str, points: Sequence[Point]) -> None:
+def _show_files(title: str, points: Sequence[CandidateFile]) -> None:
     """A row for each file: what it stands for, and what it is chosen for."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -236,7 +236,7 @@ def _show_rejected(choice: Choice, *, show_all: bool) -> None:
         out.print(f"  {' && '.join(each.commands)}", markup=False, soft_wrap=True)
 
 
-def _show_each(rejected: Sequence[Rejected]) -> None:
+def _show_each(rejected: Sequence[RejectedGroup]) -> None:
     """A row for each."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -254,13 +254,13 @@ def _show_each(rejected: Sequence[Rejected]) -> None:
     out.print(table, markup=False)
 
 
-def _show_reasons(rejected: Sequence[Rejected]) -> None:
+def _show_reasons(rejected: Sequence[RejectedGroup]) -> None:
     """A line for each constraint: how many broke it, and the nearest of them."""
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
     out.print(f"not picked: {len(rejected)} groups, by what they broke (--all lists them)")
-    by_reason: dict[str, list[tuple[float, Rejected]]] = {}
+    by_reason: dict[str, list[tuple[float, RejectedGroup]]] = {}
     for each in rejected:
         for name, shortfall in zip(each.broken, each.shortfalls, strict=True):
             by_reason.setdefault(name, []).append((shortfall, each))

@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.report.methods import MethodTable, Row
-    from lxcompress.report.summary import Group, Key, Spread, Summary
+    from lxcompress.analysis.summary import GroupKey, RunSummary, SeedGroup, Spread
+    from lxcompress.report.methods import MethodRow, MethodTable
 
 # Below this many columns the table keeps what the pick is decided by, and no spreads of the earlier stages.
 NARROW = 76
@@ -65,11 +65,11 @@ def report_cli(
         _print_markdown(run)
         return
 
+    from lxcompress.analysis.pick import default_rule, pick_ticket, verdict
+    from lxcompress.analysis.protocol import NO_TICKETS, has_tickets
+    from lxcompress.analysis.summary import summarise
     from lxcompress.cli.screen import out, remarks
     from lxcompress.report.methods import MOST_LINES, tabulate
-    from lxcompress.report.pick import default_rule, pick_ticket, verdict
-    from lxcompress.report.protocol import NO_TICKETS, has_tickets
-    from lxcompress.report.summary import summarise
     from lxcompress.report.write import write_report
     from lxcompress.rundir import read_run
 
@@ -105,21 +105,21 @@ def report_cli(
 
 
 def _print_markdown(run: Path) -> None:
+    from lxcompress.analysis.pick import default_rule, pick_ticket
+    from lxcompress.analysis.summary import summarise
     from lxcompress.report.paste import summary_markdown
-    from lxcompress.report.pick import default_rule, pick_ticket
-    from lxcompress.report.summary import summarise
     from lxcompress.rundir import read_run
 
     summary = summarise(read_run(run))
     typer.echo(summary_markdown(summary, pick_ticket(summary, default_rule(summary))), nl=False)
 
 
-def _label(summary: Summary) -> None:
+def _label(summary: RunSummary) -> None:
     """Says loudly which faults of the published study the run reproduces; nothing for a corrected one."""
     from rich.padding import Padding
 
+    from lxcompress.analysis.protocol import fault_lines, protocol_title
     from lxcompress.cli.screen import out
-    from lxcompress.report.protocol import fault_lines, protocol_title
 
     if not summary.recipe.faults:
         return
@@ -129,7 +129,7 @@ def _label(summary: Summary) -> None:
     out.print()
 
 
-def _table(summary: Summary, picked: Group | None, width: int) -> Table:
+def _table(summary: RunSummary, picked: SeedGroup | None, width: int) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -146,7 +146,7 @@ def _table(summary: Summary, picked: Group | None, width: int) -> Table:
     return table
 
 
-def methods_table(methods: MethodTable, width: int, picked: Key | None = None) -> Table:
+def methods_table(methods: MethodTable, width: int, picked: GroupKey | None = None) -> Table:
     """The methods in a row each, with as much beside what they keep as `width` columns hold."""
     drawn = [_draw(methods, picked, each) for each in LAYOUTS]
     return _table_of(*drawn[_layout(methods, width, picked)], width)
@@ -167,7 +167,7 @@ def sizes_table(methods: MethodTable, width: int) -> Table:
     return _table_of(heads, [("", lines)], width)
 
 
-def _methods_legend(summary: Summary, methods: MethodTable, width: int, picked: Key | None) -> str:
+def _methods_legend(summary: RunSummary, methods: MethodTable, width: int, picked: GroupKey | None) -> str:
     """What the marks of the methods table mean, and what each control controls for."""
     from lxcompress.report.methods import off_target, table_note
 
@@ -183,19 +183,19 @@ def _methods_legend(summary: Summary, methods: MethodTable, width: int, picked: 
     return "\n".join([*lines, *(f"{name}: {words}" for name, words in methods.controls.items())])
 
 
-def _layout(methods: MethodTable, width: int, picked: Key | None) -> int:
+def _layout(methods: MethodTable, width: int, picked: GroupKey | None) -> int:
     """Which of LAYOUTS is the fullest that `width` columns hold, long names folded; the last one where none is."""
     folded = max(0, max(len(row.name) for row in methods.rows) - SHORTEST_NAME)
     widths = [_natural_width(*_draw(methods, picked, each)) - folded for each in LAYOUTS]
     return next((index for index, each in enumerate(widths) if each <= width), len(LAYOUTS) - 1)
 
 
-def _draw(methods: MethodTable, picked: Key | None, layout: Layout) -> tuple[list[str], list[Section]]:
+def _draw(methods: MethodTable, picked: GroupKey | None, layout: Layout) -> tuple[list[str], list[Section]]:
     """The heads and the sections of the methods table."""
     from lxcompress.report.methods import steps_words, time_words
     from lxcompress.units import short_percent
 
-    def line(row: Row) -> list[str]:
+    def line(row: MethodRow) -> list[str]:
         kept = [_share(methods, row.groups.get(each), picked, layout) for each in methods.targets]
         return [row.name, *kept, *([time_words(row), steps_words(row.steps)] if layout.costs else [])]
 
@@ -205,10 +205,10 @@ def _draw(methods: MethodTable, picked: Key | None, layout: Layout) -> tuple[lis
     return [*heads, *(["a cell", "steps"] if layout.costs else [])], sections
 
 
-def _share(methods: MethodTable, group: Group | None, picked: Key | None, layout: Layout) -> str:
+def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | None, layout: Layout) -> str:
     """What a group keeps, with its marks: ^ the best, < the pick, ~ another sparsity, * incomplete."""
+    from lxcompress.analysis.summary import kept_words
     from lxcompress.report.methods import NOTHING, off_target
-    from lxcompress.report.summary import kept_words
 
     words = kept_words(group) if group else None
     if group is None or words is None:
@@ -222,7 +222,7 @@ def _share(methods: MethodTable, group: Group | None, picked: Key | None, layout
     return (words if layout.spreads else words.partition(" ")[0]) + "".join(mark for mark, has in marks.items() if has)
 
 
-def _size(words: Callable[[Group], str], group: Group | None) -> str:
+def _size(words: Callable[[SeedGroup], str], group: SeedGroup | None) -> str:
     from lxcompress.report.methods import NOTHING
 
     return words(group) if group else NOTHING
@@ -269,9 +269,9 @@ def _table_of(heads: Sequence[str], sections: Sequence[Section], width: int) -> 
 
 
 def _rows(
-    summary: Summary, picked: Group | None, *, is_narrow: bool, digits: int
+    summary: RunSummary, picked: SeedGroup | None, *, is_narrow: bool, digits: int
 ) -> list[tuple[list[str], str | None]]:
-    from lxcompress.report.summary import named_floors, plus_minus, points
+    from lxcompress.analysis.summary import named_floors, plus_minus, points
     from lxcompress.units import percent
 
     def early(spread: Spread) -> str:
@@ -300,8 +300,8 @@ def _rows(
     return [([*row[:5], row[6]] if is_narrow else row, style) for row, style in rows]
 
 
-def _legend(summary: Summary) -> str:
-    from lxcompress.report.summary import numbered
+def _legend(summary: RunSummary) -> str:
+    from lxcompress.analysis.summary import numbered
 
     seeds = numbered("seed", summary.recipe.seeds)
     words = f"in %, accuracy mean ± standard deviation over {seeds}; < the pick"
@@ -317,7 +317,7 @@ def _legend(summary: Summary) -> str:
     return words + _unfinished(summary)
 
 
-def _unfinished(summary: Summary) -> str:
+def _unfinished(summary: RunSummary) -> str:
     """Which groups have no cell, in words; empty where each has one."""
     if not summary.unstarted:
         return ""

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.report.progress import Progress, Step
+    from lxcompress.analysis.study_progress import RunStatus, StudyProgress
 
 STYLES = {"done": "green", "running": "bold cyan", "interrupted": "yellow", "missing": "dim"}
 
@@ -28,15 +28,15 @@ def status_cli(
     """
     import json
 
+    from lxcompress.analysis.study_progress import study_progress, study_progress_json
     from lxcompress.cli.screen import out
     from lxcompress.output import command_line
-    from lxcompress.report.progress import progress, progress_json
     from lxcompress.rundir import is_busy, read_run
 
     found = read_run(run)
-    here = progress(found, busy=is_busy(found.dir))
+    here = study_progress(found, busy=is_busy(found.dir))
     if as_json:
-        typer.echo(json.dumps(progress_json(here), indent=1))
+        typer.echo(json.dumps(study_progress_json(here), indent=1))
         return
     out.print(_table(here.steps, found.recipe.seeds))
     out.print("accuracy in %; ▶ running, ◼ interrupted, · missing", style="dim", markup=False)
@@ -49,7 +49,7 @@ def status_cli(
         out.print(f"see it with: {command_line('report', run)}", markup=False, soft_wrap=True)
 
 
-def _table(steps: Sequence[Step], seeds: Sequence[int]) -> Table:
+def _table(steps: Sequence[RunStatus], seeds: Sequence[int]) -> Table:
     """A row a group, a column a seed."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -59,7 +59,7 @@ def _table(steps: Sequence[Step], seeds: Sequence[int]) -> Table:
     table.add_column("", no_wrap=True)
     for seed in seeds:
         table.add_column(f"seed {seed}", justify="right")
-    rows: dict[str, dict[int, Step]] = {}
+    rows: dict[str, dict[int, RunStatus]] = {}
     for step in steps:
         rows.setdefault(step.group, {})[step.seed] = step
     for name, by_seed in rows.items():
@@ -68,7 +68,7 @@ def _table(steps: Sequence[Step], seeds: Sequence[int]) -> Table:
     return table
 
 
-def _word(step: Step) -> str:
+def _word(step: RunStatus) -> str:
     from lxcompress.units import percent
 
     if step.accuracy is not None:
@@ -76,7 +76,7 @@ def _word(step: Step) -> str:
     return {"running": "▶", "interrupted": "◼"}.get(step.state, "·")
 
 
-def _sentence(here: Progress) -> str:
+def _sentence(here: StudyProgress) -> str:
     """14 of 30 done, 1 running, 15 missing; about 16 min left."""
     from lxcompress.units import duration
 

@@ -95,20 +95,20 @@ def _run(recipe, root: Path, only: str) -> dict[str, Any]:  # noqa: ANN001 (a Re
 
 def _state(root: Path) -> dict[str, Any]:
     """How far the study in `root` is, as `lxcompress status --json` prints it."""
-    from lxcompress.report.progress import progress, progress_json
+    from lxcompress.analysis.study_progress import study_progress, study_progress_json
     from lxcompress.rundir import read_run
 
-    return {"state": progress_json(progress(read_run(root), busy=False))}
+    return {"state": study_progress_json(study_progress(read_run(root), busy=False))}
 
 
 def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
     """Picks, and makes the picked ticket's twins: a structured one is drawn if there is none, and all are exported."""
+    from lxcompress.analysis.pick import default_rule, pick_of_grid, verdict
+    from lxcompress.analysis.summary import summarise
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.twins import export_and_show, twins_json
     from lxcompress.errors import PruneError
-    from lxcompress.report.pick import default_rule, pick_of_grid, verdict
-    from lxcompress.report.summary import summarise
     from lxcompress.rundir import read_run
     from lxcompress.study.twins import draw_twin, find_twin, is_structured, twin_cell
 

@@ -57,7 +57,7 @@ Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Point:
+class LinePoint:
     """One group: sparsity and mean accuracy (0-1), its standard deviation, its seeds' values, and what to say of it."""
 
     x: float
@@ -69,12 +69,12 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
+class MethodLine:
     """One method; `slot` chooses its colour and marker."""
 
     label: str
     slot: int
-    points: tuple[Point, ...]
+    points: tuple[LinePoint, ...]
     is_published: bool = False
     is_baseline: bool = False
 
@@ -100,7 +100,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Mark:
+class PickMark:
     """The ring around one point, with a word beside it."""
 
     x: float
@@ -185,7 +185,7 @@ class _Sheet:
 
 
 def line_chart(
-    lines: Sequence[Line],
+    lines: Sequence[MethodLine],
     levels: Sequence[Level],
     *,
     x: Span,
@@ -193,7 +193,7 @@ def line_chart(
     width: int,
     height: int,
     description: str,
-    mark: Mark | None = None,
+    mark: PickMark | None = None,
     label_width: int = 0,
     y_title: str = "accuracy, %",
 ) -> Markup:
@@ -433,9 +433,9 @@ def _draw_level(sheet: _Sheet, axes: Axes, level: Level, y: Span) -> None:
     )
 
 
-def _draw_band(axes: Axes, line: Line, y: Span) -> None:
+def _draw_band(axes: Axes, line: MethodLine, y: Span) -> None:
     """Mean ± one standard deviation, over each stretch of neighbours whose spread is known."""
-    stretches: list[list[Point]] = [[]]
+    stretches: list[list[LinePoint]] = [[]]
     for point in line.points:
         if point.std is None:
             stretches.append([])
@@ -455,7 +455,7 @@ def _draw_band(axes: Axes, line: Line, y: Span) -> None:
             )
 
 
-def _draw_line(sheet: _Sheet, axes: Axes, line: Line) -> None:
+def _draw_line(sheet: _Sheet, axes: Axes, line: MethodLine) -> None:
     xs, ys = [100 * each.x for each in line.points], [100 * each.y for each in line.points]
     colour = _HEX[line.colour]
     if line.is_quiet:
@@ -513,7 +513,7 @@ def _draw_ring(axes: Axes, x: float, y: float, size: float) -> None:
     axes.plot([x], [y], "o", clip_on=False, **look)
 
 
-def _draw_mark(sheet: _Sheet, axes: Axes, mark: Mark, lines: Sequence[Line]) -> None:
+def _draw_mark(sheet: _Sheet, axes: Axes, mark: PickMark, lines: Sequence[MethodLine]) -> None:
     """The ring, and its word where it covers no point."""
     _draw_ring(axes, 100 * mark.x, 100 * mark.y, 19)
     points = [_place(sheet, axes, 100 * each.x, 100 * each.y) for line in lines for each in line.points]
@@ -522,7 +522,7 @@ def _draw_mark(sheet: _Sheet, axes: Axes, mark: Mark, lines: Sequence[Line]) -> 
     _write_beside(sheet, _place(sheet, axes, 100 * mark.x, 100 * mark.y), [mark.label], 15, frame, taken, weight=680)
 
 
-def _draw_labels(sheet: _Sheet, axes: Axes, lines: Sequence[Line], levels: Sequence[Level]) -> None:
+def _draw_labels(sheet: _Sheet, axes: Axes, lines: Sequence[MethodLine], levels: Sequence[Level]) -> None:
     """Each line's name at its right end, moved apart where they would cover each other."""
     right = sheet.width * axes.get_position().x1
     wanted = []

@@ -8,15 +8,15 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lxcompress.analysis.alternatives import role_of
+from lxcompress.analysis.pareto import pareto
+from lxcompress.analysis.pick import bench_command
+from lxcompress.analysis.protocol import has_tickets
+from lxcompress.analysis.summary import ExportedArtifact, RunSummary, latency_ms
 from lxcompress.output import command_line
 from lxcompress.records import Measurement, Task
-from lxcompress.report.alternatives import role_of
 from lxcompress.report.chart import Dot, accuracy_span, dot_key_svg, level_key_svg, trade_chart
 from lxcompress.report.curves import SMALL, Panel
-from lxcompress.report.front import pareto
-from lxcompress.report.pick import bench_command
-from lxcompress.report.protocol import has_tickets
-from lxcompress.report.summary import Cost, Summary, latency_ms
 from lxcompress.runtimes import SERVED_BY
 from lxcompress.units import duration, percent, significant
 
@@ -34,7 +34,7 @@ class Entry:
     """
 
     number: int
-    cost: Cost
+    cost: ExportedArtifact
     kind: str
     is_smaller: bool
     is_picked: bool
@@ -68,7 +68,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Trade:
+class CostAxis:
     """A cost that accuracy is held against: its name, its unit, and how it is read (None: not known)."""
 
     title: str
@@ -76,15 +76,15 @@ class Trade:
     value: Callable[[Entry], float | None]
 
 
-TRADES: tuple[Trade, ...] = (
-    Trade("size", "MB on disk", lambda entry: entry.size_mb),
-    Trade("latency", "ms, p90 of one answer", lambda entry: entry.latency_p90_ms),
-    Trade("memory", "MB, peak of the process", lambda entry: entry.peak_mb),
+COST_AXES: tuple[CostAxis, ...] = (
+    CostAxis("size", "MB on disk", lambda entry: entry.size_mb),
+    CostAxis("latency", "ms, p90 of one answer", lambda entry: entry.latency_p90_ms),
+    CostAxis("memory", "MB, peak of the process", lambda entry: entry.peak_mb),
 )
 
 
 @dataclass(frozen=True)
-class Lacking:
+class MissingBaselines:
     """A ticket that is shown without alternatives that cost nothing, and what makes them."""
 
     ticket: str
@@ -92,7 +92,7 @@ class Lacking:
     command: str
 
 
-def number_costs(summary: Summary, picked: Cost | None = None) -> tuple[Entry, ...]:
+def number_costs(summary: RunSummary, picked: ExportedArtifact | None = None) -> tuple[Entry, ...]:
     """The artifacts of a run, each with its number; `picked` is the file of the ticket to ship."""
     entries = []
     for number, cost in enumerate(summary.costs, 1):
@@ -110,7 +110,7 @@ def find_dense(entries: Sequence[Entry]) -> Entry | None:
     )
 
 
-def ratio(entry: Entry, dense: Entry | None, trade: Trade) -> float | None:
+def ratio(entry: Entry, dense: Entry | None, trade: CostAxis) -> float | None:
     """How many times the dense model's cost an artifact has; None where the two do not compare."""
     if dense is None or dense is entry:
         return None
@@ -122,23 +122,23 @@ def ratio(entry: Entry, dense: Entry | None, trade: Trade) -> float | None:
     return mine / its
 
 
-def find_front(entries: Sequence[Entry], trade: Trade) -> list[Entry]:
+def find_front(entries: Sequence[Entry], trade: CostAxis) -> list[Entry]:
     """The artifacts that no other beats in both accuracy and this cost, the cheapest first."""
     placed = [entry for entry in entries if entry.accuracy is not None and trade.value(entry) is not None]
     front = pareto(placed, better=lambda entry: (trade.value(entry) or 0.0, -(entry.accuracy or 0.0)))
     return sorted(front, key=lambda entry: trade.value(entry) or 0.0)
 
 
-def find_lacking(summary: Summary, entries: Sequence[Entry]) -> list[Lacking]:
+def find_missing_baselines(summary: RunSummary, entries: Sequence[Entry]) -> list[MissingBaselines]:
     """The exported tickets beside which the dense model, or the dense model in int8, is not shown."""
     twins = tuple(words for kind, words in FREE.items() if kind not in {entry.kind for entry in entries})
     if not twins or not has_tickets(summary.recipe):
         return []
     tickets = dict.fromkeys(each.cost.artifact.cell for each in entries if each.cost.artifact.cell)
-    return [Lacking(ticket, twins, twins_command(summary, ticket)) for ticket in tickets if ticket]
+    return [MissingBaselines(ticket, twins, twins_command(summary, ticket)) for ticket in tickets if ticket]
 
 
-def twins_command(summary: Summary, cell: str) -> str:
+def twins_command(summary: RunSummary, cell: str) -> str:
     """What exports the ticket of a cell beside its alternatives."""
     return command_line("export", summary.root / "tickets" / cell, "--twins")
 
@@ -146,7 +146,7 @@ def twins_command(summary: Summary, cell: str) -> str:
 def trade_panels(entries: Sequence[Entry]) -> list[Panel]:
     """Accuracy of the exported files against each cost that is known of two of them, with its front."""
     panels = []
-    for trade in TRADES:
+    for trade in COST_AXES:
         placed = [each for each in entries if each.accuracy is not None and trade.value(each) is not None]
         if len(placed) < 2:
             continue
@@ -170,7 +170,7 @@ def unplaced_words(entries: Sequence[Entry]) -> list[str]:
     """What each trade chart leaves out, and for want of what."""
     lacks = {
         "accuracy": [each for each in entries if each.accuracy is None],
-        **{trade.title: [each for each in entries if trade.value(each) is None] for trade in TRADES},
+        **{trade.title: [each for each in entries if trade.value(each) is None] for trade in COST_AXES},
     }
     return [f"{what} of {', '.join(str(each.number) for each in found)}" for what, found in lacks.items() if found]
 
@@ -224,7 +224,7 @@ def times(value: float) -> str:
     return f"×{value:.2f}" if value < 10 else f"×{value:.0f}"
 
 
-def _is_comparable(one: Cost, other: Cost) -> bool:
+def _is_comparable(one: ExportedArtifact, other: ExportedArtifact) -> bool:
     """Whether both files were measured at one task in one bench; the runtimes may differ.
 
     Two benches may have met other programs, or a hotter processor: a ratio between them is of those too.
@@ -245,7 +245,7 @@ def _circumstances(measured: Measurement) -> tuple[object, ...]:
     )
 
 
-def _dot(entry: Entry, trade: Trade) -> Dot:
+def _dot(entry: Entry, trade: CostAxis) -> Dot:
     value, accuracy = trade.value(entry), entry.accuracy
     assert value is not None
     assert accuracy is not None
@@ -265,7 +265,7 @@ def _dot(entry: Entry, trade: Trade) -> Dot:
 def _row(entry: Entry, dense: Entry | None) -> dict[str, Any]:
     cost, artifact = entry.cost, entry.cost.artifact
     parity, measured = artifact.parity, cost.measurement
-    ratios = [ratio(entry, dense, trade) for trade in TRADES]
+    ratios = [ratio(entry, dense, trade) for trade in COST_AXES]
     size, latency, memory = (times(each) if each is not None else None for each in ratios)
     return {
         "number": entry.number,

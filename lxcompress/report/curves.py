@@ -7,24 +7,33 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from lxcompress.analysis.pick import Choice, verdict
+from lxcompress.analysis.protocol import NO_TICKETS, has_tickets
+from lxcompress.analysis.published import compare
+from lxcompress.analysis.summary import (
+    GroupKey,
+    RunSummary,
+    SeedGroup,
+    Spread,
+    Stage,
+    named_floors,
+    numbered,
+    plus_minus,
+)
 from lxcompress.recipe import Method
 from lxcompress.records import Floors
 from lxcompress.report.chart import (
     Level,
-    Line,
-    Mark,
-    Point,
+    LinePoint,
+    MethodLine,
+    PickMark,
     Span,
     accuracy_span,
     level_key_svg,
     line_chart,
     sparsity_span,
 )
-from lxcompress.report.methods import CONTROL_WORDS, MOST_LINES, Shown, tabulate
-from lxcompress.report.pick import Choice, verdict
-from lxcompress.report.protocol import NO_TICKETS, has_tickets
-from lxcompress.report.published import compare
-from lxcompress.report.summary import Group, Key, Spread, Stage, Summary, named_floors, numbered, plus_minus
+from lxcompress.report.methods import CONTROL_WORDS, MOST_LINES, ChartSelection, tabulate
 from lxcompress.units import percent, short_percent
 
 WIDE, NARROW, SMALL = (1080, 450), (360, 340), (350, 290)
@@ -48,7 +57,7 @@ class Panel:
     chart: Markup
 
 
-def slots_of(summary: Summary, shown: Shown) -> dict[Method, int]:
+def slots_of(summary: RunSummary, shown: ChartSelection) -> dict[Method, int]:
     """Each drawn method and its look; by the recipe's order, so that a look never depends on what is finished, but for
     which methods are the best."""
     order = [row.method for row in tabulate(summary).rows if not row.is_baseline]
@@ -57,30 +66,34 @@ def slots_of(summary: Summary, shown: Shown) -> dict[Method, int]:
     return {method: all_slots.index(method) for method in shown.lines}
 
 
-def headline(summary: Summary, choice: Choice) -> str:
+def headline(summary: RunSummary, choice: Choice) -> str:
     """The verdict of a run, or that it has no tickets."""
     return verdict(choice) if has_tickets(summary.recipe) else NO_TICKETS
 
 
-def is_charted(summary: Summary, shown: Shown) -> bool:
+def is_charted(summary: RunSummary, shown: ChartSelection) -> bool:
     """Whether there is a point to draw."""
     return any(_lines(summary, shown, _overall("retrained"), "retrained"))
 
 
-def wide_hero(summary: Summary, choice: Choice, shown: Shown) -> Markup:
+def wide_hero(summary: RunSummary, choice: Choice, shown: ChartSelection) -> Markup:
     """The hero with its lines' names beside it."""
     lines, levels = _hero_content(summary, choice, shown)
     room = _label_width([each.label for each in (*lines, *levels)])
     return hero(summary, choice, shown, *WIDE, label_width=room)
 
 
-def hero(summary: Summary, choice: Choice, shown: Shown, width: int, height: int, *, label_width: int = 0) -> Markup:
+def hero(
+    summary: RunSummary, choice: Choice, shown: ChartSelection, width: int, height: int, *, label_width: int = 0
+) -> Markup:
     """Retrained accuracy over sparsity, with the dense model, what the rule asks, the floors and the pick."""
     lines, levels = _hero_content(summary, choice, shown)
     mark = None
     if choice.picked is not None:
         group = choice.picked.group
-        mark = Mark(group.achieved.mean, group.retrained.overall.mean, f"ticket, {short_percent(group.key.target)} %")
+        mark = PickMark(
+            group.achieved.mean, group.retrained.overall.mean, f"ticket, {short_percent(group.key.target)} %"
+        )
     return line_chart(
         lines,
         levels,
@@ -95,14 +108,14 @@ def hero(summary: Summary, choice: Choice, shown: Shown, width: int, height: int
     )
 
 
-def floors_below(summary: Summary, choice: Choice, drawn: Shown) -> list[str]:
+def floors_below(summary: RunSummary, choice: Choice, drawn: ChartSelection) -> list[str]:
     """The floors that the first chart leaves out, in words."""
     _, levels = _hero_content(summary, choice, drawn)
     shown = {level.label for level in levels}
     return [level.label.replace(", ", " ") for level in _floor_levels(summary.floors) if level.label not in shown]
 
 
-def stage_panels(summary: Summary, shown: Shown) -> list[Panel]:
+def stage_panels(summary: RunSummary, shown: ChartSelection) -> list[Panel]:
     """Pruned, rewound and retrained side by side, on one scale."""
     levels = [*_dense_levels(summary.dense.overall if summary.dense else None), *_floor_levels(summary.floors)]
     by_stage = {name: _lines(summary, shown, _overall(name), name) for name in STAGES}
@@ -114,7 +127,7 @@ def stage_panels(summary: Summary, shown: Shown) -> list[Panel]:
     ]
 
 
-def type_panels(summary: Summary, shown: Shown) -> list[Panel]:
+def type_panels(summary: RunSummary, shown: ChartSelection) -> list[Panel]:
     """Retrained accuracy of each answer type, each on its own scale."""
     panels = []
     for name in type_names(summary):
@@ -134,11 +147,11 @@ def type_panels(summary: Summary, shown: Shown) -> list[Panel]:
     return panels
 
 
-def type_names(summary: Summary) -> list[str]:
+def type_names(summary: RunSummary) -> list[str]:
     return list({name: None for group in summary.groups for name in group.retrained.by_type})
 
 
-def level_legend(summary: Summary, choice: Choice, shown: Shown) -> list[tuple[Markup, str]]:
+def level_legend(summary: RunSummary, choice: Choice, shown: ChartSelection) -> list[tuple[Markup, str]]:
     legend = [(level_key_svg("dense"), f"dense {plus_minus(summary.dense.overall)}")] if summary.dense else []
     if choice.longer is not None:
         legend.append((level_key_svg("longer"), f"dense, twice the training {plus_minus(choice.longer)}"))
@@ -156,7 +169,7 @@ def level_legend(summary: Summary, choice: Choice, shown: Shown) -> list[tuple[M
     return legend
 
 
-def _hero_content(summary: Summary, choice: Choice, shown: Shown) -> tuple[list[Line], list[Level]]:
+def _hero_content(summary: RunSummary, choice: Choice, shown: ChartSelection) -> tuple[list[MethodLine], list[Level]]:
     lines = _lines(summary, shown, _overall("retrained"), "retrained")
     lines += _baseline_lines(summary, _overall("retrained")) + _published_lines(summary, shown)
     levels = _dense_levels(summary.dense.overall if summary.dense else None) + _longer_levels(choice)
@@ -170,7 +183,9 @@ def _label_width(labels: Sequence[str]) -> int:
     return min(WIDEST_LABEL, max(LABEL_WIDTH, round(LETTER_WIDTH * max(map(len, labels), default=0)) + 20))
 
 
-def _lines(summary: Summary, shown: Shown, spread_of: Callable[[Group], Spread | None], stage: str) -> list[Line]:
+def _lines(
+    summary: RunSummary, shown: ChartSelection, spread_of: Callable[[SeedGroup], Spread | None], stage: str
+) -> list[MethodLine]:
     return [
         line
         for method, slot in slots_of(summary, shown).items()
@@ -178,7 +193,7 @@ def _lines(summary: Summary, shown: Shown, spread_of: Callable[[Group], Spread |
     ]
 
 
-def _baseline_lines(summary: Summary, spread_of: Callable[[Group], Spread | None]) -> list[Line]:
+def _baseline_lines(summary: RunSummary, spread_of: Callable[[SeedGroup], Spread | None]) -> list[MethodLine]:
     """Dense models of the tickets' sizes, where the study has any."""
     methods = [each for each in summary.recipe.prune.all_methods() if each.control == "small-dense"]
     lines = [_method_line(summary, method, 0, spread_of, "trained") for method in methods]
@@ -186,11 +201,11 @@ def _baseline_lines(summary: Summary, spread_of: Callable[[Group], Spread | None
 
 
 def _method_line(
-    summary: Summary, method: Method, slot: int, spread_of: Callable[[Group], Spread | None], stage: str
-) -> Line:
+    summary: RunSummary, method: Method, slot: int, spread_of: Callable[[SeedGroup], Spread | None], stage: str
+) -> MethodLine:
     found = [(group, spread_of(group)) for group in summary.groups if group.key.method == method]
     points = tuple(_point(group, spread, stage) for group, spread in found if spread is not None)
-    return Line(_short(Key(method, 0).series), slot, points)
+    return MethodLine(_short(GroupKey(method, 0).series), slot, points)
 
 
 def _short(name: str) -> str:
@@ -199,9 +214,9 @@ def _short(name: str) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
 
 
-def _point(group: Group, spread: Spread, stage: str) -> Point:
+def _point(group: SeedGroup, spread: Spread, stage: str) -> LinePoint:
     missing = f"; {numbered('seed', group.missing)} missing" if group.missing else ""
-    return Point(
+    return LinePoint(
         x=group.achieved.mean,
         y=spread.mean,
         std=spread.std,
@@ -211,7 +226,7 @@ def _point(group: Group, spread: Spread, stage: str) -> Point:
     )
 
 
-def _published_lines(summary: Summary, shown: Shown) -> list[Line]:
+def _published_lines(summary: RunSummary, shown: ChartSelection) -> list[MethodLine]:
     """The published means beside the run's own lines, each at the sparsity that its result files say it had."""
     comparison = compare(summary)
     if comparison is None:
@@ -220,7 +235,7 @@ def _published_lines(summary: Summary, shown: Shown) -> list[Line]:
     for method, slot in slots_of(summary, shown).items():
         rows = [row for key, row in comparison.groups.items() if key.method == method]
         points = tuple(
-            Point(
+            LinePoint(
                 x=row.removed,
                 y=row.mean,
                 std=None,
@@ -229,32 +244,32 @@ def _published_lines(summary: Summary, shown: Shown) -> list[Line]:
             )
             for row in rows
         )
-        lines.append(Line(f"published {Key(method, 0).series}", slot, points, is_published=True))
+        lines.append(MethodLine(f"published {GroupKey(method, 0).series}", slot, points, is_published=True))
     return [line for line in lines if line.points]
 
 
-def _small(lines: Sequence[Line], levels: Sequence[Level], x: Span, y: Span, description: str) -> Markup:
+def _small(lines: Sequence[MethodLine], levels: Sequence[Level], x: Span, y: Span, description: str) -> Markup:
     width, height = SMALL
     return line_chart(lines, levels, x=x, y=y, width=width, height=height, description=description)
 
 
-def _overall(stage: str) -> Callable[[Group], Spread]:
-    def spread_of(group: Group) -> Spread:
+def _overall(stage: str) -> Callable[[SeedGroup], Spread]:
+    def spread_of(group: SeedGroup) -> Spread:
         scores: Stage = getattr(group, stage)
         return scores.overall
 
     return spread_of
 
 
-def _of_type(name: str) -> Callable[[Group], Spread | None]:
+def _of_type(name: str) -> Callable[[SeedGroup], Spread | None]:
     return lambda group: group.retrained.by_type.get(name)
 
 
-def _x_axis(lines: Iterable[Line]) -> Span:
+def _x_axis(lines: Iterable[MethodLine]) -> Span:
     return sparsity_span([point.x for line in lines for point in line.points])
 
 
-def _heights(lines: Sequence[Line], levels: Sequence[Level]) -> list[float]:
+def _heights(lines: Sequence[MethodLine], levels: Sequence[Level]) -> list[float]:
     """Every accuracy that a chart must hold."""
     of_points = [
         value

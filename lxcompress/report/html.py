@@ -13,6 +13,22 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lxcompress import __version__
+from lxcompress.analysis.pick import Choice, compared_words, export_commands, mixed_measurements, ticket_of
+from lxcompress.analysis.protocol import fault_lines, has_tickets, protocol_name, protocol_title
+from lxcompress.analysis.published import SOURCE, compare
+from lxcompress.analysis.summary import (
+    ExportedArtifact,
+    GroupKey,
+    RunSummary,
+    SeedGroup,
+    kept_words,
+    latency_ms,
+    machine_line,
+    numbered,
+    plus_minus,
+    points,
+)
+from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage, usage_doubts
 from lxcompress.output import printable_lines
 from lxcompress.recipe import Method, dump_recipe
 from lxcompress.records import Dense, Floors, Result
@@ -20,7 +36,7 @@ from lxcompress.report.chart import key_svg, level_key_svg
 from lxcompress.report.costs import (
     cost_rows,
     find_dense,
-    find_lacking,
+    find_missing_baselines,
     has_more,
     measurement_rows,
     number_costs,
@@ -46,9 +62,9 @@ from lxcompress.report.curves import (
 from lxcompress.report.kept import show_kept
 from lxcompress.report.methods import (
     NOTHING,
+    ChartSelection,
+    MethodRow,
     MethodTable,
-    Row,
-    Shown,
     off_target,
     shown_methods,
     steps_words,
@@ -56,22 +72,6 @@ from lxcompress.report.methods import (
     tabulate,
     time_words,
 )
-from lxcompress.report.pick import Choice, compared_words, export_commands, mixed_measurements, ticket_of
-from lxcompress.report.protocol import fault_lines, has_tickets, protocol_name, protocol_title
-from lxcompress.report.published import SOURCE, compare
-from lxcompress.report.summary import (
-    Cost,
-    Group,
-    Key,
-    Summary,
-    kept_words,
-    latency_ms,
-    machine_line,
-    numbered,
-    plus_minus,
-    points,
-)
-from lxcompress.report.usage import Taken, add_up, own_runs, usage_doubts
 from lxcompress.units import GIGABYTE, WATT_HOUR, duration, energy, percent, short_percent, significant, size_text
 
 LONG = 40
@@ -87,7 +87,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Bill:
+class ResourceSection:
     """What the study took: figures for all of it, and a table of its groups with what was counted as columns."""
 
     figures: list[Figure]
@@ -98,7 +98,7 @@ class Bill:
     has_usage: bool
 
 
-def render_html(summary: Summary, choice: Choice) -> str:
+def render_html(summary: RunSummary, choice: Choice) -> str:
     """The report as one HTML text."""
     if not has_tickets(summary.recipe):
         choice = replace(choice, picked=None, threshold=None, doubts=summary.doubts)
@@ -110,7 +110,7 @@ def render_html(summary: Summary, choice: Choice) -> str:
     return printable_lines(environment.from_string(template).render(**_view(summary, choice)))
 
 
-def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
+def _view(summary: RunSummary, choice: Choice) -> dict[str, Any]:
     """What the template shows, as values; the template only places them."""
     picked = choice.picked
     shown = shown_methods(summary, picked.group.key if picked else None)
@@ -140,7 +140,7 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
         "floors_below": floors_below(summary, choice, shown) if has_curves else [],
         "wide": wide_hero(summary, choice, shown) if has_curves else None,
         "narrow": hero(summary, choice, shown, *NARROW) if has_curves else None,
-        "legend_keys": [(key_svg(slot), Key(method, 0).series) for method, slot in slots.items()],
+        "legend_keys": [(key_svg(slot), GroupKey(method, 0).series) for method, slot in slots.items()],
         "level_keys": level_legend(summary, choice, shown) if has_curves else [],
         "left_out": _left_out(shown),
         "stages": stage_panels(summary, shown) if has_curves else [],
@@ -165,7 +165,7 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
         "has_mark": any(each.is_picked for each in entries),
         "has_energy": any(each.energy_j is not None for cost in summary.costs for each in cost.measurements),
         "reference": find_dense(entries),
-        "lacking": find_lacking(summary, entries),
+        "lacking": find_missing_baselines(summary, entries),
         "twins_command": twins_command(summary, picked.cell) if picked else None,
         "cost_doubts": mixed_measurements(summary),
         "cost_commands": _cost_commands(summary, choice),
@@ -176,7 +176,7 @@ def _view(summary: Summary, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _figures(summary: Summary, choice: Choice) -> list[Figure]:
+def _figures(summary: RunSummary, choice: Choice) -> list[Figure]:
     picked = choice.picked
     if picked is None:
         return []
@@ -198,7 +198,7 @@ def _figures(summary: Summary, choice: Choice) -> list[Figure]:
     return figures
 
 
-def _artifact_figures(cost: Cost) -> list[Figure]:
+def _artifact_figures(cost: ExportedArtifact) -> list[Figure]:
     """What the file to ship is, which may be less accurate than the ticket that it was made of."""
     artifact, change = cost.artifact, cost.accuracy_change
     figures = [Figure(f"{cost.size_mb:.3g} MB", f"on disk as {artifact.format} {artifact.precision}")]
@@ -208,7 +208,7 @@ def _artifact_figures(cost: Cost) -> list[Figure]:
     return figures
 
 
-def _missing(summary: Summary) -> str | None:
+def _missing(summary: RunSummary) -> str | None:
     if summary.is_complete:
         return None
     cells = f"{len(summary.results)} of {summary.cells_total} cells are finished"
@@ -216,7 +216,7 @@ def _missing(summary: Summary) -> str | None:
     return f"This study is not complete: {cells}{dense}."
 
 
-def _left_out(shown: Shown) -> tuple[str, str, str] | None:
+def _left_out(shown: ChartSelection) -> tuple[str, str, str] | None:
     """Which methods the charts draw, how many they leave to the table, and which; None where they show all."""
     if not shown.left_out:
         return None
@@ -225,11 +225,11 @@ def _left_out(shown: Shown) -> tuple[str, str, str] | None:
         f"Drawn are {len(shown.lines)} of {count} methods: the pick, the best structured one and those that keep most "
         "beside the mean of all at the same sparsity, never a control.",
         f"{len(shown.left_out)} are left to the table",
-        ", ".join(Key(method, 0).series for method in shown.left_out),
+        ", ".join(GroupKey(method, 0).series for method in shown.left_out),
     )
 
 
-def _group_key(group: Group, slots: dict[Method, int]) -> Markup:
+def _group_key(group: SeedGroup, slots: dict[Method, int]) -> Markup:
     """How the charts draw a group; nothing for one that they leave out."""
     method = group.key.method
     if method in slots:
@@ -270,7 +270,7 @@ def _floor_rows(floors: Floors | None) -> list[tuple[str, str, float, dict[str, 
     ]
 
 
-def _methods(summary: Summary, choice: Choice) -> dict[str, Any]:
+def _methods(summary: RunSummary, choice: Choice) -> dict[str, Any]:
     """The methods table and that of the smaller models' sizes, as the template places them."""
     table = tabulate(summary)
     picked = choice.picked.group.key if choice.picked else None
@@ -283,7 +283,7 @@ def _methods(summary: Summary, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _method_row(table: MethodTable, row: Row, picked: Key | None) -> dict[str, Any]:
+def _method_row(table: MethodTable, row: MethodRow, picked: GroupKey | None) -> dict[str, Any]:
     cells = []
     # An unpruned control has one number, which stands for every sparsity.
     is_unpruned = row.method.control == "dense-longer"
@@ -308,7 +308,7 @@ def _method_row(table: MethodTable, row: Row, picked: Key | None) -> dict[str, A
     }
 
 
-def _size_row(table: MethodTable, row: Row) -> tuple[str, list[list[str]]]:
+def _size_row(table: MethodTable, row: MethodRow) -> tuple[str, list[list[str]]]:
     cells = [
         [f"{words(group)}" for words in table.quantities.values()] if (group := row.groups.get(target)) else [NOTHING]
         for target in table.sized_targets
@@ -316,7 +316,7 @@ def _size_row(table: MethodTable, row: Row) -> tuple[str, list[list[str]]]:
     return row.name, cells
 
 
-def _cost_commands(summary: Summary, choice: Choice) -> tuple[str, ...]:
+def _cost_commands(summary: RunSummary, choice: Choice) -> tuple[str, ...]:
     """What is to be run for the cost table to hold the ticket to ship."""
     if choice.picked is not None:
         return choice.picked.commands
@@ -326,7 +326,7 @@ def _cost_commands(summary: Summary, choice: Choice) -> tuple[str, ...]:
     return export_commands(ticket_of(summary, tickets[0])) if tickets else ()
 
 
-def _bill(summary: Summary, taken: Taken) -> Bill:
+def _bill(summary: RunSummary, taken: UsageTotals) -> ResourceSection:
     """Only what was counted has a figure and a column."""
     figures = [Figure(duration(taken.duration_s), f"for {taken.runs} runs, {duration(taken.duration_each_s)} each")]
     if taken.gpu_s:
@@ -340,10 +340,10 @@ def _bill(summary: Summary, taken: Taken) -> Bill:
     rows = [(group.key.label, "", group.taken) for group in summary.groups]
     own = own_runs(summary.recipe, summary.dense_runs)
     if own:
-        rows.insert(0, ("dense", "base", add_up(own)))
+        rows.insert(0, ("dense", "base", total_usage(own)))
     rows.append(("in all", "base", taken))
     columns = {name: cell for name, cell in BILL_COLUMNS.items() if cell(taken) is not None}
-    return Bill(
+    return ResourceSection(
         figures=figures,
         columns=list(columns),
         rows=[(name, kind, [cell(each) or "–" for cell in columns.values()]) for name, kind, each in rows],
@@ -356,7 +356,7 @@ def _given(value: float | None, scale: float = 1.0) -> str | None:
     return None if value is None else significant(value / scale)
 
 
-BILL_COLUMNS: dict[str, Callable[[Taken], str | None]] = {
+BILL_COLUMNS: dict[str, Callable[[UsageTotals], str | None]] = {
     "runs": lambda taken: str(taken.runs),
     "time": lambda taken: duration(taken.duration_s),
     "time a run": lambda taken: duration(taken.duration_each_s),
@@ -367,7 +367,7 @@ BILL_COLUMNS: dict[str, Callable[[Taken], str | None]] = {
 }
 
 
-def _facts(summary: Summary) -> list[tuple[str, str]]:
+def _facts(summary: RunSummary) -> list[tuple[str, str]]:
     """How the study was run, as pairs of a name and what it is."""
     runs = [*summary.dense_runs, *summary.results]
     recipe = summary.recipe

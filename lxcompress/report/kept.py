@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from lxcompress.analysis.summary import RunSummary
 from lxcompress.checksums import TICKET_FILE, check_folder
 from lxcompress.errors import TicketError
 from lxcompress.recipe import Cell, Method
 from lxcompress.records import is_whole
 from lxcompress.report.chart import heat_map
 from lxcompress.report.curves import Panel
-from lxcompress.report.summary import Summary
 from lxcompress.rundir import RunDir
 from lxcompress.text import parse_json, read_text
 from lxcompress.units import percent, short_percent
@@ -53,7 +53,7 @@ Counts = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptSection:
     """The panels, one a sparsity, and what stands between the reader and more."""
 
     panels: tuple[Panel, ...]
@@ -73,13 +73,13 @@ class _Column:
         return bool(self.parts or self.layers)
 
 
-def show_kept(summary: Summary, slots: Mapping[Method, int], picked: float | None) -> Kept | None:
+def show_kept(summary: RunSummary, slots: Mapping[Method, int], picked: float | None) -> KeptSection | None:
     """What the drawn methods keep at a few sparsities, that of the pick among them; None where nothing is known."""
     wanted = {method: slot for method, slot in slots.items() if not method.is_control}
     missing: list[str] = []
     found = [(target, _columns(summary, wanted, target, missing)) for target in _targets(summary, wanted, picked)]
     panels = [_panel(target, columns) for target, columns in found if any(each.is_known for each in columns)]
-    return Kept(tuple(panels), _absent_words(missing)) if panels else None
+    return KeptSection(tuple(panels), _absent_words(missing)) if panels else None
 
 
 def count_mask(path: Path) -> Counts:
@@ -120,7 +120,7 @@ def by_layer(counts: Counts) -> Counts:
     return layers
 
 
-def _targets(summary: Summary, wanted: Mapping[Method, int], picked: float | None) -> list[float]:
+def _targets(summary: RunSummary, wanted: Mapping[Method, int], picked: float | None) -> list[float]:
     """The sparsities shown: the pick's, then the lowest and the highest, then what lies between."""
     known = sorted({group.key.target for group in summary.groups if group.key.method in wanted and group.key.target})
     if len(known) <= MOST_PANELS:
@@ -130,7 +130,7 @@ def _targets(summary: Summary, wanted: Mapping[Method, int], picked: float | Non
     return sorted(list(first)[:MOST_PANELS])
 
 
-def _columns(summary: Summary, wanted: Mapping[Method, int], target: float, missing: list[str]) -> list[_Column]:
+def _columns(summary: RunSummary, wanted: Mapping[Method, int], target: float, missing: list[str]) -> list[_Column]:
     """The best seed's ticket of each method; those that are not there are added to `missing`."""
     parts = {result.cell: result.kept_by_modality for result in summary.results}
     columns = []

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from lxcompress.analysis.pick import spread_json
+from lxcompress.analysis.summary import GroupKey, RunSummary, SeedGroup, kept_words, plus_minus
+from lxcompress.analysis.usage import own_runs
 from lxcompress.recipe import Control, Method
 from lxcompress.report.markdown import escape
 from lxcompress.report.markdown import table as markdown_table
-from lxcompress.report.pick import spread_json
-from lxcompress.report.summary import Group, Key, Summary, kept_words, plus_minus
-from lxcompress.report.usage import own_runs
 from lxcompress.units import duration, percent, short_percent, significant
 
 Kind = Literal["unstructured", "structured", "control"]
@@ -36,15 +36,15 @@ BEST_LINES = 6
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """One method and its groups by target sparsity; those without a finished cell are absent."""
 
     method: Method
-    groups: Mapping[float, Group]
+    groups: Mapping[float, SeedGroup]
 
     @property
     def name(self) -> str:
-        return Key(self.method, 0.0).series
+        return GroupKey(self.method, 0.0).series
 
     @property
     def kind(self) -> Kind:
@@ -61,7 +61,7 @@ class Row:
             is_redrawn = self.method.control == "reinitialised" and self.method.schedule == "iterative-retrain"
             return f"{words} in every round, which makes later masks its own" if is_redrawn else words
         made = self.method.model_copy(update={"name": None}).id
-        return "" if made == self.method.id else Key(self.method.model_copy(update={"name": None}), 0.0).series
+        return "" if made == self.method.id else GroupKey(self.method.model_copy(update={"name": None}), 0.0).series
 
     @property
     def is_baseline(self) -> bool:
@@ -97,14 +97,14 @@ class MethodTable:
     """
 
     targets: tuple[float, ...]
-    rows: tuple[Row, ...]
-    best: frozenset[Key]
+    rows: tuple[MethodRow, ...]
+    best: frozenset[GroupKey]
     dense: str
     parameters: float | None
     flops: float | None
 
     @property
-    def sections(self) -> list[tuple[str, list[Row]]]:
+    def sections(self) -> list[tuple[str, list[MethodRow]]]:
         """The rows of each kind under its words; no kind without a row."""
         by_kind = {words: [row for row in self.rows if row.kind == kind] for kind, words in KIND_WORDS.items()}
         return [(words, rows) for words, rows in by_kind.items() if rows]
@@ -123,7 +123,7 @@ class MethodTable:
         return tuple(target for target in self.targets if target > 0)
 
     @property
-    def sized(self) -> list[Row]:
+    def sized(self) -> list[MethodRow]:
         return [row for row in self.rows if row.is_sized]
 
     @property
@@ -131,7 +131,7 @@ class MethodTable:
         return tuple(target for target in self.targets if any(target in row.groups for row in self.sized))
 
     @property
-    def quantities(self) -> dict[str, Callable[[Group], str]]:
+    def quantities(self) -> dict[str, Callable[[SeedGroup], str]]:
         """What is counted of a smaller model, in words, with its share of the dense model's."""
         return {
             "parameters": lambda group: _with_share(group.parameters, self.parameters),
@@ -140,20 +140,20 @@ class MethodTable:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ChartSelection:
     """The methods that a chart draws as lines, in the recipe's order, and those it leaves to the table."""
 
     lines: tuple[Method, ...]
     left_out: tuple[Method, ...]
 
 
-def tabulate(summary: Summary) -> MethodTable:
+def tabulate(summary: RunSummary) -> MethodTable:
     """The methods of `summary`, those without a finished cell too."""
     groups = {group.key: group for group in summary.groups}
     rows = []
     for method in summary.recipe.prune.all_methods():
-        keys = [Key(method, target) for target in method.targets(summary.recipe.prune.sparsities)]
-        rows.append(Row(method, {key.target: groups[key] for key in keys if key in groups}))
+        keys = [GroupKey(method, target) for target in method.targets(summary.recipe.prune.sparsities)]
+        rows.append(MethodRow(method, {key.target: groups[key] for key in keys if key in groups}))
     kinds: list[Kind] = list(KIND_WORDS)
     targets = {target for row in rows for target in row.method.targets(summary.recipe.prune.sparsities)}
     whole = [group for row in rows for group in row.groups.values() if not _is_smaller(row.method)]
@@ -175,18 +175,18 @@ def steps_words(steps: tuple[float, float] | None) -> str:
     return f"{low}×" if low == high else f"{low} to {high}×"
 
 
-def time_words(row: Row) -> str:
+def time_words(row: MethodRow) -> str:
     """The mean time of a cell of the row."""
     return NOTHING if row.cell_s is None else duration(row.cell_s)
 
 
-def off_target(group: Group) -> str | None:
+def off_target(group: SeedGroup) -> str | None:
     """What was removed, where that is not what was asked for to a tenth of a percent: '48.7 %'."""
     is_off = abs(group.achieved.mean - group.key.target) > 0.0005
     return f"{percent(group.achieved.mean, 1)} %" if is_off else None
 
 
-def shown_methods(summary: Summary, picked: Key | None = None) -> Shown:
+def shown_methods(summary: RunSummary, picked: GroupKey | None = None) -> ChartSelection:
     """Which methods a chart draws: all of a small study; of one with more than MOST_LINES, the best BEST_LINES.
 
     The best keep most beside the mean of the others at the same sparsity. The best structured one and the pick's are
@@ -196,7 +196,7 @@ def shown_methods(summary: Summary, picked: Key | None = None) -> Shown:
     order = summary.recipe.prune.all_methods()
     started = [row for row in rows if row.groups]
     if len(rows) <= MOST_LINES:
-        return Shown(tuple(sorted((row.method for row in started), key=order.index)), ())
+        return ChartSelection(tuple(sorted((row.method for row in started), key=order.index)), ())
     advantage = _advantages(started)
     tickets = sorted((row for row in started if row.kind != "control"), key=lambda row: -advantage[row.method])
     first = [row.method for row in tickets if picked is not None and row.method == picked.method]
@@ -204,10 +204,10 @@ def shown_methods(summary: Summary, picked: Key | None = None) -> Shown:
     ranked = list(dict.fromkeys([*first, *(row.method for row in tickets)]))
     chosen = ranked[:BEST_LINES]
     rest = [row.method for row in rows if row.method not in chosen]
-    return Shown(tuple(sorted(chosen, key=order.index)), tuple(rest))
+    return ChartSelection(tuple(sorted(chosen, key=order.index)), tuple(rest))
 
 
-def methods_markdown(summary: Summary) -> str:
+def methods_markdown(summary: RunSummary) -> str:
     """The methods as a Markdown table, and the sizes of the smaller models as a second one, with what they mean."""
     table = tabulate(summary)
     head = ["method", "kind", *_target_heads(table.targets), "time a cell", "steps"]
@@ -246,7 +246,7 @@ def table_note(table: MethodTable, best: str = "Bold", *, has_spreads: bool = Tr
     return f"Share of dense accuracy kept at each sparsity, in %{behind}.{marked}{table.dense}{steps}"
 
 
-def methods_json(summary: Summary) -> list[dict[str, Any]]:
+def methods_json(summary: RunSummary) -> list[dict[str, Any]]:
     """The rows of the table as plain JSON values."""
     table = tabulate(summary)
     return [
@@ -271,11 +271,11 @@ def methods_json(summary: Summary) -> list[dict[str, Any]]:
     ]
 
 
-def _kept_cells(table: MethodTable, row: Row) -> list[str]:
+def _kept_cells(table: MethodTable, row: MethodRow) -> list[str]:
     return [_kept_cell(row.groups.get(target), table) for target in table.targets]
 
 
-def _kept_cell(group: Group | None, table: MethodTable) -> str:
+def _kept_cell(group: SeedGroup | None, table: MethodTable) -> str:
     words = None if group is None else kept_words(group)
     if group is None or words is None:
         return NOTHING
@@ -289,7 +289,7 @@ def _target_heads(targets: Iterable[float]) -> list[str]:
     return [f"{short_percent(target)} %" for target in targets]
 
 
-def _best(rows: Sequence[Row], targets: Iterable[float]) -> list[Key]:
+def _best(rows: Sequence[MethodRow], targets: Iterable[float]) -> list[GroupKey]:
     best = []
     for target in targets:
         for kind in ("unstructured", "structured"):
@@ -300,7 +300,7 @@ def _best(rows: Sequence[Row], targets: Iterable[float]) -> list[Key]:
     return best
 
 
-def _advantages(rows: Sequence[Row]) -> dict[Method, float]:
+def _advantages(rows: Sequence[MethodRow]) -> dict[Method, float]:
     """What each method keeps beyond the mean of all at the same sparsity, so that N:M, which has one, compares too."""
     kept: dict[float, dict[Method, float]] = {}
     for row in rows:
@@ -315,7 +315,7 @@ def _advantages(rows: Sequence[Row]) -> dict[Method, float]:
     return found
 
 
-def _dense_words(summary: Summary) -> str:
+def _dense_words(summary: RunSummary) -> str:
     own = own_runs(summary.recipe, summary.dense_runs)
     if summary.dense is None or not own:
         return ""

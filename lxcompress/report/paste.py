@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lxcompress.analysis.pick import Choice
+from lxcompress.analysis.protocol import fault_lines, protocol_title
+from lxcompress.analysis.summary import (
+    RunSummary,
+    kept_words,
+    latency_ms,
+    machine_line,
+    named_floors,
+    plus_minus,
+    points,
+)
 from lxcompress.output import printable_lines
 from lxcompress.records import Measurement
 from lxcompress.report.costs import (
-    TRADES,
+    COST_AXES,
     Entry,
     find_dense,
     find_front,
-    find_lacking,
+    find_missing_baselines,
     number_costs,
     ratio,
     task_words,
@@ -20,13 +31,10 @@ from lxcompress.report.costs import (
 from lxcompress.report.curves import headline
 from lxcompress.report.markdown import code, escape, table
 from lxcompress.report.methods import NOTHING, methods_markdown
-from lxcompress.report.pick import Choice
-from lxcompress.report.protocol import fault_lines, protocol_title
-from lxcompress.report.summary import Summary, kept_words, latency_ms, machine_line, named_floors, plus_minus, points
 from lxcompress.units import percent, significant
 
 
-def summary_markdown(summary: Summary, choice: Choice) -> str:
+def summary_markdown(summary: RunSummary, choice: Choice) -> str:
     """The run in Markdown; every text from data is escaped."""
     entries = number_costs(summary, choice.picked.cost if choice.picked else None)
     parts = [
@@ -44,20 +52,20 @@ def summary_markdown(summary: Summary, choice: Choice) -> str:
     return printable_lines("\n\n".join(parts) + "\n")
 
 
-def _faults(summary: Summary) -> list[str]:
+def _faults(summary: RunSummary) -> list[str]:
     if not summary.recipe.faults:
         return []
     lines = [f"- {code(fault)}: {escape(words)}" for fault, words in fault_lines(summary.recipe)]
     return [f"**{escape(protocol_title(summary.recipe))}**\n" + "\n".join(lines)]
 
 
-def _progress(summary: Summary) -> list[str]:
+def _progress(summary: RunSummary) -> list[str]:
     if summary.is_complete:
         return []
     return [f"Not complete: {len(summary.results)} of {summary.cells_total} cells are finished."]
 
 
-def _accuracies(summary: Summary, choice: Choice) -> str:
+def _accuracies(summary: RunSummary, choice: Choice) -> str:
     """The dense model, the pick and the floors."""
     lines = []
     if summary.dense:
@@ -76,7 +84,7 @@ def _accuracies(summary: Summary, choice: Choice) -> str:
     return table(["model", "sparsity, %", f"accuracy, % ({seeds})", "against dense", "kept, %"], lines, first_texts=1)
 
 
-def _costs(summary: Summary, entries: Sequence[Entry]) -> list[str]:
+def _costs(summary: RunSummary, entries: Sequence[Entry]) -> list[str]:
     if not entries:
         return ["Nothing is exported yet, so no size, speed or memory is known."]
     dense = find_dense(entries)
@@ -88,7 +96,7 @@ def _costs(summary: Summary, entries: Sequence[Entry]) -> list[str]:
     if dense:
         words.append(f"× is relative to artifact {dense.number}.")
     parts.append(" ".join([*words, "Front: what no other artifact beats in both accuracy and that cost."]))
-    lacking = find_lacking(summary, entries)
+    lacking = find_missing_baselines(summary, entries)
     parts += [
         f"{escape(each.ticket)} is shown without {' and without '.join(each.twins)}, which need no pruning: "
         f"{code(each.command)}"
@@ -107,9 +115,9 @@ def _circumstances(measured: Measurement) -> str:
 
 def _cost_line(entry: Entry, entries: Sequence[Entry], dense: Entry | None) -> list[str]:
     artifact, measured = entry.cost.artifact, entry.cost.fresh
-    size, latency, memory = (_beside(ratio(entry, dense, trade)) for trade in TRADES)
+    size, latency, memory = (_beside(ratio(entry, dense, trade)) for trade in COST_AXES)
     change = entry.cost.accuracy_change
-    front = [trade.title for trade in TRADES if entry in find_front(entries, trade)]
+    front = [trade.title for trade in COST_AXES if entry in find_front(entries, trade)]
     peak = entry.peak_mb
     return [
         str(entry.number),
@@ -131,7 +139,7 @@ def _beside(value: float | None) -> str:
     return "" if value is None else f" ({times(value)})"
 
 
-def _doubts(summary: Summary, choice: Choice) -> list[str]:
+def _doubts(summary: RunSummary, choice: Choice) -> list[str]:
     of_costs = [f"{cost.artifact.name}: {doubt}" for cost in summary.costs for doubt in cost.doubts]
     doubts = dict.fromkeys([*choice.doubts, *of_costs])
     return ["Warnings:\n" + "\n".join(f"- {escape(doubt)}" for doubt in doubts)] if doubts else []

@@ -6,15 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lxcompress.analysis.pick import Choice, choice_json, spread_json
+from lxcompress.analysis.protocol import protocol_name
+from lxcompress.analysis.published import SOURCE, PublishedGroup, compare
+from lxcompress.analysis.summary import RunSummary, SeedGroup, Stage, latency_ms
+from lxcompress.analysis.usage import usage_json
 from lxcompress.output import csv_text, json_text
 from lxcompress.records import Dense, Measurement, Result, Score, Usage
-from lxcompress.report.costs import TRADES, Entry, find_dense, find_front, find_lacking, number_costs, ratio
+from lxcompress.report.costs import (
+    COST_AXES,
+    Entry,
+    find_dense,
+    find_front,
+    find_missing_baselines,
+    number_costs,
+    ratio,
+)
 from lxcompress.report.methods import methods_json
-from lxcompress.report.pick import Choice, choice_json, spread_json
-from lxcompress.report.protocol import protocol_name
-from lxcompress.report.published import SOURCE, Published, compare
-from lxcompress.report.summary import Group, Stage, Summary, latency_ms
-from lxcompress.report.usage import taken_json
 
 # Columns of results.csv; accuracies and sparsities are fractions of 0-1. An empty field: the row has no such value.
 COLUMNS: dict[str, str] = {
@@ -75,7 +83,7 @@ COLUMNS: dict[str, str] = {
 TYPE_COLUMNS = "accuracy at a stage (pruned, rewound, retrained, dense) over the questions of one answer type"
 
 
-def results_csv(summary: Summary) -> str:
+def results_csv(summary: RunSummary) -> str:
     """Dense rows, then a row for each finished cell and for each artifact.
 
     The columns are COLUMNS, and one for each stage and answer type.
@@ -89,7 +97,7 @@ def results_csv(summary: Summary) -> str:
     return csv_text([*COLUMNS, *types], rows)
 
 
-def results_json(summary: Summary, choice: Choice) -> str:
+def results_json(summary: RunSummary, choice: Choice) -> str:
     """The summary, the choice, and every record that they were made from."""
     entries = number_costs(summary, choice.picked.cost if choice.picked else None)
     comparison = compare(summary)
@@ -107,9 +115,9 @@ def results_json(summary: Summary, choice: Choice) -> str:
             "methods": methods_json(summary),
             "unstarted": [key.label for key in summary.unstarted],
             "costs": [_cost_json(entry, entries) for entry in entries],
-            "lacking_twins": [asdict(each) for each in find_lacking(summary, entries)],
+            "lacking_twins": [asdict(each) for each in find_missing_baselines(summary, entries)],
             "doubts": list(summary.doubts),
-            "taken": taken_json(summary.taken) if summary.taken else None,
+            "taken": usage_json(summary.taken) if summary.taken else None,
         },
         "published": {"source": SOURCE, "dense": comparison.dense, "doubt": comparison.doubt} if comparison else None,
         "pick": choice_json(choice),
@@ -188,7 +196,7 @@ def _type_columns(stages: Mapping[str, Score]) -> dict[str, float]:
     return {f"{stage}_{name}": value for stage, score in stages.items() for name, value in score.by_type.items()}
 
 
-def _group_json(group: Group, published: Published | None) -> dict[str, Any]:
+def _group_json(group: SeedGroup, published: PublishedGroup | None) -> dict[str, Any]:
     return {
         "method": group.key.method.id,
         "criterion": group.key.method.criterion,
@@ -212,12 +220,12 @@ def _group_json(group: Group, published: Published | None) -> dict[str, Any]:
         "flops": group.flops,
         "cell_s": group.cell_s,
         "steps_of_dense": group.steps,
-        "taken": taken_json(group.taken),
+        "taken": usage_json(group.taken),
         "published": _published_json(group, published) if published else None,
     }
 
 
-def _published_json(group: Group, published: Published) -> dict[str, Any]:
+def _published_json(group: SeedGroup, published: PublishedGroup) -> dict[str, Any]:
     return {
         "mean": published.mean,
         "std": published.std,
@@ -265,8 +273,8 @@ def _cost_json(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
         "accuracy_change": cost.accuracy_change,
         **(_measured(measured) if measured else dict.fromkeys(MEASURED)),
         "ratio_to": dense.cost.artifact.name if dense else None,
-        "ratios": {trade.title: ratio(entry, dense, trade) for trade in TRADES},
-        "on_front": [trade.title for trade in TRADES if entry in find_front(entries, trade)],
+        "ratios": {trade.title: ratio(entry, dense, trade) for trade in COST_AXES},
+        "on_front": [trade.title for trade in COST_AXES if entry in find_front(entries, trade)],
         "measurement": measured.model_dump(mode="json") if measured else None,
         "other_measurements": [each.model_dump(mode="json") for each in cost.measurements[1:]],
         "stale": cost.is_stale,

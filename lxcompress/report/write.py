@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lxcompress.analysis.pick import Rule, default_rule, pick_ticket
+from lxcompress.analysis.summary import summarise
 from lxcompress.report.html import render_html
-from lxcompress.report.pick import Rule, default_rule, pick_ticket
-from lxcompress.report.summary import summarise
 from lxcompress.report.tables import results_csv, results_json
 from lxcompress.rundir import Run, write_text
 

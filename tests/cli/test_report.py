@@ -12,10 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from lxcompress.analysis.summary import GroupKey
 from lxcompress.cli.report import report_cli
 from lxcompress.errors import RunError
 from lxcompress.recipe import Method
-from lxcompress.report.summary import Key
 from tests.report.synthetic import METHODS, curve, gpu_usage, many, recipe, write_run, write_twins
 
 app = typer.Typer()
@@ -79,7 +79,7 @@ def test_many_methods_fit_and_each_has_its_row(tmp_path, width):
     assert "…" not in text
     assert max(map(len, table.splitlines())) <= width
     names = "".join(line.partition(" ")[0] for line in table.split("Share of dense")[0].splitlines())
-    assert all(Key(Method(**each), 0).series in names for each in METHODS)
+    assert all(GroupKey(Method(**each), 0).series in names for each in METHODS)
     assert ("a cell" in table) == (width >= 120)
     assert ("±" in table.split("Share of dense")[0]) == (width >= 120)
     assert "dense-longer: no pruning, twice the training" in table

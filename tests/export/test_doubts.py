@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.summary import summarise
 from lxcompress.cli.main import app
 from lxcompress.exporters.parity import doubt, explained_drop
 from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Parity, Score, read_record
-from lxcompress.report.pick import Rule, pick_ticket
-from lxcompress.report.summary import summarise
 from lxcompress.rundir import read_run
 from lxcompress.study.run import run_study
 from tests.report.synthetic import recipe, write_artifact, write_run

@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 import lxcompress
+from lxcompress.analysis.alternatives import seed_of
 from lxcompress.cli.main import app
 from lxcompress.engine.library import is_built
 from lxcompress.exporters.artifact import open_source
 from lxcompress.recipe import NlvrData, load_recipe
 from lxcompress.records import Artifact, read_record
-from lxcompress.report.alternatives import seed_of
 from lxcompress.study.agreement import has_lost_paths, name_paths
 from lxcompress.study.run import run_study
 

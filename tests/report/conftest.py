@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.report.summary import Summary, summarise
+from lxcompress.analysis.summary import RunSummary, summarise
 from lxcompress.rundir import RunDir, read_run
 from tests.report.synthetic import Accuracies, curve, recipe, write_run
 
@@ -29,5 +29,5 @@ def part(tmp_path: Path) -> RunDir:
 
 
 @pytest.fixture
-def summary(run: RunDir) -> Summary:
+def summary(run: RunDir) -> RunSummary:
     return summarise(read_run(run.root))

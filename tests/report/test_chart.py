@@ -17,9 +17,9 @@ from lxcompress.report.chart import (
     SLOTS,
     Dot,
     Level,
-    Line,
-    Mark,
-    Point,
+    LinePoint,
+    MethodLine,
+    PickMark,
     accuracy_span,
     dot_key_svg,
     heat_map,
@@ -35,13 +35,13 @@ HOSTILE = 'a<script>alert(1)</script> $x_1^2$ "b" & \x00 \u4e2d\n\\frac{1}'
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def line(label: str = "low", slot: int = 0, seeds: int = 3, **look: bool) -> Line:
+def line(label: str = "low", slot: int = 0, seeds: int = 3, **look: bool) -> MethodLine:
     chance = random.Random(slot)
     points = []
     for x in (0.5, 0.7, 0.9):
         values = tuple(0.9 - x**3 * 0.3 + chance.uniform(-0.01, 0.01) for _ in range(seeds))
-        points.append(Point(x, sum(values) / seeds, 0.01 if seeds > 1 else None, values, f"{label} at {x}"))
-    return Line(label, slot, tuple(points), **look)
+        points.append(LinePoint(x, sum(values) / seeds, 0.01 if seeds > 1 else None, values, f"{label} at {x}"))
+    return MethodLine(label, slot, tuple(points), **look)
 
 
 def draw(**given) -> str:
@@ -53,7 +53,7 @@ def draw(**given) -> str:
         "width": 1080,
         "height": 450,
         "description": "accuracy",
-        "mark": Mark(0.5, 0.86, "ticket, 50 %"),
+        "mark": PickMark(0.5, 0.86, "ticket, 50 %"),
         "label_width": 190,
         **given,
     }
@@ -61,7 +61,7 @@ def draw(**given) -> str:
 
 
 DRAWINGS = {
-    "wide": lambda words: draw(lines=[line(words)], description=words, mark=Mark(0.5, 0.8, words)),
+    "wide": lambda words: draw(lines=[line(words)], description=words, mark=PickMark(0.5, 0.8, words)),
     "narrow": lambda words: draw(width=360, height=340, label_width=0, lines=[line(words)], description=words),
     "trade": lambda words: str(
         trade_chart(

@@ -6,12 +6,14 @@ import math
 
 import pytest
 
+from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.summary import latency_ms, summarise
 from lxcompress.report.costs import (
-    TRADES,
+    COST_AXES,
     cost_rows,
     find_dense,
     find_front,
-    find_lacking,
+    find_missing_baselines,
     has_more,
     measurement_rows,
     number_costs,
@@ -20,13 +22,11 @@ from lxcompress.report.costs import (
     unplaced_words,
 )
 from lxcompress.report.html import render_html
-from lxcompress.report.pick import Rule, pick_ticket
-from lxcompress.report.summary import latency_ms, summarise
 from lxcompress.rundir import read_run
 from tests.report.synthetic import TWINS, recipe, write_artifact, write_bench, write_run, write_twins
 
 CELL = "low-magnitude-weight-50-seed0"
-SIZE, LATENCY, MEMORY = TRADES
+SIZE, LATENCY, MEMORY = COST_AXES
 
 
 def entries_of(run):
@@ -94,7 +94,7 @@ def test_ratios_are_beside_the_dense_model(twins):
     assert dense.kind == "dense"
     for entry in entries:
         if entry is dense:
-            assert [ratio(entry, dense, trade) for trade in TRADES] == [None] * 3
+            assert [ratio(entry, dense, trade) for trade in COST_AXES] == [None] * 3
         else:
             assert ratio(entry, dense, SIZE) == entry.cost.artifact.size_bytes / dense.cost.artifact.size_bytes
             assert ratio(entry, dense, LATENCY) == entry.latency_p90_ms / dense.latency_p90_ms
@@ -113,7 +113,7 @@ def test_times_of_other_tasks_and_machines_have_no_ratio(run, given):
 
 def test_the_front_is_what_nothing_beats(twins):
     entries = entries_of(twins)
-    for trade in TRADES:
+    for trade in COST_AXES:
         front = find_front(entries, trade)
         values = [trade.value(each) for each in front]
         assert values == sorted(values)
@@ -140,7 +140,7 @@ def test_what_cannot_be_placed_is_named(run):
 def test_a_ticket_is_not_shown_without_what_costs_nothing(run):
     write_artifact(run, "a", cell=CELL)
     summary = summarise(read_run(run.root))
-    (lacking,) = find_lacking(summary, number_costs(summary))
+    (lacking,) = find_missing_baselines(summary, number_costs(summary))
     assert lacking.ticket == CELL
     assert lacking.twins == ("dense", "the dense model in int8")
     assert lacking.command == f"lxcompress export {run.root / 'tickets' / CELL} --twins"
@@ -148,11 +148,11 @@ def test_a_ticket_is_not_shown_without_what_costs_nothing(run):
     assert "stands here without dense and without the dense model in int8" in text
     assert lacking.command in text
     write_artifact(run, "b", cell=None)
-    assert [each.twins for each in find_lacking(summarise(read_run(run.root)), entries_of(run))] == [
+    assert [each.twins for each in find_missing_baselines(summarise(read_run(run.root)), entries_of(run))] == [
         ("the dense model in int8",)
     ]
     write_artifact(run, "c", cell=None, precision="int8")
-    assert find_lacking(summarise(read_run(run.root)), entries_of(run)) == []
+    assert find_missing_baselines(summarise(read_run(run.root)), entries_of(run)) == []
 
 
 def test_the_page_marks_the_twins_and_folds_the_rest(twins):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lxcompress.report.front import dominates, pareto
+from lxcompress.analysis.pareto import dominates, pareto
 
 
 def chance_points(seed: int) -> list[tuple[float, ...]]:

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from lxcompress.report.interval import interval, share_within, student_t
+from lxcompress.analysis.interval import interval, share_within, student_t
 
 PUBLISHED = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 30: 2.0423, 120: 1.9799}
 

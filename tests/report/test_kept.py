@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.summary import summarise
 from lxcompress.errors import TicketError
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.overlap import kept_by_matrix
@@ -18,8 +20,6 @@ from lxcompress.recipe import plain_method
 from lxcompress.records import dump_record
 from lxcompress.report.html import render_html
 from lxcompress.report.kept import by_layer, count_mask, count_matrices, show_kept
-from lxcompress.report.pick import Rule, pick_ticket
-from lxcompress.report.summary import summarise
 from lxcompress.rundir import read_run
 from lxcompress.tickets import load_mask, save_mask
 from tests.report.synthetic import recipe, write_run

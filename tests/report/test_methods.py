@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress.analysis.pick import Rule, choice_json, pick_ticket, verdict
+from lxcompress.analysis.study_progress import study_progress
+from lxcompress.analysis.summary import GroupKey, RunSummary, summarise
 from lxcompress.recipe import Method
 from lxcompress.report.chart import key_svg, level_key_svg
 from lxcompress.report.html import render_html
@@ -23,9 +26,6 @@ from lxcompress.report.methods import (
     steps_words,
     tabulate,
 )
-from lxcompress.report.pick import Rule, choice_json, pick_ticket, verdict
-from lxcompress.report.progress import progress
-from lxcompress.report.summary import Key, Summary, summarise
 from lxcompress.report.tables import results_csv, results_json
 from lxcompress.rundir import read_run
 from lxcompress.units import percent, short_percent
@@ -36,7 +36,7 @@ DENSE_CONTROLS = ("dense-longer", "small-dense")
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Summary:
+def studied(tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
     """25 methods, of which the last seed of one group is missing."""
 
     def score(cell) -> Accuracies | None:
@@ -95,7 +95,7 @@ def test_the_markdown_reads_back_to_the_groups(studied):
 
 def test_the_sizes_read_back_to_the_groups(studied):
     _, rows = parse(methods_markdown(studied))[1]
-    sized = {Key(method, 0).series: method for method in studied.recipe.prune.all_methods()}
+    sized = {GroupKey(method, 0).series: method for method in studied.recipe.prune.all_methods()}
     found = {(row["method"], row["of its model"]): row for row in rows}
     assert {name for name, _ in found} == {
         name for name, method in sized.items() if method.is_structured or method.control == "small-dense"
@@ -153,7 +153,7 @@ def test_a_structured_ticket_can_be_picked(tmp_path):
 
     given = recipe(methods=[{"granularity": "neuron"}])
     choice = pick_ticket(summarise(read_run(write_run(tmp_path, given, score=score).root)), Rule(retain=0.95))
-    assert choice.picked.group.key == Key(Method(granularity="neuron"), 0.9)
+    assert choice.picked.group.key == GroupKey(Method(granularity="neuron"), 0.9)
     assert choice_json(choice)["picked"]["method"] == "low-magnitude-neuron"
 
 
@@ -179,7 +179,7 @@ def test_a_small_study_is_drawn_whole(summary):
 def test_a_large_study_is_drawn_by_its_best_and_says_what_is_left_out(studied):
     assert len(studied.recipe.prune.all_methods()) > MOST_LINES
     worst = next(method for method in studied.recipe.prune.all_methods() if method.criterion == "high-magnitude")
-    for picked in (None, Key(worst, 0.5)):
+    for picked in (None, GroupKey(worst, 0.5)):
         shown = shown_methods(studied, picked)
         assert len(shown.lines) == BEST_LINES
         assert not any(method.is_control for method in shown.lines)
@@ -242,7 +242,7 @@ def test_the_time_left_is_that_of_the_same_cells_of_other_seeds(tmp_path):
     left = [cell for cell in run.recipe.cells() if cell.id not in run.results]
     twins = [run.results[cell.id.replace("seed2", "seed0")] for cell in left]
     assert len(left) == 4
-    assert progress(run, busy=False).left_s == pytest.approx(sum(each.duration_s for each in twins))
+    assert study_progress(run, busy=False).left_s == pytest.approx(sum(each.duration_s for each in twins))
 
 
 def test_methods_of_like_names_stay_apart(tmp_path):

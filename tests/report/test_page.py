@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.summary import summarise
 from lxcompress.report.html import render_html
-from lxcompress.report.pick import Rule, pick_ticket
-from lxcompress.report.summary import summarise
 from lxcompress.rundir import read_run
 from tests.report.synthetic import curve, recipe, write_artifact, write_bench, write_run
 

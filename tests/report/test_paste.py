@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from lxcompress.analysis.pick import Rule, pick_ticket, verdict
+from lxcompress.analysis.summary import summarise
 from lxcompress.report.costs import number_costs
 from lxcompress.report.markdown import code, escape, table
 from lxcompress.report.paste import summary_markdown
-from lxcompress.report.pick import Rule, pick_ticket, verdict
-from lxcompress.report.summary import summarise
 from lxcompress.rundir import read_run
 from lxcompress.units import percent
 from tests.report.synthetic import recipe, write_artifact, write_bench, write_run, write_twins

@@ -9,13 +9,13 @@ import re
 
 import pytest
 
+from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.protocol import FAULT_WORDS, has_tickets, protocol_name, protocol_title
+from lxcompress.analysis.published import QUESTIONS, compare, published_table
+from lxcompress.analysis.summary import GroupKey, RunSummary, points, summarise
 from lxcompress.pruning.published import compounded
 from lxcompress.recipe import FAULTS, plain_method
 from lxcompress.report.html import render_html
-from lxcompress.report.pick import Rule, pick_ticket
-from lxcompress.report.protocol import FAULT_WORDS, has_tickets, protocol_name, protocol_title
-from lxcompress.report.published import QUESTIONS, compare, published_table
-from lxcompress.report.summary import Key, Summary, points, summarise
 from lxcompress.report.tables import results_csv, results_json
 from lxcompress.rundir import read_run
 from lxcompress.units import percent
@@ -25,12 +25,12 @@ from tests.report.test_page import Page
 CRITERIA = ("low-magnitude", "random", "high-magnitude")
 
 
-def summary_of(root, questions=QUESTIONS, score=curve, **given) -> Summary:
+def summary_of(root, questions=QUESTIONS, score=curve, **given) -> RunSummary:
     run = write_run(root, recipe(**{"data": VQA, "sparsities": TENTHS, **given}), score=score, questions=questions)
     return summarise(read_run(run.root))
 
 
-def page_of(summary: Summary) -> tuple[str, Page]:
+def page_of(summary: RunSummary) -> tuple[str, Page]:
     text = render_html(summary, pick_ticket(summary, Rule(retain=0.9)))
     page = Page()
     page.feed(text)
@@ -39,7 +39,9 @@ def page_of(summary: Summary) -> tuple[str, Page]:
 
 def test_the_table_is_whole():
     table = published_table()
-    assert set(table.groups) == {Key(plain_method(criterion), target) for criterion in CRITERIA for target in TENTHS}
+    assert set(table.groups) == {
+        GroupKey(plain_method(criterion), target) for criterion in CRITERIA for target in TENTHS
+    }
     assert table.dense == 0.7027
     assert all(0.2 < row.mean < table.dense and 0 <= row.std < 0.05 for row in table.groups.values())
     assert {row.runs for row in table.groups.values()} == {2, 3}
@@ -54,7 +56,7 @@ def test_what_was_removed_is_what_the_rounds_remove():
 
 def test_each_criterion_falls_but_where_it_answers_one_word():
     for criterion in CRITERIA:
-        means = [published_table().groups[Key(plain_method(criterion), target)].mean for target in TENTHS]
+        means = [published_table().groups[GroupKey(plain_method(criterion), target)].mean for target in TENTHS]
         assert means == sorted(means, reverse=True)
 
 
@@ -115,7 +117,7 @@ def test_an_unfinished_run_is_compared_as_far_as_it_is(tmp_path):
         return curve(cell) if cell.sparsity < 0.4 and cell.method.criterion == "random" else None
 
     summary = summary_of(tmp_path, score=score)
-    assert set(compare(summary).groups) == {Key(plain_method("random"), target) for target in (0.1, 0.2, 0.3)}
+    assert set(compare(summary).groups) == {GroupKey(plain_method("random"), target) for target in (0.1, 0.2, 0.3)}
     assert page_of(summary)[1].open == []
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress.analysis.pick import Rule, choice_json, compared_words, pick_of_grid, pick_ticket, verdict
+from lxcompress.analysis.summary import summarise
 from lxcompress.recipe import Cell, Method
-from lxcompress.report.pick import Rule, choice_json, compared_words, pick_of_grid, pick_ticket, verdict
-from lxcompress.report.summary import summarise
 from lxcompress.rundir import RunDir, read_run, write_record
 from tests.report.synthetic import Accuracies, recipe, result_record, write_artifact, write_bench, write_run
 

@@ -7,10 +7,10 @@ import statistics
 
 import pytest
 
+from lxcompress.analysis.summary import Spread, latency_ms, numbered, points, summarise
 from lxcompress.errors import RunError
 from lxcompress.recipe import Cell, plain_method
 from lxcompress.records import Dense, read_record
-from lxcompress.report.summary import Spread, latency_ms, numbered, points, summarise
 from lxcompress.rundir import read_run, write_record
 from tests.report.synthetic import Accuracies, curve, recipe, write_artifact, write_bench, write_run
 

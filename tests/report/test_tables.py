@@ -6,9 +6,9 @@ import csv
 import io
 import json
 
+from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.summary import latency_ms, summarise
 from lxcompress.records import Artifact, Measurement, Result
-from lxcompress.report.pick import Rule, pick_ticket
-from lxcompress.report.summary import latency_ms, summarise
 from lxcompress.report.tables import COLUMNS, results_csv, results_json
 from lxcompress.report.write import write_report
 from lxcompress.rundir import read_run

@@ -11,29 +11,29 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.study_progress import study_progress
+from lxcompress.analysis.summary import RunSummary, summarise
+from lxcompress.analysis.usage import UsageTotals, total_usage, usage_doubts
 from lxcompress.recipe import Cell
 from lxcompress.records import Dense, Result, Usage
 from lxcompress.report.html import render_html
-from lxcompress.report.pick import Rule, pick_ticket
-from lxcompress.report.progress import progress
-from lxcompress.report.summary import Summary, summarise
 from lxcompress.report.tables import results_csv, results_json
-from lxcompress.report.usage import Taken, add_up, usage_doubts
 from lxcompress.rundir import read_run
 from tests.report.synthetic import PRUNABLE, curve, gpu_usage, recipe, write_run
 
 COUNTED = ("GPU hours", "GPU memory at most", "utilisation", "energy", "peak memory, GB", "Wh a run")
 
 
-def of_a_gpu(root: Path, usage: Callable[[str], Usage | None] = gpu_usage) -> Summary:
+def of_a_gpu(root: Path, usage: Callable[[str], Usage | None] = gpu_usage) -> RunSummary:
     return summarise(read_run(write_run(root, recipe(seeds=(0, 1)), usage=usage).root))
 
 
-def page(summary: Summary) -> str:
+def page(summary: RunSummary) -> str:
     return render_html(summary, pick_ticket(summary, Rule(retain=0.99)))
 
 
-def runs_of(summary: Summary) -> list[Dense | Result]:
+def runs_of(summary: RunSummary) -> list[Dense | Result]:
     return [*summary.dense_runs, *summary.results]
 
 
@@ -61,7 +61,7 @@ def test_totals_are_the_sums_of_their_runs(usage, tmp_path) -> None:
 
 def test_groups_and_dense_runs_add_up_to_the_whole(tmp_path) -> None:
     summary = of_a_gpu(tmp_path)
-    parts = [add_up(summary.dense_runs), *(group.taken for group in summary.groups)]
+    parts = [total_usage(summary.dense_runs), *(group.taken for group in summary.groups)]
     whole = summary.taken
     assert whole is not None
     for name in ("runs", "duration_s", "gpu_s", "energy_j", "counted"):
@@ -144,15 +144,15 @@ def test_the_study_so_far_is_what_is_finished(tmp_path) -> None:
         score=lambda cell: curve(cell) if cell.seed == 0 else None,
         usage=gpu_usage,
     )
-    taken = progress(read_run(run.root), busy=False).taken
-    assert isinstance(taken, Taken)
+    taken = study_progress(read_run(run.root), busy=False).taken
+    assert isinstance(taken, UsageTotals)
     assert (taken.runs, taken.duration_s) == (11, pytest.approx(2 * 61 + 9 * 63))
 
 
 def test_the_words_of_a_cpu_are_its_time() -> None:
-    taken = Taken(2, 7200.0, 0.0, (), None, None, None, counted=0, resumed=0)
+    taken = UsageTotals(2, 7200.0, 0.0, (), None, None, None, counted=0, resumed=0)
     assert taken.words == "2 h 00 min for 2 runs"
-    gpu = Taken(1, 7200.0, 7200.0, ("H100",), 12_300_000_000, 0.834, 3_600_000.0, counted=1, resumed=0)
+    gpu = UsageTotals(1, 7200.0, 7200.0, ("H100",), 12_300_000_000, 0.834, 3_600_000.0, counted=1, resumed=0)
     assert gpu.words == (
         "2 h 00 min for 1 run, 2.00 GPU hours (H100), at most 12.3 GB of GPU memory, 83 % utilised, 1.00 kWh"
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lxcompress.analysis.pick import default_rule, pick_ticket
+from lxcompress.analysis.summary import summarise
 from lxcompress.errors import RunError, TicketError
 from lxcompress.models.checkpoints import load_model, load_weights
 from lxcompress.pruning.published import compounded
 from lxcompress.recipe import FAULTS, load_recipe
-from lxcompress.report.pick import default_rule, pick_ticket
-from lxcompress.report.summary import summarise
 from lxcompress.rundir import Run, RunDir, read_run
 from lxcompress.study.run import run_study
 from lxcompress.tickets import load_mask, load_ticket

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lxcompress.analysis.study_progress import study_progress
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RecipeError, RunError
 from lxcompress.models.checkpoints import load_start, load_weights
 from lxcompress.recipe import Cell, Recipe, load_recipe, plain_method
-from lxcompress.report.progress import progress
 from lxcompress.rundir import RunDir, is_busy, read_run
 from lxcompress.study.plan import plan_study
 from lxcompress.study.run import missing_runs, run_study
@@ -213,13 +213,13 @@ def test_status_sees_the_run_that_is_at_work(toy_recipe, tmp_path) -> None:
 
         def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             if done == 1:
-                found = progress(read_run(tmp_path), busy=True)
+                found = study_progress(read_run(tmp_path), busy=True)
                 seen.append((self.run, [each.id for each in found.steps if each.state == "running"]))
 
     run_study(toy_recipe, tmp_path, only="random-*-seed0", watch=Asker())
     assert [running for _, running in seen] == [[what] for what, _ in seen]
     assert len(seen) == 3
-    after = progress(read_run(tmp_path), busy=False)
+    after = study_progress(read_run(tmp_path), busy=False)
     assert after.counts["running"] == after.counts["interrupted"] == 0
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from lxcompress.analysis.study_progress import study_progress
 from lxcompress.errors import PruneError, RunError
 from lxcompress.models.checkpoints import load_weights
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import Cell, Recipe, dump_recipe, load_recipe
 from lxcompress.records import Result, read_record
-from lxcompress.report.progress import progress
 from lxcompress.rundir import RunDir, read_run, twins_of
 from lxcompress.study.plan import plan_study
 from lxcompress.study.run import run_study
@@ -74,7 +74,7 @@ def test_the_grid_stays_as_the_recipe_says(study, drawn) -> None:
     assert after.recipe == before.recipe
     assert set(twins_of(after)) == {twin_cell(picked(drawn)).id}
     assert twins_of(before) == {}
-    assert progress(after, busy=False).is_complete
+    assert study_progress(after, busy=False).is_complete
     assert not list(drawn.rglob("checkpoint.safetensors"))
     assert not after.dir.current.exists()
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lxcompress.analysis.summary import ExportedArtifact, latency_ms
 from lxcompress.errors import MeasureError
 from lxcompress.measure.compare import Ratio, compare_apart, compare_in_turns, find_baseline, noise_floor
 from lxcompress.records import Artifact, Bench, Measurement
-from lxcompress.report.summary import Cost, latency_ms
 from lxcompress.units import percent, significant
 
 DENSE_INT8 = "dense int8"
@@ -24,13 +24,13 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Point:
+class CandidateFile:
     """An exported file by what it is chosen for; None is not known. Latency is the p90 of one answer, memory the peak.
 
     `role` is what the file stands for: dense, dense int8, ticket, ticket int8, structured.
     """
 
-    cost: Cost
+    cost: ExportedArtifact
     role: str
     accuracy: float | None
     size_mb: float
@@ -49,10 +49,10 @@ class Point:
         return found if len(found) == len(known) else None
 
 
-def point(cost: Cost) -> Point:
+def candidate_of(cost: ExportedArtifact) -> CandidateFile:
     """The file in the coordinates that a person decides by."""
     measured, score = cost.fresh, cost.artifact.accuracy
-    return Point(
+    return CandidateFile(
         cost=cost,
         role=role_of(cost),
         accuracy=None if score is None else score.accuracy,
@@ -62,7 +62,7 @@ def point(cost: Cost) -> Point:
     )
 
 
-def role_of(cost: Cost) -> str:
+def role_of(cost: ExportedArtifact) -> str:
     """Return what a file stands for: its twin's name, or the same made of what it was exported from."""
     artifact = cost.artifact
     if artifact.twin:
@@ -82,7 +82,7 @@ def seed_of(artifact: Artifact) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def alternatives(costs: Sequence[Cost], cell: str, seed: int) -> list[Point]:
+def alternatives(costs: Sequence[ExportedArtifact], cell: str, seed: int) -> list[CandidateFile]:
     """Return the files to compare those of the ticket `cell` with, and its own among them.
 
     They are its seed's dense ones (any seed's where there are none), and those of the tickets that were exported as
@@ -98,17 +98,17 @@ def alternatives(costs: Sequence[Cost], cell: str, seed: int) -> list[Point]:
         and seed_of(cost.artifact) == seed
         and cost not in own
     ]
-    return [point(cost) for cost in (*dense, *own, *other)]
+    return [candidate_of(cost) for cost in (*dense, *own, *other)]
 
 
-def find_dense_int8(picked: Cost, others: Sequence[Point]) -> Point | None:
+def find_dense_int8(picked: ExportedArtifact, others: Sequence[CandidateFile]) -> CandidateFile | None:
     """Return the dense int8 file of the picked one's format, the one measured in the same runtime first."""
     same = [each for each in others if each.role == DENSE_INT8 and each.cost.artifact.format == picked.artifact.format]
     same = [each for each in same if each.cost != picked]
     return min(same, key=lambda each: find_pair(each.cost, picked) is None, default=None)
 
 
-def best_for_nothing(picked: Point, others: Sequence[Point]) -> Point | None:
+def best_free_alternative(picked: CandidateFile, others: Sequence[CandidateFile]) -> CandidateFile | None:
     """Return the dense int8 file, of the same format and runtime, that the picked one beats in nothing.
 
     None where the two were not measured at one task, so that it is not known.
@@ -117,14 +117,14 @@ def best_for_nothing(picked: Point, others: Sequence[Point]) -> Point | None:
     return free if free is not None and is_no_worse(free, picked) else None
 
 
-def is_no_worse(one: Point, other: Point) -> bool:
+def is_no_worse(one: CandidateFile, other: CandidateFile) -> bool:
     """Whether `one` is at least the same in accuracy and in all that is measured of `other`."""
     compared = compare(one, other)
     known = {"accuracy", "size"} | ({"speed"} if other.cost.fresh else set())
     return known <= compared.keys() and all(sign <= 0 for sign in compared.values())
 
 
-def compare(one: Point, other: Point) -> dict[str, int]:
+def compare(one: CandidateFile, other: CandidateFile) -> dict[str, int]:
     """Each coordinate that is known of both -> -1 where `one` is better, 0 where they are the same, 1 where worse.
 
     Speed and memory are compared only where both were measured in one bench, at one task, in one runtime; speeds
@@ -144,7 +144,7 @@ def compare(one: Point, other: Point) -> dict[str, int]:
     return signs
 
 
-def comparison(one: Point, other: Point) -> str:
+def comparison(one: CandidateFile, other: CandidateFile) -> str:
     """Return how `one` compares, with the figures: same size and memory; faster (median 0.31 against 0.50 ms); ..."""
     signs = compare(one, other)
     same = [name for name, sign in signs.items() if not sign and name != "accuracy"]
@@ -184,7 +184,7 @@ class Pair:
         return again, find_baseline(self.bench, self.one)
 
 
-def find_pair(one: Cost, other: Cost) -> Pair | None:
+def find_pair(one: ExportedArtifact, other: ExportedArtifact) -> Pair | None:
     """Return the newest measurements of both in one bench, at the usual task of `one`; None where there are none."""
     usual = one.fresh
     if usual is None:
@@ -197,7 +197,7 @@ def find_pair(one: Cost, other: Cost) -> Pair | None:
     return None
 
 
-def is_slower(one: Cost, other: Cost) -> bool:
+def is_slower(one: ExportedArtifact, other: ExportedArtifact) -> bool:
     """Whether a file's answers take longer than another's, beyond what the bench, or two of them, can tell."""
     mine, its = one.fresh, other.fresh
     assert mine is not None
@@ -220,7 +220,7 @@ def _task(measured: Measurement) -> tuple[object, ...]:
     return task.threads, task.batch, task.tokens, bool(task.lengths), task.objects, task.images
 
 
-def _difference(name: str, sign: int, one: Point, other: Point) -> str:
+def _difference(name: str, sign: int, one: CandidateFile, other: CandidateFile) -> str:
     """Return one difference in words, with its figures."""
     words = WORDS[name][sign > 0]
     if name == "size":

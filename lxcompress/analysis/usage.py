@@ -15,7 +15,7 @@ COUNTED_SHARE = 0.98
 
 
 @dataclass(frozen=True)
-class Taken:
+class UsageTotals:
     """What some runs took in all; None is what no GPU counted.
 
     `counted` of the runs counted their energy; `resumed` of them began to count in their middle.
@@ -65,13 +65,13 @@ def own_s(run: Dense | Result) -> float:
     return run.duration_s - (run.shared_s if isinstance(run, Result) else 0.0)
 
 
-def add_up(runs: Sequence[Dense | Result]) -> Taken:
+def total_usage(runs: Sequence[Dense | Result]) -> UsageTotals:
     """What `runs`, one or more, took together; utilisation is weighted by the time over which it was counted."""
     used = [run.usage for run in runs if run.usage is not None]
     joules = [usage.energy_j for usage in used if usage.energy_j is not None]
     busy = [(usage.utilisation, usage.duration_s) for usage in used if usage.utilisation is not None]
     busy_s = sum(seconds for _, seconds in busy)
-    return Taken(
+    return UsageTotals(
         runs=len(runs),
         duration_s=sum(own_s(run) for run in runs),
         gpu_s=sum(own_s(run) for run in runs if run.device != "cpu"),
@@ -91,7 +91,7 @@ def own_runs(recipe: Recipe, dense: Iterable[Dense]) -> list[Dense]:
     return list(dense)
 
 
-def usage_doubts(taken: Taken) -> list[str]:
+def usage_doubts(taken: UsageTotals) -> list[str]:
     """What a reader of the energy, the memory and the utilisation should know."""
     doubts = []
     if taken.energy_j is not None and taken.counted < taken.runs:
@@ -104,6 +104,6 @@ def usage_doubts(taken: Taken) -> list[str]:
     return doubts
 
 
-def taken_json(taken: Taken) -> dict[str, Any]:
+def usage_json(taken: UsageTotals) -> dict[str, Any]:
     """What was taken as plain JSON values."""
     return {**asdict(taken), "gpu_hours": taken.gpu_hours, "energy_each_j": taken.energy_each_j}

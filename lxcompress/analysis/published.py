@@ -9,8 +9,8 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
+from lxcompress.analysis.summary import GroupKey, RunSummary
 from lxcompress.recipe import VqaData, plain_method
-from lxcompress.report.summary import Key, Summary
 
 SOURCE = "Hashemi et al. 2023, arXiv 2310.15325, table 5.1 of the thesis"
 QUESTIONS = 25_994
@@ -18,11 +18,11 @@ QUESTIONS = 25_994
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedGroup:
     """One group of the published table, 0-1. `removed` is what its result files say was removed for the `printed`
     sparsity; `std` is the population's, over `runs` files."""
 
-    key: Key
+    key: GroupKey
     removed: float
     mean: float
     std: float
@@ -35,45 +35,45 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """The published table: the unpruned baseline, and each group."""
 
     dense: float
-    groups: Mapping[Key, Published]
+    groups: Mapping[GroupKey, PublishedGroup]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedComparison:
     """The published rows of a run's groups, and what keeps the two from being like for like."""
 
     dense: float
-    groups: Mapping[Key, Published]
+    groups: Mapping[GroupKey, PublishedGroup]
     doubt: str | None
 
 
 @cache
-def published_table() -> Table:
+def published_table() -> PublishedTable:
     """The table that is shipped as published.csv."""
-    text = resources.files("lxcompress.report").joinpath("published.csv").read_text(encoding="utf-8")
+    text = resources.files("lxcompress.analysis").joinpath("published.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     groups = [_read(row) for row in rows if row["criterion"] != "dense"]
-    return Table(
+    return PublishedTable(
         dense=next(_fraction(row["mean"]) for row in rows if row["criterion"] == "dense"),
         groups=MappingProxyType({group.key: group for group in groups}),
     )
 
 
-def compare(summary: Summary) -> Comparison | None:
+def compare(summary: RunSummary) -> PublishedComparison | None:
     """The published rows for the groups of `summary`; None unless it answers VQA's questions with their images."""
     data = summary.recipe.data
     if not isinstance(data, VqaData) or data.features is None:
         return None
     table = published_table()
     groups = {group.key: table.groups[group.key] for group in summary.groups if group.key in table.groups}
-    return Comparison(table.dense, groups, _doubt(summary)) if groups else None
+    return PublishedComparison(table.dense, groups, _doubt(summary)) if groups else None
 
 
-def _doubt(summary: Summary) -> str | None:
+def _doubt(summary: RunSummary) -> str | None:
     asked = {each.retrained.questions for each in summary.results}
     if asked == {QUESTIONS}:
         return None
@@ -81,9 +81,9 @@ def _doubt(summary: Summary) -> str | None:
     return f"this run is scored on {counts} questions, the published table on the {QUESTIONS:,} of VQA v2.0's minival"
 
 
-def _read(row: Mapping[str, str]) -> Published:
-    return Published(
-        key=Key(plain_method(row["criterion"]), _fraction(row["sparsity"])),
+def _read(row: Mapping[str, str]) -> PublishedGroup:
+    return PublishedGroup(
+        key=GroupKey(plain_method(row["criterion"]), _fraction(row["sparsity"])),
         removed=_fraction(row["removed"]),
         mean=_fraction(row["mean"]),
         std=_fraction(row["std"]),

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from lxcompress.analysis.alternatives import seed_of
+from lxcompress.analysis.summary import ExportedArtifact, RunSummary
 from lxcompress.exporters.advice import LEAVES_OUT, STORED, VALUE_BYTES, Sizes, file_bytes
 from lxcompress.exporters.formats import FORMATS, find_missing, name_artifact
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED
 from lxcompress.records import Result
-from lxcompress.report.alternatives import seed_of
-from lxcompress.report.summary import Cost, Summary
 from lxcompress.rundir import RunDir
 from lxcompress.runtimes import SERVED_BY
 
@@ -38,7 +38,7 @@ class Prediction:
     precision: str
     size_mb: float | None
     missing: str | None
-    sibling: Cost | None
+    sibling: ExportedArtifact | None
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class Prediction:
         return command_line("export", self.ticket, "--format", self.format, "--precision", self.precision)
 
 
-def predict_files(summary: Summary, result: Result, ticket: Path) -> list[Prediction]:
+def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Prediction]:
     """Return the files that the ticket of `result` could be exported as on this machine and served by it.
 
     Those of the recipe's export format come first; what is exported already is left out.
@@ -80,11 +80,11 @@ def _loads_dense(format: str) -> bool:
     return format == "bitmask"
 
 
-def _files_of(summary: Summary, cell: str) -> list[Cost]:
+def _files_of(summary: RunSummary, cell: str) -> list[ExportedArtifact]:
     return [cost for cost in summary.costs if cost.artifact.cell == cell]
 
 
-def _size_mb(summary: Summary, result: Result, ticket: Path, format: str, precision: str) -> float | None:
+def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, precision: str) -> float | None:
     """Return the size of the file, in MB; None where neither the ticket's own tensors nor a file like it tell.
 
     A file of the same format and precision tells what comes to the tensors: the graph, the names, the scales.
@@ -114,7 +114,7 @@ def _tensor_mb(folder: Path, parameters: int | None, removed: float, format: str
     return (file_bytes(sizes, removed, format=format, precision=precision) - dead * VALUE_BYTES[precision]) / 1e6
 
 
-def _source_of(summary: Summary, cost: Cost) -> Path:
+def _source_of(summary: RunSummary, cost: ExportedArtifact) -> Path:
     """Return the folder of the run that an artifact was exported from."""
     run, cell = RunDir(summary.root), cost.artifact.cell
     if cell is None:
@@ -123,14 +123,16 @@ def _source_of(summary: Summary, cost: Cost) -> Path:
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
-def _nearest(costs: Sequence[Cost], result: Result, format: str, precision: str) -> Cost | None:
+def _nearest(costs: Sequence[ExportedArtifact], result: Result, format: str, precision: str) -> ExportedArtifact | None:
     """Return the file of that format and precision whose model has the most nearly as many weights."""
     like = [each for each in costs if (each.artifact.format, each.artifact.precision) == (format, precision)]
     known = [each for each in like if each.artifact.parameters]
     return min(known, key=lambda each: abs((each.artifact.parameters or 0) - (result.parameters or 0)), default=None)
 
 
-def _find_sibling(costs: Sequence[Cost], result: Result, format: str, precision: str) -> Cost | None:
+def _find_sibling(
+    costs: Sequence[ExportedArtifact], result: Result, format: str, precision: str
+) -> ExportedArtifact | None:
     """Return a measured file that takes as long in the same runtime: where zeros are multiplied, weights count."""
     if (format in LEAVES_OUT and (format, precision) not in STORED) or result.parameters is None:
         return None

@@ -9,35 +9,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lxcompress.exporters.formats import FORMATS, default_precision
-from lxcompress.records import Result
-from lxcompress.report.alternatives import (
+from lxcompress.analysis.alternatives import (
     DENSE_INT8,
-    Point,
+    CandidateFile,
     alternatives,
-    best_for_nothing,
+    best_free_alternative,
+    candidate_of,
     comparison,
     find_dense_int8,
     find_pair,
     is_slower,
-    point,
 )
-from lxcompress.report.front import pareto
-from lxcompress.report.interval import interval
-from lxcompress.report.predict import Prediction, predict_files
-from lxcompress.report.protocol import has_tickets
-from lxcompress.report.summary import (
-    Cost,
-    Group,
-    Key,
+from lxcompress.analysis.interval import interval
+from lxcompress.analysis.pareto import pareto
+from lxcompress.analysis.prediction import Prediction, predict_files
+from lxcompress.analysis.protocol import has_tickets
+from lxcompress.analysis.summary import (
+    ExportedArtifact,
+    GroupKey,
+    RunSummary,
+    SeedGroup,
     Spread,
-    Summary,
     highest_floor,
     latency_ms,
     named_floors,
     numbered,
     plus_minus,
 )
+from lxcompress.exporters.formats import FORMATS, default_precision
+from lxcompress.records import Result
 from lxcompress.runtimes import SERVED_BY
 from lxcompress.units import percent, short_percent
 
@@ -109,14 +109,14 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedGroup:
     """A group that was not picked, and why; `commands` where all that it lacks is to be measured.
 
     `broken` names the constraints that it broke, none where it was beaten; `shortfalls` are how far off it was of each,
     relative to the constraint.
     """
 
-    key: Key
+    key: GroupKey
     label: str
     achieved: float | None
     accuracy: float | None
@@ -128,7 +128,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Picked:
+class PickedTicket:
     """The winning group, and the ticket of it to ship: the seed that scored best.
 
     `cost` is the one of its artifacts that is to be shipped, of `fitting` that satisfy the rule; where there is none,
@@ -136,17 +136,17 @@ class Picked:
     them that is as good in everything.
     """
 
-    group: Group
+    group: SeedGroup
     label: str
     seed: int
     cell: str
     ticket: Path
-    cost: Cost | None
+    cost: ExportedArtifact | None
     predicted: Prediction | None
     commands: tuple[str, ...]
     fitting: int = 0
-    others: tuple[Point, ...] = ()
-    free: Point | None = None
+    others: tuple[CandidateFile, ...] = ()
+    free: CandidateFile | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -186,32 +186,32 @@ class Choice:
     dense: Spread | None
     longer: Spread | None
     threshold: float | None
-    picked: Picked | None
-    nearest: Rejected | None
-    rejected: tuple[Rejected, ...]
+    picked: PickedTicket | None
+    nearest: RejectedGroup | None
+    rejected: tuple[RejectedGroup, ...]
     doubts: tuple[str, ...]
     is_final: bool
     front: tuple[FrontPoint, ...] = ()
-    files: tuple[Point, ...] = ()
+    files: tuple[CandidateFile, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Judged:
-    group: Group
+    group: SeedGroup
     label: str
     broken: tuple[Violation, ...]
-    file: Cost | Prediction | None
+    file: ExportedArtifact | Prediction | None
     fitting: int = 0
     predicted: tuple[Prediction, ...] = ()
     """the files that could be made and break no limit that is known"""
 
 
-def default_rule(summary: Summary) -> Rule:
+def default_rule(summary: RunSummary) -> Rule:
     """The rule of the run's own recipe."""
     return Rule(retain=summary.recipe.pick.retain)
 
 
-def pick_ticket(summary: Summary, rule: Rule) -> Choice:
+def pick_ticket(summary: RunSummary, rule: Rule) -> Choice:
     """Return the sparsest complete group that satisfies `rule` and clears the floors.
 
     Of equally sparse ones it is the smallest model, then the most accurate. The twins of a study take part, each by the
@@ -238,12 +238,12 @@ def pick_ticket(summary: Summary, rule: Rule) -> Choice:
     )
 
 
-def pick_of_grid(summary: Summary, rule: Rule) -> Choice:
+def pick_of_grid(summary: RunSummary, rule: Rule) -> Choice:
     """Return the choice among the study's own groups: the one that twins are drawn for."""
     return pick_ticket(replace(summary, twins=()), rule)
 
 
-def standing_front(summary: Summary) -> list[FrontPoint]:
+def standing_front(summary: RunSummary) -> list[FrontPoint]:
     """The complete groups, and the dense model, that none beats in accuracy and sparsity both."""
     standings = [
         FrontPoint(group.key.label, group.retrained.overall.mean, group.achieved.mean)
@@ -256,9 +256,9 @@ def standing_front(summary: Summary) -> list[FrontPoint]:
     return pareto(standings, better=lambda each: (-each.accuracy, -round(each.achieved, 4)))
 
 
-def file_front(summary: Summary) -> list[Point]:
+def file_front(summary: RunSummary) -> list[CandidateFile]:
     """The exported and measured artifacts that none beats in accuracy, size, p90 latency and memory at once."""
-    placed = [(each, each.coordinates) for each in map(point, summary.costs)]
+    placed = [(each, each.coordinates) for each in map(candidate_of, summary.costs)]
     known = [(each, coordinates) for each, coordinates in placed if coordinates is not None]
     return [each for each, _ in pareto(known, better=lambda pair: pair[1])]
 
@@ -296,14 +296,14 @@ def accuracy_words(choice: Choice) -> str:
     return f"{kept} ({plus_minus(group.retrained.overall)} against {plus_minus(dense)} %, {seeds})"
 
 
-def free_words(picked: Picked) -> str:
+def free_words(picked: PickedTicket) -> str:
     """Return that dense int8 is as good as the picked file in everything; empty where it is not."""
     if picked.free is None or picked.cost is None:
         return ""
-    return f"Ship dense int8, which needs no pruning: {comparison(picked.free, point(picked.cost))}."
+    return f"Ship dense int8, which needs no pruning: {comparison(picked.free, candidate_of(picked.cost))}."
 
 
-def compared_words(picked: Picked) -> tuple[str, str | None]:
+def compared_words(picked: PickedTicket) -> tuple[str, str | None]:
     """Return how the picked file compares with dense int8 of its format, and the command that is missing for it.
 
     Both are empty for a file that is not there yet, or of a format that has no int8.
@@ -320,7 +320,7 @@ def compared_words(picked: Picked) -> tuple[str, str | None]:
             f"Not compared with dense int8 (no pruning needed): no {artifact.format} file of it is exported.",
             command,
         )
-    words = f"Compared with dense int8 (no pruning needed): {comparison(point(picked.cost), other)}"
+    words = f"Compared with dense int8 (no pruning needed): {comparison(candidate_of(picked.cost), other)}"
     if find_pair(picked.cost, other.cost):
         return f"{words}.", None
     return f"{words}; speed not measured side by side.", bench_command(picked.cost.folder, other.cost.folder)
@@ -335,7 +335,7 @@ def _longer_words(choice: Choice) -> str:
     return f" Dense trained twice as long scores {plus_minus(choice.longer)}."
 
 
-def longer_dense(summary: Summary) -> Spread | None:
+def longer_dense(summary: RunSummary) -> Spread | None:
     """Accuracy of the dense model trained for twice as long; None where no such control is whole."""
     found = [
         each
@@ -378,7 +378,7 @@ def spread_json(spread: Spread | None) -> dict[str, Any] | None:
     return {"mean": spread.mean, "std": spread.std, "by_seed": by_seed}
 
 
-def _picked_json(picked: Picked) -> dict[str, Any]:
+def _picked_json(picked: PickedTicket) -> dict[str, Any]:
     return {
         **_key_json(picked.group.key),
         "achieved": picked.group.achieved.mean,
@@ -392,7 +392,7 @@ def _picked_json(picked: Picked) -> dict[str, Any]:
         "artifact": picked.cost.folder.as_posix() if picked.cost else None,
         "predicted": _predicted_json(picked.predicted) if picked.predicted and not picked.cost else None,
         "commands": list(picked.commands),
-        "file": _point_json(point(picked.cost)) if picked.cost else None,
+        "file": _point_json(candidate_of(picked.cost)) if picked.cost else None,
         "beside": [_point_json(each) for each in picked.others],
         "free": _point_json(picked.free) if picked.free else None,
         "missing_twins": list(picked.missing_twins),
@@ -403,7 +403,7 @@ def _predicted_json(file: Prediction) -> dict[str, Any]:
     return {"format": file.format, "precision": file.precision, "size_mb": file.size_mb, "command": file.command}
 
 
-def _point_json(each: Point) -> dict[str, Any]:
+def _point_json(each: CandidateFile) -> dict[str, Any]:
     artifact = each.cost.artifact
     return {
         "artifact": each.cost.folder.as_posix(),
@@ -418,7 +418,7 @@ def _point_json(each: Point) -> dict[str, Any]:
     }
 
 
-def _rejected_json(rejected: Rejected) -> dict[str, Any]:
+def _rejected_json(rejected: RejectedGroup) -> dict[str, Any]:
     return {
         **_key_json(rejected.key),
         "achieved": rejected.achieved,
@@ -430,7 +430,7 @@ def _rejected_json(rejected: Rejected) -> dict[str, Any]:
     }
 
 
-def _key_json(key: Key) -> dict[str, Any]:
+def _key_json(key: GroupKey) -> dict[str, Any]:
     method = key.method
     return {
         "method": method.id,
@@ -443,7 +443,7 @@ def _key_json(key: Key) -> dict[str, Any]:
 _CONTROL = Violation("control", "a control: there to compare with, never to ship", 1)
 
 
-def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> _Judged:
+def _judge(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | None) -> _Judged:
     """Every constraint that `group` breaks, and its artifact that breaks the fewest: one must satisfy all limits."""
     if group.key.method.is_control:
         return _Judged(group, group.key.label, (_CONTROL,), None)
@@ -459,7 +459,7 @@ def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) 
     costs = _costs_of(group, summary)
     # Another seed's file stands in only while the ticket to ship has none: seeds differ in values, not in shape.
     own = [cost for cost in costs if result and cost.artifact.cell == result.cell] or costs
-    tried: list[tuple[list[Violation], Cost | Prediction]] = [
+    tried: list[tuple[list[Violation], ExportedArtifact | Prediction]] = [
         *((_broken_limits(cost, group, rule, threshold), cost) for cost in own),
         *((_broken_predicted(each, rule, usual=summary.recipe.export.format), each) for each in predicted),
     ]
@@ -467,9 +467,9 @@ def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) 
     if not tried:
         return _Judged(group, label, tuple(broken), None)
     if broken or not rule.has_limits:  # a file that is there goes before one that is not
-        tried = [(found, file) for found, file in tried if isinstance(file, Cost)] or tried
+        tried = [(found, file) for found, file in tried if isinstance(file, ExportedArtifact)] or tried
     least, file = min(tried, key=lambda pair: (len(pair[0]), *_distance(pair[0]), _speed_key(pair[1])))
-    fits = [each for found, each in tried if isinstance(each, Cost) and not found]
+    fits = [each for found, each in tried if isinstance(each, ExportedArtifact) and not found]
     if fits:
         file = _best_file(fits)
     fitting = len(fits)
@@ -480,13 +480,13 @@ def _judge(group: Group, summary: Summary, rule: Rule, threshold: float | None) 
     return _Judged(group, label, (*broken, *(least if checks else ())), file, fitting, possible)
 
 
-def ticket_of(summary: Summary, group: Group) -> Path:
+def ticket_of(summary: RunSummary, group: SeedGroup) -> Path:
     """Return the folder of a group's ticket to ship: of the grid, or drawn beside it."""
     folder = "twins" if any(each is group for each in summary.twins) else "tickets"
     return summary.root / folder / group.key.cell(group.best_seed).id
 
 
-def _result_of(summary: Summary, group: Group) -> Result | None:
+def _result_of(summary: RunSummary, group: SeedGroup) -> Result | None:
     """Return the result of a group's ticket to ship."""
     cell = group.key.cell(group.best_seed).id
     return next((each for each in (*summary.results, *summary.twin_results) if each.cell == cell), None)
@@ -497,7 +497,7 @@ def _distance(broken: Sequence[Violation]) -> tuple[float, float]:
     return sum(each.shortfall for each in broken), -sum(bool(each.commands) for each in broken)
 
 
-def _speed_key(file: Cost | Prediction) -> tuple[int, float, float]:
+def _speed_key(file: ExportedArtifact | Prediction) -> tuple[int, float, float]:
     """Of the files that fit: measured ones first, the fastest, then the smallest, those of a known accuracy first.
 
     Files that are not there yet come last, in the order in which they are predicted.
@@ -509,7 +509,7 @@ def _speed_key(file: Cost | Prediction) -> tuple[int, float, float]:
     return (2 if file.artifact.accuracy is None else 1), 0.0, file.size_mb
 
 
-def _best_file(files: Sequence[Cost]) -> Cost:
+def _best_file(files: Sequence[ExportedArtifact]) -> ExportedArtifact:
     """Return the smallest of the files that are not slower than the fastest, beyond what their benches can tell."""
     fastest = min(files, key=_speed_key)
     if fastest.fresh is None:
@@ -551,19 +551,19 @@ def _broken_predicted(file: Prediction, rule: Rule, *, usual: str) -> list[Viola
     return broken
 
 
-def _broken_protocol(summary: Summary) -> list[Violation]:
+def _broken_protocol(summary: RunSummary) -> list[Violation]:
     if has_tickets(summary.recipe):
         return []
     return [Violation("protocol", "no ticket: its mask was applied once, so retraining made it dense again", 1)]
 
 
-def _broken_completeness(group: Group) -> list[Violation]:
+def _broken_completeness(group: SeedGroup) -> list[Violation]:
     if group.is_complete:
         return []
     return [Violation("seeds", f"incomplete: {numbered('seed', group.missing)} not finished", len(group.missing))]
 
 
-def _broken_accuracy(group: Group, summary: Summary, rule: Rule, threshold: float | None) -> list[Violation]:
+def _broken_accuracy(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | None) -> list[Violation]:
     mean = group.retrained.overall.mean
     broken = []
     if threshold is not None and mean < threshold - ROUNDING:
@@ -580,7 +580,7 @@ def _broken_accuracy(group: Group, summary: Summary, rule: Rule, threshold: floa
     return broken
 
 
-def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None) -> list[Violation]:
+def _broken_limits(cost: ExportedArtifact, group: SeedGroup, rule: Rule, threshold: float | None) -> list[Violation]:
     """The limits that one artifact breaks; an export that loses accuracy is charged for it."""
     name = cost.artifact.name
     broken = []
@@ -600,7 +600,7 @@ def _broken_limits(cost: Cost, group: Group, rule: Rule, threshold: float | None
     return broken + _broken_export(cost, group, threshold)
 
 
-def _broken_export(cost: Cost, group: Group, threshold: float | None) -> list[Violation]:
+def _broken_export(cost: ExportedArtifact, group: SeedGroup, threshold: float | None) -> list[Violation]:
     """Whether what the export costs in accuracy takes the group below a threshold that its tickets reach."""
     mean = group.retrained.overall.mean
     exported = mean + min(0.0, cost.accuracy_change or 0.0)
@@ -635,26 +635,26 @@ def _preference(judged: _Judged) -> tuple[float, float, float]:
     return round(group.achieved.mean / STEP), round(parameters, -3), group.retrained.overall.mean
 
 
-def _costs_of(group: Group, summary: Summary) -> list[Cost]:
+def _costs_of(group: SeedGroup, summary: RunSummary) -> list[ExportedArtifact]:
     """The artifacts of the group's tickets, that of the ticket to ship first."""
     cells = [group.key.cell(seed).id for seed in (group.best_seed, *group.seeds)]
     costs = [cost for cost in summary.costs if cost.artifact.cell in cells]
     return sorted(costs, key=lambda cost: cells.index(cost.artifact.cell))
 
 
-def _ship(judged: _Judged, summary: Summary) -> Picked:
+def _ship(judged: _Judged, summary: RunSummary) -> PickedTicket:
     group = judged.group
     cell = group.key.cell(group.best_seed).id
     file = judged.file
-    cost = file if isinstance(file, Cost) and file.artifact.cell == cell else None
+    cost = file if isinstance(file, ExportedArtifact) and file.artifact.cell == cell else None
     beside = alternatives(summary.costs, cell, group.best_seed)
     ticket = ticket_of(summary, group)
     predicted = file if isinstance(file, Prediction) else None
-    free = best_for_nothing(point(cost), beside) if cost else None
+    free = best_free_alternative(candidate_of(cost), beside) if cost else None
     better = _better_than_free(judged, free) if free else None
     if better is not None:
         cost, free, predicted = None, None, better
-    return Picked(
+    return PickedTicket(
         group=group,
         label=judged.label,
         seed=group.best_seed,
@@ -669,7 +669,7 @@ def _ship(judged: _Judged, summary: Summary) -> Picked:
     )
 
 
-def _better_than_free(judged: _Judged, free: Point) -> Prediction | None:
+def _better_than_free(judged: _Judged, free: CandidateFile) -> Prediction | None:
     """Return the file to make where dense int8 is as good as all that is exported of a ticket, but not as that one."""
     format, size_mb = free.cost.artifact.format, free.size_mb * (1 - STEP)
     like = [each for each in judged.predicted if each.format == format and each.size_mb is not None]
@@ -677,7 +677,11 @@ def _better_than_free(judged: _Judged, free: Point) -> Prediction | None:
 
 
 def _next_commands(
-    root: Path, ticket: Path, cost: Cost | None, predicted: Prediction | None, beside: Sequence[Point]
+    root: Path,
+    ticket: Path,
+    cost: ExportedArtifact | None,
+    predicted: Prediction | None,
+    beside: Sequence[CandidateFile],
 ) -> tuple[str, ...]:
     """Return what is still to do before the ticket can be shipped; nothing once it is exported and measured."""
     if cost is None and predicted is None:
@@ -711,7 +715,7 @@ def _quoted(path: Path) -> str:
     return shlex.quote(path.as_posix())
 
 
-def _nearest(judged: Sequence[_Judged]) -> Rejected | None:
+def _nearest(judged: Sequence[_Judged]) -> RejectedGroup | None:
     """The complete group that broke the fewest constraints, by the least; the sparser one of equals. No control."""
     tickets = [each for each in judged if not each.group.key.method.is_control]
     complete = [each for each in tickets if each.group.is_complete] or tickets
@@ -722,20 +726,20 @@ def _nearest(judged: Sequence[_Judged]) -> Rejected | None:
     return _rejected(min(complete, key=distance), None) if complete else None
 
 
-def _reject(judged: Sequence[_Judged], unstarted: Sequence[Key], best: _Judged | None) -> list[Rejected]:
+def _reject(judged: Sequence[_Judged], unstarted: Sequence[GroupKey], best: _Judged | None) -> list[RejectedGroup]:
     rejected = [_rejected(each, best) for each in judged if each is not best]
     return rejected + [_not_begun(key) for key in unstarted]
 
 
-def _not_begun(key: Key) -> Rejected:
+def _not_begun(key: GroupKey) -> RejectedGroup:
     if key.method.is_control:
-        return Rejected(key, key.label, None, None, (_CONTROL.constraint,), (_CONTROL.reason,))
-    return Rejected(key, key.label, None, None, ("seeds",), ("incomplete: no cell is finished",))
+        return RejectedGroup(key, key.label, None, None, (_CONTROL.constraint,), (_CONTROL.reason,))
+    return RejectedGroup(key, key.label, None, None, ("seeds",), ("incomplete: no cell is finished",))
 
 
-def _rejected(judged: _Judged, best: _Judged | None) -> Rejected:
+def _rejected(judged: _Judged, best: _Judged | None) -> RejectedGroup:
     can_still_win = all(broken.commands for broken in judged.broken)
-    return Rejected(
+    return RejectedGroup(
         key=judged.group.key,
         label=judged.label,
         achieved=judged.group.achieved.mean,
@@ -762,7 +766,7 @@ def _beaten(judged: _Judged, best: _Judged | None) -> str:
     return f"as sparse as the pick and not more accurate ({accuracies[0]} % against {accuracies[1]} %)"
 
 
-def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | None) -> list[str]:
+def _doubts(picked: PickedTicket, summary: RunSummary, rule: Rule, threshold: float | None) -> list[str]:
     """What should make one hesitate before shipping the pick."""
     group = picked.group
     assert threshold is not None
@@ -799,7 +803,7 @@ def _doubts(picked: Picked, summary: Summary, rule: Rule, threshold: float | Non
     return doubts
 
 
-def _margins(group: Group, dense: Spread, rule: Rule) -> Spread:
+def _margins(group: SeedGroup, dense: Spread, rule: Rule) -> Spread:
     """How far each seed's ticket is above what its own dense run asks of it."""
     scores = group.retrained.overall.by_seed
     return Spread({seed: score - rule.threshold(dense.by_seed[seed]) for seed, score in scores.items()})
@@ -815,7 +819,7 @@ def _narrow(name: str, margins: Spread) -> list[str]:
     ]
 
 
-def mixed_measurements(summary: Summary) -> list[str]:
+def mixed_measurements(summary: RunSummary) -> list[str]:
     """Doubts about comparing the run's measurements with each other."""
     fresh = [cost.fresh for cost in summary.costs if cost.fresh is not None]
     doubts = []

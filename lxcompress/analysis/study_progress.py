@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from lxcompress.report.summary import Key
-from lxcompress.report.usage import Taken, add_up, own_runs, taken_json
+from lxcompress.analysis.summary import GroupKey
+from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage, usage_json
 from lxcompress.rundir import Run
 from lxcompress.text import read_text
 
@@ -18,7 +18,7 @@ State = Literal["done", "running", "interrupted", "missing"]
 
 
 @dataclass(frozen=True)
-class Step:
+class RunStatus:
     """One dense run or cell; `accuracy` and `duration_s` once it is done."""
 
     id: str
@@ -31,13 +31,13 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Progress:
+class StudyProgress:
     """Every step in the order of the recipe; `left_s` and `taken` are None while nothing is finished."""
 
     is_busy: bool
-    steps: tuple[Step, ...]
+    steps: tuple[RunStatus, ...]
     left_s: float | None
-    taken: Taken | None
+    taken: UsageTotals | None
 
     @property
     def counts(self) -> Counter[State]:
@@ -48,17 +48,17 @@ class Progress:
         return all(step.state == "done" for step in self.steps)
 
 
-def progress(run: Run, *, busy: bool) -> Progress:
+def study_progress(run: Run, *, busy: bool) -> StudyProgress:
     """The state of each step of `run`; `busy` is whether a study is at work there now."""
     current = _current(run, busy=busy)
     steps = [_dense_step(run, seed, current) for seed in run.recipe.seeds]
     for cell in run.recipe.cells():
         result = run.results.get(cell.id)
         steps.append(
-            Step(
+            RunStatus(
                 id=cell.id,
                 kind="cell",
-                group=Key(cell.method, cell.sparsity).label,
+                group=GroupKey(cell.method, cell.sparsity).label,
                 seed=cell.seed,
                 state="done" if result else _unfinished(run.dir.ticket(cell), is_current=current == cell.id),
                 accuracy=result.retrained.accuracy if result else None,
@@ -66,10 +66,12 @@ def progress(run: Run, *, busy: bool) -> Progress:
             )
         )
     done = [*own_runs(run.recipe, run.dense.values()), *run.results.values()]
-    return Progress(is_busy=busy, steps=tuple(steps), left_s=_time_left(steps), taken=add_up(done) if done else None)
+    return StudyProgress(
+        is_busy=busy, steps=tuple(steps), left_s=_time_left(steps), taken=total_usage(done) if done else None
+    )
 
 
-def progress_json(found: Progress) -> dict[str, Any]:
+def study_progress_json(found: StudyProgress) -> dict[str, Any]:
     """The progress as plain JSON values."""
     return {
         "version": 1,
@@ -77,14 +79,14 @@ def progress_json(found: Progress) -> dict[str, Any]:
         "complete": found.is_complete,
         "counts": {state: found.counts[state] for state in ("done", "running", "interrupted", "missing")},
         "left_s": found.left_s,
-        "taken": taken_json(found.taken) if found.taken else None,
+        "taken": usage_json(found.taken) if found.taken else None,
         "steps": [vars(step) for step in found.steps],
     }
 
 
-def _dense_step(run: Run, seed: int, current: str | None) -> Step:
+def _dense_step(run: Run, seed: int, current: str | None) -> RunStatus:
     dense = run.dense.get(seed)
-    return Step(
+    return RunStatus(
         id=f"dense-seed{seed}",
         kind="dense",
         group="dense",
@@ -109,7 +111,7 @@ def _current(run: Run, *, busy: bool) -> str | None:
         return None
 
 
-def _time_left(steps: Sequence[Step]) -> float | None:
+def _time_left(steps: Sequence[RunStatus]) -> float | None:
     """The finished steps' mean duration for each one left; one under way counts as whole: how far it is is not kept.
 
     Methods differ in what they train, so a cell takes the time of the same cell of other seeds, once one is finished.
@@ -125,13 +127,13 @@ def _time_left(steps: Sequence[Step]) -> float | None:
     return sum(known) if len(known) == len(left) else None
 
 
-def _grouped(steps: Iterable[Step]) -> dict[str, list[Step]]:
-    groups: dict[str, list[Step]] = {}
+def _grouped(steps: Iterable[RunStatus]) -> dict[str, list[RunStatus]]:
+    groups: dict[str, list[RunStatus]] = {}
     for step in steps:
         groups.setdefault(step.group, []).append(step)
     return groups
 
 
-def _mean_duration(steps: Iterable[Step]) -> float | None:
+def _mean_duration(steps: Iterable[RunStatus]) -> float | None:
     durations = [step.duration_s for step in steps if step.duration_s is not None]
     return fmean(durations) if durations else None

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage
 from lxcompress.errors import RunError
 from lxcompress.measure.summary import Summary as Percentiles
 from lxcompress.measure.summary import summarise as summarise_samples
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe
 from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
-from lxcompress.report.usage import Taken, add_up, own_runs
 from lxcompress.rundir import Run, sha256, twins_of
 from lxcompress.runtimes import SERVED_BY
 from lxcompress.units import percent, short_percent
@@ -54,7 +54,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Key:
+class GroupKey:
     """What a group's cells share: all of a Cell but its seed."""
 
     method: Method
@@ -76,7 +76,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Group:
+class SeedGroup:
     """The finished cells of one Key; `missing` holds the seeds whose cell, or dense run, is not finished.
 
     `paired` is retrained minus dense of the same seed; `retained` is the mean over the dense mean of the same seeds.
@@ -87,7 +87,7 @@ class Group:
     counted.
     """
 
-    key: Key
+    key: GroupKey
     missing: tuple[int, ...]
     achieved: Spread
     of_live: float
@@ -104,7 +104,7 @@ class Group:
     flops: float | None
     cell_s: float
     steps: float | None
-    taken: Taken
+    taken: UsageTotals
 
     @property
     def is_complete(self) -> bool:
@@ -122,7 +122,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Cost:
+class ExportedArtifact:
     """An exported artifact, and what was measured of the file that is there now: the newest of each task, and the usual
     one first. `outdated` is the newest measurement of a file that the artifact was before; None once it is measured
     anew."""
@@ -165,7 +165,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """A run as values; `dense` and `taken` are None while nothing is finished; `unstarted` groups have no cell yet."""
 
     root: Path
@@ -174,12 +174,12 @@ class Summary:
     floors: Floors | None
     dense: Stage | None
     dense_missing: tuple[int, ...]
-    groups: tuple[Group, ...]
-    twins: tuple[Group, ...]
+    groups: tuple[SeedGroup, ...]
+    twins: tuple[SeedGroup, ...]
     """what was drawn to compare the picked ticket with, of one seed each; no part of the grid"""
-    unstarted: tuple[Key, ...]
-    costs: tuple[Cost, ...]
-    taken: Taken | None
+    unstarted: tuple[GroupKey, ...]
+    costs: tuple[ExportedArtifact, ...]
+    taken: UsageTotals | None
     dense_runs: tuple[Dense, ...]
     results: tuple[Result, ...]
     twin_results: tuple[Result, ...]
@@ -194,7 +194,7 @@ class Summary:
         return not self.dense_missing and len(self.results) == self.cells_total
 
 
-def summarise(run: Run) -> Summary:
+def summarise(run: Run) -> RunSummary:
     """What `run` says; reads its artifacts too. Raises RunError for a damaged artifact record."""
     dense = {seed: run.dense[seed] for seed in run.recipe.seeds if seed in run.dense}
     cells = [cell for cell in run.recipe.cells() if cell.id in run.results]
@@ -208,7 +208,7 @@ def summarise(run: Run) -> Summary:
             unstarted.append(key)
     runs = [*own_runs(run.recipe, dense.values()), *results]
     twin_results = list(twins_of(run).values())
-    return Summary(
+    return RunSummary(
         root=run.dir.root,
         recipe=run.recipe,
         machine=run.machine,
@@ -219,7 +219,7 @@ def summarise(run: Run) -> Summary:
         twins=tuple(_twin_groups(twin_results, dense)),
         unstarted=tuple(unstarted),
         costs=tuple(_costs(run)),
-        taken=add_up(runs) if runs else None,
+        taken=total_usage(runs) if runs else None,
         dense_runs=tuple(dense.values()),
         results=tuple(results),
         twin_results=tuple(twin_results),
@@ -239,7 +239,7 @@ def latency_ms(measurement: Measurement) -> Percentiles:
     return summarise_samples([value * MILLISECONDS[samples.unit] for value in samples.values])
 
 
-def kept_words(group: Group, digits: int = 1) -> str | None:
+def kept_words(group: SeedGroup, digits: int = 1) -> str | None:
     """The share of dense accuracy that a group keeps, with its deviation over seeds: '98.1 ± 0.3', in percent."""
     if group.retained is None:
         return None
@@ -268,23 +268,23 @@ def numbered(noun: str, values: Sequence[object]) -> str:
     return f"{noun}s {', '.join(words[:-1])} and {words[-1]}"
 
 
-def _keys(recipe: Recipe) -> list[Key]:
+def _keys(recipe: Recipe) -> list[GroupKey]:
     """Every group of the recipe: method by method, sparser and sparser."""
     return [
-        Key(method, target)
+        GroupKey(method, target)
         for method in recipe.prune.all_methods()
         for target in method.targets(recipe.prune.sparsities)
     ]
 
 
-def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seeds: Iterable[int]) -> Group:
+def _group(key: GroupKey, results: Sequence[Result], dense: Mapping[int, Dense], seeds: Iterable[int]) -> SeedGroup:
     by_seed = {result.seed: result for result in results}
     shared = [seed for seed in by_seed if seed in dense]
     retrained = {seed: by_seed[seed].retrained.accuracy for seed in shared}
     baseline = {seed: dense[seed].trained.accuracy for seed in shared}
     is_comparable = bool(shared) and statistics.fmean(baseline.values()) > 0
     ratios = {seed: retrained[seed] / baseline[seed] for seed in shared if baseline[seed] > 0}
-    return Group(
+    return SeedGroup(
         key=key,
         missing=tuple(seed for seed in seeds if seed not in shared),
         achieved=Spread({seed: each.sparsity.achieved for seed, each in by_seed.items()}),
@@ -302,17 +302,17 @@ def _group(key: Key, results: Sequence[Result], dense: Mapping[int, Dense], seed
         flops=_mean([each.flops for each in results]),
         cell_s=statistics.fmean(each.duration_s for each in results),
         steps=_mean([by_seed[seed].steps / dense[seed].steps for seed in shared if dense[seed].steps]),
-        taken=add_up(results),
+        taken=total_usage(results),
     )
 
 
-def _twin_groups(results: Sequence[Result], dense: Mapping[int, Dense]) -> list[Group]:
+def _twin_groups(results: Sequence[Result], dense: Mapping[int, Dense]) -> list[SeedGroup]:
     """A group of one seed for each finished twin whose method this version knows."""
     groups = []
     for result in results:
         settings = {name: value for name, value in result.method.items() if name != "id"}
         try:
-            key = Key(Method.model_validate(settings), result.target)
+            key = GroupKey(Method.model_validate(settings), result.target)
         except ValidationError:  # of a version that knew other methods: the grid's tickets are shown all the same
             continue
         if key.cell(result.seed).id == result.cell:
@@ -337,7 +337,7 @@ def _stage(scores: Mapping[int, Score]) -> Stage:
     )
 
 
-def _costs(run: Run) -> list[Cost]:
+def _costs(run: Run) -> list[ExportedArtifact]:
     """Every finished artifact of the run, dense ones first, with what was measured of it."""
     oldest_first = sorted(run.benches, key=lambda bench: bench.started)
     measured = [(each, bench) for bench in oldest_first for each in bench.measurements]
@@ -351,7 +351,7 @@ def _costs(run: Run) -> list[Cost]:
     )
 
 
-def _cost(path: Path, measured: Sequence[tuple[Measurement, Bench]], threads: int) -> Cost:
+def _cost(path: Path, measured: Sequence[tuple[Measurement, Bench]], threads: int) -> ExportedArtifact:
     """The artifact at `path` and its part of `measured`, the oldest of which come first."""
     artifact, digest = read_record(path, Artifact), sha256(path)
     changed = _changed_file(path.parent, artifact)
@@ -375,7 +375,7 @@ def _cost(path: Path, measured: Sequence[tuple[Measurement, Bench]], threads: in
         doubts.insert(0, "stale: the file was exported again after it was measured")
     if artifact.accuracy is None:
         doubts.append("the accuracy of the exported file is not known")
-    return Cost(path.parent, artifact, digest, tuple(fresh), outdated, tuple(doubts), tuple(own))
+    return ExportedArtifact(path.parent, artifact, digest, tuple(fresh), outdated, tuple(doubts), tuple(own))
 
 
 def _changed_file(folder: Path, artifact: Artifact) -> str | None:
