@@ -35,15 +35,16 @@ from lxcompress.measure.host.memory import peak_rss_bytes
 from lxcompress.models.lxmert import shapes
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.scope import keep_count
+from lxcompress.pruning.selection import Selection
 from lxcompress.rundir import write_text
 
 SPARSITY = 0.7
 OURS = {
-    "layer": {},
-    "global": {"scope": "global"},
-    "row": {"scope": "row"},
-    "block-1x4": {"granularity": "block-1x4"},
-    "2:4": {"granularity": "2:4", "sparsity": 0.5},
+    "layer": Selection(SPARSITY),
+    "global": Selection(SPARSITY, scope="global"),
+    "row": Selection(SPARSITY, scope="row"),
+    "block-1x4": Selection(SPARSITY, "block-1x4"),
+    "2:4": Selection(0.5, "2:4"),
 }
 PLAIN = {"layer": "plain layer", "global": "plain global"}
 """A case of ours -> the plain way to the same mask."""
@@ -120,9 +121,7 @@ def choose(case: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         kept = by_argsort(together, keep_count(together.numel(), SPARSITY))
         pieces = kept.split([weight.numel() for weight in weights.values()])
         return {name: piece.view_as(weights[name]) for name, piece in zip(weights, pieces, strict=True)}
-    return dict(
-        choose_mask(weights, **{"criterion": "low-magnitude", "sparsity": SPARSITY, "seed": 0, **OURS[case]}).kept
-    )
+    return dict(choose_mask(weights, OURS[case], criterion="low-magnitude", seed=0).kept)
 
 
 def by_argsort(scores: Tensor, keep: int) -> Tensor:

@@ -25,6 +25,7 @@ from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, save_weights
 from lxcompress.models.flops import count_flops, make_example
 from lxcompress.pruning.criteria import score_weights
+from lxcompress.pruning.selection import Selection
 from lxcompress.pruning.surgery import find_groups, operate
 from lxcompress.pruning.units import choose_units
 from lxcompress.rundir import write_text
@@ -49,7 +50,7 @@ def main() -> None:
     prunable = {name: weight.shape for name, weight in whole.prunable.items()}
     scores = score_weights(whole.prunable, criterion="low-magnitude", seed=0)
     for sparsity in options.sparsities:
-        surgery = choose_units(scores, groups, prunable=prunable, sparsity=sparsity, scope="layer")
+        surgery = choose_units(scores, groups, Selection(sparsity, "neuron+head"), prunable=prunable)
         models[f"neuron+head {100 * sparsity:g} %"] = operate(whole, surgery)
     del scores
     for name, model in models.items():

@@ -49,7 +49,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedTensor:
     """A tensor as the file has it; see the head of this module."""
 
     shape: tuple[int, ...]
@@ -65,7 +65,7 @@ class Packed:
         return np.unpackbits(self.bits, count=prod(self.shape)).view(bool).reshape(self.shape)
 
 
-def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) -> Packed:
+def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) -> PackedTensor:
     """float32 `weight` in a precision, without what is not `kept` (bool of its shape; None keeps all), which is zero.
 
     A kept zero stays kept. int8 is symmetric, round(weight / scale) to the nearest even, and at most half a step away.
@@ -77,11 +77,11 @@ def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) 
         steps = np.divide(weight, _by_row(scales, weight), out=np.zeros_like(weight), where=_by_row(scales, weight) > 0)
         values = np.rint(steps, out=steps).astype(np.int8)
     if kept is None:
-        return Packed(weight.shape, values, None, scales)
-    return Packed(weight.shape, values[kept], np.packbits(kept.reshape(-1)), scales)
+        return PackedTensor(weight.shape, values, None, scales)
+    return PackedTensor(weight.shape, values[kept], np.packbits(kept.reshape(-1)), scales)
 
 
-def unpack(packed: Packed) -> np.ndarray:
+def unpack(packed: PackedTensor) -> np.ndarray:
     """The tensor, float32 of its shape; what is not kept is zero."""
     values, mask = packed.values, packed.mask
     if mask is not None:
@@ -112,16 +112,16 @@ def write_bitmask(
 
 def read_bitmask(path: Path) -> dict[str, np.ndarray]:
     """name -> weight, float32 of its shape, checksum and contents verified. Raises TicketError."""
-    return {name: unpack(packed) for name, packed in each_packed(path)}
+    return {name: unpack(packed) for name, packed in iterate_tensors(path)}
 
 
 def read_masks(path: Path) -> dict[str, np.ndarray]:
     """name -> mask, bool of the weight's shape, of all tensors that have one. Raises TicketError."""
-    masks = {name: packed.mask for name, packed in each_packed(path)}
+    masks = {name: packed.mask for name, packed in iterate_tensors(path)}
     return {name: mask for name, mask in masks.items() if mask is not None}
 
 
-def each_packed(path: Path) -> Iterator[tuple[str, Packed]]:
+def iterate_tensors(path: Path) -> Iterator[tuple[str, PackedTensor]]:
     """The tensors of the file by name, in its order, one in memory at a time. Raises TicketError.
 
     The checksum of the whole file is verified before the first of them.
@@ -321,7 +321,7 @@ def _names(sizes: Shapes, precision: str, shapes: Shapes) -> list[str]:
     return names
 
 
-def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tuple[int, ...] | None) -> Packed:
+def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tuple[int, ...] | None) -> PackedTensor:
     """One tensor; `shape` is that of a masked one. Raises ValueError unless its parts fit each other."""
     stored = sizes[VALUES + name]
     if shape is not None and len(stored) != 1:
@@ -332,12 +332,12 @@ def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tupl
         if tuple(sizes[key]) != expected:
             raise ValueError(f"{key} is {list(sizes[key])}, expected {list(expected)}")
     found = {key: file.get_tensor(key) for key, _, _ in _parts(name, whole, None if shape is None else 0, precision)}
-    packed = Packed(whole, found[VALUES + name], found.get(BITS + name), found.get(SCALES + name))
+    packed = PackedTensor(whole, found[VALUES + name], found.get(BITS + name), found.get(SCALES + name))
     _check_packed(name, packed, precision)
     return packed
 
 
-def _check_packed(name: str, packed: Packed, precision: str) -> None:
+def _check_packed(name: str, packed: PackedTensor, precision: str) -> None:
     """Raises ValueError unless the kinds, the bits and the numbers are right."""
     for array, kind in (
         (packed.values, _kind(packed.shape, precision)),

@@ -22,7 +22,7 @@ from lxcompress.bitmask import (
     UNSIGNED,
     bitmask_bytes,
     compute_digest,
-    each_packed,
+    iterate_tensors,
     pack,
     read_bitmask,
     read_masks,
@@ -214,7 +214,7 @@ def test_memory_is_that_of_one_tensor(precision, tmp_path) -> None:
         return most
 
     assert peak(lambda: write_bitmask(tmp_path / "b", weights, masks, precision=precision)) < 4 * size
-    assert peak(lambda: [unpack(packed).shape for _, packed in each_packed(tmp_path / "b")]) < 5 * size
+    assert peak(lambda: [unpack(packed).shape for _, packed in iterate_tensors(tmp_path / "b")]) < 5 * size
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

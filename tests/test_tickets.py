@@ -24,6 +24,7 @@ from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CRITERIA
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count
+from lxcompress.pruning.selection import Selection
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import ScenesData
 from lxcompress.records import Provenance, read_record
@@ -84,7 +85,7 @@ def provenance_of(model: Model, mask: Mask, **fields: Any) -> Provenance:
 
 
 def half(model: Model) -> Mask:
-    return choose_mask(model.prunable, criterion="random", sparsity=0.5, scope="layer", seed=0)
+    return choose_mask(model.prunable, Selection(0.5), criterion="random", seed=0)
 
 
 def save(folder: Path, model: Model, mask: Mask, weights: dict[str, torch.Tensor], **fields: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lxcompress.bitmask import BITMASK_FILE, each_packed, write_bitmask
+from lxcompress.bitmask import BITMASK_FILE, iterate_tensors, write_bitmask
 from lxcompress.exporters.formats import Job, Written
 from lxcompress.models.checkpoints import identify, save_config
 from lxcompress.models.resize import SURGERY_FILE
@@ -39,7 +39,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
     """Zeros, and elements, of the prunable matrices: those that are left out, and kept ones that are zero."""
     _, family = identify(str(out))
     zeros = elements = 0
-    for name, packed in each_packed(out / BITMASK_FILE):
+    for name, packed in iterate_tensors(out / BITMASK_FILE):
         if packed.bits is not None or family.is_prunable(name, packed.shape):  # the published protocol masks more
             zeros += prod(packed.shape) - int(np.count_nonzero(packed.values))
             elements += prod(packed.shape)

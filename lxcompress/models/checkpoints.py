@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.initialization import no_init_weights
 
-from lxcompress.bitmask import BITMASK_FILE, each_packed, unpack
+from lxcompress.bitmask import BITMASK_FILE, iterate_tensors, unpack
 from lxcompress.checksums import check_folder
 from lxcompress.data.tokens import (
     TOKENIZER_FILE,
@@ -171,7 +171,7 @@ def read_stored_types(start: str) -> set[str]:
         return {name_type(str(tensor.dtype)) for tensor in read_pickled(find_file(start)).values()}
     folder = find_folder(start)
     if is_packed(folder):
-        return {name_type(str(packed.values.dtype)) for _, packed in each_packed(folder / BITMASK_FILE)}
+        return {name_type(str(packed.values.dtype)) for _, packed in iterate_tensors(folder / BITMASK_FILE)}
     return read_types(folder, start)
 
 
@@ -185,7 +185,7 @@ def _load_stored(where: str, folder: Path) -> Model:
     config, family = identify(where)
     config.dtype = torch.float32
     if is_packed(folder):
-        packed = each_packed(folder / BITMASK_FILE)
+        packed = iterate_tensors(folder / BITMASK_FILE)
         # Cloned, because torch's own memory is aligned, and the last digits of a product depend on that.
         weights = {name: torch.from_numpy(unpack(each)).clone() for name, each in packed}
     else:

@@ -1,19 +1,20 @@
-"""Choosing: from scores to a Mask. The one rule is that exactly k stay, the highest, and among equals the earlier.
+"""Choose a Mask from scores: keep exactly k units, those with the highest scores; among equal scores the earlier ones.
 
-A granularity says what is counted, a scope among what; both are shared out before any score is read, so that what
-cannot be drawn is told before any training.
+The granularity says what a unit is, and the scope which units compete with each other. The number of units to keep is
+computed from shapes alone, so that an impossible Selection is reported before anything is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lxcompress.errors import PruneError
 from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
-from lxcompress.pruning.granularity import Block, Pattern, find_undivided, read_granularity
+from lxcompress.pruning.granularity import Block, NOfM, find_undivided, read_granularity
 from lxcompress.pruning.mask import Mask, Weights, keep_top, keep_top_by_row, keep_top_of_each, keep_top_together
 from lxcompress.pruning.scope import (
     SCOPES,
@@ -23,89 +24,67 @@ from lxcompress.pruning.scope import (
     share_by_modality,
     share_by_sensitivity,
 )
+from lxcompress.pruning.selection import Selection
 
 Modality = Callable[[str], str]
-"""the name of a weight -> language, vision, cross or head"""
+"""the name of a weight -> the part of the model that it belongs to: language, vision, cross or head"""
 
 
 def choose_mask(
     prunable: Weights,
+    selection: Selection,
     *,
     criterion: str,
-    sparsity: float,
     seed: int,
-    granularity: str = "weight",
-    scope: str = "layer",
-    rates: Mapping[str, float] | None = None,
-    modality: Modality | None = None,
-    sensitivities: Mapping[str, Curve] | None = None,
     statistics: CalibrationStatistics | None = None,
-    within: Mask | None = None,
-    keep_dense: Collection[str] = (),
 ) -> Mask:
-    """The Mask that `criterion` draws; all else is as in `mask_from_scores`. Raises PruneError."""
-    scores = score_weights(prunable, criterion=criterion, seed=seed, statistics=statistics)
-    return mask_from_scores(
-        scores,
-        sparsity=sparsity,
-        granularity=granularity,
-        scope=scope,
-        rates=rates,
-        modality=modality,
-        sensitivities=sensitivities,
-        within=within,
-        keep_dense=keep_dense,
-    )
+    """Return the Mask that `criterion` and `selection` give. Raises PruneError.
+
+    For scopes modality and sensitivity, which need more than the weights, use `mask_from_scores`.
+    """
+    return mask_from_scores(score_weights(prunable, criterion=criterion, seed=seed, statistics=statistics), selection)
 
 
 def mask_from_scores(
     scores: Weights,
+    selection: Selection,
     *,
-    sparsity: float,
-    granularity: str = "weight",
-    scope: str = "layer",
-    rates: Mapping[str, float] | None = None,
+    within: Mask | None = None,
     modality: Modality | None = None,
     sensitivities: Mapping[str, Curve] | None = None,
-    within: Mask | None = None,
-    keep_dense: Collection[str] = (),
 ) -> Mask:
-    """The Mask of the highest scores (float32, on the CPU, without NaN): exactly the share 1 - `sparsity` of the units.
+    """Return the Mask that keeps the units with the highest scores: exactly the share 1 - sparsity of all units.
 
-    Units are weights or blocks. Nothing stays that `within` removed, so that masks drawn one within another are nested.
-    The matrices of `find_kept_dense` stay dense, and `sparsity` is that of the others. Raises PruneError if there are
-    no others, a matrix would be left empty, or the scope cannot reach the sparsity.
+    `scores` are float32, on the CPU, without NaN. Weights that `within` removed are removed here too, so that a series
+    of masks is nested. Matrices that `find_kept_dense` names stay dense, and the sparsity is that of the others.
+    `modality` is needed by scope modality, and `sensitivities` by scope sensitivity. Raises PruneError if no matrix can
+    be pruned, if a matrix would lose all its weights, or if the scope cannot reach the sparsity.
     """
     shapes = {name: score.shape for name, score in scores.items()}
-    counts = _plan(shapes, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
-    chosen, keep_dense = read_granularity(granularity), find_kept_dense(shapes, granularity, keep_dense)
+    counts = _count_kept(shapes, selection, modality, sensitivities)
+    dense = find_kept_dense(shapes, selection)
     if within:
         within.check(scores)
-    if isinstance(chosen, Pattern):
-        kept = {
-            name: keep_top_of_each(_open(name, scores, within).reshape(-1, chosen.of), chosen.keep).view(shapes[name])
-            for name in shapes
-            if name not in keep_dense
-        }
-    else:
-        kept = _keep_units(scores, chosen, scope, counts, sparsity, within, keep_dense)
-    whole = {name: torch.ones(shapes[name], dtype=torch.bool) for name in keep_dense}
-    mask = Mask({name: whole[name] if name in keep_dense else kept[name] for name in shapes})
-    _check_within(mask, within, f"sparsity {sparsity:g} by {granularity}")
-    for name, each in mask.kept.items() if scope == "global" else ():  # the other scopes are shared out with one left
-        if not bool(each.any()):
-            raise _emptied(name, shapes[name], sparsity, "use scope: layer")
+    kept = _keep_units(scores, [name for name in shapes if name not in dense], selection, counts, within)
+    mask = Mask({name: kept[name] if name in kept else torch.ones(shapes[name], dtype=torch.bool) for name in shapes})
+    _check_within(mask, within, f"sparsity {selection.sparsity:g} by {selection.granularity}")
+    for name, matrix in mask.kept.items() if selection.scope == "global" else ():  # other scopes keep at least one
+        if not bool(matrix.any()):
+            raise _emptied(name, shapes[name], selection.sparsity, "use scope: layer")
     return mask
 
 
-def find_kept_dense(shapes: Mapping[str, torch.Size], granularity: str, keep_dense: Collection[str] = ()) -> list[str]:
-    """Return the names, in order, of the weights that stay dense: those listed, and those that cannot be divided."""
-    undivided = find_undivided(shapes, granularity)
-    return [name for name in shapes if name in keep_dense or name in undivided]
+def find_kept_dense(shapes: Mapping[str, torch.Size], selection: Selection) -> list[str]:
+    """Return the names of the matrices that stay dense, in order.
+
+    They are those in `keep_dense`, and those whose size the granularity does not divide evenly.
+    """
+    undivided = find_undivided(shapes, selection.granularity)
+    return [name for name in shapes if name in selection.keep_dense or name in undivided]
 
 
-def say_kept_dense(shapes: Mapping[str, torch.Size], granularity: str) -> str | None:
-    """Return in words which matrices the granularity does not divide; None if it divides all."""
+def describe_undivided(shapes: Mapping[str, torch.Size], granularity: str) -> str | None:
+    """Return in words which matrices the granularity does not divide evenly; None if it divides all."""
     undivided = find_undivided(shapes, granularity)
     if not undivided:
         return None
@@ -114,131 +93,132 @@ def say_kept_dense(shapes: Mapping[str, torch.Size], granularity: str) -> str | 
     return f"{len(undivided)} of {len(shapes)} matrices, which {granularity} does not divide: {first} ({shape}){more}"
 
 
-def check_granularity(
+def check_selection(
     shapes: Mapping[str, torch.Size],
+    selection: Selection,
     *,
-    granularity: str,
-    sparsity: float,
-    scope: str,
-    rates: Mapping[str, float] | None = None,
     modality: Modality | None = None,
     sensitivities: Mapping[str, Curve] | None = None,
-    keep_dense: Collection[str] = (),
 ) -> None:
-    """Raises PruneError for a mask that cannot be drawn of weights of these shapes, as far as no score decides it.
+    """Raise PruneError if no scores could give a Mask of these shapes by `selection`.
 
-    Before sensitivities are measured, scope sensitivity is not looked into.
+    While `sensitivities` are not measured yet, scope sensitivity is checked as scope layer.
     """
-    if scope == "sensitivity" and sensitivities is None:
-        scope = "layer"
-    _plan(shapes, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
+    scope = "layer" if selection.scope == "sensitivity" and sensitivities is None else selection.scope
+    _count_kept(shapes, replace(selection, scope=scope), modality, sensitivities)
 
 
-def _plan(
+def _count_kept(
     shapes: Mapping[str, torch.Size],
-    granularity: str,
-    sparsity: float,
-    scope: str,
-    rates: Mapping[str, float] | None,
+    selection: Selection,
     modality: Modality | None,
     sensitivities: Mapping[str, Curve] | None,
-    keep_dense: Collection[str],
 ) -> dict[str, int]:
-    """name -> units kept, of the weights that are pruned; empty where scores decide (global) or the pattern does.
+    """Return {name: number of units to keep} of the matrices to prune. Raises PruneError.
 
-    Raises PruneError.
+    It is empty for scope global, where the scores decide, and for N:M, which is the same in each group.
     """
-    chosen = read_granularity(granularity)
-    _check_settings(shapes, chosen, granularity, sparsity, scope, rates, modality, sensitivities, keep_dense)
-    kept = find_kept_dense(shapes, granularity, keep_dense)
-    if len(kept) == len(shapes):
-        raise _nothing_left(shapes, granularity)
-    cut = {name: shape for name, shape in shapes.items() if name not in kept}
-    for name, shape in cut.items():
-        if scope == "row" and len(shape) != 2:
-            raise PruneError(f"{name}: is no matrix, so scope row finds no rows in it; use scope layer")
-    if isinstance(chosen, Pattern):
+    units = read_granularity(selection.granularity)
+    _check_settings(selection, units)
+    _check_names(shapes, selection)
+    _check_scope_inputs(selection, modality, sensitivities)
+    dense = find_kept_dense(shapes, selection)
+    if len(dense) == len(shapes):
+        raise _nothing_left(shapes, selection.granularity)
+    pruned = {name: shape for name, shape in shapes.items() if name not in dense}
+    for name, shape in pruned.items():
+        if selection.scope == "row" and len(shape) != 2:
+            raise PruneError(f"{name}: is not a matrix, so scope row finds no rows in it; use scope layer")
+    if isinstance(units, NOfM) or selection.scope == "global":
         return {}
-    units = {name: shape.numel() // chosen.size for name, shape in cut.items()}
-    if scope == "global":
-        return {}
-    if scope == "modality":
-        assert rates is not None
+    totals = {name: shape.numel() // units.size for name, shape in pruned.items()}
+    if selection.scope == "modality":
+        assert selection.relative_rates is not None
         assert modality is not None
-        return share_by_modality(units, sparsity, rates=rates, modality=modality)
-    if scope == "sensitivity":
-        return share_by_sensitivity(units, sparsity, sensitivities or {})
-    counts = share_alike(units, sparsity)
+        return share_by_modality(totals, selection.sparsity, rates=selection.relative_rates, modality=modality)
+    if selection.scope == "sensitivity":
+        return share_by_sensitivity(totals, selection.sparsity, sensitivities or {})
+    counts = share_alike(totals, selection.sparsity)
     for name, count in counts.items():
         if count == 0:
-            raise _emptied(name, shapes[name], sparsity, "list it in keep_dense to keep it whole")
+            raise _emptied(name, shapes[name], selection.sparsity, "list it in keep_dense to keep it whole")
     return counts
 
 
-def _check_settings(
-    shapes: Mapping[str, torch.Size],
-    chosen: Block | Pattern,
-    granularity: str,
-    sparsity: float,
-    scope: str,
-    rates: Mapping[str, float] | None,
-    modality: Modality | None,
-    sensitivities: Mapping[str, Curve] | None,
-    keep_dense: Collection[str],
-) -> None:
-    """Raises PruneError for settings that cannot go together, whatever the weights."""
+def _check_settings(selection: Selection, units: Block | NOfM) -> None:
+    """Raise PruneError for a sparsity, a scope and a granularity that contradict each other, whatever the model."""
+    sparsity, scope, granularity = selection.sparsity, selection.scope, selection.granularity
     if scope not in SCOPES:
         raise PruneError(f"scope {scope}: is unknown; this lxcompress knows {', '.join(SCOPES)}")
     if not 0 <= sparsity < 1:
         raise PruneError(f"sparsity {sparsity:g}: is a share of the weights from 0 to below 1, such as 0.5 for 50 %")
-    if isinstance(chosen, Pattern) and abs(sparsity - chosen.sparsity) > 1e-9:
+    if isinstance(units, NOfM) and abs(sparsity - units.sparsity) > 1e-9:
         raise PruneError(
-            f"sparsity {sparsity:g}: granularity {granularity} removes {chosen.sparsity:g} of the weights and no other "
-            f"share; give sparsity {chosen.sparsity:g}, or another granularity"
+            f"sparsity {sparsity:g}: granularity {granularity} removes {units.sparsity:g} of the weights and no other "
+            f"share; give sparsity {units.sparsity:g}, or another granularity"
         )
-    if isinstance(chosen, Pattern) and scope not in ("layer", "row"):
+    if isinstance(units, NOfM) and scope not in ("layer", "row"):
         raise PruneError(f"scope {scope}: has no effect on granularity {granularity}, whose groups all keep the same")
-    for what, value, its_scope in (("rates", rates, "modality"), ("sensitivities", sensitivities, "sensitivity")):
-        if value is not None and scope != its_scope:
-            raise PruneError(f"{what}: have no effect with scope {scope}; leave them out, or use scope {its_scope}")
-    if scope == "modality" and (rates is None or modality is None):
-        raise PruneError("scope modality: needs a rate for each of language, vision, cross and head; give rates")
-    unknown = sorted(set(keep_dense) - set(shapes))
+
+
+def _check_names(shapes: Mapping[str, torch.Size], selection: Selection) -> None:
+    """Raise PruneError if `keep_dense` names a matrix that the model does not have."""
+    unknown = sorted(set(selection.keep_dense) - set(shapes))
     if unknown:
         raise PruneError(f"keep_dense: the model has no prunable weight {unknown[0]}; name one that it has")
 
 
+def _check_scope_inputs(
+    selection: Selection, modality: Modality | None, sensitivities: Mapping[str, Curve] | None
+) -> None:
+    """Raise PruneError if the scope lacks what it needs, or if another scope is given them."""
+    given = (("relative_rates", selection.relative_rates, "modality"), ("sensitivities", sensitivities, "sensitivity"))
+    for what, value, its_scope in given:
+        if value is not None and selection.scope != its_scope:
+            raise PruneError(
+                f"{what}: have no effect with scope {selection.scope}; leave them out, or use scope {its_scope}"
+            )
+    if selection.scope == "modality" and (selection.relative_rates is None or modality is None):
+        raise PruneError(
+            "scope modality: needs a rate for each of language, vision, cross and head; give relative_rates"
+        )
+
+
 def _keep_units(
-    scores: Weights,
-    block: Block,
-    scope: str,
-    counts: Mapping[str, int],
-    sparsity: float,
-    within: Mask | None,
-    keep_dense: Collection[str],
+    scores: Weights, names: Sequence[str], selection: Selection, counts: Mapping[str, int], within: Mask | None
 ) -> dict[str, Tensor]:
-    """name -> bool, the shape of the weight: blocks chosen by their scores, written out as weights."""
-    names = [name for name in scores if name not in keep_dense]
-    if scope == "global":
-        units = {name: block.score(_open(name, scores, within)) for name in names}
-        total = sum(score.numel() for score in units.values())
-        kept = keep_top_together(units, keep_count(total, sparsity))
-        return {name: block.spread(each) for name, each in kept.items()}
-    keep = keep_top_by_row if scope == "row" else keep_top
-    return {name: block.spread(keep(block.score(_open(name, scores, within)), counts[name])) for name in names}
+    """Return {name: bool of the weight's shape, True = kept} for the weights `names`.
+
+    One matrix is masked at a time where the scope allows it, so that little memory is needed.
+    """
+    units = read_granularity(selection.granularity)
+    if isinstance(units, NOfM):
+        return {
+            name: keep_top_of_each(_mask_scores(name, scores, within).reshape(-1, units.of), units.keep).view(
+                scores[name].shape
+            )
+            for name in names
+        }
+    if selection.scope == "global":
+        unit_scores = {name: units.score(_mask_scores(name, scores, within)) for name in names}
+        total = sum(score.numel() for score in unit_scores.values())
+        kept = keep_top_together(unit_scores, keep_count(total, selection.sparsity))
+        return {name: units.spread(matrix) for name, matrix in kept.items()}
+    keep = keep_top_by_row if selection.scope == "row" else keep_top
+    return {name: units.spread(keep(units.score(_mask_scores(name, scores, within)), counts[name])) for name in names}
 
 
-def _open(name: str, scores: Weights, within: Mask | None) -> Tensor:
-    """The scores of a weight, where `within` removed it below all others."""
+def _mask_scores(name: str, scores: Weights, within: Mask | None) -> Tensor:
+    """Return the scores of a matrix, with -inf for each weight that `within` removed."""
     if within is None or name not in within.kept:
         return scores[name]
     return scores[name].masked_fill(~within.kept[name], float("-inf"))
 
 
 def _check_within(mask: Mask, within: Mask | None, what: str) -> None:
-    """Raises PruneError if the mask keeps what `within` removed."""
-    for name, open_ in within.kept.items() if within else ():
-        if bool((mask.kept[name] & ~open_).any()):
+    """Raise PruneError if the mask keeps a weight that `within` removed."""
+    for name, kept_before in within.kept.items() if within else ():
+        if bool((mask.kept[name] & ~kept_before).any()):
             raise PruneError(
                 f"{name}: {what} keeps more than the earlier mask left; raise the sparsity, or draw both masks with "
                 "the same granularity and scope"
@@ -246,13 +226,17 @@ def _check_within(mask: Mask, within: Mask | None, what: str) -> None:
 
 
 def _nothing_left(shapes: Mapping[str, torch.Size], granularity: str) -> PruneError:
-    said = say_kept_dense(shapes, granularity)
-    if said is None:
+    """Return the error for a model whose matrices all stay dense."""
+    undivided = describe_undivided(shapes, granularity)
+    if undivided is None:
         return PruneError(f"keep_dense: lists all {len(shapes)} matrices, so nothing is left to prune; list fewer")
-    return PruneError(f"granularity {granularity}: nothing is left to prune; dense stay {said}; use granularity weight")
+    return PruneError(
+        f"granularity {granularity}: nothing is left to prune; these stay dense: {undivided}; use granularity weight"
+    )
 
 
 def _emptied(name: str, shape: torch.Size, sparsity: float, remedy: str) -> PruneError:
+    """Return the error for a matrix that would lose all its weights."""
     return PruneError(
         f"{name}: sparsity {sparsity:g} would remove all of its {shape.numel()} weights; "
         f"lower the sparsity, or {remedy}"

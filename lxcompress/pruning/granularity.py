@@ -1,11 +1,11 @@
-"""Granularity: what is removed as one. Blocks have a score, the sum of their weights'; N:M is a rule of each group.
+"""Granularity: what is removed as one unit. A block's score is the sum of its weights' scores; N:M is a rule per group.
 
-- weight: each by itself.
-- block-1x4, block-4x1: four neighbours of one output, or of four outputs at one input: the shapes that sparse kernels
-  and int8 dot products read at once (Gray et al. 2017).
-- N:M: of every M neighbours along the input, exactly N stay (2:4: Mishra et al. 2021; others: Zhou et al. 2021).
+- weight: each weight is a unit.
+- block-1x4, block-4x1: a unit is four neighbours of one output, or of four outputs at one input. These are the shapes
+  that sparse kernels and int8 dot products read at once (Gray et al. 2017).
+- N:M: of every M neighbours along the input, exactly N are kept (2:4: Mishra et al. 2021; others: Zhou et al. 2021).
 
-Shapes: R rows (outputs), C columns (inputs) of a weight; U, V of its blocks.
+Shapes: R rows (outputs), C columns (inputs) of a weight; U, V rows and columns of blocks.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from lxcompress.errors import PruneError
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring weights that go or stay together: `rows` outputs at `columns` inputs."""
+    """Neighbouring weights that are kept or removed together: `rows` outputs at `columns` inputs."""
 
     rows: int
     columns: int
 
     @property
     def size(self) -> int:
-        """The weights of one block."""
+        """Return the number of weights of one block."""
         return self.rows * self.columns
 
     def score(self, scores: Tensor) -> Tensor:
-        """[U, V]: the sum over each block of scores [R, C]; of single weights, the scores as they are."""
+        """Return [U, V]: the sum of `scores` [R, C] over each block; for single weights `scores` itself."""
         if self.size == 1:
             return scores
         up, along = scores.shape[0] // self.rows, scores.shape[1] // self.columns
@@ -44,48 +44,49 @@ class Block:
         return total
 
     def spread(self, kept: Tensor) -> Tensor:
-        """bool [R, C]: each of the blocks [U, V] written out as its weights."""
+        """Return bool [R, C]: the value of each block of `kept` [U, V] for all its weights."""
         if self.size == 1:
             return kept
         up, along = kept.shape
         wide = kept[:, None, :, None].expand(up, self.rows, along, self.columns)
-        return wide.reshape(up * self.rows, along * self.columns).contiguous()  # of one block a row, reshape is a view
+        # contiguous, because reshape returns a view when there is one block a row
+        return wide.reshape(up * self.rows, along * self.columns).contiguous()
 
 
 @dataclass(frozen=True)
-class Pattern:
-    """N:M: `keep` of every `of` neighbours along the input stay."""
+class NOfM:
+    """The N:M pattern: of every `of` neighbours along the input, `keep` are kept."""
 
     keep: int
     of: int
 
     @property
     def sparsity(self) -> float:
-        """The one sparsity (0-1) that it has."""
+        """Return the only sparsity (0-1) that the pattern can have."""
         return 1 - self.keep / self.of
 
 
 BLOCKS: Mapping[str, Block] = {"weight": Block(1, 1), "block-1x4": Block(1, 4), "block-4x1": Block(4, 1)}
-"""N:M is known besides."""
+"""The granularities of a mask by name, apart from N:M."""
 
 
-def read_granularity(text: str) -> Block | Pattern:
-    """What `text` names. Raises PruneError."""
+def read_granularity(text: str) -> Block | NOfM:
+    """Return the granularity of a mask that `text` names. Raises PruneError for any other text."""
     if text in BLOCKS:
         return BLOCKS[text]
     keep, colon, of = text.partition(":")
     if colon and keep.isdecimal() and of.isdecimal() and 0 < int(keep) < int(of):
-        return Pattern(int(keep), int(of))
+        return NOfM(int(keep), int(of))
     raise PruneError(
-        f"granularity {text}: is no granularity of a mask; use one of {', '.join(BLOCKS)}, "
+        f"granularity {text}: is not a granularity of a mask; use one of {', '.join(BLOCKS)}, "
         "or N:M with N below M, such as 2:4"
     )
 
 
 def find_undivided(shapes: Mapping[str, torch.Size], granularity: str) -> list[str]:
-    """Return the names of the weights that the granularity does not divide evenly, in order: they are kept dense."""
-    chosen = read_granularity(granularity)
-    rows, columns = (1, chosen.of) if isinstance(chosen, Pattern) else (chosen.rows, chosen.columns)
+    """Return the names of the weights whose shape the granularity does not divide evenly, in order."""
+    units = read_granularity(granularity)
+    rows, columns = (1, units.of) if isinstance(units, NOfM) else (units.rows, units.columns)
     if rows == columns == 1:
         return []
     return [

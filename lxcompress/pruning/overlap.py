@@ -22,7 +22,7 @@ Matrices = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptCount:
     """How many of how many weights stay."""
 
     kept: int
@@ -43,17 +43,17 @@ class Overlap:
     """the same of two masks that keep as many of each matrix, at random places (ratio of the expected counts)"""
 
 
-def kept_by_matrix(mask: Mask | Matrices) -> dict[str, Kept]:
+def kept_by_matrix(mask: Mask | Matrices) -> dict[str, KeptCount]:
     """name of a weight matrix -> what stays of it."""
-    return {name: Kept(int(kept.sum()), kept.size) for name, kept in _arrays(mask).items()}
+    return {name: KeptCount(int(kept.sum()), kept.size) for name, kept in _arrays(mask).items()}
 
 
-def kept_by_part(mask: Mask | Matrices, modality: Callable[[str], str]) -> dict[str, Kept]:
+def kept_by_part(mask: Mask | Matrices, modality: Callable[[str], str]) -> dict[str, KeptCount]:
     """language, vision, cross or head -> what stays of its matrices."""
-    parts: dict[str, Kept] = {}
+    parts: dict[str, KeptCount] = {}
     for name, each in kept_by_matrix(mask).items():
-        before = parts.get(modality(name), Kept(0, 0))
-        parts[modality(name)] = Kept(before.kept + each.kept, before.weights + each.weights)
+        before = parts.get(modality(name), KeptCount(0, 0))
+        parts[modality(name)] = KeptCount(before.kept + each.kept, before.weights + each.weights)
     return parts
 
 

@@ -24,6 +24,7 @@ from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask, Weights, keep_top
 from lxcompress.pruning.scope import keep_count
+from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import Fault
 
 SHARE = 0.1
@@ -58,20 +59,20 @@ def published_prunable(name: str) -> bool:
 
 def choose_published_mask(
     weights: Weights,
+    selection: Selection,
     *,
     is_prunable: Callable[[str, torch.Size], bool],
     criterion: str,
-    sparsity: float,
     seed: int,
     faults: Collection[Fault],
-    scope: str = "layer",
 ) -> Mask:
-    """The Mask that the published study draws of all `weights`, with `faults`; the faults of training are not of here.
+    """Return the Mask that the published code draws from all `weights`, with those `faults` that concern the mask.
 
-    Without every-tensor-pruned, `is_prunable` (the family's rule) says what is pruned. Generators differ from the
-    published ones, so what is drawn by chance has the published numbers, not the published places. As in the published
-    code, nothing keeps a compounded tensor from being emptied where its weights are equal. Raises PruneError.
+    Without every-tensor-pruned, `is_prunable` (the family's rule) says which tensors are pruned. The random generators
+    differ from the published ones, so a random mask has the published counts, but keeps other weights. As in the
+    published code, a compounded tensor can lose all its weights if they are equal. Raises PruneError.
     """
+    sparsity = selection.sparsity
     pruned = {
         name: weight
         for name, weight in weights.items()
@@ -80,10 +81,10 @@ def choose_published_mask(
     is_compounded = "compounded-sparsity" in faults
     is_drawn_from_low = "high-from-low-mask" in faults and criterion == "high-magnitude"
     if not (is_compounded or is_drawn_from_low):
-        return choose_mask(pruned, criterion=criterion, sparsity=sparsity, scope=scope, seed=seed)
-    if scope != "layer":
+        return choose_mask(pruned, selection, criterion=criterion, seed=seed)
+    if selection.scope != "layer":
         raise PruneError(
-            f"scope {scope}: the published study pruned each tensor by itself; set prune.scope=layer, "
+            f"scope {selection.scope}: the published study pruned each tensor separately; set prune.scope=layer, "
             "or leave compounded-sparsity and high-from-low-mask out of protocol"
         )
     scores = {name: _size(name, weight) for name, weight in pruned.items()}

@@ -45,11 +45,13 @@ def share_by_modality(
         part = modality(name)
         if part not in rates:
             raise PruneError(
-                f"{name}: is of the modality {part}, which has no rate; give rates.{part}, 0 to protect it"
+                f"{name}: is of the modality {part}, which has no rate; give relative_rates.{part}, 0 to protect it"
             )
         rate_of[name] = rates[part]
         if not (math.isfinite(rate_of[name]) and rate_of[name] >= 0):
-            raise PruneError(f"rates.{part}: is {rate_of[name]:g}; a rate is 0 (to protect) or a positive number")
+            raise PruneError(
+                f"relative_rates.{part}: is {rate_of[name]:g}; a rate is 0 (to protect) or a positive number"
+            )
 
     def removed(factor: float) -> dict[str, float]:
         return {name: min(units[name] - 1, factor * rate_of[name] * units[name]) for name in units}

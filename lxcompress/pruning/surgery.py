@@ -72,7 +72,7 @@ class Part(Record):
 
 
 @dataclass(frozen=True)
-class Group:
+class UnitGroup:
     """Units of which some may be cut, each with its part of several tensors.
 
     Kind neuron: the columns of one feed-forward; head: the heads of one attention; layer: the layers of one stack.
@@ -84,7 +84,7 @@ class Group:
     parts: tuple[Part, ...]
 
 
-class Cut(Record):
+class GroupCut(Record):
     """A group, and the units of it that stay, in their order; one at least."""
 
     kind: Kind
@@ -94,7 +94,7 @@ class Cut(Record):
     parts: tuple[Part, ...]
 
     @model_validator(mode="after")
-    def _fits_itself(self) -> Cut:
+    def _fits_itself(self) -> GroupCut:
         if any(first >= second for first, second in zip(self.keep, self.keep[1:], strict=False)):
             raise ValueError("keep is in order")
         if self.keep[0] < 0 or self.keep[-1] >= self.units:
@@ -134,9 +134,9 @@ class Cut(Record):
 
 
 class Surgery(FileRecord):
-    """What is cut, group by group; groups without a Cut stay whole."""
+    """What is cut, group by group; groups without a GroupCut stay whole."""
 
-    cuts: tuple[Cut, ...]
+    cuts: tuple[GroupCut, ...]
 
     @property
     def granularity(self) -> str:
@@ -218,7 +218,7 @@ class Surgery(FileRecord):
             all=whole,
         )
 
-    def _matrices(self, shapes: Shapes) -> Iterator[tuple[Cut, Part]]:
+    def _matrices(self, shapes: Shapes) -> Iterator[tuple[GroupCut, Part]]:
         """Every part that is of a prunable matrix. Raises PruneError if one misfits, or is missing."""
         for cut in self.cuts:
             for part in cut.parts:
@@ -229,7 +229,7 @@ class Surgery(FileRecord):
                     self.check(shapes)
 
 
-def find_groups(model: Model, kinds: Collection[str]) -> tuple[Group, ...]:
+def find_groups(model: Model, kinds: Collection[str]) -> tuple[UnitGroup, ...]:
     """The groups of those kinds (neuron, head, layer), in the order of the model's modules.
 
     Raises PruneError if the model ties a feed-forward or an attention to tensors beyond it.
@@ -242,12 +242,12 @@ def find_groups(model: Model, kinds: Collection[str]) -> tuple[Group, ...]:
             for block in family.feed_forwards(module) if "neuron" in kinds else ():
                 units = module.get_submodule(block.first).out_features
                 parts = _find_parts(graph, module, block.first, set(block), width=1)
-                groups.append(Group("neuron", block.first, units, parts))
+                groups.append(UnitGroup("neuron", block.first, units, parts))
             for attention in family.attentions(module) if "head" in kinds else ():
                 width = module.get_submodule(attention.value).out_features // attention.heads
                 expected = {attention.query, attention.key, attention.value, attention.output}
                 parts = _find_parts(graph, module, attention.value, expected, width=width)
-                groups.append(Group("head", attention.module, attention.heads, parts))
+                groups.append(UnitGroup("head", attention.module, attention.heads, parts))
     if "layer" in kinds:
         weights = model.weights
         for name, field in family.stacks(model.config).items():
@@ -256,11 +256,11 @@ def find_groups(model: Model, kinds: Collection[str]) -> tuple[Group, ...]:
                 for tensor, weight in weights.items()
                 if tensor.startswith(f"{name}.")
             )
-            groups.append(Group("layer", name, getattr(model.config, field), parts))
+            groups.append(UnitGroup("layer", name, getattr(model.config, field), parts))
     return tuple(groups)
 
 
-def surgery_of(mask: Mask, groups: Collection[Group]) -> Surgery:
+def surgery_of(mask: Mask, groups: Collection[UnitGroup]) -> Surgery:
     """The Surgery whose `mask` is this one: a unit goes of which no weight is kept. Layers have no mask."""
     cuts = []
     for group in groups:
@@ -268,7 +268,7 @@ def surgery_of(mask: Mask, groups: Collection[Group]) -> Surgery:
         stays = mask.kept[rows.tensor].view(group.units, -1).any(1)
         if not bool(stays.all()):
             keep = tuple(stays.nonzero()[:, 0].tolist())
-            cuts.append(Cut(kind=group.kind, name=group.name, units=group.units, keep=keep, parts=group.parts))
+            cuts.append(GroupCut(kind=group.kind, name=group.name, units=group.units, keep=keep, parts=group.parts))
     return Surgery(cuts=tuple(cuts))
 
 
@@ -320,13 +320,13 @@ def unit_of(tensor: str, stack: str) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _places(cut: Cut, part: Part) -> Tensor:
+def _places(cut: GroupCut, part: Part) -> Tensor:
     """int64: the places along the part's dimension that stay."""
     keep = torch.tensor(cut.keep)
     return (keep[:, None] * part.width + torch.arange(part.width)).flatten()
 
 
-def _check_size(cut: Cut, part: Part, shape: torch.Size) -> None:
+def _check_size(cut: GroupCut, part: Part, shape: torch.Size) -> None:
     dims = len(shape)
     expected = part.width if part.dim is None else cut.units * part.width
     found = shape.numel() if part.dim is None else shape[part.dim] if part.dim < dims else 0
@@ -337,7 +337,7 @@ def _check_size(cut: Cut, part: Part, shape: torch.Size) -> None:
         )
 
 
-def _removed_size(cut: Cut, part: Part, shapes: Shapes) -> int:
+def _removed_size(cut: GroupCut, part: Part, shapes: Shapes) -> int:
     """The elements that go with the part's cut units; one that is not among `shapes` is a vector."""
     if part.dim is None:
         return 0 if unit_of(part.tensor, cut.name) in cut.keep else part.width

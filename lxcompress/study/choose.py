@@ -11,13 +11,14 @@ from pydantic import ValidationError
 
 from lxcompress.errors import PruneError, RunError
 from lxcompress.models.checkpoints import Model
-from lxcompress.pruning.choose import check_granularity, find_kept_dense, mask_from_scores, say_kept_dense
+from lxcompress.pruning.choose import check_selection, describe_undivided, find_kept_dense, mask_from_scores
 from lxcompress.pruning.controls import shuffle_mask
 from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.published import choose_published_mask
 from lxcompress.pruning.schedule import RATE, rounds_to
-from lxcompress.pruning.surgery import Group, Surgery, surgery_of
+from lxcompress.pruning.selection import Selection
+from lxcompress.pruning.surgery import Surgery, UnitGroup, surgery_of
 from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.recipe import Cell, Method, Recipe
 from lxcompress.records import Sensitivity, is_whole, read_record
@@ -39,7 +40,7 @@ class Chooser:
         self.context, self.seed_run, self.cell = context, seed_run, cell
         self.model, self.method = seed_run.model, cell.method
         self.shapes = {name: weight.shape for name, weight in self.model.prunable.items()}
-        self.groups: tuple[Group, ...] = ()
+        self.groups: tuple[UnitGroup, ...] = ()
         self.movement: Weights | None = None
         if self.method.is_structured and not self.method.ticket:
             self.groups = seed_run.find_groups(self.method.granularity)
@@ -60,30 +61,29 @@ class Chooser:
         """The same mask, unless the method is the control that moves what it keeps."""
         return shuffle_mask(mask, self.cell.seed) if self.method.control == "shuffled" else mask
 
-    def cut_out(self, weights: Weights) -> Surgery:
-        """What stays of `weights` as a Surgery, in one shot."""
+    def choose_surgery(self, weights: Weights) -> Surgery:
+        """Return the Surgery that keeps the best units of `weights`, in one shot."""
         return self._cut_units(self.score(weights), self.cell.sparsity, None)
 
-    def close(self, mask: Mask) -> Surgery:
-        """The Surgery that a mask of whole units stands for."""
+    def to_surgery(self, mask: Mask) -> Surgery:
+        """Return the Surgery that removes the same units as `mask`, which removes whole units."""
         return surgery_of(mask, self.groups)
 
     def pick(self, scores: Weights, sparsity: float, within: Mask | None) -> Mask:
         """What the scores keep, as a Mask."""
         if self.groups:
             return self._cut_units(scores, sparsity, within).mask(self.shapes)
-        method = self.method
         return mask_from_scores(
             scores,
-            sparsity=sparsity,
-            granularity=method.granularity,
-            scope=method.scope,
-            rates=method.relative_rates.model_dump() if method.relative_rates else None,
+            self._selection(sparsity),
             modality=self.model.family.modality,
-            sensitivities=self._sensitivities(scores) if method.scope == "sensitivity" else None,
+            sensitivities=self._sensitivities(scores) if self.method.scope == "sensitivity" else None,
             within=within,
-            keep_dense=method.keep_dense,
         )
+
+    def _selection(self, sparsity: float) -> Selection:
+        """Return the selection of the cell's method at `sparsity`."""
+        return Selection.from_method(self.method, sparsity, multiple=self.context.recipe.prune.multiple)
 
     def score(self, weights: Weights) -> Weights:
         """The criterion's scores of the prunable ones among `weights`."""
@@ -96,12 +96,9 @@ class Chooser:
         return choose_units(
             scores,
             self.groups,
+            self._selection(sparsity),
             prunable=self.shapes,
-            sparsity=sparsity,
-            scope=self.method.scope,
-            multiple=self.context.recipe.prune.multiple,
-            within=self.close(within) if within else None,
-            keep_dense=self.method.keep_dense,
+            within=self.to_surgery(within) if within else None,
         )
 
     def _cut(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
@@ -133,12 +130,11 @@ class Chooser:
         """The mask as the recipe's protocol draws it."""
         return choose_published_mask(
             {name: weights[name] for name in self.model.weights},  # the model's order, in which noise is drawn
+            self._selection(self.cell.sparsity),
             is_prunable=self.model.family.is_prunable,
             criterion=self.method.criterion,
-            sparsity=self.cell.sparsity,
             seed=self.cell.seed,
             faults=self.context.recipe.faults,
-            scope=self.method.scope,
         )
 
     def _sensitivities(self, scores: Weights) -> Mapping[str, Mapping[float, float]]:
@@ -233,7 +229,7 @@ def kept_dense_of(recipe: Recipe, model: Model, cell: Cell) -> list[str]:
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     if method.is_structured:
         return [name for name in shapes if name in method.keep_dense]
-    return find_kept_dense(shapes, method.granularity, method.keep_dense)
+    return find_kept_dense(shapes, Selection.from_method(method, cell.sparsity))
 
 
 def say_undivided(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> list[str]:
@@ -242,7 +238,7 @@ def say_undivided(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> list[s
         return []
     methods = [cell.method for cell in cells if not (cell.method.ticket or cell.method.is_structured)]
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
-    said = (say_kept_dense(shapes, granularity) for granularity in sorted({each.granularity for each in methods}))
+    said = (describe_undivided(shapes, granularity) for granularity in sorted({each.granularity for each in methods}))
     return [f"kept dense: {words}" for words in said if words]
 
 
@@ -251,7 +247,7 @@ def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
 
     A sparsity that would empty a matrix, a granularity that divides none, a ticket that is not there or misfits.
     """
-    groups: dict[str, tuple[Group, ...]] = {}
+    groups: dict[str, tuple[UnitGroup, ...]] = {}
     for cell in {(cell.method, cell.sparsity): cell for cell in cells}.values():
         try:
             _check(recipe, model, cell, groups)
@@ -262,20 +258,14 @@ def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
             take_cut(cell, model)
 
 
-def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Group, ...]]) -> None:
+def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[UnitGroup, ...]]) -> None:
     method = cell.method
     if method.control in ("dense-longer", "small-dense") or method.ticket or recipe.faults:
         return
     if method.is_structured:
-        groups[method.granularity] = check_structured(
-            model,
-            method.granularity,
-            cell.sparsity,
-            scope=method.scope,
-            multiple=recipe.prune.multiple,
-            keep_dense=method.keep_dense,
-            groups=groups.get(method.granularity),
-        )
+        selection = Selection.from_method(method, cell.sparsity, multiple=recipe.prune.multiple)
+        known = groups.get(method.granularity)
+        groups[method.granularity] = check_structured(model, selection, groups=known)
         return
     if method.scope == "sensitivity" and cell.sparsity > max(SPARSITIES):
         raise PruneError(
@@ -284,15 +274,7 @@ def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Gro
         )
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     for sparsity in sparsities_of(method, cell.sparsity):
-        check_granularity(
-            shapes,
-            granularity=method.granularity,
-            sparsity=sparsity,
-            scope=method.scope,
-            rates=method.relative_rates.model_dump() if method.relative_rates else None,
-            modality=model.family.modality,
-            keep_dense=method.keep_dense,
-        )
+        check_selection(shapes, Selection.from_method(method, sparsity), modality=model.family.modality)
 
 
 def sparsities_of(method: Method, target: float) -> list[float]:

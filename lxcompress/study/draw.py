@@ -141,9 +141,9 @@ def _draw(context: StudyContext, seed_run: SeedRun, cell: Cell, cost: TicketCost
                 taken = take_cut(cell, model)
                 return taken if isinstance(taken, Surgery) else chooser.shuffle(taken)
             if method.is_structured and method.schedule == "one-shot":
-                return chooser.cut_out(weights)
+                return chooser.choose_surgery(weights)
             mask = chooser.choose(weights, sparsity, within if isinstance(within, Mask) else None)
-            return chooser.close(mask) if method.is_structured and method.schedule == "iterative" else mask
+            return chooser.to_surgery(mask) if method.is_structured and method.schedule == "iterative" else mask
 
     def train(rewound: Weights, cut: Choice, sparsity: float) -> Weights:
         if isinstance(cut, Surgery):
@@ -207,7 +207,7 @@ def _close(model: Model, chooser: Chooser, drawn: Drawn) -> Finished:
     assert isinstance(drawn.cut, Mask)
     if not chooser.groups:
         return Finished(model, drawn, drawn.cut.count(model.live, model.whole))
-    surgery = chooser.close(drawn.cut)
+    surgery = chooser.to_surgery(drawn.cut)
     cut = Drawn(surgery, *(surgery.apply(each) for each in (drawn.pruned, drawn.rewound, drawn.trained)))
     return Finished(operate(model, surgery), cut, _count(model, surgery))
 

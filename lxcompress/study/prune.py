@@ -11,11 +11,12 @@ from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.progress import Progress, no_progress
-from lxcompress.pruning.choose import check_granularity, find_kept_dense, mask_from_scores
+from lxcompress.pruning.choose import check_selection, find_kept_dense, mask_from_scores
 from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
+from lxcompress.pruning.selection import MULTIPLE, Selection
 from lxcompress.pruning.surgery import Surgery, operate
-from lxcompress.pruning.units import MULTIPLE, check_structured, choose_units
+from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Provenance, Retraining, Score
 from lxcompress.study.choose import fit_cut
@@ -118,16 +119,14 @@ def _prune(
         told = load_ticket(like).provenance.model_dump(include={*told, "kept_dense"})
     elif granularity in STRUCTURED:
         told["kept_dense"] = [name for name in shapes if name in keep_dense]
-        groups = check_structured(model, granularity, sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense)
-        scores = _score(model, criterion, seed, context)
-        cut = choose_units(
-            scores, groups, prunable=shapes, sparsity=sparsity, scope=scope, multiple=multiple, keep_dense=keep_dense
-        )
+        selection = Selection(sparsity, granularity, scope, keep_dense=tuple(keep_dense), multiple=multiple)
+        groups = check_structured(model, selection)
+        cut = choose_units(_score(model, criterion, seed, context), groups, selection, prunable=shapes)
     else:
-        wish = {"granularity": granularity, "sparsity": sparsity, "scope": scope, "keep_dense": keep_dense}
-        check_granularity(shapes, **wish)
-        told["kept_dense"] = find_kept_dense(shapes, granularity, keep_dense)
-        cut = mask_from_scores(_score(model, criterion, seed, context), **wish)
+        selection = Selection(sparsity, granularity, scope, keep_dense=tuple(keep_dense))
+        check_selection(shapes, selection)
+        told["kept_dense"] = find_kept_dense(shapes, selection)
+        cut = mask_from_scores(_score(model, criterion, seed, context), selection)
     if isinstance(cut, Surgery):
         counted, pruned = cut.count(model.live, model.whole, shapes), operate(model, cut)
         weights = {name: tensor.clone() for name, tensor in pruned.weights.items()}

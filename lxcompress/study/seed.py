@@ -16,7 +16,7 @@ from lxcompress.errors import RecipeError, RunError, TicketError
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
 from lxcompress.models.kept import check_like, load_kept, save_kept
 from lxcompress.pruning.mask import Weights
-from lxcompress.pruning.surgery import Group, find_groups
+from lxcompress.pruning.surgery import UnitGroup, find_groups
 from lxcompress.recipe import FAULTS, Recipe
 from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
@@ -41,9 +41,9 @@ class SeedRun:
     model: Model
     start: Weights
     dense: Weights
-    groups: dict[str, tuple[Group, ...]] = field(default_factory=dict)
+    groups: dict[str, tuple[UnitGroup, ...]] = field(default_factory=dict)
 
-    def find_groups(self, granularity: str) -> tuple[Group, ...]:
+    def find_groups(self, granularity: str) -> tuple[UnitGroup, ...]:
         """The model's units of a structured granularity; it is traced for them once."""
         if granularity not in self.groups:
             self.groups[granularity] = find_groups(self.model, granularity.split("+"))

@@ -11,6 +11,7 @@ from lxcompress.models.checkpoints import Model
 from lxcompress.progress import Progress
 from lxcompress.pruning.choose import find_kept_dense, mask_from_scores
 from lxcompress.pruning.mask import Weights
+from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import Train
 from lxcompress.training.calibration import draw_sample, prepare
 from lxcompress.training.device import DeviceSpec, deterministic_algorithms, explain_out_of_memory
@@ -43,12 +44,11 @@ def measure(
     questions, 3.5 PFLOP), whose batches stay on the device. The model is loaded with `weights`, and holds them
     afterwards, in evaluation mode. Raises LxError, for a matrix that a sparsity would empty, too.
     """
-    dense_ones = find_kept_dense({name: score.shape for name, score in scores.items()}, granularity, keep_dense)
+    listed = Selection(0.0, granularity, keep_dense=tuple(keep_dense))
+    dense_ones = find_kept_dense({name: score.shape for name, score in scores.items()}, listed)
     names = [name for name in scores if name not in dense_ones]
     masks_of = {
-        sparsity: mask_from_scores(
-            {name: scores[name] for name in names}, sparsity=sparsity, granularity=granularity
-        ).kept
+        sparsity: mask_from_scores({name: scores[name] for name in names}, Selection(sparsity, granularity)).kept
         for sparsity in sparsities
     }
     prepare(model, weights, device)

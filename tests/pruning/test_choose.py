@@ -10,15 +10,15 @@ import torch
 
 from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import (
-    check_granularity,
-    choose_mask,
+    check_selection,
+    describe_undivided,
     find_kept_dense,
     mask_from_scores,
-    say_kept_dense,
 )
 from lxcompress.pruning.granularity import BLOCKS
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count, share_by_modality, share_by_sensitivity
+from lxcompress.pruning.selection import Selection
 from tests.complain import complain
 
 SHAPES = {"language.a": (12, 16), "vision.b": (8, 24), "cross.c": (4, 8), "head.d": (20, 4)}
@@ -33,9 +33,25 @@ OPTIONS = {
     "layer": {},
     "row": {},
     "global": {},
-    "modality": {"rates": RATES, "modality": lambda name: name.split(".")[0]},
+    "modality": {"relative_rates": RATES, "modality": lambda name: name.split(".")[0]},
     "sensitivity": {"sensitivities": CURVES},
 }
+
+
+def split(settings: dict) -> tuple[Selection, dict]:
+    """The Selection of some settings, and the other arguments of a choice among them."""
+    more = {name: settings[name] for name in ("modality", "sensitivities", "within") if name in settings}
+    return Selection(**{name: value for name, value in settings.items() if name not in more}), more
+
+
+def pick(scores: dict[str, torch.Tensor], **settings) -> Mask:
+    selection, more = split(settings)
+    return mask_from_scores(scores, selection, **more)
+
+
+def check(shapes: dict[str, torch.Size], **settings) -> None:
+    selection, more = split(settings)
+    check_selection(shapes, selection, **more)
 
 
 def draw(seed: int = 0, *, levels: int | None = None) -> dict[str, torch.Tensor]:
@@ -101,7 +117,7 @@ def equal(kept, expected) -> bool:
 def test_it_equals_the_obvious_loops(sparsity, granularity, scope, levels) -> None:
     for seed in range(3):
         scores = draw(seed, levels=levels)
-        kept = mask_from_scores(scores, sparsity=sparsity, granularity=granularity, scope=scope).kept
+        kept = pick(scores, sparsity=sparsity, granularity=granularity, scope=scope).kept
         assert equal(kept, slow_mask(scores, sparsity, granularity, scope))
 
 
@@ -110,9 +126,7 @@ def test_it_equals_the_obvious_loops(sparsity, granularity, scope, levels) -> No
 @pytest.mark.parametrize("granularity", BLOCKS)
 @pytest.mark.parametrize("sparsity", [0.1, 0.25, 0.5, 0.7])
 def test_counts_are_exact_in_whole_blocks(sparsity, granularity, scope, levels) -> None:
-    kept = mask_from_scores(
-        draw(1, levels=levels), sparsity=sparsity, granularity=granularity, scope=scope, **OPTIONS[scope]
-    ).kept
+    kept = pick(draw(1, levels=levels), sparsity=sparsity, granularity=granularity, scope=scope, **OPTIONS[scope]).kept
     block = BLOCKS[granularity]
     units = {name: math.prod(shape) // block.size for name, shape in SHAPES.items()}
     counts = {name: int(each.sum()) / block.size for name, each in kept.items()}
@@ -132,7 +146,7 @@ def test_counts_are_exact_in_whole_blocks(sparsity, granularity, scope, levels) 
 def test_n_of_m_keeps_the_n_best_of_each_group(levels, granularity, scope) -> None:
     keep, of = map(int, granularity.split(":"))
     scores = {name: score for name, score in draw(2, levels=levels).items() if score.shape[1] % of == 0}
-    kept = mask_from_scores(scores, sparsity=1 - keep / of, granularity=granularity, scope=scope).kept
+    kept = pick(scores, sparsity=1 - keep / of, granularity=granularity, scope=scope).kept
     assert len(kept) >= 3
     for name, score in scores.items():
         for group, chosen in zip(score.reshape(-1, of), kept[name].reshape(-1, of), strict=True):
@@ -146,7 +160,7 @@ def test_n_of_m_keeps_the_n_best_of_each_group(levels, granularity, scope) -> No
 def test_masks_drawn_one_within_another_are_nested(granularity, scope, levels) -> None:
     before = None
     for number, sparsity in enumerate((0.1, 0.3, 0.5, 0.7)):
-        mask = mask_from_scores(
+        mask = pick(
             draw(number, levels=levels),
             sparsity=sparsity,
             granularity=granularity,
@@ -161,17 +175,15 @@ def test_masks_drawn_one_within_another_are_nested(granularity, scope, levels) -
 
 @pytest.mark.parametrize("scope", ["layer", "row", "global", "modality", "sensitivity"])
 def test_masks_of_the_same_scores_are_nested_over_sparsities(scope) -> None:
-    drawn = [
-        choose_mask(draw(3, levels=4), criterion="low-magnitude", sparsity=each, seed=0, scope=scope, **OPTIONS[scope])
-        for each in (0.1, 0.25, 0.5, 0.6)
-    ]
+    magnitudes = {name: score.abs() for name, score in draw(3, levels=4).items()}
+    drawn = [pick(magnitudes, sparsity=each, scope=scope, **OPTIONS[scope]) for each in (0.1, 0.25, 0.5, 0.6)]
     for denser, sparser in itertools.pairwise(drawn):
         assert all(not bool((sparser.kept[name] & ~denser.kept[name]).any()) for name in SHAPES)
 
 
 def test_a_row_keeps_as_many_as_any_other_or_one_more() -> None:
     for granularity in ("weight", "block-1x4"):
-        kept = mask_from_scores(draw(4), sparsity=0.63, granularity=granularity, scope="row").kept
+        kept = pick(draw(4), sparsity=0.63, granularity=granularity, scope="row").kept
         for name, each in kept.items():
             rows = each.sum(1) // BLOCKS[granularity].size
             assert int(rows.max() - rows.min()) <= 1, name
@@ -241,29 +253,29 @@ def test_matrices_that_cannot_be_divided_stay_dense_as_if_listed(
         return
     scores = {**draw(5), "odd.matrix": torch.randn(odd), "odd.vector": torch.randn(16)}
     wanted = {"sparsity": sparsity, "granularity": granularity, "scope": scope, **OPTIONS[scope]}
-    kept = mask_from_scores(scores, **wanted).kept
+    kept = pick(scores, **wanted).kept
     assert list(kept) == list(scores)
-    dense = find_kept_dense({name: score.shape for name, score in scores.items()}, granularity)
+    dense = find_kept_dense({name: score.shape for name, score in scores.items()}, Selection(0.5, granularity))
     assert dense == [*["head.d"] * (granularity == "4:8"), "odd.matrix", "odd.vector"]
     assert all(bool(kept[name].all()) for name in dense)
     others = {name: each for name, each in scores.items() if name not in dense}
-    alone, listed = mask_from_scores(others, **wanted).kept, mask_from_scores(scores, **wanted, keep_dense=dense).kept
+    alone, listed = pick(others, **wanted).kept, pick(scores, **wanted, keep_dense=dense).kept
     assert all(torch.equal(kept[name], alone[name]) for name in others)
     assert equal(kept, listed)
-    check_granularity({name: score.shape for name, score in scores.items()}, **wanted)
+    check({name: score.shape for name, score in scores.items()}, **wanted)
 
 
 def test_words_count_what_stays_dense_and_name_the_first() -> None:
-    said = say_kept_dense(shapes(odd=(8, 18), other=(3, 3)), "2:4")
+    said = describe_undivided(shapes(odd=(8, 18), other=(3, 3)), "2:4")
     assert said == "2 of 6 matrices, which 2:4 does not divide: odd (8 x 18) and 1 more"
-    assert say_kept_dense(shapes(odd=(8, 18)), "weight") is None
+    assert describe_undivided(shapes(odd=(8, 18)), "weight") is None
 
 
 def test_scores_are_left_as_they_are() -> None:
     scores = draw(6)
     copies = {name: score.clone() for name, score in scores.items()}
-    within = mask_from_scores(scores, sparsity=0.5)
-    mask_from_scores(scores, sparsity=0.7, scope="global", within=within)
+    within = pick(scores, sparsity=0.5)
+    pick(scores, sparsity=0.7, scope="global", within=within)
     assert equal(scores, copies)
 
 
@@ -277,7 +289,7 @@ def shapes(**more) -> dict[str, torch.Size]:
         ({}, {"granularity": "16:32"}, ("16:32", "nothing is left", "4 of 4", "language.a (12 x 16)", "use")),
         ({}, {"keep_dense": list(SHAPES)}, ("keep_dense", "all 4 matrices", "list fewer")),
         ({"odd": (8, 18)}, {"granularity": "2:4", "keep_dense": list(SHAPES)}, ("nothing is left", "odd (8 x 18)")),
-        ({"odd": (16,)}, {"scope": "row"}, ("odd", "no matrix", "scope layer")),
+        ({"odd": (16,)}, {"scope": "row"}, ("odd", "not a matrix", "scope layer")),
         ({}, {"granularity": "2:4", "sparsity": 0.7}, ("sparsity 0.7", "2:4", "give sparsity 0.5")),
         ({}, {"granularity": "2:4", "scope": "global"}, ("scope global", "2:4")),
         ({}, {"granularity": "4:2"}, ("granularity 4:2", "block-1x4", "2:4")),
@@ -285,22 +297,22 @@ def shapes(**more) -> dict[str, torch.Size]:
         ({}, {"scope": "corner"}, ("scope corner", "layer, row, global, modality, sensitivity")),
         ({}, {"sparsity": 1.0}, ("sparsity 1", "0.5 for 50 %")),
         ({}, {"sparsity": 0.99}, ("cross.c", "all of its 32 weights", "lower the sparsity")),
-        ({}, {"rates": RATES}, ("rates", "scope layer", "scope modality")),
+        ({}, {"relative_rates": RATES}, ("relative_rates", "scope layer", "scope modality")),
         ({}, {"sensitivities": CURVES}, ("sensitivities", "scope layer")),
-        ({}, {"scope": "modality"}, ("scope modality", "give rates")),
+        ({}, {"scope": "modality"}, ("scope modality", "give relative_rates")),
         (
             {},
-            {"scope": "modality", **OPTIONS["modality"], "rates": {"language": 1.0}},
-            ("vision.b", "vision", "rates.vision"),
+            {"scope": "modality", **OPTIONS["modality"], "relative_rates": {"language": 1.0}},
+            ("vision.b", "vision", "relative_rates.vision"),
         ),
         (
             {},
-            {"scope": "modality", **OPTIONS["modality"], "rates": {**RATES, "vision": -1.0}},
-            ("rates.vision", "-1"),
+            {"scope": "modality", **OPTIONS["modality"], "relative_rates": {**RATES, "vision": -1.0}},
+            ("relative_rates.vision", "-1"),
         ),
         (
             {},
-            {"scope": "modality", **OPTIONS["modality"], "rates": {**RATES, "vision": 0, "language": 0}},
+            {"scope": "modality", **OPTIONS["modality"], "relative_rates": {**RATES, "vision": 0, "language": 0}},
             ("sparsity 0.5", "at most", "lower the sparsity"),
         ),
         ({}, {"scope": "sensitivity", "sensitivities": {}}, ("language.a", "measure it")),
@@ -319,26 +331,26 @@ def shapes(**more) -> dict[str, torch.Size]:
 )
 def test_what_cannot_be_drawn_is_told_before_any_score(more, fields, named) -> None:
     given = {"granularity": "weight", "sparsity": 0.5, "scope": "layer", **fields}
-    complain(lambda: check_granularity(shapes(**more), **given), *named, kind=PruneError)
+    complain(lambda: check(shapes(**more), **given), *named, kind=PruneError)
     scores = {name: torch.rand(shape) for name, shape in shapes(**more).items()}
-    complain(lambda: mask_from_scores(scores, **given), *named, kind=PruneError)
+    complain(lambda: pick(scores, **given), *named, kind=PruneError)
 
 
 def test_what_can_be_drawn_passes_before_sensitivities_are_measured() -> None:
-    check_granularity(shapes(), granularity="block-1x4", sparsity=0.5, scope="sensitivity")
+    check(shapes(), granularity="block-1x4", sparsity=0.5, scope="sensitivity")
     for scope, options in OPTIONS.items():
-        check_granularity(shapes(), granularity="weight", sparsity=0.5, scope=scope, **options)
+        check(shapes(), granularity="weight", sparsity=0.5, scope=scope, **options)
 
 
 def test_an_earlier_mask_that_left_too_few_is_told() -> None:
     scores = draw(7)
-    few = mask_from_scores(scores, sparsity=0.8)
+    few = pick(scores, sparsity=0.8)
     for fields in ({"sparsity": 0.5}, {"sparsity": 0.5, "granularity": "2:4"}, {"sparsity": 0.8, "scope": "row"}):
-        complain(lambda given=fields: mask_from_scores(scores, within=few, **given), "earlier mask", kind=PruneError)
+        complain(lambda given=fields: pick(scores, within=few, **given), "earlier mask", kind=PruneError)
     other = Mask({"language.a": torch.ones(3, 3, dtype=torch.bool)})
-    complain(lambda: mask_from_scores(scores, sparsity=0.5, within=other), "3 x 3, but 12 x 16", kind=PruneError)
+    complain(lambda: pick(scores, sparsity=0.5, within=other), "3 x 3, but 12 x 16", kind=PruneError)
 
 
 def test_a_global_sparsity_that_empties_a_matrix_is_told() -> None:
     scores = {**draw(8), "tiny": torch.full((4, 4), -1e9)}
-    complain(lambda: mask_from_scores(scores, sparsity=0.5, scope="global"), "tiny", "all of its 16", "scope: layer")
+    complain(lambda: pick(scores, sparsity=0.5, scope="global"), "tiny", "all of its 16", "scope: layer")

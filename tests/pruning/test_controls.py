@@ -11,6 +11,7 @@ from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import FAMILIES, load_start
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.controls import count_prunable, reinitialise, shuffle_mask, small_config
+from lxcompress.pruning.selection import Selection
 from tests.complain import complain
 
 CONFIGS = [
@@ -26,7 +27,7 @@ def toy(toy_start):
 
 
 def test_a_shuffled_mask_keeps_as_many_elsewhere(toy) -> None:
-    mask = choose_mask(toy[0].prunable, criterion="low-magnitude", sparsity=0.7, scope="global", seed=0)
+    mask = choose_mask(toy[0].prunable, Selection(0.7, scope="global"), criterion="low-magnitude", seed=0)
     shuffled, again, other = shuffle_mask(mask, 1), shuffle_mask(mask, 1), shuffle_mask(mask, 2)
     assert list(shuffled.kept) == list(mask.kept)
     for name, kept in mask.kept.items():

@@ -8,6 +8,7 @@ import torch
 from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
+from lxcompress.pruning.selection import Selection
 from tests.complain import complain
 
 WEIGHT = torch.tensor([[0.5, -2.0, 0.0], [1.0, -0.25, 3.0]])
@@ -64,7 +65,7 @@ def test_a_criterion_asks_for_what_it_needs(criterion) -> None:
     needs = CRITERIA[criterion].needs.replace("_", " ")
 
     def draw(statistics):
-        return choose_mask({"a": WEIGHT}, criterion=criterion, sparsity=0.5, seed=0, statistics=statistics)
+        return choose_mask({"a": WEIGHT}, Selection(0.5), criterion=criterion, seed=0, statistics=statistics)
 
     complain(lambda: draw(None), f"criterion {criterion}", needs, "of a", "low-magnitude, random", kind=PruneError)
     others = {name: {} if name == CRITERIA[criterion].needs else {"a": WEIGHT} for name in vars(SEEN)}

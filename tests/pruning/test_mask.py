@@ -11,6 +11,7 @@ from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask, find_threshold, keep_top
 from lxcompress.pruning.scope import keep_count
+from lxcompress.pruning.selection import Selection
 
 CRITERIA = ("low-magnitude", "random", "high-magnitude")
 SPARSITIES = (0.1, 0.25, 0.5, 0.7, 0.9)
@@ -61,7 +62,7 @@ def test_among_equals_the_earlier_stay(keep) -> None:
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_exactly_k_are_kept(criterion, sparsity, scope, levels) -> None:
-    mask = choose_mask(weights(1, levels=levels), criterion=criterion, sparsity=sparsity, scope=scope, seed=0)
+    mask = choose_mask(weights(1, levels=levels), Selection(sparsity, scope=scope), criterion=criterion, seed=0)
     counts = {name: int(kept.sum()) for name, kept in mask.kept.items()}
     if scope == "layer":
         assert counts == {"a": keep_count(120, sparsity), "b": keep_count(63, sparsity)}
@@ -74,7 +75,7 @@ def test_exactly_k_are_kept(criterion, sparsity, scope, levels) -> None:
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_masks_are_nested_over_sparsities(criterion, scope, levels) -> None:
     drawn = [
-        choose_mask(weights(2, levels=levels), criterion=criterion, sparsity=sparsity, scope=scope, seed=5)
+        choose_mask(weights(2, levels=levels), Selection(sparsity, scope=scope), criterion=criterion, seed=5)
         for sparsity in SPARSITIES
     ]
     for denser, sparser in itertools.pairwise(drawn):
@@ -85,7 +86,7 @@ def test_masks_are_nested_over_sparsities(criterion, scope, levels) -> None:
 def test_low_and_high_magnitude_share_nothing_at_half(scope) -> None:
     even = {"a": weights(4)["a"], "b": weights(4)["b"][:, :8]}
     low, high = (
-        choose_mask(even, criterion=criterion, sparsity=0.5, scope=scope, seed=0).kept
+        choose_mask(even, Selection(0.5, scope=scope), criterion=criterion, seed=0).kept
         for criterion in ("low-magnitude", "high-magnitude")
     )
     assert all(not bool((low[name] & high[name]).any()) for name in even)
@@ -93,16 +94,15 @@ def test_low_and_high_magnitude_share_nothing_at_half(scope) -> None:
 
 def test_low_magnitude_keeps_the_largest_and_high_magnitude_the_smallest() -> None:
     weight = {"a": torch.tensor([[0.1, -4.0, 2.0, -0.5]])}
-    low = choose_mask(weight, criterion="low-magnitude", sparsity=0.5, scope="layer", seed=0)
-    high = choose_mask(weight, criterion="high-magnitude", sparsity=0.5, scope="layer", seed=0)
+    low = choose_mask(weight, Selection(0.5), criterion="low-magnitude", seed=0)
+    high = choose_mask(weight, Selection(0.5), criterion="high-magnitude", seed=0)
     assert low.kept["a"].tolist() == [[False, True, True, False]]
     assert high.kept["a"].tolist() == [[True, False, False, True]]
 
 
 def test_random_masks_differ_between_seeds_and_not_within_one() -> None:
     first, again, other = (
-        choose_mask(weights(1), criterion="random", sparsity=0.5, scope="layer", seed=seed).kept["a"]
-        for seed in (0, 0, 1)
+        choose_mask(weights(1), Selection(0.5), criterion="random", seed=seed).kept["a"] for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -110,7 +110,7 @@ def test_random_masks_differ_between_seeds_and_not_within_one() -> None:
 
 def test_a_kept_zero_stays_kept() -> None:
     weight = {"a": torch.tensor([[0.0, 0.0, 0.0, 1.0]])}
-    mask = choose_mask(weight, criterion="low-magnitude", sparsity=0.5, scope="layer", seed=0)
+    mask = choose_mask(weight, Selection(0.5), criterion="low-magnitude", seed=0)
     assert mask.kept["a"].tolist() == [[True, False, False, True]]
     assert mask.holds_in(mask.apply(weight))
 
@@ -118,7 +118,7 @@ def test_a_kept_zero_stays_kept() -> None:
 def test_applying_twice_is_applying_once_and_leaves_the_input() -> None:
     before = weights(1)
     kept_copy = {name: tensor.clone() for name, tensor in before.items()}
-    mask = choose_mask(before, criterion="low-magnitude", sparsity=0.5, scope="layer", seed=0)
+    mask = choose_mask(before, Selection(0.5), criterion="low-magnitude", seed=0)
     once = mask.apply(before)
     assert all(torch.equal(once[name], mask.apply(once)[name]) for name in once)
     assert all(torch.equal(before[name], kept_copy[name]) for name in before)
@@ -137,16 +137,16 @@ def test_a_mask_of_another_model_is_refused() -> None:
 def test_a_sparsity_that_empties_a_layer_is_refused() -> None:
     small = {"large": torch.randn(50, 50) + 10, "tiny": torch.full((1, 2), 1e-3)}
     with pytest.raises(PruneError, match=r"tiny: sparsity 0\.5 would remove all"):
-        choose_mask(small, criterion="low-magnitude", sparsity=0.5, scope="global", seed=0)
+        choose_mask(small, Selection(0.5, scope="global"), criterion="low-magnitude", seed=0)
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     with pytest.raises(PruneError, match="not finite"):
-        choose_mask({"a": torch.tensor([[1.0, float("nan")]])}, criterion="random", sparsity=0.5, scope="layer", seed=0)
+        choose_mask({"a": torch.tensor([[1.0, float("nan")]])}, Selection(0.5), criterion="random", seed=0)
 
 
 def test_counting_adds_up() -> None:
-    mask = choose_mask(weights(1), criterion="random", sparsity=0.7, scope="layer", seed=0)
+    mask = choose_mask(weights(1), Selection(0.7), criterion="random", seed=0)
     count = mask.count(live=400, whole=500)
     assert count.prunable == 183
     assert count.achieved == pytest.approx((count.prunable - count.kept) / count.prunable)

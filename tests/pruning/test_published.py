@@ -12,6 +12,7 @@ from lxcompress.models.lxmert import is_dead, is_prunable, shapes
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.published import choose_published_mask, compounded, published_prunable, rounds_to
 from lxcompress.pruning.scope import keep_count
+from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import FAULTS
 
 CRITERIA = ("low-magnitude", "random", "high-magnitude")
@@ -41,14 +42,14 @@ def weights(seed: int = 0, *, levels: int | None = None, large: bool = False) ->
 
 def choose(drawn, *faults, criterion="low-magnitude", sparsity=0.5, seed=3, scope="layer"):
     mask = choose_published_mask(
-        drawn, is_prunable=is_matrix, criterion=criterion, sparsity=sparsity, seed=seed, faults=faults, scope=scope
+        drawn, Selection(sparsity, scope=scope), is_prunable=is_matrix, criterion=criterion, seed=seed, faults=faults
     )
     return mask.kept
 
 
 def correct(drawn, *, criterion="low-magnitude", sparsity=0.5, seed=3):
     chosen = {name: drawn[name] for name in PRUNABLE}
-    return choose_mask(chosen, criterion=criterion, sparsity=sparsity, scope="layer", seed=seed).kept
+    return choose_mask(chosen, Selection(sparsity), criterion=criterion, seed=seed).kept
 
 
 def slow_rounds(drawn, target):
@@ -83,7 +84,7 @@ def test_the_arithmetic_is_the_result_files(target, rounds):
 def test_large_tensors_reach_what_the_arithmetic_says(target):
     drawn = {MATRIX: weights(large=True)[MATRIX]}
     mask = choose_published_mask(
-        drawn, is_prunable=is_matrix, criterion="low-magnitude", sparsity=target, seed=0, faults=[COMPOUND]
+        drawn, Selection(target), is_prunable=is_matrix, criterion="low-magnitude", seed=0, faults=[COMPOUND]
     )
     assert mask.count(10**9, 10**9).achieved == pytest.approx(compounded(target), abs=5e-4)
 
@@ -107,7 +108,7 @@ def test_rounds_equal_the_slow_rule_ties_and_all(target, levels):
 def test_without_a_fault_of_the_mask_it_is_the_corrected_one(criterion, scope, faults):
     drawn = weights(1, levels=8)
     chosen = {name: drawn[name] for name in PRUNABLE}
-    expected = choose_mask(chosen, criterion=criterion, sparsity=0.6, scope=scope, seed=3).kept
+    expected = choose_mask(chosen, Selection(0.6, scope=scope), criterion=criterion, seed=3).kept
     kept = choose(drawn, *faults, criterion=criterion, sparsity=0.6, scope=scope)
     assert kept.keys() == expected.keys()
     assert all(torch.equal(kept[name], expected[name]) for name in expected)

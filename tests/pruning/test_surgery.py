@@ -21,7 +21,8 @@ from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops, make_example
 from lxcompress.pruning.criteria import score_weights
-from lxcompress.pruning.surgery import Cut, Group, Part, Surgery, find_groups, operate, recount
+from lxcompress.pruning.selection import Selection
+from lxcompress.pruning.surgery import GroupCut, Part, Surgery, UnitGroup, find_groups, operate, recount
 from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.records import dump_record
 from lxcompress.runtimes import open_session
@@ -46,7 +47,7 @@ FAMILIES = {
 }
 KINDS = {"neuron": ("neuron",), "head": ("head",), "layer": ("layer",), "neuron+head": ("neuron", "head")}
 MASKED = ("neuron", "head", "neuron+head")
-TRACED: dict[tuple[int, str], tuple[Model, tuple[Group, ...]]] = {}
+TRACED: dict[tuple[int, str], tuple[Model, tuple[UnitGroup, ...]]] = {}
 
 
 def make(name: str = "lxmert", seed: int = 0) -> Model:
@@ -72,7 +73,7 @@ def shapes_of(model: Model) -> dict[str, torch.Size]:
     return {name: weight.shape for name, weight in model.prunable.items()}
 
 
-def groups_of(model: Model, granularity: str) -> tuple[Group, ...]:
+def groups_of(model: Model, granularity: str) -> tuple[UnitGroup, ...]:
     """The groups of a model, traced once."""
     if (id(model), granularity) not in TRACED:
         TRACED[id(model), granularity] = (
@@ -84,9 +85,9 @@ def groups_of(model: Model, granularity: str) -> tuple[Group, ...]:
 
 def choose(model: Model, granularity: str, sparsity: float, *, scope: str = "layer", seed: int = 0, **more) -> Surgery:
     scores = score_weights(model.prunable, criterion="random", seed=seed)
-    return choose_units(
-        scores, groups_of(model, granularity), prunable=shapes_of(model), sparsity=sparsity, scope=scope, **more
-    )
+    within = more.pop("within", None)
+    selection = Selection(sparsity, granularity, scope, **more)
+    return choose_units(scores, groups_of(model, granularity), selection, prunable=shapes_of(model), within=within)
 
 
 def ask(model: Model) -> Inputs:
@@ -231,7 +232,8 @@ def test_scope_global_takes_the_lowest_of_all(model) -> None:
     """Beside the slow way: every unit's mean score, sorted."""
     scores = score_weights(model.prunable, criterion="random", seed=3)
     groups = find_groups(model, ("neuron",))
-    surgery = choose_units(scores, groups, prunable=shapes_of(model), sparsity=0.15, scope="global", multiple=1)
+    selection = Selection(0.15, "neuron", "global", multiple=1)
+    surgery = choose_units(scores, groups, selection, prunable=shapes_of(model))
     means = {}
     for group in groups:
         rows, columns = (scores[part.tensor] for part in group.parts if part.tensor in scores)
@@ -272,13 +274,13 @@ def test_an_earlier_surgery_and_the_same_scores_change_nothing(model) -> None:
 
 def test_groups_of_matrices_kept_dense_stay(model) -> None:
     kept = "lxmert.encoder.layer.0.intermediate.dense.weight"
-    surgery = choose(model, "neuron", 0.2, keep_dense=[kept])
+    surgery = choose(model, "neuron", 0.2, keep_dense=(kept,))
     assert all(part.tensor != kept for cut in surgery.cuts for part in cut.parts)
     left = {name: shape for name, shape in shapes_of(model).items() if name != kept}
     removed = surgery.count(10**9, 10**9, shapes_of(model))
     share = (removed.prunable - removed.kept) / sum(shape.numel() for shape in left.values())
     assert share == pytest.approx(0.2, abs=0.01)
-    complain(lambda: choose(model, "neuron", 0.2, keep_dense=["no.such"]), "no.such", kind=PruneError)
+    complain(lambda: choose(model, "neuron", 0.2, keep_dense=("no.such",)), "no.such", kind=PruneError)
 
 
 def test_cross_attention_is_cut_once_for_both_directions(model) -> None:
@@ -294,7 +296,7 @@ def test_cross_attention_is_cut_once_for_both_directions(model) -> None:
 def leave_out(model: Model, stack: str, *units: int) -> Surgery:
     (group,) = (group for group in find_groups(model, ("layer",)) if group.name == stack)
     keep = tuple(unit for unit in range(group.units) if unit not in units)
-    return Surgery(cuts=(Cut(kind="layer", name=stack, units=group.units, keep=keep, parts=group.parts),))
+    return Surgery(cuts=(GroupCut(kind="layer", name=stack, units=group.units, keep=keep, parts=group.parts),))
 
 
 def test_a_model_of_fewer_layers_is_transformers_own(model) -> None:
@@ -350,10 +352,12 @@ def test_layers_have_no_mask(model) -> None:
 
 @pytest.mark.parametrize("granularity", KINDS)
 def test_too_high_a_sparsity_says_how_much_can_go(model, granularity) -> None:
-    said = complain(lambda: check_structured(model, granularity, 0.99), f"{granularity}: ", "lower the sparsity")
+    said = complain(
+        lambda: check_structured(model, Selection(0.99, granularity)), f"{granularity}: ", "lower the sparsity"
+    )
     most = float(said.split("at most ")[1].split(" %")[0]) / 100
-    complain(lambda: check_structured(model, granularity, most + 0.001), "at most")
-    check_structured(model, granularity, most - 0.001)
+    complain(lambda: check_structured(model, Selection(most + 0.001, granularity)), "at most")
+    check_structured(model, Selection(most - 0.001, granularity))
     surgery = choose(model, granularity, most - 0.001)
     assert surgery.count(10**9, 10**9, shapes_of(model)).achieved == pytest.approx(most, abs=0.001)
     assert {len(cut.keep) for cut in surgery.cuts} == {"neuron": {8}, "neuron+head": {1, 8}}.get(granularity, {1})
@@ -371,10 +375,8 @@ def test_too_high_a_sparsity_says_how_much_can_go(model, granularity) -> None:
     ],
 )
 def test_what_cannot_be_cut_is_told_before_any_training(model, wish, named) -> None:
-    wish = {"granularity": "neuron", "sparsity": 0.2, **wish}
-    complain(
-        lambda: check_structured(model, wish.pop("granularity"), wish.pop("sparsity"), **wish), *named, kind=PruneError
-    )
+    selection = Selection(**{"granularity": "neuron", "sparsity": 0.2, **wish})
+    complain(lambda: check_structured(model, selection), *named, kind=PruneError)
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.0001])
@@ -405,8 +407,11 @@ def test_scores_of_another_model_are_refused(model) -> None:
     scores = score_weights(model.prunable, criterion="random", seed=0)
     name = groups[0].parts[0].tensor
     for wrong in ({k: v for k, v in scores.items() if k != name}, {**scores, name: torch.zeros(3, 3)}):
-        wish = {"prunable": shapes_of(model), "sparsity": 0.2, "scope": "layer"}
-        complain(lambda wrong=wrong, wish=wish: choose_units(wrong, groups, **wish), name, kind=PruneError)
+        complain(
+            lambda wrong=wrong: choose_units(wrong, groups, Selection(0.2, "neuron"), prunable=shapes_of(model)),
+            name,
+            kind=PruneError,
+        )
 
 
 @pytest.mark.parametrize(
@@ -437,13 +442,15 @@ def test_what_is_no_surgery_is_not_read(change) -> None:
         "keep": "0-3 7",
         "parts": [{"tensor": "w", "dim": 0, "width": 1}],
     }
-    assert Cut.model_validate(sound).keep == (0, 1, 2, 3, 7)
+    assert GroupCut.model_validate(sound).keep == (0, 1, 2, 3, 7)
     with pytest.raises(ValidationError):
-        Cut.model_validate({**sound, **change})
+        GroupCut.model_validate({**sound, **change})
 
 
 def test_places_are_written_as_runs() -> None:
-    cut = Cut(kind="neuron", name="w", units=12, keep=(0, 1, 2, 5, 7, 8), parts=(Part(tensor="w", dim=0, width=1),))
+    cut = GroupCut(
+        kind="neuron", name="w", units=12, keep=(0, 1, 2, 5, 7, 8), parts=(Part(tensor="w", dim=0, width=1),)
+    )
     assert '"keep":"0-2 5 7-8"' in cut.model_dump_json()
 
 

@@ -15,7 +15,7 @@ from lxcompress.analysis.summary import summarise
 from lxcompress.errors import TicketError
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.overlap import kept_by_matrix
-from lxcompress.pruning.surgery import Cut, Part, Surgery
+from lxcompress.pruning.surgery import GroupCut, Part, Surgery
 from lxcompress.recipe import plain_method
 from lxcompress.records import dump_record
 from lxcompress.report.html import render_html
@@ -90,7 +90,7 @@ def test_neurons_that_are_cut_are_counted_in_their_layer(tmp_path):
         Part(tensor="stack.1.first.weight", dim=0, width=1),
         Part(tensor="stack.1.second.weight", dim=1, width=1),
     )
-    surgery = Surgery(cuts=(Cut(kind="neuron", name="stack.1", units=8, keep=(0, 3, 7), parts=parts),))
+    surgery = Surgery(cuts=(GroupCut(kind="neuron", name="stack.1", units=8, keep=(0, 3, 7), parts=parts),))
     assert cut(tmp_path, surgery) == {
         "stack 0": (64, 64),
         "stack 1": (24, 64),
@@ -103,7 +103,7 @@ def test_layers_that_are_left_out_keep_nothing_and_the_others_their_numbers(tmp_
     parts = tuple(
         Part(tensor=name, dim=None, width=array.size) for name, array in a_model(4).items() if name.startswith("stack.")
     )
-    surgery = Surgery(cuts=(Cut(kind="layer", name="stack", units=4, keep=(0, 3), parts=parts),))
+    surgery = Surgery(cuts=(GroupCut(kind="layer", name="stack", units=4, keep=(0, 3), parts=parts),))
     assert cut(tmp_path, surgery) == {"stack 0": (64, 64), "stack 1": (0, 64), "stack 2": (0, 64), "stack 3": (64, 64)}
 
 

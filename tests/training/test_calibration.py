@@ -16,6 +16,7 @@ from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import load_start
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics
+from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.training.calibration import batches_without_padding, collect_statistics, draw_sample
 from lxcompress.training.device import DeviceSpec
@@ -175,7 +176,7 @@ def test_every_criterion_can_draw_a_mask_from_it(family) -> None:
     kinds = ("gradient", "squared_gradient", "input_norm")
     statistics = CalibrationStatistics(**{kind: collect(family, kind) for kind in kinds})
     drawn = {
-        criterion: choose_mask(model.prunable, criterion=criterion, sparsity=0.5, seed=0, statistics=statistics)
+        criterion: choose_mask(model.prunable, Selection(0.5), criterion=criterion, seed=0, statistics=statistics)
         for criterion in CRITERIA
         if CRITERIA[criterion].needs != "movement"
     }

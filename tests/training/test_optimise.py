@@ -17,6 +17,7 @@ from lxcompress.errors import RunError
 from lxcompress.models.checkpoints import Model, load_start
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask
+from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.records import Epoch, Score
 from lxcompress.training.device import DeviceSpec, choose_device
@@ -81,7 +82,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 def pruned(model: Model, sparsity: float = 0.7) -> Mask:
     """A random mask, already applied to the model."""
-    mask = choose_mask(model.prunable, criterion="random", sparsity=sparsity, scope="layer", seed=1)
+    mask = choose_mask(model.prunable, Selection(sparsity), criterion="random", seed=1)
     model.load(mask.apply(copy_of(model)))
     return mask
 
@@ -127,7 +128,7 @@ def test_masks_hold_after_every_step_of_the_real_loop(toy, task) -> None:
 
 
 def test_masks_hold_from_the_first_step_even_where_the_start_was_not_masked(toy, task) -> None:
-    mask = choose_mask(toy.prunable, criterion="random", sparsity=0.5, scope="layer", seed=1)
+    mask = choose_mask(toy.prunable, Selection(0.5), criterion="random", seed=1)
     assert not mask.holds_in(toy.weights)
     held: list[bool] = []
     run(toy, task, masks=mask.kept, progress=Spy(lambda: held.append(mask.holds_in(toy.weights))))

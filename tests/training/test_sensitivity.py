@@ -11,6 +11,7 @@ from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import load_start
 from lxcompress.pruning.choose import mask_from_scores
 from lxcompress.pruning.criteria import score_weights
+from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.training.calibration import draw_sample
 from lxcompress.training.device import DeviceSpec
@@ -56,7 +57,7 @@ def test_a_rise_is_the_loss_with_one_matrix_pruned_less_the_dense_loss(toy, loss
     for name, rise_of in rises.items():
         assert list(rise_of) == [0.5, 0.9]
         for sparsity, rise in rise_of.items():
-            alone = mask_from_scores({name: scores[name]}, sparsity=sparsity)
+            alone = mask_from_scores({name: scores[name]}, Selection(sparsity))
             expected = loss_by_hand(toy, alone.apply(start), loss) - dense
             assert rise == pytest.approx(expected, abs=1e-5 * dense), (name, sparsity)
     assert any(rise != 0 for rise_of in rises.values() for rise in rise_of.values())
@@ -84,7 +85,7 @@ def test_it_prunes_at_the_granularity_and_leaves_out_what_stays_dense(toy) -> No
 def test_what_it_measures_shares_a_sparsity_out(toy) -> None:
     _, _, scores, _ = toy
     rises = run(toy, sparsities=(0.3, 0.6, 0.9))
-    mask = mask_from_scores(scores, sparsity=0.6, scope="sensitivity", sensitivities=rises)
+    mask = mask_from_scores(scores, Selection(0.6, scope="sensitivity"), sensitivities=rises)
     assert mask.count(10**6, 10**6).achieved == pytest.approx(0.6, abs=1e-4)
     shares = {round(float(kept.float().mean()), 2) for kept in mask.kept.values()}
     assert len(shares) > 3
