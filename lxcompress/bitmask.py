@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from lxcompress.errors import ExportError, TicketError, unreadable
 from lxcompress.rundir import write_whole
+from lxcompress.text import first_line
 
 BITMASK_FILE = "bitmask.safetensors"
 KIND = "lxcompress.bitmask"
@@ -137,7 +138,7 @@ def iterate_tensors(path: Path) -> Iterator[tuple[str, PackedTensor]]:
             for name in _names(sizes, precision, shapes):
                 yield name, _take(file, name, sizes, precision, shapes.get(name))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else _first_line(error)
+        reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         found = unreadable(path, error, TicketError)
         raise found or TicketError(
             f"{path}: cannot be read as a bitmask checkpoint ({reason}); copy it anew, or export it again"
@@ -357,7 +358,3 @@ def _check_packed(name: str, packed: PackedTensor, precision: str) -> None:
         raise ValueError(f"{name} has bits set beyond its end")
     if int(np.bitwise_count(packed.bits).sum(dtype=np.int64)) != len(packed.values):
         raise ValueError(f"{name} has {len(packed.values)} values, but its bits keep another number")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

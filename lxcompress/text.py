@@ -134,6 +134,11 @@ def as_sentence(text: str) -> str:
     return f"{line[: MOST_CHARACTERS - end - 5].rstrip()} ... {line[-end:].lstrip()}"
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what `error` says, or the name of its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def escape_surrogates(text: str) -> str:
     """Return JSON `text` with its surrogates as JSON's own escapes, so that it can be written as UTF-8."""
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import logging
 import platform
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import lxcompress
 from lxcompress.doctor.requirements import add_extra, reinstall
+from lxcompress.quiet import quiet
+from lxcompress.text import first_line
 
 _MINI = Path(lxcompress.__file__).parent / "models" / "mini"
 _FROM_SOURCE = "in the folder of the source: pip install ."
@@ -48,12 +48,8 @@ def run_check(check: FeatureCheck) -> CheckResult:
     try:
         detail, works = check.run(), True
     except Exception as problem:
-        detail, works = _say(problem), False
+        detail, works = first_line(problem), False
     return CheckResult(check.name, works, check.is_core, detail, check.needed_for, None if works else check.remedy)
-
-
-def _say(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def _torch_product() -> str:
@@ -69,7 +65,10 @@ def _tiny_lxmert() -> str:
     """One answer of the smallest LXMERT."""
     import torch
 
-    with _hushed("torchao", "torch.utils._pytree"):  # which transformers imports where it is installed
+    with (
+        redirect_stdout(io.StringIO()),
+        quiet("torchao", "torch.utils._pytree"),
+    ):  # which transformers imports where it is installed
         from transformers import LxmertConfig, LxmertForQuestionAnswering, __version__
 
     config = LxmertConfig(
@@ -182,26 +181,11 @@ def _exporter() -> str:
     """torch's dynamo exporter, which needs onnxscript, on one product."""
     import torch
 
-    with _hushed("torch.onnx"):
+    with redirect_stdout(io.StringIO()), quiet("torch.onnx"):
         program = torch.onnx.export(torch.nn.Linear(2, 1).eval(), (torch.ones(1, 2),), dynamo=True, verbose=False)
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     return f"onnxscript {importlib.metadata.version('onnxscript')} exports"
-
-
-@contextmanager
-def _hushed(*loggers: str) -> Iterator[None]:
-    """Keeps talkative libraries quiet: their prints, their warnings, and their logs below an error."""
-    levels = {logger: logging.getLogger(logger).level for logger in loggers}
-    for logger in loggers:
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in levels.items():
-            logging.getLogger(logger).setLevel(level)
 
 
 def _mini_model() -> str:

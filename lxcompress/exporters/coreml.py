@@ -14,7 +14,6 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,8 +24,10 @@ import torch
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.exporters.formats import Job, Written
-from lxcompress.exporters.traced import first_question, quiet, trace
+from lxcompress.exporters.traced import first_question, trace
 from lxcompress.models.checkpoints import Model
+from lxcompress.quiet import quiet, quiet_tqdm
+from lxcompress.text import first_line
 
 PACKAGE = "model.mlpackage"
 OUTPUT = "scores"
@@ -48,12 +49,12 @@ def write(job: Job) -> Written:
     is_sparse = _share_of_zeros(job.model) > BREAK_EVEN[job.precision]
     system = "iOS18" if is_sparse and job.precision == "int8" else "iOS17"
     problem, path = None, None
-    with _hushed():
+    with quiet_coremltools():
         try:
             tools = _import_tools()
             path = _save(_compress(_convert(job, tools, system), job, is_sparse=is_sparse), job.out)
         except Exception as error:  # coremltools raises whatever its parts do
-            problem = _first_line(error)
+            problem = first_line(error)
     # Raised here, not there: the error holds on to temporary folders of coremltools, which complains as they are found.
     if path is None:
         raise ExportError(
@@ -76,7 +77,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 def convert_tiny() -> None:
     """Converts one product; raises whatever goes wrong where the library does not work."""
-    with _hushed():
+    with quiet_coremltools():
         import coremltools as tools
 
         graph = torch.jit.trace(torch.nn.Linear(2, 1).eval(), torch.ones(1, 2))
@@ -209,7 +210,7 @@ def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:
 
 def _count_matrices(package: Path) -> list[tuple[int, int]]:
     """Zeros, and elements, of the matrices that products read, in the order in which they are first read; each once."""
-    with _hushed():
+    with quiet_coremltools():
         tools = _import_tools()
         model = tools.models.MLModel(str(package), skip_model_load=True)
         program = tools.converters.mil.frontend.milproto.load.load(
@@ -241,21 +242,7 @@ def _values(variable: Any) -> np.ndarray:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Without coremltools' progress bars, and its remarks: on untested versions, on Apple's libraries not being here.
-
-    Standard error itself stays as it is, for it is where the progress of this export is shown.
-    """
-    from tqdm import tqdm
-
-    shown = tqdm.__init__
-    tqdm.__init__ = partialmethod(shown, disable=True)
-    try:
-        with quiet(*_TALKATIVE, level=logging.CRITICAL):
-            yield
-    finally:
-        tqdm.__init__ = shown
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def quiet_coremltools() -> Iterator[None]:
+    """Hide coremltools' progress bars, and its warnings of untested versions and of Apple's missing libraries."""
+    with quiet_tqdm(), quiet(*_TALKATIVE, level=logging.CRITICAL):
+        yield

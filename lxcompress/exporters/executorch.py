@@ -20,11 +20,12 @@ from torch.export import Dim, ExportedProgram
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.exporters.formats import Job, Written
-from lxcompress.exporters.traced import Answer, first_question, quiet
+from lxcompress.exporters.traced import Answer, first_question
 from lxcompress.models.checkpoints import Model
+from lxcompress.quiet import quiet
 from lxcompress.rundir import write_whole
 from lxcompress.runtimes.executorch import MODEL_FILE
-from lxcompress.text import read_text
+from lxcompress.text import first_line, read_text
 
 MOST_TOKENS, MOST_OBJECTS = 128, 100
 """Bounds of a question's words and of a picture's regions, if the data has no more: detectors keep 100 at most."""
@@ -43,7 +44,7 @@ def write(job: Job) -> Written:
             program = lower(exported)
     except Exception as error:  # torch.export, torchao and ExecuTorch raise whatever their parts do
         raise ExportError(
-            f"{job.out}: ExecuTorch could not take the model ({_first_line(error)}); export it to another format, "
+            f"{job.out}: ExecuTorch could not take the model ({first_line(error)}); export it to another format, "
             "and report it with this line"
         ) from error
     job.out.mkdir(parents=True, exist_ok=True)
@@ -191,7 +192,3 @@ def _filters(graph: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if node["xnode_union_type"] == "XNNFullyConnected":
             tensor = by_id[node["xnode_union"]["filter_id"]]
             yield graph["constant_data"][tensor["constant_buffer_idx"]]["named_key"], tensor["datatype"]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ from lxcompress.errors import ExportError, LxError
 from lxcompress.exporters.fold import drop_unread
 from lxcompress.exporters.parity import check, compare
 from lxcompress.runtimes import open_session
-from lxcompress.runtimes.onnxruntime import hushed
+from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
 
 CONTRIB = "com.microsoft"
 """The domain of the operations that ONNX Runtime alone knows."""
@@ -60,7 +60,7 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
 
     Raises ExportError if the optimizer fails.
     """
-    with hushed():
+    with quiet_onnxruntime():
         from onnxruntime.transformers.fusion_options import AttentionMaskFormat, FusionOptions
         from onnxruntime.transformers.optimizer import optimize_by_fusion
     inputs = list(model.graph.input)
@@ -72,7 +72,7 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
         respell_attention(model.graph)
     aside = _set_aside(model.graph)
     try:
-        with hushed():
+        with quiet_onnxruntime():
             fused = optimize_by_fusion(model, "bert", 0, 0, options).model
     except Exception as error:  # patterns that half match end in assertions and key errors
         raise ExportError(f"ONNX Runtime's optimizer failed ({type(error).__name__}: {error}); report it") from error

@@ -12,9 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +29,9 @@ from lxcompress.exporters.products import count_in, shapes_of, steps_of
 from lxcompress.exporters.quantise import to_half, to_int8, to_int8_static
 from lxcompress.exporters.traced import Answer
 from lxcompress.models.checkpoints import Model
+from lxcompress.quiet import quiet
 from lxcompress.rundir import write_whole
+from lxcompress.text import first_line
 
 MODEL_FILE = "model.onnx"
 DATA_FILE = MODEL_FILE + ".data"
@@ -99,7 +99,7 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
     had."""
     check_opset(opset)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet("torch.onnx", "onnxscript", "onnx_ir", level=logging.CRITICAL), torch.no_grad():
             program = torch.onnx.export(
                 Answer(model),
                 tuple(example),
@@ -114,7 +114,7 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
             _name_batch(program)
             traced = program.model_proto
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise ExportError(f"torch could not export the model to ONNX ({first}); report it with this line") from error
     if opset is not None and opset_of(traced) != opset:  # it then gives what it has, and but logs that
         raise _no_opset(opset)
@@ -221,19 +221,3 @@ def _name_batch(program: torch.onnx.ONNXProgram) -> None:
         for axis, size in enumerate(value.shape):
             if getattr(size, "value", size) == found:
                 value.shape[axis] = BATCH
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on torch's own internals, which no user can act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -18,8 +18,9 @@ import openvino as ov
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.exporters.formats import Job, Written
-from lxcompress.exporters.traced import quiet, trace
+from lxcompress.exporters.traced import trace
 from lxcompress.models.checkpoints import Model
+from lxcompress.quiet import quiet
 from lxcompress.runtimes.openvino import MODEL_FILE, SCORES
 from lxcompress.writing import WriteError
 

@@ -23,8 +23,8 @@ from lxcompress.exporters import onnx
 from lxcompress.exporters.formats import Job, Written
 from lxcompress.exporters.products import Step, count_in
 from lxcompress.rundir import write_text, write_whole
-from lxcompress.runtimes.onnxruntime import MOBILE_FILE, hushed
-from lxcompress.text import read_text
+from lxcompress.runtimes.onnxruntime import MOBILE_FILE, quiet_onnxruntime
+from lxcompress.text import first_line, read_text
 
 CONFIG_FILE = "model.required_operators_and_types.config"
 _LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
@@ -65,7 +65,7 @@ def convert(path: Path, out: Path, *, keep_half: bool) -> list[Path]:
     stored as fp32, as large as before. Raises ExportError.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-        with hushed(), _optimized("disable" if keep_half else "all"):
+        with quiet_onnxruntime(), _optimized("disable" if keep_half else "all"):
             _convert(path, Path(folder))
         (made,), (config,) = Path(folder).glob("*.ort"), Path(folder).glob("*.config")
         operations = [line for line in read_text(config).splitlines() if not line.startswith("#")]
@@ -84,13 +84,13 @@ def _convert(path: Path, out: Path) -> None:
             path, out, [OptimizationStyle.Fixed], target_platform="arm", enable_type_reduction=True
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise ExportError(f"ONNX Runtime could not convert the model to its format ({first}); use --onnx") from error
 
 
 def check_mobile(path: Path) -> str:
     """What ONNX Runtime's mobile usability check says of the ONNX file at `path`, in words."""
-    with hushed():
+    with quiet_onnxruntime():
         from onnxruntime.tools.mobile_helpers import usability_checker
 
         heard = _Heard()
@@ -150,7 +150,7 @@ def _optimized(level: str) -> Iterator[None]:
 
 def _read_graph(path: Path) -> Any:
     """The graph in the flatbuffer, through the schema that ONNX Runtime's tools bring."""
-    with hushed():
+    with quiet_onnxruntime():
         from onnxruntime.tools.ort_format_model.ort_model_processor import fbs
     session = fbs.InferenceSession.InferenceSession
     content = path.read_bytes()

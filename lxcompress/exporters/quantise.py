@@ -15,7 +15,8 @@ from onnx import GraphProto, ModelProto
 
 from lxcompress.errors import ExportError
 from lxcompress.exporters.products import find_reads, shapes_of, steps_of
-from lxcompress.runtimes.onnxruntime import hushed
+from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
+from lxcompress.text import first_line
 
 _PER_CHANNEL = True
 """A scale a column: 8 % less error than one a matrix, for 2 % more bytes (dynamic; static alike)."""
@@ -29,7 +30,7 @@ def to_half(model: ModelProto) -> ModelProto:
 
     Raises ExportError.
     """
-    with hushed():
+    with quiet_onnxruntime():
         from onnxruntime.transformers.float16 import convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -47,7 +48,7 @@ def to_int8(path: Path, out: Path) -> None:
     Attention that was fused is rounded too. Embeddings are stored in eight bits; convolutions stay as they are, as
     ONNX Runtime has no fast one whose input is rounded as it comes. Raises ExportError.
     """
-    with hushed():
+    with quiet_onnxruntime():
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         try:
@@ -71,7 +72,7 @@ def to_int8_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarra
     takes the mini model from 72 to 22 % (the masks' -3.4e38 sets the scale of every score), rounding the products'
     results too adds 20 % error. Raises ExportError.
     """
-    with hushed():
+    with quiet_onnxruntime():
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
         try:
@@ -113,7 +114,7 @@ class _Reader:
 
 
 def _failed(precision: str, error: Exception) -> ExportError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first = first_line(error)
     return ExportError(
         f"--precision {precision}: ONNX Runtime's tool failed ({first}); export it in fp32, and report this line"
     )

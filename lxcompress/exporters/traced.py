@@ -5,16 +5,12 @@ Shapes: B rows, L tokens, O regions, F features, A answers.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from lxcompress.data.split import Inputs
 from lxcompress.models.checkpoints import Model
+from lxcompress.quiet import quiet
 
 
 class Answer(nn.Module):
@@ -48,23 +44,3 @@ def first_question(model: Model, example: Inputs) -> Inputs:
     """The rows of the first question of `example`: a row for each image that it is about."""
     images = model.family.count_images(model.config)
     return Inputs(*(tensor[:images] for tensor in example))
-
-
-@contextmanager
-def quiet(*loggers: str, level: int = logging.ERROR) -> Iterator[None]:
-    """Without warnings, and without what these loggers and those below them say short of `level`."""
-    found = [
-        each
-        for name in loggers
-        for each in (name, *(other for other in logging.root.manager.loggerDict if other.startswith(f"{name}.")))
-    ]
-    levels = {name: logging.getLogger(name).level for name in found}
-    try:
-        for name in found:
-            logging.getLogger(name).setLevel(level)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, before in levels.items():
-            logging.getLogger(name).setLevel(before)

@@ -6,17 +6,16 @@ once and for a few seconds; what is in its local cache needs no network.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import logging
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from lxcompress.checksums import ARTIFACT_FILE, BITMASK_FILE
 from lxcompress.errors import ModelError
+from lxcompress.quiet import quiet_hub
 from lxcompress.rundir import RunDir
 from lxcompress.text import parse_json, read_text
 
@@ -173,7 +172,7 @@ def _find_on_hub(start: str) -> Path:
     if not start.startswith(HUB):
         _remark_bare(name)
     problem = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else _ask_hub(start, name)
-    with _silent_hub():
+    with quiet_hub():
         try:
             if problem:
                 return Path(snapshot_download(name, local_files_only=True))
@@ -231,20 +230,3 @@ def _ask_hub(start: str, name: str) -> str | None:
             f"{start}: is neither a folder here nor a readable model of the hub{near_path(Path(name))}; {WANTED}"
         )
     return None if status == 200 else f"it answers {status}"
-
-
-@contextlib.contextmanager
-def _silent_hub() -> Iterator[None]:
-    """Without the hub's progress bars and retries' remarks: what matters of them becomes an error above."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
-
-    level, hidden = logging.get_verbosity(), are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    if not hidden and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if not hidden:
-            enable_progress_bars()

@@ -8,7 +8,6 @@ that one drawing serves light, dark and print. Text stays text, and points carry
 from __future__ import annotations
 
 import io
-import logging
 import re
 import unicodedata
 import warnings
@@ -20,6 +19,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
+
+from lxcompress.quiet import quiet_loggers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -357,10 +358,7 @@ def _key(draw: Callable[[_Sheet, Axes], object], width: int = 30) -> Markup:
 # the browser chooses the font.
 @contextmanager
 def _sheet(width: int, height: int) -> Iterator[_Sheet]:
-    log = logging.getLogger("matplotlib")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
+    with quiet_loggers("matplotlib"):
         import matplotlib
         from matplotlib.figure import Figure
 
@@ -369,8 +367,6 @@ def _sheet(width: int, height: int) -> Iterator[_Sheet]:
             matplotlib.rcdefaults()
             matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "lxcompress", "path.simplify": False})
             yield _Sheet(Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none"), width, height)
-    finally:
-        log.setLevel(level)
 
 
 def _percents(axes: Axes, x: Span, y: Span, width: int) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from lxcompress.errors import MeasureError
 from lxcompress.output import command_line
 from lxcompress.runtimes.feeds import check_feeds, check_scores
+from lxcompress.text import first_line
 
 try:
     import torch
@@ -64,7 +65,7 @@ class ExecutorchSession:
             ]
         except Exception as problem:  # the runtime raises RuntimeError, its bindings others
             raise MeasureError(
-                f"{self.path}: ExecuTorch failed while answering ({_first_line(problem)}); export it again with this "
+                f"{self.path}: ExecuTorch failed while answering ({first_line(problem)}); export it again with this "
                 "version of lxcompress"
             ) from problem
         return check_scores(self.path, torch.cat(scores).numpy().astype(np.float32, copy=False))
@@ -138,7 +139,7 @@ def _load(program: Path, make: Callable[[], Made]) -> Made:
         try:
             return make()
         except Exception as problem:  # as above
-            words = last() or _first_line(problem)
+            words = last() or first_line(problem)
             raise MeasureError(f"{program}: ExecuTorch cannot load it ({words}); export it again") from problem
 
 
@@ -177,7 +178,3 @@ def _fits(shape: tuple[int, ...], bound: tuple[int, ...], rows: int) -> bool:
 
 def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(str(each) for each in shape)
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

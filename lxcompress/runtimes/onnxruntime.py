@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,9 @@ import onnxruntime as ort
 
 from lxcompress.errors import MeasureError
 from lxcompress.output import command_line
+from lxcompress.quiet import quiet, quiet_root_logger
 from lxcompress.runtimes.feeds import check_feeds, check_scores
+from lxcompress.text import first_line
 
 MODEL_FILE, MOBILE_FILE = "model.onnx", "model.ort"
 SCORES = "scores"
@@ -38,7 +38,7 @@ class OnnxSession:
             (scores,) = self.session.run([SCORES], dict(feeds))
         except Exception as problem:  # ONNX Runtime's exceptions share no base class of their own
             raise MeasureError(
-                f"{self.path}: ONNX Runtime {ort.__version__} failed while answering ({_first_line(problem)}); "
+                f"{self.path}: ONNX Runtime {ort.__version__} failed while answering ({first_line(problem)}); "
                 "export it again with this version of lxcompress"
             ) from problem
         return check_scores(self.path, np.asarray(scores, dtype=np.float32))
@@ -51,7 +51,7 @@ def open_onnx(path: Path, *, threads: int) -> OnnxSession:
         session = ort.InferenceSession(str(model), _options(threads), providers=["CPUExecutionProvider"])
     except Exception as problem:  # as above
         raise MeasureError(
-            f"{model}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(problem)}); export it again"
+            f"{model}: ONNX Runtime {ort.__version__} cannot load it ({first_line(problem)}); export it again"
         ) from problem
     if SCORES not in [output.name for output in session.get_outputs()]:
         found = ", ".join(output.name for output in session.get_outputs())
@@ -65,23 +65,17 @@ def providers() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def quiet_onnxruntime() -> Iterator[None]:
     """Without what ONNX Runtime and its Python tools print, log and warn: no user can act on it.
 
     The tools log through the root logger, which they set up for the whole process if nobody has.
     """
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers[:] = [logging.NullHandler()]
     ort.set_default_logger_severity(_ERRORS_ONLY)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with quiet(), quiet_root_logger(), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         ort.set_default_logger_severity(_AS_IT_WAS)
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 def _find_model(path: Path) -> Path:
@@ -104,7 +98,3 @@ def _options(threads: int) -> ort.SessionOptions:
     # Between two runs the pool's threads would go on spinning, and take the cores from whoever runs next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

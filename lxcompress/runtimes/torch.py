@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.errors import LxError, MeasureError
 from lxcompress.models.checkpoints import Model, read_model
 from lxcompress.models.flops import make_example
+from lxcompress.quiet import quiet
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 _TOKENS, _OBJECTS = 5, 7
@@ -75,11 +75,11 @@ def open_compiled(path: Path, *, threads: int) -> TorchSession:
     """
     _check_compiler(path)
     session = open_torch(path, threads=threads)
-    with _quiet():  # torch.compile imports what it works with, which warns of itself
+    with quiet():  # torch.compile imports what it works with, which warns of itself
         compiled = torch.compile(session.compute, dynamic=True)
 
     def compute(inputs: Inputs) -> Tensor:
-        with _quiet():
+        with quiet():
             return compiled(inputs)
 
     try:
@@ -112,14 +112,6 @@ def _check_compiler(path: Path) -> None:
             f"{path}: torch.compile needs a C++ compiler, and there is no {wanted}; install it (on Debian: apt install "
             "g++), or give the runtime torch instead"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the compiler's remarks on torch's own internals, which no user can act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _say(problem: Exception, *, lines: int = 1) -> str:

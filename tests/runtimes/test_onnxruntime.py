@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from lxcompress.errors import MeasureError
 from lxcompress.runtimes import open_session, runtime_of
-from lxcompress.runtimes.onnxruntime import hushed
+from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
 from tests.measure.artifacts import FEATURES, build_artifact
 from tests.runtimes.broken import check_broken_inputs_are_refused
 
@@ -115,7 +115,7 @@ def test_the_registry_loads_no_runtime_until_one_is_asked_for() -> None:
 def test_tools_are_hushed_and_the_log_is_left_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    with hushed():
+    with quiet_onnxruntime():
         print("one")
         logging.warning("two")
         logging.getLogger("tool").error("three")

@@ -1,0 +1,76 @@
+"""Silence for other libraries: their warnings, logs and progress bars that no user can act on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partialmethod
+
+
+@contextmanager
+def quiet(*loggers: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Hide all Python warnings, and the messages below `level` of these loggers and of their children."""
+    with quiet_loggers(*loggers, level=level), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def quiet_loggers(*names: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Hide the messages below `level` of these loggers and of their children."""
+    known = tuple(logging.root.manager.loggerDict)
+    found = [logger for name in names for logger in (name, *(child for child in known if child.startswith(f"{name}.")))]
+    levels = {name: logging.getLogger(name).level for name in found}
+    try:
+        for name in found:
+            logging.getLogger(name).setLevel(level)
+        yield
+    finally:
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)
+
+
+@contextmanager
+def quiet_root_logger() -> Iterator[None]:
+    """Hide what is logged through the root logger, and remove the handlers that a library adds to it meanwhile."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = [logging.NullHandler()]
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+@contextmanager
+def quiet_tqdm() -> Iterator[None]:
+    """Hide the progress bars that a library draws with tqdm; standard error itself stays, for our own progress."""
+    from tqdm import tqdm
+
+    shown = tqdm.__init__
+    tqdm.__init__ = partialmethod(shown, disable=True)
+    try:
+        yield
+    finally:
+        tqdm.__init__ = shown
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Hide the progress bars and the retry messages of the Hugging Face hub."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+
+    level, hidden = logging.get_verbosity(), are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    if not hidden and not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if not hidden:
+            enable_progress_bars()
