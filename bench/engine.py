@@ -19,9 +19,9 @@ from peers import PEERS, find_subject
 from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.compare import compare_in_turns
 from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject
-from lxcompress.measure.summary import summarise
 from lxcompress.records import Bench, Measurement, read_record
 from lxcompress.rundir import write_record, write_text
+from lxcompress.stats import percentiles
 
 WARMUP = 3
 RIVALS = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", "ExecuTorch int8")
@@ -124,7 +124,7 @@ def full(rows: dict[str, Measurement]) -> Iterator[str]:
     yield "| | p50 ms | p90 ms | load ms | peak MB | disk MB | MB read an answer |"
     yield "|---|---|---|---|---|---|---|"
     for name, each in rows.items():
-        summary, read = summarise(each.latency.values), each.read_bytes
+        summary, read = percentiles(each.latency.values), each.read_bytes
         cells = (
             name,
             f"{1000 * summary.p50:.1f}",
@@ -138,7 +138,7 @@ def full(rows: dict[str, Measurement]) -> Iterator[str]:
 
 
 def median(each: Measurement) -> float:
-    return summarise(each.latency.values).p50
+    return percentiles(each.latency.values).p50
 
 
 if __name__ == "__main__":

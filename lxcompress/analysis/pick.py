@@ -20,8 +20,6 @@ from lxcompress.analysis.alternatives import (
     find_pair,
     is_slower,
 )
-from lxcompress.analysis.interval import interval
-from lxcompress.analysis.pareto import pareto
 from lxcompress.analysis.prediction import Prediction, predict_files
 from lxcompress.analysis.protocol import has_tickets
 from lxcompress.analysis.summary import (
@@ -39,6 +37,7 @@ from lxcompress.analysis.summary import (
 from lxcompress.exporters.formats import FORMATS, default_precision
 from lxcompress.records import Result
 from lxcompress.runtimes import SERVED_BY
+from lxcompress.stats import mean_interval, pareto_front
 from lxcompress.units import percent, short_percent
 
 # Rounding of floats, not a tolerance: 0.70 - 0.01 is a little more than 0.69.
@@ -151,7 +150,7 @@ class PickedTicket:
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the group's accuracy, 0-1; None with one seed."""
-        return interval(list(self.group.retrained.overall.by_seed.values()))
+        return mean_interval(list(self.group.retrained.overall.by_seed.values()))
 
     @property
     def missing_twins(self) -> tuple[str, ...]:
@@ -253,14 +252,14 @@ def standing_front(summary: RunSummary) -> list[FrontPoint]:
     if summary.dense and not summary.dense_missing:
         standings.insert(0, FrontPoint("dense", summary.dense.overall.mean, 0.0))
     # Masks of one target may differ by a weight or two: no ticket is sparser by that.
-    return pareto(standings, better=lambda each: (-each.accuracy, -round(each.achieved, 4)))
+    return pareto_front(standings, better=lambda each: (-each.accuracy, -round(each.achieved, 4)))
 
 
 def file_front(summary: RunSummary) -> list[CandidateFile]:
     """The exported and measured artifacts that none beats in accuracy, size, p90 latency and memory at once."""
     placed = [(each, each.coordinates) for each in map(candidate_of, summary.costs)]
     known = [(each, coordinates) for each, coordinates in placed if coordinates is not None]
-    return [each for each, _ in pareto(known, better=lambda pair: pair[1])]
+    return [each for each, _ in pareto_front(known, better=lambda pair: pair[1])]
 
 
 def verdict(choice: Choice) -> str:
@@ -748,7 +747,7 @@ def _rejected(judged: _Judged, best: _Judged | None) -> RejectedGroup:
         reasons=tuple(broken.reason for broken in judged.broken) or (_beaten(judged, best),),
         commands=tuple(command for broken in judged.broken for command in broken.commands) if can_still_win else (),
         shortfalls=tuple(broken.shortfall for broken in judged.broken),
-        interval=interval(list(judged.group.retrained.overall.by_seed.values())),
+        interval=mean_interval(list(judged.group.retrained.overall.by_seed.values())),
     )
 
 

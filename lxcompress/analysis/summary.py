@@ -12,13 +12,12 @@ from pydantic import ValidationError
 
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage
 from lxcompress.errors import RunError
-from lxcompress.measure.summary import Summary as Percentiles
-from lxcompress.measure.summary import summarise as summarise_samples
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe
 from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
 from lxcompress.rundir import Run, sha256, twins_of
 from lxcompress.runtimes import SERVED_BY
+from lxcompress.stats import Percentiles, percentiles
 from lxcompress.units import percent, short_percent
 
 MILLISECONDS: dict[str, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
@@ -236,7 +235,7 @@ def latency_ms(measurement: Measurement) -> Percentiles:
             f"least one in {', '.join(MILLISECONDS)}; measure again with: "
             f"{command_line('bench', measurement.artifact_path)}"
         )
-    return summarise_samples([value * MILLISECONDS[samples.unit] for value in samples.values])
+    return percentiles([value * MILLISECONDS[samples.unit] for value in samples.values])
 
 
 def kept_words(group: SeedGroup, digits: int = 1) -> str | None:

@@ -13,13 +13,13 @@ import psutil
 
 from lxcompress.errors import MeasureError
 from lxcompress.machine import describe_machine, usable_cores
+from lxcompress.measure.bench_warnings import condition_warnings, process_warnings, sample_warnings
 from lxcompress.measure.host.cores import choose_cores, read_busy, share_of_others
 from lxcompress.measure.host.energy import POWERCAP
 from lxcompress.measure.lengths import at_one_length
 from lxcompress.measure.messages import ColdLoad, Loaded, Round, Setup
 from lxcompress.measure.plan import SEED, Ask, Group, Plan, Subject, make_plan
 from lxcompress.measure.process import Worker, load_cold, started
-from lxcompress.measure.summary import doubt_circumstances, doubt_samples, doubt_worker
 from lxcompress.measure.weight_bytes import bytes_per_answer
 from lxcompress.progress import Progress, no_progress
 from lxcompress.records import Bench, Machine, Measurement, Samples, Task
@@ -217,7 +217,7 @@ def _measure_group(
         others = share_of_others(busy_before, read_busy(), own_s=own_s)
     done.was_interrupted = was_interrupted
     doubts = [INTERRUPTED] if was_interrupted else []
-    doubts += doubt_circumstances(
+    doubts += condition_warnings(
         threads=group.threads,
         cores=machine.cores,
         is_pinned=all(tally.worker.ready.is_pinned for tally in tallies),
@@ -336,8 +336,8 @@ def _measurement(
         flops=record.flops if questions.tokens == record.tokens else None,
         energy_j=tally.energy_j,
         read_bytes=bytes_per_answer(subject.weights, questions.tokens),
-        doubts=doubt_samples(at_one_length(tally.seconds, lengths))
-        + doubt_worker(
+        doubts=sample_warnings(at_one_length(tally.seconds, lengths))
+        + process_warnings(
             threads=group.threads,
             busy_threads=tally.last.busy_threads,
             cores=cores,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
 from lxcompress.errors import MeasureError
 from lxcompress.records import Bench, Machine, Measurement, Task
+from lxcompress.stats import bootstrap_interval, resample
 
 Verdict = Literal["faster", "slower", "no difference", "unknown"]
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 FEW_ROUNDS = 6
 """Of fewer rounds than this all lie on one side of the truth more often than once in twenty: no interval can hold."""
 _SEED = 0
@@ -46,7 +42,7 @@ def compare_in_turns(one: Measurement, baseline: Measurement, *, floor: float = 
     _check_comparable(one, baseline)
     ours, theirs = _rounds(one), _rounds(baseline)
     both = min(len(ours), len(theirs))  # an interrupt may have come between two turns of a round
-    chosen = _resample(both)
+    chosen = resample(both, seed=_SEED)
     return _ratio(one, baseline, _medians(ours[:both], chosen), _medians(theirs[:both], chosen), floor, both)
 
 
@@ -54,7 +50,7 @@ def compare_apart(one: Measurement, baseline: Measurement, *, floor: float = 0.0
     """Compares two measurements that were made at different times. Raises MeasureError if they cannot be compared."""
     _check_comparable(one, baseline)
     ours, theirs = _rounds(one), _rounds(baseline)
-    first, second = _resample(len(ours)), _resample(len(theirs), seed=_SEED + 1)
+    first, second = resample(len(ours), seed=_SEED), resample(len(theirs), seed=_SEED + 1)
     fewest = min(len(ours), len(theirs))
     return _ratio(one, baseline, _medians(ours, first), _medians(theirs, second), floor, fewest)
 
@@ -158,7 +154,7 @@ def _ratio(
     one: Measurement, baseline: Measurement, ours: np.ndarray, theirs: np.ndarray, floor: float, rounds: int
 ) -> Ratio:
     value = float(np.median(_seconds(one)) / np.median(_seconds(baseline)))
-    low, high = _interval(ours / theirs, rounds) if rounds >= FEW_ROUNDS else (None, None)
+    low, high = bootstrap_interval(ours / theirs, rounds) if rounds >= FEW_ROUNDS else (None, None)
     return Ratio(value, low, high, floor, _judge(value, low, high, floor), _unlike(one, baseline))
 
 
@@ -190,11 +186,6 @@ def _rounds(measurement: Measurement) -> np.ndarray:
     return rows
 
 
-def _resample(rounds: int, *, seed: int = _SEED) -> np.ndarray:
-    """Which rounds make up each resample, [S, R]: as many as there are, drawn with replacement."""
-    return np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
-
-
 def _medians(rounds: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """The median of each resample's samples, [S]; NaN stands for no sample, and sorts last."""
     pooled = np.sort(rounds[chosen].reshape(len(chosen), -1), axis=1)
@@ -202,26 +193,3 @@ def _medians(rounds: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     below, above = (counts - 1) // 2, counts // 2
     row = np.arange(len(pooled))
     return (pooled[row, below] + pooled[row, above]) / 2
-
-
-def _interval(ratios: np.ndarray, rounds: int) -> tuple[float, float]:
-    """The percentile interval of the resampled ratios, widened for few rounds as a t interval is for few values.
-
-    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 5.3 (expanded percentiles).
-    """
-    reach = math.sqrt(rounds / (rounds - 1)) * _student_quantile(rounds - 1)
-    tail = NormalDist().cdf(-reach)
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _student_quantile(degrees: int) -> float:
-    """The 97.5th percentile of Student's t, to three digits from 3 degrees on. Source: Abramowitz & Stegun 26.7.5."""
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    terms: Sequence[float] = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lxcompress.measure.compare import Ratio, compare_all
-from lxcompress.measure.summary import Summary, summarise
 from lxcompress.records import Bench, Measurement
+from lxcompress.stats import Percentiles, percentiles
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Row:
     """
 
     measurement: Measurement
-    summary: Summary
+    summary: Percentiles
     answers_per_s: float
     ratio: Ratio | None
     share: float | None
@@ -60,6 +60,6 @@ def rows_json(bench: Bench, rows: Sequence[Row], *, detector_s: float | None = N
 
 
 def _row(measurement: Measurement, ratio: Ratio | None, detector_s: float | None) -> Row:
-    summary = summarise(measurement.latency.values)
+    summary = percentiles(measurement.latency.values)
     share = None if detector_s is None else summary.p50 / (summary.p50 + detector_s)
     return Row(measurement, summary, 1 / summary.mean, ratio, share)

@@ -9,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from lxcompress.analysis.alternatives import role_of
-from lxcompress.analysis.pareto import pareto
 from lxcompress.analysis.pick import bench_command
 from lxcompress.analysis.protocol import has_tickets
 from lxcompress.analysis.summary import ExportedArtifact, RunSummary, latency_ms
@@ -18,6 +17,7 @@ from lxcompress.records import Measurement, Task
 from lxcompress.report.chart import Dot, accuracy_span, dot_key_svg, level_key_svg, trade_chart
 from lxcompress.report.curves import SMALL, Panel
 from lxcompress.runtimes import SERVED_BY
+from lxcompress.stats import pareto_front
 from lxcompress.units import duration, percent, significant
 
 MARKER_OF: Mapping[str, str] = {"fp32": "o", "fp16": "D", "bf16": "v", "int8": "s", "int8-static": "^"}
@@ -125,7 +125,7 @@ def ratio(entry: Entry, dense: Entry | None, trade: CostAxis) -> float | None:
 def find_front(entries: Sequence[Entry], trade: CostAxis) -> list[Entry]:
     """The artifacts that no other beats in both accuracy and this cost, the cheapest first."""
     placed = [entry for entry in entries if entry.accuracy is not None and trade.value(entry) is not None]
-    front = pareto(placed, better=lambda entry: (trade.value(entry) or 0.0, -(entry.accuracy or 0.0)))
+    front = pareto_front(placed, better=lambda entry: (trade.value(entry) or 0.0, -(entry.accuracy or 0.0)))
     return sorted(front, key=lambda entry: trade.value(entry) or 0.0)
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from lxcompress.errors import MeasureError
 from lxcompress.measure.compare import (
-    _student_quantile,
     compare_all,
     compare_apart,
     compare_in_turns,
@@ -15,6 +14,7 @@ from lxcompress.measure.compare import (
     noise_floor,
 )
 from lxcompress.records import Bench, Machine, Measurement, Samples, Task
+from lxcompress.stats import student_t
 
 MACHINE = Machine(
     system="Linux", processor="Toy", cores=2, memory_bytes=8 * 2**30, python="3.12", accelerator=None, packages={}
@@ -122,7 +122,7 @@ def test_a_cut_off_round_and_samples_without_rounds_are_compared_all_the_same() 
 def test_student_quantiles_are_those_of_the_tables() -> None:
     known = {5: 2.571, 9: 2.262, 11: 2.201, 29: 2.045, 100: 1.984}
     for degrees, value in known.items():
-        assert _student_quantile(degrees) == pytest.approx(value, abs=2e-3)
+        assert student_t(degrees) == pytest.approx(value, abs=2e-3)
 
 
 def test_two_machines_are_never_compared() -> None:

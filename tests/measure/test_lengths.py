@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lxcompress.data.tokens import SPECIAL
+from lxcompress.measure.bench_warnings import sample_warnings
 from lxcompress.measure.inputs import make_feeds, make_questions
 from lxcompress.measure.lengths import at_one_length, draw_lengths
-from lxcompress.measure.summary import doubt_samples
 from lxcompress.measure.worker import warmup_lengths
 
 VQA_LIKE = {6: 10, 7: 30, 8: 35, 9: 20, 12: 4, 20: 1}
@@ -37,15 +37,15 @@ def test_a_seed_is_an_order_and_the_order_mixes() -> None:
 def test_what_only_length_moves_is_steady_at_one_length() -> None:
     lengths = draw_lengths({5: 50, 20: 50}, 60, seed=0)
     values = [0.080 + 0.002 * length for length in lengths]
-    assert doubt_samples(values) != []
+    assert sample_warnings(values) != []
     assert at_one_length(values, lengths) == pytest.approx([0.080 + 0.002 * 12.5] * 60)
-    assert doubt_samples(at_one_length(values, lengths)) == []
+    assert sample_warnings(at_one_length(values, lengths)) == []
 
 
 def test_slow_answers_stay_slow_and_equal_lengths_change_nothing() -> None:
     lengths = draw_lengths(VQA_LIKE, 60, seed=0)
     values = [0.080 + 0.002 * length + (0.2 if place % 5 == 0 else 0) for place, length in enumerate(lengths)]
-    assert any(doubt.startswith("long tail") for doubt in doubt_samples(at_one_length(values, lengths)))
+    assert any(doubt.startswith("long tail") for doubt in sample_warnings(at_one_length(values, lengths)))
     assert at_one_length([1.0, 2.0], []) == at_one_length([1.0, 2.0], [7, 7]) == [1.0, 2.0]
 
 

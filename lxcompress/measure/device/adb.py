@@ -18,6 +18,7 @@ from typing import Literal
 from lxcompress import __version__
 from lxcompress.errors import MeasureError
 from lxcompress.measure.artifacts import INTERRUPTED, Keep, plan_rounds
+from lxcompress.measure.bench_warnings import sample_warnings
 from lxcompress.measure.device.profile import BYTES, SECONDS, Column, Profile, Told
 from lxcompress.measure.plan import (
     Ask,
@@ -28,7 +29,6 @@ from lxcompress.measure.plan import (
     leave_out_unfinished,
     read_artifacts,
 )
-from lxcompress.measure.summary import doubt_samples
 from lxcompress.progress import Progress, no_progress
 from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, Bench, Machine, Measurement, Samples, Task
 from lxcompress.rundir import sha256
@@ -454,7 +454,7 @@ def _measurement(case: Case, tally: Tally, ask: Ask, work: _Work, doubts: list[s
         size_bytes=case.subject.size_bytes,
         parameters=record.parameters,
         flops=record.flops if case.tokens == record.tokens else None,
-        doubts=doubt_samples(tally.seconds) + doubts,
+        doubts=sample_warnings(tally.seconds) + doubts,
     )
 
 

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from lxcompress.analysis.interval import interval, share_within, student_t
+from lxcompress.stats import mean_interval, share_within, student_t
 
 PUBLISHED = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 30: 2.0423, 120: 1.9799}
 
@@ -33,7 +33,7 @@ def test_the_quantiles_are_the_published_ones(freedom):
 def test_nineteen_in_twenty_intervals_hold_the_mean():
     chance, hits = random.Random(0), 0
     for _ in range(4000):
-        low, high = interval([chance.gauss(0.7, 0.02) for _ in range(3)])
+        low, high = mean_interval([chance.gauss(0.7, 0.02) for _ in range(3)])
         hits += low <= 0.7 <= high
     assert hits / 4000 == pytest.approx(0.95, abs=0.015)
 
@@ -42,7 +42,7 @@ def test_nineteen_in_twenty_intervals_hold_the_mean():
 def test_an_interval_holds_the_mean_and_stays_within_0_and_1(seed):
     chance = random.Random(seed)
     values = [chance.choice((0.0, 1.0, 1e-9, 0.999999, chance.random())) for _ in range(chance.randint(2, 5))]
-    low, high = interval(values)
+    low, high = mean_interval(values)
     assert 0 <= low <= sum(values) / len(values) + 1e-12
     assert sum(values) / len(values) - 1e-12 <= high <= 1
 
@@ -50,9 +50,9 @@ def test_an_interval_holds_the_mean_and_stays_within_0_and_1(seed):
 def test_of_little_spread_it_is_the_plain_interval_of_student():
     values = [0.721, 0.724, 0.7225, 0.723]
     mean, reach = sum(values) / 4, student_t(3) * statistics.stdev(values) / 2
-    assert interval(values) == pytest.approx((mean - reach, mean + reach), abs=2e-5)
+    assert mean_interval(values) == pytest.approx((mean - reach, mean + reach), abs=2e-5)
 
 
 def test_one_seed_has_no_interval():
-    assert interval([0.7]) is None
-    assert interval([0.7, 0.7]) == (0.7, 0.7)
+    assert mean_interval([0.7]) is None
+    assert mean_interval([0.7, 0.7]) == (0.7, 0.7)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lxcompress.analysis.pareto import dominates, pareto
+from lxcompress.stats import dominates, pareto_front
 
 
 def chance_points(seed: int) -> list[tuple[float, ...]]:
@@ -33,7 +33,7 @@ def obvious(points):
 def test_the_front_is_its_definition(seed):
     points = chance_points(seed)
     rows = list(enumerate(points))
-    front = pareto(rows, better=lambda row: row[1])
+    front = pareto_front(rows, better=lambda row: row[1])
     assert [point for _, point in front] == obvious(points)
     assert [number for number, _ in front] == sorted(number for number, _ in front)
 
@@ -41,16 +41,16 @@ def test_the_front_is_its_definition(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_the_front_of_the_front_is_the_front_and_every_other_row_is_dominated(seed):
     points = chance_points(seed)
-    front = pareto(points, better=lambda point: point)
-    assert pareto(front, better=lambda point: point) == front
+    front = pareto_front(points, better=lambda point: point)
+    assert pareto_front(front, better=lambda point: point) == front
     assert all(any(dominates(one, other) for one in front) for other in points if other not in front)
 
 
 def test_equal_rows_all_stay_and_keep_their_order():
     rows = [("b", 1.0, 2.0), ("a", 1.0, 2.0), ("worse", 1.0, 3.0), ("c", 2.0, 1.0)]
-    assert [name for name, *_ in pareto(rows, better=lambda row: row[1:])] == ["b", "a", "c"]
+    assert [name for name, *_ in pareto_front(rows, better=lambda row: row[1:])] == ["b", "a", "c"]
 
 
 def test_what_is_not_a_number_has_no_place_in_an_order():
     with pytest.raises(AssertionError, match="not a number"):
-        pareto([float("nan")], better=lambda value: (value,))
+        pareto_front([float("nan")], better=lambda value: (value,))

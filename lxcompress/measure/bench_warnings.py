@@ -1,11 +1,12 @@
-"""Raw samples in few numbers, and why to doubt them."""
+"""Warnings about a measurement: why its numbers may mislead."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+
+from lxcompress.stats import percentiles, ratio
 
 FEW_RUNS = 30
 # A quiet machine stays well within each of these; the least of them is what a reader would see in a table.
@@ -18,34 +19,16 @@ REPEAT = "close other programs and repeat"
 UNLIKE = "do not compare it with others"
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Samples in the unit they came in; `spread` is the middle half's width over the median."""
-
-    p50: float
-    p90: float
-    p99: float
-    mean: float
-    spread: float
-
-
-def summarise(values: Sequence[float]) -> Summary:
-    """Percentiles (linear between neighbours), mean and spread of one or more samples."""
-    assert len(values) > 0, "a measurement holds at least one sample"
-    p25, p50, p75, p90, p99 = (float(each) for each in np.percentile(values, [25, 50, 75, 90, 99]))
-    return Summary(p50=p50, p90=p90, p99=p99, mean=float(np.mean(values)), spread=_ratio(p75 - p25, p50))
-
-
-def doubt_samples(values: Sequence[float]) -> list[str]:
+def sample_warnings(values: Sequence[float]) -> list[str]:
     """Why the samples, in the order in which they were measured, may mislead; empty if nothing shows."""
-    summary = summarise(values)
+    summary = percentiles(values)
     doubts = []
     if len(values) < FEW_RUNS:
         doubts.append(f"only {len(values)} runs: give --runs {FEW_RUNS} or more")
     if summary.spread > WIDE_SPREAD:
         doubts.append(f"timings vary: the IQR is {100 * summary.spread:.0f} % of the median; {REPEAT}")
-    if _ratio(summary.p90, summary.p50) > LONG_TAIL:
-        doubts.append(f"long tail: p90 is {_ratio(summary.p90, summary.p50):.2g} times p50; {REPEAT}")
+    if ratio(summary.p90, summary.p50) > LONG_TAIL:
+        doubts.append(f"long tail: p90 is {ratio(summary.p90, summary.p50):.2g} times p50; {REPEAT}")
     third = len(values) // 3
     if third and abs(change := _change(values[:third], values[-third:])) > DRIFT:
         how = "slower" if change > 0 else "faster"
@@ -53,7 +36,7 @@ def doubt_samples(values: Sequence[float]) -> list[str]:
     return doubts
 
 
-def doubt_circumstances(
+def condition_warnings(
     *, threads: int, cores: int, is_pinned: bool, others: float, held_bytes: int, memory_bytes: int
 ) -> list[str]:
     """Why the conditions of a measurement may mislead.
@@ -72,7 +55,7 @@ def doubt_circumstances(
     return doubts
 
 
-def doubt_worker(
+def process_warnings(
     *,
     threads: int,
     busy_threads: int | None,
@@ -105,8 +88,4 @@ def doubt_worker(
 def _change(first: Sequence[float], last: Sequence[float]) -> float:
     """How much greater the median of `last` is than that of `first`, as a fraction of it."""
     before, after = float(np.median(first)), float(np.median(last))
-    return _ratio(after - before, before)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+    return ratio(after - before, before)
