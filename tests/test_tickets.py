@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LxmertForQuestionAnswering
 from transformers.utils import logging
 
+from lxcompress.catalog.criteria import CRITERIA
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
@@ -21,7 +22,6 @@ from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import LxError, ModelError, PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.criteria import CRITERIA
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count
 from lxcompress.pruning.selection import Selection

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module, metadata
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lxcompress.errors import ExtensionError
 
 Group = Literal["formats", "runtimes", "criteria", "families", "data"]
+Spec = TypeVar("Spec")
 
 
 def added_names(group: Group) -> tuple[str, ...]:
@@ -36,6 +37,36 @@ def load_added(group: Group, name: str) -> Any:
             f"{_package(point)}: its entry point {name!r} of lxcompress.{group} ({point.value}) cannot be loaded: "
             f"{type(error).__name__}: {error}; update or uninstall that package"
         ) from error
+
+
+def all_names(group: Group, built_in: Iterable[str]) -> tuple[str, ...]:
+    """Return the `built_in` names, then the names that installed packages add to `group`, without importing those.
+
+    Raises ExtensionError if a package adds a built-in name.
+    """
+    known, added = tuple(built_in), added_names(group)
+    for name in added:
+        if name in known:
+            package = _package(_entry_points(group)[name])
+            raise ExtensionError(
+                f"lxcompress.{group}: {package} adds {name!r}, which lxcompress has; give it another name there"
+            )
+    return (*known, *added)
+
+
+def load_spec(group: Group, name: str, kind: type[Spec]) -> Spec:
+    """Return the spec that a package adds to `group` as `name`.
+
+    Raises ExtensionError if no package adds it, if its import fails, or if it is not a `kind` of that name.
+    """
+    spec = load_added(group, name)
+    if not isinstance(spec, kind) or getattr(spec, "name", name) != name:
+        point = _entry_points(group)[name]
+        raise ExtensionError(
+            f"{_package(point)}: its entry point {name!r} of lxcompress.{group} ({point.value}) is {spec!r:.80}, "
+            f"expected a {kind.__name__} with the name {name!r}; correct that package"
+        )
+    return spec
 
 
 def resolve(path: str) -> Any:

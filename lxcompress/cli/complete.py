@@ -31,9 +31,9 @@ def complete_precision(incomplete: str) -> list[str]:
 
 def complete_criterion(incomplete: str) -> list[str]:
     """Return the criteria of a recipe."""
-    from lxcompress.recipe import CRITERIA
+    from lxcompress.catalog.criteria import criterion_names
 
-    return _beginning(incomplete, CRITERIA)
+    return _beginning(incomplete, criterion_names())
 
 
 def complete_granularity(incomplete: str) -> list[str]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lxcompress.catalog.criteria import list_criteria
 from lxcompress.cli.complete import complete_criterion, complete_granularity, complete_recipe
 
 if TYPE_CHECKING:
     from lxcompress.records import Provenance
 
-CRITERIA = "low-magnitude, high-magnitude, random; with --calibrate also taylor, wanda, fisher."
 GRANULARITIES = "weight, block-1x4, block-4x1, N:M such as 2:4; neuron, head, layer or neuron+head make it smaller."
 
 
@@ -23,7 +23,7 @@ def prune_cli(
     criterion: str = typer.Option(
         "low-magnitude",
         "--criterion",
-        help=CRITERIA,
+        help=list_criteria(),
         autocompletion=complete_criterion,
     ),
     granularity: str = typer.Option(

@@ -1,23 +1,25 @@
-"""Criteria: what a weight is worth. Each is a score; the highest stay, whatever the criterion (choose.py).
+"""The score functions of the criteria in catalog/criteria.py. Weights with high scores are kept (choose.py).
 
-What one removes at a sparsity it removes at every higher one too, so its masks are nested.
+Scores do not depend on the sparsity, so that the masks of one criterion are nested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
+from lxcompress.catalog.criteria import CRITERIA, Statistic, criterion_names, find_criterion, is_criterion
+from lxcompress.catalog.extensions import resolve
 from lxcompress.errors import PruneError
 from lxcompress.pruning.mask import Weights
 
 
 @dataclass(frozen=True)
 class CalibrationStatistics:
-    """What was seen of the weights at work, by their names; empty where it was not gathered."""
+    """What was measured about the weights of a model, by their names; empty where it was not measured."""
 
     gradient: Weights = field(default_factory=dict)
     """mean over batches of |dL/dw|, the shape of w"""
@@ -26,115 +28,119 @@ class CalibrationStatistics:
     input_norm: Weights = field(default_factory=dict)
     """float32 [C]: the L2 norm of each of a matrix's C inputs over the sample"""
     movement: Weights = field(default_factory=dict)
-    """-sum over the dense run's steps of w * dL/dw, the shape of w"""
+    """sum of -w * dL/dw over the steps of the dense run, the shape of w"""
 
 
-Score = Callable[[str, Tensor, CalibrationStatistics, Generator], Tensor]
-"""a name, its weight, the statistics and a seeded generator -> a new tensor: a score for each element of the weight"""
+Score = Callable[[Tensor, Tensor, Generator], Tensor]
+"""(weight, statistic, generator) -> a new tensor with a score for each element of the weight.
+
+The weight is float32, on the CPU. The statistic is that which the criterion's spec needs; empty if it needs none.
+"""
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """A score, and the field of CalibrationStatistics that it needs, if any."""
-
-    score: Score
-    needs: str | None = None
-
-
-def magnitude(_: str, weight: Tensor, __: CalibrationStatistics, ___: Generator) -> Tensor:
-    """|w| (Han et al. 2015, Learning both weights and connections)."""
+def magnitude(weight: Tensor, _statistic: Tensor, _generator: Generator) -> Tensor:
+    """Return |w| (Han et al. 2015, Learning both weights and connections)."""
     return weight.abs()
 
 
-def smallness(_: str, weight: Tensor, __: CalibrationStatistics, ___: Generator) -> Tensor:
-    """-|w|: the largest go first (Hashemi et al. 2023's control)."""
+def negative_magnitude(weight: Tensor, _statistic: Tensor, _generator: Generator) -> Tensor:
+    """Return -|w|, so that the largest weights are removed first (the control of Hashemi et al. 2023)."""
     return weight.abs().neg_()
 
 
-def noise(_: str, weight: Tensor, __: CalibrationStatistics, generator: Generator) -> Tensor:
-    """Uniform noise; it depends on the generator and the shape alone."""
+def noise(weight: Tensor, _statistic: Tensor, generator: Generator) -> Tensor:
+    """Return uniform noise, which depends on the generator and the shape only."""
     return torch.rand(weight.shape, generator=generator)
 
 
-def movement(name: str, _: Tensor, statistics: CalibrationStatistics, __: Generator) -> Tensor:
-    """-sum of w * dL/dw over training: whether w grew away from zero (Sanh et al. 2020, Movement pruning)."""
-    return statistics.movement[name].float().clone()
+def movement(_weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
+    """Return the sum of -w * dL/dw over training: how far w moved from zero (Sanh et al. 2020, Movement pruning)."""
+    return statistic.float().clone()
 
 
-def taylor(name: str, weight: Tensor, statistics: CalibrationStatistics, _: Generator) -> Tensor:
-    """|w| * mean of |dL/dw|: the loss's first-order change without w (Molchanov et al. 2019, Importance estimation)."""
-    return weight.abs().mul_(statistics.gradient[name])
+def taylor(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
+    """Return |w| * mean of |dL/dw|, the first-order change of the loss without w.
+
+    Source: Molchanov et al. 2019, Importance estimation for neural network pruning.
+    """
+    return weight.abs().mul_(statistic)
 
 
-def wanda(name: str, weight: Tensor, statistics: CalibrationStatistics, _: Generator) -> Tensor:
-    """|w| * L2 norm of the input that it multiplies (Sun et al. 2023, A simple and effective pruning approach)."""
-    return weight.abs().mul_(statistics.input_norm[name])
+def wanda(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
+    """Return |w| * L2 norm of its input (Sun et al. 2023, A simple and effective pruning approach)."""
+    return weight.abs().mul_(statistic)
 
 
-def fisher(name: str, weight: Tensor, statistics: CalibrationStatistics, _: Generator) -> Tensor:
-    """w^2 / 2 * mean of (dL/dw)^2: the second-order change, with the empirical Fisher diagonal for the Hessian's.
+def fisher(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
+    """Return w^2 / 2 * mean of (dL/dw)^2, the second-order change of the loss without w.
 
+    The diagonal of the empirical Fisher matrix replaces that of the Hessian.
     Source: LeCun et al. 1990, Optimal brain damage; Theis et al. 2018, Faster gaze prediction with dense networks.
     """
-    return weight.square().mul_(statistics.squared_gradient[name]).mul_(0.5)
-
-
-CRITERIA: Mapping[str, Criterion] = {
-    "low-magnitude": Criterion(magnitude),
-    "random": Criterion(noise),
-    "high-magnitude": Criterion(smallness),
-    "movement": Criterion(movement, "movement"),
-    "taylor": Criterion(taylor, "gradient"),
-    "wanda": Criterion(wanda, "input_norm"),
-    "fisher": Criterion(fisher, "squared_gradient"),
-}
+    return weight.square().mul_(statistic).mul_(0.5)
 
 
 def score_weights(
     prunable: Weights, *, criterion: str, seed: int, statistics: CalibrationStatistics | None = None
 ) -> dict[str, Tensor]:
-    """name -> scores, float32 on the CPU, the shape of the weight; `seed` is read by `random` alone.
+    """Return {name: scores, float32 on the CPU, of the weight's shape}; `seed` is for criteria that draw at random.
 
-    Raises PruneError if nothing can be pruned, a weight or its statistics are not finite, or statistics are missing.
+    Raises PruneError if the model has no prunable weight, if a weight, a statistic or a score is not finite, or if
+    statistics are missing.
     """
     if not prunable:
         raise PruneError("the model has no prunable weight (a matrix outside the embeddings and the output layer)")
-    if criterion not in CRITERIA:
-        raise PruneError(f"criterion {criterion}: is unknown; this lxcompress knows {', '.join(CRITERIA)}")
-    chosen, statistics = CRITERIA[criterion], statistics or CalibrationStatistics()
+    if not is_criterion(criterion):
+        raise PruneError(f"criterion {criterion}: is unknown; this lxcompress knows {', '.join(criterion_names())}")
+    spec, statistics = find_criterion(criterion), statistics or CalibrationStatistics()
+    score: Score = resolve(spec.score)
     generator = torch.Generator().manual_seed(seed)
     scores = {}
     for name, weight in prunable.items():
         if not is_finite(weight):
             raise PruneError(f"{name}: holds values that are not finite, so it cannot be ranked; mend the checkpoint")
-        if chosen.needs:
-            _check_statistics(criterion, chosen.needs, name, weight, getattr(statistics, chosen.needs))
-        scores[name] = chosen.score(name, weight.detach().float().cpu(), statistics, generator)
-        if chosen.needs and not is_finite(scores[name]):
-            raise PruneError(
-                f"{name}: its {chosen.needs} for criterion {criterion} is not finite, so it cannot be ranked; "
-                "lower the learning rate, or use criterion low-magnitude"
-            )
+        statistic = _find_statistic(criterion, spec.needs, name, weight, statistics) if spec.needs else torch.empty(0)
+        scores[name] = score(weight.detach().float().cpu(), statistic, generator)
+        _check_scores(criterion, spec.needs, name, weight, scores[name])
     return scores
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether every value is a finite number; no copy is made."""
-    low, high = torch.aminmax(tensor)  # NaN if one is
+    """Return whether every value is a finite number; no copy is made."""
+    low, high = torch.aminmax(tensor)  # NaN if any value is NaN
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
-def _check_statistics(criterion: str, needs: str, name: str, weight: Tensor, seen: Weights) -> None:
-    """Raises PruneError unless the statistics are there, in the shape that the weight asks for."""
-    if name not in seen:
-        without = ", ".join(each for each, other in CRITERIA.items() if other.needs is None)
+def _find_statistic(
+    criterion: str, needs: Statistic, name: str, weight: Tensor, statistics: CalibrationStatistics
+) -> Tensor:
+    """Return the statistic of a weight. Raises PruneError if it is missing, or has another shape than the weight's."""
+    measured: Weights = getattr(statistics, needs)
+    words = needs.replace("_", " ")
+    if name not in measured:
+        others = ", ".join(other for other, spec in CRITERIA.items() if spec.reads_weights_only)
         raise PruneError(
-            f"criterion {criterion}: needs the {needs.replace('_', ' ')} of {name} on training data, and there is "
-            f"none; draw the ticket in a study, which gathers it, or use one of {without}"
+            f"criterion {criterion}: needs the {words} of {name} on training data, which was not measured; draw the "
+            f"ticket in a study, which measures it, or use one of {others}"
         )
     expected = weight.shape[1:] if needs == "input_norm" else weight.shape
-    if seen[name].shape != expected:
+    if measured[name].shape != expected:
         raise PruneError(
-            f"criterion {criterion}: the {needs.replace('_', ' ')} of {name} has the shape {list(seen[name].shape)}, "
-            f"expected {list(expected)}; gather it from this model"
+            f"criterion {criterion}: the {words} of {name} has the shape {list(measured[name].shape)}, "
+            f"expected {list(expected)}; measure it with this model"
+        )
+    return measured[name]
+
+
+def _check_scores(criterion: str, needs: Statistic | None, name: str, weight: Tensor, scores: Tensor) -> None:
+    """Raise PruneError unless there is one finite score for each element of the weight."""
+    if scores.shape != weight.shape or scores.dtype != torch.float32:
+        raise PruneError(
+            f"{name}: criterion {criterion} gives scores {list(scores.shape)} of {scores.dtype}, "
+            f"expected {list(weight.shape)} of torch.float32; correct the criterion"
+        )
+    if not is_finite(scores):
+        raise PruneError(
+            f"{name}: its {needs or 'score'} for criterion {criterion} is not finite, so it cannot be ranked; "
+            "lower the learning rate, or use criterion low-magnitude"
         )

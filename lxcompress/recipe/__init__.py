@@ -23,8 +23,6 @@ from lxcompress.recipe.load import (
     validate_settings,
 )
 from lxcompress.recipe.methods import (
-    BLIND_CRITERIA,
-    CRITERIA,
     MASKED,
     SCOPES,
     STRUCTURED,
@@ -53,8 +51,6 @@ from lxcompress.recipe.recipe import (
 from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection, Switch, Train
 
 __all__ = [
-    "BLIND_CRITERIA",
-    "CRITERIA",
     "DATA_KINDS",
     "FAULTS",
     "MASKED",

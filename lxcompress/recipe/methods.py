@@ -6,27 +6,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from lxcompress.catalog.criteria import CriterionSpec, criterion_names, find_criterion, is_criterion
 from lxcompress.recipe.settings import Fraction, RecipeSection, check_sparsities_differ
 from lxcompress.units import short_percent
 
-Criterion = Literal["low-magnitude", "random", "high-magnitude", "movement", "taylor", "wanda", "fisher"]
 Scope = Literal["layer", "row", "global", "modality", "sensitivity"]
 Schedule = Literal["one-shot", "iterative", "iterative-retrain", "gradual"]
 Rewind = Literal["start", "step", "learning-rate", "none"]
 Control = Literal["reinitialised", "shuffled", "dense-longer", "small-dense"]
 
-CRITERIA: tuple[str, ...] = get_args(Criterion)
 SCOPES: tuple[str, ...] = get_args(Scope)
 MASKED = ("weight", "block-1x4", "block-4x1")
 """Granularities that a mask has, besides N:M (2:4, 4:8)."""
 STRUCTURED = ("neuron", "head", "layer", "neuron+head")
 """Granularities that make the model smaller."""
-BLIND_CRITERIA = ("low-magnitude", "high-magnitude", "random")
-"""Criteria that read the weights and no data."""
 DENSE_CONTROLS = ("dense-longer", "small-dense")
 """Controls that prune nothing."""
+
+
+def _check_criterion(name: str) -> str:
+    """Return the name of a criterion. Raises the error of a Literal for an unknown one, which names the nearest."""
+    if is_criterion(name):
+        return name
+    *most, last = (f"'{known}'" for known in criterion_names())
+    expected = f"{', '.join(most)} or {last}"
+    raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+
+Criterion = Annotated[str, AfterValidator(_check_criterion)]
+"""The name of a criterion in catalog/criteria.py, or of one that an installed package adds."""
 
 
 def _read_granularity(value: Any) -> str:
@@ -155,6 +166,11 @@ class Method(RecipeSection):
         return (self.epochs_factor or 2) if self.control == "dense-longer" else 1
 
     @property
+    def criterion_spec(self) -> CriterionSpec:
+        """The entry of its criterion in the table of criteria. Raises ExtensionError if a package's entry is broken."""
+        return find_criterion(self.criterion)
+
+    @property
     def is_structured(self) -> bool:
         """Whether its tickets are smaller models rather than masks."""
         return self.granularity in STRUCTURED
@@ -233,13 +249,13 @@ CONFLICTS = (
         "leave it out, or give iterative-retrain",
         lambda method: (
             method.schedule == "iterative"
-            and method.criterion in (*BLIND_CRITERIA, "movement")
+            and not method.criterion_spec.needs_questions
             and method.scope != "sensitivity"
         ),
     ),
     Conflict(
         "schedule gradual ranks while it trains, which criterion {method.criterion} cannot",
-        lambda method: method.schedule == "gradual" and method.criterion not in (*BLIND_CRITERIA, "movement"),
+        lambda method: method.schedule == "gradual" and method.criterion_spec.needs_questions,
     ),
     Conflict(
         "schedule gradual does not support scope {method.scope}",

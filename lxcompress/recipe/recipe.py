@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from lxcompress.catalog.criteria import PUBLISHED_CRITERIA
 from lxcompress.recipe.data import Data
-from lxcompress.recipe.methods import BLIND_CRITERIA, Criterion, Granularity, Method, plain_method
+from lxcompress.recipe.methods import Criterion, Granularity, Method, plain_method
 from lxcompress.recipe.settings import (
     RECIPE_VERSION,
     Count,
@@ -103,7 +104,7 @@ class Prune(RecipeSection):
     def plain_criteria(self) -> tuple[Criterion, ...]:
         """`criteria`; without them and without methods, the three criteria of the published study."""
         if self.criteria is None:
-            return () if self.methods else ("low-magnitude", "random", "high-magnitude")
+            return () if self.methods else PUBLISHED_CRITERIA
         return self.criteria
 
 
@@ -181,7 +182,7 @@ class Recipe(RecipeSection):
         plain = Method().model_dump(exclude={"name", "criterion", "scope"})
         for method in self.prune.all_methods() if self.protocol else ():
             is_plain = method.model_dump(exclude={"name", "criterion", "scope"}) == plain
-            if not is_plain or method.criterion not in BLIND_CRITERIA:
+            if not is_plain or method.criterion not in PUBLISHED_CRITERIA:
                 raise ValueError(
                     f"protocol: the published study did not draw {method.id}; leave it out, or give protocol: corrected"
                 )

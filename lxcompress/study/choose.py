@@ -13,7 +13,7 @@ from lxcompress.errors import PruneError, RunError
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.choose import check_selection, describe_undivided, find_kept_dense, mask_from_scores
 from lxcompress.pruning.controls import shuffle_mask
-from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
+from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.published import choose_published_mask
 from lxcompress.pruning.schedule import RATE, rounds_to
@@ -105,7 +105,7 @@ class Chooser:
         return self.pick(self.score(weights), sparsity, within)
 
     def _statistics(self, weights: Weights) -> CalibrationStatistics:
-        needed = CRITERIA[self.method.criterion].needs
+        needed = self.method.criterion_spec.needs
         if needed is None:
             return CalibrationStatistics()
         if needed == "movement":

@@ -186,7 +186,7 @@ def _draw_gradually(
     origin = rewind(context, seed_run, cell, seed_run.dense)
     model.load(origin)
     parameters = parameters_of(model)
-    movement = Movement(parameters) if method.criterion == "movement" else None
+    movement = Movement(parameters) if method.criterion_spec.needs_training else None
 
     def choose(weights: Weights, sparsity: float, within: Mask | None) -> Mask:
         chooser.movement = movement.result if movement else None
@@ -276,7 +276,7 @@ def _train_round(
         if not _is_of(folder, mask, seed_run, watch):
             (folder / MASK_FILE).unlink(missing_ok=True)
             what = f"round {cell.method.id} {sparsity}"
-            hook = Movement(parameters_of(seed_run.model)) if cell.method.criterion == "movement" else None
+            hook = Movement(parameters_of(seed_run.model)) if cell.method.criterion_spec.needs_training else None
             hooks = [hook] if hook else []
             model = seed_run.model
             trained = _train(
@@ -294,7 +294,7 @@ def _train_round(
             kept = read_record(folder / ROUND_FILE, Round)
             cost.trained(kept.epochs, steps_of(context.recipe, context.task) - _skipped(context, cell))
             cost.shared_s += sum(epoch.duration_s for epoch in kept.epochs)
-        if cell.method.criterion == "movement":
+        if cell.method.criterion_spec.needs_training:
             chooser.movement = load_weights(folder / MOVEMENT_FILE)
         return load_weights(folder / MODEL_FILE)
 

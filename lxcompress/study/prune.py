@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lxcompress.catalog.criteria import find_criterion
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, read_word_files
 from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.choose import check_selection, find_kept_dense, mask_from_scores
-from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
+from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.selection import MULTIPLE, Selection
 from lxcompress.pruning.surgery import Surgery, operate
@@ -172,7 +173,7 @@ def _check_vacant(out: Path) -> None:
 
 def _score(model: Model, criterion: str, seed: int, context: StudyContext | None) -> dict[str, Any]:
     """The criterion's scores of the model's prunable weights."""
-    needed = CRITERIA[criterion].needs
+    needed = find_criterion(criterion).needs
     statistics = CalibrationStatistics()
     if needed is not None and context is not None:
         found = collect_statistics(

@@ -266,7 +266,7 @@ def _is_lost(path: Path, load: Callable[[], Weights], watch: Watch) -> bool:
 def _wants_movement(recipe: Recipe) -> bool:
     """Whether a method ranks by the movement of the dense run; gradual pruning has a movement of its own."""
     methods = recipe.prune.all_methods()
-    return any(method.criterion == "movement" and method.schedule != "gradual" for method in methods)
+    return any(method.criterion_spec.needs_training and method.schedule != "gradual" for method in methods)
 
 
 def _repeat_dense(run: RunDir, source: int, seed: int) -> None:

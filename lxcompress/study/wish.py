@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lxcompress.catalog.criteria import criterion_names, find_criterion, is_criterion
 from lxcompress.errors import PruneError
-from lxcompress.recipe import BLIND_CRITERIA, CRITERIA, MASKED, STRUCTURED, is_granularity
+from lxcompress.recipe import MASKED, STRUCTURED, is_granularity
 from lxcompress.settings import did_you_mean
 
 SCOPES = ("layer", "row", "global")
@@ -28,18 +29,19 @@ def check_wish(
         if sparsity is not None or has_calibration or criterion != "low-magnitude" or is_wish:
             raise PruneError(f"--like {like}: its mask is drawn already; give --out and --seed beside it, and no more")
         return
-    if criterion not in CRITERIA:
+    if not is_criterion(criterion):
         raise PruneError(
-            f"--criterion {criterion}: is unknown; {did_you_mean(criterion, CRITERIA)} "
-            f"(this lxcompress knows {', '.join(CRITERIA)})"
+            f"--criterion {criterion}: is unknown; {did_you_mean(criterion, criterion_names())} "
+            f"(this lxcompress knows {', '.join(criterion_names())})"
         )
-    if criterion == "movement":
-        raise PruneError("--criterion movement: needs training history; use lxcompress study")
-    if criterion not in BLIND_CRITERIA and not has_calibration and not is_retrained:
+    spec = find_criterion(criterion)
+    if spec.needs_training:
+        raise PruneError(f"--criterion {criterion}: needs training history; use lxcompress study")
+    if not spec.reads_weights_only and not has_calibration and not is_retrained:
         raise PruneError(
             f"--criterion {criterion}: needs training questions to look at, and has none; give --calibrate RECIPE"
         )
-    if criterion in BLIND_CRITERIA and has_calibration:
+    if spec.reads_weights_only and has_calibration:
         raise PruneError(f"--calibrate: has no effect on {criterion}, which looks at the weights alone; leave it out")
     if not is_granularity(granularity):
         known = (*MASKED, "2:4", *STRUCTURED)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lxcompress.catalog.criteria import CRITERIA
 from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics, score_weights
+from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.selection import Selection
 from tests.complain import complain
 
@@ -71,7 +72,7 @@ def test_a_criterion_asks_for_what_it_needs(criterion) -> None:
     others = {name: {} if name == CRITERIA[criterion].needs else {"a": WEIGHT} for name in vars(SEEN)}
     complain(lambda: draw(CalibrationStatistics(**others)), needs, "of a", kind=PruneError)
     wrong = CalibrationStatistics(**{CRITERIA[criterion].needs: {"a": torch.ones(7)}})
-    complain(lambda: draw(wrong), f"criterion {criterion}", "[7]", "gather it from this model", kind=PruneError)
+    complain(lambda: draw(wrong), f"criterion {criterion}", "[7]", "measure it with this model", kind=PruneError)
     spoilt = CalibrationStatistics(
         **{CRITERIA[criterion].needs: {"a": getattr(SEEN, CRITERIA[criterion].needs)["a"] / 0}}
     )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lxcompress.recipe import BLIND_CRITERIA, Cell, Recipe, dump_recipe, plain_method
+from lxcompress.catalog.criteria import find_criterion
+from lxcompress.recipe import Cell, Recipe, dump_recipe, plain_method
 from lxcompress.records import (
     Artifact,
     Bench,
@@ -365,7 +366,7 @@ def result_record(
     trainings = 2 if method.control == "dense-longer" else 1
     if method.schedule == "iterative-retrain":
         trainings = math.ceil(math.log(1 - cell.sparsity) / math.log(1 - (method.rate or 0.2)))
-    drawing_s = 0.0 if method.criterion in BLIND_CRITERIA else 4.0
+    drawing_s = 0.0 if find_criterion(method.criterion).reads_weights_only else 4.0
     return Result(
         cell=cell.id,
         method={"id": method.id, **method.model_dump(mode="json", exclude_defaults=True)},

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from lxcompress.catalog.criteria import CRITERIA
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Split
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import load_start
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.criteria import CRITERIA, CalibrationStatistics
+from lxcompress.pruning.criteria import CalibrationStatistics
 from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.training.calibration import batches_without_padding, collect_statistics, draw_sample
