@@ -23,8 +23,9 @@ from transformers import LxmertConfig
 
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError
-from lxcompress.exporters.artifact import ARTIFACT_FILE, export, open_source
+from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import FORMATS
+from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.machine import describe_machine
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, save_model

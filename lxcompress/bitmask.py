@@ -26,7 +26,6 @@ from lxcompress.errors import ExportError, TicketError, unreadable
 from lxcompress.rundir import write_whole
 from lxcompress.text import first_line
 
-BITMASK_FILE = "bitmask.safetensors"
 KIND = "lxcompress.bitmask"
 VERSION = 1
 PRECISIONS: Mapping[str, type[np.generic]] = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}

@@ -11,28 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lxcompress.errors import LxError, ModelError, RunError, TicketError
+from lxcompress.filenames import (
+    ARTIFACT_FILE,
+    BITMASK_FILE,
+    CONFIG_FILE,
+    DENSE_FILE,
+    MASK_FILE,
+    RESULT_FILE,
+    SURGERY_FILE,
+    TICKET_FILE,
+    WEIGHTS_FILE,
+)
 from lxcompress.records import Artifact, Dense, Provenance, Result, read_record
 from lxcompress.rundir import sha256
 
-TICKET_FILE, DENSE_FILE, RESULT_FILE, ARTIFACT_FILE = "ticket.json", "dense.json", "result.json", "artifact.json"
-MODEL_FILE, MASK_FILE, SURGERY_FILE, BITMASK_FILE = (
-    "model.safetensors",
-    "mask.safetensors",
-    "surgery.json",
-    "bitmask.safetensors",
-)
 READ_IF_THERE = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
-    "surgery.json",
+    SURGERY_FILE,
     "adapter_config.json",
 )
 """Files that change an answer as soon as they lie in a folder: none may be added to a folder whose record names its
 files."""
-HASHED = ("config.json", MODEL_FILE, MASK_FILE, BITMASK_FILE, *READ_IF_THERE)
+HASHED = (CONFIG_FILE, WEIGHTS_FILE, MASK_FILE, BITMASK_FILE, *READ_IF_THERE)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ def check_files(folder: Path, origin: Origin, only: Collection[str] | None = Non
 
 def ticket_origin(folder: Path, provenance: Provenance) -> Origin:
     """Return what ticket.json says of the files of its folder."""
-    is_packed = (folder / BITMASK_FILE).is_file() and not (folder / MODEL_FILE).is_file()
-    files = {BITMASK_FILE if is_packed else MODEL_FILE: provenance.model_sha256}
+    is_packed = (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
+    files = {BITMASK_FILE if is_packed else WEIGHTS_FILE: provenance.model_sha256}
     if provenance.surgery_sha256:
         files[SURGERY_FILE] = provenance.surgery_sha256
     elif not is_packed:

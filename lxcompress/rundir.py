@@ -29,6 +29,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lxcompress.errors import RunError
+from lxcompress.filenames import (
+    ARTIFACT_FILE,
+    DENSE_FILE,
+    FLOORS_FILE,
+    MACHINE_FILE,
+    MOVEMENT_FILE,
+    RECIPE_FILE,
+    REPORT_FILE,
+    RESULT_FILE,
+    RESULTS_CSV,
+    RESULTS_JSON,
+    START_FILE,
+    TICKET_FILE,
+)
 from lxcompress.output import command_line
 from lxcompress.recipe import Cell, Recipe, load_run_recipe
 from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_sealed, is_whole, read_record
@@ -39,7 +53,7 @@ from lxcompress.writing import write_whole as write_whole
 REDO = "delete it, and lxcompress study does this run again"
 _OF_A_MODEL = ("*.safetensors", "*.json", "vocab.txt")
 BEGUN = (
-    "floors.json",
+    FLOORS_FILE,
     "seeds/*/*.safetensors",
     "seeds/*/sensitivity-*.json",
     *(f"seeds/*/dense/{name}" for name in _OF_A_MODEL),
@@ -63,15 +77,15 @@ class RunDir:
 
     @property
     def recipe(self) -> Path:
-        return self.root / "recipe.yaml"
+        return self.root / RECIPE_FILE
 
     @property
     def machine(self) -> Path:
-        return self.root / "machine.json"
+        return self.root / MACHINE_FILE
 
     @property
     def floors(self) -> Path:
-        return self.root / "floors.json"
+        return self.root / FLOORS_FILE
 
     @property
     def lock(self) -> Path:
@@ -97,18 +111,34 @@ class RunDir:
 
     @property
     def report(self) -> Path:
-        return self.root / "report.html"
+        return self.root / REPORT_FILE
 
     @property
     def results_csv(self) -> Path:
-        return self.root / "results.csv"
+        return self.root / RESULTS_CSV
 
     @property
     def results_json(self) -> Path:
-        return self.root / "results.json"
+        return self.root / RESULTS_JSON
+
+    def artifact_records(self) -> list[Path]:
+        """Return the record of every exported artifact, sorted by path."""
+        return sorted(self.artifacts.glob(f"*/{ARTIFACT_FILE}"))
+
+    def bench_records(self) -> list[Path]:
+        """Return the record of every bench, sorted by path."""
+        return sorted(self.measurements.glob("*.json"))
+
+    def ticket_records(self) -> list[Path]:
+        """Return the record of every ticket of this part of the folder, sorted by path."""
+        return sorted((self.root / self.drawn).glob(f"*/{TICKET_FILE}"))
+
+    def result_records(self) -> list[Path]:
+        """Return the record of every cell of this part of the folder, sorted by path."""
+        return sorted((self.root / self.drawn).glob(f"*/{RESULT_FILE}"))
 
     def start(self, seed: int) -> Path:
-        return self.root / "seeds" / str(seed) / "start.safetensors"
+        return self.root / "seeds" / str(seed) / START_FILE
 
     def dense(self, seed: int) -> Path:
         return self.root / "seeds" / str(seed) / "dense"
@@ -117,7 +147,7 @@ class RunDir:
         return self.root / "seeds" / str(seed) / f"step-{step}.safetensors"
 
     def movement(self, seed: int) -> Path:
-        return self.root / "seeds" / str(seed) / "movement.safetensors"
+        return self.root / "seeds" / str(seed) / MOVEMENT_FILE
 
     def sensitivity(self, seed: int, name: str) -> Path:
         return self.root / "seeds" / str(seed) / f"sensitivity-{name}.json"
@@ -133,13 +163,13 @@ class RunDir:
             yield
 
     def dense_result(self, seed: int) -> Path:
-        return self.dense(seed) / "dense.json"
+        return self.dense(seed) / DENSE_FILE
 
     def ticket(self, cell: Cell) -> Path:
         return self.root / self.drawn / cell.id
 
     def result(self, cell: Cell) -> Path:
-        return self.ticket(cell) / "result.json"
+        return self.ticket(cell) / RESULT_FILE
 
 
 @dataclass(frozen=True)
@@ -179,14 +209,13 @@ def read_run(root: Path) -> Run:
         floors=read_record(run.floors, Floors) if run.floors.exists() else None,
         dense={seed: record for seed, record in dense.items() if record},
         results={cell: record for cell, record in results.items() if record},
-        benches=[read_record(path, Bench) for path in sorted(run.measurements.glob("*.json"))],
+        benches=[read_record(path, Bench) for path in run.bench_records()],
     )
 
 
 def twins_of(run: Run) -> dict[str, Result]:
     """What the finished twins of the run scored, by the id of their cell. Raises RunError for a damaged file."""
-    paths = sorted((run.dir.root / run.dir.twins.drawn).glob("*/result.json"))
-    return {path.parent.name: _read_result(path) for path in paths if is_whole(path)}
+    return {path.parent.name: _read_result(path) for path in run.dir.twins.result_records() if is_whole(path)}
 
 
 def read_dense(run: RunDir, seed: int) -> Dense | None:
@@ -214,7 +243,12 @@ def read_result(run: RunDir, cell: Cell) -> Result | None:
 
 def has_work(run: RunDir) -> bool:
     """Whether a dense run is finished in the folder, or a ticket is there."""
-    places = ("seeds/*/dense/dense.json", "tickets/*/ticket.json", "tickets/*/result.json", "twins/*/result.json")
+    places = (
+        f"seeds/*/dense/{DENSE_FILE}",
+        f"tickets/*/{TICKET_FILE}",
+        f"tickets/*/{RESULT_FILE}",
+        f"twins/*/{RESULT_FILE}",
+    )
     return any(is_whole(path) for place in places for path in run.root.glob(place))
 
 

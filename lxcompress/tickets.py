@@ -24,11 +24,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lxcompress.bitmask import BITMASK_FILE, read_masks
-from lxcompress.checksums import MASK_FILE, MODEL_FILE, TICKET_FILE, check_files, hash_files, ticket_origin
+from lxcompress.bitmask import read_masks
+from lxcompress.checksums import check_files, hash_files, ticket_origin
 from lxcompress.errors import PruneError, TicketError, unreadable
+from lxcompress.filenames import BITMASK_FILE, MASK_FILE, SURGERY_FILE, TICKET_FILE, WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, Words, is_packed, read_model, save_model, save_weights
-from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, recount, uncut_config
 from lxcompress.records import Provenance, Sparsity, check_seal, dump_record, read_record, read_unsealed
@@ -79,7 +79,7 @@ def save_ticket(
     for name in (TICKET_FILE, MASK_FILE, SURGERY_FILE):  # of an earlier try, perhaps of another kind
         (folder / name).unlink(missing_ok=True)
     save_model(folder, model, weights, vocabulary)
-    sums = {"model_sha256": sha256(folder / MODEL_FILE)}
+    sums = {"model_sha256": sha256(folder / WEIGHTS_FILE)}
     if isinstance(cut, Surgery):
         write_text(folder / SURGERY_FILE, dump_record(cut))
         sums["surgery_sha256"] = sha256(folder / SURGERY_FILE)
@@ -91,7 +91,7 @@ def save_ticket(
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
     """Write ticket.json with the SHA-256 of the folder's other files beside those that `provenance` has already."""
-    named = {MODEL_FILE, MASK_FILE, SURGERY_FILE, BITMASK_FILE}
+    named = {WEIGHTS_FILE, MASK_FILE, SURGERY_FILE, BITMASK_FILE}
     files = {name: digest for name, digest in hash_files(folder).items() if name not in named}
     write_record(folder / TICKET_FILE, provenance.model_copy(update={"files": files}))
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import lxcompress
+from lxcompress import filenames
 
 PACKAGE = Path(lxcompress.__file__).parent
 TREES = {
@@ -100,3 +101,28 @@ def test_words_are_plain() -> None:
         if room(name) not in WORDS_TO_DO
     }
     assert not {name: words for name, words in found.items() if words}
+
+
+FILE_NAMES = tuple(value for name, value in vars(filenames).items() if name.isupper())
+FILE_NAME_HOMES = {"filenames.py", "rundir.py"}
+
+
+def test_a_file_name_of_a_run_has_one_home() -> None:
+    """A path that ends in such a name uses the constant of lxcompress.filenames; sentences for the user may name it."""
+    assert {"artifact.json", "mask.safetensors", "ticket.json", "recipe.yaml", "results.csv"} <= set(FILE_NAMES)
+    ends = re.compile(rf"(^|[/*])({'|'.join(map(re.escape, FILE_NAMES))})$")
+    found = {
+        f"{name}: {text}"
+        for name, tree in TREES.items()
+        if name not in FILE_NAME_HOMES
+        for text in texts(tree)
+        if ends.search(text)
+    }
+    assert not found, "take them from lxcompress.filenames"
+
+
+def texts(tree: ast.AST) -> list[str]:
+    """Return the texts in the code of a module, without its docstrings."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [node.value for node in constants if isinstance(node.value, str)]

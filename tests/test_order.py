@@ -8,6 +8,7 @@ from pathlib import Path
 import lxcompress
 
 ORDER = (
+    "filenames",
     "text",
     "errors",
     "writing",

@@ -13,6 +13,7 @@ from lxcompress.analysis.alternatives import seed_of
 from lxcompress.analysis.summary import ExportedArtifact, RunSummary
 from lxcompress.exporters.advice import LEAVES_OUT, STORED, VALUE_BYTES, Sizes, file_bytes
 from lxcompress.exporters.formats import FORMATS, find_missing, name_artifact
+from lxcompress.filenames import MASK_FILE, WEIGHTS_FILE
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED
 from lxcompress.records import Result
@@ -148,9 +149,9 @@ def _find_sibling(
 def _read_sizes(ticket: Path) -> Sizes | None:
     """Return the tensors of a ticket by their shapes, from the headers of its files; None where they do not tell."""
     try:
-        with safe_open(ticket / "model.safetensors", framework="np") as file:
+        with safe_open(ticket / WEIGHTS_FILE, framework="np") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
-        prunable = _read_prunable(ticket / "mask.safetensors") if (ticket / "mask.safetensors").is_file() else None
+        prunable = _read_prunable(ticket / MASK_FILE) if (ticket / MASK_FILE).is_file() else None
     except (OSError, SafetensorError, ValueError, TypeError):
         return None
     matrices = (name for name, shape in shapes.items() if len(shape) == 2 and ".embeddings." not in name)

@@ -343,7 +343,7 @@ def _costs(run: Run) -> list[ExportedArtifact]:
     threads = run.recipe.bench.threads
     smaller = {cell.id for cell in run.recipe.cells() if cell.method.is_structured}
     smaller |= {name for name, result in twins_of(run).items() if result.granularity in STRUCTURED}
-    costs = [_cost(path, measured, threads) for path in sorted(run.dir.artifacts.glob("*/artifact.json"))]
+    costs = [_cost(path, measured, threads) for path in run.dir.artifact_records()]
     costs = [replace(cost, is_smaller=cost.artifact.cell in smaller) for cost in costs]
     return sorted(
         costs, key=lambda cost: (cost.artifact.cell is not None, cost.artifact.cell or "", cost.artifact.name)

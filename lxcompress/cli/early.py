@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lxcompress.checksums import ARTIFACT_FILE
 from lxcompress.errors import ExportError, LxError, PruneError
+from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.models.source import check_source, is_original, is_there, near_path
 from lxcompress.writing import is_vacant
 

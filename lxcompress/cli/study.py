@@ -44,8 +44,7 @@ def study_cli(
 
 def _check_root(root: Path, path: Path, recipe) -> None:  # noqa: ANN001 (a Recipe)
     """Raise WriteError for a run folder that would harm what the study reads, or that is a model or an artifact."""
-    from lxcompress.checksums import ARTIFACT_FILE, TICKET_FILE
-    from lxcompress.models.source import CONFIG_FILE
+    from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, TICKET_FILE
     from lxcompress.recipe import input_paths
     from lxcompress.rundir import RunDir
     from lxcompress.writing import WriteError, check_out

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lxcompress.filenames import CONFIG_FILE
+
 JSON_AND_NOTES = ("*.json", "*.txt")
 
 QUESTIONS = {
@@ -352,7 +354,7 @@ CATALOGUE: dict[str, Collection] = {
         page=f"{HUB}/unc-nlp/lxmert-base-uncased",
         files=_at(
             f"{HUB}/unc-nlp/lxmert-base-uncased/resolve/628572c96242d1496147beec1c13a1bb7869605d",
-            RemoteFile("config.json", size_bytes=776),
+            RemoteFile(CONFIG_FILE, size_bytes=776),
             RemoteFile("pytorch_model.bin", about_bytes=1_010_000_000),
             RemoteFile("special_tokens_map.json", size_bytes=112),
             RemoteFile("tokenizer.json", about_bytes=466_000),
@@ -366,7 +368,7 @@ CATALOGUE: dict[str, Collection] = {
         page=f"{HUB}/unc-nlp/lxmert-vqa-uncased",
         files=_at(
             f"{HUB}/unc-nlp/lxmert-vqa-uncased/resolve/945e6172c6c93befbe8d64683f22d34cb567e8ab",
-            RemoteFile("config.json", size_bytes=880),
+            RemoteFile(CONFIG_FILE, size_bytes=880),
             RemoteFile("pytorch_model.bin", about_bytes=856_000_000),
             RemoteFile("special_tokens_map.json", size_bytes=112),
             RemoteFile("vocab.txt", about_bytes=232_000),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import lxcompress
 from lxcompress.doctor.requirements import add_extra, reinstall
+from lxcompress.filenames import CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.quiet import quiet
 from lxcompress.text import first_line
 
@@ -191,11 +192,11 @@ def _exporter() -> str:
 def _mini_model() -> str:
     from safetensors import safe_open
 
-    for name in ("config.json", "model.safetensors"):
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (_MINI / name).is_file():
             raise FileNotFoundError(f"{_MINI / name} is missing")
-    with safe_open(_MINI / "model.safetensors", framework="numpy") as file:
-        return f"{len(file.keys())} tensors, {(_MINI / 'model.safetensors').stat().st_size / 1e6:.1f} MB"
+    with safe_open(_MINI / WEIGHTS_FILE, framework="numpy") as file:
+        return f"{len(file.keys())} tensors, {(_MINI / WEIGHTS_FILE).stat().st_size / 1e6:.1f} MB"
 
 
 def _pinning() -> str:

@@ -28,6 +28,7 @@ from lxcompress.exporters.formats import (
     name_artifact,
 )
 from lxcompress.exporters.parity import check, compare, doubt
+from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, DENSE_FILE, SURGERY_FILE, TICKET_FILE, WEIGHTS_FILE
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import (
     Model,
@@ -39,9 +40,8 @@ from lxcompress.models.checkpoints import (
     without_paths,
 )
 from lxcompress.models.flops import count_flops
-from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.models.shape import describe_model
-from lxcompress.models.source import CONFIG_FILE, SUFFIX, find_folder, is_hub_name, is_original
+from lxcompress.models.source import SUFFIX, find_folder, is_hub_name, is_original
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_settings
@@ -50,13 +50,12 @@ from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recipe
 from lxcompress.text import read_text
-from lxcompress.tickets import TICKET_FILE, Ticket, is_ticket, load_ticket, write_provenance
+from lxcompress.tickets import Ticket, is_ticket, load_ticket, write_provenance
 from lxcompress.training.evaluate import batches_by_length, best_labels, score_answers
 from lxcompress.writing import cannot_write, check_out, find_storage_problem, finished_folder
 
 Item = TypeVar("Item")
 
-ARTIFACT_FILE = "artifact.json"
 PARITY_QUESTIONS, PARITY_BATCH = 512, 32
 RANDOM_BATCHES, RANDOM_TOKENS, RANDOM_OBJECTS = 8, 20, 36
 """LXMERT's usual question and number of regions (Tan & Bansal 2019), where there is no data to take them from."""
@@ -88,7 +87,7 @@ def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
         accuracy = ticket.provenance.accuracy
         data = _find_data(ticket, run, recipe)
     elif run:
-        dense = folder / "dense.json"
+        dense = folder / DENSE_FILE
         accuracy = read_record(dense, Dense).trained if dense.is_file() else None
         data = load_run_recipe(run.recipe).data
     if recipe and (data is None or resolve_recipe(recipe).data != data):
@@ -241,7 +240,7 @@ def _note_types(folder: Path, precision: str) -> list[str]:
 def _check_out(source: Source, out: Path, fp32: Path | None) -> None:
     """Raises LxError for a place that nothing can be exported to."""
     check_out(out, [source.folder, fp32], kind="folder")
-    if (out / "model.safetensors").exists() and not (out / ARTIFACT_FILE).exists():
+    if (out / WEIGHTS_FILE).exists() and not (out / ARTIFACT_FILE).exists():
         raise ExportError(f"{out}: holds the weights of another model; give --out another folder")
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lxcompress.bitmask import BITMASK_FILE, iterate_tensors, write_bitmask
+from lxcompress.bitmask import iterate_tensors, write_bitmask
 from lxcompress.exporters.formats import Job, Written
+from lxcompress.filenames import BITMASK_FILE, SURGERY_FILE, TICKET_FILE
 from lxcompress.models.checkpoints import identify, save_config
-from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.records import dump_record
 from lxcompress.rundir import sha256, write_text
-from lxcompress.tickets import TICKET_FILE, Ticket, write_provenance
+from lxcompress.tickets import Ticket, write_provenance
 
 
 def write(job: Job) -> Written:

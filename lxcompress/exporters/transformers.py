@@ -15,11 +15,11 @@ from torch import Tensor
 from lxcompress.data.tokens import SETTINGS_FILE, VOCABULARY_FILE, format_settings
 from lxcompress.errors import ExportError, LxError
 from lxcompress.exporters.formats import Job, Written
+from lxcompress.filenames import WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, identify, load_vocabulary, save_config, save_vocabulary, save_weights
 from lxcompress.models.resize import with_layers
 from lxcompress.rundir import write_text
 
-MODEL_FILE = "model.safetensors"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _INSTEAD = "give --format bitmask, or onnx"
 
@@ -32,19 +32,19 @@ def write(job: Job) -> Written:
     dead = _find_dead(model, fields)
     weights |= {name: torch.zeros(shape, dtype=dtype) for name, shape in dead.items()}
     config = save_config(job.out, model, **fields, dtype=str(dtype).removeprefix("torch."))
-    save_weights(job.out / MODEL_FILE, weights)
+    save_weights(job.out / WEIGHTS_FILE, weights)
     words, notes = _write_words(job)
     if dead:
         count = sum(shape.numel() for shape in dead.values())
         notes.append(f"{count:,} zeros stand for weights that no answer depends on: from_pretrained warns without them")
-    return Written([config, job.out / MODEL_FILE, *words], notes)
+    return Written([config, job.out / WEIGHTS_FILE, *words], notes)
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
     """Zeros, and elements, of the prunable matrices that an answer depends on."""
     config, family = identify(str(out))
     zeros = elements = 0
-    with safe_open(out / MODEL_FILE, framework="pt") as file:
+    with safe_open(out / WEIGHTS_FILE, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118
             shape = torch.Size(file.get_slice(name).get_shape())
             if family.is_prunable(name, shape) and not family.is_dead(name, config):

@@ -13,22 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.errors import ExportError
-from lxcompress.exporters.artifact import (
-    ARTIFACT_FILE,
-    default_out,
-    digest_source,
-    export,
-    find_run,
-    open_source,
-)
+from lxcompress.exporters.artifact import default_out, digest_source, export, find_run, open_source
 from lxcompress.exporters.formats import FORMATS, check_format, default_precision
+from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, RESULT_FILE, TICKET_FILE
 from lxcompress.output import command_line
 from lxcompress.progress import Progress, no_progress
 from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Artifact, Provenance, Result, is_whole, read_record
 from lxcompress.rundir import RunDir, read_run, sha256
 from lxcompress.study.twins import find_twin, ticket_folder
-from lxcompress.tickets import TICKET_FILE, is_ticket
+from lxcompress.tickets import is_ticket
 from lxcompress.writing import WriteError
 
 DENSE, DENSE_INT8, TICKET, TICKET_INT8 = "dense", "dense int8", "ticket", "ticket int8"
@@ -184,9 +178,9 @@ def _dense_of(run: RunDir | None, provenance: Provenance) -> Path | Absent:
 
 def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path | Absent:
     twin = _other_twin(provenance)
-    if run is None or not (ticket / "result.json").is_file():
+    if run is None or not (ticket / RESULT_FILE).is_file():
         return Absent(twin, "none is known outside of a study; give a ticket of equal size with --structured FOLDER")
-    found = find_twin(read_run(run.root), read_record(ticket / "result.json", Result))
+    found = find_twin(read_run(run.root), read_record(ticket / RESULT_FILE, Result))
     if found is None:
         return Absent(twin, _none_found(run, twin))
     return ticket_folder(run, found.cell)
@@ -202,7 +196,7 @@ def _none_found(run: RunDir, twin: str) -> str:
 def _check_dense(folder: Path) -> Path:
     if is_ticket(folder):
         raise ExportError(f"--dense {folder}: is a ticket; give the dense model that it was drawn of")
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise ExportError(f"--dense {folder}: is not a transformers folder (it has no config.json); give one")
     return folder
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lxcompress.errors import MeasureError
+from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.records import Bench, read_record
 from lxcompress.rundir import RunDir, sha256, write_record
 from lxcompress.text import read_bytes
@@ -43,9 +44,9 @@ def find_stale(artifacts: Sequence[Path]) -> list[Path]:
     stale = []
     for folder in artifacts:
         run = run_of([folder])
-        benches = [read_record(path, Bench) for path in sorted(run.measurements.glob("*.json"))] if run else []
+        benches = [read_record(path, Bench) for path in run.bench_records()] if run else []
         measured = [each for bench in benches for each in bench.measurements if each.artifact == folder.resolve().name]
-        digest = sha256(folder / "artifact.json") if measured else ""
+        digest = sha256(folder / ARTIFACT_FILE) if measured else ""
         if measured and all(each.artifact_sha256 != digest for each in measured):
             stale.append(folder)
     return stale

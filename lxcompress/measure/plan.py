@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lxcompress.errors import MeasureError
+from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, TICKET_FILE
 from lxcompress.measure.lengths import draw_lengths
 from lxcompress.measure.weight_bytes import Weight, held_weights
 from lxcompress.output import command_line
@@ -20,7 +21,6 @@ from lxcompress.text import parse_json, read_text
 
 WARMUP = 10
 SEED = 0
-RECORD = "artifact.json"
 # Library -> the extra that it comes with; the export formats know them too, but importing those takes seconds.
 _EXTRAS = {"openvino": "openvino", "executorch": "executorch"}
 
@@ -119,7 +119,7 @@ def leave_out_unfinished(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, 
     unfinished = [path for path in paths if _is_unfinished(path)]
     finished = [path for path in paths if path not in unfinished]
     remarks = tuple(
-        f"{path}: is half-made (it has no {RECORD}), and is left out; export it again, or delete it"
+        f"{path}: is half-made (it has no {ARTIFACT_FILE}), and is left out; export it again, or delete it"
         for path in unfinished
     )
     return (finished, remarks) if finished else (list(paths), ())
@@ -140,7 +140,7 @@ def read_artifacts(paths: Sequence[Path], progress: Progress = no_progress) -> l
         progress(f"checking {record.name}", done, len(records))
         _check_files(path, record)
         size_bytes = sum((path / name).stat().st_size for name in record.files)
-        subjects.append(Subject(path, record, sha256(path / RECORD), size_bytes))
+        subjects.append(Subject(path, record, sha256(path / ARTIFACT_FILE), size_bytes))
     return subjects
 
 
@@ -185,7 +185,7 @@ def check_positions(subjects: Sequence[Subject], lengths: Sequence[int]) -> None
 def _positions_of(path: Path) -> int | None:
     """The position embeddings by the config beside an older artifact, whose record does not tell them."""
     try:
-        config = parse_json(read_text(path / "config.json"))
+        config = parse_json(read_text(path / CONFIG_FILE))
         positions = config["max_position_embeddings"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no config, or a damaged one: not known
         return None
@@ -259,16 +259,16 @@ def _check_library(runtime: str) -> None:
 
 def _is_unfinished(path: Path) -> bool:
     """Whether `path` is a folder that an export began and did not finish: no artifact, and no model either."""
-    if not path.is_dir() or (path / RECORD).exists():
+    if not path.is_dir() or (path / ARTIFACT_FILE).exists():
         return False
-    is_model = (path / "config.json").is_file() and any(path.glob("*.safetensors"))
-    return not is_model and not (path / "ticket.json").exists()
+    is_model = (path / CONFIG_FILE).is_file() and any(path.glob("*.safetensors"))
+    return not is_model and not (path / TICKET_FILE).exists()
 
 
 def _read_artifact(path: Path) -> Artifact:
     """The record of the artifact in the folder `path`, or the error that says what is there instead."""
-    if (path / RECORD).is_file():
-        record = read_record(path / RECORD, Artifact, MeasureError)
+    if (path / ARTIFACT_FILE).is_file():
+        record = read_record(path / ARTIFACT_FILE, Artifact, MeasureError)
         runtimes_of(record.format)
         return record
     if not path.exists():
@@ -277,17 +277,18 @@ def _read_artifact(path: Path) -> Artifact:
             f"{command_line('export', 'TICKET', '--onnx', '--out', path)}"
         )
     if not path.is_dir():
-        raise MeasureError(f"{path}: is a file; give the artifact's folder, the one with {RECORD} in it")
-    if (path / "ticket.json").is_file() or (path / "config.json").is_file():
+        raise MeasureError(f"{path}: is a file; give the artifact's folder, the one with {ARTIFACT_FILE} in it")
+    if (path / TICKET_FILE).is_file() or (path / CONFIG_FILE).is_file():
         raise MeasureError(
             f"{path}: is a model, not an exported artifact; "
             f"export it first with: {command_line('export', path, '--onnx', '--out', 'DIR')}"
         )
-    found = next((each for each in (path, path / "artifacts") if any(each.glob(f"*/{RECORD}"))), None)
+    found = next((each for each in (path, path / "artifacts") if any(each.glob(f"*/{ARTIFACT_FILE}"))), None)
     if found:
         raise MeasureError(f"{path}: is a folder of artifacts; give each: {command_line('bench', found)}/*")
     raise MeasureError(
-        f"{path}: is not an artifact (it has no {RECORD}); make one with: lxcompress export TICKET --onnx --out DIR"
+        f"{path}: is not an artifact (it has no {ARTIFACT_FILE}); "
+        "make one with: lxcompress export TICKET --onnx --out DIR"
     )
 
 
@@ -296,7 +297,7 @@ def _check_files(path: Path, record: Artifact) -> None:
     for name, expected in record.files.items():
         file = path / name
         if not file.is_file():
-            raise MeasureError(f"{file}: is missing, but {RECORD} names it; export the artifact again")
+            raise MeasureError(f"{file}: is missing, but {ARTIFACT_FILE} names it; export the artifact again")
         found = sha256(file)
         if found != expected:
             raise MeasureError(

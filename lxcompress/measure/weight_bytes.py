@@ -17,6 +17,7 @@ import numpy as np
 
 from lxcompress.engine.program import read_weights
 from lxcompress.engine.records import TABLE
+from lxcompress.filenames import CONFIG_FILE
 from lxcompress.records import Artifact
 from lxcompress.text import parse_json, read_text
 
@@ -69,8 +70,8 @@ def held_weights(path: Path, artifact: Artifact, runtime: str) -> tuple[Weight, 
         if artifact.format == "engine":
             (file,) = (path / name for name in artifact.files if name.endswith(".lxe"))
             return engine_weights(file)
-        if runtime.startswith("torch") and artifact.parameters and "config.json" in artifact.files:
-            return torch_weights(path / "config.json", artifact.parameters)
+        if runtime.startswith("torch") and artifact.parameters and CONFIG_FILE in artifact.files:
+            return torch_weights(path / CONFIG_FILE, artifact.parameters)
     except Exception:  # protobuf's, XML's and JSON's errors share no base class
         return None
     return None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.initialization import no_init_weights
 
-from lxcompress.bitmask import BITMASK_FILE, iterate_tensors, unpack
+from lxcompress.bitmask import iterate_tensors, unpack
 from lxcompress.checksums import check_folder
 from lxcompress.data.tokens import (
     TOKENIZER_FILE,
@@ -33,11 +33,12 @@ from lxcompress.data.tokens import (
     read_vocabulary,
 )
 from lxcompress.errors import ModelError, unreadable
+from lxcompress.filenames import BITMASK_FILE, CONFIG_FILE, SURGERY_FILE, WEIGHTS_FILE
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.answers import find_rows, read_answers
 from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors, read_types
 from lxcompress.models.original import read_original
-from lxcompress.models.resize import SURGERY_FILE, build_resized
+from lxcompress.models.resize import build_resized
 from lxcompress.models.source import MINI, WEIGHT_FILES, find_file, find_folder, is_original
 from lxcompress.models.tensors import name_type, read_pickled
 from lxcompress.rundir import write_text, write_whole
@@ -177,7 +178,7 @@ def read_stored_types(start: str) -> set[str]:
 
 def is_packed(folder: Path) -> bool:
     """Whether a folder's weights are a bitmask checkpoint."""
-    return (folder / BITMASK_FILE).is_file() and not (folder / "model.safetensors").is_file()
+    return (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
 
 
 def _load_stored(where: str, folder: Path) -> Model:
@@ -189,7 +190,7 @@ def _load_stored(where: str, folder: Path) -> Model:
         # Cloned, because torch's own memory is aligned, and the last digits of a product depend on that.
         weights = {name: torch.from_numpy(unpack(each)).clone() for name, each in packed}
     else:
-        weights = load_weights(folder / "model.safetensors")
+        weights = load_weights(folder / WEIGHTS_FILE)
     words, wide = weights.get(family.WORDS, torch.empty(0)), (config.vocab_size, config.hidden_size)
     if words.shape != wide:  # before memory is taken for what config.json says
         raise ModelError(
@@ -233,7 +234,7 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
 
 def read_config(start: str) -> tuple[PreTrainedConfig, Any]:
     """Return the config of a folder, hub name or .pth file, and the adapter of its family. Raises ModelError."""
-    check_folder(Path(start), only=("config.json",))
+    check_folder(Path(start), only=(CONFIG_FILE,))
     if not is_original(start):
         return identify(start)
     config = read_original(Path(start)).config
@@ -250,7 +251,7 @@ def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabu
     """Write a transformers folder; its dead branch is not in it."""
     save_config(folder, model)
     save_vocabulary(folder, vocabulary)
-    save_weights(folder / "model.safetensors", weights)
+    save_weights(folder / WEIGHTS_FILE, weights)
 
 
 def save_vocabulary(folder: Path, vocabulary: Words) -> None:
@@ -303,8 +304,8 @@ def save_config(folder: Path, model: Model, **fields: Any) -> Path:
     """Writes the model's config.json, with `fields` changed in it; returns its path."""
     config = {**json.loads(model.config.to_json_string(use_diff=True)), **fields}
     config["architectures"] = [type(model.module).__name__]
-    write_text(folder / "config.json", without_paths(json.dumps(config, indent=1) + "\n"))
-    return folder / "config.json"
+    write_text(folder / CONFIG_FILE, without_paths(json.dumps(config, indent=1) + "\n"))
+    return folder / CONFIG_FILE
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

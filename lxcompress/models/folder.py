@@ -22,7 +22,8 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from lxcompress.errors import ModelError
-from lxcompress.models.source import CODE_FILES, CONFIG_FILE, WEIGHT_FILES, check_weights
+from lxcompress.filenames import CONFIG_FILE
+from lxcompress.models.source import CODE_FILES, WEIGHT_FILES, check_weights
 from lxcompress.models.tensors import name_type, read_pickled, unwrap
 from lxcompress.text import decode_text, parse_json, read_bytes, shorten
 

@@ -13,8 +13,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-SURGERY_FILE = "surgery.json"
-
 
 def with_layers(config: PreTrainedConfig, layers: Mapping[str, int]) -> PreTrainedConfig:
     """A copy of `config` with so many layers: field (as a family's `stacks` names it) -> number."""

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from lxcompress.checksums import ARTIFACT_FILE, BITMASK_FILE
 from lxcompress.errors import ModelError
+from lxcompress.filenames import ARTIFACT_FILE, BITMASK_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.quiet import quiet_hub
 from lxcompress.rundir import RunDir
 from lxcompress.text import parse_json, read_text
@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 MINI = Path(__file__).parent / "mini"
 HUB = "hub:"
 SUFFIX = ".pth"
-CONFIG_FILE = "config.json"
 WEIGHT_FILES = (
-    "model.safetensors",
+    WEIGHTS_FILE,
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",

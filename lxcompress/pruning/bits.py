@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from lxcompress.bitmask import BITMASK_FILE, read_masks
-from lxcompress.checksums import MASK_FILE, MODEL_FILE, TICKET_FILE, check_files, ticket_origin
+from lxcompress.bitmask import read_masks
+from lxcompress.checksums import check_files, ticket_origin
 from lxcompress.errors import TicketError
+from lxcompress.filenames import BITMASK_FILE, MASK_FILE, TICKET_FILE, WEIGHTS_FILE
 from lxcompress.records import Provenance, check_seal, read_unsealed
 
 
@@ -30,7 +31,7 @@ def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
     check_files(folder, ticket_origin(folder, provenance))
     if provenance.surgery_sha256:
         return None
-    is_packed = (folder / BITMASK_FILE).is_file() and not (folder / MODEL_FILE).is_file()
+    is_packed = (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
     kept = read_masks(folder / BITMASK_FILE) if is_packed else _read_mask(folder)
     count = sum(int(each.sum()) for each in kept.values())
     if (provenance.sparsity.kept, provenance.sparsity.prunable) != (count, sum(each.size for each in kept.values())):
@@ -45,7 +46,7 @@ def _read_mask(folder: Path) -> dict[str, np.ndarray]:
     """Return the mask in the folder, if it holds in the weights there."""
     path = folder / MASK_FILE
     try:
-        with safe_open(path, framework="np") as file, safe_open(folder / MODEL_FILE, framework="np") as weights:
+        with safe_open(path, framework="np") as file, safe_open(folder / WEIGHTS_FILE, framework="np") as weights:
             shapes = json.loads((file.metadata() or {})["shapes"])
             kept = {name: _unpack(file.get_tensor(name), shape) for name, shape in shapes.items()}
             broken = [name for name, each in kept.items() if np.count_nonzero(weights.get_tensor(name)[~each])]

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lxcompress.errors import RecipeError
+from lxcompress.filenames import RECIPE_FILE
 from lxcompress.recipe.methods import Method
 from lxcompress.recipe.recipe import Recipe
 from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection, Train
@@ -47,8 +48,8 @@ def find_recipe(path: Path) -> Path:
 
     A path that is none of these comes back as it is.
     """
-    if path.is_dir() and (path / "recipe.yaml").is_file():
-        return path / "recipe.yaml"
+    if path.is_dir() and (path / RECIPE_FILE).is_file():
+        return path / RECIPE_FILE
     if path.is_file() or path.parent not in (Path(), Path("recipes")):
         return path
     is_named = path.suffix in ("", ".yaml", ".yml")

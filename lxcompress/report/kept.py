@@ -18,8 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lxcompress.analysis.summary import RunSummary
-from lxcompress.checksums import TICKET_FILE, check_folder
+from lxcompress.checksums import check_folder
 from lxcompress.errors import TicketError
+from lxcompress.filenames import MASK_FILE, SURGERY_FILE, TICKET_FILE, WEIGHTS_FILE
 from lxcompress.recipe import Cell, Method
 from lxcompress.records import is_whole
 from lxcompress.report.chart import heat_map
@@ -147,10 +148,8 @@ def _columns(summary: RunSummary, wanted: Mapping[Method, int], target: float, m
 def _layers(root: Path, cell: Cell) -> dict[str, float] | None:
     """Layer -> share that stays; None where the ticket is not there."""
     run = RunDir(root)
-    mask, model, surgery = (
-        run.ticket(cell) / name for name in ("mask.safetensors", "model.safetensors", "surgery.json")
-    )
-    whole = run.dense(cell.seed) / "model.safetensors"
+    mask, model, surgery = (run.ticket(cell) / name for name in (MASK_FILE, WEIGHTS_FILE, SURGERY_FILE))
+    whole = run.dense(cell.seed) / WEIGHTS_FILE
     if is_whole(run.ticket(cell) / TICKET_FILE):
         check_folder(run.ticket(cell), only=(mask.name, surgery.name))
     if mask.exists():

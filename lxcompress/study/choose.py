@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lxcompress.errors import PruneError, RunError
+from lxcompress.filenames import WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.choose import check_selection, describe_undivided, find_kept_dense, mask_from_scores
 from lxcompress.pruning.controls import shuffle_mask
@@ -167,7 +168,7 @@ class Chooser:
         return record.curves if is_same and all(math.isfinite(rise) for rise in rises) else None
 
     def _dense_sum(self) -> str:
-        return sha256(self.context.run.dense(self.seed_run.seed) / "model.safetensors")
+        return sha256(self.context.run.dense(self.seed_run.seed) / WEIGHTS_FILE)
 
     def _measure(self, scores: Weights) -> dict[str, dict[float, float]]:
         return measure(

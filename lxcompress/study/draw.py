@@ -12,6 +12,7 @@ import torch
 
 from lxcompress.checksums import Origin, check_files, hash_files
 from lxcompress.errors import LxError, RunError
+from lxcompress.filenames import CHECKPOINT_FILE, MASK_FILE, MOVEMENT_FILE, ROUND_FILE, START_FILE, WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
 from lxcompress.models.flops import count_flops
 from lxcompress.models.kept import check_like
@@ -43,13 +44,6 @@ from lxcompress.training.distil import Teacher
 from lxcompress.training.gradual import Gradual
 from lxcompress.training.movement import Movement
 from lxcompress.training.usage import UsageMeter
-
-MASK_FILE, MODEL_FILE, MOVEMENT_FILE, ROUND_FILE = (
-    "mask.safetensors",
-    "model.safetensors",
-    "movement.safetensors",
-    "round.json",
-)
 
 
 @dataclass
@@ -123,7 +117,7 @@ def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, watch: Watch)
         **record,
     )
     write_record(context.run.result(cell), result)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     watch.end(cell.id, retrained.accuracy, result.duration_s)
 
 
@@ -282,21 +276,21 @@ def _train_round(
             trained = _train(
                 context, seed_run, cell, cost, watch, model, rewound, mask, hooks=hooks, folder=folder, what=what
             )
-            save_weights(folder / MODEL_FILE, trained)
+            save_weights(folder / WEIGHTS_FILE, trained)
             if hook:
                 save_weights(folder / MOVEMENT_FILE, hook.result)
-            names = (MODEL_FILE, MOVEMENT_FILE) if hook else (MODEL_FILE,)
+            names = (WEIGHTS_FILE, MOVEMENT_FILE) if hook else (WEIGHTS_FILE,)
             sums = {name: sha256(folder / name) for name in names}
             write_record(folder / ROUND_FILE, Round(epochs=cost.epochs, files=sums))
             save_mask(folder / MASK_FILE, mask)
-            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         else:
             kept = read_record(folder / ROUND_FILE, Round)
             cost.trained(kept.epochs, steps_of(context.recipe, context.task) - _skipped(context, cell))
             cost.shared_s += sum(epoch.duration_s for epoch in kept.epochs)
         if cell.method.criterion_spec.needs_training:
             chooser.movement = load_weights(folder / MOVEMENT_FILE)
-        return load_weights(folder / MODEL_FILE)
+        return load_weights(folder / WEIGHTS_FILE)
 
 
 def _is_of(folder: Path, mask: Mask, seed_run: SeedRun, watch: Watch) -> bool:
@@ -307,8 +301,8 @@ def _is_of(folder: Path, mask: Mask, seed_run: SeedRun, watch: Watch) -> bool:
         kept = load_mask(folder / MASK_FILE).kept
         record = read_record(folder / ROUND_FILE, Round)
         check_files(folder, Origin("the round", record.files, "it is done again", RunError, names_all=False))
-        weights = load_weights(folder / MODEL_FILE)
-        check_like(folder / MODEL_FILE, weights, seed_run.start, remedy="it is done again")
+        weights = load_weights(folder / WEIGHTS_FILE)
+        check_like(folder / WEIGHTS_FILE, weights, seed_run.start, remedy="it is done again")
     except LxError as error:
         watch.remark(f"{str(error).rpartition(';')[0]}; the round is done again")
         return False
@@ -418,7 +412,7 @@ def _provenance(
         seed=cell.seed,
         sparsity=sparsity,
         kept_dense=kept_dense,
-        start_file=f"../../seeds/{cell.seed}/start.safetensors",
+        start_file=f"../../seeds/{cell.seed}/{START_FILE}",
         start_sha256=sha256(context.run.start(cell.seed)),
         data=name_paths(context.recipe.data),
         accuracy=accuracy,

@@ -15,6 +15,7 @@ from transformers import LxmertConfig
 from lxcompress.data.catalogue import ANSWERS, QUESTIONS
 from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tasks import data_files
+from lxcompress.filenames import MASK_FILE
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops
@@ -22,7 +23,6 @@ from lxcompress.recipe import Cell, QuestionsData, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import check_same_study, load_start_task, resolve_recipe
 from lxcompress.study.choose import check_cells, sparsities_of
-from lxcompress.study.draw import MASK_FILE
 from lxcompress.study.run import choose_cells, missing_runs
 from lxcompress.study.seed import REWIND_AT, dense_source, make_start
 from lxcompress.study.twins import wants_twin

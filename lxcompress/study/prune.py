@@ -9,8 +9,8 @@ from typing import Any
 
 from lxcompress.catalog.criteria import find_criterion
 from lxcompress.errors import PruneError, TicketError
+from lxcompress.filenames import SURGERY_FILE, TICKET_FILE
 from lxcompress.models.checkpoints import Model, load_model, read_word_files
-from lxcompress.models.resize import SURGERY_FILE
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.choose import check_selection, find_kept_dense, mask_from_scores
 from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
@@ -24,7 +24,7 @@ from lxcompress.study.choose import fit_cut
 from lxcompress.study.retrain import open_data, retrain, work_folder, work_path
 from lxcompress.study.wish import check_wish
 from lxcompress.study.work import StudyContext
-from lxcompress.tickets import TICKET_FILE, is_ticket, load_ticket, save_ticket
+from lxcompress.tickets import is_ticket, load_ticket, save_ticket
 from lxcompress.training.calibration import collect_statistics
 from lxcompress.writing import finished_folder, is_vacant, remove_stale
 

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lxcompress.errors import PruneError, RecipeError, RunError
+from lxcompress.filenames import DENSE_FILE, MASK_FILE, RESULT_FILE
 from lxcompress.machine import describe_machine
 from lxcompress.recipe import Cell, Recipe, dump_recipe
 from lxcompress.records import is_whole
@@ -42,10 +43,10 @@ from lxcompress.training.floors import find_floors
 from lxcompress.writing import PREFIX, remove_stale
 
 LAST_FILES = {
-    "tickets/*": "result.json",
-    "twins/*": "result.json",
-    "seeds/*/dense": "dense.json",
-    "seeds/*/rounds/*/*": "mask.safetensors",
+    "tickets/*": RESULT_FILE,
+    "twins/*": RESULT_FILE,
+    "seeds/*/dense": DENSE_FILE,
+    "seeds/*/rounds/*/*": MASK_FILE,
 }
 """The folders of cells, twins, dense runs and rounds, and the file that says that one is finished."""
 LONGEST_WAIT_S = 3600.0

@@ -13,12 +13,13 @@ from lxcompress.checksums import check_files, dense_origin, hash_files
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import RecipeError, RunError, TicketError
+from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
 from lxcompress.models.kept import check_like, load_kept, save_kept
 from lxcompress.pruning.mask import Weights
 from lxcompress.pruning.surgery import UnitGroup, find_groups
 from lxcompress.recipe import FAULTS, Recipe
-from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record
+from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record, read_unsealed
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
 from lxcompress.study.agreement import check_protocol
 from lxcompress.study.watch import Unwatched, Watch
@@ -122,7 +123,7 @@ def load_dense(run: RunDir, seed: int, *, like: Weights) -> Weights:
     """Return the weights of a finished dense run. Raises RunError unless they are those that its record names."""
     record = read_dense(run, seed)
     assert record is not None
-    origin, path = dense_origin(record), run.dense(seed) / "model.safetensors"
+    origin, path = dense_origin(record), run.dense(seed) / WEIGHTS_FILE
     check_files(run.dense(seed), origin)
     weights = load_weights(path)
     check_like(path, weights, like, remedy=origin.remedy)
@@ -155,7 +156,7 @@ def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, wa
         **how(context, epochs, steps=steps_of(context.recipe, context.task), scoring_s=scoring.seconds),
     )
     write_record(context.run.dense_result(seed), result)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     watch.end(f"dense seed {seed}", result.trained.accuracy, result.duration_s)
 
 
@@ -190,7 +191,7 @@ def _follow_again(context: StudyContext, model: Model, start: Weights, seed: int
         if _untraced(context, model, seed, Unwatched()):  # what is damaged was said before
             watch.prepare(f"following the dense run of seed {seed} once more, for what its methods need")
             trace(context, model, start, seed, folder, watch)
-            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
 def rewind_step(context: StudyContext, rewind_at: float | None) -> int:
@@ -233,8 +234,8 @@ def _find_start_sum(run: RunDir, seed: int) -> str | None:
     dense = read_dense(run, seed)
     if dense and dense.start_sha256:
         return dense.start_sha256
-    for path in sorted(run.root.glob(f"tickets/*-seed{seed}/ticket.json")):
-        if is_whole(path):
+    for path in run.ticket_records():
+        if is_whole(path) and read_unsealed(path, Provenance, TicketError).seed == seed:
             return read_record(path, Provenance, TicketError).start_sha256
     return None
 
@@ -274,7 +275,7 @@ def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
     if read_dense(run, seed) is not None:
         return
     write_whole(run.start(seed), lambda part: shutil.copyfile(run.start(source), part))
-    for name in ("config.json", *WORD_FILES, "model.safetensors"):
+    for name in (CONFIG_FILE, *WORD_FILES, WEIGHTS_FILE):
         if not (run.dense(source) / name).is_file():
             continue
         write_whole(run.dense(seed) / name, lambda part, name=name: shutil.copyfile(run.dense(source) / name, part))

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lxcompress.errors import PruneError
+from lxcompress.filenames import RESULT_FILE
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe, load_run_recipe
 from lxcompress.records import Result, is_whole
 from lxcompress.rundir import Run, RunDir, locked, read_result, twins_of, write_text
@@ -46,7 +47,7 @@ def find_twin(run: Run, picked: Result) -> Result | None:
 def ticket_folder(run: RunDir, cell: str) -> Path:
     """The folder of a finished cell, or twin, by its id."""
     folders = [part.root / part.drawn / cell for part in (run, run.twins)]
-    return next((folder for folder in folders if is_whole(folder / "result.json")), folders[0])
+    return next((folder for folder in folders if is_whole(folder / RESULT_FILE)), folders[0])
 
 
 def wants_twin(recipe: Recipe, run: RunDir) -> bool:
@@ -56,7 +57,7 @@ def wants_twin(recipe: Recipe, run: RunDir) -> bool:
     methods = [each for each in recipe.prune.all_methods() if not each.is_control]
     given = {target for each in methods if each.is_structured for target in each.targets(recipe.prune.sparsities)}
     asked = {t for each in methods if not each.is_structured for t in each.targets(recipe.prune.sparsities)}
-    is_drawn = any(is_whole(path) for path in (run.root / run.twins.drawn).glob("*/result.json"))
+    is_drawn = any(is_whole(path) for path in run.twins.result_records())
     return bool(asked - given) and not is_drawn
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from lxcompress.data.split import AnswerTask
+from lxcompress.filenames import CHECKPOINT_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Recipe, Train
@@ -65,7 +66,7 @@ def fit(context: StudyContext, model: Model, how: Fitting, watch: Watch) -> list
     runs_on = f"{torch_device.type} {context.device.precision}"
     key = hashlib.sha256(f"{how.what}\n{runs_on}\n{sorted(cell_defining_fields(recipe).items())}".encode()).hexdigest()
     how.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = how.folder / "checkpoint.safetensors"
+    checkpoint = how.folder / CHECKPOINT_FILE
     return fitting.fit(
         model.module,
         context.task,

@@ -24,6 +24,7 @@ from lxcompress.data.objects import ATTRIBUTES, COLORS
 from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary
 from lxcompress.errors import RunError
+from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.models.checkpoints import save_vocabulary
 from lxcompress.progress import Progress
 from lxcompress.recipe import Pretrain
@@ -96,18 +97,18 @@ def _pretrain(settings: Pretrain, task: AnswerTask, out: Path, progress: Progres
         device=device,
         seed=settings.seed,
         evaluate=evaluate,
-        checkpoint=out / "checkpoint.safetensors",
+        checkpoint=out / CHECKPOINT_FILE,
         key=settings.checkpoint_key(),
         progress=progress,
     )
     save_encoder(model, out, task.vocabulary)
-    (out / "checkpoint.safetensors").unlink(missing_ok=True)
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return epochs
 
 
 def check_out(out: Path) -> None:
     """Raises RunError if a model is there already: cheap, so ask before the scenes are made."""
-    if (out / "model.safetensors").exists():
+    if (out / WEIGHTS_FILE).exists():
         raise RunError(f"{out}: holds a model already; give another --out, or remove it")
 
 
@@ -121,9 +122,9 @@ def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: Vocabulary)
     config = json.loads(model.config.to_json_string(use_diff=True))
     config["architectures"] = ["LxmertModel"]
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in model.lxmert.state_dict().items()}
-    write_text(out / "config.json", json.dumps(config, indent=1) + "\n")
+    write_text(out / CONFIG_FILE, json.dumps(config, indent=1) + "\n")
     save_vocabulary(out, vocabulary)
-    write_whole(out / "model.safetensors", lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+    write_whole(out / WEIGHTS_FILE, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
 
 
 def _answer_words(task: AnswerTask) -> Tensor:

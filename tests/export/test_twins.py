@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lxcompress.checksums import TICKET_FILE
 from lxcompress.cli.main import app
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import digest_source
 from lxcompress.exporters.quantise import to_int8
 from lxcompress.exporters.twins import Absent, Exported, export_twins, find_fresh, plan_twins
+from lxcompress.filenames import TICKET_FILE
 from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Provenance, read_record
 from lxcompress.rundir import RunDir, sha256, write_record
