@@ -1,0 +1,454 @@
+"""Change one operator, constant or condition of a module at a time, and check that a test of the module fails.
+
+`python -m tests.mutants [MODULE...]` prints one row a module and each change that no test noticed. The tests are
+collected once. Each change runs in a fork of that process: first the tests that call the changed function, then the
+other tests of the module.
+Why this is no library: cosmic-ray starts Python and torch for each change, and most changes of mutmut are of texts.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+import pytest
+
+import lxcompress
+from tests.survivors import SURVIVORS
+
+PACKAGE = Path(lxcompress.__file__).parent
+JOBS = 2
+MOST_S = 60.0
+"""The time limit of one change: a change that loops for ever is noticed."""
+TESTS: dict[str, tuple[str, ...]] = {
+    "bitmask": ("tests/test_bitmask.py",),
+    "data/gqa_score": ("tests/data/test_gqa_score.py",),
+    "data/nlvr2_score": ("tests/data/test_nlvr2_score.py",),
+    "data/vqa_score": ("tests/data/test_vqa_score.py",),
+    "engine/pack": ("tests/engine/test_pack.py", "tests/engine/test_parity.py"),
+    "measure/compare": ("tests/measure/test_compare.py",),
+    "pruning/bits": ("tests/pruning/test_choose.py", "tests/pruning/test_mask.py"),
+    "pruning/choose": ("tests/pruning/test_choose.py",),
+    "pruning/controls": ("tests/pruning/test_controls.py",),
+    "pruning/criteria": ("tests/pruning/test_criteria.py",),
+    "pruning/granularity": ("tests/pruning/test_choose.py",),
+    "pruning/mask": ("tests/pruning/test_mask.py", "tests/pruning/test_choose.py"),
+    "pruning/overlap": ("tests/pruning/test_overlap.py",),
+    "pruning/published": ("tests/pruning/test_published.py",),
+    "pruning/schedule": ("tests/pruning/test_schedule.py",),
+    "pruning/scope": ("tests/pruning/test_choose.py",),
+    "pruning/surgery": ("tests/pruning/test_surgery.py",),
+    "pruning/units": ("tests/pruning/test_surgery.py",),
+    "report/pick": ("tests/report/test_rule.py",),
+    "tickets": ("tests/test_tickets.py",),
+    "training/step": ("tests/training/test_optimise.py",),
+}
+"""module -> the test files that must notice its changes"""
+
+OPPOSITES: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
+SWAPPED = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of a module."""
+
+    module: str
+    function: str
+    """the outermost function or method with its class; "" for a constant of the module"""
+    name: str
+    """what is changed into what, the key of SURVIVORS"""
+    line: int
+    tree: ast.Module
+    """the changed module"""
+
+
+class Mutator(ast.NodeTransformer):
+    """Changes the `index`-th place that can be changed, and leaves the others."""
+
+    def __init__(self, index: int) -> None:
+        self.left = index
+        self.changed: tuple[str, str, int] | None = None
+
+    def change(self, node: ast.AST, new: ast.AST) -> ast.AST:
+        """Return `new` if this is the place to change, and `node` if not."""
+        self.left -= 1
+        if self.left != -1:
+            return node
+        before = ast.unparse(node)
+        ast.copy_location(new, node)
+        ast.fix_missing_locations(new)
+        self.changed = (before, ast.unparse(new), getattr(node, "lineno", 0))
+        return new
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if self.changed is not None or isinstance(node, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom):
+            return node
+        if isinstance(node, ast.AnnAssign):  # its annotation stays
+            if node.value is not None:
+                node.value = self.visit(node.value)
+            return node
+        if isinstance(node, ast.FunctionDef):
+            node.body = [self.visit(statement) for statement in node.body]
+            return node
+        if isinstance(node, ast.ClassDef):
+            node.body = [self.visit(each) if isinstance(each, ast.FunctionDef) else each for each in node.body]
+            return node
+        if isinstance(node, ast.keyword) and node.arg == "strict":
+            return node
+        self.generic_visit(node)
+        return node if self.changed is not None else self.own(node)
+
+    def own(self, node: ast.AST) -> ast.AST:
+        """Return the node after the changes of the node itself, of which there may be several."""
+        for new in changes(node):
+            node = self.change(node, new)
+            if self.changed is not None:
+                break
+        return node
+
+
+def changes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what may stand in place of `node`."""
+    if isinstance(node, ast.Compare):
+        for index, operator in enumerate(node.ops):
+            if type(operator) in OPPOSITES:
+                new = copy.deepcopy(node)
+                new.ops[index] = OPPOSITES[type(operator)]()  # type: ignore[call-overload]
+                yield new
+    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in OPPOSITES:
+        text = isinstance(node, ast.BinOp) and (is_text(node.left) or is_text(node.right))
+        if not text:
+            new = copy.deepcopy(node)
+            new.op = OPPOSITES[type(node.op)]()  # type: ignore[assignment]
+            yield new
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not | ast.Invert):
+        yield node.operand
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+        yield ast.Constant(not node.value if isinstance(node.value, bool) else node.value + 1)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SWAPPED:
+        new = copy.deepcopy(node)
+        new.func = ast.Name(SWAPPED[node.func.id], ast.Load())
+        yield new
+    elif isinstance(node, ast.If | ast.IfExp | ast.While) and not isinstance(node.test, ast.Compare | ast.UnaryOp):
+        new = copy.deepcopy(node)
+        new.test = ast.UnaryOp(ast.Not(), new.test)
+        yield new
+    elif isinstance(node, ast.comprehension):
+        for index, test in enumerate(node.ifs):
+            if not isinstance(test, ast.Compare | ast.UnaryOp):
+                new = copy.deepcopy(node)
+                new.ifs[index] = ast.UnaryOp(ast.Not(), test)
+                yield new
+
+
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def make_mutants(module: str) -> list[Mutant]:
+    """Return every change of the functions and constants of `module`, in the order of the file."""
+    source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    mutants: list[Mutant] = []
+    seen: Counter[str] = Counter()
+    while True:
+        mutator = Mutator(len(mutants))
+        tree = mutator.visit(ast.parse(source))
+        assert isinstance(tree, ast.Module)
+        if mutator.changed is None:
+            return mutants
+        before, after, line = mutator.changed
+        function = next((name for name, first, last in spans(tree) if first <= line <= last), "")
+        name = f"{function or '(module)'}: {shorten(before)} -> {shorten(after)}"
+        seen[name] += 1
+        name += f" #{seen[name]}" if seen[name] > 1 else ""
+        mutants.append(Mutant(module, function, name, line, tree))
+
+
+def shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:28]} ... {line[-28:]}"
+
+
+def spans(tree: ast.Module) -> Iterator[tuple[str, int, int]]:
+    """Yield the name, first and last line of each outermost function and method."""
+    for node in tree.body:
+        for inner in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(inner, ast.FunctionDef):
+                first = min([inner.lineno, *(each.lineno for each in inner.decorator_list)])
+                own = f"{node.name}.{inner.name}" if isinstance(node, ast.ClassDef) else inner.name
+                yield own, first, inner.end_lineno or first
+
+
+def apply(mutant: Mutant, module: ModuleType) -> bool:
+    """Put the change into the running `module`; return whether anything was there to change."""
+    code = compile(mutant.tree, module.__file__ or "", "exec", dont_inherit=True)
+    if not mutant.function:
+        return apply_constant(mutant, module)
+    old_and_new = {(new.co_name, new.co_firstlineno): new for new in inner_codes(code)}
+    found = False
+    for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
+        old = function.__code__
+        new = old_and_new.get((old.co_name, old.co_firstlineno))
+        if new is not None and old.co_filename == module.__file__ and old.co_freevars == new.co_freevars:
+            function.__code__ = new
+            found = True
+    return found
+
+
+def apply_constant(mutant: Mutant, module: ModuleType) -> bool:
+    """Evaluate the changed assignment, and give its value to each module that imported the old one."""
+    for node in mutant.tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if node.lineno <= mutant.line <= (node.end_lineno or 0) and len(targets) == 1:
+            (target,) = targets
+            if isinstance(target, ast.Name) and node.value is not None:
+                new = eval(compile(ast.Expression(node.value), "", "eval"), module.__dict__)
+                old = module.__dict__[target.id]
+                for other in list(sys.modules.values()):
+                    if getattr(other, "__dict__", {}).get(target.id) is old:
+                        other.__dict__[target.id] = new
+                return True
+    return False
+
+
+def inner_codes(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from inner_codes(constant)
+
+
+class Runner:
+    """A plugin of pytest: in place of the run of the collected tests, it runs them once for each change."""
+
+    def __init__(self, modules: Sequence[str], count: int) -> None:
+        self.modules = modules
+        self.count = count
+        self.missed: dict[str, list[str]] = {}
+        self.failed = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            raise session.Interrupted("the tests cannot be collected")
+        for name in self.modules:
+            self.check(name, session)
+        return True
+
+    def check(self, name: str, session: pytest.Session) -> None:
+        """Print the row of one module."""
+        began, cpu = time.monotonic(), os.times()
+        module = importlib.import_module(f"lxcompress.{name.replace('/', '.')}")
+        own = [item for item in session.items if item.nodeid.split("::")[0] in TESTS[name]]
+        calls, seconds, wrong = trace(session, own, module)
+        if wrong:
+            self.failed = True
+            print(f"{name}: its tests fail without any change: {wrong[:3]}")
+            return
+        mutants = make_mutants(name)
+        step = max(1, -(-len(mutants) // self.count)) if self.count else 1
+        mutants = mutants[::step]
+        running: dict[int, Mutant] = {}
+        outcomes: dict[str, str] = {}
+        waiting = list(mutants)
+        ends: dict[int, float] = {}
+        folders: dict[int, str] = {}
+        while waiting or running:
+            while waiting and len(running) < JOBS:
+                mutant = waiting.pop(0)
+                items = sorted(own, key=lambda item: (mutant.function not in calls[item.nodeid], seconds[item.nodeid]))
+                folder = tempfile.mkdtemp(prefix="mutant")
+                child = fork(session, mutant, module, items, Path(folder))
+                running[child], ends[child], folders[child] = mutant, time.monotonic() + MOST_S, folder
+            child, status = os.waitpid(-1, os.WNOHANG)
+            if child:
+                shutil.rmtree(folders.pop(child), ignore_errors=True)
+                mutant = running.pop(child)
+                outcomes[mutant.name] = {0: "missed", 2: "nothing"}.get(os.waitstatus_to_exitcode(status), "noticed")
+                continue
+            for late in [each for each in running if time.monotonic() > ends[each]]:
+                os.killpg(late, signal.SIGKILL)
+                ends[late] += MOST_S
+            select.select([], [], [], 0.005)
+        used = sum(os.times()[:4]) - sum(cpu[:4])
+        counted = Counter(outcomes.values())
+        known = SURVIVORS.get(name, {})
+        missed = [m for m in mutants if outcomes[m.name] == "missed" and m.name not in known]
+        excused = counted["missed"] - len(missed)
+        total = counted["noticed"] + len(missed)
+        share = counted["noticed"] / total if total else 1.0
+        print(
+            f"| {name} | {total} | {counted['noticed']} | {share:.1%} | {excused} "
+            f"| {time.monotonic() - began:.0f} | {used:.0f} |",
+            flush=True,
+        )
+        for mutant in missed:
+            print(f"    {name}.py:{mutant.line} {mutant.name}", flush=True)
+        for gone in set(known) - {m.name for m in make_mutants(name)}:
+            print(f"    {name}: tests/survivors.py names a change that is none: {gone}", flush=True)
+        self.missed[name] = [m.name for m in missed]
+        self.failed |= share < 0.95
+
+
+def trace(
+    session: pytest.Session, items: Sequence[pytest.Item], module: ModuleType
+) -> tuple[dict[str, set[str]], dict[str, float], list[str]]:
+    """Run `items` once; return which functions of `module` each calls, how long each takes, and which fail."""
+    names = {
+        (name.rpartition(".")[2], line): name
+        for name, first, last in spans(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")))
+        for line in range(first, last + 1)
+    }
+    by_line = {line: name for (_, line), name in names.items()}
+    calls: dict[str, set[str]] = defaultdict(set)
+    seconds: dict[str, float] = {}
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        folder = Path(tempfile.mkdtemp(prefix="mutant"))
+        enter(session, folder)
+        current: set[str] = set()
+
+        def see(frame, event: str, argument: object) -> None:  # type: ignore[no-untyped-def]
+            if event == "call" and frame.f_code.co_filename == module.__file__:
+                name = by_line.get(frame.f_code.co_firstlineno)
+                if name is not None:
+                    current.add(name)
+
+        lines: list[list[object]] = []
+        for index, item in enumerate(items):
+            current.clear()
+            began = time.perf_counter()
+            sys.setprofile(see)
+            threading.setprofile(see)
+            failed = run_item(session, items, index)
+            sys.setprofile(None)
+            lines.append([item.nodeid, sorted(current), time.perf_counter() - began, failed])
+        shutil.rmtree(folder, ignore_errors=True)
+        with os.fdopen(write, "w") as stream:
+            json.dump(lines, stream)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        text = stream.read()
+    os.waitpid(child, 0)
+    wrong: list[str] = []
+    for nodeid, called, took, failed in json.loads(text) if text else []:
+        calls[nodeid] |= set(called)
+        seconds[nodeid] = took
+        if failed:
+            wrong.append(nodeid)
+    if not text:
+        wrong.append("the traced run ended early")
+    return calls, seconds, wrong
+
+
+def fork(
+    session: pytest.Session, mutant: Mutant, module: ModuleType, items: Sequence[pytest.Item], folder: Path
+) -> int:
+    """Start a process that ends with 1 if a test notices the change, 0 if none does, 2 if nothing is changed."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        enter(session, folder)
+        if not apply(mutant, module):
+            status = 2
+        else:
+            status = int(any(run_item(session, items, index) for index in range(len(items))))
+    finally:
+        os._exit(status)
+
+
+def enter(session: pytest.Session, folder: Path) -> None:
+    """Give a forked process its own folder, and no screen."""
+    void = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(void, descriptor)
+    factory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+    factory._basetemp = folder
+
+
+def run_item(session: pytest.Session, items: Sequence[pytest.Item], index: int) -> bool:
+    """Run one test; return whether it fails."""
+    from _pytest.runner import runtestprotocol
+
+    following = items[index + 1] if index + 1 < len(items) else None
+    reports = runtestprotocol(items[index], log=False, nextitem=following)
+    return any(report.failed for report in reports)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the modules named, or all; `--count N` checks about N changes a module."""
+    count = int(arguments[arguments.index("--count") + 1]) if "--count" in arguments else 0
+    names = [each for each in arguments if each in TESTS] or list(TESTS)
+    unknown = [each for each in arguments if each not in TESTS and each != "--count" and not each.isdigit()]
+    if unknown:
+        print(f"{unknown[0]}: expected one of {', '.join(TESTS)}")
+        return 2
+    print(
+        "| module | changes | noticed | share | with a reason | s | CPU s |\n|---|---|---|---|---|---|---|", flush=True
+    )
+    runner = Runner(names, count)
+    files = sorted({file for name in names for file in TESTS[name]})
+    options = [
+        "-o",
+        "addopts=",
+        "--disable-plugin-autoload",
+        "-p",
+        "timeout",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+    ]
+    code = pytest.main([*options, "-m", "not slow and not native", *files], plugins=[runner])
+    return int(runner.failed or code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
