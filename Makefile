@@ -2,6 +2,7 @@
 # make check: format, lint, types, the laws of the structure and the fast tests, in less than a minute.
 # make test: make check, then the other tests.
 # make test-native: the tests that need sanitizers, valgrind or an emulator; each skip names what is missing.
+# make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 RUN := runs/quickstart
 FAST := tests/test_house.py tests/test_order.py tests/test_text.py tests/test_settings.py
 
-.PHONY: demo check test test-native clean
+.PHONY: demo check test test-native mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -31,6 +32,9 @@ test: check
 
 test-native: $(VENV)/tested
 	$(BIN)/python -m pytest -m native -rs tests/engine
+
+mutants: $(VENV)/tested
+	$(BIN)/python -m tests.mutants
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "lxcompress needs Python 3.10 to 3.13, and $(PYTHON) is %d.%d: give another with make PYTHON=python3.12" % v)'

@@ -37,6 +37,7 @@ JOBS = 2
 MOST_S = 60.0
 """The time limit of one change: a change that loops for ever is noticed."""
 TESTS: dict[str, tuple[str, ...]] = {
+    "analysis/pick": ("tests/report/test_rule.py",),
     "bitmask": ("tests/test_bitmask.py",),
     "data/gqa_score": ("tests/data/test_gqa_score.py",),
     "data/nlvr2_score": ("tests/data/test_nlvr2_score.py",),
@@ -55,7 +56,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "pruning/scope": ("tests/pruning/test_choose.py",),
     "pruning/surgery": ("tests/pruning/test_surgery.py",),
     "pruning/units": ("tests/pruning/test_surgery.py",),
-    "report/pick": ("tests/report/test_rule.py",),
+    "stats": ("tests/test_stats_interval.py",),
     "tickets": ("tests/test_tickets.py",),
     "training/step": ("tests/training/test_optimise.py",),
 }
