@@ -56,7 +56,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "pruning/scope": ("tests/pruning/test_choose.py",),
     "pruning/surgery": ("tests/pruning/test_surgery.py",),
     "pruning/units": ("tests/pruning/test_surgery.py",),
-    "stats": ("tests/test_stats_interval.py",),
+    "stats": ("tests/test_stats_interval.py", "tests/test_stats_pareto.py"),
     "tickets": ("tests/test_tickets.py",),
     "training/step": ("tests/training/test_optimise.py",),
 }
