@@ -274,7 +274,8 @@ def _write(
 
 def _put(file: BinaryIO, place: Place, array: np.ndarray) -> None:
     start, kind, shape = place
-    assert (array.dtype, array.shape) == (kind, shape), (array.dtype, array.shape, kind, shape)
+    assert array.dtype == kind, (array.dtype, kind)
+    assert array.shape == shape, (array.shape, shape)
     file.seek(start)
     file.write(np.ascontiguousarray(array).data)
 

@@ -72,6 +72,6 @@ def unreadable(path: object, problem: BaseException, kind: type[LxError]) -> LxE
     if number is None:
         said = re.search(r"os error (\d+)|errno = (\d+)|\[Errno (\d+)\]", str(problem))
         number = int(next(group for group in said.groups() if group)) if said else None
-    if number not in _UNREADABLE:
+    if number is None or number not in _UNREADABLE:
         return None
     return kind(f"{path}: cannot be read ({os.strerror(number)}); check the path and its permissions")

@@ -8,7 +8,7 @@ from typing import Protocol
 class Progress(Protocol):
     """A function that long work calls again and again, to say how far it is."""
 
-    def __call__(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+    def __call__(self, what: str, /, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         """Show that `what` has reached `done` of `total`; a total of 0 is unknown.
 
         `value` is the figure by which this work is followed, if it has one: the loss of a training, or the number of

@@ -52,11 +52,11 @@ def quiet_tqdm() -> Iterator[None]:
     from tqdm import tqdm
 
     shown = tqdm.__init__
-    tqdm.__init__ = partialmethod(shown, disable=True)
+    tqdm.__init__ = partialmethod(shown, disable=True)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        tqdm.__init__ = shown
+        tqdm.__init__ = shown  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -219,6 +219,7 @@ def _build(events: Iterator[yaml.Event]) -> Any:
     result: Any = None
 
     for event in events:
+        assert event.start_mark is not None, "a parsed event has its position"
         line = event.start_mark.line + 1
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
@@ -226,7 +227,9 @@ def _build(events: Iterator[yaml.Event]) -> Any:
                 raise SettingsProblem(f"line {line} begins a second document; keep one")
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in anchors:
-                raise SettingsProblem(f"line {line}: *{event.anchor[:40]} stands for nothing that is complete above it")
+                raise SettingsProblem(
+                    f"line {line}: *{str(event.anchor)[:40]} stands for nothing that is complete above it"
+                )
             value, cost = anchors[event.anchor]
             size += cost
             result = _put(open_, value, line)

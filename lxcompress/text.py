@@ -170,7 +170,11 @@ def _cut_text(value: Any, most: int) -> Any:
 
 def _find_repeated(pairs: list[tuple[str, Any]]) -> str:
     seen: set[str] = set()
-    return next(key for key, _ in pairs if key in seen or seen.add(key))
+    for key, _ in pairs:
+        if key in seen:
+            return key
+        seen.add(key)
+    raise AssertionError(f"no key is repeated: {len(seen)} keys")
 
 
 def _find_lone_surrogate(document: Any) -> str | None:

@@ -272,7 +272,7 @@ def explain_write_errors(path: Path, folder: Path | None = None) -> Iterator[Non
         is_other = folder and problem.filename and not Path(os.fsdecode(problem.filename)).is_relative_to(folder)
         if problem.errno is None or (is_other and problem.filename != str(path)):
             raise
-        raise cannot_write(path, problem.errno, problem.strerror) from problem
+        raise cannot_write(path, problem.errno, problem.strerror or os.strerror(problem.errno)) from problem
     except Exception as problem:  # of a library that writes: safetensors, onnx and torch wrap what the system says
         number = find_storage_problem(problem)
         if number is None:

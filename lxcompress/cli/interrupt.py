@@ -98,7 +98,7 @@ def _leave() -> NoReturn:
     if sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)
     writing = sys.modules.get("lxcompress.writing")
-    if hasattr(writing, "remove_own"):  # not while it is itself loading
+    if writing is not None and hasattr(writing, "remove_own"):  # not while it is itself loading
         writing.remove_own()
     say(f"{SIGNALS[_received[0]]}; {AGAIN}")
     os._exit(128 + _received[0])

@@ -55,7 +55,7 @@ def _stdout_as_stderr() -> Iterator[None]:
     sys.stdout.flush()
     with redirect_stdout(sys.stderr):
         try:
-            numbers = sys.__stdout__.fileno(), sys.__stderr__.fileno()
+            numbers = sys.__stdout__.fileno(), sys.__stderr__.fileno()  # type: ignore[union-attr]
             kept = os.dup(numbers[0])
         except (
             AttributeError,

@@ -158,7 +158,10 @@ def _engine() -> str:
     rows = program.rows("mask", most=2)
     half = program.load(program.floats("half", rows, width=2))
     program.scores(program.linear(half, dense(np.full((2, 2), 2, dtype=np.float32), "fp32")))
-    feeds = {"mask": np.ones((1, 2), dtype=np.int64), "half": np.full((1, 2, 2), 0.5, dtype=np.float32)}
+    feeds: dict[str, np.ndarray] = {
+        "mask": np.ones((1, 2), dtype=np.int64),
+        "half": np.full((1, 2, 2), 0.5, dtype=np.float32),
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lxe"
         program.write(path)

@@ -174,7 +174,7 @@ def get_build_hook() -> type:
     """What hatchling asks this file for: the step of its build that puts the library into a wheel."""
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-    class EngineHook(BuildHookInterface):
+    class EngineHook(BuildHookInterface[Any]):
         """A wheel for this kind of machine, with the library; without a compiler, one for all, that lacks it."""
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -340,7 +340,7 @@ def _close_session(library: ctypes.CDLL, pointer: int, mapped: _Mapped, process:
         library.lx_session_close(pointer)
 
 
-def _call_at_end(owner: object, function: Any, *arguments: Any) -> weakref.finalize:
+def _call_at_end(owner: object, function: Any, *arguments: Any) -> weakref.finalize[..., object]:
     """Calls `function` once `owner` is gone, but not as Python ends: the system frees all then, and a thread that
     answers still would lose its memory."""
     end = weakref.finalize(owner, function, *arguments)

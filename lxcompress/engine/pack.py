@@ -75,21 +75,37 @@ def vector(values: np.ndarray) -> Packed:
 def table(weight: np.ndarray, type: str) -> Packed:
     """Rows to look up, [R, C] as they are."""
     values, scales = _store(weight, PRECISIONS[type])
-    return Packed(TABLE, PRECISIONS[type], *values.shape, 0, 0, 0, values, scales=scales)
+    rows, columns = values.shape
+    return Packed(TABLE, PRECISIONS[type], rows, columns, 0, 0, 0, values, scales=scales)
 
 
 def dense(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 128) -> Packed:
     """Every weight; int8 is multiplied with activations as they are."""
     values, scales = _store(weight, PRECISIONS[type])
     cells = _pack_dense(values, panel, tile)
-    return Packed(DENSE, PRECISIONS[type], *weight.shape, panel, tile, len(cells), cells, scales=scales)
+    rows, columns = weight.shape
+    return Packed(DENSE, PRECISIONS[type], rows, columns, panel, tile, len(cells), cells, scales=scales)
 
 
 def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) -> Packed:
     """The weights that are not zero, once stored: what int8 rounds to zero is left out too."""
     values, scales = _store(weight, PRECISIONS[type])
-    cells, *order = _pack_sparse(values, panel, tile)
-    return Packed(SPARSE, PRECISIONS[type], *weight.shape, panel, tile, len(cells), cells, *order, scales=scales)
+    rows, columns = weight.shape
+    cells, indices, groups, starts = _pack_sparse(values, panel, tile)
+    return Packed(
+        SPARSE,
+        PRECISIONS[type],
+        rows,
+        columns,
+        panel,
+        tile,
+        len(cells),
+        cells,
+        indices,
+        groups,
+        starts,
+        scales=scales,
+    )
 
 
 def quantised(weight: np.ndarray, *, panel: int = 128) -> Packed:
@@ -97,15 +113,30 @@ def quantised(weight: np.ndarray, *, panel: int = 128) -> Packed:
     blocks_, scales, sums = _store_blocks(weight)
     cells = _pack_dense(blocks_, panel, MOST_TILE)
     values = cells.view(np.int8)
-    return Packed(QUANTISED, I8, *weight.shape, panel, MOST_TILE, len(cells), values, scales=scales, sums=sums)
+    rows, columns = weight.shape
+    return Packed(QUANTISED, I8, rows, columns, panel, MOST_TILE, len(cells), values, scales=scales, sums=sums)
 
 
 def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> Packed:
     """The blocks of 1 x 4 int8 that are not all zero, to be multiplied with activations that are quantised too."""
     blocks_, scales, sums = _store_blocks(weight)
-    cells, *order = _pack_sparse(blocks_, panel, tile)
+    rows, columns = weight.shape
+    cells, indices, groups, starts = _pack_sparse(blocks_, panel, tile)
+    values = cells.view(np.int8)
     return Packed(
-        BLOCKS, I8, *weight.shape, panel, tile, len(cells), cells.view(np.int8), *order, scales=scales, sums=sums
+        BLOCKS,
+        I8,
+        rows,
+        columns,
+        panel,
+        tile,
+        len(cells),
+        values,
+        indices,
+        groups,
+        starts,
+        scales=scales,
+        sums=sums,
     )
 
 
@@ -239,7 +270,7 @@ def _unpack_product(packed: Packed) -> np.ndarray:
     entries = packed.values.view(_BLOCK) if in_blocks else packed.values
     entries = entries.reshape(-1, GROUP)
     cells = np.zeros((rounded(packed.rows, GROUP), units), entries.dtype)
-    places = _each_place(*cells.shape, packed.panel, packed.tile)
+    places = _each_place(len(cells), units, packed.panel, packed.tile)
     (_unpack_dense if packed.indices is None else _unpack_sparse)(packed, entries, cells, places)
     return cells.view(np.int8) if in_blocks else cells
 

@@ -32,6 +32,7 @@ from lxcompress.engine.records import (
     GROUP,
     GROUPS,
     HEADER,
+    I8,
     INPUT,
     INT64,
     JOIN,
@@ -168,7 +169,7 @@ class Program:
         is_constant = isinstance(by, int)
         assert is_constant or size.kind == ROWS, "tokens of a mask are looked up"
         assert not isinstance(by, Input) or (by.size == size and not by.is_float), "each token has its number"
-        assert not is_constant or 0 <= by < table.rows, f"row {by} of {table.rows}"
+        assert not isinstance(by, int) or 0 <= by < table.rows, f"row {by} of {table.rows}"
         value = onto or self._add_value(table.columns, size)
         fields = {
             "weight": self._add_weight(table),
@@ -177,7 +178,7 @@ class Program:
         }
         if isinstance(by, Input):
             fields["input"] = by.place
-        if is_constant:
+        if isinstance(by, int):
             fields["count"] = by
         self._ops.append(_Op(EMBED, value.number, (), fields))
         return value
@@ -411,7 +412,9 @@ def read_weights(path: Path) -> list[Packed]:
 
 
 def _read_weight(record: np.void, data: np.ndarray) -> Packed:
-    about = {name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries")}
+    about: dict[str, Any] = {
+        name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries")
+    }
     layout, kind = about["layout"], pack.KINDS[about["type"]]
     units = -(-about["columns"] // 4) if layout >= QUANTISED else about["columns"]
     many = rounded(about["rows"], GROUP)
@@ -423,11 +426,11 @@ def _read_weight(record: np.void, data: np.ndarray) -> Packed:
         shapes["indices"] = (np.uint8, (about["entries"], GROUP))
         shapes["groups"] = (GROUPS, (many // GROUP * -(-units // about["tile"]),))
         shapes["starts"] = ("<u8", (-(-many // about["panel"]) + 1,))
-    if about["type"] == pack.I8:
+    if about["type"] == I8:
         shapes["scales"] = ("<f4", (many,))
     if layout >= QUANTISED:
         shapes["sums"] = ("<i4", (many,))
-    arrays = {name: _see(data, int(record[name]), *shape) for name, shape in shapes.items()}
+    arrays: dict[str, Any] = {name: _see(data, int(record[name]), *shape) for name, shape in shapes.items()}
     return Packed(**about, **arrays)
 
 

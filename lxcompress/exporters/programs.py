@@ -23,6 +23,8 @@ from lxcompress.errors import ExportError
 from lxcompress.models import lxmert, visual_bert
 from lxcompress.models.checkpoints import Model
 
+Block = Any
+"""A module of transformers: torch types each of its attributes as a tensor or a module."""
 Pack = Callable[[np.ndarray, int], Packed]
 """Lays out the matrix of a product, [outputs, inputs], that is multiplied with so many columns as a rule."""
 ACTIVATIONS = ("gelu", "relu", "tanh")
@@ -112,7 +114,7 @@ def check_model(model: Model) -> None:
         )
 
 
-def _answer_lxmert(draft: Draft, module: nn.Module, words: Any) -> Any:
+def _answer_lxmert(draft: Draft, module: Block, words: Any) -> Any:
     """Scores of LXMERT, read off its first token."""
     encoder = module.lxmert.encoder
     layers, crosses = list(encoder.layer), list(encoder.x_layers)
@@ -132,7 +134,7 @@ def _answer_lxmert(draft: Draft, module: nn.Module, words: Any) -> Any:
     return _linear(draft, _norm(draft, hidden, norm), first, [output])
 
 
-def _answer_visual_bert(draft: Draft, module: nn.Module, words: Any) -> Any:
+def _answer_visual_bert(draft: Draft, module: Block, words: Any) -> Any:
     """Scores of VisualBERT, read off the last word: the token before [SEP], its regions being behind all tokens."""
     program, encoder = draft.program, module.visual_bert
     embeddings = encoder.embeddings
@@ -157,7 +159,7 @@ _ANSWERS: Mapping[Any, Callable[[Draft, nn.Module, Any], Any]] = {
 """Family -> the scores of its module, from what its words' embeddings are."""
 
 
-def _embed_words(draft: Draft, embeddings: nn.Module, precision: str) -> Any:
+def _embed_words(draft: Draft, embeddings: Block, precision: str) -> Any:
     """Word + position + token type 0, normalised; the type is the same for all, and is added to the positions."""
     with torch.no_grad():
         positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
@@ -167,7 +169,7 @@ def _embed_words(draft: Draft, embeddings: nn.Module, precision: str) -> Any:
     return _norm(draft, state, embeddings.LayerNorm)
 
 
-def _embed_regions(draft: Draft, encoder: nn.Module) -> Any:
+def _embed_regions(draft: Draft, encoder: Block) -> Any:
     """LXMERT's regions: the mean of what is seen and of where, each normalised."""
     boxes = _linear(draft, draft.program.load(draft.boxes), draft.objects, [encoder.box_fc])
     where = _norm(draft, boxes, encoder.box_layer_norm, share=0.5)
@@ -175,13 +177,13 @@ def _embed_regions(draft: Draft, encoder: nn.Module) -> Any:
     return _norm(draft, seen, encoder.visn_layer_norm, share=0.5, add=where)
 
 
-def _layer(draft: Draft, state: Any, span: Span, layer: nn.Module, *, only: Span | None = None) -> Any:
+def _layer(draft: Draft, state: Any, span: Span, layer: Block, *, only: Span | None = None) -> Any:
     """A layer of either family over the columns of `span`; with `only`, of these alone."""
     state = _attend_self(draft, state, span, layer.attention, only=only)
     return _feed_forward(draft, state, only or span, layer.intermediate, layer.output)
 
 
-def _cross_layer(draft: Draft, words: Any, regions: Any, layer: nn.Module) -> tuple[Any, Any]:
+def _cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> tuple[Any, Any]:
     """A cross layer. Its one set of weights attends in both directions: it is multiplied with all columns at once."""
     program, tokens, objects = draft.program, draft.tokens, draft.objects
     both = Span(program.sum(tokens.size, objects.size), tokens.usual + objects.usual)
@@ -200,7 +202,7 @@ def _cross_layer(draft: Draft, words: Any, regions: Any, layer: nn.Module) -> tu
     )
 
 
-def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: nn.Module) -> Any:
+def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> Any:
     """The first token after the last cross layer: of the language side, all columns are asked once more, as keys."""
     cross, first = layer.visual_attention, Span(draft.one.size, 1)
     query, *others = _projections(cross.att)
@@ -214,7 +216,7 @@ def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: nn.Module) 
     return _feed_forward(draft, state, first, layer.lang_inter, layer.lang_output)
 
 
-def _attend_self(draft: Draft, state: Any, span: Span, block: nn.Module, *, only: Span | None = None) -> Any:
+def _attend_self(draft: Draft, state: Any, span: Span, block: Block, *, only: Span | None = None) -> Any:
     """Self-attention over the columns of `span`, its output layer, residual and norm; with `only`, of these alone."""
     attention, output = block.self, block.output
     query, *others = _projections(attention)
@@ -228,17 +230,17 @@ def _attend_self(draft: Draft, state: Any, span: Span, block: nn.Module, *, only
     return _norm(draft, _linear(draft, mixed, only or span, [output.dense], residual=state), output.LayerNorm)
 
 
-def _feed_forward(draft: Draft, state: Any, span: Span, first: nn.Module, second: nn.Module) -> Any:
+def _feed_forward(draft: Draft, state: Any, span: Span, first: Block, second: Block) -> Any:
     hidden = _linear(draft, state, span, [first.dense], activation=draft.activation)
     return _norm(draft, _linear(draft, hidden, span, [second.dense], residual=state), second.LayerNorm)
 
 
-def _attend(draft: Draft, attention: nn.Module, asked: Sequence[Any], found: Sequence[Any]) -> Any:
+def _attend(draft: Draft, attention: Block, asked: Sequence[Any], found: Sequence[Any]) -> Any:
     heads, size = attention.num_attention_heads, attention.attention_head_size
     return draft.program.attend(*asked, *found, heads=heads, scale=size**-0.5)
 
 
-def _projections(attention: nn.Module) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+def _projections(attention: Block) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
     return attention.query, attention.key, attention.value
 
 

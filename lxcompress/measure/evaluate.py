@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,7 +67,7 @@ def _evaluate_artifact(source: str, recipe: Recipe, progress: Progress) -> Evalu
     return Evaluation(source, "artifact", runtime, recipe.name, score_session(session, task.valid, progress))
 
 
-def _load_task(source: str, recipe: Recipe, **shape: int) -> AnswerTask:
+def _load_task(source: str, recipe: Recipe, **shape: Any) -> AnswerTask:
     """The recipe's data, which the model at `source` reads; `shape` is what its record says of it. Raises LxError."""
     task = load_fitting_task(recipe.data, load_vocabulary(source), replace(describe_folder(source), **shape))
     if not task.valid.credits.any():

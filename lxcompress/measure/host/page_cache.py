@@ -62,7 +62,7 @@ def _count_pages(path: Path) -> tuple[int, int] | None:
     return None if failed else (sum(each & 1 for each in told), pages)
 
 
-def _find_mincore() -> ctypes._FuncPointer | None:  # type: ignore[name-defined]
+def _find_mincore() -> ctypes._FuncPointer | None:
     """The system's mincore(2), or None where it has none."""
     try:
         mincore = ctypes.CDLL(None, use_errno=True).mincore
