@@ -2,214 +2,313 @@
 
 Object features come from the scene's attributes and 3-D positions, boxes from pixel coordinates, size and depth
 (data/objects.py states the rule, which is ours). Answers that are JSON true and false are "yes" and "no".
+
+Shapes: S scenes, O objects (padded), F = 18 features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from lxcompress.data.check_context import CheckContext
+from lxcompress.data.facts import SPLITS
 from lxcompress.data.files import read_json, whole_number
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, answer_type, object_boxes, object_features
-from lxcompress.data.split import AnswerTask, Regions, Split, single_answers
-from lxcompress.data.tokens import Vocabulary, tokenize
+from lxcompress.data.problems import Problems, few, several
+from lxcompress.data.questions import Question, QuestionSet, SplitQuestions
+from lxcompress.data.split import Regions
 from lxcompress.errors import DataError
 from lxcompress.recipe import ClevrData
 from lxcompress.text import shorten
 
 HOLDOUT = 150
-"""Scenes that validate where nothing else is said."""
+"""How many scenes validate, by default."""
 TOKEN_LIMIT = 60
 """CLEVR's longest question has 43 words (Johnson et al. 2017)."""
 MOST_OBJECTS = 256
-"""Of a scene; CLEVR's have 10. All scenes are padded to the fullest, so one of millions would fill the memory."""
+"""The most objects of a scene; CLEVR's have 10. Scenes are padded to the largest, so a huge one would fill memory."""
 NEAREST, FARTHEST = 1e-3, 1e6
 """Bounds of an object's depth and coordinates; CLEVR's are within 500."""
 
+SceneObjects = Mapping[int, list[dict[str, Any]]]
+"""image_index -> objects"""
 
-def load_clevr(settings: ClevrData, vocabulary: Vocabulary) -> AnswerTask:
-    """The AnswerTask in the files of `settings`; without validation files, the last `holdout` scenes validate.
 
-    Questions about scenes that the scenes file lacks are an error, not a silence. Raises DataError.
+@dataclass(frozen=True)
+class ClevrScenes:
+    """The scenes of one split, of the file `path`."""
+
+    scenes: SceneObjects
+    path: Path
+
+    def find(
+        self, questions: Sequence[Question], split: SplitQuestions, problems: Problems
+    ) -> tuple[Regions, list[list[int]]]:
+        """Return the objects of the scenes that `questions` are about, in the order of their file."""
+        used = {image_of(question) for question in questions}
+        images = [image for image in self.scenes if image in used]
+        found = problems.read_records(images, lambda image, _: _parse_scene(self.scenes[image], image, self.path))
+        rows = {scene.image: row for row, scene in enumerate(found)}
+        return _build_regions(found), [[rows.get(image_of(question), -1)] for question in questions]
+
+
+def read_clevr(settings: ClevrData, problems: Problems | None = None) -> QuestionSet:
+    """Read the questions and scenes of both splits; without validation files, hold the last `holdout` scenes out.
+
+    A question about a scene that the scenes file lacks is an error. Raises DataError under the strict policy, which is
+    the default.
     """
-    scenes = read_scenes(settings.scenes)
-    questions = read_questions(settings.questions)
-    _check_images(questions, scenes, settings.questions, settings.scenes)
-    train_files = valid_files = (settings.questions, settings.scenes)
+    problems = problems or Problems.strict()
+    train = _read_split("train", settings.questions, settings.scenes, problems)
     if settings.valid_scenes and settings.valid_questions:
-        valid_files = (settings.valid_questions, settings.valid_scenes)
-        valid_scenes = read_scenes(settings.valid_scenes)
-        valid_questions = read_questions(settings.valid_questions)
-        _check_images(valid_questions, valid_scenes, *valid_files)
+        valid = _read_split("valid", settings.valid_questions, settings.valid_scenes, problems)
     else:
-        holdout = settings.holdout or HOLDOUT
-        if len(scenes) <= holdout:
-            raise DataError(
-                f"{settings.scenes}: has {len(scenes)} scenes, too few to hold {holdout} out for validation; "
-                f"give --set data.holdout={max(1, len(scenes) // 5)} or validation files"
+        train, valid = _hold_out(train, settings, problems)
+    for split in (train, valid):
+        if split.is_complete and not split.questions:
+            problems.add(
+                DataError(
+                    f"{split.where}: no question is left for the {split.name} split; give more, or change data.holdout"
+                )
             )
-        last = sorted(scenes)[-holdout:]
-        valid_scenes = {image: scenes.pop(image) for image in last}
-        valid_questions = [question for question in questions if question["image_index"] in valid_scenes]
-        questions = [question for question in questions if question["image_index"] in scenes]
-    return AnswerTask(
-        train=_split(questions[: settings.max_train], scenes, vocabulary, train_files),
-        valid=_split(valid_questions[: settings.max_valid], valid_scenes, vocabulary, valid_files),
-        labels=ANSWERS,
-        vocabulary=vocabulary,
-    )
+    return QuestionSet(train, valid, ANSWERS, TOKEN_LIMIT, has_ids=False)
 
 
-def read_scenes(path: Path) -> dict[int, list[dict[str, Any]]]:
-    """image_index -> objects. Raises DataError."""
+def check_clevr(context: CheckContext) -> None:
+    """Add the facts of the scenes of each split, and warn of scenes that are in both splits."""
+    question_set = context.question_set
+    scenes = scenes_by_split(question_set)
+    context.sheet.add("scenes", {name: len(found) for name, found in scenes.items()})
+    asked = {name: {image_of(question) for question in questions} for name, questions in context.used.items()}
+    unused = {name: len(found.keys() - asked[name]) for name, found in scenes.items() if name in asked}
+    context.sheet.add("scenes not asked about", unused)
+    means = {name: float(np.mean([len(objects) for objects in found.values()])) for name, found in scenes.items()}
+    context.sheet.add("objects of a scene, mean", means)
+    train, valid = question_set.train.images, question_set.valid.images
+    if isinstance(train, ClevrScenes) and isinstance(valid, ClevrScenes) and train.path != valid.path:
+        _check_scenes_differ(train, valid, context.problems)
+
+
+def _check_scenes_differ(train: ClevrScenes, valid: ClevrScenes, problems: Problems) -> None:
+    """Warn of scenes that are in both splits. CLEVR numbers the scenes of each split from 0, so contents decide."""
+    digests = [
+        {hashlib.sha256(repr(objects).encode()).digest(): image for image, objects in found.scenes.items()}
+        for found in (train, valid)
+    ]
+    both = [image for digest, image in digests[1].items() if digest in digests[0]]
+    if both:
+        problems.warn(
+            valid.path,
+            f"{len(both):,} of its {len(digests[1]):,} scenes are in {train.path} too (image_index {few(both)}); "
+            "validate on scenes that are not trained on",
+        )
+
+
+def scenes_by_split(question_set: QuestionSet) -> dict[str, SceneObjects]:
+    """Return the scenes of each split that has some."""
+    images = {name: split.images for name, split in question_set.splits.items()}
+    return {name: found.scenes for name, found in images.items() if isinstance(found, ClevrScenes) and found.scenes}
+
+
+def read_scenes(path: Path, problems: Problems | None = None) -> dict[int, list[dict[str, Any]]]:
+    """Return image_index -> objects. Raises DataError under the strict policy, which is the default."""
     scenes: dict[int, list[dict[str, Any]]] = {}
-    for place, scene in enumerate(_read_list(path, "scenes")):
-        fields = scene if isinstance(scene, dict) else {}
-        image, objects = whole_number(fields.get("image_index")), fields.get("objects")
-        if image is None or not isinstance(objects, list):
-            raise DataError(
-                f"{path}: scene {place} is {shorten(scene)}, expected a whole number as image_index and a list of "
-                "objects; give CLEVR's scenes JSON"
-            )
+
+    def read(record: Any, index: int) -> None:
+        image, objects = _parse_scene_record(record, index, path)
         if image in scenes:
             raise DataError(f"{path}: image_index {image} comes twice; give a file with each scene once")
-        if not objects:
-            raise DataError(f"{path}: scene of image_index {image} has no object; take it out of the file")
-        if len(objects) > MOST_OBJECTS:
-            raise DataError(
-                f"{path}: scene of image_index {image} has {len(objects):,} objects, expected at most {MOST_OBJECTS}; "
-                "give CLEVR's scenes JSON"
-            )
         scenes[image] = objects
+
+    (problems or Problems.strict()).read_records(_read_list(path, "scenes"), read)
     return scenes
 
 
-def read_questions(path: Path) -> list[dict[str, Any]]:
-    """Questions with `question`, `image_index` and `answer` (a string of ANSWERS). Raises DataError."""
-    questions = []
-    for place, question in enumerate(_read_list(path, "questions")):
-        fields = question if isinstance(question, dict) else {}
-        lacking = next((name for name in ("question", "image_index", "answer") if fields and name not in fields), None)
-        if lacking:
-            raise DataError(
-                f"{path}: question {place} has no {lacking}; the test split has no answers, give train or val"
-            )
-        words, image, given = fields.get("question"), whole_number(fields.get("image_index")), fields.get("answer")
-        if not isinstance(words, str) or image is None:
-            raise DataError(
-                f"{path}: question {place} is {shorten(question)}, expected a text as question and a whole number as "
-                "image_index; give CLEVR's questions JSON"
-            )
-        answer = answer_text(given)
-        if answer not in ANSWERS:
-            raise DataError(
-                f"{path}: question {place} has the answer {given!r}, which is none of CLEVR's {len(ANSWERS)}; "
-                "give CLEVR's questions JSON"
-            )
-        questions.append({"question": words, "image_index": image, "answer": answer})
-    return questions
+def read_questions(path: Path, problems: Problems | None = None) -> list[Question]:
+    """Return the questions in their order. Raises DataError under the strict policy, which is the default."""
+    records = _read_list(path, "questions")
+    return (problems or Problems.strict()).read_records(records, lambda record, index: _question(record, index, path))
 
 
 def answer_text(answer: Any) -> str:
-    """CLEVR's answer as text: true and false are yes and no (before 1 and 0 are taken for them: True == 1)."""
+    """Return CLEVR's answer as text: true and false are yes and no, and not 1 and 0, although True == 1 in Python."""
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     return str(answer)
 
 
-def _split(
-    questions: Sequence[dict[str, Any]],
-    scenes: dict[int, list[dict[str, Any]]],
-    vocabulary: Vocabulary,
-    files: tuple[Path, Path],
-) -> Split:
-    """The Split of `questions` over `scenes`; `files` are where each came from, for what is wrong with them."""
-    questions_path, scenes_path = files
-    if not questions:
-        raise DataError(
-            f"{questions_path}: no question is left for one of the splits; give more, or change data.holdout"
-        )
-    used = {question["image_index"] for question in questions}
-    images = [image for image in scenes if image in used]
-    row = {image: place for place, image in enumerate(images)}
-    features, boxes, counts = _see([scenes[image] for image in images], images, scenes_path)
-    labels = [ANSWERS.index(question["answer"]) for question in questions]
-    answers, credits = single_answers(labels)
-    ids = tokenize([question["question"] for question in questions], vocabulary, TOKEN_LIMIT)
-    return Split(
-        input_ids=torch.from_numpy(ids),
-        scene=torch.tensor([row[question["image_index"]] for question in questions]),
-        regions=Regions(torch.from_numpy(features), torch.from_numpy(boxes), torch.from_numpy(counts)),
-        answers=answers,
-        credits=credits,
-        types=tuple(answer_type(question["answer"]) for question in questions),
+def image_of(question: Question) -> int:
+    """Return the image_index of the scene that a question is about."""
+    return int(question.images[0])
+
+
+def _read_split(name: str, questions_path: Path, scenes_path: Path, problems: Problems) -> SplitQuestions:
+    """Return the questions of a file, with the scenes that they are about."""
+    problems.progress(f"reading {scenes_path.name}")
+    scenes = problems.attempt(lambda: read_scenes(scenes_path, problems))
+    problems.progress(f"reading {questions_path.name}")
+    questions = problems.attempt(lambda: read_questions(questions_path, problems))
+    if scenes and questions:
+        missing = sorted({image_of(question) for question in questions} - set(scenes))
+        if missing:
+            problems.add(
+                DataError(
+                    f"{questions_path}: asks about {several(missing, 'image')} that {scenes_path} lacks (by their "
+                    "image_index); give the scenes file of the same split"
+                )
+            )
+    return SplitQuestions(
+        name,
+        questions or (),
+        paths=(questions_path,),
+        is_complete=questions is not None,
+        images=ClevrScenes(scenes or {}, scenes_path),
     )
 
 
-def _see(
-    scenes: Sequence[list[dict[str, Any]]], images: Sequence[int], path: Path
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features [S, O, F], boxes [S, O, 4] and object counts [S] of the scenes, padded to the fullest."""
-    counts = np.asarray([len(objects) for objects in scenes])
-    shape = (len(scenes), int(counts.max()))
-    values = {name: np.zeros(shape, dtype=np.int64) for name in ATTRIBUTES}
-    places, pixels = np.zeros((*shape, 3)), np.ones((*shape, 3))
-    for row, objects in enumerate(scenes):
-        for column, each in enumerate(objects):
-            try:
-                for name, names in ATTRIBUTES.items():
-                    values[name][row, column] = _place(each, name, names)
-                places[row, column], pixels[row, column] = _three(each, "3d_coords"), _three(each, "pixel_coords")
-            except (KeyError, TypeError, ValueError) as problem:
-                reason = f"no {problem}" if isinstance(problem, KeyError) else problem
-                raise DataError(
-                    f"{path}: object {column} of image_index {images[row]} is not a CLEVR object ({reason}); "
-                    "give CLEVR v1.0's scenes JSON"
-                ) from None
-            # NaN is not less either. Beyond these bounds float32 ends, and no camera stands so near.
-            is_near = np.abs([*places[row, column], *pixels[row, column]]).max() < FARTHEST
-            if not (is_near and pixels[row, column, 2] > NEAREST):
-                raise DataError(
-                    f"{path}: object {column} of image_index {images[row]} has a position that cannot be seen; give "
-                    "CLEVR v1.0's scenes JSON"
-                )
-    present = np.arange(shape[1]) < counts[:, None]
-    features = object_features(values, places) * present[..., None]
-    boxes = object_boxes(pixels, values["size"]) * present[..., None]
-    return features.astype(np.float32), boxes.astype(np.float32), counts
+def _hold_out(train: SplitQuestions, settings: ClevrData, problems: Problems) -> tuple[SplitQuestions, SplitQuestions]:
+    """Return `train` without its last scenes and their questions, and these as the validation split."""
+    assert isinstance(train.images, ClevrScenes)
+    scenes, holdout = train.images.scenes, settings.holdout or HOLDOUT
+    nothing = replace(train, name="valid", questions=(), is_complete=False, images=None)
+    if not scenes:
+        return train, nothing
+    if len(scenes) <= holdout:
+        problems.add(
+            DataError(
+                f"{settings.scenes}: has {len(scenes)} scenes, too few to hold {holdout} out for validation; give "
+                f"--set data.holdout={max(1, len(scenes) // 5)} or validation files"
+            )
+        )
+        return train, nothing
+    last = set(sorted(scenes)[-holdout:])
+    parts = []
+    for name in SPLITS:
+        is_wanted = last.__contains__ if name == "valid" else lambda image: image not in last
+        found = {image: objects for image, objects in scenes.items() if is_wanted(image)}
+        questions = [question for question in train.questions if is_wanted(image_of(question))]
+        images = replace(train.images, scenes=found)
+        parts.append(replace(train, name=name, questions=questions, images=images))
+    return parts[0], parts[1]
 
 
-def _place(thing: dict[str, Any], name: str, names: Sequence[str]) -> int:
+def _parse_scene_record(record: Any, index: int, path: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Return the image_index and the objects of a scene. Raises DataError."""
+    fields = record if isinstance(record, dict) else {}
+    image, objects = whole_number(fields.get("image_index")), fields.get("objects")
+    if image is None or not isinstance(objects, list):
+        raise DataError(
+            f"{path}: scene {index} is {shorten(record)}, expected a whole number as image_index and a list of "
+            "objects; give CLEVR's scenes JSON"
+        )
+    if not objects:
+        raise DataError(f"{path}: scene of image_index {image} has no object; take it out of the file")
+    if len(objects) > MOST_OBJECTS:
+        raise DataError(
+            f"{path}: scene of image_index {image} has {len(objects):,} objects, expected at most {MOST_OBJECTS}; "
+            "give CLEVR's scenes JSON"
+        )
+    return image, objects
+
+
+def _question(record: Any, index: int, path: Path) -> Question:
+    """Return the question of a record, with one of ANSWERS. Raises DataError."""
+    fields = record if isinstance(record, dict) else {}
+    lacking = next((name for name in ("question", "image_index", "answer") if fields and name not in fields), None)
+    if lacking:
+        raise DataError(f"{path}: question {index} has no {lacking}; the test split has no answers, give train or val")
+    words, image = fields.get("question"), whole_number(fields.get("image_index"))
+    if not isinstance(words, str) or image is None:
+        raise DataError(
+            f"{path}: question {index} is {shorten(record)}, expected a text as question and a whole number as "
+            "image_index; give CLEVR's questions JSON"
+        )
+    answer = answer_text(fields.get("answer"))
+    if answer not in ANSWERS:
+        raise DataError(
+            f"{path}: question {index} has the answer {fields.get('answer')!r}, which is none of CLEVR's "
+            f"{len(ANSWERS)}; give CLEVR's questions JSON"
+        )
+    return Question(index, (str(image),), words, {answer: 1.0}, answer_type(answer))
+
+
+class _Scene(NamedTuple):
+    """The objects of a scene as numbers."""
+
+    image: int
+    values: list[list[int]]
+    """for each object its index into each of ATTRIBUTES"""
+    positions: list[np.ndarray]
+    """3-D coordinates"""
+    pixels: list[np.ndarray]
+    """pixel coordinates and depth"""
+
+
+def _parse_scene(objects: Sequence[Any], image: int, path: Path) -> _Scene:
+    """Return the objects of a scene as numbers. Raises DataError."""
+    scene = _Scene(image, [], [], [])
+    for number, thing in enumerate(objects):
+        try:
+            scene.values.append([_value_index(thing, name, names) for name, names in ATTRIBUTES.items()])
+            scene.positions.append(_three_numbers(thing, "3d_coords"))
+            scene.pixels.append(_three_numbers(thing, "pixel_coords"))
+        except (KeyError, TypeError, ValueError) as problem:
+            reason = f"no {problem}" if isinstance(problem, KeyError) else problem
+            raise DataError(
+                f"{path}: object {number} of image_index {image} is not a CLEVR object ({reason}); give CLEVR v1.0's "
+                "scenes JSON"
+            ) from None
+        # NaN fails both comparisons. Beyond these bounds float32 overflows, and no camera is so near.
+        is_near = np.abs([*scene.positions[-1], *scene.pixels[-1]]).max() < FARTHEST
+        if not (is_near and scene.pixels[-1][2] > NEAREST):
+            raise DataError(
+                f"{path}: object {number} of image_index {image} has a position that cannot be seen; give CLEVR v1.0's "
+                "scenes JSON"
+            )
+    return scene
+
+
+def _build_regions(scenes: Sequence[_Scene]) -> Regions:
+    """Return the objects of the scenes as regions, padded to the scene with most objects."""
+    counts = np.asarray([len(scene.values) for scene in scenes], dtype=np.int64)
+    shape = (len(scenes), int(counts.max(initial=1)))
+    values = np.zeros((*shape, len(ATTRIBUTES)), dtype=np.int64)
+    positions, pixels = np.zeros((*shape, 3)), np.ones((*shape, 3))
+    for row, scene in enumerate(scenes):
+        values[row, : counts[row]] = scene.values
+        positions[row, : counts[row]], pixels[row, : counts[row]] = scene.positions, scene.pixels
+    by_name = {name: values[..., column] for column, name in enumerate(ATTRIBUTES)}
+    present = (np.arange(shape[1]) < counts[:, None])[..., None]
+    features = object_features(by_name, positions) * present
+    boxes = object_boxes(pixels, by_name["size"]) * present
+    arrays = (features.astype(np.float32), boxes.astype(np.float32), counts)
+    return Regions(*map(torch.from_numpy, arrays))
+
+
+def _value_index(thing: dict[str, Any], name: str, names: Sequence[str]) -> int:
+    """Return the index of an object's attribute in its values. Raises KeyError, TypeError or ValueError."""
     if thing[name] not in names:
         raise ValueError(f"{name} {thing[name]!r} is none of {', '.join(names)}")
     return names.index(thing[name])
 
 
-def _three(thing: dict[str, Any], name: str) -> np.ndarray:
-    """Three numbers; fewer would be spread over all three by numpy."""
+def _three_numbers(thing: dict[str, Any], name: str) -> np.ndarray:
+    """Return three numbers. Raises ValueError for fewer, which numpy would repeat, and for anything else."""
     numbers = np.asarray(thing[name] if isinstance(thing[name], list) else None)
     if numbers.shape != (3,) or numbers.dtype.kind not in "if":
         raise ValueError(f"{name} {thing[name]!r} is not three numbers")
     return numbers
 
 
-def _check_images(
-    questions: Iterable[dict[str, Any]], scenes: dict[int, Any], questions_path: Path, scenes_path: Path
-) -> None:
-    missing = sorted({question["image_index"] for question in questions} - set(scenes))
-    if missing:
-        raise DataError(
-            f"{questions_path}: asks about {len(missing)} images that {scenes_path} lacks (image_index {missing[0]} is "
-            "the first); give the scenes file of the same split"
-        )
-
-
 def _read_list(path: Path, key: str) -> list[Any]:
-    """The list below `key` in a JSON file, plain or gzip."""
+    """Return the list below `key` in a JSON file, plain or gzip. Raises DataError."""
     document = read_json(path, remedy=f"give the path of CLEVR's {key} JSON, as in --set data.{key}=PATH")
     found = document.get(key) if isinstance(document, dict) else None
     if not isinstance(found, list) or not found:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from lxcompress.data.files import shorten
-from lxcompress.data.objects import FEATURES
+from lxcompress.catalog.data_kinds import find_data_kind
 from lxcompress.data.regions.store import read_store_record
 from lxcompress.data.split import AnswerTask
 from lxcompress.errors import RecipeError
-from lxcompress.recipe import AnyData, Nlvr2Data, QuestionsData
+from lxcompress.recipe import AnyData
+from lxcompress.text import shorten
 
-PAIR = 2
-"""The images of a question of NLVR2."""
 COLOURS = 3
 
 
@@ -71,16 +69,14 @@ def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
 
     Raises DataError for a store of region features that is none.
     """
-    pixels = getattr(settings, "pixels", None)
-    shape = DataShape(
-        kind=settings.kind, pixels=pixels, tokens=tokens, images=PAIR if isinstance(settings, Nlvr2Data) else 1
-    )
-    if not isinstance(settings, QuestionsData):
-        size, regions = (COLOURS * pixels**2, 1) if pixels else (FEATURES, None)
-        return replace(shape, feature_size=size, regions=regions)
-    if settings.features is None:
-        return shape  # a blind task has as many features as the model reads
-    record = read_store_record(settings.features)
+    spec, pixels = find_data_kind(settings.kind), getattr(settings, "pixels", None)
+    shape = DataShape(kind=settings.kind, pixels=pixels, tokens=tokens, images=spec.images)
+    if pixels:
+        return replace(shape, feature_size=COLOURS * pixels**2, regions=1)
+    features = getattr(settings, "features", None)
+    if features is None:  # blank images have as many features as the model reads
+        return replace(shape, feature_size=spec.feature_size)
+    record = read_store_record(features)
     return replace(shape, feature_size=record.features, regions=record.objects)
 
 

@@ -1,4 +1,4 @@
-"""GQA (Hudson & Manning 2019): the official questions JSON, balanced or all, or LXMERT's JSON, told by content."""
+"""GQA (Hudson & Manning 2019): the official questions JSON, balanced or all, or LXMERT's JSON; content decides."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from typing import Any, NamedTuple
 
 from lxcompress.data.files import list_files, read_json, read_labels
 from lxcompress.data.ids import is_id
-from lxcompress.data.question_set import SplitQuestions, as_credits, ask, read_part
-from lxcompress.data.questions import Question, QuestionSet, count_answers
+from lxcompress.data.problems import Problems
+from lxcompress.data.question_set import (
+    check_answerable,
+    check_has_answers,
+    check_splits_differ,
+    parse_credits,
+    read_split,
+)
+from lxcompress.data.questions import Question, QuestionSet, SplitQuestions, count_answers
 from lxcompress.errors import DataError
 from lxcompress.recipe import GqaData
 from lxcompress.text import shorten
 
 ONE_TYPE = "all"
-"""The type of a question that no structural type is told of: LXMERT's JSON leaves it out."""
+"""The type of a question without a structural type: LXMERT's JSON leaves it out."""
 _REMEDY = "give GQA's questions JSON as its authors publish it, a folder of them, or LXMERT's"
 
 
@@ -28,37 +35,55 @@ class _OfficialQuestion(NamedTuple):
     type: Any
 
 
-def read_gqa(settings: GqaData) -> QuestionSet:
-    """All questions of the files, balanced or not, and `answers` or every answer of the training questions.
+def read_gqa(settings: GqaData, problems: Problems | None = None) -> QuestionSet:
+    """Read all questions of the files, balanced or not; labels are those of `data.answers`, or all training answers.
 
-    A question's type is its structural type. A folder stands for the JSON files in it. Raises DataError.
+    A question's type is its structural type. A folder stands for the JSON files in it. Raises DataError under the
+    strict policy, which is the default.
     """
-    train, valid = _read_split("train", settings.train), _read_split("valid", settings.valid)
-    labels = count_answers(train.questions, 1) if settings.answers is None else read_labels(settings.answers)
-    return ask(train, valid, labels=labels, answers=settings.answers)
+    problems = problems or Problems.strict()
+    train, valid = (_read_split(settings, name, problems) for name in ("train", "valid"))
+    check_splits_differ(train, valid, problems)
+    labels: tuple[str, ...] | None = None
+    if settings.answers is not None:
+        answers = settings.answers
+        labels = problems.attempt(lambda: read_labels(answers))
+        if labels is not None:
+            check_answerable((train, valid), labels, answers, problems)
+    elif train.is_complete and train.has_answers:
+        labels = count_answers(train.questions, 1)
+    return QuestionSet(train, valid, labels, settings.tokens)
 
 
-def _read_split(split: str, paths: tuple[Path, ...]) -> SplitQuestions:
-    remedy = f"{_REMEDY}, as in --set data.{split}=PATH"
-    files = [file for path in paths for file in list_files(path, remedy=remedy)]
-    return read_part(files, lambda path: _read_questions(path, remedy))
+def _read_split(settings: GqaData, name: str, problems: Problems) -> SplitQuestions:
+    """Return the questions of a split."""
+    remedy = f"{_REMEDY}, as in --set data.{name}=PATH"
+    given: tuple[Path, ...] = getattr(settings, name)
+    listed = [problems.attempt(lambda: list_files(path, remedy=remedy)) for path in given]  # noqa: B023 (called at once)
+    files = [file for found in listed for file in found or ()]
+    split = read_split(name, files, lambda path: _read_questions(path, remedy, problems), problems)
+    if split.questions:
+        remedies = ("give a training split, with the answers to it", "give a split with the answers to it")
+        check_has_answers(split, *remedies, problems)
+    return split
 
 
-def _read_questions(path: Path, remedy: str) -> list[Question]:
-    document = read_json(path, remedy=remedy, hook=_essentials)
+def _read_questions(path: Path, remedy: str, problems: Problems) -> list[Question]:
+    """Return the questions in a file of either form. Raises DataError."""
+    document = read_json(path, remedy=remedy, hook=_keep_essentials)
     if isinstance(document, list):
-        found = [_lxmert_question(record, place, path) for place, record in enumerate(document)]
+        found = problems.read_records(document, lambda record, index: _lxmert_question(record, index, path))
     elif isinstance(document, dict):
-        found = [_official_question(number, record, path) for number, record in document.items()]
+        found = problems.read_records(document.items(), lambda record, _: _official_question(*record, path))
     else:
         raise DataError(f"{path}: is {shorten(document)}, expected questions; {_REMEDY}")
-    if not found:
+    if not document:
         raise DataError(f"{path}: has no question; {_REMEDY}")
     return found
 
 
-def _essentials(found: dict[str, Any]) -> Any:
-    """An official question without its program, groups and annotations, which are nine tenths of it."""
+def _keep_essentials(found: dict[str, Any]) -> Any:
+    """Return an official question without its program, groups and annotations, which are nine tenths of it."""
     if "operation" in found:
         return None
     if "imageId" not in found:
@@ -68,7 +93,8 @@ def _essentials(found: dict[str, Any]) -> Any:
     return _OfficialQuestion(found["imageId"], found.get("question"), found.get("answer"), structural)
 
 
-def _official_question(number: str, record: Any, path: Path) -> Question:
+def _official_question(question_id: str, record: Any, path: Path) -> Question:
+    """Return the question of an official record. Raises DataError."""
     is_sound = (
         isinstance(record, _OfficialQuestion)
         and is_id(record.image)
@@ -78,10 +104,10 @@ def _official_question(number: str, record: Any, path: Path) -> Question:
     )
     if not is_sound:
         raise DataError(
-            f"{path}: question {number} is {shorten(record)}, expected an imageId and a question; {_REMEDY}"
+            f"{path}: question {question_id} is {shorten(record)}, expected an imageId and a question; {_REMEDY}"
         )
     return Question(
-        id=number,
+        id=question_id,
         images=(str(record.image),),
         words=record.words,
         credits={} if record.answer is None else {sys.intern(record.answer): 1.0},
@@ -89,15 +115,15 @@ def _official_question(number: str, record: Any, path: Path) -> Question:
     )
 
 
-def _lxmert_question(record: Any, place: int, path: Path) -> Question:
+def _lxmert_question(record: Any, index: int, path: Path) -> Question:
+    """Return the question of a record of LXMERT's JSON. Raises DataError."""
     fields = record if isinstance(record, dict) else {}
-    number, image, words = (fields.get(name) for name in ("question_id", "img_id", "sent"))
+    question_id, image, words = (fields.get(name) for name in ("question_id", "img_id", "sent"))
     label = fields.get("label", {})
-    if not (is_id(number) and is_id(image) and isinstance(words, str) and isinstance(label, dict)):
+    if not (is_id(question_id) and is_id(image) and isinstance(words, str) and isinstance(label, dict)):
         raise DataError(
-            f"{path}: question {place} is {shorten(record)}, expected a question_id, an img_id, a sent and a label; "
+            f"{path}: question {index} is {shorten(record)}, expected a question_id, an img_id, a sent and a label; "
             f"{_REMEDY}"
         )
-    return Question(
-        id=number, images=(str(image),), words=words, credits=as_credits(label, number, path), type=ONE_TYPE
-    )
+    credits = parse_credits(label, question_id, path)
+    return Question(id=question_id, images=(str(image),), words=words, credits=credits, type=ONE_TYPE)

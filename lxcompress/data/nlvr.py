@@ -1,14 +1,14 @@
-"""NLVR v1 (Suhr et al. 2017): sentences over structured scenes, JSON lines or a list, split by group.
+"""NLVR v1 (Suhr et al. 2017): sentences over structured scenes, as JSON lines or a list, split by group.
 
-A scene is three boxes of 100 x 100 units side by side; all their objects are the regions of one picture of 300 x 100.
-The features are our rule, in the slots of data/objects.py, so that a model pre-trained on scenes reads them:
+A scene is three boxes of 100 x 100 units next to each other. Their objects are the regions of one picture of 300 x 100.
+The features are our rule. They use the layout of data/objects.py, so that a model pre-trained on scenes reads them:
 
 - colour: yellow, blue and (for black) gray; shape: sphere for a circle, cube for a square, cylinder for a triangle;
 - size: small for 10, large for 30, half of each for 20; no material;
-- the last three: the centre's place across the picture and down it, -1..1, and the box's number, -1, 0 or 1.
+- the last three: the centre's horizontal and vertical position, -1..1, and the number of the box, -1, 0 or 1.
 
-An identifier is group-number. The number gives the label away (93 % of it), and a group's scenes share their sentence:
-so nothing of the identifier reaches a model, and a group is trained on or validated on, never both.
+An identifier is group-number. The number alone predicts 93 % of the labels, and the scenes of a group share their
+sentence. So no part of the identifier reaches a model, and a group is in one split only.
 
 Shapes: Q questions, O objects (padded), F = 18 features.
 """
@@ -16,20 +16,22 @@ Shapes: Q questions, O objects (padded), F = 18 features.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from lxcompress.data.check_context import CheckContext
+from lxcompress.data.facts import Fact
 from lxcompress.data.files import read_records
+from lxcompress.data.images import ListedImages
 from lxcompress.data.objects import COLORS, FEATURES, MATERIALS, SHAPES, SIZES
-from lxcompress.data.question_set import read_part
-from lxcompress.data.questions import Question, build_split
-from lxcompress.data.split import AnswerTask, Regions, Split
-from lxcompress.data.tokens import Vocabulary
+from lxcompress.data.problems import Problems, several
+from lxcompress.data.question_set import read_split
+from lxcompress.data.questions import Question, QuestionSet, SplitQuestions
 from lxcompress.errors import DataError
 from lxcompress.recipe import NlvrData
 from lxcompress.text import shorten
@@ -37,12 +39,12 @@ from lxcompress.text import shorten
 LABELS = ("false", "true")
 ONE_TYPE = "all"
 HOLDOUT = 0.2
-"""The share of training groups that validate where nothing else is said."""
+"""The share of training groups that validate, by default."""
 TOKEN_LIMIT = 80
-"""The longest published sentences have 26 tokens of BERT's vocabulary, and 68 of the shipped one."""
+"""The longest published sentences have 26 tokens with BERT's vocabulary, and 68 with the shipped one."""
 BOXES, BOX_SIDE = 3, 100
 MOST_OBJECTS = 256
-"""Of a box; NLVR's have 8. All scenes are padded to the fullest, so one of millions would fill the memory."""
+"""The most objects of a box; NLVR's have 8. Scenes are padded to the largest, so a huge one would fill the memory."""
 
 _SHAPE_SLOT, _SIZE_SLOT = len(COLORS), len(COLORS) + len(SHAPES)
 _PLACE_SLOT = _SIZE_SLOT + len(SIZES) + len(MATERIALS)
@@ -58,46 +60,77 @@ _REMEDY = "give NLVR v1's JSON as its authors publish it"
 
 @dataclass(frozen=True)
 class Example:
-    """A sentence about a scene, and the group that the scene was shown in."""
+    """A sentence about a scene."""
 
     question: Question
-    group: str
     features: np.ndarray
     """float32 [O, F]"""
     boxes: np.ndarray
     """float32 [O, 4], x1 y1 x2 y2 of the whole picture, 0-1"""
 
 
-def load_nlvr(settings: NlvrData, vocabulary: Vocabulary) -> AnswerTask:
-    """Return the task in the files of `settings`; without `valid`, hold out the share `holdout` of the training groups.
+Scenes = Mapping[int | str, tuple[np.ndarray, np.ndarray]]
+"""identifier -> features [O, F] and boxes [O, 4]"""
 
-    Weak questions of a group that validates are left out. Raises DataError.
+
+def read_nlvr(settings: NlvrData, problems: Problems | None = None) -> QuestionSet:
+    """Read the sentences of both splits; without `valid`, hold out the share `holdout` of the training groups.
+
+    Weak sentences are trained on, except those of a group that validates. Raises DataError under the strict policy,
+    which is the default.
     """
-    train, weak = _read("train", settings.train, "label"), _read("weak", settings.weak or (), "weak_label")
+    problems = problems or Problems.strict()
+    train, scenes = _read_split(settings, "train", problems)
+    weak, weak_scenes = _read_split(settings, "weak", problems)
     if settings.valid:
-        valid = _read("valid", settings.valid, "label")
-        _check_groups(train, valid, settings.train[0], settings.valid[0])
-        valid_path = settings.valid[0]
+        valid, valid_scenes = _read_split(settings, "valid", problems)
+        _check_groups(train, valid, problems)
     else:
-        held = held_out({each.group for each in train}, settings.holdout or HOLDOUT, str(settings.train[0]))
-        valid = [each for each in train if each.group in held]
-        train = [each for each in train if each.group not in held]
-        valid_path = settings.train[0]
-    scored = {each.group for each in valid}
-    trained = [*train, *(each for each in weak if each.group not in scored)]
-    _check_once(trained, settings)
-    return AnswerTask(
-        train=_split(trained[: settings.max_train], vocabulary, settings.train[0]),
-        valid=_split(valid[: settings.max_valid], vocabulary, valid_path),
+        groups, share = {group_of(question) for question in train.questions}, settings.holdout or HOLDOUT
+        held = problems.attempt(lambda: held_out(groups, share, train.where)) if train.questions else None
+        validating = [question for question in train.questions if held and group_of(question) in held]
+        training = [question for question in train.questions if not (held and group_of(question) in held)]
+        valid, valid_scenes = replace(train, name="valid", questions=validating), scenes
+        train = replace(train, questions=training)
+    scored = {group_of(question) for question in valid.questions}
+    kept = [question for question in weak.questions if group_of(question) not in scored]
+    questions = [*train.questions, *kept]
+    _check_once(questions, settings, problems)
+    facts = ()
+    if settings.weak:
+        dropped = len(weak.questions) - len(kept)
+        facts = (Fact("weak questions", {"train": len(kept)}), Fact("weak questions dropped", {"train": dropped}))
+    return QuestionSet(
+        train=replace(train, questions=questions, images=_list_images(questions, {**weak_scenes, **scenes})),
+        valid=replace(valid, images=_list_images(valid.questions, valid_scenes)),
         labels=LABELS,
-        vocabulary=vocabulary,
+        token_limit=TOKEN_LIMIT,
+        facts=facts,
     )
 
 
-def held_out(groups: Iterable[str], share: float, where: str) -> frozenset[str]:
-    """The `share` of `groups` that validates: those whose names' SHA-256 come first, so it is always the same.
+def check_nlvr(context: CheckContext) -> None:
+    """Add the facts of the groups and scenes of each split."""
+    sheet, used = context.sheet, context.used
+    sheet.add("groups", {name: len({group_of(question) for question in asked}) for name, asked in used.items()})
+    objects = {}
+    for name, asked in used.items():
+        images = context.question_set.splits[name].images
+        assert isinstance(images, ListedImages)
+        objects[name] = [len(images.images[question.images[0]][0]) for question in asked]
+    sheet.add("objects of a scene, mean", {name: float(np.mean(counts)) for name, counts in objects.items()})
+    sheet.add("scenes without an object", {name: counts.count(0) for name, counts in objects.items()})
 
-    Raises DataError, naming `where`, if there are fewer than two groups.
+
+def group_of(question: Question) -> str:
+    """Return the group in which the scene of a sentence was shown: its identifier up to the hyphen."""
+    return str(question.id).partition("-")[0]
+
+
+def held_out(groups: Iterable[str], share: float, where: str) -> frozenset[str]:
+    """Return the `share` of `groups` that validates: always the same ones, ordered by the SHA-256 of their names.
+
+    Raises DataError, which names `where`, if there are fewer than two groups.
     """
     ordered = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
     if len(ordered) < 2:
@@ -105,27 +138,34 @@ def held_out(groups: Iterable[str], share: float, where: str) -> frozenset[str]:
     return frozenset(ordered[: min(len(ordered) - 1, max(1, round(share * len(ordered))))])
 
 
-def _read(name: str, files: Sequence[Path], label: str) -> list[Example]:
-    """The examples of `files`, whose label is below the key `label`."""
-    examples: list[Example] = []
+def _read_split(settings: NlvrData, name: str, problems: Problems) -> tuple[SplitQuestions, Scenes]:
+    """Return the sentences in the files of `data.{name}`, and the scene of each."""
+    key = "weak_label" if name == "weak" else "label"
+    scenes: dict[int | str, tuple[np.ndarray, np.ndarray]] = {}
 
     def read(path: Path) -> list[Question]:
         records = read_records(path, remedy=f"{_REMEDY}, as in --set data.{name}=PATH")
-        found = [_example(record, place, path, label) for place, record in enumerate(records)]
-        examples.extend(found)
-        return [each.question for each in found]
+        examples = problems.read_records(records, lambda record, index: _example(record, index, path, key))
+        for example in examples:
+            scenes.setdefault(example.question.id, (example.features, example.boxes))
+        return [example.question for example in examples]
 
-    read_part(files, read)
-    return examples
+    return read_split(name, getattr(settings, name) or (), read, problems), scenes
 
 
-def _example(record: Mapping[str, Any], place: int, path: Path, key: str) -> Example:
+def _list_images(questions: Sequence[Question], scenes: Scenes) -> ListedImages:
+    """Return the scenes of `questions`, in their order."""
+    return ListedImages({question.images[0]: scenes[question.id] for question in questions})
+
+
+def _example(record: Mapping[str, Any], index: int, path: Path, key: str) -> Example:
+    """Return the example of a record, whose label is below `key`. Raises DataError."""
     identifier, words, boxes = (record.get(name) for name in ("identifier", "sentence", "structured_rep"))
     group, _, number = str(identifier).partition("-")
     is_named = isinstance(identifier, str) and group and number and isinstance(words, str)
     if not (is_named and isinstance(boxes, list) and len(boxes) == BOXES):
         raise DataError(
-            f"{path}: record {place} is {shorten(record)}, expected a sentence, an identifier (group-number) and a "
+            f"{path}: record {index} is {shorten(record)}, expected a sentence, an identifier (group-number) and a "
             f"structured_rep of {BOXES} boxes; {_REMEDY}"
         )
     label = record.get(key)
@@ -141,16 +181,15 @@ def _example(record: Mapping[str, Any], place: int, path: Path, key: str) -> Exa
         raise DataError(f"{path}: {identifier} has an object that is not NLVR's ({reason}); {_REMEDY}") from None
     return Example(
         question=Question(id=identifier, images=(identifier,), words=words, credits={label: 1.0}, type=ONE_TYPE),
-        group=group,
         features=np.asarray([features for features, _ in seen], dtype=np.float32).reshape(-1, FEATURES),
         boxes=np.asarray([corners for _, corners in seen], dtype=np.float32).reshape(-1, 4),
     )
 
 
 def see_object(thing: Mapping[str, Any], box: int) -> tuple[list[float], list[float]]:
-    """The features [F] and the corners [4] of an object in box 0, 1 or 2 of the picture.
+    """Return the features [F] and the corners [4] of an object in box 0, 1 or 2 of the picture.
 
-    Raises KeyError, TypeError or ValueError for what is no object of NLVR.
+    Raises KeyError, TypeError or ValueError for anything that is not an object of NLVR.
     """
     color, shape, size, x, y = (thing[name] for name in ("color", "type", "size", "x_loc", "y_loc"))
     if str(color).lower() not in _COLOR:
@@ -171,43 +210,24 @@ def see_object(thing: Mapping[str, Any], box: int) -> tuple[list[float], list[fl
     return features, [min(1.0, max(0.0, corner)) for corner in corners]
 
 
-def _check_groups(train: Iterable[Example], valid: Iterable[Example], train_path: Path, valid_path: Path) -> None:
-    trained = {each.group for each in train}
-    shared = sorted({each.group for each in valid if each.group in trained})
+def _check_groups(train: SplitQuestions, valid: SplitQuestions, problems: Problems) -> None:
+    """Report groups that are in both splits."""
+    trained = {group_of(question) for question in train.questions}
+    shared = sorted({group_of(question) for question in valid.questions} & trained)
     if shared:
-        raise DataError(
-            f"{valid_path}: {len(shared)} of its groups are in {train_path} too (group {shared[0]} is the first), so "
-            "their sentences would be known; give files without a group in common, or leave data.valid out"
+        problems.add(
+            DataError(
+                f"{valid.where}: {several(shared, 'group')} {'is' if len(shared) == 1 else 'are'} in {train.where} "
+                "too, so their sentences would be known; give files without a group in common, or leave data.valid out"
+            )
         )
 
 
-def _check_once(trained: Iterable[Example], settings: NlvrData) -> None:
-    """Raises DataError if a weak example is a training example too."""
-    seen: set[int | str] = set()
-    for each in trained:
-        if each.question.id in seen:
-            files = " and ".join(str(path) for path in (*settings.train, *(settings.weak or ())))
-            raise DataError(f"{files}: {each.question.id} comes twice; give files with each example once")
-        seen.add(each.question.id)
-
-
-def _split(examples: Sequence[Example], vocabulary: Vocabulary, path: Path) -> Split:
-    return build_split(
-        [each.question for each in examples],
-        regions=_regions(examples),
-        rows=[[row] for row in range(len(examples))],
-        labels=LABELS,
-        vocabulary=vocabulary,
-        limit=TOKEN_LIMIT,
-        where=str(path),
-    )
-
-
-def _regions(examples: Sequence[Example]) -> Regions:
-    """The scenes of `examples`, padded to the fullest; a scene without an object is one region that shows nothing."""
-    counts = np.asarray([max(1, len(each.features)) for each in examples], dtype=np.int64)
-    shape = (len(examples), int(counts.max(initial=1)))
-    features, boxes = np.zeros((*shape, FEATURES), np.float32), np.zeros((*shape, 4), np.float32)
-    for row, each in enumerate(examples):
-        features[row, : len(each.features)], boxes[row, : len(each.boxes)] = each.features, each.boxes
-    return Regions(torch.from_numpy(features), torch.from_numpy(boxes), torch.from_numpy(counts))
+def _check_once(questions: Iterable[Question], settings: NlvrData, problems: Problems) -> None:
+    """Report weak examples that are training examples too."""
+    counts = Counter(question.id for question in questions)
+    twice = [identifier for identifier, count in counts.items() if count > 1]
+    if twice and settings.weak:
+        files = " and ".join(str(path) for path in (*settings.train, *settings.weak))
+        verb = "comes" if len(twice) == 1 else "come"
+        problems.add(DataError(f"{files}: {several(twice, 'example')} {verb} twice; give files with each example once"))

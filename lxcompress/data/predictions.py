@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from lxcompress.catalog.data_kinds import find_data_kind
+from lxcompress.catalog.extensions import resolve
 from lxcompress.data.vqa_score import (
     TypeScore,
     check_complete,
@@ -42,20 +44,10 @@ def sentence_predictions(given: AnswerList) -> str:
     return text.getvalue()
 
 
-FORMATS: Mapping[str, Callable[[AnswerList], str]] = {
-    "vqa": vqa_predictions,
-    "gqa": gqa_predictions,
-    "nlvr2": sentence_predictions,
-    "nlvr": sentence_predictions,
-    "scenes": vqa_predictions,
-    "clevr": vqa_predictions,
-}
-"""data.kind -> how its predictions are written; scenes and clevr have no evaluation server, and the form of VQA's."""
-
-
 def format_predictions(kind: str, given: AnswerList) -> str:
-    """The text of a predictions file."""
-    return FORMATS[kind](given)
+    """Return the text of a predictions file for a kind of data set."""
+    text: str = resolve(find_data_kind(kind).write_predictions)(given)
+    return text
 
 
 def score_numbered(

@@ -1,110 +1,128 @@
-"""From questions as they are read to a QuestionSet, with the checks that all data sets of questions share."""
+"""Build a QuestionSet from question files, with the checks that all data sets of questions share."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lxcompress.data.ids import name_id
-from lxcompress.data.questions import Credits, Question, QuestionSet
+from lxcompress.data.problems import Problems, few, percent, several
+from lxcompress.data.questions import Credits, Question, SplitQuestions
 from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
-
-@dataclass(frozen=True)
-class SplitQuestions:
-    """One split as its files hold it: credits are those of all answers, whether they have a label or not."""
-
-    questions: list[Question]
-    files: dict[int | str, Path]
-    """the file that each question, by its id, came from"""
+LEAST_ANSWERABLE = 0.5
+"""An answer vocabulary with answers to fewer questions of a split belongs to another data set."""
 
 
-def read_part(files: Iterable[Path], read: Callable[[Path], list[Question]]) -> SplitQuestions:
-    """What `read` finds in `files`, in their order. Raises DataError if an id comes twice."""
-    part = SplitQuestions([], {})
-    for path in files:
-        for question in read(path):
-            first = part.files.get(question.id)
-            if first is not None:
-                where = path if first == path else f"{first} and {path}"
-                raise DataError(f"{where}: question id {question.id} comes twice; give files with each question once")
-            part.files[question.id] = path
-            part.questions.append(question)
-    check_one_type(part)
-    return part
+def read_split(
+    name: str, paths: Sequence[Path], read: Callable[[Path], Sequence[Question]], problems: Problems
+) -> SplitQuestions:
+    """Return the questions that `read` finds in the files `paths`, in their order. A repeated id is an error."""
+    questions: list[Question] = []
+    files: dict[int | str, Path] = {}
+    repeated: dict[str, list[int | str]] = {}
+    is_complete = bool(paths)
+    for path in paths:
+        problems.progress(f"reading {path.name}")
+        found = problems.attempt(lambda: read(path))  # noqa: B023 (called at once)
+        is_complete &= bool(found)
+        for question in found or ():
+            first = files.get(question.id)
+            if first is None:
+                files[question.id] = path
+                questions.append(question)
+            else:
+                repeated.setdefault(str(path) if first == path else f"{first} and {path}", []).append(question.id)
+    for where, ids in repeated.items():
+        verb = "comes" if len(ids) == 1 else "come"
+        problems.add(
+            DataError(f"{where}: {several(ids, 'question id')} {verb} twice; give files with each question once")
+        )
+    problems.attempt(lambda: _check_one_type(files))
+    return SplitQuestions(name, questions, tuple(paths), files, is_complete)
 
 
-def check_one_type(part: SplitQuestions) -> None:
-    """Raises DataError if some question ids are numbers and others are texts: 5 and "5" would be two questions."""
-    first = {type(number): number for number in reversed(part.files)}
-    if len(first) > 1:
-        number, text = first[int], first[str]
-        of_one = part.files[number] == part.files[text]
-        where = str(part.files[text]) if of_one else f"{part.files[number]} and {part.files[text]}"
-        raise DataError(
-            f"{where}: question ids are of two types, numbers ({name_id(number)}) and texts ({name_id(text)}); write "
-            "them all as one of the two, as the data set's evaluation has them"
+def check_has_answers(split: SplitQuestions, train_remedy: str, valid_remedy: str, problems: Problems) -> None:
+    """Report a split without any answer: an error for the training split, a warning for the validation split."""
+    if split.has_answers:
+        return
+    if split.name == "train":
+        problems.add(DataError(f"{split.where}: has no answers to learn from; {train_remedy}"))
+    else:
+        problems.warn(split.where, f"has no answers, so nothing can be scored; {valid_remedy}")
+
+
+def check_splits_differ(train: SplitQuestions, valid: SplitQuestions, problems: Problems) -> None:
+    """Report questions that are in both splits as an error, and images that are in both as a warning."""
+    train_ids = {question.id: question for question in train.questions}
+    shared = [question for question in valid.questions if question.id in train_ids]
+    if shared:
+        ids, verb = [question.id for question in shared], "is" if len(shared) == 1 else "are"
+        other = train.file_of(train_ids[ids[0]])
+        problems.add(
+            DataError(
+                f"{valid.file_of(shared[0])}: {several(ids, 'question id')} {verb} in {other} too; "
+                "validate on questions that are not trained on"
+            )
+        )
+        return  # the images of these questions are in both splits too
+    trained = {image: question for question in train.questions for image in question.images}
+    scored = {image: question for question in valid.questions for image in question.images}
+    both = [image for image in scored if image in trained]
+    if both:
+        problems.warn(
+            valid.file_of(scored[both[0]]),
+            f"{len(both):,} of {len(scored):,} images are in {train.file_of(trained[both[0]])} too ({few(both)}); "
+            "split by image if scores should be those of new images",
         )
 
 
-def ask(
-    train: SplitQuestions, valid: SplitQuestions, *, labels: Sequence[str], answers: Path | None = None
-) -> QuestionSet:
-    """Both splits with the credits of `labels` alone, which came from the file `answers`, if from any.
+def check_answerable(
+    splits: Sequence[SplitQuestions], labels: Sequence[str], answers: Path, problems: Problems
+) -> None:
+    """Report an answer vocabulary, of the file `answers`, that has no answer to most questions of a split."""
+    known, shares = frozenset(labels), {}
+    for split in splits:
+        credited = [question for question in split.questions if question.credits]
+        if credited:
+            answerable = sum(not known.isdisjoint(question.credits) for question in credited)
+            shares[split.name] = answerable / len(credited)
+    if shares and min(shares.values()) <= LEAST_ANSWERABLE:
+        problems.add(
+            DataError(
+                f"{answers}: has an answer to {by_split(shares)} of the questions, expected most of them; give the "
+                "answer vocabulary of this data set"
+            )
+        )
 
-    Raises DataError if the splits share a question, nothing is credited in `train`, or most of a split's credited
-    questions have no answer among `labels`.
-    """
-    if not any(question.credits for question in train.questions):
-        path = next(iter(train.files.values()))
-        raise DataError(f"{path}: has no answers to learn from; give a training split, with the answers to it")
-    _check_apart(train, valid)
-    asked = QuestionSet(_keep_labels(train.questions, labels), _keep_labels(valid.questions, labels), tuple(labels))
-    if answers is not None:
-        _check_answerable(train, asked.train, answers)
-        _check_answerable(valid, asked.valid, answers)
-    return asked
+
+def by_split(shares: Mapping[str, float]) -> str:
+    """Return the share of each split as text: "97 % (train) and 3.5 % (valid)"."""
+    return " and ".join(f"{percent(share)} ({split})" for split, share in shares.items())
 
 
-def as_credits(label: Mapping[str, Any], number: int | str, path: Path) -> Credits:
-    """A question's `label`, in the order of its answers. Raises DataError if a credit is not a number of 0 to 1."""
+def parse_credits(label: Mapping[str, Any], question_id: int | str, path: Path) -> Credits:
+    """Return a question's `label` sorted by answer. Raises DataError if a credit is not a number of 0 to 1."""
     for answer, credit in label.items():
         if type(credit) not in (int, float) or not 0 <= credit <= 1:
             raise DataError(
-                f"{path}: question id {number} credits {answer!r} with {shorten(credit)}, expected a number of 0 to 1; "
-                "download it again"
+                f"{path}: question id {question_id} credits {answer!r} with {shorten(credit)}, expected a number of 0 "
+                "to 1; download it again"
             )
     return {sys.intern(answer): float(credit) for answer, credit in sorted(label.items())}
 
 
-def _check_apart(train: SplitQuestions, valid: SplitQuestions) -> None:
-    shared = [number for number in valid.files if number in train.files]
-    if shared:
+def _check_one_type(files: Mapping[int | str, Path]) -> None:
+    """Raise DataError if some question ids are numbers and others are texts: 5 and "5" would be two questions."""
+    first = {type(question_id): question_id for question_id in reversed(files)}
+    if len(first) > 1:
+        number, text = first[int], first[str]
+        has_one_file = files[number] == files[text]
+        where = str(files[text]) if has_one_file else f"{files[number]} and {files[text]}"
         raise DataError(
-            f"{valid.files[shared[0]]}: {len(shared)} of its questions are in {train.files[shared[0]]} too (id "
-            f"{shared[0]} is the first); validate on questions that are not trained on"
-        )
-
-
-def _keep_labels(questions: Iterable[Question], labels: Iterable[str]) -> tuple[Question, ...]:
-    known = frozenset(labels)
-    return tuple(
-        question
-        if question.credits.keys() <= known
-        else replace(question, credits={each: credit for each, credit in question.credits.items() if each in known})
-        for question in questions
-    )
-
-
-def _check_answerable(part: SplitQuestions, kept: Sequence[Question], answers: Path) -> None:
-    credited = [question for question in part.questions if question.credits]
-    known = sum(bool(question.credits) for question in kept)
-    if credited and 2 * known <= len(credited):
-        raise DataError(
-            f"{part.files[credited[0].id]}: {answers} has an answer to {known} of {len(credited)} questions, expected "
-            "most of them; give the answer vocabulary of this data set"
+            f"{where}: question ids are of two types, numbers ({name_id(number)}) and texts ({name_id(text)}); write "
+            "them all as one of the two, as the data set's evaluation has them"
         )

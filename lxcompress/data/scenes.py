@@ -8,12 +8,13 @@ looked for in which that answer is right; so neither the commonest answer nor th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from lxcompress.data.check_context import CheckContext
 from lxcompress.data.objects import (
     ANSWERS,
     ATTRIBUTES,
@@ -26,8 +27,9 @@ from lxcompress.data.objects import (
     project,
 )
 from lxcompress.data.pictures import draw_pictures
-from lxcompress.data.split import AnswerTask, Regions, Split, single_answers
-from lxcompress.data.tokens import Vocabulary, tokenize
+from lxcompress.data.problems import Problems
+from lxcompress.data.questions import Question, QuestionSet, SplitQuestions
+from lxcompress.data.split import Regions
 from lxcompress.recipe import ScenesData
 
 FEWEST_OBJECTS, MOST_OBJECTS = 3, 7
@@ -69,18 +71,39 @@ class SceneQuestion:
     """int [S], an index into `answers`, -1 where the question makes no sense"""
 
 
-def load_scenes(settings: ScenesData, vocabulary: Vocabulary) -> AnswerTask:
-    """The embedded AnswerTask; the same settings give the same AnswerTask, and the two splits share no scene.
+@dataclass(frozen=True)
+class GeneratedImages:
+    """The regions of the scenes of one split; an image's name is its row."""
 
-    With `pixels` the scenes and questions are the same, and a scene is seen as one region: its picture.
+    regions: Regions
+
+    def find(
+        self, questions: Sequence[Question], split: SplitQuestions, problems: Problems
+    ) -> tuple[Regions, list[list[int]]]:
+        """Return the regions of all scenes of the split, and the row of each question's scene."""
+        return self.regions, [[int(question.images[0])] for question in questions]
+
+
+def read_scenes(settings: ScenesData, problems: Problems | None = None) -> QuestionSet:
+    """Generate the questions and scenes of both splits. The same settings give the same ones; no scene is in both.
+
+    With `pixels` the scenes and questions are the same, and each scene is one region: its picture.
     """
-    train, valid = np.random.SeedSequence([settings.seed, 1]), np.random.SeedSequence([settings.seed, 2])
-    return AnswerTask(
-        train=_draw_split(settings.train, np.random.default_rng(train), vocabulary, settings.pixels),
-        valid=_draw_split(settings.valid, np.random.default_rng(valid), vocabulary, settings.pixels),
+    (problems or Problems.strict()).progress("drawing scenes")
+    return QuestionSet(
+        train=_draw_split("train", settings.train, np.random.SeedSequence([settings.seed, 1]), settings.pixels),
+        valid=_draw_split("valid", settings.valid, np.random.SeedSequence([settings.seed, 2]), settings.pixels),
         labels=ANSWERS,
-        vocabulary=vocabulary,
+        token_limit=TOKEN_LIMIT,
+        has_ids=False,
     )
+
+
+def check_scenes(context: CheckContext) -> None:
+    """Add the number of scenes of each split."""
+    images = {name: split.images for name, split in context.question_set.splits.items()}
+    counts = {name: len(found.regions.features) for name, found in images.items() if isinstance(found, GeneratedImages)}
+    context.sheet.add("scenes", counts)
 
 
 def draw_scenes(count: int, rng: np.random.Generator) -> Scenes:
@@ -106,18 +129,19 @@ def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tupl
     return words, labels, places
 
 
-def _draw_split(count: int, rng: np.random.Generator, vocabulary: Vocabulary, pixels: int | None) -> Split:
+def _draw_split(name: str, count: int, seed: np.random.SeedSequence, pixels: int | None) -> SplitQuestions:
+    """Return `count` questions and their scenes, drawn from `seed`."""
+    rng = np.random.default_rng(seed)
     scenes = draw_scenes(max(WINDOW, count // QUESTIONS_A_SCENE), rng)
-    words, labels, places = draw_questions(count, scenes, rng)
-    answers, credits = single_answers(labels)
-    return Split(
-        input_ids=torch.from_numpy(tokenize(words, vocabulary, TOKEN_LIMIT)),
-        scene=torch.tensor(places, dtype=torch.int64),
-        regions=_detect(scenes, rng) if pixels is None else _picture(scenes, pixels),
-        answers=answers,
-        credits=credits,
-        types=tuple(answer_type(ANSWERS[label]) for label in labels),
-    )
+    words, labels, rows = draw_questions(count, scenes, rng)
+    credits = [{answer: 1.0} for answer in ANSWERS]
+    types = [answer_type(answer) for answer in ANSWERS]
+    questions = [
+        Question(index, (str(row),), text, credits[label], types[label])
+        for index, (text, label, row) in enumerate(zip(words, labels, rows, strict=True))
+    ]
+    regions = _detect(scenes, rng) if pixels is None else _picture(scenes, pixels)
+    return SplitQuestions(name, questions, images=GeneratedImages(regions))
 
 
 def _spread(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""VQA v1.0 and v2.0 (Antol et al. 2015, Goyal et al. 2017): the official files, or LXMERT's JSON, told by content.
+"""VQA v1.0 and v2.0 (Antol et al. 2015, Goyal et al. 2017): the official files, or LXMERT's JSON; content decides.
 
 The official questions and annotations JSON are those of real and of abstract scenes, open-ended or multiple-choice.
 LXMERT's JSON (Tan & Bansal 2019) is a list of questions with the credits of their answers.
@@ -14,15 +14,22 @@ from typing import Any, NamedTuple
 
 from lxcompress.data.files import read_json, read_labels
 from lxcompress.data.ids import explain_types, is_id, name_id
-from lxcompress.data.question_set import SplitQuestions, as_credits, ask, read_part
-from lxcompress.data.questions import Question, QuestionSet, count_answers
+from lxcompress.data.problems import Problems, several
+from lxcompress.data.question_set import (
+    check_answerable,
+    check_has_answers,
+    check_splits_differ,
+    parse_credits,
+    read_split,
+)
+from lxcompress.data.questions import Question, QuestionSet, SplitQuestions, count_answers
 from lxcompress.data.vqa_score import normalise
 from lxcompress.errors import DataError
 from lxcompress.recipe import VqaData
 from lxcompress.text import shorten
 
 LEAST_ANSWERS = 9
-"""Questions that an answer must be the commonest of, to get a label (compute_softscore.py, which made LXMERT's)."""
+"""An answer needs to be the commonest one of so many questions to get a label (compute_softscore.py, LXMERT's)."""
 CREDIT = (0.0, 0.3, 0.6, 0.9, 1.0)
 """The credit of an answer that 0, 1, 2, 3, and 4 or more people gave."""
 UNKNOWN_TYPE = "unknown"
@@ -46,43 +53,50 @@ Annotations = Mapping[int | str, Annotation]
 """question id -> what people answered"""
 
 
-def read_vqa(settings: VqaData) -> QuestionSet:
-    """The questions of both splits, and `answers` or those that are commonest in enough training questions.
+def read_vqa(settings: VqaData, problems: Problems | None = None) -> QuestionSet:
+    """Read the questions of both splits. The labels are those of `data.answers`, or the commonest training answers.
 
-    Validation questions without annotations have no credits, as a test split has none. Raises DataError.
+    Validation questions without annotations have no credits, as those of a test split. Raises DataError under the
+    strict policy, which is the default.
     """
-    annotations = read_annotations(settings.train_annotations or ())
-    train = _read_split("train", settings.train, settings.train_annotations, annotations)
-    if not any(question.credits for question in train.questions):
-        raise DataError(f"{settings.train[0]}: has no answers to learn from; give them as data.train_annotations")
-    if settings.answers is None:
-        labels = _make_labels(train, annotations, least=settings.least_answers or LEAST_ANSWERS)
-    else:
-        labels = read_labels(settings.answers)
-    valid = _read_split(
-        "valid", settings.valid, settings.valid_annotations, read_annotations(settings.valid_annotations or ())
-    )
-    return ask(train, valid, labels=labels, answers=settings.answers)
+    problems = problems or Problems.strict()
+    train, annotations = _read_split(settings, "train", problems)
+    valid, _ = _read_split(settings, "valid", problems)
+    check_splits_differ(train, valid, problems)
+    labels: tuple[str, ...] | None = None
+    if settings.answers is not None:
+        answers = settings.answers
+        labels = problems.attempt(lambda: read_labels(answers))
+        if labels is not None:
+            check_answerable((train, valid), labels, answers, problems)
+    elif train.is_complete and train.has_answers:
+        least = settings.least_answers or LEAST_ANSWERS
+        labels = problems.attempt(lambda: _make_labels(train, annotations, least=least))
+    return QuestionSet(train, valid, labels, settings.tokens)
 
 
-def read_annotations(files: Iterable[Path]) -> dict[int | str, Annotation]:
-    """question id -> what people answered, from VQA's annotations JSON. Raises DataError."""
+def read_annotations(files: Iterable[Path], problems: Problems | None = None) -> dict[int | str, Annotation]:
+    """Return question id -> what people answered, from VQA's annotations JSON. Raises DataError by default."""
+    problems = problems or Problems.strict()
     annotations: dict[int | str, Annotation] = {}
     for path in files:
-        document = read_json(path, remedy=_ANNOTATIONS, hook=_answer_alone)
-        records = document.get("annotations") if isinstance(document, dict) else None
-        if not isinstance(records, list) or not records:
-            raise DataError(f"{path}: has no list of annotations; {_ANNOTATIONS}")
-        for place, record in enumerate(records):
-            number, annotation = _annotation(record, place, path)
-            if number in annotations:
-                raise DataError(f"{path}: question id {number} is annotated twice; give files with each question once")
-            annotations[number] = annotation
+        problems.progress(f"reading {path.name}")
+        repeated = []
+        for question_id, annotation in problems.attempt(lambda: _read_annotation_file(path, problems)) or ():  # noqa: B023 (called at once)
+            if question_id in annotations:
+                repeated.append(question_id)
+            annotations.setdefault(question_id, annotation)
+        if repeated:
+            problems.add(
+                DataError(
+                    f"{path}: annotates {several(repeated, 'question id')} twice; give files with each question once"
+                )
+            )
     return annotations
 
 
 def soft_label(answers: Iterable[str]) -> dict[str, float]:
-    """answer -> credit, 0-1, by how many people gave it.
+    """Return answer -> credit, 0-1, by how many people gave it.
 
     Answers count as they are written, as in compute_softscore.py (Hu's bottom-up-attention-vqa), which made LXMERT's
     labels: it normalises the commonest answers, which make the vocabulary, and no others.
@@ -91,9 +105,10 @@ def soft_label(answers: Iterable[str]) -> dict[str, float]:
 
 
 def image_name(document: Mapping[str, Any], image: int | str) -> str:
-    """The name of an image's file, less its ending, by what a questions file says of itself.
+    """Return the name of an image's file without its extension, from the header of a questions file.
 
-    Where it says nothing, the name is the number: a store finds images by it. Those of test-dev2015 are test2015's.
+    Without such a header the name is the number, by which a store finds images too. The images of test-dev2015 are
+    those of test2015.
     """
     kind, subtype = document.get("data_type"), document.get("data_subtype")
     if not (isinstance(image, int) and isinstance(kind, str) and isinstance(subtype, str)):
@@ -101,82 +116,107 @@ def image_name(document: Mapping[str, Any], image: int | str) -> str:
     return f"{'COCO' if kind == 'mscoco' else kind}_{subtype.replace('test-dev', 'test')}_{image:012d}"
 
 
-def _read_split(
-    split: str, files: Sequence[Path], annotation_files: Sequence[Path] | None, annotations: Annotations
-) -> SplitQuestions:
+def _read_split(settings: VqaData, name: str, problems: Problems) -> tuple[SplitQuestions, Annotations]:
+    """Return the questions of a split with the credits of its annotations, and the annotations."""
+    files, annotation_files = getattr(settings, name), getattr(settings, f"{name}_annotations") or ()
+    errors = problems.errors
+    annotations = read_annotations(annotation_files, problems)
     official: list[Path] = []
 
     def read(path: Path) -> list[Question]:
-        document = read_json(path, remedy=f"{_QUESTIONS}, as in --set data.{split}=PATH")
+        document = read_json(path, remedy=f"{_QUESTIONS}, as in --set data.{name}=PATH")
         if isinstance(document, list):
-            found = [_lxmert_question(record, place, path) for place, record in enumerate(document)]
+            records = document
+            found = problems.read_records(records, lambda record, index: _lxmert_question(record, index, path))
         elif isinstance(document, dict) and isinstance(document.get("questions"), list):
             official.append(path)
-            records = enumerate(document["questions"])
-            found = [_official_question(record, place, path, document, annotations) for place, record in records]
-            if annotation_files:
-                _check_annotated(found, path, annotations, annotation_files[0])
+            header, records = document, document["questions"]
+            found = problems.read_records(
+                records, lambda record, index: _official_question(record, index, path, header, annotations)
+            )
         elif isinstance(document, dict) and "annotations" in document:
-            raise DataError(f"{path}: is VQA's annotations JSON; give it as data.{split}_annotations")
+            raise DataError(f"{path}: is VQA's annotations JSON; give it as data.{name}_annotations")
         else:
             raise DataError(f"{path}: is {shorten(document)}, expected a list of questions; {_QUESTIONS}")
-        if not found:
+        if not records:
             raise DataError(f"{path}: has no question; {_QUESTIONS}")
         return found
 
-    part = read_part(files, read)
-    if annotation_files:
-        _check_asked(part, annotations, annotation_files[0], official)
-    return part
+    split = read_split(name, files, read, problems)
+    if annotation_files and problems.errors == errors:
+        _check_annotations(split, official, annotations, annotation_files[0], problems)
+    if problems.errors == errors:
+        remedies = [f"give them as data.{split_name}_annotations" for split_name in ("train", "valid")]
+        check_has_answers(split, *remedies, problems)
+    return split, annotations
 
 
-def _check_annotated(questions: Sequence[Question], path: Path, annotations: Annotations, given: Path) -> None:
-    missing = [question.id for question in questions if question.id not in annotations]
-    if missing:
-        raise DataError(
-            f"{path}: asks {len(missing)} questions that {given} does not answer (question id {name_id(missing[0])} is "
-            f"the first); give the annotations of the same split{_explain(missing[0], annotations)}"
-        )
-
-
-def _check_asked(part: SplitQuestions, annotations: Annotations, given: Path, official: Sequence[Path]) -> None:
+def _check_annotations(
+    split: SplitQuestions, official: Sequence[Path], annotations: Annotations, given: Path, problems: Problems
+) -> None:
+    """Report questions and annotations that do not belong together; `given` is the first file of annotations."""
     if not official:
-        raise DataError(f"{given}: has no effect, as LXMERT's JSON holds its answers itself; leave the annotations out")
-    extra = [number for number in annotations if number not in part.files]
+        problems.add(
+            DataError(f"{given}: has no effect, because LXMERT's JSON holds the answers too; leave the annotations out")
+        )
+        return
+    asked = [question for question in split.questions if split.files[question.id] in official]
+    if asked and not any(question.id in annotations for question in asked):
+        hint = _explain_types(asked[0].id, annotations)
+        problems.add(
+            DataError(
+                f"{given}: answers none of the questions of {official[0]}; give the annotations of the same split{hint}"
+            )
+        )
+        return
+    for path in dict.fromkeys(official):
+        missing = [
+            question.id for question in asked if split.files[question.id] == path and question.id not in annotations
+        ]
+        if missing:
+            problems.add(
+                DataError(
+                    f"{path}: asks {several(list(map(name_id, missing)), 'question id')} without an annotation in "
+                    f"{given}; give the annotations of the same split{_explain_types(missing[0], annotations)}"
+                )
+            )
+    extra = [question_id for question_id in annotations if question_id not in split.files]
     if extra:
-        raise DataError(
-            f"{given}: answers {len(extra)} questions that {official[0]} does not ask (question id {name_id(extra[0])} "
-            f"is the first); give the questions of the same split{_explain(extra[0], part.files)}"
+        problems.add(
+            DataError(
+                f"{given}: annotates {several(list(map(name_id, extra)), 'question id')}, not in {official[0]}; "
+                f"give the questions of the same split{_explain_types(extra[0], split.files)}"
+            )
         )
 
 
-def _explain(number: int | str, others: Mapping[int | str, object]) -> str:
-    """What to say where a question's id is there, but of the other type."""
-    first = next(iter(others), number)
-    return explain_types(number, first)
+def _explain_types(question_id: int | str, others: Mapping[int | str, object]) -> str:
+    """Return a hint if the ids of the other file are of the other type: 5, or "5"."""
+    return explain_types(question_id, next(iter(others), question_id))
 
 
 def _official_question(
-    record: Any, place: int, path: Path, document: Mapping[str, Any], annotations: Annotations
+    record: Any, index: int, path: Path, header: Mapping[str, Any], annotations: Annotations
 ) -> Question:
+    """Return the question of a record of the official JSON `header`. Raises DataError."""
     fields = record if isinstance(record, dict) else {}
-    number, image, words = (fields.get(name) for name in ("question_id", "image_id", "question"))
+    question_id, image, words = (fields.get(name) for name in ("question_id", "image_id", "question"))
     choices = fields.get("multiple_choices") or ()
-    is_sound = is_id(number) and is_id(image) and isinstance(words, str) and isinstance(choices, (list, tuple))
+    is_sound = is_id(question_id) and is_id(image) and isinstance(words, str) and isinstance(choices, (list, tuple))
     if not (is_sound and all(isinstance(choice, str) for choice in choices)):
         raise DataError(
-            f"{path}: question {place} is {shorten(record)}, expected a question_id, an image_id and a question; "
+            f"{path}: question {index} is {shorten(record)}, expected a question_id, an image_id and a question; "
             f"{_QUESTIONS}"
         )
-    annotation = annotations.get(number)
+    annotation = annotations.get(question_id)
     if annotation and annotation.image not in (None, image):
         raise DataError(
-            f"{path}: question id {number} is about image {name_id(image)}, and in its annotation about "
+            f"{path}: question id {question_id} is about image {name_id(image)}, and in its annotation about "
             f"{name_id(annotation.image)}; give files of the same split{explain_types(image, annotation.image)}"
         )
     return Question(
-        id=number,
-        images=(image_name(document, image),),
+        id=question_id,
+        images=(image_name(header, image),),
         words=words,
         credits=soft_label(annotation.answers) if annotation else {},
         type=annotation.type if annotation else UNKNOWN_TYPE,
@@ -185,49 +225,60 @@ def _official_question(
     )
 
 
-def _lxmert_question(record: Any, place: int, path: Path) -> Question:
+def _lxmert_question(record: Any, index: int, path: Path) -> Question:
+    """Return the question of a record of LXMERT's JSON. Raises DataError."""
     fields = record if isinstance(record, dict) else {}
-    number, image, words = (fields.get(name) for name in ("question_id", "img_id", "sent"))
+    question_id, image, words = (fields.get(name) for name in ("question_id", "img_id", "sent"))
     label, kind = fields.get("label", {}), fields.get("answer_type", UNKNOWN_TYPE)
     family = fields.get("question_type", "")
-    is_sound = is_id(number) and all(isinstance(text, str) for text in (image, words, kind, family))
+    is_sound = is_id(question_id) and all(isinstance(text, str) for text in (image, words, kind, family))
     if not (is_sound and isinstance(label, dict)):
         raise DataError(
-            f"{path}: question {place} is {shorten(record)}, expected a question_id, an img_id, a sent and a label; "
+            f"{path}: question {index} is {shorten(record)}, expected a question_id, an img_id, a sent and a label; "
             f"{_QUESTIONS}"
         )
     return Question(
-        id=number,
+        id=question_id,
         images=(image,),
         words=words,
-        credits=as_credits(label, number, path),
+        credits=parse_credits(label, question_id, path),
         type=sys.intern(kind),
         family=sys.intern(family),
     )
 
 
-def _answer_alone(found: dict[str, Any]) -> Any:
-    """One person's answer without its number and confidence: there are millions, and this is all that is asked."""
+def _read_annotation_file(path: Path, problems: Problems) -> list[tuple[int | str, Annotation]]:
+    """Return the question id and the annotation of each record in `path`. Raises DataError."""
+    document = read_json(path, remedy=_ANNOTATIONS, hook=_keep_answer)
+    records = document.get("annotations") if isinstance(document, dict) else None
+    if not isinstance(records, list) or not records:
+        raise DataError(f"{path}: has no list of annotations; {_ANNOTATIONS}")
+    return problems.read_records(records, lambda record, index: _annotation(record, index, path))
+
+
+def _keep_answer(found: dict[str, Any]) -> Any:
+    """Return one person's answer without its number and confidence: there are millions, and no more is needed."""
     answer = found.get("answer")
     return sys.intern(answer) if type(answer) is str and "answers" not in found else found
 
 
-def _annotation(record: Any, place: int, path: Path) -> tuple[int | str, Annotation]:
+def _annotation(record: Any, index: int, path: Path) -> tuple[int | str, Annotation]:
+    """Return the question id and the annotation of a record. Raises DataError."""
     fields = record if isinstance(record, dict) else {}
-    number, answers = fields.get("question_id"), fields.get("answers")
-    if not (is_id(number) and isinstance(answers, list) and answers):
+    question_id, answers = fields.get("question_id"), fields.get("answers")
+    if not (is_id(question_id) and isinstance(answers, list) and answers):
         raise DataError(
-            f"{path}: annotation {place} is {shorten(record)}, expected a question_id and answers; {_ANNOTATIONS}"
+            f"{path}: annotation {index} is {shorten(record)}, expected a question_id and answers; {_ANNOTATIONS}"
         )
     for answer in answers:
         if type(answer) is not str:
             raise DataError(
-                f"{path}: question id {number} has {shorten(answer)} among its answers, expected a text as answer; "
-                f"{_ANNOTATIONS}"
+                f"{path}: question id {question_id} has {shorten(answer)} among its answers, expected a text as "
+                f"answer; {_ANNOTATIONS}"
             )
     names = ("answer_type", "multiple_choice_answer", "image_id", "question_type")
     kind, majority, image, family = (fields.get(name) for name in names)
-    return number, Annotation(
+    return question_id, Annotation(
         answers=tuple(answers),
         image=image,
         type=sys.intern(kind) if isinstance(kind, str) else UNKNOWN_TYPE,
@@ -237,11 +288,14 @@ def _annotation(record: Any, place: int, path: Path) -> tuple[int | str, Annotat
 
 
 def _make_labels(train: SplitQuestions, annotations: Annotations, *, least: int) -> tuple[str, ...]:
-    """The answers that are the commonest of `least` training questions or more, the most frequent first, then by text.
+    """Return the answers that are the commonest of `least` training questions or more, by count, then by text.
 
-    Where a file does not tell the commonest answer (LXMERT's), each credited answer counts.
+    If a file does not tell the commonest answer (LXMERT's), each answer with a credit counts. Raises DataError if no
+    answer is common enough.
     """
-    majorities = [annotations[number].majority if number in annotations else None for number in train.files]
+    majorities = [
+        annotations[question_id].majority if question_id in annotations else None for question_id in train.files
+    ]
     if None in majorities:
         labels = count_answers(train.questions, least)
     else:
@@ -249,9 +303,8 @@ def _make_labels(train: SplitQuestions, annotations: Annotations, *, least: int)
         frequent = (answer for answer, count in counts.items() if count >= least)
         labels = tuple(sorted(frequent, key=lambda answer: (-counts[answer], answer)))
     if not labels:
-        path = next(iter(train.files.values()))
         raise DataError(
-            f"{path}: no answer is the commonest one of {least} questions; give data.train_annotations, a smaller "
-            "data.least_answers, or an answer vocabulary as data.answers"
+            f"{train.where}: no answer is the commonest one of {least} questions; give data.train_annotations, a "
+            "smaller data.least_answers, or an answer vocabulary as data.answers"
         )
     return labels

@@ -13,7 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from lxcompress.cli.data_prepare import prepare_cli
-from lxcompress.data.regions.store import open_store, part_of, verify_store
+from lxcompress.data.regions.store import open_store, part_of
+from lxcompress.data.regions.verify import verify_store
 from lxcompress.errors import DataError
 from tests.data.regions.pictures import Picture, pictures, real_file, row, write_tsv
 

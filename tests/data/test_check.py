@@ -270,8 +270,8 @@ REFUSED: tuple[tuple[Damage, str, str], ...] = (
     (duplicated_annotation, "a-train.json", "annotates question id 4 twice"),
     (shared_question, "q-valid.json", "question id 7 is in"),
     (annotations_of_another_split, "a-copy.json", "answers none of the questions of"),
-    (question_without_annotation, "q-valid.json", "asks 1 questions that"),
-    (annotation_without_question, "a-valid.json", "answers 1 questions that"),
+    (question_without_annotation, "q-valid.json", "asks question id 103 without an annotation in"),
+    (annotation_without_question, "a-valid.json", "annotates question id 103, not in"),
     (annotation_of_another_image, "q-valid.json", "question id 103 is about image 10, and in its annotation about 9"),
     (question_without_words, "q-train.json", "question 3 is"),
     (answer_of_no_text, "a-train.json", "question id 3 has"),
@@ -529,7 +529,7 @@ DAMAGED: tuple[tuple[Callable[[Path], None], str, str, str], ...] = (
     (broken_byte, "error", "features.npy", "its checksum differs"),
     (no_number, "error", "features.npy", f"has {THIRD} with a feature that is infinite or no number"),
     (infinite, "error", "features.npy", f"has {THIRD} with a feature that is infinite or no number"),
-    (all_zero, "warning", "features.npy", f"1 region of {THIRD} has no feature but zeros"),
+    (all_zero, "warning", "features.npy", f"1 region of {THIRD} has only zeros as features"),
     (box_outside, "error", "boxes.npy", f"has {THIRD} with a box outside 0-1"),
     (box_of_no_number, "error", "boxes.npy", f"has {THIRD} with a box outside 0-1"),
     (box_turned, "error", "boxes.npy", f"has {THIRD} with a box that ends before it begins"),
@@ -586,7 +586,7 @@ def test_a_store_of_many_pieces_is_looked_at_whole(tmp_path, monkeypatch) -> Non
     assert [each.severity for each in expected] == ["error", "warning"]
     assert f"3 images ({names[0]}, {names[13]}, {names[49]})" in expected[0].sentence
     for piece in (1, 400, 1000, 5000):
-        monkeypatch.setattr("lxcompress.data.check.PIECE_BYTES", piece)
+        monkeypatch.setattr("lxcompress.data.regions.verify.PIECE_BYTES", piece)
         told: list[tuple[int, int]] = []
         assert check_store(store, progress=lambda what, done, total: told.append((done, total))).findings == expected  # noqa: B023
         assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -620,7 +620,7 @@ def test_bad_scenes_and_questions_of_clevr_are_counted_and_the_rest_is_told(tmp_
     assert "(the first of 3 of the kind)" in sentences
     assert "scene of image_index 2 has no object" in sentences
     assert "object 0 of image_index 1 is not a CLEVR object (color 'orange'" in sentences
-    assert "asks about image_index 2 that" in sentences
+    assert "asks about image 2 that" in sentences
     assert facts(found)["questions"] == {"train": 51, "valid": 18}
 
 

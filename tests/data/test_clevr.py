@@ -131,7 +131,7 @@ def same(first: AnswerTask, second: AnswerTask) -> bool:
 def test_true_and_false_are_words_and_one_and_zero_are_numbers(answer, text, tmp_path) -> None:
     assert answer_text(answer) == text
     asked = write(tmp_path / "q.json", {"questions": [question(0, 0) | {"answer": answer}]})
-    assert [each["answer"] for each in read_questions(asked)] == [text]
+    assert [list(each.credits) for each in read_questions(asked)] == [[text]]
 
 
 def test_every_question_keeps_its_own_answer_and_type(tmp_path) -> None:
@@ -261,7 +261,7 @@ def test_a_question_about_a_missing_scene_names_both_files(tmp_path) -> None:
     data = settings(tmp_path, questions=questions_file(10))
     said = complain(data)
     assert "asks about 2 images" in said
-    assert "image_index 8" in said
+    assert "2 images (8, 9)" in said
     assert str(data.questions) in said
     assert str(data.scenes) in said
 
@@ -273,7 +273,7 @@ def test_a_question_about_a_missing_validation_scene_names_the_validation_files(
         valid_questions=write(tmp_path / "valid-questions.json", questions_file(3)),
     )
     said = complain(data)
-    assert "image_index 2" in said
+    assert "asks about image 2 that" in said
     assert "valid-questions.json" in said
     assert "valid-scenes.json" in said
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from lxcompress.data.nlvr import HOLDOUT, LABELS, TOKEN_LIMIT, held_out, load_nlvr, see_object
+from lxcompress.data.nlvr import HOLDOUT, LABELS, TOKEN_LIMIT, held_out, see_object
 from lxcompress.data.objects import ATTRIBUTES, FEATURES
 from lxcompress.data.split import AnswerTask, Split
+from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import read_vocabulary, shipped_vocabulary
 from lxcompress.errors import DataError
 from lxcompress.recipe import NlvrData
@@ -65,7 +66,7 @@ def settings(folder: Path, **fields: Any) -> NlvrData:
 
 
 def load(data: NlvrData) -> AnswerTask:
-    return load_nlvr(data, shipped_vocabulary())
+    return load_task(data, shipped_vocabulary())
 
 
 def complain(data: NlvrData) -> str:
@@ -148,7 +149,7 @@ def test_validation_files_validate_and_share_no_group(tmp_path) -> None:
     assert groups_of(task.train) == {str(group) for group in range(12)} - {"10"}
     shared = write(tmp_path / "shared.json", records((7, 8, 20), (5,)))
     said = complain(settings(tmp_path, valid=shared))
-    assert said.startswith(f"{shared}: 2 of its groups are in {tmp_path / 'train.json'} too (group 7 is the first)")
+    assert said.startswith(f"{shared}: 2 groups (7, 8) are in {tmp_path / 'train.json'} too")
 
 
 def test_limits_cut_questions_and_nothing_else(tmp_path) -> None:
@@ -258,7 +259,7 @@ def test_weak_labels_are_for_weak_files_alone(tmp_path) -> None:
 
 def test_an_example_that_comes_twice_is_refused(tmp_path) -> None:
     train = write(tmp_path / "twice.json", records((1, 2, 1)))
-    assert complain(settings(tmp_path, train=train)).startswith(f"{train}: question id 1-0 comes twice")
+    assert complain(settings(tmp_path, train=train)).startswith(f"{train}: 2 question ids (1-0, 1-1) come twice")
     weak = write(tmp_path / "w.json", records((10, 11, 3), (0,), "weak_label"))
     dev = write(tmp_path / "dev.json", records((50,)))
     assert "3-0 comes twice" in complain(settings(tmp_path, weak=weak, valid=dev))
@@ -295,5 +296,5 @@ def test_groups_of_the_published_scenes_are_apart_when_held_out(published) -> No
 
 def test_no_word_of_the_published_sentences_is_unknown_to_bert(published) -> None:
     vocabulary = read_vocabulary(real("vocab", "vocab.txt"))
-    task = load_nlvr(NlvrData(kind="nlvr", **published), vocabulary)
+    task = load_task(NlvrData(kind="nlvr", **published), vocabulary)
     assert not bool((task.train.input_ids == vocabulary.index("[UNK]")).any())

@@ -13,6 +13,7 @@ import pytest
 from lxcompress.data.nlvr2 import LABELS, image_names, read_nlvr2
 from lxcompress.errors import DataError
 from lxcompress.recipe import Nlvr2Data
+from tests.data.trimmed import TrimmedQuestions, trim
 from tests.real import real
 
 
@@ -59,25 +60,29 @@ def settings(folder: Path, make: Any = official, suffix: str = "", **fields: Any
     return Nlvr2Data(kind="nlvr2", **(files | fields))
 
 
+def read(data: Nlvr2Data) -> TrimmedQuestions:
+    return trim(read_nlvr2(data))
+
+
 def complain(data: Nlvr2Data) -> str:
     """The one sentence that reading ends with."""
     with pytest.raises(DataError) as caught:
-        read_nlvr2(data)
+        read(data)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_official_lines_and_lxmerts_json_ask_the_same(tmp_path) -> None:
-    assert read_nlvr2(settings(tmp_path)) == read_nlvr2(settings(tmp_path, lxmert))
+    assert read(settings(tmp_path)) == read(settings(tmp_path, lxmert))
 
 
 @pytest.mark.parametrize("make", [official, lxmert])
 def test_packed_and_plain_files_ask_the_same(make, tmp_path) -> None:
-    assert read_nlvr2(settings(tmp_path, make, ".gz")) == read_nlvr2(settings(tmp_path, make))
+    assert read(settings(tmp_path, make, ".gz")) == read(settings(tmp_path, make))
 
 
 def test_every_sentence_keeps_its_own_pair_and_label_in_order(tmp_path) -> None:
-    asked = read_nlvr2(settings(tmp_path))
+    asked = read(settings(tmp_path))
     assert asked.labels == ("False", "True")
     assert len(asked.train) == 12
     for number, question in enumerate(asked.train):
@@ -92,7 +97,7 @@ def test_every_sentence_keeps_its_own_pair_and_label_in_order(tmp_path) -> None:
 def test_sentences_without_a_label_have_no_credits(tmp_path) -> None:
     bare = [{k: v for k, v in record.items() if k != "label"} for record in official(range(8), "test2")]
     path = write(tmp_path / "test2.json", bare)
-    assert not any(question.credits for question in read_nlvr2(settings(tmp_path, valid=path)).valid)
+    assert not any(question.credits for question in read(settings(tmp_path, valid=path)).valid)
     assert "has no answers to learn from" in complain(settings(tmp_path, train=path))
 
 
@@ -121,14 +126,12 @@ def test_a_bad_record_of_lxmerts_is_named_by_its_place(change, tmp_path) -> None
 
 def test_an_example_in_both_splits_is_a_leak(tmp_path) -> None:
     shared = write(tmp_path / "shared.json", official(range(10, 14), "train"))
-    assert "(id train-2-2-0 is the first)" in complain(settings(tmp_path, valid=shared))
+    assert "2 question ids (train-2-2-0, train-2-3-0) are in" in complain(settings(tmp_path, valid=shared))
 
 
 def test_the_published_sentences_are_read(tmp_path) -> None:
     dev = real("nlvr2", "dev.json.gz")
-    asked = read_nlvr2(
-        Nlvr2Data(kind="nlvr2", train=write(tmp_path / "t.json", official(range(3), "train")), valid=dev)
-    )
+    asked = read(Nlvr2Data(kind="nlvr2", train=write(tmp_path / "t.json", official(range(3), "train")), valid=dev))
     assert len(asked.valid) == 6_982
     assert sum("True" in question.credits for question in asked.valid) == 3_551
     assert asked.valid[0].images == image_names("dev-850-0-0") == ("dev-850-0-img0", "dev-850-0-img1")

@@ -10,7 +10,7 @@ import torch
 
 from lxcompress.data.objects import ATTRIBUTES, COLORS, object_boxes, project
 from lxcompress.data.pictures import GROUND, RGB, draw_pictures
-from lxcompress.data.scenes import load_scenes
+from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.recipe import ScenesData
 
@@ -38,7 +38,7 @@ def is_painted(picture: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def pair():
     settings = ScenesData(kind="scenes", train=60, valid=20)
-    return [load_scenes(settings.model_copy(update={"pixels": pixels}), shipped_vocabulary()) for pixels in (None, 16)]
+    return [load_task(settings.model_copy(update={"pixels": pixels}), shipped_vocabulary()) for pixels in (None, 16)]
 
 
 def test_the_questions_and_answers_do_not_depend_on_how_scenes_are_seen(pair) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lxcompress.data.images import blank_regions
 from lxcompress.data.objects import ANSWERS, answer_type
-from lxcompress.data.questions import blind_regions
 from lxcompress.data.split import AnswerTask, Split, single_answers
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary, tokenize
@@ -29,7 +29,7 @@ def split_of(asked: list[tuple[str, str]]) -> Split:
     return Split(
         input_ids=torch.from_numpy(tokenize([words for words, _ in asked], shipped_vocabulary(), 24)),
         scene=torch.zeros(len(asked), dtype=torch.int64),
-        regions=blind_regions(18),
+        regions=blank_regions(18),
         answers=answers,
         credits=credits,
         types=tuple(answer_type(answer) for _, answer in asked),
@@ -114,7 +114,7 @@ def test_wording_that_says_nothing_is_not_learnt() -> None:
 
 def test_no_floor_sees_the_image(task) -> None:
     blind = {
-        name: replace(split, regions=blind_regions(18), scene=0 * split.scene)
+        name: replace(split, regions=blank_regions(18), scene=0 * split.scene)
         for name, split in (("train", task.train), ("valid", task.valid))
     }
     assert find_floors(replace(task, **blind)) == find_floors(task)

@@ -44,7 +44,7 @@ from lxcompress.data.regions.write import (
     to_half,
 )
 from lxcompress.errors import DataError
-from lxcompress.progress import Progress
+from lxcompress.progress import Progress, no_progress
 from lxcompress.writing import PREFIX, BusyError, check_out, explain_write_errors, remove_stale, take_lock
 
 REGIONS = 36
@@ -70,7 +70,7 @@ def prepare_store(
     objects: int = REGIONS,
     skip_bad: bool = False,
     reading: ReadOptions = PUBLISHED,
-    progress: Progress = lambda source, done, total, images: None,
+    progress: Progress = no_progress,
 ) -> PrepareResult:
     """Converts the sources `paths`, in their order, into the store `out`, with room for `objects` regions an image.
 

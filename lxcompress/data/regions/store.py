@@ -14,9 +14,8 @@ STORE/
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,6 @@ from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.data.regions.rows import strip_extension
 from lxcompress.errors import DataError, unreadable
 from lxcompress.output import command_line
-from lxcompress.progress import Progress, no_progress
 from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
 from lxcompress.text import read_text
 
@@ -136,19 +134,29 @@ class RegionStore:
 
 
 def open_store(path: Path) -> RegionStore:
-    """The store in the folder `path`. Raises DataError if there is none, or if its files do not fit its store.json."""
+    """Return the store in the folder `path`. Raises DataError if it has none, or if its files contradict store.json."""
     record = read_store_record(path)
+    ids = tuple(read_ids(path / IDS))
+    check_id_count(path, ids, record)
+    return RegionStore(path, ids, *(map_array(path / name, *wanted) for name, wanted in array_shapes(record).items()))
+
+
+def array_shapes(record: StoreRecord) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+    """Return the shape and the number type of each array of a store: features, boxes and objects, in this order."""
     shape = (record.images, record.objects)
-    ids = tuple(_read_ids(path / IDS))
+    return {
+        FEATURES: ((*shape, record.features), np.float16),
+        BOXES: ((*shape, 4), np.float32),
+        OBJECTS: (shape[:1], np.int32),
+    }
+
+
+def check_id_count(path: Path, ids: Sequence[str], record: StoreRecord) -> None:
+    """Raise DataError unless the store in the folder `path` has an id for each image."""
     if len(ids) != record.images:
-        raise DataError(f"{path / IDS}: has {len(ids):,} ids, where store.json has {record.images:,}; {_remedy(path)}")
-    return RegionStore(
-        path=path,
-        ids=ids,
-        features=_map(path / FEATURES, (*shape, record.features), np.float16),
-        boxes=_map(path / BOXES, (*shape, 4), np.float32),
-        objects=_map(path / OBJECTS, shape[:1], np.int32),
-    )
+        raise DataError(
+            f"{path / IDS}: has {len(ids):,} ids, where store.json has {record.images:,}; {store_remedy(path)}"
+        )
 
 
 def read_store_record(path: Path) -> StoreRecord:
@@ -162,34 +170,6 @@ def read_store_record(path: Path) -> StoreRecord:
             f"{verb} with: {command_line('data', 'prepare', 'SOURCE', '--out', path)}"
         )
     return read_record(path / RECORD, StoreRecord, DataError)
-
-
-def verify_store(path: Path, progress: Progress = no_progress) -> StoreRecord:
-    """Reads the store in the folder `path` through: checksums, ids, counts and boxes. Raises DataError."""
-    store, record = open_store(path), read_store_record(path)
-    total, done = sum(file.size_bytes for file in record.files.values()), 0
-    for name in (FEATURES, BOXES, OBJECTS, IDS):
-        expected, file = record.files.get(name), path / name
-        if expected is None:
-            raise DataError(f"{path / RECORD}: names no checksum of {name}; {_remedy(path)}")
-        digest = hashlib.sha256()
-        for piece in data_pieces(file):
-            digest.update(piece)
-            done += len(piece)
-            progress(f"checking {name}", done, total)
-        size = file.stat().st_size
-        if (size, digest.hexdigest()) != (expected.size_bytes, expected.sha256):
-            reason = "its checksum differs" if size == expected.size_bytes else f"it has {size:,} bytes"
-            raise DataError(f"{file}: is not what was written ({reason}); {_remedy(path)}")
-    if len(set(store.ids)) != len(store.ids):
-        raise DataError(f"{path / IDS}: has an id twice; {_remedy(path)}")
-    if not (bool((store.objects > 0).all()) and bool((store.objects <= record.objects).all())):
-        raise DataError(f"{path / OBJECTS}: has a count that is not 1 to {record.objects}; {_remedy(path)}")
-    for start in range(0, len(store), PIECE_ROWS):
-        boxes = store.boxes[start : start + PIECE_ROWS]
-        if not (boxes.min() >= 0 and boxes.max() <= 1):  # NaN is neither
-            raise DataError(f"{path / BOXES}: has a box outside 0-1; {_remedy(path)}")
-    return record
 
 
 def find_box_doubt(boxes: np.ndarray) -> str | None:
@@ -222,37 +202,37 @@ def data_pieces(path: Path) -> Iterable[bytes]:
             yield piece
 
 
-def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
+def map_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
     """The array in `path`; copy on write, because torch warns about arrays that may not be written."""
     try:
         with path.open("rb") as file:
             header, start = read_npy_header(file), file.tell()
     except (OSError, ValueError) as problem:
         found = unreadable(path, problem, DataError)
-        raise found or DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
+        raise found or DataError(f"{path}: is damaged or missing ({problem}); {store_remedy(path.parent)}") from None
     if header.shape != shape or header.dtype != kind or header.is_fortran:
         order = " in Fortran's order" if header.is_fortran else ""
         raise DataError(
             f"{path}: holds {header.dtype} {list(header.shape)}{order}, where store.json has {np.dtype(kind)} "
-            f"{list(shape)}; {_remedy(path.parent)}"
+            f"{list(shape)}; {store_remedy(path.parent)}"
         )
     size = path.stat().st_size
     if start != HEADER_BYTES or size != start + header.size_bytes:
         raise DataError(
             f"{path}: is damaged or missing (it has {size:,} bytes, expected {HEADER_BYTES + header.size_bytes:,}); "
-            f"{_remedy(path.parent)}"
+            f"{store_remedy(path.parent)}"
         )
     return np.memmap(path, dtype=kind, mode="c", offset=start, shape=shape)
 
 
-def _read_ids(path: Path) -> list[str]:
+def read_ids(path: Path) -> list[str]:
     try:
         text = read_text(path)
     except (OSError, ValueError) as problem:
         found = unreadable(path, problem, DataError)
-        raise found or DataError(f"{path}: is damaged or missing ({problem}); {_remedy(path.parent)}") from None
+        raise found or DataError(f"{path}: is damaged or missing ({problem}); {store_remedy(path.parent)}") from None
     return text.removesuffix("\n").split("\n")
 
 
-def _remedy(path: Path) -> str:
+def store_remedy(path: Path) -> str:
     return f"delete {path} and make it again with: {command_line('data', 'prepare', 'SOURCE', '--out', path)}"

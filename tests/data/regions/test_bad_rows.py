@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lxcompress.data.regions.prepare import prepare_store
-from lxcompress.data.regions.store import BOXES, FEATURES, IDS, OBJECTS, open_store, read_store_record, verify_store
+from lxcompress.data.regions.store import BOXES, FEATURES, IDS, OBJECTS, open_store, read_store_record
+from lxcompress.data.regions.verify import verify_store
 from lxcompress.errors import DataError
 from tests.data.regions.pictures import Picture, pictures, row, write_hdf5, write_npz, write_tsv
 

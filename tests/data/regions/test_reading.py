@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from lxcompress.data.check import check_data, check_store
-from lxcompress.data.questions import Question, find_images
+from lxcompress.data.images import find_images
+from lxcompress.data.problems import Problems
+from lxcompress.data.questions import Question, SplitQuestions
 from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.data.regions.rows import ReadOptions, strip_extension
 from lxcompress.data.regions.store import RegionStore, find_box_doubt, open_store
@@ -66,6 +68,11 @@ def test_a_store_of_another_reading_is_not_taken_for_this_one(made, tmp_path) ->
     complain(lambda: convert(tmp_path, path, ReadOptions(strip_extension=True)), "is a store of", kind=DataError)
 
 
+def find_rows(questions: list[Question], store: RegionStore) -> list[list[int]]:
+    split = SplitQuestions("train", questions, (Path("q.json"),))
+    return find_images(questions, store, split, Problems.strict())
+
+
 def asked(*images: str) -> list[Question]:
     return [Question(number, (image,), "?", {}, "other") for number, image in enumerate(images)]
 
@@ -75,19 +82,19 @@ def test_ids_with_an_ending_in_the_features_alone_are_told_with_both_and_mended_
     questions = asked(*(each.image.lower() for each in made))
     store = convert(tmp_path, path)
     name = made[0].image.lower()
-    said = complain(lambda: find_images(questions, store, Path("q.json"), Path("store")), kind=DataError)
+    said = complain(lambda: find_rows(questions, store), kind=DataError)
     assert f'"{name}"' in said
     assert f'"{name}.jpg"' in said
     assert "--strip-extension" in said
     (tmp_path / "stripped").mkdir()
     store = convert(tmp_path / "stripped", path, ReadOptions(strip_extension=True))
-    assert find_images(questions, store, Path("q.json"), Path("store")) == [[row] for row in range(6)]
+    assert find_rows(questions, store) == [[row] for row in range(6)]
 
 
 def test_ids_with_an_ending_in_the_questions_alone_are_found(made, tmp_path) -> None:
     store = convert(tmp_path, write(tmp_path, "tsv", made))
     questions = asked(*(f"{each.image}.jpg" for each in made))
-    assert find_images(questions, store, Path("q.json"), Path("store")) == [[row] for row in range(6)]
+    assert find_rows(questions, store) == [[row] for row in range(6)]
 
 
 def write_questions(folder: Path, images: list[str]) -> GqaData:
@@ -119,9 +126,7 @@ def test_ids_with_an_ending_in_the_questions_alone_are_told_with_both(made, is_s
 def test_ids_with_two_endings_are_told_with_both(made, tmp_path) -> None:
     lines = [row(each, img_id=f"{each.image}.png") for each in made]
     store = convert(tmp_path, write_tsv(tmp_path / "a.tsv", lines))
-    said = complain(
-        lambda: find_images(asked(f"{made[0].image}.jpg"), store, Path("q.json"), Path("store")), kind=DataError
-    )
+    said = complain(lambda: find_rows(asked(f"{made[0].image}.jpg"), store), kind=DataError)
     assert f'"{made[0].image}.jpg" and the features "{made[0].image}.png"' in said
     assert "--strip-extension" in said
 

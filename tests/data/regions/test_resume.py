@@ -17,7 +17,8 @@ import pytest
 
 from lxcompress.data.regions import write
 from lxcompress.data.regions.prepare import prepare_store
-from lxcompress.data.regions.store import part_of, verify_store
+from lxcompress.data.regions.store import part_of
+from lxcompress.data.regions.verify import verify_store
 from lxcompress.errors import DataError
 from tests.data.regions.pictures import pictures, row, write_hdf5, write_npz, write_tsv
 
@@ -234,7 +235,7 @@ def test_an_empty_folder_at_out_is_taken(sources, tmp_path) -> None:
 
 def test_a_full_disk_is_one_sentence_and_what_is_kept_is_gone_on_with(sources, tmp_path) -> None:
     out = tmp_path / "store"
-    script = DYING.replace("    if images", "    if False and images")
+    script = DYING.replace("    if value", "    if False and value")
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "
     ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
     command = [sys.executable, "-c", f"{limit}{ignore}\n{script}", "0", str(out), *map(str, sources)]

@@ -13,8 +13,9 @@ import pytest
 
 from lxcompress.data.regions.npz import open_npz
 from lxcompress.data.regions.prepare import open_source, prepare_store
-from lxcompress.data.regions.store import BOXES, FEATURES, IDS, OBJECTS, RegionStore, open_store, verify_store
+from lxcompress.data.regions.store import BOXES, FEATURES, IDS, OBJECTS, RegionStore, open_store
 from lxcompress.data.regions.tsv import LXMERT
+from lxcompress.data.regions.verify import verify_store
 from lxcompress.errors import DataError
 from tests.data.regions.pictures import (
     Picture,

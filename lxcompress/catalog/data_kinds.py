@@ -1,0 +1,102 @@
+"""The kinds of data sets: what each one is read, checked and scored with. A recipe names one as `data.kind`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lxcompress.catalog.extensions import added_names, load_added
+from lxcompress.errors import RecipeError
+
+SCENE_FEATURES = 18
+"""The features of an object that the data set describes itself: data/objects.py."""
+
+
+@dataclass(frozen=True)
+class DataKindSpec:
+    """One kind of data set. A function or class is named as "module:attribute", and imported when it is needed."""
+
+    name: str
+    settings: str
+    """the class of the recipe's data section, a RecipeSection whose `kind` is this name"""
+    read: str
+    """(settings, Problems) -> QuestionSet"""
+    check: str | None = None
+    """(CheckContext) -> None: adds facts and warnings that only this kind has to `lxcompress data check`"""
+    score: str | None = None
+    """(ScoreFiles) -> ScoreReport, by the official measure; None if the kind has no official files of answers"""
+    write_predictions: str = "lxcompress.data.predictions:vqa_predictions"
+    """(AnswerList) -> the text of a file of predictions"""
+    has_annotations: bool = False
+    """whether the official answers are in a second file, which the score needs"""
+    images: int = 1
+    """how many images a question is about"""
+    feature_size: int | None = None
+    """the features of a region; None if a store of region features, or the data, decide it"""
+
+
+DATA_KINDS: dict[str, DataKindSpec] = {
+    spec.name: spec
+    for spec in (
+        DataKindSpec(
+            name="scenes",
+            settings="lxcompress.recipe.data:ScenesData",
+            read="lxcompress.data.scenes:read_scenes",
+            check="lxcompress.data.scenes:check_scenes",
+            feature_size=SCENE_FEATURES,
+        ),
+        DataKindSpec(
+            name="clevr",
+            settings="lxcompress.recipe.data:ClevrData",
+            read="lxcompress.data.clevr:read_clevr",
+            check="lxcompress.data.clevr:check_clevr",
+            feature_size=SCENE_FEATURES,
+        ),
+        DataKindSpec(
+            name="vqa",
+            settings="lxcompress.recipe.data:VqaData",
+            read="lxcompress.data.vqa:read_vqa",
+            score="lxcompress.data.vqa_score:score_vqa_files",
+            has_annotations=True,
+        ),
+        DataKindSpec(
+            name="gqa",
+            settings="lxcompress.recipe.data:GqaData",
+            read="lxcompress.data.gqa:read_gqa",
+            score="lxcompress.data.gqa_score:score_gqa_files",
+            write_predictions="lxcompress.data.predictions:gqa_predictions",
+        ),
+        DataKindSpec(
+            name="nlvr2",
+            settings="lxcompress.recipe.data:Nlvr2Data",
+            read="lxcompress.data.nlvr2:read_nlvr2",
+            score="lxcompress.data.nlvr2_score:score_nlvr2_files",
+            write_predictions="lxcompress.data.predictions:sentence_predictions",
+            images=2,
+        ),
+        DataKindSpec(
+            name="nlvr",
+            settings="lxcompress.recipe.data:NlvrData",
+            read="lxcompress.data.nlvr:read_nlvr",
+            check="lxcompress.data.nlvr:check_nlvr",
+            score="lxcompress.data.nlvr2_score:score_nlvr_files",
+            write_predictions="lxcompress.data.predictions:sentence_predictions",
+            feature_size=SCENE_FEATURES,
+        ),
+    )
+}
+"""The built-in kinds; other packages add theirs as entry points of the group lxcompress.data."""
+
+
+def data_kind_names() -> tuple[str, ...]:
+    """Return the names of the built-in kinds, then those of the added ones."""
+    return (*DATA_KINDS, *(name for name in added_names("data") if name not in DATA_KINDS))
+
+
+def find_data_kind(name: str) -> DataKindSpec:
+    """Return the built-in or added kind `name`. Raises RecipeError if there is none."""
+    if name in DATA_KINDS:
+        return DATA_KINDS[name]
+    if name not in added_names("data"):
+        raise RecipeError(f"data.kind={name}: is unknown, expected one of {', '.join(data_kind_names())}")
+    spec: DataKindSpec = load_added("data", name)
+    return spec

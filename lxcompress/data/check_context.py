@@ -1,0 +1,23 @@
+"""CheckContext: a data set that was read, and where facts and problems of it go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lxcompress.data.facts import FactSheet
+from lxcompress.data.problems import Problems
+from lxcompress.data.questions import Question, QuestionSet
+
+
+@dataclass(frozen=True)
+class CheckContext:
+    """What each part of a check works on."""
+
+    settings: Any
+    question_set: QuestionSet
+    used: Mapping[str, Sequence[Question]]
+    """split -> the questions that a study uses"""
+    sheet: FactSheet
+    problems: Problems

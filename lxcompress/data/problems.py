@@ -1,0 +1,140 @@
+"""Problems: what readers do with an error in a file. One reader serves two policies: raise the first, or collect all.
+
+`load_task` reads with `Problems.strict()`. `lxcompress data check` reads with `Problems.collect()`, which turns each
+error into a Finding, leaves the bad record or file out, and reads on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from lxcompress.errors import DataError, LxError
+from lxcompress.progress import Progress, no_progress
+
+Severity = Literal["error", "warning"]
+Item = TypeVar("Item")
+
+NAMED = 3
+"""How many names a sentence lists before it says how many more there are."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem of a data set, with its remedy: an error must be fixed, a warning should be looked at."""
+
+    severity: Severity
+    where: str
+    """the file, or the setting"""
+    sentence: str
+
+
+class Problems:
+    """The errors and warnings that readers report, under one of two policies: strict or collect."""
+
+    def __init__(self, *, is_strict: bool, progress: Progress) -> None:
+        self.progress = progress
+        self._is_strict = is_strict
+        self._findings: dict[Finding, None] = {}
+
+    @classmethod
+    def strict(cls, progress: Progress = no_progress) -> Problems:
+        """Return the policy that raises the first error and ignores warnings."""
+        return cls(is_strict=True, progress=progress)
+
+    @classmethod
+    def collect(cls, progress: Progress = no_progress) -> Problems:
+        """Return the policy that keeps every error and warning once, and raises nothing."""
+        return cls(is_strict=False, progress=progress)
+
+    @property
+    def errors(self) -> int:
+        """Return how many errors are collected so far."""
+        return sum(finding.severity == "error" for finding in self._findings)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what is collected so far, errors first."""
+        return tuple(sorted(self._findings, key=lambda finding: finding.severity))
+
+    def add(self, error: LxError, *, count: int = 1) -> None:
+        """Raise `error`, or keep it as a finding; `count` is the number of similar errors that it stands for."""
+        if self._is_strict:
+            raise error
+        finding = as_finding(error)
+        more = f" (the first of {count:,} of the kind)" if count > 1 else ""
+        self._keep(Finding(finding.severity, finding.where, finding.sentence + more))
+
+    def warn(self, where: object, sentence: str) -> None:
+        """Keep a warning about the file or setting `where`; under the strict policy, ignore it."""
+        if not self._is_strict:
+            self._keep(Finding("warning", str(where), sentence))
+
+    def attempt(self, read: Callable[[], Item]) -> Item | None:
+        """Return what `read` returns; None if it raises a DataError and errors are collected."""
+        try:
+            return read()
+        except DataError as error:
+            self.add(error)
+            return None
+
+    def read_records(self, records: Iterable[Any], read: Callable[[Any, int], Item]) -> list[Item]:
+        """Return what `read` makes of each record and its index, without the records that it refuses.
+
+        Errors that differ only in their numbers are one finding.
+        """
+        if self._is_strict:
+            return [read(record, index) for index, record in enumerate(records)]
+        items: list[Item] = []
+        first: dict[str, DataError] = {}
+        counts: Counter[str] = Counter()
+        for index, record in enumerate(records):
+            try:
+                items.append(read(record, index))
+            except DataError as error:
+                kind = _kind_of(str(error))
+                first.setdefault(kind, error)
+                counts[kind] += 1
+        for kind, error in first.items():
+            self.add(error, count=counts[kind])
+        return items
+
+    def _keep(self, finding: Finding) -> None:
+        self._findings.setdefault(finding)
+
+
+def as_finding(error: LxError) -> Finding:
+    """Return an error as a finding; the sentence of an LxError begins with the file or setting that it is about."""
+    where, _, sentence = str(error).partition(": ")
+    return Finding("error", where, sentence)
+
+
+def several(names: Sequence[object], noun: str) -> str:
+    """Return the names with their noun: "image 7", or "5 images (7, 8, 9 and 2 more)"."""
+    return f"{noun} {names[0]}" if len(names) == 1 else f"{count_of(len(names), noun)} ({few(names)})"
+
+
+def few(names: Iterable[object]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    texts = list(map(str, names))
+    more = len(texts) - NAMED
+    return ", ".join(texts[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "3 rows"."""
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")
+
+
+def percent(share: float) -> str:
+    """Return a share of 0-1 as a percentage with three digits."""
+    return f"{100 * share:.3g} %"
+
+
+def _kind_of(sentence: str) -> str:
+    """Return what similar errors share: the text after "expected", else the remedy, with its numbers left out."""
+    _, has_expected, expected = sentence.rpartition(", expected ")
+    return re.sub(r"\d+", "#", expected if has_expected else sentence.rpartition("; ")[2])
