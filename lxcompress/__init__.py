@@ -1,6 +1,33 @@
-"""lxcompress: how much of a vision-language model can go, what each step costs, and the artifact to ship."""
+"""The Python API of lxcompress: prune, export and measure vision-language models (docs/python.md).
+
+A name is imported when it is first used, so that `import lxcompress` and `lxcompress --help` stay fast.
+"""
+
+from __future__ import annotations
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lxcompress.analysis.pick import Rule as PickRule
+    from lxcompress.api import bench as bench
+    from lxcompress.api import check_data as check_data
+    from lxcompress.api import evaluate as evaluate
+    from lxcompress.api import export as export
+    from lxcompress.api import load_model as load_model
+    from lxcompress.api import load_recipe as load_recipe
+    from lxcompress.api import load_ticket as load_ticket
+    from lxcompress.api import open_session as open_session
+    from lxcompress.api import pick as pick
+    from lxcompress.api import prune as prune
+    from lxcompress.api import read_run as read_run
+    from lxcompress.api import run_study as run_study
+    from lxcompress.api import score as score
+    from lxcompress.api import write_report as write_report
+    from lxcompress.errors import LxError as LxError
+    from lxcompress.measure.plan import Ask as BenchOptions
+    from lxcompress.workflow.prune import PruneOptions as PruneOptions
 
 # transformers and executorch import torchao, which then warns of GPU kernels that are not installed. Here, because it
 # depends on the command which of the modules that lead there is imported first.
@@ -8,3 +35,45 @@ for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BenchOptions",
+    "LxError",
+    "PickRule",
+    "PruneOptions",
+    "bench",
+    "check_data",
+    "evaluate",
+    "export",
+    "load_model",
+    "load_recipe",
+    "load_ticket",
+    "open_session",
+    "pick",
+    "prune",
+    "read_run",
+    "run_study",
+    "score",
+    "write_report",
+]
+
+_HOMES = {
+    "BenchOptions": "lxcompress.measure.plan:Ask",
+    "LxError": "lxcompress.errors:LxError",
+    "PickRule": "lxcompress.analysis.pick:Rule",
+    "PruneOptions": "lxcompress.workflow.prune:PruneOptions",
+}
+"""Names that are not in lxcompress.api -> where they are."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import and return the public object `name`; later reads find it without this function."""
+    if name not in __all__:
+        raise AttributeError(f"module 'lxcompress' has no attribute {name!r}")
+    module, _, attribute = _HOMES.get(name, f"lxcompress.api:{name}").partition(":")
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

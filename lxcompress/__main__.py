@@ -1,4 +1,4 @@
-"""The `lxcompress` command, also as `python -m lxcompress`, which launchers of several processes start."""
+"""The `lxcompress` command; launchers of several processes start it as `python -m lxcompress`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 
 try:
     from lxcompress.cli.interrupt import caught
-except KeyboardInterrupt:  # before there is a handler of it
+except KeyboardInterrupt:  # before the handler is installed
     os.write(2, b"interrupted; give the same command again\n")
     os._exit(130)
 
 
 def run() -> None:
-    """Run the command; from the first line on, an interrupt ends it in one sentence."""
+    """Run the command; an interrupt at any moment ends it with one sentence."""
     with caught():
         from lxcompress.cli.main import run as run_command
 

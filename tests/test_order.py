@@ -38,6 +38,8 @@ ORDER = (
     "doctor",
     "analysis",
     "report",
+    "workflow",
+    "api",
     "cli",
     "__main__",
 )

@@ -1,6 +1,6 @@
-"""Words that a shell completes: recipes that ship, formats, precisions, criteria, granularities.
+"""Return the words that a shell completes: shipped recipes, formats, precisions, criteria, granularities.
 
-Each function imports what it needs only when the shell asks, so that no command becomes slower.
+Each function imports what it needs when it is called, so that no command becomes slower.
 """
 
 from __future__ import annotations
@@ -9,39 +9,39 @@ from collections.abc import Iterable
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    """Return the recipes that ship; files are completed by the shell itself."""
+    """Return the names of the shipped recipes; the shell completes files."""
     from lxcompress.recipe import shipped_recipes
 
-    return _beginning(incomplete, (path.stem for path in shipped_recipes()))
+    return _starting_with(incomplete, (path.stem for path in shipped_recipes()))
 
 
 def complete_format(incomplete: str) -> list[str]:
-    """Return the formats of export."""
+    """Return the export formats."""
     from lxcompress.exporters.formats import FORMATS
 
-    return _beginning(incomplete, FORMATS)
+    return _starting_with(incomplete, FORMATS)
 
 
 def complete_precision(incomplete: str) -> list[str]:
     """Return the precisions of all formats."""
     from lxcompress.exporters.formats import FORMATS
 
-    return _beginning(incomplete, dict.fromkeys(name for known in FORMATS.values() for name in known.precisions))
+    return _starting_with(incomplete, dict.fromkeys(name for known in FORMATS.values() for name in known.precisions))
 
 
 def complete_criterion(incomplete: str) -> list[str]:
-    """Return the criteria of a recipe."""
+    """Return the pruning criteria."""
     from lxcompress.catalog.criteria import criterion_names
 
-    return _beginning(incomplete, criterion_names())
+    return _starting_with(incomplete, criterion_names())
 
 
 def complete_granularity(incomplete: str) -> list[str]:
-    """Return the granularities, with 2:4 for all that are like it."""
+    """Return the granularities, with 2:4 as the example of N:M."""
     from lxcompress.recipe import MASKED, STRUCTURED
 
-    return _beginning(incomplete, (*MASKED, "2:4", *STRUCTURED))
+    return _starting_with(incomplete, (*MASKED, "2:4", *STRUCTURED))
 
 
-def _beginning(incomplete: str, words: Iterable[str]) -> list[str]:
+def _starting_with(incomplete: str, words: Iterable[str]) -> list[str]:
     return [word for word in words if word.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""`lxcompress data`: public files to and into the forms that a study reads."""
+"""`lxcompress data`: download, convert and check the data sets that a study reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lxcompress.cli.data_fetch import fetch_cli
 from lxcompress.cli.data_prepare import prepare_cli
 
 data_app = typer.Typer(
-    help="Data sets: fetch what is public, prepare region features, check all of it before training starts.",
+    help="Data sets: download public files, prepare region features, check everything before training.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

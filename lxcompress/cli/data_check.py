@@ -1,19 +1,18 @@
-"""`lxcompress data check`: what is missing, mismatched, duplicated or out of range before anything is trained."""
+"""`lxcompress data check`: list what is missing, mismatched, duplicated or out of range in the data of a recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.data.check import CheckReport, Fact, Finding, Progress, Unit, Value
-    from lxcompress.recipe import Recipe
+    from lxcompress.data.check import CheckReport, Fact, Finding, Unit, Value
 
 STYLES = {"error": "red", "warning": "yellow"}
 
@@ -21,19 +20,19 @@ STYLES = {"error": "red", "warning": "yellow"}
 def check_cli(
     path: Annotated[
         Path,
-        typer.Argument(metavar="RECIPE|STORE", help="A recipe, whose data are checked; or a store of region features."),
+        typer.Argument(metavar="RECIPE|STORE", help="A recipe whose data are checked, or a store of region features."),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the recipe; may be repeated.")
+        list[str] | None, typer.Option("--set", help="key=value replaces a value of the recipe; repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts and findings as JSON.")] = False,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Read no features: their checksum and their values are not checked.")
+        bool, typer.Option("--fast", help="Do not read the features; their checksum and values stay unchecked.")
     ] = False,
 ) -> None:
-    """Say what is missing, mismatched, duplicated or out of range in the data of a recipe, before training starts.
+    """List what is missing, mismatched, duplicated or out of range in the data of a recipe, before training starts.
 
-    Everything that is found is listed, with its remedy. Exit code 0 if nothing must be mended, else 1.
+    Every problem is listed with its remedy. The exit code is 1 if there is an error, else 0.
 
     \b
     Example:
@@ -41,13 +40,17 @@ def check_cli(
     """
     from lxcompress.cli.progress import working
     from lxcompress.recipe import find_recipe, load_recipe
+    from lxcompress.workflow.data_check import check_recipe, check_store
 
     is_store = find_recipe(path).is_dir()
     if is_store and overrides:
-        raise typer.BadParameter("changes a recipe, and this is a folder; leave it out", param_hint="--set")
+        raise typer.BadParameter("changes a recipe, but this is a folder; leave it out", param_hint="--set")
     recipe = None if is_store else load_recipe(path, overrides or ())
     with working(f"checking {path}") as progress:
-        check = _check_store(path, fast, progress) if recipe is None else _check_recipe(recipe, fast, progress)
+        if recipe is None:
+            check = check_store(path, is_fast=fast, progress=progress)
+        else:
+            check = check_recipe(recipe, is_fast=fast, progress=progress)
     if as_json:
         _print_json(path, check)
     else:
@@ -58,70 +61,8 @@ def check_cli(
         raise DataError(f"{path}: {_count(check.errors, 'problem')}, listed above; fix these and run the check again")
 
 
-def _check_store(path: Path, fast: bool, progress: Progress) -> CheckReport:
-    from lxcompress.data.check import check_store
-
-    return check_store(path, is_fast=fast, progress=progress)
-
-
-def _check_recipe(recipe: Recipe, fast: bool, progress: Progress) -> CheckReport:
-    """Checks the data of a recipe against its start model; what is wrong with that model is a finding too."""
-    from lxcompress.data.check import as_finding, check_data
-    from lxcompress.errors import LxError
-    from lxcompress.models.answers import read_answers
-    from lxcompress.models.checkpoints import load_vocabulary, resolve_start
-    from lxcompress.models.shape import describe_start
-
-    start, data = resolve_start(recipe.model.start), recipe.data
-    wanted = {
-        "vocabulary": lambda: load_vocabulary(start, recipe.model.vocabulary),
-        "model": lambda: describe_start(f"model.start={recipe.model.start}", start, recipe.model.vocabulary),
-        "answers": lambda: recipe.model.pretrained_answers and read_answers(recipe.model.pretrained_answers),
-    }
-    found: dict[str, Any] = {}
-    refused: list[Finding] = []
-    for name, load in wanted.items():
-        progress(f"reading {recipe.model.start}", 0, 0)
-        try:
-            found[name] = load()
-        except LxError as error:
-            refused.append(as_finding(error))
-    check = check_data(data, found.get("vocabulary"), model=found.get("model"), is_fast=fast, progress=progress)
-    findings = dict.fromkeys((*refused, *check.findings))
-    return replace(check, findings=tuple(_name_fetch(finding) for finding in findings))
-
-
-def _name_fetch(finding: Finding) -> Finding:
-    """Return the finding of a missing file with the command that fetches or prepares it, where one is known."""
-    from lxcompress.cli.recipes import read_card
-    from lxcompress.data.catalogue import CATALOGUE
-    from lxcompress.recipe import shipped_recipes
-
-    path = Path(finding.where)
-    if finding.severity != "error" or path.exists():
-        return finding
-    folder = path.parent.name if path.suffix else path.name
-    by_file = [name for name, group in CATALOGUE.items() if path.name in {file.name for file in group.files}]
-    names = [folder] if folder in CATALOGUE else by_file
-    if names:
-        return replace(finding, sentence=f"no such file; fetch it with: lxcompress data fetch {names[0]}")
-    commands = [command for recipe in shipped_recipes() for command in read_card(recipe).commands]
-    end = f" --out {path.as_posix()}"
-    prepare = next(
-        (command for command in commands if command.startswith("lxcompress data prepare") and command.endswith(end)),
-        None,
-    )
-    if prepare is None:
-        is_raw = "[Errno" in finding.sentence
-        return replace(finding, sentence="no such file; correct its path in the recipe") if is_raw else finding
-    sources = dict.fromkeys(
-        word.split("/")[1] for word in prepare.split() if word.startswith("data/") and word.count("/") == 2
-    )
-    fetch = f"lxcompress data fetch {' '.join(sources)}"
-    return replace(finding, sentence=f"no such store; make it with: {fetch} && {prepare}")
-
-
 def _print_json(path: Path, check: CheckReport) -> None:
+    from lxcompress.output import json_text
 
     document = {
         "checked": str(path),
@@ -130,13 +71,11 @@ def _print_json(path: Path, check: CheckReport) -> None:
         "facts": [asdict(fact) for fact in check.facts],
         "findings": [asdict(finding) for finding in check.findings],
     }
-    from lxcompress.output import json_text
-
     typer.echo(json_text(document))
 
 
 def _show(check: CheckReport) -> None:
-    """Facts, those of each split side by side, and then the findings."""
+    """Show the facts, one column for each split, and then the findings."""
     from rich.text import Text
 
     from lxcompress.cli.screen import out
@@ -168,7 +107,7 @@ def _facts(facts: Sequence[Fact], keys: Sequence[str], headings: Sequence[str]) 
 
 
 def _findings(findings: Sequence[Finding]) -> Table:
-    """Each with its place on a line of its own, where a terminal lets it be copied."""
+    """Return a table with the file of each finding on a separate line, so that it can be copied."""
     from rich.table import Table
     from rich.text import Text
 
@@ -176,8 +115,8 @@ def _findings(findings: Sequence[Finding]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        said = Text(finding.where, style="bold").append(f"\n{finding.sentence}", style="not bold")
-        table.add_row(Text(finding.severity, style=STYLES[finding.severity]), said)
+        words = Text(finding.where, style="bold").append(f"\n{finding.sentence}", style="not bold")
+        table.add_row(Text(finding.severity, style=STYLES[finding.severity]), words)
     return table
 
 

@@ -1,4 +1,4 @@
-"""`lxcompress data fetch`: the public data and weights that the recipes need."""
+"""`lxcompress data fetch`: download the public data and weights that the recipes need."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from lxcompress.progress import Progress
 
 STATES = {
-    "there": "there",
-    "packed": "there, to be unpacked",
-    "partly": "{have} of it there",
+    "there": "present",
+    "packed": "present, will be unpacked",
+    "partly": "{have} present",
     "missing": "missing",
 }
 
 
 def fetch_cli(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="What to fetch; --list shows the names.")
+        list[str] | None, typer.Argument(metavar="NAME...", help="What to download; --list shows the names.")
     ] = None,
-    to: Annotated[Path, typer.Option("--to", help="Folder; each NAME gets a folder in it.")] = Path("data"),
+    to: Annotated[Path, typer.Option("--to", help="Folder to download to; each NAME gets a subfolder.")] = Path("data"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan; open no connection, write nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan; connect to nothing, write nothing.")
     ] = False,
     show_list: Annotated[bool, typer.Option("--list", help="Show every name, its size and its licence.")] = False,
 ) -> None:
     """Download public data and weights, each under its publisher's licence.
 
-    What was cut off goes on where it stopped, what is there is checked by its checksum, and zips of JSON are unpacked.
+    Interrupted downloads resume, present files are checked against their checksums, and zips of JSON are unpacked.
 
     \b
     Example:
@@ -57,10 +57,10 @@ def fetch_cli(
     with resumable(), _progress() as progress:
         fetched = fetch(names, to, progress=progress)
     screen.print("")
-    for each in fetched:
-        by = "as published" if each.is_published else "as it first came"
-        done = "checked" if each.was_there else "fetched"
-        screen.print(f"{done}  {each.target}  (SHA-256 {each.sha256[:12]}, {by})", markup=False, soft_wrap=True)
+    for file in fetched:
+        origin = "as published" if file.is_published else "of the first download"
+        done = "checked" if file.was_there else "fetched"
+        screen.print(f"{done}  {file.target}  (SHA-256 {file.sha256[:12]}, {origin})", markup=False, soft_wrap=True)
 
 
 def _show_list() -> None:
@@ -69,13 +69,14 @@ def _show_list() -> None:
     from lxcompress.data.fetch import collection_size_text
 
     width = max(len(name) for name in CATALOGUE)
-    for name, each in CATALOGUE.items():
-        screen.print(f"{name:<{width}}  {collection_size_text(each):<19}  {each.what}", markup=False, soft_wrap=True)
-        screen.print(f"{'':<{width}}  licence: {each.licence}", markup=False, soft_wrap=True)
+    for name, collection in CATALOGUE.items():
+        size = collection_size_text(collection)
+        screen.print(f"{name:<{width}}  {size:<19}  {collection.what}", markup=False, soft_wrap=True)
+        screen.print(f"{'':<{width}}  licence: {collection.licence}", markup=False, soft_wrap=True)
 
 
 def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
-    """Each file: size, address, target and what is there; each collection: its licence, before anything is fetched."""
+    """Show, for each collection, its licence, and for each file its size, address, target and state."""
     from lxcompress.cli.screen import out as screen
     from lxcompress.data.catalogue import CATALOGUE
     from lxcompress.data.fetch import (
@@ -95,7 +96,7 @@ def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
         say(f"  licence  {collection.licence}")
         say(f"  terms    {collection.page}")
         if collection.elsewhere:
-            say(f"  also at  {collection.elsewhere} (for a person with a browser)")
+            say(f"  also at  {collection.elsewhere} (with a browser)")
         for step in steps:
             if step.collection != name:
                 continue
@@ -103,7 +104,7 @@ def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
             say(f"  {remote_size_text(step.remote):<13} {step.remote.address}")
             say(f"  {'':<13} -> {step.target}  [{state}]")
             if step.remote.address.startswith("http:"):
-                say(f"  {'':<13} not encrypted: its publisher gives no https address", "yellow")
+                say(f"  {'':<13} not encrypted: its publisher offers no https address", "yellow")
     unknown = sum(
         step.state in ("partly", "missing")
         and remote_size_text(step.remote) == "unknown"
@@ -112,24 +113,24 @@ def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
     )
     also = f" and {unknown} of unknown size" if unknown else ""
     free = size_text(free_bytes(folder))
-    say(f"to come: {size_text(missing_bytes(steps))}{also}; free on the disk of {folder}: {free}")
+    say(f"to download: {size_text(missing_bytes(steps))}{also}; free on the disk of {folder}: {free}")
 
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Bytes, speed and time left where someone watches, and a line for each new thing where no one does."""
+    """Yield a function that shows progress: a bar on a terminal, else a line for each new file."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
 
     from lxcompress.cli.screen import remarks
 
-    said = ""
+    shown_before = ""
     if not remarks.is_terminal:
 
         def say(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-            nonlocal said
-            if what != said:
-                said = what
+            nonlocal shown_before
+            if what != shown_before:
+                shown_before = what
                 remarks.print(what, markup=False, soft_wrap=True)
 
         yield say
@@ -147,10 +148,10 @@ def _progress() -> Iterator[Progress]:
         shown = bars.add_task("", total=None)
 
         def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-            nonlocal said
-            if what != said:
-                said = what
-                # Reset, so that the speed of one thing is not the speed of the next; what was there came at no speed.
+            nonlocal shown_before
+            if what != shown_before:
+                shown_before = what
+                # Reset, so that the speed is that of this file alone; bytes of an earlier run do not count.
                 bars.reset(shown, description=what, total=total or None, completed=done)
             bars.update(shown, completed=done, total=total or None)
 

@@ -1,4 +1,4 @@
-"""`lxcompress data prepare`: published region features become one memory-mapped store."""
+"""`lxcompress data prepare`: convert published region features into one memory-mapped store."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from lxcompress.progress import Progress
 
 LINE_PERIOD_S = 10
-"""How often a line says where the work stands, where no one watches a bar."""
-SHOWN_BAD = 10
+"""Seconds between two progress lines, where there is no terminal for a bar."""
+MOST_BAD_ROWS = 10
+"""Bad rows that are shown; the file lists all."""
 
 
 def prepare_cli(
@@ -28,21 +29,21 @@ def prepare_cli(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the store to write.")],
-    objects: Annotated[int, typer.Option("--objects", help="Room for this many regions an image.")] = 36,
+    objects: Annotated[int, typer.Option("--objects", help="Regions stored for each image.")] = 36,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them, instead of stopping at the first.")
+        bool, typer.Option("--skip-bad", help="Skip and list bad rows instead of stopping at the first.")
     ] = False,
     boxes: Annotated[
         Literal["pixels", "normalised"],
-        typer.Option("--boxes", help="What boxes are that the format has in pixels: normalised are 0-1 already."),
+        typer.Option("--boxes", help="normalised if the boxes are 0-1 already, in a format that usually has pixels."),
     ] = "pixels",
     strip_extension: Annotated[
-        bool, typer.Option("--strip-extension", help="Take .jpg, .jpeg and .png off the end of image ids.")
+        bool, typer.Option("--strip-extension", help="Remove .jpg, .jpeg and .png from the end of image ids.")
     ] = False,
 ) -> None:
-    """Convert region features into one store that studies read from the disk: float16 features, boxes and image ids.
+    """Convert region features into one store that studies read from disk: float16 features, boxes and image ids.
 
-    Several sources make one store. What is interrupted goes on where it stood with the same command.
+    Several sources make one store. The same command resumes an interrupted one.
 
     \b
     Example:
@@ -75,44 +76,44 @@ def _show(made: PrepareResult, out: Path, duration_s: float) -> None:
     )
     new = record.images - made.kept_before
     if not new:
-        screen.print("it was there, made of these sources; nothing was done")
+        screen.print("the store exists and has the same sources; nothing was done")
     else:
-        before = f", after {made.kept_before:,} of an earlier run" if made.kept_before else ""
-        screen.print(f"converted {new:,} images in {duration(duration_s)}, {new / duration_s:,.0f} a second{before}")
+        before = f"; {made.kept_before:,} were done before" if made.kept_before else ""
+        screen.print(f"converted {new:,} images in {duration(duration_s)}, {new / duration_s:,.0f} per second{before}")
     screen.print(f"largest feature {record.largest_feature:g}; float16 holds 65504")
     if record.skipped:
         _show_bad(out / BAD_ROWS, record.skipped)
     else:
-        screen.print("no row was left out")
+        screen.print("no row was skipped")
     doubt = find_box_doubt(open_store(out).boxes)
     if doubt:
-        remarks.print(f"doubt: {doubt}", style="yellow", markup=False, soft_wrap=True)
+        remarks.print(f"warning: {doubt}", style="yellow", markup=False, soft_wrap=True)
     remarks.print(f"in a recipe: data.features: {out}", markup=False, soft_wrap=True)
 
 
 def _show_bad(path: Path, count: int) -> None:
-    """The bad rows, as many as a screen holds."""
+    """Show the first bad rows."""
     import json
 
     from lxcompress.cli.screen import out as screen
     from lxcompress.text import as_printable, read_text
 
     rows = json.loads(read_text(path))
-    screen.print(f"{count:,} bad rows were LEFT OUT; all are in {path}", style="bold red", markup=False, soft_wrap=True)
-    for row in rows[:SHOWN_BAD]:
+    screen.print(f"{count:,} bad rows were SKIPPED; {path} lists them", style="bold red", markup=False, soft_wrap=True)
+    for row in rows[:MOST_BAD_ROWS]:
         unit = next(name for name in ("line", "file", "row") if name in row)
         screen.print(
             as_printable(f"  {row['source']}, {unit} {row[unit]:,} (image {row['image']!r}): {row['reason']}"),
             markup=False,
             soft_wrap=True,
         )
-    if len(rows) > SHOWN_BAD:
-        screen.print(f"  and {len(rows) - SHOWN_BAD:,} more")
+    if len(rows) > MOST_BAD_ROWS:
+        screen.print(f"  and {len(rows) - MOST_BAD_ROWS:,} more")
 
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Progress on standard error: a bar of bytes on a terminal, else a line now and then."""
+    """Yield a function that shows progress: a bar of bytes on a terminal, else a line now and then."""
     from lxcompress.cli.screen import remarks
 
     if not remarks.is_terminal:
@@ -145,6 +146,7 @@ def _progress() -> Iterator[Progress]:
 
 
 def _print_lines() -> Progress:
+    """Return a function that prints a line every LINE_PERIOD_S seconds."""
     from lxcompress.cli.screen import remarks
 
     last = [time.monotonic()]

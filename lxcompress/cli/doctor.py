@@ -1,4 +1,4 @@
-"""`lxcompress doctor`: versions, devices, what works here, and what is missing for what."""
+"""`lxcompress doctor`: show versions, devices, what works on this machine, and what is missing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def doctor_cli(
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
-    """Versions, devices, what works here, and what is missing for what.
+    """Show versions, devices, what works on this machine, and which package each missing part needs.
 
-    Tries each thing on something tiny; takes some seconds. Exit code 0 if the core works, else 1.
+    Tries each part on a tiny model; takes some seconds. Exit code 0 if the core works, else 1.
 
     \b
     Example:
@@ -53,35 +53,36 @@ def _show(diagnosis: Diagnosis) -> None:
 
 
 def _remedies(diagnosis: Diagnosis) -> dict[str, list[str]]:
-    """Each command that mends something -> what it mends."""
+    """Return each command that repairs something -> the names of what it repairs."""
     remedies: dict[str, list[str]] = {}
-    for each in (*diagnosis.packages, *diagnosis.devices, *diagnosis.checks):
-        if each.remedy:
-            remedies.setdefault(each.remedy, []).append(each.name)
+    for item in (*diagnosis.packages, *diagnosis.devices, *diagnosis.checks):
+        if item.remedy:
+            remedies.setdefault(item.remedy, []).append(item.name)
     return remedies
 
 
 def _packages(diagnosis: Diagnosis) -> Table:
-    table = _table("version", "found", "asked for", "")
-    for each in diagnosis.packages:
-        state = each.state if each.extra is None else f"{each.state}, for [{each.extra}]"
-        style = None if each.state == "ok" else "yellow" if each.extra else "red"
-        _add(table, each.name, each.found or "", each.wanted, state, style=style)
+    table = _table("package", "version", "required", "")
+    for package in diagnosis.packages:
+        state = package.state if package.extra is None else f"{package.state}, for [{package.extra}]"
+        style = None if package.state == "ok" else "yellow" if package.extra else "red"
+        _add(table, package.name, package.found or "", package.wanted, state, style=style)
     return table
 
 
 def _devices(diagnosis: Diagnosis) -> Table:
     table = _table("device", "", "")
-    for each in diagnosis.devices:
-        _add(table, each.name, "yes" if each.is_here else "no", each.detail, style=None if each.is_here else "dim")
+    for device in diagnosis.devices:
+        style = None if device.is_here else "dim"
+        _add(table, device.name, "yes" if device.is_here else "no", device.detail, style=style)
     return table
 
 
 def _checks(diagnosis: Diagnosis) -> Table:
-    table = _table("tried", "works", "", "needed for")
-    for each in diagnosis.checks:
-        style = None if each.works else "red" if each.is_core else "yellow"
-        _add(table, each.name, "yes" if each.works else "no", each.detail, each.needed_for, style=style)
+    table = _table("check", "works", "", "needed for")
+    for check in diagnosis.checks:
+        style = None if check.works else "red" if check.is_core else "yellow"
+        _add(table, check.name, "yes" if check.works else "no", check.detail, check.needed_for, style=style)
     return table
 
 

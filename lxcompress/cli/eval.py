@@ -1,4 +1,4 @@
-"""`lxcompress eval`: the accuracy of a model, a ticket or an artifact."""
+"""`lxcompress eval`: show the accuracy of a model, a ticket or an artifact."""
 
 from __future__ import annotations
 
@@ -15,44 +15,48 @@ if TYPE_CHECKING:
 
 def eval_cli(
     model: str = typer.Argument(help="A fine-tuned model, a ticket, or an artifact that lxcompress export wrote."),
-    recipe: Path = typer.Argument(
-        help="The recipe of its data, or the run folder that it came from.", autocompletion=complete_recipe
-    ),
-    overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
+    recipe: Path = typer.Argument(help="The recipe of its data, or its run folder.", autocompletion=complete_recipe),
+    overrides: list[str] = typer.Option([], "--set", help="key=value replaces a value of the recipe; repeatable."),
     as_json: bool = typer.Option(False, "--json", help="Print the accuracies (0-1) as JSON."),
 ) -> None:
-    """Accuracy on the validation questions of a recipe, overall and by answer type.
+    """Evaluate on the validation questions of a recipe, overall and by answer type.
 
-    An artifact is answered by the runtime that will serve it.
+    An artifact runs in the usual runtime of its format.
 
     \b
     Example: lxcompress eval runs/quickstart/tickets/low-magnitude-weight-70-seed0 runs/quickstart
     Or:      lxcompress eval runs/quickstart/artifacts/dense-seed0-onnx runs/quickstart --json
     """
-    from lxcompress.cli.early import check_scored
     from lxcompress.cli.progress import working
     from lxcompress.recipe import load_recipe
+    from lxcompress.workflow.checks import check_scored
 
     known = load_recipe(recipe, overrides)
     check_scored(model)
-    with working(f"scoring {model}") as progress:
+    with working(f"evaluating {model}") as progress:
         from lxcompress.measure.evaluate import evaluate
 
-        done = evaluate(model, known, progress)
+        evaluation = evaluate(model, known, progress)
     if as_json:
-        _print_json(done)
+        _print_json(evaluation)
     else:
-        _show(done)
+        _show(evaluation)
 
 
-def _print_json(done: Evaluation) -> None:
+def _print_json(evaluation: Evaluation) -> None:
     from lxcompress.output import json_text
 
-    document = {"version": 1, "source": done.source, "kind": done.kind, "runtime": done.runtime, "recipe": done.recipe}
-    typer.echo(json_text(document | done.score.model_dump()))
+    document = {
+        "version": 1,
+        "source": evaluation.source,
+        "kind": evaluation.kind,
+        "runtime": evaluation.runtime,
+        "recipe": evaluation.recipe,
+    }
+    typer.echo(json_text(document | evaluation.score.model_dump()))
 
 
-def _show(done: Evaluation) -> None:
+def _show(evaluation: Evaluation) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -63,9 +67,11 @@ def _show(done: Evaluation) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("", overflow="fold")
     table.add_column("accuracy %", justify="right", no_wrap=True)
-    table.add_row("overall", percent(done.score.accuracy), style="bold")
-    for kind, accuracy in done.score.by_type.items() if len(done.score.by_type) > 1 else ():
+    table.add_row("overall", percent(evaluation.score.accuracy), style="bold")
+    by_type = evaluation.score.by_type
+    for kind, accuracy in by_type.items() if len(by_type) > 1 else ():
         table.add_row(Text(f"  {kind}"), percent(accuracy))
     out.print(table)
-    words = f"{done.score.questions:,} validation questions of {done.recipe}; {done.kind} {done.source}"
-    out.print(f"{words}, answered by {done.runtime}", markup=False, highlight=False, soft_wrap=True)
+    words = f"{evaluation.score.questions:,} validation questions of {evaluation.recipe}"
+    model = f"{evaluation.kind} {evaluation.source} in {evaluation.runtime}"
+    out.print(f"{words}; {model}", markup=False, highlight=False, soft_wrap=True)

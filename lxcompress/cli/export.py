@@ -1,4 +1,4 @@
-"""`lxcompress export`: a ticket becomes a file to ship."""
+"""`lxcompress export`: write a ticket as a file to ship."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lxcompress.cli.complete import complete_format, complete_precision, complet
 
 if TYPE_CHECKING:
     from lxcompress.records import Artifact
+    from lxcompress.workflow.export import ExportRequest
 
 
 def export_cli(
@@ -29,98 +30,104 @@ def export_cli(
         help="fp32, fp16, int8, int8-static (ONNX) or bf16 (engine).  [default: fp32; Core ML's is fp16]",
         autocompletion=complete_precision,
     ),
-    out: Path | None = typer.Option(None, "--out", help="Folder to write; in a run, RUN/artifacts/NAME by default."),
+    out: Path | None = typer.Option(None, "--out", help="Folder to write.  [default: in a run, RUN/artifacts/NAME]"),
     recipe: Path | None = typer.Option(
-        None, "--recipe", help="Recipe whose validation data proves the file.", autocompletion=complete_recipe
+        None, "--recipe", help="Recipe whose validation questions check the file.", autocompletion=complete_recipe
     ),
     opset: int | None = typer.Option(
-        None, "--opset", min=17, max=25, help="ONNX opset, where a device's runtime is an older one."
+        None, "--opset", min=17, max=25, help="ONNX opset, for a device with an older runtime."
     ),
     layouts: str | None = typer.Option(
         None,
         "--layouts",
-        help="engine: measured (fastest on this machine) or table (the same bytes each time).  [default: measured]",
+        help="engine: measured (fastest on this machine) or table (same bytes on every export).  [default: measured]",
     ),
     no_fuse: bool = typer.Option(
-        False, "--no-fuse", help="Plain ONNX operators alone: fused ones are understood by ONNX Runtime only."
+        False, "--no-fuse", help="Write only standard ONNX operators; ONNX Runtime alone can run fused ones."
     ),
     twins: bool = typer.Option(
-        False, "--twins", help="The ticket beside its alternatives: dense, dense int8, its own int8, a structured one."
+        False, "--twins", help="Export the ticket and its alternatives: dense and structured, each also in int8."
     ),
     dense: Path | None = typer.Option(
-        None, "--dense", help="For --twins: the dense model of the ticket; in a run folder it is known."
+        None, "--dense", help="For --twins: the ticket's dense model; found in a run folder."
     ),
     structured: Path | None = typer.Option(
-        None, "--structured", help="For --twins: a structured ticket of equal size; in a run folder its own is found."
+        None, "--structured", help="For --twins: a structured ticket of equal size; found in a run folder."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
-    """Export a ticket, and prove that the file answers as the ticket does.
+    """Export a ticket, and check that the file gives the same answers.
 
     \b
     Example: lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --onnx
     Or:      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --format bitmask --precision int8
     Or:      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --twins
     """
+    chosen = _choose_format(format, is_onnx=onnx, is_twins=twins)
     if not twins and (dense or structured):
-        raise typer.BadParameter("--dense and --structured name twins: give --twins beside them")
+        raise typer.BadParameter("--dense and --structured name twins; give --twins too")
     if twins and (precision or opset is not None or no_fuse or layouts):
-        raise typer.BadParameter("--twins has its precisions and exports by default settings: give --format alone")
-    if onnx and format not in (None, "onnx"):
-        raise typer.BadParameter(f"--onnx and --format {format} contradict each other; give one of them")
-    if not onnx and format is None and not twins:
-        raise typer.BadParameter("give a format: --onnx, or --format FORMAT")
-    chosen = format or "onnx"
-    if not chosen.startswith("on") and chosen != "ort" and (opset is not None or no_fuse):
-        raise typer.BadParameter(f"--opset and --no-fuse are of ONNX; format {chosen} knows neither")
+        raise typer.BadParameter("--twins exports with default settings and its own precisions; give only --format")
+    if not is_onnx(chosen) and (opset is not None or no_fuse):
+        raise typer.BadParameter(f"--opset and --no-fuse are for ONNX formats; format {chosen} has neither")
     if layouts is not None and (chosen != "engine" or layouts not in ("measured", "table")):
         raise typer.BadParameter(f"--layouts {layouts}: give measured or table, with --format engine")
 
-    from lxcompress.cli.early import check_paths, check_ticket
+    from lxcompress.errors import ExportError
+    from lxcompress.recipe import load_recipe
+    from lxcompress.workflow.checks import check_paths
+    from lxcompress.workflow.export import ExportRequest, check_request
+
+    known = load_recipe(recipe) if recipe else None
+    request = ExportRequest(
+        ticket, chosen, precision, out=out, recipe=known, fuse=not no_fuse, opset=opset, layouts=layouts
+    )
+    sources = [path for path in (dense, structured) if path]
+    check_request(request, others=[*sources, *([recipe] if recipe else [])])
+    check_paths(sources, what="give a model or a ticket", kind=ExportError)
+    if twins:
+        _export_twins(request, dense=dense, structured=structured, as_json=as_json)
+    else:
+        _export(request, as_json=as_json)
+
+
+def _choose_format(format: str | None, *, is_onnx: bool, is_twins: bool) -> str:
+    """Return the format that the options name. Raises BadParameter if they name none, or two."""
+    if is_onnx and format not in (None, "onnx"):
+        raise typer.BadParameter(f"--onnx and --format {format} contradict each other; give one of them")
+    if not is_onnx and format is None and not is_twins:
+        raise typer.BadParameter("give a format: --onnx, or --format FORMAT")
+    return format or "onnx"
+
+
+def _export(request: ExportRequest, *, as_json: bool) -> None:
+    """Export one file and show what was written."""
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import json_document
-    from lxcompress.errors import ExportError
-    from lxcompress.exporters.formats import check_format
-    from lxcompress.recipe import input_paths, load_recipe
-    from lxcompress.writing import check_out
 
-    precision = check_format(chosen, precision)
-    check_ticket(ticket)
-    check_paths([path for path in (dense, structured) if path], what="give a model or a ticket", kind=ExportError)
-    known = load_recipe(recipe) if recipe else None
-    if out is not None:
-        check_out(out, [ticket, dense, structured, recipe, *(input_paths(known) if known else [])], kind="folder")
-    if twins:
-        from lxcompress.cli.twins import export_and_show, twins_json
+    with json_document(wanted=as_json) as emit, working(f"reading {request.source}") as progress:
+        from lxcompress.workflow.export import export_file
 
-        with json_document(wanted=as_json) as emit:
-            done = export_and_show(ticket, format=chosen, dense=dense, other=structured, out=out, recipe=known)
-            emit(twins_json(done))
-        return
-
-    with json_document(wanted=as_json) as emit, working(f"reading {ticket}") as progress:
-        from lxcompress.exporters import artifact
-
-        folder = out or artifact.default_out(ticket, chosen, precision)
-        source = artifact.open_source(ticket, known)
-        made = artifact.export(
-            source,
-            folder,
-            format=chosen,
-            precision=precision,
-            fuse=not no_fuse,
-            opset=opset,
-            layouts=layouts,
-            progress=progress,
-        )
+        folder, made = export_file(request, progress=progress)
         emit({"folder": str(folder), **made.model_dump(mode="json")})
     if not as_json:
         _show(folder, made)
     show_stale([folder])
 
 
+def _export_twins(request: ExportRequest, *, dense: Path | None, structured: Path | None, as_json: bool) -> None:
+    """Export the twins of a ticket and show them."""
+    from lxcompress.cli.screen import json_document
+    from lxcompress.cli.twins import export_and_show, twins_json
+    from lxcompress.workflow.study import TwinSources
+
+    sources = TwinSources(request.source, dense, structured)
+    with json_document(wanted=as_json) as emit:
+        emit(twins_json(export_and_show(sources, format=request.format, out=request.out, recipe=request.recipe)))
+
+
 def show_stale(folders: Sequence[Path]) -> None:
-    """Says of which artifacts what was measured before is out of date; nothing where none is."""
+    """Show which artifacts have measurements of earlier files only; show nothing if none has."""
     from lxcompress.cli.screen import remarks
     from lxcompress.exporters.twins import bench_command
     from lxcompress.measure.bench_paths import find_stale
@@ -133,7 +140,7 @@ def show_stale(folders: Sequence[Path]) -> None:
 
 
 def _show(folder: Path, made: Artifact) -> None:
-    """What was written, and how true it is to its source."""
+    """Show what was written, and how its answers compare with those of its source."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen
@@ -158,9 +165,9 @@ def _show(folder: Path, made: Artifact) -> None:
     else:
         line("parity", made.unproven or "not known")
     if made.accuracy:
-        beside = f", the ticket's {percent(made.source_accuracy.accuracy)} %" if made.source_accuracy else ""
-        line("accuracy", f"{percent(made.accuracy.accuracy)} % of the exported file{beside}")
-    cost = "" if made.format in _SPARSE else "; a dense format stores them like any other value"
+        source = f"; ticket: {percent(made.source_accuracy.accuracy)} %" if made.source_accuracy else ""
+        line("accuracy", f"{percent(made.accuracy.accuracy)} % of the exported file{source}")
+    cost = "" if leaves_zeros_out(made.format) else "; a dense format stores them like other values"
     line("zeros", f"{percent(made.prunable_zeros or 0, 1)} % of the prunable weights, counted in the file{cost}")
     for doubt in made.doubts:
         screen.print(f"[bold yellow]warning[/]   {escape(doubt)}", soft_wrap=True)
@@ -170,5 +177,11 @@ def _show(folder: Path, made: Artifact) -> None:
         screen.print(f"next      {command_line('bench', folder)}", markup=False, soft_wrap=True)
 
 
-_SPARSE = ("onnx-sparse", "bitmask", "coreml", "engine")
-"""Formats that leave zeros out."""
+def is_onnx(format: str) -> bool:
+    """Return whether the format is written from an ONNX graph."""
+    return format.startswith("on") or format == "ort"
+
+
+def leaves_zeros_out(format: str) -> bool:
+    """Return whether the format does not store the zeros of pruned weights."""
+    return format in ("onnx-sparse", "bitmask", "coreml", "engine")

@@ -1,6 +1,6 @@
-"""Interrupts: Ctrl-C, and the signals that end a session, stop a command in one sentence, at any moment of it.
+"""Interrupts: end a command with one sentence on Ctrl-C, and on the signals that end a session, at any moment.
 
-Nothing heavy is imported here, so that this module is at work before anything else is loaded.
+This module imports nothing heavy, so that it is active before anything else is loaded.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import NoReturn
 
 NAMES = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "terminated"}
 SIGNALS = {getattr(signal, name): word for name, word in NAMES.items() if hasattr(signal, name)}
-"""Signal -> what it does to a command. The exit code is 128 and the signal's number, as a shell has it."""
+"""Signal -> the word for it. The exit code is 128 + the signal's number, as in a shell."""
 AGAIN = "give the same command again"
 _SHOW_CURSOR = "\x1b[?25h"
 
 _received: list[int] = []
-_said: list[str] = []
+_printed: list[str] = []
 
 
 @contextmanager
 def caught() -> Iterator[None]:
-    """Around a whole command: end an interrupted one with a sentence and its exit code, whatever came of the interrupt.
+    """Run a command in this context: if it is interrupted, end it with one sentence and its exit code.
 
-    An interrupt is raised as KeyboardInterrupt, by which work in progress is tidied up. While a module is loading the
-    command ends at once: what is raised there may come back as any error, or as none.
+    An interrupt is raised as KeyboardInterrupt, so that work in progress is cleaned up. While a module is loading, the
+    command ends at once: an exception raised there may be replaced by another one, or be lost.
     """
     _install()
     try:
@@ -40,24 +40,24 @@ def caught() -> Iterator[None]:
         say(f"{SIGNALS[_received[0]]}; {AGAIN}")
         raise SystemExit(128 + _received[0]) from None
     finally:
-        _ignore()  # what is left to do is to end
+        _ignore()  # the command is ending
 
 
 def is_received() -> bool:
-    """Whether the command was interrupted."""
+    """Return whether the command was interrupted."""
     return bool(_received)
 
 
 def say(sentence: str) -> None:
-    """Print the sentence that an interrupted command ends with, unless there was one."""
-    if not _said:
-        _said.append(sentence)
+    """Print the last sentence of an interrupted command, unless one was printed before."""
+    if not _printed:
+        _printed.append(sentence)
         print(sentence, file=sys.stderr, flush=True)
 
 
 def _install() -> None:
     for number in SIGNALS:
-        # Where the parent had it ignored, as nohup does, it stays so.
+        # A signal that the parent process ignores, as nohup does, stays ignored.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _on_signal)
     sys.unraisablehook = _on_unraisable
@@ -77,14 +77,14 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _on_unraisable(problem: sys.UnraisableHookArgs) -> None:
-    """An interrupt that hit a destructor or a callback would be printed and forgotten."""
+    """End the process if an interrupt hit a destructor or a callback, where Python would only print it."""
     if _received and isinstance(problem.exc_value, KeyboardInterrupt):
         _leave()
     sys.__unraisablehook__(problem)
 
 
 def _is_loading(frame: FrameType | None) -> bool:
-    """Whether a module is being imported."""
+    """Return whether a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -93,12 +93,12 @@ def _is_loading(frame: FrameType | None) -> bool:
 
 
 def _leave() -> NoReturn:
-    """End the process now, with its sentence; remove what it was writing."""
+    """End the process now: remove what it was writing, and print its last sentence."""
     _ignore()
     if sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)
     writing = sys.modules.get("lxcompress.writing")
-    if writing is not None and hasattr(writing, "remove_own"):  # not while it is itself loading
+    if writing is not None and hasattr(writing, "remove_own"):  # false while that module is loading
         writing.remove_own()
     say(f"{SIGNALS[_received[0]]}; {AGAIN}")
     os._exit(128 + _received[0])

@@ -1,4 +1,4 @@
-"""The `lxcompress` command: gathers the commands, and turns what a user can fix into one sentence and exit code 1."""
+"""The `lxcompress` command: collect the commands, and print an error that a user can fix as one sentence."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ app.add_typer(data_app, name="data")
 
 @app.callback(invoke_without_command=True)
 def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
     quiet: bool = typer.Option(False, "--quiet", help=QUIET),
     verbose: bool = typer.Option(False, "--verbose", help=VERBOSE),
     log: Path | None = typer.Option(None, "--log", metavar="FILE", help=LOG),
@@ -84,13 +84,15 @@ def _options(
 
 
 def run() -> None:
-    """The entry point: exit code 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted."""
-    _write_anything()
+    """Run the command and exit: 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted."""
+    _escape_unencodable()
     started = time.monotonic()
     with interrupt.caught():
         status = _run_command()
         if status == 0 and _is_output_full():
-            status = _say_error("standard output: cannot be written; make room, or leave the redirection out")
+            status = _say_error(
+                "standard output: cannot be written; free some disk space, or do not redirect the output"
+            )
         output.keep("main", f"exit code {status} after {time.monotonic() - started:.1f} s\n")
         sys.exit(status)
 
@@ -106,9 +108,9 @@ def _run_command() -> int:
     except _CommandError as error:
         return _say_usage(error)
     except typer.Abort as error:
-        return _say_error("stopped at a question; give its answer as an option", error)
+        return _say_error("stopped at a question; give the answer as an option", error)
     except Exception as error:
-        # Any: a library may wrap an interrupt, or a full disk, in an error of its own.
+        # Any class: a library may wrap an interrupt, or a full disk, in its own error.
         sentence = None if interrupt.is_received() else _explain(error)
         if sentence is None:
             raise
@@ -116,7 +118,7 @@ def _run_command() -> int:
 
 
 def _explain(error: Exception) -> str | None:
-    """Return what a user can mend, in one sentence; None for an error of our own."""
+    """Return an error that the user can fix as one sentence; None for a fault of this program."""
     if isinstance(error, LxError):
         return str(error)
     number = error.errno if isinstance(error, OSError) else find_storage_problem(error)
@@ -128,23 +130,23 @@ def _explain(error: Exception) -> str | None:
 
 
 def _is_output_full() -> bool:
-    """Return whether standard output takes no more; what is left of it is dropped, of which Python would complain."""
+    """Return whether standard output can take no more; drop the rest, which Python would report at exit."""
     try:
         sys.stdout.flush()
     except OSError:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
+        with open(os.devnull, "w", encoding="utf-8") as null:
+            os.dup2(null.fileno(), 1)
         return True
     return False
 
 
 _UsageError = typer.BadParameter.__mro__[1]
 _CommandError = typer.BadParameter.__mro__[2]
-"""Typer brings the classes of click along, in some versions under a name of its own."""
+"""The classes of click that typer uses; some versions of typer carry a copy of click under another name."""
 
 
 def _say_error(sentence: str, error: Exception | None = None) -> int:
-    """Print an error as one sentence, after its traceback where --verbose is given; return the exit code."""
+    """Print an error as one sentence, with --verbose after its traceback; return the exit code."""
     if output.is_verbose and error is not None:
         traceback.print_exception(error)
     line = as_sentence(f"error: {sentence}")
@@ -154,7 +156,7 @@ def _say_error(sentence: str, error: Exception | None = None) -> int:
 
 
 def _say_usage(error: Exception) -> int:
-    """Print what is wrong with a command line as one sentence; return the exit code."""
+    """Print a usage error as one sentence; return the exit code."""
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help text
         error.show()
         return error.exit_code
@@ -168,26 +170,26 @@ def _say_usage(error: Exception) -> int:
 
 
 def _log_to_screen() -> None:
-    """Show what the package logs as remarks: notices always, the rest with --verbose."""
+    """Show the log records of this package: notices always, the rest with --verbose."""
     logger = logging.getLogger("lxcompress")
-    logger.handlers = [_Remarks()]
+    logger.handlers = [_RemarkHandler()]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if output.is_verbose else logging.WARNING)
 
 
-class _Remarks(logging.Handler):
-    """The place where log records of the package are shown."""
+class _RemarkHandler(logging.Handler):
+    """A log handler that shows the records of this package on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show one record as a remark."""
+        """Show one record."""
         from lxcompress.cli.screen import remarks
 
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         remarks.print(record.getMessage(), style=style, markup=False, soft_wrap=True)
 
 
-def _write_anything() -> None:
-    """Let both streams write what their encoding lacks as an escape: names and ids may hold any character."""
+def _escape_unencodable() -> None:
+    """Let both streams escape characters that their encoding lacks: names and ids may have any character."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

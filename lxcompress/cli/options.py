@@ -1,4 +1,4 @@
-"""The options that every command has: --quiet, --verbose and --log FILE, before the command or after it."""
+"""The options of every command: --quiet, --verbose and --log FILE, before the command or after it."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from typing import IO
 
 from lxcompress.errors import LxError
 
-QUIET = "Show results and errors alone, no progress and no remarks."
-VERBOSE = "Show the traceback of an error, and what the package logs."
-LOG = "Append all that is shown to this file, with the time of each line; progress comes as lines."
+QUIET = "Show only results and errors; no progress, no remarks."
+VERBOSE = "Show the traceback of an error, and the log records of this package."
+LOG = "Append all output to this file, with the time of each line; progress bars become lines."
 EPILOG = "Every command also has --quiet, --verbose and --log FILE: see lxcompress --help."
 
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass
-class Output:
-    """How much a command shows, and where it keeps what it shows."""
+class OutputOptions:
+    """How much a command shows, and the log file it copies its output to."""
 
     is_quiet: bool = False
     is_verbose: bool = False
     log: IO[str] | None = None
     open_lines: dict[str, str] = field(default_factory=dict)
-    """stream -> what it has of a line that is not complete"""
+    """Name of a stream -> the start of its line that is not complete."""
 
     def keep(self, stream: str, text: str) -> None:
-        """Append the lines of `text` that are complete to the log, if there is one."""
+        """Append the complete lines of `text` to the log, if there is one."""
         if self.log is None:
             return
         *lines, self.open_lines[stream] = (self.open_lines.get(stream, "") + text).split("\n")
         for line in lines:
-            words = _CONTROLS.sub("", line).rstrip()
-            if words:
-                self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
+            text = _CONTROLS.sub("", line).rstrip()
+            if text:
+                self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
-output = Output()
+output = OutputOptions()
 
 
 class Tee:
-    """A standard stream as it is now, copied to the log; `is_muted` says whether --quiet silences it."""
+    """A standard stream that is also copied to the log; `is_muted` says whether --quiet silences it."""
 
     def __init__(self, name: str, *, is_muted: bool) -> None:
         self.name, self.is_muted = name, is_muted
 
     @property
     def stream(self) -> IO[str]:
-        """The stream itself: tests and --json replace it."""
+        """Return the stream; tests and --json replace it in `sys`."""
         return getattr(sys, self.name)
 
     @property
     def encoding(self) -> str:
-        """The stream's encoding."""
+        """Return the encoding of the stream."""
         return getattr(self.stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write `text` to the stream, unless it is silenced, and to the log."""
+        """Write `text` to the log, and to the stream unless it is silenced; return its length."""
         if not (self.is_muted and output.is_quiet):
             self.stream.write(text)
         output.keep(self.name, text)
@@ -72,13 +72,13 @@ class Tee:
         self.stream.flush()
 
     def isatty(self) -> bool:
-        """Return whether someone watches the stream; bars are for those who do."""
-        is_watched = not (self.is_muted and (output.is_quiet or output.log is not None))
-        return is_watched and self.stream.isatty()
+        """Return whether the stream is a terminal that shows progress bars."""
+        shows_bars = not (self.is_muted and (output.is_quiet or output.log is not None))
+        return shows_bars and self.stream.isatty()
 
 
 def take_options(words: Sequence[str]) -> list[str]:
-    """Act on --quiet, --verbose and --log FILE among the words of a command line; return the others."""
+    """Apply --quiet, --verbose and --log FILE of a command line; return its other words."""
     others: list[str] = []
     rest = iter(words)
     for word in rest:
@@ -99,15 +99,15 @@ def take_options(words: Sequence[str]) -> list[str]:
 
 
 def _check_log(log: Path, words: Sequence[str]) -> None:
-    """Raise LxError for a log that is a file which the command reads."""
+    """Raise LxError if the log is a file that the command reads."""
     for word in words:
         path = Path(word.rpartition("=")[2])
         if path.is_file() and path.samefile(log):
-            raise LxError(f"--log {log}: is a file that the command is given; give another file")
+            raise LxError(f"--log {log}: is an input of this command; give another file")
 
 
 def set_options(*, quiet: bool, verbose: bool, log: Path | None) -> None:
-    """Set those of the options that are given; the others stay as they are. Raises LxError for a log that cannot be."""
+    """Set the options that are given and keep the others. Raises LxError if the log cannot be opened."""
     output.is_quiet = output.is_quiet or quiet
     output.is_verbose = output.is_verbose or verbose
     if log is not None:
@@ -118,7 +118,7 @@ def set_options(*, quiet: bool, verbose: bool, log: Path | None) -> None:
 
 
 def reset_options() -> None:
-    """Make the options what they are before a command line is read, and close the log."""
+    """Reset all options to their defaults, and close the log."""
     if output.log is not None:
         output.log.close()
     output.is_quiet, output.is_verbose, output.log = False, False, None

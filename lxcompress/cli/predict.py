@@ -1,4 +1,4 @@
-"""`lxcompress predict`: a model's answers, as an evaluation takes them."""
+"""`lxcompress predict`: write a model's answers in the format of the data set's evaluation."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from lxcompress.cli.complete import complete_recipe
 
 def predict_cli(
     model: str = typer.Argument(help="A fine-tuned model: a ticket, a run's dense model, a transformers folder."),
-    recipe: Path = typer.Argument(
-        help="The recipe of its data, or the run folder that it came from.", autocompletion=complete_recipe
-    ),
+    recipe: Path = typer.Argument(help="The recipe of its data, or its run folder.", autocompletion=complete_recipe),
     out: Path = typer.Option(..., "--out", help="File to write: CSV for NLVR and NLVR2, else JSON."),
-    questions: list[Path] = typer.Option([], "--questions", help="Other questions, such as a test split."),
-    overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
-    as_json: bool = typer.Option(False, "--json", help="Print where the predictions are and how many, as JSON."),
+    questions: list[Path] = typer.Option(
+        [], "--questions", help="Answer these questions instead, such as a test split."
+    ),
+    overrides: list[str] = typer.Option([], "--set", help="key=value replaces a value of the recipe; repeatable."),
+    as_json: bool = typer.Option(False, "--json", help="Print the file and the number of answers as JSON."),
 ) -> None:
-    """Answer every validation question, or those of a test split, in the format of the data set's evaluation.
+    """Answer all validation questions, or a test split, in the format of the data set's evaluation.
 
     Example: lxcompress predict runs/thesis/tickets/low-magnitude-weight-70-seed0 runs/thesis --out predictions.json
     """
     from rich.markup import escape
 
-    from lxcompress.cli.early import check_model
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import json_document
     from lxcompress.cli.screen import out as screen
     from lxcompress.recipe import find_recipe, input_paths, load_recipe
+    from lxcompress.workflow.checks import check_model
     from lxcompress.writing import check_out
 
     known = load_recipe(recipe, overrides)

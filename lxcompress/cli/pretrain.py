@@ -1,4 +1,4 @@
-"""`lxcompress pretrain`: makes a start model by LXMERT's pre-training, on generated scenes."""
+"""`lxcompress pretrain`: train a start model with LXMERT's pre-training tasks, on generated scenes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def pretrain_cli(
         help="A pre-training recipe, such as recipes/pretrain-mini.yaml.", autocompletion=complete_recipe
     ),
     out: Path = typer.Option(..., "--out", help="The transformers folder to write."),
-    overrides: list[str] = typer.Option([], "--set", help="key=value over the recipe; may be repeated."),
+    overrides: list[str] = typer.Option([], "--set", help="key=value replaces a value of the recipe; repeatable."),
 ) -> None:
-    """Pre-train a small LXMERT (masked words, masked objects, matching, questions) for studies to start from.
+    """Pre-train a small LXMERT as a start model: masked words, masked objects, matching, questions.
 
     Example: lxcompress pretrain recipes/pretrain-mini.yaml --out my-mini
     """
@@ -37,7 +37,7 @@ def pretrain_cli(
 
     check_out(out)
     with resumable(), bars() as bar:
-        shown = bar.add_task("making scenes", total=None)
+        shown = bar.add_task("generating scenes", total=None)
         task = load_task(settings.data)
 
         def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
@@ -47,5 +47,5 @@ def pretrain_cli(
     for epoch in epochs:
         remarks.print(f"epoch {epoch.epoch + 1}  loss {epoch.train_loss:.3f}  {percent(epoch.valid.accuracy)} %")
     screen.print(
-        f"[bold]{escape(str(out))}[/bold]  answers {percent(epochs[-1].valid.accuracy)} % of the held-out questions"
+        f"[bold]{escape(str(out))}[/bold]  accuracy {percent(epochs[-1].valid.accuracy)} % on the held-out questions"
     )

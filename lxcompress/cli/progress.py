@@ -1,4 +1,4 @@
-"""Progress of long work: bars where someone watches, and a plain line for each finished run where no one does."""
+"""Show the progress of long work: bars on a terminal, else a line for each finished run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lxcompress.progress import Progress
 from lxcompress.units import duration, percent
 
 STEPS_A_RUN = 1000
-"""The whole bar counts thousandths of a run."""
+"""The bar of the study counts thousandths of a run."""
 SPEED_PERIOD_S = 3600
-"""How far back the time left looks: a thousandth of a long run takes minutes."""
+"""The time left is estimated from the last hour: a thousandth of a long run takes minutes."""
 
 
 class StudyBars:
-    """A bar for the whole study, and one for the run at hand."""
+    """A progress bar for the whole study, and one for the current run."""
 
     def __init__(self, progress: RichProgress) -> None:
         self.progress = progress
@@ -29,15 +29,15 @@ class StudyBars:
         self.done = self.total = 0
 
     def prepare(self, what: str) -> None:
-        """Something is made ready."""
+        """Show what is prepared before the first run."""
         self.progress.update(self.current, description=what)
 
     def remark(self, what: str) -> None:
-        """Print a line that stays."""
+        """Print a line that stays on the screen."""
         self.progress.console.print(what, markup=False, style="yellow", soft_wrap=True)
 
     def begin(self, what: str, done: int, total: int) -> None:
-        """A run begins."""
+        """Show that run number `done` of `total` begins."""
         if self.whole is None:
             self.whole = self.progress.add_task("study", total=total * STEPS_A_RUN)
         self.done, self.total = done, total
@@ -45,26 +45,26 @@ class StudyBars:
         self.progress.reset(self.current, description=what, total=None)
 
     def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-        """The run at hand goes on."""
+        """Show that the current run has done `done` of its `total` steps."""
         self.progress.update(self.current, completed=done, total=total)
         assert self.whole is not None
         self.progress.update(self.whole, completed=self.done * STEPS_A_RUN + STEPS_A_RUN * done // (total + 1))
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
-        """A run is kept."""
+        """Print the accuracy and the time of the finished run."""
         line = f"{what:<32} {percent(accuracy):>6} %  {duration(duration_s):>12}"
         self.progress.console.print(line, markup=False)
 
 
 class StudyLines:
-    """A line for each finished run, with the time that is left."""
+    """Plain lines, one for each finished run, with the time left."""
 
     def __init__(self) -> None:
         self.done = self.total = 0
         self.started = time.monotonic()
 
     def prepare(self, what: str) -> None:
-        """Something is made ready."""
+        """Show what is prepared before the first run."""
         remarks.print(what, markup=False)
 
     def remark(self, what: str) -> None:
@@ -72,16 +72,16 @@ class StudyLines:
         remarks.print(what, markup=False, style="yellow", soft_wrap=True)
 
     def begin(self, what: str, done: int, total: int) -> None:
-        """A run begins."""
+        """Show that run number `done` of `total` begins."""
         if done == 0:
             self.started = time.monotonic()
         self.done, self.total = done, total
 
     def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-        """Shows nothing."""
+        """Do nothing."""
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
-        """A run is kept."""
+        """Print the accuracy and the time of the finished run."""
         done = self.done + 1
         left = (time.monotonic() - self.started) / done * (self.total - done)
         line = f"{f'[{done}/{self.total}]':>8} {what:<32} {percent(accuracy):>6} %  {duration(duration_s):>12}"
@@ -90,7 +90,7 @@ class StudyLines:
 
 @contextmanager
 def watch_study() -> Iterator[StudyBars | StudyLines]:
-    """Whoever shows a study's progress on this terminal."""
+    """Yield the object that shows a study's progress: bars on a terminal, else lines."""
     if not remarks.is_terminal:
         yield StudyLines()
         return
@@ -100,17 +100,18 @@ def watch_study() -> Iterator[StudyBars | StudyLines]:
 
 @contextmanager
 def working(title: str) -> Iterator[Progress]:
-    """Show a command at work, through the Progress that this yields.
+    """Show `title`, then what the yielded Progress is called with.
 
-    A bar where someone watches, and a plain line for each new thing where no one does.
+    On a terminal it is a bar, else a line for each new `what`.
     """
     if not remarks.is_terminal:
-        said = [title]
+        shown_before = title
         remarks.print(title, markup=False, soft_wrap=True)
 
         def say(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-            if what != said[-1]:
-                said.append(what)
+            nonlocal shown_before
+            if what != shown_before:
+                shown_before = what
                 remarks.print(what, markup=False, soft_wrap=True)
 
         yield say
@@ -125,7 +126,7 @@ def working(title: str) -> Iterator[Progress]:
 
 
 def bars() -> RichProgress:
-    """Bars with the time that is left, gone when they are done."""
+    """Return progress bars with the time left, which disappear at the end."""
     return RichProgress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

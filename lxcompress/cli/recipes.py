@@ -1,27 +1,18 @@
-"""`lxcompress recipes`: the recipes that ship, what they cost and which data they need."""
+"""`lxcompress recipes`: list, print or copy the recipes that ship, with their cost and the data they need."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from lxcompress.cli.complete import complete_recipe
-from lxcompress.text import read_text
 
-
-@dataclass(frozen=True)
-class RecipeCard:
-    """The words of the comment at the head of a recipe."""
-
-    name: str
-    what: str
-    cost: str
-    data: str
-    commands: tuple[str, ...]
+if TYPE_CHECKING:
+    from lxcompress.workflow.cards import RecipeCard
 
 
 def recipes_cli(
@@ -30,28 +21,29 @@ def recipes_cli(
         help="A recipe to print.",
         autocompletion=complete_recipe,
     ),
-    out: Path | None = typer.Option(None, "--out", help="Copy the recipe to this file, to change it."),
+    out: Path | None = typer.Option(None, "--out", help="Copy the recipe to this file, so that you can edit it."),
     as_json: bool = typer.Option(False, "--json", help="Print the list, or the recipe, as JSON."),
 ) -> None:
-    """List the recipes that ship, or print or copy one. Each command that takes a recipe takes their names.
+    """List the recipes that ship, or print or copy one. Every RECIPE argument accepts their names.
 
     \b
     Example: lxcompress recipes
     Or:      lxcompress recipes quickstart --out mine.yaml
     """
     from lxcompress.output import json_text
-    from lxcompress.recipe import shipped_recipes
+    from lxcompress.text import read_text
+    from lxcompress.workflow.cards import find_shipped, read_card, shipped_cards
 
     if name is None:
         if out is not None:
             raise typer.BadParameter("--out copies one recipe: name it, as in lxcompress recipes quickstart --out FILE")
-        cards = [read_card(path) for path in shipped_recipes()]
+        cards = shipped_cards()
         if as_json:
             typer.echo(json_text([asdict(card) for card in cards]))
         else:
             _show(cards)
         return
-    path = _find(name)
+    path = find_shipped(name)
     text = read_text(path)
     if out is not None:
         _copy(text, out)
@@ -64,44 +56,8 @@ def recipes_cli(
         typer.echo(text, nl=False)
 
 
-def read_card(path: Path) -> RecipeCard:
-    """Return what the comment at the head of the recipe `path` says."""
-    prose, commands = [], []
-    for line in read_text(path).split("\n"):
-        if not line.startswith("#"):
-            break
-        is_command = line.startswith("#   ")
-        (commands if is_command else prose).append(line[1:].strip())
-    text = " ".join(prose)
-    parts = re.split(r"\b(Data|Cost|Expect|For multiple choice|For consistency): ", text)
-    said = dict(zip(parts[1::2], parts[2::2], strict=True))
-    return RecipeCard(
-        name=path.stem,
-        what=_first_sentence(parts[0]),
-        cost=_first_sentence(said.get("Cost", "see --dry-run")),
-        data=_first_sentence(said.get("Data", "none: embedded scenes")),
-        commands=tuple(commands),
-    )
-
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[.?])\s+(?=[A-Z])", text.strip())[0].rstrip(".")
-
-
-def _find(name: str) -> Path:
-    """Return the recipe that ships under `name`. Raises RecipeError with the nearest one."""
-    from lxcompress.errors import RecipeError
-    from lxcompress.recipe import shipped_recipes
-    from lxcompress.settings import did_you_mean
-
-    shipped = {path.stem: path for path in shipped_recipes()}
-    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
-    if stem not in shipped:
-        raise RecipeError(f"{name}: no recipe of this name ships; {did_you_mean(stem, list(shipped))}")
-    return shipped[stem]
-
-
 def _copy(text: str, out: Path) -> None:
+    """Write the recipe to the new file `out`. Raises RecipeError if that exists."""
     from lxcompress.errors import RecipeError
 
     if out.exists():
@@ -121,7 +77,7 @@ def _show(cards: Sequence[RecipeCard]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for card in cards:
-        said = Text(card.what).append(f"\ncost: {card.cost}\ndata: {card.data}", style="dim")
-        table.add_row(Text(card.name, style="bold"), said)
+        facts = Text(card.what).append(f"\ncost: {card.cost}\ndata: {card.data}", style="dim")
+        table.add_row(Text(card.name, style="bold"), facts)
     screen.print(table)
     screen.print("next      lxcompress recipes NAME    or    lxcompress study NAME --dry-run", markup=False)

@@ -18,10 +18,10 @@ from lxcompress.output import json_text, printable_lines
 
 
 class Screen(Console):
-    """A console on which words of others are text alone: their control characters never reach the terminal."""
+    """A console that escapes control characters in text, so that data cannot control the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the segments of `renderable`, those that rich itself controls the terminal with as they are."""
+        """Yield the segments of `renderable` with escaped text; rich's own control segments stay unchanged."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
 
@@ -29,29 +29,29 @@ class Screen(Console):
 out = Screen(file=cast(IO[str], Tee("stdout", is_muted=False)), highlight=False, soft_wrap=False)
 remarks = Screen(file=cast(IO[str], Tee("stderr", is_muted=True)), highlight=False)
 warnings = Screen(file=cast(IO[str], Tee("stderr", is_muted=False)), highlight=False)
-"""The remarks that --quiet still shows: an interrupt, a result that cannot be trusted."""
+"""The console for remarks that --quiet still shows: an interrupt, a result that cannot be trusted."""
 
 
 @contextmanager
 def json_document(*, wanted: bool) -> Iterator[Callable[[Any], None]]:
-    """Give a function that prints the one JSON document of a command, which `wanted` says is asked for.
+    """Yield a function that takes the JSON document of a command; print that document when the block ends.
 
-    Until the block ends all else that is printed, by other libraries too, goes to standard error; the document is
-    printed last. Without `wanted` nothing is moved, and the function does nothing.
+    Inside the block all other output, also of other libraries, goes to standard error. Unless `wanted`, output is not
+    redirected and the function does nothing.
     """
     if not wanted:
         yield lambda document: None
         return
-    kept: list[Any] = []
+    documents: list[Any] = []
     with _stdout_as_stderr():
-        yield kept.append
-    for document in kept:
+        yield documents.append
+    for document in documents:
         typer.echo(json_text(document))
 
 
 @contextmanager
 def _stdout_as_stderr() -> Iterator[None]:
-    """Send standard output to standard error, also what is written past Python."""
+    """Redirect standard output to standard error, also for code that writes to the file descriptor."""
     sys.stdout.flush()
     with redirect_stdout(sys.stderr):
         try:
@@ -61,7 +61,7 @@ def _stdout_as_stderr() -> Iterator[None]:
             AttributeError,
             OSError,
             ValueError,
-        ):  # no such streams below this process: nothing can be written past it
+        ):  # no file descriptors, so nothing else can write to them
             yield
             return
         os.dup2(numbers[1], numbers[0])
@@ -74,9 +74,9 @@ def _stdout_as_stderr() -> Iterator[None]:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Around work that goes on where it stood: an interrupt ends in one sentence and exit code 130."""
+    """Run resumable work in this context: an interrupt ends it with one sentence and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stood")
+        say("interrupted; the same command resumes")
         raise typer.Exit(130) from None

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lxcompress.cli.early import check_model, near_path
 from lxcompress.cli.main import app
 from lxcompress.cli.screen import json_document
 from lxcompress.errors import LxError, ModelError
+from lxcompress.models.source import near_path
 from lxcompress.output import command_line
+from lxcompress.workflow.checks import check_model
 
 VERBS = "study|status|report|pick|advise|prune|inspect|export|bench|predict|score|eval|pretrain|recipes|data"
 COMMAND = re.compile(rf"lxcompress ({VERBS})\b[^;,()]*$")

@@ -1,0 +1,240 @@
+"""The functions of the Python API. `import lxcompress` gives their names, and imports a library when one is called.
+
+Wherever a recipe is expected, a Recipe, the path of a YAML file, a run folder or the name of a shipped recipe will do;
+wherever a run is expected, a Run or the path of a run folder. All errors that a user can fix are LxError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lxcompress.errors import LxError as LxError
+
+if TYPE_CHECKING:
+    from lxcompress.analysis.pick import Choice, Rule
+    from lxcompress.data.check import CheckReport
+    from lxcompress.measure.evaluate import Evaluation
+    from lxcompress.measure.plan import Ask
+    from lxcompress.models.checkpoints import Model
+    from lxcompress.recipe import Recipe
+    from lxcompress.records import Artifact, Bench, Provenance
+    from lxcompress.rundir import Run
+    from lxcompress.runtimes import Session
+    from lxcompress.study.watch import Watch
+    from lxcompress.tickets import Ticket
+    from lxcompress.workflow.prune import PruneOptions
+    from lxcompress.workflow.score import ScoreKind, ScoreReport
+
+StrPath = str | os.PathLike[str]
+
+
+def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe in a YAML file, in a run folder, or of a shipped name such as "quickstart".
+
+    Each of `overrides` is "key=value", as `--set` takes it. Raises RecipeError.
+    """
+    from lxcompress import recipe as recipes
+
+    return recipes.load_recipe(Path(recipe), overrides)
+
+
+def run_study(
+    recipe: Recipe | StrPath, out: StrPath | None = None, *, only: str = "*", watch: Watch | None = None
+) -> Run:
+    """Do the missing runs of a study in the folder `out`, and return what the folder then holds.
+
+    `out` is runs/NAME by default. `only` is a pattern of run ids, such as "*-seed0". When the study is complete and its
+    recipe has `export.twins`, the pick and its twins are exported too. An interrupted call resumes when it is repeated.
+    """
+    from lxcompress.recipe import find_recipe
+    from lxcompress.rundir import read_run as read
+    from lxcompress.study.run import run_study as do_missing_runs
+    from lxcompress.study.watch import Unwatched
+    from lxcompress.workflow import study
+    from lxcompress.workflow.checks import check_model, check_run_folder
+
+    known, watch = _recipe(recipe), watch or Unwatched()
+    root = study.default_run_folder(known) if out is None else Path(out)
+    check_run_folder(root, known, find_recipe(Path(recipe)) if isinstance(recipe, str | os.PathLike) else None)
+    check_model(known.model.start)
+    do_missing_runs(known, root, only=only, watch=watch)
+    found = study.pick_when_complete(root) if known.export.twins else None
+    if found and found.result and found.choice.picked:
+        study.draw_structured_twin(root, found.result, watch)
+        sources = study.TwinSources(found.choice.picked.ticket)
+        study.check_twins(study.export_twins(sources, format=known.export.format))
+    return read(root)
+
+
+def read_run(run: StrPath) -> Run:
+    """Return the recipe and all finished results of a run folder. Raises RunError."""
+    from lxcompress import rundir
+
+    return rundir.read_run(Path(run))
+
+
+def pick(run: Run | StrPath, rule: Rule | None = None) -> Choice:
+    """Return the sparsest ticket of a run that satisfies `rule`, and the file to ship.
+
+    `rule` is that of the run's recipe by default. `Choice.picked` is None if nothing satisfies it.
+    """
+    from lxcompress.analysis.pick import default_rule, pick_ticket
+    from lxcompress.analysis.summary import summarise
+
+    summary = summarise(_run(run))
+    return pick_ticket(summary, rule or default_rule(summary))
+
+
+def write_report(run: Run | StrPath, rule: Rule | None = None) -> list[Path]:
+    """Write report.html, results.csv and results.json into a run folder, and return their paths."""
+    from lxcompress.report.write import write_report as write
+
+    return write(_run(run), rule)
+
+
+def load_ticket(folder: StrPath) -> Ticket:
+    """Return a ticket: its model, its mask or surgery, and its provenance. Raises TicketError if a file was changed."""
+    from lxcompress import tickets
+
+    return tickets.load_ticket(Path(folder))
+
+
+def load_model(source: StrPath) -> Model:
+    """Return the model in a transformers folder, a ticket or a .pth file, or of the hub ("hub:OWNER/NAME").
+
+    Raises ModelError.
+    """
+    from lxcompress.models import checkpoints
+    from lxcompress.workflow.checks import check_model
+
+    check_model(str(source))
+    return checkpoints.load_model(str(source))
+
+
+def prune(model: StrPath, out: StrPath, options: PruneOptions) -> Provenance:
+    """Prune one model, write it as a ticket to the folder `out`, and return the record of the ticket.
+
+    The model is a transformers folder, a ticket or a name of the hub. `options.retraining` trains what is left.
+    """
+    from lxcompress.workflow.prune import check_options, prune_model
+
+    check_options(str(model), Path(out), options)
+    return prune_model(str(model), Path(out), options)
+
+
+def export(
+    source: StrPath,
+    out: StrPath | None = None,
+    *,
+    format: str = "onnx",
+    precision: str | None = None,
+    recipe: Recipe | StrPath | None = None,
+) -> Artifact:
+    """Write a ticket or a model as a file to ship, compare its answers with the source's, and return its record.
+
+    `out` is RUN/artifacts/NAME by default, `precision` the format's own default. `recipe` names the validation
+    questions where the source lies in no run folder. Raises ExportError.
+    """
+    from lxcompress.workflow.export import ExportRequest, check_request, export_file
+
+    known = None if recipe is None else _recipe(recipe)
+    request = ExportRequest(Path(source), format, precision, _path(out), known)
+    check_request(request)
+    return export_file(request)[1]
+
+
+def evaluate(source: StrPath, recipe: Recipe | StrPath) -> Evaluation:
+    """Return the accuracy of a model, a ticket or an artifact on the validation questions of `recipe`."""
+    from lxcompress.measure import evaluate as evaluation
+    from lxcompress.workflow.checks import check_scored
+
+    known = _recipe(recipe)
+    check_scored(str(source))
+    return evaluation.evaluate(str(source), known)
+
+
+def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = None) -> Session:
+    """Return an artifact, loaded and ready to answer; `runtime` is the usual one of its format by default.
+
+    `Session.answer` takes and returns numpy arrays. Raises MeasureError.
+    """
+    from lxcompress import runtimes
+    from lxcompress.errors import MeasureError
+    from lxcompress.measure.plan import read_artifacts
+
+    folder = Path(artifact)
+    if runtime is None:
+        (found,) = read_artifacts([folder])
+        runtime = runtimes.runtime_of(found.record.format)
+    elif not folder.exists():
+        raise MeasureError(f"{folder}: no such file or folder; give an artifact that lxcompress export wrote")
+    return runtimes.open_session(folder, threads=threads, runtime=runtime)
+
+
+def bench(artifacts: Sequence[StrPath], options: Ask | None = None, *, out: StrPath | None = None) -> Bench:
+    """Measure latency, load time, memory and size of artifacts in turns, each in its own process.
+
+    The result is saved in the file `out`, by default in the artifacts' run folder, if they share one. An interrupt
+    returns what was measured so far.
+    """
+    from lxcompress.measure.bench_paths import recover, run_of
+    from lxcompress.workflow.bench import BenchRequest, default_file, default_options, measure, measure_and_save
+    from lxcompress.writing import check_out
+
+    folders = [Path(artifact) for artifact in artifacts]
+    run = run_of(folders)
+    request = BenchRequest(folders, options or default_options(run))
+    if run:
+        recover(run.measurements)
+    if out is not None:
+        check_out(Path(out), folders, kind="file")
+    path = default_file(run, None) if out is None else Path(out)
+    return measure(request) if path is None else measure_and_save(request, path)
+
+
+def check_data(recipe: Recipe | StrPath, *, fast: bool = False) -> CheckReport:
+    """Return the facts and problems of the data of a recipe, or of a store of region features.
+
+    `fast` reads no features. Never raises because of file contents: problems are in `CheckReport.findings`.
+    """
+    from lxcompress.recipe import find_recipe
+    from lxcompress.workflow.data_check import check_recipe, check_store
+
+    if isinstance(recipe, str | os.PathLike) and find_recipe(Path(recipe)).is_dir():
+        return check_store(Path(recipe), is_fast=fast)
+    return check_recipe(_recipe(recipe), is_fast=fast)
+
+
+def score(
+    predictions: StrPath,
+    *,
+    questions: StrPath | None = None,
+    annotations: StrPath | None = None,
+    kind: ScoreKind | None = None,
+    recipe: StrPath | None = None,
+    only_predicted: bool = False,
+) -> ScoreReport:
+    """Return the score of a file of predictions, by the official measure of its data set (VQA's by default).
+
+    Give the official `questions` (and VQA's `annotations`), or the `recipe` of generated questions.
+    `only_predicted` scores the questions that have a prediction, and not all.
+    """
+    from lxcompress.workflow.score import OfficialFiles, score_file
+
+    files = OfficialFiles(_path(questions), _path(annotations), kind, _path(recipe))
+    return score_file(Path(predictions), files, only_predicted=only_predicted)
+
+
+def _path(path: StrPath | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _recipe(recipe: Recipe | StrPath) -> Recipe:
+    return load_recipe(recipe) if isinstance(recipe, str | os.PathLike) else recipe
+
+
+def _run(run: Run | StrPath) -> Run:
+    return read_run(run) if isinstance(run, str | os.PathLike) else run

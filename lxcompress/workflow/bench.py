@@ -1,0 +1,110 @@
+"""Measure artifacts, on this machine or on a device, and save the samples while they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lxcompress.progress import no_progress
+
+if TYPE_CHECKING:
+    from lxcompress.measure.artifacts import Keep
+    from lxcompress.measure.device.profile import Profile
+    from lxcompress.measure.plan import Ask
+    from lxcompress.progress import Progress
+    from lxcompress.records import Bench
+    from lxcompress.rundir import RunDir
+
+RUNS = 50
+THREADS = 1
+"""The timed runs and the threads of artifacts that lie in no run folder."""
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """The artifacts to measure, and how: `device` is None for this machine; `earlier` is the baseline, if it is a saved
+    bench and not one of the artifacts."""
+
+    artifacts: Sequence[Path]
+    options: Ask
+    device: Profile | None = None
+    earlier: Bench | None = None
+
+
+def default_options(run: RunDir | None) -> Ask:
+    """Return the threads and runs that the recipe of `run` names, else those of a bench outside of a run folder."""
+    from lxcompress.measure.plan import Ask
+    from lxcompress.recipe import load_run_recipe
+
+    if run is None:
+        return Ask(threads=(THREADS,), runs=RUNS)
+    settings = load_run_recipe(run.recipe).bench
+    return Ask(threads=(settings.threads,), runs=settings.runs)
+
+
+def read_earlier(baseline: Path | None) -> Bench | None:
+    """Return the saved bench in the file `baseline`; None if that is no file. Raises MeasureError."""
+    if baseline is None or not baseline.is_file():
+        return None
+    from lxcompress.errors import MeasureError
+    from lxcompress.records import Bench, read_record
+
+    return read_record(baseline, Bench, MeasureError)
+
+
+def default_file(run: RunDir | None, device: Profile | None) -> Path | None:
+    """Return the new file in the run folder that a bench is saved to, or None outside of a run folder.
+
+    A bench of another device goes to a folder of that device.
+    """
+    from datetime import datetime, timezone
+
+    from lxcompress.measure.bench_paths import name_bench
+
+    if run is None:
+        return None
+    return name_bench(run, datetime.now(timezone.utc), device=device.name if device else None)
+
+
+def measure(request: BenchRequest, *, progress: Progress = no_progress, keep: Keep = lambda bench: None) -> Bench:
+    """Return the measurements of the artifacts. Raises MeasureError if the earlier bench is of another machine.
+
+    Raises KeyboardInterrupt if an interrupt comes before the first measurement; a later one ends the bench early.
+    """
+    from lxcompress.machine import describe_machine
+    from lxcompress.measure.artifacts import bench_artifacts
+    from lxcompress.measure.compare import check_same_machine
+    from lxcompress.measure.device.adb import bench_device
+
+    earlier = request.earlier
+    if earlier and earlier.measurements and not request.device:
+        check_same_machine(describe_machine(), earlier.measurements[0])  # before minutes are spent
+    if request.device:
+        return bench_device(request.artifacts, request.options, request.device, progress=progress, keep=keep)
+    return bench_artifacts(request.artifacts, request.options, progress=progress, keep=keep)
+
+
+def measure_and_save(
+    request: BenchRequest,
+    path: Path,
+    *,
+    progress: Progress = no_progress,
+    show_unsaved: Callable[[Bench], None] = lambda bench: None,
+) -> Bench:
+    """Measure, write the samples next to `path` while they come in, and save the bench there; return it.
+
+    If the bench cannot be written, `show_unsaved` is called with it before the WriteError is raised.
+    """
+    from lxcompress.measure.bench_paths import samples_kept, save_bench
+    from lxcompress.writing import WriteError
+
+    with samples_kept(path) as samples:
+        bench = measure(request, progress=progress, keep=samples.keep)
+        try:
+            save_bench(path, bench, samples)
+        except WriteError:
+            show_unsaved(bench)
+            raise
+    return bench

@@ -1,0 +1,64 @@
+"""Read what the comment at the head of a shipped recipe says: its purpose, cost, data and commands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxcompress.text import read_text
+
+
+@dataclass(frozen=True)
+class RecipeCard:
+    """The facts in the comment at the head of a recipe."""
+
+    name: str
+    what: str
+    cost: str
+    data: str
+    commands: tuple[str, ...]
+
+
+def shipped_cards() -> list[RecipeCard]:
+    """Return the cards of all recipes that ship with the package, by name."""
+    from lxcompress.recipe import shipped_recipes
+
+    return [read_card(path) for path in shipped_recipes()]
+
+
+def find_shipped(name: str) -> Path:
+    """Return the recipe that ships under `name`. Raises RecipeError, which names the nearest one."""
+    from lxcompress.errors import RecipeError
+    from lxcompress.recipe import shipped_recipes
+    from lxcompress.settings import did_you_mean
+
+    shipped = {path.stem: path for path in shipped_recipes()}
+    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    if stem not in shipped:
+        raise RecipeError(f"{name}: no recipe of this name ships; {did_you_mean(stem, list(shipped))}")
+    return shipped[stem]
+
+
+def read_card(path: Path) -> RecipeCard:
+    """Return the card of the recipe file `path`."""
+    prose, commands = [], []
+    for line in read_text(path).split("\n"):
+        if not line.startswith("#"):
+            break
+        is_command = line.startswith("#   ")
+        (commands if is_command else prose).append(line[1:].strip())
+    text = " ".join(prose)
+    parts = re.split(r"\b(Data|Cost|Expect|For multiple choice|For consistency): ", text)
+    facts = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return RecipeCard(
+        name=path.stem,
+        what=_first_sentence(parts[0]),
+        cost=_first_sentence(facts.get("Cost", "see --dry-run")),
+        data=_first_sentence(facts.get("Data", "none: embedded scenes")),
+        commands=tuple(commands),
+    )
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.?])\s+(?=[A-Z])", text.strip())[0].rstrip(".")

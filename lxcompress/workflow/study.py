@@ -1,0 +1,124 @@
+"""Run a study to its end: all missing runs, the pick, and the twins that the pick is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lxcompress.progress import no_progress
+
+if TYPE_CHECKING:
+    from lxcompress.analysis.pick import Choice
+    from lxcompress.exporters.twins import Absent, Exported
+    from lxcompress.progress import Progress
+    from lxcompress.recipe import Recipe
+    from lxcompress.records import Result
+    from lxcompress.study.plan import Plan
+    from lxcompress.study.watch import Watch
+
+
+def default_run_folder(recipe: Recipe) -> Path:
+    """Return the run folder of a study that is given none: runs/NAME."""
+    return Path("runs") / recipe.name
+
+
+def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
+    """Return what the study would run and how long; estimate it from published counts if its data are missing."""
+    from lxcompress.study import plan
+
+    absent = plan.find_absent(recipe)
+    estimate = plan.estimate_study(recipe, root, absent, only=only) if absent else None
+    return estimate or plan.plan_study(recipe, root, only=only)
+
+
+def is_data_missing(recipe: Recipe) -> bool:
+    """Return whether data files that the recipe names do not exist."""
+    from lxcompress.study.plan import find_absent
+
+    return find_absent(recipe) is not None
+
+
+def study_state(root: Path) -> dict[str, Any]:
+    """Return how far the study in `root` is, as `lxcompress status --json` prints it."""
+    from lxcompress.analysis.study_progress import study_progress, study_progress_json
+    from lxcompress.rundir import read_run
+
+    return {"state": study_progress_json(study_progress(read_run(root), busy=False))}
+
+
+@dataclass(frozen=True)
+class GridPick:
+    """The pick of a complete study by its recipe's rule; `result` is that of the picked ticket, if there is one."""
+
+    choice: Choice
+    result: Result | None
+
+
+def pick_when_complete(root: Path) -> GridPick | None:
+    """Return the pick among the recipe's own runs; None while some of them are missing."""
+    from lxcompress.analysis.pick import default_rule, pick_of_grid
+    from lxcompress.analysis.summary import summarise
+    from lxcompress.rundir import read_run
+
+    run = read_run(root)
+    summary = summarise(run)
+    if not summary.is_complete:
+        return None
+    choice = pick_of_grid(summary, default_rule(summary))
+    return GridPick(choice, run.results[choice.picked.cell] if choice.picked else None)
+
+
+def draw_structured_twin(root: Path, picked: Result, watch: Watch) -> str | None:
+    """Draw a structured ticket of the picked one's size, unless the run has one; return why there can be none."""
+    from lxcompress.errors import PruneError
+    from lxcompress.rundir import read_run
+    from lxcompress.study.twins import draw_twin, find_twin, is_structured, twin_cell
+
+    if is_structured(picked) or find_twin(read_run(root), picked) is not None:
+        return None
+    try:
+        draw_twin(root, twin_cell(picked), watch=watch)
+    except PruneError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class TwinSources:
+    """A ticket and the models that it is compared with; in a run folder, `dense` and `other` are found."""
+
+    ticket: Path
+    dense: Path | None = None
+    other: Path | None = None
+
+
+def export_twins(
+    sources: TwinSources,
+    *,
+    format: str,
+    out: Path | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress = no_progress,
+) -> list[Exported | Absent]:
+    """Export the twins of a ticket that are missing; return all of them, the absent ones last.
+
+    A twin whose export failed is an Absent with `is_failure`; `check_twins` raises for it.
+    """
+    from lxcompress.exporters import twins
+
+    wanted, absent = twins.plan_twins(sources.ticket, format=format, dense=sources.dense, other=sources.other, out=out)
+    return [*twins.export_twins(wanted, recipe=recipe, progress=progress), *absent]
+
+
+def check_twins(twins: Sequence[Exported | Absent]) -> None:
+    """Raise ExportError if the export of a twin failed."""
+    from lxcompress.errors import ExportError
+    from lxcompress.exporters.twins import Absent
+
+    failed = [twin for twin in twins if isinstance(twin, Absent) and twin.is_failure]
+    if failed:
+        tried = [twin for twin in twins if not isinstance(twin, Absent) or twin.is_failure]
+        rest = "; the others are there" if len(failed) < len(tried) else ""
+        raise ExportError(f"{len(failed)} of {len(tried)} twins could not be exported{rest}: {failed[0].why}")
