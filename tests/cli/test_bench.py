@@ -85,7 +85,7 @@ def shown(bench: Bench, columns: int, monkeypatch: pytest.MonkeyPatch, **more: o
     """The lines that a terminal of so many columns shows."""
     terminal = Console(width=columns, file=io.StringIO(), highlight=False)
     monkeypatch.setattr(bench_table, "screen", terminal)
-    bench_table.show(bench, None, None, **({"detector_s": None, "as_json": False} | more))
+    bench_table.BenchView(None, **({"detector_s": None, "as_json": False} | more)).show(bench, None)
     return terminal.file.getvalue().splitlines()
 
 
@@ -94,10 +94,10 @@ def test_the_table_fits_and_names_every_artifact(measured: Bench, columns: int, 
     lines = shown(measured, columns, monkeypatch, detector_s=0.21)
     assert max(map(len, lines)) <= columns
     text = " ".join(" ".join(lines).split())
-    for said in ("dense", LONG_NAME, "1 thread, questions of 7 tokens", "2 threads, ", "onnxruntime", "p99 of fewer"):
+    for said in ("dense", LONG_NAME, "1 thread, questions of 7 tokens", "2 threads, ", "onnxruntime", "p99 is close to"):
         assert said in text
     assert "…" not in text
-    assert "+ detector 210 ms given by you: the model is 0 %" in text
+    assert "+ detector 210 ms (as given): the model takes 0 %" in text
 
 
 @pytest.mark.parametrize("columns", [40, 80])
@@ -176,8 +176,8 @@ def test_json_is_the_bench_with_its_summaries_and_ratios(run: Path, tmp_path: Pa
 
 def test_without_a_detector_there_is_a_reminder_and_no_share(run: Path, tmp_path: Path) -> None:
     done = bench(run / "artifacts" / "dense", "--runs", 1, "--out", tmp_path / "bench.json")
-    assert "a detector that is not measured here: --detector-ms X" in " ".join(done.stdout.split())
-    assert "the model is" not in done.stdout
+    assert "a detector, which is not measured; --detector-ms X" in " ".join(done.stdout.split())
+    assert "the model takes" not in done.stdout
 
 
 def test_lengths_are_rows_of_their_own_and_left_out_formats_are_named(run: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_bench_of_another_machine_is_no_baseline(run: Path, measured: Bench, t
     write_record(out, measured)
     again = bench(dense, "--runs", 30, "--baseline", out)
     assert again.returncode == 0, again.stderr
-    assert "made at another time" in " ".join(again.stdout.split())
+    assert "relative to the bench of" in " ".join(again.stdout.split())
     kept = json.loads(out.read_text(encoding="utf-8"))
     kept["measurements"][0]["machine"]["processor"] = "Another"
     del kept["seal"]
@@ -258,7 +258,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
     ):
         assert bench("x", *wrong).returncode == 2
     done = bench("x", "--target", "adb", "--profile", "phone.yaml", "--runtimes", "torch")
-    assert (done.returncode, "--runtimes is of this machine" in done.stderr.replace("\n", " ")) == (2, True)
+    assert (done.returncode, "--runtimes is for this machine" in done.stderr.replace("\n", " ")) == (2, True)
 
 
 def test_help_has_an_example() -> None:
@@ -280,4 +280,4 @@ def test_a_model_that_reads_pictures_has_no_detector_and_no_regions(measured: Be
     assert "region" not in text
     told = " ".join(shown(pictures, 120, monkeypatch, detector_s=0.21))
     assert "--detector-ms has no effect" in told
-    assert "the model is" not in told
+    assert "the model takes" not in told

@@ -63,7 +63,7 @@ def test_the_plan_tells_file_size_address_licence_target_and_state(server, tmp_p
     assert "not encrypted" in said, "the toy is on http"
     assert "not encrypted" not in run("vqa2", "--dry-run").stdout
     assert run("toy", "--to", str(tmp_path)).exit_code == 0
-    assert "[there]" in run("toy", "--dry-run", "--to", str(tmp_path)).stdout
+    assert "[present]" in run("toy", "--dry-run", "--to", str(tmp_path)).stdout
 
 
 def test_the_licence_is_told_before_the_download(server, tmp_path) -> None:
@@ -102,7 +102,7 @@ def test_an_interrupt_is_one_sentence_and_the_same_command_goes_on(server, tmp_p
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.splitlines()[-1] == "interrupted; the same command goes on where it stood"
+    assert said.splitlines()[-1] == "interrupted; the same command resumes"
     assert "Traceback" not in said
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

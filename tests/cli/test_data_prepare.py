@@ -50,7 +50,7 @@ def test_it_says_what_was_made_and_how_to_use_it(source, tmp_path) -> None:
     said = prepare(source, "--out", tmp_path / "store", "--objects", 6)
     assert "20 images, 6 regions of 12 features" in said
     assert "converted 20 images" in said
-    assert "no row was left out" in said
+    assert "no row was skipped" in said
     assert f"data.features: {tmp_path / 'store'}" in said
     verify_store(tmp_path / "store")
 
@@ -59,14 +59,14 @@ def test_boxes_that_were_divided_twice_are_doubted(tmp_path) -> None:
     made = [Picture(each.image, each.width, each.height, each.features, each.scaled) for each in pictures(20)]
     source = write_tsv(tmp_path / "a.tsv", list(map(row, made)))
     said = prepare(source, "--out", tmp_path / "store", "--objects", 6)
-    assert "doubt: no box of 20 of 20 images" in said
+    assert "warning: no box of 20 of 20 images" in said
     assert "--boxes normalised" in said
     assert "doubt" not in prepare(source, "--out", tmp_path / "other", "--objects", 6, "--boxes", "normalised")
 
 
 def test_done_is_not_done_again(source, tmp_path) -> None:
     prepare(source, "--out", tmp_path / "store", "--objects", 6)
-    assert "it was there, made of these sources; nothing was done" in prepare(
+    assert "the store exists and has the same sources; nothing was done" in prepare(
         source, "--out", tmp_path / "store", "--objects", 6
     )
 
@@ -79,11 +79,11 @@ def test_a_bad_row_is_an_error_and_skipped_rows_are_shouted(tmp_path) -> None:
     with pytest.raises(DataError, match=r"line 5 .*not base64"):
         prepare(path, "--out", tmp_path / "store", "--objects", 6)
     said = prepare(path, "--out", tmp_path / "store", "--objects", 6, "--skip-bad")
-    assert f"14 bad rows were LEFT OUT; all are in {tmp_path / 'store' / 'bad_rows.json'}" in said
+    assert f"14 bad rows were SKIPPED; {tmp_path / 'store' / 'bad_rows.json'} lists them" in said
     assert "a.tsv, line 5 (image 'COCO_train2014_000000000005'): its features are not base64" in said
     assert "and 4 more" in said
-    assert "after 4 of an earlier run" in said
-    assert "no row was left out" not in said
+    assert "4 were done before" in said
+    assert "no row was skipped" not in said
     assert len(open_store(tmp_path / "store")) == 16
 
 
@@ -116,11 +116,11 @@ def test_interrupted_and_killed_go_on_with_the_same_command(tmp_path, number) ->
         rest = work.stderr.read()
         assert work.wait() == (130 if number == signal.SIGINT else -signal.SIGKILL), rest
     if number == signal.SIGINT:
-        assert rest.splitlines()[-1] == "interrupted; the same command goes on where it stood"
+        assert rest.splitlines()[-1] == "interrupted; the same command resumes"
         assert "Traceback" not in rest
     assert part_of(tmp_path / "store").is_dir()
     said = prepare(path, "--objects", 6, "--out", tmp_path / "store")
-    assert "of an earlier run" in said
+    assert "were done before" in said
     prepare(path, "--objects", 6, "--out", tmp_path / "at-once")
     for each in (tmp_path / "at-once").iterdir():
         assert each.read_bytes() == (tmp_path / "store" / each.name).read_bytes()

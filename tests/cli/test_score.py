@@ -122,7 +122,7 @@ def test_a_part_is_scored_only_if_that_is_asked_for_and_then_it_is_said(tmp_path
     assert "--only-predicted" in str(refused.exception)
     result = score(*files.options, "--only-predicted", "--json")
     assert (json.loads(result.stdout)["overall"], json.loads(result.stdout)["questions"]) == (50, 2)
-    assert "only the 2 of 4 questions" in " ".join(result.stderr.split())
+    assert "only 2 of 4 questions have a prediction" in " ".join(result.stderr.split())
 
 
 def test_files_of_another_split_are_told_apart(files, tmp_path) -> None:
@@ -145,7 +145,7 @@ def test_answers_that_nothing_tells_apart_are_a_doubt(files) -> None:
     write(files.annotations, document)
     result = score(*files.options, "--json")
     assert json.loads(result.stdout)["overall"] == pytest.approx(47.5)
-    assert "doubt: 1 of 4 questions have answers without an answer_id" in " ".join(result.stderr.split())
+    assert "warning: 1 of 4 questions have answers without distinct answer_ids" in " ".join(result.stderr.split())
 
 
 def test_gqa_is_scored_by_its_types(tmp_path) -> None:
@@ -164,7 +164,7 @@ def test_gqa_is_scored_by_its_types(tmp_path) -> None:
         "per_semantic_type": {"attr": 0, "obj": 100},
         "questions": 2,
     }
-    assert "1 of 3 predictions are of questions that do not count" in " ".join(result.stderr.split())
+    assert "1 of 3 predictions are for other questions" in " ".join(result.stderr.split())
     assert "--kind gqa" in str(score(*options, "--annotations", options[2]).exception)
 
 

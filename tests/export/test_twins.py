@@ -259,7 +259,7 @@ def test_a_study_that_was_cut_off_among_its_twins_goes_on_with_them(copied) -> N
     (second / "artifact.json").unlink()
     result = again(copied)
     assert result.exit_code == 0, result.output
-    assert "nothing was missing" in result.output
+    assert "all runs were done already" in result.output
     assert "4 of 6 already exported and up to date" in result.output
     assert sorted(artifacts(copied)) == sorted(SIX)
     assert "6 of 6 already exported and up to date" in again(copied).output
@@ -272,7 +272,7 @@ def test_nothing_is_made_where_nothing_is_picked_and_it_is_said(copied) -> None:
     floors.write_text(floors.read_text("utf-8").replace('"accuracy": 0.0', '"accuracy": 1.0'), encoding="utf-8")
     result = again(copied)
     assert result.exit_code == 0, result.output
-    assert "twins none, as nothing is picked. No ticket keeps" in " ".join(result.output.split())
+    assert "twins none, because nothing was picked. No ticket keeps" in " ".join(result.output.split())
     assert not (copied / "twins").exists()
     assert not (copied / "artifacts").exists()
 
@@ -289,7 +289,7 @@ def test_no_twins_leaves_them_out_and_a_dry_run_counts_them(copied) -> None:
 def test_a_part_of_a_study_waits_with_its_twins(copied) -> None:
     result = again(copied, "--set", "seeds=[0, 1]", "--only", "*seed0")
     assert result.exit_code == 0, result.output
-    assert "come with the pick, when every cell is done" in result.output
+    assert "are exported with the pick, when every run is done" in result.output
 
 
 def test_the_int8_of_an_onnx_file_is_made_of_the_fp32_one(study, tmp_path) -> None:

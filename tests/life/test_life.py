@@ -89,7 +89,7 @@ def test_a_model_is_pruned_exported_and_pruned_again(home) -> None:
 
 def test_dry_run_writes_nothing(home, toy_recipe_file) -> None:
     printed = say("study", str(toy_recipe_file), "--out", str(home / "other"), "--dry-run")
-    assert "2 dense runs and 12 cells" in printed
+    assert "2 dense runs and 12 ticket runs" in printed
     assert not (home / "other").exists()
 
 

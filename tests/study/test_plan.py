@@ -28,7 +28,7 @@ def test_the_thesis_is_estimated_without_its_data_and_says_so(tmp_path, monkeypa
     assert few is not None
     assert (few.train_questions, few.steps_a_run, few.dense_runs, few.cells) == (3200, 400, 1, 27)
     done = CliRunner().invoke(app, ["study", "gqa", "--dry-run", "--set", "device=cpu"])
-    assert "is not here: questions as published" in done.stdout
+    assert "is missing: counts as published" in done.stdout
     assert "1,075,062 training and 12,578 validation" in done.stdout
 
 

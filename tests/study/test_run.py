@@ -349,7 +349,7 @@ def test_sigint_leaves_what_is_finished(toy_recipe_file, tmp_path) -> None:
         _, remarks = study.communicate()
     assert study.returncode == 130, remarks
     assert "Traceback" not in remarks
-    assert "interrupted; the same command goes on" in remarks
+    assert "interrupted; the same command resumes" in remarks
     assert len(read_run(tmp_path / "run").dense) == 1
 
 
