@@ -19,7 +19,7 @@ from peers import PEERS, find_subject
 from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.compare import compare_in_turns
 from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject
-from lxcompress.records import Bench, Measurement, read_record
+from lxcompress.records import BenchRecord, Measurement, read_record
 from lxcompress.rundir import write_record, write_text
 from lxcompress.stats import percentiles
 
@@ -60,7 +60,7 @@ def main() -> None:
             print(f"{threads} threads, {tokens} tokens: {kept}", flush=True)
 
 
-def measure(work: Path, threads: int, tokens: int, runs: int) -> Bench:
+def measure(work: Path, threads: int, tokens: int, runs: int) -> BenchRecord:
     """All of them in turns, the dense model in ONNX Runtime fp32 first: the baseline."""
     rivals = [find_subject(work, "dense", *PEERS[name]) for name in RIVALS]
     ours = [find_subject(work, model, "engine", precision, "engine") for model, precision in ENGINE.values()]
@@ -69,7 +69,7 @@ def measure(work: Path, threads: int, tokens: int, runs: int) -> Bench:
     return bench_plan(Plan(subjects, subjects[0], (Group(threads, Questions(tokens)),), ()), ask)
 
 
-def name_rows(bench: Bench) -> dict[str, Measurement]:
+def name_rows(bench: BenchRecord) -> dict[str, Measurement]:
     """The bench's measurements by the names of this file."""
     known = {("dense", *PEERS[name]): name for name in RIVALS}
     known |= {(model, "engine", precision, "engine"): name for name, (model, precision) in ENGINE.items()}
@@ -83,7 +83,7 @@ def _key(each: Measurement) -> tuple[str, str, str, str]:
 
 def tables(folder: Path) -> str:
     """What was asked for beside what was measured, and every row."""
-    benches = [name_rows(read_record(path, Bench)) for path in sorted(folder.glob("*.json"))]
+    benches = [name_rows(read_record(path, BenchRecord)) for path in sorted(folder.glob("*.json"))]
     return "\n\n".join("\n".join(lines) for rows in benches for lines in (asked(rows), full(rows))) + "\n"
 
 

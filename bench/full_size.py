@@ -21,10 +21,11 @@ from pathlib import Path
 import torch
 from transformers import LxmertConfig
 
+from lxcompress.catalog.formats import FORMATS
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import export, open_source
-from lxcompress.exporters.formats import FORMATS
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.machine import describe_machine
 from lxcompress.models import lxmert
@@ -110,7 +111,7 @@ def make(work: Path, model: str, format: str, precision: str) -> None:
     started = time.perf_counter()
     took: dict[str, object] = {"model": model, "format": format, "precision": precision}
     try:
-        made = export(open_source(work / "models" / model), out, format=format, precision=precision)
+        made = export(open_source(work / "models" / model), out, ExportOptions(format, precision))
         took["size_bytes"] = made.size_bytes
     except ExportError as error:
         took["refused"] = str(error).removeprefix(f"{out}: ")

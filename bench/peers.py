@@ -22,7 +22,7 @@ from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject, read_artifacts
 from lxcompress.measure.table import Row, read_rows
 from lxcompress.measure.weight_bytes import held_weights
-from lxcompress.records import Bench, read_record
+from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import write_record, write_text
 
 TOKENS, WARMUP = 20, 3
@@ -66,7 +66,7 @@ def kept_at(out: Path, peer: str, threads: int) -> Path:
     return out / "peers" / f"{peer.lower().replace(' ', '-')}-{threads}.json"
 
 
-def measure(work: Path, peer: str, models: list[str], ask: Ask) -> Bench:
+def measure(work: Path, peer: str, models: list[str], ask: Ask) -> BenchRecord:
     """The models of a peer that are exported, in turns with the anchor."""
     anchor = find_subject(work, *ANCHOR)
     wanted = [(model, *PEERS[peer]) for model in models if (model, *PEERS[peer]) != ANCHOR]
@@ -93,7 +93,7 @@ def table(out: Path) -> str:
     ]
     for peer in PEERS:
         for path in sorted((out / "peers").glob(kept_at(out, peer, 0).name.replace("-0.", "-*."))):
-            lines += [line(peer, row) for row in read_rows(read_record(path, Bench)) if is_shown(peer, row)]
+            lines += [line(peer, row) for row in read_rows(read_record(path, BenchRecord)) if is_shown(peer, row)]
     return "\n".join(lines) + "\n"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lxcompress.measure.plan import Ask
     from lxcompress.models.checkpoints import Model
     from lxcompress.recipe import Recipe
-    from lxcompress.records import Artifact, Bench, Provenance
+    from lxcompress.records import Artifact, BenchRecord, Provenance
     from lxcompress.rundir import Run
     from lxcompress.runtimes import Session
     from lxcompress.study.watch import Watch
@@ -174,7 +174,7 @@ def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = N
     return runtimes.open_session(folder, threads=threads, runtime=runtime)
 
 
-def bench(artifacts: Sequence[StrPath], options: Ask | None = None, *, out: StrPath | None = None) -> Bench:
+def bench(artifacts: Sequence[StrPath], options: Ask | None = None, *, out: StrPath | None = None) -> BenchRecord:
     """Measure latency, load time, memory and size of artifacts in turns, each in its own process.
 
     The result is saved in the file `out`, by default in the artifacts' run folder, if they share one. An interrupt

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -97,6 +97,11 @@ PathText = Annotated[str, AfterValidator(_check_no_nul)]
 Settings = Annotated[dict[str, Any], AfterValidator(_check_no_nan)]
 
 
+Role = Literal["dense", "model", "ticket", "structured", "unstructured"]
+"""What a file stands for in a comparison: the dense model of a study, another model without a ticket, a ticket, or the
+structured or unstructured ticket of the same size."""
+
+
 class Record(BaseModel):
     """Something kept as JSON: an unknown key is refused, a number is finite, and a value never changes once read."""
 
@@ -164,7 +169,7 @@ class Usage(Record):
     duration_s: Amount
 
 
-class Round(FileRecord):
+class RoundRecord(FileRecord):
     """How a round of a schedule that retrains in each went; `files` are the SHA-256 of its files, by name."""
 
     epochs: list[Epoch]
@@ -353,6 +358,8 @@ class Artifact(FileRecord):
     source_sha256: Sha256 | None = None
     cell: FolderName | None
     twin: str | None = None
+    role: Role
+    seed: Count | None = None
     format: str
     precision: str
     files: dict[FileName, Sha256]
@@ -376,6 +383,39 @@ class Artifact(FileRecord):
     doubts: list[str] = []
     layouts: Literal["measured", "table"] | None = None
     machine: Machine
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_role_and_seed(cls, values: Any) -> Any:
+        """Return `values` with the role and the seed, which records of earlier versions have in names only."""
+        if not isinstance(values, Mapping) or "role" in values:
+            return values
+        return {**values, **_read_role_and_seed(values)}
+
+
+def role_of_twin(twin: str) -> Role:
+    """Return the role of a twin, which is the first word of its name: "dense int8" is a dense model.
+
+    Raises KeyError for a name that no version writes.
+    """
+    return _ROLES[twin.partition(" ")[0]]
+
+
+_ROLES: Mapping[str, Role] = {role: role for role in get_args(Role)}
+
+
+def _read_role_and_seed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the role and the seed that the names in an old record of an artifact tell.
+
+    Its cell ends in "-seed0", the source of a dense run is "seeds/0/dense", and a twin's name begins with its role.
+    """
+    cell, source, twin = (str(values.get(name) or "") for name in ("cell", "source", "twin"))
+    folders = source.replace("\\", "/").split("/")
+    number = cell.rpartition("-seed")[2] if cell else folders[-2] if folders[-3:-2] == ["seeds"] else ""
+    seed = int(number) if number.isdecimal() and number.isascii() and len(number) < 16 else None
+    if twin:
+        return {"role": _ROLES.get(twin.partition(" ")[0], "model"), "seed": seed}
+    return {"role": "ticket" if cell else "dense" if folders[-1] == "dense" else "model", "seed": seed}
 
 
 class Task(Record):
@@ -445,7 +485,7 @@ class Measurement(Record):
         return self
 
 
-class Bench(FileRecord):
+class BenchRecord(FileRecord):
     """The measurements of one `lxcompress bench`, interleaved in one run.
 
     `baseline` is the path of the artifact, or of the bench, that the others are compared with. `noise` are measurements
@@ -483,8 +523,9 @@ def read_unsealed(
     try:
         record = kind.model_validate_json(text)
     except ValidationError as problem:
+        name = kind.__name__.removesuffix("Record").lower()
         raise error(
-            f"{path}: is not a {kind.__name__.lower()} record of this version of lxcompress ({_say(problem)}); "
+            f"{path}: is not a {name} record of this version of lxcompress ({_say(problem)}); "
             f"upgrade lxcompress, or {remedy}"
         ) from None
     return record.model_copy(update={"seal": ""}) if isinstance(record, FileRecord) else record

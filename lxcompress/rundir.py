@@ -45,7 +45,7 @@ from lxcompress.filenames import (
 )
 from lxcompress.output import command_line
 from lxcompress.recipe import Cell, Recipe, load_run_recipe
-from lxcompress.records import Bench, Dense, Floors, Machine, Record, Result, dump_sealed, is_whole, read_record
+from lxcompress.records import BenchRecord, Dense, Floors, Machine, Record, Result, dump_sealed, is_whole, read_record
 from lxcompress.units import short_percent
 from lxcompress.writing import write_text as write_text
 from lxcompress.writing import write_whole as write_whole
@@ -143,6 +143,12 @@ class RunDir:
     def dense(self, seed: int) -> Path:
         return self.root / "seeds" / str(seed) / "dense"
 
+    def find_dense_seed(self, folder: Path) -> int | None:
+        """Return the seed whose dense run is in `folder`; None if it is the folder of something else."""
+        name = folder.absolute().parent.name
+        seed = int(name) if name.isdecimal() and name.isascii() else None
+        return seed if seed is not None and folder.absolute() == self.dense(seed).absolute() else None
+
     def snapshot(self, seed: int, step: int) -> Path:
         return self.root / "seeds" / str(seed) / f"step-{step}.safetensors"
 
@@ -182,7 +188,7 @@ class Run:
     floors: Floors | None
     dense: dict[int, Dense]
     results: dict[str, Result]
-    benches: list[Bench]
+    benches: list[BenchRecord]
 
 
 def open_run(root: Path) -> RunDir:
@@ -209,7 +215,7 @@ def read_run(root: Path) -> Run:
         floors=read_record(run.floors, Floors) if run.floors.exists() else None,
         dense={seed: record for seed, record in dense.items() if record},
         results={cell: record for cell, record in results.items() if record},
-        benches=[read_record(path, Bench) for path in run.bench_records()],
+        benches=[read_record(path, BenchRecord) for path in run.bench_records()],
     )
 
 

@@ -27,7 +27,7 @@ from lxcompress.data.regions.write import JOURNAL
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import LxError
 from lxcompress.recipe import DATA_KINDS, dump_recipe, load_recipe
-from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Provenance, Result, read_record
+from lxcompress.records import Artifact, BenchRecord, Dense, Floors, Machine, Provenance, Result, read_record
 from tests.data.regions.pictures import pictures, row, write_hdf5, write_npz, write_tsv
 from tests.mutate import Subject
 
@@ -439,7 +439,7 @@ def of_exported(name: str, folder: Path) -> Subject:
     synthetic.write_bench(run, "b.json", [synthetic.write_artifact(run, f"{cell}-onnx", cell=cell)])
     path = next(folder.rglob("artifact.json")) if name == "artifact" else next((folder / "measurements").glob("*.json"))
     unseal(path)
-    kind: Any = Artifact if name == "artifact" else Bench
+    kind: Any = Artifact if name == "artifact" else BenchRecord
 
     def read(folder: Path) -> None:
         from lxcompress.analysis.pick import choice_json, default_rule, pick_ticket

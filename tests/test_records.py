@@ -19,7 +19,7 @@ from lxcompress.data.regions.store import StoreRecord
 from lxcompress.errors import LxError, RunError
 from lxcompress.records import (
     Artifact,
-    Bench,
+    BenchRecord,
     Dense,
     FileRecord,
     Floors,
@@ -83,7 +83,7 @@ def trees(run: Path) -> dict[type[Record], Any]:
     }
     return {
         Artifact: artifact,
-        Bench: bench,
+        BenchRecord: bench,
         Result: result | {"method": {"rate": 0.5}},
         Dense: json.loads((run / "seeds/0/dense/dense.json").read_text("utf-8")),
         Floors: json.loads(dump_record(floors(0.42))) | {"majority_per_question_type": score},
@@ -152,9 +152,9 @@ def test_no_number_of_a_record_is_without_bounds(run: Path, tmp_path: Path) -> N
         (Artifact, ("parity", "changed_answers"), "65", ("changed_answers are at most questions",)),
         (Artifact, ("files",), '{"../x": "' + SHA + '"}', ("files", "relative path")),
         (Artifact, ("files",), '{"a": "xyz"}', ("files.a", "xyz")),
-        (Bench, ("measurements", 0, "latency", "values", 0), "-0.004", ("latency.values.0", "got -0.004")),
-        (Bench, ("measurements", 0, "latency", "values"), "[]", ("latency.values", "at least 1 item")),
-        (Bench, ("measurements", 0, "rounds"), "[5]", ("rounds add up",)),
+        (BenchRecord, ("measurements", 0, "latency", "values", 0), "-0.004", ("latency.values.0", "got -0.004")),
+        (BenchRecord, ("measurements", 0, "latency", "values"), "[]", ("latency.values", "at least 1 item")),
+        (BenchRecord, ("measurements", 0, "rounds"), "[5]", ("rounds add up",)),
     ],
 )
 def test_a_value_out_of_bounds_is_named_with_its_bound(run, tmp_path, kind, path, literal, words) -> None:
@@ -194,7 +194,7 @@ def test_every_record_that_is_a_file_forbids_what_is_not_finite() -> None:
             yield kind
             yield from kinds(kind)
 
-    assert {Result, Bench, StoreRecord} <= set(kinds(FileRecord))
+    assert {Result, BenchRecord, StoreRecord} <= set(kinds(FileRecord))
     assert all(kind.model_config["allow_inf_nan"] is False for kind in kinds(Record))
 
 

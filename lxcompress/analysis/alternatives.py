@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lxcompress.analysis.summary import ExportedArtifact, latency_ms
 from lxcompress.errors import MeasureError
 from lxcompress.measure.compare import Ratio, compare_apart, compare_in_turns, find_baseline, noise_floor
-from lxcompress.records import Artifact, Bench, Measurement
+from lxcompress.records import BenchRecord, Measurement
 from lxcompress.units import percent, significant
 
 DENSE_INT8 = "dense int8"
@@ -72,16 +71,6 @@ def role_of(cost: ExportedArtifact) -> str:
     return kind if precision == "fp32" else f"{kind} {precision}"
 
 
-def seed_of(artifact: Artifact) -> int | None:
-    """The seed that an artifact is of: its cell's, or that of the dense run that it was exported from."""
-    if artifact.cell is not None:
-        number = artifact.cell.rpartition("-seed")[2]
-    else:
-        source = Path(artifact.source)
-        number = source.parent.name if source.parent.parent.name == "seeds" else ""
-    return int(number) if number.isdecimal() else None
-
-
 def alternatives(costs: Sequence[ExportedArtifact], cell: str, seed: int) -> list[CandidateFile]:
     """Return the files to compare those of the ticket `cell` with, and its own among them.
 
@@ -89,13 +78,14 @@ def alternatives(costs: Sequence[ExportedArtifact], cell: str, seed: int) -> lis
     twins of its seed.
     """
     dense = [cost for cost in costs if cost.artifact.cell is None]
-    dense = [cost for cost in dense if seed_of(cost.artifact) == seed] or dense
+    dense = [cost for cost in dense if cost.artifact.seed == seed] or dense
     own = [cost for cost in costs if cost.artifact.cell == cell]
     other = [
         cost
         for cost in costs
-        if (cost.artifact.twin or "").startswith(("structured", "unstructured", "ticket"))
-        and seed_of(cost.artifact) == seed
+        if cost.artifact.twin
+        and cost.artifact.role in ("structured", "unstructured", "ticket")
+        and cost.artifact.seed == seed
         and cost not in own
     ]
     return [candidate_of(cost) for cost in (*dense, *own, *other)]
@@ -161,7 +151,7 @@ class Pair:
 
     one: Measurement
     other: Measurement
-    bench: Bench
+    bench: BenchRecord
 
     @property
     def ratio(self) -> Ratio:

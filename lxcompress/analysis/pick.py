@@ -34,9 +34,10 @@ from lxcompress.analysis.summary import (
     numbered,
     plus_minus,
 )
-from lxcompress.exporters.formats import FORMATS, default_precision
+from lxcompress.catalog.formats import find_format
+from lxcompress.catalog.runtimes import list_serving
+from lxcompress.exporters.formats import default_precision
 from lxcompress.records import Result
-from lxcompress.runtimes import SERVED_BY
 from lxcompress.stats import mean_interval, pareto_front
 from lxcompress.units import percent, short_percent
 
@@ -307,7 +308,11 @@ def compared_words(picked: PickedTicket) -> tuple[str, str | None]:
 
     Both are empty for a file that is not there yet, or of a format that has no int8.
     """
-    if picked.cost is None or picked.free is not None or "int8" not in FORMATS[picked.cost.artifact.format].precisions:
+    if (
+        picked.cost is None
+        or picked.free is not None
+        or "int8" not in find_format(picked.cost.artifact.format).precisions
+    ):
         return "", None
     artifact = picked.cost.artifact
     other = find_dense_int8(picked.cost, picked.others)
@@ -693,9 +698,9 @@ def _next_commands(
         format = "" if predicted.format == "onnx" else f" --format {predicted.format}"
         return f"lxcompress export {_quoted(ticket)} --twins{format}", f"lxcompress bench {_quoted(root)}/artifacts/*"
     assert cost is not None
-    if cost.fresh or not SERVED_BY.get(cost.artifact.format):
+    if cost.fresh or not list_serving(cost.artifact.format):
         return ()
-    like = [each.cost.folder for each in beside if each.cost != cost and SERVED_BY.get(each.cost.artifact.format)]
+    like = [each.cost.folder for each in beside if each.cost != cost and list_serving(each.cost.artifact.format)]
     return (bench_command(cost.folder, *like),)
 
 

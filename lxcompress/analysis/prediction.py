@@ -9,19 +9,17 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from lxcompress.analysis.alternatives import seed_of
 from lxcompress.analysis.summary import ExportedArtifact, RunSummary
-from lxcompress.exporters.advice import LEAVES_OUT, STORED, VALUE_BYTES, Sizes, file_bytes
-from lxcompress.exporters.formats import FORMATS, find_missing, name_artifact
+from lxcompress.catalog.formats import all_formats, find_format, stores_zeros
+from lxcompress.catalog.runtimes import list_serving
+from lxcompress.exporters.advice import VALUE_BYTES, Sizes, file_bytes
+from lxcompress.exporters.formats import name_artifact
 from lxcompress.filenames import MASK_FILE, WEIGHTS_FILE
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED
 from lxcompress.records import Result
 from lxcompress.rundir import RunDir
-from lxcompress.runtimes import SERVED_BY
 
-NOT_OFFERED = ("transformers", "onnx-sparse")
-"""Formats that are no file to ship: one for further work, one that only a checker's example has use for."""
 PRECISIONS = ("int8", "fp16", "bf16", "fp32")
 
 
@@ -58,21 +56,22 @@ def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Pre
     """
     there = {(each.artifact.format, each.artifact.precision) for each in _files_of(summary, result.cell)}
     usual = summary.recipe.export.format
-    formats = [usual, *(name for name in sorted(FORMATS, key=_loads_dense) if name not in (usual, *NOT_OFFERED))]
-    pairs = [(name, each) for name in formats for each in PRECISIONS if each in FORMATS[name].precisions]
+    offered = sorted((spec for spec in all_formats() if spec.is_shippable), key=lambda spec: _loads_dense(spec.name))
+    formats = [find_format(usual), *(spec for spec in offered if spec.name != usual)]
+    pairs = [(spec, each) for spec in formats for each in PRECISIONS if each in spec.precisions]
     return [
         Prediction(
             cell=result.cell,
             ticket=ticket,
-            folder=RunDir(summary.root).artifacts / name_artifact(result.cell, format, precision),
-            format=format,
+            folder=RunDir(summary.root).artifacts / name_artifact(result.cell, spec.name, precision),
+            format=spec.name,
             precision=precision,
-            size_mb=_size_mb(summary, result, ticket, format, precision),
-            missing=find_missing(format),
-            sibling=_find_sibling(summary.costs, result, format, precision),
+            size_mb=_size_mb(summary, result, ticket, spec.name, precision),
+            missing=spec.find_missing(),
+            sibling=_find_sibling(summary.costs, result, spec.name, precision),
         )
-        for format, precision in pairs
-        if SERVED_BY[format] and (format, precision) not in there
+        for spec, precision in pairs
+        if list_serving(spec.name) and (spec.name, precision) not in there
     ]
 
 
@@ -90,10 +89,10 @@ def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, pre
 
     A file of the same format and precision tells what comes to the tensors: the graph, the names, the scales.
     """
-    stores_zeros = result.granularity in STRUCTURED or format not in LEAVES_OUT or (format, precision) in STORED
-    removed = 0.0 if stores_zeros else 1 - result.sparsity.kept / result.sparsity.prunable
+    is_dense = result.granularity in STRUCTURED or stores_zeros(format, precision)
+    removed = 0.0 if is_dense else 1 - result.sparsity.kept / result.sparsity.prunable
     own = _tensor_mb(ticket, result.parameters, removed, format, precision)
-    like = _nearest(summary.costs, result, format, precision) if stores_zeros else None
+    like = _nearest(summary.costs, result, format, precision) if is_dense else None
     if like is None:
         return own
     other = _tensor_mb(_source_of(summary, like), like.artifact.parameters, 0.0, format, precision)
@@ -119,7 +118,7 @@ def _source_of(summary: RunSummary, cost: ExportedArtifact) -> Path:
     """Return the folder of the run that an artifact was exported from."""
     run, cell = RunDir(summary.root), cost.artifact.cell
     if cell is None:
-        return run.dense(seed_of(cost.artifact) or 0)
+        return run.dense(cost.artifact.seed or 0)
     folders = [run.root / place.drawn / cell for place in (run, run.twins)]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
@@ -135,13 +134,13 @@ def _find_sibling(
     costs: Sequence[ExportedArtifact], result: Result, format: str, precision: str
 ) -> ExportedArtifact | None:
     """Return a measured file that takes as long in the same runtime: where zeros are multiplied, weights count."""
-    if (format in LEAVES_OUT and (format, precision) not in STORED) or result.parameters is None:
+    if not stores_zeros(format, precision) or result.parameters is None:
         return None
     for cost in costs:
         artifact, measured = cost.artifact, cost.fresh
-        stores = artifact.format not in LEAVES_OUT or (artifact.format, artifact.precision) in STORED
+        stores = stores_zeros(artifact.format, artifact.precision)
         is_like = (artifact.precision, artifact.parameters) == (precision, result.parameters) and stores
-        if is_like and measured is not None and measured.task.runtime in SERVED_BY[format][:1]:
+        if is_like and measured is not None and measured.task.runtime in list_serving(format)[:1]:
             return cost
     return None
 

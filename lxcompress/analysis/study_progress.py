@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lxcompress.analysis.summary import GroupKey
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage, usage_json
+from lxcompress.recipe import dense_id
 from lxcompress.rundir import Run
 from lxcompress.text import read_text
 
@@ -87,11 +88,11 @@ def study_progress_json(found: StudyProgress) -> dict[str, Any]:
 def _dense_step(run: Run, seed: int, current: str | None) -> RunStatus:
     dense = run.dense.get(seed)
     return RunStatus(
-        id=f"dense-seed{seed}",
+        id=dense_id(seed),
         kind="dense",
         group="dense",
         seed=seed,
-        state="done" if dense else _unfinished(run.dir.dense(seed), is_current=current == f"dense-seed{seed}"),
+        state="done" if dense else _unfinished(run.dir.dense(seed), is_current=current == dense_id(seed)),
         accuracy=dense.trained.accuracy if dense else None,
         duration_s=dense.duration_s if dense else None,
     )

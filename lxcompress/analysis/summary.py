@@ -11,12 +11,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage
+from lxcompress.catalog.runtimes import list_serving
 from lxcompress.errors import RunError
 from lxcompress.output import command_line
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe
-from lxcompress.records import Artifact, Bench, Dense, Floors, Machine, Measurement, Result, Score, read_record
+from lxcompress.records import Artifact, BenchRecord, Dense, Floors, Machine, Measurement, Result, Score, read_record
 from lxcompress.rundir import Run, sha256, twins_of
-from lxcompress.runtimes import SERVED_BY
 from lxcompress.stats import Percentiles, percentiles
 from lxcompress.units import percent, short_percent
 
@@ -132,7 +132,7 @@ class ExportedArtifact:
     measurements: tuple[Measurement, ...]
     outdated: Measurement | None
     doubts: tuple[str, ...]
-    benches: tuple[tuple[Measurement, Bench], ...] = ()
+    benches: tuple[tuple[Measurement, BenchRecord], ...] = ()
     """every measurement of the file that is there now, and the bench that it is of; the newest first"""
     is_smaller: bool = False
     """whether its model is a smaller one: structured, and not a mask"""
@@ -350,7 +350,7 @@ def _costs(run: Run) -> list[ExportedArtifact]:
     )
 
 
-def _cost(path: Path, measured: Sequence[tuple[Measurement, Bench]], threads: int) -> ExportedArtifact:
+def _cost(path: Path, measured: Sequence[tuple[Measurement, BenchRecord]], threads: int) -> ExportedArtifact:
     """The artifact at `path` and its part of `measured`, the oldest of which come first."""
     artifact, digest = read_record(path, Artifact), sha256(path)
     changed = _changed_file(path.parent, artifact)
@@ -401,7 +401,7 @@ def _task_key(measured: Measurement) -> tuple[object, ...]:
 
 def _unusual(measured: Measurement, artifact: Artifact, threads: int) -> tuple[bool, ...]:
     """In what a measurement differs from the one that charts and pick go by, the weightiest first."""
-    task, usual = measured.task, SERVED_BY.get(artifact.format, ())[:1]
+    task, usual = measured.task, list_serving(artifact.format)[:1]
     return (
         measured.target is not None,
         (task.runtime,) != usual,

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lxcompress.catalog.runtimes import RUNTIMES
+
 if TYPE_CHECKING:
     from lxcompress.cli.bench_table import BenchView
     from lxcompress.measure.plan import Ask
     from lxcompress.progress import Progress
-    from lxcompress.records import Bench
+    from lxcompress.records import BenchRecord
     from lxcompress.rundir import RunDir
     from lxcompress.workflow.bench import BenchRequest
 
@@ -35,8 +37,7 @@ def bench_cli(
         str | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            help="torch, torch-compile, onnxruntime, openvino, openvino-bf16, executorch, engine.  "
-            "[default: the usual one of each format]",
+            help=f"{', '.join(RUNTIMES)}, or one that another package adds.  [default: the usual one of each format]",
         ),
     ] = None,
     baseline: Annotated[
@@ -139,7 +140,7 @@ def _numbers(option: str, given: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{option}: expected whole numbers such as 1,2, got {given!r}") from None
 
 
-def _measure(request: BenchRequest, path: Path | None, view: BenchView) -> Bench:
+def _measure(request: BenchRequest, path: Path | None, view: BenchView) -> BenchRecord:
     """Measure, save the bench at `path` if it has one, and show it; return it.
 
     Ends the command if an interrupt comes before anything was measured.

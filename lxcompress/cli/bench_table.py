@@ -24,7 +24,7 @@ from lxcompress.units import GIGABYTE, MEGABYTE, significant, size_text
 if TYPE_CHECKING:
     from lxcompress.measure.device.profile import Profile
     from lxcompress.measure.plan import Ask
-    from lxcompress.records import Bench, Measurement, Task
+    from lxcompress.records import BenchRecord, Measurement, Task
 
 _RUNS_FOR_P99 = 100
 """With fewer runs, the 99th percentile is the slowest run."""
@@ -43,11 +43,11 @@ Labels = dict[Subject, str]
 class BenchView:
     """How a bench is shown: `earlier` is the saved bench that it is compared with, if there is one."""
 
-    earlier: Bench | None
+    earlier: BenchRecord | None
     detector_s: float | None
     as_json: bool
 
-    def show(self, bench: Bench, path: Path | None) -> None:
+    def show(self, bench: BenchRecord, path: Path | None) -> None:
         """Show a bench, and the file `path` that it is saved in. Raises MeasureError for two different machines."""
         rows = read_rows(bench, kept=self.earlier, detector_s=self.detector_s)
         console = remarks if self.as_json else screen
@@ -60,7 +60,7 @@ class BenchView:
         else:
             console.print("not saved: the artifacts share no run folder; give --out FILE to save the raw samples")
 
-    def _show_rows(self, rows: Sequence[Row], bench: Bench) -> None:
+    def _show_rows(self, rows: Sequence[Row], bench: BenchRecord) -> None:
         """Show the tables, and below them what they leave out."""
         groups, labels = _groups(rows), _names(rows)
         _show_tables(groups, labels)
@@ -230,7 +230,7 @@ def _energy_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
     return f"; {', '.join(energies)}" if energies else ""
 
 
-def _show_baseline(rows: Sequence[Row], bench: Bench, earlier: Bench | None, labels: Labels) -> None:
+def _show_baseline(rows: Sequence[Row], bench: BenchRecord, earlier: BenchRecord | None, labels: Labels) -> None:
     """Show what the ratios are relative to, and the noise between two processes of the baseline."""
     ratios = [row.ratio for row in rows if row.ratio]
     if not ratios:

@@ -17,16 +17,16 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def complete_format(incomplete: str) -> list[str]:
     """Return the export formats."""
-    from lxcompress.exporters.formats import FORMATS
+    from lxcompress.catalog.formats import format_names
 
-    return _starting_with(incomplete, FORMATS)
+    return _starting_with(incomplete, format_names())
 
 
 def complete_precision(incomplete: str) -> list[str]:
     """Return the precisions of all formats."""
-    from lxcompress.exporters.formats import FORMATS
+    from lxcompress.catalog.formats import all_formats
 
-    return _starting_with(incomplete, dict.fromkeys(name for known in FORMATS.values() for name in known.precisions))
+    return _starting_with(incomplete, dict.fromkeys(name for spec in all_formats() for name in spec.precisions))
 
 
 def complete_criterion(incomplete: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lxcompress.catalog.formats import FORMATS, find_format, is_format, stores_zeros
 from lxcompress.cli.complete import complete_format, complete_precision, complete_recipe
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def export_cli(
     format: str | None = typer.Option(
         None,
         "--format",
-        help="onnx, ort, onnx-sparse, bitmask, transformers, openvino, executorch, coreml or engine.",
+        help=f"{', '.join(FORMATS)}, or one that another package adds.",
         autocompletion=complete_format,
     ),
     precision: str | None = typer.Option(
@@ -167,7 +168,7 @@ def _show(folder: Path, made: Artifact) -> None:
     if made.accuracy:
         source = f"; ticket: {percent(made.source_accuracy.accuracy)} %" if made.source_accuracy else ""
         line("accuracy", f"{percent(made.accuracy.accuracy)} % of the exported file{source}")
-    cost = "" if leaves_zeros_out(made.format) else "; a dense format stores them like other values"
+    cost = "" if not stores_zeros(made.format, "") else "; a dense format stores them like other values"
     line("zeros", f"{percent(made.prunable_zeros or 0, 1)} % of the prunable weights, counted in the file{cost}")
     for doubt in made.doubts:
         screen.print(f"[bold yellow]warning[/]   {escape(doubt)}", soft_wrap=True)
@@ -178,10 +179,5 @@ def _show(folder: Path, made: Artifact) -> None:
 
 
 def is_onnx(format: str) -> bool:
-    """Return whether the format is written from an ONNX graph."""
-    return format.startswith("on") or format == "ort"
-
-
-def leaves_zeros_out(format: str) -> bool:
-    """Return whether the format does not store the zeros of pruned weights."""
-    return format in ("onnx-sparse", "bitmask", "coreml", "engine")
+    """Return whether the format is written from an ONNX graph; an unknown one is refused later, with its choices."""
+    return not is_format(format) or find_format(format).is_onnx

@@ -7,51 +7,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lxcompress.exporters.twins import Absent, Exported
+    from lxcompress.exporters.twins import MissingTwin, TwinExport
     from lxcompress.recipe import Recipe
     from lxcompress.workflow.study import TwinSources
 
 
 def export_and_show(
     sources: TwinSources, *, format: str, out: Path | None = None, recipe: Recipe | None = None
-) -> list[Exported | Absent]:
+) -> list[TwinExport | MissingTwin]:
     """Export the twins of a ticket that are missing, show all of them, and return them. Raises LxError."""
     from lxcompress.cli.export import show_stale
     from lxcompress.cli.progress import working
-    from lxcompress.exporters.twins import Exported
+    from lxcompress.exporters.twins import TwinExport
     from lxcompress.workflow.study import check_twins, export_twins
 
     with working(f"the twins of {sources.ticket}") as progress:
         twins = export_twins(sources, format=format, out=out, recipe=recipe, progress=progress)
     show_twins(twins)
-    show_stale([twin.out for twin in twins if isinstance(twin, Exported) and twin.is_new])
+    show_stale([twin.out for twin in twins if isinstance(twin, TwinExport) and twin.is_new])
     check_twins(twins)
     return twins
 
 
-def twins_json(twins: Sequence[Exported | Absent]) -> dict[str, Any]:
+def twins_json(twins: Sequence[TwinExport | MissingTwin]) -> dict[str, Any]:
     """Return the twins as --json prints them: the exported ones, and why the others are absent."""
-    from lxcompress.exporters.twins import Absent, Exported
+    from lxcompress.exporters.twins import MissingTwin, TwinExport
 
     return {
         "twins": [
             {"twin": twin.twin, "folder": str(twin.out), "is_new": twin.is_new, **twin.artifact.model_dump(mode="json")}
             for twin in twins
-            if isinstance(twin, Exported)
+            if isinstance(twin, TwinExport)
         ],
-        "absent": [{"twin": twin.twin, "why": twin.why} for twin in twins if isinstance(twin, Absent)],
+        "absent": [{"twin": twin.twin, "why": twin.why} for twin in twins if isinstance(twin, MissingTwin)],
     }
 
 
-def show_twins(twins: Sequence[Exported | Absent]) -> None:
+def show_twins(twins: Sequence[TwinExport | MissingTwin]) -> None:
     """Show a row for each exported twin, a line for each absent one, and the command that measures them."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from lxcompress.cli.screen import out
-    from lxcompress.exporters.twins import Absent, Exported, bench_command
+    from lxcompress.exporters.twins import MissingTwin, TwinExport, bench_command
 
-    exported = [twin for twin in twins if isinstance(twin, Exported)]
+    exported = [twin for twin in twins if isinstance(twin, TwinExport)]
     table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("twin", no_wrap=True)
     for name in ("size", "x dense", "accuracy %", "answers changed"):
@@ -62,7 +62,7 @@ def show_twins(twins: Sequence[Exported | Absent]) -> None:
         out.print(table, markup=False)
     reasons: dict[str, list[str]] = {}
     for twin in twins:
-        if isinstance(twin, Absent):
+        if isinstance(twin, MissingTwin):
             reasons.setdefault(twin.why, []).append(twin.twin)
     for why, names in reasons.items():
         out.print(f"no {' and no '.join(names)}: {why}", markup=False, soft_wrap=True)
@@ -76,7 +76,7 @@ def show_twins(twins: Sequence[Exported | Absent]) -> None:
         out.print(f"next      {bench_command(twin.out for twin in exported)}", markup=False, soft_wrap=True)
 
 
-def _row(twin: Exported, exported: Sequence[Exported]) -> tuple[str, ...]:
+def _row(twin: TwinExport, exported: Sequence[TwinExport]) -> tuple[str, ...]:
     """Return the cells of a twin: its size, that size relative to dense, its accuracy and its changed answers."""
     from lxcompress.exporters.twins import DENSE
     from lxcompress.units import percent, size_text

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.bitmask import bitmask_bytes
+from lxcompress.catalog.formats import all_formats, find_format, stores_zeros
 from lxcompress.errors import ExportError
-from lxcompress.exporters.formats import FORMATS, check_format
+from lxcompress.exporters.formats import check_format, check_precision
 from lxcompress.records import FileRecord, Record, read_record
 from lxcompress.units import percent, short_percent
 
@@ -33,24 +34,6 @@ ENGINE_SCALE_BYTES = 4 + 4
 """A float32 scale for each output of an int8 matrix, and the sum of its values."""
 SCALE_BYTES = 4 + 1
 """A float32 scale and an int8 zero point for each output of an int8 matrix in ONNX."""
-LEAVES_OUT = ("onnx-sparse", "bitmask", "coreml", "engine")
-"""Formats that store fewer bytes for zeros; all others store a zero like any value."""
-STORED = {
-    ("engine", "int8"): "a zero is stored and multiplied like any value, but in blocks of 1 x 4 that are all zero",
-}
-"""What becomes of zeros that are stored all the same, in a precision of a format that leaves them out in others."""
-
-CALLED = {"onnx-sparse": "ONNX COO"}
-LOADED = {
-    "onnx-sparse": "ONNX Runtime makes it dense when it loads it",
-    "bitmask": "it is made dense when it is loaded",
-    "coreml": "none that was measured, for Core ML runs on Apple's systems alone",
-    "engine": "zeros are neither read nor multiplied",
-}
-"""What becomes of a file that is smaller, in formats that leave zeros out."""
-KEEPS_EMBEDDINGS = ("executorch",)
-"""Formats whose int8 leaves the embeddings as they are."""
-
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -125,7 +108,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Bought:
+class SizeEstimate:
     """What the file takes at one sparsity: bytes, as a multiple of the dense file of its precision, and of fp32."""
 
     sparsity: float
@@ -141,7 +124,7 @@ class Advice:
     format: str
     precision: str
     break_even: float | None
-    bought: tuple[Bought, ...]
+    bought: tuple[SizeEstimate, ...]
 
 
 def check_advice(sparsities: Sequence[float], format: str | None, precision: str | None) -> None:
@@ -162,10 +145,10 @@ def advise(
 ) -> list[Advice]:
     """What each sparsity takes on disk, in the format or in all, and the precision or in all. Raises ExportError."""
     check_advice(sparsities, format, precision)
-    chosen = [format] if format else list(FORMATS)
-    pairs = [(name, each) for name in chosen for each in FORMATS[name].precisions if precision in (None, each)]
+    chosen = [find_format(format)] if format else all_formats()
+    pairs = [(spec.name, name) for spec in chosen for name in spec.precisions if precision in (None, name)]
     if not pairs:
-        raise ExportError(f"--precision {precision}: no format has it; give one of {', '.join(VALUE_BYTES)}")
+        check_precision(precision or "")
     return [_advise(sizes, name, each, sparsities) for name, each in pairs]
 
 
@@ -183,12 +166,12 @@ def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) ->
     for name, shape in sizes.shapes.items():
         size, is_matrix = prod(shape), len(shape) == 2
         if precision.startswith("int8"):
-            value = 1 if is_matrix and not (format in KEEPS_EMBEDDINGS and ".embeddings." in name) else 4
+            value = 1 if is_matrix and not (find_format(format).keeps_embeddings and ".embeddings." in name) else 4
             scale = ENGINE_SCALE_BYTES if format == "engine" else SCALE_BYTES
             total += scale * shape[0] if name in sizes.prunable else 0
         elif precision == "bf16":
             value = VALUE_BYTES[precision] if is_matrix else VALUE_BYTES["fp32"]
-        if name not in sizes.prunable or not sparsity or (format, precision) in STORED:
+        if name not in sizes.prunable or not sparsity or stores_zeros(format, precision):
             total += size * value
         elif format == "onnx-sparse":
             total += kept[name] * (INDEX_BYTES + value)
@@ -208,8 +191,8 @@ def break_even(format: str, precision: str) -> float | None:
         return INDEX_BYTES / (INDEX_BYTES + value)
     if format == "engine":
         per_weight = ENGINE_INDEX_BYTES + ENGINE_GROUP_SHARE
-        return None if (format, precision) in STORED else per_weight / (ENGINE_INDEX_BYTES + value)
-    return 1 / (8 * value) if format in LEAVES_OUT else None
+        return None if stores_zeros(format, precision) else per_weight / (ENGINE_INDEX_BYTES + value)
+    return None if stores_zeros(format, precision) else 1 / (8 * value)
 
 
 def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") -> int:
@@ -217,17 +200,18 @@ def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") 
     return (sizes.weights - round(sizes.prunable_weights * sparsity)) * VALUE_BYTES[precision]
 
 
-def verdict(advice: Advice, bought: Bought) -> str:
+def verdict(advice: Advice, bought: SizeEstimate) -> str:
     """One sentence: 50 % as ONNX COO fp32: +43 % file, no speed; it pays from 66.7 % on."""
-    asked = f"{short_percent(bought.sparsity)} % as {CALLED.get(advice.format, advice.format)} {advice.precision}"
+    spec = find_format(advice.format)
+    asked = f"{short_percent(bought.sparsity)} % as {spec.title or spec.name} {advice.precision}"
     size = "the same file" if abs(bought.of_same - 1) < 0.005 else f"{_signed(bought.of_same)} file"
     if advice.break_even is None:
-        why = STORED.get((advice.format, advice.precision), "a zero is stored and multiplied like any value")
+        why = spec.keeps_zeros_in.get(advice.precision, "a zero is stored and multiplied like any value")
         return f"{asked}: {size}, no speed: {why}."
     speed = "faster" if advice.format in read_measured().faster_with_zeros else "no speed"
     if bought.of_same >= 1:
         return f"{asked}: {size}, {speed}; it pays from {percent(advice.break_even, 1)} % on."
-    return f"{asked}: {size}, {speed}: {LOADED[advice.format]}."
+    return f"{asked}: {size}, {speed}: {spec.note}."
 
 
 def instead(sizes: Sizes, sparsity: float) -> str:
@@ -300,7 +284,7 @@ def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[floa
     same = file_bytes(sizes, 0, format=format, precision=precision)
     fp32 = sizes.weights * VALUE_BYTES["fp32"]
     sizes_at = {each: file_bytes(sizes, each, format=format, precision=precision) for each in sparsities}
-    bought = tuple(Bought(each, size, size / same, size / fp32) for each, size in sizes_at.items())
+    bought = tuple(SizeEstimate(each, size, size / same, size / fp32) for each, size in sizes_at.items())
     return Advice(format, precision, break_even(format, precision), bought)
 
 

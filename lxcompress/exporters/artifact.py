@@ -12,19 +12,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from lxcompress.catalog.formats import find_format
 from lxcompress.data.split import AnswerTask, Inputs, Split
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
 from lxcompress.exporters.formats import (
-    FORMATS,
+    ExportOptions,
     Feeds,
     Job,
-    check_family,
-    check_format,
-    check_layouts,
-    check_opset,
-    find_writer,
+    default_precision,
+    load_writer,
     name_artifact,
 )
 from lxcompress.exporters.parity import check, compare, doubt
@@ -44,8 +42,8 @@ from lxcompress.models.shape import describe_model
 from lxcompress.models.source import SUFFIX, find_folder, is_hub_name, is_original
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.surgery import Surgery
-from lxcompress.recipe import AnyData, Recipe, load_run_recipe, validate_settings
-from lxcompress.records import Artifact, Dense, Parity, Provenance, Score, read_record
+from lxcompress.recipe import AnyData, Recipe, dense_id, load_run_recipe, validate_settings
+from lxcompress.records import Artifact, Dense, Parity, Provenance, Role, Score, read_record, role_of_twin
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recipe
@@ -65,7 +63,7 @@ CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 16
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """What is exported: a ticket, or a transformers folder such as a dense run."""
 
     folder: Path
@@ -75,7 +73,7 @@ class Source:
     accuracy: Score | None
 
 
-def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
+def open_source(folder: Path, recipe: Recipe | None = None) -> ExportSource:
     """Return the ticket, the transformers folder, the .pth file or the hub's model at `folder`, and the data that it is
     scored on: that of `recipe` if given, else that of its study. Raises LxError."""
     folder = folder if is_original(str(folder)) else find_folder(str(folder))
@@ -91,8 +89,8 @@ def open_source(folder: Path, recipe: Recipe | None = None) -> Source:
         accuracy = read_record(dense, Dense).trained if dense.is_file() else None
         data = load_run_recipe(run.recipe).data
     if recipe and (data is None or resolve_recipe(recipe).data != data):
-        return Source(folder, model, ticket, recipe.data, None)
-    return Source(folder, model, ticket, data, accuracy)
+        return ExportSource(folder, model, ticket, recipe.data, None)
+    return ExportSource(folder, model, ticket, data, accuracy)
 
 
 def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> AnyData | None:
@@ -127,8 +125,8 @@ def default_out(folder: Path, format: str, precision: str | None = None) -> Path
     if is_hub_name(str(folder)):
         return Path(name_artifact(folder.name, format, precision))
     run = find_run(folder)
-    is_dense_run = run is not None and folder.name == "dense"
-    name = f"dense-seed{folder.absolute().parent.name}" if is_dense_run else folder.absolute().name
+    seed = run.find_dense_seed(folder) if run else None
+    name = folder.absolute().name if seed is None else dense_id(seed)
     name = name_artifact(name.removesuffix(SUFFIX), format, precision)
     return run.artifacts / name if run else folder.absolute().with_name(name)
 
@@ -154,65 +152,38 @@ _WEIGHTS = (".safetensors", ".bin", ".index.json")
 """Ends of the names of files that hold weights, or say which file holds which."""
 
 
-def export(
-    source: Source,
-    out: Path,
-    *,
-    format: str,
-    precision: str | None = None,
-    twin: str | None = None,
-    fuse: bool = True,
-    opset: int | None = None,
-    fp32: Path | None = None,
-    layouts: str | None = None,
-    progress: Progress = no_progress,
-) -> Artifact:
-    """Writes the artifact of `source` to the folder `out` and proves it: zeros counted in the file, its scores beside
-    the ticket's, its accuracy through the runtime that will serve it. Raises ExportError.
+def export(source: ExportSource, out: Path, options: ExportOptions, *, progress: Progress = no_progress) -> Artifact:
+    """Write the artifact of `source` to the folder `out`, check it, and return its record.
 
-    `fp32` is a folder with the same source's artifact of that format in fp32, which saves time where there is one.
+    The zeros are counted in the files, the scores are compared with those of the ticket, and the accuracy is measured
+    in the format's default runtime. Raises ExportError.
     """
-    precision = check_format(format, precision)
-    check_family(format, source.model.family.MODEL_TYPE)
-    check_opset(opset)
-    choice = check_layouts(format, layouts)
-    writer = find_writer(format)
-    _check_out(source, out, fp32)
+    options = options.check(source.model.family.MODEL_TYPE)
+    spec, writer = find_format(options.format), load_writer(options.format)
+    _check_out(source, out, options.fp32)
     task = _load_task(source) if source.data else None
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
-    progress(f"writing {format}", 0, 0)
+    progress(f"writing {options.format}")
     with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming_a_full_disk(out):
-        job = Job(
-            model=source.model,
-            example=Inputs(*(torch.cat([each, each]) for each in _as_tensors(feeds[0]).values())),
-            precision=precision,
-            out=made,
-            source=source.folder,
-            ticket=source.ticket,
-            calibration=lambda: _calibration_feeds(task) if task else iter(feeds),
-            fuse=fuse,
-            opset=opset,
-            fp32=fp32,
-            layouts=choice,
-            progress=progress,
-        )
-        written = writer.write(job)
+        written = writer.write(_make_job(source, made, options, task, feeds, progress))
         files = [*written.files, *_copy_words(source, made, written.files)]
-        if source.ticket and made / TICKET_FILE in files:  # a ticket names its words too, which came after it
+        if source.ticket and made / TICKET_FILE in files:  # a ticket's record names its vocabulary, copied after it
             write_provenance(made, read_record(made / TICKET_FILE, Provenance, ExportError))
         zeros = _check_zeros(source, made, writer.count_zeros(made))
-        unproven = FORMATS[format].unserved
-        parity, accuracy = (None, None) if unproven else _prove(source, made, format, precision, task, feeds, progress)
+        parity, accuracy = (None, None) if spec.unserved else _prove(source, made, options, task, feeds, progress)
+        precision = options.precision or default_precision(options.format)
         artifact = Artifact(
             name=out.absolute().name,
-            twin=twin,
-            format=format,
+            twin=options.twin,
+            role=_find_role(source, options.twin),
+            seed=_find_seed(source),
+            format=options.format,
             precision=precision,
             files={path.relative_to(made).as_posix(): sha256(path) for path in files},
             size_bytes=sum(path.stat().st_size for path in files),
             prunable_zeros=zeros,
             parity=parity,
-            unproven=unproven,
+            unproven=spec.unserved,
             accuracy=accuracy,
             notes=[
                 *(_without_paths(note, source.folder, made) for note in written.notes),
@@ -229,6 +200,49 @@ def export(
     return artifact
 
 
+def _make_job(
+    source: ExportSource,
+    out: Path,
+    options: ExportOptions,
+    task: AnswerTask | None,
+    feeds: Sequence[Feeds],
+    progress: Progress,
+) -> Job:
+    """Return what the writer is given; `options` have every default filled in."""
+    return Job(
+        model=source.model,
+        example=Inputs(*(torch.cat([tensor, tensor]) for tensor in _as_tensors(feeds[0]).values())),
+        precision=options.precision or default_precision(options.format),
+        out=out,
+        source=source.folder,
+        ticket=source.ticket,
+        calibration=lambda: _calibration_feeds(task) if task else iter(feeds),
+        fuse=options.fuse,
+        opset=options.opset,
+        fp32=options.fp32,
+        layouts="table" if options.layouts == "table" else "measured",
+        progress=progress,
+    )
+
+
+def _find_role(source: ExportSource, twin: str | None) -> Role:
+    """Return what the file stands for in a comparison: the role of a twin, else what the model was made by."""
+    if twin:
+        return role_of_twin(twin)
+    if source.ticket:
+        return "structured" if isinstance(source.ticket.cut, Surgery) else "ticket"
+    run = find_run(source.folder)
+    return "model" if run is None or run.find_dense_seed(source.folder) is None else "dense"
+
+
+def _find_seed(source: ExportSource) -> int | None:
+    """Return the seed of the ticket or the dense run; None for a model that no study made."""
+    if source.ticket:
+        return source.ticket.provenance.seed if source.ticket.provenance.cell else None
+    run = find_run(source.folder)
+    return run.find_dense_seed(source.folder) if run else None
+
+
 def _note_types(folder: Path, precision: str) -> list[str]:
     """Return a note if the source stores weights in another type than fp32, and the file in yet another."""
     found = sorted(read_stored_types(str(folder)) - {"fp32", precision})
@@ -237,7 +251,7 @@ def _note_types(folder: Path, precision: str) -> list[str]:
     return [f"the source stores weights in {' and '.join(found)}; this file holds them in {precision}"]
 
 
-def _check_out(source: Source, out: Path, fp32: Path | None) -> None:
+def _check_out(source: ExportSource, out: Path, fp32: Path | None) -> None:
     """Raises LxError for a place that nothing can be exported to."""
     check_out(out, [source.folder, fp32], kind="folder")
     if (out / WEIGHTS_FILE).exists() and not (out / ARTIFACT_FILE).exists():
@@ -257,25 +271,27 @@ def _naming_a_full_disk(out: Path) -> Iterator[None]:
 
 
 def _prove(
-    source: Source,
+    source: ExportSource,
     out: Path,
-    format: str,
-    precision: str,
+    options: ExportOptions,
     task: AnswerTask | None,
     feeds: Sequence[Feeds],
     progress: Progress,
 ) -> tuple[Parity, Score | None]:
-    """How the exported file answers beside its source, and its accuracy where there is data, in its usual runtime."""
-    session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(format))
+    """Return how the answers of the file in `out` differ from the model's, and its accuracy if there is data.
+
+    The format's default runtime answers.
+    """
+    session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(options.format))
     told = _each_told(feeds, "comparing its answers with the ticket's", progress)
     words, where = _input_words(task), str(out)
     answer = _torch_answer(source.model)
-    parity = compare(answer, session.answer, told, where=where, inputs=words, precision=precision)
+    parity = compare(answer, session.answer, told, where=where, inputs=words, precision=options.precision or "")
     check(parity, where)
     return parity, score_session(session, task.valid, progress) if task else None
 
 
-def _origin(source: Source) -> dict[str, Any]:
+def _origin(source: ExportSource) -> dict[str, Any]:
     """What an artifact says of the model that it was made of."""
     model = source.model
     return {
@@ -326,7 +342,7 @@ def clear(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _copy_words(source: Source, out: Path, written: Sequence[Path]) -> list[Path]:
+def _copy_words(source: ExportSource, out: Path, written: Sequence[Path]) -> list[Path]:
     """Copy the vocabulary and the configuration, which say what ids and answers mean, unless the writer did."""
     texts = dict(read_word_files(str(source.folder)))
     config = source.folder / CONFIG_FILE
@@ -347,14 +363,14 @@ def _input_words(task: AnswerTask | None) -> str:
     return "seeded random inputs (no data is known for this model: give --recipe)"
 
 
-def _load_task(source: Source) -> AnswerTask:
+def _load_task(source: ExportSource) -> AnswerTask:
     """The data that is to score the model. Raises RecipeError if it is not what the model was made for."""
     assert source.data is not None
     shape = describe_model(str(source.folder), source.model.config, source.model.family)
     return load_fitting_task(source.data, load_vocabulary(str(source.folder)), shape)
 
 
-def _check_zeros(source: Source, out: Path, counted: tuple[int, int]) -> float:
+def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> float:
     """The share of zeros among the file's matrices; raises ExportError if what the ticket removed is in the file."""
     zeros, elements = counted
     if source.ticket:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.bitmask import iterate_tensors, write_bitmask
-from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.filenames import BITMASK_FILE, SURGERY_FILE, TICKET_FILE
 from lxcompress.models.checkpoints import identify, save_config
 from lxcompress.pruning.mask import Mask
@@ -23,7 +23,7 @@ from lxcompress.rundir import sha256, write_text
 from lxcompress.tickets import Ticket, write_provenance
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes bitmask.safetensors, config.json, and what makes a ticket of the folder. Raises ExportError."""
     path = job.out / BITMASK_FILE
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in job.model.weights.items()}
@@ -32,7 +32,7 @@ def write(job: Job) -> Written:
     write_bitmask(path, weights, masks, precision=job.precision)
     files = [path, save_config(job.out, job.model)]
     files += _write_ticket(job.out, job.ticket) if job.ticket else []
-    return Written(files, _notes(job, has_mask=bool(masks)))
+    return WrittenFiles(files, _notes(job, has_mask=bool(masks)))
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

@@ -23,7 +23,7 @@ import torch
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.traced import first_question, trace
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet, quiet_tqdm
@@ -44,7 +44,7 @@ MASKED, WIDEST_HALF = -1e4, 65504.0
 _TALKATIVE = ("coremltools", "transformers", "torch")
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes model.mlpackage. Raises ExportError."""
     is_sparse = _share_of_zeros(job.model) > BREAK_EVEN[job.precision]
     system = "iOS18" if is_sparse and job.precision == "int8" else "iOS17"
@@ -62,7 +62,7 @@ def write(job: Job) -> Written:
             "report it with this line"
         )
     files = sorted(each for each in path.rglob("*") if each.is_file())
-    return Written(files, _notes(job, system, is_sparse=is_sparse))
+    return WrittenFiles(files, _notes(job, system, is_sparse=is_sparse))
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

@@ -12,8 +12,8 @@ import numpy as np
 from lxcompress.data.split import Inputs
 from lxcompress.engine.program import read_weights
 from lxcompress.engine.records import DENSE
-from lxcompress.exporters.engine_choice import Chooser, time_here
-from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.engine_choice import LayoutChooser, time_here
+from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.programs import Usual, build_program, check_model
 from lxcompress.runtimes.engine import MODEL_FILE
 
@@ -21,11 +21,11 @@ MOST_OBJECTS = 100
 """The most regions of a picture, if the data has no more: detectors keep 100 at most."""
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes model.lxe. Raises ExportError."""
     check_model(job.model)
     time = time_here() if job.layouts == "measured" else None
-    chooser = Chooser(job.precision, time=time)
+    chooser = LayoutChooser(job.precision, time=time)
     job.progress("choosing how matrices are stored")
     most = max(MOST_OBJECTS, job.example.visual_feats.shape[1])
     program = build_program(
@@ -40,7 +40,7 @@ def write(job: Job) -> Written:
         how += ", as the engine was not built and nothing could be timed"
     layouts = ", ".join(f"{count} {layout}" for layout, count in sorted(chooser.chosen.items()))
     notes = [f"matrices are stored in the fastest layout, {how}: {layouts}", f"1 to {most} regions"]
-    return Written([path], notes, layouts="measured" if time else "table")
+    return WrittenFiles([path], notes, layouts="measured" if time else "table")
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

@@ -32,7 +32,7 @@ Lay = Callable[[np.ndarray], Packed]
 
 
 @dataclass(frozen=True)
-class Layout:
+class LayoutChoice:
     """A layout; `leaves_out` names the share of count_shares that it gains by, None if it always serves.
 
     `hopeless` is the share up to which it was never the fastest one, and is not timed; `usual` the share from which it
@@ -55,26 +55,26 @@ class Layout:
         return self.leaves_out is None or shares[self.leaves_out] >= self.usual
 
 
-def _by_weights(type: str, tile: int, *, hopeless: float, usual: float) -> Layout:
-    return Layout("sparse", partial(sparse, type=type, tile=tile), "weights", hopeless, usual)
+def _by_weights(type: str, tile: int, *, hopeless: float, usual: float) -> LayoutChoice:
+    return LayoutChoice("sparse", partial(sparse, type=type, tile=tile), "weights", hopeless, usual)
 
 
-LAYOUTS: Mapping[str, Sequence[Layout]] = {
+LAYOUTS: Mapping[str, Sequence[LayoutChoice]] = {
     "fp32": (
         _by_weights("fp32", 128, hopeless=0.15, usual=0.3),
         _by_weights("fp32", 256, hopeless=0.15, usual=0.3),
-        Layout("dense", partial(dense, type="fp32")),
+        LayoutChoice("dense", partial(dense, type="fp32")),
     ),
     "bf16": (
         _by_weights("bf16", 128, hopeless=0.15, usual=0.4),
         _by_weights("bf16", 256, hopeless=0.15, usual=0.4),
-        Layout("dense", partial(dense, type="bf16")),
+        LayoutChoice("dense", partial(dense, type="bf16")),
     ),
     "int8": (
-        Layout("blocks", partial(blocks, tile=128), "blocks", hopeless=0.15, usual=0.4),
-        Layout("blocks", partial(blocks, tile=256), "blocks", hopeless=0.15, usual=0.4),
+        LayoutChoice("blocks", partial(blocks, tile=128), "blocks", hopeless=0.15, usual=0.4),
+        LayoutChoice("blocks", partial(blocks, tile=256), "blocks", hopeless=0.15, usual=0.4),
         _by_weights("int8", 128, hopeless=0.7, usual=0.9),
-        Layout("dense", quantised),
+        LayoutChoice("dense", quantised),
     ),
 }
 """Precision -> its layouts: where nothing is timed, the first that fits. A tile of 128 inputs stays in the first cache
@@ -88,13 +88,13 @@ FLUSH_BYTES = 64 << 20
 """More than a core's caches hold, so that each round's weights come from memory, as they do in a whole model."""
 
 
-class Chooser:
+class LayoutChooser:
     """The layouts of a model's matrices, and how often each was chosen. Without `time`, LAYOUTS decide."""
 
     def __init__(self, precision: str, *, time: Time | None) -> None:
         self.chosen: Counter[str] = Counter()
         self._layouts, self._time = LAYOUTS[precision], time
-        self._known: dict[tuple[int, ...], Layout] = {}
+        self._known: dict[tuple[int, ...], LayoutChoice] = {}
 
     def pack(self, weight: np.ndarray, columns: int) -> Packed:
         """The matrix [outputs, inputs] in the layout that suits products of so many columns."""
@@ -106,7 +106,7 @@ class Chooser:
         self.chosen[layout.name] += 1
         return layout.pack(weight)
 
-    def _choose(self, weight: np.ndarray, columns: int, shares: Mapping[str, float]) -> Layout:
+    def _choose(self, weight: np.ndarray, columns: int, shares: Mapping[str, float]) -> LayoutChoice:
         if self._time is None or weight.size < LEAST:
             return next(each for each in self._layouts if each.is_usual(shares))
         layouts = [each for each in self._layouts if each.is_promising(shares)]

@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.traced import Answer, first_question
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet
@@ -34,7 +34,7 @@ _TYPES = {"xnn_datatype_fp32": np.float32, "xnn_datatype_qcint8": np.int8, "xnn_
 """What XNNPACK calls the values of the matrices that are written here."""
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes model.pte. Raises ExportError."""
     bounds = _bounds(job.model, job.example)
     try:
@@ -52,7 +52,7 @@ def write(job: Job) -> Written:
     write_whole(path, lambda part: _save(program, part))
     rows = job.model.family.count_images(job.model.config)
     tokens, objects = bounds
-    return Written([path], [_limits(rows, tokens, objects)], positions=tokens)
+    return WrittenFiles([path], [_limits(rows, tokens, objects)], positions=tokens)
 
 
 def lower(program: ExportedProgram) -> Any:

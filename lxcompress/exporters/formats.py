@@ -1,16 +1,16 @@
-"""Formats: what can be exported, in which precisions, and by which file of this folder."""
+"""What a writer of a format is given and gives back, and the checks of what is asked for before an export starts."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from lxcompress.catalog.extensions import resolve
+from lxcompress.catalog.formats import all_formats, find_format, format_names, is_format
 from lxcompress.errors import ExportError
 from lxcompress.progress import Progress, no_progress
 from lxcompress.settings import nearest
@@ -22,24 +22,49 @@ if TYPE_CHECKING:  # names and precisions are checked before torch is imported
 
 Feeds = Mapping[str, np.ndarray]
 """The inputs of some questions by name, as `lxcompress.runtimes.Session.answer` takes them."""
-"""Hears what is done now, in a few words."""
-
-
 Layouts = Literal["measured", "table"]
-"""How the engine's layouts are chosen: by time on this machine, or by thresholds: the same bytes each time."""
+"""How the engine's layouts are chosen: by time on this machine, or by thresholds, which give the same bytes always."""
 LAYOUTS: tuple[str, ...] = get_args(Layouts)
 OLDEST_OPSET, NEWEST_OPSET = 17, 25
-"""ONNX's operators that torch's exporter writes: the oldest are the first with LayerNormalization."""
+"""The ONNX opsets that torch's exporter writes; the oldest is the first that has LayerNormalization."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user chooses for an export.
+
+    Without `precision` the format's default is written. `twin` is the role of the file among the twins of a ticket.
+    `fuse` and `opset` are for ONNX, `layouts` is for the engine. `fp32` is the folder of an artifact of the same model
+    in fp32, exported with the same options: other precisions are then made from it, without a second trace.
+    """
+
+    format: str
+    precision: str | None = None
+    twin: str | None = None
+    fuse: bool = True
+    opset: int | None = None
+    layouts: str | None = None
+    fp32: Path | None = None
+
+    def check(self, family: str | None = None) -> ExportOptions:
+        """Return the options with every default filled in. Raises ExportError for one that cannot be used.
+
+        `family` is the model's, where it is known.
+        """
+        precision = check_format(self.format, self.precision)
+        if family is not None:
+            check_family(self.format, family)
+        check_opset(self.opset)
+        layouts = check_layouts(self.format, self.layouts)
+        return replace(self, precision=precision, layouts=layouts)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a writer is given: `model` in evaluation mode, `example` of two questions or more, and where to write.
+    """What a writer is given: `model` in evaluation mode, an `example` of at least two questions, and where to write.
 
-    `calibration` gives questions of the training data (seeded random ones where no data is known), as batches.
-    `fuse` and `opset` concern ONNX alone, and so does `fp32`: the folder of an artifact of this source in fp32, made
-    with the same settings, from which other precisions come without tracing the model again. `layouts` concerns the
-    engine alone.
+    `calibration` yields batches of training questions, or seeded random ones where no data is known. `precision`,
+    `fuse`, `opset`, `fp32` and `layouts` are those of ExportOptions.
     """
 
     model: Model
@@ -57,81 +82,48 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a writer made: its files, all within the artifact's folder, and what their reader should know.
-
-    `layouts` says how the layouts of matrices were chosen, of a format that has several.
-    """
+class WrittenFiles:
+    """What a writer gives back: its files, all in the artifact's folder, and what a user should know about them."""
 
     files: Sequence[Path]
     notes: Sequence[str] = ()
     positions: int | None = None
-    """the tokens of the longest question, if the file takes fewer than the model"""
+    """the tokens of the longest question, if the file reads fewer than the model"""
     layouts: Layouts | None = None
-
-
-class Writer(Protocol):
-    """What the file of a format offers."""
-
-    def write(self, job: Job) -> Written:
-        """Writes the artifact's files. Raises ExportError."""
-        ...
-
-    def count_zeros(self, out: Path) -> tuple[int, int]:
-        """Zeros, and elements, of the prunable matrices in the files themselves."""
-        ...
+    """how the layouts of matrices were chosen, if the format has several"""
 
 
 @dataclass(frozen=True)
-class Format:
-    """A format: its precisions (the first is the default), its file here, and the extra that its library comes with.
+class Writer:
+    """The functions of a format: one writes a model, one counts the zeros in what was written."""
 
-    `unserved` says why nothing here can run it; None where something can.
-    """
-
-    precisions: tuple[str, ...]
-    module: str
-    extra: str | None = None
-    libraries: tuple[str, ...] = ()
-    unserved: str | None = None
-    families: tuple[str, ...] | None = None
-    """the model families that its converter takes, if not all"""
-
-
-FORMATS: Mapping[str, Format] = {
-    "onnx": Format(("fp32", "fp16", "int8", "int8-static"), "onnx"),
-    "ort": Format(("fp32", "fp16", "int8", "int8-static"), "ort"),
-    "onnx-sparse": Format(("fp32", "fp16", "int8"), "onnx_sparse"),
-    "bitmask": Format(("fp32", "fp16", "int8"), "bitmask"),
-    "engine": Format(("fp32", "bf16", "int8"), "engine"),
-    "transformers": Format(("fp32", "fp16"), "transformers"),
-    "openvino": Format(("fp32", "fp16", "int8"), "openvino", "openvino", ("openvino", "nncf")),
-    "executorch": Format(("fp32", "int8"), "executorch", "executorch", ("executorch",)),
-    "coreml": Format(
-        ("fp16", "fp32", "int8"),
-        "coreml",
-        "coreml",
-        ("coremltools",),
-        "Core ML predicts on Apple's systems only: its scores and its accuracy are not proven here",
-        ("lxmert",),
-    ),
-}
-"""Format -> what it is, in the order in which they are shown."""
+    write: Callable[[Job], WrittenFiles]
+    """raises ExportError"""
+    count_zeros: Callable[[Path], tuple[int, int]]
+    """returns the number of zeros, and of elements, in the prunable matrices of the files in a folder"""
 
 
 def check_format(format: str, precision: str | None) -> str:
-    """The precision that will be written. Raises ExportError if there is no such format or precision."""
-    if format not in FORMATS:
-        raise ExportError(f"--format {format}: is unknown; {_meant(format, list(FORMATS))}")
-    known = FORMATS[format].precisions
+    """Return the precision that will be written. Raises ExportError if the format or the precision is unknown."""
+    if not is_format(format):
+        raise ExportError(f"--format {format}: is unknown; {_list_choices(format, format_names())}")
+    known = find_format(format).precisions
     if precision is not None and precision not in known:
-        raise ExportError(f"--precision {precision}: format {format} has none such; {_meant(precision, known)}")
+        choices = _list_choices(precision, known)
+        raise ExportError(f"--precision {precision}: format {format} does not support it; {choices}")
     return precision or known[0]
 
 
+def check_precision(precision: str) -> None:
+    """Raise ExportError if no format has the precision."""
+    known = tuple(dict.fromkeys(name for spec in all_formats() for name in spec.precisions))
+    if precision not in known:
+        raise ExportError(f"--precision {precision}: no format supports it; {_list_choices(precision, known)}")
+
+
 def check_family(format: str, family: str) -> None:
-    """Raises ExportError for a model family that the format's converter does not take, before anything is done."""
-    families = FORMATS[format].families
+    """Raise ExportError if the format's converter does not read models of the family."""
+    families = find_format(format).families
     if families is not None and family not in families:
         raise ExportError(
             f"format {format}: takes {' and '.join(families)} models; its converter cannot read this {family} model; "
@@ -139,52 +131,45 @@ def check_family(format: str, family: str) -> None:
         )
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
-    """Name the one of `known` that is most like `name`, and all of them."""
+def _list_choices(name: str, known: Sequence[str]) -> str:
+    """Return a clause that names the one of `known` that is most like `name`, and all of them."""
     near = nearest(name, known)
-    return f"{f'did you mean {near}? ' if near else ''}give {', '.join(known[:-1])} or {known[-1]}"
+    choices = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else known[0]
+    return f"{f'did you mean {near}? ' if near else ''}give {choices}"
 
 
 def check_opset(opset: int | None) -> None:
-    """Raises ExportError for a version of ONNX's operators that no export can write."""
+    """Raise ExportError for an ONNX opset that no export can write."""
     if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"--opset {opset}: cannot be written; give {OLDEST_OPSET} to {NEWEST_OPSET}, or none")
 
 
 def check_layouts(format: str, layouts: str | None) -> Layouts:
-    """Returns how layouts are to be chosen. Raises ExportError for another word, and a format without layouts."""
+    """Return how layouts are to be chosen. Raises ExportError for an unknown word, or a format without layouts."""
     if layouts is None:
         return "measured"
     if format != "engine":
-        raise ExportError(f"--layouts {layouts}: is of format engine, and {format} has no layouts; leave it out")
+        raise ExportError(f"--layouts {layouts}: is for format engine, and {format} has no layouts; leave it out")
     if layouts not in LAYOUTS:
         raise ExportError(f"--layouts {layouts}: is unknown; give {' or '.join(LAYOUTS)}")
     return "table" if layouts == "table" else "measured"
 
 
-def find_writer(format: str) -> Writer:
-    """The writer of a format, its library imported. Raises ExportError if that is not installed."""
-    missing = find_missing(format)
+def load_writer(format: str) -> Writer:
+    """Import and return the functions of a format. Raises ExportError if a library that it needs is not installed."""
+    spec = find_format(format)
+    missing = spec.find_missing()
     if missing:
         raise ExportError(f"format {format}: {missing}")
-    return import_module(f"lxcompress.exporters.{FORMATS[format].module}")  # type: ignore[return-value]
-
-
-def find_missing(format: str) -> str | None:
-    """Return what a format needs that is not installed, with the command that adds it; None if all is there."""
-    known = FORMATS[format]
-    missing = [name for name in known.libraries if importlib.util.find_spec(name) is None]
-    if not missing:
-        return None
-    return f"needs {' and '.join(missing)}; add what it needs with: pip install 'lxcompress[{known.extra}]'"
+    return Writer(resolve(spec.write), resolve(spec.count_zeros))
 
 
 def name_artifact(source: str, format: str, precision: str | None) -> str:
-    """Return what the artifact of `source` is called: the precision is named unless it is the format's default."""
-    is_usual = precision in (None, default_precision(format))
-    return f"{source}-{format}" if is_usual else f"{source}-{format}-{precision}"
+    """Return the default folder name of an artifact of `source`; a precision is part of it if not the default."""
+    is_default = precision in (None, default_precision(format))
+    return f"{source}-{format}" if is_default else f"{source}-{format}-{precision}"
 
 
 def default_precision(format: str) -> str:
-    """What a format is written in unless another precision is asked for."""
-    return FORMATS[format].precisions[0]
+    """Return the precision that an export writes if none is given."""
+    return find_format(format).precisions[0]

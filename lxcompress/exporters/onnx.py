@@ -23,7 +23,7 @@ from onnx import GraphProto, ModelProto, helper, numpy_helper
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.exporters.fold import fold_constants, opset_of
-from lxcompress.exporters.formats import NEWEST_OPSET, OLDEST_OPSET, Feeds, Job, Written, check_opset
+from lxcompress.exporters.formats import NEWEST_OPSET, OLDEST_OPSET, Feeds, Job, WrittenFiles, check_opset
 from lxcompress.exporters.fuse import fuse_where_true, give_back
 from lxcompress.exporters.products import count_in, shapes_of, steps_of
 from lxcompress.exporters.quantise import to_half, to_int8, to_int8_static
@@ -44,7 +44,7 @@ FUSION_BATCHES = 2
 """Batches of calibration questions, beside the example, that a fused file must answer as the unfused one does."""
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes model.onnx in the precision of the job. Raises ExportError."""
     check_opset(job.opset)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def write(job: Job) -> Written:
             give_back()
         job.progress(f"writing it in {job.precision}")
         path = _narrow(path, stage / "narrow", job)
-        return Written(move(path.parent, job.out), notes)
+        return WrittenFiles(move(path.parent, job.out), notes)
 
 
 def _write_fp32(job: Job, stage: Path) -> tuple[Path, list[str]]:

@@ -17,7 +17,7 @@ from onnx import ModelProto, SparseTensorProto, TensorProto, numpy_helper
 
 from lxcompress.errors import ExportError
 from lxcompress.exporters import onnx
-from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.products import count_in, shapes_of, steps_of
 from lxcompress.units import percent, size_text
 
@@ -28,14 +28,14 @@ DENSE_NOTE = (
 )
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes model.onnx with sparse initializers. Raises ExportError if the whole would not be smaller for it."""
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         written = onnx.write(replace(job, out=Path(folder)))
         job.progress("leaving zeros out")
         files, note = leave_zeros_out(Path(folder), job.out, job.precision)
-    return Written(files, [*written.notes, note, DENSE_NOTE])
+    return WrittenFiles(files, [*written.notes, note, DENSE_NOTE])
 
 
 def leave_zeros_out(dense: Path, out: Path, precision: str) -> tuple[list[Path], str]:

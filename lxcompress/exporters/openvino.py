@@ -17,7 +17,7 @@ import openvino as ov
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
-from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.traced import trace
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet
@@ -30,7 +30,7 @@ _STEPS = ("Convert", "Multiply", "Subtract", "Transpose", "Reshape")
 """What may stand between a stored matrix and the product that reads it."""
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes model.xml and model.bin. Raises ExportError."""
     converted = _convert(job)
     notes = []
@@ -48,7 +48,7 @@ def write(job: Job) -> Written:
         raise WriteError(
             f"{job.out}: cannot be written (OpenVINO: {_last_line(error)}); make room, and give the same command"
         ) from error
-    return Written(files, notes)
+    return WrittenFiles(files, notes)
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

@@ -20,8 +20,8 @@ from onnx import helper
 
 from lxcompress.errors import ExportError
 from lxcompress.exporters import onnx
-from lxcompress.exporters.formats import Job, Written
-from lxcompress.exporters.products import Step, count_in
+from lxcompress.exporters.formats import Job, WrittenFiles
+from lxcompress.exporters.products import GraphNode, count_in
 from lxcompress.rundir import write_text, write_whole
 from lxcompress.runtimes.onnxruntime import MOBILE_FILE, quiet_onnxruntime
 from lxcompress.text import first_line, read_text
@@ -43,7 +43,7 @@ ACCELERATOR_NOTE = (
 )
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes model.ort and the operations that it requires. Raises ExportError."""
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
@@ -55,7 +55,7 @@ def write(job: Job) -> Written:
         files = convert(stage / onnx.MODEL_FILE, job.out, keep_half=job.precision == "fp16")
     if job.precision == "fp16":
         notes.append(HALF_NOTE)
-    return Written(files, notes)
+    return WrittenFiles(files, notes)
 
 
 def convert(path: Path, out: Path, *, keep_half: bool) -> list[Path]:
@@ -106,7 +106,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
     graph = _read_graph(out / MOBILE_FILE)
     stored = {each.Name().decode(): each for each in _each(graph.Initializers, graph.InitializersLength())}
     steps = [
-        Step(
+        GraphNode(
             node.Name().decode(),
             node.OpType().decode(),
             [name.decode() for name in _each(node.Inputs, node.InputsLength())],

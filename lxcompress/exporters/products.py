@@ -13,7 +13,7 @@ from onnx import GraphProto
 
 
 @dataclass(frozen=True)
-class Step:
+class GraphNode:
     """A node of a graph: its name, what it does, and the names of what it reads and makes."""
 
     name: str
@@ -29,7 +29,7 @@ class Matrix:
 
     name: str
     zero: str | None
-    product: Step
+    product: GraphNode
 
 
 _WHOLE = {"MatMul", "Gemm", "FusedMatMul", "FusedGemm"}
@@ -48,7 +48,7 @@ _PASSING = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
 """Operations that hand a matrix on, value for value."""
 
 
-def find_reads(steps: Sequence[Step], shapes: Mapping[str, Sequence[int]]) -> list[Matrix]:
+def find_reads(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]]) -> list[Matrix]:
     """Every reading of a stored matrix by a product, in the order of the steps; `shapes` are of what is stored."""
     stored: dict[str, tuple[str, str | None]] = {name: (name, None) for name, dims in shapes.items() if len(dims) == 2}
     for step in steps:
@@ -64,7 +64,7 @@ def find_reads(steps: Sequence[Step], shapes: Mapping[str, Sequence[int]]) -> li
     return found
 
 
-def find_prunable(steps: Sequence[Step], shapes: Mapping[str, Sequence[int]], output: str) -> list[Matrix]:
+def find_prunable(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]], output: str) -> list[Matrix]:
     """The matrices that may be pruned, each once: all that feed products but the output layer, which is the one that
     the value `output` comes of. Embeddings feed none: rows are picked from them.
     """
@@ -81,7 +81,7 @@ def find_prunable(steps: Sequence[Step], shapes: Mapping[str, Sequence[int]], ou
 
 
 def count_in(
-    steps: Sequence[Step], shapes: Mapping[str, Sequence[int]], output: str, read: Callable[[str], np.ndarray]
+    steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]], output: str, read: Callable[[str], np.ndarray]
 ) -> tuple[int, int]:
     """Zeros, and elements, of the matrices that may be pruned; `read` gives the values of what is stored."""
     zeros = elements = 0
@@ -100,9 +100,9 @@ def _spread(zero: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return zero if zero.size == shape[1] else zero[:, None]
 
 
-def steps_of(graph: GraphProto) -> list[Step]:
+def steps_of(graph: GraphProto) -> list[GraphNode]:
     """The steps of an ONNX graph."""
-    return [Step(node.name, node.op_type, list(node.input), list(node.output)) for node in graph.node]
+    return [GraphNode(node.name, node.op_type, list(node.input), list(node.output)) for node in graph.node]
 
 
 def shapes_of(graph: GraphProto) -> dict[str, Sequence[int]]:
@@ -111,5 +111,5 @@ def shapes_of(graph: GraphProto) -> dict[str, Sequence[int]]:
     return dense | {tensor.values.name: list(tensor.dims) for tensor in graph.sparse_initializer}
 
 
-def _at(step: Step, place: int) -> str | None:
+def _at(step: GraphNode, place: int) -> str | None:
     return step.inputs[place] or None if place < len(step.inputs) else None

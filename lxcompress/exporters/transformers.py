@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lxcompress.data.tokens import SETTINGS_FILE, VOCABULARY_FILE, format_settings
 from lxcompress.errors import ExportError, LxError
-from lxcompress.exporters.formats import Job, Written
+from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.filenames import WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, identify, load_vocabulary, save_config, save_vocabulary, save_weights
 from lxcompress.models.resize import with_layers
@@ -24,7 +24,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _INSTEAD = "give --format bitmask, or onnx"
 
 
-def write(job: Job) -> Written:
+def write(job: Job) -> WrittenFiles:
     """Writes config.json, model.safetensors, vocab.txt and tokenizer_config.json. Raises ExportError."""
     model, dtype = job.model, DTYPES[job.precision]
     fields = _find_fields(job.out, model)
@@ -37,7 +37,7 @@ def write(job: Job) -> Written:
     if dead:
         count = sum(shape.numel() for shape in dead.values())
         notes.append(f"{count:,} zeros stand for weights that no answer depends on: from_pretrained warns without them")
-    return Written([config, job.out / WEIGHTS_FILE, *words], notes)
+    return WrittenFiles([config, job.out / WEIGHTS_FILE, *words], notes)
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

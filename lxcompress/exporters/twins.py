@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lxcompress.catalog.formats import find_format
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import default_out, digest_source, export, find_run, open_source
-from lxcompress.exporters.formats import FORMATS, check_format, default_precision
+from lxcompress.exporters.formats import ExportOptions, check_format
 from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, RESULT_FILE, TICKET_FILE
 from lxcompress.output import command_line
 from lxcompress.progress import Progress, no_progress
@@ -30,7 +31,7 @@ STRUCTURED_TWIN, MASKED_TWIN = "structured", "unstructured"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TwinRequest:
     """A twin that is to be exported."""
 
     twin: str
@@ -41,7 +42,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Exported:
+class TwinExport:
     """A twin in the folder `out`; not `is_new` if an earlier export of the same source was there."""
 
     twin: str
@@ -51,7 +52,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Absent:
+class MissingTwin:
     """A twin that there is none of, and why; `is_failure` if it should have been made."""
 
     twin: str
@@ -66,7 +67,7 @@ def plan_twins(
     dense: Path | None = None,
     other: Path | None = None,
     out: Path | None = None,
-) -> tuple[list[Wanted], list[Absent]]:
+) -> tuple[list[TwinRequest], list[MissingTwin]]:
     """The twins of the ticket that can be exported, and those that cannot.
 
     In a run folder its dense model and its structured twin are known; `dense` and `other` name them elsewhere. They go
@@ -76,7 +77,10 @@ def plan_twins(
     if not is_ticket(ticket):
         raise ExportError(f"{ticket}: is not a ticket, and --twins are of one; give a folder such as RUN/tickets/CELL")
     provenance, run = read_record(ticket / TICKET_FILE, Provenance, ExportError), find_run(ticket)
-    plain, dense_source = _plain_precision(format), _check_dense(dense) if dense else _dense_of(run, provenance)
+    plain, dense_source = (
+        find_format(format).plain_precision,
+        _check_dense(dense) if dense else _dense_of(run, provenance),
+    )
     other_source = _check_other(other, provenance) if other else _other_of(ticket, run, provenance)
     wanted, absent = [], []
     for twin, source, precision in (
@@ -87,34 +91,34 @@ def plan_twins(
         (_other_twin(provenance), other_source, plain),
         (f"{_other_twin(provenance)} int8", other_source, "int8"),
     ):
-        if precision not in FORMATS[format].precisions:
-            absent.append(Absent(twin, f"format {format} has no {precision}"))
-        elif isinstance(source, Absent):
-            absent.append(Absent(twin, source.why))
+        if precision not in find_format(format).precisions:
+            absent.append(MissingTwin(twin, f"format {format} has no {precision}"))
+        elif isinstance(source, MissingTwin):
+            absent.append(MissingTwin(twin, source.why))
         else:
             folder = out / twin.replace(" ", "-") if out else default_out(source, format, precision)
-            wanted.append(Wanted(twin, source, format, precision, folder))
+            wanted.append(TwinRequest(twin, source, format, precision, folder))
     return wanted, absent
 
 
 def export_twins(
-    wanted: Sequence[Wanted], *, recipe: Recipe | None = None, progress: Progress = no_progress
-) -> list[Exported | Absent]:
+    wanted: Sequence[TwinRequest], *, recipe: Recipe | None = None, progress: Progress = no_progress
+) -> list[TwinExport | MissingTwin]:
     """Exports each, but for those that are there and still of their source. One that fails keeps none from the rest."""
-    done: dict[str, Exported | Absent] = {}
+    done: dict[str, TwinExport | MissingTwin] = {}
     for source in dict.fromkeys(each.source for each in wanted):
         digest, opened = digest_source(source), None
         for each in (each for each in wanted if each.source == source):
             found = find_fresh(each, digest)
             if found:
-                done[each.twin] = Exported(each.twin, each.out, found, is_new=False)
+                done[each.twin] = TwinExport(each.twin, each.out, found, is_new=False)
                 continue
             opened = opened or open_source(source, recipe)
             done[each.twin] = _export(each, opened, _fp32_of(digest, done.values()), _naming(each.twin, progress))
     return [done[each.twin] for each in wanted]
 
 
-def find_fresh(wanted: Wanted, digest: str) -> Artifact | None:
+def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
     """The artifact that is there already, if it is whole and of just this source. Raises ExportError."""
     record = wanted.out / ARTIFACT_FILE
     if not is_whole(record):
@@ -133,26 +137,19 @@ def bench_command(folders: Iterable[Path]) -> str:
     return command_line("bench", *folders)
 
 
-def _fp32_of(digest: str, done: Iterable[Exported | Absent]) -> Path | None:
+def _fp32_of(digest: str, done: Iterable[TwinExport | MissingTwin]) -> Path | None:
     """The folder of the same source's twin in fp32, if that is there."""
-    found = (each for each in done if isinstance(each, Exported) and each.artifact.source_sha256 == digest)
+    found = (each for each in done if isinstance(each, TwinExport) and each.artifact.source_sha256 == digest)
     return next((each.out for each in found if each.artifact.precision == "fp32"), None)
 
 
-def _export(wanted: Wanted, source: Any, fp32: Path | None, progress: Progress) -> Exported | Absent:
+def _export(wanted: TwinRequest, source: Any, fp32: Path | None, progress: Progress) -> TwinExport | MissingTwin:
+    options = ExportOptions(wanted.format, wanted.precision, twin=wanted.twin, fp32=fp32)
     try:
-        made = export(
-            source,
-            wanted.out,
-            format=wanted.format,
-            precision=wanted.precision,
-            twin=wanted.twin,
-            fp32=fp32,
-            progress=progress,
-        )
+        made = export(source, wanted.out, options, progress=progress)
     except (ExportError, WriteError) as error:
-        return Absent(wanted.twin, str(error), is_failure=True)
-    return Exported(wanted.twin, wanted.out, made, is_new=True)
+        return MissingTwin(wanted.twin, str(error), is_failure=True)
+    return TwinExport(wanted.twin, wanted.out, made, is_new=True)
 
 
 def _naming(twin: str, progress: Progress) -> Progress:
@@ -162,27 +159,25 @@ def _naming(twin: str, progress: Progress) -> Progress:
     return show
 
 
-def _plain_precision(format: str) -> str:
-    return "fp32" if "fp32" in FORMATS[format].precisions else default_precision(format)
-
-
 def _other_twin(provenance: Provenance) -> str:
     return MASKED_TWIN if provenance.granularity in STRUCTURED else STRUCTURED_TWIN
 
 
-def _dense_of(run: RunDir | None, provenance: Provenance) -> Path | Absent:
+def _dense_of(run: RunDir | None, provenance: Provenance) -> Path | MissingTwin:
     if run is None or provenance.cell is None or not run.dense_result(provenance.seed).is_file():
-        return Absent(DENSE, "the model that the ticket was drawn of is not known; give it with --dense FOLDER")
+        return MissingTwin(DENSE, "the model that the ticket was drawn of is not known; give it with --dense FOLDER")
     return run.dense(provenance.seed)
 
 
-def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path | Absent:
+def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path | MissingTwin:
     twin = _other_twin(provenance)
     if run is None or not (ticket / RESULT_FILE).is_file():
-        return Absent(twin, "none is known outside of a study; give a ticket of equal size with --structured FOLDER")
+        return MissingTwin(
+            twin, "none is known outside of a study; give a ticket of equal size with --structured FOLDER"
+        )
     found = find_twin(read_run(run.root), read_record(ticket / RESULT_FILE, Result))
     if found is None:
-        return Absent(twin, _none_found(run, twin))
+        return MissingTwin(twin, _none_found(run, twin))
     return ticket_folder(run, found.cell)
 
 

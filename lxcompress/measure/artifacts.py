@@ -22,7 +22,7 @@ from lxcompress.measure.plan import SEED, Ask, Group, Plan, Subject, make_plan
 from lxcompress.measure.process import Worker, load_cold, started
 from lxcompress.measure.weight_bytes import bytes_per_answer
 from lxcompress.progress import Progress, no_progress
-from lxcompress.records import Bench, Machine, Measurement, Samples, Task
+from lxcompress.records import BenchRecord, Machine, Measurement, Samples, Task
 
 ROUND = 5
 INTERRUPTED = "interrupted: not all runs were made; repeat"
@@ -64,7 +64,7 @@ class Tally:
         return sum(told) / len(self.seconds) if told and len(told) == len(self.joules) else None
 
 
-Keep = Callable[[Callable[[], Bench]], None]
+Keep = Callable[[Callable[[], BenchRecord]], None]
 """Is handed the bench so far, as a function: it is made only if it is to be kept now."""
 
 
@@ -100,7 +100,7 @@ def bench_artifacts(
     progress: Progress = no_progress,
     keep: Keep = lambda bench: None,
     powercap: Path = POWERCAP,
-) -> Bench:
+) -> BenchRecord:
     """Measures each artifact in each of its runtimes, on each number of threads, over each kind of questions.
 
     The subjects of one group (threads and questions) take turns: one worker runs at a time, in rounds of a few runs
@@ -118,7 +118,7 @@ def bench_plan(
     progress: Progress = no_progress,
     keep: Keep = lambda bench: None,
     powercap: Path = POWERCAP,
-) -> Bench:
+) -> BenchRecord:
     """Measures what is planned; of `ask` it takes the runs and the warm-up. Raises MeasureError.
 
     `keep` is handed, after each round, a function that returns the bench so far, with a doubt that it was cut short.
@@ -126,8 +126,8 @@ def bench_plan(
     began = datetime.now(timezone.utc)
     machine, done = describe_machine(), Done()
 
-    def so_far(measurements: Sequence[Measurement]) -> Bench:
-        return Bench(
+    def so_far(measurements: Sequence[Measurement]) -> BenchRecord:
+        return BenchRecord(
             started=began.isoformat(timespec="seconds"),
             measurements=_with_doubt([*done.measurements, *measurements]),
             baseline=str(plan.baseline.path),
@@ -154,7 +154,7 @@ def bench_plan(
         done.was_interrupted = True
     if not done.measurements:
         raise KeyboardInterrupt
-    return Bench(
+    return BenchRecord(
         started=began.isoformat(timespec="seconds"),
         measurements=_with_doubt(done.measurements) if done.was_interrupted else done.measurements,
         baseline=str(plan.baseline.path),
@@ -163,7 +163,7 @@ def bench_plan(
     )
 
 
-def is_interrupted(bench: Bench) -> bool:
+def is_interrupted(bench: BenchRecord) -> bool:
     """Whether Ctrl-C cut the bench short."""
     return any(doubt in (INTERRUPTED, CUT_SHORT) for each in bench.measurements for doubt in each.doubts)
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from lxcompress.errors import MeasureError
 from lxcompress.filenames import ARTIFACT_FILE
-from lxcompress.records import Bench, read_record
+from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import RunDir, sha256, write_record
 from lxcompress.text import read_bytes
 from lxcompress.writing import BusyError, WriteError, explain_write_errors, take_lock
@@ -44,7 +44,7 @@ def find_stale(artifacts: Sequence[Path]) -> list[Path]:
     stale = []
     for folder in artifacts:
         run = run_of([folder])
-        benches = [read_record(path, Bench) for path in run.bench_records()] if run else []
+        benches = [read_record(path, BenchRecord) for path in run.bench_records()] if run else []
         measured = [each for bench in benches for each in bench.measurements if each.artifact == folder.resolve().name]
         digest = sha256(folder / ARTIFACT_FILE) if measured else ""
         if measured and all(each.artifact_sha256 != digest for each in measured):
@@ -82,7 +82,7 @@ class SampleFile:
     next_s: float = 0.0
     problem: OSError | None = None
 
-    def keep(self, get: Callable[[], Bench]) -> None:
+    def keep(self, get: Callable[[], BenchRecord]) -> None:
         """Append the bench so far, unless that was done just before; a disk that is full is told at the end."""
         now = time.monotonic()
         if now < self.next_s:
@@ -117,7 +117,7 @@ def samples_kept(path: Path) -> Iterator[SampleFile]:
         os.close(descriptor)
 
 
-def save_bench(path: Path, bench: Bench, samples: SampleFile) -> None:
+def save_bench(path: Path, bench: BenchRecord, samples: SampleFile) -> None:
     """Write `bench` to `path`, and remove its unfinished samples.
 
     Where that fails the samples go to the folder for temporary files, and the WriteError says so.
@@ -148,7 +148,7 @@ def recover(folder: Path) -> list[Path]:
     return found
 
 
-def read_unfinished(path: Path) -> Bench | None:
+def read_unfinished(path: Path) -> BenchRecord | None:
     """Return the bench in the last whole line of a file of unfinished samples; None if it has no whole line."""
     try:
         lines = read_bytes(path).split(b"\n")
@@ -157,7 +157,7 @@ def read_unfinished(path: Path) -> Bench | None:
     for line in reversed(lines):
         if line:
             try:
-                return Bench.model_validate_json(line)
+                return BenchRecord.model_validate_json(line)
             except ValidationError:  # the line that was being written
                 continue
     return None
@@ -177,7 +177,7 @@ def _reserve(path: Path) -> bool:
     return True
 
 
-def _rescue(path: Path, bench: Bench, samples: SampleFile) -> str:
+def _rescue(path: Path, bench: BenchRecord, samples: SampleFile) -> str:
     """Save `bench` anywhere else, and say where its samples are."""
     folder = Path(tempfile.gettempdir())
     aside = folder / f"lxcompress-{os.getpid()}-{path.name}"

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from lxcompress.errors import MeasureError
-from lxcompress.records import Bench, Machine, Measurement, Task
+from lxcompress.records import BenchRecord, Machine, Measurement, Task
 from lxcompress.stats import bootstrap_interval, resample
 
 Verdict = Literal["faster", "slower", "no difference", "unknown"]
@@ -62,7 +62,7 @@ def noise_floor(baseline: Measurement, again: Measurement) -> float:
     return max(abs(end - 1) for end in ends)
 
 
-def compare_all(bench: Bench, kept: Bench | None = None) -> list[Ratio | None]:
+def compare_all(bench: BenchRecord, kept: BenchRecord | None = None) -> list[Ratio | None]:
     """Each measurement of the bench beside its baseline; None for a baseline, and for what has none of its task.
 
     The baseline is of the same threads and questions: an artifact of this bench, or one of the bench `kept`. Raises
@@ -73,7 +73,7 @@ def compare_all(bench: Bench, kept: Bench | None = None) -> list[Ratio | None]:
     return [_beside(each, bench) for each in bench.measurements]
 
 
-def find_baseline(bench: Bench, task_of: Measurement) -> Measurement | None:
+def find_baseline(bench: BenchRecord, task_of: Measurement) -> Measurement | None:
     """The bench's first measurement of its baseline in the same task as `task_of`, by another runtime perhaps."""
     same = [each for each in bench.measurements if _task(each) == _task(task_of)]
     if bench.baseline is None:
@@ -93,7 +93,7 @@ def check_same_machine(one: Measurement | Machine, other: Measurement) -> None:
         )
 
 
-def _beside(one: Measurement, bench: Bench) -> Ratio | None:
+def _beside(one: Measurement, bench: BenchRecord) -> Ratio | None:
     baseline = find_baseline(bench, one)
     if baseline is None or baseline is one:
         return None
@@ -101,7 +101,7 @@ def _beside(one: Measurement, bench: Bench) -> Ratio | None:
     return compare_in_turns(one, baseline, floor=noise_floor(baseline, again) if again else 0.0)
 
 
-def _beside_kept(one: Measurement, kept: Bench) -> Ratio | None:
+def _beside_kept(one: Measurement, kept: BenchRecord) -> Ratio | None:
     if kept.measurements:
         check_same_machine(one, kept.measurements[0])
     baseline = find_baseline(kept, one)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lxcompress.catalog.runtimes import is_runtime, runtime_names
 from lxcompress.errors import MeasureError
 from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, TICKET_FILE
 from lxcompress.measure.lengths import draw_lengths
@@ -16,13 +16,11 @@ from lxcompress.output import command_line
 from lxcompress.progress import Progress, no_progress
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
-from lxcompress.runtimes import RUNTIMES, runtimes_of
+from lxcompress.runtimes import check_library, runtimes_of
 from lxcompress.text import parse_json, read_text
 
 WARMUP = 10
 SEED = 0
-# Library -> the extra that it comes with; the export formats know them too, but importing those takes seconds.
-_EXTRAS = {"openvino": "openvino", "executorch": "executorch"}
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,9 @@ def check_ask(ask: Ask) -> None:
         raise MeasureError(f"runs: expected 1 or more (30 for a sound figure), got {ask.runs}; give --runs 50")
     if ask.warmup < 0:
         raise MeasureError(f"warmup: expected 0 or more, got {ask.warmup}; leave it out for {WARMUP}")
-    unknown = [name for name in ask.runtimes if name not in RUNTIMES]
+    unknown = [name for name in ask.runtimes if not is_runtime(name)]
     if unknown:
-        raise MeasureError(f"runtime {unknown[0]}: is unknown; expected one of: {', '.join(sorted(RUNTIMES))}")
+        raise MeasureError(f"runtime {unknown[0]}: is unknown; expected one of: {', '.join(sorted(runtime_names()))}")
 
 
 def leave_out_unfinished(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
@@ -164,7 +162,7 @@ def choose_runtimes(
     if not subjects:
         raise MeasureError("; ".join(remarks) + ", so that nothing remains to be measured")
     for name in dict.fromkeys(each.runtime for each in subjects):
-        _check_library(name)
+        check_library(name)
     return tuple(subjects), tuple(remarks)
 
 
@@ -229,10 +227,8 @@ def find_baseline(subjects: Sequence[Subject], baseline: Path | None) -> Subject
 
 
 def _is_dense(record: Artifact) -> bool:
-    """Whether the artifact says that it is the unpruned model in full precision."""
-    if record.twin is not None:
-        return record.twin.startswith("dense") and record.precision == "fp32"
-    return record.cell is None and Path(record.source).name == "dense" and record.precision == "fp32"
+    """Return whether the artifact is the unpruned model in full precision."""
+    return record.role == "dense" and record.precision == "fp32"
 
 
 def _left_out(record: Artifact, served: Sequence[str], runtimes: Sequence[str]) -> str:
@@ -245,16 +241,6 @@ def _left_out(record: Artifact, served: Sequence[str], runtimes: Sequence[str]) 
         f"{record.name}: format {record.format} is served by {', '.join(served)}, not by {', '.join(runtimes)}, "
         "and is left out"
     )
-
-
-def _check_library(runtime: str) -> None:
-    """Raises MeasureError if the runtime's library is an extra that is not installed."""
-    library = runtime.partition("-")[0]
-    if library in _EXTRAS and importlib.util.find_spec(library) is None:
-        raise MeasureError(
-            f"runtime {runtime}: needs {library}, which is not installed; "
-            f"add it with: pip install 'lxcompress[{_EXTRAS[library]}]'"
-        )
 
 
 def _is_unfinished(path: Path) -> bool:

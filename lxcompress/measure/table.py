@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lxcompress.measure.compare import Ratio, compare_all
-from lxcompress.records import Bench, Measurement
+from lxcompress.records import BenchRecord, Measurement
 from lxcompress.stats import Percentiles, percentiles
 
 
@@ -25,7 +25,7 @@ class Row:
     share: float | None
 
 
-def read_rows(bench: Bench, *, kept: Bench | None = None, detector_s: float | None = None) -> list[Row]:
+def read_rows(bench: BenchRecord, *, kept: BenchRecord | None = None, detector_s: float | None = None) -> list[Row]:
     """The rows of a bench, in the order of its measurements, beside its own baseline or that of the bench `kept`.
 
     Raises MeasureError if `kept` was made on another machine.
@@ -34,7 +34,7 @@ def read_rows(bench: Bench, *, kept: Bench | None = None, detector_s: float | No
     return [_row(each, ratio, detector_s) for each, ratio in zip(bench.measurements, ratios, strict=True)]
 
 
-def rows_json(bench: Bench, rows: Sequence[Row], *, detector_s: float | None = None) -> dict[str, Any]:
+def rows_json(bench: BenchRecord, rows: Sequence[Row], *, detector_s: float | None = None) -> dict[str, Any]:
     """The record of the bench with its rows, as JSON has it."""
     return {
         "bench": bench.model_dump(mode="json"),

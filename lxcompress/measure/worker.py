@@ -33,7 +33,7 @@ from lxcompress.measure.messages import (
     read_message,
     write_message,
 )
-from lxcompress.runtimes import find_runtime
+from lxcompress.runtimes import load_runtime
 
 # Untimed runs at the start of each turn: the caches hold what the worker before this one left there.
 SETTLE = 1
@@ -67,7 +67,7 @@ def serve(requests: TextIO, replies: TextIO) -> None:
 def load_cold(request: ColdLoad) -> Loaded:
     """Times one load of files that the system was made to forget. Raises MeasureError."""
     pin_to(tuple(request.cores))
-    open_file = find_runtime(request.runtime)
+    open_file = load_runtime(request.runtime)
     path = Path(request.path)
     resident = drop(_files(path, request.files))
     start = time.perf_counter()
@@ -79,7 +79,7 @@ def load_cold(request: ColdLoad) -> Loaded:
 def take_turns(setup: Setup, requests: TextIO) -> Iterator[Message]:
     """Loads and warms up, then makes the runs of each Turn. Raises MeasureError."""
     is_pinned = pin_to(tuple(setup.cores))  # before the runtime is imported, whose threads inherit it
-    open_file = find_runtime(setup.runtime)
+    open_file = load_runtime(setup.runtime)
     path = Path(setup.path)
     read_through(_files(path, setup.files))
     start = time.perf_counter()

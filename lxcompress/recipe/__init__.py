@@ -47,6 +47,7 @@ from lxcompress.recipe.recipe import (
     Recipe,
     StartModel,
     cell_id,
+    dense_id,
 )
 from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection, Switch, Train
 
@@ -86,6 +87,7 @@ __all__ = [
     "Train",
     "VqaData",
     "cell_id",
+    "dense_id",
     "dump_recipe",
     "find_recipe",
     "input_paths",

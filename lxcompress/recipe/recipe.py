@@ -203,6 +203,11 @@ class Cell:
         return cell_id(self.method.id, self.sparsity, self.seed)
 
 
+def dense_id(seed: int) -> str:
+    """Return the id of the dense run of a seed."""
+    return f"dense-seed{seed}"
+
+
 def cell_id(method: str, sparsity: float, seed: int) -> str:
     """Return the id of the Cell whose method has the id `method`."""
     return f"{method}-{short_percent(sparsity)}-seed{seed}"

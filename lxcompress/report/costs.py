@@ -12,11 +12,11 @@ from lxcompress.analysis.alternatives import role_of
 from lxcompress.analysis.pick import bench_command
 from lxcompress.analysis.protocol import has_tickets
 from lxcompress.analysis.summary import ExportedArtifact, RunSummary, latency_ms
+from lxcompress.catalog.runtimes import list_serving
 from lxcompress.output import command_line
 from lxcompress.records import Measurement, Task
 from lxcompress.report.chart import Dot, accuracy_span, dot_key_svg, level_key_svg, trade_chart
 from lxcompress.report.curves import SMALL, Panel
-from lxcompress.runtimes import SERVED_BY
 from lxcompress.stats import pareto_front
 from lxcompress.units import duration, percent, significant
 
@@ -291,7 +291,7 @@ def _row(entry: Entry, dense: Entry | None) -> dict[str, Any]:
         "is_reference": entry is dense,
         "is_picked": entry.is_picked,
         "doubts": cost.doubts,
-        "command": bench_command(cost.folder) if cost.fresh is None and SERVED_BY.get(artifact.format) else None,
+        "command": bench_command(cost.folder) if cost.fresh is None and list_serving(artifact.format) else None,
     }
 
 

@@ -1,11 +1,14 @@
-"""What exported files are served by: a runtime a file, all behind one Session."""
+"""Runtimes: they load an exported file and answer with it, all behind one Session."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from lxcompress.catalog.extensions import resolve
+from lxcompress.catalog.formats import format_names, is_format
+from lxcompress.catalog.runtimes import find_runtime_spec, is_runtime, list_serving, runtime_names
 from lxcompress.errors import MeasureError
 
 if TYPE_CHECKING:
@@ -15,119 +18,66 @@ if TYPE_CHECKING:
 
 
 class Session(Protocol):
-    """An exported file, loaded and ready to answer."""
+    """An exported file that is loaded and ready to answer."""
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores, float32 [B, A], of `feeds`: input_ids, attention_mask int64 [B, L]; visual_feats float32 [B, O, F];
-        visual_pos float32 [B, O, 4], boxes x1 y1 x2 y2 in 0..1; visual_attention_mask int64 [B, O].
+        """Return the scores, float32 [B, A], of `feeds`.
 
-        Raises MeasureError if the file takes other inputs than these.
+        These are input_ids, attention_mask int64 [B, L]; visual_feats float32 [B, O, F]; visual_pos float32 [B, O, 4],
+        boxes x1 y1 x2 y2 in 0..1; visual_attention_mask int64 [B, O]. Raises MeasureError if the file has other inputs.
         """
         ...
 
 
-class Open(Protocol):
-    """What a runtime offers: an artifact's path and a thread count in, a Session out."""
+class OpenFile(Protocol):
+    """The function of a runtime that loads a file."""
 
-    def __call__(self, path: Path, *, threads: int) -> Session: ...
+    def __call__(self, path: Path, *, threads: int) -> Session:
+        """Return a Session of the artifact at `path` that uses `threads` threads. Raises MeasureError."""
+        ...
 
 
 def open_session(path: Path, *, threads: int, runtime: str = "onnxruntime") -> Session:
-    """The artifact at `path` (its folder, or the model file in it), loaded by `runtime` and held to `threads` threads.
+    """Load the artifact at `path` (its folder, or the model file in it) with `runtime`, and use `threads` threads.
 
     Raises MeasureError for an unknown runtime, or a file that it cannot load.
     """
     if threads < 1:
         raise MeasureError(f"threads: expected 1 or more, got {threads}; give --threads 1")
-    return find_runtime(runtime)(path, threads=threads)
+    return load_runtime(runtime)(path, threads=threads)
 
 
-def find_runtime(name: str) -> Open:
-    """The `open` function of a runtime, its library imported. Raises MeasureError if there is no such runtime."""
-    if name not in RUNTIMES:
-        raise MeasureError(f"runtime {name}: is unknown; expected one of: {', '.join(sorted(RUNTIMES))}")
-    return RUNTIMES[name]()
+def load_runtime(name: str) -> OpenFile:
+    """Import a runtime, and return its function that loads a file.
+
+    Raises MeasureError if there is no such runtime, or if its library is not installed.
+    """
+    if not is_runtime(name):
+        raise MeasureError(f"runtime {name}: is unknown; expected one of: {', '.join(sorted(runtime_names()))}")
+    check_library(name)
+    return resolve(find_runtime_spec(name).open)
 
 
-def _onnxruntime() -> Open:
-    from lxcompress.runtimes.onnxruntime import open_onnx
-
-    return open_onnx
-
-
-def _torch() -> Open:
-    from lxcompress.runtimes.torch import open_torch
-
-    return open_torch
-
-
-def _torch_compile() -> Open:
-    from lxcompress.runtimes.torch import open_compiled
-
-    return open_compiled
-
-
-def _openvino() -> Open:
-    from lxcompress.runtimes.openvino import open_openvino
-
-    return open_openvino
-
-
-def _openvino_bf16() -> Open:
-    from lxcompress.runtimes.openvino import open_bfloat16
-
-    return open_bfloat16
-
-
-def _executorch() -> Open:
-    from lxcompress.runtimes.executorch import open_executorch
-
-    return open_executorch
-
-
-def _engine() -> Open:
-    from lxcompress.runtimes.engine import open_engine
-
-    return open_engine
-
-
-# Each value imports its runtime when called, so that one runtime's library never loads for another's sake.
-RUNTIMES: dict[str, Callable[[], Open]] = {
-    "onnxruntime": _onnxruntime,
-    "torch": _torch,
-    "torch-compile": _torch_compile,
-    "openvino": _openvino,
-    "openvino-bf16": _openvino_bf16,
-    "executorch": _executorch,
-    "engine": _engine,
-}
-
-# Which runtimes serve a format of artifact, the usual one first; none where that runs on other machines only.
-SERVED_BY: dict[str, tuple[str, ...]] = {
-    "onnx": ("onnxruntime", "openvino", "openvino-bf16"),
-    "ort": ("onnxruntime",),
-    "onnx-sparse": ("onnxruntime",),
-    "bitmask": ("torch", "torch-compile"),
-    "transformers": ("torch", "torch-compile"),
-    "openvino": ("openvino", "openvino-bf16"),
-    "executorch": ("executorch",),
-    "engine": ("engine",),
-    "coreml": (),
-}
+def check_library(name: str) -> None:
+    """Raise MeasureError if the library of a known runtime is not installed."""
+    missing = find_runtime_spec(name).find_missing()
+    if missing:
+        raise MeasureError(f"runtime {name}: {missing}")
 
 
 def runtimes_of(format: str) -> tuple[str, ...]:
-    """The runtimes that serve a format, the usual one first. Raises MeasureError for a format that is unknown."""
-    if format not in SERVED_BY:
+    """Return the runtimes that serve a format, the default first. Raises MeasureError if the format is unknown."""
+    if not is_format(format):
+        known = ", ".join(sorted(format_names()))
         raise MeasureError(
-            f"format {format}: no runtime of this lxcompress serves it (it knows: {', '.join(sorted(SERVED_BY))}); "
+            f"format {format}: no runtime of this lxcompress serves it (it knows: {known}); "
             "upgrade lxcompress, or export with --onnx"
         )
-    return SERVED_BY[format]
+    return list_serving(format)
 
 
 def runtime_of(format: str) -> str:
-    """The usual runtime of a format. Raises MeasureError if none here serves it."""
+    """Return the default runtime of a format. Raises MeasureError if none serves it on this machine."""
     found = runtimes_of(format)
     if not found:
         raise MeasureError(f"format {format}: nothing on this machine can run it; measure it on a device that does")

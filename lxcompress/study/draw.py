@@ -21,7 +21,7 @@ from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.schedule import Drawn, draw_ticket
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import Cell, Train
-from lxcompress.records import Epoch, Provenance, Result, Round, Score, Sparsity, dump_record, read_record
+from lxcompress.records import Epoch, Provenance, Result, RoundRecord, Score, Sparsity, dump_record, read_record
 from lxcompress.rundir import sha256, write_record
 from lxcompress.study.agreement import name_paths
 from lxcompress.study.choose import Choice, Chooser, kept_dense_of, sparsities_of, take_cut
@@ -281,11 +281,11 @@ def _train_round(
                 save_weights(folder / MOVEMENT_FILE, hook.result)
             names = (WEIGHTS_FILE, MOVEMENT_FILE) if hook else (WEIGHTS_FILE,)
             sums = {name: sha256(folder / name) for name in names}
-            write_record(folder / ROUND_FILE, Round(epochs=cost.epochs, files=sums))
+            write_record(folder / ROUND_FILE, RoundRecord(epochs=cost.epochs, files=sums))
             save_mask(folder / MASK_FILE, mask)
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         else:
-            kept = read_record(folder / ROUND_FILE, Round)
+            kept = read_record(folder / ROUND_FILE, RoundRecord)
             cost.trained(kept.epochs, steps_of(context.recipe, context.task) - _skipped(context, cell))
             cost.shared_s += sum(epoch.duration_s for epoch in kept.epochs)
         if cell.method.criterion_spec.needs_training:
@@ -299,7 +299,7 @@ def _is_of(folder: Path, mask: Mask, seed_run: SeedRun, watch: Watch) -> bool:
         return False
     try:
         kept = load_mask(folder / MASK_FILE).kept
-        record = read_record(folder / ROUND_FILE, Round)
+        record = read_record(folder / ROUND_FILE, RoundRecord)
         check_files(folder, Origin("the round", record.files, "it is done again", RunError, names_all=False))
         weights = load_weights(folder / WEIGHTS_FILE)
         check_like(folder / WEIGHTS_FILE, weights, seed_run.start, remedy="it is done again")

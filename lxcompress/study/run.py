@@ -18,7 +18,7 @@ from pathlib import Path
 from lxcompress.errors import PruneError, RecipeError, RunError
 from lxcompress.filenames import DENSE_FILE, MASK_FILE, RESULT_FILE
 from lxcompress.machine import describe_machine
-from lxcompress.recipe import Cell, Recipe, dump_recipe
+from lxcompress.recipe import Cell, Recipe, dense_id, dump_recipe
 from lxcompress.records import is_whole
 from lxcompress.rundir import (
     RunDir,
@@ -219,7 +219,7 @@ def _is_finished(run: RunDir, each: int | Cell) -> bool:
 
 
 def _name(each: int | Cell) -> str:
-    return each.id if isinstance(each, Cell) else f"dense-seed{each}"
+    return each.id if isinstance(each, Cell) else dense_id(each)
 
 
 def _seed_of(each: int | Cell) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lxcompress.measure.device.profile import Profile
     from lxcompress.measure.plan import Ask
     from lxcompress.progress import Progress
-    from lxcompress.records import Bench
+    from lxcompress.records import BenchRecord
     from lxcompress.rundir import RunDir
 
 RUNS = 50
@@ -30,7 +30,7 @@ class BenchRequest:
     artifacts: Sequence[Path]
     options: Ask
     device: Profile | None = None
-    earlier: Bench | None = None
+    earlier: BenchRecord | None = None
 
 
 def default_options(run: RunDir | None) -> Ask:
@@ -44,14 +44,14 @@ def default_options(run: RunDir | None) -> Ask:
     return Ask(threads=(settings.threads,), runs=settings.runs)
 
 
-def read_earlier(baseline: Path | None) -> Bench | None:
+def read_earlier(baseline: Path | None) -> BenchRecord | None:
     """Return the saved bench in the file `baseline`; None if that is no file. Raises MeasureError."""
     if baseline is None or not baseline.is_file():
         return None
     from lxcompress.errors import MeasureError
-    from lxcompress.records import Bench, read_record
+    from lxcompress.records import BenchRecord, read_record
 
-    return read_record(baseline, Bench, MeasureError)
+    return read_record(baseline, BenchRecord, MeasureError)
 
 
 def default_file(run: RunDir | None, device: Profile | None) -> Path | None:
@@ -68,7 +68,7 @@ def default_file(run: RunDir | None, device: Profile | None) -> Path | None:
     return name_bench(run, datetime.now(timezone.utc), device=device.name if device else None)
 
 
-def measure(request: BenchRequest, *, progress: Progress = no_progress, keep: Keep = lambda bench: None) -> Bench:
+def measure(request: BenchRequest, *, progress: Progress = no_progress, keep: Keep = lambda bench: None) -> BenchRecord:
     """Return the measurements of the artifacts. Raises MeasureError if the earlier bench is of another machine.
 
     Raises KeyboardInterrupt if an interrupt comes before the first measurement; a later one ends the bench early.
@@ -91,8 +91,8 @@ def measure_and_save(
     path: Path,
     *,
     progress: Progress = no_progress,
-    show_unsaved: Callable[[Bench], None] = lambda bench: None,
-) -> Bench:
+    show_unsaved: Callable[[BenchRecord], None] = lambda bench: None,
+) -> BenchRecord:
     """Measure, write the samples next to `path` while they come in, and save the bench there; return it.
 
     If the bench cannot be written, `show_unsaved` is called with it before the WriteError is raised.

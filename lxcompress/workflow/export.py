@@ -52,17 +52,12 @@ def check_request(request: ExportRequest, *, others: Sequence[Path] = ()) -> Non
 def export_file(request: ExportRequest, *, progress: Progress = no_progress) -> tuple[Path, Artifact]:
     """Write the file and compare it with its source; return its folder and its record. Raises ExportError."""
     from lxcompress.exporters import artifact
+    from lxcompress.exporters.formats import ExportOptions
 
     folder = request.out or artifact.default_out(request.source, request.format, request.precision)
     source = artifact.open_source(request.source, request.recipe)
-    made = artifact.export(
-        source,
-        folder,
-        format=request.format,
-        precision=request.precision,
-        fuse=request.fuse,
-        opset=request.opset,
-        layouts=request.layouts,
-        progress=progress,
+    options = ExportOptions(
+        request.format, request.precision, fuse=request.fuse, opset=request.opset, layouts=request.layouts
     )
+    made = artifact.export(source, folder, options, progress=progress)
     return folder, made

@@ -11,7 +11,7 @@ from lxcompress.progress import no_progress
 
 if TYPE_CHECKING:
     from lxcompress.analysis.pick import Choice
-    from lxcompress.exporters.twins import Absent, Exported
+    from lxcompress.exporters.twins import MissingTwin, TwinExport
     from lxcompress.progress import Progress
     from lxcompress.recipe import Recipe
     from lxcompress.records import Result
@@ -101,10 +101,10 @@ def export_twins(
     out: Path | None = None,
     recipe: Recipe | None = None,
     progress: Progress = no_progress,
-) -> list[Exported | Absent]:
+) -> list[TwinExport | MissingTwin]:
     """Export the twins of a ticket that are missing; return all of them, the absent ones last.
 
-    A twin whose export failed is an Absent with `is_failure`; `check_twins` raises for it.
+    A twin whose export failed is an MissingTwin with `is_failure`; `check_twins` raises for it.
     """
     from lxcompress.exporters import twins
 
@@ -112,13 +112,13 @@ def export_twins(
     return [*twins.export_twins(wanted, recipe=recipe, progress=progress), *absent]
 
 
-def check_twins(twins: Sequence[Exported | Absent]) -> None:
+def check_twins(twins: Sequence[TwinExport | MissingTwin]) -> None:
     """Raise ExportError if the export of a twin failed."""
     from lxcompress.errors import ExportError
-    from lxcompress.exporters.twins import Absent
+    from lxcompress.exporters.twins import MissingTwin
 
-    failed = [twin for twin in twins if isinstance(twin, Absent) and twin.is_failure]
+    failed = [twin for twin in twins if isinstance(twin, MissingTwin) and twin.is_failure]
     if failed:
-        tried = [twin for twin in twins if not isinstance(twin, Absent) or twin.is_failure]
+        tried = [twin for twin in twins if not isinstance(twin, MissingTwin) or twin.is_failure]
         rest = "; the others are there" if len(failed) < len(tried) else ""
         raise ExportError(f"{len(failed)} of {len(tried)} twins could not be exported{rest}: {failed[0].why}")

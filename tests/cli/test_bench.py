@@ -15,7 +15,7 @@ from rich.console import Console
 
 from lxcompress.cli import bench_table
 from lxcompress.measure.artifacts import Ask, bench_artifacts
-from lxcompress.records import Bench, Measurement, Samples, read_record
+from lxcompress.records import BenchRecord, Measurement, Samples, read_record
 from lxcompress.rundir import write_record
 from tests.measure.artifacts import build_artifact
 
@@ -51,7 +51,7 @@ def test_artifacts_of_a_run_are_kept_in_it_by_its_recipe(run: Path) -> None:
     assert done.returncode == 0, done.stderr
     (file,) = (run / "measurements").iterdir()
     assert str(file) in done.stdout
-    kept = read_record(file, Bench)
+    kept = read_record(file, BenchRecord)
     assert [each.artifact for each in kept.measurements] == ["dense", LONG_NAME]
     assert [len(each.latency.values) for each in kept.measurements] == [6, 6]
     assert "only 6 runs" in done.stdout
@@ -62,7 +62,7 @@ def test_options_win_over_the_recipe_and_out_over_the_run(run: Path, tmp_path: P
     out = tmp_path / "new" / "bench.json"
     done = bench(run / "artifacts" / "dense", "--runs", 3, "--threads", 2, "--out", out)
     assert done.returncode == 0, done.stderr
-    (measured,) = read_record(out, Bench).measurements
+    (measured,) = read_record(out, BenchRecord).measurements
     assert (measured.task.runs, measured.task.threads) == (3, 2)
     assert list(run.glob("measurements/*")) == before
 
@@ -75,13 +75,13 @@ def test_artifacts_of_no_run_are_shown_and_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(run: Path) -> Bench:
+def measured(run: Path) -> BenchRecord:
     """Two artifacts on one thread and on two."""
     paths = [run / "artifacts" / "dense", run / "artifacts" / LONG_NAME]
     return bench_artifacts(paths, Ask(threads=(1, 2), runs=30, warmup=1))
 
 
-def shown(bench: Bench, columns: int, monkeypatch: pytest.MonkeyPatch, **more: object) -> list[str]:
+def shown(bench: BenchRecord, columns: int, monkeypatch: pytest.MonkeyPatch, **more: object) -> list[str]:
     """The lines that a terminal of so many columns shows."""
     terminal = Console(width=columns, file=io.StringIO(), highlight=False)
     monkeypatch.setattr(bench_table, "screen", terminal)
@@ -90,7 +90,7 @@ def shown(bench: Bench, columns: int, monkeypatch: pytest.MonkeyPatch, **more: o
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
-def test_the_table_fits_and_names_every_artifact(measured: Bench, columns: int, monkeypatch) -> None:
+def test_the_table_fits_and_names_every_artifact(measured: BenchRecord, columns: int, monkeypatch) -> None:
     lines = shown(measured, columns, monkeypatch, detector_s=0.21)
     assert max(map(len, lines)) <= columns
     text = " ".join(" ".join(lines).split())
@@ -101,7 +101,7 @@ def test_the_table_fits_and_names_every_artifact(measured: Bench, columns: int, 
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_many_rows_of_a_full_size_model_stay_readable(measured: Bench, columns: int, monkeypatch) -> None:
+def test_many_rows_of_a_full_size_model_stay_readable(measured: BenchRecord, columns: int, monkeypatch) -> None:
     rows = []
     for threads in (1, 2):
         for number in range(8):
@@ -125,7 +125,7 @@ def test_many_rows_of_a_full_size_model_stay_readable(measured: Bench, columns: 
                     }
                 )
             )
-    lines = shown(Bench(started="", measurements=rows, baseline="3"), columns, monkeypatch)
+    lines = shown(BenchRecord(started="", measurements=rows, baseline="3"), columns, monkeypatch)
     assert max(map(len, lines)) <= columns
     text = " ".join(" ".join(lines).split())
     assert all(f"{each.artifact}" in text for each in rows)
@@ -137,13 +137,13 @@ def test_many_rows_of_a_full_size_model_stay_readable(measured: Bench, columns: 
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
-def test_twins_are_rows_by_what_they_stand_for(measured: Bench, columns: int, monkeypatch) -> None:
+def test_twins_are_rows_by_what_they_stand_for(measured: BenchRecord, columns: int, monkeypatch) -> None:
     """In a table at every width, and without a number that must be looked up."""
     names = ("dense", "dense int8", "ticket int8", "structured int8")
     each = measured.measurements[0]
     changes = [{"artifact_path": name, "twin": name, "artifact": f"{LONG_NAME}-{name}"} for name in names]
     rows = [each.model_copy(update=change) for change in changes]
-    bench = Bench(started="", measurements=rows, baseline="dense")
+    bench = BenchRecord(started="", measurements=rows, baseline="dense")
     lines = shown(bench, columns, monkeypatch)
     assert max(map(len, lines)) <= columns
     starts = [name for name in names for line in lines if line.startswith((f" {name} ", name)) and "." in line]
@@ -151,7 +151,9 @@ def test_twins_are_rows_by_what_they_stand_for(measured: Bench, columns: int, mo
     text = " ".join(lines)
     assert all(heading in text for heading in ("steady", "cold", "start s", "answers", "baseline"))
     again = [row.model_copy(update={"format": "openvino", "artifact_path": f"{row.twin}-o"}) for row in rows]
-    text = " ".join(shown(Bench(started="", measurements=[*rows, *again], baseline="dense"), columns, monkeypatch))
+    text = " ".join(
+        shown(BenchRecord(started="", measurements=[*rows, *again], baseline="dense"), columns, monkeypatch)
+    )
     assert "dense int8 openvino" in " ".join(text.split())
 
 
@@ -160,7 +162,7 @@ def test_json_is_the_bench_with_its_summaries_and_ratios(run: Path, tmp_path: Pa
     done = bench(*paths, "--runs", 30, "--baseline", paths[1], "--detector-ms", 100, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert Bench.model_validate(printed["bench"]) == read_record(out, Bench)
+    assert BenchRecord.model_validate(printed["bench"]) == read_record(out, BenchRecord)
     compared, baseline = printed["rows"]
     assert (baseline["artifact"], baseline["ratio"]) == ("dense", None)
     ratio = compared["ratio"]
@@ -185,14 +187,14 @@ def test_lengths_are_rows_of_their_own_and_left_out_formats_are_named(run: Path,
     out = tmp_path / "bench.json"
     done = bench(run / "artifacts" / "dense", core, "--runs", 1, "--lengths", "4,9", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert [each.task.tokens for each in read_record(out, Bench).measurements] == [4, 9]
+    assert [each.task.tokens for each in read_record(out, BenchRecord).measurements] == [4, 9]
     assert "note: core: format coreml runs on other systems only" in " ".join(done.stdout.split())
     alone = bench(core)
     assert alone.returncode == 1
     assert [line for line in alone.stderr.splitlines() if line.startswith("error: core: format coreml")]
 
 
-def test_a_bench_of_another_machine_is_no_baseline(run: Path, measured: Bench, tmp_path: Path) -> None:
+def test_a_bench_of_another_machine_is_no_baseline(run: Path, measured: BenchRecord, tmp_path: Path) -> None:
     out, dense = tmp_path / "bench.json", run / "artifacts" / "dense"
     write_record(out, measured)
     again = bench(dense, "--runs", 30, "--baseline", out)
@@ -226,7 +228,7 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_with_130(run: Path, tmp
                 break
         printed = driver.communicate(timeout=60)[0]
     assert driver.returncode == 130
-    kept = read_record(out, Bench)
+    kept = read_record(out, BenchRecord)
     assert [(each.task.threads, each.task.tokens) for each in kept.measurements] == [(1, 4), (1, 4)]
     assert "interrupted: not all runs were made" in " ".join(printed.split())
 
@@ -267,7 +269,7 @@ def test_help_has_an_example() -> None:
     assert "lxcompress bench" in done.stdout
 
 
-def test_a_model_that_reads_pictures_has_no_detector_and_no_regions(measured: Bench, monkeypatch) -> None:
+def test_a_model_that_reads_pictures_has_no_detector_and_no_regions(measured: BenchRecord, monkeypatch) -> None:
     def as_pictures(each: Measurement) -> Measurement:
         return each.model_copy(update={"task": each.task.model_copy(update={"picture_size": 16, "objects": 1})})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.records import Bench, read_record
+from lxcompress.records import BenchRecord, read_record
 from tests.cli.test_bench import bench
 from tests.measure.artifacts import build_artifact
 from tests.measure.phone import build_phone, write_profile
@@ -35,7 +35,7 @@ def test_a_device_is_measured_and_its_bench_lies_apart(run: Path, tmp_path: Path
     (file,) = (run / "measurements" / "devices" / "toy-phone").iterdir()
     assert str(file) in done.stdout
     assert list(run.glob("measurements/*.json")) == []
-    kept = read_record(file, Bench)
+    kept = read_record(file, BenchRecord)
     assert [(each.artifact, each.target, len(each.latency.values)) for each in kept.measurements] == [
         ("dense", "toy phone", 6),
         ("picked", "toy phone", 6),

@@ -13,6 +13,7 @@ from lxcompress.cli.main import app
 from lxcompress.engine.build import find_compiler
 from lxcompress.errors import LxError, MeasureError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.records import Artifact, Dense, Result, read_record
 from lxcompress.study.run import run_study
 
@@ -73,7 +74,7 @@ def test_a_dense_run_scores_what_its_record_says(run) -> None:
 )
 def test_an_artifact_scores_what_its_record_says_in_the_runtime_that_serves_it(format, runtime, run, tmp_path) -> None:
     source = open_source(run / "tickets" / CELL)
-    export(source, tmp_path / "out", format=format)
+    export(source, tmp_path / "out", ExportOptions(format))
     found, record = told(tmp_path / "out", run), read_record(tmp_path / "out/artifact.json", Artifact)
     assert {name: found[name] for name in ("accuracy", "by_type", "questions")} == record.accuracy.model_dump()
     assert (found["kind"], found["runtime"]) == ("artifact", runtime)

@@ -126,9 +126,9 @@ def test_a_runtime_that_is_missing_names_its_extra(library: str, runtime: str) -
 import sys
 sys.modules[{library!r}] = None
 from lxcompress.errors import MeasureError
-from lxcompress.runtimes import find_runtime
+from lxcompress.runtimes import load_runtime
 try:
-    find_runtime({runtime!r})
+    load_runtime({runtime!r})
 except MeasureError as error:
     sys.exit(0 if "pip install 'lxcompress[{runtime}]'" in str(error) and "\\n" not in str(error) else str(error))
 sys.exit("it was found")

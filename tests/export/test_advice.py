@@ -7,11 +7,12 @@ from math import prod
 import pytest
 from transformers import LxmertConfig
 
+from lxcompress.catalog.formats import FORMATS
 from lxcompress.errors import ExportError
 from lxcompress.exporters import advice, coreml, onnx_sparse
 from lxcompress.exporters.advice import Sizes, advise, break_even, file_bytes, full_size, instead, sizes_of, verdict
 from lxcompress.exporters.artifact import export, open_source
-from lxcompress.exporters.formats import FORMATS
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.models import lxmert
 from lxcompress.study.run import run_study
 
@@ -43,7 +44,7 @@ def exported(toy_recipe, tmp_path_factory):
     def make(format: str, precision: str, source: str = f"tickets/{TICKET}"):
         opened = open_source(root / "run" / source)
         name = f"{format}-{precision}-{source.replace('/', '-')}"
-        made = export(opened, root / name, format=format, precision=precision)
+        made = export(opened, root / name, ExportOptions(format, precision))
         return root / name, made, sizes_of("toy", opened.model.config, opened.model.family)
 
     return make
@@ -156,7 +157,7 @@ def test_the_verdict_on_half_for_the_engine(whole) -> None:
     assert said["fp32"] == "50 % as engine fp32: −32 % file, faster: zeros are neither read nor multiplied."
     assert said["bf16"].startswith("50 % as engine bf16: −21 % file, faster: ")
     assert said["int8"].startswith("50 % as engine int8: the same file, no speed: a zero is stored")
-    assert "but in blocks of 1 x 4" in said["int8"]
+    assert "except in blocks of 1 x 4" in said["int8"]
 
 
 def test_all_formats_and_precisions_are_there_unless_some_are_asked_for(whole) -> None:
@@ -172,7 +173,7 @@ def test_all_formats_and_precisions_are_there_unless_some_are_asked_for(whole) -
         ({"sparsities": [50.0]}, "--sparsity 50: is a share"),
         ({"format": "x"}, "--format x: is unknown"),
         ({"format": "bitmask", "precision": "int4"}, "--precision int4"),
-        ({"precision": "int4"}, "--precision int4: no format has it"),
+        ({"precision": "int4"}, "--precision int4: no format supports it"),
     ],
 )
 def test_what_is_unknown_is_refused(whole, asked, sentence) -> None:

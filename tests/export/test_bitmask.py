@@ -17,6 +17,7 @@ from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError, LxError, TicketError
 from lxcompress.exporters.artifact import default_out, export, open_source
 from lxcompress.exporters.bitmask import count_zeros
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.records import Artifact, read_record
@@ -40,7 +41,7 @@ def run(toy_recipe, tmp_path_factory) -> Path:
     run_study(toy_recipe, root, only=TICKET)
     source = open_source(root / "tickets" / TICKET)
     for precision in PRECISIONS:
-        export(source, default_out(source.folder, "bitmask", precision), format="bitmask", precision=precision)
+        export(source, default_out(source.folder, "bitmask", precision), ExportOptions("bitmask", precision))
     return root
 
 
@@ -109,7 +110,7 @@ def test_a_dense_run_is_stored_whole(run, tmp_path) -> None:
     folder = run / "seeds" / "0" / "dense"
     for precision in PRECISIONS:
         out = tmp_path / precision
-        artifact = export(open_source(folder), out, format="bitmask", precision=precision)
+        artifact = export(open_source(folder), out, ExportOptions("bitmask", precision))
         same(load_model(out), load_model(folder), precision)
         assert artifact.cell is None
         assert any("no mask" in note for note in artifact.notes)
@@ -123,7 +124,7 @@ def test_a_smaller_model_stays_the_smaller_model(run, granularity, precision, tm
     dense, wish = run / "seeds" / "0" / "dense", {"granularity": granularity, "sparsity": SMALLER[granularity]}
     prune_model(str(dense), tmp_path / "ticket", criterion="low-magnitude", **wish)
     ticket = load_ticket(tmp_path / "ticket")
-    artifact = export(open_source(ticket.folder), tmp_path / "out", format="bitmask", precision=precision)
+    artifact = export(open_source(ticket.folder), tmp_path / "out", ExportOptions("bitmask", precision))
     found = load_ticket(tmp_path / "out")
     assert isinstance(found.cut, Surgery)
     assert found.cut == ticket.cut
@@ -140,7 +141,7 @@ def test_every_family_comes_back(name, tmp_path) -> None:
     model, weights = load_start(str(start), ANSWERS, 0, images=2 if name == "two images" else 1)
     save_model(tmp_path / "model", model, weights, shipped_vocabulary())
     prune_model(str(tmp_path / "model"), tmp_path / "ticket", criterion="random", sparsity=0.7)
-    artifact = export(open_source(tmp_path / "ticket"), tmp_path / "out", format="bitmask")
+    artifact = export(open_source(tmp_path / "ticket"), tmp_path / "out", ExportOptions("bitmask"))
     assert artifact.parity.changed_answers == 0
     found, ticket = load_ticket(tmp_path / "out"), load_ticket(tmp_path / "ticket")
     same(found.model, ticket.model, "fp32")
@@ -151,7 +152,7 @@ def test_every_family_comes_back(name, tmp_path) -> None:
 
 def test_an_artifact_is_exported_and_pruned_like_the_ticket(run, tmp_path) -> None:
     first, again = place(run, "fp32"), tmp_path / "again"
-    export(open_source(first), again, format="bitmask")
+    export(open_source(first), again, ExportOptions("bitmask"))
     assert (again / "bitmask.safetensors").read_bytes() == (first / "bitmask.safetensors").read_bytes()
     prune_model(str(first), tmp_path / "further", criterion="low-magnitude", sparsity=0.8)
     further, mask = load_ticket(tmp_path / "further").mask, load_ticket(first).mask
@@ -173,15 +174,20 @@ def test_what_fp16_cannot_hold_is_refused_and_leaves_no_file(run, tmp_path) -> N
     weights["lxmert.pooler.dense.bias"][0] = 70000.0
     save_model(tmp_path / "wide", dense, weights, shipped_vocabulary())
     source = open_source(tmp_path / "wide")
-    wish = {"format": "bitmask", "precision": "fp16"}
-    complain(lambda: export(source, tmp_path / "out", **wish), "pooler.dense.bias", "--precision", kind=ExportError)
+    options = ExportOptions("bitmask", "fp16")
+    complain(
+        lambda: export(source, tmp_path / "out", options),
+        "pooler.dense.bias",
+        "--precision",
+        kind=ExportError,
+    )
     assert not list((tmp_path / "out").glob("*"))
 
 
 def test_a_folder_of_other_weights_is_not_written_into(run, tmp_path) -> None:
     shutil.copytree(run / "seeds" / "0" / "dense", tmp_path / "model")
     source = open_source(run / "tickets" / TICKET)
-    complain(lambda: export(source, tmp_path / "model", format="bitmask"), "another model", kind=ExportError)
+    complain(lambda: export(source, tmp_path / "model", ExportOptions("bitmask")), "another model", kind=ExportError)
     load_model(tmp_path / "model")
 
 

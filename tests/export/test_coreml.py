@@ -18,7 +18,7 @@ from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.coreml import count_zeros, within_half, write
-from lxcompress.exporters.formats import Job
+from lxcompress.exporters.formats import ExportOptions, Job
 from lxcompress.exporters.traced import quiet, trace
 from lxcompress.models.checkpoints import FAMILIES, Model, save_model
 from lxcompress.records import Artifact
@@ -123,7 +123,7 @@ def artifacts(ticket: Path) -> dict[str, tuple[Path, Artifact]]:
     source = open_source(ticket)
     outs = {precision: ticket.parent / precision for precision in ("fp32", "fp16", "int8")}
     return {
-        precision: (out, export(source, out, format="coreml", precision=precision)) for precision, out in outs.items()
+        precision: (out, export(source, out, ExportOptions("coreml", precision))) for precision, out in outs.items()
     }
 
 
@@ -226,7 +226,7 @@ def test_inputs_have_ranges_and_the_scores_a_name(artifacts) -> None:
 
 def test_a_smaller_model_is_dense_and_small(tmp_path) -> None:
     folder = save_ticket(tmp_path, granularity="neuron+head", images=2)
-    artifact = export(open_source(folder), tmp_path / "out", format="coreml", precision="int8")
+    artifact = export(open_source(folder), tmp_path / "out", ExportOptions("coreml", "int8"))
     assert count_zeros(tmp_path / "out")[1] == load_ticket(folder).provenance.sparsity.kept
     assert artifact.notes == ["needs iOS 17 or macOS 14; one question at a time, of up to 24 tokens"]
     assert not any("sparse" in each.type for each in Package(tmp_path / "out" / "model.mlpackage").operations)
@@ -252,5 +252,5 @@ def test_other_families_are_refused_in_our_words_before_anything_is_converted(fa
     with pytest.raises(
         ExportError, match=f"takes lxmert models; its converter cannot read this {family} model.*--format executorch"
     ):
-        export(open_source(tmp_path / "model"), tmp_path / "out", format="coreml")
+        export(open_source(tmp_path / "model"), tmp_path / "out", ExportOptions("coreml"))
     assert not (tmp_path / "out").exists()

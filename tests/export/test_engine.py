@@ -37,8 +37,8 @@ from lxcompress.engine.records import (
 from lxcompress.errors import ExportError, MeasureError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.engine import count_zeros, usual_columns, write
-from lxcompress.exporters.engine_choice import LAYOUTS, LEAST, SAMPLE_ROWS, Chooser, count_shares, time_here
-from lxcompress.exporters.formats import Job, check_layouts
+from lxcompress.exporters.engine_choice import LAYOUTS, LEAST, SAMPLE_ROWS, LayoutChooser, count_shares, time_here
+from lxcompress.exporters.formats import ExportOptions, Job, check_layouts
 from lxcompress.exporters.parity import TOLERANCES
 from lxcompress.exporters.programs import Usual, build_program
 from lxcompress.models import lxmert, vilt, visual_bert
@@ -255,7 +255,7 @@ def ticket(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("precision", BOUNDS)
 def test_a_ticket_is_exported_and_proven(ticket, precision, tmp_path) -> None:
-    artifact = export(open_source(ticket), tmp_path, format="engine", precision=precision)
+    artifact = export(open_source(ticket), tmp_path, ExportOptions("engine", precision))
     assert (artifact.parity.tolerance is None) == (precision == "int8")
     assert artifact.parity.max_abs_difference <= (artifact.parity.tolerance or np.inf)
     assert set(artifact.files) >= {"model.lxe"}
@@ -355,20 +355,22 @@ def matrix(share: float, *, rows: int = 128, columns: int = 256, width: int = 1)
 def test_the_layout_that_takes_least_time_is_taken(precision, width) -> None:
     weight = matrix(0.8, width=width)
     offered = Clock(lambda each: 1.0)
-    Chooser(precision, time=offered).pack(weight, 20)
+    LayoutChooser(precision, time=offered).pack(weight, 20)
     ((candidates, columns),) = offered.asked
     assert columns == 20
     assert len(candidates) >= 2
     for wanted in candidates:
         cut = (wanted.layout, wanted.tile)
-        made = Chooser(precision, time=Clock(lambda each, cut=cut: (each.layout, each.tile) != cut)).pack(weight, 20)
+        made = LayoutChooser(precision, time=Clock(lambda each, cut=cut: (each.layout, each.tile) != cut)).pack(
+            weight, 20
+        )
         assert (made.layout, made.tile, made.rows, made.columns) == (*cut, *weight.shape)
 
 
 @pytest.mark.parametrize("precision", LAYOUTS)
 def test_what_leaves_nothing_out_is_not_timed(precision) -> None:
     clock = Clock(lambda each: -each.layout)
-    chooser = Chooser(precision, time=clock)
+    chooser = LayoutChooser(precision, time=clock)
     assert chooser.pack(matrix(0.0), 20).layout == {"fp32": DENSE, "bf16": DENSE, "int8": QUANTISED}[precision]
     assert not clock.asked
     assert dict(chooser.chosen) == {"dense": 1}
@@ -376,7 +378,7 @@ def test_what_leaves_nothing_out_is_not_timed(precision) -> None:
 
 def test_matrices_of_one_kind_are_timed_once() -> None:
     clock = Clock(lambda each: each.layout)
-    chooser = Chooser("fp32", time=clock)
+    chooser = LayoutChooser("fp32", time=clock)
     kinds = ((0.5, 128, 20), (0.51, 128, 20), (0.5, 128, 36), (0.9, 128, 20), (0.5, 256, 20), (0.5, 128, 20))
     for share, rows, columns in kinds:
         chooser.pack(matrix(share, rows=rows), columns)
@@ -387,7 +389,7 @@ def test_matrices_of_one_kind_are_timed_once() -> None:
 def test_of_a_large_matrix_some_rows_are_timed() -> None:
     clock = Clock(lambda each: each.layout)
     weight = matrix(0.5, rows=3 * SAMPLE_ROWS + 8, columns=64)
-    assert Chooser("fp32", time=clock).pack(weight, 20).rows == len(weight)
+    assert LayoutChooser("fp32", time=clock).pack(weight, 20).rows == len(weight)
     ((candidates, _),) = clock.asked
     assert {each.rows for each in candidates} == {len(weight[::4])}
     assert len(weight[::4]) <= SAMPLE_ROWS
@@ -399,9 +401,9 @@ def test_without_the_engine_and_for_little_matrices_a_rule_chooses(precision) ->
     little = matrix(0.95, rows=8, columns=64)
     assert little.size < LEAST <= large.size
     layout = BLOCKS if precision == "int8" else SPARSE
-    assert Chooser(precision, time=None).pack(large, 20).layout == layout
-    assert Chooser(precision, time=clock).pack(little, 20).layout == layout
-    assert Chooser(precision, time=None).pack(matrix(0.1), 20).layout in (DENSE, QUANTISED)
+    assert LayoutChooser(precision, time=None).pack(large, 20).layout == layout
+    assert LayoutChooser(precision, time=clock).pack(little, 20).layout == layout
+    assert LayoutChooser(precision, time=None).pack(matrix(0.1), 20).layout in (DENSE, QUANTISED)
     assert not clock.asked
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lxcompress.errors import MeasureError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.executorch import count_zeros, lower
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.records import Artifact
 from lxcompress.runtimes import Session, open_session
 from lxcompress.tickets import load_ticket
@@ -28,7 +29,7 @@ def ticket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(ticket: Path) -> Artifact:
-    return export(open_source(ticket), ticket.parent / "fp32", format="executorch")
+    return export(open_source(ticket), ticket.parent / "fp32", ExportOptions("executorch"))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_a_layer_that_is_used_twice_counts_once(tmp_path) -> None:
 
 def test_int8_of_a_pair_keeps_zeros_and_takes_two_rows_a_question(tmp_path) -> None:
     folder = save_ticket(tmp_path, images=2)
-    artifact = export(open_source(folder), tmp_path / "int8", format="executorch", precision="int8")
+    artifact = export(open_source(folder), tmp_path / "int8", ExportOptions("executorch", "int8"))
     kept = load_ticket(folder).mask.kept.values()
     zeros, elements = count_zeros(tmp_path / "int8")
     assert elements == sum(each.numel() for each in kept)

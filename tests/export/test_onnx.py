@@ -16,6 +16,7 @@ from lxcompress.data.tasks import load_task
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import default_out, export, open_source
 from lxcompress.exporters.fold import fold_constants, opset_of
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.onnx import count_zeros, move, save, trace
 from lxcompress.exporters.parity import check, compare
 from lxcompress.exporters.products import find_reads, shapes_of, steps_of
@@ -43,7 +44,7 @@ def exported(run) -> Path:
     """The ticket as ONNX, where export puts it by itself."""
     folder = run / "tickets" / TICKET
     out = default_out(folder, "onnx")
-    export(open_source(folder), out, format="onnx")
+    export(open_source(folder), out, ExportOptions("onnx"))
     return out
 
 
@@ -111,7 +112,7 @@ def test_batch_length_and_regions_are_free(exported) -> None:
 
 def test_a_dense_run_exports_too_and_knows_its_accuracy(run) -> None:
     folder = run / "seeds" / "0" / "dense"
-    artifact = export(open_source(folder), run / "dense-onnx", format="onnx")
+    artifact = export(open_source(folder), run / "dense-onnx", ExportOptions("onnx"))
     assert artifact.cell is None
     assert artifact.accuracy == artifact.source_accuracy
 
@@ -159,7 +160,7 @@ def test_scores_that_are_not_numbers_fail_parity() -> None:
 
 def test_an_unknown_format_is_refused(run, tmp_path) -> None:
     with pytest.raises(ExportError, match="--format tflite: is unknown"):
-        export(open_source(run / "tickets" / TICKET), tmp_path, format="tflite")
+        export(open_source(run / "tickets" / TICKET), tmp_path, ExportOptions("tflite"))
 
 
 def test_the_data_of_the_study_is_what_proves_the_file(run, toy_recipe) -> None:
@@ -177,7 +178,7 @@ def test_the_file_does_not_say_where_it_was_made(exported) -> None:
 def test_an_export_prints_nothing_and_says_what_it_does(run, tmp_path, capfd) -> None:
     told: list[str] = []
     source = open_source(run / "tickets" / TICKET)
-    artifact = export(source, tmp_path, format="onnx", precision="int8", progress=lambda what, *_: told.append(what))
+    artifact = export(source, tmp_path, ExportOptions("onnx", "int8"), progress=lambda what, *_: told.append(what))
     assert capfd.readouterr() == ("", "")
     assert {"tracing the model", "fusing its steps", "writing it in int8"} <= set(told)
     assert artifact.notes == ["fused: 5 Attention, 5 BiasGelu, 13 SkipLayerNormalization"]

@@ -9,7 +9,7 @@ import openvino
 import pytest
 
 from lxcompress.exporters.artifact import export, open_source
-from lxcompress.exporters.formats import Job
+from lxcompress.exporters.formats import ExportOptions, Job
 from lxcompress.exporters.openvino import count_zeros, write
 from lxcompress.models.checkpoints import FAMILIES, Model
 from lxcompress.records import Artifact
@@ -30,7 +30,7 @@ def artifacts(ticket: Path) -> dict[str, tuple[Path, Artifact]]:
     source = open_source(ticket)
     outs = {precision: ticket.parent / precision for precision in ("fp32", "fp16", "int8")}
     return {
-        precision: (out, export(source, out, format="openvino", precision=precision)) for precision, out in outs.items()
+        precision: (out, export(source, out, ExportOptions("openvino", precision))) for precision, out in outs.items()
     }
 
 
@@ -76,14 +76,14 @@ def test_inputs_are_named_and_only_features_have_a_size(artifacts) -> None:
 
 def test_a_smaller_model_is_exported_as_one(tmp_path) -> None:
     folder = save_ticket(tmp_path, granularity="neuron+head")
-    artifact = export(open_source(folder), tmp_path / "out", format="openvino")
+    artifact = export(open_source(folder), tmp_path / "out", ExportOptions("openvino"))
     assert count_zeros(tmp_path / "out")[1] == load_ticket(folder).provenance.sparsity.kept
     assert artifact.parity.max_abs_difference <= artifact.parity.tolerance
 
 
 def test_a_question_over_two_images_takes_two_rows(tmp_path) -> None:
     folder = save_ticket(tmp_path, images=2)
-    export(open_source(folder), tmp_path / "out", format="openvino")
+    export(open_source(folder), tmp_path / "out", ExportOptions("openvino"))
     session, inputs = open_session(tmp_path / "out", threads=1, runtime="openvino"), some_inputs(6, 9, 5)
     np.testing.assert_allclose(
         session.answer(inputs.numpy()), score(load_ticket(folder).model, inputs).numpy(), atol=1e-5

@@ -17,6 +17,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import MeasureError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.measure.artifacts import measure_artifacts
 from lxcompress.models.checkpoints import Model, load_start, save_model
 from lxcompress.recipe import Nlvr2Data, Recipe
@@ -58,7 +59,7 @@ def run(toy_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(run: Path) -> Path:
     """The ticket as ONNX."""
-    export(open_source(run / "tickets" / TICKET), run / "artifacts" / "pair", format="onnx")
+    export(open_source(run / "tickets" / TICKET), run / "artifacts" / "pair", ExportOptions("onnx"))
     return run / "artifacts" / "pair"
 
 
@@ -128,7 +129,7 @@ def test_a_pair_is_measured_as_one_question(exported) -> None:
 def test_three_images_and_no_data_are_proven_on_random_inputs(toy_start, tmp_path) -> None:
     three, weights = load_start(str(toy_start), ("no", "yes"), 0, images=3)
     save_model(tmp_path / "three", three, weights, shipped_vocabulary())
-    artifact = export(open_source(tmp_path / "three"), tmp_path / "out", format="onnx")
+    artifact = export(open_source(tmp_path / "three"), tmp_path / "out", ExportOptions("onnx"))
     assert artifact.images == 3
     assert artifact.parity.inputs.startswith("seeded random inputs")
     assert artifact.parity.questions == 30
@@ -142,4 +143,4 @@ def test_data_of_single_images_does_not_prove_a_pair_model(toy_recipe, toy_start
     pair, weights = load_start(str(toy_start), ANSWERS, 0, images=2)
     save_model(tmp_path / "pair", pair, weights, shipped_vocabulary())
     with pytest.raises(RecipeError, match=r"reads 2 images a question, but data\.kind=scenes has 1"):
-        export(open_source(tmp_path / "pair", toy_recipe), tmp_path / "out", format="onnx")
+        export(open_source(tmp_path / "pair", toy_recipe), tmp_path / "out", ExportOptions("onnx"))

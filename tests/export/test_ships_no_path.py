@@ -14,7 +14,6 @@ import pytest
 from typer.testing import CliRunner
 
 import lxcompress
-from lxcompress.analysis.alternatives import seed_of
 from lxcompress.cli.main import app
 from lxcompress.engine.library import is_built
 from lxcompress.exporters.artifact import open_source
@@ -84,7 +83,7 @@ def check_format(run: Path, out: Path, format: str, precision: str) -> None:
         assert paths_in(folder) == []
         record = read_record(folder / "artifact.json", Artifact)
         assert record.source == source.relative_to(run).as_posix()
-        assert seed_of(record) == 0
+        assert record.seed == 0
 
 
 def test_tickets_and_dense_runs_hold_no_path(run) -> None:

@@ -17,7 +17,8 @@ from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import SPECIAL, WORD_FILES, Vocabulary, shipped_vocabulary
 from lxcompress.errors import LxError
 from lxcompress.exporters.artifact import default_out, digest_source, export, open_source
-from lxcompress.exporters.twins import Wanted, find_fresh
+from lxcompress.exporters.formats import ExportOptions
+from lxcompress.exporters.twins import TwinRequest, find_fresh
 from lxcompress.models.checkpoints import load_model, load_start, load_vocabulary, save_model
 from lxcompress.study.prune import prune_model
 from tests.complain import complain
@@ -51,7 +52,7 @@ def fine_tuned(toy_start, tmp_path) -> Path:
 def test_a_pth_file_is_exported(format, has_words, pth, tmp_path) -> None:
     if not has_words:
         (pth.parent / "vocab.txt").unlink()
-    made = export(open_source(pth), tmp_path / "out", format=format)
+    made = export(open_source(pth), tmp_path / "out", ExportOptions(format))
     assert made.parity is not None
     assert made.answers == TINY.answers
     assert (tmp_path / "out" / "config.json").is_file()
@@ -73,7 +74,7 @@ def test_a_model_of_the_hubs_cache_is_exported_and_pruned(start, fine_tuned, tmp
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
-    made = export(open_source(Path(start)), tmp_path / "out", format="transformers")
+    made = export(open_source(Path(start)), tmp_path / "out", ExportOptions("transformers"))
     assert made.answers == len(ANSWERS)
     assert default_out(Path(start), "onnx") == Path("some-model-onnx")
     prune_model(start, tmp_path / "pruned", sparsity=0.5)
@@ -105,7 +106,7 @@ def test_prune_needs_no_words_and_hands_on_those_that_are_there(words, fine_tune
             complain(lambda folder=folder: load_vocabulary(str(folder)))
     for name in WORD_FILES:
         assert (fine_tuned / name).is_file() == (tmp_path / "pruned" / name).is_file()
-    made = export(open_source(tmp_path / "pruned"), tmp_path / "out", format="bitmask")
+    made = export(open_source(tmp_path / "pruned"), tmp_path / "out", ExportOptions("bitmask"))
     assert made.parity is not None
 
 
@@ -199,7 +200,7 @@ def test_a_twin_is_stale_when_any_file_of_its_source_has_changed(tmp_path, save)
     (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
     for name in set(WORD_FILES) - {"vocab.txt"}:
         (folder / name).write_text("{}", encoding="utf-8")
-    wanted = Wanted("dense", folder, "transformers", "fp32", tmp_path / "out")
+    wanted = TwinRequest("dense", folder, "transformers", "fp32", tmp_path / "out")
     before = digest_source(folder)
     for path in sorted(folder.iterdir()):
         kept = path.read_bytes()
@@ -209,7 +210,7 @@ def test_a_twin_is_stale_when_any_file_of_its_source_has_changed(tmp_path, save)
     assert digest_source(folder) == before
     for name in set(WORD_FILES) - {"vocab.txt"}:
         (folder / name).unlink()
-    export(open_source(folder), wanted.out, format=wanted.format)
+    export(open_source(folder), wanted.out, ExportOptions(wanted.format))
     assert find_fresh(wanted, digest_source(folder)) is not None
     words = (folder / "vocab.txt").read_text("utf-8")
     (folder / "vocab.txt").write_text(words.replace("word1\n", "other\n"), encoding="utf-8")
@@ -243,7 +244,7 @@ def test_one_thing_in_place_of_another_is_refused_with_what_to_give(name, given,
     """No advice is to copy weights into an artifact, and nothing is made."""
     monkeypatch.chdir(tmp_path)
     dense, one = save_small(tmp_path / "run/seeds/0/dense"), tmp_path / "run/artifacts/one"
-    export(open_source(dense), one, format="bitmask")
+    export(open_source(dense), one, ExportOptions("bitmask"))
     (one / "bitmask.safetensors").rename(one / "model.onnx")
     (tmp_path / "run/recipe.yaml").write_text("name: run\n", encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))

@@ -17,7 +17,8 @@ from transformers.utils import logging as transformers_logging
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import shipped_vocabulary, tokenize
 from lxcompress.errors import ExportError
-from lxcompress.exporters.artifact import Source, export, open_source
+from lxcompress.exporters.artifact import ExportSource, export, open_source
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.transformers import count_zeros
 from lxcompress.models.checkpoints import load_model, load_start, save_model
 from lxcompress.rundir import sha256
@@ -44,7 +45,7 @@ def model(toy, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ticket(model, tmp_path_factory) -> Source:
+def ticket(model, tmp_path_factory) -> ExportSource:
     """A ticket of half its weights."""
     folder = tmp_path_factory.mktemp("ticket") / "ticket"
     prune_model(str(model), folder, criterion="low-magnitude", sparsity=0.5)
@@ -90,7 +91,7 @@ def test_without_the_writer_transformers_would_alarm(toy, ticket) -> None:
 
 @pytest.mark.parametrize("precision", DTYPES)
 def test_from_pretrained_loads_it_and_answers_as_the_ticket(toy, ticket, precision, tmp_path) -> None:
-    artifact = export(ticket, tmp_path / "out", format="transformers", precision=precision)
+    artifact = export(ticket, tmp_path / "out", ExportOptions("transformers", precision))
     theirs = load_plainly(toy.answering, tmp_path / "out")
     assert theirs.dtype == DTYPES[precision]
     assert theirs.config.id2label == dict(enumerate(ANSWERS))
@@ -108,7 +109,7 @@ def test_from_pretrained_loads_it_and_answers_as_the_ticket(toy, ticket, precisi
 
 @pytest.mark.parametrize("precision", DTYPES)
 def test_it_comes_back_without_what_is_dead(ticket, precision, tmp_path) -> None:
-    export(ticket, tmp_path / "out", format="transformers", precision=precision)
+    export(ticket, tmp_path / "out", ExportOptions("transformers", precision))
     found = load_model(tmp_path / "out")
     assert found.weights.keys() == ticket.model.weights.keys()
     for name, weight in ticket.model.weights.items():
@@ -123,7 +124,7 @@ def test_it_comes_back_without_what_is_dead(ticket, precision, tmp_path) -> None
 
 @pytest.mark.parametrize("kind", [AutoTokenizer, BertTokenizer])
 def test_its_tokenizer_cuts_questions_as_this_package_does(ticket, kind, tmp_path) -> None:
-    export(ticket, tmp_path / "out", format="transformers")
+    export(ticket, tmp_path / "out", ExportOptions("transformers"))
     with remarks() as said:
         tokenizer = kind.from_pretrained(tmp_path / "out")
     assert said == []
@@ -134,7 +135,7 @@ def test_its_tokenizer_cuts_questions_as_this_package_does(ticket, kind, tmp_pat
 
 
 def test_lxmert_is_found_by_its_task(ticket, toy, tmp_path) -> None:
-    export(ticket, tmp_path / "out", format="transformers")
+    export(ticket, tmp_path / "out", ExportOptions("transformers"))
     if toy is TOYS["lxmert"]:
         load_plainly(AutoModelForQuestionAnswering, tmp_path / "out")
     assert f'"{toy.answering.__name__}"' in (tmp_path / "out" / "config.json").read_text("utf-8")
@@ -145,7 +146,7 @@ def test_fewer_layers_and_feed_forwards_of_one_width_load_too(toy, model, granul
     wish = {"criterion": "low-magnitude", "granularity": granularity, "sparsity": sparsity}
     prune_model(str(model), tmp_path / "ticket", **wish)
     source = open_source(tmp_path / "ticket")
-    export(source, tmp_path / "out", format="transformers")
+    export(source, tmp_path / "out", ExportOptions("transformers"))
     theirs = load_plainly(toy.answering, tmp_path / "out")
     inputs = some_inputs(toy)
     with torch.no_grad():
@@ -167,7 +168,7 @@ def test_layers_of_many_sizes_are_refused_with_what_would_do(model, wish, tmp_pa
     prune_model(str(model), tmp_path / "ticket", criterion="low-magnitude", **wish)
     source = open_source(tmp_path / "ticket")
     complain(
-        lambda: export(source, tmp_path / "out", format="transformers"),
+        lambda: export(source, tmp_path / "out", ExportOptions("transformers")),
         tmp_path / "out",
         "of one size",
         "--format bitmask, or onnx",
@@ -185,8 +186,8 @@ def test_a_model_that_transformers_does_not_have_is_refused(lxmert, tmp_path) ->
     model, weights = load_start(str(lxmert), ANSWERS, 0, images=2)
     save_model(tmp_path / "pair", model, weights, shipped_vocabulary())
     source = open_source(tmp_path / "pair")
-    wish = {"format": "transformers"}
-    complain(lambda: export(source, tmp_path / "out", **wish), "several images", "bitmask", kind=ExportError)
+    options = ExportOptions("transformers")
+    complain(lambda: export(source, tmp_path / "out", options), "several images", "bitmask", kind=ExportError)
 
 
 @pytest.mark.parametrize(("value", "precision"), [(70000.0, "fp16"), (float("nan"), "fp32"), (float("inf"), "fp16")])
@@ -195,14 +196,14 @@ def test_numbers_that_cannot_be_stored_are_refused_by_name(lxmert, value, precis
     weights["lxmert.pooler.dense.bias"][0] = value
     save_model(tmp_path / "model", model, weights, shipped_vocabulary())
     source = open_source(tmp_path / "model")
-    wish = {"format": "transformers", "precision": precision}
-    complain(lambda: export(source, tmp_path / "out", **wish), "pooler.dense.bias", kind=ExportError)
+    options = ExportOptions("transformers", precision)
+    complain(lambda: export(source, tmp_path / "out", options), "pooler.dense.bias", kind=ExportError)
 
 
 def test_a_model_without_words_is_exported_without_a_tokenizer(lxmert, tmp_path) -> None:
     model, weights = load_start(str(lxmert), ANSWERS, 0)
     save_model(tmp_path / "model", model, weights, shipped_vocabulary())
     (tmp_path / "model" / "vocab.txt").unlink()
-    artifact = export(open_source(tmp_path / "model"), tmp_path / "out", format="transformers")
+    artifact = export(open_source(tmp_path / "model"), tmp_path / "out", ExportOptions("transformers"))
     assert artifact.files.keys() == {"config.json", "model.safetensors"}
     assert any("without a tokenizer" in note for note in artifact.notes)

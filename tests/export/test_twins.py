@@ -15,7 +15,7 @@ from lxcompress.cli.main import app
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import digest_source
 from lxcompress.exporters.quantise import to_int8
-from lxcompress.exporters.twins import Absent, Exported, export_twins, find_fresh, plan_twins
+from lxcompress.exporters.twins import MissingTwin, TwinExport, export_twins, find_fresh, plan_twins
 from lxcompress.filenames import TICKET_FILE
 from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Provenance, read_record
@@ -196,9 +196,9 @@ def test_one_that_fails_keeps_none_from_the_rest(study, tmp_path) -> None:
     taken.parent.mkdir()
     taken.write_text("a file in the way", encoding="utf-8")
     done = export_twins([each for each in wanted if each.twin in ("ticket", "structured")])
-    assert isinstance(done[0], Absent)
+    assert isinstance(done[0], MissingTwin)
     assert "is a file" in done[0].why
-    assert isinstance(done[1], Exported)
+    assert isinstance(done[1], TwinExport)
     given = ["--twins", "--format", FORMAT, "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, ["export", str(ticket(study)), *given])
     assert isinstance(result.exception, ExportError)

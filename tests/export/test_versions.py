@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 
+from lxcompress.catalog.formats import FORMATS
 from lxcompress.exporters import onnx as writer
 from lxcompress.exporters.fold import opset_of
-from lxcompress.exporters.formats import FORMATS, OLDEST_OPSET, Job
+from lxcompress.exporters.formats import OLDEST_OPSET, Job
 from lxcompress.exporters.onnx_sparse import leave_zeros_out
 from lxcompress.exporters.ort import convert
 from lxcompress.runtimes import open_session

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lxcompress.records import Bench, read_record
+from lxcompress.records import BenchRecord, read_record
 from tests.data.regions.pictures import pictures, row, write_tsv
 
 KILLS = int(os.environ.get("KILLS", "100"))
@@ -111,7 +111,7 @@ def export_essence(out: Path) -> dict[str, object]:
 
 
 def bench_essence(out: Path) -> dict[str, object]:
-    found = read_record(out / "bench.json", Bench)
+    found = read_record(out / "bench.json", BenchRecord)
     runs = {each.artifact: (len(each.latency.values), each.task.threads) for each in found.measurements}
     return {
         "names": names(out),

@@ -23,7 +23,7 @@ def build_artifact(
     """
     folder.mkdir(parents=True)
     save(_model(width, vocabulary), folder / "model.onnx")
-    record = Artifact(
+    fields = dict(
         name=name or folder.name,
         source="nowhere",
         cell=None,
@@ -41,7 +41,7 @@ def build_artifact(
         accuracy=None,
         machine=describe_machine(),
     )
-    write_record(folder / "artifact.json", record.model_copy(update=changes))
+    write_record(folder / "artifact.json", Artifact(**{**fields, **changes}))
     return folder
 
 

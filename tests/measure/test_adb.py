@@ -14,7 +14,7 @@ from lxcompress.measure.compare import compare_all
 from lxcompress.measure.device.adb import UNVERIFIED, bench_device, plan_cases, plan_steps
 from lxcompress.measure.device.profile import read_profile
 from lxcompress.measure.plan import Ask
-from lxcompress.records import Bench, read_record
+from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import sha256, write_record
 from tests.measure.artifacts import build_artifact
 from tests.measure.phone import Phone, build_phone, write_profile
@@ -28,7 +28,7 @@ def profile(tmp_path: Path):
     return read_profile(write_profile(tmp_path / "device"))
 
 
-def measure(phone: Phone, monkeypatch: pytest.MonkeyPatch, paths, ask: Ask, profile, **more: object) -> Bench:
+def measure(phone: Phone, monkeypatch: pytest.MonkeyPatch, paths, ask: Ask, profile, **more: object) -> BenchRecord:
     monkeypatch.setenv("PATH", phone.path)
     slept = more.pop("slept", [])
     return bench_device(paths, ask, profile, sleep=slept.append, **more)
@@ -47,7 +47,7 @@ def test_samples_come_back_with_the_device_they_are_of(small, tmp_path, profile,
     assert machine.system == "Android 15 on  Toy 8"
     assert machine.packages["perf"] == f"sha256 {sha256(tmp_path / 'device' / 'perf')[:12]}"
     write_record(tmp_path / "bench.json", bench)
-    assert read_record(tmp_path / "bench.json", Bench) == bench
+    assert read_record(tmp_path / "bench.json", BenchRecord) == bench
 
 
 def test_the_dry_run_is_the_run(small, tmp_path, profile, monkeypatch) -> None:

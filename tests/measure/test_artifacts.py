@@ -25,7 +25,7 @@ from lxcompress.measure.artifacts import (
     plan_rounds,
 )
 from lxcompress.measure.compare import compare_all
-from lxcompress.records import Bench, read_record
+from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import sha256, write_record
 from tests.measure.artifacts import build_artifact
 from tests.measure.test_energy import build_powercap
@@ -104,9 +104,9 @@ def test_a_measurement_holds_what_is_on_disk_and_survives_its_file(small: Path, 
     assert measured[0].size_bytes == (small / "model.onnx").stat().st_size
     assert measured[0].artifact_sha256 == sha256(small / "artifact.json")
     assert measured[0].load_s > 0
-    bench = Bench(started="2030-01-02T03:04:05+00:00", measurements=measured)
+    bench = BenchRecord(started="2030-01-02T03:04:05+00:00", measurements=measured)
     write_record(tmp_path / "bench.json", bench)
-    assert read_record(tmp_path / "bench.json", Bench) == bench
+    assert read_record(tmp_path / "bench.json", BenchRecord) == bench
 
 
 def test_peak_memory_grows_with_the_artifact(small: Path, big: Path) -> None:
@@ -299,7 +299,7 @@ def test_an_interrupt_in_a_later_group_keeps_the_groups_before_it(small: Path, t
         assert driver.stdout is not None
         assert driver.stdout.readline() == "going\n"
         driver.send_signal(signal.SIGINT)
-        bench = Bench.model_validate_json(driver.stdout.read())
+        bench = BenchRecord.model_validate_json(driver.stdout.read())
     assert is_interrupted(bench)
     assert [each.task.threads for each in bench.measurements] == [1, 1, 2, 2]
     assert all(CUT_SHORT in each.doubts for each in bench.measurements[:2])
@@ -310,7 +310,7 @@ def test_an_interrupt_in_a_later_group_keeps_the_groups_before_it(small: Path, t
 
 def test_a_bench_kept_before_this_version_still_reads(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(OLD, encoding="utf-8")
-    old = read_record(tmp_path / "old.json", Bench)
+    old = read_record(tmp_path / "old.json", BenchRecord)
     assert (old.baseline, old.noise, old.remarks) == (None, [], [])
     assert compare_all(old) == [None]
 

@@ -14,7 +14,7 @@ import pytest
 
 from lxcompress.errors import MeasureError
 from lxcompress.measure.bench_paths import name_bench, read_unfinished, recover, run_of, samples_kept, unfinished_of
-from lxcompress.records import Bench, read_record
+from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import RunDir
 from tests.measure.artifacts import build_artifact
 
@@ -94,7 +94,7 @@ def test_the_samples_of_a_killed_bench_are_saved_by_the_next(tmp_path) -> None:
     with unfinished_of(path).open("ab") as file:
         file.write(b'{"started": "cut o')
     assert recover(run.measurements) == [path]
-    found = read_record(path, Bench)
+    found = read_record(path, BenchRecord)
     assert found.measurements[0].latency.values
     assert found.measurements[0].doubts
     assert list(run.measurements.iterdir()) == [path]

@@ -13,7 +13,7 @@ from lxcompress.measure.compare import (
     find_baseline,
     noise_floor,
 )
-from lxcompress.records import Bench, Machine, Measurement, Samples, Task
+from lxcompress.records import BenchRecord, Machine, Measurement, Samples, Task
 from lxcompress.stats import student_t
 
 MACHINE = Machine(
@@ -158,7 +158,7 @@ def test_each_row_is_compared_with_the_baseline_of_its_own_task() -> None:
         for threads in (1, 2)
         for name, value in (("a", fast), ("b", slow), ("c", fast))
     ]
-    bench = Bench(started="2030-01-01T00:00:00+00:00", measurements=rows, baseline="b")
+    bench = BenchRecord(started="2030-01-01T00:00:00+00:00", measurements=rows, baseline="b")
     ratios = compare_all(bench)
     assert [each and each.value for each in ratios] == [0.5, None, 0.5] * 2
     assert find_baseline(bench, rows[3]) is rows[4]
@@ -177,15 +177,15 @@ def test_the_noise_of_a_task_is_the_floor_of_its_rows_alone() -> None:
         two[1],
     ]
     noisy = measurement([1.5 * value for value in other.latency.values])
-    bench = Bench(started="", measurements=rows, baseline="base", noise=[noisy])
+    bench = BenchRecord(started="", measurements=rows, baseline="base", noise=[noisy])
     assert [each and each.verdict for each in compare_all(bench)] == [None, "no difference", None, "slower"]
 
 
 def test_a_kept_bench_is_a_baseline_on_its_own_machine_only() -> None:
     one, other = pair(9, 1.5)
-    bench = Bench(started="", measurements=[one])
-    kept = Bench(started="", measurements=[other])
+    bench = BenchRecord(started="", measurements=[one])
+    kept = BenchRecord(started="", measurements=[other])
     assert compare_all(bench, kept)[0].verdict == "slower"
-    strange = Bench(started="", measurements=[other.model_copy(update={"machine": OTHER})])
+    strange = BenchRecord(started="", measurements=[other.model_copy(update={"machine": OTHER})])
     with pytest.raises(MeasureError, match="another machine"):
         compare_all(bench, strange)

@@ -65,7 +65,7 @@ def test_a_missing_library_is_one_command_away(tmp_path: Path, runtime: str, ext
         [sys.executable, "-c", script, folder, runtime], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.strip() == (
-        f"runtime {runtime}: needs openvino, which is not installed; add it with: pip install 'lxcompress[{extra}]'"
+        f"runtime {runtime}: needs openvino; install it with: pip install 'lxcompress[{extra}]'"
     )
 
 

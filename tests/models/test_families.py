@@ -17,6 +17,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ModelError, PruneError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.onnx import count_zeros
 from lxcompress.models.checkpoints import FAMILIES, Model, load_model, load_start, save_model
 from lxcompress.pruning.mask import Mask
@@ -246,7 +247,7 @@ def test_training_moves_every_live_tensor(run) -> None:
 
 def test_onnx_answers_as_the_ticket_at_every_shape(toy, run, tmp_path) -> None:
     ticket = load_ticket(run / "tickets" / TICKET)
-    artifact = export(open_source(run / "tickets" / TICKET), tmp_path, format="onnx")
+    artifact = export(open_source(run / "tickets" / TICKET), tmp_path, ExportOptions("onnx"))
     assert artifact.accuracy == artifact.source_accuracy
     counted = ticket.provenance.sparsity
     zeros, elements = count_zeros(tmp_path)
@@ -267,14 +268,14 @@ def test_a_ticket_that_is_a_smaller_model_exports(name, toy, start, tmp_path, gr
     run_study(Recipe.model_validate({**given.model_dump(), "prune": prune}), tmp_path / "run")
     folder = next((tmp_path / "run" / "tickets").iterdir())
     ticket = load_ticket(folder)
-    artifact = export(open_source(folder), tmp_path / "out", format="onnx")
+    artifact = export(open_source(folder), tmp_path / "out", ExportOptions("onnx"))
     assert artifact.accuracy == artifact.source_accuracy
     assert count_zeros(tmp_path / "out") == (0, ticket.provenance.sparsity.kept)
 
 
 def test_a_model_without_a_study_exports_on_made_up_questions(toy, model, tmp_path) -> None:
     save_model(tmp_path / "plain", model, model.weights, shipped_vocabulary())
-    artifact = export(open_source(tmp_path / "plain"), tmp_path / "out", format="onnx")
+    artifact = export(open_source(tmp_path / "plain"), tmp_path / "out", ExportOptions("onnx"))
     assert artifact.accuracy is None
     assert (artifact.answers, artifact.feature_size) == (len(ANSWERS), toy.features)
     assert artifact.objects == (1 if toy.regions == 1 else 36)

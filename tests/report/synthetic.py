@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.catalog.criteria import find_criterion
+from lxcompress.catalog.runtimes import list_serving
 from lxcompress.recipe import Cell, Recipe, dump_recipe, plain_method
 from lxcompress.records import (
     Artifact,
-    Bench,
+    BenchRecord,
     Dense,
     Epoch,
     Floors,
@@ -29,7 +30,6 @@ from lxcompress.records import (
     read_record,
 )
 from lxcompress.rundir import RunDir, sha256, write_record, write_text
-from lxcompress.runtimes import SERVED_BY
 
 TYPES = ("yes/no", "number", "other")
 PRUNABLE = 1_800_000
@@ -255,17 +255,17 @@ def write_twins(run: RunDir, cell: str, *, threads: Sequence[int] = (1, 2)) -> l
                 peak_bytes=peak,
                 threads=count,
                 lengths=(7, 9, 9, 12, 8) * 9,
-                runtime=SERVED_BY[format][0],
+                runtime=list_serving(format)[0],
                 steady_bytes=round(0.8 * peak),
                 cold_load_s=2.5,
                 energy_j=14 * latency,
             )
     for count in threads:
         parts = [run.measurements / f"{folder.name}-{count}.json" for folder in folders]
-        measured = [each for part in parts for each in read_record(part, Bench).measurements]
+        measured = [each for part in parts for each in read_record(part, BenchRecord).measurements]
         for part in parts:
             part.unlink()
-        write_record(run.measurements / f"twins-{count}.json", Bench(started=STARTED, measurements=measured))
+        write_record(run.measurements / f"twins-{count}.json", BenchRecord(started=STARTED, measurements=measured))
     return folders
 
 
@@ -324,7 +324,7 @@ def write_bench(
                 doubts=list((doubts or {}).get(artifact.name, ())),
             )
         )
-    write_record(run.measurements / f"{name}.json", Bench(started=started, measurements=measurements))
+    write_record(run.measurements / f"{name}.json", BenchRecord(started=started, measurements=measurements))
 
 
 def score(accuracy: float, types: Sequence[str] = TYPES, questions: int = 1500) -> Score:

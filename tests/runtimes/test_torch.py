@@ -15,6 +15,7 @@ from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import MeasureError
 from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.measure.artifacts import measure_artifacts
 from lxcompress.models.checkpoints import Model, load_start, save_model
 from lxcompress.runtimes import open_session
@@ -61,7 +62,7 @@ def exported(ticket, tmp_path_factory) -> dict[str, Path]:
         ("transformers", "fp16"),
     ):
         found[f"{format}-{precision}"] = root / f"{format}-{precision}"
-        export(source, found[f"{format}-{precision}"], format=format, precision=precision)
+        export(source, found[f"{format}-{precision}"], ExportOptions(format, precision))
     return found
 
 
@@ -158,7 +159,7 @@ def single(tmp_path_factory) -> tuple[Toy, Path]:
     """An artifact that compiles soon: one layer."""
     root, toy = tmp_path_factory.mktemp("single"), TOYS["visual_bert"]
     config = VisualBertConfig.from_dict({**toy.config.to_dict(), "num_hidden_layers": 1})
-    export(open_source(draw_ticket(replace(toy, config=config), root)), root / "out", format="bitmask")
+    export(open_source(draw_ticket(replace(toy, config=config), root)), root / "out", ExportOptions("bitmask"))
     return toy, root / "out"
 
 

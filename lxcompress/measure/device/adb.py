@@ -30,7 +30,7 @@ from lxcompress.measure.plan import (
     read_artifacts,
 )
 from lxcompress.progress import Progress, no_progress
-from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, Bench, Machine, Measurement, Samples, Task
+from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, BenchRecord, Machine, Measurement, Samples, Task
 from lxcompress.rundir import sha256
 
 Kind = Literal["find", "facts", "make", "push", "verify", "cool", "clear", "run", "pull"]
@@ -82,7 +82,7 @@ def bench_device(
     progress: Progress = no_progress,
     sleep: Callable[[float], None] = time.sleep,
     keep: Keep = lambda bench: None,
-) -> Bench:
+) -> BenchRecord:
     """Measures each artifact on the profile's device, in rounds whose order rotates; Ctrl-C keeps what came back.
 
     `sleep` passes the seconds that a hot device is given to cool. Raises MeasureError.
@@ -94,8 +94,8 @@ def bench_device(
         steps = plan_steps(cases, ask, profile, Path(scratch))
         work = _Work(cases, profile, tallies, progress, sleep, total=ask.runs * len(cases))
 
-        def so_far(doubts: Sequence[str] = (INTERRUPTED,)) -> Bench:
-            return Bench(
+        def so_far(doubts: Sequence[str] = (INTERRUPTED,)) -> BenchRecord:
+            return BenchRecord(
                 started=began.isoformat(timespec="seconds"),
                 measurements=[
                     _measurement(case, tally, ask, work, [*doubts, *work.doubts])
