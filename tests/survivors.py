@@ -2,4 +2,24 @@
 
 from __future__ import annotations
 
-SURVIVORS: dict[str, dict[str, str]] = {}
+_SHORTCUT = "the general path gives the same; the condition only saves time"
+
+SURVIVORS: dict[str, dict[str, str]] = {
+    "measure/compare": {
+        "_judge: low is None or high is None -> low is None and high is None": "both are None, or neither is",
+        "_judge: value < 1 -> value <= 1": "a ratio of 1 is no difference, and ends before",
+    },
+    "pruning/mask": {
+        "(module): 1 -> 2": "a larger histogram counts the same",
+        "(module): 16 -> 17": "a larger histogram counts the same",
+        "keep_top_of_each: keep >= scores.shape[1] -> keep > scores.shape[1]": _SHORTCUT,
+        "keep_top_of_each: keep * len(kept) -> keep / len(kept) #2": _SHORTCUT,
+        "keep_top_of_each: total > keep * len(kept) -> total >= keep * len(kept)": _SHORTCUT,
+        "_thin: kept.sum(1) > keep -> kept.sum(1) >= keep": _SHORTCUT,
+        "keep_top_together: keep <= 0 -> keep < 0": _SHORTCUT,
+        "keep_top_together: keep >= total -> keep > total": _SHORTCUT,
+        "keep_top_together: keep <= 0 or keep >= total -> keep <= 0 and keep >= total": _SHORTCUT,
+        "_ordered: 0 -> 1": "the initial value is for no scores, and 1 is less than SIGN too",
+        "_from_the_top: 0 -> 1": "the highest bin of the upper half has no numbers; the rank in the lower half is unused",
+    },
+}

@@ -14,7 +14,7 @@ from lxcompress.measure.compare import (
     noise_floor,
 )
 from lxcompress.records import BenchRecord, Machine, Measurement, Samples, Task
-from lxcompress.stats import student_t
+from lxcompress.stats import bootstrap_interval, resample, student_t
 
 MACHINE = Machine(
     system="Linux", processor="Toy", cores=2, memory_bytes=8 * 2**30, python="3.12", accelerator=None, packages={}
@@ -189,3 +189,42 @@ def test_a_kept_bench_is_a_baseline_on_its_own_machine_only() -> None:
     strange = BenchRecord(started="", measurements=[other.model_copy(update={"machine": OTHER})])
     with pytest.raises(MeasureError, match="another machine"):
         compare_all(bench, strange)
+
+
+def test_the_interval_is_that_of_the_medians_of_resampled_rounds() -> None:
+    """Against numpy's median of each resample, with rounds of unlike lengths; in turns both draw the same rounds."""
+    one, other = pair(10, 1.2)
+    short = one.model_copy(
+        update={"latency": Samples(unit="s", values=one.latency.values[:-8]), "rounds": [5] * 10 + [2]}
+    )
+
+    def medians(measured: Measurement, seed: int, rounds: int) -> np.ndarray:
+        ends = np.cumsum(measured.rounds)
+        parts = np.split(np.asarray(measured.latency.values), ends[:-1])
+        return np.array([np.median(np.concatenate([parts[k] for k in drawn])) for drawn in resample(rounds, seed=seed)])
+
+    for compare, rounds, seed, least in ((compare_in_turns, (11, 11), 0, 11), (compare_apart, (11, 12), 1, 11)):
+        expected = bootstrap_interval(medians(short, 0, rounds[0]) / medians(other, seed, rounds[1]), least)
+        ratio = compare(short, other)
+        assert (ratio.low, ratio.high) == pytest.approx(expected, rel=1e-12)
+    assert compare_apart(other, short).low == pytest.approx(
+        bootstrap_interval(medians(other, 0, 12) / medians(short, 1, 11), 11)[0], rel=1e-12
+    )
+
+
+def test_what_reaches_the_noise_or_an_interval_that_touches_one_is_no_difference() -> None:
+    quarter, one = (measurement([value] * 60) for value in (1.25, 1.0))
+    assert compare_in_turns(quarter, one, floor=0.25).verdict == "no difference"
+    for value in (1.5, 0.5):
+        often = measurement([value] * 35 + [1.0] * 25)
+        ratio = compare_in_turns(often, one)
+        assert (ratio.value, sorted((ratio.low, ratio.high))) == (value, sorted((1.0, value)))
+        assert ratio.verdict == "no difference"
+
+
+def test_a_library_that_one_machine_lacks_is_no_other_version() -> None:
+    values = pair(0)[0].latency.values
+    more = MACHINE.model_copy(update={"packages": {"numpy": "2", "onnxruntime": "2"}})
+    less = MACHINE.model_copy(update={"packages": {"numpy": "2"}})
+    for one, other in ((more, less), (less, more)):
+        assert compare_apart(measurement(values, machine=one), measurement(values, machine=other)).doubts == ()

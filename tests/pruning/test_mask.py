@@ -9,7 +9,7 @@ import torch
 
 from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
-from lxcompress.pruning.mask import Mask, find_threshold, keep_top
+from lxcompress.pruning.mask import Mask, find_threshold, keep_top, keep_top_of_each, keep_top_together
 from lxcompress.pruning.scope import keep_count
 from lxcompress.pruning.selection import Selection
 
@@ -55,6 +55,29 @@ def test_the_threshold_is_the_score_at_its_place_in_the_sort(keep, sign) -> None
 @pytest.mark.parametrize("keep", [1, 5, 11])
 def test_among_equals_the_earlier_stay(keep) -> None:
     assert keep_top(torch.ones(12), keep).tolist() == [place < keep for place in range(12)]
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3])
+@pytest.mark.parametrize("keep", [0, 1, 17, 119, 182, 183])
+def test_the_highest_of_several_tensors_equal_the_obvious_sort(keep, levels) -> None:
+    scores = weights(keep, levels=levels)
+    together = slow_keep_top(torch.cat([score.flatten() for score in scores.values()]), keep)
+    kept = keep_top_together(scores, keep)
+    assert torch.equal(torch.cat([each.flatten() for each in kept.values()]), together)
+    assert keep_top_together({"one": torch.ones(1)}, 1)["one"].tolist() == [True]
+
+
+def test_a_threshold_among_zeros_of_both_signs_is_zero() -> None:
+    scores = torch.tensor([-0.0, 1.0, 0.0, -0.0])
+    assert [find_threshold([scores[:2]], keep) for keep in (1, 2)] == [1, 0]
+    assert [find_threshold([scores], keep) for keep in (1, 2, 3, 4)] == [1, 0, 0, 0]
+
+
+def test_scores_that_cannot_be_ordered_are_an_error_of_ours() -> None:
+    with pytest.raises(AssertionError, match="ordered"):
+        keep_top_of_each(torch.tensor([[1.0, 2.0, 3.0], [float("nan")] * 3]), 2)
+    with pytest.raises(AssertionError, match="ordered"):
+        keep_top_together({"a": torch.tensor([1.0, float("nan"), float("nan")])}, 2)
 
 
 @pytest.mark.parametrize("levels", [None, 8])
