@@ -20,6 +20,6 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "keep_top_together: keep >= total -> keep > total": _SHORTCUT,
         "keep_top_together: keep <= 0 or keep >= total -> keep <= 0 and keep >= total": _SHORTCUT,
         "_ordered: 0 -> 1": "the initial value is for no scores, and 1 is less than SIGN too",
-        "_from_the_top: 0 -> 1": "the highest bin of the upper half has no numbers; the rank in the lower half is unused",
+        "_from_the_top: 0 -> 1": "the top bin of the upper half has no numbers; the rank in the lower is unused",
     },
 }
