@@ -14,11 +14,11 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from peers import PEERS, find_subject
+from peers import PEERS, find_target
 
 from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.compare import compare_in_turns
-from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject
+from lxcompress.measure.plan import BenchGroup, BenchOptions, BenchPlan, BenchTarget, QuestionLengths
 from lxcompress.records import BenchRecord, Measurement, read_record
 from lxcompress.rundir import write_record, write_text
 from lxcompress.stats import percentiles
@@ -62,11 +62,11 @@ def main() -> None:
 
 def measure(work: Path, threads: int, tokens: int, runs: int) -> BenchRecord:
     """All of them in turns, the dense model in ONNX Runtime fp32 first: the baseline."""
-    rivals = [find_subject(work, "dense", *PEERS[name]) for name in RIVALS]
-    ours = [find_subject(work, model, "engine", precision, "engine") for model, precision in ENGINE.values()]
-    subjects: tuple[Subject, ...] = (*rivals, *ours)
-    ask = Ask(threads=(threads,), runs=runs, warmup=WARMUP, lengths=(tokens,))
-    return bench_plan(Plan(subjects, subjects[0], (Group(threads, Questions(tokens)),), ()), ask)
+    rivals = [find_target(work, "dense", *PEERS[name]) for name in RIVALS]
+    ours = [find_target(work, model, "engine", precision, "engine") for model, precision in ENGINE.values()]
+    targets: tuple[BenchTarget, ...] = (*rivals, *ours)
+    options = BenchOptions(threads=(threads,), runs=runs, warmup=WARMUP, lengths=(tokens,))
+    return bench_plan(BenchPlan(targets, targets[0], (BenchGroup(threads, QuestionLengths(tokens)),), ()), options)
 
 
 def name_rows(bench: BenchRecord) -> dict[str, Measurement]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from full_size import MODELS, place
 
 from lxcompress.measure.artifacts import bench_plan
-from lxcompress.measure.plan import Ask, Group, Plan, Questions, Subject, read_artifacts
-from lxcompress.measure.table import Row, read_rows
+from lxcompress.measure.plan import BenchGroup, BenchOptions, BenchPlan, BenchTarget, QuestionLengths, read_artifacts
+from lxcompress.measure.table import BenchRow, read_rows
 from lxcompress.measure.weight_bytes import held_weights
 from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import write_record, write_text
@@ -52,11 +52,11 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or options.work
     for threads in options.threads:
-        ask = Ask(threads=(threads,), runs=options.runs, warmup=WARMUP, lengths=(TOKENS,))
+        options = BenchOptions(threads=(threads,), runs=options.runs, warmup=WARMUP, lengths=(TOKENS,))
         for peer in options.peers:
             kept = kept_at(out, peer, threads)
             if not kept.is_file():
-                write_record(kept, measure(options.work, peer, options.models, ask))
+                write_record(kept, measure(options.work, peer, options.models, options))
             write_text(out / "peers.md", table(out))
             print(f"{peer}, {threads} threads: {kept}", flush=True)
 
@@ -66,20 +66,20 @@ def kept_at(out: Path, peer: str, threads: int) -> Path:
     return out / "peers" / f"{peer.lower().replace(' ', '-')}-{threads}.json"
 
 
-def measure(work: Path, peer: str, models: list[str], ask: Ask) -> BenchRecord:
+def measure(work: Path, peer: str, models: list[str], options: BenchOptions) -> BenchRecord:
     """The models of a peer that are exported, in turns with the anchor."""
-    anchor = find_subject(work, *ANCHOR)
+    anchor = find_target(work, *ANCHOR)
     wanted = [(model, *PEERS[peer]) for model in models if (model, *PEERS[peer]) != ANCHOR]
-    subjects = (anchor, *(find_subject(work, *each) for each in wanted if has(work, *each)))
-    groups = tuple(Group(threads, Questions(TOKENS)) for threads in ask.threads)
-    return bench_plan(Plan(subjects, anchor, groups, ()), ask)
+    targets = (anchor, *(find_target(work, *each) for each in wanted if has(work, *each)))
+    groups = tuple(BenchGroup(threads, QuestionLengths(TOKENS)) for threads in options.threads)
+    return bench_plan(BenchPlan(targets, anchor, groups, ()), options)
 
 
 def has(work: Path, model: str, format: str, precision: str, runtime: str) -> bool:
     return (place(work, model, format, precision) / "artifact.json").is_file()
 
 
-def find_subject(work: Path, model: str, format: str, precision: str, runtime: str) -> Subject:
+def find_target(work: Path, model: str, format: str, precision: str, runtime: str) -> BenchTarget:
     """An artifact, its files found whole, in a runtime."""
     (found,) = read_artifacts([place(work, model, format, precision)])
     return replace(found, runtime=runtime, weights=held_weights(found.path, found.record, runtime))
@@ -97,13 +97,13 @@ def table(out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def is_shown(peer: str, row: Row) -> bool:
+def is_shown(peer: str, row: BenchRow) -> bool:
     """Whether a row is the peer's own: the anchor is shown once."""
     task = row.measurement.task
     return (row.measurement.format, row.measurement.precision, task.runtime) == PEERS[peer]
 
 
-def line(peer: str, row: Row) -> str:
+def line(peer: str, row: BenchRow) -> str:
     """One row of the table."""
     found, ratio = row.measurement, row.ratio
     model = found.artifact.partition("-")[0]

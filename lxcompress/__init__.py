@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lxcompress.api import score as score
     from lxcompress.api import write_report as write_report
     from lxcompress.errors import LxError as LxError
-    from lxcompress.measure.plan import Ask as BenchOptions
+    from lxcompress.measure.plan import BenchOptions as BenchOptions
     from lxcompress.workflow.prune import PruneOptions as PruneOptions
 
 # transformers and executorch import torchao, which then warns of GPU kernels that are not installed. Here, because it
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BenchOptions": "lxcompress.measure.plan:Ask",
+    "BenchOptions": "lxcompress.measure.plan:BenchOptions",
     "LxError": "lxcompress.errors:LxError",
     "PickRule": "lxcompress.analysis.pick:Rule",
     "PruneOptions": "lxcompress.workflow.prune:PruneOptions",

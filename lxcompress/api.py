@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lxcompress.analysis.pick import Choice, Rule
     from lxcompress.data.check import CheckReport
     from lxcompress.measure.evaluate import Evaluation
-    from lxcompress.measure.plan import Ask
+    from lxcompress.measure.plan import BenchOptions
     from lxcompress.models.checkpoints import Model
     from lxcompress.recipe import Recipe
     from lxcompress.records import Artifact, BenchRecord, Provenance
@@ -174,18 +174,20 @@ def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = N
     return runtimes.open_session(folder, threads=threads, runtime=runtime)
 
 
-def bench(artifacts: Sequence[StrPath], options: Ask | None = None, *, out: StrPath | None = None) -> BenchRecord:
+def bench(
+    artifacts: Sequence[StrPath], options: BenchOptions | None = None, *, out: StrPath | None = None
+) -> BenchRecord:
     """Measure latency, load time, memory and size of artifacts in turns, each in its own process.
 
     The result is saved in the file `out`, by default in the artifacts' run folder, if they share one. An interrupt
     returns what was measured so far.
     """
-    from lxcompress.measure.bench_paths import recover, run_of
+    from lxcompress.measure.bench_paths import find_common_run, recover
     from lxcompress.workflow.bench import BenchRequest, default_file, default_options, measure, measure_and_save
     from lxcompress.writing import check_out
 
     folders = [Path(artifact) for artifact in artifacts]
-    run = run_of(folders)
+    run = find_common_run(folders)
     request = BenchRequest(folders, options or default_options(run))
     if run:
         recover(run.measurements)

@@ -14,7 +14,7 @@ from lxcompress.catalog.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from lxcompress.cli.bench_table import BenchView
-    from lxcompress.measure.plan import Ask
+    from lxcompress.measure.plan import BenchOptions
     from lxcompress.progress import Progress
     from lxcompress.records import BenchRecord
     from lxcompress.rundir import RunDir
@@ -81,12 +81,12 @@ def bench_cli(
     from lxcompress.cli.bench_table import BenchView, show_steps
     from lxcompress.cli.screen import remarks
     from lxcompress.measure.artifacts import is_interrupted
-    from lxcompress.measure.bench_paths import recover, run_of
+    from lxcompress.measure.bench_paths import find_common_run, recover
     from lxcompress.measure.device.profile import read_profile
     from lxcompress.workflow.bench import BenchRequest, default_file, read_earlier
     from lxcompress.writing import check_out
 
-    device, run = read_profile(profile) if profile else None, run_of(artifacts)
+    device, run = read_profile(profile) if profile else None, find_common_run(artifacts)
     earlier = read_earlier(baseline)
     options = _read_options(run, threads, lengths, runtimes, runs)
     options = replace(options, baseline=None if earlier else baseline)
@@ -119,7 +119,7 @@ def _check_target(target: str | None, profile: Path | None, *, dry_run: bool, ru
 
 def _read_options(
     run: RunDir | None, threads: str | None, lengths: str | None, runtimes: str | None, runs: int | None
-) -> Ask:
+) -> BenchOptions:
     """Return the options of the command line over those of the run's recipe."""
     from lxcompress.workflow.bench import default_options
 

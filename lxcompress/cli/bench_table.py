@@ -17,13 +17,13 @@ from rich.text import Text
 from lxcompress.cli.screen import out as screen
 from lxcompress.cli.screen import remarks
 from lxcompress.measure.compare import name_images
-from lxcompress.measure.table import Row, read_rows, rows_json
+from lxcompress.measure.table import BenchRow, read_rows, rows_json
 from lxcompress.output import json_text
 from lxcompress.units import GIGABYTE, MEGABYTE, significant, size_text
 
 if TYPE_CHECKING:
     from lxcompress.measure.device.profile import Profile
-    from lxcompress.measure.plan import Ask
+    from lxcompress.measure.plan import BenchOptions
     from lxcompress.records import BenchRecord, Measurement, Task
 
 _RUNS_FOR_P99 = 100
@@ -60,7 +60,7 @@ class BenchView:
         else:
             console.print("not saved: the artifacts share no run folder; give --out FILE to save the raw samples")
 
-    def _show_rows(self, rows: Sequence[Row], bench: BenchRecord) -> None:
+    def _show_rows(self, rows: Sequence[BenchRow], bench: BenchRecord) -> None:
         """Show the tables, and below them what they leave out."""
         groups, labels = _groups(rows), _names(rows)
         _show_tables(groups, labels)
@@ -74,7 +74,7 @@ class BenchView:
             screen.print(Text(f"warning: {doubt}", style="yellow"))
 
 
-def show_steps(artifacts: Sequence[Path], options: Ask, profile: Profile) -> None:
+def show_steps(artifacts: Sequence[Path], options: BenchOptions, profile: Profile) -> None:
     """Print every command of a bench on a device, each below its purpose. Raises MeasureError."""
     from lxcompress.measure.device.adb import plan_cases, plan_steps
 
@@ -83,7 +83,7 @@ def show_steps(artifacts: Sequence[Path], options: Ask, profile: Profile) -> Non
         screen.print(Text(shlex.join(step.command)), soft_wrap=True)
 
 
-def _show_tables(groups: Mapping[str, Sequence[Row]], labels: Labels) -> None:
+def _show_tables(groups: Mapping[str, Sequence[BenchRow]], labels: Labels) -> None:
     """Show one table for each task: all columns, or two tables, or a few lines for each row, whatever fits."""
     tables = {task: [_table(group, labels, (*_TIMES, _RATIO, *_SIZES))] for task, group in groups.items()}
     if not _fit(tables):
@@ -106,9 +106,9 @@ def _fit(tables: dict[str, list[Table]]) -> bool:
     return all(Width.get(screen, wide, table).minimum <= screen.width for group in tables.values() for table in group)
 
 
-def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _groups(rows: Sequence[BenchRow]) -> dict[str, list[BenchRow]]:
     """Return the rows of each task, by the task as words."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[BenchRow]] = {}
     for row in rows:
         groups.setdefault(_task_words(row.measurement.task), []).append(row)
     return groups
@@ -125,7 +125,7 @@ def _question_words(task: Task) -> str:
     return f"questions of {min(task.lengths)} to {max(task.lengths)} tokens (median {task.tokens})"
 
 
-def _names(rows: Sequence[Row]) -> Labels:
+def _names(rows: Sequence[BenchRow]) -> Labels:
     """Return the shortest distinct labels of artifacts and runtimes: the twin, its format, else the artifact's name."""
     subjects = {_subject(row.measurement): row.measurement for row in rows}
     ways: list[Callable[[Measurement], str]] = [lambda measurement: _name(measurement, rows)]
@@ -143,7 +143,7 @@ def _subject(measurement: Measurement) -> Subject:
     return measurement.artifact_path, measurement.task.runtime
 
 
-def _table(rows: Sequence[Row], labels: Labels, columns: Sequence[str]) -> Table:
+def _table(rows: Sequence[BenchRow], labels: Labels, columns: Sequence[str]) -> Table:
     """Return a table of `columns`, with a row for each measurement; long names are folded."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     names = [labels[_subject(row.measurement)] for row in rows]
@@ -156,7 +156,7 @@ def _table(rows: Sequence[Row], labels: Labels, columns: Sequence[str]) -> Table
     return table
 
 
-def _figures(row: Row) -> dict[str, str]:
+def _figures(row: BenchRow) -> dict[str, str]:
     """Return the numbers of a row by their headings."""
     made = row.measurement
     times = [1000 * row.summary.p50, 1000 * row.summary.p90, 1000 * row.summary.p99, row.answers_per_s]
@@ -166,7 +166,7 @@ def _figures(row: Row) -> dict[str, str]:
     return dict(zip(headings, (*map(_short, times), _ratio_words(row), *sizes), strict=True))
 
 
-def _show_cards(group: Sequence[Row], labels: Labels) -> None:
+def _show_cards(group: Sequence[BenchRow], labels: Labels) -> None:
     """Show a few lines for each row of a group, where a table is too wide."""
     for row in group:
         p50, p90, p99, per_s, ratio, load, cold, peak, steady, disk = _figures(row).values()
@@ -178,7 +178,7 @@ def _show_cards(group: Sequence[Row], labels: Labels) -> None:
         screen.print(Text(f"  p50 vs baseline: {ratio}"))
 
 
-def _ratio_words(row: Row) -> str:
+def _ratio_words(row: BenchRow) -> str:
     """Return the ratio to the baseline with its interval."""
     ratio = row.ratio
     if ratio is None:
@@ -189,7 +189,7 @@ def _ratio_words(row: Row) -> str:
     return f"x{ratio.value:.2f}{within}"
 
 
-def _show_subjects(rows: Sequence[Row], labels: Labels) -> None:
+def _show_subjects(rows: Sequence[BenchRow], labels: Labels) -> None:
     """Show the format, precision and runtime behind each label, and the work of one answer."""
     shown: set[Subject] = set()
     for row in rows:
@@ -204,7 +204,7 @@ def _show_subjects(rows: Sequence[Row], labels: Labels) -> None:
         screen.print(Text(f"{name}{made.format} {made.precision} in {made.task.runtime}{_work_words(made)}{energy}"))
 
 
-def _name(measurement: Measurement, rows: Sequence[Row]) -> str:
+def _name(measurement: Measurement, rows: Sequence[BenchRow]) -> str:
     """Return the name of the artifact, or its path if another one has the same name."""
     paths = {row.measurement.artifact_path for row in rows if row.measurement.artifact == measurement.artifact}
     return measurement.artifact if len(paths) == 1 else measurement.artifact_path
@@ -220,7 +220,7 @@ def _work_words(measurement: Measurement) -> str:
     return f"; per answer: {', '.join(parts)}" if parts else ""
 
 
-def _energy_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
+def _energy_words(some: Sequence[BenchRow], rows: Sequence[BenchRow]) -> str:
     """Return the energy of one answer in each task; empty if the machine does not measure it."""
     energies = [
         f"{significant(row.measurement.energy_j)} J{_task_suffix(row, rows)}"
@@ -230,7 +230,7 @@ def _energy_words(some: Sequence[Row], rows: Sequence[Row]) -> str:
     return f"; {', '.join(energies)}" if energies else ""
 
 
-def _show_baseline(rows: Sequence[Row], bench: BenchRecord, earlier: BenchRecord | None, labels: Labels) -> None:
+def _show_baseline(rows: Sequence[BenchRow], bench: BenchRecord, earlier: BenchRecord | None, labels: Labels) -> None:
     """Show what the ratios are relative to, and the noise between two processes of the baseline."""
     ratios = [row.ratio for row in rows if row.ratio]
     if not ratios:
@@ -250,7 +250,7 @@ def _show_baseline(rows: Sequence[Row], bench: BenchRecord, earlier: BenchRecord
         screen.print(Text("warning: too few runs for intervals of the ratios; give --runs 30 or more", style="yellow"))
 
 
-def _show_detector(rows: Sequence[Row], labels: Labels, detector_s: float | None) -> None:
+def _show_detector(rows: Sequence[BenchRow], labels: Labels, detector_s: float | None) -> None:
     """Show the model's share of a whole answer, or how to get it."""
     if all(row.measurement.task.picture_size for row in rows):
         if detector_s is not None:
@@ -274,7 +274,7 @@ def _show_detector(rows: Sequence[Row], labels: Labels, detector_s: float | None
         )
 
 
-def _show_machine(rows: Sequence[Row]) -> None:
+def _show_machine(rows: Sequence[BenchRow]) -> None:
     """Show the machine, the versions of libraries, and the runs that were made."""
     first = rows[0].measurement
     machine, task = first.machine, first.task
@@ -289,19 +289,19 @@ def _show_machine(rows: Sequence[Row]) -> None:
         screen.print(Text(f"with fewer than {_RUNS_FOR_P99} runs, p99 is close to the slowest run", style="dim"))
 
 
-def _versions(rows: Sequence[Row]) -> dict[str, str]:
+def _versions(rows: Sequence[BenchRow]) -> dict[str, str]:
     """Return the versions of the libraries that were used; for another device, all known versions."""
     first = rows[0].measurement
     used = {row.measurement.task.runtime.partition("-")[0] for row in rows} | {"lxcompress"}
     return {name: version for name, version in first.machine.packages.items() if first.target or name in used}
 
 
-def _label_of(row: Row, rows: Sequence[Row], labels: Labels) -> str:
+def _label_of(row: BenchRow, rows: Sequence[BenchRow], labels: Labels) -> str:
     """Return the label of a row, with its threads or tokens if the bench has several of them."""
     return labels[_subject(row.measurement)] + _task_suffix(row, rows)
 
 
-def _task_suffix(row: Row, rows: Sequence[Row]) -> str:
+def _task_suffix(row: BenchRow, rows: Sequence[BenchRow]) -> str:
     """Return the tokens and threads that distinguish a row from others of its artifact and runtime."""
     task, words = row.measurement.task, ""
     if len({other.measurement.task.tokens for other in rows}) > 1:
@@ -311,9 +311,9 @@ def _task_suffix(row: Row, rows: Sequence[Row]) -> str:
     return words
 
 
-def _doubts(rows: Sequence[Row], labels: Labels) -> list[str]:
+def _doubts(rows: Sequence[BenchRow], labels: Labels) -> list[str]:
     """Return one line for each kind of warning: the labels it is about, and its text in the first row that has it."""
-    kinds: dict[str, list[tuple[Row, str]]] = {}
+    kinds: dict[str, list[tuple[BenchRow, str]]] = {}
     for row in rows:
         for doubt in row.measurement.doubts:
             kinds.setdefault(doubt.partition(":")[0], []).append((row, doubt))
@@ -328,7 +328,7 @@ def _doubts(rows: Sequence[Row], labels: Labels) -> list[str]:
     return lines
 
 
-def _labels_of(some: Sequence[Row], rows: Sequence[Row], labels: Labels) -> str:
+def _labels_of(some: Sequence[BenchRow], rows: Sequence[BenchRow], labels: Labels) -> str:
     """Return the labels of some of the rows, grouped by task."""
     by_task: dict[str, list[str]] = {}
     for row in some:

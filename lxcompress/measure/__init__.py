@@ -1,4 +1,4 @@
-"""What an artifact costs to run: latency, load time, peak memory and size, each with its doubts.
+"""The bench: latency, load time, peak memory and size of exported artifacts, with warnings where they may mislead.
 
-This file imports nothing, so that the measured process holds its runtime and little else.
+This file imports nothing, so that a measured process holds its runtime and little else.
 """

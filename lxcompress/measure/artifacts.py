@@ -1,4 +1,4 @@
-"""Measure artifacts side by side: each in a process of its own, run in turns so that drift hits all of them equally."""
+"""Measure artifacts: each in its own process, in rotating turns, so that drift of the machine affects all equally."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ import psutil
 from lxcompress.errors import MeasureError
 from lxcompress.machine import describe_machine, usable_cores
 from lxcompress.measure.bench_warnings import condition_warnings, process_warnings, sample_warnings
-from lxcompress.measure.host.cores import choose_cores, read_busy, share_of_others
+from lxcompress.measure.host.cores import choose_cores, read_processor_time, share_of_others
 from lxcompress.measure.host.energy import POWERCAP
 from lxcompress.measure.lengths import at_one_length
-from lxcompress.measure.messages import ColdLoad, Loaded, Round, Setup
-from lxcompress.measure.plan import SEED, Ask, Group, Plan, Subject, make_plan
-from lxcompress.measure.process import Worker, load_cold, started
+from lxcompress.measure.messages import ColdLoadReply, ColdLoadRequest, SetupRequest, TurnReply
+from lxcompress.measure.plan import SEED, BenchGroup, BenchOptions, BenchPlan, BenchTarget, make_plan
+from lxcompress.measure.process import WorkerProcess, load_cold, start_worker
 from lxcompress.measure.weight_bytes import bytes_per_answer
 from lxcompress.progress import Progress, no_progress
 from lxcompress.records import BenchRecord, Machine, Measurement, Samples, Task
 
-ROUND = 5
+RUNS_A_TURN = 5
 INTERRUPTED = "interrupted: not all runs were made; repeat"
 CUT_SHORT = "interrupted: other rows of this bench are missing; repeat"
 
+Keep = Callable[[Callable[[], BenchRecord]], None]
+"""Is called with a function that returns the bench so far, and calls it only if it saves the bench now."""
+
 
 @dataclass
-class Tally:
-    """What has been measured of one subject so far; `last` is its worker's latest answer."""
+class TargetSamples:
+    """The samples of one target so far; `last` is the latest reply of its worker."""
 
-    subject: Subject
-    worker: Worker
-    cold: Loaded
+    target: BenchTarget
+    worker: WorkerProcess
+    cold: ColdLoadReply
     seconds: list[float] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     joules: list[float | None] = field(default_factory=list)
-    last: Round | None = None
+    last: TurnReply | None = None
 
     def take_turn(self, lengths: Sequence[int]) -> None:
-        """Lets the worker make a run for each length."""
+        """Let the worker make a run for each length."""
         self.last = self.worker.run(lengths)
         self.seconds += self.last.seconds
         self.rounds.append(len(self.last.seconds))
@@ -50,31 +53,58 @@ class Tally:
 
     @property
     def peak_bytes(self) -> int:
+        """Return the worker's peak memory."""
         return self.last.peak_bytes if self.last else self.worker.ready.peak_bytes
 
     @property
     def cpu_s(self) -> float:
-        """The worker's processor time since it was ready."""
+        """Return the worker's processor time since it was ready."""
         return self.last.cpu_s - self.worker.ready.cpu_s if self.last else 0.0
 
     @property
     def energy_j(self) -> float | None:
-        """Joules for one answer; None unless every turn was told."""
-        told = [each for each in self.joules if each is not None]
-        return sum(told) / len(self.seconds) if told and len(told) == len(self.joules) else None
-
-
-Keep = Callable[[Callable[[], BenchRecord]], None]
-"""Is handed the bench so far, as a function: it is made only if it is to be kept now."""
+        """Return the joules of one answer; None unless every turn was counted."""
+        counted = [joules for joules in self.joules if joules is not None]
+        return sum(counted) / len(self.seconds) if counted and len(counted) == len(self.joules) else None
 
 
 @dataclass
-class Done:
-    """The measurements made so far, and of the baselines' second processes."""
+class BenchRun:
+    """A bench at work: what it measures, and its measurements so far; `noise` holds those of the repeated baseline."""
 
+    plan: BenchPlan
+    options: BenchOptions
+    machine: Machine
+    progress: Progress
+    keep: Keep
+    powercap: Path
+    started: datetime
+    groups_done: int = 0
     measurements: list[Measurement] = field(default_factory=list)
     noise: list[Measurement] = field(default_factory=list)
     was_interrupted: bool = False
+
+    def bench(self, unfinished: Sequence[Measurement] = ()) -> BenchRecord:
+        """Return the bench so far, with a warning on each measurement if some are missing."""
+        measurements = [*self.measurements, *unfinished]
+        is_partial = self.was_interrupted or bool(unfinished)
+        return BenchRecord(
+            started=self.started.isoformat(timespec="seconds"),
+            measurements=_with_warning(measurements) if is_partial else measurements,
+            baseline=str(self.plan.baseline.path),
+            noise=self.noise,
+            remarks=list(self.plan.remarks),
+        )
+
+
+@dataclass(frozen=True)
+class GroupConditions:
+    """What the measurements of one group have in common."""
+
+    machine: Machine
+    group: BenchGroup
+    cores: tuple[int, ...]
+    warmup: int
 
 
 def measure_artifacts(
@@ -82,186 +112,143 @@ def measure_artifacts(
     *,
     threads: int | Sequence[int] = 1,
     runs: int,
-    warmup: int = Ask.warmup,
+    warmup: int = BenchOptions.warmup,
     progress: Progress = no_progress,
 ) -> list[Measurement]:
-    """`runs` timed single questions to each artifact, in the order of `paths`, on each number of threads.
+    """Measure `runs` questions on each artifact, in the order of `paths`, with each number of threads.
 
-    As `bench_artifacts` measures them, in the usual runtimes. Raises MeasureError.
+    Artifacts run in their usual runtimes, as in `bench_artifacts`. Raises MeasureError.
     """
-    asked = (threads,) if isinstance(threads, int) else tuple(threads)
-    return bench_artifacts(paths, Ask(threads=asked, runs=runs, warmup=warmup), progress=progress).measurements
+    counts = (threads,) if isinstance(threads, int) else tuple(threads)
+    return bench_artifacts(
+        paths, BenchOptions(threads=counts, runs=runs, warmup=warmup), progress=progress
+    ).measurements
 
 
 def bench_artifacts(
     paths: Sequence[Path],
-    ask: Ask,
+    options: BenchOptions,
     *,
     progress: Progress = no_progress,
     keep: Keep = lambda bench: None,
     powercap: Path = POWERCAP,
 ) -> BenchRecord:
-    """Measures each artifact in each of its runtimes, on each number of threads, over each kind of questions.
+    """Measure each artifact in each of its runtimes, with each number of threads and each kind of questions.
 
-    The subjects of one group (threads and questions) take turns: one worker runs at a time, in rounds of a few runs
-    whose order rotates. Where there are several, the baseline takes part a second time, in a process of its own, to
-    show what no difference looks like. Ctrl-C ends the workers and returns what was measured, with a doubt, once
-    something was. Raises MeasureError.
+    The targets of a group (same threads and questions) take turns: one worker runs at a time, in rounds of a few runs
+    whose order rotates. With several targets the baseline is measured twice, in two processes, which gives the noise
+    floor. Ctrl-C ends the workers and returns the measurements so far, with a warning. Raises MeasureError.
     """
-    return bench_plan(make_plan(paths, ask, progress), ask, progress=progress, keep=keep, powercap=powercap)
+    plan = make_plan(paths, options, progress)
+    return bench_plan(plan, options, progress=progress, keep=keep, powercap=powercap)
 
 
 def bench_plan(
-    plan: Plan,
-    ask: Ask,
+    plan: BenchPlan,
+    options: BenchOptions,
     *,
     progress: Progress = no_progress,
     keep: Keep = lambda bench: None,
     powercap: Path = POWERCAP,
 ) -> BenchRecord:
-    """Measures what is planned; of `ask` it takes the runs and the warm-up. Raises MeasureError.
+    """Measure what is planned, with the runs and the warm-up of `options`. Raises MeasureError.
 
-    `keep` is handed, after each round, a function that returns the bench so far, with a doubt that it was cut short.
+    After each round `keep` is called with a function that returns the bench so far, whose measurements have a warning.
     """
-    began = datetime.now(timezone.utc)
-    machine, done = describe_machine(), Done()
-
-    def so_far(measurements: Sequence[Measurement]) -> BenchRecord:
-        return BenchRecord(
-            started=began.isoformat(timespec="seconds"),
-            measurements=_with_doubt([*done.measurements, *measurements]),
-            baseline=str(plan.baseline.path),
-            noise=done.noise,
-            remarks=list(plan.remarks),
-        )
-
+    started = datetime.now(timezone.utc)
+    run = BenchRun(plan, options, describe_machine(), progress, keep, powercap, started)
     try:
-        for number, group in enumerate(plan.groups):
-            _measure_group(
-                plan,
-                group,
-                ask,
-                number=number,
-                machine=machine,
-                done=done,
-                progress=progress,
-                keep=lambda measure: keep(lambda: so_far(measure())),
-                powercap=powercap,
-            )
-            if done.was_interrupted:
+        for group in plan.groups:
+            _measure_group(run, group)
+            run.groups_done += 1
+            if run.was_interrupted:
                 break
     except KeyboardInterrupt:
-        done.was_interrupted = True
-    if not done.measurements:
+        run.was_interrupted = True
+    if not run.measurements:
         raise KeyboardInterrupt
-    return BenchRecord(
-        started=began.isoformat(timespec="seconds"),
-        measurements=_with_doubt(done.measurements) if done.was_interrupted else done.measurements,
-        baseline=str(plan.baseline.path),
-        noise=done.noise,
-        remarks=list(plan.remarks),
-    )
+    return run.bench()
 
 
 def is_interrupted(bench: BenchRecord) -> bool:
-    """Whether Ctrl-C cut the bench short."""
-    return any(doubt in (INTERRUPTED, CUT_SHORT) for each in bench.measurements for doubt in each.doubts)
+    """Return whether Ctrl-C ended the bench early."""
+    return any(
+        warning in (INTERRUPTED, CUT_SHORT) for measurement in bench.measurements for warning in measurement.doubts
+    )
 
 
 def plan_rounds(count: int, runs: int) -> list[list[tuple[int, int]]]:
-    """Who runs when: per round, (artifact, runs) for each of `count` artifacts; each round starts with the next one."""
-    sizes = [min(ROUND, runs - start) for start in range(0, runs, ROUND)]
+    """Return the turns of each round, as (index, runs) of `count` targets; each round starts with the next target."""
+    sizes = [min(RUNS_A_TURN, runs - start) for start in range(0, runs, RUNS_A_TURN)]
     return [[((turn + first) % count, size) for turn in range(count)] for first, size in enumerate(sizes)]
 
 
-def _measure_group(
-    plan: Plan,
-    group: Group,
-    ask: Ask,
-    *,
-    number: int,
-    machine: Machine,
-    done: Done,
-    progress: Progress,
-    keep: Callable[[Callable[[], list[Measurement]]], None],
-    powercap: Path,
-) -> None:
-    """Measures the subjects of one group in turns, and adds what came of it to `done`."""
-    again = [plan.baseline] if len(plan.subjects) > 1 else []
-    subjects = [*plan.subjects, *again]
+def _measure_group(run: BenchRun, group: BenchGroup) -> None:
+    """Measure the targets of one group in turns, and add their measurements to `run`."""
+    plan = run.plan
+    again = [plan.baseline] if len(plan.targets) > 1 else []
+    targets = [*plan.targets, *again]
     cores = choose_cores(usable_cores(), group.threads)
+    conditions = GroupConditions(run.machine, group, cores, run.options.warmup)
     with ExitStack() as stack:
-        cold = [_load_cold(each, group, cores) for each in _each_told(subjects, progress)]
+        cold = [_load_cold(target, conditions) for target in _each_with_progress(targets, run.progress)]
         workers = []
-        for subject in _each_told(subjects, progress):
-            _check_memory(subject)
-            setup = _setup(subject, group, cores=cores, warmup=ask.warmup, powercap=powercap)
-            workers.append(stack.enter_context(started(setup)))
-        tallies = [Tally(*each) for each in zip(subjects, workers, cold, strict=True)]
-        busy_before, own_before = read_busy(), time.process_time()
-
-        def measure_so_far() -> list[Measurement]:
-            own = [tally for tally in tallies[: len(plan.subjects)] if tally.seconds]
-            return [_measurement(each, machine, group, cores=cores, warmup=ask.warmup, doubts=[]) for each in own]
-
-        was_interrupted = _run_rounds(
-            tallies,
-            group,
-            ask.runs,
-            done_before=number,
-            groups=len(plan.groups),
-            progress=progress,
-            after=lambda: keep(measure_so_far),
-        )
-        own_s = time.process_time() - own_before + sum(tally.cpu_s for tally in tallies)
-        others = share_of_others(busy_before, read_busy(), own_s=own_s)
-    done.was_interrupted = was_interrupted
-    doubts = [INTERRUPTED] if was_interrupted else []
-    doubts += condition_warnings(
+        for target in _each_with_progress(targets, run.progress):
+            _check_memory(target)
+            workers.append(stack.enter_context(start_worker(_make_setup(target, conditions, run.powercap))))
+        samples = [TargetSamples(*parts) for parts in zip(targets, workers, cold, strict=True)]
+        total_before, own_before = read_processor_time(), time.process_time()
+        was_interrupted = _run_rounds(run, conditions, samples)
+        own_s = time.process_time() - own_before + sum(found.cpu_s for found in samples)
+        others = share_of_others(total_before, read_processor_time(), own_s=own_s)
+    run.was_interrupted = was_interrupted
+    warnings = [INTERRUPTED] if was_interrupted else []
+    warnings += condition_warnings(
         threads=group.threads,
-        cores=machine.cores,
-        is_pinned=all(tally.worker.ready.is_pinned for tally in tallies),
+        cores=run.machine.cores,
+        is_pinned=all(found.worker.ready.is_pinned for found in samples),
         others=others,
-        held_bytes=sum(tally.peak_bytes for tally in tallies),
-        memory_bytes=machine.memory_bytes,
+        held_bytes=sum(found.peak_bytes for found in samples),
+        memory_bytes=run.machine.memory_bytes,
     )
-    for place, tally in enumerate(tallies):
-        if tally.seconds:
-            kept = done.measurements if place < len(plan.subjects) else done.noise
-            kept.append(_measurement(tally, machine, group, cores=cores, warmup=ask.warmup, doubts=doubts))
+    for index, found in enumerate(samples):
+        if found.seconds:
+            measurements = run.measurements if index < len(plan.targets) else run.noise
+            measurements.append(_make_measurement(found, conditions, warnings))
 
 
-def _each_told(subjects: Sequence[Subject], progress: Progress) -> Iterator[Subject]:
-    for place, subject in enumerate(subjects):
-        progress(f"loading {subject.record.name}", place, len(subjects))
-        yield subject
+def _each_with_progress(targets: Sequence[BenchTarget], progress: Progress) -> Iterator[BenchTarget]:
+    for index, target in enumerate(targets):
+        progress(f"loading {target.record.name}", index, len(targets))
+        yield target
 
 
-def _load_cold(subject: Subject, group: Group, cores: tuple[int, ...]) -> Loaded:
-    """A load without the page cache, before any other process of this bench holds the files."""
-    files = list(subject.record.files)
-    return load_cold(ColdLoad(str(subject.path.resolve()), subject.runtime, group.threads, list(cores), files))
+def _load_cold(target: BenchTarget, conditions: GroupConditions) -> ColdLoadReply:
+    """Time a load without the page cache, before any other process of this bench has the files in memory."""
+    path, files = str(target.path.resolve()), list(target.record.files)
+    cores, threads = list(conditions.cores), conditions.group.threads
+    return load_cold(ColdLoadRequest(path, target.runtime, threads, cores, files))
 
 
-def _check_memory(subject: Subject) -> None:
-    """Raises MeasureError if the file alone would not fit, before the system ends some process for it."""
+def _check_memory(target: BenchTarget) -> None:
+    """Raise MeasureError if the file alone does not fit, before the system ends a process because of it."""
     free = psutil.virtual_memory().available
-    if subject.size_bytes > free:
+    if target.size_bytes > free:
         raise MeasureError(
-            f"{subject.path}: has {subject.size_bytes / 1e6:.0f} MB, but {free / 1e6:.0f} MB of memory are free beside "
-            "the artifacts that are loaded; measure fewer at a time"
+            f"{target.path}: has {target.size_bytes / 1e6:.0f} MB, but {free / 1e6:.0f} MB of memory are free with the "
+            "other artifacts loaded; measure fewer at a time"
         )
 
 
-def _setup(subject: Subject, group: Group, *, cores: tuple[int, ...], warmup: int, powercap: Path) -> Setup:
-    record = subject.record
-    return Setup(
-        path=str(subject.path.resolve()),
-        runtime=subject.runtime,
-        threads=group.threads,
-        cores=list(cores),
-        warmup=warmup,
-        lengths=sorted(set(group.questions.of_runs(1))),
+def _make_setup(target: BenchTarget, conditions: GroupConditions, powercap: Path) -> SetupRequest:
+    record = target.record
+    return SetupRequest(
+        path=str(target.path.resolve()),
+        runtime=target.runtime,
+        threads=conditions.group.threads,
+        cores=list(conditions.cores),
+        warmup=conditions.warmup,
+        lengths=sorted(set(conditions.group.questions.of_runs(1))),
         objects=record.objects,
         feature_size=record.feature_size,
         seed=SEED,
@@ -271,49 +258,45 @@ def _setup(subject: Subject, group: Group, *, cores: tuple[int, ...], warmup: in
     )
 
 
-def _run_rounds(
-    tallies: Sequence[Tally],
-    group: Group,
-    runs: int,
-    *,
-    done_before: int,
-    groups: int,
-    progress: Progress,
-    after: Callable[[], None],
-) -> bool:
-    """Makes all runs of a group, and calls `after` after each round; True if Ctrl-C cut them short."""
-    lengths = group.questions.of_runs(runs)
-    in_group = runs * len(tallies)
-    done, first = done_before * in_group, 0
+def _run_rounds(run: BenchRun, conditions: GroupConditions, samples: Sequence[TargetSamples]) -> bool:
+    """Make all runs of a group, and keep the bench so far after each round; return whether Ctrl-C ended them early."""
+    runs, in_group = run.options.runs, run.options.runs * len(samples)
+    lengths = conditions.group.questions.of_runs(runs)
+    own = samples[: len(run.plan.targets)]
+
+    def bench_so_far() -> BenchRecord:
+        return run.bench([_make_measurement(found, conditions, []) for found in own if found.seconds])
+
+    done, first = run.groups_done * in_group, 0
     try:
-        for turns in plan_rounds(len(tallies), runs):
+        for turns in plan_rounds(len(samples), runs):
             for index, size in turns:
-                progress(f"measuring {tallies[index].subject.record.name}", done, in_group * groups)
-                tallies[index].take_turn(lengths[first : first + size])
+                name = samples[index].target.record.name
+                run.progress(f"measuring {name}", done, in_group * len(run.plan.groups))
+                samples[index].take_turn(lengths[first : first + size])
                 done += size
             first += turns[0][1]
-            after()
+            run.keep(bench_so_far)
     except KeyboardInterrupt:
         return True
     return False
 
 
-def _measurement(
-    tally: Tally, machine: Machine, group: Group, *, cores: tuple[int, ...], warmup: int, doubts: list[str]
-) -> Measurement:
-    record, subject, questions = tally.subject.record, tally.subject, group.questions
-    assert tally.last is not None
-    lengths = questions.lengths[: len(tally.seconds)]
+def _make_measurement(samples: TargetSamples, conditions: GroupConditions, warnings: Sequence[str]) -> Measurement:
+    target, record, group = samples.target, samples.target.record, conditions.group
+    questions, last = group.questions, samples.last
+    assert last is not None
+    lengths = questions.lengths[: len(samples.seconds)]
     return Measurement(
         artifact=record.name,
-        artifact_path=str(subject.path),
-        artifact_sha256=subject.sha256,
+        artifact_path=str(target.path),
+        artifact_sha256=target.sha256,
         cell=record.cell,
         twin=record.twin,
         format=record.format,
         precision=record.precision,
         task=Task(
-            runtime=subject.runtime,
+            runtime=target.runtime,
             threads=group.threads,
             batch=1,
             tokens=questions.tokens,
@@ -321,37 +304,39 @@ def _measurement(
             lengths=list(lengths),
             images=record.images,
             picture_size=record.picture_size,
-            warmup=warmup,
-            runs=len(tally.seconds),
+            warmup=conditions.warmup,
+            runs=len(samples.seconds),
         ),
-        machine=machine,
-        latency=Samples(unit="s", values=tally.seconds),
-        rounds=tally.rounds,
-        load_s=tally.worker.ready.load_s,
-        cold_load_s=tally.cold.load_s,
-        peak_bytes=tally.peak_bytes,
-        steady_bytes=tally.last.held_bytes,
-        size_bytes=subject.size_bytes,
+        machine=conditions.machine,
+        latency=Samples(unit="s", values=samples.seconds),
+        rounds=samples.rounds,
+        load_s=samples.worker.ready.load_s,
+        cold_load_s=samples.cold.load_s,
+        peak_bytes=samples.peak_bytes,
+        steady_bytes=last.held_bytes,
+        size_bytes=target.size_bytes,
         parameters=record.parameters,
         flops=record.flops if questions.tokens == record.tokens else None,
-        energy_j=tally.energy_j,
-        read_bytes=bytes_per_answer(subject.weights, questions.tokens),
-        doubts=sample_warnings(at_one_length(tally.seconds, lengths))
+        energy_j=samples.energy_j,
+        read_bytes=bytes_per_answer(target.weights, questions.tokens),
+        doubts=sample_warnings(at_one_length(samples.seconds, lengths))
         + process_warnings(
             threads=group.threads,
-            busy_threads=tally.last.busy_threads,
-            cores=cores,
-            cores_held=tally.worker.ready.cores_held,
-            resident=tally.cold.resident,
-            is_cold=tally.cold.load_s is not None,
+            busy_threads=last.busy_threads,
+            cores=conditions.cores,
+            cores_held=samples.worker.ready.cores_held,
+            resident=samples.cold.resident,
+            is_cold=samples.cold.load_s is not None,
         )
-        + doubts,
+        + list(warnings),
     )
 
 
-def _with_doubt(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Each with a doubt that says so: what is here may be whole, but the bench is not."""
+def _with_warning(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Return the measurements with a warning that others of their bench are missing."""
     return [
-        each if INTERRUPTED in each.doubts else each.model_copy(update={"doubts": [CUT_SHORT, *each.doubts]})
-        for each in measurements
+        measurement
+        if INTERRUPTED in measurement.doubts
+        else measurement.model_copy(update={"doubts": [CUT_SHORT, *measurement.doubts]})
+        for measurement in measurements
     ]

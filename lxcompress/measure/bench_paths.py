@@ -1,4 +1,4 @@
-"""Where the measurements of artifacts are kept."""
+"""Save benches: name their files, keep samples while a bench runs, and recover interrupted benches."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from lxcompress.writing import BusyError, WriteError, explain_write_errors, take
 UNFINISHED = ".unfinished"
 KEEP_S = 5.0
 BYTES_A_SECOND = 50_000
-"""What samples are kept at, at most: a bench of an hour keeps 180 MB on the way."""
+"""The limit of writing samples while a bench runs: a bench of an hour writes 180 MB."""
 
 
-def run_of(artifacts: Sequence[Path]) -> RunDir | None:
-    """The one run folder in whose `artifacts` all of them lie, or None."""
+def find_common_run(artifacts: Sequence[Path]) -> RunDir | None:
+    """Return the run folder whose `artifacts` folder holds all of them, or None."""
     homes = {path.resolve().parent for path in artifacts}
     if len(homes) != 1:
         return None
@@ -37,25 +37,26 @@ def run_of(artifacts: Sequence[Path]) -> RunDir | None:
 
 
 def find_stale(artifacts: Sequence[Path]) -> list[Path]:
-    """Return those of the artifacts whose measurements, in their run folder, are all of files that they were before.
+    """Return the artifacts that were measured only before their files changed, by the benches of their run folder.
 
     Raises RunError for a damaged bench.
     """
     stale = []
     for folder in artifacts:
-        run = run_of([folder])
+        run = find_common_run([folder])
         benches = [read_record(path, BenchRecord) for path in run.bench_records()] if run else []
-        measured = [each for bench in benches for each in bench.measurements if each.artifact == folder.resolve().name]
+        name = folder.resolve().name
+        measured = [found for bench in benches for found in bench.measurements if found.artifact == name]
         digest = sha256(folder / ARTIFACT_FILE) if measured else ""
-        if measured and all(each.artifact_sha256 != digest for each in measured):
+        if measured and all(found.artifact_sha256 != digest for found in measured):
             stale.append(folder)
     return stale
 
 
 def name_bench(run: RunDir, started: datetime, *, device: str | None = None) -> Path:
-    """A free file name in the run folder for the bench that started then, in UTC; no other bench gets it.
+    """Reserve and return a file name in the run folder for the bench that started then, in UTC.
 
-    What was measured on another `device` lies apart, in its own folder: no report puts two machines in one table.
+    A bench of another `device` goes into that device's folder, because no report puts two machines into one table.
     """
     folder = run.measurements / "devices" / device.replace(" ", "-") if device else run.measurements
     with explain_write_errors(folder):
@@ -71,10 +72,10 @@ def name_bench(run: RunDir, started: datetime, *, device: str | None = None) -> 
 
 @dataclass
 class SampleFile:
-    """A file beside the bench's, `NAME.json.unfinished`, that samples are appended to as they come.
+    """The file `NAME.json.unfinished` in the bench's folder, to which samples are appended while the bench runs.
 
-    A line holds the whole bench so far, and the last whole line counts: what a kill or a full disk cuts off is only a
-    line's end. It is locked while the bench is at work, and removed when the bench is saved.
+    Each line holds the whole bench so far, and the last complete line counts, so that a kill or a full disk truncates
+    one line only. The file is locked while the bench runs, and removed when the bench is saved.
     """
 
     path: Path
@@ -83,7 +84,7 @@ class SampleFile:
     problem: OSError | None = None
 
     def keep(self, get: Callable[[], BenchRecord]) -> None:
-        """Append the bench so far, unless that was done just before; a disk that is full is told at the end."""
+        """Append the bench so far, unless that was done shortly before; a full disk is reported at the end."""
         now = time.monotonic()
         if now < self.next_s:
             return
@@ -92,21 +93,21 @@ class SampleFile:
             os.write(self.descriptor, line)
         except OSError as problem:
             self.problem = problem
-        # Rarer as lines grow longer, so that the file grows no faster than the samples do.
+        # The longer the lines, the rarer they are, so that the file grows no faster than the samples.
         took = time.monotonic() - now
         self.next_s = now + max(KEEP_S, len(line) / BYTES_A_SECOND, 50 * took)
 
 
 @contextmanager
-def samples_kept(path: Path) -> Iterator[SampleFile]:
-    """Hold the file of unfinished samples of the bench file `path`. Raises MeasureError if another bench holds it."""
-    unfinished = unfinished_of(path)
+def lock_samples(path: Path) -> Iterator[SampleFile]:
+    """Lock the file of unfinished samples of the bench file `path`. Raises MeasureError if another bench holds it."""
+    unfinished = unfinished_path(path)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = take_lock(unfinished)
         except BusyError:
-            raise MeasureError(f"{path}: another bench is at work on it; wait for it, or give another --out") from None
+            raise MeasureError(f"{path}: another bench is writing it; wait for it, or give another --out") from None
         os.lseek(descriptor, 0, os.SEEK_END)
     try:
         yield SampleFile(unfinished, descriptor)
@@ -120,7 +121,7 @@ def samples_kept(path: Path) -> Iterator[SampleFile]:
 def save_bench(path: Path, bench: BenchRecord, samples: SampleFile) -> None:
     """Write `bench` to `path`, and remove its unfinished samples.
 
-    Where that fails the samples go to the folder for temporary files, and the WriteError says so.
+    If that fails, the samples go to the folder for temporary files, and the WriteError says so.
     """
     try:
         write_record(path, bench)
@@ -130,12 +131,12 @@ def save_bench(path: Path, bench: BenchRecord, samples: SampleFile) -> None:
 
 
 def recover(folder: Path) -> list[Path]:
-    """Save the benches in `folder` that a kill cut short, each under its own name, and return those files."""
+    """Save the benches in `folder` that were killed, each under its own name, and return those files."""
     found = []
     for unfinished in sorted(folder.glob(f"*.json{UNFINISHED}")):
         try:
             descriptor = take_lock(unfinished, is_needed=True)
-        except (BusyError, OSError):  # at work, or not ours to read
+        except (BusyError, OSError):  # still running, or not readable for this user
             continue
         try:
             path, bench = unfinished.with_name(unfinished.name.removesuffix(UNFINISHED)), read_unfinished(unfinished)
@@ -149,7 +150,7 @@ def recover(folder: Path) -> list[Path]:
 
 
 def read_unfinished(path: Path) -> BenchRecord | None:
-    """Return the bench in the last whole line of a file of unfinished samples; None if it has no whole line."""
+    """Return the bench in the last complete line of a file of unfinished samples; None if it has none."""
     try:
         lines = read_bytes(path).split(b"\n")
     except (OSError, ValueError) as problem:
@@ -158,31 +159,31 @@ def read_unfinished(path: Path) -> BenchRecord | None:
         if line:
             try:
                 return BenchRecord.model_validate_json(line)
-            except ValidationError:  # the line that was being written
+            except ValidationError:  # the line was truncated
                 continue
     return None
 
 
-def unfinished_of(path: Path) -> Path:
-    """Return where the samples for the bench file `path` are while it is not finished."""
+def unfinished_path(path: Path) -> Path:
+    """Return the file of unfinished samples of the bench file `path`."""
     return path.with_name(path.name + UNFINISHED)
 
 
 def _reserve(path: Path) -> bool:
-    """Whether no other bench has the name: its file of unfinished samples is new."""
+    """Create the file of unfinished samples, and return whether no other bench had it."""
     try:
-        unfinished_of(path).touch(exist_ok=False)
+        unfinished_path(path).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
 
 
 def _rescue(path: Path, bench: BenchRecord, samples: SampleFile) -> str:
-    """Save `bench` anywhere else, and say where its samples are."""
+    """Save `bench` in the folder for temporary files, and return a clause that says where its samples are."""
     folder = Path(tempfile.gettempdir())
-    aside = folder / f"lxcompress-{os.getpid()}-{path.name}"
+    other = folder / f"lxcompress-{os.getpid()}-{path.name}"
     try:
-        write_record(aside, bench)
+        write_record(other, bench)
     except WriteError:
-        return f"make room: the samples up to the last time there was some are in {samples.path}, and all are above"
-    return f"all samples are in {aside}: make room, and move them there"
+        return f"free some space: the samples until the disk was full are in {samples.path}, and all results are above"
+    return f"all samples are in {other}: free some space, and move that file"

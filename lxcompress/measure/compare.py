@@ -1,4 +1,4 @@
-"""Two measurements compared: the ratio of their medians, how sure it is, and whether it is a difference at all."""
+"""Compare two measurements: the ratio of their medians, its confidence interval, and whether it is a difference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lxcompress.stats import bootstrap_interval, resample
 Verdict = Literal["faster", "slower", "no difference", "unknown"]
 
 FEW_ROUNDS = 6
-"""Of fewer rounds than this all lie on one side of the truth more often than once in twenty: no interval can hold."""
+"""Fewer rounds than this all lie on one side of the true ratio in more than 5 % of cases: no 95 % interval exists."""
 _SEED = 0
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -23,10 +23,10 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median latency of one measurement over that of its baseline: below 1 is faster.
+    """The median latency of one measurement over that of its baseline; below 1 is faster.
 
-    `low` to `high` is a 95 % interval, None where there are too few rounds for one. `floor` is how far from 1 the ratio
-    of two equals came: what is no further off is no difference. `doubts` say what makes the two unlike.
+    `low` to `high` is a 95 % interval, None with too few rounds. `floor` is the noise floor: a ratio no further from 1
+    is no difference. `doubts` say what differs between the two measurements.
     """
 
     value: float
@@ -38,16 +38,16 @@ class Ratio:
 
 
 def compare_in_turns(one: Measurement, baseline: Measurement, *, floor: float = 0.0) -> Ratio:
-    """Compares two measurements that took turns, round by round. Raises MeasureError if they cannot be compared."""
+    """Compare two measurements that took turns, round by round. Raises MeasureError if they cannot be compared."""
     _check_comparable(one, baseline)
     ours, theirs = _rounds(one), _rounds(baseline)
-    both = min(len(ours), len(theirs))  # an interrupt may have come between two turns of a round
+    both = min(len(ours), len(theirs))  # an interrupt may fall between two turns of a round
     chosen = resample(both, seed=_SEED)
     return _ratio(one, baseline, _medians(ours[:both], chosen), _medians(theirs[:both], chosen), floor, both)
 
 
 def compare_apart(one: Measurement, baseline: Measurement, *, floor: float = 0.0) -> Ratio:
-    """Compares two measurements that were made at different times. Raises MeasureError if they cannot be compared."""
+    """Compare two measurements made at different times. Raises MeasureError if they cannot be compared."""
     _check_comparable(one, baseline)
     ours, theirs = _rounds(one), _rounds(baseline)
     first, second = resample(len(ours), seed=_SEED), resample(len(theirs), seed=_SEED + 1)
@@ -56,33 +56,36 @@ def compare_apart(one: Measurement, baseline: Measurement, *, floor: float = 0.0
 
 
 def noise_floor(baseline: Measurement, again: Measurement) -> float:
-    """How far from 1 the ratio of a baseline and itself, measured in two processes, may lie: its interval's far end."""
+    """Return the noise floor: how far from 1 the ratio of the baseline to itself, in two processes, may lie.
+
+    That is the end of its interval that is further from 1.
+    """
     ratio = compare_in_turns(again, baseline)
     ends = (ratio.value, ratio.low or ratio.value, ratio.high or ratio.value)
     return max(abs(end - 1) for end in ends)
 
 
 def compare_all(bench: BenchRecord, kept: BenchRecord | None = None) -> list[Ratio | None]:
-    """Each measurement of the bench beside its baseline; None for a baseline, and for what has none of its task.
+    """Return the ratio of each measurement to its baseline; None for a baseline, and where no baseline has its task.
 
-    The baseline is of the same threads and questions: an artifact of this bench, or one of the bench `kept`. Raises
-    MeasureError if that was made on another machine.
+    The baseline has the same threads and questions. It is an artifact of this bench, or one of the saved bench `kept`.
+    Raises MeasureError if that was made on another machine.
     """
     if kept is not None:
-        return [_beside_kept(each, kept) for each in bench.measurements]
-    return [_beside(each, bench) for each in bench.measurements]
+        return [_compare_with_saved(measurement, kept) for measurement in bench.measurements]
+    return [_compare_within(measurement, bench) for measurement in bench.measurements]
 
 
 def find_baseline(bench: BenchRecord, task_of: Measurement) -> Measurement | None:
-    """The bench's first measurement of its baseline in the same task as `task_of`, by another runtime perhaps."""
-    same = [each for each in bench.measurements if _task(each) == _task(task_of)]
+    """Return the bench's first measurement of its baseline in the task of `task_of`, perhaps in another runtime."""
+    same = [measurement for measurement in bench.measurements if _task(measurement) == _task(task_of)]
     if bench.baseline is None:
         return same[0] if same else None
-    return next((each for each in same if each.artifact_path == bench.baseline), None)
+    return next((measurement for measurement in same if measurement.artifact_path == bench.baseline), None)
 
 
 def check_same_machine(one: Measurement | Machine, other: Measurement) -> None:
-    """Raises MeasureError if the two are of different machines, whose times say nothing about each other."""
+    """Raise MeasureError if the two are of different machines, whose times cannot be compared."""
     machine = one if isinstance(one, Machine) else one.machine
     target = None if isinstance(one, Machine) else one.target
     ours, theirs = _identity(machine, target), _identity(other.machine, other.target)
@@ -93,15 +96,15 @@ def check_same_machine(one: Measurement | Machine, other: Measurement) -> None:
         )
 
 
-def _beside(one: Measurement, bench: BenchRecord) -> Ratio | None:
+def _compare_within(one: Measurement, bench: BenchRecord) -> Ratio | None:
     baseline = find_baseline(bench, one)
     if baseline is None or baseline is one:
         return None
-    again = next((each for each in bench.noise if _task(each) == _task(one)), None)
+    again = next((measurement for measurement in bench.noise if _task(measurement) == _task(one)), None)
     return compare_in_turns(one, baseline, floor=noise_floor(baseline, again) if again else 0.0)
 
 
-def _beside_kept(one: Measurement, kept: BenchRecord) -> Ratio | None:
+def _compare_with_saved(one: Measurement, kept: BenchRecord) -> Ratio | None:
     if kept.measurements:
         check_same_machine(one, kept.measurements[0])
     baseline = find_baseline(kept, one)
@@ -109,7 +112,7 @@ def _beside_kept(one: Measurement, kept: BenchRecord) -> Ratio | None:
 
 
 def _task(measurement: Measurement) -> tuple[object, ...]:
-    """What two measurements must have in common to be rows of one table: threads and questions."""
+    """Return what rows of one table have in common: threads and question lengths."""
     task = measurement.task
     return task.threads, task.tokens, bool(task.lengths)
 
@@ -124,13 +127,13 @@ def _check_comparable(one: Measurement, baseline: Measurement) -> None:
 
 
 def _identity(machine: Machine, target: str | None) -> str:
-    """A machine in words, by what no upgrade of its system changes."""
+    """Describe a machine in words that no upgrade of its system changes."""
     where = f"{target}, " if target else ""
     return f"{where}{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GB"
 
 
 def name_images(task: Task) -> str:
-    """Return what a question is about, in words: regions of an image, or a picture that is read whole."""
+    """Return in words what a question is about: regions of an image, or whole pictures."""
     if task.picture_size is not None:
         size = f"{task.picture_size} x {task.picture_size} pixels"
         return f"a picture of {size}" if task.images == 1 else f"{task.images} pictures of {size}"
@@ -138,15 +141,15 @@ def name_images(task: Task) -> str:
     return regions if task.images == 1 else f"{task.images} images of {regions}"
 
 
-def _unlike(one: Measurement, baseline: Measurement) -> tuple[str, ...]:
-    """What makes two measurements of one machine unlike, beside what they measure."""
+def _list_differences(one: Measurement, baseline: Measurement) -> tuple[str, ...]:
+    """List what differs between two measurements of one machine, other than the artifact."""
     found = []
     if name_images(one.task) != name_images(baseline.task):
-        found.append(f"not the same work: {name_images(one.task)}, the baseline {name_images(baseline.task)}")
+        found.append(f"different input: {name_images(one.task)}; the baseline has {name_images(baseline.task)}")
     ours, theirs = one.machine.packages, baseline.machine.packages
-    moved = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
-    if moved:
-        found.append("other versions: " + ", ".join(f"{name} {ours[name]}, was {theirs[name]}" for name in moved))
+    changed = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+    if changed:
+        found.append("different versions: " + ", ".join(f"{name} {ours[name]}, was {theirs[name]}" for name in changed))
     return tuple(found)
 
 
@@ -155,7 +158,7 @@ def _ratio(
 ) -> Ratio:
     value = float(np.median(_seconds(one)) / np.median(_seconds(baseline)))
     low, high = bootstrap_interval(ours / theirs, rounds) if rounds >= FEW_ROUNDS else (None, None)
-    return Ratio(value, low, high, floor, _judge(value, low, high, floor), _unlike(one, baseline))
+    return Ratio(value, low, high, floor, _judge(value, low, high, floor), _list_differences(one, baseline))
 
 
 def _judge(value: float, low: float | None, high: float | None, floor: float) -> Verdict:
@@ -167,7 +170,7 @@ def _judge(value: float, low: float | None, high: float | None, floor: float) ->
 
 
 def _seconds(measurement: Measurement) -> np.ndarray:
-    """The raw samples in seconds; raises MeasureError for a unit that is none of time."""
+    """Return the raw samples in seconds. Raises MeasureError for an unknown unit of time."""
     unit = measurement.latency.unit
     if unit not in _UNITS:
         raise MeasureError(
@@ -178,7 +181,7 @@ def _seconds(measurement: Measurement) -> np.ndarray:
 
 
 def _rounds(measurement: Measurement) -> np.ndarray:
-    """The samples [R, V], a round a row; short rounds end in NaN. Without rounds each sample is one."""
+    """Return the samples [R, V], one round a row; short rounds end in NaN. Without rounds each sample is a round."""
     seconds = _seconds(measurement)
     sizes = measurement.rounds or [1] * len(seconds)
     rows = np.full((len(sizes), max(sizes)), np.nan)
@@ -187,7 +190,7 @@ def _rounds(measurement: Measurement) -> np.ndarray:
 
 
 def _medians(rounds: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The median of each resample's samples, [S]; NaN stands for no sample, and sorts last."""
+    """Return the median of the samples of each resample, [S]; NaN means no sample, and sorts last."""
     pooled = np.sort(rounds[chosen].reshape(len(chosen), -1), axis=1)
     counts = (~np.isnan(pooled)).sum(axis=1)
     below, above = (counts - 1) // 2, counts // 2

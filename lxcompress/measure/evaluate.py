@@ -1,4 +1,4 @@
-"""The accuracy of a model, a ticket or an artifact on a recipe's validation questions."""
+"""Score a model, a ticket or an artifact on a recipe's validation questions."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from lxcompress.training.feed import move_to_device_if_it_fits
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was scored, what answered, and the score."""
+    """A score, and what it is of."""
 
     source: str
     kind: str
     """model, ticket or artifact"""
     runtime: str
-    """what answered: torch, or the runtime that serves an artifact"""
+    """torch, or the runtime that serves an artifact"""
     recipe: str
     score: Score
 
@@ -42,9 +42,9 @@ class Evaluation:
 def evaluate(source: str, recipe: Recipe, progress: Progress = no_progress) -> Evaluation:
     """Score the model, ticket or artifact at `source` on the validation questions of `recipe`.
 
-    An artifact is answered by the runtime that will serve it. Raises LxError.
+    An artifact runs in the runtime that will serve it. Raises LxError.
     """
-    progress("reading the data", 0, 0)
+    progress("reading the data")
     if (Path(source) / ARTIFACT_FILE).is_file():
         return _evaluate_artifact(source, recipe, progress)
     device = choose_device(recipe.device, recipe.train.precision)
@@ -53,22 +53,22 @@ def evaluate(source: str, recipe: Recipe, progress: Progress = no_progress) -> E
     model = load_ticket(Path(source)).model if is_drawn else load_model(source)
     move(model.module, device)
     task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device)
-    progress("answering the validation questions", 0, 0)
+    progress("answering the validation questions")
     score = fitting.score(model.module.eval(), task, answer=model.family.answer, settings=recipe.train, device=device)
     return Evaluation(source, "ticket" if is_drawn else "model", "torch", recipe.name, score)
 
 
 def _evaluate_artifact(source: str, recipe: Recipe, progress: Progress) -> Evaluation:
-    """Score an artifact, whose files are first compared with their checksums."""
-    (subject,) = read_artifacts([Path(source)])
-    runtime = runtime_of(subject.record.format)
-    task = _load_task(source, recipe, images=subject.record.images, answers=subject.record.answers)
+    """Score an artifact, after its files were compared with their checksums."""
+    (artifact,) = read_artifacts([Path(source)])
+    runtime = runtime_of(artifact.record.format)
+    task = _load_task(source, recipe, images=artifact.record.images, answers=artifact.record.answers)
     session = open_session(Path(source), threads=torch.get_num_threads(), runtime=runtime)
     return Evaluation(source, "artifact", runtime, recipe.name, score_session(session, task.valid, progress))
 
 
 def _load_task(source: str, recipe: Recipe, **shape: Any) -> AnswerTask:
-    """The recipe's data, which the model at `source` reads; `shape` is what its record says of it. Raises LxError."""
+    """Return the recipe's data, checked for the model at `source`; `shape` is from its record. Raises LxError."""
     task = load_fitting_task(recipe.data, load_vocabulary(source), replace(describe_folder(source), **shape))
     if not task.valid.credits.any():
         raise RecipeError(

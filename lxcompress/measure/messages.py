@@ -1,4 +1,4 @@
-"""What a measuring process and its worker say to each other: one JSON object a line."""
+"""The messages between the bench and its worker processes: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
-class Setup:
-    """The first line to a worker: what to load, where to run it, and its questions.
+class SetupRequest:
+    """The first line to a worker: what to load, where to run it, and the questions to expect.
 
-    `lengths` are those of the questions to come, each once, `files` those of the artifact, and `powercap` is the folder
-    in which Linux shows what the processor takes.
+    `lengths` holds each length of the coming questions once, `files` are those of the artifact, and `powercap` is the
+    folder in which Linux counts the processor's energy.
     """
 
     path: str
@@ -29,10 +29,10 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Ready:
-    """The answer to Setup: loaded and warm. `cpu_s` is the worker's processor time since it started.
+class ReadyReply:
+    """The reply to SetupRequest, after loading and warm-up; `cpu_s` is the worker's processor time since it started.
 
-    `cores_held` are those that any of its threads may run on, read back; None where the system does not tell.
+    `cores_held` are the cores that any of its threads may run on; None where the system does not say.
     """
 
     load_s: float
@@ -43,8 +43,8 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class ColdLoad:
-    """The only line to a worker that times one load of files that are not in memory, and leaves."""
+class ColdLoadRequest:
+    """The only line to a worker that times one load of files outside the page cache, and then exits."""
 
     path: str
     runtime: str
@@ -54,10 +54,10 @@ class ColdLoad:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """The answer to ColdLoad; `resident` is the share of the files' pages, 0-1, that was in memory all the same.
+class ColdLoadReply:
+    """The reply to ColdLoadRequest; `resident` is the share of the files' pages, 0-1, that stayed in memory.
 
-    Both are None where the system does not let go of a file, or does not tell.
+    `load_s` is None if too many pages stayed; both are None where the system cannot drop a file or does not say.
     """
 
     load_s: float | None
@@ -65,17 +65,18 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A request: a timed run for each of `lengths`, questions of so many tokens."""
+class TurnRequest:
+    """A request for timed runs: one question of each of these `lengths`, in tokens."""
 
     lengths: list[int]
 
 
 @dataclass(frozen=True)
-class Round:
-    """The answer to Turn: the seconds of each run, and what the worker has taken up to now.
+class TurnReply:
+    """The reply to TurnRequest: the seconds of each run, and what the worker has used so far.
 
-    `energy_j` is of the timed runs of this turn. `busy_threads` took processor time since the worker was ready.
+    `energy_j` is that of this turn's timed runs. `busy_threads` counts the threads that took processor time since the
+    worker was ready.
     """
 
     seconds: list[float]
@@ -87,26 +88,28 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """The answer to anything that could not be done: a sentence for the user."""
+class FailureReply:
+    """The reply to any request that failed: one sentence for the user."""
 
     failure: str
 
 
-Message = Setup | Ready | ColdLoad | Loaded | Turn | Round | Failure
-_KINDS = (Setup, Ready, ColdLoad, Loaded, Turn, Round, Failure)
+Message = SetupRequest | ReadyReply | ColdLoadRequest | ColdLoadReply | TurnRequest | TurnReply | FailureReply
+_KINDS = {
+    kind.__name__: kind
+    for kind in (SetupRequest, ReadyReply, ColdLoadRequest, ColdLoadReply, TurnRequest, TurnReply, FailureReply)
+}
 
 
 def write_message(message: Message) -> str:
-    """The message as one line of JSON, with its newline."""
+    """Return the message as one line of JSON, with its newline."""
     return json.dumps({"kind": type(message).__name__, **asdict(message)}) + "\n"
 
 
 def read_message(line: str) -> Message:
-    """The message in a line; raises ValueError if it is none of ours."""
+    """Return the message in a line. Raises ValueError for any other line."""
     try:
         fields = json.loads(line)
-        kind = {each.__name__: each for each in _KINDS}[fields.pop("kind")]
-        return kind(**fields)
+        return _KINDS[fields.pop("kind")](**fields)
     except (KeyError, TypeError, AttributeError, ValueError) as problem:
         raise ValueError(f"not a message: {line!r}") from problem

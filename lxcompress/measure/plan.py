@@ -1,4 +1,4 @@
-"""What is to be measured: artifacts found whole, the runtimes of each, and in which groups they take turns."""
+"""Plan a bench: check the artifacts, choose the runtime of each, and group the measurements that take turns."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a bench is asked for. Without `lengths` the questions' lengths follow the data's; without `runtimes` each
-    artifact runs in its format's usual one; `baseline` is the path of one of the artifacts."""
+class BenchOptions:
+    """The options of a bench; `baseline` is the path of one of the artifacts.
+
+    Without `lengths`, question lengths are drawn as in the data. Without `runtimes`, each artifact runs in the usual
+    runtime of its format.
+    """
 
     threads: tuple[int, ...] = (1,)
     runs: int = 50
@@ -37,8 +40,8 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """An artifact, its files found whole, the runtime it is measured in, and the weights that this holds, if known."""
+class BenchTarget:
+    """An artifact with checked files, the runtime it is measured in, and the weights that this holds, if known."""
 
     path: Path
     record: Artifact
@@ -49,71 +52,75 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Questions:
-    """The questions of a group: `lengths` of each run, in order, where they follow the data, else all of `tokens`."""
+class QuestionLengths:
+    """The question lengths of a group: one for each run, drawn as in the data; all `tokens` if `lengths` is empty."""
 
     tokens: int
     lengths: tuple[int, ...] = ()
 
     def of_runs(self, runs: int) -> tuple[int, ...]:
-        """The length of each of `runs` runs."""
+        """Return the length of each of `runs` questions."""
         return self.lengths or (self.tokens,) * runs
 
 
 @dataclass(frozen=True)
-class Group:
-    """Measurements that take turns: all subjects, on so many threads, over the same questions."""
+class BenchGroup:
+    """Measurements that take turns: all targets, with the same number of threads and the same questions."""
 
     threads: int
-    questions: Questions
+    questions: QuestionLengths
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that will be measured; `remarks` say what is left out, and why."""
+class BenchPlan:
+    """All that a bench will measure; `remarks` say what is left out, and why."""
 
-    subjects: tuple[Subject, ...]
-    baseline: Subject
-    groups: tuple[Group, ...]
+    targets: tuple[BenchTarget, ...]
+    baseline: BenchTarget
+    groups: tuple[BenchGroup, ...]
     remarks: tuple[str, ...]
 
 
-def make_plan(paths: Sequence[Path], ask: Ask, progress: Progress = no_progress) -> Plan:
-    """What `ask` comes to for the artifacts in `paths`, in their order. Raises MeasureError."""
-    check_ask(ask)
+def make_plan(paths: Sequence[Path], options: BenchOptions, progress: Progress = no_progress) -> BenchPlan:
+    """Return the plan of a bench of the artifacts in `paths`, in their order. Raises MeasureError."""
+    check_options(options)
     finished, unfinished = leave_out_unfinished(paths)
     artifacts = read_artifacts(finished, progress)
-    subjects, remarks = choose_runtimes(artifacts, ask.runtimes)
-    check_positions(subjects, ask.lengths)
-    questions = choose_questions([each.record for each in subjects], ask)
-    groups = tuple(Group(threads, each) for threads in ask.threads for each in questions)
-    known = tuple(replace(each, weights=held_weights(each.path, each.record, each.runtime)) for each in subjects)
-    return Plan(known, find_baseline(known, ask.baseline), groups, (*unfinished, *remarks))
+    targets, remarks = choose_runtimes(artifacts, options.runtimes)
+    check_positions(targets, options.lengths)
+    questions = choose_questions([target.record for target in targets], options)
+    groups = tuple(BenchGroup(threads, lengths) for threads in options.threads for lengths in questions)
+    targets = tuple(
+        replace(target, weights=held_weights(target.path, target.record, target.runtime)) for target in targets
+    )
+    return BenchPlan(targets, find_baseline(targets, options.baseline), groups, (*unfinished, *remarks))
 
 
-def check_ask(ask: Ask) -> None:
-    """Raises MeasureError for a number that is out of range, or given twice."""
-    for name, given in (("threads", ask.threads), ("lengths", ask.lengths), ("runtimes", ask.runtimes)):
+def check_options(options: BenchOptions) -> None:
+    """Raise MeasureError for a number that is out of range, or given twice."""
+    for name, given in (("threads", options.threads), ("lengths", options.lengths), ("runtimes", options.runtimes)):
         if len(set(given)) < len(given):
             raise MeasureError(
                 f"{name}: expected each value once, got {', '.join(map(str, given))}; leave the second out"
             )
-    if not ask.threads or min(ask.threads) < 1:
-        raise MeasureError(f"threads: expected 1 or more, got {min(ask.threads, default=0)}; give --threads 1")
-    if ask.lengths and min(ask.lengths) < 1:
-        raise MeasureError(f"lengths: expected 1 token or more, got {min(ask.lengths)}; give --lengths 9,20")
-    if ask.runs < 1:
-        raise MeasureError(f"runs: expected 1 or more (30 for a sound figure), got {ask.runs}; give --runs 50")
-    if ask.warmup < 0:
-        raise MeasureError(f"warmup: expected 0 or more, got {ask.warmup}; leave it out for {WARMUP}")
-    unknown = [name for name in ask.runtimes if not is_runtime(name)]
+    if not options.threads or min(options.threads) < 1:
+        raise MeasureError(f"threads: expected 1 or more, got {min(options.threads, default=0)}; give --threads 1")
+    if options.lengths and min(options.lengths) < 1:
+        raise MeasureError(f"lengths: expected 1 token or more, got {min(options.lengths)}; give --lengths 9,20")
+    if options.runs < 1:
+        raise MeasureError(f"runs: expected 1 or more (30 for a sound figure), got {options.runs}; give --runs 50")
+    if options.warmup < 0:
+        raise MeasureError(f"warmup: expected 0 or more, got {options.warmup}; leave it out for {WARMUP}")
+    unknown = [name for name in options.runtimes if not is_runtime(name)]
     if unknown:
         raise MeasureError(f"runtime {unknown[0]}: is unknown; expected one of: {', '.join(sorted(runtime_names()))}")
 
 
 def leave_out_unfinished(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
-    """Return the `paths` that an export finished, and a remark for each that one left half-made; all of them if none is
-    finished: their errors say more."""
+    """Return the `paths` of finished exports, and a remark for each unfinished one.
+
+    If none is finished, return all paths, because their errors say more.
+    """
     unfinished = [path for path in paths if _is_unfinished(path)]
     finished = [path for path in paths if path not in unfinished]
     remarks = tuple(
@@ -123,107 +130,108 @@ def leave_out_unfinished(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, 
     return (finished, remarks) if finished else (list(paths), ())
 
 
-def read_artifacts(paths: Sequence[Path], progress: Progress = no_progress) -> list[Subject]:
-    """The artifacts in the folders `paths`, each file as it was exported. Raises MeasureError."""
+def read_artifacts(paths: Sequence[Path], progress: Progress = no_progress) -> list[BenchTarget]:
+    """Return the artifacts in the folders `paths`, their files compared with their checksums. Raises MeasureError."""
     if not paths:
         raise MeasureError("artifacts: expected at least one, got none; give the folder that `lxcompress export` wrote")
     seen: dict[Path, Path] = {}
     for path in paths:
         if path.resolve() in seen:
-            raise MeasureError(f"{path}: is given twice (as {seen[path.resolve()]} before); give each artifact once")
+            raise MeasureError(f"{path}: is given twice (first as {seen[path.resolve()]}); give each artifact once")
         seen[path.resolve()] = path
     records = [(path, _read_artifact(path)) for path in paths]
-    subjects = []
+    targets = []
     for done, (path, record) in enumerate(records):
         progress(f"checking {record.name}", done, len(records))
         _check_files(path, record)
         size_bytes = sum((path / name).stat().st_size for name in record.files)
-        subjects.append(Subject(path, record, sha256(path / ARTIFACT_FILE), size_bytes))
-    return subjects
+        targets.append(BenchTarget(path, record, sha256(path / ARTIFACT_FILE), size_bytes))
+    return targets
 
 
 def choose_runtimes(
-    artifacts: Sequence[Subject], runtimes: Sequence[str]
-) -> tuple[tuple[Subject, ...], tuple[str, ...]]:
-    """Each artifact with each of the `runtimes` that serve it, or with its usual one, and what is left out.
+    artifacts: Sequence[BenchTarget], runtimes: Sequence[str]
+) -> tuple[tuple[BenchTarget, ...], tuple[str, ...]]:
+    """Return each artifact with its runtimes: those of `runtimes` that serve it, else its usual one; and remarks.
 
     Raises MeasureError if nothing remains, or if a runtime's library is missing.
     """
-    subjects, remarks = [], []
-    for each in artifacts:
-        served = runtimes_of(each.record.format)
+    targets, remarks = [], []
+    for artifact in artifacts:
+        served = runtimes_of(artifact.record.format)
         chosen = [name for name in runtimes if name in served] if runtimes else list(served[:1])
-        subjects += [replace(each, runtime=name) for name in chosen]
+        targets += [replace(artifact, runtime=name) for name in chosen]
         if not chosen:
-            remarks.append(_left_out(each.record, served, runtimes))
+            remarks.append(_explain_left_out(artifact.record, served, runtimes))
     for name in runtimes:
-        if subjects and not any(each.runtime == name for each in subjects):
+        if targets and not any(target.runtime == name for target in targets):
             remarks.append(f"runtime {name}: serves none of these artifacts, and is left out")
-    if not subjects:
-        raise MeasureError("; ".join(remarks) + ", so that nothing remains to be measured")
-    for name in dict.fromkeys(each.runtime for each in subjects):
+    if not targets:
+        raise MeasureError("; ".join(remarks) + ", so nothing remains to be measured")
+    for name in dict.fromkeys(target.runtime for target in targets):
         check_library(name)
-    return tuple(subjects), tuple(remarks)
+    return tuple(targets), tuple(remarks)
 
 
-def check_positions(subjects: Sequence[Subject], lengths: Sequence[int]) -> None:
-    """Raises MeasureError if one of `lengths` is beyond the position embeddings of a subject.
+def check_positions(targets: Sequence[BenchTarget], lengths: Sequence[int]) -> None:
+    """Raise MeasureError if one of `lengths` exceeds the position embeddings of a target.
 
-    OpenVINO answers such a question with whatever it finds there, and the time would count.
+    OpenVINO answers such a question from memory outside the table, and its time would count.
     """
-    for each in subjects:
-        most = each.record.positions or _positions_of(each.path)
+    for target in targets:
+        most = target.record.positions or _read_positions(target.path)
         if most is not None and lengths and max(lengths) > most:
             raise MeasureError(
-                f"{each.path}: reads {most} tokens a question, but --lengths asks for {max(lengths)}; give lengths of "
-                f"at most {most}, or leave --lengths out for those of the data"
+                f"{target.path}: reads {most} tokens a question, but --lengths asks for {max(lengths)}; give lengths "
+                f"of at most {most}, or leave --lengths out for those of the data"
             )
 
 
-def _positions_of(path: Path) -> int | None:
-    """The position embeddings by the config beside an older artifact, whose record does not tell them."""
+def _read_positions(path: Path) -> int | None:
+    """Return the number of position embeddings from the config of an older artifact, whose record lacks it."""
     try:
         config = parse_json(read_text(path / CONFIG_FILE))
         positions = config["max_position_embeddings"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no config, or a damaged one: not known
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no config, or a damaged one
         return None
     return positions if type(positions) is int else None
 
 
-def choose_questions(records: Sequence[Artifact], ask: Ask) -> list[Questions]:
-    """The questions of each group: of the lengths asked for, of the data's, or of what each record names.
+def choose_questions(records: Sequence[Artifact], options: BenchOptions) -> list[QuestionLengths]:
+    """Return the question lengths of each group: those of the options, else the data's, else the records' own.
 
-    Raises MeasureError if the artifacts' own lengths are not the same, because their times would not be comparable.
+    Raises MeasureError if the artifacts' own lengths differ, because their times would not be comparable.
     """
-    if ask.lengths:
-        return [Questions(length) for length in ask.lengths]
+    if options.lengths:
+        return [QuestionLengths(length) for length in options.lengths]
     known = {tuple(sorted(record.lengths.items())): record.name for record in records if record.lengths}
     usual = {record.tokens: record.name for record in records}
     if len(known) > 1 or (not known and len(usual) > 1):
         one, other = list((known or usual).values())[:2]
         raise MeasureError(
-            f"{other}: was exported for questions of other lengths than {one}; say which to measure with, "
+            f"{other}: was exported for questions of other lengths than {one}; give the lengths to measure, "
             f"for example --lengths {','.join(map(str, sorted(usual)))}"
         )
     if not known:
-        return [Questions(records[0].tokens)]
-    drawn = draw_lengths(dict(next(iter(known))), ask.runs, seed=SEED)
-    return [Questions(statistics.median_low(drawn), tuple(drawn))]
+        return [QuestionLengths(records[0].tokens)]
+    drawn = draw_lengths(dict(next(iter(known))), options.runs, seed=SEED)
+    return [QuestionLengths(statistics.median_low(drawn), tuple(drawn))]
 
 
-def find_baseline(subjects: Sequence[Subject], baseline: Path | None) -> Subject:
-    """The subject that others are compared with: the one at the path, else one that says it is dense, else the first.
+def find_baseline(targets: Sequence[BenchTarget], baseline: Path | None) -> BenchTarget:
+    """Return the target that others are compared with: the one at the path, else a dense one, else the first.
 
-    Raises MeasureError if the path is none of theirs.
+    Raises MeasureError if no target is at the path.
     """
     if baseline is not None:
-        found = [each for each in subjects if each.path.resolve() == baseline.resolve()]
+        found = [target for target in targets if target.path.resolve() == baseline.resolve()]
         if not found:
             raise MeasureError(
-                f"--baseline {baseline}: is none of the artifacts to measure; give one of them, or a bench kept as JSON"
+                f"--baseline {baseline}: is not one of the artifacts to measure; give one of them, or a saved "
+                "bench (JSON)"
             )
         return found[0]
-    return next((each for each in subjects if _is_dense(each.record)), subjects[0])
+    return next((target for target in targets if _is_dense(target.record)), targets[0])
 
 
 def _is_dense(record: Artifact) -> bool:
@@ -231,11 +239,11 @@ def _is_dense(record: Artifact) -> bool:
     return record.role == "dense" and record.precision == "fp32"
 
 
-def _left_out(record: Artifact, served: Sequence[str], runtimes: Sequence[str]) -> str:
+def _explain_left_out(record: Artifact, served: Sequence[str], runtimes: Sequence[str]) -> str:
     if not served:
         return (
             f"{record.name}: format {record.format} runs on other systems only, and is left out; "
-            "measure it on a device that runs it"
+            "measure it on a device that runs this format"
         )
     return (
         f"{record.name}: format {record.format} is served by {', '.join(served)}, not by {', '.join(runtimes)}, "
@@ -244,7 +252,7 @@ def _left_out(record: Artifact, served: Sequence[str], runtimes: Sequence[str]) 
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Whether `path` is a folder that an export began and did not finish: no artifact, and no model either."""
+    """Return whether `path` is the folder of an unfinished export: neither an artifact nor a model."""
     if not path.is_dir() or (path / ARTIFACT_FILE).exists():
         return False
     is_model = (path / CONFIG_FILE).is_file() and any(path.glob("*.safetensors"))
@@ -252,7 +260,7 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _read_artifact(path: Path) -> Artifact:
-    """The record of the artifact in the folder `path`, or the error that says what is there instead."""
+    """Return the record of the artifact in the folder `path`. Raises MeasureError, which says what is there instead."""
     if (path / ARTIFACT_FILE).is_file():
         record = read_record(path / ARTIFACT_FILE, Artifact, MeasureError)
         runtimes_of(record.format)
@@ -269,7 +277,7 @@ def _read_artifact(path: Path) -> Artifact:
             f"{path}: is a model, not an exported artifact; "
             f"export it first with: {command_line('export', path, '--onnx', '--out', 'DIR')}"
         )
-    found = next((each for each in (path, path / "artifacts") if any(each.glob(f"*/{ARTIFACT_FILE}"))), None)
+    found = next((folder for folder in (path, path / "artifacts") if any(folder.glob(f"*/{ARTIFACT_FILE}"))), None)
     if found:
         raise MeasureError(f"{path}: is a folder of artifacts; give each: {command_line('bench', found)}/*")
     raise MeasureError(
@@ -279,7 +287,7 @@ def _read_artifact(path: Path) -> Artifact:
 
 
 def _check_files(path: Path, record: Artifact) -> None:
-    """Raises MeasureError unless each file of the artifact is the one that was exported."""
+    """Raise MeasureError unless each file of the artifact is the one that was exported."""
     for name, expected in record.files.items():
         file = path / name
         if not file.is_file():

@@ -1,4 +1,4 @@
-"""A worker: one artifact in a process of its own, which sleeps unless it is asked."""
+"""Worker processes: each loads one artifact, and waits until it is asked to run it."""
 
 from __future__ import annotations
 
@@ -14,62 +14,63 @@ from typing import IO
 
 from lxcompress.errors import MeasureError
 from lxcompress.measure.messages import (
-    ColdLoad,
-    Failure,
-    Loaded,
+    ColdLoadReply,
+    ColdLoadRequest,
+    FailureReply,
     Message,
-    Ready,
-    Round,
-    Setup,
-    Turn,
+    ReadyReply,
+    SetupRequest,
+    TurnReply,
+    TurnRequest,
     read_message,
     write_message,
 )
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _LAST_LINES = 3
-# glibc raises this as blocks are freed unless it is set. Raised, the peak of one same file was 200 to 257 MB,
-# by the length of its path; held at its first value, 164 MB each time, and no timing moved. Others ignore it.
-_STEADY_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "131072"}
+# Unless this is set, glibc raises it as blocks are freed. When it did, the peak of the same file varied from 200 to
+# 257 MB with the length of its path; with this fixed value it was 164 MB each time, and no timing changed. Other
+# allocators ignore it.
+_FIXED_TRIM_THRESHOLD = {"MALLOC_TRIM_THRESHOLD_": "131072"}
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A process that has loaded one artifact; `ready` says how that went."""
+class WorkerProcess:
+    """A process that has loaded one artifact; `ready` is its reply to that."""
 
     process: subprocess.Popen[str]
     errors: IO[bytes]
     path: str
-    ready: Ready
+    ready: ReadyReply
 
-    def run(self, lengths: Sequence[int]) -> Round:
-        """A timed run for each length, now. Raises MeasureError if the worker has died."""
-        reply = _ask(self.process, self.errors, self.path, Turn(list(lengths)))
-        assert isinstance(reply, Round)
+    def run(self, lengths: Sequence[int]) -> TurnReply:
+        """Make a timed run for each length. Raises MeasureError if the process has died."""
+        reply = _request(self.process, self.errors, self.path, TurnRequest(list(lengths)))
+        assert isinstance(reply, TurnReply)
         return reply
 
 
 @contextmanager
-def started(setup: Setup) -> Iterator[Worker]:
-    """A worker that has loaded and warmed up its artifact; its process ends with the block. Raises MeasureError."""
-    with _process(setup.threads) as (process, errors):
-        ready = _ask(process, errors, setup.path, setup)
-        assert isinstance(ready, Ready)
-        yield Worker(process, errors, setup.path, ready)
+def start_worker(setup: SetupRequest) -> Iterator[WorkerProcess]:
+    """Yield a worker with its artifact loaded and warm; its process ends with the block. Raises MeasureError."""
+    with _open_process(setup.threads) as (process, errors):
+        ready = _request(process, errors, setup.path, setup)
+        assert isinstance(ready, ReadyReply)
+        yield WorkerProcess(process, errors, setup.path, ready)
 
 
-def load_cold(request: ColdLoad) -> Loaded:
-    """How long an artifact takes to load that is not in memory, in a process of its own. Raises MeasureError."""
-    with _process(request.threads) as (process, errors):
-        loaded = _ask(process, errors, request.path, request)
-        assert isinstance(loaded, Loaded)
-        return loaded
+def load_cold(request: ColdLoadRequest) -> ColdLoadReply:
+    """Time one load of an artifact outside the page cache, in its own process. Raises MeasureError."""
+    with _open_process(request.threads) as (process, errors):
+        reply = _request(process, errors, request.path, request)
+        assert isinstance(reply, ColdLoadReply)
+        return reply
 
 
 @contextmanager
-def _process(threads: int) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
-    """A fresh worker and the file of its errors; it ends with the block."""
-    with tempfile.TemporaryFile() as errors:  # a file, because a full pipe that nobody reads would stop the worker
+def _open_process(threads: int) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
+    """Yield a new worker process and the file of its standard error; the process ends with the block."""
+    with tempfile.TemporaryFile() as errors:  # a file: a full pipe that nobody reads would block the worker
         process = _spawn(threads, errors)
         try:
             yield process, errors
@@ -79,7 +80,7 @@ def _process(threads: int) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
 
 
 def _spawn(threads: int, errors: IO[bytes]) -> subprocess.Popen[str]:
-    """A fresh interpreter, in the folder that holds the package: no file of the user's folder can shadow an import."""
+    """Start an interpreter in the folder of the package, so that no file of the user's folder shadows an import."""
     return subprocess.Popen(
         [sys.executable, "-m", "lxcompress.measure.worker"],
         stdin=subprocess.PIPE,
@@ -88,12 +89,18 @@ def _spawn(threads: int, errors: IO[bytes]) -> subprocess.Popen[str]:
         text=True,
         encoding="utf-8",
         cwd=_PACKAGE_PARENT,
-        env={**os.environ, **_STEADY_MEMORY, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
-        start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers itself
+        env={
+            **os.environ,
+            **_FIXED_TRIM_THRESHOLD,
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+        },
+        start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers
     )
 
 
-def _ask(process: subprocess.Popen[str], errors: IO[bytes], path: str, request: Message) -> Message:
+def _request(process: subprocess.Popen[str], errors: IO[bytes], path: str, request: Message) -> Message:
+    """Send `request` and return the reply. Raises MeasureError for a failure, or if the process has died."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -103,20 +110,20 @@ def _ask(process: subprocess.Popen[str], errors: IO[bytes], path: str, request: 
     except BrokenPipeError:
         line = ""
     if not line:
-        raise MeasureError(_death(process, errors, path))
+        raise MeasureError(_describe_death(process, errors, path))
     reply = read_message(line)
-    if isinstance(reply, Failure):
+    if isinstance(reply, FailureReply):
         raise MeasureError(reply.failure)
     return reply
 
 
-def _death(process: subprocess.Popen[str], errors: IO[bytes], path: str) -> str:
-    """What is known of a worker that stopped answering, as one sentence."""
+def _describe_death(process: subprocess.Popen[str], errors: IO[bytes], path: str) -> str:
+    """Return one sentence on a worker that stopped: its exit code or signal, and its last lines."""
     code = process.wait()
     errors.seek(0)
-    said = errors.read().decode("utf-8", errors="replace").strip().splitlines()[-_LAST_LINES:]
+    lines = errors.read().decode("utf-8", errors="replace").strip().splitlines()[-_LAST_LINES:]
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    last = f"its last words: {' / '.join(line.strip() for line in said)}" if said else "it said nothing"
+    last = f"its last words: {' / '.join(line.strip() for line in lines)}" if lines else "it said nothing"
     return (
         f"{path}: the process that measured it died ({how}; {last}); if the system was short of memory, measure fewer "
         "artifacts at a time, else export it again"

@@ -1,4 +1,4 @@
-"""What a bench says, a row for each measurement: derived from the raw samples whenever it is read."""
+"""The table of a bench, a row for each measurement, computed from the raw samples whenever it is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lxcompress.stats import Percentiles, percentiles
 
 
 @dataclass(frozen=True)
-class Row:
-    """A measurement, its summary in seconds, and its ratio to the baseline; `share` is the model's part of an answer.
+class BenchRow:
+    """A measurement, its percentiles in seconds, and its ratio to the baseline; `ratio` is None for the baseline.
 
-    `ratio` is None for the baseline itself; `share` (0-1) unless it is known how long the region detector takes.
+    `share` is the model's part of the time of an answer, 0-1; None unless the time of the region detector is known.
     """
 
     measurement: Measurement
@@ -25,17 +25,21 @@ class Row:
     share: float | None
 
 
-def read_rows(bench: BenchRecord, *, kept: BenchRecord | None = None, detector_s: float | None = None) -> list[Row]:
-    """The rows of a bench, in the order of its measurements, beside its own baseline or that of the bench `kept`.
+def read_rows(
+    bench: BenchRecord, *, kept: BenchRecord | None = None, detector_s: float | None = None
+) -> list[BenchRow]:
+    """Return the rows of a bench, compared with its own baseline or with that of the saved bench `kept`.
 
     Raises MeasureError if `kept` was made on another machine.
     """
     ratios = compare_all(bench, kept)
-    return [_row(each, ratio, detector_s) for each, ratio in zip(bench.measurements, ratios, strict=True)]
+    return [
+        _make_row(measurement, ratio, detector_s) for measurement, ratio in zip(bench.measurements, ratios, strict=True)
+    ]
 
 
-def rows_json(bench: BenchRecord, rows: Sequence[Row], *, detector_s: float | None = None) -> dict[str, Any]:
-    """The record of the bench with its rows, as JSON has it."""
+def rows_json(bench: BenchRecord, rows: Sequence[BenchRow], *, detector_s: float | None = None) -> dict[str, Any]:
+    """Return the record of the bench and its rows as a JSON document."""
     return {
         "bench": bench.model_dump(mode="json"),
         "detector_s": detector_s,
@@ -59,7 +63,7 @@ def rows_json(bench: BenchRecord, rows: Sequence[Row], *, detector_s: float | No
     }
 
 
-def _row(measurement: Measurement, ratio: Ratio | None, detector_s: float | None) -> Row:
+def _make_row(measurement: Measurement, ratio: Ratio | None, detector_s: float | None) -> BenchRow:
     summary = percentiles(measurement.latency.values)
     share = None if detector_s is None else summary.p50 / (summary.p50 + detector_s)
-    return Row(measurement, summary, 1 / summary.mean, ratio, share)
+    return BenchRow(measurement, summary, 1 / summary.mean, ratio, share)

@@ -1,8 +1,8 @@
-"""How many bytes of weights one answer makes the processor read: what a file's size means for its speed.
+"""Count the bytes of weights that the processor reads for one answer, which limit its speed.
 
-Counted are the weights as the runtime holds them, each once, however often the answer uses it. A table of embeddings
-counts one row per token. A sparse file that its runtime makes dense while loading is counted dense, because that is
-what is read; only the engine computes on what its file leaves zeros out of, and is counted by what that holds.
+The weights are counted as the runtime holds them in memory, each once, however often an answer uses it. An embedding
+table counts one row per token. A runtime that expands a sparse file while loading is counted dense, because it reads
+the zeros too. Only the engine computes on sparse weights, and is counted by its sparse data.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from lxcompress.text import parse_json, read_text
 
 _FLOAT = 4
 _BFLOAT16 = "openvino-bf16"
-"""The runtime that holds in 16 bits what its file has in 32."""
-# What stands between a stored table and the Gather that takes its rows, where the table is kept in fewer bits.
-_UNPACKING = ("Cast", "DequantizeLinear", "Convert", "Subtract", "Multiply", "Identity")
+"""The runtime that converts the 32-bit weights of its file to 16 bits."""
+# The operations between a table stored in fewer bits and the Gather that reads its rows.
+_DECODING = ("Cast", "DequantizeLinear", "Convert", "Subtract", "Multiply", "Identity")
 _TABLES_OF = {"Gather": (0,), "GatherBlockQuantized": (0,), "EmbedLayerNormalization": (2, 3, 4)}
 _OPENVINO_BITS = {
     "boolean": 8,
@@ -43,23 +43,23 @@ _OPENVINO_BITS = {
 
 @dataclass(frozen=True)
 class Weight:
-    """A stored tensor: its elements and its bytes; `rows` of it are taken one at a time, 0 if it is read whole."""
+    """A stored tensor; `rows` is the number of rows of an embedding table, and 0 for a tensor that is read whole."""
 
     size_bytes: float
     rows: int = 0
 
 
 def bytes_per_answer(weights: Iterable[Weight] | None, tokens: int) -> int | None:
-    """Bytes of `weights` that one answer of `tokens` tokens reads; None where they are not known."""
+    """Return the bytes of `weights` that an answer to `tokens` tokens reads; None if the weights are not known."""
     if weights is None:
         return None
-    return round(sum(each.size_bytes * (min(1.0, tokens / each.rows) if each.rows else 1) for each in weights))
+    return round(sum(weight.size_bytes * (min(1.0, tokens / weight.rows) if weight.rows else 1) for weight in weights))
 
 
 def held_weights(path: Path, artifact: Artifact, runtime: str) -> tuple[Weight, ...] | None:
-    """The weights of the artifact in the folder `path` as `runtime` holds them; None where its files do not show them.
+    """Return the weights of the artifact in the folder `path` as `runtime` holds them; None if they cannot be read.
 
-    A file that cannot be read shows none: its runtime will say what is wrong with it.
+    The runtime itself will report what is wrong with a damaged file.
     """
     try:
         if artifact.format in ("onnx", "onnx-sparse"):
@@ -72,21 +72,21 @@ def held_weights(path: Path, artifact: Artifact, runtime: str) -> tuple[Weight, 
             return engine_weights(file)
         if runtime.startswith("torch") and artifact.parameters and CONFIG_FILE in artifact.files:
             return torch_weights(path / CONFIG_FILE, artifact.parameters)
-    except Exception:  # protobuf's, XML's and JSON's errors share no base class
+    except Exception:  # the errors of protobuf, XML and JSON share no other base class
         return None
     return None
 
 
 def onnx_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
-    """The weights of an ONNX file, sparse ones as the runtime makes them: dense."""
+    """Return the weights of an ONNX file; the runtime expands sparse ones."""
     import onnx
 
     graph = onnx.load(str(file), load_external_data=False).graph
     tables = _find_tables(
-        [(node.op_type, list(node.input), list(node.output)) for node in graph.node], unpacking=_UNPACKING
+        [(node.op_type, list(node.input), list(node.output)) for node in graph.node], decoding=_DECODING
     )
-    stored = [(each.name, each.data_type, list(each.dims)) for each in graph.initializer]
-    stored += [(each.values.name, each.values.data_type, list(each.dims)) for each in graph.sparse_initializer]
+    stored = [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in graph.initializer]
+    stored += [(tensor.values.name, tensor.values.data_type, list(tensor.dims)) for tensor in graph.sparse_initializer]
     return tuple(
         Weight(
             math.prod(dims) * _held_bytes(onnx.helper.tensor_dtype_to_np_dtype(kind), runtime),
@@ -101,8 +101,8 @@ def _held_bytes(kind: np.dtype, runtime: str) -> int:
 
 
 def openvino_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
-    """The weights of an OpenVINO model; computing in bfloat16, it holds those of 32 bits in 16."""
-    root = ElementTree.parse(file).getroot()  # the file has been checked against its SHA-256: it is our own
+    """Return the weights of an OpenVINO model; the bfloat16 runtime holds 32-bit weights in 16 bits."""
+    root = ElementTree.parse(file).getroot()  # a trusted file: its SHA-256 was checked
     layers = {layer.attrib["id"]: layer for layer in root.iterfind("layers/layer")}
     inputs: dict[str, dict[int, str]] = {layer: {} for layer in layers}
     for edge in root.iterfind("edges/edge"):
@@ -111,13 +111,13 @@ def openvino_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
         (layer.attrib["type"], [source for _, source in sorted(inputs[name].items())], [name])
         for name, layer in layers.items()
     ]
-    tables = _find_tables(nodes, unpacking=_UNPACKING)
+    tables = _find_tables(nodes, decoding=_DECODING)
     weights = []
     for name, layer in layers.items():
         if layer.attrib["type"] == "Const":
             data = layer.find("data")
             assert data is not None, "a constant has its data"
-            dims = [int(each) for each in data.attrib["shape"].split(",") if each.strip()]
+            dims = [int(size) for size in data.attrib["shape"].split(",") if size.strip()]
             kind = data.attrib["element_type"]
             bits = 16 if kind == "f32" and runtime == _BFLOAT16 else _OPENVINO_BITS.get(kind, 32)
             weights.append(Weight(math.prod(dims) * bits / 8, rows=dims[0] if name in tables and dims else 0))
@@ -125,17 +125,17 @@ def openvino_weights(file: Path, runtime: str) -> tuple[Weight, ...]:
 
 
 def engine_weights(file: Path) -> tuple[Weight, ...]:
-    """The weights of an engine file, with their places where they are sparse."""
+    """Return the weights of an engine file; sparse ones include their indices."""
     found = []
-    for each in read_weights(file):
-        parts = (each.values, each.indices, each.groups, each.starts, each.scales, each.sums)
+    for weight in read_weights(file):
+        parts = (weight.values, weight.indices, weight.groups, weight.starts, weight.scales, weight.sums)
         size_bytes = sum(part.nbytes for part in parts if part is not None)
-        found.append(Weight(size_bytes, rows=each.rows if each.layout == TABLE else 0))
+        found.append(Weight(size_bytes, rows=weight.rows if weight.layout == TABLE else 0))
     return tuple(found)
 
 
 def torch_weights(config_file: Path, parameters: int) -> tuple[Weight, ...]:
-    """The weights of a model that torch holds, all in 32 bits, by its configuration."""
+    """Return the weights of a model in torch, all in 32 bits, by its configuration."""
     config: Mapping[str, int] = parse_json(read_text(config_file))
     width = config["hidden_size"]
     rows = [config[name] for name in ("vocab_size", "max_position_embeddings", "type_vocab_size") if name in config]
@@ -143,10 +143,10 @@ def torch_weights(config_file: Path, parameters: int) -> tuple[Weight, ...]:
     return (Weight(_FLOAT * (parameters - width * sum(rows))), *tables)
 
 
-def _find_tables(nodes: Iterable[tuple[str, list[str], list[str]]], *, unpacking: Iterable[str]) -> set[str]:
-    """The tensors that rows are gathered from, and what those are unpacked from; nodes are (kind, inputs, outputs)."""
+def _find_tables(nodes: Iterable[tuple[str, list[str], list[str]]], *, decoding: Iterable[str]) -> set[str]:
+    """Return the names of embedding tables and of the stored tensors behind them; nodes are (kind, inputs, outputs)."""
     made_by = {output: (kind, inputs) for kind, inputs, outputs in nodes for output in outputs}
-    found = [inputs[place] for kind, inputs, _ in nodes for place in _TABLES_OF.get(kind, ()) if place < len(inputs)]
+    found = [inputs[index] for kind, inputs, _ in nodes for index in _TABLES_OF.get(kind, ()) if index < len(inputs)]
     tables: set[str] = set()
     while found:
         name = found.pop()
@@ -154,6 +154,6 @@ def _find_tables(nodes: Iterable[tuple[str, list[str], list[str]]], *, unpacking
             continue
         tables.add(name)
         kind, inputs = made_by.get(name, ("", []))
-        if kind in unpacking:
+        if kind in decoding:
             found += inputs
     return tables

@@ -12,7 +12,7 @@ from lxcompress.progress import no_progress
 if TYPE_CHECKING:
     from lxcompress.measure.artifacts import Keep
     from lxcompress.measure.device.profile import Profile
-    from lxcompress.measure.plan import Ask
+    from lxcompress.measure.plan import BenchOptions
     from lxcompress.progress import Progress
     from lxcompress.records import BenchRecord
     from lxcompress.rundir import RunDir
@@ -28,20 +28,20 @@ class BenchRequest:
     bench and not one of the artifacts."""
 
     artifacts: Sequence[Path]
-    options: Ask
+    options: BenchOptions
     device: Profile | None = None
     earlier: BenchRecord | None = None
 
 
-def default_options(run: RunDir | None) -> Ask:
+def default_options(run: RunDir | None) -> BenchOptions:
     """Return the threads and runs that the recipe of `run` names, else those of a bench outside of a run folder."""
-    from lxcompress.measure.plan import Ask
+    from lxcompress.measure.plan import BenchOptions
     from lxcompress.recipe import load_run_recipe
 
     if run is None:
-        return Ask(threads=(THREADS,), runs=RUNS)
+        return BenchOptions(threads=(THREADS,), runs=RUNS)
     settings = load_run_recipe(run.recipe).bench
-    return Ask(threads=(settings.threads,), runs=settings.runs)
+    return BenchOptions(threads=(settings.threads,), runs=settings.runs)
 
 
 def read_earlier(baseline: Path | None) -> BenchRecord | None:
@@ -97,10 +97,10 @@ def measure_and_save(
 
     If the bench cannot be written, `show_unsaved` is called with it before the WriteError is raised.
     """
-    from lxcompress.measure.bench_paths import samples_kept, save_bench
+    from lxcompress.measure.bench_paths import lock_samples, save_bench
     from lxcompress.writing import WriteError
 
-    with samples_kept(path) as samples:
+    with lock_samples(path) as samples:
         bench = measure(request, progress=progress, keep=samples.keep)
         try:
             save_bench(path, bench, samples)

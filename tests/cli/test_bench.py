@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from lxcompress.cli import bench_table
-from lxcompress.measure.artifacts import Ask, bench_artifacts
+from lxcompress.measure.artifacts import BenchOptions, bench_artifacts
 from lxcompress.records import BenchRecord, Measurement, Samples, read_record
 from lxcompress.rundir import write_record
 from tests.measure.artifacts import build_artifact
@@ -78,7 +78,7 @@ def test_artifacts_of_no_run_are_shown_and_not_kept(tmp_path: Path) -> None:
 def measured(run: Path) -> BenchRecord:
     """Two artifacts on one thread and on two."""
     paths = [run / "artifacts" / "dense", run / "artifacts" / LONG_NAME]
-    return bench_artifacts(paths, Ask(threads=(1, 2), runs=30, warmup=1))
+    return bench_artifacts(paths, BenchOptions(threads=(1, 2), runs=30, warmup=1))
 
 
 def shown(bench: BenchRecord, columns: int, monkeypatch: pytest.MonkeyPatch, **more: object) -> list[str]:

@@ -13,7 +13,7 @@ from lxcompress.measure.artifacts import INTERRUPTED
 from lxcompress.measure.compare import compare_all
 from lxcompress.measure.device.adb import UNVERIFIED, bench_device, plan_cases, plan_steps
 from lxcompress.measure.device.profile import read_profile
-from lxcompress.measure.plan import Ask
+from lxcompress.measure.plan import BenchOptions
 from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import sha256, write_record
 from tests.measure.artifacts import build_artifact
@@ -28,15 +28,17 @@ def profile(tmp_path: Path):
     return read_profile(write_profile(tmp_path / "device"))
 
 
-def measure(phone: Phone, monkeypatch: pytest.MonkeyPatch, paths, ask: Ask, profile, **more: object) -> BenchRecord:
+def measure(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch, paths, options: BenchOptions, profile, **more: object
+) -> BenchRecord:
     monkeypatch.setenv("PATH", phone.path)
     slept = more.pop("slept", [])
-    return bench_device(paths, ask, profile, sleep=slept.append, **more)
+    return bench_device(paths, options, profile, sleep=slept.append, **more)
 
 
 def test_samples_come_back_with_the_device_they_are_of(small, tmp_path, profile, monkeypatch) -> None:
     phone = build_phone(tmp_path / "state")
-    bench = measure(phone, monkeypatch, [small], Ask(runs=7), profile)
+    bench = measure(phone, monkeypatch, [small], BenchOptions(runs=7), profile)
     (measured,) = bench.measurements
     assert measured.latency.values == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05, 0.01, 0.02])
     assert (measured.rounds, measured.task.runs) == ([5, 2], 7)
@@ -52,11 +54,11 @@ def test_samples_come_back_with_the_device_they_are_of(small, tmp_path, profile,
 
 def test_the_dry_run_is_the_run(small, tmp_path, profile, monkeypatch) -> None:
     other = build_artifact(tmp_path / "it's an artifact; rm -rf $HOME", width=12)
-    ask = Ask(runs=12, threads=(1, 2))
+    options = BenchOptions(runs=12, threads=(1, 2))
     phone = build_phone(tmp_path / "state")
-    planned = plan_steps(plan_cases([small, other], ask, profile), ask, profile, Path("SCRATCH"))
+    planned = plan_steps(plan_cases([small, other], options, profile), options, profile, Path("SCRATCH"))
     assert phone.calls() == []
-    measure(phone, monkeypatch, [small, other], ask, profile)
+    measure(phone, monkeypatch, [small, other], options, profile)
     made = [["adb", *call] for call in phone.calls()]
     assert [call[:-1] if "pull" in call else call for call in made] == [
         list(step.command[:-1] if step.kind == "pull" else step.command) for step in planned
@@ -66,7 +68,7 @@ def test_the_dry_run_is_the_run(small, tmp_path, profile, monkeypatch) -> None:
 def test_turns_go_round_and_each_file_is_pushed_once(small, tmp_path, profile, monkeypatch) -> None:
     other = build_artifact(tmp_path / "other", width=12)
     phone, told = build_phone(tmp_path / "state"), KeptProgress()
-    bench = measure(phone, monkeypatch, [small, other], Ask(runs=10), profile, progress=told)
+    bench = measure(phone, monkeypatch, [small, other], BenchOptions(runs=10), profile, progress=told)
     assert [Path(call[3]).name for call in phone.calls() if "push" in call] == ["perf", "model.onnx", "model.onnx"]
     turns = [call for call in told.calls if call[0].startswith("measuring")]
     assert list(dict.fromkeys(turns)) == [
@@ -78,7 +80,7 @@ def test_turns_go_round_and_each_file_is_pushed_once(small, tmp_path, profile, m
 
 def test_a_hot_device_is_waited_for(small, tmp_path, profile, monkeypatch) -> None:
     phone, slept = build_phone(tmp_path / "state", heat=(45_000, 41_000, 40_000, 39_900)), []
-    measure(phone, monkeypatch, [small], Ask(runs=5), profile, slept=slept)
+    measure(phone, monkeypatch, [small], BenchOptions(runs=5), profile, slept=slept)
     assert slept == [7, 7, 7]
 
 
@@ -88,7 +90,7 @@ def test_a_device_that_stays_hot_is_given_up(small, tmp_path, monkeypatch) -> No
     with pytest.raises(
         MeasureError, match=r"toy phone: is still at 50\.0 °C after 21 s, expected less than 40; let it"
     ):
-        measure(phone, monkeypatch, [small], Ask(runs=5), profile, slept=slept)
+        measure(phone, monkeypatch, [small], BenchOptions(runs=5), profile, slept=slept)
     assert slept == [7, 7, 7]
 
 
@@ -100,13 +102,13 @@ def test_the_hottest_zone_counts_and_words_are_no_degrees(small, tmp_path, monke
         build_phone(tmp_path / "one", heat=(20_000, 60_000, 20_000)),
         monkeypatch,
         [small],
-        Ask(runs=1),
+        BenchOptions(runs=1),
         profile,
         slept=slept,
     )
     assert slept == [7]
     with pytest.raises(MeasureError, match=r"expected a number from each of .*got 'None"):
-        measure(build_phone(tmp_path / "two", heat=(None,)), monkeypatch, [small], Ask(runs=1), profile)
+        measure(build_phone(tmp_path / "two", heat=(None,)), monkeypatch, [small], BenchOptions(runs=1), profile)
 
 
 @pytest.mark.parametrize(
@@ -121,35 +123,35 @@ def test_the_hottest_zone_counts_and_words_are_no_degrees(small, tmp_path, monke
 def test_a_device_that_does_not_answer_is_one_sentence(small, tmp_path, profile, monkeypatch, devices, said) -> None:
     phone = build_phone(tmp_path / "state", devices=devices)
     with pytest.raises(MeasureError, match=said):
-        measure(phone, monkeypatch, [small], Ask(runs=1), profile)
+        measure(phone, monkeypatch, [small], BenchOptions(runs=1), profile)
     assert phone.calls() == [["devices"]]
 
 
 def test_without_a_serial_the_only_device_is_meant(small, tmp_path, monkeypatch) -> None:
     profile = read_profile(write_profile(tmp_path / "device", serial=None))
     one = build_phone(tmp_path / "one")
-    assert len(measure(one, monkeypatch, [small], Ask(runs=1), profile).measurements) == 1
+    assert len(measure(one, monkeypatch, [small], BenchOptions(runs=1), profile).measurements) == 1
     assert not any("-s" in call[:1] for call in one.calls())
     two = build_phone(tmp_path / "two", devices={"A": "device", "B": "device"})
     with pytest.raises(MeasureError, match=r"sees 2 devices \(A, B\); say which with serial: in the profile"):
-        measure(two, monkeypatch, [small], Ask(runs=1), profile)
+        measure(two, monkeypatch, [small], BenchOptions(runs=1), profile)
 
 
 def test_a_file_that_arrived_short_is_refused_and_one_that_cannot_be_checked_is_doubted(
     small, tmp_path, profile, monkeypatch
 ) -> None:
     full = build_phone(tmp_path / "full", room=100)
-    with pytest.raises(MeasureError, match=r"is not whole over there .*expected .* got .*; free some space"):
-        measure(full, monkeypatch, [small], Ask(runs=1), profile)
+    with pytest.raises(MeasureError, match=r"a pushed file is damaged .*expected .* got .*; free some space"):
+        measure(full, monkeypatch, [small], BenchOptions(runs=1), profile)
     plain = build_phone(tmp_path / "plain", has_sha256sum=False)
-    (measured,) = measure(plain, monkeypatch, [small], Ask(runs=1), profile).measurements
+    (measured,) = measure(plain, monkeypatch, [small], BenchOptions(runs=1), profile).measurements
     assert UNVERIFIED in measured.doubts
 
 
 def test_a_runner_that_fails_is_told_with_its_last_words(small, tmp_path, profile, monkeypatch) -> None:
     phone = build_phone(tmp_path / "state", runner_fails=True)
-    with pytest.raises(MeasureError, match=r"failed \(small: 1 runs on 1 threads.*exit code 134.*Ort::Exception"):
-        measure(phone, monkeypatch, [small], Ask(runs=1), profile)
+    with pytest.raises(MeasureError, match=r"failed \(small: 1 runs with 1 threads.*exit code 134.*Ort::Exception"):
+        measure(phone, monkeypatch, [small], BenchOptions(runs=1), profile)
 
 
 @pytest.mark.parametrize(("written", "got"), [(0, 0), (30, 1), (50, 2), (97, 4)])
@@ -158,7 +160,7 @@ def test_half_a_line_is_no_sample(small, tmp_path, profile, monkeypatch, written
     with pytest.raises(
         MeasureError, match=f"small: expected 5 samples of its turn, got {got} from toy phone; try `adb"
     ):
-        measure(phone, monkeypatch, [small], Ask(runs=5), profile)
+        measure(phone, monkeypatch, [small], BenchOptions(runs=5), profile)
 
 
 def test_samples_that_are_printed_are_found_and_first_runs_are_discarded(small, tmp_path, monkeypatch) -> None:
@@ -167,7 +169,7 @@ def test_samples_that_are_printed_are_found_and_first_runs_are_discarded(small, 
     text = path.read_text(encoding="utf-8").replace("    column: 1\n", "")
     path.write_text(text, encoding="utf-8")
     phone = build_phone(tmp_path / "state")
-    (measured,) = measure(phone, monkeypatch, [small], Ask(runs=3), read_profile(path)).measurements
+    (measured,) = measure(phone, monkeypatch, [small], BenchOptions(runs=3), read_profile(path)).measurements
     assert measured.latency.values == pytest.approx([0.03, 0.04, 0.05])
     assert (measured.peak_bytes, measured.load_s, measured.task.warmup) == (None, 0.25, 2)
     assert not any("pull" in call or "thermal" in call[-1] for call in phone.calls())
@@ -180,11 +182,13 @@ def test_an_interrupt_keeps_what_came_back(small, tmp_path, profile, monkeypatch
         if done >= 5:
             raise KeyboardInterrupt
 
-    (measured,) = measure(phone, monkeypatch, [small], Ask(runs=50), profile, progress=progress).measurements
+    (measured,) = measure(phone, monkeypatch, [small], BenchOptions(runs=50), profile, progress=progress).measurements
     assert len(measured.latency.values) == 5
     assert INTERRUPTED in measured.doubts
     with pytest.raises(KeyboardInterrupt):
-        measure(build_phone(tmp_path / "again"), monkeypatch, [small], Ask(runs=5), profile, progress=_interrupt)
+        measure(
+            build_phone(tmp_path / "again"), monkeypatch, [small], BenchOptions(runs=5), profile, progress=_interrupt
+        )
 
 
 def _interrupt(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
@@ -198,21 +202,21 @@ def test_what_the_profile_does_not_run_is_refused_before_the_device_is_touched(
     other = build_artifact(tmp_path / "other", format="executorch")
     phone = build_phone(tmp_path / "state")
     with pytest.raises(MeasureError, match="has format executorch, which the profile toy phone does not run"):
-        measure(phone, monkeypatch, [small, other], Ask(runs=1), profile)
+        measure(phone, monkeypatch, [small, other], BenchOptions(runs=1), profile)
     (tmp_path / "device" / "perf").unlink()
     with pytest.raises(MeasureError, match="perf: no such file, but the profile toy phone pushes it"):
-        measure(phone, monkeypatch, [small], Ask(runs=1), profile)
+        measure(phone, monkeypatch, [small], BenchOptions(runs=1), profile)
     assert phone.calls() == []
 
 
 def test_no_adb_is_one_sentence(small, tmp_path, profile, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MeasureError, match="adb: is not on the PATH; install Android's platform tools"):
-        bench_device([small], Ask(runs=1), profile)
+    with pytest.raises(MeasureError, match="adb: not found on the PATH; install Android's platform tools"):
+        bench_device([small], BenchOptions(runs=1), profile)
 
 
 def test_two_devices_are_never_compared(small, tmp_path, profile, monkeypatch) -> None:
-    bench = measure(build_phone(tmp_path / "state"), monkeypatch, [small], Ask(runs=1), profile)
+    bench = measure(build_phone(tmp_path / "state"), monkeypatch, [small], BenchOptions(runs=1), profile)
     elsewhere = [each.model_copy(update={"target": None}) for each in bench.measurements]
     with pytest.raises(MeasureError, match="another machine"):
         compare_all(bench, bench.model_copy(update={"measurements": elsewhere}))
@@ -230,10 +234,10 @@ def test_two_devices_are_never_compared(small, tmp_path, profile, monkeypatch) -
         ({"runner": {"command": ["{runner}", "{runs}", "{flags}"]}}, "names {flags}, known are runner"),
         ({"runner": {"command": ["{runner.__class__}", "{runs}"]}}, "names {runner.__class__}"),
         ({"runner": {"command": ["{runner}"]}}, "no word has {runs}"),
-        ({"runner": {"command": ["{runner"]}}, "cannot be filled in"),
+        ({"runner": {"command": ["{runner"]}}, "is not a valid template"),
         ({"runner": {"samples": {"column": 1, "unit": "min"}}}, "samples.unit: expected one of s, ms, us, ns, got"),
         ({"runner": {"load": {"pattern": "cost", "unit": "s"}}}, "has 0 groups, expected one"),
-        ({"runner": {"load": {"pattern": "(", "unit": "s"}}}, "is no regular expression"),
+        ({"runner": {"load": {"pattern": "(", "unit": "s"}}}, "is not a regular expression"),
         ({"runner": {"peak": {"column": 2, "unit": "pages"}}}, "peak.unit: expected one of B, kB"),
         ({"formats": {"onnx": []}}, "formats.onnx"),
     ],

@@ -18,7 +18,7 @@ from lxcompress.machine import usable_cores
 from lxcompress.measure.artifacts import (
     CUT_SHORT,
     INTERRUPTED,
-    Ask,
+    BenchOptions,
     bench_artifacts,
     is_interrupted,
     measure_artifacts,
@@ -50,12 +50,12 @@ for each in measured:
 GROUPS = """
 import sys
 from pathlib import Path
-from lxcompress.measure.artifacts import Ask, bench_artifacts
+from lxcompress.measure.artifacts import BenchOptions, bench_artifacts
 paths = [Path(each) for each in sys.argv[1:]]
 def progress(what, done, total):
     if what.startswith("measuring") and done == 3 * 2000 + 15:
         print("going", flush=True)
-bench = bench_artifacts(paths, Ask(threads=(1, 2), runs=2000, warmup=1), progress=progress)
+bench = bench_artifacts(paths, BenchOptions(threads=(1, 2), runs=2000, warmup=1), progress=progress)
 print(bench.model_dump_json(), flush=True)
 """
 # As version 0.1.0 kept it.
@@ -223,7 +223,7 @@ def test_workers_end_with_the_process_that_started_them(small: Path) -> None:
 
 
 def test_threads_and_lengths_are_groups_of_their_own(small: Path) -> None:
-    bench = bench_artifacts([small], Ask(threads=(1, 2), lengths=(4, 9), runs=6, warmup=1))
+    bench = bench_artifacts([small], BenchOptions(threads=(1, 2), lengths=(4, 9), runs=6, warmup=1))
     tasks = [(each.task.threads, each.task.tokens) for each in bench.measurements]
     assert tasks == [(1, 4), (1, 9), (2, 4), (2, 9)]
     assert all(each.rounds == [5, 1] and each.task.lengths == [] for each in bench.measurements)
@@ -234,19 +234,19 @@ def test_threads_and_lengths_are_groups_of_their_own(small: Path) -> None:
 def test_real_lengths_are_the_same_for_every_subject(tmp_path: Path) -> None:
     counts = {4: 5, 6: 3, 11: 2}
     paths = [build_artifact(tmp_path / name, lengths=counts, tokens=4, flops=1000, parameters=50) for name in "ab"]
-    bench = bench_artifacts(paths, Ask(runs=10, warmup=1))
+    bench = bench_artifacts(paths, BenchOptions(runs=10, warmup=1))
     first, second = (each.task for each in bench.measurements)
     assert first.lengths == second.lengths
     assert Counter(first.lengths) == counts
     assert [(each.artifact, each.task) for each in bench.noise] == [("a", first)]
     assert bench.baseline == str(paths[0])
     assert (first.tokens, bench.measurements[0].flops, bench.measurements[0].parameters) == (4, 1000, 50)
-    (fixed,) = bench_artifacts(paths[:1], Ask(runs=1, warmup=1, lengths=(11,))).measurements
+    (fixed,) = bench_artifacts(paths[:1], BenchOptions(runs=1, warmup=1, lengths=(11,))).measurements
     assert (fixed.flops, fixed.task.lengths) == (None, [])
 
 
 def test_one_artifact_alone_has_no_noise_to_measure(small: Path) -> None:
-    bench = bench_artifacts([small], Ask(runs=1, warmup=1))
+    bench = bench_artifacts([small], BenchOptions(runs=1, warmup=1))
     assert bench.noise == []
     assert compare_all(bench) == [None]
 
@@ -255,13 +255,13 @@ def test_memory_held_is_within_the_peak_and_threads_are_kept(small: Path, big: P
     less, more = measure_artifacts([small, big], runs=30)
     assert less.steady_bytes < more.steady_bytes <= more.peak_bytes
     for each in (less, more):
-        assert not any("computed" in doubt or "left its cores" in doubt for doubt in each.doubts)
+        assert not any("computed" in doubt or "outside its cores" in doubt for doubt in each.doubts)
 
 
 def test_energy_is_of_the_timed_answers_and_absent_where_it_is_not_told(small: Path, tmp_path: Path) -> None:
-    (absent,) = bench_artifacts([small], Ask(runs=2, warmup=1), powercap=tmp_path / "none").measurements
+    (absent,) = bench_artifacts([small], BenchOptions(runs=2, warmup=1), powercap=tmp_path / "none").measurements
     assert absent.energy_j is None
-    (still,) = bench_artifacts([small], Ask(runs=2, warmup=1), powercap=build_powercap(tmp_path)).measurements
+    (still,) = bench_artifacts([small], BenchOptions(runs=2, warmup=1), powercap=build_powercap(tmp_path)).measurements
     assert still.energy_j == 0
 
 
@@ -287,7 +287,7 @@ def test_one_bad_artifact_among_good_ones_stops_all_before_measuring(small: Path
 def test_a_question_that_the_model_cannot_take_is_one_sentence(tmp_path: Path) -> None:
     folder = build_artifact(tmp_path / "narrow", vocabulary=3)  # the made-up words go beyond its table
     with pytest.raises(MeasureError, match=r"ONNX Runtime .* failed while answering"):
-        bench_artifacts([folder], Ask(runs=1))
+        bench_artifacts([folder], BenchOptions(runs=1))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from lxcompress.errors import MeasureError
-from lxcompress.measure.bench_paths import name_bench, read_unfinished, recover, run_of, samples_kept, unfinished_of
+from lxcompress.measure.bench_paths import (
+    find_common_run,
+    lock_samples,
+    name_bench,
+    read_unfinished,
+    recover,
+    unfinished_path,
+)
 from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import RunDir
 from tests.measure.artifacts import build_artifact
@@ -32,11 +39,11 @@ def _run(root: Path) -> RunDir:
 
 def test_artifacts_of_one_run_lead_to_it_and_others_to_none(tmp_path: Path) -> None:
     one, two = _run(tmp_path / "one"), _run(tmp_path / "two")
-    assert run_of([one.artifacts / "dense", one.artifacts / "picked"]) == one
-    assert run_of([one.artifacts / "dense", two.artifacts / "dense"]) is None
-    assert run_of([tmp_path]) is None
+    assert find_common_run([one.artifacts / "dense", one.artifacts / "picked"]) == one
+    assert find_common_run([one.artifacts / "dense", two.artifacts / "dense"]) is None
+    assert find_common_run([tmp_path]) is None
     one.recipe.unlink()
-    assert run_of([one.artifacts / "dense"]) is None
+    assert find_common_run([one.artifacts / "dense"]) is None
 
 
 def test_names_are_never_given_twice_and_sort_by_time(tmp_path: Path) -> None:
@@ -85,13 +92,13 @@ def test_the_samples_of_a_killed_bench_are_saved_by_the_next(tmp_path) -> None:
     path = name_bench(run, NOON)
     with bench(tmp_path, "--runs", "1000000", "--out", str(path)) as process:
         end = time.monotonic() + 100
-        while read_unfinished(unfinished_of(path)) is None and time.monotonic() < end:
+        while read_unfinished(unfinished_path(path)) is None and time.monotonic() < end:
             time.sleep(0.1)
-        with pytest.raises(MeasureError, match="another bench is at work"), samples_kept(path):
+        with pytest.raises(MeasureError, match="another bench is writing it"), lock_samples(path):
             pass
         assert recover(run.measurements) == []
         process.kill()
-    with unfinished_of(path).open("ab") as file:
+    with unfinished_path(path).open("ab") as file:
         file.write(b'{"started": "cut o')
     assert recover(run.measurements) == [path]
     found = read_record(path, BenchRecord)
@@ -109,6 +116,6 @@ def test_a_bench_that_is_saved_leaves_its_file_alone(tmp_path) -> None:
 
 
 def test_a_bench_that_cannot_begin_leaves_nothing(tmp_path) -> None:
-    with pytest.raises(ZeroDivisionError), samples_kept(tmp_path / "bench.json"):
+    with pytest.raises(ZeroDivisionError), lock_samples(tmp_path / "bench.json"):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []

@@ -89,9 +89,9 @@ def test_a_worker_that_did_as_it_was_asked_raises_no_warning() -> None:
     ("change", "warning"),
     [
         ({"busy_threads": 2}, "2 of its threads computed, not 1: its runtime"),
-        ({"cores_held": [0, 1, 3]}, "left its cores: its runtime may also run on core 0, 3"),
+        ({"cores_held": [0, 1, 3]}, "outside its cores: its runtime may also run on core 0, 3"),
         ({"resident": 0.5, "is_cold": False}, "no cold load: 50 % of its files stayed in memory"),
-        ({"resident": None, "is_cold": False}, "no cold load: this system lets no file go"),
+        ({"resident": None, "is_cold": False}, "no cold load: this system cannot drop files from memory"),
     ],
 )
 def test_each_fault_of_a_worker_raises_its_own_warning(change: dict[str, object], warning: str) -> None:

@@ -144,11 +144,11 @@ def test_unlike_tasks_are_refused_or_doubted() -> None:
     with pytest.raises(MeasureError, match="of 9 tokens on 2 threads, but b of 20 on 1; measure both in one bench"):
         compare_in_turns(measurement(values, "a", threads=2), measurement(values, "b", tokens=20))
     (doubt,) = compare_in_turns(measurement(values, images=2), measurement(values)).doubts
-    assert doubt == "not the same work: 2 images of 5 regions, the baseline 5 regions"
+    assert doubt == "different input: 2 images of 5 regions; the baseline has 5 regions"
     newer = MACHINE.model_copy(update={"packages": {"onnxruntime": "2", "numpy": "2"}})
     older = MACHINE.model_copy(update={"packages": {"onnxruntime": "1", "numpy": "2"}})
     (doubt,) = compare_apart(measurement(values, machine=newer), measurement(values, machine=older)).doubts
-    assert doubt == "other versions: onnxruntime 2, was 1"
+    assert doubt == "different versions: onnxruntime 2, was 1"
 
 
 def test_each_row_is_compared_with_the_baseline_of_its_own_task() -> None:

@@ -17,11 +17,11 @@ import lxcompress
 from lxcompress.machine import describe_machine, usable_cores
 from lxcompress.measure.host.clock import time_runs
 from lxcompress.measure.host.cores import (
-    Busy,
+    ProcessorTime,
     choose_cores,
     cores_held,
     count_busy,
-    read_busy,
+    read_processor_time,
     share_of_others,
     thread_seconds,
 )
@@ -123,8 +123,8 @@ def _burn(seconds: float) -> None:
 
 
 def test_the_share_of_others_is_what_is_left_of_the_work() -> None:
-    before = Busy(work_s=10, all_s=100)
-    after = Busy(work_s=14, all_s=110)
+    before = ProcessorTime(busy_s=10, all_s=100)
+    after = ProcessorTime(busy_s=14, all_s=110)
     assert share_of_others(before, after, own_s=0) == pytest.approx(0.4)
     assert share_of_others(before, after, own_s=3) == pytest.approx(0.1)
     assert share_of_others(before, after, own_s=5) == 0
@@ -132,10 +132,10 @@ def test_the_share_of_others_is_what_is_left_of_the_work() -> None:
 
 
 def test_processor_time_never_runs_back() -> None:
-    before, after = read_busy(), read_busy()
-    assert 0 < before.work_s <= after.work_s
+    before, after = read_processor_time(), read_processor_time()
+    assert 0 < before.busy_s <= after.busy_s
     assert before.all_s <= after.all_s
-    assert before.work_s < before.all_s
+    assert before.busy_s < before.all_s
 
 
 def test_feeds_are_the_sizes_asked_for_and_the_same_for_a_seed() -> None:

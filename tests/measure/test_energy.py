@@ -29,7 +29,7 @@ def test_packages_are_added_up_and_their_parts_are_not(tmp_path: Path, packages:
 
 
 def test_a_counter_that_came_round_goes_on_counting() -> None:
-    before, after = Counter(taken=990, most=999), Counter(taken=5, most=999)
+    before, after = Counter(value=990, largest=999), Counter(value=5, largest=999)
     assert joules_between({"a": before}, {"a": after}) == pytest.approx(15e-6)
     assert joules_between({"a": before}, {"a": before}) == 0
 

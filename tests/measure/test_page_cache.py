@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lxcompress.measure.host.page_cache import drop, read_through, resident_share
-from lxcompress.measure.messages import ColdLoad
+from lxcompress.measure.messages import ColdLoadRequest
 from lxcompress.measure.process import load_cold
 
 MEMORY = Path("/dev/shm")
@@ -46,14 +46,14 @@ def test_a_file_that_stays_in_memory_has_no_cold_load(small: Path) -> None:
     folder = MEMORY / f"lxcompress-test-{os.getpid()}"
     shutil.copytree(small, folder)
     try:
-        loaded = load_cold(ColdLoad(str(folder), "onnxruntime", 1, [0], ["model.onnx"]))
+        loaded = load_cold(ColdLoadRequest(str(folder), "onnxruntime", 1, [0], ["model.onnx"]))
     finally:
         shutil.rmtree(folder)
     assert (loaded.load_s, loaded.resident) == (None, 1)
 
 
 def test_a_cold_load_is_timed_and_its_process_ends(big: Path) -> None:
-    loaded = load_cold(ColdLoad(str(big), "onnxruntime", 1, [0], ["model.onnx"]))
+    loaded = load_cold(ColdLoadRequest(str(big), "onnxruntime", 1, [0], ["model.onnx"]))
     if loaded.load_s is None:
         pytest.skip(f"the file system of {big} lets nothing go")
     assert loaded.load_s > 0

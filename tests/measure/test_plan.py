@@ -9,32 +9,32 @@ from pathlib import Path
 import pytest
 
 from lxcompress.errors import MeasureError
-from lxcompress.measure.plan import Ask, make_plan
+from lxcompress.measure.plan import BenchOptions, make_plan
 from tests.measure.artifacts import build_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def plan(*paths: Path, **ask: object):
-    return make_plan(paths, Ask(**ask))
+def plan(*paths: Path, **options: object):
+    return make_plan(paths, BenchOptions(**options))
 
 
-def subjects(made) -> list[tuple[str, str]]:
-    return [(each.record.name, each.runtime) for each in made.subjects]
+def targets(made) -> list[tuple[str, str]]:
+    return [(each.record.name, each.runtime) for each in made.targets]
 
 
 def test_each_artifact_runs_in_its_usual_runtime_or_in_those_that_serve_it(tmp_path: Path) -> None:
     onnx, ort = build_artifact(tmp_path / "onnx"), build_artifact(tmp_path / "ort", format="ort")
-    assert subjects(plan(onnx, ort)) == [("onnx", "onnxruntime"), ("ort", "onnxruntime")]
+    assert targets(plan(onnx, ort)) == [("onnx", "onnxruntime"), ("ort", "onnxruntime")]
     both = plan(onnx, ort, runtimes=("openvino", "onnxruntime", "torch"))
-    assert subjects(both) == [("onnx", "openvino"), ("onnx", "onnxruntime"), ("ort", "onnxruntime")]
+    assert targets(both) == [("onnx", "openvino"), ("onnx", "onnxruntime"), ("ort", "onnxruntime")]
     assert both.remarks == ("runtime torch: serves none of these artifacts, and is left out",)
 
 
 def test_what_no_asked_runtime_serves_is_left_out_with_a_sentence(tmp_path: Path) -> None:
     onnx, ort = build_artifact(tmp_path / "onnx"), build_artifact(tmp_path / "ort", format="ort")
     left = plan(onnx, ort, runtimes=("openvino",))
-    assert subjects(left) == [("onnx", "openvino")]
+    assert targets(left) == [("onnx", "openvino")]
     assert left.remarks == ("ort: format ort is served by onnxruntime, not by openvino, and is left out",)
     with pytest.raises(MeasureError, match=r"ort: format ort is served by onnxruntime, not by torch.* nothing remains"):
         plan(ort, runtimes=("torch",))
@@ -43,8 +43,8 @@ def test_what_no_asked_runtime_serves_is_left_out_with_a_sentence(tmp_path: Path
 def test_a_format_of_other_systems_is_left_out_with_a_sentence(tmp_path: Path) -> None:
     onnx, core = build_artifact(tmp_path / "onnx"), build_artifact(tmp_path / "core", format="coreml")
     (remark,) = plan(onnx, core).remarks
-    assert (
-        remark == "core: format coreml runs on other systems only, and is left out; measure it on a device that runs it"
+    assert remark == (
+        "core: format coreml runs on other systems only, and is left out; measure it on a device that runs this format"
     )
     with pytest.raises(MeasureError, match=r"core: format coreml runs on other systems only.* nothing remains"):
         plan(core)
@@ -57,8 +57,8 @@ def test_a_missing_library_is_one_command_away(tmp_path: Path, runtime: str, ext
         "import sys; sys.modules['openvino'] = None\n"
         "from pathlib import Path\n"
         "from lxcompress.errors import MeasureError\n"
-        "from lxcompress.measure.plan import Ask, make_plan\n"
-        "try:\n    make_plan([Path(sys.argv[1])], Ask(runtimes=(sys.argv[2],)))\n"
+        "from lxcompress.measure.plan import BenchOptions, make_plan\n"
+        "try:\n    make_plan([Path(sys.argv[1])], BenchOptions(runtimes=(sys.argv[2],)))\n"
         "except MeasureError as error:\n    print(error)\n"
     )
     done = subprocess.run(
@@ -78,7 +78,7 @@ def test_the_baseline_is_the_given_one_else_the_dense_one_else_the_first(tmp_pat
     assert plan(first, small, dense).baseline.path == dense
     assert plan(first, of_run).baseline.path == of_run
     assert plan(first, dense, baseline=first / ".." / "first").baseline.path == first
-    with pytest.raises(MeasureError, match="is none of the artifacts to measure"):
+    with pytest.raises(MeasureError, match="is not one of the artifacts to measure"):
         plan(first, baseline=dense)
 
 
@@ -103,7 +103,7 @@ def test_questions_of_unlike_data_are_not_mixed(tmp_path: Path) -> None:
         MeasureError, match=r"other: was exported for questions of other lengths than one; .*--lengths 7"
     ):
         plan(one, other)
-    assert len(plan(one, other, lengths=(7,)).subjects) == 2
+    assert len(plan(one, other, lengths=(7,)).targets) == 2
     short = build_artifact(tmp_path / "short", tokens=3)
     long = build_artifact(tmp_path / "long", tokens=30)
     with pytest.raises(MeasureError, match="--lengths 3,30"):
@@ -111,7 +111,7 @@ def test_questions_of_unlike_data_are_not_mixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "said"),
+    ("options", "said"),
     [
         ({"threads": ()}, "threads: expected 1 or more"),
         ({"threads": (1, 0)}, "threads: expected 1 or more, got 0"),
@@ -121,9 +121,9 @@ def test_questions_of_unlike_data_are_not_mixed(tmp_path: Path) -> None:
         ({"runtimes": ("abacus",)}, "runtime abacus: is unknown; expected one of: engine"),
     ],
 )
-def test_an_impossible_ask_is_one_sentence(small: Path, ask: dict[str, object], said: str) -> None:
+def test_an_impossible_ask_is_one_sentence(small: Path, options: dict[str, object], said: str) -> None:
     with pytest.raises(MeasureError, match=said):
-        plan(small, **ask)
+        plan(small, **options)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

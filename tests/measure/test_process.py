@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from lxcompress.errors import MeasureError
-from lxcompress.measure.messages import Round, Setup, Turn, read_message, write_message
-from lxcompress.measure.process import started
+from lxcompress.measure.messages import SetupRequest, TurnReply, TurnRequest, read_message, write_message
+from lxcompress.measure.process import start_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE_AND_LIST = """
@@ -26,8 +26,8 @@ print(" ".join(name for name in ("torch", "transformers", "pydantic", "onnxrunti
 """
 
 
-def _setup(path: Path, **changes: object) -> Setup:
-    setup = Setup(
+def _setup(path: Path, **changes: object) -> SetupRequest:
+    setup = SetupRequest(
         path=str(path),
         runtime="onnxruntime",
         threads=1,
@@ -45,7 +45,7 @@ def _setup(path: Path, **changes: object) -> Setup:
 
 
 def test_a_worker_has_imported_its_runtime_and_neither_torch_nor_pydantic(small: Path) -> None:
-    requests = write_message(_setup(small)) + write_message(Turn([7, 7]))
+    requests = write_message(_setup(small)) + write_message(TurnRequest([7, 7]))
     done = subprocess.run(
         [sys.executable, "-c", SERVE_AND_LIST, requests], capture_output=True, text=True, cwd=ROOT, check=True
     )
@@ -53,7 +53,7 @@ def test_a_worker_has_imported_its_runtime_and_neither_torch_nor_pydantic(small:
 
 
 def test_a_worker_is_another_process_and_ends_with_its_block(small: Path) -> None:
-    with started(_setup(small)) as worker:
+    with start_worker(_setup(small)) as worker:
         assert worker.process.pid != os.getpid()
         reply = worker.run([7] * 4)
         assert len(reply.seconds) == 4
@@ -65,32 +65,35 @@ def test_a_worker_is_another_process_and_ends_with_its_block(small: Path) -> Non
 @pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="this system holds no process to a core")
 def test_a_worker_is_held_to_the_cores_it_was_given(small: Path) -> None:
     setup = _setup(small)
-    with started(setup) as worker:
+    with start_worker(setup) as worker:
         assert worker.ready.is_pinned
         assert psutil.Process(worker.process.pid).cpu_affinity() == setup.cores
 
 
 def test_a_killed_worker_is_an_error_that_says_so(small: Path) -> None:
-    with started(_setup(small)) as worker:
+    with start_worker(_setup(small)) as worker:
         worker.process.kill()
         with pytest.raises(MeasureError, match=r"the process that measured it died"):
             worker.run([7])
 
 
 def test_a_crashed_worker_leaves_its_last_words(small: Path) -> None:
-    with pytest.raises(MeasureError, match=r"died .*exit code 1.*TypeError"), started(_setup(small, warmup="many")):
+    with (
+        pytest.raises(MeasureError, match=r"died .*exit code 1.*TypeError"),
+        start_worker(_setup(small, warmup="many")),
+    ):
         pass
 
 
 def test_what_a_worker_cannot_do_comes_back_as_its_sentence(small: Path, tmp_path: Path) -> None:
-    with pytest.raises(MeasureError, match="runtime abacus: is unknown"), started(_setup(small, runtime="abacus")):
+    with pytest.raises(MeasureError, match="runtime abacus: is unknown"), start_worker(_setup(small, runtime="abacus")):
         pass
-    with pytest.raises(MeasureError, match="no such file"), started(_setup(tmp_path)):
+    with pytest.raises(MeasureError, match="no such file"), start_worker(_setup(tmp_path)):
         pass
 
 
 def test_messages_come_back_as_they_went() -> None:
-    for message in (_setup(Path("a b")), Turn([3]), Round([0.1, 1e-9], 5, 4, 0.25, None, 1)):
+    for message in (_setup(Path("a b")), TurnRequest([3]), TurnReply([0.1, 1e-9], 5, 4, 0.25, None, 1)):
         assert read_message(write_message(message)) == message
 
 

@@ -1,4 +1,4 @@
-"""Measure artifacts on another device, over adb: every step is planned first, shown by a dry run, then carried out."""
+"""Measure artifacts on another device over adb: plan all steps, which a dry run prints, then run them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lxcompress import __version__
 from lxcompress.errors import MeasureError
 from lxcompress.measure.artifacts import INTERRUPTED, Keep, plan_rounds
 from lxcompress.measure.bench_warnings import sample_warnings
-from lxcompress.measure.device.profile import BYTES, SECONDS, Column, Profile, Told
+from lxcompress.measure.device.profile import BYTES, SECONDS, ColumnNumber, NumberSource, Profile
 from lxcompress.measure.plan import (
-    Ask,
-    Subject,
-    check_ask,
+    BenchOptions,
+    BenchTarget,
+    check_options,
     check_positions,
     find_baseline,
     leave_out_unfinished,
@@ -36,16 +36,16 @@ from lxcompress.rundir import sha256
 Kind = Literal["find", "facts", "make", "push", "verify", "cool", "clear", "run", "pull"]
 
 UNVERIFIED = "not verified: the device has no sha256sum to check what was pushed"
-UNPINNED = "cores not verified: whether the runner stays on them is the profile's affair"
+UNPINNED = "cores not verified: only the profile's command can pin the runner to cores"
 _NOT_FOUND = 127
 _PROPERTIES = ("ro.product.manufacturer", "ro.product.model", "ro.soc.model", "ro.build.version.release")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row to come: an artifact, on so many threads, over questions of so many tokens, and its place over there."""
+    """A row of the bench to measure: an artifact, its threads and question length, and its folder on the device."""
 
-    subject: Subject
+    target: BenchTarget
     threads: int
     tokens: int
     folder: str
@@ -53,8 +53,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One command, and what it is for; `case` and `runs` say whose turn it is where it is one's."""
+class DeviceStep:
+    """One command and its purpose; `case` and `runs` are set for the steps of a turn."""
 
     kind: Kind
     command: tuple[str, ...]
@@ -65,8 +65,8 @@ class Step:
 
 
 @dataclass
-class Tally:
-    """What has come back of one case so far."""
+class CaseSamples:
+    """The samples of one case so far."""
 
     seconds: list[float] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
@@ -76,139 +76,149 @@ class Tally:
 
 def bench_device(
     paths: Sequence[Path],
-    ask: Ask,
+    options: BenchOptions,
     profile: Profile,
     *,
     progress: Progress = no_progress,
     sleep: Callable[[float], None] = time.sleep,
     keep: Keep = lambda bench: None,
 ) -> BenchRecord:
-    """Measures each artifact on the profile's device, in rounds whose order rotates; Ctrl-C keeps what came back.
+    """Measure each artifact on the profile's device, in rounds whose order rotates; Ctrl-C keeps the samples so far.
 
-    `sleep` passes the seconds that a hot device is given to cool. Raises MeasureError.
+    `sleep` waits while a hot device cools. Raises MeasureError.
     """
     began = datetime.now(timezone.utc)
-    cases = plan_cases(paths, ask, profile, progress)
-    tallies = [Tally() for _ in cases]
+    cases = plan_cases(paths, options, profile, progress)
+    samples = [CaseSamples() for _ in cases]
     with tempfile.TemporaryDirectory() as scratch:
-        steps = plan_steps(cases, ask, profile, Path(scratch))
-        work = _Work(cases, profile, tallies, progress, sleep, total=ask.runs * len(cases))
+        steps = plan_steps(cases, options, profile, Path(scratch))
+        work = _DeviceRun(cases, profile, samples, progress, sleep, total=options.runs * len(cases))
 
-        def so_far(doubts: Sequence[str] = (INTERRUPTED,)) -> BenchRecord:
+        def bench_so_far(warnings: Sequence[str] = (INTERRUPTED,)) -> BenchRecord:
             return BenchRecord(
                 started=began.isoformat(timespec="seconds"),
                 measurements=[
-                    _measurement(case, tally, ask, work, [*doubts, *work.doubts])
-                    for case, tally in zip(cases, tallies, strict=True)
-                    if tally.seconds
+                    _make_measurement(case, found, work, [*warnings, *work.warnings])
+                    for case, found in zip(cases, samples, strict=True)
+                    if found.seconds
                 ],
-                baseline=str(find_baseline([case.subject for case in cases], ask.baseline).path),
+                baseline=str(find_baseline([case.target for case in cases], options.baseline).path),
                 remarks=list(leave_out_unfinished(paths)[1]),
             )
 
-        was_interrupted = _carry_out(steps, work, lambda: keep(so_far))
-    if not any(tally.seconds for tally in tallies):
+        was_interrupted = _run_steps(steps, work, lambda: keep(bench_so_far))
+    if not any(found.seconds for found in samples):
         raise KeyboardInterrupt
-    return so_far([INTERRUPTED] if was_interrupted else [])
+    return bench_so_far([INTERRUPTED] if was_interrupted else [])
 
 
-def plan_cases(paths: Sequence[Path], ask: Ask, profile: Profile, progress: Progress = no_progress) -> list[Case]:
-    """The rows that a bench on the device will have. Raises MeasureError for what it could not measure."""
-    check_ask(ask)
+def plan_cases(
+    paths: Sequence[Path], options: BenchOptions, profile: Profile, progress: Progress = no_progress
+) -> list[Case]:
+    """Return the rows that a bench on the device will have. Raises MeasureError for what it cannot measure."""
+    check_options(options)
     for file in (profile.runner.file, *profile.runner.libraries):
         if not file.is_file():
             raise MeasureError(
-                f"{file}: no such file, but the profile {profile.name} pushes it; build it, or mend the path"
+                f"{file}: no such file, but the profile {profile.name} pushes it; build it, or correct the path"
             )
-    subjects = read_artifacts(leave_out_unfinished(paths)[0], progress)
-    check_positions(subjects, ask.lengths)
+    targets = read_artifacts(leave_out_unfinished(paths)[0], progress)
+    check_positions(targets, options.lengths)
     cases = []
-    for threads in ask.threads:
-        for subject in subjects:
-            for tokens in ask.lengths or (subject.record.tokens,):
-                folder = f"{profile.folder}/{subject.sha256[:12]}"
-                cases.append(Case(subject, threads, tokens, folder, _files_to_push(subject, profile)))
+    for threads in options.threads:
+        for target in targets:
+            for tokens in options.lengths or (target.record.tokens,):
+                folder = f"{profile.folder}/{target.sha256[:12]}"
+                cases.append(Case(target, threads, tokens, folder, _files_to_push(target, profile)))
     return cases
 
 
-def plan_steps(cases: Sequence[Case], ask: Ask, profile: Profile, scratch: Path) -> list[Step]:
-    """Every command of a bench, in order; what comes back is pulled into `scratch`."""
+def plan_steps(cases: Sequence[Case], options: BenchOptions, profile: Profile, scratch: Path) -> list[DeviceStep]:
+    """Return every command of a bench, in order; sample files are pulled into `scratch`."""
     return [
         *_first_steps(profile),
         *_push_steps(cases, profile),
         *(
             step
-            for turns in plan_rounds(len(cases), ask.runs)
+            for turns in plan_rounds(len(cases), options.runs)
             for turn in turns
             for step in _turn(*turn, cases, profile, scratch)
         ),
     ]
 
 
-def _files_to_push(subject: Subject, profile: Profile) -> tuple[str, ...]:
-    """The artifact's files that its runner needs, the model first. Raises MeasureError."""
-    record = subject.record
+def _files_to_push(target: BenchTarget, profile: Profile) -> tuple[str, ...]:
+    """Return the artifact's files that its runner needs, the model first. Raises MeasureError."""
+    record = target.record
     if record.format not in profile.formats:
         raise MeasureError(
-            f"{subject.path}: has format {record.format}, which the profile {profile.name} does not run "
+            f"{target.path}: has format {record.format}, which the profile {profile.name} does not run "
             f"(it runs {', '.join(profile.formats)}); leave it out, or give another profile"
         )
     wanted = profile.formats[record.format]
     if wanted[0] not in record.files:
         raise MeasureError(
-            f"{subject.path}: has no {wanted[0]}, which the profile {profile.name} pushes for format {record.format}; "
+            f"{target.path}: has no {wanted[0]}, which the profile {profile.name} pushes for format {record.format}; "
             f"its files are {', '.join(record.files)}"
         )
     return tuple(name for name in wanted if name in record.files)
 
 
-def _first_steps(profile: Profile) -> Iterator[Step]:
-    yield Step("find", ("adb", "devices"), "is the device there, and only it")
+def _first_steps(profile: Profile) -> Iterator[DeviceStep]:
+    yield DeviceStep("find", ("adb", "devices"), "find the device")
     for name in _PROPERTIES:
-        yield Step("facts", _shell(profile, "getprop", name), f"what it is: {name}")
+        yield DeviceStep("facts", _shell(profile, "getprop", name), f"describe the device: {name}")
     for file in ("/proc/cpuinfo", "/proc/meminfo"):
-        yield Step("facts", _shell(profile, "cat", file), f"what it is: {file}")
+        yield DeviceStep("facts", _shell(profile, "cat", file), f"describe the device: {file}")
 
 
-def _push_steps(cases: Sequence[Case], profile: Profile) -> Iterator[Step]:
-    yield Step("make", _shell(profile, "mkdir", "-p", profile.folder), "a place for the runner")
+def _push_steps(cases: Sequence[Case], profile: Profile) -> Iterator[DeviceStep]:
+    yield DeviceStep("make", _shell(profile, "mkdir", "-p", profile.folder), "make a folder for the runner")
     for file in (profile.runner.file, *profile.runner.libraries):
         yield from _push(file, f"{profile.folder}/{file.name}", sha256(file), profile)
     runner = f"{profile.folder}/{profile.runner.file.name}"
-    yield Step("make", _shell(profile, "chmod", "755", runner), "the runner may run")
+    yield DeviceStep("make", _shell(profile, "chmod", "755", runner), "make the runner executable")
     for folder, case in {case.folder: case for case in cases}.items():
-        yield Step("make", _shell(profile, "mkdir", "-p", folder), f"a place for {case.subject.record.name}")
+        yield DeviceStep("make", _shell(profile, "mkdir", "-p", folder), f"make a folder for {case.target.record.name}")
         for name in case.files:
-            expected = case.subject.record.files[name]
-            yield from _push(case.subject.path / name, f"{folder}/{Path(name).name}", expected, profile)
+            expected = case.target.record.files[name]
+            yield from _push(case.target.path / name, f"{folder}/{Path(name).name}", expected, profile)
 
 
-def _push(file: Path, there: str, expected: str, profile: Profile) -> Iterator[Step]:
-    yield Step("push", _adb(profile, "push", str(file), there), f"push {file.name}")
-    yield Step("verify", _shell(profile, "sha256sum", there), f"is {file.name} whole over there", expected=expected)
+def _push(file: Path, remote: str, expected: str, profile: Profile) -> Iterator[DeviceStep]:
+    yield DeviceStep("push", _adb(profile, "push", str(file), remote), f"push {file.name}")
+    yield DeviceStep(
+        "verify", _shell(profile, "sha256sum", remote), f"compare the checksum of {file.name}", expected=expected
+    )
 
 
-def _turn(number: int, runs: int, cases: Sequence[Case], profile: Profile, scratch: Path) -> Iterator[Step]:
-    case, name = cases[number], cases[number].subject.record.name
+def _turn(number: int, runs: int, cases: Sequence[Case], profile: Profile, scratch: Path) -> Iterator[DeviceStep]:
+    case, name = cases[number], cases[number].target.record.name
     if profile.thermal:
-        yield Step("cool", _shell(profile, "cat", *profile.thermal.zones), "how hot it is; waits while too hot", number)
+        yield DeviceStep(
+            "cool", _shell(profile, "cat", *profile.thermal.zones), "read the temperature; wait while too hot", number
+        )
     samples = f"{profile.folder}/samples"
-    is_file = isinstance(profile.runner.samples, Column)
+    is_file = isinstance(profile.runner.samples, ColumnNumber)
     if is_file:
-        yield Step("clear", _shell(profile, "rm", "-f", samples), "no samples of an earlier turn", number)
+        yield DeviceStep("clear", _shell(profile, "rm", "-f", samples), "delete the samples of an earlier turn", number)
     command = _fill(case, profile, runs=runs + profile.runner.discard, samples=samples)
-    what = f"{name}: {runs} runs on {case.threads} threads, {case.tokens} tokens"
-    yield Step("run", _shell(profile, *command), what, number, runs)
+    what = f"{name}: {runs} runs with {case.threads} threads, {case.tokens} tokens"
+    yield DeviceStep("run", _shell(profile, *command), what, number, runs)
     if is_file:
-        yield Step(
-            "pull", _adb(profile, "pull", samples, str(scratch / "samples")), f"{name}: its samples", number, runs
+        yield DeviceStep(
+            "pull",
+            _adb(profile, "pull", samples, str(scratch / "samples")),
+            f"pull the samples of {name}",
+            number,
+            runs,
         )
 
 
 def _fill(case: Case, profile: Profile, *, runs: int, samples: str) -> list[str]:
-    """The words of the runner's command, each filled in."""
-    record = case.subject.record
-    filled: Mapping[str, object] = {
+    """Return the words of the runner's command with their placeholders replaced."""
+    record = case.target.record
+    values: Mapping[str, object] = {
         "runner": f"{profile.folder}/{profile.runner.file.name}",
         "folder": profile.folder,
         "model": f"{case.folder}/{Path(case.files[0]).name}",
@@ -220,11 +230,11 @@ def _fill(case: Case, profile: Profile, *, runs: int, samples: str) -> list[str]
         "images": record.images,
         "features": record.feature_size,
     }
-    return [word.format(**filled) for word in profile.runner.command]
+    return [word.format(**values) for word in profile.runner.command]
 
 
 def _shell(profile: Profile, *words: str) -> tuple[str, ...]:
-    """A command on the device. adb hands its words to a shell over there as one line, so they are quoted for it."""
+    """Return a command for the device, its words quoted: adb passes them to the device's shell as one line."""
     return _adb(profile, "shell", shlex.join(words))
 
 
@@ -233,26 +243,26 @@ def _adb(profile: Profile, *words: str) -> tuple[str, ...]:
 
 
 @dataclass
-class _Work:
-    """What carrying out the steps needs, and what it finds out about the device."""
+class _DeviceRun:
+    """A bench on a device at work: its cases, their samples so far, and what is known of the device."""
 
     cases: Sequence[Case]
     profile: Profile
-    tallies: Sequence[Tally]
+    samples: Sequence[CaseSamples]
     progress: Progress
     sleep: Callable[[float], None]
     total: int
     done: int = 0
     facts: dict[str, str] = field(default_factory=dict)
-    doubts: list[str] = field(default_factory=lambda: [UNPINNED])
+    warnings: list[str] = field(default_factory=lambda: [UNPINNED])
     printed: str = ""
 
 
-def _carry_out(steps: Sequence[Step], work: _Work, after: Callable[[], None]) -> bool:
-    """Carries out the steps, and calls `after` where samples came back; True if Ctrl-C cut them short."""
+def _run_steps(steps: Sequence[DeviceStep], work: _DeviceRun, after: Callable[[], None]) -> bool:
+    """Run the steps, and call `after` whenever samples were pulled; return whether Ctrl-C ended them early."""
     try:
         for step in steps:
-            _take(step, work)
+            _run_step(step, work)
             if step.kind == "pull":
                 after()
     except KeyboardInterrupt:
@@ -260,10 +270,10 @@ def _carry_out(steps: Sequence[Step], work: _Work, after: Callable[[], None]) ->
     return False
 
 
-def _take(step: Step, work: _Work) -> None:
-    """Carries out one step. Raises MeasureError if it fails."""
+def _run_step(step: DeviceStep, work: _DeviceRun) -> None:
+    """Run one step. Raises MeasureError if it fails."""
     if step.case >= 0:
-        work.progress(f"measuring {work.cases[step.case].subject.record.name}", work.done, work.total)
+        work.progress(f"measuring {work.cases[step.case].target.record.name}", work.done, work.total)
     if step.kind == "cool":
         _cool(step, work)
         return
@@ -272,17 +282,17 @@ def _take(step: Step, work: _Work) -> None:
         _verify(step, done, work)
         return
     if done.returncode:
-        raise MeasureError(_failure(step, done, work.profile))
+        raise MeasureError(_describe_failure(step, done, work.profile))
     if step.kind == "find":
         _check_devices(done.stdout, work.profile)
     elif step.kind == "facts":
         work.facts[step.why.rpartition(" ")[2]] = done.stdout.strip()
     elif step.kind == "run":
         work.printed = done.stdout + done.stderr
-        if not isinstance(work.profile.runner.samples, Column):
-            _keep(step, work, text="")
+        if not isinstance(work.profile.runner.samples, ColumnNumber):
+            _keep_samples(step, work, text="")
     elif step.kind == "pull":
-        _keep(step, work, text=Path(step.command[-1]).read_text(encoding="utf-8", errors="replace"))
+        _keep_samples(step, work, text=Path(step.command[-1]).read_text(encoding="utf-8", errors="replace"))
 
 
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -293,17 +303,17 @@ def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
             text=True,
             encoding="utf-8",
             errors="replace",
-            stdin=subprocess.DEVNULL,  # adb shell would read this terminal
+            stdin=subprocess.DEVNULL,  # otherwise adb shell reads this terminal
             check=False,
         )
     except FileNotFoundError:
         raise MeasureError(
-            "adb: is not on the PATH; install Android's platform tools (apt install adb, or developer.android.com)"
+            "adb: not found on the PATH; install Android's platform tools (apt install adb, or developer.android.com)"
         ) from None
 
 
 def _check_devices(printed: str, profile: Profile) -> None:
-    """Raises MeasureError unless the profile's device, or the only one, is there and answers."""
+    """Raise MeasureError unless the profile's device, or the only one, is connected and answers."""
     states = dict(line.split()[:2] for line in printed.splitlines()[1:] if len(line.split()) >= 2)
     serial = profile.serial or (next(iter(states)) if len(states) == 1 else None)
     if serial is None and states:
@@ -321,24 +331,24 @@ def _check_devices(printed: str, profile: Profile) -> None:
         )
 
 
-def _verify(step: Step, done: subprocess.CompletedProcess[str], work: _Work) -> None:
-    """Raises MeasureError unless the file over there is the one here; a device that cannot tell earns a doubt."""
+def _verify(step: DeviceStep, done: subprocess.CompletedProcess[str], work: _DeviceRun) -> None:
+    """Raise MeasureError unless the pushed file is whole; warn if the device has no sha256sum."""
     if done.returncode == _NOT_FOUND:
-        if UNVERIFIED not in work.doubts:
-            work.doubts.append(UNVERIFIED)
+        if UNVERIFIED not in work.warnings:
+            work.warnings.append(UNVERIFIED)
         return
     if done.returncode:
-        raise MeasureError(_failure(step, done, work.profile))
+        raise MeasureError(_describe_failure(step, done, work.profile))
     found = (done.stdout.split() or ["nothing"])[0]
     if found != step.expected:
         raise MeasureError(
-            f"{work.profile.name}: what was pushed is not whole over there (`{shlex.join(step.command)}`: expected "
+            f"{work.profile.name}: a pushed file is damaged on the device (`{shlex.join(step.command)}`: expected "
             f"{step.expected}, got {found}); free some space on the device and try again"
         )
 
 
-def _cool(step: Step, work: _Work) -> None:
-    """Waits while the device is too hot. Raises MeasureError if it stays so, or does not tell."""
+def _cool(step: DeviceStep, work: _DeviceRun) -> None:
+    """Wait while the device is too hot. Raises MeasureError if it stays hot, or if its temperature cannot be read."""
     thermal = work.profile.thermal
     assert thermal is not None
     waited = 0.0
@@ -352,61 +362,62 @@ def _cool(step: Step, work: _Work) -> None:
         waited += thermal.poll_s
 
 
-def _read_degrees(step: Step, work: _Work) -> float:
+def _read_degrees(step: DeviceStep, work: _DeviceRun) -> float:
     thermal = work.profile.thermal
     assert thermal is not None
     done = _call(step.command)
     if done.returncode:
-        raise MeasureError(_failure(step, done, work.profile))
+        raise MeasureError(_describe_failure(step, done, work.profile))
     try:
         return max(float(line) for line in done.stdout.split()) * thermal.scale
     except ValueError:
         raise MeasureError(
             f"{work.profile.name}: expected a number from each of {', '.join(thermal.zones)}, "
-            f"got {done.stdout[:60]!r}; mend thermal.zones in the profile"
+            f"got {done.stdout[:60]!r}; correct thermal.zones in the profile"
         ) from None
 
 
-def _keep(step: Step, work: _Work, *, text: str) -> None:
-    """Adds a turn's samples to those of its case. Raises MeasureError if some are missing."""
-    runner, tally = work.profile.runner, work.tallies[step.case]
+def _keep_samples(step: DeviceStep, work: _DeviceRun, *, text: str) -> None:
+    """Add a turn's samples to those of its case. Raises MeasureError if some are missing."""
+    runner, samples = work.profile.runner, work.samples[step.case]
     wanted = step.runs + runner.discard
-    told = _numbers(runner.samples, text, work.printed)
-    if len(told) != wanted:
+    values = _read_numbers(runner.samples, text, work.printed)
+    if len(values) != wanted:
         raise MeasureError(
-            f"{work.cases[step.case].subject.record.name}: expected {wanted} samples of its turn, got {len(told)} from "
-            f"{work.profile.name}; try `{shlex.join(step.command)}` by hand, and mend runner.samples in the profile"
+            f"{work.cases[step.case].target.record.name}: expected {wanted} samples of its turn, got {len(values)} "
+            f"from {work.profile.name}; try `{shlex.join(step.command)}` by hand, and correct runner.samples in the "
+            "profile"
         )
-    wrong = [each for each in told if not 0 < each <= LARGEST_AMOUNT]
+    wrong = [value for value in values if not 0 < value <= LARGEST_AMOUNT]
     if wrong:
         raise MeasureError(
-            f"{work.cases[step.case].subject.record.name}: expected times above 0 from {work.profile.name}, got "
-            f"{wrong[0]:g}; mend runner.samples in the profile: its column, its pattern or its unit"
+            f"{work.cases[step.case].target.record.name}: expected times above 0 from {work.profile.name}, got "
+            f"{wrong[0]:g}; correct runner.samples in the profile: its column, its pattern or its unit"
         )
     factor = SECONDS[runner.samples.unit]
-    tally.seconds += [factor * each for each in told[runner.discard :]]
-    tally.rounds.append(step.runs)
-    load = [each for each in _numbers(runner.load, text, work.printed) if each <= LARGEST_AMOUNT]
-    peak = _numbers(runner.peak, text, work.printed)
+    samples.seconds += [factor * value for value in values[runner.discard :]]
+    samples.rounds.append(step.runs)
+    load = [value for value in _read_numbers(runner.load, text, work.printed) if value <= LARGEST_AMOUNT]
+    peak = _read_numbers(runner.peak, text, work.printed)
     if runner.load and load:
-        tally.load_s = min(filter(None, (tally.load_s, SECONDS[runner.load.unit] * load[0])))
+        samples.load_s = min(filter(None, (samples.load_s, SECONDS[runner.load.unit] * load[0])))
     if runner.peak and peak:
         peak_bytes = min(LARGEST_COUNT, BYTES[runner.peak.unit] * max(peak))
-        tally.peak_bytes = max(tally.peak_bytes or 0, round(peak_bytes)) or None
+        samples.peak_bytes = max(samples.peak_bytes or 0, round(peak_bytes)) or None
     work.done += step.runs
 
 
-def _numbers(told: Told | None, text: str, printed: str) -> list[float]:
-    """The numbers that stand where `told` says: in a column of the file's lines, or in what was printed."""
-    if told is None:
+def _read_numbers(source: NumberSource | None, text: str, printed: str) -> list[float]:
+    """Return the numbers at `source`: in a column of the file's lines, or in the printed output."""
+    if source is None:
         return []
-    if isinstance(told, Column):
-        whole = text[: text.rfind("\n") + 1]  # a line that was cut off may end in half a number
+    if isinstance(source, ColumnNumber):
+        whole = text[: text.rfind("\n") + 1]  # a truncated last line may end in half a number
         rows = [line.split(",") for line in whole.splitlines()]
-        found = [row[told.column] for row in rows if len(row) > told.column]
+        found = [row[source.column] for row in rows if len(row) > source.column]
     else:
-        found = re.findall(told.pattern, printed)
-    return [float(each) for each in found if _is_number(each)]
+        found = re.findall(source.pattern, printed)
+    return [float(word) for word in found if _is_number(word)]
 
 
 def _is_number(word: str) -> bool:
@@ -416,20 +427,20 @@ def _is_number(word: str) -> bool:
         return False
 
 
-def _failure(step: Step, done: subprocess.CompletedProcess[str], profile: Profile) -> str:
-    said = " / ".join((done.stderr or done.stdout).strip().splitlines()[-2:]) or "it said nothing"
+def _describe_failure(step: DeviceStep, done: subprocess.CompletedProcess[str], profile: Profile) -> str:
+    said = " / ".join((done.stderr or done.stdout).strip().splitlines()[-2:]) or "no output"
     return (
         f"{profile.name}: `{shlex.join(step.command)}` failed ({step.why}; exit code {done.returncode}: {said}); "
-        "see that the device is still there, and try that command by hand"
+        "check that the device is still connected, and try that command by hand"
     )
 
 
-def _measurement(case: Case, tally: Tally, ask: Ask, work: _Work, doubts: list[str]) -> Measurement:
-    record = case.subject.record
+def _make_measurement(case: Case, samples: CaseSamples, work: _DeviceRun, warnings: list[str]) -> Measurement:
+    record = case.target.record
     return Measurement(
         artifact=record.name,
-        artifact_path=str(case.subject.path),
-        artifact_sha256=case.subject.sha256,
+        artifact_path=str(case.target.path),
+        artifact_sha256=case.target.sha256,
         cell=record.cell,
         twin=record.twin,
         format=record.format,
@@ -443,23 +454,23 @@ def _measurement(case: Case, tally: Tally, ask: Ask, work: _Work, doubts: list[s
             images=record.images,
             picture_size=record.picture_size,
             warmup=work.profile.runner.discard,
-            runs=len(tally.seconds),
+            runs=len(samples.seconds),
         ),
         machine=describe_device(work.facts, work.profile),
         target=work.profile.name,
-        latency=Samples(unit="s", values=tally.seconds),
-        rounds=tally.rounds,
-        load_s=tally.load_s,
-        peak_bytes=tally.peak_bytes,
-        size_bytes=case.subject.size_bytes,
+        latency=Samples(unit="s", values=samples.seconds),
+        rounds=samples.rounds,
+        load_s=samples.load_s,
+        peak_bytes=samples.peak_bytes,
+        size_bytes=case.target.size_bytes,
         parameters=record.parameters,
         flops=record.flops if case.tokens == record.tokens else None,
-        doubts=sample_warnings(tally.seconds) + doubts,
+        doubts=sample_warnings(samples.seconds) + warnings,
     )
 
 
 def describe_device(facts: Mapping[str, str], profile: Profile) -> Machine:
-    """The device by what it says of itself; 0 cores or bytes of memory where it does not say."""
+    """Describe the device from its own properties; 0 cores or bytes of memory where it does not say."""
     cpuinfo, meminfo = facts.get("/proc/cpuinfo", ""), facts.get("/proc/meminfo", "")
     memory = re.search(r"^MemTotal:\s*(\d+) kB", meminfo, re.MULTILINE)
     hardware = re.search(r"^(?:Hardware|model name)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)

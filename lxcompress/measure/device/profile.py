@@ -1,4 +1,4 @@
-"""A device profile: how another device is reached over adb, what runs there, and how its samples come back."""
+"""A device profile: how adb reaches a device, which program runs there, and how its samples are read."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from lxcompress.settings import SettingsProblem, echo, first_problem, read_yaml_
 PROFILE_VERSION = 1
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 BYTES = {"B": 1, "kB": 1000, "KiB": 1024, "MB": 1_000_000}
-PLACES = ("runner", "folder", "model", "samples", "threads", "runs", "tokens", "objects", "images", "features")
-"""What a runner's command may name in braces."""
+PLACEHOLDERS = ("runner", "folder", "model", "samples", "threads", "runs", "tokens", "objects", "images", "features")
+"""The names in braces that a runner's command may use."""
 _DEVICE_PATH = re.compile(r"/[A-Za-z0-9._/-]+")
 
 
-class Strict(BaseModel):
-    """A part of a profile: an unknown key is refused, and a number is finite."""
+class ProfilePart(BaseModel):
+    """A section of a profile: unknown keys are refused, and numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Column(Strict):
-    """Where a number stands in the file that the runner writes: which column of its lines, counted from 0."""
+class ColumnNumber(ProfilePart):
+    """A number in the file that the runner writes: the index of its column, from 0."""
 
     column: Annotated[int, Field(ge=0)] = 0
     unit: str
 
 
-class Pattern(Strict):
-    """Where a number stands in what the runner prints: a regular expression whose one group is the number."""
+class PrintedNumber(ProfilePart):
+    """A number in the runner's output: a regular expression whose only group matches it."""
 
     pattern: str
     unit: str
@@ -55,27 +55,29 @@ class Pattern(Strict):
         try:
             groups = re.compile(pattern).groups
         except re.error as problem:
-            raise ValueError(f"{echo(pattern)} is no regular expression ({problem})") from None
+            raise ValueError(f"{echo(pattern)} is not a regular expression ({problem})") from None
         if groups != 1:
             raise ValueError(f"{echo(pattern)} has {groups} groups, expected one, around the number")
         return pattern
 
 
-def _kind(told: object) -> str:
-    """Which of the two a part of a profile means, so that an error is about that one."""
-    is_pattern = "pattern" in told if isinstance(told, dict) else isinstance(told, Pattern)
+def _source_kind(found: object) -> str:
+    """Return which of the two a section means, so that an error is about that one."""
+    is_pattern = "pattern" in found if isinstance(found, dict) else isinstance(found, PrintedNumber)
     return "pattern" if is_pattern else "column"
 
 
-Told = Annotated[Annotated[Column, Tag("column")] | Annotated[Pattern, Tag("pattern")], Discriminator(_kind)]
-"""A number for each run, or for a whole turn, that the runner tells."""
+NumberSource = Annotated[
+    Annotated[ColumnNumber, Tag("column")] | Annotated[PrintedNumber, Tag("pattern")], Discriminator(_source_kind)
+]
+"""Where a number of a run, or of a whole turn, is found."""
 
 
-class Runner(Strict):
-    """What runs on the device: a program of this machine to push, its command, and where its numbers are.
+class Runner(ProfilePart):
+    """The program that runs on the device: the file to push, its command, and where its numbers are found.
 
-    `command` is a list of words, in which {model}, {threads} and others of PLACES are filled in; no shell splits them.
-    `discard` runs at the start of each turn are made and not counted, for a runner that does not warm up by itself.
+    `command` is a list of words, in which {model}, {threads} and the other PLACEHOLDERS are replaced; no shell splits
+    them. The first `discard` runs of each turn are not counted, for a runner without a warm-up.
     """
 
     file: Path
@@ -83,41 +85,41 @@ class Runner(Strict):
     runtime: str
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     discard: Annotated[int, Field(ge=0)] = 0
-    samples: Told
-    load: Told | None = None
-    peak: Told | None = None
+    samples: NumberSource
+    load: NumberSource | None = None
+    peak: NumberSource | None = None
 
     @field_validator("command")
     @classmethod
-    def _names_known_places(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+    def _has_known_placeholders(cls, command: tuple[str, ...]) -> tuple[str, ...]:
         for word in command:
             try:
                 named = [name for _, name, _, _ in Formatter().parse(word) if name is not None]
             except ValueError as problem:
-                raise ValueError(f"{echo(word)} cannot be filled in ({problem})") from None
-            unknown = [name for name in named if name not in PLACES]
+                raise ValueError(f"{echo(word)} is not a valid template ({problem})") from None
+            unknown = [name for name in named if name not in PLACEHOLDERS]
             if unknown:
-                raise ValueError(f"{echo(word)} names {{{unknown[0]}}}, known are {', '.join(PLACES)}")
+                raise ValueError(f"{echo(word)} names {{{unknown[0]}}}, known are {', '.join(PLACEHOLDERS)}")
         if not any("{runs}" in word for word in command):
             raise ValueError("no word has {runs}: the runner would not know how many runs to make")
         return command
 
     @model_validator(mode="after")
     def _has_known_units(self) -> Runner:
-        for name, told, known in (
+        for name, source, known in (
             ("samples", self.samples, SECONDS),
             ("load", self.load, SECONDS),
             ("peak", self.peak, BYTES),
         ):
-            if told is not None and told.unit not in known:
-                raise ValueError(f"{name}.unit: expected one of {', '.join(known)}, got {echo(told.unit)}")
+            if source is not None and source.unit not in known:
+                raise ValueError(f"{name}.unit: expected one of {', '.join(known)}, got {echo(source.unit)}")
         return self
 
 
-class Thermal(Strict):
-    """When the device is too hot to be measured: the hottest of `zones` at `highest_c` degrees or more.
+class Thermal(ProfilePart):
+    """The temperature limit: no run starts while the hottest of `zones` has `highest_c` degrees or more.
 
-    A zone's file holds degrees over `scale`: Linux writes thousandths.
+    The number in a zone's file times `scale` is degrees: Linux writes thousandths.
     """
 
     zones: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -127,8 +129,8 @@ class Thermal(Strict):
     poll_s: Annotated[float, Field(gt=0)] = 10
 
 
-class Profile(Strict):
-    """A device: its `folder` is where files go, `formats` says which files of a format's artifact, the model first."""
+class Profile(ProfilePart):
+    """A device: `folder` is where files are pushed; `formats` names the files of each format, the model first."""
 
     version: Annotated[int, Field(le=PROFILE_VERSION)] = PROFILE_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
@@ -148,7 +150,7 @@ class Profile(Strict):
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile in a YAML file; its runner's paths are relative to that file. Raises MeasureError."""
+    """Return the profile in a YAML file; its runner's paths are relative to that file. Raises MeasureError."""
     try:
         found = read_yaml_file(path)
     except OSError as problem:
@@ -171,7 +173,7 @@ def read_profile(path: Path) -> Profile:
             "runner": runner.model_copy(
                 update={
                     "file": path.parent / runner.file,
-                    "libraries": tuple(path.parent / each for each in runner.libraries),
+                    "libraries": tuple(path.parent / library for library in runner.libraries),
                 }
             )
         }

@@ -1,4 +1,4 @@
-"""Timed runs."""
+"""Time runs with the system's finest clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Question = TypeVar("Question")
 
 
 def time_runs(run: Callable[[Question], object], questions: Iterable[Question]) -> list[float]:
-    """Seconds that `run` took for each question, in order; the garbage collector rests meanwhile."""
+    """Return the seconds that `run` took for each question, in order, with Python's garbage collector off."""
     was_collecting = gc.isenabled()
     gc.disable()
     try:
@@ -22,7 +22,7 @@ def time_runs(run: Callable[[Question], object], questions: Iterable[Question]) 
 
 
 def time_once(run: Callable[[Question], object], question: Question) -> float:
-    """Seconds that one call of `run` took."""
+    """Return the seconds that one call of `run` took."""
     start = time.perf_counter_ns()
     run(question)
     return (time.perf_counter_ns() - start) / 1e9

@@ -1,4 +1,4 @@
-"""Energy that the processor took, as Linux counts it (RAPL); absent where the system does not tell, never guessed."""
+"""Energy of the processor, as Linux counts it (RAPL); None where the system does not count it, never estimated."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _MICROJOULE = 1e-6
 
 @dataclass(frozen=True)
 class Counter:
-    """What a processor package has taken, in microjoules; it starts at 0 again beyond `most`."""
+    """The energy of a processor package, in microjoules; the counter starts at 0 again after `largest`."""
 
-    taken: int
-    most: int
+    value: int
+    largest: int
 
 
 def read_energy(root: Path = POWERCAP) -> dict[str, Counter] | None:
-    """The counter of each processor package; None where there is none, or where this user may not read it.
+    """Return the counter of each processor package; None where there is none, or where this user may not read it.
 
-    Packages alone: what their parts (cores, graphics) took is in theirs already, and psys counts the whole board.
+    Only packages are read: they include their parts (cores, graphics), while psys counts the whole board.
     """
     counters: dict[str, Counter] = {}
     try:
@@ -33,15 +33,18 @@ def read_energy(root: Path = POWERCAP) -> dict[str, Counter] | None:
 
 
 def joules_between(before: dict[str, Counter] | None, after: dict[str, Counter] | None) -> float | None:
-    """Joules that all packages took between two readings, each of which came round once at most; None if not told."""
+    """Return the joules of all packages between two readings, during which a counter may start again once.
+
+    None if a reading is missing.
+    """
     if before is None or after is None or before.keys() != after.keys():
         return None
     return _MICROJOULE * sum(_advance(before[zone], after[zone]) for zone in before)
 
 
 def _advance(before: Counter, after: Counter) -> int:
-    gone = after.taken - before.taken
-    return gone if gone >= 0 else gone + after.most + 1
+    difference = after.value - before.value
+    return difference if difference >= 0 else difference + after.largest + 1
 
 
 def _read(path: Path) -> int:

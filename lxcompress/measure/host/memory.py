@@ -1,4 +1,4 @@
-"""Memory of this process: the most it ever held, and what it holds now."""
+"""Memory of this process: its peak, and its present value."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_rss_bytes() -> int:
-    """The most memory (resident set, bytes) that this process has held since it started."""
+    """Return the peak resident set of this process, in bytes."""
     if sys.platform == "win32":
         import psutil
 
         return psutil.Process().memory_info().peak_wset
-    # VmHWM: unlike ru_maxrss, which a child inherits from the process that started it, it begins anew at exec.
+    # VmHWM starts at 0 at exec, unlike ru_maxrss, which a child inherits from the process that started it.
     return _linux_status("VmHWM") or _posix_peak()
 
 
 def rss_bytes() -> int:
-    """The memory (resident set, bytes) that this process holds now."""
+    """Return the present resident set of this process, in bytes."""
     held = _linux_status("VmRSS")
     if held is None:
         import psutil
@@ -29,7 +29,7 @@ def rss_bytes() -> int:
 
 
 def _linux_status(name: str) -> int | None:
-    """A figure of /proc/self/status, in bytes; None on other systems."""
+    """Return a figure of /proc/self/status, in bytes; None on other systems."""
     if not _STATUS.exists():
         return None
     for line in _STATUS.read_text(encoding="utf-8").splitlines():

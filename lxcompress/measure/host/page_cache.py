@@ -1,4 +1,4 @@
-"""The page cache: whether the system holds a file in memory, so that a load can be timed with it and without."""
+"""The page cache: read files into it or drop them from it, to time warm and cold loads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PIECE = 1 << 20
 
 
 def read_through(paths: Sequence[Path]) -> None:
-    """Reads the files once, so that the system holds them in memory."""
+    """Read the files once, so that the system holds them in memory."""
     for path in paths:
         with path.open("rb") as file:
             while file.read(_PIECE):
@@ -20,10 +20,10 @@ def read_through(paths: Sequence[Path]) -> None:
 
 
 def drop(paths: Sequence[Path]) -> float | None:
-    """Asks the system to forget the files, and returns the share of their pages, 0-1, that it still holds.
+    """Ask the system to drop the files from memory, and return the share of their pages, 0-1, that stayed.
 
-    None where the system takes no such request or does not tell. Needs no privilege; pages that another process has
-    mapped stay.
+    Return None where the system has no such request or does not say. It needs no privilege. Pages that another process
+    has mapped stay.
     """
     if not hasattr(os, "posix_fadvise"):
         return None
@@ -38,32 +38,32 @@ def drop(paths: Sequence[Path]) -> float | None:
 
 
 def resident_share(paths: Sequence[Path]) -> float | None:
-    """The share of the files' pages, 0-1, that the system holds in memory; None where it does not tell."""
+    """Return the share of the files' pages, 0-1, that the system holds in memory; None where it does not say."""
     counted = [_count_pages(path) for path in paths if path.stat().st_size > 0]
-    if any(each is None for each in counted):
+    if any(pages is None for pages in counted):
         return None
-    held = sum(each[0] for each in counted if each)
-    pages = sum(each[1] for each in counted if each)
+    held = sum(file[0] for file in counted if file)
+    pages = sum(file[1] for file in counted if file)
     return held / pages if pages else 0.0
 
 
 def _count_pages(path: Path) -> tuple[int, int] | None:
-    """Pages of the file that are in memory, and pages in all."""
+    """Return the number of pages of the file that are in memory, and of all its pages."""
     mincore = _find_mincore()
     if mincore is None:
         return None
     size = path.stat().st_size
     pages = -(-size // mmap.PAGESIZE)
-    told = (ctypes.c_ubyte * pages)()
+    flags = (ctypes.c_ubyte * pages)()
     with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY) as mapped:
         start = ctypes.c_char.from_buffer(mapped)
-        failed = mincore(ctypes.addressof(start), size, told)
-        del start  # else the mapping cannot be closed
-    return None if failed else (sum(each & 1 for each in told), pages)
+        failed = mincore(ctypes.addressof(start), size, flags)
+        del start  # otherwise the mapping cannot be closed
+    return None if failed else (sum(flag & 1 for flag in flags), pages)
 
 
 def _find_mincore() -> ctypes._FuncPointer | None:
-    """The system's mincore(2), or None where it has none."""
+    """Return the system's mincore(2), or None where it has none."""
     try:
         mincore = ctypes.CDLL(None, use_errno=True).mincore
     except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library without a name
