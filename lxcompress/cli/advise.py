@@ -1,4 +1,4 @@
-"""`lxcompress advise`: what a sparsity will buy in each format, before anything is trained."""
+"""`lxcompress advise`: predict the file sizes of a sparsity in each format, before anything is trained."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def advise_cli(
     sparsity: list[float] = typer.Option(
-        [], "--sparsity", help="Share of the prunable weights removed; may be repeated. [default: 0.5, 0.7, 0.9]"
+        [], "--sparsity", help="Share of the prunable weights removed; repeatable.  [default: 0.5, 0.7, 0.9]"
     ),
-    format: str | None = typer.Option(None, "--format", help="One format; all without it."),
+    format: str | None = typer.Option(None, "--format", help="Show one format.  [default: all]"),
     precision: str | None = typer.Option(
-        None, "--precision", help="fp32, fp16, bf16, int8 or int8-static; all without it."
+        None, "--precision", help="fp32, fp16, bf16, int8 or int8-static.  [default: all]"
     ),
-    model: Path | None = typer.Option(None, "--model", help="A transformers folder; full-size LXMERT without it."),
+    model: Path | None = typer.Option(None, "--model", help="A transformers folder.  [default: full-size LXMERT]"),
     as_json: bool = typer.Option(False, "--json", help="Print sizes and measured facts as JSON."),
 ) -> None:
-    """Say what sparsity buys on disk and in time, format by format, and where it breaks even.
+    """Show what a sparsity saves on disk and in time in each format, and from which sparsity on.
 
     Example: lxcompress advise --sparsity 0.5 --format onnx-sparse
     """
@@ -50,23 +50,23 @@ def _show(sizes: Sizes, found: Sequence[Advice], *, is_one_format: bool) -> None
         markup=False,
     )
     out.print(_table(found), markup=False)
-    stored = [each for each in found if each.break_even is None]
-    usual = {each.precision: each.bought for each in reversed(stored)}
-    dense = list(dict.fromkeys(each.format for each in stored if each.bought == usual[each.precision]))
-    others = f" Dense is any of {', '.join(dense)}." if len(dense) > 1 else ""
-    words = f"MB of the tensors alone; as a multiple of the dense file of that precision; of dense fp32.{others}"
+    stored = [advice for advice in found if advice.break_even is None]
+    usual = {advice.precision: advice.bought for advice in reversed(stored)}
+    dense = list(dict.fromkeys(advice.format for advice in stored if advice.bought == usual[advice.precision]))
+    others = f" Dense stands for {', '.join(dense)}." if len(dense) > 1 else ""
+    words = f"MB of the tensors; relative to dense of the same precision; relative to dense fp32.{others}"
     out.print(words, style="dim", markup=False)
     _show_speed()
     out.print()
-    for each in found if is_one_format else []:
-        for bought in each.bought:
-            out.print(verdict(each, bought), style="bold", markup=False)
+    for advice in found if is_one_format else []:
+        for estimate in advice.bought:
+            out.print(verdict(advice, estimate), style="bold", markup=False)
     for bought in found[0].bought:
         out.print(instead(sizes, bought.sparsity), style="bold", markup=False)
 
 
 def _table(found: Sequence[Advice]) -> Table:
-    """A row for each format and precision; those that store their zeros are one."""
+    """Return a table with a row for each format and precision; equal rows of formats that store zeros are merged."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -76,28 +76,28 @@ def _table(found: Sequence[Advice]) -> Table:
     table.add_column("file", no_wrap=True)
     for bought in found[0].bought:
         table.add_column(f"{short_percent(bought.sparsity)} %", justify="right", no_wrap=True)
-    table.add_column("pays from", justify="right", no_wrap=True)
+    table.add_column("smaller than dense above", justify="right", no_wrap=True)
     rows: dict[tuple[str, ...], str] = {}
-    for each in found:
-        cells = [f"{one.bytes / 1e6:.4g} {one.of_same:.2f} {one.of_fp32:.2f}" for one in each.bought]
-        pays = "never" if each.break_even is None else f"{percent(each.break_even, 1)} %"
-        is_usual = each.break_even is None and f"dense {each.precision}" not in rows.values()
-        name = f"dense {each.precision}" if is_usual else f"{each.format} {each.precision}"
-        # Formats that store their zeros mostly take the same: they share the first one's row.
-        rows.setdefault((*cells, pays) if each.break_even is None else (*cells, pays, name), name)
+    for advice in found:
+        cells = [f"{size.bytes / 1e6:.4g} {size.of_same:.2f} {size.of_fp32:.2f}" for size in advice.bought]
+        limit = "never" if advice.break_even is None else f"{percent(advice.break_even, 1)} %"
+        is_usual = advice.break_even is None and f"dense {advice.precision}" not in rows.values()
+        name = f"dense {advice.precision}" if is_usual else f"{advice.format} {advice.precision}"
+        # Most formats that store zeros have the same sizes, so they share one row.
+        rows.setdefault((*cells, limit) if advice.break_even is None else (*cells, limit, name), name)
     for (*cells,), name in rows.items():
         table.add_row(name, *cells[: len(found[0].bought) + 1])
     return table
 
 
 def _show_speed() -> None:
-    """What was measured of time: of zeros, of the one runtime that used them, and of int8."""
+    """Show measured times: with zeros, in the two runtimes that use zeros, and in int8."""
     from lxcompress.cli.screen import out
     from lxcompress.exporters.advice import read_measured
     from lxcompress.units import short_percent
 
     measured = read_measured()
-    names = list(dict.fromkeys(each.runtime for each in measured.runtimes))
+    names = list(dict.fromkeys(entry.runtime for entry in measured.runtimes))
     sparse = measured.deepsparse
     dense = sparse.latency_ms["0"]["1"]
     at = ", ".join(
@@ -106,14 +106,14 @@ def _show_speed() -> None:
         if float(key)
     )
     out.print()
-    faster = "".join(f"; format {name} is, in its own" for name in measured.faster_with_zeros)
-    out.print(f"Unstructured zeros: no format is faster for them in {', '.join(names)}{faster}.", markup=False)
-    for kind, taken in measured.engine.latency_ms.items():
-        shown = ", ".join(f"{short_percent(float(key))} % {value:g}" for key, value in taken.items())
+    faster = "".join(f"; format {name} is faster, in its own runtime" for name in measured.faster_with_zeros)
+    out.print(f"Unstructured zeros make no format faster in {', '.join(names)}{faster}.", markup=False)
+    for kind, latencies in measured.engine.latency_ms.items():
+        shown = ", ".join(f"{short_percent(float(key))} % {value:g}" for key, value in latencies.items())
         out.print(f"{measured.engine.runtime} ({measured.engine.remark}), {kind}, ms: {shown}.", markup=False)
-    out.print(f"{sparse.runtime} ({sparse.remark}) used them; time beside its dense: {at}.", markup=False)
+    out.print(f"{sparse.runtime} ({sparse.remark}) uses zeros; time relative to its dense: {at}.", markup=False)
     for runtime in names:
-        pair = {each.precision: each for each in measured.runtimes if each.runtime == runtime}
+        pair = {entry.precision: entry for entry in measured.runtimes if entry.runtime == runtime}
         if {"fp32", "int8"} <= pair.keys():
             before, after = pair["fp32"], pair["int8"]
             out.print(

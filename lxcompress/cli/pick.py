@@ -1,4 +1,4 @@
-"""`lxcompress pick`: the ticket to ship by a stated rule, and why not the others."""
+"""`lxcompress pick`: show which ticket to ship by a stated rule, and why the others were not picked."""
 
 from __future__ import annotations
 
@@ -18,23 +18,30 @@ def pick_cli(
     run: Annotated[Path, typer.Argument(help="The run folder of a study.")],
     retain: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of the dense accuracy to keep; without it, the recipe's pick.retain."),
+        typer.Option(min=0, max=1, help="Share of the dense accuracy to keep.  [default: the recipe's pick.retain]"),
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(min=0, max=0.5, help="Accuracy that may be lost, instead of --retain: 0.01 is one point."),
+        typer.Option(min=0, max=0.5, help="Instead of --retain: the accuracy that may be lost; 0.01 is one point."),
     ] = None,
-    max_size_mb: Annotated[float | None, typer.Option(min=0, help="Size on disk, MB of 10^6 bytes.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(min=0, help="90th percentile of one answer, ms.")] = None,
-    max_memory_mb: Annotated[float | None, typer.Option(min=0, help="Peak memory of the process, MB.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option(min=0, help="Largest size on disk, in MB (10^6 bytes).")] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(min=0, help="Largest p90 latency of one answer, in ms.")
+    ] = None,
+    max_memory_mb: Annotated[
+        float | None, typer.Option(min=0, help="Largest peak memory of the process, in MB.")
+    ] = None,
     show_all: Annotated[
-        bool, typer.Option("--all", help="Also all warnings, all exported files, and why each other was not picked.")
+        bool,
+        typer.Option(
+            "--all", help="Show also all warnings, all exported files, and why each other group was not picked."
+        ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the choice as JSON, also when none is picked.")
+        bool, typer.Option("--json", help="Print the choice as JSON, also when nothing is picked.")
     ] = False,
 ) -> None:
-    """Pick the sparsest ticket that keeps enough accuracy and fits the limits.
+    """Pick the sparsest ticket that keeps enough accuracy and stays within the limits.
 
     Example: lxcompress pick runs/quickstart --retain 0.98 --max-size-mb 10
     """
@@ -69,15 +76,15 @@ def pick_cli(
 
 
 NEAREST = 3
-"""So many of those that were not picked are named for each reason."""
+"""Groups that are named for each reason, the nearest first."""
 WARNINGS = 2
-"""So many are shown without --all."""
+"""Warnings that are shown without --all."""
 REASONS = {
     "": "satisfy the rule, and another is sparser or more accurate",
     "accuracy": "keep too little accuracy",
     "floor": "answer no better than without looking",
     "seeds": "are not finished",
-    "protocol": "are no tickets",
+    "protocol": "are not tickets",
     "size": "are too large",
     "latency": "are too slow",
     "memory": "take too much memory",
@@ -89,7 +96,7 @@ REASONS = {
 
 
 def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
-    """The choice in 15 lines or fewer; tables and all warnings with --all."""
+    """Show the choice in at most 15 lines; with --all also the tables and all warnings."""
     from lxcompress.analysis.pick import compared_words, verdict
     from lxcompress.cli.screen import out, remarks
     from lxcompress.units import percent
@@ -98,7 +105,7 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     out.print(verdict(choice), style="bold green", markup=False)
     out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more)", markup=False)
     out.print(f"accuracy: {_accuracy_words(picked)}", markup=False)
-    # Paths and commands are for copying: they are never folded.
+    # Users copy paths and commands, so these are never folded.
     if picked.cost is not None:
         out.print(f"file: {_file_words(picked)}", markup=False)
     shipped = picked.free.cost.folder if picked.free else picked.cost.folder if picked.cost else None
@@ -110,9 +117,9 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     if words:
         out.print(words, markup=False)
     commands = [*picked.commands, *([command] if command and not picked.commands else [])]
-    for each in commands:
-        out.print(f"next: {each}", markup=False, soft_wrap=True)
-    if picked.missing_twins and not any("--twins" in each for each in commands):
+    for command in commands:
+        out.print(f"next: {command}", markup=False, soft_wrap=True)
+    if picked.missing_twins and not any("--twins" in command for command in commands):
         missing, make = ", ".join(picked.missing_twins), f"lxcompress export {shlex.quote(str(picked.ticket))} --twins"
         out.print(f"not exported: {missing}; make them with: {make}", markup=False, soft_wrap=True)
     for doubt in choice.doubts if show_all else choice.doubts[:WARNINGS]:
@@ -128,12 +135,12 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
 
 
 def _show_more(choice: Choice) -> None:
-    """Return one line that says what --all would add."""
+    """Show one line that says what --all adds."""
     from lxcompress.cli.screen import out
 
     more = len(choice.doubts) - WARNINGS
     parts = [f"{more} more warning{'s' if more > 1 else ''}"] if more > 0 else []
-    tickets = [each for each in choice.rejected if not each.key.method.is_control]
+    tickets = [group for group in choice.rejected if not group.key.method.is_control]
     parts += [f"{len(tickets)} {'group' if len(tickets) == 1 else 'groups'} not picked"] if tickets else []
     parts += ["all exported files"] if choice.picked and choice.picked.others else []
     if parts:
@@ -141,13 +148,13 @@ def _show_more(choice: Choice) -> None:
 
 
 def _accuracy_words(picked: PickedTicket) -> str:
-    """The group's mean and its interval; the shipped seed was chosen on the same questions."""
+    """Return the mean accuracy of the group and its interval, with a warning about the chosen seed."""
     from lxcompress.analysis.summary import plus_minus
     from lxcompress.units import percent
 
     overall = picked.group.retrained.overall
     if not picked.interval:
-        return f"{plus_minus(overall)} % of seed {picked.seed} alone, so no interval is known"
+        return f"{plus_minus(overall)} % with seed {picked.seed} only, so there is no interval"
     low, high = map(percent, picked.interval)
     return (
         f"{plus_minus(overall)} %, 95 % interval of the mean {low} to {high} % (Student's t of the logit); seed "
@@ -156,7 +163,7 @@ def _accuracy_words(picked: PickedTicket) -> str:
 
 
 def _file_words(picked: PickedTicket) -> str:
-    """Which artifact it is, by what it was chosen, and of how many."""
+    """Return the format, size, latency, memory and accuracy of the picked file."""
     from lxcompress.analysis.alternatives import candidate_of
     from lxcompress.units import percent, significant
 
@@ -166,12 +173,12 @@ def _file_words(picked: PickedTicket) -> str:
     parts += [f"p90 {significant(found.latency_ms)} ms"] if found.latency_ms is not None else []
     parts += [f"{significant(found.memory_mb)} MB of memory"] if found.memory_mb is not None else []
     parts += [f"{percent(found.accuracy)} % accuracy"] if found.accuracy is not None else []
-    which = f"; the best of {picked.fitting} that satisfy the rule" if picked.fitting > 1 else ""
+    which = f"; the best of {picked.fitting} files that satisfy the rule" if picked.fitting > 1 else ""
     return ", ".join(parts) + which
 
 
 def _show_files(title: str, points: Sequence[CandidateFile]) -> None:
-    """A row for each file: what it stands for, and what it is chosen for."""
+    """Show a table of files: role, accuracy, size, latency and memory."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -185,20 +192,20 @@ def _show_files(title: str, points: Sequence[CandidateFile]) -> None:
     table.add_column(title, overflow="fold")
     for name in ("file", "accuracy %", "MB", "p90 ms", "memory MB"):
         table.add_column(name, justify="left" if name == "file" else "right", no_wrap=name != "file")
-    for each in points:
-        artifact = each.cost.artifact
+    for point in points:
+        artifact = point.cost.artifact
         table.add_row(
-            each.role,
+            point.role,
             f"{artifact.format} {artifact.precision}",
-            "–" if each.accuracy is None else percent(each.accuracy),
-            *map(text, (each.size_mb, each.latency_ms, each.memory_mb)),
+            "–" if point.accuracy is None else percent(point.accuracy),
+            *map(text, (point.size_mb, point.latency_ms, point.memory_mb)),
         )
     out.print()
     out.print(table, markup=False)
 
 
 def _show_front(choice: Choice) -> None:
-    """The Pareto front of the measured files, or of the tickets by accuracy and sparsity where none is measured."""
+    """Show the Pareto-optimal files; if none is measured, the tickets that are optimal in accuracy and sparsity."""
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
@@ -206,38 +213,38 @@ def _show_front(choice: Choice) -> None:
         _show_files("Pareto-optimal files", choice.files)
         return
     if choice.front:
-        points = (f"{each.label} ({percent(each.accuracy)} %)" for each in choice.front)
+        points = (f"{point.label} ({percent(point.accuracy)} %)" for point in choice.front)
         out.print()
         out.print(f"Pareto-optimal in accuracy and sparsity: {', '.join(points)}", markup=False)
 
 
 def _show_rejected(choice: Choice, *, show_all: bool) -> None:
-    """Those that were not picked: a row each with --all, else a line for each reason."""
+    """Show the groups that were not picked: a row for each with --all, else a line for each reason."""
     from lxcompress.cli.screen import out
 
-    tickets = [each for each in choice.rejected if not each.key.method.is_control]
-    controls = list(dict.fromkeys(each.key.series for each in choice.rejected if each.key.method.is_control))
-    begun = [each for each in tickets if each.accuracy is not None]
+    tickets = [group for group in choice.rejected if not group.key.method.is_control]
+    controls = list(dict.fromkeys(group.key.series for group in choice.rejected if group.key.method.is_control))
+    begun = [group for group in tickets if group.accuracy is not None]
     if show_all:
         out.print()
     if begun:
-        (_show_each if show_all else _show_reasons)(begun)
+        (_show_groups if show_all else _show_reasons)(begun)
     if len(begun) < len(tickets):
-        out.print(f"incomplete: of {len(tickets) - len(begun)} more groups no cell is finished", markup=False)
+        out.print(f"not started: {len(tickets) - len(begun)} more groups have no finished run", markup=False)
     if controls and show_all:
-        out.print(f"never picked, being controls: {', '.join(controls)}", markup=False)
+        out.print(f"controls are never picked: {', '.join(controls)}", markup=False)
     if not show_all:
         return
     least = choice.picked.group.achieved.mean if choice.picked else 0.0
-    unmeasured = [each for each in choice.rejected if each.commands and (each.achieved or 0) >= least]
+    unmeasured = [group for group in choice.rejected if group.commands and (group.achieved or 0) >= least]
     if unmeasured:
-        out.print("measure those that may still win:", markup=False)
-    for each in unmeasured:
-        out.print(f"  {' && '.join(each.commands)}", markup=False, soft_wrap=True)
+        out.print("measure the groups that could still be picked:", markup=False)
+    for group in unmeasured:
+        out.print(f"  {' && '.join(group.commands)}", markup=False, soft_wrap=True)
 
 
-def _show_each(rejected: Sequence[RejectedGroup]) -> None:
-    """A row for each."""
+def _show_groups(rejected: Sequence[RejectedGroup]) -> None:
+    """Show a table with a row for each group and the reasons against it."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -248,36 +255,36 @@ def _show_each(rejected: Sequence[RejectedGroup]) -> None:
     table.add_column("not picked", overflow="fold")
     table.add_column("accuracy", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
-    for each in rejected:
-        assert each.accuracy is not None
-        table.add_row(each.label, percent(each.accuracy), "; ".join(each.reasons))
+    for group in rejected:
+        assert group.accuracy is not None
+        table.add_row(group.label, percent(group.accuracy), "; ".join(group.reasons))
     out.print(table, markup=False)
 
 
 def _show_reasons(rejected: Sequence[RejectedGroup]) -> None:
-    """A line for each constraint: how many broke it, and the nearest of them."""
+    """Show a line for each constraint: how many groups violate it, and the nearest of them."""
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
-    out.print(f"not picked: {len(rejected)} groups, by what they broke (--all lists them)")
+    out.print(f"not picked: {len(rejected)} groups, by the limit that they violate (--all lists them)")
     by_reason: dict[str, list[tuple[float, RejectedGroup]]] = {}
-    for each in rejected:
-        for name, shortfall in zip(each.broken, each.shortfalls, strict=True):
-            by_reason.setdefault(name, []).append((shortfall, each))
-        if not each.broken:
-            by_reason.setdefault("", []).append((-(each.achieved or 0.0), each))
+    for group in rejected:
+        for name, shortfall in zip(group.broken, group.shortfalls, strict=True):
+            by_reason.setdefault(name, []).append((shortfall, group))
+        if not group.broken:
+            by_reason.setdefault("", []).append((-(group.achieved or 0.0), group))
     for name, found in by_reason.items():
         found.sort(key=lambda pair: pair[0])
-        nearest = (f"{each.label} ({percent(each.accuracy or 0)} %)" for _, each in found[:NEAREST])
+        nearest = (f"{group.label} ({percent(group.accuracy or 0)} %)" for _, group in found[:NEAREST])
         out.print(f"  {len(found)} {REASONS.get(name, name)}; nearest: {', '.join(nearest)}", markup=False)
 
 
 def _remedy(run: Path, choice: Choice) -> str:
-    """What to do where nothing satisfies the rule."""
+    """Return what to do when nothing satisfies the rule."""
     if choice.nearest is not None and choice.nearest.commands:
         return f"Find out with: {' && '.join(choice.nearest.commands)}"
     if choice.dense is None or not choice.is_final:
         from lxcompress.output import command_line
 
-        return f"See what is missing with: {command_line('status', run)}"
-    return "Ask for less, as in --retain 0.95, or study lower sparsities (prune.sparsities of the recipe)"
+        return f"Show what is missing with: {command_line('status', run)}"
+    return "Give a weaker rule, such as --retain 0.95, or study lower sparsities (prune.sparsities of the recipe)"

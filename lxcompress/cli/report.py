@@ -1,4 +1,4 @@
-"""`lxcompress report`: the run's report files, and its table on the screen."""
+"""`lxcompress report`: write the report files of a run, and show its tables."""
 
 from __future__ import annotations
 
@@ -15,52 +15,51 @@ if TYPE_CHECKING:
     from lxcompress.analysis.summary import GroupKey, RunSummary, SeedGroup, Spread
     from lxcompress.report.methods import MethodRow, MethodTable
 
-# Below this many columns the table keeps what the pick is decided by, and no spreads of the earlier stages.
 NARROW = 76
+"""On fewer characters the table has no deviations of the pruned and rewound stages, and no comparison with dense."""
 ROOMY = 100
+"""From this width on the table has two decimals."""
 
 
 MOST_NAMED = 6
-"""Groups without a cell that are named one by one."""
+"""Groups without a finished run that are named; more are counted."""
 SHORTEST_NAME = 28
-"""Letters of a method's name that are left on one line before a column beside it goes."""
+"""Characters of a method's name that stay on one line; names are folded to this before a column is dropped."""
 MARKS = "^<~*"
 Section = tuple[str, list[list[str]]]
-"""Words over some lines, and their cells."""
+"""A heading, and the cells of the lines below it."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a methods table shows beside the shares: their deviations, and the time and steps of a cell."""
+class MethodColumns:
+    """The optional columns of a methods table: deviations, and the time and steps of a run."""
 
     spreads: bool
     costs: bool
 
 
-LAYOUTS = (
-    Layout(spreads=True, costs=True),
-    Layout(spreads=True, costs=False),
-    Layout(spreads=False, costs=True),
-    Layout(spreads=False, costs=False),
+COLUMN_CHOICES = (
+    MethodColumns(spreads=True, costs=True),
+    MethodColumns(spreads=True, costs=False),
+    MethodColumns(spreads=False, costs=True),
+    MethodColumns(spreads=False, costs=False),
 )
-"""The fullest first."""
+"""From most columns to fewest."""
 
 
 def report_cli(
     run: Annotated[Path, typer.Argument(help="The run folder of a study.")],
     open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a summary in Markdown, to paste; no file is written.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a summary in Markdown; write no file.")] = False,
 ) -> None:
-    """Write RUN/report.html, results.csv and results.json, and show the table.
+    """Write RUN/report.html, results.csv and results.json, and show the tables.
 
     \b
     Example: lxcompress report runs/quickstart --open
     Or:      lxcompress report runs/quickstart --markdown > summary.md
     """
     if markdown and open_:
-        raise typer.BadParameter("--markdown writes no report that --open could open; give one of them")
+        raise typer.BadParameter("--markdown writes no report to open; give only one of the two")
     if markdown:
         _print_markdown(run)
         return
@@ -115,7 +114,7 @@ def _print_markdown(run: Path) -> None:
 
 
 def _label(summary: RunSummary) -> None:
-    """Says loudly which faults of the published study the run reproduces; nothing for a corrected one."""
+    """Show which faults of the published study the run reproduces, if it does."""
     from rich.padding import Padding
 
     from lxcompress.analysis.protocol import fault_lines, protocol_title
@@ -147,18 +146,22 @@ def _table(summary: RunSummary, picked: SeedGroup | None, width: int) -> Table:
 
 
 def methods_table(methods: MethodTable, width: int, picked: GroupKey | None = None) -> Table:
-    """The methods in a row each, with as much beside what they keep as `width` columns hold."""
-    drawn = [_draw(methods, picked, each) for each in LAYOUTS]
-    return _table_of(*drawn[_layout(methods, width, picked)], width)
+    """Return a table with a row for each method, and as many columns as `width` characters allow."""
+    drawn = [_draw(methods, picked, columns) for columns in COLUMN_CHOICES]
+    return _table_of(*drawn[_widest_fit(methods, width, picked)], width)
 
 
 def sizes_table(methods: MethodTable, width: int) -> Table:
-    """Parameters and FLOPs of the smaller models, with their share of the dense model's where there is room."""
+    """Return a table of parameters and FLOPs of the smaller models, if there is room with shares of the dense model."""
     from lxcompress.units import short_percent
 
     heads = ["smaller models", "", *(f"{short_percent(target)} %" for target in methods.sized_targets)]
     lines = [
-        [row.name if first else "", quantity, *(_size(words, row.groups.get(each)) for each in methods.sized_targets)]
+        [
+            row.name if first else "",
+            quantity,
+            *(_size(words, row.groups.get(target)) for target in methods.sized_targets),
+        ]
         for row in methods.sized
         for first, (quantity, words) in zip((True, False), methods.quantities.items(), strict=True)
     ]
@@ -168,45 +171,45 @@ def sizes_table(methods: MethodTable, width: int) -> Table:
 
 
 def _methods_legend(summary: RunSummary, methods: MethodTable, width: int, picked: GroupKey | None) -> str:
-    """What the marks of the methods table mean, and what each control controls for."""
+    """Return what the marks of the methods table mean, and the purpose of each control."""
     from lxcompress.report.methods import off_target, table_note
 
     groups = [group for row in methods.rows for group in row.groups.values()]
     marks = ["< the pick"]
     if any(off_target(group) for group in groups):
-        marks.append("~ not just that sparsity: what was removed is in the report")
+        marks.append("~ a different sparsity was reached: see the report")
     if any(group.missing for group in groups):
         marks.append("* incomplete")
-    layout = LAYOUTS[_layout(methods, width, picked)]
-    note = table_note(methods, "^", has_spreads=layout.spreads, has_steps=layout.costs)
+    columns = COLUMN_CHOICES[_widest_fit(methods, width, picked)]
+    note = table_note(methods, "^", has_spreads=columns.spreads, has_steps=columns.costs)
     lines = [f"{note} {'; '.join(marks)}{_unfinished(summary)}."]
     return "\n".join([*lines, *(f"{name}: {words}" for name, words in methods.controls.items())])
 
 
-def _layout(methods: MethodTable, width: int, picked: GroupKey | None) -> int:
-    """Which of LAYOUTS is the fullest that `width` columns hold, long names folded; the last one where none is."""
+def _widest_fit(methods: MethodTable, width: int, picked: GroupKey | None) -> int:
+    """Return the index of the first of COLUMN_CHOICES that fits `width` with folded names; the last if none fits."""
     folded = max(0, max(len(row.name) for row in methods.rows) - SHORTEST_NAME)
-    widths = [_natural_width(*_draw(methods, picked, each)) - folded for each in LAYOUTS]
-    return next((index for index, each in enumerate(widths) if each <= width), len(LAYOUTS) - 1)
+    widths = [_natural_width(*_draw(methods, picked, columns)) - folded for columns in COLUMN_CHOICES]
+    return next((index for index, needed in enumerate(widths) if needed <= width), len(COLUMN_CHOICES) - 1)
 
 
-def _draw(methods: MethodTable, picked: GroupKey | None, layout: Layout) -> tuple[list[str], list[Section]]:
-    """The heads and the sections of the methods table."""
+def _draw(methods: MethodTable, picked: GroupKey | None, columns: MethodColumns) -> tuple[list[str], list[Section]]:
+    """Return the headings and the sections of the methods table."""
     from lxcompress.report.methods import steps_words, time_words
     from lxcompress.units import short_percent
 
     def line(row: MethodRow) -> list[str]:
-        kept = [_share(methods, row.groups.get(each), picked, layout) for each in methods.targets]
-        return [row.name, *kept, *([time_words(row), steps_words(row.steps)] if layout.costs else [])]
+        kept = [_share(methods, row.groups.get(target), picked, columns) for target in methods.targets]
+        return [row.name, *kept, *([time_words(row), steps_words(row.steps)] if columns.costs else [])]
 
     heads = ["method", *(f"{short_percent(target)} %" for target in methods.targets)]
     lines = iter(_aligned([line(row) for _, rows in methods.sections for row in rows]))
     sections = [(words.partition(":")[0], [next(lines) for _ in rows]) for words, rows in methods.sections]
-    return [*heads, *(["a cell", "steps"] if layout.costs else [])], sections
+    return [*heads, *(["time/run", "steps"] if columns.costs else [])], sections
 
 
-def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | None, layout: Layout) -> str:
-    """What a group keeps, with its marks: ^ the best, < the pick, ~ another sparsity, * incomplete."""
+def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | None, columns: MethodColumns) -> str:
+    """Return the share of dense accuracy that a group keeps, with the marks of its legend."""
     from lxcompress.analysis.summary import kept_words
     from lxcompress.report.methods import NOTHING, off_target
 
@@ -219,7 +222,7 @@ def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | Non
         "~": off_target(group) is not None,
         "*": bool(group.missing),
     }
-    return (words if layout.spreads else words.partition(" ")[0]) + "".join(mark for mark, has in marks.items() if has)
+    return (words if columns.spreads else words.partition(" ")[0]) + "".join(mark for mark, has in marks.items() if has)
 
 
 def _size(words: Callable[[SeedGroup], str], group: SeedGroup | None) -> str:
@@ -229,24 +232,24 @@ def _size(words: Callable[[SeedGroup], str], group: SeedGroup | None) -> str:
 
 
 def _aligned(lines: list[list[str]]) -> list[list[str]]:
-    """The lines with room behind each number for the marks of its column, so that the digits stand in line."""
+    """Return the lines with spaces for missing marks, so that the digits of a column are aligned."""
 
     def padded(cells: Sequence[str]) -> list[str]:
-        behind = [len(cell) - len(cell.rstrip(MARKS)) for cell in cells]
-        return [cell + " " * (max(behind) - each) for cell, each in zip(cells, behind, strict=True)]
+        marks = [len(cell) - len(cell.rstrip(MARKS)) for cell in cells]
+        return [cell + " " * (max(marks) - count) for cell, count in zip(cells, marks, strict=True)]
 
     columns = [list(column) for column in zip(*lines, strict=True)]
     return [list(line) for line in zip(columns[0], *map(padded, columns[1:]), strict=True)]
 
 
 def _natural_width(heads: Sequence[str], sections: Sequence[Section]) -> int:
-    """Columns that the table takes when nothing in it is folded."""
+    """Return the width of the table, in characters, when nothing is folded."""
     lines = [heads, *(line for _, found in sections for line in found)]
     return sum(max(len(line[index]) for line in lines) for index in range(len(heads))) + len(heads) - 1
 
 
 def _table_of(heads: Sequence[str], sections: Sequence[Section], width: int) -> Table:
-    """A table in sections, each under its words; names that do not fit are folded behind a hyphen."""
+    """Return a table in sections with headings; names that do not fit are folded after a hyphen."""
     import textwrap
 
     from rich.box import SIMPLE_HEAD
@@ -306,11 +309,11 @@ def _legend(summary: RunSummary) -> str:
     seeds = numbered("seed", summary.recipe.seeds)
     words = f"in %, accuracy mean ± standard deviation over {seeds}; < the pick"
     if len(summary.recipe.seeds) == 1:
-        words = f"in %, of {seeds} alone, so without deviation; < the pick"
+        words = f"in %, with {seeds} only, so without deviation; < the pick"
     lacking = [group for group in summary.groups if not group.is_complete]
     if lacking:
         kinds = sorted({group.missing for group in lacking})
-        words += f"; * incomplete, lacks {' or '.join(numbered('seed', missing) for missing in kinds)}"
+        words += f"; * incomplete, without {' or '.join(numbered('seed', missing) for missing in kinds)}"
     regrown = [group.regrown.mean / group.removed for group in summary.groups if group.regrown.mean]
     if regrown:
         words += f"; {_range(regrown)} % of the removed weights grew back"
@@ -318,12 +321,14 @@ def _legend(summary: RunSummary) -> str:
 
 
 def _unfinished(summary: RunSummary) -> str:
-    """Which groups have no cell, in words; empty where each has one."""
+    """Return which groups have no finished run, in words; empty if every group has one."""
     if not summary.unstarted:
         return ""
     if len(summary.unstarted) > MOST_NAMED:
-        return f"; {len(summary.unstarted)} of {len(summary.unstarted) + len(summary.groups)} groups have no cell yet"
-    return f"; no cell yet: {', '.join(key.label for key in summary.unstarted)}"
+        return (
+            f"; {len(summary.unstarted)} of {len(summary.unstarted) + len(summary.groups)} groups have no finished run"
+        )
+    return f"; no finished run: {', '.join(key.label for key in summary.unstarted)}"
 
 
 def _range(shares: Sequence[float]) -> str:
@@ -339,4 +344,4 @@ def _open(path: Path) -> None:
     from lxcompress.cli.screen import remarks
 
     if not webbrowser.open(path.resolve().as_uri()):
-        remarks.print(f"no browser answers here; open {path} in one yourself", style="yellow", markup=False)
+        remarks.print(f"no browser was found; open {path} in a browser", style="yellow", markup=False)

@@ -1,4 +1,4 @@
-"""`lxcompress status`: how far a study is."""
+"""`lxcompress status`: show which runs of a study are done, and the time left."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ STYLES = {"done": "green", "running": "bold cyan", "interrupted": "yellow", "mis
 
 def status_cli(
     run: Annotated[Path, typer.Argument(help="The run folder of a study.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the state of every dense run and cell as JSON.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state of every run as JSON.")] = False,
 ) -> None:
-    """Show which cells are done, running or missing, and the time left.
+    """Show which runs are done, running or missing, and the time left.
 
     Example: lxcompress status runs/quickstart
     """
@@ -34,23 +32,23 @@ def status_cli(
     from lxcompress.rundir import is_busy, read_run
 
     found = read_run(run)
-    here = study_progress(found, busy=is_busy(found.dir))
+    status = study_progress(found, busy=is_busy(found.dir))
     if as_json:
-        typer.echo(json.dumps(study_progress_json(here), indent=1))
+        typer.echo(json.dumps(study_progress_json(status), indent=1))
         return
-    out.print(_table(here.steps, found.recipe.seeds))
+    out.print(_table(status.steps, found.recipe.seeds))
     out.print("accuracy in %; ▶ running, ◼ interrupted, · missing", style="dim", markup=False)
-    out.print(f"{found.recipe.name}: {_sentence(here)}", style="bold", markup=False)
-    if here.taken:
-        out.print(f"took {here.taken.words}{'' if here.is_complete else ' so far'}", style="dim", markup=False)
-    if not here.is_complete and not here.is_busy:
-        out.print(f"go on with: {command_line('study', found.dir.recipe, '--out', run)}", markup=False, soft_wrap=True)
-    if here.is_complete:
-        out.print(f"see it with: {command_line('report', run)}", markup=False, soft_wrap=True)
+    out.print(f"{found.recipe.name}: {_sentence(status)}", style="bold", markup=False)
+    if status.taken:
+        out.print(f"took {status.taken.words}{'' if status.is_complete else ' so far'}", style="dim", markup=False)
+    if not status.is_complete and not status.is_busy:
+        out.print(f"resume with: {command_line('study', found.dir.recipe, '--out', run)}", markup=False, soft_wrap=True)
+    if status.is_complete:
+        out.print(f"next: {command_line('report', run)}", markup=False, soft_wrap=True)
 
 
 def _table(steps: Sequence[RunStatus], seeds: Sequence[int]) -> Table:
-    """A row a group, a column a seed."""
+    """Return a table with a row for each method and sparsity, and a column for each seed."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -69,6 +67,7 @@ def _table(steps: Sequence[RunStatus], seeds: Sequence[int]) -> Table:
 
 
 def _word(step: RunStatus) -> str:
+    """Return the accuracy of a finished run, else the sign of its state."""
     from lxcompress.units import percent
 
     if step.accuracy is not None:
@@ -76,15 +75,15 @@ def _word(step: RunStatus) -> str:
     return {"running": "▶", "interrupted": "◼"}.get(step.state, "·")
 
 
-def _sentence(here: StudyProgress) -> str:
-    """14 of 30 done, 1 running, 15 missing; about 16 min left."""
+def _sentence(status: StudyProgress) -> str:
+    """Return, for example: 14 of 30 runs done, 1 running, 15 missing; about 16 min left."""
     from lxcompress.units import duration
 
-    counts = here.counts
-    if here.is_complete:
-        return f"all {len(here.steps)} dense runs and cells are done"
+    counts = status.counts
+    if status.is_complete:
+        return f"all {len(status.steps)} runs are done"
     states = [f"{counts[state]} {state}" for state in ("running", "interrupted", "missing") if counts[state]]
-    left = "nothing is finished yet to tell the time left from"
-    if here.left_s is not None:
-        left = f"about {duration(here.left_s)} left" + ("" if here.is_busy else " once it goes on")
-    return f"{counts['done']} of {len(here.steps)} dense runs and cells done, {', '.join(states)}; {left}"
+    left = "the time left is known when the first run is finished"
+    if status.left_s is not None:
+        left = f"about {duration(status.left_s)} left" + ("" if status.is_busy else " once it is resumed")
+    return f"{counts['done']} of {len(status.steps)} runs done, {', '.join(states)}; {left}"

@@ -81,7 +81,7 @@ def test_controls_are_named_apart_and_never_picked(tmp_path):
     given = recipe(methods=[{"control": "dense-longer"}, {"control": "shuffled"}])
     run = write_run(tmp_path / "run", given)
     text = _pick(run, "--all").stdout
-    assert "never picked, being controls: dense-longer, low-magnitude-shuffled" in " ".join(text.split())
+    assert "controls are never picked: dense-longer, low-magnitude-shuffled" in " ".join(text.split())
     assert "Dense trained twice as long scores 81." in " ".join(text.split())
     assert "shuffled at" not in text
 
@@ -146,7 +146,7 @@ def test_many_that_were_not_picked_are_counted_by_what_they_broke(tmp_path):
 def test_groups_without_a_cell_are_counted(tmp_path):
     run = write_run(tmp_path / "run", recipe(), score=lambda cell: curve(cell) if cell.sparsity == 0.5 else None)
     text = " ".join(_pick(run, "--all").stdout.split())
-    assert "incomplete: of 6 more groups no cell is finished" in text
+    assert "not started: 6 more groups have no finished run" in text
 
 
 def test_retain_and_max_drop_together_are_wrong_usage(run):

@@ -89,7 +89,7 @@ def test_many_methods_fit_and_each_has_its_row(tmp_path, width):
 def test_a_study_that_has_just_begun_is_said_in_few_words(tmp_path):
     run = write_run(tmp_path / "run", many(), score=lambda cell: curve(cell) if cell.id in BEGUN else None)
     text = " ".join(_program([str(run.root)], COLUMNS="120").stdout.split())
-    assert "92 of 94 groups have no cell yet" in text
+    assert "92 of 94 groups have no finished run" in text
     assert "± standard deviation over seeds" not in text
     assert len(text) < 7000
 

@@ -65,13 +65,13 @@ def test_the_screen_says_how_to_go_on(half):
     text = _status(half).stdout
     assert "low-magnitude at 50 %" in text
     assert "11 of 20" in text
-    assert f"go on with: lxcompress study {half.recipe} --out {half.root}" in text
+    assert f"resume with: lxcompress study {half.recipe} --out {half.root}" in text
 
 
 def test_a_finished_study_points_to_its_report(tmp_path):
     run = write_run(tmp_path / "run", recipe())
     text = _status(run).stdout
-    assert "all 30 dense runs and cells are done" in text
+    assert "all 30 runs are done" in text
     assert f"lxcompress report {run.root}" in text
     assert _json(run)["left_s"] == 0
 
