@@ -76,7 +76,7 @@ def _table(found: Sequence[Advice]) -> Table:
     table.add_column("file", no_wrap=True)
     for bought in found[0].bought:
         table.add_column(f"{short_percent(bought.sparsity)} %", justify="right", no_wrap=True)
-    table.add_column("smaller than dense above", justify="right", no_wrap=True)
+    table.add_column("smaller\nabove", justify="right", no_wrap=True)
     rows: dict[tuple[str, ...], str] = {}
     for advice in found:
         cells = [f"{size.bytes / 1e6:.4g} {size.of_same:.2f} {size.of_fp32:.2f}" for size in advice.bought]

@@ -127,7 +127,7 @@ def test_what_nothing_beats_is_listed(run):
 def test_the_interval_of_the_accuracy_is_said_or_that_there_is_none(run, tmp_path):
     assert "95 % interval of the mean" in " ".join(_pick(run).stdout.split())
     alone = write_run(tmp_path / "alone", recipe(seeds=(0,)))
-    assert "of seed 0 alone, so no interval is known" in " ".join(_pick(alone, "--retain", "0.9").stdout.split())
+    assert "with seed 0 only, so there is no interval" in " ".join(_pick(alone, "--retain", "0.9").stdout.split())
 
 
 def test_many_that_were_not_picked_are_counted_by_what_they_broke(tmp_path):

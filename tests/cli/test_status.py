@@ -58,7 +58,7 @@ def test_dense_runs_stand_in_until_a_cell_is_done(tmp_path):
 def test_with_nothing_done_the_time_left_is_not_guessed(tmp_path):
     run = write_run(tmp_path, recipe(), score=lambda cell: None, dense=lambda seed: None)
     assert _json(run)["left_s"] is None
-    assert "nothing is finished yet" in " ".join(_status(run).stdout.split())
+    assert "the time left is known when" in " ".join(_status(run).stdout.split())
 
 
 def test_the_screen_says_how_to_go_on(half):
