@@ -101,7 +101,7 @@ def draw(work: Path, model: str) -> None:
     elif not (folder / "model.safetensors").is_file():
         torch.manual_seed(0)
         config = LxmertConfig(num_qa_labels=ANSWERS)
-        whole = Model(lxmert.build(config), config, lxmert)
+        whole = Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY)
         save_model(folder, whole, whole.weights, shipped_vocabulary())
 
 

@@ -32,7 +32,7 @@ from transformers import LxmertConfig
 
 from lxcompress.machine import describe_machine
 from lxcompress.measure.host.memory import peak_rss_bytes
-from lxcompress.models.lxmert import shapes
+from lxcompress.models.lxmert import FAMILY
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.scope import keep_count
 from lxcompress.pruning.selection import Selection
@@ -105,7 +105,7 @@ def draw_weights() -> dict[str, Tensor]:
     config = LxmertConfig(num_qa_labels=ANSWERS)
     return {
         name: torch.normal(0.0, config.initializer_range, tuple(shape), generator=generator)
-        for name, shape in shapes(config).items()
+        for name, shape in FAMILY.shapes(config).items()
         if len(shape) == 2 and ".embeddings." not in name
     }
 

@@ -42,7 +42,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = LxmertConfig(num_qa_labels=ANSWERS)
-    whole = Model(lxmert.build(config), config, lxmert)
+    whole = Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY)
     models, rows = {"dense": whole}, {}
     started = time.perf_counter()
     groups = find_groups(whole, ("neuron", "head"))

@@ -141,7 +141,7 @@ def make_model(options: argparse.Namespace) -> nn.Module:
     """LXMERT of random weights, drawn anew in the same way."""
     language, vision, cross = options.layers
     torch.manual_seed(0)
-    return lxmert.build(LxmertConfig(num_qa_labels=ANSWERS, l_layers=language, r_layers=vision, x_layers=cross))
+    return lxmert.FAMILY.build(LxmertConfig(num_qa_labels=ANSWERS, l_layers=language, r_layers=vision, x_layers=cross))
 
 
 @dataclass
@@ -173,7 +173,7 @@ def our_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec, 
     fit(
         make_model(options).to(device.torch_device),
         move_to_device_if_it_fits(part, device, "auto"),
-        answer=lxmert.answer,
+        answer=lxmert.FAMILY.answer,
         settings=Train(epochs=1, batch_size=size),
         device=device,
         seed=0,
@@ -251,7 +251,7 @@ def forward_flop(options: argparse.Namespace) -> int:
     )
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        lxmert.answer(make_model(options), inputs)
+        lxmert.FAMILY.answer(make_model(options), inputs)
     return counter.get_total_flops()
 
 

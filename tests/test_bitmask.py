@@ -178,9 +178,11 @@ def test_half_precision_weights_are_taken_as_they_are(tmp_path) -> None:
 @pytest.mark.parametrize(("precision", "most"), [("fp16", 0.32), ("int8", 0.175)])
 def test_half_of_full_size_lxmert_is_as_small_as_it_should_be(precision, most) -> None:
     config = LxmertConfig(num_qa_labels=3129)
-    whole = lxmert.shapes(config)
-    live = {name: shape for name, shape in whole.items() if not lxmert.is_dead(name, config)}
-    kept = {name: keep_count(shape.numel(), 0.5) for name, shape in live.items() if lxmert.is_prunable(name, shape)}
+    whole = lxmert.FAMILY.shapes(config)
+    live = {name: shape for name, shape in whole.items() if not lxmert.FAMILY.is_dead(name, config)}
+    kept = {
+        name: keep_count(shape.numel(), 0.5) for name, shape in live.items() if lxmert.FAMILY.is_prunable(name, shape)
+    }
     size = bitmask_bytes(live, kept, precision=precision)
     assert size <= most * 4 * sum(shape.numel() for shape in live.values())  # and so of the whole model, 3 % more
     table = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")

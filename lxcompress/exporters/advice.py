@@ -257,7 +257,7 @@ def full_size() -> Sizes:
 
     from lxcompress.models import lxmert
 
-    return sizes_of("full-size LXMERT", LxmertConfig(num_qa_labels=VQA_ANSWERS), lxmert)
+    return sizes_of("full-size LXMERT", LxmertConfig(num_qa_labels=VQA_ANSWERS), lxmert.FAMILY)
 
 
 def sizes_of_folder(folder: Path) -> Sizes:

@@ -158,7 +158,7 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
     The zeros are counted in the files, the scores are compared with those of the ticket, and the accuracy is measured
     in the format's default runtime. Raises ExportError.
     """
-    options = options.check(source.model.family.MODEL_TYPE)
+    options = options.check(source.model.family.name)
     spec, writer = find_format(options.format), load_writer(options.format)
     _check_out(source, out, options.fp32)
     task = _load_task(source) if source.data else None

@@ -20,7 +20,6 @@ from torch import nn
 from lxcompress.engine.pack import Packed, table
 from lxcompress.engine.program import POSITION, Program
 from lxcompress.errors import ExportError
-from lxcompress.models import lxmert, visual_bert
 from lxcompress.models.checkpoints import Model
 
 Block = Any
@@ -74,7 +73,7 @@ def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, mos
     Raises ExportError for a model that the engine cannot run.
     """
     check_model(model)
-    config, embeddings = model.config, getattr(model.module, model.family.MODEL_TYPE).embeddings
+    config, embeddings = model.config, getattr(model.module, model.family.name).embeddings
     program = Program()
     tokens = program.rows("attention_mask", most=embeddings.position_embeddings.num_embeddings)
     objects = program.rows("visual_attention_mask", most=most_objects)
@@ -90,21 +89,21 @@ def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, mos
         # VisualBERT reads no boxes, and is given them like every family.
         boxes=program.floats("visual_pos", objects, width=BOX),
     )
-    program.scores(_ANSWERS[model.family](draft, model.module, _embed_words(draft, embeddings, precision)))
+    program.scores(_ANSWERS[model.family.name](draft, model.module, _embed_words(draft, embeddings, precision)))
     return program
 
 
 def check_model(model: Model) -> None:
     """Raises ExportError for a model that the engine cannot run, before anything is packed."""
-    if model.family not in _ANSWERS:
+    if model.family.name not in _ANSWERS:
         raise ExportError(
-            f"format engine: has no program for {model.family.MODEL_TYPE}, only for "
-            f"{' and '.join(each.MODEL_TYPE for each in _ANSWERS)}; give --format onnx"
+            f"format engine: has no program for {model.family.name}, only for "
+            f"{' and '.join(_ANSWERS)}; give --format onnx"
         )
     images = model.family.count_images(model.config)
     if images != 1:
         raise ExportError(
-            f"format engine: answers questions about one image, and this {model.family.MODEL_TYPE} reads {images} a "
+            f"format engine: answers questions about one image, and this {model.family.name} reads {images} a "
             "question; give --format onnx"
         )
     activation = model.config.hidden_act
@@ -152,9 +151,9 @@ def _answer_visual_bert(draft: Draft, module: Block, words: Any) -> Any:
     return _linear(draft, state, last, [module.cls])
 
 
-_ANSWERS: Mapping[Any, Callable[[Draft, nn.Module, Any], Any]] = {
-    lxmert: _answer_lxmert,
-    visual_bert: _answer_visual_bert,
+_ANSWERS: Mapping[str, Callable[[Draft, nn.Module, Any], Any]] = {
+    "lxmert": _answer_lxmert,
+    "visual_bert": _answer_visual_bert,
 }
 """Family -> the scores of its module, from what its words' embeddings are."""
 

@@ -1,8 +1,17 @@
-"""The parts of a transformer by the names of their linear layers: what an adapter says of every family alike."""
+"""Anatomy: where the parts of a family's models are, by the names of their modules and tensors.
+
+A family states its anatomy as data. What follows from it for one model or config is a function here.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
 
 
 class FeedForward(NamedTuple):
@@ -13,7 +22,7 @@ class FeedForward(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """A set of attention heads: the module that splits and joins them, its linear layers, and how many heads it has."""
+    """A set of attention heads: the module that splits and joins them, its linear layers, and the number of heads."""
 
     module: str
     query: str
@@ -21,3 +30,95 @@ class Attention(NamedTuple):
     value: str
     output: str
     heads: int
+
+
+class AttentionNames(NamedTuple):
+    """An attention within a layer: the module with the linear layers query, key and value, and the output layer."""
+
+    module: str
+    output: str
+
+
+@dataclass(frozen=True)
+class LayerStack:
+    """A list of equal layers. Names within a layer are relative to "`name`.INDEX."."""
+
+    name: str
+    """the name of the module list"""
+    config_field: str
+    """the field of the config that has the number of layers"""
+    attentions: tuple[AttentionNames, ...]
+    feed_forwards: tuple[FeedForward, ...]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The names of the parts of a family's models."""
+
+    encoder: str
+    """prefix of the tensors of the pre-trained encoder"""
+    words: str
+    """the tensor of the word embeddings"""
+    head: str
+    """prefix of the tensors of the answer head"""
+    first_layer: str
+    """prefix of the tensors of the head's first linear layer"""
+    output_layer: str
+    """prefix of the tensors of the head's last linear layer, with one row for each answer"""
+    stacks: tuple[LayerStack, ...]
+    unprunable: tuple[str, ...] = ("*.embeddings.*",)
+    """patterns (fnmatch) of tensors that are not pruned, besides those of the output layer"""
+    dead: tuple[str, ...] = ()
+    """prefixes of tensors that no answer depends on; {FIELD} is the last index of the stack that FIELD counts"""
+
+
+def is_prunable(anatomy: Anatomy, name: str, shape: torch.Size) -> bool:
+    """Return whether a tensor is a weight matrix that may be pruned."""
+    is_excluded = any(fnmatchcase(name, pattern) for pattern in anatomy.unprunable)
+    return len(shape) == 2 and not is_excluded and not name.startswith(anatomy.output_layer)
+
+
+def is_dead(anatomy: Anatomy, name: str, config: PreTrainedConfig) -> bool:
+    """Return whether no answer depends on a tensor."""
+    last = {stack.config_field: getattr(config, stack.config_field) - 1 for stack in anatomy.stacks}
+    return any(name.startswith(prefix.format(**last)) for prefix in anatomy.dead)
+
+
+def find_feed_forwards(anatomy: Anatomy, module: nn.Module) -> list[FeedForward]:
+    """Return the feed-forward blocks of a model, in the order of its modules; blocks of a dead branch are left out."""
+    order = {name: index for index, (name, _) in enumerate(module.named_modules())}
+    found = [
+        FeedForward(f"{stack.name}.{index}.{block.first}", f"{stack.name}.{index}.{block.second}")
+        for stack in anatomy.stacks
+        for index in range(_count_layers(module, stack))
+        for block in stack.feed_forwards
+    ]
+    return sorted((block for block in found if block.first in order), key=lambda block: order[block.first])
+
+
+def find_attentions(anatomy: Anatomy, module: nn.Module) -> list[Attention]:
+    """Return the sets of attention heads of a model, in the order of its modules; a dead branch has none."""
+    order = {name: index for index, (name, _) in enumerate(module.named_modules())}
+    found = []
+    for stack in anatomy.stacks:
+        for index in range(_count_layers(module, stack)):
+            for names in stack.attentions:
+                name = f"{stack.name}.{index}.{names.module}"
+                if name not in order:
+                    continue
+                heads = getattr(module.get_submodule(name), "num_attention_heads")  # noqa: B009 (a field of any module)
+                linear = (f"{name}.query", f"{name}.key", f"{name}.value", f"{stack.name}.{index}.{names.output}")
+                found.append(Attention(name, *linear, heads))
+    return sorted(found, key=lambda attention: order[attention.module])
+
+
+def find_stacks(anatomy: Anatomy, config: PreTrainedConfig) -> dict[str, str]:
+    """Return {name of a list of layers: field of the config that counts them}, for lists that are not empty."""
+    return {stack.name: stack.config_field for stack in anatomy.stacks if getattr(config, stack.config_field)}
+
+
+def _count_layers(module: nn.Module, stack: LayerStack) -> int:
+    """Return the number of layers that a model has in `stack`."""
+    layers = module.get_submodule(stack.name)
+    assert isinstance(layers, nn.ModuleList)
+    return len(layers)

@@ -21,8 +21,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from lxcompress.catalog.families import family_names
 from lxcompress.errors import ModelError
 from lxcompress.filenames import CONFIG_FILE
+from lxcompress.models.family import Family, find_family
 from lxcompress.models.source import CODE_FILES, WEIGHT_FILES, check_weights
 from lxcompress.models.tensors import name_type, read_pickled, unwrap
 from lxcompress.text import decode_text, parse_json, read_bytes, shorten
@@ -60,8 +62,6 @@ _SIZES = {
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _POSITIVE = ("initializer_range", "layer_norm_eps")
 _SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings")
-_LAYERS = ("l_layers", "r_layers", "x_layers", "num_hidden_layers")
-_OWN_FIELDS = ("images_per_question",)
 _LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder", "chunk_size_feed_forward"} | {
     "bos_token_id",
     "eos_token_id",
@@ -82,7 +82,7 @@ def check_code(folder: Path, where: str) -> None:
             raise ModelError(f"{where}: {_REMOTE.format(file=name)}")
 
 
-def read_folder_config(folder: Path, where: str, families: Mapping[str, Any]) -> tuple[PreTrainedConfig, Any]:
+def read_folder_config(folder: Path, where: str) -> tuple[PreTrainedConfig, Family]:
     """Return the config in a folder and the adapter of its family. Raises ModelError for a value that no model has."""
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -95,13 +95,13 @@ def read_folder_config(folder: Path, where: str, families: Mapping[str, Any]) ->
     kind = tree.get("model_type")
     if not isinstance(kind, str):
         raise ModelError(
-            f"{where}: {CONFIG_FILE} has no model_type; {_CONFIG_WANTED}, with one of {', '.join(families)}"
+            f"{where}: {CONFIG_FILE} has no model_type; {_CONFIG_WANTED}, with one of {', '.join(family_names())}"
         )
-    if kind not in families:
-        raise ModelError(f"{where}: is a {shorten(kind)[1:-1]} model; lxcompress knows {', '.join(families)}")
-    family = families[kind]
+    if kind not in family_names():
+        raise ModelError(f"{where}: is a {shorten(kind)[1:-1]} model; lxcompress knows {', '.join(family_names())}")
+    family = find_family(kind)
     config = _make_config(tree, family, where)
-    _check_memory(config, where)
+    _check_memory(config, family, where)
     return config, family
 
 
@@ -153,13 +153,13 @@ def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[st
     return weights
 
 
-def _make_config(tree: Mapping[str, Any], family: Any, where: str) -> PreTrainedConfig:
+def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrainedConfig:
     """Return the config of a tree of JSON, its values checked. Fields that no model of the family has are left out."""
     if tree.get("quantization_config") is not None:
         raise ModelError(
             f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give it before it was quantised"
         )
-    known = {*family.CONFIG.__dataclass_fields__, *_OWN_FIELDS} - _LEFT_OUT
+    known = {*family.config_class.__dataclass_fields__, family.images_field} - _LEFT_OUT
     fields = {name: value for name, value in tree.items() if name in known}
     stacks = fields.get("num_hidden_layers")
     if isinstance(stacks, dict):
@@ -170,14 +170,14 @@ def _make_config(tree: Mapping[str, Any], family: Any, where: str) -> PreTrained
             raise ModelError(
                 f"{where}: {CONFIG_FILE} has {name}: {shorten(value)}, expected {problem}; {_CONFIG_WANTED}"
             )
-    pad, words = fields.get("pad_token_id"), fields.get("vocab_size", family.CONFIG().vocab_size)
+    pad, words = fields.get("pad_token_id"), fields.get("vocab_size", family.config_class().vocab_size)
     if pad is not None and not 0 <= pad < words:
         raise ModelError(
             f"{where}: {CONFIG_FILE} has pad_token_id: {pad}, which is no token of vocab_size {words}; {_CONFIG_WANTED}"
         )
     try:
         with _without_remarks():
-            config = family.CONFIG.from_dict(fields)
+            config = family.config_class.from_dict(fields)
         width, heads = config.hidden_size, config.num_attention_heads
         if width % heads:
             raise ValueError(f"hidden_size {width} is no multiple of num_attention_heads {heads}")
@@ -240,10 +240,10 @@ def _find_label_problem(name: str, value: object) -> str | None:
     return None if is_good else wanted
 
 
-def _check_memory(config: PreTrainedConfig, where: str) -> None:
+def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
     """Raises ModelError for a config whose model no memory here can hold: before any is taken."""
     width, inner = config.hidden_size, config.intermediate_size
-    layers = sum(value for name in _LAYERS if type(value := getattr(config, name, 0)) is int)
+    layers = sum(getattr(config, stack.config_field) for stack in family.anatomy.stacks)
     read = max(getattr(config, name, 0) or 0 for name in ("visual_feat_dim", "visual_embedding_dim"))
     rows = config.vocab_size + config.max_position_embeddings + config.num_labels + read
     rows += 2 * (getattr(config, "num_qa_labels", 0) or 0)

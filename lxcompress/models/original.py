@@ -88,8 +88,10 @@ def account(path: Path) -> Account:
     original = read_original(path)
     counts = {"encoder": 0, "head": 0, "dead": 0}
     for name, tensor in original.weights.items():
-        dead = lxmert.is_dead(name, original.config)
-        counts["dead" if dead else "head" if name.startswith(lxmert.HEAD_PREFIX) else "encoder"] += tensor.numel()
+        dead = lxmert.FAMILY.is_dead(name, original.config)
+        counts["dead" if dead else "head" if name.startswith(lxmert.FAMILY.anatomy.head) else "encoder"] += (
+            tensor.numel()
+        )
     aside = {DEAD_BRANCH: counts["dead"], **original.aside}
     return Account(str(path), counts["encoder"], counts["head"], aside)
 
@@ -123,7 +125,7 @@ def rename(written: str) -> str:
     name = unwrap(written).removeprefix("lxrt_encoder.model.")
     if name.startswith("bert."):
         return f"lxmert.{name.removeprefix('bert.')}"
-    return f"{lxmert.HEAD_PREFIX}{name}" if name.startswith("logit_fc.") else name
+    return f"{lxmert.FAMILY.anatomy.head}{name}" if name.startswith("logit_fc.") else name
 
 
 def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
@@ -144,12 +146,16 @@ def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
             "convert it to a transformers folder, whose config.json tells their number"
         )
     config = LxmertConfig(**sizes, **layers, num_attention_heads=heads)
-    head = {name: weights[name] for name in weights if name.startswith(lxmert.HEAD_PREFIX) and weights[name].dim() == 2}
+    head = {
+        name: weights[name]
+        for name in weights
+        if name.startswith(lxmert.FAMILY.anatomy.head) and weights[name].dim() == 2
+    }
     for name, tensor in head.items():
-        if name.startswith(lxmert.OUTPUT_LAYER):
+        if name.startswith(lxmert.FAMILY.anatomy.output_layer):
             config.num_qa_labels = tensor.shape[0]
         else:
-            lxmert.set_images(config, max(1, tensor.shape[1] // config.hidden_size))
+            lxmert.FAMILY.set_images(config, max(1, tensor.shape[1] // config.hidden_size))
     return config
 
 
@@ -158,9 +164,9 @@ def _check_shapes(path: Path, weights: Mapping[str, Tensor], config: LxmertConfi
 
     `written` has the names that stand in the file.
     """
-    expected = lxmert.shapes(config)
-    if not any(name.startswith(lxmert.HEAD_PREFIX) for name in weights):
-        expected = {name: shape for name, shape in expected.items() if not name.startswith(lxmert.HEAD_PREFIX)}
+    expected = lxmert.FAMILY.shapes(config)
+    if not any(name.startswith(lxmert.FAMILY.anatomy.head) for name in weights):
+        expected = {name: shape for name, shape in expected.items() if not name.startswith(lxmert.FAMILY.anatomy.head)}
     _lacking(path, (name for name in expected if name not in weights))
     unknown = sorted(weights.keys() - expected.keys())
     if unknown:

@@ -7,11 +7,12 @@ its folder keeps the config of the model that it was cut from, and SURGERY_FILE 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
+
+from lxcompress.models.family import Family
 
 
 def with_layers(config: PreTrainedConfig, layers: Mapping[str, int]) -> PreTrainedConfig:
@@ -24,7 +25,7 @@ def with_layers(config: PreTrainedConfig, layers: Mapping[str, int]) -> PreTrain
     return copy
 
 
-def build_resized(config: PreTrainedConfig, family: Any, shapes: Mapping[str, torch.Size]) -> nn.Module:
+def build_resized(config: PreTrainedConfig, family: Family, shapes: Mapping[str, torch.Size]) -> nn.Module:
     """The module of `config` with feed-forwards and heads as few as the `shapes` of its tensors say.
 
     Its weights are arbitrary, those that were cut on the meta device: load some with assign=True. Raises ValueError for

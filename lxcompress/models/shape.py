@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedConfig
 
 from lxcompress.data.fit import ModelShape
 from lxcompress.models.checkpoints import read_config
+from lxcompress.models.family import Family
 
 UNNAMED = "LABEL_"
 """How transformers names the answers of a config that names none."""
 
 
-def describe_model(name: str, config: PreTrainedConfig, family: Any) -> ModelShape:
+def describe_model(name: str, config: PreTrainedConfig, family: Family) -> ModelShape:
     """Return the shape of a fine-tuned model, with the answers of its own head."""
     answers = family.count_answers(config)
     return ModelShape(
@@ -37,7 +37,7 @@ def describe_start(name: str, start: str, vocabulary: Path | None = None) -> Mod
     """
     config, family = read_config(start)
     shape = replace(describe_model(name, config, family), answers=None, labels=None)
-    shape = replace(shape, images=None) if family.READS_SEVERAL_IMAGES else shape
+    shape = replace(shape, images=None) if family.images_field is not None else shape
     return replace(shape, embeddings=None) if vocabulary else shape
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
 from lxcompress.errors import PruneError
-from lxcompress.models.checkpoints import FAMILIES, Model
+from lxcompress.models.checkpoints import Model
+from lxcompress.models.family import find_family
 from lxcompress.pruning.mask import Mask
 
 
@@ -71,7 +71,7 @@ def small_config(config: PreTrainedConfig, prunable_target: int) -> PreTrainedCo
 
 def count_prunable(config: PreTrainedConfig) -> int:
     """The prunable weights of the model of `config`, less those that no answer depends on."""
-    family = _family(config)
+    family = find_family(config.model_type)
     shapes: Mapping[str, torch.Size] = family.shapes(config)
     return sum(
         shape.numel()
@@ -86,7 +86,3 @@ def _with_heads_of(config: PreTrainedConfig, width: int) -> PreTrainedConfig:
     small.hidden_size = width * config.num_attention_heads
     small.intermediate_size = max(1, round(config.intermediate_size * small.hidden_size / config.hidden_size))
     return small
-
-
-def _family(config: PreTrainedConfig) -> Any:
-    return FAMILIES[config.model_type]

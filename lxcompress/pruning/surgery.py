@@ -24,6 +24,7 @@ from transformers import PreTrainedConfig
 from lxcompress.data.split import Inputs
 from lxcompress.errors import PruneError
 from lxcompress.models.checkpoints import Model
+from lxcompress.models.family import Family
 from lxcompress.models.flops import make_example
 from lxcompress.models.resize import build_resized, with_layers
 from lxcompress.pruning.mask import Mask, Weights
@@ -282,7 +283,7 @@ def operate(model: Model, surgery: Surgery) -> Model:
     return Model(module.to(device).train(model.module.training), config, model.family)
 
 
-def cut_config(config: PreTrainedConfig, family: Any, surgery: Surgery) -> PreTrainedConfig:
+def cut_config(config: PreTrainedConfig, family: Family, surgery: Surgery) -> PreTrainedConfig:
     """The config of the smaller model: a copy with fewer layers where layers are cut."""
     fields = family.stacks(config)
     return with_layers(config, {fields[cut.name]: len(cut.keep) for cut in surgery.cuts if cut.kind == "layer"})

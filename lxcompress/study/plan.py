@@ -151,7 +151,7 @@ def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*")
     rounds = missing_rounds(missing, run)
     device = choose_device(recipe.device, recipe.train.precision, this_worker().gpu)
     with torch.device("meta"):
-        model = Model(lxmert.build(config), config, lxmert)
+        model = Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY)
     question_s = count_flops(model, tokens=data.tokens) / _product_speed(device)
     steps = recipe.train.epochs * -(-train // recipe.train.batch_size)
     done_anew = [each for each in missing if isinstance(each, Cell) or dense_source(recipe, each) == each]
@@ -206,7 +206,7 @@ def _published_config(recipe: Recipe) -> LxmertConfig | None:
     if Path(recipe.model.start).suffix != ".pth" or recipe.data.kind not in ANSWERS:
         return None
     config = LxmertConfig(num_qa_labels=ANSWERS[recipe.data.kind])
-    lxmert.set_images(config, 2 if recipe.data.kind == "nlvr2" else 1)
+    lxmert.FAMILY.set_images(config, 2 if recipe.data.kind == "nlvr2" else 1)
     return config
 
 

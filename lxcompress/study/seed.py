@@ -14,7 +14,15 @@ from lxcompress.data.split import AnswerTask
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import RecipeError, RunError, TicketError
 from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
-from lxcompress.models.checkpoints import Model, load_start, load_weights, resolve_start, save_model, save_weights
+from lxcompress.models.checkpoints import (
+    HeadInit,
+    Model,
+    load_start,
+    load_weights,
+    resolve_start,
+    save_model,
+    save_weights,
+)
 from lxcompress.models.kept import check_like, load_kept, save_kept
 from lxcompress.pruning.mask import Weights
 from lxcompress.pruning.surgery import UnitGroup, find_groups
@@ -59,9 +67,8 @@ def make_start(recipe: Recipe, task: AnswerTask, seed: int) -> tuple[Model, dict
         resolve_start(wanted.start),
         task.labels,
         seed,
-        pretrained_answers=wanted.pretrained_answers,
+        head=HeadInit(wanted.pretrained_answers, last_bias),
         vocabulary=wanted.vocabulary,
-        last_bias=last_bias,
         images=task.train.images,
     )
     check_protocol(model, recipe)

@@ -26,8 +26,8 @@ class TicketComparison:
 
 def compare_tickets(folders: Sequence[Path], *, by_matrix: bool = False) -> TicketComparison:
     """Return what each ticket keeps of each part of its model, or of each weight matrix. Raises LxError."""
+    from lxcompress.catalog.families import modality
     from lxcompress.errors import TicketError
-    from lxcompress.models.parts import modality
     from lxcompress.pruning.overlap import kept_by_matrix, kept_by_part, overlap
     from lxcompress.workflow.checks import check_paths
 

@@ -104,10 +104,10 @@ def write_model(folder: Path, words: tuple[str, ...] = WORDS, **fields: Any) -> 
     from lxcompress.models import lxmert
 
     config = LxmertConfig(**MODEL | {name: value for name, value in fields.items() if name != "images_per_question"})
-    lxmert.set_images(config, fields.get("images_per_question", 1))
+    lxmert.FAMILY.set_images(config, fields.get("images_per_question", 1))
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(5)
-        model = lxmert._kind(config)(config)
+        model = lxmert.make(config)
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 

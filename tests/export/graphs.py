@@ -23,15 +23,19 @@ SMALLER = "lxmert of fewer heads and neurons"
 LXMERT = {"num_qa_labels": 7, "l_layers": 1, "r_layers": 1, "x_layers": 2, "visual_feat_dim": 12, **WIDTHS}
 """Wide enough that torch's exporter leaves the transposes of cross-attention's matrices behind."""
 FAMILIES = {
-    "lxmert": (lxmert, LxmertConfig, LXMERT),
-    SMALLER: (lxmert, LxmertConfig, LXMERT),
-    "lxmert of two images": (lxmert, LxmertConfig, {**LXMERT, "images_per_question": 2, "x_layers": 1}),
+    "lxmert": (lxmert.FAMILY, LxmertConfig, LXMERT),
+    SMALLER: (lxmert.FAMILY, LxmertConfig, LXMERT),
+    "lxmert of two images": (lxmert.FAMILY, LxmertConfig, {**LXMERT, "images_per_question": 2, "x_layers": 1}),
     "visual_bert": (
-        visual_bert,
+        visual_bert.FAMILY,
         VisualBertConfig,
         {"num_labels": 7, "num_hidden_layers": 2, "visual_embedding_dim": 12, **WIDTHS},
     ),
-    "vilt": (vilt, ViltConfig, {"num_labels": 7, "num_hidden_layers": 2, "image_size": 32, "patch_size": 16, **WIDTHS}),
+    "vilt": (
+        vilt.FAMILY,
+        ViltConfig,
+        {"num_labels": 7, "num_hidden_layers": 2, "image_size": 32, "patch_size": 16, **WIDTHS},
+    ),
 }
 NAMES = tuple(FAMILIES)
 _KEPT = tempfile.TemporaryDirectory()

@@ -31,10 +31,10 @@ def save_small(folder: Path, *, cross_layers: int = 1, images: int = 1) -> Path:
         visual_feat_dim=FEATURES,
         num_qa_labels=7,
     )
-    lxmert.set_images(config, images)
+    lxmert.FAMILY.set_images(config, images)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(3)
-        model = Model(lxmert.build(config), config, lxmert)
+        model = Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY)
         with torch.no_grad():
             for weight in model.module.parameters():  # scores far from zero, gains and biases that are not level
                 weight.add_(0.1 * torch.randn_like(weight))

@@ -31,8 +31,8 @@ SIZES = {
 def whole() -> Sizes:
     """The published model: the branch that no answer depends on is among its weights, and pruned like the others."""
     config = LxmertConfig(num_qa_labels=advice.VQA_ANSWERS)
-    shapes = {name: tuple(shape) for name, shape in lxmert.shapes(config).items()}
-    return Sizes("whole", shapes, frozenset(name for name in shapes if lxmert.is_prunable(name, shapes[name])))
+    shapes = {name: tuple(shape) for name, shape in lxmert.FAMILY.shapes(config).items()}
+    return Sizes("whole", shapes, frozenset(name for name in shapes if lxmert.FAMILY.is_prunable(name, shapes[name])))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.coreml import count_zeros, within_half, write
 from lxcompress.exporters.formats import ExportOptions, Job
 from lxcompress.exporters.traced import quiet, trace
-from lxcompress.models.checkpoints import FAMILIES, Model, save_model
+from lxcompress.models.checkpoints import Model, save_model
+from lxcompress.models.family import find_family
 from lxcompress.records import Artifact
 from lxcompress.rundir import sha256
 from lxcompress.tickets import load_ticket
@@ -187,7 +188,7 @@ def test_no_number_is_beyond_half_precision(artifacts) -> None:
 
 @pytest.mark.parametrize("name", ["lxmert", "visual_bert", "vilt"])
 def test_masks_within_half_precision_hide_as_before(name) -> None:
-    toy, family = families.TOYS[name], FAMILIES[name]
+    toy, family = families.TOYS[name], find_family(name)
     model = Model(family.build(toy.config), toy.config, family)
     inputs = families.some_inputs(toy)
     assert int(inputs.attention_mask.min()) == 0
@@ -234,7 +235,7 @@ def test_a_smaller_model_is_dense_and_small(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["visual_bert", "vilt"])
 def test_families_that_the_converter_does_not_take_are_one_sentence(name, tmp_path) -> None:
-    toy, family = families.TOYS[name], FAMILIES[name]
+    toy, family = families.TOYS[name], find_family(name)
     model = Model(family.build(toy.config), toy.config, family)
     example = families.some_inputs(toy)
     job = Job(
@@ -246,7 +247,7 @@ def test_families_that_the_converter_does_not_take_are_one_sentence(name, tmp_pa
 
 @pytest.mark.parametrize("family", ["visual_bert", "vilt"])
 def test_other_families_are_refused_in_our_words_before_anything_is_converted(family, tmp_path) -> None:
-    toy, adapter = families.TOYS[family], FAMILIES[family]
+    toy, adapter = families.TOYS[family], find_family(family)
     model = Model(adapter.build(toy.config), toy.config, adapter)
     save_model(tmp_path / "model", model, model.weights, shipped_vocabulary())
     with pytest.raises(

@@ -66,11 +66,11 @@ SIZES = {
 """Widths that no group of four rows, no block of four weights and no vector divides."""
 FAMILIES = {
     "lxmert": (
-        lxmert,
+        lxmert.FAMILY,
         LxmertConfig(num_qa_labels=ANSWERS, l_layers=2, r_layers=1, x_layers=3, visual_feat_dim=FEATURES, **SIZES),
     ),
     "visual_bert": (
-        visual_bert,
+        visual_bert.FAMILY,
         VisualBertConfig(num_labels=ANSWERS, num_hidden_layers=3, visual_embedding_dim=FEATURES, **SIZES),
     ),
 }
@@ -307,15 +307,15 @@ def test_more_regions_than_usual_are_taken_if_the_data_has_them(tmp_path) -> Non
     ("model", "sentence"),
     [
         (
-            lambda: (vilt, ViltConfig(**SIZES, num_hidden_layers=1, image_size=32, patch_size=16)),
+            lambda: (vilt.FAMILY, ViltConfig(**SIZES, num_hidden_layers=1, image_size=32, patch_size=16)),
             "format engine: has no program for vilt, only for lxmert and visual_bert; give --format onnx",
         ),
         (
-            lambda: (lxmert, LxmertConfig(**SIZES, images_per_question=2, l_layers=0, r_layers=0, x_layers=1)),
+            lambda: (lxmert.FAMILY, LxmertConfig(**SIZES, images_per_question=2, l_layers=0, r_layers=0, x_layers=1)),
             "format engine: answers questions about one image, and this lxmert reads 2 a question; give --format onnx",
         ),
         (
-            lambda: (lxmert, LxmertConfig(**SIZES, hidden_act="silu", l_layers=0, r_layers=0, x_layers=1)),
+            lambda: (lxmert.FAMILY, LxmertConfig(**SIZES, hidden_act="silu", l_layers=0, r_layers=0, x_layers=1)),
             "format engine: has no activation silu, only gelu, relu, tanh; give --format onnx",
         ),
     ],

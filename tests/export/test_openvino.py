@@ -11,7 +11,8 @@ import pytest
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions, Job
 from lxcompress.exporters.openvino import count_zeros, write
-from lxcompress.models.checkpoints import FAMILIES, Model
+from lxcompress.models.checkpoints import Model
+from lxcompress.models.family import find_family
 from lxcompress.records import Artifact
 from lxcompress.runtimes import open_session
 from lxcompress.tickets import load_ticket
@@ -92,7 +93,7 @@ def test_a_question_over_two_images_takes_two_rows(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["visual_bert", "vilt"])
 def test_the_other_families_answer_alike(name, tmp_path) -> None:
-    toy, family = families.TOYS[name], FAMILIES[name]
+    toy, family = families.TOYS[name], find_family(name)
     model = Model(family.build(toy.config), toy.config, family)
     job = Job(
         model=model,

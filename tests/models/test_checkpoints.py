@@ -76,7 +76,9 @@ def test_the_head_is_of_the_seed_alone(toy_start) -> None:
 
 def test_the_head_is_drawn_as_berts_and_gives_each_answer_the_same_small_chance(toy_start) -> None:
     config = load_start(str(toy_start), ANSWERS, 0)[0].config
-    head = lxmert.fresh_head(LxmertConfig(**{**config.to_dict(), "hidden_size": 128}), torch.Generator().manual_seed(0))
+    head = lxmert.FAMILY.fresh_head(
+        LxmertConfig(**{**config.to_dict(), "hidden_size": 128}), torch.Generator().manual_seed(0)
+    )
     for name, tensor in head.items():
         if tensor.dim() == 2:
             assert float(tensor.std()) == pytest.approx(0.02, rel=0.05)
@@ -119,7 +121,7 @@ def test_the_dead_branch_gets_no_gradient_and_all_else_does(toy_start, inputs) -
     whole = LxmertForQuestionAnswering(model.config)
     whole(**inputs._asdict()).question_answering_score.square().sum().backward()
     without = {name for name, weight in whole.named_parameters() if weight.grad is None}
-    assert without == {name for name, _ in whole.named_parameters() if lxmert.is_dead(name, model.config)}
+    assert without == {name for name, _ in whole.named_parameters() if lxmert.FAMILY.is_dead(name, model.config)}
     model.family.answer(model.module, inputs).square().sum().backward()
     assert all(weight.grad is not None for weight in model.module.parameters())
 
@@ -128,10 +130,10 @@ def test_the_dead_branch_gets_no_gradient_and_all_else_does(toy_start, inputs) -
 def test_live_and_dead_together_are_the_whole_model(x_layers) -> None:
     config = LxmertConfig(hidden_size=16, num_attention_heads=2, intermediate_size=24, vocab_size=30, x_layers=x_layers)
     whole = LxmertForQuestionAnswering(config)
-    model = Model(lxmert.build(config), config, lxmert)
+    model = Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY)
     assert model.whole == sum(parameter.numel() for parameter in whole.parameters())
-    assert model.whole - model.live == lxmert.count_dead(config)
-    assert (lxmert.count_dead(config) > 0) == (x_layers > 0)
+    assert model.whole - model.live == lxmert.FAMILY.count_dead(config)
+    assert (lxmert.FAMILY.count_dead(config) > 0) == (x_layers > 0)
 
 
 def test_without_its_dead_branch_the_model_answers_as_transformers_whole_one(toy_start, inputs) -> None:
@@ -158,14 +160,14 @@ def test_what_is_prunable_is_the_linear_layers_less_the_embeddings_and_the_outpu
 def test_counts_of_the_published_size_are_those_of_its_shapes() -> None:
     config = LxmertConfig(num_qa_labels=3129)
     with torch.device("meta"):
-        model = Model(lxmert.build(config), config, lxmert)
+        model = Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY)
     hidden, wide, answers = 768, 3072, 3129
     attention, feed_forward = 4 * hidden * hidden, 2 * hidden * wide
     dead = attention + feed_forward
     beside = 5 * hidden + wide + 4 * hidden
     """its biases, and the gains and offsets of two LayerNorms"""
     assert dead_matrices(config) == dead == 7_077_888
-    assert lxmert.count_dead(config) == dead + beside == 7_087_872
+    assert lxmert.FAMILY.count_dead(config) == dead + beside == 7_087_872
 
     layers = 9 + 5 + 5 * 2
     reading_boxes = config.visual_feat_dim * hidden + config.visual_pos_dim * hidden
@@ -180,7 +182,9 @@ def test_counts_of_the_published_size_are_those_of_its_shapes() -> None:
 def dead_matrices(config: LxmertConfig) -> int:
     with torch.device("meta"):
         whole = LxmertForQuestionAnswering(config).state_dict()
-    return sum(tensor.numel() for name, tensor in whole.items() if lxmert.is_dead(name, config) and tensor.dim() == 2)
+    return sum(
+        tensor.numel() for name, tensor in whole.items() if lxmert.FAMILY.is_dead(name, config) and tensor.dim() == 2
+    )
 
 
 def test_a_model_saved_and_loaded_is_the_same(saved, toy_start, inputs) -> None:
@@ -216,8 +220,8 @@ def test_loading_and_building_leave_the_global_randomness_alone(toy_start, saved
         lambda: load_start(str(toy_start), ANSWERS, 0),
         lambda: load_start(str(saved), ("a", "b"), 0),
         lambda: load_model(saved),
-        lambda: lxmert.build(config),
-        lambda: lxmert.count_dead(config),
+        lambda: lxmert.FAMILY.build(config),
+        lambda: lxmert.FAMILY.count_dead(config),
     ):
         before = torch.get_rng_state()
         act()

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lxcompress.catalog.families import FAMILIES
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
@@ -19,7 +20,7 @@ from lxcompress.errors import ModelError, PruneError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.onnx import count_zeros
-from lxcompress.models.checkpoints import FAMILIES, Model, load_model, load_start, save_model
+from lxcompress.models.checkpoints import HeadInit, Model, load_model, load_start, save_model
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import Recipe
 from lxcompress.runtimes import open_session
@@ -138,9 +139,9 @@ def test_what_is_seen_and_what_is_asked_both_move_the_answer(toy, model) -> None
 
 def test_prunable_are_the_linear_layers_but_the_last_and_each_has_a_modality(model) -> None:
     linear = {f"{name}.weight" for name, module in model.module.named_modules() if isinstance(module, nn.Linear)}
-    assert model.prunable.keys() == linear - {f"{model.family.OUTPUT_LAYER}weight"}
+    assert model.prunable.keys() == linear - {f"{model.family.anatomy.output_layer}weight"}
     assert {model.family.modality(name) for name in model.weights} == {"language", "vision", "cross", "head"}
-    assert model.family.modality(f"{model.family.OUTPUT_LAYER}weight") == "head"
+    assert model.family.modality(f"{model.family.anatomy.output_layer}weight") == "head"
 
 
 def test_feed_forwards_and_heads_name_every_linear_layer_between_embeddings_and_head_once(model) -> None:
@@ -213,11 +214,11 @@ def test_pretrained_answers_are_copied_from_the_head_of_the_start(model, tmp_pat
     save_model(tmp_path, model, model.weights, shipped_vocabulary())
     listed = tmp_path / "all_ans.json"
     listed.write_text(json.dumps([{"ans": answer, "dsets": ["vqa"]} for answer in ANSWERS]), encoding="utf-8")
-    _, weights = load_start(str(tmp_path), ("no", "unheard of", "yes"), 0, pretrained_answers=listed, last_bias=-3.0)
-    own = model.weights[f"{model.family.OUTPUT_LAYER}weight"]
+    _, weights = load_start(str(tmp_path), ("no", "unheard of", "yes"), 0, head=HeadInit(listed, -3.0))
+    own = model.weights[f"{model.family.anatomy.output_layer}weight"]
     expected = torch.stack([own[1], torch.zeros_like(own[1]), own[0]])
-    assert torch.equal(weights[f"{model.family.OUTPUT_LAYER}weight"], expected)
-    assert float(weights[f"{model.family.OUTPUT_LAYER}bias"][1]) == -3.0
+    assert torch.equal(weights[f"{model.family.anatomy.output_layer}weight"], expected)
+    assert float(weights[f"{model.family.anatomy.output_layer}bias"][1]) == -3.0
 
 
 def test_a_vocabulary_of_ones_own_keeps_the_words_of_both(start, tmp_path) -> None:
@@ -226,8 +227,8 @@ def test_a_vocabulary_of_ones_own_keeps_the_words_of_both(start, tmp_path) -> No
     own.write_text("\n".join(tokens) + "\n", encoding="utf-8")
     before, _ = load_start(str(start), ANSWERS, 0)
     model, weights = load_start(str(start), ANSWERS, 0, vocabulary=own)
-    assert len(model.weights[model.family.WORDS]) == model.config.vocab_size == len(tokens)
-    assert torch.equal(weights[model.family.WORDS][-4:], before.weights[model.family.WORDS][-4:])
+    assert len(model.weights[model.family.anatomy.words]) == model.config.vocab_size == len(tokens)
+    assert torch.equal(weights[model.family.anatomy.words][-4:], before.weights[model.family.anatomy.words][-4:])
 
 
 def test_a_study_ends_in_a_ticket_that_reloads(toy, run) -> None:

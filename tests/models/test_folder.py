@@ -304,7 +304,7 @@ def test_a_model_without_an_answer_head_says_what_to_do_and_starts_a_study(name,
     complain(lambda: load_model(folder), named, "no answer head", "model.start")
     model, weights = load_start(str(folder), ("yes", "no"), 0)
     kept = load_file(folder / "model.safetensors")
-    prefix = model.family.ENCODER_PREFIX
+    prefix = model.family.anatomy.encoder
     bare = "" if any(own.startswith(prefix) for own in kept) else prefix
     encoder = {name: tensor for name, tensor in weights.items() if name.startswith(prefix)}
     assert encoder

@@ -93,14 +93,14 @@ def test_of_one_image_nothing_changes(toy_start, tmp_path) -> None:
     config = json.loads((tmp_path / "one" / "config.json").read_text(encoding="utf-8"))
     assert "images_per_question" not in config
     assert config["architectures"] == ["LxmertForQuestionAnswering"]
-    assert lxmert.count_images(plain.config) == 1
+    assert lxmert.FAMILY.count_images(plain.config) == 1
 
 
 def test_saved_and_loaded_it_is_the_same(pair, saved) -> None:
     loaded = load_model(saved)
     inputs = some_inputs(pair.config, 6)
     assert json.loads((saved / "config.json").read_text(encoding="utf-8"))["images_per_question"] == 2
-    assert lxmert.count_images(loaded.config) == 2
+    assert lxmert.FAMILY.count_images(loaded.config) == 2
     assert loaded.weights.keys() == pair.weights.keys()
     assert torch.equal(score(loaded, inputs), score(pair, inputs))
     assert (loaded.live, loaded.whole) == (pair.live, pair.whole)
@@ -112,7 +112,7 @@ def test_what_is_prunable_dead_and_fresh_follows(pair, toy_start) -> None:
     assert pair.live - single.live == pair.whole - single.whole == 2 * width * width
     assert set(pair.prunable) == set(single.prunable)
     assert pair.prunable["answer_head.logit_fc.0.weight"].shape == (2 * width, 2 * width)
-    assert not any(lxmert.is_dead(name, pair.config) for name in pair.weights)
+    assert not any(lxmert.FAMILY.is_dead(name, pair.config) for name in pair.weights)
     linear = {f"{name}.weight" for name, module in pair.module.named_modules() if isinstance(module, nn.Linear)}
     assert set(pair.prunable) == linear - {"answer_head.logit_fc.3.weight"}
     assert pair.weights["answer_head.logit_fc.0.weight"].std().item() == pytest.approx(0.02, rel=0.1)
@@ -136,7 +136,7 @@ def test_the_authors_nlvr2_model_is_known_by_the_shape_of_its_head(tmp_path) -> 
     tensors = draw(fine_tuned_shapes(TINY, images=2))
     torch.save(tensors, tmp_path / "BEST.pth")
     model = load_model(tmp_path / "BEST.pth")
-    assert lxmert.count_images(model.config) == 2
+    assert lxmert.FAMILY.count_images(model.config) == 2
     assert account(tmp_path / "BEST.pth").total == model.whole
     inputs = some_inputs(model.config, 6)
     config = LxmertConfig(**{**model.config.to_dict(), "images_per_question": 1})

@@ -168,7 +168,7 @@ def test_a_start_from_the_release_is_the_start_from_a_folder_with_the_same_tenso
     assert all(torch.equal(weights[name], theirs[name]) for name in weights)
     assert torch.equal(answers(model), answers(other))
     assert (model.live, model.whole) == (other.live, other.whole)
-    assert not any(lxmert.is_dead(name, model.config) for name in weights)
+    assert not any(lxmert.FAMILY.is_dead(name, model.config) for name in weights)
 
 
 def test_a_start_may_be_a_fine_tuned_model_or_an_encoder_alone(tmp_path) -> None:

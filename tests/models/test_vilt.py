@@ -40,7 +40,7 @@ def test_features_are_pixels_row_after_row_and_channel_after_channel(start) -> N
     with torch.no_grad():
         words = {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
         expected = model.module(**words, pixel_values=pictures, pixel_mask=torch.ones(2, PIXELS, PIXELS)).logits
-        torch.testing.assert_close(vilt.answer(model.module, inputs), expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(vilt.FAMILY.answer(model.module, inputs), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_all_patches_are_seen_where_transformers_would_draw_some(start, tmp_path) -> None:
@@ -48,8 +48,8 @@ def test_all_patches_are_seen_where_transformers_would_draw_some(start, tmp_path
     all_of_them, _ = load_start(str(start), ANSWERS, 0)
     inputs = some_inputs(TOY, 16)
     with torch.no_grad():
-        scores = vilt.answer(few.module, inputs)
-        assert torch.equal(scores, vilt.answer(all_of_them.module, inputs))
+        scores = vilt.FAMILY.answer(few.module, inputs)
+        assert torch.equal(scores, vilt.FAMILY.answer(all_of_them.module, inputs))
         drawn = [ask_vilt(few.module, inputs) for _ in range(2)]
     assert not torch.equal(drawn[0], drawn[1])  # what the adapter is there to avoid
 
@@ -58,7 +58,7 @@ def test_answering_draws_nothing(start) -> None:
     model, _ = load_start(str(start), ANSWERS, 0)
     before = torch.get_rng_state()
     with torch.no_grad():
-        vilt.answer(model.module, some_inputs(TOY))
+        vilt.FAMILY.answer(model.module, some_inputs(TOY))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -77,11 +77,11 @@ def test_a_picture_that_patches_do_not_fill_is_refused(start, tmp_path, changed,
 def test_the_published_size() -> None:
     """dandelin/vilt-b32-mlm's config is the default one; 3,129 answers make it ViLT's model of VQA."""
     config = ViltConfig()
-    vilt.set_answers(config, 3129)
-    shapes = vilt.shapes(config)
-    prunable = sum(shape.numel() for name, shape in shapes.items() if vilt.is_prunable(name, shape))
+    vilt.FAMILY.set_answers(config, 3129)
+    shapes = vilt.FAMILY.shapes(config)
+    prunable = sum(shape.numel() for name, shape in shapes.items() if vilt.FAMILY.is_prunable(name, shape))
     layers = 12 * (4 * 768 * 768 + 2 * 768 * 3072)
-    assert vilt.feature_size(config) == 3 * 384 * 384
+    assert vilt.FAMILY.feature_size(config) == 3 * 384 * 384
     assert prunable == layers + 768 * 768 + 768 * 1536  # the pooler, the head's first layer
     with torch.device("meta"):
         whole = ViltForQuestionAnswering(config)

@@ -44,10 +44,14 @@ def test_boxes_go_unread_and_the_order_of_regions_is_none(start) -> None:
     inputs = some_inputs(TOY)
     mixed = torch.tensor([3, 0, 4, 2, 1])
     with torch.no_grad():
-        scores = visual_bert.answer(model.module, inputs)
-        assert torch.equal(visual_bert.answer(model.module, inputs._replace(visual_pos=1 - inputs.visual_pos)), scores)
+        scores = visual_bert.FAMILY.answer(model.module, inputs)
+        assert torch.equal(
+            visual_bert.FAMILY.answer(model.module, inputs._replace(visual_pos=1 - inputs.visual_pos)), scores
+        )
         features, seen = inputs.visual_feats[:, mixed], inputs.visual_attention_mask[:, mixed]
-        other = visual_bert.answer(model.module, inputs._replace(visual_feats=features, visual_attention_mask=seen))
+        other = visual_bert.FAMILY.answer(
+            model.module, inputs._replace(visual_feats=features, visual_attention_mask=seen)
+        )
     torch.testing.assert_close(other, scores, atol=1e-6, rtol=1e-5)
 
 
@@ -61,9 +65,9 @@ def test_a_bypass_of_the_encoder_is_refused(start, tmp_path) -> None:
 def test_the_published_size() -> None:
     """uclanlp/visualbert-vqa-coco-pre's config with VQA's 3,129 answers."""
     config = VisualBertConfig(visual_embedding_dim=2048)
-    visual_bert.set_answers(config, 3129)
-    shapes = visual_bert.shapes(config)
-    live = {name: shape for name, shape in shapes.items() if not visual_bert.is_dead(name, config)}
-    prunable = sum(shape.numel() for name, shape in live.items() if visual_bert.is_prunable(name, shape))
+    visual_bert.FAMILY.set_answers(config, 3129)
+    shapes = visual_bert.FAMILY.shapes(config)
+    live = {name: shape for name, shape in shapes.items() if not visual_bert.FAMILY.is_dead(name, config)}
+    prunable = sum(shape.numel() for name, shape in live.items() if visual_bert.FAMILY.is_prunable(name, shape))
     assert prunable == 12 * (4 * 768 * 768 + 2 * 768 * 3072) + 768 * 2048
-    assert visual_bert.count_dead(config) == 768 * 768 + 768
+    assert visual_bert.FAMILY.count_dead(config) == 768 * 768 + 768

@@ -12,7 +12,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import SPECIAL, shipped_vocabulary, tokenize
 from lxcompress.errors import DataError, ModelError
 from lxcompress.models.checkpoints import MINI, Model, load_start, load_vocabulary
-from lxcompress.models.lxmert import WORDS
+from lxcompress.models.lxmert import ANATOMY
 from tests.real import real
 
 QUESTIONS = ("Is there a red cube?", "How many green spheres are left of the thing?", "What color is it?")
@@ -68,23 +68,23 @@ def test_known_tokens_keep_their_embeddings_and_new_ones_are_drawn(other) -> Non
     plain, before = load_start(str(MINI), ANSWERS, 0)
     moved, after = load_start(str(MINI), ANSWERS, 0, vocabulary=other)
     own, given = load_vocabulary(str(MINI)), load_vocabulary(str(MINI), other)
-    assert moved.config.vocab_size == len(given) == len(after[WORDS])
+    assert moved.config.vocab_size == len(given) == len(after[ANATOMY.words])
     assert moved.live - plain.live == (len(given) - len(own)) * plain.config.hidden_size
     fresh = [row for row, token in enumerate(given) if token not in own]
     assert len(fresh) == 401
     for row, token in enumerate(given):
         if token in own:
-            assert torch.equal(after[WORDS][row], before[WORDS][own.index(token)])
-    assert float(after[WORDS][fresh].std()) == pytest.approx(moved.config.initializer_range, rel=0.02)
-    assert abs(float(after[WORDS][fresh].mean())) < 0.001
-    assert all(torch.equal(before[name], after[name]) for name in before if name != WORDS)
+            assert torch.equal(after[ANATOMY.words][row], before[ANATOMY.words][own.index(token)])
+    assert float(after[ANATOMY.words][fresh].std()) == pytest.approx(moved.config.initializer_range, rel=0.02)
+    assert abs(float(after[ANATOMY.words][fresh].mean())) < 0.001
+    assert all(torch.equal(before[name], after[name]) for name in before if name != ANATOMY.words)
     assert answers(moved, given).shape == (3, len(ANSWERS))
 
 
 def test_new_tokens_are_of_the_seed_alone(toy_start, other) -> None:
     before = torch.get_rng_state()
     first, again, another = (
-        load_start(str(toy_start), ANSWERS, seed, vocabulary=other)[1][WORDS] for seed in (0, 0, 1)
+        load_start(str(toy_start), ANSWERS, seed, vocabulary=other)[1][ANATOMY.words] for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, another)

@@ -8,7 +8,8 @@ from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.objects import ANSWERS
 from lxcompress.errors import PruneError
-from lxcompress.models.checkpoints import FAMILIES, load_start
+from lxcompress.models.checkpoints import load_start
+from lxcompress.models.family import find_family
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.controls import count_prunable, reinitialise, shuffle_mask, small_config
 from lxcompress.pruning.selection import Selection
@@ -57,7 +58,7 @@ def test_new_weights_follow_their_seed_and_leave_everything_else_alone(toy) -> N
 
 def test_the_last_bias_is_the_fresh_heads(toy) -> None:
     model, start = toy
-    bias = f"{model.family.OUTPUT_LAYER}bias"
+    bias = f"{model.family.anatomy.output_layer}bias"
     assert torch.equal(reinitialise(model, 5)[bias], start[bias])
     assert reinitialise(model, 5, last_bias=0.5)[bias].unique().tolist() == [0.5]
 
@@ -77,11 +78,11 @@ def test_a_small_model_is_the_nearest_that_can_be_built(config, sparsity) -> Non
         if 0 < width <= 768:
             near = type(config)(**{**config.to_dict(), "hidden_size": width, "intermediate_size": 4 * width})
             assert abs(count_prunable(near) - target) >= off
-    module = FAMILIES[config.model_type].build(small)
+    module = find_family(config.model_type).build(small)
     counted = sum(
         each.numel()
         for name, each in module.state_dict().items()
-        if FAMILIES[config.model_type].is_prunable(name, each.shape)
+        if find_family(config.model_type).is_prunable(name, each.shape)
     )
     assert counted == count_prunable(small)
 

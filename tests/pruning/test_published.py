@@ -8,7 +8,7 @@ import torch
 from transformers import LxmertConfig
 
 from lxcompress.errors import PruneError
-from lxcompress.models.lxmert import is_dead, is_prunable, shapes
+from lxcompress.models.lxmert import FAMILY
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.published import choose_published_mask, compounded, published_prunable, rounds_to
 from lxcompress.pruning.scope import keep_count
@@ -195,7 +195,7 @@ def test_what_is_drawn_by_chance_follows_its_seed(criterion):
 
 def test_the_names_are_the_published_places():
     config = LxmertConfig(num_qa_labels=3129)
-    names = list(shapes(config))
+    names = list(FAMILY.shapes(config))
     left_out = {0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, len(names) - 1}
     assert names[5] == "lxmert.encoder.visn_fc.visn_fc.weight"
     assert [published_prunable(name) for name in names] == [place not in left_out for place in range(len(names))]
@@ -203,9 +203,9 @@ def test_the_names_are_the_published_places():
 
 def test_every_tensor_pruned_adds_to_the_familys_rule_but_for_the_boxes():
     config = LxmertConfig(num_qa_labels=3129)
-    whole = shapes(config)
-    live = {name for name in whole if not is_dead(name, config)}
-    ours = {name for name in live if is_prunable(name, whole[name])}
+    whole = FAMILY.shapes(config)
+    live = {name for name in whole if not FAMILY.is_dead(name, config)}
+    ours = {name for name in live if FAMILY.is_prunable(name, whole[name])}
     theirs = {name for name in live if published_prunable(name)}
     assert ours - theirs == {"lxmert.encoder.visn_fc.box_fc.weight"}
     assert "answer_head.logit_fc.3.weight" in theirs - ours

@@ -37,13 +37,13 @@ SIZES = {
 }
 LXMERT = {"num_qa_labels": 7, "l_layers": 3, "r_layers": 2, "x_layers": 3, "visual_feat_dim": 12, **SIZES}
 FAMILIES = {
-    "lxmert": (lxmert, lambda: LxmertConfig(**LXMERT)),
-    "lxmert of two images": (lxmert, lambda: LxmertConfig(images_per_question=2, **LXMERT)),
+    "lxmert": (lxmert.FAMILY, lambda: LxmertConfig(**LXMERT)),
+    "lxmert of two images": (lxmert.FAMILY, lambda: LxmertConfig(images_per_question=2, **LXMERT)),
     "visual_bert": (
-        visual_bert,
+        visual_bert.FAMILY,
         lambda: VisualBertConfig(num_labels=7, num_hidden_layers=3, visual_embedding_dim=12, **SIZES),
     ),
-    "vilt": (vilt, lambda: ViltConfig(num_labels=7, num_hidden_layers=3, image_size=32, patch_size=16, **SIZES)),
+    "vilt": (vilt.FAMILY, lambda: ViltConfig(num_labels=7, num_hidden_layers=3, image_size=32, patch_size=16, **SIZES)),
 }
 KINDS = {"neuron": ("neuron",), "head": ("head",), "layer": ("layer",), "neuron+head": ("neuron", "head")}
 MASKED = ("neuron", "head", "neuron+head")
@@ -303,7 +303,7 @@ def test_a_model_of_fewer_layers_is_transformers_own(model) -> None:
     smaller = operate(model, leave_out(model, "lxmert.encoder.layer", 1))
     assert smaller.config.l_layers == len(smaller.module.lxmert.encoder.layer) == 2
     assert smaller.config.num_hidden_layers["language"] == 2
-    fresh = lxmert.build(LxmertConfig(**{**LXMERT, "l_layers": 2}))
+    fresh = lxmert.FAMILY.build(LxmertConfig(**{**LXMERT, "l_layers": 2}))
     assert {name: each.shape for name, each in fresh.state_dict().items()} == {
         name: each.shape for name, each in smaller.weights.items()
     }
@@ -391,7 +391,9 @@ def test_a_surgery_of_another_model_is_refused(model) -> None:
     surgery = choose(model, "neuron+head", 0.4)
     others = [
         make("visual_bert"),
-        Model(lxmert.build(config := LxmertConfig(**{**LXMERT, "intermediate_size": 128})), config, lxmert),
+        Model(
+            lxmert.FAMILY.build(config := LxmertConfig(**{**LXMERT, "intermediate_size": 128})), config, lxmert.FAMILY
+        ),
         operate(model, surgery),
     ]
     for other in others:

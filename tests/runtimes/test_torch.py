@@ -101,7 +101,7 @@ def test_a_transformers_folder_answers_as_the_ticket(toy, model, exported, quest
 def test_half_precision_files_are_computed_in_float32(toy, exported) -> None:
     session = open_torch(exported["transformers-fp16"], threads=1)
     assert {tensor.dtype for tensor in session.model.weights.values()} == {torch.float32}
-    rounded = session.model.weights[session.model.family.WORDS]
+    rounded = session.model.weights[session.model.family.anatomy.words]
     assert torch.equal(rounded, rounded.half().float())
 
 

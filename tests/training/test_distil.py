@@ -233,7 +233,7 @@ def architecture(toy_start, **changes: int) -> Model:
     config.num_qa_labels = len(ANSWERS)
     for name, value in changes.items():
         setattr(config, name, value)
-    return noisy(Model(lxmert.build(config), config, lxmert))
+    return noisy(Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY))
 
 
 def test_a_shallower_student_is_taught_by_the_last_layers(toy_start, task) -> None:
@@ -243,12 +243,12 @@ def test_a_shallower_student_is_taught_by_the_last_layers(toy_start, task) -> No
     most = min(batch.inputs.input_ids.shape[1], batch.inputs.visual_feats.shape[1])
     square = Inputs(*(tensor[:, :most] for tensor in batch.inputs))
     assert square.input_ids.shape[1] == square.visual_feats.shape[1]
-    who = Teacher(deep.module, lxmert.answer, Share(weight=1.0, hidden=1.0), lxmert.hidden)
+    who = Teacher(deep.module, lxmert.FAMILY.answer, Share(weight=1.0, hidden=1.0), lxmert.FAMILY.hidden)
     with_states, without = (
         taught_loss(
             shallow.module,
             replace(who, settings=replace(who.settings, hidden=hidden)),
-            answer=lxmert.answer,
+            answer=lxmert.FAMILY.answer,
             loss=LOSSES["binary"],
             kind="binary",
             example=square,
@@ -256,8 +256,8 @@ def test_a_shallower_student_is_taught_by_the_last_layers(toy_start, task) -> No
         for hidden in (1.0, 0.0)
     )
     with torch.no_grad():
-        _, mine = lxmert.hidden(shallow.module, square)
-        _, its = lxmert.hidden(deep.module, square)
+        _, mine = lxmert.FAMILY.hidden(shallow.module, square)
+        _, its = lxmert.FAMILY.hidden(deep.module, square)
     assert (len(mine), len(its)) == (6, 8)  # of 2 cross layers; the last one's regions feed nothing
     alike = [*its[:4], *its[6:]]
     errors = [nn.functional.mse_loss(a, b) for a, b in zip(mine, alike, strict=True)]
@@ -287,7 +287,7 @@ def test_every_family_shows_states_that_can_be_learnt_from(family, tmp_path) -> 
 
 def test_states_of_another_width_are_an_error_before_any_training(toy, toy_start, task) -> None:
     wide = architecture(toy_start, hidden_size=32)
-    who = Teacher(wide.module, lxmert.answer, Share(hidden=0.1), lxmert.hidden)
+    who = Teacher(wide.module, lxmert.FAMILY.answer, Share(hidden=0.1), lxmert.FAMILY.hidden)
     before = copy_of(toy)
     with pytest.raises(
         RunError, match=r"distill\.hidden: .* are 32 wide in 2 streams, the model's 16 in 2, .*hidden=0"

@@ -1,0 +1,104 @@
+"""The model families: which models lxcompress can train, prune and export, by the model_type in their config.json.
+
+docs/extending.md shows how another package adds a family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lxcompress.catalog.extensions import all_names, load_spec
+
+Modality = Literal["language", "vision", "cross", "head"]
+"""A part of a model: what reads the question, what reads the image, what reads both, and the rest (pooler, head)."""
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """A model family: its model_type, where its code is, and which of its tensors belong to which part."""
+
+    name: str
+    """`model_type` in config.json"""
+    family: str
+    """"module:attribute" of a models.family.Family"""
+    parts: Mapping[str, Modality]
+    """prefix of a tensor's name -> its part, the first match counts; all other tensors are the head"""
+    summary: str = ""
+    """the model and its paper, in one line"""
+
+    def __post_init__(self) -> None:
+        for prefix, part in self.parts.items():
+            if part not in get_args(Modality):
+                raise ValueError(f"parts[{prefix!r}] is {part!r}, expected one of {', '.join(get_args(Modality))}")
+
+    def find_part(self, tensor: str) -> Modality | None:
+        """Return the part that a tensor belongs to; None if no prefix matches."""
+        return next((part for prefix, part in self.parts.items() if tensor.startswith(prefix)), None)
+
+
+FAMILIES: Mapping[str, FamilySpec] = {
+    spec.name: spec
+    for spec in (
+        FamilySpec(
+            "lxmert",
+            "lxcompress.models.lxmert:FAMILY",
+            {
+                "lxmert.embeddings.": "language",
+                "lxmert.encoder.layer.": "language",
+                "lxmert.encoder.visn_fc.": "vision",
+                "lxmert.encoder.r_layers.": "vision",
+                "lxmert.encoder.x_layers.": "cross",
+            },
+            "LXMERT (Tan & Bansal 2019): reads region features, in two streams",
+        ),
+        FamilySpec(
+            "visual_bert",
+            "lxcompress.models.visual_bert:FAMILY",
+            {
+                "visual_bert.embeddings.visual_": "vision",
+                "visual_bert.embeddings.": "language",
+                "visual_bert.encoder.": "cross",
+            },
+            "VisualBERT (Li et al. 2019): reads region features, in one stream",
+        ),
+        FamilySpec(
+            "vilt",
+            "lxcompress.models.vilt:FAMILY",
+            {
+                "vilt.embeddings.text_embeddings.": "language",
+                "vilt.embeddings.": "vision",
+                "vilt.encoder.": "cross",
+                "vilt.layernorm.": "cross",
+            },
+            "ViLT (Kim et al. 2021): reads pictures, in one stream",
+        ),
+    )
+}
+"""The families of lxcompress by name."""
+
+
+def family_names() -> tuple[str, ...]:
+    """Return the names of all families: those of lxcompress, then those of other installed packages."""
+    return all_names("families", FAMILIES)
+
+
+def find_family_spec(name: str) -> FamilySpec:
+    """Return the spec of a family of lxcompress or of another package.
+
+    Raises ExtensionError if no package adds it, or if it is broken.
+    """
+    return FAMILIES[name] if name in FAMILIES else load_spec("families", name, FamilySpec)
+
+
+def modality(tensor: str) -> Modality:
+    """Return the part of the model that a tensor belongs to, by its name; no model is needed.
+
+    Raises ExtensionError if the family of another package is asked for its parts and is broken.
+    """
+    for family in FAMILIES.values():
+        if part := family.find_part(tensor):
+            return part
+    added = (find_family_spec(name) for name in family_names() if name not in FAMILIES)
+    return next((part for family in added if (part := family.find_part(tensor))), "head")
