@@ -578,13 +578,13 @@ def of_bitmask(folder: Path) -> Subject:
 
 
 def of_engine(folder: Path) -> Subject:
-    from lxcompress.engine.library import Model
+    from lxcompress.engine.library import ModelFile
 
     sample = Path(__file__).parent / "engine" / "fuzz" / "seeds"
     (folder / "m.lxe").write_bytes(min(sample.iterdir(), key=lambda path: path.stat().st_size).read_bytes())
 
     def read(folder: Path) -> None:
-        model = Model(folder / "m.lxe")
+        model = ModelFile(folder / "m.lxe")
         model.verify()
         model.close()
 

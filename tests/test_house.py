@@ -23,7 +23,7 @@ LONG_BY_CONTRACT: dict[str, str] = {}
 PARAMETERS_TO_DO = {"cli", "data", "exporters", "models", "pruning", "report", "study", "training"}
 PRIVATE_READS_TO_DO = {"exporters/openvino.py", "runtimes/torch.py"}
 MEANINGS_TO_DO = {
-    "Distill", "Input", "Model", "Session",
+    "Distill",
 }  # fmt: skip
 WORDS_TO_DO = {name.split("/")[0] for name in TREES} - {"catalog"}
 

@@ -149,7 +149,7 @@ def _engine() -> str:
     """A file of one product, written, loaded and run by each instruction set."""
     import numpy as np
 
-    from lxcompress.engine import Model, instruction_sets
+    from lxcompress.engine import ModelFile, instruction_sets
     from lxcompress.engine.pack import dense
     from lxcompress.engine.program import Program
 
@@ -165,7 +165,7 @@ def _engine() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lxe"
         program.write(path)
-        model = Model(path)
+        model = ModelFile(path)
         for name in names:
             (scores,) = model.session(instructions=name).run(None, feeds)
             if scores.tolist() != [[2.0, 2.0]]:

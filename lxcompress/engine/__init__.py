@@ -1,11 +1,21 @@
-"""The engine: a model file of its own, and sessions that answer with its zeros left out. numpy in, numpy out.
+"""The engine: runs a model file that stores and computes only the weights that are not zero; numpy in, numpy out.
 
 ```
-session = Session("model.lxe", threads=2)
+session = InferenceSession("model.lxe", threads=2)
 (scores,) = session.run(None, {"input_ids": ids, ...})
 ```
 """
 
-from lxcompress.engine.library import Input, Model, Output, Session, instruction_sets, is_built
+from lxcompress.engine.library import (
+    InferenceSession,
+    InputInfo,
+    ModelFile,
+    OutputInfo,
+    instruction_sets,
+    is_built,
+)
 
-__all__ = ["Input", "Model", "Output", "Session", "instruction_sets", "is_built"]
+Session, Model, Input, Output = InferenceSession, ModelFile, InputInfo, OutputInfo
+"""The names of version 0.1."""
+
+__all__ = ["InferenceSession", "InputInfo", "ModelFile", "OutputInfo", "instruction_sets", "is_built"]

@@ -71,7 +71,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Input:
+class InputInfo:
     """What a model takes, in ONNX Runtime's words; a shape's names stand for what a question decides."""
 
     name: str
@@ -81,7 +81,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputInfo:
     """What a model gives, in the same words."""
 
     name: str
@@ -151,7 +151,7 @@ class _Mapped:
         _call_at_end(self, library.lx_close, self.pointer)
 
 
-class Model:
+class ModelFile:
     """A model file, mapped and its structure checked. Any number of sessions may share it, from any thread.
 
     Raises MeasureError for a file that is not whole and sound.
@@ -165,9 +165,9 @@ class Model:
         self._inputs = [_read_input(library.lx_get_input(pointer, place)) for place in range(count)]
         self._answers: int = library.lx_count_scores(pointer)
 
-    def session(self, *, threads: int = 1, instructions: str | None = None) -> Session:
-        """A session over this model, as Session opens one over a file."""
-        return Session(self, threads=threads, instructions=instructions)
+    def session(self, *, threads: int = 1, instructions: str | None = None) -> InferenceSession:
+        """A session over this model, as InferenceSession opens one over a file."""
+        return InferenceSession(self, threads=threads, instructions=instructions)
 
     def verify(self) -> None:
         """Reads all weights once. Raises MeasureError if they are not those that were written."""
@@ -185,16 +185,16 @@ class Model:
         return self._mapped
 
 
-class Session:
+class InferenceSession:
     """A model, ready to answer: `threads` of them, the caller's own among these, by the best instruction set or a named
     one. It may be called from several Python threads, which then wait for each other.
 
     Raises MeasureError for a file that is not whole and sound, or what this processor does not have.
     """
 
-    def __init__(self, path: Path | str | Model, *, threads: int = 1, instructions: str | None = None) -> None:
+    def __init__(self, path: Path | str | ModelFile, *, threads: int = 1, instructions: str | None = None) -> None:
         _check_options(threads, instructions)
-        model = path if isinstance(path, Model) else Model(path)
+        model = path if isinstance(path, ModelFile) else ModelFile(path)
         mapped = model._mapped_still()
         self.path, self.threads = model.path, threads
         self._library, self._lock, self._process = mapped.library, threading.Lock(), os.getpid()
@@ -208,13 +208,13 @@ class Session:
             )
         self._close = _call_at_end(self, _close_session, self._library, self._pointer, mapped, self._process)
 
-    def get_inputs(self) -> list[Input]:
+    def get_inputs(self) -> list[InputInfo]:
         """What `run` takes."""
         return list(self._inputs)
 
-    def get_outputs(self) -> list[Output]:
+    def get_outputs(self) -> list[OutputInfo]:
         """What `run` gives."""
-        return [Output(SCORES, "tensor(float)", ["batch", self._answers])]
+        return [OutputInfo(SCORES, "tensor(float)", ["batch", self._answers])]
 
     def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return [scores], float32 [B, A], of `feeds`, an array an input.
@@ -244,7 +244,7 @@ class Session:
         with self._lock:
             self._close()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> InferenceSession:
         return self
 
     def __exit__(
@@ -277,7 +277,7 @@ class Session:
             )
         return arrays
 
-    def _fit_one(self, wanted: Input, given: Any) -> np.ndarray:
+    def _fit_one(self, wanted: InputInfo, given: Any) -> np.ndarray:
         kind = _TYPE_NAMES.index(wanted.type)
         shape = " x ".join(str(each) for each in wanted.shape)
         takes = f"{self.path}: takes {wanted.name} as {_TYPES[kind].__name__} of {shape}, but was given"
@@ -329,9 +329,9 @@ class _Error:
         return self._text.value.decode(errors="replace")
 
 
-def _read_input(each: _Input) -> Input:
+def _read_input(each: _Input) -> InputInfo:
     shape: list[int | str] = ["batch", "rows"] if each.rank == 2 else ["batch", "rows", each.width]
-    return Input(each.name.decode(errors="replace"), _TYPE_NAMES[each.type], shape, each.most_rows)
+    return InputInfo(each.name.decode(errors="replace"), _TYPE_NAMES[each.type], shape, each.most_rows)
 
 
 def _close_session(library: ctypes.CDLL, pointer: int, mapped: _Mapped, process: int) -> None:

@@ -1,4 +1,4 @@
-"""Packed: a weight in the order in which the engine's kernels read it (docs/engine.md; source/file.h).
+"""PackedWeight: a weight in the order in which the engine's kernels read it (docs/engine.md; source/file.h).
 
 Weights of a product are cut into panels of rows, these into tiles of units, and these into groups of four rows: that is
 the order of everything. A unit is a column, or four neighbouring int8 (layouts QUANTISED and BLOCKS), which are handled
@@ -41,7 +41,7 @@ _BLOCK = np.dtype("<i4")
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedWeight:
     """A weight [rows, columns] as the file has it; arrays that its layout does not have are None."""
 
     layout: int
@@ -65,34 +65,34 @@ class Packed:
     """int32 [r], the sum of each row's int8"""
 
 
-def vector(values: np.ndarray) -> Packed:
+def vector(values: np.ndarray) -> PackedWeight:
     """A bias or gain, float32 [R]."""
     values = np.ascontiguousarray(values, np.float32).reshape(-1, 1)
     _check_numbers(values, F32)
-    return Packed(VECTOR, F32, len(values), 1, 0, 0, 0, values)
+    return PackedWeight(VECTOR, F32, len(values), 1, 0, 0, 0, values)
 
 
-def table(weight: np.ndarray, type: str) -> Packed:
+def table(weight: np.ndarray, type: str) -> PackedWeight:
     """Rows to look up, [R, C] as they are."""
     values, scales = _store(weight, PRECISIONS[type])
     rows, columns = values.shape
-    return Packed(TABLE, PRECISIONS[type], rows, columns, 0, 0, 0, values, scales=scales)
+    return PackedWeight(TABLE, PRECISIONS[type], rows, columns, 0, 0, 0, values, scales=scales)
 
 
-def dense(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 128) -> Packed:
+def dense(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 128) -> PackedWeight:
     """Every weight; int8 is multiplied with activations as they are."""
     values, scales = _store(weight, PRECISIONS[type])
     cells = _pack_dense(values, panel, tile)
     rows, columns = weight.shape
-    return Packed(DENSE, PRECISIONS[type], rows, columns, panel, tile, len(cells), cells, scales=scales)
+    return PackedWeight(DENSE, PRECISIONS[type], rows, columns, panel, tile, len(cells), cells, scales=scales)
 
 
-def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) -> Packed:
+def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) -> PackedWeight:
     """The weights that are not zero, once stored: what int8 rounds to zero is left out too."""
     values, scales = _store(weight, PRECISIONS[type])
     rows, columns = weight.shape
     cells, indices, groups, starts = _pack_sparse(values, panel, tile)
-    return Packed(
+    return PackedWeight(
         SPARSE,
         PRECISIONS[type],
         rows,
@@ -108,22 +108,22 @@ def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) 
     )
 
 
-def quantised(weight: np.ndarray, *, panel: int = 128) -> Packed:
+def quantised(weight: np.ndarray, *, panel: int = 128) -> PackedWeight:
     """Every weight as int8, to be multiplied with activations that are quantised too."""
     blocks_, scales, sums = _store_blocks(weight)
     cells = _pack_dense(blocks_, panel, MOST_TILE)
     values = cells.view(np.int8)
     rows, columns = weight.shape
-    return Packed(QUANTISED, I8, rows, columns, panel, MOST_TILE, len(cells), values, scales=scales, sums=sums)
+    return PackedWeight(QUANTISED, I8, rows, columns, panel, MOST_TILE, len(cells), values, scales=scales, sums=sums)
 
 
-def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> Packed:
+def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> PackedWeight:
     """The blocks of 1 x 4 int8 that are not all zero, to be multiplied with activations that are quantised too."""
     blocks_, scales, sums = _store_blocks(weight)
     rows, columns = weight.shape
     cells, indices, groups, starts = _pack_sparse(blocks_, panel, tile)
     values = cells.view(np.int8)
-    return Packed(
+    return PackedWeight(
         BLOCKS,
         I8,
         rows,
@@ -140,7 +140,7 @@ def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> Packed:
     )
 
 
-def unpack(packed: Packed) -> np.ndarray:
+def unpack(packed: PackedWeight) -> np.ndarray:
     """float32 [rows, columns]: what the stored weight means."""
     values = packed.values.reshape(packed.rows, -1) if packed.layout <= TABLE else _unpack_product(packed)
     values = values[: packed.rows, : packed.columns]
@@ -263,7 +263,7 @@ def _pack_tile(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values, indices, groups
 
 
-def _unpack_product(packed: Packed) -> np.ndarray:
+def _unpack_product(packed: PackedWeight) -> np.ndarray:
     """Stored values [r, C rounded up to units] of a product's weight, in their type."""
     in_blocks = packed.layout in (QUANTISED, BLOCKS)
     units = -(-packed.columns // 4) if in_blocks else packed.columns
@@ -276,7 +276,7 @@ def _unpack_product(packed: Packed) -> np.ndarray:
 
 
 def _unpack_dense(
-    _packed: Packed, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
+    _packed: PackedWeight, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
 ) -> None:
     at = 0
     for place in places:
@@ -288,7 +288,7 @@ def _unpack_dense(
 
 
 def _unpack_sparse(
-    packed: Packed, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
+    packed: PackedWeight, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
 ) -> None:
     assert packed.groups is not None
     assert packed.indices is not None

@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 
 from lxcompress.engine import pack
-from lxcompress.engine.pack import Packed
+from lxcompress.engine.pack import PackedWeight
 from lxcompress.engine.records import (
     ACTIVATIONS,
     ALIGN,
@@ -62,7 +62,7 @@ from lxcompress.rundir import write_whole
 POSITION: Literal["position"] = "position"
 """Looks up the number that a token had before masked ones were dropped."""
 ARRAYS = ("values", "indices", "groups", "starts", "scales", "sums")
-"""What of a Packed lies in the file, in this order."""
+"""What of a PackedWeight lies in the file, in this order."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Program:
         self._sizes: list[dict[str, int]] = []
         self._inputs: list[dict[str, Any]] = []
         self._values: list[tuple[int, int]] = []  # channels and size of each
-        self._weights: list[Packed] = []
+        self._weights: list[PackedWeight] = []
         self._places: dict[int | bytes, int] = {}  # of a weight by its id, of a vector by its bytes
         self._ops: list[_Op] = []
 
@@ -158,7 +158,7 @@ class Program:
         return self._add_size(SUM, a.place, b.place if b else NONE, add, most)
 
     def embed(
-        self, table: Packed, by: Input | Literal["position"] | int, size: Size, onto: Value | None = None
+        self, table: PackedWeight, by: Input | Literal["position"] | int, size: Size, onto: Value | None = None
     ) -> Value:
         """A row of the table for each column, by an input's numbers, by position, or one row for all.
 
@@ -196,7 +196,7 @@ class Program:
     def linear(
         self,
         x: Value,
-        weight: Packed,
+        weight: PackedWeight,
         bias: np.ndarray | None = None,
         residual: Value | None = None,
         activation: str | None = None,
@@ -274,7 +274,7 @@ class Program:
         self._values.append((channels, size.place))
         return Value(len(self._values) - 1, 0, channels, None, size)
 
-    def _add_weight(self, packed: Packed) -> int:
+    def _add_weight(self, packed: PackedWeight) -> int:
         """A weight that is used twice, as the same object, is written once."""
         if id(packed) not in self._places:
             self._places[id(packed)] = len(self._weights)
@@ -392,7 +392,7 @@ class Program:
                     yield bytes(-array.nbytes % ALIGN)
 
 
-def read_weights(path: Path) -> list[Packed]:
+def read_weights(path: Path) -> list[PackedWeight]:
     """The weights of a file that Program wrote, in the order of their first use; arrays stay in the mapped file.
 
     It is for counting what an export wrote: of a file that may be hostile, only its length and the checksum of its
@@ -411,7 +411,7 @@ def read_weights(path: Path) -> list[Packed]:
     return [_read_weight(record, data) for record in np.frombuffer(records, WEIGHT, int(head["weights"]), skip)]
 
 
-def _read_weight(record: np.void, data: np.ndarray) -> Packed:
+def _read_weight(record: np.void, data: np.ndarray) -> PackedWeight:
     about: dict[str, Any] = {
         name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries")
     }
@@ -431,7 +431,7 @@ def _read_weight(record: np.void, data: np.ndarray) -> Packed:
     if layout >= QUANTISED:
         shapes["sums"] = ("<i4", (many,))
     arrays: dict[str, Any] = {name: _see(data, int(record[name]), *shape) for name, shape in shapes.items()}
-    return Packed(**about, **arrays)
+    return PackedWeight(**about, **arrays)
 
 
 def _see(data: np.ndarray, offset: int, kind: Any, shape: tuple[int, ...]) -> np.ndarray:

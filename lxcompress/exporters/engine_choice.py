@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from lxcompress.engine import Session, is_built
-from lxcompress.engine.pack import Packed, blocks, dense, quantised, sparse
+from lxcompress.engine import InferenceSession, is_built
+from lxcompress.engine.pack import PackedWeight, blocks, dense, quantised, sparse
 from lxcompress.engine.program import Program
 
-Time = Callable[[Sequence[Packed], int], Sequence[float]]
+Time = Callable[[Sequence[PackedWeight], int], Sequence[float]]
 """Seconds that a product with each of some weights takes, of so many columns."""
 
-Lay = Callable[[np.ndarray], Packed]
+Lay = Callable[[np.ndarray], PackedWeight]
 """Packs a matrix, float32 [outputs, inputs]."""
 
 
@@ -96,7 +96,7 @@ class LayoutChooser:
         self._layouts, self._time = LAYOUTS[precision], time
         self._known: dict[tuple[int, ...], LayoutChoice] = {}
 
-    def pack(self, weight: np.ndarray, columns: int) -> Packed:
+    def pack(self, weight: np.ndarray, columns: int) -> PackedWeight:
         """The matrix [outputs, inputs] in the layout that suits products of so many columns."""
         shares = count_shares(weight)
         key = (*weight.shape, columns, *(round(share / BUCKET) for share in shares.values()))
@@ -128,7 +128,7 @@ def time_here() -> Time | None:
     return _time_products if is_built() else None
 
 
-def _time_products(candidates: Sequence[Packed], columns: int) -> list[float]:
+def _time_products(candidates: Sequence[PackedWeight], columns: int) -> list[float]:
     """The least of some rounds, in which all take their turn: what else the machine does only ever adds time."""
     caches = np.zeros(FLUSH_BYTES // 4, np.float32)
     x = np.random.default_rng(0).standard_normal((1, columns, candidates[0].columns), np.float32)
@@ -145,7 +145,7 @@ def _time_products(candidates: Sequence[Packed], columns: int) -> list[float]:
 
 
 @contextmanager
-def _sessions(candidates: Sequence[Packed], columns: int) -> Iterator[list[Any]]:
+def _sessions(candidates: Sequence[PackedWeight], columns: int) -> Iterator[list[Any]]:
     """Sessions of programs of one product each."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -156,5 +156,5 @@ def _sessions(candidates: Sequence[Packed], columns: int) -> Iterator[list[Any]]
             size = program.rows("kept", most=columns)
             program.scores(program.linear(program.load(program.floats("x", size, width=packed.columns)), packed))
             program.write(path)
-            sessions.append(stack.enter_context(Session(path, threads=1)))
+            sessions.append(stack.enter_context(InferenceSession(path, threads=1)))
         yield sessions

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from lxcompress.engine.pack import Packed, table
+from lxcompress.engine.pack import PackedWeight, table
 from lxcompress.engine.program import POSITION, Program
 from lxcompress.errors import ExportError
 from lxcompress.models.checkpoints import Model
 
 Block = Any
 """A module of transformers: torch types each of its attributes as a tensor or a module."""
-Pack = Callable[[np.ndarray, int], Packed]
+Pack = Callable[[np.ndarray, int], PackedWeight]
 """Lays out the matrix of a product, [outputs, inputs], that is multiplied with so many columns as a rule."""
 ACTIVATIONS = ("gelu", "relu", "tanh")
 """Those of transformers that the engine has by the same name; gelu is the exact one."""

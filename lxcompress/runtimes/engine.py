@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lxcompress.engine import Session
+from lxcompress.engine import InferenceSession
 from lxcompress.errors import MeasureError
 from lxcompress.output import command_line
 
@@ -20,7 +20,7 @@ class EngineSession:
     """An engine file, loaded."""
 
     path: Path
-    session: Session
+    session: InferenceSession
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the file takes other inputs."""
@@ -36,4 +36,4 @@ def open_engine(path: Path, *, threads: int) -> EngineSession:
             f"{model}: no such file; make it with: "
             f"{command_line('export', 'TICKET', '--format', 'engine', '--out', path)}"
         )
-    return EngineSession(model, Session(model, threads=threads))
+    return EngineSession(model, InferenceSession(model, threads=threads))

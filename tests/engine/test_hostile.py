@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from lxcompress.engine import Model
+from lxcompress.engine import ModelFile
 from lxcompress.engine.records import ALIGN, HEADER, INPUT, MAGIC, OP, SIZE, TENSOR, VERSION, WEIGHT
 from lxcompress.errors import MeasureError
 from tests.engine.fuzz.make_seeds import write_seeds
@@ -84,7 +84,7 @@ def try_files(folder: Path) -> None:
 def _try_file(path: Path) -> str:
     rng = np.random.default_rng(0)
     try:
-        model = Model(path)
+        model = ModelFile(path)
         model.verify()
         for instructions in (None, "base"):
             with model.session(instructions=instructions) as session:
@@ -336,7 +336,7 @@ def test_other_versions_are_named(seeds: dict[str, bytes], tmp_path: Path, versi
     path = tmp_path / "model.lxe"
     path.write_bytes(file.bytes)
     with pytest.raises(MeasureError, match=rf"is of version {version}, and this engine reads version {VERSION}\)"):
-        Model(path)
+        ModelFile(path)
 
 
 @pytest.mark.parametrize("name", list(KINDS))
@@ -347,7 +347,7 @@ def test_huge_counts_are_refused(seeds: dict[str, bytes], tmp_path: Path, name: 
     path = tmp_path / "model.lxe"
     path.write_bytes(file.seal())
     with pytest.raises(MeasureError, match="has more than 65536 records of a kind"):
-        Model(path)
+        ModelFile(path)
 
 
 def test_a_small_file_gets_no_large_memory(seeds: dict[str, bytes], tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_small_file_gets_no_large_memory(seeds: dict[str, bytes], tmp_path: Pa
     path = tmp_path / "model.lxe"
     path.write_bytes(file.seal())
     with pytest.raises(MeasureError, match=r"a session of 1 would need 4194[0-9]{3} MB, expected less than 4096"):
-        Model(path).session()
+        ModelFile(path).session()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
@@ -368,4 +368,4 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.lxe").touch()
     for name in ("pipe.lxe", "empty.lxe", "none.lxe", ""):
         with pytest.raises(MeasureError, match="the engine cannot read it"):
-            Model(tmp_path / name)
+            ModelFile(tmp_path / name)

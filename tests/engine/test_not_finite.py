@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lxcompress.engine import Model, Session, pack
+from lxcompress.engine import InferenceSession, ModelFile, pack
 from lxcompress.engine.program import Program, Value
 from lxcompress.engine.records import BF16, F32, I8
 from lxcompress.errors import MeasureError
@@ -27,7 +27,7 @@ WIDTH, COLUMNS = 12, 5
 INSIDE = "a value inside of the model is NaN or overflows"
 
 
-def refused(session: Session, feeds: Feeds, *named: object) -> None:
+def refused(session: InferenceSession, feeds: Feeds, *named: object) -> None:
     complain(lambda: session.run(None, feeds), session.path, "the engine cannot answer", *named, kind=MeasureError)
 
 
@@ -37,7 +37,7 @@ def test_a_broken_input_is_refused_by_its_name_wherever_it_stands(
     tmp_path: Path, value: float, instructions: str
 ) -> None:
     """Also in a row that is masked: other runtimes give NaN there. The next answer is as it was, to the bit."""
-    with Model(write_model(tmp_path / "model.lxe")).session(threads=2, instructions=instructions) as session:
+    with ModelFile(write_model(tmp_path / "model.lxe")).session(threads=2, instructions=instructions) as session:
         feeds = make_feeds(3)
         feeds["visual_attention_mask"][:, -1] = 0
         (expected,) = session.run(None, feeds)
@@ -104,7 +104,7 @@ def test_a_value_that_overflows_between_two_operations_is_refused(
             program.write(path)
             feeds = {"mask": np.ones((1, COLUMNS), np.int64), "x": np.full((1, COLUMNS, WIDTH), 1e-29, np.float32)}
             for instructions in SETS:
-                with Model(path).session(instructions=instructions) as session:
+                with ModelFile(path).session(instructions=instructions) as session:
                     (expected,) = session.run(None, feeds)
                     # The scale of int8 comes after the sum, which is 0 in row 3, and stays so.
                     if row != 3 or name.endswith(("fp32", "bf16")):
@@ -121,7 +121,7 @@ def test_features_whose_squares_overflow_are_refused(tmp_path: Path, instruction
     program.write(tmp_path / "model.lxe")
     draw = np.random.default_rng(0).normal(size=(1, COLUMNS, WIDTH)).astype(np.float32)
     feeds = {"mask": np.ones((1, COLUMNS), np.int64), "x": draw}
-    with Model(tmp_path / "model.lxe").session(instructions=instructions) as session:
+    with ModelFile(tmp_path / "model.lxe").session(instructions=instructions) as session:
         (expected,) = session.run(None, feeds)
         np.testing.assert_allclose(session.run(None, {**feeds, "x": draw * 1e15})[0], expected, atol=1e-5)
         for large in (1e25, 1e38):
@@ -154,7 +154,7 @@ def test_a_weight_that_is_no_number_is_refused_or_of_no_use(tmp_path: Path, seed
         with np.errstate(all="ignore"):
             expected = Reference(path).run(question) if packers is FLOATS else None
         for instructions in SETS:
-            with Model(path).session(instructions=instructions) as session:
+            with ModelFile(path).session(instructions=instructions) as session:
                 found = _answer_or_sentence(session, question)
                 if isinstance(found, str):
                     assert INSIDE in found
@@ -165,7 +165,7 @@ def test_a_weight_that_is_no_number_is_refused_or_of_no_use(tmp_path: Path, seed
                     np.testing.assert_allclose(found, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
 
 
-def _answer_or_sentence(session: Session, question: Feeds) -> np.ndarray | str:
+def _answer_or_sentence(session: InferenceSession, question: Feeds) -> np.ndarray | str:
     try:
         return session.run(None, question)[0]
     except MeasureError as error:

@@ -11,13 +11,13 @@ import torch
 
 from lxcompress import bitmask
 from lxcompress.engine import pack
-from lxcompress.engine.pack import Packed, unpack
+from lxcompress.engine.pack import PackedWeight, unpack
 from lxcompress.errors import ExportError
 from tests.complain import complain
 
 SHAPES = ((1, 1), (3, 5), (4, 4), (5, 256), (7, 257), (128, 3), (131, 30), (256, 513), (301, 70))
 FILLS = {"nothing": 0.0, "tenth": 0.1, "half": 0.5, "all": 1.0}
-LAYOUTS: dict[str, Callable[[np.ndarray], Packed]] = {
+LAYOUTS: dict[str, Callable[[np.ndarray], PackedWeight]] = {
     "dense fp32": lambda weight: pack.dense(weight, "fp32"),
     "dense bf16": lambda weight: pack.dense(weight, "bf16"),
     "dense int8": lambda weight: pack.dense(weight, "int8"),

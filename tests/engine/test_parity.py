@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lxcompress.engine import Model, instruction_sets, pack
-from lxcompress.engine.pack import Packed
+from lxcompress.engine import ModelFile, instruction_sets, pack
+from lxcompress.engine.pack import PackedWeight
 from lxcompress.engine.program import POSITION, Program, Size, Value
 from lxcompress.errors import MeasureError
 from tests.complain import complain
@@ -22,7 +22,7 @@ from tests.engine.reference import Reference
 SETS = instruction_sets()
 COLUMNS = (1, 5, 16, 17, 20, 36, 56, 70)
 MOST = max(COLUMNS)
-PACKERS: dict[str, Callable[..., Packed]] = {
+PACKERS: dict[str, Callable[..., PackedWeight]] = {
     f"{layout} {type}": lambda weight, layout=layout, type=type, **cut: getattr(pack, layout)(weight, type, **cut)
     for layout in ("dense", "sparse")
     for type in pack.PRECISIONS
@@ -73,7 +73,7 @@ def repeat(feeds: Feeds, times: int) -> Feeds:
 
 def answer(case: Case, feeds: Feeds, instructions: str) -> np.ndarray:
     """What one thread says; that two and three say the same, to the bit, is asked of three questions of the batch."""
-    model = Model(case.path)
+    model = ModelFile(case.path)
     with model.session(instructions=instructions) as session:
         scores = session.run(None, feeds)[0]
     few = sorted({0, len(scores) // 2, len(scores) - 1})
@@ -301,7 +301,7 @@ def test_a_question_of_a_batch_is_answered_as_if_alone(tmp_path: Path, instructi
     case = Drawn(3, list(PACKERS)).write(tmp_path / "model.lxe", operations=6)
     feeds = draw_questions(np.random.default_rng(3), 6, 20, 36)
     together = answer(case, feeds, instructions)
-    with Model(case.path).session(instructions=instructions) as session:
+    with ModelFile(case.path).session(instructions=instructions) as session:
         for n in range(6):
             alone = {name: value[n : n + 1] for name, value in feeds.items()}
             assert session.run(None, alone)[0].tobytes() == together[n : n + 1].tobytes()
@@ -323,7 +323,7 @@ def test_a_mask_that_keeps_nothing_is_refused(tmp_path: Path) -> None:
     case = Drawn(1, FLOATS).write(tmp_path / "model.lxe", operations=2)
     feeds = draw_questions(np.random.default_rng(1), 2, 17, 5)
     feeds["regions"][1] = 0
-    with Model(case.path).session() as session:
+    with ModelFile(case.path).session() as session:
         complain(lambda: session.run(None, feeds), case.path, "regions", kind=MeasureError)
         first = {name: value[:1] for name, value in feeds.items()}
         assert np.isfinite(session.run(None, first)[0]).all()
@@ -333,7 +333,7 @@ def test_a_session_that_answered_before_answers_the_same(tmp_path: Path) -> None
     case = Drawn(4, list(PACKERS)).write(tmp_path / "model.lxe", operations=6)
     rng = np.random.default_rng(4)
     long, short = draw_questions(rng, 3, 70, 70), draw_questions(rng, 3, 5, 1)
-    with Model(case.path).session(threads=2) as session:
+    with ModelFile(case.path).session(threads=2) as session:
         first = session.run(None, short)[0]
         session.run(None, long)
         for _ in range(50):

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from lxcompress.engine import pack, records
-from lxcompress.engine.pack import Packed
+from lxcompress.engine.pack import PackedWeight
 from lxcompress.engine.program import ARRAYS, POSITION, Program, read_weights
 from lxcompress.errors import ExportError
 from lxcompress.writing import WriteError
@@ -125,7 +125,7 @@ def test_gelu_is_torchs() -> None:
     assert np.allclose(gelu(x), functional.gelu(torch.from_numpy(x)).numpy(), atol=1e-15)
 
 
-PACKERS: dict[str, Callable[[np.ndarray], Packed]] = {
+PACKERS: dict[str, Callable[[np.ndarray], PackedWeight]] = {
     f"{layout} {type}": lambda weight, layout=layout, type=type: getattr(pack, layout)(weight, type)
     for layout in ("dense", "sparse")
     for type in pack.PRECISIONS

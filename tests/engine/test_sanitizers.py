@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lxcompress.engine import Model, instruction_sets, pack
+from lxcompress.engine import ModelFile, instruction_sets, pack
 from lxcompress.engine.build import SOURCE, find_compiler, find_sets
 from lxcompress.engine.library import LIBRARY
 from tests.engine.fuzz.make_seeds import MOST, PACKERS, SEEDS, weigh, write_product, write_seeds
@@ -110,7 +110,7 @@ class Case:
     expected: np.ndarray
 
 
-def draw_feeds(model: Model, rows: int, rng: np.random.Generator) -> Feeds:
+def draw_feeds(model: ModelFile, rows: int, rng: np.random.Generator) -> Feeds:
     """Two questions; the first keeps all of its rows, the second some."""
     feeds: Feeds = {}
     for one in model._inputs:
@@ -136,7 +136,7 @@ def write_questions(path: Path, batches: Sequence[Feeds], names: Sequence[str]) 
 
 
 def make_case(path: Path) -> Case:
-    model, rng = Model(path), np.random.default_rng(0)
+    model, rng = ModelFile(path), np.random.default_rng(0)
     batches = [draw_feeds(model, rows, rng) for rows in LENGTHS]
     questions = path.with_suffix(".questions")
     write_questions(questions, batches, [one.name for one in model._inputs])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lxcompress.engine import Model, Session, instruction_sets
+from lxcompress.engine import InferenceSession, ModelFile, instruction_sets
 from lxcompress.engine.pack import dense, sparse, table
 from lxcompress.engine.program import Program
 from lxcompress.errors import MeasureError
@@ -68,11 +68,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(file: Path) -> Session:
-    return Session(file)
+def session(file: Path) -> InferenceSession:
+    return InferenceSession(file)
 
 
-def test_it_says_what_it_takes_and_gives_as_onnx_runtime_does(session: Session) -> None:
+def test_it_says_what_it_takes_and_gives_as_onnx_runtime_does(session: InferenceSession) -> None:
     taken = {each.name: (each.type, each.shape, each.most_rows) for each in session.get_inputs()}
     assert taken == {
         "attention_mask": ("tensor(int64)", ["batch", "rows"], TOKENS),
@@ -86,14 +86,14 @@ def test_it_says_what_it_takes_and_gives_as_onnx_runtime_does(session: Session) 
 
 @pytest.mark.parametrize("names", [None, ["scores"], []])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_scores_are_those_of_the_weights(session: Session, rows: int, names: list[str] | None) -> None:
+def test_scores_are_those_of_the_weights(session: InferenceSession, rows: int, names: list[str] | None) -> None:
     feeds = make_feeds(rows)
     (scores,) = session.run(names, feeds)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, _slow_answer(feeds), rtol=1e-5, atol=1e-5)
 
 
-def test_arrays_are_read_whatever_their_order_and_width_of_number(session: Session) -> None:
+def test_arrays_are_read_whatever_their_order_and_width_of_number(session: InferenceSession) -> None:
     feeds = make_feeds()
     (scores,) = session.run(None, feeds)
     others = {
@@ -109,7 +109,7 @@ def test_arrays_are_read_whatever_their_order_and_width_of_number(session: Sessi
 @pytest.mark.parametrize("threads", [1, 2])
 def test_every_instruction_set_answers_the_same(file: Path, name: str, threads: int) -> None:
     feeds = make_feeds()
-    (scores,) = Session(file, threads=threads, instructions=name).run(None, feeds)
+    (scores,) = InferenceSession(file, threads=threads, instructions=name).run(None, feeds)
     np.testing.assert_allclose(scores, _slow_answer(feeds), rtol=1e-5, atol=1e-5)
 
 
@@ -152,7 +152,7 @@ BAD_FEEDS = {
 
 
 @pytest.mark.parametrize("said", BAD_FEEDS)
-def test_feeds_that_do_not_fit_are_one_sentence(session: Session, file: Path, said: str) -> None:
+def test_feeds_that_do_not_fit_are_one_sentence(session: InferenceSession, file: Path, said: str) -> None:
     with pytest.raises(MeasureError, match=said) as caught:
         session.run(None, BAD_FEEDS[said])
     assert str(caught.value).startswith(f"{file}: ")
@@ -162,7 +162,7 @@ def test_feeds_that_do_not_fit_are_one_sentence(session: Session, file: Path, sa
 
 
 @pytest.mark.parametrize("names", [["logits"], "logits", ["logits", 3], ["x" * 100_000 + "logits"]])
-def test_other_outputs_are_refused(session: Session, names: list[str]) -> None:
+def test_other_outputs_are_refused(session: InferenceSession, names: list[str]) -> None:
     said = complain(lambda: session.run(names, make_feeds()), "gives scores, but was asked for", kind=MeasureError)
     assert len(said) < 500
 
@@ -170,25 +170,27 @@ def test_other_outputs_are_refused(session: Session, names: list[str]) -> None:
 @pytest.mark.parametrize("threads", [0, -1, 1025, 1.5, True, "2", None, 2**32 + 1, 10**2000])
 def test_other_numbers_of_threads_are_refused(file: Path, threads: object) -> None:
     """C would read the last 32 bits."""
-    said = complain(lambda: Session(file, threads=threads), "threads: expected 1 to 1024, got", kind=MeasureError)
+    said = complain(
+        lambda: InferenceSession(file, threads=threads), "threads: expected 1 to 1024, got", kind=MeasureError
+    )
     assert len(said) < 500
 
 
 @pytest.mark.parametrize("instructions", ["mmx", "", 3, b"base", "\u20ac", "\ud800", "a" * 100_000, "base\0x"])
 def test_other_instruction_sets_are_refused(file: Path, instructions: object) -> None:
-    said = complain(lambda: Session(file, instructions=instructions), "base", kind=MeasureError)
+    said = complain(lambda: InferenceSession(file, instructions=instructions), "base", kind=MeasureError)
     assert len(said) < 500
 
 
 def test_a_path_is_not_read_up_to_a_nul_character(file: Path) -> None:
-    complain(lambda: Session(f"{file}\0.txt"), "NUL", kind=MeasureError)
+    complain(lambda: InferenceSession(f"{file}\0.txt"), "NUL", kind=MeasureError)
 
 
 def test_what_a_processor_does_not_have_is_refused_with_what_it_has(file: Path) -> None:
     with pytest.raises(MeasureError, match=f"has no 'mmx'; it has .*{instruction_sets()[-1]}"):
-        Session(file, instructions="mmx")
+        InferenceSession(file, instructions="mmx")
     with pytest.raises(MeasureError, match="threads: expected 1 to 1024, got 0"):
-        Session(file, threads=0)
+        InferenceSession(file, threads=0)
 
 
 def test_files_that_are_not_whole_are_one_sentence(file: Path, tmp_path: Path) -> None:
@@ -197,24 +199,24 @@ def test_files_that_are_not_whole_are_one_sentence(file: Path, tmp_path: Path) -
     for length in (0, 1, 12, 127, 128, 500, len(whole) - 1):
         damaged.write_bytes(whole[:length])
         with pytest.raises(MeasureError, match=r"^[^\n]*the engine cannot read it \([^\n]*\); export it again$"):
-            Session(damaged)
+            InferenceSession(damaged)
     for missing in (tmp_path / "none.lxe", tmp_path):
         with pytest.raises(MeasureError, match="the engine cannot read it"):
-            Session(missing)
+            InferenceSession(missing)
 
 
 def test_weights_that_were_changed_are_found_by_reading_them_all(file: Path, tmp_path: Path) -> None:
-    Model(file).verify()
+    ModelFile(file).verify()
     bytes_ = bytearray(file.read_bytes())
     bytes_[-1] ^= 1
     damaged = tmp_path / "model.lxe"
     damaged.write_bytes(bytes_)
     with pytest.raises(MeasureError, match="weights are damaged"):
-        Model(damaged).verify()
+        ModelFile(damaged).verify()
 
 
 def test_sessions_share_a_model_and_outlive_it(file: Path) -> None:
-    model = Model(file)
+    model = ModelFile(file)
     first, second = model.session(), model.session(threads=2)
     model.close()
     with pytest.raises(MeasureError, match="this model was closed"):
@@ -236,14 +238,14 @@ def test_a_file_is_let_go_with_its_last_session(file: Path, tmp_path: Path) -> N
     def is_mapped() -> bool:
         return str(path) in Path("/proc/self/maps").read_text(encoding="utf-8")
 
-    with Session(path, threads=2) as session:
+    with InferenceSession(path, threads=2) as session:
         session.run(None, make_feeds())
         assert is_mapped()
     assert not is_mapped()
     session.close()  # a second time
     with pytest.raises(MeasureError, match="this session was closed"):
         session.run(None, make_feeds())
-    dropped = Session(path)
+    dropped = InferenceSession(path)
     assert is_mapped()
     del dropped
     gc.collect()
@@ -251,7 +253,7 @@ def test_a_file_is_let_go_with_its_last_session(file: Path, tmp_path: Path) -> N
 
 
 def test_callers_of_one_session_or_many_get_what_each_asked(file: Path) -> None:
-    model = Model(file)
+    model = ModelFile(file)
     sessions = [model.session(), model.session(threads=2)]
     asked = [make_feeds(rows) for rows in range(1, 9)] * 20
     with ThreadPoolExecutor(4) as pool:
@@ -269,9 +271,9 @@ def _run(code: str) -> None:
 
 def test_a_process_may_end_with_sessions_open(file: Path) -> None:
     _run(f"""
-from lxcompress.engine import Model, Session
-left = Session({str(file)!r}, threads=2)
-model = Model({str(file)!r})
+from lxcompress.engine import ModelFile, InferenceSession
+left = InferenceSession({str(file)!r}, threads=2)
+model = ModelFile({str(file)!r})
 model.circle = [model, model.session(threads=2)]
 model.circle[1].circle = model.circle
 del model
@@ -289,11 +291,11 @@ threading.Thread(target=ask, daemon=True).start()
 def test_a_forked_process_is_told_that_its_threads_are_gone(file: Path) -> None:
     _run(f"""
 import os, warnings
-from lxcompress.engine import Session
+from lxcompress.engine import InferenceSession
 from lxcompress.errors import MeasureError
 from tests.engine.test_session import make_feeds
 feeds = make_feeds()
-alone, together = Session({str(file)!r}), Session({str(file)!r}, threads=2)
+alone, together = InferenceSession({str(file)!r}), InferenceSession({str(file)!r}, threads=2)
 expected = together.run(None, feeds)[0]
 warnings.simplefilter("ignore")  # of forking beside threads, which is what is tried
 child = os.fork()

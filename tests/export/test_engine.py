@@ -16,9 +16,9 @@ import torch
 from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.split import Inputs
-from lxcompress.engine import Session, instruction_sets
+from lxcompress.engine import InferenceSession, instruction_sets
 from lxcompress.engine.build import find_compiler
-from lxcompress.engine.pack import Packed, blocks, dense, quantised, sparse
+from lxcompress.engine.pack import PackedWeight, blocks, dense, quantised, sparse
 from lxcompress.engine.program import read_weights
 from lxcompress.engine.records import (
     BLOCKS,
@@ -285,7 +285,7 @@ def test_broken_regions_are_refused_whatever_the_precision(name, precision, tmp_
     model = make(name, "half")
     write(job(model, tmp_path, precision))
     for instructions in instruction_sets():
-        session = Session(tmp_path / "model.lxe", instructions=instructions)
+        session = InferenceSession(tmp_path / "model.lxe", instructions=instructions)
         for field in ("visual_feats", "visual_pos"):
             for value in (np.nan, np.inf, -np.inf, 1e30, -1e38):
                 inputs = ask(2, 9, 5)
@@ -335,11 +335,11 @@ def test_the_usual_columns_are_the_median_question_s() -> None:
 class Clock:
     """Says what each layout takes, and remembers what it was asked."""
 
-    def __init__(self, seconds: Callable[[Packed], float]) -> None:
+    def __init__(self, seconds: Callable[[PackedWeight], float]) -> None:
         self.seconds = seconds
-        self.asked: list[tuple[list[Packed], int]] = []
+        self.asked: list[tuple[list[PackedWeight], int]] = []
 
-    def __call__(self, candidates: Sequence[Packed], columns: int) -> list[float]:
+    def __call__(self, candidates: Sequence[PackedWeight], columns: int) -> list[float]:
         self.asked.append((list(candidates), columns))
         return [self.seconds(each) for each in candidates]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.engine import pack
-from lxcompress.engine.pack import Packed
+from lxcompress.engine.pack import PackedWeight
 from lxcompress.engine.program import POSITION, Program, Value
 
 SEEDS = Path(__file__).with_name("seeds")
 MOST = 20
-PACKERS: dict[str, Callable[[np.ndarray], Packed]] = {
+PACKERS: dict[str, Callable[[np.ndarray], PackedWeight]] = {
     **{f"dense-{type}": lambda weight, type=type: pack.dense(weight, type, panel=4) for type in pack.PRECISIONS},
     **{
         f"sparse-{type}": lambda weight, type=type: pack.sparse(weight, type, panel=8, tile=3)
@@ -39,7 +39,7 @@ def vector(rows: int) -> np.ndarray:
     return np.linspace(0.5, 1.5, rows, dtype=np.float32)
 
 
-def write_product(path: Path, weight: Packed, activation: str | None) -> None:
+def write_product(path: Path, weight: PackedWeight, activation: str | None) -> None:
     """One product, with a bias and a residual, of a load."""
     program = Program()
     tokens = program.rows("mask", MOST)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lxcompress.engine import Session
+from lxcompress.engine import InferenceSession
 from lxcompress.engine.program import Program
 from tests.engine.test_parity import (
     FLOATS,
@@ -71,7 +71,7 @@ def need(*commands: str) -> None:
 
 def write_questions(path: Path, model: Path, feeds: Feeds) -> None:
     """As other/answer.c reads them."""
-    with Session(model) as session, path.open("wb") as file:
+    with InferenceSession(model) as session, path.open("wb") as file:
         inputs = session.get_inputs()
         file.write(struct.pack("<q", len(feeds[inputs[0].name])))
         for each in inputs:
@@ -81,7 +81,7 @@ def write_questions(path: Path, model: Path, feeds: Feeds) -> None:
 
 
 def answer_here(model: Path, feeds: Feeds, instructions: str | None = None) -> np.ndarray:
-    with Session(model, instructions=instructions) as session:
+    with InferenceSession(model, instructions=instructions) as session:
         return session.run(None, feeds)[0]
 
 
