@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lxcompress.data.files import field, read_json
-from lxcompress.data.vqa_score import NO_FILE_REMEDY, TypeScore, check_complete, mean, mean_by, read_list
+from lxcompress.data.scoring import ScoreFiles, ScoreReport, doubt_partial, doubt_unused
+from lxcompress.data.vqa_score import (
+    NO_FILE_REMEDY,
+    TypeScore,
+    check_complete,
+    keep_predicted,
+    mean,
+    mean_by,
+    official_percent,
+    read_list,
+)
 from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
@@ -35,6 +45,24 @@ class GqaScore:
     per_structural_type: dict[str, TypeScore]
     per_semantic_type: dict[str, TypeScore]
     per_question: dict[str, float]
+
+
+def score_gqa_files(files: ScoreFiles) -> ScoreReport:
+    """Return the official scores of a file of GQA predictions. Raises DataError."""
+    where = str(files.predictions)
+    predictions, questions = read_gqa_predictions(files.predictions), read_gqa_questions(files.questions)
+    counted = keep_predicted(questions, predictions, where=where) if files.only_predicted else questions
+    score = score_gqa(predictions, counted, where=where)
+    return ScoreReport(
+        overall=TypeScore(score.overall, len(counted)),
+        groups={
+            "answer form": score.per_answer_form,
+            "structural type": score.per_structural_type,
+            "semantic type": score.per_semantic_type,
+        },
+        per_question={question: official_percent(share) for question, share in score.per_question.items()},
+        doubts=doubt_partial(len(counted), len(questions)) + doubt_unused(len(predictions), len(counted)),
+    )
 
 
 def score_gqa(

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lxcompress.data.files import field, read_records, read_text
-from lxcompress.data.vqa_score import NO_FILE_REMEDY, check_complete, mean
+from lxcompress.data.scoring import ScoreFiles, ScoreReport, doubt_partial, doubt_unused
+from lxcompress.data.vqa_score import (
+    NO_FILE_REMEDY,
+    TypeScore,
+    check_complete,
+    check_known,
+    keep_predicted,
+    mean,
+    official_percent,
+)
 from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
@@ -27,6 +36,32 @@ class NlvrScore:
     consistency: float
     sentences: int
     per_question: dict[str, float]
+
+
+def score_nlvr2_files(files: ScoreFiles) -> ScoreReport:
+    """Return the official scores of a file of NLVR2 predictions; those of other examples are ignored."""
+    return _score_files(files, nlvr2_sentence, read_nlvr_predictions(files.predictions))
+
+
+def score_nlvr_files(files: ScoreFiles) -> ScoreReport:
+    """Return the official scores of a file of NLVR v1 predictions; those of other examples are refused."""
+    predictions, labels = read_nlvr_predictions(files.predictions), read_nlvr_labels(files.questions)
+    check_known(predictions, labels, where=str(files.predictions), among=str(files.questions))
+    return _score_files(files, nlvr_sentence, predictions)
+
+
+def _score_files(files: ScoreFiles, sentence: Callable[[str], str], predictions: dict[str, bool]) -> ScoreReport:
+    """Return the scores of `predictions`, which are in `files`. Raises DataError."""
+    where, labels = str(files.predictions), read_nlvr_labels(files.questions)
+    counted = keep_predicted(labels, predictions, where=where) if files.only_predicted else labels
+    score = score_nlvr(predictions, counted, sentence=sentence, where=where)
+    return ScoreReport(
+        overall=TypeScore(score.overall, len(counted)),
+        groups={},
+        per_question={example: official_percent(share) for example, share in score.per_question.items()},
+        consistency=TypeScore(score.consistency, score.sentences),
+        doubts=doubt_partial(len(counted), len(labels)) + doubt_unused(len(predictions), len(counted)),
+    )
 
 
 def score_nlvr(

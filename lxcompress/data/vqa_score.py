@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from lxcompress.data.files import field, read_json
 from lxcompress.data.ids import explain_types, is_id
+from lxcompress.data.scoring import ScoreFiles, ScoreReport, doubt_partial
 from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
@@ -116,6 +117,30 @@ class VqaScore:
     per_question: dict[Id, float]
     indistinct: int
     """questions with records that only their answers tell apart: where those are equal, each leaves the others out"""
+
+
+def score_vqa_files(files: ScoreFiles) -> ScoreReport:
+    """Return the official scores of a file of VQA predictions. Raises DataError."""
+    assert files.annotations is not None, "VQA's answers are in a separate file"
+    where, among = str(files.predictions), str(files.annotations)
+    predictions, questions = read_predictions(files.predictions), read_questions(files.questions)
+    annotations = read_annotations(files.annotations)
+    counted = keep_predicted(annotations, predictions, where=where) if files.only_predicted else annotations
+    check_known(counted, questions.ids, where=among, among=str(files.questions))
+    score = score_predictions(predictions, counted, where=where, among=among)
+    check_choices(predictions, questions, where=where)
+    doubts = doubt_partial(len(counted), len(annotations))
+    if score.indistinct:
+        doubts.append(
+            f"{score.indistinct} of {len(counted)} questions have answers without distinct answer_ids: the official "
+            "code leaves each answer out together with its equals, which lowers the accuracy"
+        )
+    return ScoreReport(
+        overall=TypeScore(score.overall, len(counted)),
+        groups={"answer type": score.per_answer_type, "question type": score.per_question_type},
+        per_question={question: official_percent(share) for question, share in score.per_question.items()},
+        doubts=doubts,
+    )
 
 
 def score_predictions(

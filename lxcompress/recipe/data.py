@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from lxcompress.catalog.extensions import added_names, load_added, resolve
 from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed
 
 MOST_SCENES = 10_000_000
@@ -119,3 +122,21 @@ Data = Annotated[AnyData, Field(discriminator="kind")]
 DATA_KINDS: dict[str, type[RecipeSection]] = {
     get_args(section.model_fields["kind"].annotation)[0]: section for section in get_args(AnyData)
 }
+
+
+def with_added_data(section: type[RecipeSection], tree: Mapping[str, Any]) -> type[RecipeSection]:
+    """Return `section` with the settings of the data kind that `tree` names, if another package adds that kind.
+
+    Raises ExtensionError if the package cannot be loaded.
+    """
+    data = tree.get("data")
+    name = data.get("kind") if isinstance(data, Mapping) else None
+    if "data" not in section.model_fields or name in DATA_KINDS or name not in added_names("data"):
+        return section
+    return _replace_data(section, resolve(load_added("data", name).settings))
+
+
+@cache
+def _replace_data(section: type[RecipeSection], settings: type[RecipeSection]) -> type[RecipeSection]:
+    """Return a subclass of `section` whose data are `settings`."""
+    return create_model(section.__name__, __base__=section, __doc__=section.__doc__, data=(settings, ...))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from lxcompress.errors import RecipeError
 from lxcompress.filenames import RECIPE_FILE
+from lxcompress.recipe.data import with_added_data
 from lxcompress.recipe.methods import Method
 from lxcompress.recipe.recipe import Recipe
 from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection, Train
@@ -93,6 +94,7 @@ def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where:
             f"{where}: is of recipe version {echo(version)}, but this lxcompress reads up to version {RECIPE_VERSION}; "
             "upgrade it with: pip install --upgrade lxcompress"
         )
+    kind = with_added_data(kind, tree)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
