@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lxcompress.study.watch import Watch
     from lxcompress.tickets import Ticket
     from lxcompress.workflow.prune import PruneOptions
-    from lxcompress.workflow.score import ScoreKind, ScoreReport
+    from lxcompress.workflow.score import ScoreReport
 
 StrPath = str | os.PathLike[str]
 
@@ -215,7 +215,7 @@ def score(
     *,
     questions: StrPath | None = None,
     annotations: StrPath | None = None,
-    kind: ScoreKind | None = None,
+    kind: str | None = None,
     recipe: StrPath | None = None,
     only_predicted: bool = False,
 ) -> ScoreReport:

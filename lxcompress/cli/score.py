@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from lxcompress.catalog.data_kinds import DATA_KINDS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lxcompress.workflow.score import ScoreReport
 
-Kind = Literal["vqa", "gqa", "nlvr2", "nlvr", "scenes", "clevr"]
+KINDS = ", ".join(DATA_KINDS)
 
 
 def score_cli(
@@ -21,7 +23,9 @@ def score_cli(
         Path | None, typer.Option("--questions", help="Official questions (JSON); for NLVR and NLVR2, the examples.")
     ] = None,
     annotations: Annotated[Path | None, typer.Option("--annotations", help="VQA only: official annotations.")] = None,
-    kind: Annotated[Kind | None, typer.Option("--kind", help="The data set to score for.  [default: vqa]")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help=f"The kind of data set: {KINDS}, or an added one.  [default: vqa]")
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", help="scenes and clevr only: the recipe whose validation questions were answered."),

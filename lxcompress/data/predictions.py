@@ -1,4 +1,4 @@
-"""Predictions as each data set's evaluation takes them."""
+"""Write predictions in the format of each data set's evaluation, and score those without an official file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lxcompress.catalog.data_kinds import find_data_kind
 from lxcompress.catalog.extensions import resolve
+from lxcompress.data.scoring import ScoreReport, doubt_partial
 from lxcompress.data.vqa_score import (
     TypeScore,
     check_complete,
@@ -17,6 +18,7 @@ from lxcompress.data.vqa_score import (
     keep_predicted,
     mean,
     mean_by,
+    official_percent,
     read_predictions,
 )
 from lxcompress.recipe import AnyData
@@ -27,18 +29,18 @@ AnswerList = Sequence[tuple[int | str, str]]
 
 
 def vqa_predictions(given: AnswerList) -> str:
-    """The evaluation server's JSON: a list of question_id and answer."""
+    """Return the JSON of VQA's evaluation server: a list of question_id and answer."""
     document = [{"question_id": number, "answer": answer} for number, answer in given]
     return escape_surrogates(json.dumps(document, ensure_ascii=False)) + "\n"
 
 
 def gqa_predictions(given: AnswerList) -> str:
-    """GQA's JSON: a list of questionId and prediction."""
+    """Return GQA's JSON: a list of questionId and prediction."""
     return json.dumps([{"questionId": str(number), "prediction": answer} for number, answer in given]) + "\n"
 
 
 def sentence_predictions(given: AnswerList) -> str:
-    """NLVR's and NLVR2's CSV: identifier and the truth value, without a header."""
+    """Return the CSV of NLVR and NLVR2: identifier and truth value, without a header."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(given)
     return text.getvalue()
@@ -50,26 +52,28 @@ def format_predictions(kind: str, given: AnswerList) -> str:
     return text
 
 
-def score_numbered(
-    predictions: Path, settings: AnyData, *, only_predicted: bool = False
-) -> tuple[TypeScore, dict[str, TypeScore], dict[int, float], int]:
-    """Score predictions of data that number their validation questions by their order, as `predict` writes them.
+def score_numbered(predictions: Path, settings: AnyData, *, only_predicted: bool = False) -> ScoreReport:
+    """Return the scores of predictions for data whose validation questions are numbered by their order.
 
-    Returns the mean, those by answer type, the accuracy of each question, and how many are asked. Raises DataError.
+    `predict` writes such files for data without official files of questions. Raises DataError.
     """
     from lxcompress.data.tasks import load_task
 
     where, task = str(predictions), load_task(whole_split(settings))
-    said, right = read_predictions(predictions), task.valid.answers[:, 0].tolist()
+    given, right = read_predictions(predictions), task.valid.answers[:, 0].tolist()
     asked = dict(enumerate(zip(right, task.valid.types, strict=True)))
-    check_known(said, asked, where=where, among=f"the validation questions of data.kind={settings.kind}")
-    counted = keep_predicted(asked, said, where=where) if only_predicted else asked
-    check_complete(said, counted, where=where)
-    scores = {number: float(said[number] == task.labels[label]) for number, (label, _) in counted.items()}
-    by_type = mean_by((kind, scores[number]) for number, (_, kind) in counted.items())
-    return TypeScore(mean(scores.values()), len(scores)), by_type, scores, len(asked)
+    check_known(given, asked, where=where, among=f"the validation questions of data.kind={settings.kind}")
+    counted = keep_predicted(asked, given, where=where) if only_predicted else asked
+    check_complete(given, counted, where=where)
+    scores = {number: float(given[number] == task.labels[label]) for number, (label, _) in counted.items()}
+    return ScoreReport(
+        overall=TypeScore(mean(scores.values()), len(scores)),
+        groups={"answer type": mean_by((kind, scores[number]) for number, (_, kind) in counted.items())},
+        per_question={number: official_percent(share) for number, share in scores.items()},
+        doubts=doubt_partial(len(scores), len(asked)),
+    )
 
 
 def whole_split(settings: AnyData) -> AnyData:
-    """Return the settings without data.max_valid: predictions are of all validation questions."""
+    """Return the settings without data.max_valid: predictions are for all validation questions."""
     return settings.model_copy(update={"max_valid": None}) if hasattr(settings, "max_valid") else settings

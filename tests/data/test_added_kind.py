@@ -18,12 +18,12 @@ from lxcompress.catalog.data_kinds import DATA_KINDS, data_kind_names, find_data
 from lxcompress.catalog.extensions import load_added, resolve
 from lxcompress.cli.data_check import check_cli
 from lxcompress.data.predictions import format_predictions
-from lxcompress.data.scoring import ScoreFiles
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import DataError, RecipeError
 from lxcompress.recipe import dump_recipe, load_recipe
 from lxcompress.rundir import read_run
 from lxcompress.study.run import run_study
+from lxcompress.workflow.score import OfficialFiles, score_file
 
 EXTENSION = Path(__file__).parents[1] / "extension"
 ANSWERS = ("yes", "no", "red")
@@ -136,8 +136,8 @@ def test_an_added_kind_is_studied_predicted_and_scored(recipe_file, tmp_path) ->
     given = [(name, "red") for name in task.valid.ids]
     predictions = tmp_path / "predictions.csv"
     predictions.write_text(format_predictions("csv", given), encoding="utf-8")
-    score = resolve(find_data_kind("csv").score)
-    report = score(ScoreFiles(predictions, recipe.data.questions, only_predicted=True))
+    files = OfficialFiles(recipe.data.questions, kind="csv")
+    report = score_file(predictions, files, only_predicted=True)
     assert (report.overall.accuracy, report.overall.questions) == (pytest.approx(1 / 3), 12)
     with pytest.raises(DataError, match=r"has no prediction for 24 of 36 questions"):
-        score(ScoreFiles(predictions, recipe.data.questions))
+        score_file(predictions, files)
