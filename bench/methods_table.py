@@ -11,11 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from lxcompress.analysis.methods import tabulate
 from lxcompress.analysis.summary import summarise
 from lxcompress.cli.report import methods_table, sizes_table
 from lxcompress.cli.screen import out
 from lxcompress.errors import LxError
-from lxcompress.report.methods import methods_markdown, tabulate
+from lxcompress.report.methods import methods_markdown
 from lxcompress.rundir import read_run
 
 

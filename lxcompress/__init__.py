@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lxcompress.analysis.pick import Rule as PickRule
+    from lxcompress.analysis.rule import Rule as PickRule
     from lxcompress.api import bench as bench
     from lxcompress.api import check_data as check_data
     from lxcompress.api import evaluate as evaluate
@@ -60,7 +60,7 @@ __all__ = [
 _HOMES = {
     "BenchOptions": "lxcompress.measure.plan:BenchOptions",
     "LxError": "lxcompress.errors:LxError",
-    "PickRule": "lxcompress.analysis.pick:Rule",
+    "PickRule": "lxcompress.analysis.rule:Rule",
     "PruneOptions": "lxcompress.workflow.prune:PruneOptions",
 }
 """Names that are not in lxcompress.api -> where they are."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from lxcompress.errors import LxError as LxError
 
 if TYPE_CHECKING:
-    from lxcompress.analysis.pick import Choice, Rule
+    from lxcompress.analysis.choice import Choice
+    from lxcompress.analysis.rule import Rule
     from lxcompress.data.check import CheckReport
     from lxcompress.measure.evaluate import Evaluation
     from lxcompress.measure.plan import BenchOptions
@@ -81,7 +82,8 @@ def pick(run: Run | StrPath, rule: Rule | None = None) -> Choice:
 
     `rule` is that of the run's recipe by default. `Choice.picked` is None if nothing satisfies it.
     """
-    from lxcompress.analysis.pick import default_rule, pick_ticket
+    from lxcompress.analysis.pick import pick_ticket
+    from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
 
     summary = summarise(_run(run))

@@ -442,7 +442,9 @@ def of_exported(name: str, folder: Path) -> Subject:
     kind: Any = Artifact if name == "artifact" else BenchRecord
 
     def read(folder: Path) -> None:
-        from lxcompress.analysis.pick import choice_json, default_rule, pick_ticket
+        from lxcompress.analysis.choice_json import choice_json
+        from lxcompress.analysis.pick import pick_ticket
+        from lxcompress.analysis.rule import default_rule
         from lxcompress.analysis.summary import summarise
         from lxcompress.rundir import read_run
 

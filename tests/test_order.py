@@ -57,7 +57,7 @@ ONLY_IMPORTERS = {
     "coremltools": {"exporters/coreml.py"},
     "ctypes": {"engine/library.py", "exporters/fuse.py", "measure/host/page_cache.py"},
     "hatchling": {"engine/build.py"},
-    "matplotlib": {"report/chart.py"},
+    "matplotlib": {"report/chart/drawing.py", "report/chart/axes.py"},
     "yaml": {"settings.py", "recipe/load.py"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -11,7 +11,8 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from lxcompress.analysis.pick import default_rule, pick_ticket
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import default_rule
 from lxcompress.analysis.summary import summarise
 from lxcompress.cli.screen import Screen
 from lxcompress.output import csv_text, json_text, printable_lines

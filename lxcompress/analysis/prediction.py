@@ -9,7 +9,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from lxcompress.analysis.summary import ExportedArtifact, RunSummary
+from lxcompress.analysis.artifacts import ExportedArtifact
+from lxcompress.analysis.summary import RunSummary
 from lxcompress.catalog.formats import all_formats, find_format, stores_zeros
 from lxcompress.catalog.runtimes import list_serving
 from lxcompress.exporters.advice import VALUE_BYTES, Sizes, file_bytes
@@ -25,9 +26,9 @@ PRECISIONS = ("int8", "fp16", "bf16", "fp32")
 
 @dataclass(frozen=True)
 class Prediction:
-    """A file that is not there yet; `missing` says what must be installed before it can be made.
+    """A file that can be exported; `missing` says what must be installed first.
 
-    `sibling` is a measured file that is served just as fast: the same runtime, precision and number of weights.
+    `sibling` is a measured file that takes the same time: it has the same runtime, precision and number of weights.
     """
 
     cell: str
@@ -41,24 +42,26 @@ class Prediction:
 
     @property
     def name(self) -> str:
+        """The format and the precision."""
         return f"{self.format} {self.precision}"
 
     @property
     def command(self) -> str:
-        """What makes the file."""
+        """The command that exports the file."""
         return command_line("export", self.ticket, "--format", self.format, "--precision", self.precision)
 
 
 def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Prediction]:
-    """Return the files that the ticket of `result` could be exported as on this machine and served by it.
+    """Return the files that the ticket of `result` could be exported as, if a runtime here can run them.
 
-    Those of the recipe's export format come first; what is exported already is left out.
+    Those in the recipe's export format come first; files that are exported already are left out.
     """
-    there = {(each.artifact.format, each.artifact.precision) for each in _files_of(summary, result.cell)}
+    exported = [found.artifact for found in summary.artifacts if found.artifact.cell == result.cell]
+    there = {(artifact.format, artifact.precision) for artifact in exported}
     usual = summary.recipe.export.format
     offered = sorted((spec for spec in all_formats() if spec.is_shippable), key=lambda spec: _loads_dense(spec.name))
     formats = [find_format(usual), *(spec for spec in offered if spec.name != usual)]
-    pairs = [(spec, each) for spec in formats for each in PRECISIONS if each in spec.precisions]
+    pairs = [(spec, precision) for spec in formats for precision in PRECISIONS if precision in spec.precisions]
     return [
         Prediction(
             cell=result.cell,
@@ -68,7 +71,7 @@ def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Pre
             precision=precision,
             size_mb=_size_mb(summary, result, ticket, spec.name, precision),
             missing=spec.find_missing(),
-            sibling=_find_sibling(summary.costs, result, spec.name, precision),
+            sibling=_find_sibling(summary.artifacts, result, spec.name, precision),
         )
         for spec, precision in pairs
         if list_serving(spec.name) and (spec.name, precision) not in there
@@ -76,23 +79,19 @@ def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Pre
 
 
 def _loads_dense(format: str) -> bool:
-    """Whether files of a format are made dense when they are loaded: small on disk alone, so they come last."""
+    """Whether files of a format become dense when they are loaded: they are small on disk only, so they come last."""
     return format == "bitmask"
 
 
-def _files_of(summary: RunSummary, cell: str) -> list[ExportedArtifact]:
-    return [cost for cost in summary.costs if cost.artifact.cell == cell]
-
-
 def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, precision: str) -> float | None:
-    """Return the size of the file, in MB; None where neither the ticket's own tensors nor a file like it tell.
+    """Return the size of the file, in MB; None if neither the ticket's tensors nor a similar file tell it.
 
-    A file of the same format and precision tells what comes to the tensors: the graph, the names, the scales.
+    A file of the same format and precision tells how much comes on top of the tensors: graph, names, scales.
     """
     is_dense = result.granularity in STRUCTURED or stores_zeros(format, precision)
     removed = 0.0 if is_dense else 1 - result.sparsity.kept / result.sparsity.prunable
     own = _tensor_mb(ticket, result.parameters, removed, format, precision)
-    like = _nearest(summary.costs, result, format, precision) if is_dense else None
+    like = _nearest(summary.artifacts, result, format, precision) if is_dense else None
     if like is None:
         return own
     other = _tensor_mb(_source_of(summary, like), like.artifact.parameters, 0.0, format, precision)
@@ -103,9 +102,9 @@ def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, pre
 
 
 def _tensor_mb(folder: Path, parameters: int | None, removed: float, format: str, precision: str) -> float | None:
-    """Return what the tensors of a model take in a file, in MB; None where its files do not tell their shapes.
+    """Return the size of a model's tensors in a file, in MB; None if its files do not tell their shapes.
 
-    `parameters` are those that an answer depends on: others are not exported.
+    `parameters` counts the weights that an answer depends on: others are not exported.
     """
     sizes = _read_sizes(folder)
     if sizes is None:
@@ -114,39 +113,44 @@ def _tensor_mb(folder: Path, parameters: int | None, removed: float, format: str
     return (file_bytes(sizes, removed, format=format, precision=precision) - dead * VALUE_BYTES[precision]) / 1e6
 
 
-def _source_of(summary: RunSummary, cost: ExportedArtifact) -> Path:
+def _source_of(summary: RunSummary, exported: ExportedArtifact) -> Path:
     """Return the folder of the run that an artifact was exported from."""
-    run, cell = RunDir(summary.root), cost.artifact.cell
+    run, cell = RunDir(summary.root), exported.artifact.cell
     if cell is None:
-        return run.dense(cost.artifact.seed or 0)
-    folders = [run.root / place.drawn / cell for place in (run, run.twins)]
+        return run.dense(exported.artifact.seed or 0)
+    folders = [run.root / part.drawn / cell for part in (run, run.twins)]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
-def _nearest(costs: Sequence[ExportedArtifact], result: Result, format: str, precision: str) -> ExportedArtifact | None:
-    """Return the file of that format and precision whose model has the most nearly as many weights."""
-    like = [each for each in costs if (each.artifact.format, each.artifact.precision) == (format, precision)]
-    known = [each for each in like if each.artifact.parameters]
-    return min(known, key=lambda each: abs((each.artifact.parameters or 0) - (result.parameters or 0)), default=None)
+def _nearest(
+    artifacts: Sequence[ExportedArtifact], result: Result, format: str, precision: str
+) -> ExportedArtifact | None:
+    """Return the file of that format and precision whose number of weights is nearest to that of `result`."""
+    like = [found for found in artifacts if (found.artifact.format, found.artifact.precision) == (format, precision)]
+    known = [found for found in like if found.artifact.parameters]
+    return min(known, key=lambda found: abs((found.artifact.parameters or 0) - (result.parameters or 0)), default=None)
 
 
 def _find_sibling(
-    costs: Sequence[ExportedArtifact], result: Result, format: str, precision: str
+    artifacts: Sequence[ExportedArtifact], result: Result, format: str, precision: str
 ) -> ExportedArtifact | None:
-    """Return a measured file that takes as long in the same runtime: where zeros are multiplied, weights count."""
+    """Return a measured file that takes the same time in the same runtime.
+
+    A runtime that multiplies zeros takes the same time for two models with equally many weights.
+    """
     if not stores_zeros(format, precision) or result.parameters is None:
         return None
-    for cost in costs:
-        artifact, measured = cost.artifact, cost.fresh
+    for exported in artifacts:
+        artifact, measured = exported.artifact, exported.fresh
         stores = stores_zeros(artifact.format, artifact.precision)
         is_like = (artifact.precision, artifact.parameters) == (precision, result.parameters) and stores
         if is_like and measured is not None and measured.task.runtime in list_serving(format)[:1]:
-            return cost
+            return exported
     return None
 
 
 def _read_sizes(ticket: Path) -> Sizes | None:
-    """Return the tensors of a ticket by their shapes, from the headers of its files; None where they do not tell."""
+    """Return the shapes of a ticket's tensors, from the headers of its files; None if those cannot be read."""
     try:
         with safe_open(ticket / WEIGHTS_FILE, framework="np") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
@@ -159,6 +163,6 @@ def _read_sizes(ticket: Path) -> Sizes | None:
 
 
 def _read_prunable(mask: Path) -> list[str]:
-    """Return the names of the matrices that a mask is of."""
+    """Return the names of the matrices that a mask prunes."""
     with safe_open(mask, framework="np") as file:
         return list(json.loads((file.metadata() or {}).get("shapes", "{}")))

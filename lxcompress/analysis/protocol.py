@@ -1,4 +1,4 @@
-"""What a recipe's protocol means for the reader of its results: which faults of the published study are reproduced."""
+"""The protocol of a recipe: which faults of the published study it reproduces, and what each fault does."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from lxcompress.recipe import FAULTS, Fault, Recipe
 
 FAULT_WORDS: Mapping[Fault, str] = {
-    "one-dense-run": "one fine-tuning stands for every seed, so the spread over seeds is that of retraining alone",
-    "compounded-sparsity": "each tensor loses a tenth of what is left of it until the target is passed, so that "
-    "20, 50 and 90 % are 27.1, 52.2 and 90.2 %",
+    "one-dense-run": "one fine-tuning is used for every seed, so the spread over seeds is that of retraining alone",
+    "compounded-sparsity": "each tensor loses a tenth of its remaining weights until the target is passed, so that "
+    "20, 50 and 90 % become 27.1, 52.2 and 90.2 %",
     "every-tensor-pruned": "biases, LayerNorm gains and the last matrix of the answer head are pruned too",
-    "mask-applied-once": "the mask is applied before retraining and never again: what it removed grows back, and the "
-    "retrained models are dense",
-    "high-from-low-mask": "“high-magnitude” removes weights that low-magnitude removes, not the largest",
+    "mask-applied-once": "the mask is applied before retraining and never again: the removed weights grow back, and "
+    "the retrained models are dense",
+    "high-from-low-mask": "“high-magnitude” removes weights that low-magnitude removes, not the largest ones",
 }
 
 
 def protocol_name(recipe: Recipe) -> str:
-    """corrected, published, or the names of the faults."""
+    """Return corrected, published, or the names of the faults."""
     if not recipe.faults:
         return "corrected"
     return "published" if set(recipe.faults) == set(FAULTS) else "+".join(recipe.faults)
 
 
 def protocol_title(recipe: Recipe) -> str:
-    """The faults of a run in one loud line; empty for a corrected one."""
+    """Return a title that says which faults a run has; empty for the corrected protocol."""
     if not recipe.faults:
         return ""
     count = len(recipe.faults)
@@ -35,12 +35,12 @@ def protocol_title(recipe: Recipe) -> str:
 
 
 def fault_lines(recipe: Recipe) -> list[tuple[str, str]]:
-    """Each fault of a run, and what it does."""
+    """Return each fault of a run and what it does."""
     return [(fault, FAULT_WORDS[fault]) for fault in FAULTS if fault in recipe.faults]
 
 
 def has_tickets(recipe: Recipe) -> bool:
-    """Whether the retrained models of a run are tickets: sparse ones, whose mask holds."""
+    """Whether the retrained models of a run are tickets: their removed weights are still zero."""
     return "mask-applied-once" not in recipe.faults
 
 

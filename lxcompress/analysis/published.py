@@ -1,4 +1,4 @@
-"""The published study's table, and which groups of a run may be held against it: docs/reproduction.md."""
+"""The table of the published study, and which groups of a run can be compared with it (docs/reproduction.md)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-from lxcompress.analysis.summary import GroupKey, RunSummary
+from lxcompress.analysis.groups import GroupKey
+from lxcompress.analysis.summary import RunSummary
 from lxcompress.recipe import VqaData, plain_method
 
 SOURCE = "Hashemi et al. 2023, arXiv 2310.15325, table 5.1 of the thesis"
 QUESTIONS = 25_994
-"""Of VQA v2.0's minival split, on which the published accuracies were scored."""
+"""The questions of VQA v2.0's minival split, on which the published accuracies were scored."""
 
 
 @dataclass(frozen=True)
 class PublishedGroup:
-    """One group of the published table, 0-1. `removed` is what its result files say was removed for the `printed`
-    sparsity; `std` is the population's, over `runs` files."""
+    """One group of the published table; all values are 0-1.
+
+    `removed` is the sparsity that the published result files hold, which differs from the printed one in `key`. `std`
+    is the population's standard deviation over `runs` files.
+    """
 
     key: GroupKey
     removed: float
@@ -30,13 +34,13 @@ class PublishedGroup:
 
     @property
     def words(self) -> str:
-        """What was removed, and over how many runs."""
+        """The share that was removed, and the number of runs."""
         return f"{100 * self.removed:.1f} % removed, {self.runs} runs"
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """The published table: the unpruned baseline, and each group."""
+    """The published table: the accuracy of the unpruned baseline, and each group."""
 
     dense: float
     groups: Mapping[GroupKey, PublishedGroup]
@@ -44,16 +48,16 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """The published rows of a run's groups, and what keeps the two from being like for like."""
+    """The published rows of a run's groups; `warning` tells why the two differ in what they were scored on."""
 
     dense: float
     groups: Mapping[GroupKey, PublishedGroup]
-    doubt: str | None
+    warning: str | None
 
 
 @cache
 def published_table() -> PublishedTable:
-    """The table that is shipped as published.csv."""
+    """Return the table of published.csv, which is a file of this package."""
     text = resources.files("lxcompress.analysis").joinpath("published.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     groups = [_read(row) for row in rows if row["criterion"] != "dense"]
@@ -64,20 +68,20 @@ def published_table() -> PublishedTable:
 
 
 def compare(summary: RunSummary) -> PublishedComparison | None:
-    """The published rows for the groups of `summary`; None unless it answers VQA's questions with their images."""
+    """Return the published rows for the groups of `summary`; None unless it studies VQA with image features."""
     data = summary.recipe.data
     if not isinstance(data, VqaData) or data.features is None:
         return None
     table = published_table()
     groups = {group.key: table.groups[group.key] for group in summary.groups if group.key in table.groups}
-    return PublishedComparison(table.dense, groups, _doubt(summary)) if groups else None
+    return PublishedComparison(table.dense, groups, _warning(summary)) if groups else None
 
 
-def _doubt(summary: RunSummary) -> str | None:
-    asked = {each.retrained.questions for each in summary.results}
-    if asked == {QUESTIONS}:
+def _warning(summary: RunSummary) -> str | None:
+    counted = {result.retrained.questions for result in summary.results}
+    if counted == {QUESTIONS}:
         return None
-    counts = " or ".join(f"{count:,}" for count in sorted(asked))
+    counts = " or ".join(f"{count:,}" for count in sorted(counted))
     return f"this run is scored on {counts} questions, the published table on the {QUESTIONS:,} of VQA v2.0's minival"
 
 
@@ -92,5 +96,5 @@ def _read(row: Mapping[str, str]) -> PublishedGroup:
 
 
 def _fraction(percent: str) -> float:
-    """A percentage as the nearest fraction: the 0.7 of a recipe, not 70 / 100 with a last digit of its own."""
+    """Return a percentage as the nearest fraction, which equals the 0.7 of a recipe; 70 / 100 may not."""
     return float(f"{percent}e-2")

@@ -1,4 +1,4 @@
-"""How far a study is: the state of every dense run and cell, and an estimate of the time left."""
+"""The progress of a study: the state of every dense run and cell, and an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from lxcompress.analysis.summary import GroupKey
+from lxcompress.analysis.groups import GroupKey
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage, usage_json
 from lxcompress.recipe import dense_id
 from lxcompress.rundir import Run
@@ -20,7 +20,7 @@ State = Literal["done", "running", "interrupted", "missing"]
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One dense run or cell; `accuracy` and `duration_s` once it is done."""
+    """One dense run or cell; `accuracy` and `duration_s` are known once it is done."""
 
     id: str
     kind: Literal["dense", "cell"]
@@ -33,29 +33,31 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """Every step in the order of the recipe; `left_s` and `taken` are None while nothing is finished."""
+    """Every run in the order of the recipe; `left_s` and `usage` are None while nothing is finished."""
 
     is_busy: bool
-    steps: tuple[RunStatus, ...]
+    runs: tuple[RunStatus, ...]
     left_s: float | None
-    taken: UsageTotals | None
+    usage: UsageTotals | None
 
     @property
     def counts(self) -> Counter[State]:
-        return Counter(step.state for step in self.steps)
+        """How many runs are in each state."""
+        return Counter(run.state for run in self.runs)
 
     @property
     def is_complete(self) -> bool:
-        return all(step.state == "done" for step in self.steps)
+        """Whether every run is done."""
+        return all(run.state == "done" for run in self.runs)
 
 
 def study_progress(run: Run, *, busy: bool) -> StudyProgress:
-    """The state of each step of `run`; `busy` is whether a study is at work there now."""
-    current = _current(run, busy=busy)
-    steps = [_dense_step(run, seed, current) for seed in run.recipe.seeds]
+    """Return the state of each run of the study `run`; `busy` tells whether a process works on it now."""
+    current = _current_id(run, busy=busy)
+    statuses = [_dense_status(run, seed, current) for seed in run.recipe.seeds]
     for cell in run.recipe.cells():
         result = run.results.get(cell.id)
-        steps.append(
+        statuses.append(
             RunStatus(
                 id=cell.id,
                 kind="cell",
@@ -67,32 +69,32 @@ def study_progress(run: Run, *, busy: bool) -> StudyProgress:
             )
         )
     done = [*own_runs(run.recipe, run.dense.values()), *run.results.values()]
-    return StudyProgress(
-        is_busy=busy, steps=tuple(steps), left_s=_time_left(steps), taken=total_usage(done) if done else None
-    )
+    usage = total_usage(done) if done else None
+    return StudyProgress(is_busy=busy, runs=tuple(statuses), left_s=_time_left(statuses), usage=usage)
 
 
-def study_progress_json(found: StudyProgress) -> dict[str, Any]:
-    """The progress as plain JSON values."""
+def study_progress_json(progress: StudyProgress) -> dict[str, Any]:
+    """Return the progress as plain JSON values."""
     return {
         "version": 1,
-        "busy": found.is_busy,
-        "complete": found.is_complete,
-        "counts": {state: found.counts[state] for state in ("done", "running", "interrupted", "missing")},
-        "left_s": found.left_s,
-        "taken": usage_json(found.taken) if found.taken else None,
-        "steps": [vars(step) for step in found.steps],
+        "busy": progress.is_busy,
+        "complete": progress.is_complete,
+        "counts": {state: progress.counts[state] for state in ("done", "running", "interrupted", "missing")},
+        "left_s": progress.left_s,
+        "taken": usage_json(progress.usage) if progress.usage else None,
+        "steps": [vars(run) for run in progress.runs],
     }
 
 
-def _dense_step(run: Run, seed: int, current: str | None) -> RunStatus:
+def _dense_status(run: Run, seed: int, current: str | None) -> RunStatus:
     dense = run.dense.get(seed)
+    name = dense_id(seed)
     return RunStatus(
-        id=dense_id(seed),
+        id=name,
         kind="dense",
         group="dense",
         seed=seed,
-        state="done" if dense else _unfinished(run.dir.dense(seed), is_current=current == dense_id(seed)),
+        state="done" if dense else _unfinished(run.dir.dense(seed), is_current=current == name),
         accuracy=dense.trained.accuracy if dense else None,
         duration_s=dense.duration_s if dense else None,
     )
@@ -104,37 +106,38 @@ def _unfinished(folder: Path, *, is_current: bool) -> State:
     return "interrupted" if folder.exists() else "missing"
 
 
-def _current(run: Run, *, busy: bool) -> str | None:
-    """The id of the run that a study is at now, None while none is at work."""
+def _current_id(run: Run, *, busy: bool) -> str | None:
+    """Return the id of the run that a process works on now; None if there is none."""
     try:
         return read_text(run.dir.current) if busy else None
-    except (FileNotFoundError, ValueError):  # none is written yet, or it is being written
+    except (FileNotFoundError, ValueError):  # it is not written yet, or is being written
         return None
 
 
-def _time_left(steps: Sequence[RunStatus]) -> float | None:
-    """The finished steps' mean duration for each one left; one under way counts as whole: how far it is is not kept.
+def _time_left(statuses: Sequence[RunStatus]) -> float | None:
+    """Return the sum of the mean durations of the runs that are left; one that is under way counts as a whole one.
 
-    Methods differ in what they train, so a cell takes the time of the same cell of other seeds, once one is finished.
+    Methods differ in how much they train, so a cell is expected to take as long as the same cell of other seeds, if
+    one of those is finished.
     """
-    # A cell's retraining has the dense run's budget, so each stands in for the other until it is known.
-    dense = _mean_duration(step for step in steps if step.kind == "dense")
-    cells = _mean_duration(step for step in steps if step.kind == "cell")
+    # The retraining of a cell has the budget of the dense run, so each is the estimate of the other until it is known.
+    dense = _mean_duration(status for status in statuses if status.kind == "dense")
+    cells = _mean_duration(status for status in statuses if status.kind == "cell")
     others = {"dense": dense if dense is not None else cells, "cell": cells if cells is not None else dense}
-    by_group = {group: _mean_duration(found) for group, found in _grouped(steps).items()}
-    left = [step for step in steps if step.state != "done"]
-    estimates = [others[step.kind] if (same := by_group[step.group]) is None else same for step in left]
-    known = [each for each in estimates if each is not None]
+    by_group = {group: _mean_duration(found) for group, found in _grouped(statuses).items()}
+    left = [status for status in statuses if status.state != "done"]
+    estimates = [others[status.kind] if (same := by_group[status.group]) is None else same for status in left]
+    known = [estimate for estimate in estimates if estimate is not None]
     return sum(known) if len(known) == len(left) else None
 
 
-def _grouped(steps: Iterable[RunStatus]) -> dict[str, list[RunStatus]]:
+def _grouped(statuses: Iterable[RunStatus]) -> dict[str, list[RunStatus]]:
     groups: dict[str, list[RunStatus]] = {}
-    for step in steps:
-        groups.setdefault(step.group, []).append(step)
+    for status in statuses:
+        groups.setdefault(status.group, []).append(status)
     return groups
 
 
-def _mean_duration(steps: Iterable[RunStatus]) -> float | None:
-    durations = [step.duration_s for step in steps if step.duration_s is not None]
+def _mean_duration(statuses: Iterable[RunStatus]) -> float | None:
+    durations = [status.duration_s for status in statuses if status.duration_s is not None]
     return fmean(durations) if durations else None

@@ -1,4 +1,4 @@
-"""What a study took: time, and where a GPU counts them, its hours, memory, utilisation and energy."""
+"""What a study used: time, and where a GPU counts them, its hours, memory, utilisation and energy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lxcompress.records import Dense, Result
 from lxcompress.units import duration, energy, percent, significant, size_text
 
 COUNTED_SHARE = 0.98
-"""A run whose GPU was watched for less of its time went on where an earlier process had stopped, uncounted."""
+"""A run whose GPU was watched for a smaller share of its time was resumed; its first part was not counted."""
 
 
 @dataclass(frozen=True)
 class UsageTotals:
-    """What some runs took in all; None is what no GPU counted.
+    """The sums over some runs; None is what no GPU counted.
 
-    `counted` of the runs counted their energy; `resumed` of them began to count in their middle.
+    `counted` runs counted their energy; `resumed` runs were counted from their middle on.
     """
 
     runs: int
@@ -33,20 +33,22 @@ class UsageTotals:
 
     @property
     def gpu_hours(self) -> float:
+        """The GPU time in hours."""
         return self.gpu_s / 3600
 
     @property
     def duration_each_s(self) -> float:
+        """The mean time of a run."""
         return self.duration_s / self.runs
 
     @property
     def energy_each_j(self) -> float | None:
-        """Mean energy of the runs that counted it."""
+        """The mean energy of the runs that counted it."""
         return None if self.energy_j is None else self.energy_j / self.counted
 
     @property
     def words(self) -> str:
-        """All of it in one line."""
+        """The totals in one line."""
         parts = [f"{duration(self.duration_s)} for {self.runs} run{'' if self.runs == 1 else 's'}"]
         if self.gpu_s:
             names = f" ({' and '.join(self.gpus)})" if self.gpus else ""
@@ -61,12 +63,12 @@ class UsageTotals:
 
 
 def own_s(run: Dense | Result) -> float:
-    """The seconds of a run, less those of the rounds that it shares and another did."""
+    """Return the seconds of a run without those of rounds that another run did and this one shares."""
     return run.duration_s - (run.shared_s if isinstance(run, Result) else 0.0)
 
 
 def total_usage(runs: Sequence[Dense | Result]) -> UsageTotals:
-    """What `runs`, one or more, took together; utilisation is weighted by the time over which it was counted."""
+    """Return the totals of `runs`, one or more; utilisation is weighted by the time over which it was counted."""
     used = [run.usage for run in runs if run.usage is not None]
     joules = [usage.energy_j for usage in used if usage.energy_j is not None]
     busy = [(usage.utilisation, usage.duration_s) for usage in used if usage.utilisation is not None]
@@ -85,25 +87,25 @@ def total_usage(runs: Sequence[Dense | Result]) -> UsageTotals:
 
 
 def own_runs(recipe: Recipe, dense: Iterable[Dense]) -> list[Dense]:
-    """The dense runs that were done; under the fault one-dense-run the others' records repeat the first seed's."""
+    """Return the dense runs that were trained; with the fault one-dense-run, the other records repeat the first one."""
     if "one-dense-run" in recipe.faults:
         return [run for run in dense if run.seed == recipe.seeds[0]]
     return list(dense)
 
 
-def usage_doubts(taken: UsageTotals) -> list[str]:
-    """What a reader of the energy, the memory and the utilisation should know."""
-    doubts = []
-    if taken.energy_j is not None and taken.counted < taken.runs:
-        doubts.append(f"energy was counted in {taken.counted} of {taken.runs} runs, and the sum is theirs")
-    if taken.resumed:
-        doubts.append(
-            f"{taken.resumed} of {taken.runs} runs went on where they had been stopped, and count energy, memory and "
-            "utilisation from there"
+def usage_warnings(totals: UsageTotals) -> list[str]:
+    """Return what a reader of the energy, the memory and the utilisation should know."""
+    warnings = []
+    if totals.energy_j is not None and totals.counted < totals.runs:
+        warnings.append(f"energy was counted in {totals.counted} of {totals.runs} runs; the sum is over those")
+    if totals.resumed:
+        warnings.append(
+            f"{totals.resumed} of {totals.runs} runs were resumed: their energy, memory and utilisation are counted "
+            "from there on"
         )
-    return doubts
+    return warnings
 
 
-def usage_json(taken: UsageTotals) -> dict[str, Any]:
-    """What was taken as plain JSON values."""
-    return {**asdict(taken), "gpu_hours": taken.gpu_hours, "energy_each_j": taken.energy_each_j}
+def usage_json(totals: UsageTotals) -> dict[str, Any]:
+    """Return the totals as plain JSON values."""
+    return {**asdict(totals), "gpu_hours": totals.gpu_hours, "energy_each_j": totals.energy_each_j}

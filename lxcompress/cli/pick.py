@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from lxcompress.analysis.alternatives import CandidateFile
-    from lxcompress.analysis.pick import Choice, PickedTicket, RejectedGroup
+    from lxcompress.analysis.choice import Choice, PickedTicket, RejectedGroup
 
 
 def pick_cli(
@@ -48,8 +48,11 @@ def pick_cli(
     if retain is not None and max_drop is not None:
         raise typer.BadParameter("give --retain or --max-drop, not both: each says how much accuracy to keep")
 
-    from lxcompress.analysis.pick import Rule, choice_json, pick_ticket, verdict
+    from lxcompress.analysis.choice_json import choice_json
+    from lxcompress.analysis.pick import pick_ticket
+    from lxcompress.analysis.rule import Rule
     from lxcompress.analysis.summary import summarise
+    from lxcompress.analysis.verdict import verdict
     from lxcompress.errors import RunError
     from lxcompress.output import json_text
     from lxcompress.rundir import read_run
@@ -97,7 +100,7 @@ REASONS = {
 
 def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     """Show the choice in at most 15 lines; with --all also the tables and all warnings."""
-    from lxcompress.analysis.pick import compared_words, verdict
+    from lxcompress.analysis.verdict import compared_words, verdict
     from lxcompress.cli.screen import out, remarks
     from lxcompress.units import percent
 
@@ -106,9 +109,9 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more)", markup=False)
     out.print(f"accuracy: {_accuracy_words(picked)}", markup=False)
     # Users copy paths and commands, so these are never folded.
-    if picked.cost is not None:
+    if picked.exported is not None:
         out.print(f"file: {_file_words(picked)}", markup=False)
-    shipped = picked.free.cost.folder if picked.free else picked.cost.folder if picked.cost else None
+    shipped = picked.free.exported.folder if picked.free else picked.exported.folder if picked.exported else None
     if shipped is None:
         out.print(f"ticket: {picked.ticket}", markup=False, soft_wrap=True)
     else:
@@ -122,8 +125,8 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     if picked.missing_twins and not any("--twins" in command for command in commands):
         missing, make = ", ".join(picked.missing_twins), f"lxcompress export {shlex.quote(str(picked.ticket))} --twins"
         out.print(f"not exported: {missing}; make them with: {make}", markup=False, soft_wrap=True)
-    for doubt in choice.doubts if show_all else choice.doubts[:WARNINGS]:
-        remarks.print(f"warning: {doubt}", style="yellow", markup=False)
+    for warning in choice.warnings if show_all else choice.warnings[:WARNINGS]:
+        remarks.print(f"warning: {warning}", style="yellow", markup=False)
     if not show_all:
         _show_more(choice)
         return
@@ -138,7 +141,7 @@ def _show_more(choice: Choice) -> None:
     """Show one line that says what --all adds."""
     from lxcompress.cli.screen import out
 
-    more = len(choice.doubts) - WARNINGS
+    more = len(choice.warnings) - WARNINGS
     parts = [f"{more} more warning{'s' if more > 1 else ''}"] if more > 0 else []
     tickets = [group for group in choice.rejected if not group.key.method.is_control]
     parts += [f"{len(tickets)} {'group' if len(tickets) == 1 else 'groups'} not picked"] if tickets else []
@@ -149,7 +152,7 @@ def _show_more(choice: Choice) -> None:
 
 def _accuracy_words(picked: PickedTicket) -> str:
     """Return the mean accuracy of the group and its interval, with a warning about the chosen seed."""
-    from lxcompress.analysis.summary import plus_minus
+    from lxcompress.analysis.words import plus_minus
     from lxcompress.units import percent
 
     overall = picked.group.retrained.overall
@@ -167,8 +170,8 @@ def _file_words(picked: PickedTicket) -> str:
     from lxcompress.analysis.alternatives import candidate_of
     from lxcompress.units import percent, significant
 
-    assert picked.cost is not None
-    artifact, found = picked.cost.artifact, candidate_of(picked.cost)
+    assert picked.exported is not None
+    artifact, found = picked.exported.artifact, candidate_of(picked.exported)
     parts = [f"{artifact.format} {artifact.precision}", f"{significant(found.size_mb)} MB"]
     parts += [f"p90 {significant(found.latency_ms)} ms"] if found.latency_ms is not None else []
     parts += [f"{significant(found.memory_mb)} MB of memory"] if found.memory_mb is not None else []
@@ -193,7 +196,7 @@ def _show_files(title: str, points: Sequence[CandidateFile]) -> None:
     for name in ("file", "accuracy %", "MB", "p90 ms", "memory MB"):
         table.add_column(name, justify="left" if name == "file" else "right", no_wrap=name != "file")
     for point in points:
-        artifact = point.cost.artifact
+        artifact = point.exported.artifact
         table.add_row(
             point.role,
             f"{artifact.format} {artifact.precision}",

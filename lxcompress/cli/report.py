@@ -12,8 +12,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lxcompress.analysis.summary import GroupKey, RunSummary, SeedGroup, Spread
-    from lxcompress.report.methods import MethodRow, MethodTable
+    from lxcompress.analysis.groups import GroupKey, SeedGroup, Spread
+    from lxcompress.analysis.methods import MethodRow, MethodTable
+    from lxcompress.analysis.summary import RunSummary
 
 NARROW = 76
 """On fewer characters the table has no deviations of the pruned and rewound stages, and no comparison with dense."""
@@ -64,11 +65,13 @@ def report_cli(
         _print_markdown(run)
         return
 
-    from lxcompress.analysis.pick import default_rule, pick_ticket, verdict
+    from lxcompress.analysis.methods import MOST_LINES, tabulate
+    from lxcompress.analysis.pick import pick_ticket
     from lxcompress.analysis.protocol import NO_TICKETS, has_tickets
+    from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
+    from lxcompress.analysis.verdict import verdict
     from lxcompress.cli.screen import out, remarks
-    from lxcompress.report.methods import MOST_LINES, tabulate
     from lxcompress.report.write import write_report
     from lxcompress.rundir import read_run
 
@@ -91,12 +94,12 @@ def report_cli(
         out.print()
         out.print(sizes_table(methods, out.width))
     out.print()
-    if summary.taken:
-        out.print(f"took {summary.taken.words}", style="dim", markup=False)
+    if summary.usage:
+        out.print(f"took {summary.usage.words}", style="dim", markup=False)
     out.print()
     out.print(verdict(choice) if is_pickable else NO_TICKETS, style="bold", markup=False)
-    for doubt in choice.doubts if is_pickable else summary.doubts:
-        remarks.print(f"warning: {doubt}", style="yellow", markup=False)
+    for warning in choice.warnings if is_pickable else summary.warnings:
+        remarks.print(f"warning: {warning}", style="yellow", markup=False)
     for path in written:
         out.print(str(path), markup=False, soft_wrap=True)
     if open_:
@@ -104,7 +107,8 @@ def report_cli(
 
 
 def _print_markdown(run: Path) -> None:
-    from lxcompress.analysis.pick import default_rule, pick_ticket
+    from lxcompress.analysis.pick import pick_ticket
+    from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
     from lxcompress.report.paste import summary_markdown
     from lxcompress.rundir import read_run
@@ -172,7 +176,8 @@ def sizes_table(methods: MethodTable, width: int) -> Table:
 
 def _methods_legend(summary: RunSummary, methods: MethodTable, width: int, picked: GroupKey | None) -> str:
     """Return what the marks of the methods table mean, and the purpose of each control."""
-    from lxcompress.report.methods import off_target, table_note
+    from lxcompress.analysis.methods import off_target
+    from lxcompress.report.methods import table_note
 
     groups = [group for row in methods.rows for group in row.groups.values()]
     marks = ["< the pick"]
@@ -210,8 +215,8 @@ def _draw(methods: MethodTable, picked: GroupKey | None, columns: MethodColumns)
 
 def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | None, columns: MethodColumns) -> str:
     """Return the share of dense accuracy that a group keeps, with the marks of its legend."""
-    from lxcompress.analysis.summary import kept_words
-    from lxcompress.report.methods import NOTHING, off_target
+    from lxcompress.analysis.methods import NOTHING, off_target
+    from lxcompress.analysis.words import kept_words
 
     words = kept_words(group) if group else None
     if group is None or words is None:
@@ -226,7 +231,7 @@ def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | Non
 
 
 def _size(words: Callable[[SeedGroup], str], group: SeedGroup | None) -> str:
-    from lxcompress.report.methods import NOTHING
+    from lxcompress.analysis.methods import NOTHING
 
     return words(group) if group else NOTHING
 
@@ -274,7 +279,8 @@ def _table_of(heads: Sequence[str], sections: Sequence[Section], width: int) -> 
 def _rows(
     summary: RunSummary, picked: SeedGroup | None, *, is_narrow: bool, digits: int
 ) -> list[tuple[list[str], str | None]]:
-    from lxcompress.analysis.summary import named_floors, plus_minus, points
+    from lxcompress.analysis.floors import named_floors
+    from lxcompress.analysis.words import plus_minus, points
     from lxcompress.units import percent
 
     def early(spread: Spread) -> str:
@@ -304,7 +310,7 @@ def _rows(
 
 
 def _legend(summary: RunSummary) -> str:
-    from lxcompress.analysis.summary import numbered
+    from lxcompress.analysis.words import numbered
 
     seeds = numbered("seed", summary.recipe.seeds)
     words = f"in %, accuracy mean ± standard deviation over {seeds}; < the pick"

@@ -36,11 +36,11 @@ def status_cli(
     if as_json:
         typer.echo(json.dumps(study_progress_json(status), indent=1))
         return
-    out.print(_table(status.steps, found.recipe.seeds))
+    out.print(_table(status.runs, found.recipe.seeds))
     out.print("accuracy in %; ▶ running, ◼ interrupted, · missing", style="dim", markup=False)
     out.print(f"{found.recipe.name}: {_sentence(status)}", style="bold", markup=False)
-    if status.taken:
-        out.print(f"took {status.taken.words}{'' if status.is_complete else ' so far'}", style="dim", markup=False)
+    if status.usage:
+        out.print(f"took {status.usage.words}{'' if status.is_complete else ' so far'}", style="dim", markup=False)
     if not status.is_complete and not status.is_busy:
         out.print(f"resume with: {command_line('study', found.dir.recipe, '--out', run)}", markup=False, soft_wrap=True)
     if status.is_complete:
@@ -81,9 +81,9 @@ def _sentence(status: StudyProgress) -> str:
 
     counts = status.counts
     if status.is_complete:
-        return f"all {len(status.steps)} runs are done"
+        return f"all {len(status.runs)} runs are done"
     states = [f"{counts[state]} {state}" for state in ("running", "interrupted", "missing") if counts[state]]
     left = "the time left is known when the first run is finished"
     if status.left_s is not None:
         left = f"about {duration(status.left_s)} left" + ("" if status.is_busy else " once it is resumed")
-    return f"{counts['done']} of {len(status.steps)} runs done, {', '.join(states)}; {left}"
+    return f"{counts['done']} of {len(status.runs)} runs done, {', '.join(states)}; {left}"

@@ -81,7 +81,7 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
 
 def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
     """Export the pick and its twins, show them, and return them for --json; None if there is no pick."""
-    from lxcompress.analysis.pick import verdict
+    from lxcompress.analysis.verdict import verdict
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.twins import export_and_show, twins_json

@@ -1,45 +1,35 @@
-"""What the charts of accuracy over sparsity hold: lines, levels and panels, chosen from a summary."""
+"""The charts of accuracy over sparsity: which lines, levels and panels they hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from markupsafe import Markup
 
-from lxcompress.analysis.pick import Choice, verdict
+from lxcompress.analysis.choice import Choice
+from lxcompress.analysis.floors import named_floors
+from lxcompress.analysis.groups import GroupKey, SeedGroup, Spread, Stage
+from lxcompress.analysis.methods import CONTROL_WORDS, MOST_LINES, ChartSelection, tabulate
 from lxcompress.analysis.protocol import NO_TICKETS, has_tickets
 from lxcompress.analysis.published import compare
-from lxcompress.analysis.summary import (
-    GroupKey,
-    RunSummary,
-    SeedGroup,
-    Spread,
-    Stage,
-    named_floors,
-    numbered,
-    plus_minus,
-)
+from lxcompress.analysis.summary import RunSummary
+from lxcompress.analysis.verdict import verdict
+from lxcompress.analysis.words import numbered, plus_minus
 from lxcompress.recipe import Method
 from lxcompress.records import Floors
-from lxcompress.report.chart import (
-    Level,
-    LinePoint,
-    MethodLine,
-    PickMark,
-    Span,
-    accuracy_span,
-    level_key_svg,
-    line_chart,
-    sparsity_span,
-)
-from lxcompress.report.methods import CONTROL_WORDS, MOST_LINES, ChartSelection, tabulate
+from lxcompress.report.chart.axes import Span, accuracy_span, sparsity_span
+from lxcompress.report.chart.drawing import ChartSize
+from lxcompress.report.chart.keys import level_key, method_key
+from lxcompress.report.chart.lines import Level, LineChart, LinePoint, MethodLine, PickMark, line_chart
+from lxcompress.report.page import HeroSection, LegendKey, OmittedMethods, Panel, TypeSection
 from lxcompress.units import percent, short_percent
 
-WIDE, NARROW, SMALL = (1080, 450), (360, 340), (350, 290)
+WIDE, NARROW, SMALL = ChartSize(1080, 450), ChartSize(360, 340), ChartSize(350, 290)
 LABEL_WIDTH, WIDEST_LABEL = 190, 330
 LETTER_WIDTH = 7.3
-"""Pixels of one letter of a line's name, on the whole."""
+"""The mean width in pixels of a letter of a line's name."""
 
 STAGES: dict[str, str] = {
     "pruned": "straight after pruning the dense model",
@@ -47,134 +37,162 @@ STAGES: dict[str, str] = {
     "retrained": "after retraining",
 }
 
+SpreadOf = Callable[[SeedGroup], Spread | None]
+"""Reads the accuracies that a chart shows of a group."""
+
 
 @dataclass(frozen=True)
-class Panel:
-    """One small chart and its heading."""
+class ChartedStudy:
+    """What every chart is made of: the run, the choice, and the methods that are drawn."""
 
-    title: str
-    note: str
-    chart: Markup
+    summary: RunSummary
+    choice: Choice
+    shown: ChartSelection
 
+    @cached_property
+    def slots(self) -> dict[Method, int]:
+        """The look of each drawn method.
 
-def slots_of(summary: RunSummary, shown: ChartSelection) -> dict[Method, int]:
-    """Each drawn method and its look; by the recipe's order, so that a look never depends on what is finished, but for
-    which methods are the best."""
-    order = [row.method for row in tabulate(summary).rows if not row.is_baseline]
-    order.sort(key=summary.recipe.prune.all_methods().index)
-    all_slots = order if len(order) <= MOST_LINES else list(shown.lines)
-    return {method: all_slots.index(method) for method in shown.lines}
+        It follows the recipe's order, so that it does not depend on what is finished, except for which methods are the
+        best.
+        """
+        order = [row.method for row in tabulate(self.summary).rows if not row.is_baseline]
+        order.sort(key=self.summary.recipe.prune.all_methods().index)
+        all_slots = order if len(order) <= MOST_LINES else list(self.shown.lines)
+        return {method: all_slots.index(method) for method in self.shown.lines}
+
+    @cached_property
+    def has_curves(self) -> bool:
+        """Whether there is a point to draw."""
+        return any(_lines(self, _overall("retrained"), "retrained"))
 
 
 def headline(summary: RunSummary, choice: Choice) -> str:
-    """The verdict of a run, or that it has no tickets."""
+    """Return the verdict of a run, or that it has no tickets."""
     return verdict(choice) if has_tickets(summary.recipe) else NO_TICKETS
 
 
-def is_charted(summary: RunSummary, shown: ChartSelection) -> bool:
-    """Whether there is a point to draw."""
-    return any(_lines(summary, shown, _overall("retrained"), "retrained"))
-
-
-def wide_hero(summary: RunSummary, choice: Choice, shown: ChartSelection) -> Markup:
-    """The hero with its lines' names beside it."""
-    lines, levels = _hero_content(summary, choice, shown)
-    room = _label_width([each.label for each in (*lines, *levels)])
-    return hero(summary, choice, shown, *WIDE, label_width=room)
-
-
-def hero(
-    summary: RunSummary, choice: Choice, shown: ChartSelection, width: int, height: int, *, label_width: int = 0
-) -> Markup:
-    """Retrained accuracy over sparsity, with the dense model, what the rule asks, the floors and the pick."""
-    lines, levels = _hero_content(summary, choice, shown)
-    mark = None
-    if choice.picked is not None:
-        group = choice.picked.group
-        mark = PickMark(
-            group.achieved.mean, group.retrained.overall.mean, f"ticket, {short_percent(group.key.target)} %"
-        )
-    return line_chart(
-        lines,
-        levels,
-        x=sparsity_span([point.x for line in lines for point in line.points]),
-        y=accuracy_span(_heights(lines, levels)),
-        width=width,
-        height=height,
-        description=f"Retrained accuracy over sparsity. {headline(summary, choice)}",
-        mark=mark,
-        label_width=label_width,
-        y_title="retrained accuracy, %",
+def hero_section(study: ChartedStudy) -> HeroSection:
+    """Return the chart of retrained accuracy over sparsity, for a wide and for a narrow screen."""
+    lines, levels = _hero_content(study)
+    shown = {level.label for level in levels}
+    below = [level for level in _floor_levels(study.summary.floors) if level.label not in shown]
+    wide = replace(WIDE, label_width=_label_width([named.label for named in (*lines, *levels)]))
+    return HeroSection(
+        wide=hero(study, wide),
+        narrow=hero(study, NARROW),
+        is_one_seed=len(study.summary.recipe.seeds) == 1,
+        floors_below=[level.label.replace(", ", " ") for level in below],
+        published=compare(study.summary),
+        omitted=_omitted(study.shown),
     )
 
 
-def floors_below(summary: RunSummary, choice: Choice, drawn: ChartSelection) -> list[str]:
-    """The floors that the first chart leaves out, in words."""
-    _, levels = _hero_content(summary, choice, drawn)
-    shown = {level.label for level in levels}
-    return [level.label.replace(", ", " ") for level in _floor_levels(summary.floors) if level.label not in shown]
+def hero(study: ChartedStudy, size: ChartSize) -> Markup:
+    """Return retrained accuracy over sparsity, with the dense model, the rule's threshold, the floors and the pick."""
+    lines, levels = _hero_content(study)
+    mark, picked = None, study.choice.picked
+    if picked is not None:
+        group = picked.group
+        label = f"ticket, {short_percent(group.key.target)} %"
+        mark = PickMark(group.achieved.mean, group.retrained.overall.mean, label)
+    chart = LineChart(
+        lines,
+        levels,
+        x=_x_axis(lines),
+        y=accuracy_span(_heights(lines, levels)),
+        description=f"Retrained accuracy over sparsity. {headline(study.summary, study.choice)}",
+        mark=mark,
+        y_title="retrained accuracy, %",
+    )
+    return line_chart(chart, size)
 
 
-def stage_panels(summary: RunSummary, shown: ChartSelection) -> list[Panel]:
-    """Pruned, rewound and retrained side by side, on one scale."""
+def method_legend(study: ChartedStudy) -> list[LegendKey]:
+    """Return the looks of the methods."""
+    return [LegendKey(method_key(slot), GroupKey(method, 0).series) for method, slot in study.slots.items()]
+
+
+def level_legend(study: ChartedStudy) -> list[LegendKey]:
+    """Return the looks of the levels of the first chart."""
+    summary, choice = study.summary, study.choice
+    legend = []
+    if summary.dense:
+        legend.append(LegendKey(level_key("dense"), f"dense {plus_minus(summary.dense.overall)}"))
+    if choice.longer is not None:
+        legend.append(LegendKey(level_key("longer"), f"dense, twice the training {plus_minus(choice.longer)}"))
+    small = _baseline_lines(summary, _overall("retrained"))
+    legend += [LegendKey(level_key("baseline"), f"{line.label}: {CONTROL_WORDS['small-dense']}") for line in small]
+    if choice.threshold is not None:
+        legend.append(LegendKey(level_key("threshold"), f"threshold {percent(choice.threshold)}"))
+    if compare(summary) is not None:
+        legend.append(LegendKey(level_key("published"), "published"))
+    floors = [level.label.replace(", ", " ") for level in _hero_content(study)[1] if level.kind == "floor"]
+    if floors:
+        legend.append(LegendKey(level_key("floor"), f"floors: {', '.join(floors)}"))
+    return legend
+
+
+def stage_panels(study: ChartedStudy) -> list[Panel]:
+    """Return the pruned, rewound and retrained accuracies side by side, on one scale."""
+    summary = study.summary
     levels = [*_dense_levels(summary.dense.overall if summary.dense else None), *_floor_levels(summary.floors)]
-    by_stage = {name: _lines(summary, shown, _overall(name), name) for name in STAGES}
+    by_stage = {name: _lines(study, _overall(name), name) for name in STAGES}
     x = _x_axis(line for lines in by_stage.values() for line in lines)
     y = accuracy_span([value for lines in by_stage.values() for value in _heights(lines, levels)])
     return [
-        Panel(name, STAGES[name], _small(lines, levels, x, y, f"{name} accuracy over sparsity"))
+        Panel(name, STAGES[name], line_chart(LineChart(lines, levels, x, y, f"{name} accuracy over sparsity"), SMALL))
         for name, lines in by_stage.items()
     ]
 
 
-def type_panels(summary: RunSummary, shown: ChartSelection) -> list[Panel]:
-    """Retrained accuracy of each answer type, each on its own scale."""
-    panels = []
-    for name in type_names(summary):
-        lines = _lines(summary, shown, _of_type(name), f"retrained, {name}")
-        lines += _baseline_lines(summary, _of_type(name))
-        if not lines:
-            continue
-        dense = summary.dense.by_type.get(name) if summary.dense else None
-        levels = _dense_levels(dense)
-        floor = summary.floors.question_only.by_type.get(name) if summary.floors else None
-        if floor is not None:
-            title = f"question-only floor, {name}: {percent(floor)} %"
-            levels += _near([Level("question-only", "floor", floor, title=title)], _heights(lines, levels))
-        y = accuracy_span(_heights(lines, levels))
-        note = f"dense {plus_minus(dense)}" if dense else ""
-        panels.append(Panel(name, note, _small(lines, levels, _x_axis(lines), y, f"retrained accuracy of {name}")))
-    return panels
+def type_section(study: ChartedStudy) -> TypeSection | None:
+    """Return the retrained accuracy of each answer type, each on its own scale; None if the data has no types."""
+    summary = study.summary
+    names = list({name: None for group in summary.groups for name in group.retrained.by_type})
+    panels = [panel for name in names if (panel := _type_panel(study, name)) is not None]
+    if not panels:
+        return None
+    has_small = any(group.key.method.control == "small-dense" for group in summary.groups)
+    return TypeSection(panels, names, has_small)
 
 
-def type_names(summary: RunSummary) -> list[str]:
-    return list({name: None for group in summary.groups for name in group.retrained.by_type})
+def _type_panel(study: ChartedStudy, name: str) -> Panel | None:
+    summary = study.summary
+    lines = [*_lines(study, _of_type(name), f"retrained, {name}"), *_baseline_lines(summary, _of_type(name))]
+    if not lines:
+        return None
+    dense = summary.dense.by_type.get(name) if summary.dense else None
+    levels = _dense_levels(dense)
+    floor = summary.floors.question_only.by_type.get(name) if summary.floors else None
+    if floor is not None:
+        title = f"question-only floor, {name}: {percent(floor)} %"
+        levels += _near([Level("question-only", "floor", floor, title=title)], _heights(lines, levels))
+    y = accuracy_span(_heights(lines, levels))
+    chart = LineChart(lines, levels, _x_axis(lines), y, f"retrained accuracy of {name}")
+    return Panel(name, f"dense {plus_minus(dense)}" if dense else "", line_chart(chart, SMALL))
 
 
-def level_legend(summary: RunSummary, choice: Choice, shown: ChartSelection) -> list[tuple[Markup, str]]:
-    legend = [(level_key_svg("dense"), f"dense {plus_minus(summary.dense.overall)}")] if summary.dense else []
-    if choice.longer is not None:
-        legend.append((level_key_svg("longer"), f"dense, twice the training {plus_minus(choice.longer)}"))
-    small = _baseline_lines(summary, _overall("retrained"))
-    legend += [(level_key_svg("baseline"), f"{line.label}: {CONTROL_WORDS['small-dense']}") for line in small]
-    if choice.threshold is not None:
-        legend.append((level_key_svg("threshold"), f"asked {percent(choice.threshold)}"))
-    if compare(summary) is not None:
-        legend.append((level_key_svg("published"), "published"))
-    floors = [
-        level.label.replace(", ", " ") for level in _hero_content(summary, choice, shown)[1] if level.kind == "floor"
-    ]
-    if floors:
-        legend.append((level_key_svg("floor"), f"floors: {', '.join(floors)}"))
-    return legend
+def _omitted(shown: ChartSelection) -> OmittedMethods | None:
+    """Return which methods the charts leave to the tables; None if they draw all."""
+    if not shown.left_out:
+        return None
+    count = len(shown.lines) + len(shown.left_out)
+    return OmittedMethods(
+        f"The charts draw {len(shown.lines)} of {count} methods: the pick, the best structured one, and those that "
+        "keep most compared with the mean of all at the same sparsity; never a control.",
+        f"{len(shown.left_out)} methods are in the tables only",
+        ", ".join(GroupKey(method, 0).series for method in shown.left_out),
+    )
 
 
-def _hero_content(summary: RunSummary, choice: Choice, shown: ChartSelection) -> tuple[list[MethodLine], list[Level]]:
-    lines = _lines(summary, shown, _overall("retrained"), "retrained")
-    lines += _baseline_lines(summary, _overall("retrained")) + _published_lines(summary, shown)
+def _hero_content(study: ChartedStudy) -> tuple[list[MethodLine], list[Level]]:
+    summary, choice = study.summary, study.choice
+    lines = _lines(study, _overall("retrained"), "retrained")
+    lines += _baseline_lines(summary, _overall("retrained")) + _published_lines(study)
     levels = _dense_levels(summary.dense.overall if summary.dense else None) + _longer_levels(choice)
     if choice.threshold is not None:
-        words = f"asked, {percent(choice.threshold)}"
+        words = f"threshold, {percent(choice.threshold)}"
         levels.append(Level(words, "threshold", choice.threshold, title=f"{choice.rule.accuracy_words}: {words} %"))
     return lines, levels + _near(_floor_levels(summary.floors), _heights(lines, levels))
 
@@ -183,33 +201,27 @@ def _label_width(labels: Sequence[str]) -> int:
     return min(WIDEST_LABEL, max(LABEL_WIDTH, round(LETTER_WIDTH * max(map(len, labels), default=0)) + 20))
 
 
-def _lines(
-    summary: RunSummary, shown: ChartSelection, spread_of: Callable[[SeedGroup], Spread | None], stage: str
-) -> list[MethodLine]:
-    return [
-        line
-        for method, slot in slots_of(summary, shown).items()
-        if (line := _method_line(summary, method, slot, spread_of, stage)).points
-    ]
+def _lines(study: ChartedStudy, spread_of: SpreadOf, stage: str) -> list[MethodLine]:
+    lines = [_method_line(study.summary, method, spread_of, stage) for method in study.slots]
+    slotted = [replace(line, slot=slot) for line, slot in zip(lines, study.slots.values(), strict=True)]
+    return [line for line in slotted if line.points]
 
 
-def _baseline_lines(summary: RunSummary, spread_of: Callable[[SeedGroup], Spread | None]) -> list[MethodLine]:
-    """Dense models of the tickets' sizes, where the study has any."""
-    methods = [each for each in summary.recipe.prune.all_methods() if each.control == "small-dense"]
-    lines = [_method_line(summary, method, 0, spread_of, "trained") for method in methods]
+def _baseline_lines(summary: RunSummary, spread_of: SpreadOf) -> list[MethodLine]:
+    """Return the lines of dense models of the tickets' sizes, if the study has any."""
+    methods = [method for method in summary.recipe.prune.all_methods() if method.control == "small-dense"]
+    lines = [_method_line(summary, method, spread_of, "trained") for method in methods]
     return [replace(line, is_baseline=True) for line in lines if line.points]
 
 
-def _method_line(
-    summary: RunSummary, method: Method, slot: int, spread_of: Callable[[SeedGroup], Spread | None], stage: str
-) -> MethodLine:
+def _method_line(summary: RunSummary, method: Method, spread_of: SpreadOf, stage: str) -> MethodLine:
     found = [(group, spread_of(group)) for group in summary.groups if group.key.method == method]
     points = tuple(_point(group, spread, stage) for group, spread in found if spread is not None)
-    return MethodLine(_short(GroupKey(method, 0).series), slot, points)
+    return MethodLine(_short(GroupKey(method, 0).series), 0, points)
 
 
 def _short(name: str) -> str:
-    """A name that fits beside a chart: its middle is left out of one that does not."""
+    """Return a name that fits beside a chart: the middle of a long one is left out."""
     most = round((WIDEST_LABEL - 20) / LETTER_WIDTH)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
 
@@ -226,13 +238,13 @@ def _point(group: SeedGroup, spread: Spread, stage: str) -> LinePoint:
     )
 
 
-def _published_lines(summary: RunSummary, shown: ChartSelection) -> list[MethodLine]:
-    """The published means beside the run's own lines, each at the sparsity that its result files say it had."""
-    comparison = compare(summary)
+def _published_lines(study: ChartedStudy) -> list[MethodLine]:
+    """Return the published means of the drawn methods, at the sparsities that the published result files hold."""
+    comparison = compare(study.summary)
     if comparison is None:
         return []
     lines = []
-    for method, slot in slots_of(summary, shown).items():
+    for method, slot in study.slots.items():
         rows = [row for key, row in comparison.groups.items() if key.method == method]
         points = tuple(
             LinePoint(
@@ -248,11 +260,6 @@ def _published_lines(summary: RunSummary, shown: ChartSelection) -> list[MethodL
     return [line for line in lines if line.points]
 
 
-def _small(lines: Sequence[MethodLine], levels: Sequence[Level], x: Span, y: Span, description: str) -> Markup:
-    width, height = SMALL
-    return line_chart(lines, levels, x=x, y=y, width=width, height=height, description=description)
-
-
 def _overall(stage: str) -> Callable[[SeedGroup], Spread]:
     def spread_of(group: SeedGroup) -> Spread:
         scores: Stage = getattr(group, stage)
@@ -261,7 +268,7 @@ def _overall(stage: str) -> Callable[[SeedGroup], Spread]:
     return spread_of
 
 
-def _of_type(name: str) -> Callable[[SeedGroup], Spread | None]:
+def _of_type(name: str) -> SpreadOf:
     return lambda group: group.retrained.by_type.get(name)
 
 
@@ -270,18 +277,18 @@ def _x_axis(lines: Iterable[MethodLine]) -> Span:
 
 
 def _heights(lines: Sequence[MethodLine], levels: Sequence[Level]) -> list[float]:
-    """Every accuracy that a chart must hold."""
-    of_points = [
-        value
-        for line in lines
-        for each in line.points
-        for value in (*each.seeds, each.y - (each.std or 0), each.y + (each.std or 0))
-    ]
-    return of_points + [value for each in levels for value in (each.y - (each.std or 0), each.y + (each.std or 0))]
+    """Return every accuracy that a chart must hold."""
+    points = [point for line in lines for point in line.points]
+    seeds = [value for point in points for value in point.seeds]
+    return seeds + [value for item in (*points, *levels) for value in _band(item)]
+
+
+def _band(item: LinePoint | Level) -> tuple[float, float]:
+    return item.y - (item.std or 0), item.y + (item.std or 0)
 
 
 def _near(levels: Sequence[Level], heights: Sequence[float]) -> list[Level]:
-    """The levels that a chart of `heights` can hold without squeezing what it is about into half of its height."""
+    """Return the levels that a chart of `heights` can hold without squeezing its lines into half of its height."""
     low, high = min(heights), max(heights)
     return [level for level in levels if low - (high - low) <= level.y <= high + (high - low)]
 
@@ -293,7 +300,7 @@ def _dense_levels(dense: Spread | None) -> list[Level]:
 
 
 def _longer_levels(choice: Choice) -> list[Level]:
-    """The dense model trained for twice as long, where the study has that control."""
+    """Return the level of the dense model that was trained twice as long, if the study has that control."""
     longer = choice.longer
     if longer is None:
         return []

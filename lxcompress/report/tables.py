@@ -1,4 +1,4 @@
-"""A summary as results.csv (a row a run, and an artifact) and results.json (everything)."""
+"""A summary as results.csv (a row for each run and each artifact) and results.json (everything)."""
 
 from __future__ import annotations
 
@@ -6,46 +6,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lxcompress.analysis.pick import Choice, choice_json, spread_json
-from lxcompress.analysis.protocol import protocol_name
-from lxcompress.analysis.published import SOURCE, PublishedGroup, compare
-from lxcompress.analysis.summary import RunSummary, SeedGroup, Stage, latency_ms
-from lxcompress.analysis.usage import usage_json
-from lxcompress.output import csv_text, json_text
-from lxcompress.records import Dense, Measurement, Result, Score, Usage
-from lxcompress.report.costs import (
+from lxcompress.analysis.artifact_costs import (
     COST_AXES,
-    Entry,
+    CostEntry,
     find_dense,
     find_front,
     find_missing_baselines,
-    number_costs,
+    number_artifacts,
     ratio,
 )
-from lxcompress.report.methods import methods_json
+from lxcompress.analysis.artifacts import latency_ms
+from lxcompress.analysis.choice import Choice
+from lxcompress.analysis.choice_json import choice_json, spread_json
+from lxcompress.analysis.groups import SeedGroup, Stage
+from lxcompress.analysis.methods import tabulate
+from lxcompress.analysis.protocol import protocol_name
+from lxcompress.analysis.published import SOURCE, PublishedGroup, compare
+from lxcompress.analysis.summary import RunSummary
+from lxcompress.analysis.usage import usage_json
+from lxcompress.output import csv_text, json_text
+from lxcompress.records import Dense, Measurement, Result, Score, Usage
 
-# Columns of results.csv; accuracies and sparsities are fractions of 0-1. An empty field: the row has no such value.
 COLUMNS: dict[str, str] = {
     "kind": "dense (one unpruned run per seed), cell (one pruned, rewound and retrained model) or artifact (an "
     "exported file)",
-    "cell": "the cell's id, which is its folder under tickets/; dense for a dense run; of an artifact, what it is of",
-    "method": "the name of the way in which its ticket was drawn; its settings are in the recipe",
-    "control": "what the method controls for, and then never to ship; empty for a ticket",
+    "cell": "the id of the run, which is its folder under tickets/; dense for a dense run; for an artifact, its source",
+    "method": "the name of the pruning method; its settings are in the recipe",
+    "control": "what the method controls for; such a method is never shipped; empty for a ticket",
     "criterion": "which weights were kept",
-    "granularity": "what was removed as one: weight is each weight by itself",
+    "granularity": "what was removed as a unit; weight removes single weights",
     "protocol": "corrected, published (with all faults of the published study), or the faults that were reproduced",
-    "scope": "within what weights were ranked: layer is the same share of each matrix, global all of them together",
+    "scope": "the weights that were ranked together: layer ranks each matrix alone, global all of them",
     "seed": "the seed of the start weights and of the training order",
     "target_sparsity": "the share of prunable weights that the recipe asked to remove",
     "achieved_sparsity": "the share of prunable weights that was removed",
     "sparsity_of_live": "the share removed of all weights that the answer depends on",
     "sparsity_of_all": "the share removed of all weights",
-    "kept_language": "share of the prunable weights of the language part that stays, 0-1",
-    "kept_vision": "share of the prunable weights of the vision part that stays, 0-1",
-    "kept_cross": "share of the prunable weights of the part where language and vision meet that stays, 0-1",
-    "kept_head": "share of the prunable weights of the answer head that stays, 0-1",
-    "parameters": "weights of the model that answers, the zeros of a mask among them",
-    "flops": "floating-point operations of one question of usual length, if zeros are multiplied as any number",
+    "kept_language": "share of the prunable weights of the language part that is kept, 0-1",
+    "kept_vision": "share of the prunable weights of the vision part that is kept, 0-1",
+    "kept_cross": "share of the prunable weights of the cross-modal part that is kept, 0-1",
+    "kept_head": "share of the prunable weights of the answer head that is kept, 0-1",
+    "parameters": "weights of the model that answers, including the zeros of a mask",
+    "flops": "floating-point operations for one question of usual length, if zeros are multiplied too",
     "regrown": "removed weights that are not zero after retraining; only the fault mask-applied-once leaves any",
     "start": "accuracy of the start weights, before any training on the task",
     "pruned": "accuracy straight after pruning the dense model",
@@ -53,53 +55,55 @@ COLUMNS: dict[str, str] = {
     "retrained": "accuracy after retraining: the ticket's",
     "dense": "accuracy of the dense run of the same seed",
     "difference": "retrained minus dense of the same seed",
-    "questions": "how many validation questions the accuracies are over",
+    "questions": "the number of validation questions that the accuracies are averaged over",
     "epochs": "epochs of the training or retraining",
-    "steps": "optimizer steps of every training that the row took; a ticket's dense run is a row of its own",
-    "duration_s": "seconds that the row took; under the fault one-dense-run every dense row repeats the one run",
-    "drawing_s": "those of its seconds that drawing the ticket took: evidence and choosing",
-    "device": "where it ran",
-    "precision": "the arithmetic it ran in; of an artifact, what its file holds",
+    "steps": "optimizer steps of all training that the row needed; the dense run of a ticket is a row of its own",
+    "duration_s": "seconds that the row took; with the fault one-dense-run, every dense row repeats the one run",
+    "drawing_s": "the part of these seconds that drawing the ticket took: statistics and selection",
+    "device": "the device that it ran on",
+    "precision": "the arithmetic that it ran in; for an artifact, the precision of its file",
     "usage_peak_bytes": "most bytes of GPU memory that were held at once",
     "usage_utilisation": "share of the time in which some kernel ran on the GPU, 0-1",
-    "usage_energy_j": "joules that the GPU took",
-    "artifact": "the exported file's name, which is its folder under artifacts/; what follows is of artifacts too",
-    "stands_for": "dense, ticket or structured, and its precision where that is not fp32: which twin it is",
-    "format": "what it was exported as",
+    "usage_energy_j": "joules that the GPU used",
+    "artifact": "the exported file's name, which is its folder under artifacts/; the columns from here on are "
+    "filled for artifacts only",
+    "stands_for": "what the file is: dense, ticket or structured, with its precision unless that is fp32",
+    "format": "the format of the export",
     "exported": "accuracy of the exported file",
-    "export_change": "that minus the accuracy of the model it was made of, on the same questions",
+    "export_change": "that minus the accuracy of its source model, on the same questions",
     "size_bytes": "bytes on disk",
-    "runtime": "what it was measured in, at the usual task: the recipe's threads, lengths as the data's",
-    "threads": "how many threads it was measured with",
+    "runtime": "the runtime that measured it, at the default task: the recipe's threads, lengths as the data's",
+    "threads": "the number of threads of that measurement",
     "latency_p50_ms": "median latency of one answer",
     "latency_p90_ms": "90th percentile of the latency of one answer",
     "latency_p99_ms": "99th percentile of the latency of one answer",
     "load_s": "seconds to load a file that is in the page cache",
-    "cold_load_s": "seconds to load a file that is not",
+    "cold_load_s": "seconds to load a file that is not in the page cache",
     "peak_bytes": "most memory that the measured process ever held",
     "steady_bytes": "memory that it held between answers",
-    "energy_j": "joules that the processor took for one answer",
+    "energy_j": "joules that the processor used for one answer",
 }
+"""The columns of results.csv; accuracies and sparsities are fractions 0-1, and an empty field is a missing value."""
 TYPE_COLUMNS = "accuracy at a stage (pruned, rewound, retrained, dense) over the questions of one answer type"
 
 
 def results_csv(summary: RunSummary) -> str:
-    """Dense rows, then a row for each finished cell and for each artifact.
+    """Return a row for each dense run, for each finished cell and for each artifact.
 
     The columns are COLUMNS, and one for each stage and answer type.
     """
-    dense = {each.seed: each for each in summary.dense_runs}
+    dense = {run.seed: run for run in summary.dense_runs}
     rows = [*map(_dense_row, summary.dense_runs)]
     rows += [_cell_row(result, dense.get(result.seed)) for result in summary.results]
-    rows += [_artifact_row(entry) for entry in number_costs(summary)]
+    rows += [_artifact_row(entry) for entry in number_artifacts(summary)]
     rows = [{**row, "protocol": protocol_name(summary.recipe)} for row in rows]
     types = {column: None for row in rows for column in row if column not in COLUMNS}
     return csv_text([*COLUMNS, *types], rows)
 
 
 def results_json(summary: RunSummary, choice: Choice) -> str:
-    """The summary, the choice, and every record that they were made from."""
-    entries = number_costs(summary, choice.picked.cost if choice.picked else None)
+    """Return the summary, the choice, and every record that they were made from."""
+    entries = number_artifacts(summary, choice.picked.exported if choice.picked else None)
     comparison = compare(summary)
     published = comparison.groups if comparison else {}
     tree = {
@@ -115,15 +119,15 @@ def results_json(summary: RunSummary, choice: Choice) -> str:
             "methods": methods_json(summary),
             "unstarted": [key.label for key in summary.unstarted],
             "costs": [_cost_json(entry, entries) for entry in entries],
-            "lacking_twins": [asdict(each) for each in find_missing_baselines(summary, entries)],
-            "doubts": list(summary.doubts),
-            "taken": usage_json(summary.taken) if summary.taken else None,
+            "lacking_twins": [asdict(missing) for missing in find_missing_baselines(summary, entries)],
+            "doubts": list(summary.warnings),
+            "taken": usage_json(summary.usage) if summary.usage else None,
         },
-        "published": {"source": SOURCE, "dense": comparison.dense, "doubt": comparison.doubt} if comparison else None,
+        "published": {"source": SOURCE, "dense": comparison.dense, "doubt": comparison.warning} if comparison else None,
         "pick": choice_json(choice),
         "floors": summary.floors.model_dump(mode="json") if summary.floors else None,
-        "dense_runs": [each.model_dump(mode="json") for each in summary.dense_runs],
-        "results": [each.model_dump(mode="json") for each in summary.results],
+        "dense_runs": [run.model_dump(mode="json") for run in summary.dense_runs],
+        "results": [result.model_dump(mode="json") for result in summary.results],
         "machine": summary.machine.model_dump(mode="json"),
         "recipe": summary.recipe.model_dump(mode="json"),
         "csv_columns": {**COLUMNS, "STAGE_TYPE": TYPE_COLUMNS},
@@ -220,9 +224,34 @@ def _group_json(group: SeedGroup, published: PublishedGroup | None) -> dict[str,
         "flops": group.flops,
         "cell_s": group.cell_s,
         "steps_of_dense": group.steps,
-        "taken": usage_json(group.taken),
+        "taken": usage_json(group.usage),
         "published": _published_json(group, published) if published else None,
     }
+
+
+def methods_json(summary: RunSummary) -> list[dict[str, Any]]:
+    """Return the rows of the methods table as plain JSON values."""
+    table = tabulate(summary)
+    return [
+        {
+            "method": row.method.id,
+            "kind": row.kind,
+            "settings": row.method.model_dump(mode="json", exclude_defaults=True),
+            "cell_s": row.cell_s,
+            "steps_of_dense": list(row.steps) if row.steps else None,
+            "kept": [
+                {
+                    "target": target,
+                    "achieved": group.achieved.mean,
+                    "retained": group.retained,
+                    "ratios": spread_json(group.ratios),
+                    "best": group.key in table.best,
+                }
+                for target, group in row.groups.items()
+            ],
+        }
+        for row in table.rows
+    ]
 
 
 def _published_json(group: SeedGroup, published: PublishedGroup) -> dict[str, Any]:
@@ -240,45 +269,45 @@ def _stage_json(stage: Stage) -> dict[str, Any]:
     return {**(spread_json(stage.overall) or {}), "by_type": by_type}
 
 
-def _artifact_row(entry: Entry) -> dict[str, Any]:
-    artifact, measured = entry.cost.artifact, entry.cost.fresh
+def _artifact_row(entry: CostEntry) -> dict[str, Any]:
+    artifact, measured = entry.exported.artifact, entry.exported.fresh
     return {
         "kind": "artifact",
         "cell": artifact.cell or "dense",
         "artifact": artifact.name,
-        "stands_for": entry.kind,
+        "stands_for": entry.role,
         "format": artifact.format,
         "precision": artifact.precision,
         "size_bytes": artifact.size_bytes,
         "exported": entry.accuracy,
-        "export_change": entry.cost.accuracy_change,
+        "export_change": entry.exported.accuracy_change,
         "questions": artifact.accuracy.questions if artifact.accuracy else None,
         "parameters": artifact.parameters,
         "flops": artifact.flops,
         **({"runtime": measured.task.runtime, "threads": measured.task.threads} if measured else {}),
-        **(_measured(measured) if measured else {}),
+        **(_measured_json(measured) if measured else {}),
     }
 
 
-def _cost_json(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
-    cost, dense = entry.cost, find_dense(entries)
-    measured = cost.measurement
+def _cost_json(entry: CostEntry, entries: Sequence[CostEntry]) -> dict[str, Any]:
+    exported, dense = entry.exported, find_dense(entries)
+    measured = exported.measurement
     return {
         "number": entry.number,
-        "stands_for": entry.kind,
+        "stands_for": entry.role,
         "picked": entry.is_picked,
-        "artifact": cost.artifact.model_dump(mode="json"),
-        "folder": cost.folder.as_posix(),
-        "sha256": cost.sha256,
-        "accuracy_change": cost.accuracy_change,
-        **(_measured(measured) if measured else dict.fromkeys(MEASURED)),
-        "ratio_to": dense.cost.artifact.name if dense else None,
-        "ratios": {trade.title: ratio(entry, dense, trade) for trade in COST_AXES},
-        "on_front": [trade.title for trade in COST_AXES if entry in find_front(entries, trade)],
+        "artifact": exported.artifact.model_dump(mode="json"),
+        "folder": exported.folder.as_posix(),
+        "sha256": exported.sha256,
+        "accuracy_change": exported.accuracy_change,
+        **(_measured_json(measured) if measured else dict.fromkeys(MEASURED)),
+        "ratio_to": dense.exported.name if dense else None,
+        "ratios": {axis.title: ratio(entry, dense, axis) for axis in COST_AXES},
+        "on_front": [axis.title for axis in COST_AXES if entry in find_front(entries, axis)],
         "measurement": measured.model_dump(mode="json") if measured else None,
-        "other_measurements": [each.model_dump(mode="json") for each in cost.measurements[1:]],
-        "stale": cost.is_stale,
-        "doubts": list(cost.doubts),
+        "other_measurements": [other.model_dump(mode="json") for other in exported.measurements[1:]],
+        "stale": exported.is_stale,
+        "doubts": list(exported.warnings),
     }
 
 
@@ -288,7 +317,7 @@ MEASURED = (
 )
 
 
-def _measured(measured: Measurement) -> dict[str, float | None]:
+def _measured_json(measured: Measurement) -> dict[str, float | None]:
     latency = latency_ms(measured)
     percentiles = (latency.p50, latency.p90, latency.p99)
     return {

@@ -1,10 +1,11 @@
-"""The report's three files in the run folder."""
+"""Write the report's three files into the run folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lxcompress.analysis.pick import Rule, default_rule, pick_ticket
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule, default_rule
 from lxcompress.analysis.summary import summarise
 from lxcompress.report.html import render_html
 from lxcompress.report.tables import results_csv, results_json
@@ -12,7 +13,10 @@ from lxcompress.rundir import Run, write_text
 
 
 def write_report(run: Run, rule: Rule | None = None) -> list[Path]:
-    """Writes report.html, results.csv and results.json of `run`, each whole; without `rule`, its recipe's."""
+    """Write report.html, results.csv and results.json of `run`; without `rule`, the recipe's rule picks.
+
+    A reader never sees a file that is half written.
+    """
     summary = summarise(run)
     choice = pick_ticket(summary, rule or default_rule(summary))
     texts = {

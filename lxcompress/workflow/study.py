@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lxcompress.progress import no_progress
 
 if TYPE_CHECKING:
-    from lxcompress.analysis.pick import Choice
+    from lxcompress.analysis.choice import Choice
     from lxcompress.exporters.twins import MissingTwin, TwinExport
     from lxcompress.progress import Progress
     from lxcompress.recipe import Recipe
@@ -58,7 +58,8 @@ class GridPick:
 
 def pick_when_complete(root: Path) -> GridPick | None:
     """Return the pick among the recipe's own runs; None while some of them are missing."""
-    from lxcompress.analysis.pick import default_rule, pick_of_grid
+    from lxcompress.analysis.pick import pick_of_grid
+    from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
     from lxcompress.rundir import read_run
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lxcompress.analysis.summary import GroupKey
+from lxcompress.analysis.groups import GroupKey
 from lxcompress.cli.report import report_cli
 from lxcompress.errors import RunError
 from lxcompress.recipe import Method

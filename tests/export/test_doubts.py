@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.summary import summarise
 from lxcompress.cli.main import app
 from lxcompress.exporters.parity import doubt, explained_drop
@@ -104,10 +105,10 @@ def test_pick_and_report_show_an_artifacts_doubt(tmp_path: Path) -> None:
     del tree["seal"]
     (folder / "artifact.json").write_text(json.dumps(tree), encoding="utf-8")
     summary = summarise(read_run(run.root))
-    assert any("it lost 11.80 points" in each for cost in summary.costs for each in cost.doubts)
+    assert any("it lost 11.80 points" in each for cost in summary.artifacts for each in cost.warnings)
     choice = pick_ticket(summary, Rule(retain=0.5))
-    if choice.picked and choice.picked.cost:
-        assert any("it lost 11.80 points" in each for each in choice.doubts)
+    if choice.picked and choice.picked.exported:
+        assert any("it lost 11.80 points" in each for each in choice.warnings)
     shown = CliRunner().invoke(app, ["report", str(run.root)])
     assert shown.exit_code == 0, shown.output
     assert "it lost 11.80 points" in (run.root / "report.html").read_text("utf-8")

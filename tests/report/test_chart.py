@@ -1,4 +1,4 @@
-"""The chart's laws: everything lies within its frame, words stay words, and a page may hold many drawings."""
+"""The charts: everything lies within its frame, text stays text, and a page may hold many drawings."""
 
 from __future__ import annotations
 
@@ -11,27 +11,17 @@ import xml.etree.ElementTree as ET
 import matplotlib
 import pytest
 
-from lxcompress.report.chart import (
-    COLOURS,
-    DASHES,
-    SLOTS,
-    Dot,
-    Level,
-    LinePoint,
-    MethodLine,
-    PickMark,
-    accuracy_span,
-    dot_key_svg,
-    heat_map,
-    key_svg,
-    level_key_svg,
-    line_chart,
-    sparsity_span,
-    spread_apart,
-    trade_chart,
-)
+from lxcompress.report.chart.axes import accuracy_span, sparsity_span
+from lxcompress.report.chart.drawing import ChartSize
+from lxcompress.report.chart.heat import HeatColumn, HeatMap, heat_map
+from lxcompress.report.chart.keys import dot_key, level_key, method_key
+from lxcompress.report.chart.labels import spread_apart
+from lxcompress.report.chart.lines import Level, LineChart, LinePoint, MethodLine, PickMark, line_chart
+from lxcompress.report.chart.scatter import CostChart, Dot, cost_chart
+from lxcompress.report.chart.style import COLOURS, DASHES, SLOTS
 
 HOSTILE = 'a<script>alert(1)</script> $x_1^2$ "b" & \x00 \u4e2d\n\\frac{1}'
+WIDE = ChartSize(1080, 450, 190)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -44,45 +34,42 @@ def line(label: str = "low", slot: int = 0, seeds: int = 3, **look: bool) -> Met
     return MethodLine(label, slot, tuple(points), **look)
 
 
-def draw(**given) -> str:
+def draw(size: ChartSize = WIDE, **given) -> str:
     asked = {
         "lines": [line(), line("random", 1), line("published low", 0, is_published=True)],
         "levels": [Level("dense, 88", "dense", 0.88, 0.01), Level("floor", "floor", 0.6)],
         "x": (0.4, 1.0),
         "y": (0.5, 0.95),
-        "width": 1080,
-        "height": 450,
         "description": "accuracy",
         "mark": PickMark(0.5, 0.86, "ticket, 50 %"),
-        "label_width": 190,
         **given,
     }
-    return str(line_chart(asked.pop("lines"), asked.pop("levels"), **asked))
+    return str(line_chart(LineChart(**asked), size))
+
+
+def draw_costs(dots: list[Dot], front=(), *, y=(0.0, 1.0), words: str = "MB") -> str:
+    return str(cost_chart(CostChart(dots, front, y, x_title=words, description=words), ChartSize(350, 290)))
 
 
 DRAWINGS = {
     "wide": lambda words: draw(lines=[line(words)], description=words, mark=PickMark(0.5, 0.8, words)),
-    "narrow": lambda words: draw(width=360, height=340, label_width=0, lines=[line(words)], description=words),
-    "trade": lambda words: str(
-        trade_chart(
-            [Dot(9, 0.8, "ink", "o", (words, "1"), words), Dot(200, 0.7, "s0", "s", ("2 int8",), words)],
-            [(9, 0.8)],
-            y=(0.6, 0.9),
-            width=350,
-            height=290,
-            description=words,
-            x_title=words,
-        )
+    "narrow": lambda words: draw(ChartSize(360, 340), lines=[line(words)], description=words),
+    "costs": lambda words: draw_costs(
+        [Dot(9, 0.8, "ink", "o", (words, "1"), words), Dot(200, 0.7, "s0", "s", ("2 int8",), words)],
+        [(9, 0.8)],
+        y=(0.6, 0.9),
+        words=words,
     ),
     "heat": lambda words: str(
         heat_map(
-            [(words, (0.5, None)), ("layer 1", (1.0, 0.0))],
-            [0, 9],
+            HeatMap(
+                columns=[HeatColumn(0, words), HeatColumn(9, "b")],
+                rows=[(words, (0.5, None)), ("layer 1", (1.0, 0.0))],
+                breaks=[1],
+                description=words,
+            ),
             width=350,
             name_width=96,
-            breaks=[1],
-            description=words,
-            titles=[words, "b"],
         )
     ),
 }
@@ -149,7 +136,7 @@ def test_points_say_their_numbers():
 def test_a_cost_axis_is_logarithmic_only_where_it_must_be():
     def title(high: float) -> str:
         dots = [Dot(10, 0.8, "ink", "o", ("1",), "a"), Dot(high, 0.7, "ink", "o", ("2",), "b")]
-        return str(trade_chart(dots, [], y=(0, 1), width=350, height=290, description="d", x_title="MB"))
+        return draw_costs(dots)
 
     assert "logarithmic" not in title(99)
     assert "MB, logarithmic" in title(101)
@@ -161,9 +148,7 @@ def test_labels_beside_dots_cover_neither_dots_nor_each_other():
         Dot(chance.uniform(1, 9), chance.uniform(0.6, 0.9), "ink", "o", (f"{n} dense int8", str(n)), "t")
         for n in range(14)
     ]
-    tree = ET.fromstring(
-        str(trade_chart(dots, [], y=(0.55, 0.95), width=350, height=290, description="d", x_title="MB"))
-    )
+    tree = ET.fromstring(draw_costs(dots, y=(0.55, 0.95)))
     labels = [each for each in tree.iter(f"{SVG}text") if each.get("class") == "halo"]
     assert len(labels) >= 10
     boxes = [
@@ -175,10 +160,10 @@ def test_labels_beside_dots_cover_neither_dots_nor_each_other():
 
 
 def test_each_look_has_a_sample_of_its_own():
-    samples = [*map(key_svg, range(SLOTS)), *map(level_key_svg, DASHES), dot_key_svg("ink", "o")]
+    samples = [*map(method_key, range(SLOTS)), *map(level_key, DASHES), dot_key("ink", "o")]
     assert len(set(samples)) == len(samples)
     assert all('aria-hidden="true"' in sample for sample in samples)
-    assert key_svg(SLOTS) == key_svg(SLOTS - 1)
+    assert method_key(SLOTS) == method_key(SLOTS - 1)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -6,21 +6,19 @@ import math
 
 import pytest
 
-from lxcompress.analysis.pick import Rule, pick_ticket
-from lxcompress.analysis.summary import latency_ms, summarise
-from lxcompress.report.costs import (
+from lxcompress.analysis.artifact_costs import (
     COST_AXES,
-    cost_rows,
     find_dense,
     find_front,
     find_missing_baselines,
-    has_more,
-    measurement_rows,
-    number_costs,
+    number_artifacts,
     ratio,
-    trade_panels,
-    unplaced_words,
 )
+from lxcompress.analysis.artifacts import latency_ms
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule
+from lxcompress.analysis.summary import summarise
+from lxcompress.report.costs import cost_panels, cost_rows, has_more, measurement_rows, not_drawn_words
 from lxcompress.report.html import render_html
 from lxcompress.rundir import read_run
 from tests.report.synthetic import TWINS, recipe, write_artifact, write_bench, write_run, write_twins
@@ -30,7 +28,7 @@ SIZE, LATENCY, MEMORY = COST_AXES
 
 
 def entries_of(run):
-    return number_costs(summarise(read_run(run.root)))
+    return number_artifacts(summarise(read_run(run.root)))
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +42,13 @@ def test_each_artifact_keeps_the_measurements_of_every_task(twins):
     entries = entries_of(twins)
     assert len(entries) == len(TWINS)
     for entry in entries:
-        assert [each.task.threads for each in entry.cost.measurements] == [1, 2]
-        assert entry.cost.fresh is entry.cost.measurements[0]
-        assert entry.cost.measurement is entry.cost.fresh
+        assert [each.task.threads for each in entry.exported.measurements] == [1, 2]
+        assert entry.exported.fresh is entry.exported.measurements[0]
+        assert entry.exported.measurement is entry.exported.fresh
     assert has_more(entries)
     rows = measurement_rows(entries)
     assert len(rows) == 2 * len(entries)
-    assert sum(row["is_usual"] for row in rows) == len(entries)
+    assert sum(row.is_default for row in rows) == len(entries)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,7 @@ def test_the_usual_measurement_is_of_the_recipes_threads_the_formats_runtime_and
     usual = {"lengths": (7, 9), "latency_s": 0.004}
     write_bench(run, "usual", [folder], started="2026-01-01T00:00:00Z", **usual)
     write_bench(run, "other", [folder], started="2026-02-01T00:00:00Z", **{**usual, "latency_s": 0.001, **given})
-    cost = entries_of(run)[0].cost
+    cost = entries_of(run)[0].exported
     assert latency_ms(cost.fresh).p90 == pytest.approx(4.0)
     assert len(cost.measurements) == 2
 
@@ -77,7 +75,7 @@ def test_of_one_task_the_newest_measurement_stands(run):
     folder = write_artifact(run, "a", cell=None)
     write_bench(run, "z-older", [folder], started="2026-01-01T00:00:00Z", latency_s=0.009)
     write_bench(run, "a-newer", [folder], started="2026-02-01T00:00:00Z", latency_s=0.003)
-    (measured,) = entries_of(run)[0].cost.measurements
+    (measured,) = entries_of(run)[0].exported.measurements
     assert latency_ms(measured).p90 == pytest.approx(3.0)
 
 
@@ -85,20 +83,20 @@ def test_the_recipes_threads_decide(tmp_path):
     two = recipe().model_copy(update={"bench": recipe().bench.model_copy(update={"threads": 2})})
     run = write_run(tmp_path / "run", two)
     write_twins(run, CELL)
-    assert {entry.cost.fresh.task.threads for entry in entries_of(run)} == {2}
+    assert {entry.exported.fresh.task.threads for entry in entries_of(run)} == {2}
 
 
 def test_ratios_are_beside_the_dense_model(twins):
     entries = entries_of(twins)
     dense = find_dense(entries)
-    assert dense.kind == "dense"
+    assert dense.role == "dense"
     for entry in entries:
         if entry is dense:
-            assert [ratio(entry, dense, trade) for trade in COST_AXES] == [None] * 3
+            assert [ratio(entry, dense, axis) for axis in COST_AXES] == [None] * 3
         else:
-            assert ratio(entry, dense, SIZE) == entry.cost.artifact.size_bytes / dense.cost.artifact.size_bytes
-            assert ratio(entry, dense, LATENCY) == entry.latency_p90_ms / dense.latency_p90_ms
-            assert ratio(entry, dense, MEMORY) == entry.peak_mb / dense.peak_mb
+            assert ratio(entry, dense, SIZE) == entry.exported.artifact.size_bytes / dense.exported.artifact.size_bytes
+            assert ratio(entry, dense, LATENCY) == entry.exported.latency_p90_ms / dense.exported.latency_p90_ms
+            assert ratio(entry, dense, MEMORY) == entry.exported.peak_mb / dense.exported.peak_mb
 
 
 @pytest.mark.parametrize("given", [{"threads": 2}, {"lengths": (7, 9)}, {"target": "phone"}], ids=str)
@@ -113,15 +111,15 @@ def test_times_of_other_tasks_and_machines_have_no_ratio(run, given):
 
 def test_the_front_is_what_nothing_beats(twins):
     entries = entries_of(twins)
-    for trade in COST_AXES:
-        front = find_front(entries, trade)
-        values = [trade.value(each) for each in front]
+    for axis in COST_AXES:
+        front = find_front(entries, axis)
+        values = [axis.value(each.exported) for each in front]
         assert values == sorted(values)
         for entry in entries:
             beaten = any(
-                trade.value(other) <= trade.value(entry)
+                axis.value(other.exported) <= axis.value(entry.exported)
                 and other.accuracy >= entry.accuracy
-                and (trade.value(other), other.accuracy) != (trade.value(entry), entry.accuracy)
+                and (axis.value(other.exported), other.accuracy) != (axis.value(entry.exported), entry.accuracy)
                 for other in entries
             )
             assert (entry in front) != beaten
@@ -131,21 +129,24 @@ def test_what_cannot_be_placed_is_named(run):
     write_bench(run, "bench", [write_artifact(run, "a", cell=None)], peak_bytes=None)
     write_artifact(run, "b", cell=CELL, accuracy=None)
     entries = entries_of(run)
-    assert unplaced_words(entries) == ["accuracy of 2", "latency of 2", "memory of 1, 2"]
-    assert trade_panels(entries) == []
-    assert cost_rows(entries)[0]["times"]["peak"] is None
-    assert math.isclose(entries[0].latency_p90_ms, 4.0)
+    assert not_drawn_words(entries) == ["accuracy of 2", "latency of 2", "memory of 1, 2"]
+    assert cost_panels(entries) == []
+    assert cost_rows(entries)[0].times.peak is None
+    assert math.isclose(entries[0].exported.latency_p90_ms, 4.0)
 
 
 def test_a_ticket_is_not_shown_without_what_costs_nothing(run):
     write_artifact(run, "a", cell=CELL)
     summary = summarise(read_run(run.root))
-    (lacking,) = find_missing_baselines(summary, number_costs(summary))
+    (lacking,) = find_missing_baselines(summary, number_artifacts(summary))
     assert lacking.ticket == CELL
     assert lacking.twins == ("dense", "the dense model in int8")
     assert lacking.command == f"lxcompress export {run.root / 'tickets' / CELL} --twins"
     text = render_html(summary, pick_ticket(summary, Rule(retain=0.99)))
-    assert "stands here without dense and without the dense model in int8" in text
+    assert (
+        "must be compared with dense and with the dense model in int8 (no pruning needed), which are not exported"
+        in text
+    )
     assert lacking.command in text
     write_artifact(run, "b", cell=None)
     assert [each.twins for each in find_missing_baselines(summarise(read_run(run.root)), entries_of(run))] == [
@@ -158,19 +159,20 @@ def test_a_ticket_is_not_shown_without_what_costs_nothing(run):
 def test_the_page_marks_the_twins_and_folds_the_rest(twins):
     summary = summarise(read_run(twins.root))
     text = render_html(summary, pick_ticket(summary, Rule(retain=0.99)))
-    for number, entry in enumerate(number_costs(summary), 1):
-        assert f'<span class="number">{number}</span>{entry.cost.artifact.name}' in text
-        assert f"{number} {entry.kind}" in text
+    for number, entry in enumerate(number_artifacts(summary), 1):
+        assert f'<span class="number">{number}</span>{entry.label}' in text
+        assert f"<small>{entry.exported.name}" in text
+        assert f"{number} {entry.role}" in text
     assert f"All {2 * len(TWINS)} measurements" in text
     assert "Pareto front" in text
     assert "energy, mJ" in text
-    assert "stands here without" not in text
+    assert "must be compared with" not in text
 
 
 def test_an_unproven_artifact_says_why_and_asks_for_no_bench_that_cannot_be(run):
     write_artifact(run, "phone", cell=CELL, format="coreml", accuracy=None, unproven="it runs on phones alone")
     (row,) = cost_rows(entries_of(run))
-    assert (row["parity"], row["unproven"], row["command"]) == (None, "it runs on phones alone", None)
+    assert (row.parity, row.notes[-1], row.command) == (None, "it runs on phones alone", None)
     summary = summarise(read_run(run.root))
     text = render_html(summary, pick_ticket(summary, Rule(retain=0.99)))
     assert "it runs on phones alone" in text
@@ -186,5 +188,5 @@ def test_kinds_are_told_by_what_an_artifact_is_where_it_names_no_twin(tmp_path):
         ("d", "cut-50-seed0", "int8"),
     ):
         write_artifact(run, name, cell=cell, precision=precision)
-    kinds = {entry.cost.artifact.name: entry.kind for entry in entries_of(run)}
+    kinds = {entry.exported.artifact.name: entry.role for entry in entries_of(run)}
     assert kinds == {"a": "dense", "b": "dense int8", "c": "ticket fp16", "d": "structured int8"}

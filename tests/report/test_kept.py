@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.kept_weights import by_layer, count_mask, count_matrices
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.summary import summarise
 from lxcompress.errors import TicketError
 from lxcompress.pruning.mask import Mask
@@ -19,7 +21,7 @@ from lxcompress.pruning.surgery import GroupCut, Part, Surgery
 from lxcompress.recipe import plain_method
 from lxcompress.records import dump_record
 from lxcompress.report.html import render_html
-from lxcompress.report.kept import by_layer, count_mask, count_matrices, show_kept
+from lxcompress.report.kept import kept_section
 from lxcompress.rundir import read_run
 from lxcompress.tickets import load_mask, save_mask
 from tests.report.synthetic import recipe, write_run
@@ -114,21 +116,21 @@ def test_the_page_shows_layers_of_the_tickets_that_are_there_and_names_those_tha
     for cell in there:
         save_mask(run.ticket(cell) / "mask.safetensors", a_mask())
     slots = {plain_method(name): slot for slot, name in enumerate(("low-magnitude", "random", "high-magnitude"))}
-    kept = show_kept(summary, slots, 0.5)
+    kept = kept_section(summary, slots, 0.5)
     assert [panel.title for panel in kept.panels] == ["50 % sparsity", "70 % sparsity", "90 % sparsity"]
     assert "The ticket random-weight-90-seed0 is not in the run folder" in kept.absent
     first, second = (a_mask().kept[name] for name in NAMES[:2])
     share = int(first.sum() + second.sum()) / (first.numel() + second.numel())
-    words = f"language 0: {100 * share:.1f} % stay"
+    words = f"language 0: {100 * share:.1f} % kept"
     assert f"low-magnitude at 50 %, {words}" in kept.panels[0].chart
-    assert "random at 90 %, language 0: not there" in kept.panels[2].chart
+    assert "random at 90 %, language 0: unknown" in kept.panels[2].chart
     order = re.findall(r"font-size:12px;[^>]*text-anchor:end[^>]*>([^<]+)<", kept.panels[0].chart)
     assert order == [
         *("language", "vision", "cross", "head"),
         *("language 0", "language 2", "language 10", "regions", "vision 0", "cross 0", "pooler", "answer head"),
     ]
     text = render_html(summary, pick_ticket(summary, Rule(retain=0.99)))
-    assert "What stays, part by part" in text
+    assert "Kept weights, part by part" in text
     assert "random-weight-90-seed0 is not in the run folder" in text
 
 
@@ -136,9 +138,9 @@ def test_a_study_of_many_sparsities_shows_the_picks_the_least_and_the_most(tmp_p
     tenths = tuple(tenth / 10 for tenth in range(1, 10))
     summary = summarise(read_run(write_run(tmp_path, recipe(sparsities=tenths, seeds=(0,))).root))
     slots = {plain_method("random"): 0}
-    titles = [panel.title for panel in show_kept(summary, slots, 0.4).panels]
+    titles = [panel.title for panel in kept_section(summary, slots, 0.4).panels]
     assert titles == ["10 % sparsity", "40 % sparsity", "90 % sparsity"]
-    assert len(show_kept(summary, slots, None).panels) == 3
+    assert len(kept_section(summary, slots, None).panels) == 3
 
 
 def test_results_of_an_earlier_version_have_no_parts_and_no_section(tmp_path):
@@ -148,5 +150,5 @@ def test_results_of_an_earlier_version_have_no_parts_and_no_section(tmp_path):
         del record["seal"]
         path.write_text(json.dumps({**record, "kept_by_modality": {}}), encoding="utf-8")
     summary = summarise(read_run(run.root))
-    assert show_kept(summary, {plain_method("random"): 0}, None) is None
+    assert kept_section(summary, {plain_method("random"): 0}, None) is None
     assert "part by part" not in render_html(summary, pick_ticket(summary, Rule(retain=0.99)))

@@ -10,23 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.analysis.pick import Rule, choice_json, pick_ticket, verdict
+from lxcompress.analysis.choice_json import choice_json
+from lxcompress.analysis.groups import GroupKey
+from lxcompress.analysis.methods import BEST_LINES, CONTROL_WORDS, MOST_LINES, shown_methods, tabulate
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.study_progress import study_progress
-from lxcompress.analysis.summary import GroupKey, RunSummary, summarise
+from lxcompress.analysis.summary import RunSummary, summarise
+from lxcompress.analysis.verdict import verdict
 from lxcompress.recipe import Method
-from lxcompress.report.chart import key_svg, level_key_svg
+from lxcompress.report.chart.keys import level_key, method_key
 from lxcompress.report.html import render_html
-from lxcompress.report.methods import (
-    BEST_LINES,
-    CONTROL_WORDS,
-    MOST_LINES,
-    methods_json,
-    methods_markdown,
-    shown_methods,
-    steps_words,
-    tabulate,
-)
-from lxcompress.report.tables import results_csv, results_json
+from lxcompress.report.methods import methods_markdown, steps_words
+from lxcompress.report.tables import methods_json, results_csv, results_json
 from lxcompress.rundir import read_run
 from lxcompress.units import percent, short_percent
 from tests.report.synthetic import METHODS, Accuracies, curve, many, recipe, write_run
@@ -201,10 +197,10 @@ def test_the_page_of_many_methods_is_whole(studied):
         assert row.name in page.text
     for control in ("shuffled", "reinitialised", *DENSE_CONTROLS):
         assert CONTROL_WORDS[control].format(times="twice") in page.text
-    assert f"Drawn are {BEST_LINES} of 23 methods" in page.text
-    assert "17 are left to the table" in page.text
+    assert f"The charts draw {BEST_LINES} of 23 methods" in page.text
+    assert "17 methods are in the tables only" in page.text
     assert "line baseline" in {value for name, value in page.attributes if name == "class"}
-    assert level_key_svg("longer") in text
+    assert level_key("longer") in text
 
 
 def test_a_study_whose_first_cell_is_a_baseline_has_a_page(tmp_path):
@@ -251,8 +247,8 @@ def test_methods_of_like_names_stay_apart(tmp_path):
     summary = summarise(read_run(write_run(Path(tmp_path), given).root))
     assert len(shown_methods(summary).lines) == len(tabulate(summary).rows) == 2
     text = render_html(summary, pick_ticket(summary, Rule(retain=0.9)))
-    assert key_svg(0) in text
-    assert key_svg(1) in text
+    assert method_key(0) in text
+    assert method_key(1) in text
 
 
 def parse(text: str) -> list[tuple[list[str], list[dict[str, str]]]]:

@@ -7,9 +7,11 @@ import re
 
 import pytest
 
-from lxcompress.analysis.pick import Rule, pick_ticket, verdict
+from lxcompress.analysis.artifact_costs import number_artifacts
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.summary import summarise
-from lxcompress.report.costs import number_costs
+from lxcompress.analysis.verdict import verdict
 from lxcompress.report.markdown import code, escape, table
 from lxcompress.report.paste import summary_markdown
 from lxcompress.rundir import read_run
@@ -50,11 +52,12 @@ def test_it_says_the_verdict_the_twins_and_the_machine(run):
     summary = summarise(read_run(run.root))
     text = markdown_of(run)
     assert f"**{verdict(pick_ticket(summary, Rule(retain=0.99)))}**" in text
-    rows = {row[1].strip("*"): row for row in tables_of(text)[1][2:]}
-    for entry in number_costs(summary):
-        row = rows[entry.cost.artifact.name]
-        assert row[2] == entry.kind
-        assert percent(entry.accuracy) in row[8]
+    rows = {row[0]: row for row in tables_of(text)[1][2:]}
+    for entry in number_artifacts(summary):
+        row = rows[str(entry.number)]
+        assert row[1].strip("*") == entry.label
+        assert percent(entry.accuracy) in row[7]
+        assert f"{entry.number} is {escape(entry.exported.name)}" in text
     assert "Toy Processor 9000" in text
     assert "1 thread, lengths as the data's (median 9 tokens)" in text
 
@@ -69,8 +72,8 @@ def test_names_open_nothing(run):
     text = markdown_of(run)
     assert "<" not in text
     (row,) = tables_of(text)[1][2:]
-    assert len(row) == 10
-    assert unescape(row[1].strip("*")) == HOSTILE
+    assert len(row) == 9
+    assert f"1 is {escape(HOSTILE)}." in text
     assert "--twins" in text
     assert "Warnings:" in text
 
@@ -91,12 +94,12 @@ def test_a_code_span_holds_any_backticks(words):
 
 
 def test_an_unfinished_run_and_one_of_one_seed_say_so(tmp_path, part):
-    assert "Not complete: 19 of 27 cells are finished." in markdown_of(part)
+    assert "Not complete: 19 of 27 runs (method x sparsity x seed) finished." in markdown_of(part)
     text = markdown_of(write_run(tmp_path / "one", recipe(seeds=(0,))))
     assert "one seed, so no spread" in text
     assert "Nothing is exported yet" in text
     text = markdown_of(write_run(tmp_path / "none", recipe(), score=lambda cell: None))
-    assert "0 of 27 cells are finished" in text
+    assert "Not complete: 0 of 27 runs" in text
     assert len(tables_of(text)) == 1
 
 

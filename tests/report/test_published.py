@@ -9,10 +9,13 @@ import re
 
 import pytest
 
-from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.groups import GroupKey
+from lxcompress.analysis.pick import pick_ticket
 from lxcompress.analysis.protocol import FAULT_WORDS, has_tickets, protocol_name, protocol_title
 from lxcompress.analysis.published import QUESTIONS, compare, published_table
-from lxcompress.analysis.summary import GroupKey, RunSummary, points, summarise
+from lxcompress.analysis.rule import Rule
+from lxcompress.analysis.summary import RunSummary, summarise
+from lxcompress.analysis.words import points
 from lxcompress.pruning.published import compounded
 from lxcompress.recipe import FAULTS, plain_method
 from lxcompress.report.html import render_html
@@ -84,9 +87,9 @@ def test_only_sparsities_of_the_table_are_compared(tmp_path):
 
 
 def test_other_questions_are_doubted(tmp_path):
-    assert compare(summary_of(tmp_path / "same")).doubt is None
+    assert compare(summary_of(tmp_path / "same")).warning is None
     other = summary_of(tmp_path / "other", questions=214_354)
-    assert "214,354" in compare(other).doubt
+    assert "214,354" in compare(other).warning
     assert "214,354" in page_of(other)[1].text
 
 

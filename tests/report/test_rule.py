@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.analysis.pick import Rule, choice_json, compared_words, pick_of_grid, pick_ticket, verdict
+from lxcompress.analysis.choice_json import choice_json
+from lxcompress.analysis.pick import pick_of_grid, pick_ticket
+from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.summary import summarise
+from lxcompress.analysis.verdict import compared_words, verdict
 from lxcompress.recipe import Cell, Method
 from lxcompress.rundir import RunDir, read_run, write_record
 from tests.report.synthetic import Accuracies, recipe, result_record, write_artifact, write_bench, write_run
@@ -41,7 +44,7 @@ def obvious_winner(summary, rule):
         return None
     dense = sum(each.trained.accuracy for each in summary.dense_runs) / len(summary.dense_runs)
     least = dense * rule.retain if rule.retain is not None else dense - rule.max_drop
-    measured = {cost.artifact.cell: cost for cost in summary.costs}
+    measured = {cost.artifact.cell: cost for cost in summary.artifacts}
     won = []
     for criterion in (method.criterion for method in summary.recipe.prune.all_methods()):
         for sparsity in SPARSITIES:
@@ -123,7 +126,7 @@ def test_an_incomplete_group_never_wins(tmp_path):
     assert choice.picked.group.key.target == 0.7
     reasons = [each.reasons for each in choice.rejected if each.key.target == 0.9]
     assert reasons == [("incomplete: seed 1 not finished",)] * 3
-    assert any("not finished" in doubt for doubt in choice.doubts)
+    assert any("not finished" in doubt for doubt in choice.warnings)
 
 
 def test_of_equally_sparse_groups_the_more_accurate_wins(tmp_path):
@@ -182,7 +185,7 @@ def test_a_file_that_is_not_the_exported_one_is_not_measured(run):
         change(folder / "model.onnx")
         summary = summarise(read_run(run.root))
         assert pick_ticket(summary, rule).picked is None
-        assert any("export it again" in doubt for doubt in pick_ticket(summary, Rule(retain=0.99)).doubts)
+        assert any("export it again" in doubt for doubt in pick_ticket(summary, Rule(retain=0.99)).warnings)
 
 
 def test_what_an_export_loses_is_charged(run):
@@ -192,7 +195,7 @@ def test_what_an_export_loses_is_charged(run):
     limited = pick_ticket(summary, Rule(retain=0.99, max_size_mb=100))
     assert limited.picked is None
     assert limited.nearest.broken == ("export",)  # another file of it may lose less
-    assert any("export costs accuracy" in doubt for doubt in pick_ticket(summary, Rule(retain=0.99)).doubts)
+    assert any("export costs accuracy" in doubt for doubt in pick_ticket(summary, Rule(retain=0.99)).warnings)
 
 
 def test_every_constraint_that_broke_is_named_with_its_numbers(run):
@@ -208,15 +211,15 @@ def test_every_constraint_that_broke_is_named_with_its_numbers(run):
 
 def test_one_seed_is_doubted(tmp_path):
     write_run(tmp_path, recipe(seeds=(0,)))
-    assert any("one seed" in doubt for doubt in pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9)).doubts)
+    assert any("one seed" in doubt for doubt in pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9)).warnings)
 
 
 def test_a_margin_within_its_standard_error_is_doubted(tmp_path):
     scores = {0: 0.80, 1: 0.76, 2: 0.79}
     write_run(tmp_path, recipe(), score=lambda cell: Accuracies(0.7, 0.4, scores[cell.seed]), dense=lambda seed: 0.8)
     summary = summarise(read_run(tmp_path))
-    assert any("standard error" in doubt for doubt in pick_ticket(summary, Rule(max_drop=0.02)).doubts)
-    assert not any("standard error" in doubt for doubt in pick_ticket(summary, Rule(max_drop=0.1)).doubts)
+    assert any("standard error" in doubt for doubt in pick_ticket(summary, Rule(max_drop=0.02)).warnings)
+    assert not any("standard error" in doubt for doubt in pick_ticket(summary, Rule(max_drop=0.1)).warnings)
 
 
 def test_without_every_dense_run_nothing_is_picked(tmp_path):
@@ -258,7 +261,7 @@ def test_a_ticket_fits_if_one_of_its_files_satisfies_all_limits_together(run):
     both = write_artifact(run, "both", cell=cell, size_bytes=5_000_000, format="openvino", precision="int8")
     write_bench(run, "both", [both], latency_s=0.003)
     picked = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99, **limits)).picked
-    assert picked.cost.folder == both
+    assert picked.exported.folder == both
     assert picked.fitting == 1
 
 
@@ -266,14 +269,14 @@ def test_of_the_files_that_fit_the_fastest_is_shipped_or_the_smallest_where_none
     cell = _best_cell(run)
     sizes = {"a": 9_000_000, "b": 7_000_000, "c": 8_000_000}
     folders = [write_artifact(run, name, cell=cell, size_bytes=size) for name, size in sizes.items()]
-    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.cost.folder == folders[1]
+    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.exported.folder == folders[1]
     for folder, latency in zip(folders, (0.002, 0.004, 0.003), strict=True):
         write_bench(run, folder.name, [folder], latency_s=latency)
-    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.cost.folder == folders[0]
+    assert pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked.exported.folder == folders[0]
     lossy = write_artifact(run, "lossy", cell=cell, source=0.8, accuracy=0.6)
     write_bench(run, "lossy", [lossy], latency_s=0.001)
     picked = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked
-    assert picked.cost.folder == folders[0]
+    assert picked.exported.folder == folders[0]
     assert picked.fitting == 3
 
 
@@ -322,7 +325,7 @@ def test_what_was_not_measured_side_by_side_is_compared_by_size_and_accuracy_alo
     assert words.endswith("larger (5.00 against 4.00 MB); same accuracy; speed not measured side by side.")
     assert command == f"lxcompress bench {ticket} {free}"
     assert not any(word in words for word in ("faster", "slower", "memory"))
-    assert any("different tasks" in doubt for doubt in choice.doubts) == ("threads" in apart)
+    assert any("different tasks" in doubt for doubt in choice.warnings) == ("threads" in apart)
 
 
 def test_dense_int8_of_another_format_is_no_comparison(run):
@@ -355,7 +358,7 @@ def test_the_fronts_hold_what_nothing_beats(tmp_path, seed):
     chance_run(tmp_path, seed)
     summary = summarise(read_run(tmp_path))
     choice = pick_ticket(summary, Rule(retain=0.7))
-    measured = [cost for cost in summary.costs if cost.fresh]
+    measured = [cost for cost in summary.artifacts if cost.fresh]
     rows = {
         cost.folder: (
             -cost.artifact.accuracy.accuracy,
@@ -366,7 +369,7 @@ def test_the_fronts_hold_what_nothing_beats(tmp_path, seed):
         for cost in measured
     }
     unbeaten = {name for name, row in rows.items() if not any(_beats(other, row) for other in rows.values())}
-    assert {each.cost.folder for each in choice.files} == unbeaten
+    assert {each.exported.folder for each in choice.files} == unbeaten
     whole = [group for group in summary.groups if group.is_complete]
     points = {group.key.label: (-group.retrained.overall.mean, -round(group.achieved.mean, 4)) for group in whole}
     points["dense"] = (-summary.dense.overall.mean, 0.0)
@@ -419,7 +422,7 @@ def test_a_structured_twin_is_a_candidate_and_its_file_is_predicted(run):
     assert choice.picked.predicted.size_mb == pytest.approx(1.1)
     assert choice.picked.commands[0] == f"lxcompress export {ticket} --format onnx --precision int8"
     assert "predicted, about 1.1 MB, not exported yet" in verdict(choice)
-    assert any("seed 0 alone" in doubt for doubt in choice.doubts)
+    assert any("seed 0 alone" in doubt for doubt in choice.warnings)
     assert pick_ticket(summary, Rule(retain=0.97, max_size_mb=1.0)).picked is None
     assert pick_of_grid(summary, Rule(retain=0.97)).picked.ticket.parent.name == "tickets"
 
@@ -459,11 +462,13 @@ def test_a_tighter_limit_on_size_never_picks_a_larger_file_and_every_pick_satisf
         if picked is None:
             before = 0.0
             continue
-        size_mb = picked.cost.size_mb if picked.cost else picked.predicted.size_mb if picked.predicted else limit
+        size_mb = (
+            picked.exported.size_mb if picked.exported else picked.predicted.size_mb if picked.predicted else limit
+        )
         assert size_mb <= min(limit, before)
         before = size_mb
     for limit in (9, 6, 4, 2):
         picked = pick_ticket(summary, Rule(retain=0.6, max_latency_ms=limit, max_memory_mb=120)).picked
-        if picked is not None and picked.cost is not None:
-            assert sorted(picked.cost.fresh.latency.values)[36] * 1000 <= limit
-            assert picked.cost.fresh.peak_bytes <= 120_000_000
+        if picked is not None and picked.exported is not None:
+            assert sorted(picked.exported.fresh.latency.values)[36] * 1000 <= limit
+            assert picked.exported.fresh.peak_bytes <= 120_000_000

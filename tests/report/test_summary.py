@@ -7,7 +7,10 @@ import statistics
 
 import pytest
 
-from lxcompress.analysis.summary import Spread, latency_ms, numbered, points, summarise
+from lxcompress.analysis.artifacts import latency_ms
+from lxcompress.analysis.groups import Spread
+from lxcompress.analysis.summary import summarise
+from lxcompress.analysis.words import numbered, points
 from lxcompress.errors import RunError
 from lxcompress.recipe import Cell, plain_method
 from lxcompress.records import Dense, read_record
@@ -42,7 +45,7 @@ def test_one_seed_has_no_deviation_and_says_so(tmp_path):
     write_run(tmp_path, recipe(seeds=(4,)))
     summary = summarise(read_run(tmp_path))
     assert all(group.retrained.overall.std is None for group in summary.groups)
-    assert any("one seed" in doubt for doubt in summary.doubts)
+    assert any("one seed" in doubt for doubt in summary.warnings)
 
 
 def test_a_group_that_lacks_a_seed_names_it(part):
@@ -71,7 +74,7 @@ def test_the_newest_measurement_of_an_artifact_wins(run):
     folder = write_artifact(run, "a", cell="low-magnitude-weight-50-seed0")
     write_bench(run, "b-older", [folder], started="2026-01-01T00:00:00Z", latency_s=0.009)
     write_bench(run, "a-newer", [folder], started="2026-02-01T00:00:00Z", latency_s=0.003)
-    cost = summarise(read_run(run.root)).costs[0]
+    cost = summarise(read_run(run.root)).artifacts[0]
     assert latency_ms(cost.fresh).p90 == pytest.approx(3.0)
 
 
@@ -79,22 +82,22 @@ def test_an_artifact_exported_again_is_stale(run):
     folder = write_artifact(run, "a", cell=None)
     write_bench(run, "bench", [folder])
     write_artifact(run, "a", cell=None, size_bytes=4_000_000)
-    cost = summarise(read_run(run.root)).costs[0]
+    cost = summarise(read_run(run.root)).artifacts[0]
     assert cost.is_stale
     assert cost.fresh is None
-    assert "stale" in cost.doubts[0]
+    assert "stale" in cost.warnings[0]
 
 
 def test_a_measurement_outlives_a_folder_that_moved(run, tmp_path):
     write_bench(run, "bench", [write_artifact(run, "a", cell=None)])
     moved = run.root.rename(tmp_path / "elsewhere")
-    assert summarise(read_run(moved)).costs[0].fresh is not None
+    assert summarise(read_run(moved)).artifacts[0].fresh is not None
 
 
 def test_latency_is_read_in_its_unit(run):
     folder = write_artifact(run, "a", cell=None)
     write_bench(run, "bench", [folder], latency_s=0.004)
-    measured = summarise(read_run(run.root)).costs[0].measurement
+    measured = summarise(read_run(run.root)).artifacts[0].measurement
     wrong = measured.model_copy(update={"latency": measured.latency.model_copy(update={"unit": "furlongs"})})
     assert latency_ms(measured).p90 == pytest.approx(4.0)
     with pytest.raises(RunError, match="furlongs"):
@@ -104,12 +107,12 @@ def test_latency_is_read_in_its_unit(run):
 def test_dense_runs_that_are_one_run_are_doubted(tmp_path):
     run = write_run(tmp_path, recipe(seeds=(0, 1)), dense=lambda seed: 0.8)
     write_record(run.dense_result(1), read_record(run.dense_result(0), Dense).model_copy(update={"seed": 1}))
-    assert any("one run" in doubt for doubt in summarise(read_run(tmp_path)).doubts)
+    assert any("one run" in doubt for doubt in summarise(read_run(tmp_path)).warnings)
 
 
 def test_a_dense_model_below_a_floor_is_doubted(tmp_path):
     write_run(tmp_path, recipe(), floor=0.9)
-    assert any("floor" in doubt for doubt in summarise(read_run(tmp_path)).doubts)
+    assert any("floor" in doubt for doubt in summarise(read_run(tmp_path)).warnings)
 
 
 def test_best_seed_is_the_earlier_of_equals(tmp_path):

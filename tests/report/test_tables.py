@@ -6,8 +6,10 @@ import csv
 import io
 import json
 
-from lxcompress.analysis.pick import Rule, pick_ticket
-from lxcompress.analysis.summary import latency_ms, summarise
+from lxcompress.analysis.artifacts import latency_ms
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule
+from lxcompress.analysis.summary import summarise
 from lxcompress.records import Artifact, Measurement, Result
 from lxcompress.report.tables import COLUMNS, results_csv, results_json
 from lxcompress.report.write import write_report
@@ -42,7 +44,7 @@ def test_artifacts_are_rows_of_the_csv(run):
     found = {row["artifact"]: row for row in rows if row["kind"] == "artifact"}
     assert set(found) == {folder.name for folder in folders}
     assert not any(row["artifact"] for row in rows if row["kind"] != "artifact")
-    for cost in summary.costs:
+    for cost in summary.artifacts:
         row = found[cost.artifact.name]
         assert int(row["size_bytes"]) == cost.artifact.size_bytes
         assert float(row["exported"]) == cost.artifact.accuracy.accuracy
@@ -55,7 +57,7 @@ def test_the_json_holds_every_measurement_and_the_front(run):
     write_twins(run, "low-magnitude-weight-50-seed0")
     summary = summarise(read_run(run.root))
     tree = json.loads(results_json(summary, pick_ticket(summary, Rule(retain=0.99))))
-    for written, cost in zip(tree["summary"]["costs"], summary.costs, strict=True):
+    for written, cost in zip(tree["summary"]["costs"], summary.artifacts, strict=True):
         kept = [written["measurement"], *written["other_measurements"]]
         assert tuple(Measurement.model_validate(each) for each in kept) == cost.measurements
         assert Artifact.model_validate(written["artifact"]) == cost.artifact

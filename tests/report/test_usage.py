@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.analysis.pick import Rule, pick_ticket
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.study_progress import study_progress
 from lxcompress.analysis.summary import RunSummary, summarise
-from lxcompress.analysis.usage import UsageTotals, total_usage, usage_doubts
+from lxcompress.analysis.usage import UsageTotals, total_usage, usage_warnings
 from lxcompress.recipe import Cell
 from lxcompress.records import Dense, Result, Usage
 from lxcompress.report.html import render_html
@@ -22,7 +23,7 @@ from lxcompress.report.tables import results_csv, results_json
 from lxcompress.rundir import read_run
 from tests.report.synthetic import PRUNABLE, curve, gpu_usage, recipe, write_run
 
-COUNTED = ("GPU hours", "GPU memory at most", "utilisation", "energy", "peak memory, GB", "Wh a run")
+COUNTED = ("GPU hours", "GPU memory at most", "utilisation", "energy", "peak memory, GB", "Wh per run")
 
 
 def of_a_gpu(root: Path, usage: Callable[[str], Usage | None] = gpu_usage) -> RunSummary:
@@ -43,7 +44,7 @@ def runs_of(summary: RunSummary) -> list[Dense | Result]:
 def test_totals_are_the_sums_of_their_runs(usage, tmp_path) -> None:
     summary = of_a_gpu(tmp_path, usage)
     used = [run.usage for run in runs_of(summary) if run.usage is not None]
-    taken = summary.taken
+    taken = summary.usage
     assert taken is not None
     assert taken.runs == len(runs_of(summary)) == 20
     assert taken.duration_s == pytest.approx(2 * 61 + 18 * 63)
@@ -61,8 +62,8 @@ def test_totals_are_the_sums_of_their_runs(usage, tmp_path) -> None:
 
 def test_groups_and_dense_runs_add_up_to_the_whole(tmp_path) -> None:
     summary = of_a_gpu(tmp_path)
-    parts = [total_usage(summary.dense_runs), *(group.taken for group in summary.groups)]
-    whole = summary.taken
+    parts = [total_usage(summary.dense_runs), *(group.usage for group in summary.groups)]
+    whole = summary.usage
     assert whole is not None
     for name in ("runs", "duration_s", "gpu_s", "energy_j", "counted"):
         assert sum(getattr(part, name) for part in parts) == pytest.approx(getattr(whole, name))
@@ -84,7 +85,7 @@ def test_the_csv_adds_up_to_the_json(tmp_path) -> None:
 
 def test_what_nothing_counted_is_shown_nowhere(summary, tmp_path) -> None:
     text, counted = page(summary), page(of_a_gpu(tmp_path))
-    assert "What it took" in text
+    assert "Resources used" in text
     assert [words for words in COUNTED if words in text] == []
     assert [words for words in COUNTED if words not in counted] == []
     rows = list(csv.DictReader(io.StringIO(results_csv(summary))))
@@ -93,7 +94,7 @@ def test_what_nothing_counted_is_shown_nowhere(summary, tmp_path) -> None:
         tmp_path / "part", lambda name: gpu_usage(name).model_copy(update={"energy_j": None, "utilisation": None})
     )
     text = page(without_energy)
-    assert [words for words in ("kWh", "Wh a run", "mean GPU utilisation", "<th>utilisation") if words in text] == []
+    assert [words for words in ("kWh", "Wh per run", "mean GPU utilisation", "<th>utilisation") if words in text] == []
     assert "GPU memory at most" in text
 
 
@@ -102,24 +103,24 @@ def test_a_run_that_went_on_says_that_its_first_part_was_not_counted(tmp_path) -
         return gpu_usage(name).model_copy(update={"duration_s": 20.0} if name == "dense-seed1" else {})
 
     summary = of_a_gpu(tmp_path, usage)
-    assert summary.taken is not None
-    assert summary.taken.resumed == 1
-    assert "1 of 20 runs went on where they had been stopped" in page(summary)
-    assert "went on where" not in page(of_a_gpu(tmp_path / "other"))
+    assert summary.usage is not None
+    assert summary.usage.resumed == 1
+    assert "1 of 20 runs were resumed" in page(summary)
+    assert "were resumed" not in page(of_a_gpu(tmp_path / "other"))
 
 
 def test_a_sum_of_some_runs_says_of_which(tmp_path) -> None:
-    taken = of_a_gpu(tmp_path, lambda name: gpu_usage(name) if "seed1" in name else None).taken
+    taken = of_a_gpu(tmp_path, lambda name: gpu_usage(name) if "seed1" in name else None).usage
     assert taken is not None
-    assert usage_doubts(taken) == ["energy was counted in 10 of 20 runs, and the sum is theirs"]
+    assert usage_warnings(taken) == ["energy was counted in 10 of 20 runs; the sum is over those"]
 
 
 def test_one_dense_run_under_three_names_is_counted_once(tmp_path) -> None:
     run = write_run(tmp_path, recipe(protocol=["one-dense-run"]), usage=lambda name: gpu_usage("dense"))
     summary = summarise(read_run(run.root))
     assert len(summary.dense_runs) == 3
-    assert summary.taken is not None
-    assert summary.taken.duration_s == pytest.approx(61 + 27 * 63)
+    assert summary.usage is not None
+    assert summary.usage.duration_s == pytest.approx(61 + 27 * 63)
 
 
 def test_what_grew_back_is_said_in_its_row_alone(summary, tmp_path) -> None:
@@ -144,7 +145,7 @@ def test_the_study_so_far_is_what_is_finished(tmp_path) -> None:
         score=lambda cell: curve(cell) if cell.seed == 0 else None,
         usage=gpu_usage,
     )
-    taken = study_progress(read_run(run.root), busy=False).taken
+    taken = study_progress(read_run(run.root), busy=False).usage
     assert isinstance(taken, UsageTotals)
     assert (taken.runs, taken.duration_s) == (11, pytest.approx(2 * 61 + 9 * 63))
 

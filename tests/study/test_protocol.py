@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lxcompress.analysis.pick import default_rule, pick_ticket
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import default_rule
 from lxcompress.analysis.summary import summarise
 from lxcompress.errors import RunError, TicketError
 from lxcompress.models.checkpoints import load_model, load_weights

@@ -214,7 +214,7 @@ def test_status_sees_the_run_that_is_at_work(toy_recipe, tmp_path) -> None:
         def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             if done == 1:
                 found = study_progress(read_run(tmp_path), busy=True)
-                seen.append((self.run, [each.id for each in found.steps if each.state == "running"]))
+                seen.append((self.run, [each.id for each in found.runs if each.state == "running"]))
 
     run_study(toy_recipe, tmp_path, only="random-*-seed0", watch=Asker())
     assert [running for _, running in seen] == [[what] for what, _ in seen]

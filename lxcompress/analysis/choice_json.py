@@ -1,0 +1,105 @@
+"""A choice as plain JSON values, with the keys that `lxcompress pick --json` has always had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lxcompress.analysis.alternatives import CandidateFile, candidate_of
+from lxcompress.analysis.choice import Choice, PickedTicket, RejectedGroup
+from lxcompress.analysis.groups import GroupKey, Spread
+from lxcompress.analysis.prediction import Prediction
+
+
+def choice_json(choice: Choice) -> dict[str, Any]:
+    """Return the choice as plain JSON values; accuracies and sparsities are fractions 0-1."""
+    rule = choice.rule
+    return {
+        "version": 1,
+        "rule": {
+            "retain": rule.retain,
+            "max_drop": rule.max_drop,
+            "max_size_mb": rule.max_size_mb,
+            "max_latency_p90_ms": rule.max_latency_ms,
+            "max_memory_mb": rule.max_memory_mb,
+        },
+        "dense": spread_json(choice.dense),
+        "dense_longer": spread_json(choice.longer),
+        "threshold": choice.threshold,
+        "picked": _picked_json(choice.picked) if choice.picked else None,
+        "nearest": _rejected_json(choice.nearest) if choice.nearest else None,
+        "rejected": [_rejected_json(group) for group in choice.rejected],
+        "front": [vars(point) for point in choice.front],
+        "files": [_candidate_json(file) for file in choice.files],
+        "doubts": list(choice.warnings),
+        "study_complete": choice.is_final,
+    }
+
+
+def spread_json(spread: Spread | None) -> dict[str, Any] | None:
+    """Return the mean, the sample standard deviation (null with one seed) and the value of each seed."""
+    if spread is None:
+        return None
+    by_seed = {str(seed): value for seed, value in spread.by_seed.items()}
+    return {"mean": spread.mean, "std": spread.std, "by_seed": by_seed}
+
+
+def _picked_json(picked: PickedTicket) -> dict[str, Any]:
+    return {
+        **_key_json(picked.group.key),
+        "achieved": picked.group.achieved.mean,
+        "accuracy": spread_json(picked.group.retrained.overall),
+        "interval": picked.interval,
+        "paired": spread_json(picked.group.paired),
+        "retained": picked.group.retained,
+        "cell": picked.cell,
+        "seed": picked.seed,
+        "ticket": picked.ticket.as_posix(),
+        "artifact": picked.exported.folder.as_posix() if picked.exported else None,
+        "predicted": _predicted_json(picked.predicted) if picked.predicted and not picked.exported else None,
+        "commands": list(picked.commands),
+        "file": _candidate_json(candidate_of(picked.exported)) if picked.exported else None,
+        "beside": [_candidate_json(other) for other in picked.others],
+        "free": _candidate_json(picked.free) if picked.free else None,
+        "missing_twins": list(picked.missing_twins),
+    }
+
+
+def _predicted_json(file: Prediction) -> dict[str, Any]:
+    return {"format": file.format, "precision": file.precision, "size_mb": file.size_mb, "command": file.command}
+
+
+def _candidate_json(candidate: CandidateFile) -> dict[str, Any]:
+    artifact = candidate.exported.artifact
+    return {
+        "artifact": candidate.exported.folder.as_posix(),
+        "role": candidate.role,
+        "cell": artifact.cell,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        "accuracy": candidate.accuracy,
+        "size_mb": candidate.size_mb,
+        "latency_p90_ms": candidate.latency_ms,
+        "memory_mb": candidate.memory_mb,
+    }
+
+
+def _rejected_json(rejected: RejectedGroup) -> dict[str, Any]:
+    return {
+        **_key_json(rejected.key),
+        "achieved": rejected.achieved,
+        "accuracy": rejected.accuracy,
+        "interval": rejected.interval,
+        "broken": list(rejected.broken),
+        "reasons": list(rejected.reasons),
+        "commands": list(rejected.commands),
+    }
+
+
+def _key_json(key: GroupKey) -> dict[str, Any]:
+    method = key.method
+    return {
+        "method": method.id,
+        "criterion": method.criterion,
+        "granularity": method.granularity,
+        "target": key.target,
+    }

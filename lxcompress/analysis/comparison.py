@@ -1,0 +1,172 @@
+"""How two exported files compare in size, speed, memory and accuracy, as far as their benches can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lxcompress.analysis.alternatives import DENSE_INT8, CandidateFile
+from lxcompress.analysis.artifacts import ExportedArtifact, latency_ms
+from lxcompress.analysis.words import listed
+from lxcompress.errors import MeasureError
+from lxcompress.measure.compare import Ratio, compare_apart, compare_in_turns, find_baseline, noise_floor
+from lxcompress.records import BenchRecord, Measurement
+from lxcompress.units import percent, significant
+
+SAME_SIZE = 0.005
+"""Files whose sizes differ by no more than this share are called equally large: the vocabulary may differ."""
+SAME_MEMORY = 0.02
+"""Processes whose peaks differ by no more than this share are called equal: memory comes in pages."""
+WORDS = {
+    "size": ("smaller", "larger"),
+    "speed": ("faster", "slower"),
+    "memory": ("less memory", "more memory"),
+    "accuracy": ("more accurate", "less accurate"),
+}
+"""A property -> what a file is called that is better in it, and one that is worse."""
+
+
+@dataclass(frozen=True)
+class MeasurementPair:
+    """Two measurements of one bench, at one task, in one runtime."""
+
+    one: Measurement
+    other: Measurement
+    bench: BenchRecord
+
+    @property
+    def ratio(self) -> Ratio:
+        """The ratio of the median times, with its interval."""
+        again, baseline = self._baselines
+        floor = noise_floor(baseline, again) if again is not None and baseline is not None else 0.0
+        return compare_in_turns(self.one, self.other, floor=floor)
+
+    @property
+    def memory_noise(self) -> float:
+        """The share by which the peaks of the bench's two baseline processes differ; 0 if unknown."""
+        again, baseline = self._baselines
+        if again is None or baseline is None or not again.peak_bytes or not baseline.peak_bytes:
+            return 0.0
+        return abs(again.peak_bytes / baseline.peak_bytes - 1)
+
+    @property
+    def _baselines(self) -> tuple[Measurement | None, Measurement | None]:
+        """The second and the first measurement of the baseline at this task."""
+        again = next((found for found in self.bench.noise if _task(found) == _task(self.one)), None)
+        return again, find_baseline(self.bench, self.one)
+
+
+def find_pair(one: ExportedArtifact, other: ExportedArtifact) -> MeasurementPair | None:
+    """Return the newest measurements of both in one bench, at the default task of `one`; None if there are none."""
+    usual = one.fresh
+    if usual is None:
+        return None
+    for mine, bench in one.benches:
+        for its, its_bench in other.benches:
+            is_one_task = (mine.task.runtime, _task(mine)) == (its.task.runtime, _task(its))
+            if bench is its_bench and is_one_task and _task(mine) == _task(usual):
+                return MeasurementPair(mine, its, bench)
+    return None
+
+
+def compare(one: CandidateFile, other: CandidateFile) -> dict[str, int]:
+    """Return, for each property that is known of both, -1 if `one` is better, 0 if they are equal, 1 if it is worse.
+
+    Speed and memory are compared only if both were measured in one bench, at one task, in one runtime. Two speeds
+    differ only if the interval of their ratio and the noise floor of the bench say so.
+    """
+    signs = {"size": _sign(one.size_mb, other.size_mb, SAME_SIZE)}
+    pair = find_pair(one.exported, other.exported)
+    if pair is not None:
+        ratio = pair.ratio
+        if ratio.verdict != "unknown":
+            signs["speed"] = {"faster": -1, "no difference": 0, "slower": 1}[ratio.verdict]
+        mine, its = pair.one.peak_bytes, pair.other.peak_bytes
+        if mine is not None and its is not None:
+            signs["memory"] = _sign(mine, its, max(SAME_MEMORY, pair.memory_noise))
+    if one.accuracy is not None and other.accuracy is not None:
+        signs["accuracy"] = (one.accuracy < other.accuracy) - (one.accuracy > other.accuracy)
+    return signs
+
+
+def comparison(one: CandidateFile, other: CandidateFile) -> str:
+    """Return how `one` compares, with the figures: same size and memory; faster (median 0.31 against 0.50 ms); ..."""
+    signs = compare(one, other)
+    same = [name for name, sign in signs.items() if not sign and name != "accuracy"]
+    parts = [f"same {listed(same)}"] if same else []
+    parts += [_difference(name, sign, one, other) for name, sign in signs.items() if sign and name != "accuracy"]
+    if "accuracy" in signs:
+        parts.append(_difference("accuracy", signs["accuracy"], one, other) if signs["accuracy"] else "same accuracy")
+    return "; ".join(parts)
+
+
+def find_dense_int8(picked: ExportedArtifact, others: Sequence[CandidateFile]) -> CandidateFile | None:
+    """Return the dense int8 file of the picked file's format; prefer one that was measured in the same runtime."""
+    same = [
+        other
+        for other in others
+        if other.role == DENSE_INT8 and other.exported.artifact.format == picked.artifact.format
+    ]
+    same = [other for other in same if other.exported != picked]
+    return min(same, key=lambda other: find_pair(other.exported, picked) is None, default=None)
+
+
+def best_free_alternative(picked: CandidateFile, others: Sequence[CandidateFile]) -> CandidateFile | None:
+    """Return the dense int8 file, of the same format and runtime, that is at least as good as `picked` in everything.
+
+    Return None if there is none, or if the two were not measured at one task.
+    """
+    free = find_dense_int8(picked.exported, others)
+    return free if free is not None and is_no_worse(free, picked) else None
+
+
+def is_no_worse(one: CandidateFile, other: CandidateFile) -> bool:
+    """Whether `one` is at least as good in accuracy and in all that is measured of `other`."""
+    compared = compare(one, other)
+    known = {"accuracy", "size"} | ({"speed"} if other.exported.fresh else set())
+    return known <= compared.keys() and all(sign <= 0 for sign in compared.values())
+
+
+def is_slower(one: ExportedArtifact, other: ExportedArtifact) -> bool:
+    """Whether the answers of one measured file take longer than another's, as far as their benches can tell."""
+    mine, its = one.fresh, other.fresh
+    assert mine is not None
+    assert its is not None
+    pair = find_pair(one, other)
+    try:
+        verdict = pair.ratio.verdict if pair else compare_apart(mine, its).verdict
+    except MeasureError:  # the measurements have different tasks or machines
+        verdict = "unknown"
+    return latency_ms(mine).p90 > latency_ms(its).p90 if verdict == "unknown" else verdict == "slower"
+
+
+def _sign(mine: float, its: float, alike: float) -> int:
+    """Return -1 if `mine` is smaller by more than the share `alike` of `its`, 1 if it is larger by that, else 0."""
+    return 0 if abs(mine - its) <= alike * its else -1 if mine < its else 1
+
+
+def _task(measured: Measurement) -> tuple[object, ...]:
+    """Return what two measurements must have in common to be of one task; the runtime is compared apart."""
+    task = measured.task
+    return task.threads, task.batch, task.tokens, bool(task.lengths), task.objects, task.images
+
+
+def _difference(name: str, sign: int, one: CandidateFile, other: CandidateFile) -> str:
+    """Return one difference in words, with its figures."""
+    words = WORDS[name][sign > 0]
+    if name == "size":
+        return f"{words} ({significant(one.size_mb)} against {significant(other.size_mb)} MB)"
+    pair = find_pair(one.exported, other.exported)
+    if name == "memory":
+        assert pair is not None
+        peaks = [significant((measured.peak_bytes or 0) / 1e6) for measured in (pair.one, pair.other)]
+        return f"{words} ({peaks[0]} against {peaks[1]} MB)"
+    if name == "speed":
+        assert pair is not None
+        medians = [significant(latency_ms(measured).p50) for measured in (pair.one, pair.other)]
+        return f"{words} (median {medians[0]} against {medians[1]} ms)"
+    assert one.accuracy is not None
+    assert other.accuracy is not None
+    gap, score = abs(one.accuracy - other.accuracy), one.exported.artifact.accuracy
+    questions = score.questions if score else 0
+    return f"{percent(gap)} points {words} ({gap * questions:.3g} of {questions:,} questions)"

@@ -1,0 +1,177 @@
+"""The constraints of a rule: which of them a group or a file breaks, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lxcompress.analysis.artifacts import ExportedArtifact
+from lxcompress.analysis.commands import bench_command
+from lxcompress.analysis.floors import highest_floor
+from lxcompress.analysis.groups import SeedGroup
+from lxcompress.analysis.prediction import Prediction
+from lxcompress.analysis.protocol import has_tickets
+from lxcompress.analysis.rule import Rule
+from lxcompress.analysis.summary import RunSummary
+from lxcompress.analysis.words import numbered
+from lxcompress.records import Floors
+from lxcompress.units import percent
+
+# This absorbs the rounding of floats and is not a tolerance: 0.70 - 0.01 is a little more than 0.69.
+ROUNDING = 1e-9
+QUICK = ("int8", "fp32")
+"""The precisions to export for a limit on time or memory: the others are no faster on the processors here."""
+LATER = 1e-6
+"""The shortfall of an unmeasured file in another format than the recipe's, so that the recipe's comes first."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A constraint that a group or a file breaks; `shortfall` is how far off it is, relative to the constraint.
+
+    `commands` export and measure what must be known before the constraint can be checked.
+    """
+
+    constraint: str
+    reason: str
+    shortfall: float
+    commands: tuple[str, ...] = ()
+
+
+CONTROL = Violation("control", "a control: it is there to compare with and is never shipped", 1)
+
+
+def check_group(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | None) -> list[Violation]:
+    """Return the constraints that a group breaks, apart from the limits on its files."""
+    if group.key.method.is_control:
+        return [CONTROL]
+    return [
+        *_check_protocol(summary),
+        *_check_complete(group),
+        *_check_accuracy(group, rule, threshold),
+        *(_check_floor(group.retrained.overall.mean, summary.floors) if summary.floors is not None else []),
+    ]
+
+
+def check_file(exported: ExportedArtifact, group: SeedGroup, rule: Rule, threshold: float | None) -> list[Violation]:
+    """Return the limits that one artifact breaks; an export that loses too much accuracy breaks one too."""
+    name = exported.name
+    broken = []
+    if rule.max_size_mb is not None:
+        broken += check_limit("size", f"{name}: size on disk", exported.size_mb, rule.max_size_mb, "MB")
+    measured = exported.fresh
+    if measured is None and rule.needs_measurement:
+        why = "was exported again after it was measured" if exported.is_stale else "is not measured"
+        broken.append(Violation("measurement", f"{name} {why}", 0, (bench_command(exported.folder),)))
+    if exported.latency_p90_ms is not None and rule.max_latency_ms is not None:
+        latency = exported.latency_p90_ms
+        broken += check_limit("latency", f"{name}: p90 latency", latency, rule.max_latency_ms, "ms")
+    if measured is not None and rule.max_memory_mb is not None:
+        if exported.peak_mb is None:
+            broken.append(Violation("measurement", f"{name}: the bench could not measure its memory", 0))
+        else:
+            broken += check_limit("memory", f"{name}: peak memory", exported.peak_mb, rule.max_memory_mb, "MB")
+    return broken + check_export(exported, group, threshold)
+
+
+def check_export(exported: ExportedArtifact, group: SeedGroup, threshold: float | None) -> list[Violation]:
+    """Return a violation if the export loses so much accuracy that the group falls below the threshold."""
+    mean = group.retrained.overall.mean
+    left = mean + min(0.0, exported.accuracy_change or 0.0)
+    if threshold is None or not left < threshold - ROUNDING <= mean:
+        return []
+    reason = (
+        f"{exported.name}: the export costs accuracy, which leaves {percent(left)} % "
+        f"where the rule asks for {percent(threshold)} %"
+    )
+    return [Violation("export accuracy", reason, (threshold - left) / threshold)]
+
+
+def check_prediction(file: Prediction, rule: Rule, *, usual: str) -> list[Violation]:
+    """Return the limits that a file will break, or may break, once it is exported; `usual` is the recipe's format."""
+    broken = []
+    if file.missing:
+        broken.append(Violation("extra", f"{file.name} {file.missing}", 1))
+    if rule.max_size_mb is not None:
+        if file.size_mb is None:
+            reason = f"{file.name}: not exported, so its size is not known"
+            broken.append(Violation("export", reason, 0, (file.command,)))
+        else:
+            thing = f"{file.name} (predicted): size on disk"
+            broken += check_limit("size", thing, file.size_mb, rule.max_size_mb, "MB")
+    if not rule.needs_measurement:
+        return broken
+    broken += _check_sibling(file, rule)
+    if not broken and file.precision not in QUICK:
+        broken.append(Violation("measurement", f"{file.name}: is no faster than int8", 1))
+    elif not broken:
+        reason = f"{file.name}: not exported, so its speed and memory are not known"
+        commands = (file.command, bench_command(file.folder))
+        broken.append(Violation("export", reason, 0.0 if file.format == usual else LATER, commands))
+    return broken
+
+
+def check_limit(constraint: str, thing: str, value: float, limit: float, unit: str) -> list[Violation]:
+    """Return a violation if the value is greater than the limit; equal is allowed."""
+    if value <= limit:
+        return []
+    reason = f"{thing} {figure(value)} {unit} is over {limit:g} {unit}"
+    return [Violation(constraint, reason, (value - limit) / (limit or 1))]
+
+
+def total_shortfall(broken: Sequence[Violation]) -> tuple[float, float]:
+    """Return a sort key by which files with smaller violations come first, then those that need only measuring."""
+    return sum(found.shortfall for found in broken), -sum(bool(found.commands) for found in broken)
+
+
+def figure(value: float) -> str:
+    """Return three significant digits or more, never an exponent: 0.123, 45.6, 1234."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _check_protocol(summary: RunSummary) -> list[Violation]:
+    if has_tickets(summary.recipe):
+        return []
+    return [Violation("protocol", "no ticket: its mask was applied once, so retraining made it dense again", 1)]
+
+
+def _check_complete(group: SeedGroup) -> list[Violation]:
+    if group.is_complete:
+        return []
+    return [Violation("seeds", f"incomplete: {numbered('seed', group.missing)} not finished", len(group.missing))]
+
+
+def _check_accuracy(group: SeedGroup, rule: Rule, threshold: float | None) -> list[Violation]:
+    mean = group.retrained.overall.mean
+    broken = []
+    if threshold is None and group.is_complete:  # a twin whose own dense run is there, and another seed's is not
+        broken.append(Violation("accuracy", "the dense baseline is not finished for every seed", 1))
+    if threshold is not None and mean < threshold - ROUNDING:
+        kept = f" ({percent(group.retained)} % kept)" if group.retained is not None else ""
+        reason = f"accuracy {percent(mean)} %{kept} is below {percent(threshold)} % ({rule.accuracy_words})"
+        broken.append(Violation("accuracy", reason, (threshold - mean) / threshold if threshold > 0 else 1))
+    if group.retained is None and group.is_complete:
+        broken.append(Violation("accuracy", "the dense accuracy is 0, so no share of it can be kept", 1))
+    return broken
+
+
+def _check_floor(mean: float, floors: Floors) -> list[Violation]:
+    name, floor = highest_floor(floors)
+    if mean > floor:
+        return []
+    reason = f"accuracy {percent(mean)} % is no better than the {name} floor of {percent(floor)} %"
+    return [Violation("floor", reason, (floor - mean) / floor if floor > 0 else 0)]
+
+
+def _check_sibling(file: Prediction, rule: Rule) -> list[Violation]:
+    """Return the limits that a measured file breaks which takes as much time and memory as `file` will."""
+    sibling = file.sibling
+    if sibling is None or sibling.fresh is None:
+        return []
+    thing, broken = f"{file.name} (predicted as {sibling.name})", []
+    if rule.max_latency_ms is not None and sibling.latency_p90_ms is not None:
+        latency = sibling.latency_p90_ms
+        broken += check_limit("latency", f"{thing}: p90 latency", latency, rule.max_latency_ms, "ms")
+    if rule.max_memory_mb is not None and sibling.peak_mb is not None:
+        broken += check_limit("memory", f"{thing}: peak memory", sibling.peak_mb, rule.max_memory_mb, "MB")
+    return broken

@@ -1,0 +1,29 @@
+"""The Pareto fronts of a run: over tickets, and over exported files."""
+
+from __future__ import annotations
+
+from lxcompress.analysis.alternatives import CandidateFile, candidate_of
+from lxcompress.analysis.choice import FrontPoint
+from lxcompress.analysis.protocol import has_tickets
+from lxcompress.analysis.summary import RunSummary
+from lxcompress.stats import pareto_front
+
+
+def ticket_front(summary: RunSummary) -> list[FrontPoint]:
+    """Return the complete groups, and the dense model, that are Pareto-optimal in accuracy and sparsity."""
+    points = [
+        FrontPoint(group.key.label, group.retrained.overall.mean, group.achieved.mean)
+        for group in summary.groups
+        if group.is_complete and not group.key.method.is_control and has_tickets(summary.recipe)
+    ]
+    if summary.dense and not summary.dense_missing:
+        points.insert(0, FrontPoint("dense", summary.dense.overall.mean, 0.0))
+    # Masks with one target may differ by a weight or two; that does not make a ticket sparser.
+    return pareto_front(points, better=lambda point: (-point.accuracy, -round(point.achieved, 4)))
+
+
+def file_front(summary: RunSummary) -> list[CandidateFile]:
+    """Return the measured artifacts that are Pareto-optimal in accuracy, size, p90 latency and memory."""
+    candidates = [(candidate, candidate.coordinates) for candidate in map(candidate_of, summary.artifacts)]
+    known = [(candidate, coordinates) for candidate, coordinates in candidates if coordinates is not None]
+    return [candidate for candidate, _ in pareto_front(known, better=lambda pair: pair[1])]

@@ -1,0 +1,255 @@
+"""The methods of a study in one table: what each keeps at each sparsity, its cost, and which ones a chart shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from lxcompress.analysis.groups import GroupKey, SeedGroup
+from lxcompress.analysis.summary import RunSummary
+from lxcompress.analysis.usage import own_runs
+from lxcompress.analysis.words import plus_minus
+from lxcompress.recipe import Control, Method
+from lxcompress.units import duration, percent, significant
+
+Kind = Literal["unstructured", "structured", "control"]
+
+KIND_WORDS: Mapping[Kind, str] = {
+    "unstructured": "unstructured: zeros within matrices of full size",
+    "structured": "structured: smaller matrices, heads or layers left out",
+    "control": "controls: to compare with, never to ship",
+}
+CONTROL_WORDS: Mapping[Control, str] = {
+    "shuffled": "same counts in each layer, other positions",
+    "reinitialised": "same mask, new random weights",
+    "dense-longer": "no pruning, {times} the training",
+    "small-dense": "a dense model of equal size, trained from fresh weights",
+}
+NOTHING = "–"
+"""A cell of a table without a value."""
+
+MOST_LINES = 8
+"""How many lines of a chart can be told apart; a study of more methods shows the best BEST_LINES."""
+BEST_LINES = 6
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method and its groups by target sparsity, without those that have no finished cell."""
+
+    method: Method
+    groups: Mapping[float, SeedGroup]
+
+    @property
+    def name(self) -> str:
+        """The short name of the method."""
+        return GroupKey(self.method, 0.0).series
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the method is unstructured, structured or a control."""
+        if self.method.is_control:
+            return "control"
+        return "structured" if self.method.is_structured else "unstructured"
+
+    @property
+    def words(self) -> str:
+        """What a control controls for; of a method with a name, the name that its settings would give it."""
+        if self.method.control:
+            times = "twice" if self.method.length == 2 else f"{self.method.length} times"
+            words = CONTROL_WORDS[self.method.control].format(times=times)
+            is_redrawn = self.method.control == "reinitialised" and self.method.schedule == "iterative-retrain"
+            return f"{words} in every round, so that later masks follow from them" if is_redrawn else words
+        plain = self.method.model_copy(update={"name": None})
+        return "" if plain.id == self.method.id else GroupKey(plain, 0.0).series
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a dense model, which the charts draw like the dense run."""
+        return self.method.control in ("dense-longer", "small-dense")
+
+    @property
+    def cell_s(self) -> float | None:
+        """The mean time of a cell, including the time to draw its ticket."""
+        counted = [(group.cell_s, len(group.seeds)) for group in self.groups.values()]
+        cells = sum(count for _, count in counted)
+        return sum(seconds * count for seconds, count in counted) / cells if cells else None
+
+    @property
+    def steps(self) -> tuple[float, float] | None:
+        """The training steps of a cell as a multiple of the dense run's: the fewest and the most over sparsities."""
+        known = [group.steps for group in self.groups.values() if group.steps is not None]
+        return (min(known), max(known)) if known else None
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether its models are smaller ones whose size is known."""
+        is_smaller = self.method.is_structured or self.method.control == "small-dense"
+        return is_smaller and any(group.parameters or group.flops for group in self.groups.values())
+
+
+@dataclass(frozen=True)
+class MethodTable:
+    """Every method of a study: unstructured ones first, controls last.
+
+    `best` holds, for each sparsity, the complete group that keeps most of the unstructured ones and of the structured
+    ones. `parameters` and `flops` are those of the dense model, if known. `dense` is a sentence about the dense model.
+    """
+
+    targets: tuple[float, ...]
+    rows: tuple[MethodRow, ...]
+    best: frozenset[GroupKey]
+    dense: str
+    parameters: float | None
+    flops: float | None
+
+    @property
+    def sections(self) -> list[tuple[str, list[MethodRow]]]:
+        """The rows of each kind, with a title; kinds without a row are left out."""
+        by_kind = {words: [row for row in self.rows if row.kind == kind] for kind, words in KIND_WORDS.items()}
+        return [(words, rows) for words, rows in by_kind.items() if rows]
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """Each control of the study, and what it controls for."""
+        return {
+            f"{row.method.control}{row.method.epochs_factor or ''}": row.words
+            for row in self.rows
+            if row.method.control
+        }
+
+    @property
+    def pruned_targets(self) -> tuple[float, ...]:
+        """The target sparsities without 0."""
+        return tuple(target for target in self.targets if target > 0)
+
+    @property
+    def sized(self) -> list[MethodRow]:
+        """The rows of smaller models whose size is known."""
+        return [row for row in self.rows if row.is_sized]
+
+    @property
+    def sized_targets(self) -> tuple[float, ...]:
+        """The target sparsities of smaller models."""
+        return tuple(target for target in self.targets if any(target in row.groups for row in self.sized))
+
+    @property
+    def quantities(self) -> dict[str, Callable[[SeedGroup], str]]:
+        """What is counted of a smaller model, as text, with its share of the dense model's."""
+        return {
+            "parameters": lambda group: _with_share(group.parameters, self.parameters),
+            "FLOPs": lambda group: _with_share(group.flops, self.flops),
+        }
+
+
+@dataclass(frozen=True)
+class ChartSelection:
+    """The methods that a chart draws as lines, in the recipe's order, and those that only the tables show."""
+
+    lines: tuple[Method, ...]
+    left_out: tuple[Method, ...]
+
+
+def tabulate(summary: RunSummary) -> MethodTable:
+    """Return the table of all methods of `summary`, including those without a finished cell."""
+    groups = {group.key: group for group in summary.groups}
+    rows = []
+    for method in summary.recipe.prune.all_methods():
+        keys = [GroupKey(method, target) for target in method.targets(summary.recipe.prune.sparsities)]
+        rows.append(MethodRow(method, {key.target: groups[key] for key in keys if key in groups}))
+    kinds: list[Kind] = list(KIND_WORDS)
+    targets = {target for row in rows for target in row.method.targets(summary.recipe.prune.sparsities)}
+    whole = [group for row in rows for group in row.groups.values() if not _is_smaller(row.method)]
+    return MethodTable(
+        targets=tuple(sorted(targets)),
+        rows=tuple(sorted(rows, key=lambda row: kinds.index(row.kind))),
+        best=frozenset(_best_keys(rows, targets)),
+        dense=_dense_words(summary),
+        parameters=next((group.parameters for group in whole if group.parameters), None),
+        flops=next((group.flops for group in whole if group.flops), None),
+    )
+
+
+def off_target(group: SeedGroup) -> str | None:
+    """Return the achieved sparsity if it differs from the target by more than 0.05 points, as in '48.7 %'."""
+    is_off = abs(group.achieved.mean - group.key.target) > 0.0005
+    return f"{percent(group.achieved.mean, 1)} %" if is_off else None
+
+
+def shown_methods(summary: RunSummary, picked: GroupKey | None = None) -> ChartSelection:
+    """Return which methods a chart draws: all of them, or the best BEST_LINES if there are more than MOST_LINES.
+
+    The best ones keep most, compared with the mean of all methods at the same sparsity. The best structured one and the
+    picked one are always drawn, a control never. Dense baselines are drawn in another way and are in neither part.
+    """
+    rows = [row for row in tabulate(summary).rows if not row.is_baseline]
+    order = summary.recipe.prune.all_methods()
+    started = [row for row in rows if row.groups]
+    if len(rows) <= MOST_LINES:
+        return ChartSelection(tuple(sorted((row.method for row in started), key=order.index)), ())
+    advantage = _advantages(started)
+    tickets = sorted((row for row in started if row.kind != "control"), key=lambda row: -advantage[row.method])
+    first = [row.method for row in tickets if picked is not None and row.method == picked.method]
+    first += [row.method for row in tickets if row.kind == "structured"][:1]
+    ranked = list(dict.fromkeys([*first, *(row.method for row in tickets)]))
+    chosen = ranked[:BEST_LINES]
+    rest = [row.method for row in rows if row.method not in chosen]
+    return ChartSelection(tuple(sorted(chosen, key=order.index)), tuple(rest))
+
+
+def _best_keys(rows: Sequence[MethodRow], targets: Iterable[float]) -> list[GroupKey]:
+    """Return, for each sparsity, the complete unstructured group and the complete structured one that keep most."""
+    best = []
+    for target in targets:
+        for kind in ("unstructured", "structured"):
+            found = [row.groups[target] for row in rows if row.kind == kind and target in row.groups]
+            known = [(group.retained, group.key) for group in found if group.is_complete and group.retained is not None]
+            if known:
+                best.append(max(known, key=lambda pair: pair[0])[1])
+    return best
+
+
+def _advantages(rows: Sequence[MethodRow]) -> dict[Method, float]:
+    """Return what each method keeps minus the mean of all at the same sparsity, averaged over sparsities.
+
+    N:M has one sparsity only; the subtraction makes it comparable with methods that have others too.
+    """
+    kept: dict[float, dict[Method, float]] = {}
+    for row in rows:
+        for target, group in row.groups.items():
+            if group.retained is not None:
+                kept.setdefault(target, {})[row.method] = group.retained
+    means = {target: fmean(shares.values()) for target, shares in kept.items()}
+    found = {}
+    for row in rows:
+        beyond = [kept[target][row.method] - mean for target, mean in means.items() if row.method in kept[target]]
+        found[row.method] = fmean(beyond) if beyond else float("-inf")
+    return found
+
+
+def _dense_words(summary: RunSummary) -> str:
+    own = own_runs(summary.recipe, summary.dense_runs)
+    if summary.dense is None or not own:
+        return ""
+    time = duration(fmean(run.duration_s for run in own))
+    return f" Dense scores {plus_minus(summary.dense.overall)} % in {time} and {own[0].steps:,} steps."
+
+
+def _is_smaller(method: Method) -> bool:
+    return method.is_structured or method.control == "small-dense"
+
+
+def _with_share(value: float | None, whole: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return _count(value) + (f" ({percent(value / whole, 0)} %)" if whole else "")
+
+
+def _count(value: float) -> str:
+    """Return a large number with a unit: 1.21 M, 10.5 G."""
+    for scale, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= 0.9995 * scale:
+            return f"{significant(value / scale)}{unit}"
+    return f"{value:.0f}"

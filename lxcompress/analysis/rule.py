@@ -1,0 +1,66 @@
+"""The rule that a ticket must satisfy to be picked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lxcompress.analysis.summary import RunSummary
+from lxcompress.units import short_percent
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a ticket must satisfy: `retain` x the dense mean, or the dense mean minus `max_drop`; and the limits given.
+
+    Sizes are in MB of 10^6 bytes; latency is the 90th percentile of one answer; memory is the peak of the process.
+    """
+
+    retain: float | None = None
+    max_drop: float | None = None
+    max_size_mb: float | None = None
+    max_latency_ms: float | None = None
+    max_memory_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.retain is None) != (self.max_drop is None), "give retain or max_drop, not both"
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the rule limits the size, the latency or the memory of a file."""
+        return any(limit is not None for limit in (self.max_size_mb, self.max_latency_ms, self.max_memory_mb))
+
+    @property
+    def needs_measurement(self) -> bool:
+        """Whether only a measured file can satisfy the rule."""
+        return self.max_latency_ms is not None or self.max_memory_mb is not None
+
+    @property
+    def accuracy_words(self) -> str:
+        """The accuracy that must be kept, as a phrase."""
+        if self.retain is not None:
+            return f"at least {short_percent(self.retain)} % of dense accuracy"
+        drop = short_percent(self.max_drop or 0)
+        return f"all but {drop} {'point' if drop == '1' else 'points'} of dense accuracy"
+
+    @property
+    def words(self) -> str:
+        """The rule as a phrase: at least 99 % of dense accuracy within 50 MB on disk and 80 ms p90 latency."""
+        limits = [
+            f"{limit:g} {unit}"
+            for limit, unit in (
+                (self.max_size_mb, "MB on disk"),
+                (self.max_latency_ms, "ms p90 latency"),
+                (self.max_memory_mb, "MB peak memory"),
+            )
+            if limit is not None
+        ]
+        return self.accuracy_words + (f" within {' and '.join(limits)}" if limits else "")
+
+    def threshold(self, dense: float) -> float:
+        """Return the accuracy (0-1) that a ticket must reach if the dense model has the accuracy `dense`."""
+        return dense * self.retain if self.retain is not None else dense - (self.max_drop or 0)
+
+
+def default_rule(summary: RunSummary) -> Rule:
+    """Return the rule of the run's recipe."""
+    return Rule(retain=summary.recipe.pick.retain)
