@@ -32,6 +32,7 @@ from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, save_model
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import write_text
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 
 ANSWERS = 3129
@@ -97,7 +98,7 @@ def draw(work: Path, model: str) -> None:
     if model != "dense":
         draw(work, "dense")
         if not (folder / "ticket.json").is_file():
-            prune_model(str(work / "models" / "dense"), folder, **MODELS[model])  # type: ignore[arg-type]
+            prune_model(str(work / "models" / "dense"), folder, PruneOptions(**MODELS[model]))  # type: ignore[arg-type]
     elif not (folder / "model.safetensors").is_file():
         torch.manual_seed(0)
         config = LxmertConfig(num_qa_labels=ANSWERS)

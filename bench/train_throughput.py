@@ -35,7 +35,9 @@ from lxcompress.recipe import Train
 from lxcompress.rundir import write_text
 from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.feed import move_to_device_if_it_fits
-from lxcompress.training.fit import answer_loss, fit
+from lxcompress.training.fit import fit
+from lxcompress.training.losses import binary_loss
+from lxcompress.training.spec import FitSpec
 
 TOKENS, REGIONS, FEATURES, ANSWERS, WORDS = 20, 36, 2048, 3129, 30522
 MEAN_TOKENS = 9
@@ -173,11 +175,10 @@ def our_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec, 
     fit(
         make_model(options).to(device.torch_device),
         move_to_device_if_it_fits(part, device, "auto"),
+        FitSpec(settings=Train(epochs=1, batch_size=size), seed=0),
         answer=lxmert.FAMILY.answer,
-        settings=Train(epochs=1, batch_size=size),
         device=device,
-        seed=0,
-        tell=laps,
+        progress=laps,
     )
     return size * options.steps / laps.seconds
 
@@ -232,7 +233,7 @@ def plain_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec
             weight.grad = None
         *inputs, targets = (tensor.to(device.torch_device) for tensor in batch)
         scores = model(*[inputs[0], inputs[2], inputs[3]], attention_mask=inputs[1]).question_answering_score
-        answer_loss(scores, targets).backward()
+        binary_loss(scores, targets).backward()
         nn.utils.clip_grad_norm_(weights, 5.0)
         optimizer.step()
         scores.max(1).indices.cpu().tolist()

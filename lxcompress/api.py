@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lxcompress.records import Artifact, BenchRecord, Provenance
     from lxcompress.rundir import Run
     from lxcompress.runtimes import Session
-    from lxcompress.study.watch import Watch
+    from lxcompress.study.reporter import StudyReporter
     from lxcompress.tickets import Ticket
     from lxcompress.workflow.prune import PruneOptions
     from lxcompress.workflow.score import ScoreReport
@@ -43,7 +43,7 @@ def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def run_study(
-    recipe: Recipe | StrPath, out: StrPath | None = None, *, only: str = "*", watch: Watch | None = None
+    recipe: Recipe | StrPath, out: StrPath | None = None, *, only: str = "*", progress: StudyReporter | None = None
 ) -> Run:
     """Do the missing runs of a study in the folder `out`, and return what the folder then holds.
 
@@ -52,19 +52,19 @@ def run_study(
     """
     from lxcompress.recipe import find_recipe
     from lxcompress.rundir import read_run as read
+    from lxcompress.study.reporter import SilentReporter
     from lxcompress.study.run import run_study as do_missing_runs
-    from lxcompress.study.watch import Unwatched
     from lxcompress.workflow import study
     from lxcompress.workflow.checks import check_model, check_run_folder
 
-    known, watch = _recipe(recipe), watch or Unwatched()
+    known, progress = _recipe(recipe), progress or SilentReporter()
     root = study.default_run_folder(known) if out is None else Path(out)
     check_run_folder(root, known, find_recipe(Path(recipe)) if isinstance(recipe, str | os.PathLike) else None)
     check_model(known.model.start)
-    do_missing_runs(known, root, only=only, watch=watch)
+    do_missing_runs(known, root, only=only, progress=progress)
     found = study.pick_when_complete(root) if known.export.twins else None
     if found and found.result and found.choice.picked:
-        study.draw_structured_twin(root, found.result, watch)
+        study.draw_structured_twin(root, found.result, progress)
         sources = study.TwinSources(found.choice.picked.ticket)
         study.check_twins(study.export_twins(sources, format=known.export.format))
     return read(root)

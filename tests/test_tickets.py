@@ -29,6 +29,7 @@ from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import ScenesData
 from lxcompress.records import Provenance, read_record
 from lxcompress.rundir import sha256
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from lxcompress.tickets import (
     is_ticket,
@@ -56,7 +57,7 @@ def folder(model, tmp_path) -> Path:
 @pytest.fixture
 def ticket(folder, tmp_path) -> Path:
     """A ticket of half the toy's weights."""
-    prune_model(str(folder), tmp_path / "ticket", criterion="low-magnitude", sparsity=0.5)
+    prune_model(str(folder), tmp_path / "ticket", PruneOptions(criterion="low-magnitude", sparsity=0.5))
     return tmp_path / "ticket"
 
 
@@ -314,7 +315,9 @@ def test_what_is_no_ticket_is_refused(make, tmp_path) -> None:
 @pytest.mark.parametrize("criterion", ["low-magnitude", "random", "high-magnitude"])
 def test_pruning_keeps_exactly_k_and_changes_nothing_else(criterion, sparsity, scope, folder, tmp_path) -> None:
     before = load_model(folder)
-    provenance = prune_model(str(folder), tmp_path / "out", criterion=criterion, sparsity=sparsity, scope=scope)
+    provenance = prune_model(
+        str(folder), tmp_path / "out", PruneOptions(criterion=criterion, sparsity=sparsity, scope=scope)
+    )
     pruned = load_ticket(tmp_path / "out")
     sizes = {name: weight.numel() for name, weight in before.prunable.items()}
     kept = {name: int(each.sum()) for name, each in pruned.mask.kept.items()}
@@ -335,7 +338,9 @@ def test_pruning_keeps_exactly_k_and_changes_nothing_else(criterion, sparsity, s
 def test_pruning_a_ticket_further_keeps_its_zeros_and_its_data(model, tmp_path) -> None:
     mask = half(model)
     save(tmp_path / "first", model, mask, mask.apply(model.weights))
-    provenance = prune_model(str(tmp_path / "first"), tmp_path / "second", criterion="low-magnitude", sparsity=0.8)
+    provenance = prune_model(
+        str(tmp_path / "first"), tmp_path / "second", PruneOptions(criterion="low-magnitude", sparsity=0.8)
+    )
     second = load_ticket(tmp_path / "second")
     for name, kept in mask.kept.items():
         assert int(second.mask.kept[name].sum()) == keep_count(kept.numel(), 0.8)
@@ -347,7 +352,7 @@ def test_pruning_a_ticket_further_keeps_its_zeros_and_its_data(model, tmp_path) 
 def test_pruning_is_the_same_each_time_and_random_turns_on_the_seed(folder, tmp_path) -> None:
     outs = [tmp_path / str(number) for number in range(5)]
     for out, seed in zip(outs, (0, 0, 0, 0, 1), strict=True):
-        prune_model(str(folder), out, criterion="random", sparsity=0.5, seed=seed)
+        prune_model(str(folder), out, PruneOptions(criterion="random", sparsity=0.5, seed=seed))
     files = [[sha256(out / name) for name in FILES] for out in outs]
     assert all(each == files[0] for each in files[:4])
     assert files[4][FILES.index("mask.safetensors")] != files[0][FILES.index("mask.safetensors")]
@@ -366,7 +371,7 @@ def test_pruning_is_the_same_each_time_and_random_turns_on_the_seed(folder, tmp_
 )
 def test_a_wish_that_cannot_be_met_is_refused_before_anything_is_written(fields, named, folder, tmp_path) -> None:
     wish = {"criterion": "random", "sparsity": 0.5, **fields}
-    complain(lambda: prune_model(str(folder), tmp_path / "out", **wish), *named, kind=PruneError)
+    complain(lambda: prune_model(str(folder), tmp_path / "out", PruneOptions(**wish)), *named, kind=PruneError)
     assert not (tmp_path / "out").exists()
 
 
@@ -374,23 +379,28 @@ def test_a_folder_that_holds_something_is_not_written_over(folder, ticket, tmp_p
     before = (ticket / "mask.safetensors").read_bytes()
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     for out in (ticket, folder, tmp_path / "file"):
-        complain(lambda out=out: prune_model(str(folder), out, criterion="random", sparsity=0.9), out, "--out")
+        complain(
+            lambda out=out: prune_model(str(folder), out, PruneOptions(criterion="random", sparsity=0.9)), out, "--out"
+        )
     assert (ticket / "mask.safetensors").read_bytes() == before
     assert (tmp_path / "file").read_text("utf-8") == "mine"
     (tmp_path / "empty").mkdir()
-    prune_model(str(folder), tmp_path / "empty", criterion="random", sparsity=0.9)
+    prune_model(str(folder), tmp_path / "empty", PruneOptions(criterion="random", sparsity=0.9))
 
 
 def test_a_source_that_is_no_model_gives_one_sentence(tmp_path) -> None:
     absent = tmp_path / "absent"
     wish = {"criterion": "random", "sparsity": 0.5}
-    complain(lambda: prune_model(str(absent), tmp_path / "out", **wish), absent, kind=LxError)
+    complain(lambda: prune_model(str(absent), tmp_path / "out", PruneOptions(**wish)), absent, kind=LxError)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_ticket_that_was_changed_is_not_pruned_further(ticket, tmp_path) -> None:
     (ticket / "mask.safetensors").write_bytes(b"")
-    complain(lambda: prune_model(str(ticket), tmp_path / "out", criterion="random", sparsity=0.9), "mask.safetensors")
+    complain(
+        lambda: prune_model(str(ticket), tmp_path / "out", PruneOptions(criterion="random", sparsity=0.9)),
+        "mask.safetensors",
+    )
 
 
 SMALLER = {"neuron": 0.2, "head": 0.1, "neuron+head": 0.3, "layer": 0.2}
@@ -400,7 +410,7 @@ SMALLER = {"neuron": 0.2, "head": 0.1, "neuron+head": 0.3, "layer": 0.2}
 def smaller(request, folder, tmp_path) -> Path:
     """A ticket that is a smaller model."""
     wish = {"granularity": request.param, "sparsity": SMALLER[request.param]}
-    prune_model(str(folder), tmp_path / "smaller", criterion="low-magnitude", **wish)
+    prune_model(str(folder), tmp_path / "smaller", PruneOptions(criterion="low-magnitude", **wish))
     return tmp_path / "smaller"
 
 
@@ -449,7 +459,7 @@ def test_a_smaller_model_is_trained_and_saved_again(smaller, tmp_path) -> None:
 
 
 def test_a_ticket_of_fewer_layers_is_transformers_own(folder, tmp_path, inputs) -> None:
-    prune_model(str(folder), tmp_path / "t", criterion="low-magnitude", granularity="layer", sparsity=0.2)
+    prune_model(str(folder), tmp_path / "t", PruneOptions(criterion="low-magnitude", granularity="layer", sparsity=0.2))
     logging.set_verbosity_error()
     theirs, account = LxmertForQuestionAnswering.from_pretrained(tmp_path / "t", output_loading_info=True)
     assert all("visn_" in name for name in account["missing_keys"])
@@ -465,7 +475,11 @@ def test_a_ticket_that_was_cut_has_no_mask_and_is_not_cut_again(smaller, tmp_pat
     complain(lambda: load_ticket(smaller).mask, smaller, "no mask")
     for granularity in ("weight", "neuron"):
         wish = {"criterion": "random", "sparsity": 0.2, "granularity": granularity}
-        complain(lambda wish=wish: prune_model(str(smaller), tmp_path / "out", **wish), smaller, kind=PruneError)
+        complain(
+            lambda wish=wish: prune_model(str(smaller), tmp_path / "out", PruneOptions(**wish)),
+            smaller,
+            kind=PruneError,
+        )
     assert not (tmp_path / "out").exists()
     complain(lambda: load_start(str(smaller), ANSWERS, 0), smaller, "a whole one", kind=ModelError)
 
@@ -508,7 +522,7 @@ def test_a_surgery_that_did_not_make_the_model_is_refused(change, smaller) -> No
 
 
 def test_weights_of_no_such_model_are_refused(folder, tmp_path) -> None:
-    prune_model(str(folder), tmp_path / "t", criterion="random", granularity="neuron+head", sparsity=0.3)
+    prune_model(str(folder), tmp_path / "t", PruneOptions(criterion="random", granularity="neuron+head", sparsity=0.3))
     path = tmp_path / "t" / "model.safetensors"
     weights = load_file(path)
     head = next(name for name in weights if name.endswith("self.query.weight"))
@@ -536,7 +550,7 @@ def test_a_folder_that_held_a_mask_holds_the_surgery_alone(model, folder, tmp_pa
     """A study that was interrupted, and goes on with another recipe."""
     mask = half(model)
     save(tmp_path / "t", model, mask, mask.apply(model.weights))
-    prune_model(str(folder), tmp_path / "other", criterion="random", granularity="neuron", sparsity=0.2)
+    prune_model(str(folder), tmp_path / "other", PruneOptions(criterion="random", granularity="neuron", sparsity=0.2))
     other = load_ticket(tmp_path / "other")
     wish = {"vocabulary": shipped_vocabulary(), "provenance": other.provenance}
     save_ticket(tmp_path / "t", other.model, cut=other.cut, weights=other.model.weights, **wish)
@@ -567,7 +581,7 @@ def test_a_ticket_of_an_earlier_version_is_read(ticket) -> None:
 def test_more_than_can_be_cut_is_refused_before_anything_is_written(granularity, folder, tmp_path) -> None:
     wish = {"criterion": "random", "granularity": granularity, "sparsity": 0.99}
     complain(
-        lambda: prune_model(str(folder), tmp_path / "out", **wish),
+        lambda: prune_model(str(folder), tmp_path / "out", PruneOptions(**wish)),
         f"{granularity}: can remove at most",
         kind=PruneError,
     )

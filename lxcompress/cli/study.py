@@ -13,7 +13,7 @@ from lxcompress.cli.complete import complete_recipe
 
 if TYPE_CHECKING:
     from lxcompress.recipe import Recipe
-    from lxcompress.study.plan import Plan
+    from lxcompress.study.plan import StudyPlan
 
 
 def study_cli(
@@ -63,8 +63,8 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
         with resumable():
             run_study(recipe, root, only=only)
         return {"run": str(root), "leads": False}
-    with resumable(), watch_study() as watch:
-        done = run_study(recipe, root, only=only, watch=watch)
+    with resumable(), watch_study() as progress:
+        done = run_study(recipe, root, only=only, progress=progress)
     summary = f"{done} runs done" if done else "all runs were done already"
     screen.print(f"{summary}; results in [bold]{escape(str(root))}[/bold]", soft_wrap=True)
     twins = None
@@ -94,8 +94,8 @@ def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
     if found.choice.picked is None or found.result is None:
         screen.print(f"twins     none, because nothing was picked. {verdict(found.choice)}", markup=False)
         return None
-    with watch_study() as watch:
-        reason = draw_structured_twin(root, found.result, watch)
+    with watch_study() as progress:
+        reason = draw_structured_twin(root, found.result, progress)
     if reason:
         screen.print(f"twins     no structured one: {reason}", markup=False, soft_wrap=True)
     words = f"twins     of {found.result.cell}, which keeps {found.choice.rule.words}"
@@ -115,7 +115,7 @@ def _plan(recipe: Recipe, path: Path, root: Path, only: str) -> dict[str, Any]:
     return {"study": recipe.name, "run": str(root), "is_dry_run": True, "plan": asdict(plan)}
 
 
-def _show_plan(recipe: Recipe, plan: Plan, path: Path, root: Path) -> None:
+def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen

@@ -1,4 +1,4 @@
-"""What a recipe and a run folder must agree on, and a recipe and its data, before anything runs."""
+"""Checks before a study runs: of a recipe against its run folder, its data and its start model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ Item = TypeVar("Item")
 
 GRID_FIELDS = {"seeds", "pick", "export", "bench", "name"}
 GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
-"""What may differ when a study goes on in a folder: which cells there are, never how one is made."""
+"""Settings that may change between two runs of a study in one folder: they say which cells there are, not how a cell is
+made."""
 MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.data_on_device"}
-"""What may differ because it only makes a run fit its machine: the remedies where memory is short are among them."""
+"""Settings that may change because they only adapt a run to its machine, such as the remedies for too little memory."""
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
-    """The recipe with its paths absolute, so that a run folder can be read from anywhere."""
+    """Return the recipe with absolute paths, so that a run folder can be read from any working directory."""
     start = recipe.model.start
     if start != "mini" and Path(start).exists():
         start = str(Path(start).absolute())
@@ -38,7 +39,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
 
 
 def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
-    """`recipe` with the seeds and the grid that the run folder has already, so that no finished cell is forgotten."""
+    """Return `recipe` with the seeds, methods and sparsities of the run folder too, so that it keeps finished cells."""
     if not run.recipe.exists() or not has_work(run):
         return recipe
     kept = load_run_recipe(run.recipe)
@@ -46,7 +47,7 @@ def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
     grid = {
         "criteria": _union(kept.prune.plain_criteria, recipe.prune.plain_criteria),
         "granularities": _union(kept.prune.granularities, recipe.prune.granularities),
-        "methods": tuple(each for each in kept.prune.methods if each.id not in given) + recipe.prune.methods,
+        "methods": tuple(method for method in kept.prune.methods if method.id not in given) + recipe.prune.methods,
         "sparsities": _union(kept.prune.sparsities, recipe.prune.sparsities),
     }
     widened = recipe.model_copy(
@@ -56,53 +57,53 @@ def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
     twice = next((method_id for index, method_id in enumerate(ids) if method_id in ids[:index]), None)
     if twice:
         raise RunError(
-            f"{run.root}: has a method {twice} among its criteria or its methods, and the recipe among the others; "
-            "give the new one another name, or give another --out"
+            f"{run.root}: one of prune.criteria and prune.methods has {twice} here, and the other one in the recipe; "
+            "give the new method another name, or give another --out"
         )
     return widened
 
 
 def check_same_study(recipe: Recipe, run: RunDir) -> None:
-    """Raise RunError if the run folder has a dense run or a ticket of a recipe whose cells are made otherwise."""
+    """Raise RunError if the run folder has a dense run or a ticket that another recipe made in another way."""
     if not run.recipe.exists() or not has_work(run):
         return
-    kept, given = (cell_defining_fields(each) for each in (load_run_recipe(run.recipe), recipe))
+    kept, given = (cell_defining_fields(made_with) for made_with in (load_run_recipe(run.recipe), recipe))
     differing = sorted(key for key in kept.keys() | given.keys() if kept.get(key) != given.get(key))
     if differing:
         key = differing[0]
         raise RunError(
             f"{run.root}: was made with {key}={kept.get(key)}, but now {key}={given.get(key)}; "
-            "its results could not be compared: give another --out, or the recipe it was made with"
+            "their results cannot be compared; give another --out, or the recipe it was made with"
         )
     begun = {cell.method.id: cell.method for cell in load_run_recipe(run.recipe).cells() if run.ticket(cell).exists()}
-    other = next((each for each in recipe.prune.all_methods() if begun.get(each.id, each) != each), None)
+    other = next((method for method in recipe.prune.all_methods() if begun.get(method.id, method) != method), None)
     if other:
         raise RunError(
-            f"{run.root}: has a method {other.id} that is made otherwise; give the new one another name, "
-            "or give another --out"
+            f"{run.root}: has a method {other.id} with other settings; give the new one another name, or give another "
+            "--out"
         )
 
 
-def is_of_recipe(recipe: Recipe, run: RunDir) -> bool:
-    """Whether what was begun in the run folder was begun by a recipe that makes its cells alike."""
+def belongs_to_recipe(recipe: Recipe, run: RunDir) -> bool:
+    """Return whether the run folder was begun with a recipe that makes its cells in the same way."""
     try:
         kept = load_run_recipe(run.recipe)
     except RecipeError:
         return False
     same = {method.id: method for method in kept.prune.all_methods()}
-    is_same_method = all(same.get(each.id, each) == each for each in recipe.prune.all_methods())
+    is_same_method = all(same.get(method.id, method) == method for method in recipe.prune.all_methods())
     return cell_defining_fields(kept) == cell_defining_fields(recipe) and is_same_method
 
 
 def load_start_task(recipe: Recipe) -> AnswerTask:
-    """Return the recipe's AnswerTask, which its start model reads. Raises LxError before anything heavy is done."""
+    """Return the recipe's data, in the form that its start model reads. Raises LxError before any heavy work."""
     start, vocabulary = resolve_start(recipe.model.start), recipe.model.vocabulary
     shape = describe_start(f"model.start={recipe.model.start}", start, vocabulary)
     return load_fitting_task(recipe.data, load_vocabulary(start, vocabulary), shape)
 
 
 def check_protocol(model: Model, recipe: Recipe) -> None:
-    """Raises RecipeError unless the recipe's protocol is one for the start model's family."""
+    """Raise RecipeError if the recipe's protocol is not for the start model's family."""
     if "every-tensor-pruned" in recipe.faults and model.config.model_type != "lxmert":
         raise RecipeError(
             f"protocol: every-tensor-pruned names tensors of LXMERT, but model.start={recipe.model.start} is a "
@@ -111,7 +112,7 @@ def check_protocol(model: Model, recipe: Recipe) -> None:
 
 
 def cell_defining_fields(recipe: Recipe) -> dict[str, object]:
-    """The fields that decide how a cell is made, by dotted name."""
+    """Return the settings that decide how a cell is made: dotted name -> value."""
     tree = recipe.model_dump(mode="json", exclude=GRID_FIELDS)
     return {
         f"{section}.{field}" if isinstance(value, dict) else section: inner
@@ -122,9 +123,9 @@ def cell_defining_fields(recipe: Recipe) -> dict[str, object]:
 
 
 def name_paths(data: AnyData) -> dict[str, Any]:
-    """Return the settings of a recipe's data with the names of its files in place of their paths.
+    """Return the settings of a recipe's data, with file names instead of paths.
 
-    A ticket is shipped: it says nothing of the machine that it was made on.
+    A ticket may be published, and should not show the folders of the machine that made it.
     """
     names = {
         field: [path.name for path in paths] if isinstance(paths, tuple) else paths.name
@@ -134,7 +135,7 @@ def name_paths(data: AnyData) -> dict[str, Any]:
 
 
 def has_lost_paths(data: AnyData) -> bool:
-    """Whether settings of data name files and not their paths, as `name_paths` leaves them."""
+    """Return whether the data's settings have file names instead of paths, as `name_paths` makes them."""
     for _, value in data:
         paths = value if isinstance(value, tuple) else (value,)
         if any(isinstance(path, Path) and not path.is_absolute() for path in paths):
@@ -143,15 +144,16 @@ def has_lost_paths(data: AnyData) -> bool:
 
 
 def _absolute(section: object) -> dict[str, Path | tuple[Path, ...]]:
-    """The paths and lists of paths of a recipe's section, absolute."""
+    """Return the paths, and lists of paths, of a section of a recipe as absolute ones: name of a setting -> paths."""
     found: dict[str, Path | tuple[Path, ...]] = {}
     for name, value in section:
         if isinstance(value, Path):
             found[name] = value.absolute()
-        elif isinstance(value, tuple) and value and all(isinstance(each, Path) for each in value):
-            found[name] = tuple(each.absolute() for each in value)
+        elif isinstance(value, tuple) and value and all(isinstance(path, Path) for path in value):
+            found[name] = tuple(path.absolute() for path in value)
     return found
 
 
 def _union(kept: tuple[Item, ...], given: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Return the items of both, without repetition, in order."""
     return tuple(dict.fromkeys((*kept, *given)))

@@ -1,4 +1,4 @@
-"""Choosing for a cell: which weights, neurons, heads or layers its method keeps, and what it must measure to know."""
+"""The choice of what a cell keeps: weights, neurons, heads or layers, and the measurements that its method needs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.recipe import Cell, Method, Recipe
 from lxcompress.records import Sensitivity, is_whole, read_record
 from lxcompress.rundir import sha256, write_record
+from lxcompress.study.context import StudyContext
 from lxcompress.study.seed import SeedRun, load_movement
-from lxcompress.study.work import StudyContext
 from lxcompress.text import read_text
 from lxcompress.tickets import load_ticket
-from lxcompress.training.calibration import collect_statistics
-from lxcompress.training.sensitivity import SPARSITIES, measure
+from lxcompress.training.calibration import CalibrationSpec, collect_statistics
+from lxcompress.training.sensitivity import BATCH_SIZE, SPARSITIES, measure_sensitivity, sensitivity_masks
 
 Choice = Mask | Surgery
 
 
-class Chooser:
-    """Chooses for one cell; it keeps what is found out once: groups of units, and movement."""
+class CutChooser:
+    """Chooses what one cell keeps; it computes groups of units, and reads movement, once."""
 
     def __init__(self, context: StudyContext, seed_run: SeedRun, cell: Cell) -> None:
         self.context, self.seed_run, self.cell = context, seed_run, cell
@@ -47,33 +47,33 @@ class Chooser:
             self.groups = seed_run.find_groups(self.method.granularity)
 
     def choose(self, weights: Weights, sparsity: float, within: Mask | None = None) -> Mask:
-        """What stays of `weights`, as a Mask; units of a structured method are masked whole."""
+        """Return the Mask of what is kept of `weights`; a structured method masks whole units."""
         if self.context.recipe.faults:
             return self._published(weights)
         if self.method.control == "dense-longer":
             return Mask({name: weights[name].new_ones(shape).bool() for name, shape in self.shapes.items()})
         if self.method.schedule == "iterative":
             for earlier in rounds_to(sparsity, self.method.rate or RATE)[:-1]:
-                within = self._cut(within.apply(weights) if within else weights, earlier, within)
-        mask = self._cut(within.apply(weights) if within else weights, sparsity, within)
+                within = self._rank_and_choose(weights, earlier, within)
+        mask = self._rank_and_choose(weights, sparsity, within)
         return self.shuffle(mask) if sparsity == self.cell.sparsity else mask
 
     def shuffle(self, mask: Mask) -> Mask:
-        """The same mask, unless the method is the control that moves what it keeps."""
+        """Return `mask`, shuffled if the method is the control that keeps other weights of the same number."""
         return shuffle_mask(mask, self.cell.seed) if self.method.control == "shuffled" else mask
 
     def choose_surgery(self, weights: Weights) -> Surgery:
         """Return the Surgery that keeps the best units of `weights`, in one shot."""
-        return self._cut_units(self.score(weights), self.cell.sparsity, None)
+        return self._choose_units(self.score(weights), self.cell.sparsity, None)
 
     def to_surgery(self, mask: Mask) -> Surgery:
         """Return the Surgery that removes the same units as `mask`, which removes whole units."""
         return surgery_of(mask, self.groups)
 
-    def pick(self, scores: Weights, sparsity: float, within: Mask | None) -> Mask:
-        """What the scores keep, as a Mask."""
+    def choose_by_scores(self, scores: Weights, sparsity: float, within: Mask | None) -> Mask:
+        """Return the Mask of the weights or units with the highest scores."""
         if self.groups:
-            return self._cut_units(scores, sparsity, within).mask(self.shapes)
+            return self._choose_units(scores, sparsity, within).mask(self.shapes)
         return mask_from_scores(
             scores,
             self._selection(sparsity),
@@ -82,18 +82,23 @@ class Chooser:
             within=within,
         )
 
-    def _selection(self, sparsity: float) -> Selection:
-        """Return the selection of the cell's method at `sparsity`."""
-        return Selection.from_method(self.method, sparsity, multiple=self.context.recipe.prune.multiple)
-
     def score(self, weights: Weights) -> Weights:
-        """The criterion's scores of the prunable ones among `weights`."""
+        """Return the criterion's scores of the prunable ones among `weights`."""
         prunable = {name: weights[name] for name in self.shapes}
         return score_weights(
             prunable, criterion=self.method.criterion, seed=self.cell.seed, statistics=self._statistics(weights)
         )
 
-    def _cut_units(self, scores: Weights, sparsity: float, within: Mask | None) -> Surgery:
+    def _selection(self, sparsity: float) -> Selection:
+        """Return the selection of the cell's method at `sparsity`."""
+        return Selection.from_method(self.method, sparsity, multiple=self.context.recipe.prune.multiple)
+
+    def _rank_and_choose(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
+        """Return the Mask of what is kept of the weights that `within` kept, which are ranked again."""
+        return self.choose_by_scores(self.score(within.apply(weights) if within else weights), sparsity, within)
+
+    def _choose_units(self, scores: Weights, sparsity: float, within: Mask | None) -> Surgery:
+        """Return the Surgery that keeps the units with the highest scores."""
         return choose_units(
             scores,
             self.groups,
@@ -102,33 +107,33 @@ class Chooser:
             within=self.to_surgery(within) if within else None,
         )
 
-    def _cut(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
-        return self.pick(self.score(weights), sparsity, within)
-
     def _statistics(self, weights: Weights) -> CalibrationStatistics:
-        needed = self.method.criterion_spec.needs
-        if needed is None:
+        """Return the statistics that the criterion needs."""
+        kind = self.method.criterion_spec.needs
+        if kind is None:
             return CalibrationStatistics()
-        if needed == "movement":
+        if kind == "movement":
             if self.movement is None:
                 self.movement = load_movement(self.context.run, self.model, self.seed_run.seed)
             return CalibrationStatistics(movement=self.movement)
-        calibration = self.context.recipe.prune.calibration
-        found = collect_statistics(
-            self.model,
-            weights,
-            self.context.task,
-            kind=needed,
-            settings=self.context.recipe.train,
-            device=self.context.device,
-            seed=self.cell.seed,
-            questions=calibration.questions,
-            batch_size=calibration.batch_size,
+        batch_size = self.context.recipe.prune.calibration.batch_size
+        return CalibrationStatistics(
+            **{kind: collect_statistics(self.model, weights, kind, self._calibration(batch_size))}
         )
-        return CalibrationStatistics(**{needed: found})
+
+    def _calibration(self, batch_size: int) -> CalibrationSpec:
+        """Return the sample of training questions that the recipe and the cell's seed give."""
+        return CalibrationSpec(
+            self.context.task,
+            self.context.recipe.train,
+            self.context.device,
+            self.cell.seed,
+            questions=self.context.recipe.prune.calibration.questions,
+            batch_size=batch_size,
+        )
 
     def _published(self, weights: Weights) -> Mask:
-        """The mask as the recipe's protocol draws it."""
+        """Return the mask that the recipe's protocol draws."""
         return choose_published_mask(
             {name: weights[name] for name in self.model.weights},  # the model's order, in which noise is drawn
             self._selection(self.cell.sparsity),
@@ -139,83 +144,78 @@ class Chooser:
         )
 
     def _sensitivities(self, scores: Weights) -> Mapping[str, Mapping[float, float]]:
-        """What each matrix's pruning does to the loss of the dense model, measured once a seed and kept."""
+        """Return the sensitivity of each matrix of the dense model; it is measured once for each seed, and saved."""
         path = self.context.run.sensitivity(self.seed_run.seed, self.method.id)
         with self.context.run.alone_at(path):
-            kept = self._read_sensitivities(path, scores)
-            if kept is None:
-                kept = self._measure(scores)
-                about = {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": self._dense_sum()}
-                write_record(path, Sensitivity(**about, curves=kept))
-        return kept
+            curves = self._read_sensitivities(path, scores)
+            if curves is None:
+                curves = self._measure_sensitivities(scores)
+                write_record(path, Sensitivity(**self._sensitivity_fields(), curves=curves))
+        return curves
 
     def _read_sensitivities(self, path: Path, scores: Weights) -> dict[str, dict[float, float]] | None:
-        """Return what was measured before; None where nothing was, or where the file is damaged or of another model."""
+        """Return the saved sensitivities; None if there are none, or they are damaged or of another model."""
         if not is_whole(path):
             return None
-        expected = {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": self._dense_sum()}
+        expected = self._sensitivity_fields()
         tree = json.loads(read_text(path))
         try:
-            if isinstance(tree, dict) and "curves" not in tree:  # of an earlier version: the curves alone
+            if isinstance(tree, dict) and "curves" not in tree:  # version 0.1 wrote the curves alone
                 record = Sensitivity.model_validate({**expected, "curves": tree})
             else:
                 record = read_record(path, Sensitivity)
         except (RunError, ValidationError):
             return None
-        wanted = {name for name in scores if name not in self.method.keep_dense}
+        names = {name for name in scores if name not in self.method.keep_dense}
         rises = [rise for curve in record.curves.values() for rise in curve.values()]
-        is_same = record.model_dump(include=set(expected)) == expected and record.curves.keys() == wanted
+        is_same = record.model_dump(include=set(expected)) == expected and record.curves.keys() == names
         return record.curves if is_same and all(math.isfinite(rise) for rise in rises) else None
 
-    def _dense_sum(self) -> str:
-        return sha256(self.context.run.dense(self.seed_run.seed) / WEIGHTS_FILE)
+    def _sensitivity_fields(self) -> dict[str, str | int]:
+        """Return the fields of a Sensitivity record that say what was measured."""
+        dense = self.context.run.dense(self.seed_run.seed) / WEIGHTS_FILE
+        return {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": sha256(dense)}
 
-    def _measure(self, scores: Weights) -> dict[str, dict[float, float]]:
-        return measure(
-            self.model,
-            self.seed_run.dense,
-            scores,
-            self.context.task,
-            granularity=self.method.granularity,
-            keep_dense=self.method.keep_dense,
-            settings=self.context.recipe.train,
-            device=self.context.device,
-            seed=self.cell.seed,
-            questions=self.context.recipe.prune.calibration.questions,
-        )
+    def _measure_sensitivities(self, scores: Weights) -> dict[str, dict[float, float]]:
+        """Return the measured sensitivity of each matrix of the dense model."""
+        masks = sensitivity_masks(scores, self._selection(self.cell.sparsity))
+        return measure_sensitivity(self.model, self.seed_run.dense, masks, self._calibration(BATCH_SIZE))
 
 
 def find_ticket(cell: Cell) -> Path:
-    """The folder of the ticket whose mask the cell takes."""
+    """Return the folder of the ticket whose mask the cell takes."""
     assert cell.method.ticket
     text = cell.method.ticket.replace("{seed}", str(cell.seed))
     return Path(text.replace("{sparsity}", f"{100 * cell.sparsity:.6g}"))
 
 
-def take_cut(cell: Cell, model: Model) -> Choice:
-    """What the ticket that the cell names keeps. Raises LxError if that is none of the cell's, or misfits."""
+def load_cut(cell: Cell, model: Model) -> Choice:
+    """Return what the ticket that the cell's method names keeps.
+
+    Raises LxError if its sparsity or granularity is not the cell's, or if it does not fit the model.
+    """
     folder = find_ticket(cell)
     provenance = load_ticket(folder).provenance
     if abs(provenance.target - cell.sparsity) > 1e-9 or provenance.granularity != cell.method.granularity:
         raise PruneError(
-            f"{folder}: was drawn at sparsity {provenance.target:g} and granularity {provenance.granularity}, and is "
-            f"to be taken for {cell.sparsity:g} and {cell.method.granularity}; give the method that granularity, and a "
-            "path with {sparsity} in it or that sparsity alone"
+            f"{folder}: this ticket has sparsity {provenance.target:g} and granularity {provenance.granularity}, and "
+            f"its method needs {cell.sparsity:g} and {cell.method.granularity}; give the method that granularity, and "
+            "that sparsity alone or a path with {sparsity} in it"
         )
-    return fit_cut(folder, model)
+    return load_fitting_cut(folder, model)
 
 
-def fit_cut(folder: Path, model: Model) -> Choice:
-    """What the ticket keeps, for a model that it may not have been drawn of. Raises LxError if it misfits."""
+def load_fitting_cut(folder: Path, model: Model) -> Choice:
+    """Return what the ticket in `folder` keeps, for `model`. Raises LxError if it does not fit the model."""
     ticket = load_ticket(folder)
     if isinstance(ticket.cut, Surgery):
         ticket.cut.check({name: tensor.shape for name, tensor in model.weights.items()})
     else:
         ticket.cut.check(model.weights)
-        lacking = sorted(model.prunable.keys() - ticket.cut.kept.keys())
-        if lacking:
+        missing = sorted(model.prunable.keys() - ticket.cut.kept.keys())
+        if missing:
             raise PruneError(
-                f"{folder}: its mask says nothing of {lacking[0]}; take a ticket of a model of the same parts"
+                f"{folder}: its mask does not have {missing[0]}; take a ticket of a model with the same parts"
             )
     return ticket.cut
 
@@ -239,27 +239,30 @@ def say_undivided(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> list[s
         return []
     methods = [cell.method for cell in cells if not (cell.method.ticket or cell.method.is_structured)]
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
-    said = (describe_undivided(shapes, granularity) for granularity in sorted({each.granularity for each in methods}))
-    return [f"kept dense: {words}" for words in said if words]
+    granularities = sorted({method.granularity for method in methods})
+    descriptions = (describe_undivided(shapes, granularity) for granularity in granularities)
+    return [f"kept dense: {description}" for description in descriptions if description]
 
 
 def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
-    """Raises LxError for a cell that cannot be drawn of such a model, as far as no score decides it.
+    """Raise LxError for a cell that cannot be drawn from such a model, as far as scores do not decide it.
 
-    A sparsity that would empty a matrix, a granularity that divides none, a ticket that is not there or misfits.
+    For example: a sparsity that empties a matrix, a granularity that divides no matrix, a ticket that is missing or
+    does not fit.
     """
     groups: dict[str, tuple[UnitGroup, ...]] = {}
     for cell in {(cell.method, cell.sparsity): cell for cell in cells}.values():
         try:
-            _check(recipe, model, cell, groups)
+            _check_cell(recipe, model, cell, groups)
         except PruneError as error:
             raise RunError(f"{cell.method.id}: {error}") from None
     for cell in cells:
         if cell.method.ticket:
-            take_cut(cell, model)
+            load_cut(cell, model)
 
 
-def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[UnitGroup, ...]]) -> None:
+def _check_cell(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[UnitGroup, ...]]) -> None:
+    """Raise PruneError for a cell that cannot be drawn; keep the groups of units that are found, by granularity."""
     method = cell.method
     if method.control in ("dense-longer", "small-dense") or method.ticket or recipe.faults:
         return
@@ -270,7 +273,7 @@ def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Uni
         return
     if method.scope == "sensitivity" and cell.sparsity > max(SPARSITIES):
         raise PruneError(
-            f"scope sensitivity: is measured up to {max(SPARSITIES):g}, and {cell.sparsity:g} is asked for; lower the "
+            f"scope sensitivity: is measured up to sparsity {max(SPARSITIES):g}, got {cell.sparsity:g}; lower the "
             "sparsity, or give another scope"
         )
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
@@ -279,5 +282,5 @@ def _check(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[Uni
 
 
 def sparsities_of(method: Method, target: float) -> list[float]:
-    """The sparsities at which a ticket of `method` is retrained, the last of them its target."""
+    """Return the sparsities at which a ticket of `method` is retrained; the last one is the target."""
     return rounds_to(target, method.rate or RATE) if method.schedule == "iterative-retrain" else [target]

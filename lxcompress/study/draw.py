@@ -1,72 +1,37 @@
-"""A cell: its ticket is drawn as its method says, scored at each station, and kept with its numbers."""
+"""The drawing of a cell's ticket as its method says, its scores at each stage, and its record."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-
-from lxcompress.checksums import Origin, check_files, hash_files
-from lxcompress.errors import LxError, RunError
-from lxcompress.filenames import CHECKPOINT_FILE, MASK_FILE, MOVEMENT_FILE, ROUND_FILE, START_FILE, WEIGHTS_FILE
-from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
+from lxcompress.checksums import hash_files
+from lxcompress.filenames import CHECKPOINT_FILE, MASK_FILE, START_FILE
+from lxcompress.models.checkpoints import Model, save_model
 from lxcompress.models.flops import count_flops
-from lxcompress.models.kept import check_like
 from lxcompress.pruning.controls import reinitialise, small_config
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.schedule import Drawn, draw_ticket
 from lxcompress.pruning.surgery import Surgery, operate
-from lxcompress.recipe import Cell, Train
-from lxcompress.records import Epoch, Provenance, Result, RoundRecord, Score, Sparsity, dump_record, read_record
+from lxcompress.recipe import Cell
+from lxcompress.records import Provenance, Result, Score, Sparsity
 from lxcompress.rundir import sha256, write_record
 from lxcompress.study.agreement import name_paths
-from lxcompress.study.choose import Choice, Chooser, kept_dense_of, sparsities_of, take_cut
-from lxcompress.study.seed import SeedRun, load_snapshot, parameters_of, rewind_step
-from lxcompress.study.watch import Watch
-from lxcompress.study.work import (
-    FINE_TUNING_RATE,
-    Fitting,
-    Stopwatch,
-    StudyContext,
-    fit,
-    how,
-    score_weights,
-    steps_of,
-    timed,
-)
-from lxcompress.tickets import load_mask, save_mask, save_ticket
+from lxcompress.study.cell import CellRun, TicketCost, make_cell_spec, rewind, skipped_steps, train
+from lxcompress.study.choose import Choice, CutChooser, kept_dense_of, load_cut, sparsities_of
+from lxcompress.study.context import StudyContext, count_steps, run_fields, score_weights, timed
+from lxcompress.study.reporter import StudyReporter
+from lxcompress.study.rounds import train_round
+from lxcompress.study.seed import SeedRun, parameters_of
+from lxcompress.tickets import save_mask, save_ticket
 from lxcompress.training.device import move
-from lxcompress.training.distil import Teacher
-from lxcompress.training.gradual import Gradual
+from lxcompress.training.gradual import GradualPruning, PruningSchedule
 from lxcompress.training.movement import Movement
 from lxcompress.training.usage import UsageMeter
 
 
-@dataclass
-class TicketCost:
-    """What a ticket takes beside the dense run: ranking and choosing, and every training, its own and shared ones."""
-
-    drawing: Stopwatch = field(default_factory=Stopwatch)
-    steps: int = 0
-    earlier_s: float = 0.0
-    shared_s: float = 0.0
-    epochs: list[Epoch] = field(default_factory=list)
-    """of the last training"""
-
-    def trained(self, epochs: list[Epoch], steps: int) -> None:
-        """Adds a training, which is the last so far."""
-        self.earlier_s += sum(epoch.duration_s for epoch in self.epochs)
-        self.epochs = epochs
-        self.steps += steps
-
-
 @dataclass(frozen=True)
-class Finished:
-    """A drawn ticket: the model whose weights it has, which is a smaller one if the cut is a Surgery."""
+class DrawnTicket:
+    """A drawn ticket, and the model that its weights fit: a smaller one if the cut is a Surgery."""
 
     model: Model
     drawn: Drawn
@@ -74,24 +39,23 @@ class Finished:
     is_ticket: bool = True
 
 
-def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, watch: Watch) -> None:
-    """Draws one ticket, scores it at each station, and keeps both."""
+def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: StudyReporter) -> None:
+    """Draw the ticket of one cell, score it at each stage, and save both."""
     folder = context.run.ticket(cell)
     folder.mkdir(parents=True, exist_ok=True)
     cost = TicketCost()
+    run = CellRun(context, seed_run, cell, cost, progress)
     with UsageMeter(context.device) as meter:
-        done = (_small_dense if cell.method.control == "small-dense" else _draw)(context, seed_run, cell, cost, watch)
+        ticket = _train_small_dense(run) if cell.method.control == "small-dense" else _draw(run)
         with timed() as scoring:
-            pruned = score_weights(context, done.model, done.drawn.pruned)
-            rewound = score_weights(context, done.model, done.drawn.rewound)
+            pruned = score_weights(context, ticket.model, ticket.drawn.pruned)
+            rewound = score_weights(context, ticket.model, ticket.drawn.rewound)
         usage = meter.stop()
     retrained = cost.epochs[-1].valid
-    whole = kept_dense_of(context.recipe, seed_run.model, cell)
-    files = _keep(context, cell, done, retrained, whole)
-    cut = done.drawn.cut
-    record = how(
-        context, cost.epochs, steps=cost.steps, scoring_s=scoring.seconds + cost.drawing.seconds + cost.earlier_s
-    )
+    kept_dense = kept_dense_of(context.recipe, seed_run.model, cell)
+    files = _save(run, ticket, retrained, kept_dense)
+    cut = ticket.drawn.cut
+    scoring_s = scoring.seconds + cost.drawing.seconds + cost.earlier_s
     result = Result(
         cell=cell.id,
         method={"id": cell.method.id, **cell.method.model_dump(mode="json", exclude_defaults=True)},
@@ -101,222 +65,104 @@ def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, watch: Watch)
         target=cell.sparsity,
         seed=cell.seed,
         faults=list(context.recipe.faults),
-        sparsity=done.sparsity,
-        kept_dense=whole,
+        sparsity=ticket.sparsity,
+        kept_dense=kept_dense,
         pruned=pruned,
         rewound=rewound,
         retrained=retrained,
-        regrown=cut.count_violations(done.drawn.trained) if isinstance(cut, Mask) else 0,
-        kept_by_modality=_kept_by_modality(seed_run.model, done),
-        parameters=done.model.live,
-        flops=count_flops(done.model, **_usual_question(context)),
+        regrown=cut.count_violations(ticket.drawn.trained) if isinstance(cut, Mask) else 0,
+        kept_by_modality=_kept_by_modality(seed_run.model, ticket),
+        parameters=ticket.model.live,
+        flops=count_flops(ticket.model, **_mean_question(context)),
         drawing_s=cost.drawing.seconds,
         shared_s=cost.shared_s,
         usage=usage,
         files=files,
-        **record,
+        **run_fields(context, cost.epochs, steps=cost.steps, scoring_s=scoring_s),
     )
     write_record(context.run.result(cell), result)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-    watch.end(cell.id, retrained.accuracy, result.duration_s)
+    progress.end(cell.id, retrained.accuracy, result.duration_s)
 
 
-def _draw(context: StudyContext, seed_run: SeedRun, cell: Cell, cost: TicketCost, watch: Watch) -> Finished:
-    """Draws the cell's ticket by the schedule of its method."""
-    method, model = cell.method, seed_run.model
-    chooser = Chooser(context, seed_run, cell)
+def _draw(run: CellRun) -> DrawnTicket:
+    """Draw the cell's ticket by the schedule of its method."""
+    method, model = run.cell.method, run.seed_run.model
+    chooser = CutChooser(run.context, run.seed_run, run.cell)
     if method.schedule == "gradual":
-        return _close(model, chooser, _draw_gradually(context, seed_run, cell, chooser, cost, watch))
+        return _as_ticket(model, chooser, _draw_gradually(run, chooser))
     smaller: dict[int, Model] = {}
 
     def choose(weights: Weights, sparsity: float, within: Choice | None) -> Choice:
-        with timed(cost.drawing):
+        with timed(run.cost.drawing):
             if method.ticket:
-                taken = take_cut(cell, model)
-                return taken if isinstance(taken, Surgery) else chooser.shuffle(taken)
+                cut = load_cut(run.cell, model)
+                return cut if isinstance(cut, Surgery) else chooser.shuffle(cut)
             if method.is_structured and method.schedule == "one-shot":
                 return chooser.choose_surgery(weights)
             mask = chooser.choose(weights, sparsity, within if isinstance(within, Mask) else None)
             return chooser.to_surgery(mask) if method.is_structured and method.schedule == "iterative" else mask
 
-    def train(rewound: Weights, cut: Choice, sparsity: float) -> Weights:
+    def retrain(rewound: Weights, cut: Choice, sparsity: float) -> Weights:
         if isinstance(cut, Surgery):
             fitted = smaller.setdefault(0, operate(model, cut))
-            return _train(context, seed_run, cell, cost, watch, fitted, rewound, cut)
-        if sparsity != cell.sparsity:
-            return _train_round(context, seed_run, cell, chooser, cost, watch, rewound, cut, sparsity)
-        return _train(context, seed_run, cell, cost, watch, model, rewound, cut)
+            return train(run, fitted, rewound, make_cell_spec(run, cut))
+        if sparsity != run.cell.sparsity:
+            return train_round(run, chooser, rewound, cut, sparsity)
+        return train(run, model, rewound, make_cell_spec(run, cut))
 
     drawn = draw_ticket(
-        seed_run.dense,
-        sparsities=sparsities_of(method, cell.sparsity),
+        run.seed_run.dense,
+        sparsities=sparsities_of(method, run.cell.sparsity),
         choose=choose,
-        rewind=lambda trained: rewind(context, seed_run, cell, trained),
-        train=train,
+        rewind=lambda trained: rewind(run, trained),
+        train=retrain,
     )
     if isinstance(drawn.cut, Surgery):
-        return Finished(smaller[0], drawn, _count(model, drawn.cut))
-    return _close(model, chooser, drawn)
+        return DrawnTicket(smaller[0], drawn, _count(model, drawn.cut))
+    return _as_ticket(model, chooser, drawn)
 
 
-def rewind(context: StudyContext, seed_run: SeedRun, cell: Cell, trained: Weights) -> Weights:
-    """The weights that a cell's survivors are set back to before they are retrained."""
-    method = cell.method
-    if method.control == "reinitialised":
-        return reinitialise(seed_run.model, cell.seed, last_bias=context.recipe.model.last_bias)
-    if method.rewind == "start":
-        return seed_run.start
-    if method.rewind == "step":
-        step = rewind_step(context, method.rewind_at)
-        return {**seed_run.start, **load_snapshot(context.run, seed_run.model, seed_run.seed, step)}
-    return trained
-
-
-def _draw_gradually(
-    context: StudyContext, seed_run: SeedRun, cell: Cell, chooser: Chooser, cost: TicketCost, watch: Watch
-) -> Drawn:
-    """Prunes while it trains (Zhu & Gupta 2017), from the weights that the method rewinds to."""
-    method, model = cell.method, seed_run.model
-    origin = rewind(context, seed_run, cell, seed_run.dense)
+def _draw_gradually(run: CellRun, chooser: CutChooser) -> Drawn:
+    """Prune during the training (Zhu & Gupta 2017), from the weights that the method rewinds to."""
+    model = run.seed_run.model
+    origin = rewind(run, run.seed_run.dense)
     model.load(origin)
     parameters = parameters_of(model)
-    movement = Movement(parameters) if method.criterion_spec.needs_training else None
+    movement = Movement(parameters) if run.cell.method.criterion_spec.needs_training else None
 
     def choose(weights: Weights, sparsity: float, within: Mask | None) -> Mask:
         chooser.movement = movement.result if movement else None
-        with timed(cost.drawing):
-            return chooser.pick(chooser.score(weights), sparsity, within)
+        with timed(run.cost.drawing):
+            return chooser.choose_by_scores(chooser.score(weights), sparsity, within)
 
-    total, skip = steps_of(context.recipe, context.task), _skipped(context, cell)
-    gradual = Gradual(parameters, choose=choose, sparsity=cell.sparsity, total=total, skip=skip)
+    schedule = PruningSchedule(count_steps(run.context.recipe, run.context.task), skip=skipped_steps(run))
+    gradual = GradualPruning(parameters, choose=choose, sparsity=run.cell.sparsity, schedule=schedule)
     hooks = [*([movement] if movement else []), gradual]
-    trained = _train(context, seed_run, cell, cost, watch, model, origin, None, hooks=hooks, masks=gradual.masks)
-    cost.earlier_s -= cost.drawing.seconds  # the epochs' own time has it
+    trained = train(run, model, origin, replace(make_cell_spec(run, None), hooks=hooks, masks=gradual.masks))
+    run.cost.earlier_s -= run.cost.drawing.seconds  # the time of the epochs includes it
     cut = gradual.mask
-    return Drawn(cut, cut.apply(seed_run.dense), cut.apply(origin), trained)
+    return Drawn(cut, cut.apply(run.seed_run.dense), cut.apply(origin), trained)
 
 
-def _close(model: Model, chooser: Chooser, drawn: Drawn) -> Finished:
-    """What was drawn, cut out where it was masked by whole units."""
+def _as_ticket(model: Model, chooser: CutChooser, drawn: Drawn) -> DrawnTicket:
+    """Return the ticket that was drawn with a mask; a mask of whole units becomes a Surgery."""
     assert isinstance(drawn.cut, Mask)
     if not chooser.groups:
-        return Finished(model, drawn, drawn.cut.count(model.live, model.whole))
+        return DrawnTicket(model, drawn, drawn.cut.count(model.live, model.whole))
     surgery = chooser.to_surgery(drawn.cut)
-    cut = Drawn(surgery, *(surgery.apply(each) for each in (drawn.pruned, drawn.rewound, drawn.trained)))
-    return Finished(operate(model, surgery), cut, _count(model, surgery))
+    cut = Drawn(surgery, *(surgery.apply(weights) for weights in (drawn.pruned, drawn.rewound, drawn.trained)))
+    return DrawnTicket(operate(model, surgery), cut, _count(model, surgery))
 
 
-def _train(
-    context: StudyContext,
-    seed_run: SeedRun,
-    cell: Cell,
-    cost: TicketCost,
-    watch: Watch,
-    model: Model,
-    weights: Weights,
-    cut: Choice | None,
-    *,
-    hooks: list | None = None,
-    masks: dict | None = None,
-    folder: Path | None = None,
-    what: str | None = None,
-) -> Weights:
-    """Fits `model` from `weights` with the cell's budget, rewinding and teacher; returns what came of them."""
-    method = cell.method
-    model.load(weights)
-    is_held = isinstance(cut, Mask) and "mask-applied-once" not in context.recipe.faults
-    made = what or f"{cell.id} {method.checkpoint_key(exclude_defaults=True)}"
-    fitting = Fitting(
-        f"{made} {digest_cut(cut)}",
-        cell.seed,
-        folder or context.run.ticket(cell),
-        masks=masks or (dict(cut.kept) if is_held else None),
-        hooks=hooks or (),
-        skip=_skipped(context, cell),
-        constant_rate=context.recipe.train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
-        teacher=_teacher(context, seed_run, cell),
-        settings=_settings(context, cell),
-    )
-    epochs = fit(context, model, fitting, watch)
-    cost.trained(epochs, method.length * steps_of(context.recipe, context.task) - fitting.skip)
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
-
-
-def digest_cut(cut: Choice | None) -> str:
-    """Tells one cut from another: a checkpoint is of the cut that it was trained under, and of no other."""
-    digest = hashlib.sha256()
-    if isinstance(cut, Surgery):
-        digest.update(dump_record(cut).encode())
-    elif cut is not None:
-        for name, kept in cut.kept.items():
-            digest.update(name.encode() + np.packbits(kept.cpu().numpy()).tobytes())
-    return digest.hexdigest()
-
-
-def _train_round(
-    context: StudyContext,
-    seed_run: SeedRun,
-    cell: Cell,
-    chooser: Chooser,
-    cost: TicketCost,
-    watch: Watch,
-    rewound: Weights,
-    mask: Mask,
-    sparsity: float,
-) -> Weights:
-    """A round before the last, kept for the other sparsities of its method, which go through the same."""
-    folder = context.run.round(cell.seed, cell.method.id, sparsity)
-    with context.run.alone_at(folder):
-        if not _is_of(folder, mask, seed_run, watch):
-            (folder / MASK_FILE).unlink(missing_ok=True)
-            what = f"round {cell.method.id} {sparsity}"
-            hook = Movement(parameters_of(seed_run.model)) if cell.method.criterion_spec.needs_training else None
-            hooks = [hook] if hook else []
-            model = seed_run.model
-            trained = _train(
-                context, seed_run, cell, cost, watch, model, rewound, mask, hooks=hooks, folder=folder, what=what
-            )
-            save_weights(folder / WEIGHTS_FILE, trained)
-            if hook:
-                save_weights(folder / MOVEMENT_FILE, hook.result)
-            names = (WEIGHTS_FILE, MOVEMENT_FILE) if hook else (WEIGHTS_FILE,)
-            sums = {name: sha256(folder / name) for name in names}
-            write_record(folder / ROUND_FILE, RoundRecord(epochs=cost.epochs, files=sums))
-            save_mask(folder / MASK_FILE, mask)
-            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        else:
-            kept = read_record(folder / ROUND_FILE, RoundRecord)
-            cost.trained(kept.epochs, steps_of(context.recipe, context.task) - _skipped(context, cell))
-            cost.shared_s += sum(epoch.duration_s for epoch in kept.epochs)
-        if cell.method.criterion_spec.needs_training:
-            chooser.movement = load_weights(folder / MOVEMENT_FILE)
-        return load_weights(folder / WEIGHTS_FILE)
-
-
-def _is_of(folder: Path, mask: Mask, seed_run: SeedRun, watch: Watch) -> bool:
-    """Whether a finished round is kept whole in the folder, and is of just this mask. Says so of a damaged one."""
-    if not (folder / MASK_FILE).exists():
-        return False
-    try:
-        kept = load_mask(folder / MASK_FILE).kept
-        record = read_record(folder / ROUND_FILE, RoundRecord)
-        check_files(folder, Origin("the round", record.files, "it is done again", RunError, names_all=False))
-        weights = load_weights(folder / WEIGHTS_FILE)
-        check_like(folder / WEIGHTS_FILE, weights, seed_run.start, remedy="it is done again")
-    except LxError as error:
-        watch.remark(f"{str(error).rpartition(';')[0]}; the round is done again")
-        return False
-    return kept.keys() == mask.kept.keys() and all(torch.equal(kept[name], mask.kept[name]) for name in kept)
-
-
-def _small_dense(context: StudyContext, seed_run: SeedRun, cell: Cell, cost: TicketCost, watch: Watch) -> Finished:
-    """A dense model with as many prunable weights as tickets keep, trained from fresh ones (MiniVLM's question)."""
-    whole = seed_run.model
+def _train_small_dense(run: CellRun) -> DrawnTicket:
+    """Train a dense model with as many prunable weights as tickets keep, from fresh ones (as MiniVLM compares)."""
+    whole = run.seed_run.model
     prunable = sum(weight.numel() for weight in whole.prunable.values())
-    config = small_config(whole.config, round(prunable * (1 - cell.sparsity)))
-    small = Model(move(whole.family.build(config), context.device), config, whole.family)
-    start = reinitialise(small, cell.seed, last_bias=context.recipe.model.last_bias)
-    trained = _train(context, seed_run, cell, cost, watch, small, start, None)
+    config = small_config(whole.config, round(prunable * (1 - run.cell.sparsity)))
+    small = Model(move(whole.family.build(config), run.context.device), config, whole.family)
+    start = reinitialise(small, run.cell.seed, last_bias=run.context.recipe.model.last_bias)
+    trained = train(run, small, start, make_cell_spec(run, None))
     kept = sum(weight.numel() for weight in small.prunable.values())
     sparsity = Sparsity(
         prunable=prunable,
@@ -327,82 +173,35 @@ def _small_dense(context: StudyContext, seed_run: SeedRun, cell: Cell, cost: Tic
         live=whole.live,
         all=whole.whole,
     )
-    return Finished(small, Drawn(Mask({}), start, start, trained), sparsity, is_ticket=False)
+    return DrawnTicket(small, Drawn(Mask({}), start, start, trained), sparsity, is_ticket=False)
 
 
-def _keep(context: StudyContext, cell: Cell, done: Finished, accuracy: Score, kept_dense: list[str]) -> dict[str, str]:
-    """Write the ticket; what is none (a dense control, or weights that grew back) has no ticket.json to say it is.
+def _save(run: CellRun, ticket: DrawnTicket, accuracy: Score, kept_dense: list[str]) -> dict[str, str]:
+    """Write the ticket; return the SHA-256 of its files, if no ticket.json names them.
 
-    Returns the SHA-256 of the files that no ticket.json names.
+    A dense control, or weights that grew back, are no ticket and get no ticket.json.
     """
-    folder, vocabulary = context.run.ticket(cell), context.task.vocabulary
-    regrows = "mask-applied-once" in context.recipe.faults
-    if not done.is_ticket or regrows:
-        save_model(folder, done.model, done.drawn.trained, vocabulary)
+    folder, vocabulary = run.context.run.ticket(run.cell), run.context.task.vocabulary
+    regrows = "mask-applied-once" in run.context.recipe.faults
+    if not ticket.is_ticket or regrows:
+        save_model(folder, ticket.model, ticket.drawn.trained, vocabulary)
         if regrows:
-            save_mask(folder / MASK_FILE, done.drawn.cut)
+            save_mask(folder / MASK_FILE, ticket.drawn.cut)
         return hash_files(folder)
     save_ticket(
         folder,
-        done.model,
-        cut=done.drawn.cut,
-        weights=done.drawn.trained,
+        ticket.model,
+        cut=ticket.drawn.cut,
+        weights=ticket.drawn.trained,
         vocabulary=vocabulary,
-        provenance=_provenance(context, cell, done.sparsity, accuracy, kept_dense),
+        provenance=_make_provenance(run, ticket.sparsity, accuracy, kept_dense),
     )
     return {}
 
 
-def _count(model: Model, surgery: Surgery) -> Sparsity:
-    shapes = {name: weight.shape for name, weight in model.prunable.items()}
-    return surgery.count(model.live, model.whole, shapes)
-
-
-def _kept_by_modality(whole: Model, done: Finished) -> dict[str, float]:
-    """The share of each part's prunable weights that stays."""
-    kept: dict[str, int] = {}
-    total: dict[str, int] = {}
-    modality = whole.family.modality
-    for name, weight in whole.prunable.items():
-        total[modality(name)] = total.get(modality(name), 0) + weight.numel()
-    masks = done.drawn.cut.kept if isinstance(done.drawn.cut, Mask) else {}
-    for name, weight in done.model.prunable.items():
-        count = int(masks[name].sum()) if name in masks else weight.numel()
-        kept[modality(name)] = kept.get(modality(name), 0) + count
-    return {part: kept.get(part, 0) / count for part, count in total.items()}
-
-
-def _usual_question(context: StudyContext) -> dict[str, int]:
-    """The mean length of a validation question, and the mean number of regions of its image."""
-    split = context.task.valid
-    objects = split.regions.objects[split.scene].float().mean()
-    return {"tokens": round(float(split.lengths.float().mean())), "objects": round(float(objects))}
-
-
-def _skipped(context: StudyContext, cell: Cell) -> int:
-    """The steps that late rewinding leaves out: those before the weights that it goes back to."""
-    return rewind_step(context, cell.method.rewind_at) if cell.method.rewind == "step" else 0
-
-
-def _settings(context: StudyContext, cell: Cell) -> Train:
-    """The recipe's training, which the control dense-longer does longer."""
-    train = context.recipe.train
-    return train.model_copy(update={"epochs": cell.method.length * train.epochs})
-
-
-def _teacher(context: StudyContext, seed_run: SeedRun, cell: Cell) -> Teacher | None:
-    """The dense model, where the method learns from it."""
-    if cell.method.distill is None:
-        return None
-    module = move(copy.deepcopy(seed_run.model.module), context.device)
-    module.load_state_dict(dict(seed_run.dense))
-    family = seed_run.model.family
-    return Teacher(module.eval(), family.answer, cell.method.distill, family.hidden)
-
-
-def _provenance(
-    context: StudyContext, cell: Cell, sparsity: Sparsity, accuracy: Score, kept_dense: list[str]
-) -> Provenance:
+def _make_provenance(run: CellRun, sparsity: Sparsity, accuracy: Score, kept_dense: list[str]) -> Provenance:
+    """Return the Provenance of the cell's ticket."""
+    cell = run.cell
     return Provenance(
         cell=cell.id,
         criterion=cell.method.criterion,
@@ -413,7 +212,34 @@ def _provenance(
         sparsity=sparsity,
         kept_dense=kept_dense,
         start_file=f"../../seeds/{cell.seed}/{START_FILE}",
-        start_sha256=sha256(context.run.start(cell.seed)),
-        data=name_paths(context.recipe.data),
+        start_sha256=sha256(run.context.run.start(cell.seed)),
+        data=name_paths(run.context.recipe.data),
         accuracy=accuracy,
     )
+
+
+def _count(model: Model, surgery: Surgery) -> Sparsity:
+    """Return the Sparsity that `surgery` gives `model`."""
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    return surgery.count(model.live, model.whole, shapes)
+
+
+def _kept_by_modality(whole: Model, ticket: DrawnTicket) -> dict[str, float]:
+    """Return the share of prunable weights that is kept in each part of the model."""
+    kept: dict[str, int] = {}
+    total: dict[str, int] = {}
+    modality = whole.family.modality
+    for name, weight in whole.prunable.items():
+        total[modality(name)] = total.get(modality(name), 0) + weight.numel()
+    masks = ticket.drawn.cut.kept if isinstance(ticket.drawn.cut, Mask) else {}
+    for name, weight in ticket.model.prunable.items():
+        count = int(masks[name].sum()) if name in masks else weight.numel()
+        kept[modality(name)] = kept.get(modality(name), 0) + count
+    return {part: kept.get(part, 0) / count for part, count in total.items()}
+
+
+def _mean_question(context: StudyContext) -> dict[str, int]:
+    """Return the mean length of a validation question, and the mean number of regions of its image."""
+    split = context.task.valid
+    objects = split.regions.objects[split.scene].float().mean()
+    return {"tokens": round(float(split.lengths.float().mean())), "objects": round(float(objects))}

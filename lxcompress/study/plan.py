@@ -1,4 +1,4 @@
-"""Plan: what a study will do and cost, told before it starts, from a few real steps."""
+"""StudyPlan: what a study will do and cost, measured before it starts from a few real steps."""
 
 from __future__ import annotations
 
@@ -23,34 +23,37 @@ from lxcompress.recipe import Cell, QuestionsData, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import check_same_study, load_start_task, resolve_recipe
 from lxcompress.study.choose import check_cells, sparsities_of
-from lxcompress.study.run import choose_cells, missing_runs
+from lxcompress.study.context import count_steps
+from lxcompress.study.run import StudyRun, choose_cells, missing_runs
 from lxcompress.study.seed import REWIND_AT, dense_source, make_start
 from lxcompress.study.twins import wants_twin
-from lxcompress.study.work import steps_of
 from lxcompress.study.worker import this_worker
 from lxcompress.training import fit as fitting
 from lxcompress.training.device import DeviceSpec, choose_device, move
 from lxcompress.training.feed import move_to_device_if_it_fits
+from lxcompress.training.spec import FitSpec
 
 TIMED_STEPS = 8
 EXPORTED = 4
-"""What the six twins of a ticket take on disk, as a multiple of the weights: 1 + 1/4, twice, and a smaller model's."""
+"""The size of the six exported twins of a ticket, as a multiple of the weights: 2 x (1 + 1/4) and smaller models."""
 TAUGHT = 4 / 3
-"""A step beside a teacher: its forward pass comes to a forward and a backward, which costs twice as much."""
-SETTLING_STEPS = 5
-"""The first steps on a GPU compile, and capture their graph; they are done before the timed ones, once a process."""
+"""The time of a step with a teacher, as a multiple of a plain step: the teacher's forward pass is added to a forward
+pass and a backward pass, which takes twice as long as a forward pass."""
+WARMUP_STEPS = 5
+"""The first steps on a GPU, which compile the model and capture the CUDA graph, once in each process. They are done
+before the timed ones."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """The runs that are missing, and what they take on this machine; durations are of one process."""
 
     dense_runs: int
     cells: int
     rounds: int
-    """trainings between that several cells share"""
+    """trainings before the last of iterative-retrain, which several cells share"""
     twins: int
-    """structured tickets that may be drawn beside the picked one: 1 at most"""
+    """structured tickets that may be drawn to compare the picked one with: 0 or 1"""
     steps_a_run: int
     train_questions: int
     valid_questions: int
@@ -65,11 +68,43 @@ class Plan:
     peak_bytes: int | None
     """GPU memory of a timed step"""
     absent: str | None = None
-    """the first file that is missing, where the plan is made of published counts and not of real steps"""
+    """the first missing file, if the plan comes from published counts and not from real steps"""
 
 
-def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
-    """The Plan of what `run_study` would do; writes nothing. Raises LxError as that would."""
+@dataclass(frozen=True)
+class MissingWork:
+    """The runs and rounds that a study still has to do, and how often a model is trained and scored for them."""
+
+    runs: Sequence[StudyRun]
+    rounds: dict[Path, Cell]
+    epochs: int
+    """of one run"""
+    trained: Sequence[StudyRun]
+    """the runs that train: all but dense runs that are copies of another seed's"""
+
+    @property
+    def trainings(self) -> float:
+        """Return the time of all trainings, in trainings of a dense run."""
+        runs = sum(_training_length(study_run) for study_run in self.trained)
+        return runs + sum(_training_length(cell) for cell in self.rounds.values())
+
+    @property
+    def scorings(self) -> int:
+        """Return how many times a model is scored: after each epoch, and before or between trainings."""
+        extra = sum(1 + isinstance(study_run, Cell) for study_run in self.trained)
+        return self.epochs * (len(self.trained) + len(self.rounds)) + extra
+
+    def disk_bytes(self, size: int, mask: int) -> int:
+        """Return what the runs leave on disk, and the largest checkpoint, which has the weights and two moments.
+
+        `size` and `mask` are the bytes of the model's weights and of a mask.
+        """
+        runs = sum(2 * size if isinstance(study_run, int) else size + mask for study_run in self.runs)
+        return runs + (3 * size if self.runs else 0) + len(self.rounds) * (size + mask)
+
+
+def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
+    """Return the StudyPlan of what `run_study` would do; write nothing. Raises LxError as `run_study` would."""
     recipe, run = resolve_recipe(recipe), RunDir(root)
     cells = choose_cells(recipe, only)
     check_same_study(recipe, run)
@@ -77,47 +112,36 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
     device = choose_device(recipe.device, recipe.train.precision, this_worker().gpu)
     task = load_start_task(recipe)
     model, start = make_start(recipe, task, recipe.seeds[0])
-    check_cells(recipe, model, [each for each in missing if isinstance(each, Cell)])
+    check_cells(recipe, model, [study_run for study_run in missing if isinstance(study_run, Cell)])
     move(model.module, device)
     rows = recipe.train.batch_size // recipe.train.accumulate
     task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device, rows=rows)
-    settling, stamps = SETTLING_STEPS if device.is_cuda else 0, [time.perf_counter()]
-    many = min((TIMED_STEPS + settling) * recipe.train.batch_size, len(task.train))
+    warmup, stamps = WARMUP_STEPS if device.is_cuda else 0, [time.perf_counter()]
+    most = min((TIMED_STEPS + warmup) * recipe.train.batch_size, len(task.train))
     sample = replace(
-        task, train=_first(task.train, many), valid=_first(task.valid, TIMED_STEPS * recipe.train.eval_batch_size)
+        task, train=_first(task.train, most), valid=_first(task.valid, TIMED_STEPS * recipe.train.eval_batch_size)
     )
 
     def stamp(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         device.wait()
         stamps.append(time.perf_counter())
 
-    fitting.fit(
-        model.module,
-        sample,
-        answer=model.family.answer,
-        settings=recipe.train.model_copy(update={"epochs": 1}),
-        device=device,
-        seed=0,
-        progress=stamp,
-    )
-    scoring_s = _score_again(model, sample, recipe, device) * len(task.valid) / len(sample.valid)
+    one_epoch = FitSpec(recipe.train.model_copy(update={"epochs": 1}))
+    fitting.fit(model.module, sample, one_epoch, answer=model.family.answer, device=device, progress=stamp)
+    scoring_s = _time_scoring(model, sample, recipe, device) * len(task.valid) / len(sample.valid)
     laps = [after - before for before, after in itertools.pairwise(stamps)]
-    settled = sorted(laps[settling:] or laps)
-    step_s = settled[len(settled) // 2]
-    settling_s = max(0.0, sum(laps[:settling]) - settling * step_s)
-    steps = steps_of(recipe, task)
-    rounds = missing_rounds(missing, run)
-    done_anew = [each for each in missing if isinstance(each, Cell) or dense_source(recipe, each) == each]
-    scorings = {True: recipe.train.epochs + 2, False: recipe.train.epochs + 1}
-    trained = sum(_share(each) for each in done_anew) + sum(_share(cell) for cell in rounds.values())
-    scored = sum(scorings[isinstance(each, Cell)] for each in done_anew) + recipe.train.epochs * len(rounds)
+    timed_laps = sorted(laps[warmup:] or laps)
+    step_s = timed_laps[len(timed_laps) // 2]
+    settling_s = max(0.0, sum(laps[:warmup]) - warmup * step_s)
+    work = find_missing_work(recipe, missing, run)
     twins = int(only == "*" and wants_twin(recipe, run))
-    trained, scored = trained + twins, scored + twins * scorings[True]
+    trainings, scorings = work.trainings + twins, work.scorings + twins * (recipe.train.epochs + 2)
+    steps = count_steps(recipe, task)
     size = sum(tensor.numel() * tensor.element_size() for tensor in start.values())
     mask = sum(tensor.numel() for tensor in model.prunable.values()) // 8
-    return Plan(
-        dense_runs=sum(isinstance(each, int) for each in missing),
-        cells=sum(isinstance(each, Cell) for each in missing),
+    return StudyPlan(
+        dense_runs=sum(isinstance(study_run, int) for study_run in missing),
+        cells=sum(isinstance(study_run, Cell) for study_run in missing),
         steps_a_run=steps,
         train_questions=len(task.train),
         valid_questions=len(task.valid),
@@ -126,19 +150,19 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
         step_s=step_s,
         scoring_s=scoring_s,
         settling_s=settling_s,
-        rounds=len(rounds),
+        rounds=len(work.rounds),
         twins=twins,
-        duration_s=(settling_s if done_anew else 0.0) + trained * steps * step_s + scored * scoring_s,
-        disk_bytes=_disk(missing, size, mask) + len(rounds) * (size + mask) + twins * (1 + EXPORTED) * size,
-        free_bytes=shutil.disk_usage(_standing(root)).free,
-        peak_bytes=_peak(device),
+        duration_s=(settling_s if work.trained else 0.0) + trainings * steps * step_s + scorings * scoring_s,
+        disk_bytes=work.disk_bytes(size, mask) + twins * (1 + EXPORTED) * size,
+        free_bytes=shutil.disk_usage(_existing_folder(root)).free,
+        peak_bytes=torch.cuda.max_memory_reserved(device.torch_device) if device.is_cuda else None,
     )
 
 
-def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*") -> Plan | None:
-    """Return the Plan of a study whose data are not here, from published counts; None where they are not known.
+def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*") -> StudyPlan | None:
+    """Return the StudyPlan of a study whose data are not here, from published counts; None if they are not known.
 
-    A step takes its matrix products at the speed of one that is timed: real steps are slower.
+    The time of a step is that of its matrix products, at the speed of one that is timed; real steps take longer.
     """
     recipe, run = resolve_recipe(recipe), RunDir(root)
     data, config = recipe.data, _published_config(recipe)
@@ -148,22 +172,18 @@ def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*")
     if train is None or valid is None:
         return None
     missing = missing_runs(recipe, choose_cells(recipe, only), run)
-    rounds = missing_rounds(missing, run)
+    work = find_missing_work(recipe, missing, run)
     device = choose_device(recipe.device, recipe.train.precision, this_worker().gpu)
     with torch.device("meta"):
         model = Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY)
     question_s = count_flops(model, tokens=data.tokens) / _product_speed(device)
     steps = recipe.train.epochs * -(-train // recipe.train.batch_size)
-    done_anew = [each for each in missing if isinstance(each, Cell) or dense_source(recipe, each) == each]
-    trained = sum(_share(each) for each in done_anew) + sum(_share(cell) for cell in rounds.values())
-    scored = sum(recipe.train.epochs + 1 + isinstance(each, Cell) for each in done_anew)
-    scored += recipe.train.epochs * len(rounds)
     step_s, scoring_s = 3 * question_s * recipe.train.batch_size, question_s * valid
     size, mask = 4 * model.whole, sum(tensor.numel() for tensor in model.prunable.values()) // 8
-    return Plan(
-        dense_runs=sum(isinstance(each, int) for each in missing),
-        cells=sum(isinstance(each, Cell) for each in missing),
-        rounds=len(rounds),
+    return StudyPlan(
+        dense_runs=sum(isinstance(study_run, int) for study_run in missing),
+        cells=sum(isinstance(study_run, Cell) for study_run in missing),
+        rounds=len(work.rounds),
         twins=0,
         steps_a_run=steps,
         train_questions=train,
@@ -173,24 +193,77 @@ def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*")
         step_s=step_s,
         scoring_s=scoring_s,
         settling_s=0.0,
-        duration_s=trained * steps * step_s + scored * scoring_s,
-        disk_bytes=_disk(missing, size, mask) + len(rounds) * (size + mask),
-        free_bytes=shutil.disk_usage(_standing(root)).free,
+        duration_s=work.trainings * steps * step_s + work.scorings * scoring_s,
+        disk_bytes=work.disk_bytes(size, mask),
+        free_bytes=shutil.disk_usage(_existing_folder(root)).free,
         peak_bytes=None,
         absent=str(absent),
     )
 
 
 def find_absent(recipe: Recipe) -> Path | None:
-    """Return the first file of the recipe's questions or start model that is not here."""
+    """Return the first file of the recipe's questions or start model that does not exist; None if all do."""
     start = Path(recipe.model.start)
-    files = [path for name, paths in data_files(recipe.data).items() for path in paths]
+    files = [path for paths in data_files(recipe.data).values() for path in paths]
     files += [start] if start.suffix == ".pth" else []
     return next((path for path in files if not path.exists()), None)
 
 
+def find_missing_work(recipe: Recipe, missing: Sequence[StudyRun], run: RunDir) -> MissingWork:
+    """Return the work of the `missing` runs, and of the rounds that they go through."""
+    trained = [
+        study_run
+        for study_run in missing
+        if isinstance(study_run, Cell) or dense_source(recipe, study_run) == study_run
+    ]
+    return MissingWork(missing, missing_rounds(missing, run), recipe.train.epochs, trained)
+
+
+def missing_rounds(missing: Sequence[StudyRun], run: RunDir) -> dict[Path, Cell]:
+    """Return the rounds of iterative-retrain that are not finished: folder -> a cell that goes through the round."""
+    rounds: dict[Path, Cell] = {}
+    for cell in (study_run for study_run in missing if isinstance(study_run, Cell)):
+        for sparsity in sparsities_of(cell.method, cell.sparsity)[:-1]:
+            folder = run.round(cell.seed, cell.method.id, sparsity)
+            if not (folder / MASK_FILE).exists():
+                rounds[folder] = cell
+    return rounds
+
+
+def _training_length(study_run: StudyRun) -> float:
+    """Return the time of a run's training as a multiple of a dense run's, from its length, rewinding and teacher."""
+    if isinstance(study_run, int):
+        return 1.0
+    method = study_run.method
+    skipped = (method.rewind_at or REWIND_AT) if method.rewind == "step" else 0.0
+    return (method.length - skipped) * (TAUGHT if method.distill else 1.0)
+
+
+def _time_scoring(model: Model, sample: AnswerTask, recipe: Recipe, device: DeviceSpec) -> float:
+    """Return the seconds of a scoring of the sample; the fit scored it before, so nothing is compiled now."""
+    device.wait()
+    started = time.perf_counter()
+    fitting.score(model.module, sample, answer=model.family.answer, settings=recipe.train, device=device)
+    device.wait()
+    return time.perf_counter() - started
+
+
+def _product_speed(device: DeviceSpec) -> float:
+    """Return the FLOP/s of a matrix product on the device, in the precision of training."""
+    kind = torch.bfloat16 if device.precision == "bf16" else torch.float32
+    side, count = 1024, 4
+    matrix = torch.ones(side, side, dtype=kind, device=device.torch_device)
+    matrix @ matrix
+    device.wait()
+    started = time.perf_counter()
+    for _ in range(count):
+        matrix @ matrix
+    device.wait()
+    return 2 * side**3 * count / (time.perf_counter() - started)
+
+
 def _count_published(paths: Sequence[Path], most: int | None) -> int | None:
-    """Return how many questions published files have together, `most` at most; None where one is not known.
+    """Return the number of questions in published files, at most `most`; None if a file is not known.
 
     A file is known by the last two parts of its path.
     """
@@ -210,63 +283,11 @@ def _published_config(recipe: Recipe) -> LxmertConfig | None:
     return config
 
 
-def _product_speed(device: DeviceSpec) -> float:
-    """Return the FLOPs a second of a matrix product on the device, in the precision of training."""
-    kind = torch.bfloat16 if device.precision == "bf16" else torch.float32
-    side, count = 1024, 4
-    matrix = torch.ones(side, side, dtype=kind, device=device.torch_device)
-    matrix @ matrix
-    device.wait()
-    started = time.perf_counter()
-    for _ in range(count):
-        matrix @ matrix
-    device.wait()
-    return 2 * side**3 * count / (time.perf_counter() - started)
-
-
-def missing_rounds(missing: Sequence[int | Cell], run: RunDir) -> dict[Path, Cell]:
-    """The folder of each round of iterative-retrain that is still to do, and a cell that goes through it."""
-    found: dict[Path, Cell] = {}
-    for cell in (each for each in missing if isinstance(each, Cell)):
-        for sparsity in sparsities_of(cell.method, cell.sparsity)[:-1]:
-            folder = run.round(cell.seed, cell.method.id, sparsity)
-            if not (folder / MASK_FILE).exists():
-                found[folder] = cell
-    return found
-
-
-def _share(each: int | Cell) -> float:
-    """The time of one training, beside a dense run's: twice as long, without its first steps, beside a teacher."""
-    if isinstance(each, int):
-        return 1.0
-    method = each.method
-    skipped = (method.rewind_at or REWIND_AT) if method.rewind == "step" else 0.0
-    return (method.length - skipped) * (TAUGHT if method.distill else 1.0)
-
-
-def _score_again(model: Model, sample: AnswerTask, recipe: Recipe, device: DeviceSpec) -> float:
-    """Seconds of a scoring of the sample; the fit has scored it once, so all is warm."""
-    device.wait()
-    started = time.perf_counter()
-    fitting.score(model.module, sample, answer=model.family.answer, settings=recipe.train, device=device)
-    device.wait()
-    return time.perf_counter() - started
-
-
 def _first(split: Split, rows: int) -> Split:
+    """Return the first `rows` questions of `split`."""
     return split.take(torch.arange(min(rows, len(split))).to(split.scene.device))
 
 
-def _disk(missing: Sequence[int | Cell], size: int, mask: int) -> int:
-    """Bytes that the missing runs leave, and the largest checkpoint (weights and two moments) beside them."""
-    kept = sum(2 * size if isinstance(each, int) else size + mask for each in missing)
-    return kept + (3 * size if missing else 0)
-
-
-def _standing(root: Path) -> Path:
-    """The nearest folder above `root`, or itself, that is there."""
+def _existing_folder(root: Path) -> Path:
+    """Return `root` or the nearest folder above it that exists."""
     return next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
-
-
-def _peak(device: DeviceSpec) -> int | None:
-    return torch.cuda.max_memory_reserved(device.torch_device) if device.is_cuda else None

@@ -1,7 +1,7 @@
-"""One pruned model, trained further under its mask on a recipe's data: its own answer head, no study and no rewinding.
+"""Retraining of one pruned model under its mask, on a recipe's data: no study, no rewinding, its own answer head.
 
-The rates are those of the recipe's schedule from its beginning (learning-rate rewinding, Renda et al. 2020). The
-checkpoint of each epoch lies in a hidden folder beside the ticket, so that the same command resumes after a kill.
+The learning rates are those of the recipe's schedule from its beginning (learning-rate rewinding, Renda et al. 2020).
+The checkpoint of each epoch is in a hidden folder next to the ticket, so that the same command resumes after a kill.
 """
 
 from __future__ import annotations
@@ -10,52 +10,56 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import PruneError
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_vocabulary
 from lxcompress.models.shape import describe_folder
-from lxcompress.progress import Progress
+from lxcompress.progress import Progress, relabel
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import Recipe
 from lxcompress.records import Retraining
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import resolve_recipe
-from lxcompress.study.draw import digest_cut
-from lxcompress.study.work import Fitting, StudyContext, fit, how, score, score_weights, steps_of, timed
+from lxcompress.study.cell import digest_cut
+from lxcompress.study.context import (
+    StudyContext,
+    count_steps,
+    fit,
+    make_spec,
+    run_fields,
+    score,
+    score_weights,
+    timed,
+)
 from lxcompress.training.device import choose_device, move
 from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.writing import BusyError, exclusive
 
 
 @dataclass(frozen=True)
-class RetrainWatch:
-    """The progress of one training, told as that of a command."""
+class PrunedModel:
+    """A model before and after pruning."""
 
-    progress: Progress
-
-    def prepare(self, what: str) -> None:
-        """Something is made ready."""
-        self.progress(what)
-
-    def begin(self, what: str, done: int, total: int) -> None:
-        """The training begins."""
-        self.progress(what)
-
-    def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-        """So many optimizer steps are done."""
-        self.progress("retraining", done, total, value=value)
-
-    def end(self, what: str, accuracy: float, duration_s: float) -> None:
-        """The training is finished."""
+    model: Model
+    """before"""
+    pruned: Model
+    """after: another model if the cut is a Surgery"""
+    cut: Mask | Surgery
+    weights: Weights
+    fields: dict[str, Any]
+    """those of its Provenance that say how it was pruned"""
+    data: dict[str, Any] | None
+    """the data of the ticket that it was before, if it was one"""
 
 
 def open_data(source: str, recipe: Recipe, folder: Path) -> StudyContext:
-    """Return what the model at `source` is trained with: the recipe's data, which it reads and answers.
+    """Return what the model at `source` is trained with: the recipe's data, which it can read and answer.
 
     Raises LxError.
     """
@@ -66,15 +70,16 @@ def open_data(source: str, recipe: Recipe, folder: Path) -> StudyContext:
 
 
 def work_path(out: Path) -> Path:
-    """Return the hidden folder beside the ticket at `out` that holds the checkpoint of its training."""
+    """Return the hidden folder next to the ticket at `out` that has the checkpoint of its training."""
     return out.absolute().with_name(f".{out.absolute().name}.retraining")
 
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[None]:
-    """Make `work_path(out)` and remove it when the block ends well.
+    """Make `work_path(out)`, and remove it if the block ends without an error.
 
-    After a kill or Ctrl-C it stays, for the same command to resume. Raises PruneError if another process works there.
+    After a kill or Ctrl-C the folder stays, so that the same command can resume. Raises PruneError if another process
+    uses it.
     """
     folder = work_path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,51 +90,44 @@ def work_folder(out: Path) -> Iterator[None]:
     except BusyError:
         raise PruneError(f"{out}: another process retrains this ticket; wait for it, or give another --out") from None
     finally:
-        with suppress(OSError):  # it has a checkpoint, is in use, or is gone
+        with suppress(OSError):  # it has a checkpoint, is in use, or is removed already
             folder.rmdir()
 
 
-def retrain(
-    context: StudyContext,
-    model: Model,
-    pruned: Model,
-    *,
-    cut: Mask | Surgery,
-    weights: Weights,
-    seed: int,
-    progress: Progress,
-) -> tuple[Weights, Retraining]:
-    """Return `weights` after training under `cut`, and the record of it; `model` is the one before it was pruned.
+def retrain(context: StudyContext, result: PrunedModel, *, seed: int, progress: Progress) -> tuple[Weights, Retraining]:
+    """Return the weights of a pruned model after training under its cut, and the record of the training.
 
-    `context.run.root` holds the checkpoint. Raises LxError.
+    The checkpoint is in `context.run.root`. Raises LxError.
     """
-    rows = context.recipe.train.batch_size // context.recipe.train.accumulate
-    task = move_to_device_if_it_fits(context.task, context.device, context.recipe.train.data_on_device, rows=rows)
-    context = StudyContext(context.recipe, context.run, task, context.device, context.machine)
+    train = context.recipe.train
+    rows = train.batch_size // train.accumulate
+    task = move_to_device_if_it_fits(context.task, context.device, train.data_on_device, rows=rows)
+    context = replace(context, task=task)
     with timed() as scoring:
-        progress("scoring the model before pruning", 0, 0)
-        move(model.module, context.device)
-        dense = score(context, model)
-        move(pruned.module, context.device)
-        progress("scoring the pruned model", 0, 0)
-        before = score_weights(context, pruned, weights)
-    what = f"retrain {seed} {_digest_weights(weights)} {digest_cut(cut)}"
-    masks = dict(cut.kept) if isinstance(cut, Mask) else None
-    epochs = fit(context, pruned, Fitting(what, seed, context.run.root, masks=masks), RetrainWatch(progress))
-    trained = {name: tensor.detach().cpu().clone() for name, tensor in pruned.weights.items()}
+        progress("scoring the model before pruning")
+        move(result.model.module, context.device)
+        dense = score(context, result.model)
+        move(result.pruned.module, context.device)
+        progress("scoring the pruned model")
+        before = score_weights(context, result.pruned, result.weights)
+    what = f"retrain {seed} {_digest_weights(result.weights)} {digest_cut(result.cut)}"
+    masks = dict(result.cut.kept) if isinstance(result.cut, Mask) else None
+    spec = make_spec(context, what, seed, context.run.root, masks=masks)
+    epochs = fit(context, result.pruned, spec, relabel(progress, "retraining"))
+    trained = {name: tensor.detach().cpu().clone() for name, tensor in result.pruned.weights.items()}
     record = Retraining(
         recipe=context.recipe.name,
-        train=context.recipe.train.model_dump(mode="json"),
+        train=train.model_dump(mode="json"),
         dense=dense,
         pruned=before,
         retrained=epochs[-1].valid,
-        **how(context, epochs, steps=steps_of(context.recipe, context.task), scoring_s=scoring.seconds),
+        **run_fields(context, epochs, steps=count_steps(context.recipe, task), scoring_s=scoring.seconds),
     )
     return trained, record
 
 
 def _digest_weights(weights: Weights) -> str:
-    """Tells the weights that a training begins from, so that no checkpoint of other ones is resumed."""
+    """Return a digest of the weights that a training starts from, so that no checkpoint of others is resumed."""
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,10 +1,10 @@
-"""The study: finetune, prune, rewind, retrain, for every cell of a recipe (Frankle & Carbin 2019; Chen et al. 2020).
+"""The study: fine-tune, prune, rewind, retrain, for every cell of a recipe (Frankle & Carbin 2019; Chen et al. 2020).
 
-Per seed, start weights (a pre-trained encoder under a fresh, seeded answer head) are kept, and fine-tuned: the dense
-run. Per cell, the dense weights are scored and pruned, the survivors rewound to the start and retrained with the same
-budget.
-A run (dense or cell) is finished when its last file exists; doing a study again does only what is missing. Several
-processes may share a study (worker.py).
+For each seed, start weights (a pre-trained encoder with a fresh, seeded answer head) are saved and fine-tuned: the
+dense run. For each cell, the dense weights are scored and pruned, and the survivors are rewound to the start and
+retrained with the same budget.
+A run (a dense run or a cell) is finished when its last file exists, so repeating a study does only what is missing.
+Several processes can share a study (worker.py).
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ from lxcompress.rundir import (
     write_record,
     write_text,
 )
-from lxcompress.study.agreement import check_same_study, is_of_recipe, load_start_task, merge_methods, resolve_recipe
+from lxcompress.study.agreement import (
+    belongs_to_recipe,
+    check_same_study,
+    load_start_task,
+    merge_methods,
+    resolve_recipe,
+)
 from lxcompress.study.choose import check_cells, say_undivided
+from lxcompress.study.context import StudyContext
 from lxcompress.study.draw import run_cell
+from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
-from lxcompress.study.watch import Unwatched, Watch
-from lxcompress.study.work import StudyContext
-from lxcompress.study.worker import Worker, claimed, this_worker
+from lxcompress.study.worker import StudyWorker, claimed, this_worker
 from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.training.floors import find_floors
@@ -48,18 +54,21 @@ LAST_FILES = {
     "seeds/*/dense": DENSE_FILE,
     "seeds/*/rounds/*/*": MASK_FILE,
 }
-"""The folders of cells, twins, dense runs and rounds, and the file that says that one is finished."""
+"""The folders of cells, twins, dense runs and rounds, and the file that is written last."""
 LONGEST_WAIT_S = 3600.0
-PATIENCE_S = 2.0
-"""How often a worker looks again when all that is left is in other workers' hands."""
+RETRY_S = 2.0
+"""How long a worker waits before it looks again, if other workers do all runs that are left."""
+
+StudyRun = int | Cell
+"""a seed, for its dense run, or a cell"""
 
 
-def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | None = None) -> int:
-    """Runs every missing cell of `recipe` whose id matches the glob `only`, in the run folder `root`.
+def run_study(recipe: Recipe, root: Path, *, only: str = "*", progress: StudyReporter | None = None) -> int:
+    """Do every missing run of the cells of `recipe` whose id matches the glob `only`, in the run folder `root`.
 
-    Returns how many runs (dense and cells) it did. Raises LxError for what a user can mend.
+    Returns the number of runs (dense runs and cells) that were done. Raises LxError for what a user can fix.
     """
-    watch = watch or Unwatched()
+    progress = progress or SilentReporter()
     worker = this_worker()
     run = RunDir(root)
     recipe = resolve_recipe(recipe)
@@ -68,112 +77,78 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", watch: Watch | Non
         check_same_study(recipe, run)
         device = choose_device(recipe.device, recipe.train.precision, worker.gpu)
         if worker.leads:
-            run.current.unlink(missing_ok=True)  # of a study that was killed
+            run.current.unlink(missing_ok=True)  # left by a study that was killed
         missing = missing_runs(recipe, cells, run)
         if not missing:
-            begin(recipe, run, worker, watch)
+            begin(recipe, run, worker, progress)
             return 0
         try:
-            context = open_context(recipe, run, device, missing, watch, ready=lambda: begin(recipe, run, worker, watch))
-            return _do(context, missing, worker, watch)
+            context = open_context(
+                recipe, run, device, missing, progress, ready=lambda: begin(recipe, run, worker, progress)
+            )
+            return _do_runs(context, missing, worker, progress)
         finally:
             if worker.leads:
                 run.current.unlink(missing_ok=True)
 
 
-def begin(recipe: Recipe, run: RunDir, worker: Worker, watch: Watch) -> None:
-    """Write what belongs to the whole study, once the data could be read; another worker waits until it is there.
+def begin(recipe: Recipe, run: RunDir, worker: StudyWorker, progress: StudyReporter) -> None:
+    """Write the files of the whole study, after the data could be read; workers that do not lead wait for them.
 
-    What another recipe began in a folder without a finished run is removed first. Raises RunError if the worker that
-    writes does not come to it.
+    If another recipe began in the folder and finished no run, what it left is removed first. Raises RunError if the
+    leading worker does not write the files.
     """
     if worker.leads:
-        if run.recipe.exists() and not has_work(run) and not is_of_recipe(recipe, run):
-            watch.remark(f"{run.root}: another recipe began here and finished no run; what it left is removed")
+        if run.recipe.exists() and not has_work(run) and not belongs_to_recipe(recipe, run):
+            progress.remark(f"{run.root}: another recipe began here and finished no run; what it left is removed")
             discard_begun(run)
         if not is_whole(run.machine):
             write_record(run.machine, describe_machine())
         write_text(run.recipe, dump_recipe(merge_methods(recipe, run)))
         sweep(run)
         return
-    for _ in range(round(LONGEST_WAIT_S / PATIENCE_S)):
-        if run.recipe.exists() and is_of_recipe(recipe, run):
+    for _ in range(round(LONGEST_WAIT_S / RETRY_S)):
+        if run.recipe.exists() and belongs_to_recipe(recipe, run):
             return
-        time.sleep(PATIENCE_S)
-    raise RunError(f"{run.recipe}: process 0 of this study did not write it in {LONGEST_WAIT_S:.0f} s; start all again")
+        time.sleep(RETRY_S)
+    raise RunError(
+        f"{run.recipe}: process 0 of this study did not write it in {LONGEST_WAIT_S:.0f} s; start all processes again"
+    )
 
 
 def open_context(
     recipe: Recipe,
     run: RunDir,
     device: DeviceSpec,
-    missing: Sequence[int | Cell],
-    watch: Watch,
+    missing: Sequence[StudyRun],
+    progress: StudyReporter,
     *,
     ready: Callable[[], None] = lambda: None,
 ) -> StudyContext:
-    """What the `missing` runs work with: the data made ready, and its floors kept. Raises LxError.
+    """Return what the `missing` runs work with: the data is prepared, and its floors are written. Raises LxError.
 
     `ready` is called when data and model are known to be good, before anything is written.
     """
-    watch.prepare("making the data ready")
+    progress.prepare("preparing the data")
     task = load_start_task(recipe)
     model, _ = make_start(recipe, task, recipe.seeds[0])
-    cells = [each for each in missing if isinstance(each, Cell)]
+    cells = [study_run for study_run in missing if isinstance(study_run, Cell)]
     check_cells(recipe, model, cells)
     ready()
     for line in say_undivided(recipe, model, cells):
-        watch.remark(line)
+        progress.remark(line)
     if this_worker().leads and not is_whole(run.floors):
-        watch.prepare("finding the floors")
+        progress.prepare("computing the floors")
         write_record(run.floors, find_floors(task))
-    task = move_to_device_if_it_fits(
-        task, device, recipe.train.data_on_device, rows=recipe.train.batch_size // recipe.train.accumulate
-    )
+    rows = recipe.train.batch_size // recipe.train.accumulate
+    task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device, rows=rows)
     return StudyContext(recipe, run, task, device, describe_machine())
 
 
-def _do(context: StudyContext, missing: Sequence[int | Cell], worker: Worker, watch: Watch) -> int:
-    """Does the missing runs, a seed after another; a cell that cannot be drawn does not keep the others from it."""
-    left, done, refused = list(missing), 0, []
-    at_hand: tuple[int, SeedRun] | None = None
-    while left:
-        for each in list(left):
-            if _is_finished(context.run, each):
-                left.remove(each)
-                continue
-            if worker.of > 1 and _waits(context, each):
-                continue
-            with claimed(context.run, _name(each), worker) as is_mine:
-                if not is_mine or _is_finished(context.run, each):
-                    continue
-                _announce(context, each, len(missing) - len(left), len(missing), worker, watch)
-                seed = _seed_of(each)
-                if at_hand is None or at_hand[0] != seed:
-                    at_hand = None  # let the last seed's weights go first
-                    at_hand = seed, prepare_seed(context, seed, watch)
-                if isinstance(each, Cell):
-                    if context.run.result(each).exists():
-                        watch.remark(f"{context.run.result(each)}: is empty or cut off; this run is done again")
-                    try:
-                        run_cell(context, at_hand[1], each, watch)
-                    except PruneError as error:
-                        refused.append(f"{each.id}: {error}")
-            left.remove(each)
-            done += 1
-            break
-        else:
-            if left:
-                time.sleep(PATIENCE_S)
-    if refused:
-        raise RunError(f"{len(refused)} of {len(missing)} runs could not be drawn, the others are done; {refused[0]}")
-    return done
-
-
 def sweep(run: RunDir) -> None:
-    """Removes the checkpoints of finished runs, and hidden work, which a kill behind a last file can leave."""
+    """Remove the checkpoints of finished runs, and hidden files that a killed process left."""
     for folder in {path.parent for path in run.root.rglob(f"{PREFIX}*")}:
-        if folder.is_dir():  # and not gone with one above
+        if folder.is_dir():  # it may have been removed with one above it
             remove_stale(folder)
     for pattern, last in LAST_FILES.items():
         for checkpoint in run.root.glob(f"{pattern}/checkpoint.*"):
@@ -182,45 +157,95 @@ def sweep(run: RunDir) -> None:
 
 
 def choose_cells(recipe: Recipe, only: str) -> list[Cell]:
-    """The recipe's cells whose id matches the glob `only`. Raises RecipeError if none does."""
+    """Return the recipe's cells whose id matches the glob `only`. Raises RecipeError if there are none."""
     cells = [cell for cell in recipe.cells() if fnmatchcase(cell.id, only)]
     if not cells:
         raise RecipeError(f"--only {only}: matches no cell of the recipe; its first is {recipe.cells()[0].id}")
     return cells
 
 
-def missing_runs(recipe: Recipe, cells: Sequence[Cell], run: RunDir) -> list[int | Cell]:
-    """What is still to do, in order: seeds (their dense runs, and those that stand for them) and cells."""
+def missing_runs(recipe: Recipe, cells: Sequence[Cell], run: RunDir) -> list[StudyRun]:
+    """Return the runs that are not finished, in order: for each seed its dense run, then its cells.
+
+    The dense run that another seed uses comes before it.
+    """
     wanted = dict.fromkeys(cell.seed for cell in cells)
     seeds = dict.fromkeys([*(dense_source(recipe, seed) for seed in wanted), *wanted])
-    missing: list[int | Cell] = []
+    missing: list[StudyRun] = []
     for seed in seeds:
         missing += [] if _is_finished(run, seed) else [seed]
         missing += [cell for cell in cells if cell.seed == seed and not _is_finished(run, cell)]
     return missing
 
 
-def _announce(context: StudyContext, each: int | Cell, done: int, total: int, worker: Worker, watch: Watch) -> None:
-    """Says which run begins, to the one who watches and to `lxcompress status`."""
-    watch.begin(each.id if isinstance(each, Cell) else f"dense seed {each}", done, total)
-    if worker.leads:
-        write_text(context.run.current, _name(each))
+def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWorker, progress: StudyReporter) -> int:
+    """Do the missing runs, one seed after another; return how many this worker did.
+
+    A cell that cannot be drawn does not stop the others; a RunError at the end reports it.
+    """
+    left, done, failed = list(missing), 0, []
+    current: SeedRun | None = None
+    while left:
+        for study_run in list(left):
+            if _is_finished(context.run, study_run):
+                left.remove(study_run)
+                continue
+            if worker.count > 1 and _must_wait(context, study_run):
+                continue
+            with claimed(context.run, _name(study_run), worker) as is_mine:
+                if not is_mine or _is_finished(context.run, study_run):
+                    continue
+                _announce(context, study_run, len(missing) - len(left), len(missing), progress)
+                seed = _seed_of(study_run)
+                if current is None or current.seed != seed:
+                    current = None  # free the weights of the last seed before those of the next are made
+                    current = prepare_seed(context, seed, progress)
+                if isinstance(study_run, Cell):
+                    try:
+                        _do_cell(context, current, study_run, progress)
+                    except PruneError as error:
+                        failed.append(f"{study_run.id}: {error}")
+            left.remove(study_run)
+            done += 1
+            break
+        else:
+            if left:
+                time.sleep(RETRY_S)
+    if failed:
+        raise RunError(f"{len(failed)} of {len(missing)} runs could not be drawn, the others are done; {failed[0]}")
+    return done
 
 
-def _waits(context: StudyContext, each: int | Cell) -> bool:
-    """Whether another worker must finish a dense run first: a cell's own, or the one that stands for a seed's."""
-    needed = each.seed if isinstance(each, Cell) else dense_source(context.recipe, each)
-    return needed != each and not _is_finished(context.run, needed)
+def _do_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: StudyReporter) -> None:
+    """Do one cell; report that it is done again if its record is damaged."""
+    if context.run.result(cell).exists():
+        progress.remark(f"{context.run.result(cell)}: is empty or cut off; this run is done again")
+    run_cell(context, seed_run, cell, progress)
 
 
-def _is_finished(run: RunDir, each: int | Cell) -> bool:
-    """Whether the record of a run is there and whole. Raises RunError for one that was changed."""
-    return (read_result(run, each) if isinstance(each, Cell) else read_dense(run, each)) is not None
+def _announce(context: StudyContext, study_run: StudyRun, done: int, total: int, progress: StudyReporter) -> None:
+    """Report which run begins; the leading worker also writes it for `lxcompress status`."""
+    progress.begin(study_run.id if isinstance(study_run, Cell) else f"dense seed {study_run}", done, total)
+    if this_worker().leads:
+        write_text(context.run.current, _name(study_run))
 
 
-def _name(each: int | Cell) -> str:
-    return each.id if isinstance(each, Cell) else dense_id(each)
+def _must_wait(context: StudyContext, study_run: StudyRun) -> bool:
+    """Return whether another worker must finish a dense run first: a cell's own, or the one that a seed uses."""
+    needed = study_run.seed if isinstance(study_run, Cell) else dense_source(context.recipe, study_run)
+    return needed != study_run and not _is_finished(context.run, needed)
 
 
-def _seed_of(each: int | Cell) -> int:
-    return each.seed if isinstance(each, Cell) else each
+def _is_finished(run: RunDir, study_run: StudyRun) -> bool:
+    """Return whether a run has a complete record. Raises RunError for one that was changed."""
+    record = read_result(run, study_run) if isinstance(study_run, Cell) else read_dense(run, study_run)
+    return record is not None
+
+
+def _name(study_run: StudyRun) -> str:
+    """Return the name of a run in `.running` and in the names of claims."""
+    return study_run.id if isinstance(study_run, Cell) else dense_id(study_run)
+
+
+def _seed_of(study_run: StudyRun) -> int:
+    return study_run.seed if isinstance(study_run, Cell) else study_run

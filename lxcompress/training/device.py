@@ -1,4 +1,4 @@
-"""DeviceSpec: where a fit runs, and in which arithmetic."""
+"""DeviceSpec: the device that a model runs on, and the precision of its arithmetic."""
 
 from __future__ import annotations
 
@@ -13,60 +13,63 @@ from torch import nn
 from lxcompress.errors import RunError
 
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-SHORT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
-"""What torch, CUDA and its libraries say when memory runs out, of which not all say it with an error of its own."""
+OUT_OF_MEMORY_MESSAGES = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
+"""Texts of torch's, CUDA's and its libraries' errors when memory runs out; not all of them raise OutOfMemoryError."""
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A device, and the precision of what runs there."""
+    """A device, and the precision of what runs on it: fp32 or bf16."""
 
     torch_device: torch.device
     precision: str
 
     @property
     def is_cuda(self) -> bool:
+        """Return whether the device is an NVIDIA GPU."""
         return self.torch_device.type == "cuda"
 
     def autocast(self) -> torch.autocast:
-        """bf16 arithmetic where the precision says so."""
+        """Return a context in which torch computes in bf16, if that is the precision."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def wait(self) -> None:
-        """Returns when the device has done all that it was given."""
+        """Wait until the device has finished all queued work."""
         if self.is_cuda:
             torch.cuda.synchronize(self.torch_device)
         elif self.torch_device.type == "mps":
             torch.mps.synchronize()
 
 
-def choose_device(device: str, precision: str, number: int | None = None) -> DeviceSpec:
-    """`auto` is CUDA, then MPS, then CPU; and bf16 on CUDA, fp32 elsewhere; `number` is that of the GPU.
+def choose_device(device: str, precision: str, gpu_index: int | None = None) -> DeviceSpec:
+    """Return the DeviceSpec of a recipe's `device` and `precision`; `gpu_index` selects one of several GPUs.
 
-    Raises RunError if the device is absent.
+    The device `auto` is the first available of CUDA, MPS and CPU. The precision `auto` is bf16 on CUDA, else fp32.
+    Raises RunError if the device is not available.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    name = next(each for each in available if available[each]) if device == "auto" else device
-    if not available[name]:
+    kind = next(name for name in available if available[name]) if device == "auto" else device
+    if not available[kind]:
         raise RunError(
-            f"device {name}: not available on this machine; use --set device=auto (lxcompress doctor shows what is)"
+            f"device {kind}: not available on this machine; use --set device=auto (lxcompress doctor shows what is)"
         )
-    chosen = ("bf16" if name == "cuda" else "fp32") if precision == "auto" else precision
-    if name != "cuda":
-        return DeviceSpec(torch.device(name), chosen)
-    if number is None:
-        number = torch.cuda.current_device()  # a tensor's device has a number, and is compared with this one
-    if number >= torch.cuda.device_count():
+    chosen = ("bf16" if kind == "cuda" else "fp32") if precision == "auto" else precision
+    if kind != "cuda":
+        return DeviceSpec(torch.device(kind), chosen)
+    if gpu_index is None:
+        gpu_index = torch.cuda.current_device()  # the devices of tensors have an index, and are compared with this one
+    if gpu_index >= torch.cuda.device_count():
         raise RunError(
-            f"device cuda:{number}: this machine has {torch.cuda.device_count()} GPUs; start as many processes at most"
+            f"device cuda:{gpu_index}: this machine has {torch.cuda.device_count()} GPUs; start at most one process "
+            "for each GPU"
         )
-    torch.cuda.set_device(number)
-    return DeviceSpec(torch.device("cuda", number), chosen)
+    torch.cuda.set_device(gpu_index)
+    return DeviceSpec(torch.device("cuda", gpu_index), chosen)
 
 
 @contextlib.contextmanager
 def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
-    """Inside, torch refuses what may differ from run to run, if `wanted`; outside, all is as it was."""
+    """If `wanted`, make torch refuse operations whose result may differ between runs, until the block ends."""
     if not wanted:
         yield
         return
@@ -80,22 +83,22 @@ def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
 
 
 def move(module: nn.Module, device: DeviceSpec) -> nn.Module:
-    """`module`, moved to where it is to run. Raises RunError if it does not fit there."""
-    with explain_out_of_memory("end what else runs on the GPU, or give device=cpu"):
+    """Return `module`, moved to `device`. Raises RunError if the memory is too small."""
+    with explain_out_of_memory("end other programs that use the GPU, or give device=cpu"):
         return module.to(device.torch_device)
 
 
 @contextlib.contextmanager
 def explain_out_of_memory(remedy: str) -> Iterator[None]:
-    """Turns running out of memory into one sentence that ends in `remedy`. Raises RunError."""
+    """Raise RunError with `remedy` in its message if the memory runs out inside the block."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one, too
+    except RuntimeError as error:  # the base class of torch.OutOfMemoryError
         lines = str(error).splitlines()
-        said = next((line for line in lines if any(words in line for words in SHORT_OF_MEMORY)), None)
-        if said is None:
+        reason = next((line for line in lines if any(text in line for text in OUT_OF_MEMORY_MESSAGES)), None)
+        if reason is None:
             if not isinstance(error, torch.OutOfMemoryError):
                 raise
-            said = (lines or [""])[0]
-        what = "the memory is too small" if "DefaultCPUAllocator" in said else "the GPU is out of memory"
-        raise RunError(f"{what} ({said[max(0, said.find('DefaultCPUAllocator')) :]}); {remedy}") from None
+            reason = (lines or [""])[0]
+        what = "the memory is too small" if "DefaultCPUAllocator" in reason else "the GPU is out of memory"
+        raise RunError(f"{what} ({reason[max(0, reason.find('DefaultCPUAllocator')) :]}); {remedy}") from None

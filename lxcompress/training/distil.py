@@ -1,4 +1,4 @@
-"""Distillation: a model learns from what its teacher, the dense model, says, beside the labels or in their place.
+"""Distillation: a model learns from the answers of its teacher, the dense model, with or without the labels.
 
 Shapes: B batch, A answers, T tokens of a stream, H hidden.
 """
@@ -6,7 +6,7 @@ Shapes: B batch, A answers, T tokens of a stream, H hidden.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,20 +16,16 @@ from torch import Tensor, nn
 from lxcompress.data.split import Inputs
 from lxcompress.errors import RunError
 from lxcompress.training.feed import Batch
+from lxcompress.training.losses import LOSSES, SOFT_TARGETS
 
-Answer = Callable[[nn.Module, Inputs], Tensor]
+AnswerFunction = Callable[[nn.Module, Inputs], Tensor]
 """a model and inputs -> answer scores [B, A]"""
-Hidden = Callable[[nn.Module, Inputs], tuple[Tensor, Sequence[Tensor]]]
-"""a model and inputs -> answer scores [B, A], and what each layer hands on, [B, T, H], stream after stream"""
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""scores and targets, both [B, A] -> the mean loss"""
-
-SOFTEN: Mapping[str, Callable[[Tensor], Tensor]] = {"binary": torch.sigmoid, "categorical": lambda z: z.softmax(1)}
-"""train.loss -> how scores [B, A] become soft targets for it."""
+HiddenFunction = Callable[[nn.Module, Inputs], tuple[Tensor, Sequence[Tensor]]]
+"""a model and inputs -> answer scores [B, A], and the output of each layer, [B, T, H], one stream after another"""
 
 
-class Distill(Protocol):
-    """How much a teacher counts."""
+class DistillationSettings(Protocol):
+    """How much a teacher counts in the loss."""
 
     @property
     def weight(self) -> float:
@@ -38,7 +34,7 @@ class Distill(Protocol):
 
     @property
     def temperature(self) -> float:
-        """What scores are divided by before they are compared: above 1, unlikely answers tell more."""
+        """Scores are divided by it before they are compared: above 1, unlikely answers count more."""
         ...
 
     @property
@@ -49,113 +45,119 @@ class Distill(Protocol):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A fitted model on the device where it is learnt from; it is put in evaluation mode, and never changed."""
+    """A fine-tuned model to learn from, on the student's device; it is put in evaluation mode and never changes."""
 
     module: nn.Module
-    answer: Answer
-    settings: Distill
-    hidden: Hidden | None = None
-    """needed where the hidden states count"""
+    answer: AnswerFunction
+    settings: DistillationSettings
+    hidden: HiddenFunction | None = None
+    """required if the hidden states count"""
 
 
-def taught_loss(
+def distillation_loss(
     student: nn.Module,
     teacher: Teacher,
     *,
-    answer: Answer,
-    loss: Loss,
+    answer: AnswerFunction,
     kind: str,
     example: Inputs,
     wrap: Callable[[Callable], Callable] = lambda function: function,
 ) -> Callable[[Batch], Tensor]:
-    """The loss of a Batch for `student` beside `teacher`: (1 - weight) * loss + weight * soft loss + hidden * error.
+    """Return the loss of `student` on a Batch: (1 - weight) * loss + weight * soft loss + hidden * error.
 
-    `answer` is the student's; `loss` is that of the labels, of this `kind` in SOFTEN; `wrap` may compile what runs a
-    model; `example` are some inputs on the device. Raises RunError if hidden states are wanted that cannot be compared.
+    `answer` runs the student, `kind` names the loss in LOSSES, `example` are some inputs on the device, and `wrap` may
+    compile the functions that run a model. Raises RunError if hidden states count and cannot be compared.
     """
-    assert teacher.module is not student, "a model cannot be its own teacher: it would move as it learns"
-    settings = teacher.settings
+    assert teacher.module is not student, "a model cannot be its own teacher: it would change as it learns"
+    settings, loss = teacher.settings, LOSSES[kind]
     teacher.module.eval()
     pairs = _pair_states(student, teacher, example) if settings.hidden else []
-    ask, tell = (wrap(_look(teacher.hidden if settings.hidden else each)) for each in (answer, teacher.answer))
-    is_heard = bool(settings.weight or settings.hidden)
+    run_student = wrap(_with_states(teacher.hidden if settings.hidden else answer))
+    run_teacher = wrap(_with_states(teacher.hidden if settings.hidden else teacher.answer))
+    uses_teacher = bool(settings.weight or settings.hidden)
 
     def total(batch: Batch) -> Tensor:
-        scores, states = ask(student, batch.inputs)
+        scores, states = run_student(student, batch.inputs)
         scores = scores.float()
-        parts = [(1 - settings.weight) * loss(scores, batch.targets)] if settings.weight < 1 else []
-        if is_heard:
+        terms = [(1 - settings.weight) * loss(scores, batch.targets)] if settings.weight < 1 else []
+        if uses_teacher:
             with torch.no_grad():
-                taught, examples = tell(teacher.module, batch.inputs)
+                teacher_scores, teacher_states = run_teacher(teacher.module, batch.inputs)
         if settings.weight:
-            parts.append(
-                settings.weight * soft_loss(scores, taught.float(), settings.temperature, loss=loss, kind=kind)
-            )
+            terms.append(settings.weight * soft_loss(scores, teacher_scores.float(), settings.temperature, kind))
         if settings.hidden:
-            parts.append(settings.hidden * states_error([(states[mine], examples[its]) for mine, its in pairs]))
-        return sum(parts[1:], parts[0])
+            error = states_error([(states[own], teacher_states[other]) for own, other in pairs])
+            terms.append(settings.hidden * error)
+        return sum(terms[1:], terms[0])
 
     return total
 
 
-def soft_loss(scores: Tensor, taught: Tensor, temperature: float, *, loss: Loss, kind: str) -> Tensor:
-    """`loss` of scores [B, A] where the teacher's, softened, are the targets; both divided by the temperature.
+def soft_loss(scores: Tensor, teacher_scores: Tensor, temperature: float, kind: str) -> Tensor:
+    """Return the loss of scores [B, A] with the teacher's softened answers as targets.
 
-    Times its square, so that gradients keep their size whatever the temperature. Source: Hinton et al. 2015, section 2.
+    Both scores are divided by the temperature, and the loss is multiplied by its square, so that the size of the
+    gradients does not depend on it. Source: Hinton et al. 2015, section 2.
     """
-    return loss(scores / temperature, SOFTEN[kind](taught / temperature)) * temperature**2
+    return LOSSES[kind](scores / temperature, SOFT_TARGETS[kind](teacher_scores / temperature)) * temperature**2
 
 
 def states_error(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The mean over pairs of states [B, T, H] of their mean squared error, padding included (Jiao et al. 2020)."""
-    errors = [nn.functional.mse_loss(mine.float(), its.float()) for mine, its in pairs]
+    """Return the mean squared error of pairs of states [B, T, H], averaged over pairs; padding counts.
+
+    Source: Jiao et al. 2020.
+    """
+    errors = [nn.functional.mse_loss(own.float(), other.float()) for own, other in pairs]
     return torch.stack(errors).mean()
 
 
-def pair_last(mine: Sequence[int], its: Sequence[int]) -> list[tuple[int, int]]:
-    """Which states are compared, as places in the two lists; `mine` and `its` say how many each stream has.
+def pair_last_states(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
+    """Return which states are compared, as indices into the two lists of states.
 
-    Where layers were left out and a stream has fewer, the last ones of both are compared.
+    `student` and `teacher` have the number of states of each stream. Where a stream of one model has fewer, because
+    layers were removed, the last states of both are compared.
     """
-    pairs, after_mine, after_its = [], 0, 0
-    for few, many in zip(mine, its, strict=True):
-        after_mine, after_its = after_mine + few, after_its + many
-        pairs += [(after_mine - back, after_its - back) for back in range(min(few, many), 0, -1)]
+    pairs, student_end, teacher_end = [], 0, 0
+    for own, other in zip(student, teacher, strict=True):
+        student_end, teacher_end = student_end + own, teacher_end + other
+        pairs += [(student_end - back, teacher_end - back) for back in range(min(own, other), 0, -1)]
     return pairs
 
 
-def _look(function: Answer | Hidden) -> Hidden:
-    """`function` with hidden states beside its scores: none, where it gives scores alone."""
+def _with_states(function: AnswerFunction | HiddenFunction | None) -> HiddenFunction:
+    """Return `function` as one that gives scores and hidden states; no states if it gives scores alone."""
+    assert function is not None
 
-    def look(module: nn.Module, inputs: Inputs) -> tuple[Tensor, Sequence[Tensor]]:
-        found = function(module, inputs)
-        return (found, ()) if isinstance(found, Tensor) else found
+    def run(module: nn.Module, inputs: Inputs) -> tuple[Tensor, Sequence[Tensor]]:
+        result = function(module, inputs)
+        return (result, ()) if isinstance(result, Tensor) else result
 
-    return look
+    return run
 
 
 def _pair_states(student: nn.Module, teacher: Teacher, example: Inputs) -> list[tuple[int, int]]:
-    """The pairs of states of the two models. Raises RunError."""
+    """Return the pairs of states of the two models. Raises RunError if they cannot be compared."""
     if teacher.hidden is None:
         raise RunError("distill.hidden: this family of models shows no hidden states; give distill.hidden=0")
-    mine, its = (_streams(module, teacher.hidden, example) for module in (student, teacher.module))
-    if len(mine) != len(its) or {width for _, width in mine} != {width for _, width in its}:
+    own = _find_streams(student, teacher.hidden, example)
+    other = _find_streams(teacher.module, teacher.hidden, example)
+    if len(own) != len(other) or {width for _, width in own} != {width for _, width in other}:
         raise RunError(
-            f"distill.hidden: the teacher's hidden states are {its[0][1]} wide in {len(its)} streams, the model's "
-            f"{mine[0][1]} in {len(mine)}, and cannot be compared; give distill.hidden=0"
+            f"distill.hidden: the teacher's hidden states are {other[0][1]} wide in {len(other)} streams, the model's "
+            f"{own[0][1]} in {len(own)}, and cannot be compared; give distill.hidden=0"
         )
-    return pair_last([count for count, _ in mine], [count for count, _ in its])
+    return pair_last_states([count for count, _ in own], [count for count, _ in other])
 
 
 @torch.no_grad()
-def _streams(module: nn.Module, hidden: Hidden, example: Inputs) -> list[tuple[int, int]]:
-    """Of each stream, how many states it has, and their width.
+def _find_streams(module: nn.Module, hidden: HiddenFunction, example: Inputs) -> list[tuple[int, int]]:
+    """Return for each stream of the model the number of its states, and their width.
 
-    Streams are told apart by their numbers of tokens, so this looks at two words and one region.
+    Streams differ by their number of tokens, so the model is run on two words and one region.
     """
     short = Inputs(*(tensor[:, :most] for tensor, most in zip(example, (2, 2, 1, 1, 1), strict=True)))
     was_training = module.training
     _, states = hidden(module.eval(), short)
     module.train(was_training)
-    runs = itertools.groupby(states, key=lambda state: tuple(state.shape[1:]))
-    return [(len(list(run)), width) for (_, width), run in runs]
+    streams = itertools.groupby(states, key=lambda state: tuple(state.shape[1:]))
+    return [(len(list(stream)), width) for (_, width), stream in streams]

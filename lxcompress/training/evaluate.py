@@ -1,6 +1,6 @@
 """Accuracy: the credit of the answers that a model gives.
 
-Shapes: B batch, A answers.
+Shapes: B batch, Q questions, C choices, A answers.
 """
 
 from __future__ import annotations
@@ -15,68 +15,73 @@ from torch import Tensor
 from lxcompress.data.split import NO_LABEL, Inputs, Split
 from lxcompress.records import Score
 from lxcompress.training.device import DeviceSpec
-from lxcompress.training.feed import ahead, is_fetched, pinned
+from lxcompress.training.feed import needs_prefetch, pin_inputs, prefetch
 
 
-class Asked(NamedTuple):
-    """Questions to be answered: their rows, inputs [B, ...] and choices [B, C], if they have any."""
+class EvaluationBatch(NamedTuple):
+    """Questions to answer: their rows, inputs [B, ...], and choices [B, C] if they have any."""
 
     rows: Tensor
     inputs: Inputs
     choices: Tensor | None
 
-    def pin(self) -> Asked:
-        """The same in memory that a GPU copies from on its own."""
-        return self._replace(inputs=pinned(self.inputs))
+    def pin(self) -> EvaluationBatch:
+        """Return the batch with inputs in pinned memory, from which a GPU copies without the CPU."""
+        return self._replace(inputs=pin_inputs(self.inputs))
 
 
 def score_split(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec) -> Score:
-    """The Score of `answer` (inputs to scores [B, A]) on `split`."""
+    """Return the Score of `answer` (inputs to scores [B, A]) on `split`."""
     return score_answers(best_answers(answer, split, batch_size, device), split)
 
 
 @torch.no_grad()
 def best_answers(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec) -> Tensor:
-    """int64 [Q]: the label with the highest score for each question, among its choices if it has any; questions of like
-    length go together."""
-    chosen = torch.empty(len(split), dtype=torch.int64)
-    batches = batches_by_length(split, batch_size)
-    fetched = is_fetched(split, device)
-    ready = ahead(batches, lambda rows: ask(split, rows).pin()) if fetched else (ask(split, rows) for rows in batches)
-    for asked in ready:
+    """Return for each question the label with the highest score, among its choices if it has any: int64 [Q].
+
+    Questions of similar length share a batch.
+    """
+    labels = torch.empty(len(split), dtype=torch.int64)
+    row_lists = batches_by_length(split, batch_size)
+    if needs_prefetch(split, device):
+        batches = prefetch(row_lists, lambda rows: make_evaluation_batch(split, rows).pin())
+    else:
+        batches = (make_evaluation_batch(split, rows) for rows in row_lists)
+    for batch in batches:
         with device.autocast():
-            scores = answer(asked.inputs.to(device.torch_device))
-        choices = None if asked.choices is None else asked.choices.to(device.torch_device)
-        chosen[asked.rows] = best_labels(scores, choices).cpu()
-    return chosen
+            scores = answer(batch.inputs.to(device.torch_device))
+        choices = None if batch.choices is None else batch.choices.to(device.torch_device)
+        labels[batch.rows] = best_labels(scores, choices).cpu()
+    return labels
 
 
-def ask(split: Split, rows: Tensor) -> Asked:
-    """The questions of `rows` (on the CPU), where the split is."""
+def make_evaluation_batch(split: Split, rows: Tensor) -> EvaluationBatch:
+    """Return the questions of `rows` (on the CPU), on the split's device."""
     indices = rows.to(split.scene.device)
-    return Asked(rows, split.inputs(indices), None if split.choices is None else split.choices[indices])
+    return EvaluationBatch(rows, split.inputs(indices), None if split.choices is None else split.choices[indices])
 
 
 def best_labels(scores: Tensor, choices: Tensor | None) -> Tensor:
-    """int64 [B]: the label of the highest score [B, A]; among `choices` int64 [B, C] (padded with NO_LABEL), if given.
+    """Return the label of the highest score [B, A], among `choices` if given: int64 [B].
 
-    A question none of whose choices is a label gets the best of all labels.
+    `choices` are int64 [B, C], padded with NO_LABEL. A question without any choice that is a label gets the best of all
+    labels.
     """
     best = scores.argmax(1)
     if choices is None:
         return best
     offered = scores.gather(1, choices.clamp(min=0)).masked_fill(choices == NO_LABEL, float("-inf"))
-    picked = choices.gather(1, offered.argmax(1, keepdim=True))[:, 0]
-    return torch.where((choices != NO_LABEL).any(1), picked, best)
+    chosen = choices.gather(1, offered.argmax(1, keepdim=True))[:, 0]
+    return torch.where((choices != NO_LABEL).any(1), chosen, best)
 
 
 def batches_by_length(split: Split, batch_size: int) -> Iterator[Tensor]:
-    """The rows of `split` (on the CPU), `batch_size` at a time, shortest questions first, so that little is padding."""
+    """Yield all rows of `split` (on the CPU), `batch_size` at a time, shortest questions first, to save padding."""
     yield from split.lengths.cpu().argsort(stable=True).split(batch_size)
 
 
 def score_answers(labels: Tensor, split: Split) -> Score:
-    """The Score of the answers `labels` (int64 [Q]) on `split`."""
+    """Return the Score of the answers `labels` (int64 [Q]) on `split`."""
     credits, answers = split.credits.cpu(), split.answers.cpu()
     credit = (credits * (answers == labels[:, None])).sum(1).double()
     by_type: dict[str, list[int]] = defaultdict(list)

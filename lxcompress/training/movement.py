@@ -1,4 +1,4 @@
-"""Movement: how far training moves each weight from zero, as a score to prune by (Sanh et al. 2020)."""
+"""Movement pruning: training moves each weight towards zero or away from it, which gives a score (Sanh et al. 2020)."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from torch import Tensor
 
 
 class Movement:
-    """A hook that adds up -w * dL/dw over the steps of a fit: positive where a weight grew away from zero.
+    """A hook that sums -w * dL/dw over the steps of a fit: positive where a weight grew away from zero.
 
-    The gradients are those that the update sees, masked and clipped. Source: Sanh et al. 2020, equation 3.
+    The gradients are those of the update, masked and clipped. Source: Sanh et al. 2020, equation 3.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        """`weights` are parameters of the module that is fitted, where it is fitted."""
+        """Make the hook for `weights`: parameters of the fitted module, on its device."""
         self.weights = dict(weights)
         self.sums = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in self.weights.items()}
 
     @property
     def result(self) -> dict[str, Tensor]:
-        """name -> what was added up so far, on the CPU."""
+        """Return the sums so far, on the CPU: name -> tensor of the weight's shape."""
         return {name: total.cpu().clone() for name, total in self.sums.items()}
 
     @torch.no_grad()
     def before_update(self) -> None:
-        """Adds one step."""
-        seen = [name for name, weight in self.weights.items() if weight.grad is not None]
-        if seen:
-            weights = [self.weights[name] for name in seen]
+        """Add one step to the sums."""
+        names = [name for name, weight in self.weights.items() if weight.grad is not None]
+        if names:
+            weights = [self.weights[name] for name in names]
             torch._foreach_addcmul_(
-                [self.sums[name] for name in seen], weights, [weight.grad for weight in weights], value=-1
+                [self.sums[name] for name in names], weights, [weight.grad for weight in weights], value=-1
             )
 
     def after_step(self, done: int) -> None:
-        """Has nothing to do: all is added up before the update."""
+        """Do nothing: sums are complete before the update."""
 
     def state(self) -> dict[str, Tensor]:
-        """The sums."""
+        """Return the sums."""
         return dict(self.sums)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the sums back."""
+        """Set the sums to a saved `state`."""
         for name, total in self.sums.items():
             total.copy_(state[name])

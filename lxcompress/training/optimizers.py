@@ -1,4 +1,4 @@
-"""Optimizers and their learning rate: AdamW, and the BertAdam of the reference implementation."""
+"""Optimizers and their learning rates: AdamW, and the BertAdam of the reference implementation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ BETAS, EPSILON = (0.9, 0.999), 1e-6
 """BERT's (Devlin et al. 2019)."""
 
 Schedule = Callable[[int, int, float], float]
-"""step, of how many, and the warm-up's share -> the share of the learning rate"""
+"""a step, the number of all steps, and the share of warm-up steps -> the share of the learning rate"""
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam as the reference implementation of LXMERT has it: no bias correction, and weight decay on every tensor.
+    """Adam as in the reference implementation of LXMERT: no bias correction, and weight decay on every tensor.
 
     update = m / (sqrt(v) + epsilon) + decay * w. Source: BERT's AdamWeightDecayOptimizer (Devlin et al. 2019).
     """
@@ -27,7 +27,7 @@ class BertAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
@@ -50,9 +50,9 @@ class BertAdam(torch.optim.Optimizer):
 
 
 def make_optimizer(names: Mapping[str, nn.Parameter], settings: Train, *, captured: bool) -> torch.optim.Optimizer:
-    """The optimizer that `settings` asks for; `captured` ones keep their rate on the device, for a CUDA graph.
+    """Return the optimizer of `settings`; if `captured`, its rate is a tensor on the device, for a CUDA graph.
 
-    AdamW decays matrices alone, never biases and LayerNorm gains (Devlin et al. 2019); BertAdam decays all.
+    AdamW decays matrices only, not biases and LayerNorm gains (Devlin et al. 2019); BertAdam decays all.
     """
     rate = torch.tensor(settings.learning_rate, device=next(iter(names.values())).device) if captured else None
     if settings.optimizer == "bert-adam":
@@ -69,7 +69,7 @@ def make_optimizer(names: Mapping[str, nn.Parameter], settings: Train, *, captur
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of every group, in place where it is a tensor that a CUDA graph reads."""
+    """Set the learning rate of every group; a rate that is a tensor, which a CUDA graph reads, changes in place."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -78,9 +78,9 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
-    """The share of the learning rate at `step` of `total`: linear up over `warmup`, then linear down to 0.
+    """Return the share of the learning rate at `step` of `total`: linear up over `warmup`, then linear down to 0.
 
-    The first step of a warm-up moves already: (step + 1) / (warm-up + 1).
+    The first step of the warm-up has a rate above 0: (step + 1) / (warm-up + 1).
     """
     done = step / total
     if done < warmup:
@@ -89,7 +89,7 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def reference_schedule(step: int, total: int, warmup: float) -> float:
-    """The reference's: the same triangle, whose first step does not move: step / warm-up."""
+    """Return the same share as in the reference code, where the rate of the first step is 0: step / warm-up."""
     done = step / total
     if done < warmup:
         return done / warmup
@@ -97,4 +97,4 @@ def reference_schedule(step: int, total: int, warmup: float) -> float:
 
 
 SCHEDULES: Mapping[str, Schedule] = {"adamw": schedule, "bert-adam": reference_schedule}
-"""train.optimizer -> how its learning rate goes."""
+"""train.optimizer -> its learning rate schedule"""

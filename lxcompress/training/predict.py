@@ -1,4 +1,4 @@
-"""What a fine-tuned model answers to every question of a split."""
+"""Predictions: the answers of a fine-tuned model to every question of a split."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from lxcompress.training.feed import move_to_device_if_it_fits
 
 
 def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = ()) -> int:
-    """Writes the answers of the model at `folder` to the validation questions of `recipe`, or to those of the files
-    `questions`, in the format of the data set's evaluation; returns how many. Raises LxError.
+    """Write the answers of the model in `folder` to `out`, in the format of the data set; return how many there are.
+
+    The questions are the validation questions of `recipe`, or those in the files `questions`. Raises LxError.
     """
     data = whole_split(recipe.data)
     if questions:
@@ -36,7 +37,7 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
         labels = best_answers(
             lambda inputs: model.family.answer(model.module, inputs), task.valid, recipe.train.eval_batch_size, device
         )
-    ids = task.valid.ids or range(len(labels))  # data that number no questions: their order is the number
+    ids = task.valid.ids or range(len(labels))  # without ids of its own, a question's id is its index
     given: AnswerList = [(number, task.labels[label]) for number, label in zip(ids, labels.tolist(), strict=True)]
     write_text(out, format_predictions(data.kind, given))
     return len(given)

@@ -2,88 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from lxcompress.data.split import AnswerTask
 from lxcompress.models.checkpoints import Model
 from lxcompress.progress import Progress
 from lxcompress.pruning.choose import find_kept_dense, mask_from_scores
-from lxcompress.pruning.mask import Weights
+from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.selection import Selection
-from lxcompress.recipe import Train
-from lxcompress.training.calibration import draw_sample, prepare
-from lxcompress.training.device import DeviceSpec, deterministic_algorithms, explain_out_of_memory
+from lxcompress.training.calibration import CalibrationSpec, load_for_evaluation
+from lxcompress.training.device import deterministic_algorithms, explain_out_of_memory
 from lxcompress.training.evaluate import batches_by_length
 from lxcompress.training.feed import Batch, make_batch
-from lxcompress.training.fit import LOSSES
+from lxcompress.training.losses import LOSSES
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
+BATCH_SIZE = 64
 
 
-def measure(
+def sensitivity_masks(
+    scores: Weights, selection: Selection, sparsities: Sequence[float] = SPARSITIES
+) -> dict[float, Mask]:
+    """Return for each sparsity the mask that prunes to it every matrix in `scores` that does not stay dense.
+
+    The masks have the granularity of `selection` and scope layer. Raises PruneError if a sparsity empties a matrix.
+    """
+    kept_dense = find_kept_dense({name: score.shape for name, score in scores.items()}, selection)
+    pruned = {name: score for name, score in scores.items() if name not in kept_dense}
+    return {sparsity: mask_from_scores(pruned, Selection(sparsity, selection.granularity)) for sparsity in sparsities}
+
+
+def measure_sensitivity(
     model: Model,
     weights: Weights,
-    scores: Weights,
-    task: AnswerTask,
-    *,
-    settings: Train,
-    device: DeviceSpec,
-    seed: int,
-    granularity: str = "weight",
-    sparsities: Sequence[float] = SPARSITIES,
-    keep_dense: Collection[str] = (),
-    questions: int = 512,
-    batch_size: int = 64,
+    masks: Mapping[float, Mask],
+    spec: CalibrationSpec,
     progress: Progress | None = None,
 ) -> dict[str, dict[float, float]]:
-    """name of each matrix in `scores` -> sparsity -> the rise of the mean loss on a sample of the training questions.
+    """Return for each matrix and each sparsity of `masks` the rise of the mean loss if that matrix alone is pruned.
 
-    Costs, for M matrices and S sparsities, M x S + 1 forward passes of the sample (full-size LXMERT: 162 x 4 x 512
-    questions, 3.5 PFLOP), whose batches stay on the device. The model is loaded with `weights`, and holds them
-    afterwards, in evaluation mode. Raises LxError, for a matrix that a sparsity would empty, too.
+    For M matrices and S sparsities this takes M x S + 1 forward passes of the sample, whose batches stay on the device
+    (full-size LXMERT: 162 x 4 x 512 questions, 3.5 PFLOP). The model gets `weights`, has them afterwards too, and
+    stays in evaluation mode. Raises LxError.
     """
-    listed = Selection(0.0, granularity, keep_dense=tuple(keep_dense))
-    dense_ones = find_kept_dense({name: score.shape for name, score in scores.items()}, listed)
-    names = [name for name in scores if name not in dense_ones]
-    masks_of = {
-        sparsity: mask_from_scores({name: scores[name] for name in names}, Selection(sparsity, granularity)).kept
-        for sparsity in sparsities
-    }
-    prepare(model, weights, device)
-    sample = draw_sample(task.train, questions, seed)
+    load_for_evaluation(model, weights, spec.device)
+    sample = spec.draw_sample()
     parameters = dict(model.module.named_parameters())
+    names = [name for name in next(iter(masks.values())).kept] if masks else []
     rises: dict[str, dict[float, float]] = {name: {} for name in names}
     with (
         torch.no_grad(),
-        deterministic_algorithms(wanted=settings.deterministic),
+        deterministic_algorithms(wanted=spec.settings.deterministic),
         explain_out_of_memory("lower prune.calibration.questions"),
     ):
         batches = [
-            make_batch(sample, rows, len(task.labels), padded=False).to(device.torch_device)
-            for rows in batches_by_length(sample, batch_size)
+            make_batch(sample, rows, len(spec.task.labels), padded=False).to(spec.device.torch_device)
+            for rows in batches_by_length(sample, spec.batch_size)
         ]
-        dense = _mean_loss(model, batches, settings, device)
-        for number, name in enumerate(names):
+        dense = _mean_loss(model, batches, spec)
+        for index, name in enumerate(names):
             whole = parameters[name].clone()
             try:
-                for sparsity, kept in masks_of.items():
-                    parameters[name].copy_(whole * kept[name].to(device.torch_device))
-                    rises[name][sparsity] = _mean_loss(model, batches, settings, device) - dense
+                for sparsity, mask in masks.items():
+                    parameters[name].copy_(whole * mask.kept[name].to(spec.device.torch_device))
+                    rises[name][sparsity] = _mean_loss(model, batches, spec) - dense
             finally:
                 parameters[name].copy_(whole)
             if progress:
-                progress("measuring sensitivity", number + 1, len(names))
+                progress("measuring sensitivity", index + 1, len(names))
     return rises
 
 
-def _mean_loss(model: Model, batches: Sequence[Batch], settings: Train, device: DeviceSpec) -> float:
-    """The mean loss of all questions of `batches`."""
+def _mean_loss(model: Model, batches: Sequence[Batch], spec: CalibrationSpec) -> float:
+    """Return the mean loss of all questions in `batches`."""
     total, count = 0.0, 0
     for batch in batches:
-        with device.autocast():
+        with spec.device.autocast():
             scores = model.family.answer(model.module, batch.inputs)
-        total += float(LOSSES[settings.loss](scores.float(), batch.targets)) * len(batch.targets)
+        total += float(LOSSES[spec.settings.loss](scores.float(), batch.targets)) * len(batch.targets)
         count += len(batch.targets)
     return total / count

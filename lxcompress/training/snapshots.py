@@ -1,4 +1,4 @@
-"""Snapshots: weights as they were at given steps of a fit, for late rewinding (Frankle et al. 2020)."""
+"""Snapshots: the weights at given steps of a fit, for late rewinding (Frankle et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from lxcompress.pruning.mask import Weights
 
 
 class Snapshots:
-    """A hook that hands the weights at each of `steps` to `write`, as copies on the CPU.
+    """A hook that passes the weights at each of `steps` to `write`, as copies on the CPU.
 
-    A resumed fit does the steps since its checkpoint again, and writes the same once more.
+    A resumed fit repeats the steps after its checkpoint, and writes their snapshots again, with the same weights.
     """
 
     def __init__(
         self, weights: Mapping[str, Tensor], *, steps: Collection[int], write: Callable[[int, Weights], None]
     ) -> None:
-        """`weights` are shared with the module that is fitted; `steps` count from 1, the first update done."""
+        """Make the hook for `weights`, which the fitted module shares; step 1 is the first update."""
         self.weights, self.steps, self.write = dict(weights), frozenset(steps), write
 
     def before_update(self) -> None:
-        """Has nothing to do: weights are copied when a step is done."""
+        """Do nothing: weights are copied after a step."""
 
     def after_step(self, done: int) -> None:
-        """Writes, if it is time."""
+        """Write the weights, if `done` is one of the steps."""
         if done in self.steps:
             self.write(done, {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()})
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: what is written is written."""
+        """Return no state: snapshots are in files."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Has nothing to take back."""
+        """Do nothing: there is no state."""

@@ -1,77 +1,88 @@
-"""One optimizer step: forward, backward, masks, clipping, update; as it stands, or replayed as a CUDA graph.
+"""One optimizer step (forward, backward, masks, clipping, update), run directly or replayed as a CUDA graph.
 
-At batch 32 a GPU waits for the thousands of kernel launches of a step, not for arithmetic: a graph launches them at
-once. It is captured from the step itself after a few steps have run as they stand, so no step is done for its sake.
+At batch 32 a GPU spends its time on the launches of the thousands of kernels of a step, not on arithmetic. A CUDA graph
+launches them all at once. The graph is captured from the step itself, after a few steps were run directly; capturing
+computes nothing, so no step is done twice.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lxcompress.recipe import Train
 from lxcompress.training.device import DeviceSpec
 
-STEPS_BEFORE_CAPTURE = 3
-"""cuBLAS and the optimizer make what they keep in the first steps, and the compiler what each shape needs: a graph must
-find it made. So many steps of the same shapes in a row go before it."""
+if TYPE_CHECKING:
+    from lxcompress.training.spec import FitSpec
 
-Batch = TypeVar("Batch")
-Kept = list[tuple[Tensor, Tensor]]
-"""(weight, its mask as numbers), of masked weights"""
+STEPS_BEFORE_CAPTURE = 3
+"""How many steps in a row, all with the same shapes, run directly before a graph is captured: in them cuBLAS and the
+optimizer allocate what they keep, and the compiler makes its kernels. A capture must find all of this ready."""
+
+MaskedWeights = list[tuple[Tensor, Tensor]]
+"""pairs of a masked weight and its mask, as numbers 0 and 1"""
+MicroBatches = list[tuple[Any, float]]
+"""the micro-batches of a step, each with its share of the step's rows"""
 
 
 class Hook(Protocol):
-    """Takes part in every step of a fit; what it keeps is kept in the checkpoint."""
+    """Code that takes part in every step of a fit; a checkpoint includes its state."""
 
     def before_update(self) -> None:
-        """Gradients are masked and clipped, and no weight has moved; in place on the device only: it is captured."""
+        """Run after gradients are masked and clipped, before the weights change.
+
+        This is part of a captured CUDA graph: change tensors in place and on the device only.
+        """
         ...
 
     def after_step(self, done: int) -> None:
-        """`done` steps of the whole schedule are done, and the masks hold; never captured."""
+        """Run after a step; `done` steps of the whole schedule are done, and the masks hold. Never captured."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep for a resumed fit to go on as one that was not cut off."""
+        """Return what a checkpoint must keep, so that a resumed fit gives the result of an uninterrupted one."""
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what `state` gave; the tensors are on the CPU."""
+        """Set the hook to a `state` that was saved; its tensors are on the CPU."""
         ...
 
 
-class Step(Protocol):
+class TrainingStep(Protocol):
     """One optimizer step on some micro-batches; returns their mean loss, on the device."""
 
-    def __call__(self, parts: list) -> Tensor: ...
+    def __call__(self, parts: MicroBatches) -> Tensor: ...
 
 
 class EagerStep:
-    """The step as it stands."""
+    """A step that runs directly, one kernel after another."""
 
     def __init__(
         self,
-        loss: Callable[[Batch], Tensor],
-        names: Mapping[str, nn.Parameter],
+        loss: Callable[[Any], Tensor],
+        weights: Mapping[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
-        masks: Mapping[str, Tensor],
-        settings: Train,
+        spec: FitSpec,
         device: DeviceSpec,
-        hooks: Sequence[Hook] = (),
     ) -> None:
-        """A float mask of its weight's kind and device is used as it is, so that a hook may change it in place."""
-        self.loss, self.optimizer, self.settings, self.device, self.hooks = loss, optimizer, settings, device, hooks
-        self.weights = list(names.values())
-        self.kept: Kept = [(names[name], mask.to(names[name])) for name, mask in masks.items()]
+        """Make a step on the named `weights`.
 
-    def __call__(self, parts: list[tuple[Batch, float]]) -> Tensor:
-        """`parts` are micro-batches with their shares of the step's rows."""
+        A mask of `spec` that is a float tensor on the weight's device is not copied, so that a hook may change it in
+        place.
+        """
+        self.loss, self.optimizer, self.device = loss, optimizer, device
+        self.clip_norm, self.hooks = spec.settings.clip_norm, spec.hooks
+        self.weights = list(weights.values())
+        masks = spec.masks or {}
+        self.masked: MaskedWeights = [(weights[name], mask.to(weights[name])) for name, mask in masks.items()]
+
+    def __call__(self, parts: MicroBatches) -> Tensor:
+        """Do one step on the micro-batches `parts`; return their mean loss."""
         self.optimizer.zero_grad(set_to_none=True)
         total = None
         for batch, share in parts:
@@ -81,72 +92,74 @@ class EagerStep:
                 value = value * share
             value.backward()
             total = value.detach() if total is None else total + value.detach()
-        blind(self.kept)
-        nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
+        mask_gradients(self.masked)
+        nn.utils.clip_grad_norm_(self.weights, self.clip_norm)
         for hook in self.hooks:
             hook.before_update()
         self.optimizer.step()
-        hold(self.kept)
+        mask_weights(self.masked)
+        assert total is not None, "a step has at least one micro-batch"
         return total
 
 
 class GraphStep:
     """An EagerStep that is captured as a CUDA graph, and replayed for every batch of the same shapes.
 
-    A batch of other shapes (an epoch's last) runs as it stands.
+    A batch of other shapes (the last of an epoch) runs directly.
     """
 
     def __init__(self, eager: EagerStep) -> None:
         self.eager = eager
         self.stream = side_stream(eager.device.torch_device)
-        self.recurrence = Recurrence()
+        self.repeats = RepeatCounter()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.buffers: list[Tensor] = []
         self.loss: Tensor | None = None
 
-    def __call__(self, parts: list[tuple[Batch, float]]) -> Tensor:
-        """As EagerStep."""
+    def __call__(self, parts: MicroBatches) -> Tensor:
+        """Do one step on the micro-batches `parts`; return their mean loss."""
         leaves, spec = pytree.tree_flatten(parts)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         form = (spec, [(tensor.shape, tensor.dtype) for tensor in tensors])
-        if self.graph is None and self.recurrence.count(form) > STEPS_BEFORE_CAPTURE:
+        if self.graph is None and self.repeats.count(form) > STEPS_BEFORE_CAPTURE:
             self._capture(parts)
-        if self.graph is None or form != self.recurrence.form:
-            return self._beside(parts)
+        if self.graph is None or form != self.repeats.form:
+            return self._run_on_side_stream(parts)
         torch._foreach_copy_(self.buffers, tensors)
         self.graph.replay()
+        assert self.loss is not None
         return self.loss.clone()
 
-    def _beside(self, parts: list[tuple[Batch, float]]) -> Tensor:
-        """The step as it stands, on the stream that will be captured."""
+    def _run_on_side_stream(self, parts: MicroBatches) -> Tensor:
+        """Run the step directly, on the stream that will be captured."""
         self.stream.wait_stream(torch.cuda.current_stream(self.eager.device.torch_device))
         with torch.cuda.stream(self.stream):
             loss = self.eager(parts)
         torch.cuda.current_stream(self.eager.device.torch_device).wait_stream(self.stream)
         return loss
 
-    def _capture(self, parts: list[tuple[Batch, float]]) -> None:
-        """Records the step on copies of `parts`; nothing is computed."""
+    def _capture(self, parts: MicroBatches) -> None:
+        """Record the step on copies of `parts`; nothing is computed."""
         leaves, spec = pytree.tree_flatten(parts)
         static = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self.buffers = [leaf for leaf in static if isinstance(leaf, Tensor)]
-        self.eager.optimizer.zero_grad(set_to_none=True)  # gradients are to live in the graph's own memory
+        self.eager.optimizer.zero_grad(set_to_none=True)  # gradients must be in the graph's own memory
         graph = torch.cuda.CUDAGraph()
-        # Other threads may pin memory for the next batches meanwhile, which a capture in global mode forbids.
+        # Meanwhile other threads may pin memory for the next batches, which a capture in global mode forbids.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             self.loss = self.eager(pytree.tree_unflatten(static, spec))
         self.graph = graph
 
 
-class Recurrence:
-    """How often in a row the same form came."""
+class RepeatCounter:
+    """Counts how many times in a row the same form came."""
 
     def __init__(self) -> None:
         self.form: object = None
         self.times = 0
 
     def count(self, form: object) -> int:
-        """How often `form` came in a row, this time included."""
+        """Return how many times in a row `form` came, including this time."""
         self.times = self.times + 1 if form == self.form else 1
         self.form = form
         return self.times
@@ -154,20 +167,20 @@ class Recurrence:
 
 @functools.cache
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The one side stream of every fit on `device`: memory that one fit freed on it is found again by the next."""
+    """Return the one side stream of all fits on `device`, so that a fit reuses the memory that an earlier one freed."""
     return torch.cuda.Stream(device)
 
 
 @torch.no_grad()
-def blind(kept: Kept) -> None:
-    """Zeroes the gradients of what the masks removed, which must not count in the clipping of the others."""
-    seen = [(weight.grad, mask) for weight, mask in kept if weight.grad is not None]
-    if seen:
-        torch._foreach_mul_([gradient for gradient, _ in seen], [mask for _, mask in seen])
+def mask_gradients(masked: MaskedWeights) -> None:
+    """Set the gradients of removed weights to zero, so that they do not count in the norm that clips the others."""
+    pairs = [(weight.grad, mask) for weight, mask in masked if weight.grad is not None]
+    if pairs:
+        torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
 
 
 @torch.no_grad()
-def hold(kept: Kept) -> None:
-    """Zeroes what the masks removed."""
-    if kept:
-        torch._foreach_mul_([weight.data for weight, _ in kept], [mask for _, mask in kept])
+def mask_weights(masked: MaskedWeights) -> None:
+    """Set removed weights to zero."""
+    if masked:
+        torch._foreach_mul_([weight.data for weight, _ in masked], [mask for _, mask in masked])

@@ -1,4 +1,4 @@
-"""What a run took of its GPU: memory, utilisation and energy, as NVIDIA's management library counts them."""
+"""The memory, utilisation and energy that a run used of its GPU, as NVIDIA's management library (NVML) counts them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ PERIOD_S = 0.5
 
 
 class Sampler:
-    """A thread that reads a percentage every so often, from `start` to `stop`, or until there is none to be read."""
+    """A thread that reads a percentage at a regular interval, until `stop` or until the reading is None."""
 
     def __init__(self, read: Callable[[], int | None], *, period_s: float = PERIOD_S) -> None:
         self.read, self.period_s = read, period_s
@@ -25,11 +26,11 @@ class Sampler:
         self.thread = threading.Thread(target=self._sample, daemon=True)
 
     def start(self) -> None:
-        """Begins to read."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; again is no harm."""
+        """Stop the thread; it is safe to call this again."""
         self.over.set()
         self.thread.join()
 
@@ -42,9 +43,9 @@ class Sampler:
 
 
 class UsageMeter:
-    """Watches a GPU from `start` to `stop`; where there is none, or NVML is not to be had, it says so with None.
+    """Measures a GPU from `start` to `stop`; without a GPU, or without NVML, values are None.
 
-    `with UsageMeter(device) as meter` starts it, and ends its thread however the run within ends.
+    `with UsageMeter(device) as meter` starts it, and stops its thread even if the block fails.
     """
 
     def __init__(self, device: DeviceSpec) -> None:
@@ -60,26 +61,26 @@ class UsageMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._stop_sampler()
 
     def start(self) -> UsageMeter:
-        """Begins to count."""
+        """Start measuring."""
         self.started = time.perf_counter()
         if self.device.is_cuda:
-            torch.cuda.empty_cache()  # what the last run's memory left reserved is none of this one's
+            torch.cuda.empty_cache()  # memory that an earlier run left reserved must not count for this one
             torch.cuda.reset_peak_memory_stats(self.device.torch_device)
         if self.handle is not None:
-            self.energy_mj = _energy_mj(self.handle)
-            self.sampler = Sampler(lambda: _busy_percent(self.handle))
+            self.energy_mj = _read_energy_mj(self.handle)
+            self.sampler = Sampler(lambda: _read_utilisation(self.handle))
             self.sampler.start()
         return self
 
     def stop(self) -> Usage | None:
-        """What was counted; None without a GPU."""
-        self._end()
+        """Stop measuring and return the Usage; None without a GPU."""
+        self._stop_sampler()
         if not self.device.is_cuda:
             return None
-        after = _energy_mj(self.handle) if self.handle is not None else None
+        after = _read_energy_mj(self.handle) if self.handle is not None else None
         return Usage(
             gpu=torch.cuda.get_device_name(self.device.torch_device),
             peak_bytes=torch.cuda.max_memory_reserved(self.device.torch_device),
@@ -88,23 +89,26 @@ class UsageMeter:
             duration_s=time.perf_counter() - self.started,
         )
 
-    def _end(self) -> None:
+    def _stop_sampler(self) -> None:
         if self.sampler:
             self.sampler.stop()
 
 
-def _joules(before: int | None, after: int | None) -> float | None:
-    """Return the energy between two readings of a counter in millijoules; None if it was reset, or does not tell."""
-    return None if before is None or after is None or after < before else (after - before) / 1000
-
-
 def mean_share(percents: Sequence[int]) -> float | None:
-    """The mean of percentages as a share, 0-1; None of none."""
+    """Return the mean of percentages as a share, 0-1; None if there are none."""
     return sum(percents) / len(percents) / 100 if percents else None
 
 
-def _find_handle(device: DeviceSpec) -> object | None:
-    """NVML's handle of the GPU of `device`, found by its UUID: numbers differ where CUDA sees only some GPUs."""
+def _joules(before: int | None, after: int | None) -> float | None:
+    """Return the energy between two readings in millijoules; None if one is missing, or the counter was reset."""
+    return None if before is None or after is None or after < before else (after - before) / 1000
+
+
+def _find_handle(device: DeviceSpec) -> Any:
+    """Return NVML's handle of the GPU, or None without NVML.
+
+    The GPU is found by its UUID, since NVML and CUDA number GPUs differently if CUDA sees only some of them.
+    """
     import pynvml
 
     try:
@@ -115,8 +119,8 @@ def _find_handle(device: DeviceSpec) -> object | None:
         return None
 
 
-def _busy_percent(handle: object) -> int | None:
-    """The share of the last moment in which some kernel ran; a GPU that does not count (a MIG slice) never will."""
+def _read_utilisation(handle: Any) -> int | None:
+    """Return the percentage of the last moment in which a kernel ran; None if the GPU (a MIG slice) does not count."""
     import pynvml
 
     try:
@@ -125,8 +129,8 @@ def _busy_percent(handle: object) -> int | None:
         return None
 
 
-def _energy_mj(handle: object) -> int | None:
-    """Millijoules since the driver was loaded; older GPUs than Volta do not count them."""
+def _read_energy_mj(handle: Any) -> int | None:
+    """Return the millijoules since the driver was loaded; None if the GPU is older than Volta, and does not count."""
     import pynvml
 
     try:

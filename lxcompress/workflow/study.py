@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lxcompress.progress import Progress
     from lxcompress.recipe import Recipe
     from lxcompress.records import Result
-    from lxcompress.study.plan import Plan
-    from lxcompress.study.watch import Watch
+    from lxcompress.study.plan import StudyPlan
+    from lxcompress.study.reporter import StudyReporter
 
 
 def default_run_folder(recipe: Recipe) -> Path:
@@ -24,7 +24,7 @@ def default_run_folder(recipe: Recipe) -> Path:
     return Path("runs") / recipe.name
 
 
-def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> Plan:
+def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
     """Return what the study would run and how long; estimate it from published counts if its data are missing."""
     from lxcompress.study import plan
 
@@ -71,7 +71,7 @@ def pick_when_complete(root: Path) -> GridPick | None:
     return GridPick(choice, run.results[choice.picked.cell] if choice.picked else None)
 
 
-def draw_structured_twin(root: Path, picked: Result, watch: Watch) -> str | None:
+def draw_structured_twin(root: Path, picked: Result, progress: StudyReporter) -> str | None:
     """Draw a structured ticket of the picked one's size, unless the run has one; return why there can be none."""
     from lxcompress.errors import PruneError
     from lxcompress.rundir import read_run
@@ -80,7 +80,7 @@ def draw_structured_twin(root: Path, picked: Result, watch: Watch) -> str | None
     if is_structured(picked) or find_twin(read_run(root), picked) is not None:
         return None
     try:
-        draw_twin(root, twin_cell(picked), watch=watch)
+        draw_twin(root, twin_cell(picked), progress=progress)
     except PruneError as error:
         return str(error)
     return None

@@ -10,6 +10,7 @@ from transformers import LxmertConfig
 from lxcompress.data.split import Inputs
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, save_model
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 
 FEATURES = 12
@@ -46,7 +47,11 @@ def save_ticket(folder: Path, *, granularity: str = "weight", cross_layers: int 
     """A ticket of such a model, pruned by magnitude; of neurons and heads there are fewer to remove."""
     sparsity = SPARSITY if granularity == "weight" else 0.3
     start = save_small(folder / "start", cross_layers=cross_layers, images=images)
-    prune_model(str(start), folder / "ticket", criterion="low-magnitude", sparsity=sparsity, granularity=granularity)
+    prune_model(
+        str(start),
+        folder / "ticket",
+        PruneOptions(criterion="low-magnitude", sparsity=sparsity, granularity=granularity),
+    )
     return folder / "ticket"
 
 

@@ -22,6 +22,7 @@ from lxcompress.models.checkpoints import Model, load_model, load_start, load_vo
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
@@ -122,7 +123,7 @@ def test_a_dense_run_is_stored_whole(run, tmp_path) -> None:
 @pytest.mark.parametrize("granularity", SMALLER)
 def test_a_smaller_model_stays_the_smaller_model(run, granularity, precision, tmp_path) -> None:
     dense, wish = run / "seeds" / "0" / "dense", {"granularity": granularity, "sparsity": SMALLER[granularity]}
-    prune_model(str(dense), tmp_path / "ticket", criterion="low-magnitude", **wish)
+    prune_model(str(dense), tmp_path / "ticket", PruneOptions(criterion="low-magnitude", **wish))
     ticket = load_ticket(tmp_path / "ticket")
     artifact = export(open_source(ticket.folder), tmp_path / "out", ExportOptions("bitmask", precision))
     found = load_ticket(tmp_path / "out")
@@ -140,7 +141,7 @@ def test_every_family_comes_back(name, tmp_path) -> None:
     start = save_start(TOYS.get(name, TOYS["lxmert"]), tmp_path / "start")
     model, weights = load_start(str(start), ANSWERS, 0, images=2 if name == "two images" else 1)
     save_model(tmp_path / "model", model, weights, shipped_vocabulary())
-    prune_model(str(tmp_path / "model"), tmp_path / "ticket", criterion="random", sparsity=0.7)
+    prune_model(str(tmp_path / "model"), tmp_path / "ticket", PruneOptions(criterion="random", sparsity=0.7))
     artifact = export(open_source(tmp_path / "ticket"), tmp_path / "out", ExportOptions("bitmask"))
     assert artifact.parity.changed_answers == 0
     found, ticket = load_ticket(tmp_path / "out"), load_ticket(tmp_path / "ticket")
@@ -154,7 +155,7 @@ def test_an_artifact_is_exported_and_pruned_like_the_ticket(run, tmp_path) -> No
     first, again = place(run, "fp32"), tmp_path / "again"
     export(open_source(first), again, ExportOptions("bitmask"))
     assert (again / "bitmask.safetensors").read_bytes() == (first / "bitmask.safetensors").read_bytes()
-    prune_model(str(first), tmp_path / "further", criterion="low-magnitude", sparsity=0.8)
+    prune_model(str(first), tmp_path / "further", PruneOptions(criterion="low-magnitude", sparsity=0.8))
     further, mask = load_ticket(tmp_path / "further").mask, load_ticket(first).mask
     assert not any(bool((further.kept[name] & ~kept).any()) for name, kept in mask.kept.items())
 

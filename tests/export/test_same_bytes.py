@@ -42,10 +42,13 @@ def sums(home: Path, seed: int, wanted: tuple[str, ...]) -> dict[str, str]:
 
 
 def check_same(home: Path, wanted: tuple[str, ...]) -> None:
+    from lxcompress.study.options import PruneOptions
     from lxcompress.study.prune import prune_model
 
     start = save_small(home / "start")
-    prune_model(str(start), home / "ticket", criterion="low-magnitude", sparsity=0.9, granularity="weight")
+    prune_model(
+        str(start), home / "ticket", PruneOptions(criterion="low-magnitude", sparsity=0.9, granularity="weight")
+    )
     first = sums(home, 1, wanted)
     assert len(first) >= 2 * len(wanted)
     assert first == sums(home, 2, wanted)

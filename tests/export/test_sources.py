@@ -20,6 +20,7 @@ from lxcompress.exporters.artifact import default_out, digest_source, export, op
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.twins import TwinRequest, find_fresh
 from lxcompress.models.checkpoints import load_model, load_start, load_vocabulary, save_model
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from tests.complain import complain
 from tests.export.small import WORDS, save_small
@@ -77,7 +78,7 @@ def test_a_model_of_the_hubs_cache_is_exported_and_pruned(start, fine_tuned, tmp
     made = export(open_source(Path(start)), tmp_path / "out", ExportOptions("transformers"))
     assert made.answers == len(ANSWERS)
     assert default_out(Path(start), "onnx") == Path("some-model-onnx")
-    prune_model(start, tmp_path / "pruned", sparsity=0.5)
+    prune_model(start, tmp_path / "pruned", PruneOptions(sparsity=0.5))
     for folder in (tmp_path / "out", tmp_path / "pruned"):
         assert load_vocabulary(str(folder)) == load_vocabulary(str(fine_tuned))
     complain(lambda: open_source(Path("hub:some-one/other-model")), "hub:some-one/other-model", "HF_HUB_OFFLINE")
@@ -97,7 +98,7 @@ def test_prune_needs_no_words_and_hands_on_those_that_are_there(words, fine_tune
         tokenizer.save_pretrained(fine_tuned)
     if words == "unreadable":
         (fine_tuned / "tokenizer.json").write_text('{"model": {"type": "BPE"}}', encoding="utf-8")
-    prune_model(str(fine_tuned), tmp_path / "pruned", sparsity=0.5)
+    prune_model(str(fine_tuned), tmp_path / "pruned", PruneOptions(sparsity=0.5))
     for folder in (fine_tuned, tmp_path / "pruned"):
         load_model(folder)
         if words in ("vocab.txt", "tokenizer.json"):

@@ -22,6 +22,7 @@ from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.transformers import count_zeros
 from lxcompress.models.checkpoints import load_model, load_start, save_model
 from lxcompress.rundir import sha256
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from tests.complain import complain
 from tests.models.families import TOYS, Toy, save_start, some_inputs
@@ -48,7 +49,7 @@ def model(toy, tmp_path_factory) -> Path:
 def ticket(model, tmp_path_factory) -> ExportSource:
     """A ticket of half its weights."""
     folder = tmp_path_factory.mktemp("ticket") / "ticket"
-    prune_model(str(model), folder, criterion="low-magnitude", sparsity=0.5)
+    prune_model(str(model), folder, PruneOptions(criterion="low-magnitude", sparsity=0.5))
     return open_source(folder)
 
 
@@ -144,7 +145,7 @@ def test_lxmert_is_found_by_its_task(ticket, toy, tmp_path) -> None:
 @pytest.mark.parametrize(("granularity", "sparsity"), [("layer", 0.25), ("neuron", 0.1)])
 def test_fewer_layers_and_feed_forwards_of_one_width_load_too(toy, model, granularity, sparsity, tmp_path) -> None:
     wish = {"criterion": "low-magnitude", "granularity": granularity, "sparsity": sparsity}
-    prune_model(str(model), tmp_path / "ticket", **wish)
+    prune_model(str(model), tmp_path / "ticket", PruneOptions(**wish))
     source = open_source(tmp_path / "ticket")
     export(source, tmp_path / "out", ExportOptions("transformers"))
     theirs = load_plainly(toy.answering, tmp_path / "out")
@@ -165,7 +166,7 @@ def test_fewer_layers_and_feed_forwards_of_one_width_load_too(toy, model, granul
     ],
 )
 def test_layers_of_many_sizes_are_refused_with_what_would_do(model, wish, tmp_path) -> None:
-    prune_model(str(model), tmp_path / "ticket", criterion="low-magnitude", **wish)
+    prune_model(str(model), tmp_path / "ticket", PruneOptions(criterion="low-magnitude", **wish))
     source = open_source(tmp_path / "ticket")
     complain(
         lambda: export(source, tmp_path / "out", ExportOptions("transformers")),

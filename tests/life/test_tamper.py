@@ -25,8 +25,8 @@ from lxcompress.models.checkpoints import load_model, load_vocabulary
 from lxcompress.recipe import Recipe, ScenesData, load_recipe
 from lxcompress.records import Artifact
 from lxcompress.rundir import RunDir, read_run
+from lxcompress.study.reporter import SilentReporter
 from lxcompress.study.run import run_study
-from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import load_ticket
 
 CELL, OTHER, LATE = "low-magnitude-weight-50-seed0", "low-magnitude-weight-50-seed1", "late-50-seed0"
@@ -186,7 +186,7 @@ def test_records_of_a_run_are_as_written_or_refused_or_not_finished(copy) -> Non
             path.write_bytes(whole)
 
 
-class Remarks(Unwatched):
+class Remarks(SilentReporter):
     """Keeps the remarks of a study."""
 
     def __init__(self) -> None:
@@ -234,10 +234,10 @@ def test_a_changed_seed_folder_gives_the_same_ticket_or_is_refused(copy, recipe,
     watch = Remarks()
     if what in REFUSED:
         with pytest.raises(RunError) as caught:
-            run_study(recipe, copy, only=LATE, watch=watch)
+            run_study(recipe, copy, only=LATE, progress=watch)
         said(caught.value, RunDir(copy).dense_result(0))
         return
-    run_study(recipe, copy, only=LATE, watch=watch)
+    run_study(recipe, copy, only=LATE, progress=watch)
     found = load_file(copy / "tickets" / LATE / "model.safetensors")
     assert found.keys() == late.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in late.items())
@@ -250,7 +250,7 @@ def test_a_record_that_is_not_whole_is_not_finished_and_is_made_again(copy, reci
     before = read_run(copy).results[CELL]
     path.write_bytes(damage)
     assert CELL not in read_run(copy).results
-    assert run_study(recipe, copy, only=CELL, watch=watch) == 1
+    assert run_study(recipe, copy, only=CELL, progress=watch) == 1
     assert read_run(copy).results[CELL].retrained == before.retrained
     assert any(str(path) in line and "done again" in line for line in watch.said)
 
@@ -276,7 +276,7 @@ def test_what_another_recipe_began_reaches_no_ticket(run, recipe, toy_recipe_fil
     text = (root / "recipe.yaml").read_text("utf-8")
     (root / "recipe.yaml").write_text(text.replace("learning_rate: 0.001", "learning_rate: 0.5"), encoding="utf-8")
     watch = Remarks()
-    run_study(recipe, root, only=CELL, watch=watch)
+    run_study(recipe, root, only=CELL, progress=watch)
     found, expected = (load_file(each / "tickets" / CELL / "model.safetensors") for each in (root, run))
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     assert not (root / "tickets" / OTHER).exists()

@@ -13,6 +13,7 @@ from lxcompress.recipe import ScenesData, Train
 from lxcompress.training.device import choose_device
 from lxcompress.training.fit import fit
 from lxcompress.training.floors import find_floors
+from lxcompress.training.spec import FitSpec
 
 
 def test_it_is_small_and_half_precision() -> None:
@@ -36,9 +37,8 @@ def test_a_short_fine_tuning_from_it_clears_every_floor() -> None:
     (epoch,) = fit(
         model.module,
         task,
+        FitSpec(settings=Train(epochs=1, batch_size=32, learning_rate=5e-4), seed=0),
         answer=model.family.answer,
-        settings=Train(epochs=1, batch_size=32, learning_rate=5e-4),
         device=choose_device("cpu", "fp32"),
-        seed=0,
     )
     assert epoch.valid.accuracy > find_floors(task).question_only.accuracy + 0.05

@@ -20,6 +20,7 @@ from lxcompress.measure.artifacts import measure_artifacts
 from lxcompress.models.checkpoints import Model, load_start, save_model
 from lxcompress.runtimes import open_session
 from lxcompress.runtimes.torch import open_compiled, open_torch
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from lxcompress.tickets import load_ticket
 from tests.complain import complain
@@ -47,7 +48,7 @@ def ticket(toy, tmp_path_factory) -> Path:
 def draw_ticket(toy: Toy, root: Path) -> Path:
     model, weights = load_start(str(save_start(toy, root / "start")), ANSWERS, 0)
     save_model(root / "model", model, weights, shipped_vocabulary())
-    prune_model(str(root / "model"), root / "ticket", criterion="low-magnitude", sparsity=0.5)
+    prune_model(str(root / "model"), root / "ticket", PruneOptions(criterion="low-magnitude", sparsity=0.5))
     return root / "ticket"
 
 

@@ -14,8 +14,8 @@ from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import Cell, Recipe, load_recipe
 from lxcompress.rundir import RunDir, read_run
 from lxcompress.study.plan import plan_study
+from lxcompress.study.reporter import SilentReporter
 from lxcompress.study.run import run_study
-from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import is_ticket, load_ticket
 
 TAUGHT = "distill: {weight: 0.5, temperature: 2, hidden: 0.1}"
@@ -215,7 +215,7 @@ def test_what_cannot_be_drawn_is_told_before_any_training(method, said, toy_reci
 def test_a_method_of_the_same_name_that_is_made_otherwise_is_refused(drawn, toy_recipe_file) -> None:
     _, run = drawn
     other = of_methods(toy_recipe_file, ["{name: low-magnitude-weight-late40, rewind: none}"])
-    with pytest.raises(LxError, match="low-magnitude-weight-late40 that is made otherwise"):
+    with pytest.raises(LxError, match="low-magnitude-weight-late40 with other settings"):
         run_study(other, run.root)
 
 
@@ -228,7 +228,7 @@ def test_a_gradual_cut_that_was_killed_after_its_last_update_still_cuts(drawn, t
     alone = of_methods(toy_recipe_file, [GRADUAL])
     root, watch = tmp_path / "run", StopAfter(2 * 12 - 1)
     with pytest.raises(KeyboardInterrupt):
-        run_study(alone, root, watch=watch)
+        run_study(alone, root, progress=watch)
     assert list(root.rglob("tickets/*/checkpoint.safetensors"))
     assert run_study(alone, root) == 1
     cell = cell_of(recipe, "low-magnitude-neuron-gradual")
@@ -238,7 +238,7 @@ def test_a_gradual_cut_that_was_killed_after_its_last_update_still_cuts(drawn, t
     assert all(torch.equal(tensor, other.model.weights[name]) for name, tensor in ours.model.weights.items())
 
 
-class StopAfter(Unwatched):
+class StopAfter(SilentReporter):
     """Interrupts after so many steps in all."""
 
     def __init__(self, steps: int) -> None:

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from lxcompress.cli.main import app
 from lxcompress.errors import PruneError, RecipeError
 from lxcompress.models.checkpoints import load_model, load_weights
+from lxcompress.progress import no_progress
 from lxcompress.recipe import Recipe
 from lxcompress.records import Provenance
+from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from lxcompress.study.retrain import work_path
 from lxcompress.study.run import run_study
@@ -42,7 +44,9 @@ def remade(dense: Path, out: Path, recipe: Recipe | None, granularity: str = "we
     """The model pruned, and retrained if there is a recipe."""
     wish = {"granularity": granularity, "sparsity": {"2:4": 0.5, "weight": 0.4, "block-1x4": 0.4}.get(granularity, 0.2)}
     kept = ["lxmert.encoder.visn_fc.visn_fc.weight"] if granularity in WIDE else []
-    return prune_model(str(dense), out, **wish, keep_dense=kept, **fields, retraining=recipe)
+    progress = fields.pop("progress", no_progress)
+    options = PruneOptions(**wish, keep_dense=tuple(kept), **fields, retraining=recipe)
+    return prune_model(str(dense), out, options, progress=progress)
 
 
 @pytest.mark.parametrize("granularity", ["weight", "block-1x4", "2:4", "neuron", "head", "layer", "neuron+head"])
@@ -72,13 +76,13 @@ def test_a_killed_retraining_resumed_is_one_that_was_not_killed(dense, toy_recip
     class Killed(BaseException):
         """A process that ends at once."""
 
-    leave = optimising._leave
+    save = optimising.save_checkpoint
 
     def kill(*arguments: object) -> None:
-        leave(*arguments)
+        save(*arguments)
         raise Killed
 
-    monkeypatch.setattr(optimising, "_leave", kill)
+    monkeypatch.setattr(optimising, "save_checkpoint", kill)
     with pytest.raises(Killed):
         remade(dense, tmp_path / "cut", toy_recipe)
     monkeypatch.undo()

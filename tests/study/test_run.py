@@ -20,12 +20,13 @@ from lxcompress.models.checkpoints import load_start, load_weights
 from lxcompress.recipe import Cell, Recipe, load_recipe, plain_method
 from lxcompress.rundir import RunDir, is_busy, read_run
 from lxcompress.study.plan import plan_study
+from lxcompress.study.reporter import SilentReporter
 from lxcompress.study.run import missing_runs, run_study
-from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import load_ticket
 from lxcompress.training.device import choose_device
 from lxcompress.training.evaluate import score_split
 from lxcompress.training.fit import fit
+from lxcompress.training.spec import FitSpec
 
 TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "started", "seal"}
 
@@ -105,11 +106,9 @@ def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recip
     fit(
         model.module,
         load_task(toy_recipe.data),
+        FitSpec(settings=toy_recipe.train, seed=0, masks=ticket.mask.kept),
         answer=model.family.answer,
-        settings=toy_recipe.train,
         device=choose_device("cpu", "fp32"),
-        seed=0,
-        masks=ticket.mask.kept,
     )
     assert all(torch.equal(model.weights[name], tensor) for name, tensor in ticket.model.weights.items())
 
@@ -149,15 +148,15 @@ def test_killed_and_resumed_equals_uninterrupted(finished, toy_recipe_file, toy_
         "import torch\n"
         "from lxcompress.recipe import load_recipe\n"
         "from lxcompress.study.run import run_study\n"
-        "from lxcompress.study.watch import Unwatched\n"
-        "class Killer(Unwatched):\n"
+        "from lxcompress.study.reporter import SilentReporter\n"
+        "class Killer(SilentReporter):\n"
         "    steps = 0\n"
         "    def step(self, what, done, total, *, value):\n"
         "        self.steps += 1\n"
         "        if self.steps == int(sys.argv[3]):\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
         "torch.set_num_threads(int(sys.argv[4]))\n"
-        "run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), watch=Killer())\n"
+        "run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), progress=Killer())\n"
     )
     arguments = [str(toy_recipe_file), str(tmp_path / "run"), str(after), str(torch.get_num_threads())]
     done = subprocess.run([sys.executable, "-c", killer, *arguments], capture_output=True, text=True, check=False)
@@ -205,7 +204,7 @@ def test_status_sees_the_run_that_is_at_work(toy_recipe, tmp_path) -> None:
     """Asked at every first step: one step is running, and it is the one that the study says it is at."""
     seen = []
 
-    class Asker(Unwatched):
+    class Asker(SilentReporter):
         run = ""
 
         def begin(self, what: str, done: int, total: int) -> None:
@@ -216,7 +215,7 @@ def test_status_sees_the_run_that_is_at_work(toy_recipe, tmp_path) -> None:
                 found = study_progress(read_run(tmp_path), busy=True)
                 seen.append((self.run, [each.id for each in found.runs if each.state == "running"]))
 
-    run_study(toy_recipe, tmp_path, only="random-*-seed0", watch=Asker())
+    run_study(toy_recipe, tmp_path, only="random-*-seed0", progress=Asker())
     assert [running for _, running in seen] == [[what] for what, _ in seen]
     assert len(seen) == 3
     after = study_progress(read_run(tmp_path), busy=False)

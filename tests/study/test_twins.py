@@ -20,9 +20,9 @@ from lxcompress.recipe import Cell, Recipe, dump_recipe, load_recipe
 from lxcompress.records import Result, read_record
 from lxcompress.rundir import RunDir, read_run, twins_of
 from lxcompress.study.plan import plan_study
+from lxcompress.study.reporter import SilentReporter
 from lxcompress.study.run import run_study
 from lxcompress.study.twins import draw_twin, find_twin, ticket_folder, twin_cell, wants_twin
-from lxcompress.study.watch import Unwatched
 from lxcompress.tickets import load_ticket
 
 PICKED = "low-magnitude-weight-50-seed0"
@@ -80,12 +80,12 @@ def test_the_grid_stays_as_the_recipe_says(study, drawn) -> None:
 
 
 def test_a_twin_that_is_there_is_not_drawn_again(drawn) -> None:
-    class Refuser(Unwatched):
+    class Refuser(SilentReporter):
         def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             raise AssertionError("it trains again")
 
-    draw_twin(drawn, twin_cell(picked(drawn)), watch=Refuser())
-    assert run_study(read_run(drawn).recipe, drawn, watch=Refuser()) == 0
+    draw_twin(drawn, twin_cell(picked(drawn)), progress=Refuser())
+    assert run_study(read_run(drawn).recipe, drawn, progress=Refuser()) == 0
 
 
 @pytest.mark.parametrize("after", [1, 11])
@@ -97,8 +97,8 @@ def test_killed_and_resumed_equals_uninterrupted(study, drawn, tmp_path, after) 
         "import torch\n"
         "from lxcompress.rundir import read_run\n"
         "from lxcompress.study.twins import draw_twin, twin_cell\n"
-        "from lxcompress.study.watch import Unwatched\n"
-        "class Killer(Unwatched):\n"
+        "from lxcompress.study.reporter import SilentReporter\n"
+        "class Killer(SilentReporter):\n"
         "    steps = 0\n"
         "    def step(self, what, done, total, *, value):\n"
         "        self.steps += 1\n"
@@ -106,7 +106,7 @@ def test_killed_and_resumed_equals_uninterrupted(study, drawn, tmp_path, after) 
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
         "torch.set_num_threads(1)\n"
         "root = Path(sys.argv[1])\n"
-        f"draw_twin(root, twin_cell(read_run(root).results['{PICKED}']), watch=Killer())\n"
+        f"draw_twin(root, twin_cell(read_run(root).results['{PICKED}']), progress=Killer())\n"
     )
     root = tmp_path / "run"
     shutil.copytree(study, root)

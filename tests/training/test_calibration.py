@@ -19,9 +19,9 @@ from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CalibrationStatistics
 from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import ScenesData, Train
-from lxcompress.training.calibration import batches_without_padding, collect_statistics, draw_sample
+from lxcompress.training.calibration import CalibrationSpec, batches_without_padding, collect_statistics, draw_sample
 from lxcompress.training.device import DeviceSpec
-from lxcompress.training.fit import LOSSES
+from lxcompress.training.losses import LOSSES
 from tests.complain import complain
 from tests.models.families import TOYS, save_start
 
@@ -41,17 +41,8 @@ def family(request, tmp_path_factory):
 
 def collect(family, kind, *, settings=None, seed=SEED, questions=QUESTIONS, batch_size=4, task=None):
     model, start, own = family
-    return collect_statistics(
-        model,
-        start,
-        task or own,
-        kind=kind,
-        settings=settings or Train(),
-        device=CPU,
-        seed=seed,
-        questions=questions,
-        batch_size=batch_size,
-    )
+    spec = CalibrationSpec(task or own, settings or Train(), CPU, seed, questions=questions, batch_size=batch_size)
+    return collect_statistics(model, start, kind, spec)
 
 
 def gradients_by_hand(family, loss, rows):
@@ -210,18 +201,8 @@ def test_a_sample_has_different_questions_and_never_more_than_there_are(family) 
 def test_progress_is_told(family) -> None:
     model, start, task = family
     heard: list[tuple[int, int]] = []
-    collect_statistics(
-        model,
-        start,
-        task,
-        kind="gradient",
-        settings=Train(),
-        device=CPU,
-        seed=0,
-        questions=10,
-        batch_size=4,
-        progress=lambda what, done, total: heard.append((done, total)),
-    )
+    spec = CalibrationSpec(task, Train(), CPU, 0, questions=10, batch_size=4)
+    collect_statistics(model, start, "gradient", spec, lambda what, done, total: heard.append((done, total)))
     assert heard == [(1, 3), (2, 3), (3, 3)]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lxcompress.errors import RunError
 from lxcompress.recipe import Train
 from lxcompress.training.device import DeviceSpec
-from lxcompress.training.fit import COMPILED_KINDS, can_compile, compiles, compiling
+from lxcompress.training.fit import MAX_COMPILED_VARIANTS, can_compile, compile_settings, uses_compile
 
 CPU, CUDA = DeviceSpec(torch.device("cpu"), "fp32"), DeviceSpec(torch.device("cuda", 0), "bf16")
 
@@ -56,16 +56,16 @@ def test_any_usual_compiler_will_do(name, bare_path, monkeypatch) -> None:
     package(bare_path, monkeypatch)
     program(bare_path, name)
     assert can_compile()
-    assert compiles(Train(), CUDA)
-    assert not compiles(Train(), CPU)
+    assert uses_compile(Train(), CUDA)
+    assert not uses_compile(Train(), CPU)
 
 
 def test_the_switch_goes_before_what_is_found(bare_path) -> None:
     assert not can_compile()
-    assert not compiles(Train(), CUDA)
-    assert compiles(Train(compile="on"), CUDA)
-    assert compiles(Train(compile="on"), CPU)
-    assert not compiles(Train(compile="off"), CUDA)
+    assert not uses_compile(Train(), CUDA)
+    assert uses_compile(Train(compile="on"), CUDA)
+    assert uses_compile(Train(compile="on"), CPU)
+    assert not uses_compile(Train(compile="off"), CUDA)
 
 
 def test_a_backend_that_fails_names_the_switch() -> None:
@@ -73,7 +73,7 @@ def test_a_backend_that_fails_names_the_switch() -> None:
         raise FileNotFoundError("no C compiler is found\nand so on")
 
     double = torch.compile(lambda x: x * 2, backend=broken)
-    with pytest.raises(RunError) as caught, compiling():
+    with pytest.raises(RunError) as caught, compile_settings():
         double(torch.ones(2))
     told = str(caught.value)
     assert told.startswith("torch.compile cannot compile the model here (")
@@ -91,7 +91,7 @@ def test_more_models_than_torch_keeps_by_itself_stay_compiled() -> None:
         return graph.forward
 
     answer = torch.compile(lambda model, x: model(x), backend=count, dynamic=False)
-    with compiling():
+    with compile_settings():
         for width in range(1, 21):
             answer(nn.Linear(3, width), torch.ones(2, 3))
-    assert len(made) == 20 < COMPILED_KINDS
+    assert len(made) == 20 < MAX_COMPILED_VARIANTS

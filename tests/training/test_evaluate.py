@@ -14,9 +14,17 @@ from lxcompress.data.tasks import load_task
 from lxcompress.models.checkpoints import Model, load_start
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.training.device import DeviceSpec
-from lxcompress.training.evaluate import ask, batches_by_length, best_answers, best_labels, score_answers, score_split
-from lxcompress.training.feed import ahead
-from lxcompress.training.fit import answer_loss, score
+from lxcompress.training.evaluate import (
+    batches_by_length,
+    best_answers,
+    best_labels,
+    make_evaluation_batch,
+    score_answers,
+    score_split,
+)
+from lxcompress.training.feed import prefetch
+from lxcompress.training.fit import score
+from lxcompress.training.losses import binary_loss
 
 CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
@@ -137,7 +145,7 @@ def test_the_loss_is_the_sum_over_answers_and_the_mean_over_questions() -> None:
     scores, targets = torch.randn(5, 7, generator=generator), torch.rand(5, 7, generator=generator)
     chance = torch.sigmoid(scores)
     each = -(targets * chance.log() + (1 - targets) * (1 - chance).log())
-    assert float(answer_loss(scores, targets)) == pytest.approx(float(each.sum(1).mean()), rel=1e-5)
+    assert float(binary_loss(scores, targets)) == pytest.approx(float(each.sum(1).mean()), rel=1e-5)
 
 
 def test_what_is_gathered_ahead_is_scored_as_what_is_not(task) -> None:
@@ -145,7 +153,7 @@ def test_what_is_gathered_ahead_is_scored_as_what_is_not(task) -> None:
     generator = torch.Generator().manual_seed(0)
     split = replace(task.valid, choices=torch.randint(0, len(ANSWERS), (90, 4), generator=generator))
     chosen = torch.empty(len(split), dtype=torch.int64)
-    for asked in ahead(batches_by_length(split, 7), lambda rows: ask(split, rows)):
+    for asked in prefetch(batches_by_length(split, 7), lambda rows: make_evaluation_batch(split, rows)):
         chosen[asked.rows] = best_labels(hashed(asked.inputs), asked.choices)
     assert torch.equal(chosen, best_answers(hashed, split, 7, CPU))
     assert not torch.equal(chosen, best_answers(hashed, task.valid, 7, CPU))

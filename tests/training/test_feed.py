@@ -13,12 +13,12 @@ from lxcompress.errors import RunError
 from lxcompress.recipe import ScenesData
 from lxcompress.training.device import DeviceSpec
 from lxcompress.training.feed import (
-    AHEAD,
-    ahead,
+    PREFETCHED_BATCHES,
     feed,
-    is_fetched,
     make_batch,
     move_to_device_if_it_fits,
+    needs_prefetch,
+    prefetch,
     reserve_bytes,
 )
 
@@ -31,8 +31,8 @@ def task() -> AnswerTask:
 
 
 def test_what_is_made_ahead_comes_in_order() -> None:
-    assert list(ahead(range(50), lambda each: each * each)) == [each * each for each in range(50)]
-    assert list(ahead([], str)) == []
+    assert list(prefetch(range(50), lambda each: each * each)) == [each * each for each in range(50)]
+    assert list(prefetch([], str)) == []
 
 
 def test_no_more_is_made_than_is_about_to_be_used() -> None:
@@ -44,9 +44,9 @@ def test_no_more_is_made_than_is_about_to_be_used() -> None:
             made.append(each)
         return each
 
-    for used, each in enumerate(ahead(range(40), make), start=1):
+    for used, each in enumerate(prefetch(range(40), make), start=1):
         assert each == used - 1
-        assert len(made) <= used + AHEAD
+        assert len(made) <= used + PREFETCHED_BATCHES
 
 
 def test_what_fails_ahead_fails_where_it_is_used() -> None:
@@ -55,7 +55,7 @@ def test_what_fails_ahead_fails_where_it_is_used() -> None:
             raise ValueError("the fourth")
         return each
 
-    source = ahead(range(10), make)
+    source = prefetch(range(10), make)
     assert [next(source) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="the fourth"):
         next(source)
@@ -63,7 +63,7 @@ def test_what_fails_ahead_fails_where_it_is_used() -> None:
 
 def test_ahead_may_be_left_early() -> None:
     before = threading.active_count()
-    source = ahead(range(1000), lambda each: each)
+    source = prefetch(range(1000), lambda each: each)
     assert next(source) == 0
     source.close()
     assert threading.active_count() == before
@@ -105,14 +105,14 @@ def test_half_precision_features_are_read_as_single(task) -> None:
 def test_on_the_cpu_the_data_stays_where_it_is(task) -> None:
     assert move_to_device_if_it_fits(task, CPU, "auto") is task
     assert move_to_device_if_it_fits(task, CPU, "off") is task
-    with pytest.raises(RunError, match=r"train\.resident=on has no effect on the CPU"):
+    with pytest.raises(RunError, match=r"train\.data_on_device=on has no effect on the CPU"):
         move_to_device_if_it_fits(task, CPU, "on")
 
 
 def test_data_stays_resident_on_cuda_alone(task) -> None:
     mps = DeviceSpec(torch.device("mps"), "fp32")
     assert move_to_device_if_it_fits(task, mps, "auto") is task
-    with pytest.raises(RunError, match=r"train\.resident=on has no effect on mps .*; leave it at auto"):
+    with pytest.raises(RunError, match=r"train\.data_on_device=on has no effect on mps .*; leave it at auto"):
         move_to_device_if_it_fits(task, mps, "on")
 
 
@@ -124,6 +124,6 @@ def test_more_rows_at_a_time_leave_less_room_for_data() -> None:
 
 
 def test_batches_are_fetched_where_a_gpu_is_not_where_the_data_is(task) -> None:
-    assert not is_fetched(task.valid, CPU)
-    assert not is_fetched(task.valid, DeviceSpec(torch.device("mps"), "fp32"))
-    assert is_fetched(task.valid, DeviceSpec(torch.device("cuda", 0), "bf16"))
+    assert not needs_prefetch(task.valid, CPU)
+    assert not needs_prefetch(task.valid, DeviceSpec(torch.device("mps"), "fp32"))
+    assert needs_prefetch(task.valid, DeviceSpec(torch.device("cuda", 0), "bf16"))

@@ -19,11 +19,12 @@ from lxcompress.recipe import ScenesData, Train
 from lxcompress.records import Epoch, Score
 from lxcompress.training.device import DeviceSpec
 from lxcompress.training.fit import fit
-from lxcompress.training.gradual import UPDATES, Gradual, cubic_sparsity
+from lxcompress.training.gradual import UPDATES, GradualPruning, PruningSchedule, cubic_sparsity
 from lxcompress.training.movement import Movement
-from lxcompress.training.optimise import TELL_EVERY, optimise, recent_loss
+from lxcompress.training.optimise import LOSS_READ_EVERY, BatchSource, Objective, optimise, recent_loss
 from lxcompress.training.snapshots import Snapshots
-from lxcompress.training.step import Recurrence
+from lxcompress.training.spec import FitSpec
+from lxcompress.training.step import RepeatCounter
 
 CPU = DeviceSpec(torch.device("cpu"), "fp32")
 SETTINGS = Train(epochs=3, batch_size=16, learning_rate=2e-3, warmup=0.2)
@@ -45,8 +46,8 @@ def toy(toy_start) -> Model:
 
 
 def run(model: Model, task, **options) -> list[Epoch]:
-    options = {"settings": SETTINGS, "device": CPU, "seed": 0, **options}
-    return fit(model.module, task, answer=model.family.answer, **options)
+    progress, spec = options.pop("progress", None), FitSpec(**{"settings": SETTINGS, **options})
+    return fit(model.module, task, spec, answer=model.family.answer, device=CPU, progress=progress)
 
 
 def copy_of(model: Model) -> dict[str, Tensor]:
@@ -108,8 +109,9 @@ def choose_magnitude(weights: Mapping[str, Tensor], sparsity: float, previous: M
     return Mask(kept)
 
 
-def gradual(model: Model, **options) -> Gradual:
-    return Gradual(prunable(model), choose=choose_magnitude, **{"sparsity": 0.8, "total": STEPS, **options})
+def gradual(model: Model, **options) -> GradualPruning:
+    schedule = PruningSchedule(STEPS, **options)
+    return GradualPruning(prunable(model), choose=choose_magnitude, sparsity=0.8, schedule=schedule)
 
 
 def test_before_the_update_nothing_has_moved_and_after_the_step_everything_has(toy, task) -> None:
@@ -169,14 +171,14 @@ def test_movement_is_positive_where_descent_leads_away_from_zero() -> None:
     movement = Movement(dict(model.named_parameters()))
     optimise(
         model,
-        lambda rows: ((model.weight - torch.tensor([[3.0, 0.0]])) ** 2).sum(),
-        feed=rows_alone,
-        rows=4,
-        settings=Train(epochs=1, batch_size=4, learning_rate=1e-3, warmup=0.0, clip_norm=1e6),
+        Objective(lambda rows: ((model.weight - torch.tensor([[3.0, 0.0]])) ** 2).sum(), epoch_of),
+        BatchSource(rows_alone, 4),
+        FitSpec(
+            settings=Train(epochs=1, batch_size=4, learning_rate=1e-3, warmup=0.0, clip_norm=1e6),
+            seed=0,
+            hooks=[movement],
+        ),
         device=CPU,
-        seed=0,
-        evaluate=epoch_of,
-        hooks=[movement],
     )
     assert movement.result["weight"].tolist() == [[4.0, -2.0]]  # -1 * 2 (1 - 3), and -1 * 2 (1 - 0)
 
@@ -277,7 +279,7 @@ def test_gradual_reaches_its_sparsity_whatever_the_steps(total, every) -> None:
         asked.append(sparsity)
         return choose_magnitude(weights, sparsity, previous)
 
-    prune = Gradual({"w": weight}, choose=choose, sparsity=0.9, total=total, every=every)
+    prune = GradualPruning({"w": weight}, choose=choose, sparsity=0.9, schedule=PruningSchedule(total, every=every))
     for done in range(1, total + 1):
         prune.after_step(done)
     assert int(prune.mask.kept["w"].sum()) == 20
@@ -334,16 +336,16 @@ def course(skip: int = 0, **options) -> tuple[Course, list[Epoch]]:
 
     epochs = optimise(
         model,
-        loss,
-        feed=rows_alone,
-        rows=10,
-        settings=Train(epochs=3, batch_size=4, learning_rate=0.1, warmup=0.3, weight_decay=0.0),
+        Objective(loss, epoch_of),
+        BatchSource(rows_alone, 10),
+        FitSpec(
+            settings=Train(epochs=3, batch_size=4, learning_rate=0.1, warmup=0.3, weight_decay=0.0),
+            seed=5,
+            skip=skip,
+            **options,
+        ),
         device=CPU,
-        seed=5,
-        evaluate=epoch_of,
         progress=progress,
-        skip=skip,
-        **options,
     )
     return seen, epochs
 
@@ -408,16 +410,16 @@ def test_the_loss_of_a_gpu_is_read_now_and_then() -> None:
     """In between, what was read last stands, and nothing waits."""
     gpu = DeviceSpec(torch.device("cuda"), "bf16")
     losses, told, last = [], [], float("nan")
-    for step in range(3 * TELL_EVERY):
+    for step in range(3 * LOSS_READ_EVERY):
         losses.append(torch.tensor(float(step)))
         last = recent_loss(losses, gpu, last)
         told.append(last)
         assert recent_loss(losses, CPU, -1.0) == step
-    assert told == [float(step - step % TELL_EVERY) for step in range(3 * TELL_EVERY)]
+    assert told == [float(step - step % LOSS_READ_EVERY) for step in range(3 * LOSS_READ_EVERY)]
 
 
 def test_a_form_recurs_only_in_a_row() -> None:
-    forms = Recurrence()
+    forms = RepeatCounter()
     assert [forms.count(form) for form in "aabaaaab"] == [1, 2, 1, 1, 2, 3, 4, 1]
 
 

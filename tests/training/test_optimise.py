@@ -22,8 +22,9 @@ from lxcompress.recipe import ScenesData, Train
 from lxcompress.records import Epoch, Score
 from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.fit import fit
-from lxcompress.training.optimise import draw_batches, optimise
+from lxcompress.training.optimise import BatchSource, Objective, draw_batches, optimise
 from lxcompress.training.optimizers import schedule
+from lxcompress.training.spec import FitSpec
 
 CPU = DeviceSpec(torch.device("cpu"), "fp32")
 SETTINGS = Train(epochs=3, batch_size=16, learning_rate=2e-3, warmup=0.2)
@@ -64,7 +65,8 @@ def toy(toy_start) -> Model:
 
 
 def run(model: Model, task, *, seed: int = 0, settings: Train = SETTINGS, **options) -> list[Epoch]:
-    return fit(model.module, task, answer=model.family.answer, settings=settings, device=CPU, seed=seed, **options)
+    progress, spec = options.pop("progress", None), FitSpec(settings, seed, **options)
+    return fit(model.module, task, spec, answer=model.family.answer, device=CPU, progress=progress)
 
 
 def numbers(epochs: list[Epoch]) -> list[tuple[int, float, Score]]:
@@ -152,14 +154,10 @@ def test_what_a_mask_removed_does_not_bear_on_the_rest() -> None:
         seen = torch.tensor([1.0, 2.0, scale, scale])
         optimise(
             model,
-            lambda rows, model=model, seen=seen: (model(seen) * len(rows)).sum(),
-            feed=rows_alone,
-            rows=64,
-            settings=settings,
+            Objective(lambda rows, model=model, seen=seen: (model(seen) * len(rows)).sum(), epoch_of),
+            BatchSource(rows_alone, 64),
+            FitSpec(settings=settings, seed=0, masks={"weight": kept}),
             device=CPU,
-            seed=0,
-            evaluate=epoch_of,
-            masks={"weight": kept},
         )
         grown.append(model.weight.detach().clone())
     assert torch.equal(*grown)
@@ -290,7 +288,9 @@ def count_rows(rows: int, batch_size: int, epochs: int) -> Iterator[list[int]]:
         return model.weight.sum()
 
     settings = Train(epochs=epochs, batch_size=batch_size)
-    optimise(model, loss, feed=rows_alone, rows=rows, settings=settings, device=CPU, seed=3, evaluate=epoch_of)
+    optimise(
+        model, Objective(loss, epoch_of), BatchSource(rows_alone, rows), FitSpec(settings=settings, seed=3), device=CPU
+    )
     for epoch in range(epochs):
         yield drawn[epoch * rows : (epoch + 1) * rows]
 
@@ -325,13 +325,10 @@ def test_weight_decay_falls_on_matrices_alone() -> None:
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     optimise(
         model,
-        lambda rows: 0 * sum(weight.sum() for weight in model.parameters()),
-        feed=rows_alone,
-        rows=4,
-        settings=Train(epochs=2, batch_size=2, learning_rate=0.1, weight_decay=0.5, warmup=0),
+        Objective(lambda rows: 0 * sum(weight.sum() for weight in model.parameters()), epoch_of),
+        BatchSource(rows_alone, 4),
+        FitSpec(settings=Train(epochs=2, batch_size=2, learning_rate=0.1, weight_decay=0.5, warmup=0), seed=0),
         device=CPU,
-        seed=0,
-        evaluate=epoch_of,
     )
     after = dict(model.named_parameters())
     assert bool((after["0.weight"].abs() < before["0.weight"].abs()).all())
@@ -449,4 +446,10 @@ def test_too_little_memory_names_the_knobs() -> None:
     with pytest.raises(
         RunError, match=r"memory is too small .*train\.accumulate to 2 .*train\.batch_size \(it is 16\)"
     ):
-        optimise(weight, loss, feed=rows_alone, rows=16, settings=SETTINGS, device=CPU, seed=0, evaluate=epoch_of)
+        optimise(
+            weight,
+            Objective(loss, epoch_of),
+            BatchSource(rows_alone, 16),
+            FitSpec(settings=SETTINGS, seed=0),
+            device=CPU,
+        )

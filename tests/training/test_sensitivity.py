@@ -13,10 +13,10 @@ from lxcompress.pruning.choose import mask_from_scores
 from lxcompress.pruning.criteria import score_weights
 from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import ScenesData, Train
-from lxcompress.training.calibration import draw_sample
+from lxcompress.training.calibration import CalibrationSpec, draw_sample
 from lxcompress.training.device import DeviceSpec
-from lxcompress.training.fit import LOSSES
-from lxcompress.training.sensitivity import measure
+from lxcompress.training.losses import LOSSES
+from lxcompress.training.sensitivity import BATCH_SIZE, measure_sensitivity, sensitivity_masks
 from tests.complain import complain
 
 CPU = DeviceSpec(torch.device("cpu"), "fp32")
@@ -31,10 +31,12 @@ def toy(toy_start):
     return model, start, scores, task
 
 
-def run(toy, **fields):
+def run(toy, *, sparsities=(0.5, 0.9), granularity="weight", keep_dense=(), progress=None, **fields):
     model, start, scores, task = toy
-    given = {"settings": Train(), "device": CPU, "seed": SEED, "questions": QUESTIONS, "sparsities": (0.5, 0.9)}
-    return measure(model, start, scores, task, **{**given, **fields})
+    given = {"settings": Train(), "device": CPU, "seed": SEED, "questions": QUESTIONS, "batch_size": BATCH_SIZE}
+    selection = Selection(0.0, granularity, keep_dense=tuple(keep_dense))
+    masks = sensitivity_masks(scores, selection, sparsities)
+    return measure_sensitivity(model, start, masks, CalibrationSpec(task, **{**given, **fields}), progress)
 
 
 def loss_by_hand(toy, weights, loss) -> float:

@@ -1,0 +1,118 @@
+"""StudyContext: what all runs of a study share, and the functions by which a run fits, scores and is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lxcompress.data.split import AnswerTask
+from lxcompress.filenames import CHECKPOINT_FILE
+from lxcompress.models.checkpoints import Model
+from lxcompress.progress import Progress
+from lxcompress.pruning.mask import Weights
+from lxcompress.recipe import Recipe
+from lxcompress.records import Epoch, Machine, Score
+from lxcompress.rundir import RunDir
+from lxcompress.study.agreement import cell_defining_fields
+from lxcompress.training import fit as fitting
+from lxcompress.training.device import DeviceSpec
+from lxcompress.training.spec import FitSpec
+
+
+@dataclass(frozen=True)
+class StudyContext:
+    """What all runs of a study share."""
+
+    recipe: Recipe
+    run: RunDir
+    task: AnswerTask
+    device: DeviceSpec
+    machine: Machine
+
+
+def make_spec(context: StudyContext, what: str, seed: int, folder: Path, **changes: Any) -> FitSpec:
+    """Return the FitSpec of a fit of the recipe's length, with a checkpoint in `folder`, which is made.
+
+    `what` names the fit in the key of its checkpoint; `changes` are other fields of the FitSpec.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = checkpoint_key(context, what)
+    fields = {"settings": context.recipe.train, "checkpoint": folder / CHECKPOINT_FILE, "key": key, **changes}
+    return FitSpec(seed=seed, **fields)
+
+
+def checkpoint_key(context: StudyContext, what: str) -> str:
+    """Return the key of a checkpoint: it depends on `what` is fitted, on the device, and on the recipe.
+
+    A change of its text would make interrupted runs of earlier versions start over.
+    """
+    runs_on = f"{context.device.torch_device.type} {context.device.precision}"
+    fields = sorted(cell_defining_fields(context.recipe).items())
+    return hashlib.sha256(f"{what}\n{runs_on}\n{fields}".encode()).hexdigest()
+
+
+def fit(context: StudyContext, model: Model, spec: FitSpec, progress: Progress) -> list[Epoch]:
+    """Fit the model from the weights that it has; resume from the checkpoint if it belongs to this fit."""
+    return fitting.fit(
+        model.module,
+        context.task,
+        spec,
+        answer=model.family.answer,
+        device=context.device,
+        progress=progress,
+    )
+
+
+def score(context: StudyContext, model: Model) -> Score:
+    """Return the Score of the model with the weights that it has."""
+    model.module.eval()
+    return fitting.score(
+        model.module,
+        context.task,
+        answer=model.family.answer,
+        settings=context.recipe.train,
+        device=context.device,
+    )
+
+
+def score_weights(context: StudyContext, model: Model, weights: Weights) -> Score:
+    """Load `weights` into the model and return its Score."""
+    model.load(weights)
+    return score(context, model)
+
+
+def count_steps(recipe: Recipe, task: AnswerTask) -> int:
+    """Return the number of optimizer steps of one run."""
+    return recipe.train.epochs * max(1, -(-len(task.train) // recipe.train.batch_size))
+
+
+def run_fields(context: StudyContext, epochs: Sequence[Epoch], *, steps: int, scoring_s: float) -> dict[str, Any]:
+    """Return the fields of a record that say how a run was done."""
+    return {
+        "epochs": list(epochs),
+        "steps": steps,
+        "duration_s": scoring_s + sum(epoch.duration_s for epoch in epochs),
+        "device": context.device.torch_device.type,
+        "precision": context.device.precision,
+        "machine": context.machine,
+    }
+
+
+@dataclass
+class Stopwatch:
+    """The seconds that were spent inside `timed` blocks."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def timed(watch: Stopwatch | None = None) -> Iterator[Stopwatch]:
+    """Yield a stopwatch, a new one or `watch`, and add the seconds of the block to it."""
+    watch, started = watch or Stopwatch(), time.perf_counter()
+    yield watch
+    watch.seconds += time.perf_counter() - started
