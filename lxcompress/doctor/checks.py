@@ -1,4 +1,4 @@
-"""What the commands need, tried for real on something tiny."""
+"""Check what the commands need by running each part on a tiny example."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FROM_SOURCE = "in the folder of the source: pip install ."
 
 @dataclass(frozen=True)
 class FeatureCheck:
-    """A result not yet made: `run` returns the detail to show, or raises; `remedy` is the command that mends it."""
+    """A check of a feature: `run` returns the detail to show, or raises; `remedy` is the command that repairs it."""
 
     name: str
     is_core: bool
@@ -34,7 +34,7 @@ class FeatureCheck:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How a check went; `needed_for` names what fails without it."""
+    """The result of a check; `needed_for` names the commands that fail without the feature."""
 
     name: str
     works: bool
@@ -45,7 +45,7 @@ class CheckResult:
 
 
 def run_check(check: FeatureCheck) -> CheckResult:
-    """Makes the check; whatever goes wrong in it is its result."""
+    """Run the check; an exception in it becomes its result."""
     try:
         detail, works = check.run(), True
     except Exception as problem:
@@ -58,12 +58,12 @@ def _torch_product() -> str:
 
     ones = torch.ones(64, 64)
     if (ones @ ones).sum().item() != 64**3:
-        raise ArithmeticError("a product of ones came out wrong")
+        raise ArithmeticError("a matrix product of ones is wrong")
     return f"torch {torch.__version__} multiplies, {torch.get_num_threads()} threads"
 
 
 def _tiny_lxmert() -> str:
-    """One answer of the smallest LXMERT."""
+    """Run the smallest LXMERT once."""
     import torch
 
     with (
@@ -98,15 +98,15 @@ def _tiny_lxmert() -> str:
 
 
 def _tiny_onnx() -> str:
-    """A graph of one node, written, loaded and run."""
+    """Write, load and run a graph of one node."""
     import onnx
 
-    _serve_tiny_onnx("onnxruntime")
+    _run_tiny_onnx("onnxruntime")
     return f"onnx {onnx.__version__} writes, onnxruntime {importlib.metadata.version('onnxruntime')} answers"
 
 
-def _serve_tiny_onnx(runtime: str) -> None:
-    """Raises whatever goes wrong as `runtime` doubles a half."""
+def _run_tiny_onnx(runtime: str) -> None:
+    """Let `runtime` double 0.5 with a tiny graph; raise whatever goes wrong."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper
@@ -129,24 +129,24 @@ def _serve_tiny_onnx(runtime: str) -> None:
 
 
 def _openvino() -> str:
-    """One graph answered by OpenVINO; NNCF, which is used for int8 alone, is looked for."""
-    _serve_tiny_onnx("openvino")
+    """Run a graph in OpenVINO, and look for NNCF, which only int8 needs."""
+    _run_tiny_onnx("openvino")
     return (
         f"openvino {importlib.metadata.version('openvino')} answers, nncf {importlib.metadata.version('nncf')} is here"
     )
 
 
 def _executorch() -> str:
-    """ExecuTorch's runtime, asked for the kernels that programs are written for."""
+    """Load ExecuTorch's runtime, and look for the kernels that exported programs need."""
     from lxcompress.runtimes.executorch import has_xnnpack
 
     if not has_xnnpack():
-        raise OSError("ExecuTorch is here without XNNPACK, which programs are written for")
+        raise OSError("ExecuTorch is installed without XNNPACK, which exported programs need")
     return f"executorch {importlib.metadata.version('executorch')} has XNNPACK's kernels"
 
 
 def _engine() -> str:
-    """A file of one product, written, loaded and run by each instruction set."""
+    """Write, load and run a file of one product with each instruction set."""
     import numpy as np
 
     from lxcompress.engine import ModelFile, instruction_sets
@@ -174,7 +174,7 @@ def _engine() -> str:
 
 
 def _coreml() -> str:
-    """One product, converted."""
+    """Convert one product."""
     from lxcompress.exporters.coreml import convert_tiny
 
     convert_tiny()
@@ -182,7 +182,7 @@ def _coreml() -> str:
 
 
 def _exporter() -> str:
-    """torch's dynamo exporter, which needs onnxscript, on one product."""
+    """Export one product with torch's dynamo exporter, which needs onnxscript."""
     import torch
 
     with redirect_stdout(io.StringIO()), quiet("torch.onnx"):
@@ -206,7 +206,7 @@ def _pinning() -> str:
     import psutil
 
     if not hasattr(psutil.Process, "cpu_affinity"):
-        raise OSError(f"{platform.system()} has no call for it; timings carry a doubt")
+        raise OSError(f"{platform.system()} cannot pin processes to cores; timings have a warning")
     return f"{len(psutil.Process().cpu_affinity())} cores to choose from"
 
 
@@ -214,7 +214,7 @@ def _installed() -> str:
     try:
         return f"version {importlib.metadata.version('lxcompress')}"
     except importlib.metadata.PackageNotFoundError:
-        raise ModuleNotFoundError("runs from its source, so the ranges it asks for are unknown") from None
+        raise ModuleNotFoundError("runs from its source, so the required versions are unknown") from None
 
 
 CHECKS: tuple[FeatureCheck, ...] = (
@@ -227,6 +227,6 @@ CHECKS: tuple[FeatureCheck, ...] = (
     FeatureCheck("ExecuTorch", False, "export --format executorch, bench", _executorch, add_extra("executorch")),
     FeatureCheck("Core ML", False, "export --format coreml", _coreml, add_extra("coreml")),
     FeatureCheck("mini model", True, "model.start: mini", _mini_model, f"{_FROM_SOURCE} --force-reinstall --no-deps"),
-    FeatureCheck("pinned threads", False, "bench without a doubt", _pinning, None),
+    FeatureCheck("pinned threads", False, "bench without a warning", _pinning, None),
     FeatureCheck("installed", False, "the lxcompress command", _installed, _FROM_SOURCE),
 )

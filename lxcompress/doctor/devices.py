@@ -1,4 +1,4 @@
-"""What there is to compute on."""
+"""Find the devices of this machine: processor, memory and accelerators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lxcompress.doctor.requirements import reinstall
 
 @dataclass(frozen=True)
 class Device:
-    """Something to compute on: whether it is here, and the one command that would add it, if one would."""
+    """A device: whether this machine has it, and the command that would make it usable, if there is one."""
 
     name: str
     is_here: bool
@@ -21,16 +21,16 @@ class Device:
 
 
 def find_devices() -> tuple[Device, ...]:
-    """The processor, the memory, and the accelerators that torch and ONNX Runtime offer."""
+    """Return the processor, the memory, and the accelerators that torch and ONNX Runtime can use."""
     return tuple(_look(name, find) for name, find in FINDERS.items())
 
 
 def _look(name: str, find: Callable[[str], Device]) -> Device:
-    """What `find` returns; a library that is missing or broken is no reason to stop looking."""
+    """Return what `find` returns; a missing or broken library becomes the detail."""
     try:
         return find(name)
     except Exception as problem:
-        return Device(name, False, f"cannot tell ({type(problem).__name__}: {problem})")
+        return Device(name, False, f"unknown ({type(problem).__name__}: {problem})")
 
 
 def _processor(name: str) -> Device:
@@ -64,7 +64,7 @@ def _cuda(name: str) -> Device:
     return Device(
         name,
         False,
-        f"there is a driver, but torch {torch.__version__} is built without CUDA",
+        f"a driver is installed, but torch {torch.__version__} is built without CUDA",
         f"{reinstall('torch')} --index-url https://download.pytorch.org/whl/cu128",
     )
 
@@ -74,7 +74,7 @@ def _mps(name: str) -> Device:
 
     if torch.backends.mps.is_available():
         return Device(name, True, "Apple GPU")
-    return Device(name, False, "not on this Mac" if platform.system() == "Darwin" else "of Apple computers only")
+    return Device(name, False, "not on this Mac" if platform.system() == "Darwin" else "only on Apple computers")
 
 
 def _providers(name: str) -> Device:

@@ -1,4 +1,4 @@
-"""The libraries that lxcompress asks for, against those that are here."""
+"""Compare the libraries that lxcompress requires with those that are installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ State = Literal["ok", "too old", "too new", "missing"]
 
 @dataclass(frozen=True)
 class Package:
-    """A library against the range that lxcompress asks for; `extra` names the optional set it belongs to, if any."""
+    """A required library: its version range, and the version found; `extra` is the optional set that it belongs to."""
 
     name: str
     wanted: str
@@ -30,24 +30,24 @@ class Package:
 
 
 def read_packages() -> tuple[Package, ...]:
-    """Python, then each library that lxcompress asks for, once; Python alone if lxcompress is not installed.
+    """Return Python, then each required library once; only Python if lxcompress is not installed.
 
-    An extra that is made of others asks for lxcompress itself, or for their libraries again, as its builder has it.
+    An extra that combines others requires lxcompress itself, or the libraries of those extras a second time.
     """
     packages: dict[str, Package] = {}
-    for package in map(read_package, sorted(_requirements(), key=_is_of_many)):
+    for package in map(read_package, sorted(_requirements(), key=_is_combined)):
         if package.name != _OWN_NAME:
             packages.setdefault(package.name, package)
     return (_read_python(), *packages.values())
 
 
-def _is_of_many(requirement: str) -> bool:
-    """Return whether a requirement is of an extra that no command names: for developers, or the one of all others."""
+def _is_combined(requirement: str) -> bool:
+    """Return whether a requirement belongs to an extra that combines others, or to one for developers."""
     return _parse(requirement)[2] in (*_DEVELOPERS, "all")
 
 
 def read_package(requirement: str) -> Package:
-    """The state of one requirement, written as package metadata has it: `pytest<10,>=8.3; extra == 'test'`."""
+    """Return the state of one requirement of the package metadata, such as `pytest<10,>=8.3; extra == 'test'`."""
     name, wanted, extra = _parse(requirement)
     try:
         found = importlib.metadata.version(name)
@@ -59,7 +59,7 @@ def read_package(requirement: str) -> Package:
 
 
 def judge(found: str | None, wanted: str) -> State:
-    """Where a version lies against bounds such as `>=2.8,<2.14`; other kinds of bounds are not judged."""
+    """Compare a version with bounds such as `>=2.8,<2.14`; other kinds of bounds are ignored."""
     if found is None:
         return "missing"
     version = _numbers(found)
@@ -72,12 +72,12 @@ def judge(found: str | None, wanted: str) -> State:
 
 
 def add_extra(extra: str) -> str:
-    """The command that adds all libraries of an optional set, each in the range that lxcompress asks for."""
+    """Return the command that installs all libraries of an extra, in their required versions."""
     return f"pip install '{_OWN_NAME}[{extra}]'"
 
 
 def reinstall(*names: str) -> str:
-    """The command that installs these libraries anew, each in the range that lxcompress asks for."""
+    """Return the command that installs these libraries again, in their required versions."""
     ranges = {name: wanted for name, wanted, _ in map(_parse, _requirements())}
     quoted = " ".join(f'"{name}{ranges.get(name, "")}"' for name in names)
     return f"pip install --force-reinstall {quoted}"
@@ -91,7 +91,7 @@ def _requirements() -> list[str]:
 
 
 def _parse(requirement: str) -> tuple[str, str, str | None]:
-    """Name, range and extra of a requirement."""
+    """Return the name, range and extra of a requirement."""
     parts = _REQUIREMENT.match(requirement)
     assert parts, f"package metadata holds requirements only, got {requirement!r}"
     return parts["name"], parts["range"].strip(), parts["extra"]
@@ -108,8 +108,8 @@ def _read_python() -> Package:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, less zeros at its end: 2.13.0+cpu is (2, 13)."""
-    numbers = [int(each) for each in re.findall(r"\d+", re.match(r"[\d.]*", version)[0])]  # type: ignore[index]
+    """Return the leading numbers of a version without trailing zeros: 2.13.0+cpu is (2, 13)."""
+    numbers = [int(digits) for digits in re.findall(r"\d+", re.match(r"[\d.]*", version)[0])]  # type: ignore[index]
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)

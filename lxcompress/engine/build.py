@@ -1,7 +1,7 @@
-"""Builds the engine's library with the C compiler that is here: as lxcompress is installed, or by hand.
+"""Build the engine's library with the C compiler of this machine, when lxcompress is installed or by hand.
 
-`python -m lxcompress.engine.build` builds it anew, beside this file. The package's builder runs this file by its path,
-where lxcompress cannot be imported yet: it needs nothing but the standard library, and hatchling there.
+`python -m lxcompress.engine.build` builds it in the folder of this file. The package builder runs this file by its
+path, before lxcompress can be imported, so it needs only the standard library and hatchling.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SOURCE = Path(__file__).resolve().parent / "source"
 LIBRARY = "_engine.dll" if os.name == "nt" else "_engine.so"
 COMPILERS = ("cc", "gcc", "clang")
 
-# kernels.c is compiled once for each, with these flags; dispatch.c learns by -DLX_HAS_name which there are.
+# kernels.c is compiled once for each set, with these flags; -DLX_HAS_name tells dispatch.c which sets exist.
 X86_SETS = {
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma"),
     "avxvnni": ("-mavx2", "-mfma", "-mavxvnni"),
@@ -40,11 +40,11 @@ _CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 
 class BuildError(Exception):
-    """Why there is no library, in one sentence. Errors of lxcompress's own cannot be imported here."""
+    """A library that could not be built. An LxError cannot be imported here."""
 
 
-class Built(NamedTuple):
-    """A library: its instruction sets, best first, why others were left out, and what the compiler warned of."""
+class BuildResult(NamedTuple):
+    """A library: its instruction sets, best first; why others were left out; and the compiler's warnings."""
 
     path: Path
     sets: tuple[str, ...]
@@ -53,28 +53,28 @@ class Built(NamedTuple):
 
 
 def find_compiler() -> list[str] | None:
-    """The command of $CC, which may have arguments, or of the first compiler that is here; None if there is none."""
+    """Return the command in $CC, which may have arguments, or else the first installed compiler; None without one."""
     wanted = shlex.split(os.environ.get("CC", ""))
     commands = [wanted] if wanted else [[name] for name in COMPILERS]
     return next((command for command in commands if shutil.which(command[0])), None)
 
 
-def build(out: Path, *, sanitize: str | None = None) -> Built:
-    """Compiles all of SOURCE into the library `out`, which is replaced whole; `sanitize` as the compiler's -fsanitize.
+def build(out: Path, *, sanitize: str | None = None) -> BuildResult:
+    """Compile SOURCE into the library `out`, which is replaced in one step; `sanitize` is the argument of -fsanitize.
 
-    Raises BuildError without a compiler, or if it fails; OSError if `out` cannot be written.
+    Raises BuildError without a compiler or if it fails, and OSError if `out` cannot be written.
     """
     compiler = find_compiler()
     if compiler is None:
         wanted = os.environ.get("CC") or ", ".join(COMPILERS)
         raise BuildError(f"there is no C compiler ({wanted}); install one (on Debian: apt install gcc libc6-dev)")
-    how = (*_CHECKED, f"-fsanitize={sanitize}") if sanitize else _FAST
+    flags = (*_CHECKED, f"-fsanitize={sanitize}") if sanitize else _FAST
     with tempfile.TemporaryDirectory() as folder:
-        return _build([*compiler, *how, *_FLAGS, *_WARNINGS], find_sets(compiler), Path(folder), out)
+        return _build([*compiler, *flags, *_FLAGS, *_WARNINGS], find_sets(compiler), Path(folder), out)
 
 
 def find_sets(compiler: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """The instruction sets of the machine that `compiler` compiles for, best first, with their flags."""
+    """Return the instruction sets of the machine that `compiler` compiles for, best first, with their flags."""
     machine = _run([*compiler, "-dumpmachine"]).out.split("-")[0]
     if machine in ("x86_64", "amd64"):
         return X86_SETS
@@ -82,7 +82,7 @@ def find_sets(compiler: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
-    """Eight hexadecimal digits of the contents of some files."""
+    """Return the checksum of the contents of some files, as eight hexadecimal digits."""
     value = 0
     for path in paths:
         value = zlib.crc32(path.read_bytes(), value)
@@ -90,21 +90,21 @@ def fingerprint(paths: Sequence[Path]) -> str:
 
 
 def list_sources() -> list[Path]:
-    """All that a library is made of."""
+    """Return the source files of the library."""
     return sorted(path for path in SOURCE.iterdir() if path.suffix in (".c", ".h"))
 
 
-class _Done(NamedTuple):
+class _CompilerRun(NamedTuple):
     code: int
     out: str
     complaint: str
 
 
-def _build(compile_: Sequence[str], sets: Mapping[str, tuple[str, ...]], folder: Path, out: Path) -> Built:
-    """The same, with the whole command to compile with, in an empty folder."""
+def _build(compile_: Sequence[str], sets: Mapping[str, tuple[str, ...]], folder: Path, out: Path) -> BuildResult:
+    """Compile and link with the command `compile_`, in an empty folder."""
     kernels = {name: [*flags, f"-DLX_SET={name}", str(SOURCE / "kernels.c")] for name, flags in sets.items()}
     tried = _compile_all(compile_, kernels, folder)
-    _check(tried["base"])  # which runs everywhere: without the others the engine is slower, without this it is none
+    _check(tried["base"])  # the one set that runs everywhere; the others only make it faster
     made = tuple(name for name, done in tried.items() if done.code == 0)
     left_out = tuple(f"{name} ({_first_error(done)})" for name, done in tried.items() if done.code)
     has = [f"-DLX_HAS_{name}" for name in made]
@@ -114,12 +114,12 @@ def _build(compile_: Sequence[str], sets: Mapping[str, tuple[str, ...]], folder:
         _check(done)
     objects = [str(folder / f"{name}.o") for name in (*made, *others)]
     linked = _link(compile_, objects, out)
-    kept = [done for done in (*tried.values(), *others.values(), linked) if done.code == 0]
-    return Built(out, made, left_out, "".join(done.complaint for done in kept))
+    successful = [done for done in (*tried.values(), *others.values(), linked) if done.code == 0]
+    return BuildResult(out, made, left_out, "".join(done.complaint for done in successful))
 
 
 def _write_origin(folder: Path) -> Path:
-    """A source that says what the library is made of, so that the binding knows one that is not for it."""
+    """Write a source with the checksums of the library's files, by which the binding refuses another version."""
     path = folder / "built.c"
     path.write_text(
         '#define PUBLIC __attribute__((visibility("default")))\n'
@@ -130,55 +130,55 @@ def _write_origin(folder: Path) -> Path:
     return path
 
 
-def _compile_all(compile_: Sequence[str], files: Mapping[str, Sequence[str]], folder: Path) -> dict[str, _Done]:
-    """Compiles each into the object of its name, as many at once as there are processors."""
+def _compile_all(compile_: Sequence[str], files: Mapping[str, Sequence[str]], folder: Path) -> dict[str, _CompilerRun]:
+    """Compile each file to the object of its name, as many at once as there are processors."""
 
-    def compile_one(name: str) -> _Done:
+    def compile_one(name: str) -> _CompilerRun:
         return _run([*compile_, "-c", *files[name], "-o", str(folder / f"{name}.o")])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(files, pool.map(compile_one, files), strict=True))
 
 
-def _link(compile_: Sequence[str], objects: Sequence[str], out: Path) -> _Done:
+def _link(compile_: Sequence[str], objects: Sequence[str], out: Path) -> _CompilerRun:
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         done = _run([*compile_, "-shared", *objects, "-lm", "-o", str(part)])
         _check(done)
-        os.replace(part, out)  # a process that has the old one mapped keeps it
+        os.replace(part, out)  # a process that uses the old one keeps it
     finally:
         part.unlink(missing_ok=True)
     return done
 
 
-def _run(command: Sequence[str]) -> _Done:
-    # A compiler's words are looked for in its complaint, whatever the language of who calls it.
+def _run(command: Sequence[str]) -> _CompilerRun:
+    # LC_ALL=C: the messages are searched for English words.
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C"})
-    return _Done(done.returncode, done.stdout, done.stderr)
+    return _CompilerRun(done.returncode, done.stdout, done.stderr)
 
 
-def _check(done: _Done) -> None:
+def _check(done: _CompilerRun) -> None:
     if done.code:
         raise BuildError(
             f"the C compiler failed ({_first_error(done)}); the engine needs GCC 11 or Clang 14, or one that is newer"
         )
 
 
-def _first_error(done: _Done) -> str:
+def _first_error(done: _CompilerRun) -> str:
     lines = [line.strip() for line in done.complaint.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line), lines[0] if lines else f"exit code {done.code}")
 
 
 def get_build_hook() -> type:
-    """What hatchling asks this file for: the step of its build that puts the library into a wheel."""
+    """Return the build hook for hatchling, which puts the library into a wheel."""
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
     class EngineHook(BuildHookInterface[Any]):
-        """A wheel for this kind of machine, with the library; without a compiler, one for all, that lacks it."""
+        """Build a wheel with the library for this machine; without a compiler, build a wheel for all, without it."""
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-            self.scratch = tempfile.TemporaryDirectory()  # a build leaves its sources as they are
+            self.scratch = tempfile.TemporaryDirectory()  # a build must not change its sources
             is_editable = version == "editable"
             out = (SOURCE.parent if is_editable else Path(self.scratch.name)) / LIBRARY
             try:
@@ -199,14 +199,14 @@ def get_build_hook() -> type:
 
 
 def _find_platform() -> str:
-    """This machine as wheels name it. Those names that promise to run on many a Linux cannot be promised here."""
+    """Return the wheel tag of this machine, without the manylinux tags, which promise to run on other systems."""
     from packaging.tags import sys_tags
 
     return next(tag.platform for tag in sys_tags() if not tag.platform.startswith(("manylinux", "musllinux")))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Builds by hand, says what came of it, and exits with 1 if nothing did."""
+    """Build the library from the command line, and print the result; exit with 1 if that fails."""
     parser = argparse.ArgumentParser(
         prog="python -m lxcompress.engine.build", description="Build the engine's library."
     )
@@ -218,8 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (BuildError, OSError) as problem:
         sys.exit(f"the engine was not built: {problem}")
     sys.stderr.write(built.warnings)
-    for each in built.left_out:
-        print(f"left out: {each}")
+    for reason in built.left_out:
+        print(f"left out: {reason}")
     print(f"{built.path}: {', '.join(built.sets)}, {built.path.stat().st_size / 1000:.0f} kB")
 
 

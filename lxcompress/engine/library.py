@@ -1,6 +1,6 @@
-"""The engine's C library, called through ctypes: its functions are those of source/engine.h.
+"""Call the engine's C library through ctypes; source/engine.h declares its functions.
 
-ctypes gives up Python's lock during a call, so that sessions of several Python threads answer at once.
+ctypes releases Python's global lock during a call, so sessions in several Python threads run at the same time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lxcompress.errors import MeasureError
 # Shapes: B batch, A answers.
 
 LIBRARY = Path(__file__).with_name("_engine.dll" if os.name == "nt" else "_engine.so")
-"""As engine/build.py names it. LXCOMPRESS_ENGINE in the environment names another: one with sanitizers, for tests."""
+"""The library that engine/build.py builds. The environment variable LXCOMPRESS_ENGINE gives another, for tests."""
 HEADER = Path(__file__).with_name("source") / "engine.h"
 BUILD = "python -m lxcompress.engine.build"
 SCORES = "scores"
@@ -32,13 +32,13 @@ SCORES = "scores"
 _TYPES: tuple[type[np.generic], ...] = (np.int64, np.float32)  # LX_INT64, LX_FLOAT32
 _TYPE_NAMES = ("tensor(int64)", "tensor(float)")
 _KINDS = ("biu", "f")
-"""The kinds of numpy's types that each takes: whole numbers, and numbers with a point."""
+"""The kinds of numpy types that each input type accepts: integers, and floating-point numbers."""
 _ERROR_BYTES = 512
 _NOT_FINITE = -2
 """LX_NOT_FINITE of engine.h."""
 _MOST_THREADS = 1024
 _MOST_WORDS = 200
-"""Letters of a caller's own words that a sentence repeats."""
+"""The most characters of a caller's text that an error repeats."""
 
 
 class _Input(ctypes.Structure):
@@ -72,7 +72,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 @dataclass(frozen=True)
 class InputInfo:
-    """What a model takes, in ONNX Runtime's words; a shape's names stand for what a question decides."""
+    """An input of a model, as ONNX Runtime describes it; a name in the shape is a size that each question sets."""
 
     name: str
     type: str
@@ -82,7 +82,7 @@ class InputInfo:
 
 @dataclass(frozen=True)
 class OutputInfo:
-    """What a model gives, in the same words."""
+    """An output of a model, described in the same way."""
 
     name: str
     type: str
@@ -90,7 +90,7 @@ class OutputInfo:
 
 
 def is_built() -> bool:
-    """Whether the library is here, and is the one that this lxcompress calls."""
+    """Return whether the library is built, and of the version that this lxcompress calls."""
     try:
         load_library()
     except MeasureError:
@@ -99,25 +99,25 @@ def is_built() -> bool:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those that the library has and this processor too, best first. Raises MeasureError without a library."""
+    """Return the instruction sets of the library that this processor has, best first. Raises MeasureError."""
     return tuple(load_library().lx_instruction_sets().decode().split())
 
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The library, its functions declared. Raises MeasureError if it was not built, or is of another version."""
+    """Load the library and declare its functions. Raises MeasureError if it is not built, or of another version."""
     path = Path(os.environ.get("LXCOMPRESS_ENGINE") or LIBRARY)
     if not path.is_file():
         raise MeasureError(
-            f"runtime engine: its library ({path}) was not built, as there was no C compiler, or an old one; install "
-            f"one (on Debian: apt install gcc libc6-dev) and build it with: {BUILD}"
+            f"runtime engine: its library ({path}) was not built, because the C compiler was missing or too old; "
+            f"install one (on Debian: apt install gcc libc6-dev) and build the library with: {BUILD}"
         )
     try:
         library = ctypes.CDLL(str(path))
         interface = read_text(library, "lx_interface")
     except (OSError, ValueError) as problem:
         raise MeasureError(
-            f"runtime engine: its library {path} cannot be loaded here ({problem}); build it again with: {BUILD}"
+            f"runtime engine: its library {path} cannot be loaded ({problem}); build it again with: {BUILD}"
         ) from problem
     if interface != f"{zlib.crc32(HEADER.read_bytes()):08x}":
         raise MeasureError(
@@ -130,20 +130,20 @@ def load_library() -> ctypes.CDLL:
 
 
 def read_text(library: ctypes.CDLL, name: str) -> str:
-    """A text of eight letters that engine/build.py wrote into a library: lx_interface, or lx_sources.
+    """Return the eight characters that engine/build.py wrote into a library as lx_interface or lx_sources.
 
-    Raises ValueError if it has none.
+    Raises ValueError if they are not there.
     """
     return (ctypes.c_char * 9).in_dll(library, name).value.decode()
 
 
 class _Mapped:
-    """A mapped file; unmapped when nothing refers to this any more, as every open session does."""
+    """A file mapped into memory, until no open session and no model refers to it."""
 
     def __init__(self, library: ctypes.CDLL, path: Path) -> None:
         error = _Error()
-        if b"\0" in os.fsencode(path):  # C would open the path up to there
-            raise MeasureError(f"{str(path)!r}: holds a NUL character, so it names no file; give another path")
+        if b"\0" in os.fsencode(path):  # C would read the path only up to there
+            raise MeasureError(f"{str(path)!r}: contains a NUL character, which no path can; give another path")
         self.library = library
         self.pointer = library.lx_open(os.fsencode(path), *error)
         if not self.pointer:
@@ -152,9 +152,9 @@ class _Mapped:
 
 
 class ModelFile:
-    """A model file, mapped and its structure checked. Any number of sessions may share it, from any thread.
+    """A model file in memory, its structure checked. Any number of sessions may share it, in any threads.
 
-    Raises MeasureError for a file that is not whole and sound.
+    Raises MeasureError for a damaged file.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -162,40 +162,40 @@ class ModelFile:
         self._mapped: _Mapped | None = _Mapped(load_library(), self.path)
         library, pointer = self._mapped.library, self._mapped.pointer
         count = library.lx_count_inputs(pointer)
-        self._inputs = [_read_input(library.lx_get_input(pointer, place)) for place in range(count)]
+        self._inputs = [_read_input(library.lx_get_input(pointer, index)) for index in range(count)]
         self._answers: int = library.lx_count_scores(pointer)
 
     def session(self, *, threads: int = 1, instructions: str | None = None) -> InferenceSession:
-        """A session over this model, as InferenceSession opens one over a file."""
+        """Open a session on this model, as InferenceSession does on a file."""
         return InferenceSession(self, threads=threads, instructions=instructions)
 
     def verify(self) -> None:
-        """Reads all weights once. Raises MeasureError if they are not those that were written."""
-        error, mapped = _Error(), self._mapped_still()
+        """Read all weights once, and compare their checksum. Raises MeasureError if they were changed."""
+        error, mapped = _Error(), self._open_mapped()
         if mapped.library.lx_verify(mapped.pointer, *error):
             raise MeasureError(f"{self.path}: the engine cannot use it ({error}); export or copy it again")
 
     def close(self) -> None:
-        """Lets go of the file; sessions that are open keep it until they are closed."""
+        """Release the file; open sessions keep it until they are closed."""
         self._mapped = None
 
-    def _mapped_still(self) -> _Mapped:
+    def _open_mapped(self) -> _Mapped:
         if self._mapped is None:
             raise MeasureError(f"{self.path}: this model was closed; open it again")
         return self._mapped
 
 
 class InferenceSession:
-    """A model, ready to answer: `threads` of them, the caller's own among these, by the best instruction set or a named
-    one. It may be called from several Python threads, which then wait for each other.
+    """A model that is ready to answer, with `threads` threads including the caller's, and the best instruction set.
 
-    Raises MeasureError for a file that is not whole and sound, or what this processor does not have.
+    `instructions` names another instruction set. Several Python threads may call a session; they wait for each other.
+    Raises MeasureError for a damaged file, or an instruction set that this processor does not have.
     """
 
     def __init__(self, path: Path | str | ModelFile, *, threads: int = 1, instructions: str | None = None) -> None:
         _check_options(threads, instructions)
         model = path if isinstance(path, ModelFile) else ModelFile(path)
-        mapped = model._mapped_still()
+        mapped = model._open_mapped()
         self.path, self.threads = model.path, threads
         self._library, self._lock, self._process = mapped.library, threading.Lock(), os.getpid()
         self._error, self._inputs, self._answers = _Error(), model._inputs, model._answers
@@ -209,20 +209,23 @@ class InferenceSession:
         self._close = _call_at_end(self, _close_session, self._library, self._pointer, mapped, self._process)
 
     def get_inputs(self) -> list[InputInfo]:
-        """What `run` takes."""
+        """Return the inputs of `run`."""
         return list(self._inputs)
 
     def get_outputs(self) -> list[OutputInfo]:
-        """What `run` gives."""
+        """Return the outputs of `run`."""
         return [OutputInfo(SCORES, "tensor(float)", ["batch", self._answers])]
 
     def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Return [scores], float32 [B, A], of `feeds`, an array an input.
+        """Return [scores], float32 [B, A], for `feeds`, one array for each input.
 
-        Raises MeasureError for feeds that do not fit, for NaN and infinity in them, and for an overflow inside.
+        Raises MeasureError for feeds of wrong names, shapes or types, for NaN and infinity in them, and for an overflow
+        of the computation.
         """
         if output_names and (isinstance(output_names, str) or list(output_names) != [SCORES]):
-            raise MeasureError(f"{self.path}: gives {SCORES}, but was asked for {_join(output_names)}; ask for None")
+            raise MeasureError(
+                f"{self.path}: has the output {SCORES}, but was asked for {_join(output_names)}; ask for None"
+            )
         self._check_process()
         arrays = self._fit(feeds)
         batch = len(arrays[0])
@@ -235,12 +238,12 @@ class InferenceSession:
                 feed.width = array.shape[2] if array.ndim == 3 else 1
             status = self._library.lx_run(self._pointer, self._feeds, batch, scores.ctypes.data, *self._error)
             if status:
-                remedy = _OF_VALUES if status == _NOT_FINITE else _OF_SIZES
+                remedy = _VALUE_REMEDY if status == _NOT_FINITE else _SIZE_REMEDY
                 raise MeasureError(f"{self.path}: the engine cannot answer ({self._error}); {remedy}")
         return [scores]
 
     def close(self) -> None:
-        """Ends the session's threads and frees its memory; it cannot answer any more."""
+        """End the session's threads and free its memory; it cannot answer any more."""
         with self._lock:
             self._close()
 
@@ -254,54 +257,54 @@ class InferenceSession:
 
     def _check_process(self) -> None:
         if self.threads > 1 and os.getpid() != self._process:
-            # A fork copies the caller's thread alone: it would wait for the others for ever.
-            raise MeasureError(
-                f"{self.path}: this session's threads stayed in the process that opened it; open another"
-            )
+            # A fork copies only the caller's thread, which would wait for the others forever.
+            raise MeasureError(f"{self.path}: this session was opened in another process, before a fork; open one here")
 
     def _fit(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The feeds in the model's order, dense, in its types. Raises MeasureError for others than those."""
-        names = [each.name for each in self._inputs]
+        """Return the feeds in the model's order, contiguous and in its types. Raises MeasureError if they cannot be."""
+        names = [wanted.name for wanted in self._inputs]
         if not isinstance(feeds, Mapping) or set(feeds) != set(names):
             given = _join(feeds) if isinstance(feeds, Mapping) else f"a {type(feeds).__name__}"
             raise MeasureError(
                 f"{self.path}: takes the inputs {', '.join(sorted(names))}, but was given {given or 'none'}; "
                 "give an array for each, by its name"
             )
-        arrays = [self._fit_one(each, feeds[each.name]) for each in self._inputs]
+        arrays = [self._fit_one(wanted, feeds[wanted.name]) for wanted in self._inputs]
         batches = {len(array) for array in arrays}
         if len(batches) > 1:
             told = ", ".join(f"{name} {len(array)}" for name, array in zip(names, arrays, strict=True))
             raise MeasureError(
-                f"{self.path}: takes as many questions of each input, but was given {told}; give rows of one batch"
+                f"{self.path}: expected the same batch size for all inputs, got {told}; give arrays of one batch size"
             )
         return arrays
 
     def _fit_one(self, wanted: InputInfo, given: Any) -> np.ndarray:
         kind = _TYPE_NAMES.index(wanted.type)
-        shape = " x ".join(str(each) for each in wanted.shape)
+        shape = " x ".join(str(size) for size in wanted.shape)
         takes = f"{self.path}: takes {wanted.name} as {_TYPES[kind].__name__} of {shape}, but was given"
         try:
             array = np.asarray(given)
         except (ValueError, TypeError) as problem:
-            raise MeasureError(f"{takes} a {type(given).__name__} that is no array; pad its rows") from problem
+            raise MeasureError(
+                f"{takes} a {type(given).__name__} that is not a rectangular array; pad its rows"
+            ) from problem
         if array.dtype.kind not in _KINDS[kind] or array.ndim != len(wanted.shape):
             found = f"{str(array.dtype)[:_MOST_WORDS]} of {' x '.join(map(str, array.shape)) or 'no dimension'}"
             raise MeasureError(f"{takes} {found}; convert or reshape the array")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused
+        with np.errstate(over="ignore"):  # a value too large for float32 becomes infinity, which is refused later
             return np.ascontiguousarray(array, dtype=_TYPES[kind])
 
 
-_OF_SIZES = "give inputs of the sizes that the model was exported for"
-_OF_VALUES = "check the detector, or what made the inputs; if they are right, export the model again"
+_SIZE_REMEDY = "give inputs of the sizes that the model was exported for"
+_VALUE_REMEDY = "check the detector, or other source of the inputs; if the inputs are right, export the model again"
 
 
 def _check_options(threads: Any, instructions: Any) -> None:
-    """Raises MeasureError for options that C would take for others: it reads the last 32 bits of a number."""
+    """Raise MeasureError for options that C would misread: it uses the last 32 bits of a number."""
     is_whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
     if not is_whole or not 1 <= threads <= _MOST_THREADS:
-        is_long = is_whole and abs(threads) > 1 << 64  # Python writes no number of thousands of digits
-        told = "a number that is far larger" if is_long else repr(threads)
+        is_long = is_whole and abs(threads) > 1 << 64  # Python refuses to print a number of thousands of digits
+        told = "a far larger number" if is_long else repr(threads)
         raise MeasureError(f"threads: expected 1 to {_MOST_THREADS}, got {told[:_MOST_WORDS]}; give threads=1")
     if instructions is not None and instructions not in instruction_sets():
         raise MeasureError(
@@ -311,13 +314,13 @@ def _check_options(threads: Any, instructions: Any) -> None:
 
 
 def _join(words: Any) -> str:
-    """Return a caller's words, sorted and cut to what a sentence can hold."""
+    """Return a caller's words, sorted and shortened to fit in a sentence."""
     text = words if isinstance(words, str) else ", ".join(sorted(map(str, words)))
     return text if len(text) <= _MOST_WORDS else f"{text[: _MOST_WORDS - 3]}..."
 
 
 class _Error:
-    """Room for one sentence of the library's; given to a function as `*error`."""
+    """A buffer for one error sentence of the library; passed to a function as `*error`."""
 
     def __init__(self) -> None:
         self._text = ctypes.create_string_buffer(_ERROR_BYTES)
@@ -329,20 +332,22 @@ class _Error:
         return self._text.value.decode(errors="replace")
 
 
-def _read_input(each: _Input) -> InputInfo:
-    shape: list[int | str] = ["batch", "rows"] if each.rank == 2 else ["batch", "rows", each.width]
-    return InputInfo(each.name.decode(errors="replace"), _TYPE_NAMES[each.type], shape, each.most_rows)
+def _read_input(found: _Input) -> InputInfo:
+    shape: list[int | str] = ["batch", "rows"] if found.rank == 2 else ["batch", "rows", found.width]
+    return InputInfo(found.name.decode(errors="replace"), _TYPE_NAMES[found.type], shape, found.most_rows)
 
 
 def _close_session(library: ctypes.CDLL, pointer: int, mapped: _Mapped, process: int) -> None:
-    """`mapped` is what the session reads from: naming it here keeps it until the session is closed."""
-    if os.getpid() == process:  # elsewhere its threads are not there to be ended
+    """Close a session; the argument `mapped` keeps its file in memory until then."""
+    if os.getpid() == process:  # after a fork, its threads do not exist in the other process
         library.lx_session_close(pointer)
 
 
 def _call_at_end(owner: object, function: Any, *arguments: Any) -> weakref.finalize[..., object]:
-    """Calls `function` once `owner` is gone, but not as Python ends: the system frees all then, and a thread that
-    answers still would lose its memory."""
+    """Call `function` when `owner` is deleted, but not when Python exits.
+
+    At exit the system frees all memory, and a thread that is still answering must keep its own.
+    """
     end = weakref.finalize(owner, function, *arguments)
     end.atexit = False
     return end

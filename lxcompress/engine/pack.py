@@ -1,8 +1,10 @@
-"""PackedWeight: a weight in the order in which the engine's kernels read it (docs/engine.md; source/file.h).
+"""Pack weights in the order in which the engine's kernels read them (docs/engine.md; source/file.h).
 
-Weights of a product are cut into panels of rows, these into tiles of units, and these into groups of four rows: that is
-the order of everything. A unit is a column, or four neighbouring int8 (layouts QUANTISED and BLOCKS), which are handled
-here as one int32 cell. Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, one a row).
+The weight of a product is divided into panels of rows, a panel into tiles of units, and a tile into groups of four
+rows; all arrays follow this order. A unit is a column, or four neighbouring int8 (layouts QUANTISED and BLOCKS), which
+this module handles as one int32 cell.
+
+Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, one a row).
 """
 
 from __future__ import annotations
@@ -33,16 +35,16 @@ from lxcompress.errors import ExportError
 
 PRECISIONS = {"fp32": F32, "bf16": BF16, "int8": I8}
 KINDS = {F32: np.dtype("<f4"), BF16: np.dtype("<u2"), I8: np.dtype("i1")}
-"""What a value is stored as; bf16 is the upper half of a float32's bits."""
+"""The stored type of a value; bf16 is the upper half of the bits of a float32."""
 BF16_LIMIT = 3.3961775e38
-"""The least number that bf16 rounds to infinity."""
+"""The smallest number that bf16 rounds to infinity."""
 _BLOCK = np.dtype("<i4")
-"""Four int8 as one cell; it is moved and compared with 0, and no arithmetic is done on it."""
+"""Four int8 as one cell, which is only moved and compared with 0."""
 
 
 @dataclass(frozen=True)
 class PackedWeight:
-    """A weight [rows, columns] as the file has it; arrays that its layout does not have are None."""
+    """A weight [rows, columns] as the file stores it; arrays that its layout does not have are None."""
 
     layout: int
     type: int
@@ -52,35 +54,35 @@ class PackedWeight:
     tile: int
     entries: int
     values: np.ndarray
-    """[R, C] of a vector or table, else [E, 4], or [E, 16] of QUANTISED and BLOCKS"""
+    """[R, C] for a vector or table, [E, 16] for QUANTISED and BLOCKS, else [E, 4]"""
     indices: np.ndarray | None = None
     """uint8 [E, 4], the unit within its tile"""
     groups: np.ndarray | None = None
     """GROUPS [tiles * r / 4]"""
     starts: np.ndarray | None = None
-    """uint64 [panels + 1], the first entry of each panel, and all of them"""
+    """uint64 [panels + 1], the first entry of each panel, and the number of entries"""
     scales: np.ndarray | None = None
-    """float32 [r], what a step of each row is worth"""
+    """float32 [r], the scale of each row"""
     sums: np.ndarray | None = None
-    """int32 [r], the sum of each row's int8"""
+    """int32 [r], the sum of the int8 of each row"""
 
 
 def vector(values: np.ndarray) -> PackedWeight:
-    """A bias or gain, float32 [R]."""
+    """Pack a bias or gain, float32 [R]."""
     values = np.ascontiguousarray(values, np.float32).reshape(-1, 1)
     _check_numbers(values, F32)
     return PackedWeight(VECTOR, F32, len(values), 1, 0, 0, 0, values)
 
 
 def table(weight: np.ndarray, type: str) -> PackedWeight:
-    """Rows to look up, [R, C] as they are."""
+    """Pack an embedding table [R, C], whose rows are looked up."""
     values, scales = _store(weight, PRECISIONS[type])
     rows, columns = values.shape
     return PackedWeight(TABLE, PRECISIONS[type], rows, columns, 0, 0, 0, values, scales=scales)
 
 
 def dense(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 128) -> PackedWeight:
-    """Every weight; int8 is multiplied with activations as they are."""
+    """Pack every weight; int8 is multiplied with float32 activations."""
     values, scales = _store(weight, PRECISIONS[type])
     cells = _pack_dense(values, panel, tile)
     rows, columns = weight.shape
@@ -88,7 +90,7 @@ def dense(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 128) -
 
 
 def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) -> PackedWeight:
-    """The weights that are not zero, once stored: what int8 rounds to zero is left out too."""
+    """Pack the weights that are not zero in the stored type: int8 leaves out those that it rounds to zero."""
     values, scales = _store(weight, PRECISIONS[type])
     rows, columns = weight.shape
     cells, indices, groups, starts = _pack_sparse(values, panel, tile)
@@ -109,7 +111,7 @@ def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) 
 
 
 def quantised(weight: np.ndarray, *, panel: int = 128) -> PackedWeight:
-    """Every weight as int8, to be multiplied with activations that are quantised too."""
+    """Pack every weight as int8, to be multiplied with quantised activations."""
     blocks_, scales, sums = _store_blocks(weight)
     cells = _pack_dense(blocks_, panel, MOST_TILE)
     values = cells.view(np.int8)
@@ -118,7 +120,7 @@ def quantised(weight: np.ndarray, *, panel: int = 128) -> PackedWeight:
 
 
 def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> PackedWeight:
-    """The blocks of 1 x 4 int8 that are not all zero, to be multiplied with activations that are quantised too."""
+    """Pack the blocks of 1 x 4 int8 that are not all zero, to be multiplied with quantised activations."""
     blocks_, scales, sums = _store_blocks(weight)
     rows, columns = weight.shape
     cells, indices, groups, starts = _pack_sparse(blocks_, panel, tile)
@@ -141,7 +143,7 @@ def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> PackedWe
 
 
 def unpack(packed: PackedWeight) -> np.ndarray:
-    """float32 [rows, columns]: what the stored weight means."""
+    """Return the weight as float32 [rows, columns]."""
     values = packed.values.reshape(packed.rows, -1) if packed.layout <= TABLE else _unpack_product(packed)
     values = values[: packed.rows, : packed.columns]
     if packed.type == BF16:
@@ -152,18 +154,18 @@ def unpack(packed: PackedWeight) -> np.ndarray:
 
 
 def _check_numbers(weight: np.ndarray, type: int) -> None:
-    """Raises ExportError unless the type can hold all of the weight."""
+    """Raise ExportError unless the type can represent all values of the weight."""
     largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))  # NaN stays NaN
     if not largest < (BF16_LIMIT if type == BF16 else np.inf) or np.isnan(weight.min(initial=0)):
         rows, columns = weight.shape
         raise ExportError(
-            f"a weight of {rows} x {columns} holds values that are no numbers, or too large ({largest:g}); "
+            f"a weight of {rows} x {columns} holds NaN or values that are too large ({largest:g}); "
             "train the model again"
         )
 
 
 def _store(weight: np.ndarray, type: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values [R, C] in a type, and the scales [r] of int8."""
+    """Return the values [R, C] in a type, and the scales [r] of int8."""
     weight = np.ascontiguousarray(weight, np.float32)
     assert weight.ndim == 2, weight.shape
     assert weight.size, weight.shape
@@ -178,7 +180,7 @@ def _store(weight: np.ndarray, type: int) -> tuple[np.ndarray, np.ndarray | None
 
 
 def _round_to_bf16(weight: np.ndarray) -> np.ndarray:
-    """uint16 of the shape: the nearest bf16, ties to even; no negative zeros."""
+    """Return the nearest bf16 as uint16, ties to even, without negative zeros."""
     bits = weight.view(np.uint32)
     half = (bits >> 16) & 1
     half += 0x7FFF
@@ -190,7 +192,7 @@ def _round_to_bf16(weight: np.ndarray) -> np.ndarray:
 
 
 def _store_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """int32 [R, U], cells of four int8 each; scales [r]; and each row's sum [r]."""
+    """Return cells of four int8, int32 [R, U]; the scales [r]; and the sum of each row [r]."""
     values, scales = _store(weight, I8)
     assert scales is not None
     values = np.pad(values, ((0, 0), (0, -values.shape[1] % 4)))
@@ -204,21 +206,21 @@ def _check_cut(panel: int, tile: int) -> None:
 
 
 def _each_panel(cells: np.ndarray, panel: int) -> Iterator[np.ndarray]:
-    """[panel, U] in order; the last is narrower, and has rows of zeros up to a multiple of 4."""
+    """Yield the panels [panel, U] in order; the last is shorter, and padded with rows of zeros to a multiple of 4."""
     for first in range(0, len(cells), panel):
         rows = cells[first : first + panel]
         yield rows if len(rows) % GROUP == 0 else np.pad(rows, ((0, -len(rows) % GROUP), (0, 0)))
 
 
-def _each_place(rows: int, units: int, panel: int, tile: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and units of each tile of each panel, in the file's order; `rows` is a multiple of 4."""
+def _each_tile(rows: int, units: int, panel: int, tile: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows and units of each tile of each panel, in the file's order; `rows` is a multiple of 4."""
     for first in range(0, rows, panel):
         for unit in range(0, units, tile):
             yield slice(first, min(first + panel, rows)), slice(unit, min(unit + tile, units))
 
 
 def _pack_dense(cells: np.ndarray, panel: int, tile: int) -> np.ndarray:
-    """[E, 4] of cells [R, U]."""
+    """Return the entries [E, 4] of cells [R, U]."""
     _check_cut(panel, tile)
     rows, units = cells.shape
     packed = np.empty((rounded(rows, GROUP) // GROUP * units, GROUP), cells.dtype)
@@ -233,54 +235,54 @@ def _pack_dense(cells: np.ndarray, panel: int, tile: int) -> np.ndarray:
 
 
 def _pack_sparse(cells: np.ndarray, panel: int, tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cells [R, U] that are not zero, [E, 4]; their indices, groups and starts."""
+    """Return the entries [E, 4] of the cells [R, U] that are not zero, with their indices, groups and starts."""
     _check_cut(panel, tile)
     parts, starts = [], [0]
     for block in _each_panel(cells, panel):
-        mine = [_pack_tile(block[:, unit : unit + tile]) for unit in range(0, cells.shape[1], tile)]
-        parts += mine
-        starts.append(starts[-1] + sum(len(values) for values, _, _ in mine))
+        tiles = [_pack_tile(block[:, unit : unit + tile]) for unit in range(0, cells.shape[1], tile)]
+        parts += tiles
+        starts.append(starts[-1] + sum(len(values) for values, _, _ in tiles))
     values, indices, groups = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return values, indices, groups, np.array(starts, "<u8")
 
 
 def _pack_tile(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values [e, 4], indices [e, 4] and groups of one tile [rows, units]; rows that keep most come first."""
+    """Return the values [e, 4], indices [e, 4] and groups of one tile [rows, units]; the densest rows come first."""
     kept = block != 0
     order = np.argsort(-np.count_nonzero(kept, axis=1), kind="stable")
     kept = kept[order]
     counts = np.count_nonzero(kept, axis=1)
     groups = np.zeros(len(order) // GROUP, GROUPS)
     groups["rows"] = order.reshape(-1, GROUP)
-    groups["count"] = most = counts[::GROUP]  # sorted, so that the first of each four is the most
-    begins = np.repeat(np.cumsum(most) - most, GROUP)  # a row's first entry
+    groups["count"] = most = counts[::GROUP]  # sorted, so the first of each four is the largest
+    begins = np.repeat(np.cumsum(most) - most, GROUP)  # the first entry of each row
     rows, units = np.nonzero(kept)
     skip = begins - (np.cumsum(counts) - counts)
-    places = (np.arange(len(rows)) + skip[rows]) * GROUP + rows % GROUP
+    positions = (np.arange(len(rows)) + skip[rows]) * GROUP + rows % GROUP
     values, indices = np.zeros((most.sum(), GROUP), block.dtype), np.zeros((most.sum(), GROUP), np.uint8)
-    values.reshape(-1)[places] = block[order][kept]
-    indices.reshape(-1)[places] = units
+    values.reshape(-1)[positions] = block[order][kept]
+    indices.reshape(-1)[positions] = units
     return values, indices, groups
 
 
 def _unpack_product(packed: PackedWeight) -> np.ndarray:
-    """Stored values [r, C rounded up to units] of a product's weight, in their type."""
+    """Return the stored values [r, C rounded up to units] of the weight of a product, in their type."""
     in_blocks = packed.layout in (QUANTISED, BLOCKS)
     units = -(-packed.columns // 4) if in_blocks else packed.columns
     entries = packed.values.view(_BLOCK) if in_blocks else packed.values
     entries = entries.reshape(-1, GROUP)
     cells = np.zeros((rounded(packed.rows, GROUP), units), entries.dtype)
-    places = _each_place(len(cells), units, packed.panel, packed.tile)
-    (_unpack_dense if packed.indices is None else _unpack_sparse)(packed, entries, cells, places)
+    tiles = _each_tile(len(cells), units, packed.panel, packed.tile)
+    (_unpack_dense if packed.indices is None else _unpack_sparse)(packed, entries, cells, tiles)
     return cells.view(np.int8) if in_blocks else cells
 
 
 def _unpack_dense(
-    _packed: PackedWeight, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
+    _packed: PackedWeight, entries: np.ndarray, cells: np.ndarray, tiles: Iterator[tuple[slice, slice]]
 ) -> None:
     at = 0
-    for place in places:
-        block = cells[place]
+    for tile in tiles:
+        block = cells[tile]
         end = at + block.size // GROUP
         part = entries[at:end].reshape(len(block) // GROUP, -1, GROUP)
         block[:] = part.transpose(0, 2, 1).reshape(block.shape)
@@ -288,16 +290,16 @@ def _unpack_dense(
 
 
 def _unpack_sparse(
-    packed: PackedWeight, entries: np.ndarray, cells: np.ndarray, places: Iterator[tuple[slice, slice]]
+    packed: PackedWeight, entries: np.ndarray, cells: np.ndarray, tiles: Iterator[tuple[slice, slice]]
 ) -> None:
     assert packed.groups is not None
     assert packed.indices is not None
     at, first = 0, 0
-    for place in places:
-        block = cells[place]
+    for tile in tiles:
+        block = cells[tile]
         groups = packed.groups[first : first + len(block) // GROUP]
         rows = np.repeat(groups["rows"], groups["count"], axis=0)
-        # What fills a group up is a zero at unit 0, and may not undo what a row keeps there.
+        # Groups are padded with zeros at unit 0, which must not overwrite a value that the row has there.
         values, units = entries[at : at + len(rows)], packed.indices[at : at + len(rows)]
         real = values != 0
         block[rows[real], units[real]] = values[real]

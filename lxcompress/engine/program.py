@@ -1,8 +1,8 @@
-"""Program: what a model computes, written down an operation at a time, and the model file that the engine runs.
+"""Build the program of a model, one operation at a time, and write it as a model file for the engine.
 
-A value is channels by columns, a column a token; how many columns there are is known only when a question comes, and
-said by a Size. Operations are kept in the order in which they were asked for, and that is the order of the file.
-What does not fit together is a mistake in the exporter, and an AssertionError.
+A value has channels and columns, one column for each token. The number of columns is a Size, which is known only when a
+question arrives. The file holds the operations in the order of the calls. Values that do not fit together are a mistake
+of the exporter, and raise AssertionError.
 """
 
 from __future__ import annotations
@@ -60,25 +60,25 @@ from lxcompress.errors import ExportError
 from lxcompress.rundir import write_whole
 
 POSITION: Literal["position"] = "position"
-"""Looks up the number that a token had before masked ones were dropped."""
+"""Embeds the position that a token had before masked tokens were dropped."""
 ARRAYS = ("values", "indices", "groups", "starts", "scales", "sums")
-"""What of a PackedWeight lies in the file, in this order."""
+"""The arrays of a PackedWeight, in the order of the file."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many columns a value has; `most` is the largest that is accepted."""
+    """The number of columns of a value; `most` is the largest one allowed."""
 
-    place: int
+    index: int
     kind: int
     most: int
 
 
 @dataclass(frozen=True)
 class Input:
-    """What a question brings: int64 [B, rows], or float32 [B, rows, width]."""
+    """An input of the model: int64 [B, rows], or float32 [B, rows, width]."""
 
-    place: int
+    index: int
     size: Size
     width: int
     is_float: bool
@@ -86,7 +86,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Value:
-    """What an operation gave, or some of its channels and columns."""
+    """The result of an operation, or some of its channels and columns."""
 
     number: int
     row: int
@@ -98,10 +98,12 @@ class Value:
     def take(
         self, *, rows: tuple[int, int] | None = None, start: Size | None = None, columns: Size | None = None
     ) -> Value:
-        """Channels `rows` (first, count), and `columns` columns from `start` on (None: the first); all if not given."""
+        """Return the channels `rows` (first, count), and `columns` columns from `start`; all of them by default."""
         first, many = rows or (0, self.rows)
         assert 0 <= first < first + many <= self.rows, f"channels {rows} of {self.rows}"
-        assert start is None or (self.start is None and columns is not None), "columns are taken once, and counted"
+        assert start is None or (self.start is None and columns is not None), (
+            "columns can be taken once, with their number"
+        )
         return replace(
             self,
             row=self.row + first,
@@ -114,7 +116,7 @@ class Value:
 
 @dataclass
 class _Op:
-    """An operation in terms of values; fields are those of the record."""
+    """An operation on values; `fields` are those of its record."""
 
     code: int
     out: int | None
@@ -123,52 +125,54 @@ class _Op:
 
 
 class Program:
-    """A model, built up call by call, then written."""
+    """A model under construction: each call adds an operation, and `write` writes the file."""
 
     def __init__(self) -> None:
         self._sizes: list[dict[str, int]] = []
         self._inputs: list[dict[str, Any]] = []
-        self._values: list[tuple[int, int]] = []  # channels and size of each
+        self._values: list[tuple[int, int]] = []  # channels and size index of each
         self._weights: list[PackedWeight] = []
-        self._places: dict[int | bytes, int] = {}  # of a weight by its id, of a vector by its bytes
+        self._indices: dict[int | bytes, int] = {}  # of a weight by its id, of a vector by its bytes
         self._ops: list[_Op] = []
 
     def rows(self, name: str, most: int) -> Size:
-        """The tokens that a mask keeps: an input int64 [B, rows], 0 for those that are dropped."""
+        """Add the input int64 [B, rows] that masks tokens (0 is dropped), and return the number of tokens it keeps."""
         size = Size(len(self._sizes), ROWS, most)
         self._sizes.append({"kind": ROWS, "a": NONE, "b": len(self._inputs), "add": 0, "most": most})
         self._add_input(name, size, INT64, 1)
         return size
 
     def ints(self, name: str, size: Size) -> Input:
-        """An input int64 [B, rows], a number a token."""
+        """Add an input int64 [B, rows], with a number for each token."""
         return self._add_input(name, size, INT64, 1)
 
     def floats(self, name: str, size: Size, width: int) -> Input:
-        """An input float32 [B, rows, width]."""
+        """Add an input float32 [B, rows, width]."""
         return self._add_input(name, size, FLOAT32, width)
 
     def constant(self, columns: int) -> Size:
-        """Always so many columns."""
+        """Return a fixed number of columns."""
         return self._add_size(CONSTANT, NONE, NONE, columns, columns)
 
     def sum(self, a: Size, b: Size | None = None, add: int = 0) -> Size:
-        """`a` + `b` + `add` columns."""
+        """Return `a` + `b` + `add` columns."""
         most = a.most + (b.most if b else 0) + add
-        return self._add_size(SUM, a.place, b.place if b else NONE, add, most)
+        return self._add_size(SUM, a.index, b.index if b else NONE, add, most)
 
     def embed(
         self, table: PackedWeight, by: Input | Literal["position"] | int, size: Size, onto: Value | None = None
     ) -> Value:
-        """A row of the table for each column, by an input's numbers, by position, or one row for all.
+        """Return a row of the table for each column, by an input's numbers, by position, or one row for all.
 
-        `onto` adds to that value, which from then on has the sum.
+        With `onto`, add the rows to that value in place.
         """
-        assert table.layout == TABLE, "a table is looked up in"
+        assert table.layout == TABLE, "only a table can be embedded"
         assert onto is None or (onto.is_whole and (onto.rows, onto.columns) == (table.columns, size)), onto
         is_constant = isinstance(by, int)
-        assert is_constant or size.kind == ROWS, "tokens of a mask are looked up"
-        assert not isinstance(by, Input) or (by.size == size and not by.is_float), "each token has its number"
+        assert is_constant or size.kind == ROWS, "only the tokens of a mask can be embedded"
+        assert not isinstance(by, Input) or (by.size == size and not by.is_float), (
+            "the input needs a number for each token"
+        )
         assert not isinstance(by, int) or 0 <= by < table.rows, f"row {by} of {table.rows}"
         value = onto or self._add_value(table.columns, size)
         fields = {
@@ -177,20 +181,20 @@ class Program:
             "adds": int(onto is not None),
         }
         if isinstance(by, Input):
-            fields["input"] = by.place
+            fields["input"] = by.index
         if isinstance(by, int):
             fields["count"] = by
         self._ops.append(_Op(EMBED, value.number, (), fields))
         return value
 
     def load(self, given: Input) -> Value:
-        """An input [B, rows, width] as a value, `width` channels."""
-        assert given.is_float, "an input of numbers of a kind is embedded"
-        return self._do(LOAD, given.width, given.size, (), input=given.place)
+        """Return an input [B, rows, width] as a value with `width` channels."""
+        assert given.is_float, "an int64 input can only be embedded"
+        return self._do(LOAD, given.width, given.size, (), input=given.index)
 
     def join(self, first: Value, second: Value) -> Value:
-        """The columns of `first`, then those of `second`."""
-        assert first.rows == second.rows, f"{first.rows} channels beside {second.rows}"
+        """Return the columns of `first`, then those of `second`."""
+        assert first.rows == second.rows, f"{first.rows} channels and {second.rows}"
         return self._do(JOIN, first.rows, self.sum(first.columns, second.columns), (first, second))
 
     def linear(
@@ -201,10 +205,10 @@ class Program:
         residual: Value | None = None,
         activation: str | None = None,
     ) -> Value:
-        """activation(weight x + bias + residual); the activation is gelu, tanh, relu or None."""
-        assert weight.layout >= DENSE, "a vector or table is no product's"
+        """Return activation(weight x + bias + residual); the activation is gelu, tanh, relu or None."""
+        assert weight.layout >= DENSE, "a vector or table cannot be multiplied"
         assert weight.columns == x.rows, f"{weight.columns} columns and {x.rows} channels"
-        assert bias is None or bias.shape == (weight.rows,), "a bias a row"
+        assert bias is None or bias.shape == (weight.rows,), "one bias for each row"
         assert residual is None or (residual.rows, residual.columns) == (weight.rows, x.columns), residual
         return self._do(
             LINEAR,
@@ -217,7 +221,7 @@ class Program:
         )
 
     def norm(self, x: Value, gain: np.ndarray, bias: np.ndarray, epsilon: float, add: Value | None = None) -> Value:
-        """Layer norm over the channels, times `gain`, plus `bias`, and then plus `add`."""
+        """Return the layer norm over the channels, times `gain`, plus `bias`, plus `add`."""
         assert gain.shape == bias.shape == (x.rows,), f"a gain and a bias for each of {x.rows} channels"
         assert add is None or (add.rows, add.columns) == (x.rows, x.columns), add
         return self._do(
@@ -231,19 +235,19 @@ class Program:
         )
 
     def attend(self, query: Value, key: Value, value: Value, *, heads: int, scale: float) -> Value:
-        """Multi-head attention, softmax(scale q.k) v; keys and values are of the same columns."""
-        assert query.rows == key.rows == value.rows, "queries, keys and values of the same channels"
+        """Return multi-head attention, softmax(scale q.k) v; keys and values have the same columns."""
+        assert query.rows == key.rows == value.rows, "queries, keys and values need the same channels"
         assert query.rows % heads == 0, f"{query.rows} channels, {heads} heads"
-        assert key.columns == value.columns, "a value a key"
+        assert key.columns == value.columns, "one value for each key"
         return self._do(ATTEND, query.rows, query.columns, (query, key, value), count=heads, scalar=scale)
 
     def scores(self, x: Value) -> None:
-        """The first column of `x` is the answer."""
-        assert all(op.code != SCORES for op in self._ops), "a program answers once"
+        """Make the first column of `x` the scores."""
+        assert all(op.code != SCORES for op in self._ops), "a program has its scores once"
         self._ops.append(_Op(SCORES, None, (x,)))
 
     def write(self, path: Path) -> None:
-        """Writes the model file, whole. The same calls give the same bytes. Raises LxError."""
+        """Write the model file in one step. The same calls give the same bytes. Raises LxError."""
         try:
             write_whole(path, self._write)
         except OSError as error:
@@ -254,15 +258,15 @@ class Program:
     def _add_input(self, name: str, size: Size, kind: int, width: int) -> Input:
         text = name.encode()
         assert 0 < len(text) < INPUT["name"].itemsize, name
-        assert all(one["name"] != text for one in self._inputs), name
+        assert all(known["name"] != text for known in self._inputs), name
         assert size.kind == ROWS, "an input has the rows of a mask"
         assert width > 0, width
         rank = 3 if kind == FLOAT32 else 2
-        self._inputs.append({"name": text, "type": kind, "rank": rank, "width": width, "size": size.place})
+        self._inputs.append({"name": text, "type": kind, "rank": rank, "width": width, "size": size.index})
         return Input(len(self._inputs) - 1, size, width, kind == FLOAT32)
 
     def _add_size(self, kind: int, a: int, b: int, add: int, most: int) -> Size:
-        """The same size is kept once, so that equal values are seen to be."""
+        """Add a size, or return the equal one, so that values of equal size can be compared."""
         assert 0 < most <= MOST_COLUMNS, f"{most} columns"
         assert abs(add) <= MOST_COLUMNS, add
         record = {"kind": kind, "a": a, "b": b, "add": add, "most": most}
@@ -271,22 +275,22 @@ class Program:
         return Size(self._sizes.index(record), kind, most)
 
     def _add_value(self, channels: int, size: Size) -> Value:
-        self._values.append((channels, size.place))
+        self._values.append((channels, size.index))
         return Value(len(self._values) - 1, 0, channels, None, size)
 
     def _add_weight(self, packed: PackedWeight) -> int:
-        """A weight that is used twice, as the same object, is written once."""
-        if id(packed) not in self._places:
-            self._places[id(packed)] = len(self._weights)
+        """Add a weight and return its index; the same object is written once."""
+        if id(packed) not in self._indices:
+            self._indices[id(packed)] = len(self._weights)
             self._weights.append(packed)
-        return self._places[id(packed)]
+        return self._indices[id(packed)]
 
     def _add_vector(self, values: np.ndarray) -> int:
         packed = pack.vector(values)
         key = packed.values.tobytes()
-        if key not in self._places:
-            self._places[key] = self._add_weight(packed)
-        return self._places[key]
+        if key not in self._indices:
+            self._indices[key] = self._add_weight(packed)
+        return self._indices[key]
 
     def _do(self, code: int, channels: int, size: Size, reads: tuple[Value | None, ...], **fields: float) -> Value:
         value = self._add_value(channels, size)
@@ -294,22 +298,23 @@ class Program:
         return value
 
     def _place_values(self) -> tuple[list[tuple[int, int]], list[int]]:
-        """Tensors (channels, size), and the tensor of each value: free again once its value was last read.
+        """Return the tensors (channels, size), and the tensor of each value; values share a tensor one after the other.
 
-        An operation may not write what it reads, and so its reads end after it.
+        A tensor is free after its value was last read. An operation must not overwrite what it reads, so its reads end
+        after it.
         """
         ends = [0] * len(self._values)
         for number, op in enumerate(self._ops):
             for value in _touched(op):
                 ends[value] = number
         tensors: list[tuple[int, int]] = []
-        owner: list[int] = []  # the value that a tensor has
+        owner: list[int] = []  # the value in each tensor
         homes = [NONE] * len(self._values)
         for number, op in enumerate(self._ops):
             if op.out is None or homes[op.out] != NONE:
                 continue
             kind = self._values[op.out]
-            free = [n for n, one in enumerate(tensors) if one == kind and ends[owner[n]] < number]
+            free = [index for index, held in enumerate(tensors) if held == kind and ends[owner[index]] < number]
             home = free[0] if free else len(tensors)
             if not free:
                 tensors.append(kind)
@@ -328,25 +333,25 @@ class Program:
                 record["out"] = homes[op.out]
             for name, given in op.fields.items():
                 record[name] = given
-            for place, value in enumerate(op.reads):
+            for index, value in enumerate(op.reads):
                 if value is not None:
-                    start = NONE if value.start is None else value.start.place
-                    record["in"][place] = (homes[value.number], value.row, value.rows, start, value.columns.place)
+                    start = NONE if value.start is None else value.start.index
+                    record["in"][index] = (homes[value.number], value.row, value.rows, start, value.columns.index)
         return records
 
     def _weight_records(self) -> tuple[np.ndarray, int]:
-        """Where each array comes, from the start of the data, and how long that is."""
+        """Return the records of the weights, with the offset of each array in the data, and the length of the data."""
         records = np.zeros(len(self._weights), WEIGHT)
-        at = 0
+        offset = 0
         for record, packed in zip(records, self._weights, strict=True):
             for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries"):
                 record[name] = getattr(packed, name)
             for name in ARRAYS:
                 array = getattr(packed, name)
                 if array is not None:
-                    record[name] = at
-                    at += rounded(array.nbytes, ALIGN)
-        return records, at
+                    record[name] = offset
+                    offset += rounded(array.nbytes, ALIGN)
+        return records, offset
 
     def _write(self, path: Path) -> None:
         assert [op.code for op in self._ops[-1:]] == [SCORES], "a program ends with its scores"
@@ -359,14 +364,14 @@ class Program:
             weights,
             self._op_records(homes),
         )
-        records = b"".join(one.tobytes() for one in tables)
+        records = b"".join(table.tobytes() for table in tables)
         head = np.zeros((), HEADER)
         head["magic"], head["version"], head["records_crc"] = MAGIC, VERSION, crc32(records)
         head["records_bytes"] = len(records)
         head["data_start"] = start = rounded(HEADER.itemsize + len(records), ALIGN)
         head["file_bytes"] = start + data_bytes
-        for name, one in zip(("sizes", "inputs", "tensors", "weights", "ops"), tables, strict=True):
-            head[name] = len(one)
+        for name, table in zip(("sizes", "inputs", "tensors", "weights", "ops"), tables, strict=True):
+            head[name] = len(table)
         last = self._ops[-1].reads[0]
         assert last is not None
         head["scores"] = last.rows
@@ -383,7 +388,7 @@ class Program:
             file.write(head.tobytes())
 
     def _each_piece(self) -> Iterator[memoryview | bytes]:
-        """The data of the file, in order."""
+        """Yield the data of the file, in order."""
         for packed in self._weights:
             for name in ARRAYS:
                 array = getattr(packed, name)
@@ -393,17 +398,17 @@ class Program:
 
 
 def read_weights(path: Path) -> list[PackedWeight]:
-    """The weights of a file that Program wrote, in the order of their first use; arrays stay in the mapped file.
+    """Return the weights of a file that Program wrote, in the order of their first use; arrays stay in the mapped file.
 
-    It is for counting what an export wrote: of a file that may be hostile, only its length and the checksum of its
-    records are looked at. Raises ExportError.
+    It is for counting what an export wrote: it checks only the length of the file and the checksum of its records.
+    Raises ExportError.
     """
     with path.open("rb") as file:
         head = np.frombuffer(file.read(HEADER.itemsize).ljust(HEADER.itemsize, b"\0"), HEADER)[0]
         records = file.read(int(head["records_bytes"]))
     is_whole = path.stat().st_size == head["file_bytes"] and crc32(records) == head["records_crc"]
     if not is_whole or head["magic"] != MAGIC or head["version"] != VERSION:
-        raise ExportError(f"{path}: is no engine file of version {VERSION}, or is damaged; export it again")
+        raise ExportError(f"{path}: is not an engine file of version {VERSION}, or is damaged; export it again")
     skip = sum(
         int(head[name]) * kind.itemsize for name, kind in (("sizes", SIZE), ("inputs", INPUT), ("tensors", TENSOR))
     )
@@ -412,30 +417,30 @@ def read_weights(path: Path) -> list[PackedWeight]:
 
 
 def _read_weight(record: np.void, data: np.ndarray) -> PackedWeight:
-    about: dict[str, Any] = {
+    header: dict[str, Any] = {
         name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries")
     }
-    layout, kind = about["layout"], pack.KINDS[about["type"]]
-    units = -(-about["columns"] // 4) if layout >= QUANTISED else about["columns"]
-    many = rounded(about["rows"], GROUP)
+    layout, kind = header["layout"], pack.KINDS[header["type"]]
+    units = -(-header["columns"] // 4) if layout >= QUANTISED else header["columns"]
+    many = rounded(header["rows"], GROUP)
     if layout in (VECTOR, TABLE):
-        shapes: dict[str, tuple[Any, tuple[int, ...]]] = {"values": (kind, (about["rows"], about["columns"]))}
+        shapes: dict[str, tuple[Any, tuple[int, ...]]] = {"values": (kind, (header["rows"], header["columns"]))}
     else:
-        shapes = {"values": (kind, (about["entries"], 16 if layout >= QUANTISED else GROUP))}
+        shapes = {"values": (kind, (header["entries"], 16 if layout >= QUANTISED else GROUP))}
     if layout in (SPARSE, BLOCKS):
-        shapes["indices"] = (np.uint8, (about["entries"], GROUP))
-        shapes["groups"] = (GROUPS, (many // GROUP * -(-units // about["tile"]),))
-        shapes["starts"] = ("<u8", (-(-many // about["panel"]) + 1,))
-    if about["type"] == I8:
+        shapes["indices"] = (np.uint8, (header["entries"], GROUP))
+        shapes["groups"] = (GROUPS, (many // GROUP * -(-units // header["tile"]),))
+        shapes["starts"] = ("<u8", (-(-many // header["panel"]) + 1,))
+    if header["type"] == I8:
         shapes["scales"] = ("<f4", (many,))
     if layout >= QUANTISED:
         shapes["sums"] = ("<i4", (many,))
-    arrays: dict[str, Any] = {name: _see(data, int(record[name]), *shape) for name, shape in shapes.items()}
-    return PackedWeight(**about, **arrays)
+    arrays: dict[str, Any] = {name: _view_array(data, int(record[name]), *shape) for name, shape in shapes.items()}
+    return PackedWeight(**header, **arrays)
 
 
-def _see(data: np.ndarray, offset: int, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of the data at an offset, without a copy."""
+def _view_array(data: np.ndarray, offset: int, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array at an offset of the data, without a copy."""
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     return np.asarray(data[offset : offset + size]).view(kind).reshape(shape)
 
@@ -449,7 +454,7 @@ def _fill(kind: np.dtype, rows: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _touched(op: _Op) -> Iterator[int]:
-    """The values that an operation writes or reads."""
+    """Yield the values that an operation writes or reads."""
     if op.out is not None:
         yield op.out
     yield from (value.number for value in op.reads if value is not None)

@@ -1,4 +1,4 @@
-"""The records of a model file, byte by byte, as source/file.h has them, and the numbers that stand in them."""
+"""The binary records of a model file and their constants, as in source/file.h."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 MAGIC, VERSION = b"lxengine", 1
 ALIGN = 64
-"""Every array of weights starts at a multiple of this."""
+"""Every array of a weight starts at a multiple of this many bytes."""
 NONE = -1
 GROUP, MOST_PANEL, MOST_TILE = 4, 256, 256
 
@@ -23,7 +23,7 @@ EMBED, LOAD, JOIN, LINEAR, NORM, ATTEND, SCORES = range(7)
 """Operations."""
 ACTIVATIONS = {None: 0, "gelu": 1, "tanh": 2, "relu": 3}
 BY_INPUT, BY_POSITION, BY_CONSTANT = range(3)
-"""What EMBED looks rows up by."""
+"""What selects the row that EMBED looks up."""
 
 HEADER = np.dtype(
     [
@@ -90,5 +90,5 @@ for _kind, _bytes in ((HEADER, 128), (SIZE, 32), (INPUT, 64), (TENSOR, 16), (WEI
 
 
 def rounded(value: int, to: int) -> int:
-    """The least multiple of `to` that is not below `value`."""
+    """Round `value` up to a multiple of `to`."""
     return -(-value // to) * to

@@ -137,7 +137,7 @@ BAD_FEEDS = {
     "has 0 rows, expected 1 to 6": make_feeds(objects=0),
     "has 7 rows": {**FEEDS, "input_ids": FEEDS["input_ids"][:, 1:]},
     "there is no question": make_feeds(0),
-    "was given a list that is no array; pad its rows": {**FEEDS, "input_ids": [[1, 2], [3]]},
+    "was given a list that is not a rectangular array; pad its rows": {**FEEDS, "input_ids": [[1, 2], [3]]},
     "was given complex64": {**FEEDS, "visual_feats": FEEDS["visual_feats"].astype(np.complex64)},
     "was given <U3": {**FEEDS, "visual_feats": FEEDS["visual_feats"].astype("<U3")},
     "was given datetime64": {**FEEDS, "input_ids": FEEDS["input_ids"].astype("datetime64[s]")},
@@ -303,7 +303,7 @@ if not child:
     try:
         together.run(None, feeds)
     except MeasureError as error:
-        told = "stayed in the process that opened it" in str(error)
+        told = "was opened in another process" in str(error)
     together.close()
     os._exit(0 if told and (alone.run(None, feeds)[0] == expected).all() else 1)
 assert os.waitpid(child, 0)[1] == 0
