@@ -1,0 +1,77 @@
+"""A format and a runtime of another package: exported, proven and measured through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lxcompress.catalog.extensions import resolve
+from lxcompress.catalog.formats import FORMATS
+from lxcompress.catalog.runtimes import RUNTIMES, list_serving
+from lxcompress.study.run import run_study
+
+TICKET = "low-magnitude-weight-50-seed0"
+EXTENSION = Path(__file__).parents[1] / "extension"
+
+
+def lxcompress(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run a command with the example package installed."""
+    return subprocess.run(
+        [sys.executable, "-m", "lxcompress", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": str(EXTENSION), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(toy_recipe, tmp_path_factory) -> Path:
+    """A run folder with one ticket."""
+    root = tmp_path_factory.mktemp("run")
+    run_study(toy_recipe, root, only=TICKET)
+    return root
+
+
+@pytest.mark.parametrize("spec", FORMATS.values(), ids=lambda spec: spec.name)
+def test_a_format_has_a_writer_and_a_runtime_or_a_reason(spec) -> None:
+    if spec.find_missing() is None:
+        assert callable(resolve(spec.write))
+        assert callable(resolve(spec.count_zeros))
+    assert bool(list_serving(spec.name)) != bool(spec.unserved)
+
+
+@pytest.mark.parametrize("spec", RUNTIMES.values(), ids=lambda spec: spec.name)
+def test_a_runtime_opens_the_formats_that_it_names(spec) -> None:
+    assert spec.formats
+    assert set(spec.formats) <= set(FORMATS)
+    assert spec.base is None or spec.base in RUNTIMES
+    if spec.find_missing() is None:
+        assert callable(resolve(spec.open))
+
+
+def test_an_added_format_is_exported_proven_and_measured(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "program"
+    done = lxcompress("export", run / "seeds" / "0" / "dense", "--format", "torch-export", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert (made["format"], made["precision"], made["role"], made["seed"]) == ("torch-export", "fp32", "dense", 0)
+    assert made["parity"]["changed_answers"] == 0
+    assert made["accuracy"] == made["source_accuracy"]
+
+    done = lxcompress("bench", out, "--runs", "3", "--out", tmp_path / "bench.json", "--json")
+    assert done.returncode == 0, done.stderr
+    (measured,) = json.loads(done.stdout)["bench"]["measurements"]
+    assert measured["task"]["runtime"] == "torch-export"
+
+
+def test_an_added_format_is_listed_and_refuses_another_precision(tmp_path: Path) -> None:
+    done = lxcompress("export", tmp_path, "--format", "torch-exprt")
+    assert "did you mean torch-export?" in done.stderr
+    done = lxcompress("export", tmp_path, "--format", "torch-export", "--precision", "int8")
+    assert "format torch-export does not support it; give fp32" in done.stderr
