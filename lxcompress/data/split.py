@@ -46,6 +46,10 @@ class Inputs(NamedTuple):
         return {name: tensor.cpu().numpy() for name, tensor in self._asdict().items()}
 
 
+INPUT_NAMES: tuple[str, ...] = Inputs._fields
+"""The names of the inputs, in their order."""
+
+
 @dataclass(frozen=True)
 class Regions:
     """What is seen of each image; several splits may share it, and it may be a memory map.

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from lxcompress.data.split import Inputs
+from lxcompress.data.split import INPUT_NAMES
 from lxcompress.errors import ExportError
 from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.traced import trace
@@ -71,7 +71,7 @@ def _convert(job: Job) -> ov.Model:
             f"{job.out}: OpenVINO {ov.get_version()} could not convert the model ({_last_line(error)}); "
             "report it with this line"
         ) from error
-    named = zip(converted.inputs, Inputs._fields, _shapes(job.model), strict=True)
+    named = zip(converted.inputs, INPUT_NAMES, _shapes(job.model), strict=True)
     sizes = {}
     for port, name, shape in named:
         port.get_tensor().set_names({name})

@@ -66,6 +66,27 @@ class Draft:
     features: Any
     boxes: Any
 
+    def linear(
+        self,
+        state: Any,
+        span: Span,
+        layers: Sequence[nn.Linear],
+        *,
+        add: np.ndarray | None = None,
+        residual: Any = None,
+        activation: str | None = None,
+    ) -> Any:
+        """Return the outputs of `layers`, one after the other, as the product with one matrix.
+
+        `add` is added to the bias.
+        """
+        weight = np.concatenate([_array(layer.weight) for layer in layers])
+        bias = np.concatenate([_bias(layer) for layer in layers])
+        packed = self.pack(weight, span.usual)
+        return self.program.linear(
+            state, packed, bias=bias if add is None else bias + add, residual=residual, activation=activation
+        )
+
 
 def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, most_objects: int) -> Program:
     """The program that answers as `model`. Embeddings are stored in `precision`, products as `pack` lays them out.
@@ -127,10 +148,10 @@ def _answer_lxmert(draft: Draft, module: Block, words: Any) -> Any:
         for layer in crosses[:-1]:
             words, regions = _cross_layer(draft, words, regions, layer)
         words = _last_cross_layer(draft, words, regions, crosses[-1])
-    pooled = _linear(draft, _take(words, first), first, [module.lxmert.pooler.dense], activation="tanh")
+    pooled = draft.linear(_take(words, first), first, [module.lxmert.pooler.dense], activation="tanh")
     between, _, norm, output = module.answer_head.logit_fc
-    hidden = _linear(draft, pooled, first, [between], activation="gelu")
-    return _linear(draft, _norm(draft, hidden, norm), first, [output])
+    hidden = draft.linear(pooled, first, [between], activation="gelu")
+    return draft.linear(_norm(draft, hidden, norm), first, [output])
 
 
 def _answer_visual_bert(draft: Draft, module: Block, words: Any) -> Any:
@@ -140,7 +161,7 @@ def _answer_visual_bert(draft: Draft, module: Block, words: Any) -> Any:
     with torch.no_grad():  # every region is at position 0 and of token type 1
         same = embeddings.visual_position_embeddings.weight[0] + embeddings.visual_token_type_embeddings.weight[1]
     seen = program.load(draft.features)
-    regions = _linear(draft, seen, draft.objects, [embeddings.visual_projection], add=_array(same))
+    regions = draft.linear(seen, draft.objects, [embeddings.visual_projection], add=_array(same))
     both = Span(program.sum(draft.tokens.size, draft.objects.size), draft.tokens.usual + draft.objects.usual)
     state = program.join(words, _norm(draft, regions, embeddings.LayerNorm))
     last = Span(draft.one.size, 1, start=program.sum(draft.tokens.size, add=-2))
@@ -148,7 +169,7 @@ def _answer_visual_bert(draft: Draft, module: Block, words: Any) -> Any:
     for layer in layers[:-1]:
         state = _layer(draft, state, both, layer)
     state = _layer(draft, state, both, layers[-1], only=last) if layers else _take(state, last)
-    return _linear(draft, state, last, [module.cls])
+    return draft.linear(state, last, [module.cls])
 
 
 _ANSWERS: Mapping[str, Callable[[Draft, nn.Module, Any], Any]] = {
@@ -170,9 +191,9 @@ def _embed_words(draft: Draft, embeddings: Block, precision: str) -> Any:
 
 def _embed_regions(draft: Draft, encoder: Block) -> Any:
     """LXMERT's regions: the mean of what is seen and of where, each normalised."""
-    boxes = _linear(draft, draft.program.load(draft.boxes), draft.objects, [encoder.box_fc])
+    boxes = draft.linear(draft.program.load(draft.boxes), draft.objects, [encoder.box_fc])
     where = _norm(draft, boxes, encoder.box_layer_norm, share=0.5)
-    seen = _linear(draft, draft.program.load(draft.features), draft.objects, [encoder.visn_fc])
+    seen = draft.linear(draft.program.load(draft.features), draft.objects, [encoder.visn_fc])
     return _norm(draft, seen, encoder.visn_layer_norm, share=0.5, add=where)
 
 
@@ -188,10 +209,10 @@ def _cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> tuple[
     both = Span(program.sum(tokens.size, objects.size), tokens.usual + objects.usual)
     behind = Span(objects.size, objects.usual, start=tokens.size)
     cross, state = layer.visual_attention, program.join(words, regions)
-    ready = _linear(draft, state, both, _projections(cross.att))
+    ready = draft.linear(state, both, _projections(cross.att))
     said = _attend(draft, cross.att, _parts(ready, tokens, 3)[:1], _parts(ready, behind, 3)[1:])
     seen = _attend(draft, cross.att, _parts(ready, behind, 3)[:1], _parts(ready, tokens, 3)[1:])
-    mixed = _linear(draft, program.join(said, seen), both, [cross.output.dense], residual=state)
+    mixed = draft.linear(program.join(said, seen), both, [cross.output.dense], residual=state)
     state = _norm(draft, mixed, cross.output.LayerNorm)
     words = _attend_self(draft, _take(state, tokens), tokens, layer.lang_self_att)
     regions = _attend_self(draft, _take(state, behind), objects, layer.visn_self_att)
@@ -205,12 +226,10 @@ def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> A
     """The first token after the last cross layer: of the language side, all columns are asked once more, as keys."""
     cross, first = layer.visual_attention, Span(draft.one.size, 1)
     query, *others = _projections(cross.att)
-    asked = _linear(draft, words, draft.tokens, [query])
-    found = _parts(_linear(draft, regions, draft.objects, others), None, 2)
+    asked = draft.linear(words, draft.tokens, [query])
+    found = _parts(draft.linear(regions, draft.objects, others), None, 2)
     said = _attend(draft, cross.att, [asked], found)
-    words = _norm(
-        draft, _linear(draft, said, draft.tokens, [cross.output.dense], residual=words), cross.output.LayerNorm
-    )
+    words = _norm(draft, draft.linear(said, draft.tokens, [cross.output.dense], residual=words), cross.output.LayerNorm)
     state = _attend_self(draft, words, draft.tokens, layer.lang_self_att, only=first)
     return _feed_forward(draft, state, first, layer.lang_inter, layer.lang_output)
 
@@ -220,18 +239,18 @@ def _attend_self(draft: Draft, state: Any, span: Span, block: Block, *, only: Sp
     attention, output = block.self, block.output
     query, *others = _projections(attention)
     if only is None:
-        asked, *found = _parts(_linear(draft, state, span, [query, *others]), None, 3)
+        asked, *found = _parts(draft.linear(state, span, [query, *others]), None, 3)
     else:
-        found = _parts(_linear(draft, state, span, others), None, 2)
+        found = _parts(draft.linear(state, span, others), None, 2)
         state = _take(state, only)
-        asked = _linear(draft, state, only, [query])
+        asked = draft.linear(state, only, [query])
     mixed = _attend(draft, attention, [asked], found)
-    return _norm(draft, _linear(draft, mixed, only or span, [output.dense], residual=state), output.LayerNorm)
+    return _norm(draft, draft.linear(mixed, only or span, [output.dense], residual=state), output.LayerNorm)
 
 
 def _feed_forward(draft: Draft, state: Any, span: Span, first: Block, second: Block) -> Any:
-    hidden = _linear(draft, state, span, [first.dense], activation=draft.activation)
-    return _norm(draft, _linear(draft, hidden, span, [second.dense], residual=state), second.LayerNorm)
+    hidden = draft.linear(state, span, [first.dense], activation=draft.activation)
+    return _norm(draft, draft.linear(hidden, span, [second.dense], residual=state), second.LayerNorm)
 
 
 def _attend(draft: Draft, attention: Block, asked: Sequence[Any], found: Sequence[Any]) -> Any:
@@ -252,25 +271,6 @@ def _parts(state: Any, span: Span | None, count: int) -> list[Any]:
 
 def _take(state: Any, span: Span) -> Any:
     return state.take(start=span.start, columns=span.size)
-
-
-def _linear(
-    draft: Draft,
-    state: Any,
-    span: Span,
-    layers: Sequence[nn.Linear],
-    *,
-    add: np.ndarray | None = None,
-    residual: Any = None,
-    activation: str | None = None,
-) -> Any:
-    """The outputs of `layers`, one behind the other: a product of one matrix. `add` comes to the bias."""
-    weight = np.concatenate([_array(layer.weight) for layer in layers])
-    bias = np.concatenate([_bias(layer) for layer in layers])
-    packed = draft.pack(weight, span.usual)
-    return draft.program.linear(
-        state, packed, bias=bias if add is None else bias + add, residual=residual, activation=activation
-    )
 
 
 def _norm(draft: Draft, state: Any, norm: nn.LayerNorm, *, share: float = 1.0, add: Any = None) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lxcompress.data.split import Inputs
+from lxcompress.data.split import INPUT_NAMES, Inputs
 from lxcompress.errors import LxError, MeasureError
 from lxcompress.models.checkpoints import Model, read_model
 from lxcompress.models.flops import make_example
@@ -40,7 +40,7 @@ class TorchSession:
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
-        check_feeds(self.path, feeds, Inputs._fields)
+        check_feeds(self.path, feeds, INPUT_NAMES)
         try:
             with held_to(self.threads), torch.inference_mode():
                 scores = self.compute(Inputs(**{name: torch.from_numpy(array) for name, array in feeds.items()}))

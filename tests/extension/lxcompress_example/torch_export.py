@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lxcompress.data.split import Inputs
+from lxcompress.data.split import INPUT_NAMES
 from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.traced import Answer
 from lxcompress.models.checkpoints import identify
@@ -49,9 +49,9 @@ class ProgramSession:
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
-        check_feeds(self.path, feeds, Inputs._fields)
+        check_feeds(self.path, feeds, INPUT_NAMES)
         with torch.inference_mode():
-            scores = self.program(*(torch.from_numpy(feeds[name]) for name in Inputs._fields))
+            scores = self.program(*(torch.from_numpy(feeds[name]) for name in INPUT_NAMES))
         return check_scores(self.path, scores.numpy())
 
 
