@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 _SHORTCUT = "the general path gives the same; the condition only saves time"
+_CANCELS = "a factor of both medians cancels in their ratio"
 
 SURVIVORS: dict[str, dict[str, str]] = {
     "measure/compare": {
         "_judge: low is None or high is None -> low is None and high is None": "both are None, or neither is",
         "_judge: value < 1 -> value <= 1": "a ratio of 1 is no difference, and ends before",
+        "_medians: 1 -> 2": "numpy takes any negative size as the one to find",
+        "_medians: 2 -> 3 #3": _CANCELS,
+        "_medians: (pooled[row, below] + pooled[row, above]) / 2 -> (pooled[row, below] + pooled[row, above]) * 2": _CANCELS,
     },
     "pruning/mask": {
         "(module): 1 -> 2": "a larger histogram counts the same",

@@ -11,6 +11,7 @@ from lxcompress.measure.compare import (
     compare_apart,
     compare_in_turns,
     find_baseline,
+    name_images,
     noise_floor,
 )
 from lxcompress.records import BenchRecord, Machine, Measurement, Samples, Task
@@ -228,3 +229,44 @@ def test_a_library_that_one_machine_lacks_is_no_other_version() -> None:
     less = MACHINE.model_copy(update={"packages": {"numpy": "2"}})
     for one, other in ((more, less), (less, more)):
         assert compare_apart(measurement(values, machine=one), measurement(values, machine=other)).doubts == ()
+
+
+@pytest.mark.parametrize(("unit", "per_second"), [("ms", 1e3), ("us", 1e6), ("ns", 1e9)])
+def test_every_unit_of_time_is_a_part_of_a_second(unit: str, per_second: float) -> None:
+    one, other = pair(11, 1.5)
+    samples = Samples(unit=unit, values=[per_second * value for value in one.latency.values])
+    same = compare_in_turns(one.model_copy(update={"latency": samples}), other)
+    assert same.value == pytest.approx(compare_in_turns(one, other).value)
+
+
+@pytest.mark.parametrize("rounds", [5, 12])
+def test_the_noise_reaches_to_the_far_end_of_its_interval(rounds: int) -> None:
+    baseline, again = pair(12, 1.1, rounds)
+    ratio = compare_in_turns(again, baseline)
+    ends = [end for end in (ratio.value, ratio.low, ratio.high) if end is not None]
+    assert noise_floor(baseline, again) == max(abs(end - 1) for end in ends)
+
+
+def test_measurements_of_one_phone_are_compared() -> None:
+    one, other = (each.model_copy(update={"target": "phone"}) for each in pair(13))
+    assert compare_apart(one, other).doubts == ()
+
+
+def test_a_kept_bench_without_measurements_compares_nothing() -> None:
+    one, _ = pair(14)
+    empty = BenchRecord(started="", measurements=[])
+    assert compare_all(BenchRecord(started="", measurements=[one]), empty) == [None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": 1, "objects": 1}, "1 region"),
+        ({"images": 1, "objects": 5}, "5 regions"),
+        ({"images": 2, "objects": 5}, "2 images of 5 regions"),
+        ({"images": 1, "objects": 1, "picture_size": 32}, "a picture of 32 x 32 pixels"),
+        ({"images": 2, "objects": 1, "picture_size": 32}, "2 pictures of 32 x 32 pixels"),
+    ],
+)
+def test_what_a_question_is_about_is_told_in_words(changes: dict[str, int], words: str) -> None:
+    assert name_images(pair(0)[0].task.model_copy(update=changes)) == words
