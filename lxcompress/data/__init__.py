@@ -1,1 +1,1 @@
-"""Data: each kind of a recipe's `data` section becomes an AnswerTask. Readers of files live here, and nowhere else."""
+"""Data: read the data set that a recipe names and return an AnswerTask. Only this package reads data files."""

@@ -1,4 +1,4 @@
-"""Zip and gzip files of others: what Python's readers raise for damage, and how much may come out of them."""
+"""Read zip and gzip files that others made: which errors mean damage, and how large they may become."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lxcompress.text import PIECE_BYTES
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 EMPTY_ZIP = b"PK\x05\x06"
-"""The first bytes of a zip without a member."""
+"""The first bytes of a zip archive without files."""
 MOST_RATIO = 200
-"""Bytes out of a byte in: JSON and base64 give 2 to 30, deflate can give 1,032, bzip2 and LZMA many thousands."""
+"""The largest compression ratio of honest data. JSON and base64 have 2 to 30; deflate allows 1,032, LZMA far more."""
 FREE_BYTES = 16 << 20
-"""What any file may unpack to, whatever its ratio: small files of one repeated line are honest."""
+"""The size that any file may unpack to: a small file of one repeated line is honest data."""
 
 DAMAGE = (
-    OSError,  # gzip, bzip2; and what the system says
+    OSError,  # gzip, bzip2, and errors of the system
     EOFError,
     ValueError,  # a name that is not UTF-8 (UnicodeDecodeError), an offset before the file
     RuntimeError,  # a password; NotImplementedError, a subclass, is a compression that zipfile lacks (deflate64)
     zlib.error,
-    lzma.LZMAError,  # a subclass of none of these
+    lzma.LZMAError,  # not a subclass of any of these
     zipfile.BadZipFile,
     struct.error,
     IndexError,
@@ -33,30 +33,30 @@ DAMAGE = (
     TypeError,
     AttributeError,
     OverflowError,  # sizes and offsets of 64 bits
-    MemoryError,  # what a damaged size or an LZMA dictionary asks for
+    MemoryError,  # from a damaged size, or a huge LZMA dictionary
 )
-"""What zipfile, gzip, bz2 and lzma raise for a damaged or hostile file, found by changing such files at random."""
+"""The errors that zipfile, gzip, bz2 and lzma raise for damaged or hostile files, found by changing files at random."""
 
 
 def is_zip(path: Path) -> bool:
-    """Return whether a file begins as a zip does. Raises OSError."""
+    """Return whether a file begins like a zip archive. Raises OSError."""
     with path.open("rb") as file:
         return file.read(len(ZIP)) in (ZIP, EMPTY_ZIP)
 
 
 def most_unpacked(packed_bytes: int) -> int:
-    """Return how much may come out of so many compressed bytes."""
+    """Return the most bytes that `packed_bytes` compressed bytes may unpack to."""
     return max(FREE_BYTES, MOST_RATIO * packed_bytes)
 
 
 def check_ratio(unpacked_bytes: int, packed_bytes: int) -> None:
-    """Raise ValueError if more came out of a compressed file than honest data give."""
+    """Raise ValueError if a compressed file unpacks to more bytes than honest data would."""
     if unpacked_bytes > most_unpacked(packed_bytes):
         raise ValueError(f"it unpacks to more than {MOST_RATIO} times its size, as no data file does")
 
 
 def read_unpacked(stream: IO[bytes], packed_bytes: int) -> bytes:
-    """Return all that `stream` unpacks. Raises ValueError before a bomb fills the memory, whatever size it declares."""
+    """Return all bytes of `stream`. Raises ValueError before a zip bomb fills the memory, whatever size it declares."""
     pieces, size = [], 0
     while piece := stream.read(PIECE_BYTES):
         size += len(piece)
@@ -66,8 +66,8 @@ def read_unpacked(stream: IO[bytes], packed_bytes: int) -> bytes:
 
 
 def read_member(packed: zipfile.ZipFile, name: str) -> bytes:
-    """Return the bytes of a member of a zip. Raises one of DAMAGE."""
+    """Return the bytes of a file in a zip archive. Raises one of DAMAGE."""
     member = packed.getinfo(name)
     with packed.open(member) as stream:
-        # The size in the directory may be a lie, but no member is larger than what stands before the directory.
+        # The size in the directory may be wrong, but no file is larger than the part of the archive before it.
         return read_unpacked(stream, min(member.compress_size, packed.start_dir))

@@ -1,6 +1,6 @@
-"""Published files (JSON, JSON lines, CSV; plain, gzip or zip), and what is wrong with them in one sentence.
+"""Read published files (JSON, JSON lines, CSV; plain, gzip or zip); a damaged file is one sentence.
 
-A path may lead into a zip archive, as in questions.zip/train.json; an archive with one such file in it stands for that.
+A path may lead into a zip archive, as in questions.zip/train.json. An archive with one such file means that file.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from lxcompress.text import Hook, decode_text, parse_json, read_bytes, shorten
 
 Value = TypeVar("Value")
 Kind = Literal["JSON", "CSV"]
-"""What a file holds; in an archive, names end in it."""
+"""What a file holds, and how the names of such files in an archive end."""
 _VOCABULARY = "give trainval_ans2label.json, {answer: label}, or trainval_label2ans.json, a list of answers"
 
 
 def read_json(path: Path, *, remedy: str, hook: Hook | None = None) -> Any:
-    """The document in `path`. Raises DataError; `remedy` says what to give where no file is.
+    """Return the document in `path`. Raises DataError; `remedy` says what to give if there is no file.
 
-    `hook` turns each object into what is kept of it: of large files, keep what is asked of them.
+    `hook` turns each object into what is kept of it, so that a large file does not fill the memory.
     """
     return _parse(read_text(path, remedy=remedy), path, hook)
 
 
 def read_records(path: Path, *, remedy: str) -> list[dict[str, Any]]:
-    """The objects in `path`, which holds one a line or a list of them. Raises DataError."""
+    """Return the objects in `path`, which holds one on each line or a list of them. Raises DataError."""
     text = read_text(path, remedy=remedy)
     if text[:100].lstrip().startswith("["):
         found = _parse(text, path)
     else:
-        # str.splitlines would also cut at the line separators that a JSON string may hold.
+        # str.splitlines would also split at line separators inside a JSON string.
         lines = enumerate(text.split("\n"), 1)
         found = [_parse(line, path, where=f"line {number} ") for number, line in lines if line.strip()]
     if not found:
         raise DataError(f"{path}: is empty; {remedy}")
-    for place, record in enumerate(found):
+    for index, record in enumerate(found):
         if not isinstance(record, dict):
-            raise DataError(f"{path}: record {place} is {shorten(record)}, expected an object; {remedy}")
+            raise DataError(f"{path}: record {index} is {shorten(record)}, expected an object; {remedy}")
     return found
 
 
 def read_text(path: Path, *, remedy: str, kind: Kind = "JSON") -> str:
-    """The text of `path`, UTF-8 with or without its mark. Raises DataError; `remedy` says what to give for no file."""
+    """Return the text of `path`, UTF-8 with or without a byte order mark. Raises DataError; `remedy` is for no file."""
     try:
         data = _read_bytes(path, kind)
         if data[:2] == GZIP:
@@ -58,19 +58,19 @@ def read_text(path: Path, *, remedy: str, kind: Kind = "JSON") -> str:
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder, expected a file; {remedy}") from None
     except DAMAGE as problem:
-        if isinstance(problem, OSError) and problem.errno is not None:  # the system's word, not the file's contents
+        if isinstance(problem, OSError) and problem.errno is not None:  # an error of the system, not of the contents
             reason = problem.strerror or str(problem)
             raise DataError(f"{path}: cannot be read ({reason}); check the path and its permissions") from None
         raise DataError(f"{path}: is damaged or not {kind} ({problem}); write or download it again") from None
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """An answer vocabulary in the order of its labels, from {answer: label} or [answer, ...]. Raises DataError."""
+    """Return the answers in the order of their labels, from {answer: label} or [answer, ...]. Raises DataError."""
     document = read_json(path, remedy=_VOCABULARY)
     if isinstance(document, list):
         labelled = {answer: label for label, answer in enumerate(document) if isinstance(answer, str)}
         if len(labelled) < len(document):
-            raise DataError(f"{path}: is a list in which an answer comes twice or is no text; {_VOCABULARY}")
+            raise DataError(f"{path}: is a list with an answer that is repeated or is not a text; {_VOCABULARY}")
     else:
         labelled = document
     if not isinstance(labelled, dict) or not labelled:
@@ -89,29 +89,30 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def list_files(path: Path, *, remedy: str) -> list[Path]:
-    """`path`, or if it is a folder the JSON files in it, by name. Raises DataError for a folder without one."""
+    """Return [path], or the JSON files in the folder `path`, by name. Raises DataError for a folder without one."""
     if not path.is_dir():
         return [path]
-    found = sorted(each for each in path.iterdir() if each.name.endswith((".json", ".json.gz")))
+    found = sorted(file for file in path.iterdir() if file.name.endswith((".json", ".json.gz")))
     if not found:
         raise DataError(f"{path}: is a folder without a .json file; {remedy}")
     return found
 
 
 def field(record: Any, name: str, kind: type[Value]) -> Value | None:
-    """The value of `name` in `record` if it is of `kind`; true and false are no numbers."""
+    """Return the value of `name` in `record` if its type is `kind`, else None; true and false are not numbers."""
     value = record.get(name) if isinstance(record, dict) else None
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
 def whole_number(value: Any) -> int | None:
-    """`value` if it is a whole number, 5 or 5.0; None for true, NaN, infinity, text and all else."""
+    """Return `value` if it is a whole number, 5 or 5.0, else None: for true, NaN, infinity or text."""
     if type(value) is float:
         return int(value) if value.is_integer() else None
     return value if type(value) is int else None
 
 
 def _parse(text: str, path: Path, hook: Hook | None = None, *, where: str = "") -> Any:
+    """Return the JSON document in `text`, which is from `path`. Raises DataError."""
     try:
         return parse_json(text, hook)
     except (ValueError, RecursionError) as problem:
@@ -119,7 +120,7 @@ def _parse(text: str, path: Path, hook: Hook | None = None, *, where: str = "") 
 
 
 def _read_bytes(path: Path, kind: Kind) -> bytes:
-    """What is in `path`: a file, a zip archive's only file of its kind, or where it leads into an archive that file."""
+    """Return the bytes of the file `path`, of the only such file in the archive `path`, or of a file in an archive."""
     archive = None if path.exists() else next((parent for parent in path.parents if parent.is_file()), None)
     if archive is not None:
         return _read_member(archive, kind, path.relative_to(archive).as_posix())
@@ -127,13 +128,14 @@ def _read_bytes(path: Path, kind: Kind) -> bytes:
 
 
 def _read_member(archive: Path, kind: Kind, name: str | None = None) -> bytes:
+    """Return the bytes of the file `name` in an archive, or of its only file of that kind. Raises DataError."""
     if not zipfile.is_zipfile(archive):
         if name:
             raise FileNotFoundError(archive / name)
         raise zipfile.BadZipFile("a zip archive without an end")
     ending = f".{kind.lower()}"
     with zipfile.ZipFile(archive) as opened:
-        names = [each for each in opened.namelist() if each.endswith(ending) and not each.startswith("__MACOSX/")]
+        names = [file for file in opened.namelist() if file.endswith(ending) and not file.startswith("__MACOSX/")]
         if name is None and len(names) != 1:
             raise DataError(
                 f"{archive}: has {len(names)} {kind} files ({', '.join(names[:4]) or 'none'}), expected one; name the "

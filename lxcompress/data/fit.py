@@ -1,4 +1,4 @@
-"""Whether a model reads a data set: the one check that every command makes which brings the two together."""
+"""Check whether a model can read a data set; every command that combines the two makes this check."""
 
 from __future__ import annotations
 
@@ -17,57 +17,57 @@ COLOURS = 3
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a model reads and answers. None means: not known, or any value fits."""
+    """The shape of what a model reads and answers. None means unknown, or that any value fits."""
 
     name: str
-    """what an error opens with: its folder, or the setting that names it"""
+    """what an error begins with: the folder of the model, or the setting that names it"""
     embeddings: int | None = None
-    """the rows of its word embedding; some may stand for no token"""
+    """the rows of its word embedding; some may belong to no token"""
     positions: int | None = None
-    """the tokens of its longest question"""
+    """the most tokens of a question"""
     feature_size: int | None = None
     picture_size: int | None = None
-    """the pixels a side of a picture, for a family that reads pictures"""
+    """the side of a picture in pixels, for a family that reads pictures"""
     images: int | None = None
     answers: int | None = None
     labels: tuple[str, ...] | None = None
-    """the words of its answers, if its config names them"""
+    """the texts of its answers, if its config has them"""
 
 
 @dataclass(frozen=True)
 class DataShape:
-    """What a data set asks of a model. None means: not known yet."""
+    """The shape of a data set. None means that it is not known yet."""
 
     kind: str
     pixels: int | None = None
     tokens: int | None = None
-    """the tokens of the vocabulary that its questions are cut into"""
+    """the size of the vocabulary that its questions are tokenized with"""
     longest: int | None = None
-    """the tokens of its longest question"""
+    """the number of tokens of its longest question"""
     feature_size: int | None = None
     regions: int | None = None
-    """the regions of its fullest image"""
+    """the most regions of an image"""
     images: int | None = None
     labels: tuple[str, ...] | None = None
 
 
 def check_fit(model: ModelShape, data: DataShape) -> None:
-    """Raises RecipeError, with the first sentence of `find_misfits`, if the model cannot read the data."""
+    """Raise RecipeError, with the first sentence of `find_misfits`, if the model cannot read the data."""
     found = find_misfits(model, data)
     if found:
         raise RecipeError(f"{model.name}: {found[0]}")
 
 
 def find_misfits(model: ModelShape, data: DataShape) -> list[str]:
-    """Return what keeps the model from the data, a sentence each, as far as both are known."""
+    """Return the reasons why the model cannot read the data, as sentences, as far as both are known."""
     checks = (_check_seen, _check_words, _check_length, _check_images, _check_answers)
     return list(chain.from_iterable(check(model, data) for check in checks))
 
 
 def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
-    """Return what is known of a data set before it is read; `tokens` is the size of the vocabulary.
+    """Return the shape of a data set before it is read; `tokens` is the size of the vocabulary.
 
-    Raises DataError for a store of region features that is none.
+    Raises DataError if `data.features` is not a store of region features.
     """
     spec, pixels = find_data_kind(settings.kind), getattr(settings, "pixels", None)
     shape = DataShape(kind=settings.kind, pixels=pixels, tokens=tokens, images=spec.images)
@@ -81,7 +81,7 @@ def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
 
 
 def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
-    """Return what a data set that was read asks of a model."""
+    """Return the shape of a data set that was read."""
     return DataShape(
         kind=settings.kind,
         pixels=getattr(settings, "pixels", None),
@@ -95,7 +95,7 @@ def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
 
 
 def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
-    """What an image is: regions of so many features, or a picture of so many pixels."""
+    """Compare what an image is: regions of so many features, or a picture of so many pixels."""
     kind, reads, gives = f"data.kind={data.kind}", model.feature_size, data.feature_size
     if reads is None or gives is None:
         return []
@@ -121,17 +121,17 @@ def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_words(model: ModelShape, data: DataShape) -> list[str]:
-    """The vocabulary: a token without an embedding cannot be read, an embedding without a token is padding."""
+    """Compare the vocabulary with the word embedding, which may have more rows than there are tokens, but not fewer."""
     if model.embeddings is None or data.tokens is None or data.tokens <= model.embeddings:
         return []
     return [
-        f"its vocabulary has {data.tokens} tokens, but its word embedding {model.embeddings} rows; "
-        "put the vocabulary of its pre-training beside it"
+        f"its vocabulary has {data.tokens} tokens, but its word embedding has {model.embeddings} rows; "
+        "put the vocabulary of its pre-training into its folder"
     ]
 
 
 def _check_length(model: ModelShape, data: DataShape) -> list[str]:
-    """The longest question: a token beyond the position embeddings cannot be read."""
+    """Compare the longest question with the position embeddings."""
     if model.positions is None or data.longest is None or data.longest <= model.positions:
         return []
     return [
@@ -141,7 +141,7 @@ def _check_length(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_images(model: ModelShape, data: DataShape) -> list[str]:
-    """The images of a question."""
+    """Compare the number of images of a question."""
     if model.images is None or data.images is None or model.images == data.images:
         return []
     return [
@@ -151,7 +151,7 @@ def _check_images(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_answers(model: ModelShape, data: DataShape) -> list[str]:
-    """The answers: as many as the head has rows, and the same ones in the same order where the config names them."""
+    """Compare the answers with the rows of the head, and with the texts in the config if it has them."""
     if model.answers is None or data.labels is None:
         return []
     count = len(data.labels)
@@ -171,4 +171,5 @@ def _check_answers(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _plural(count: int, noun: str) -> str:
+    """Return the noun, in the plural unless `count` is 1."""
     return noun if count == 1 else f"{noun}s"

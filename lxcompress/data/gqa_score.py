@@ -1,4 +1,4 @@
-"""The GQA accuracy (Hudson and Manning 2019): exact match over the balanced questions, as in the official eval.py."""
+"""Compute the GQA accuracy (Hudson and Manning 2019): exact match over the balanced questions, as in eval.py."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
 QUERY = "query"
-"""The structural type of open questions; the others are asked to be verified, compared, chosen or combined."""
+"""The structural type of open questions; the others verify, compare, choose or combine, and are binary."""
 PREDICTIONS_REMEDY = 'write GQA\'s format, [{"questionId": "1", "prediction": "yes"}]'
 
 
 @dataclass(frozen=True)
 class GqaQuestion:
-    """What the score needs of a question."""
+    """The fields of a question that the score needs."""
 
     answer: str
     structural: str | None = None
@@ -37,11 +37,11 @@ class GqaQuestion:
 
 @dataclass(frozen=True)
 class GqaScore:
-    """Accuracies, 0-1; types by falling count, without the questions that have none."""
+    """Accuracies, 0-1; types by decreasing count, without questions that have no type."""
 
     overall: float
     per_answer_form: dict[str, TypeScore]
-    """open and binary, told by the structural type"""
+    """open and binary, by the structural type"""
     per_structural_type: dict[str, TypeScore]
     per_semantic_type: dict[str, TypeScore]
     per_question: dict[str, float]
@@ -68,31 +68,31 @@ def score_gqa_files(files: ScoreFiles) -> ScoreReport:
 def score_gqa(
     predictions: Mapping[str, str], questions: Mapping[str, GqaQuestion], *, where: str = "the predictions"
 ) -> GqaScore:
-    """The official accuracies of `predictions`; those of other questions count for nothing, as in the official code.
+    """Return the official accuracies of `predictions`; those of other questions are ignored, as in the official code.
 
-    An answer is right if it is equal letter by letter: nothing is normalised. Raises DataError, which names `where`,
-    for a question without a prediction.
+    An answer is right if it is equal letter by letter; nothing is normalised. Raises DataError, which names `where`,
+    if a question has no prediction.
     """
     check_complete(predictions, questions, where=where)
-    scores = {question: float(predictions[question] == each.answer) for question, each in questions.items()}
+    scores = {key: float(predictions[key] == question.answer) for key, question in questions.items()}
     return GqaScore(
         overall=mean(scores.values()),
-        per_answer_form=mean_by((_form(each.structural), scores[key]) for key, each in questions.items()),
-        per_structural_type=mean_by((each.structural, scores[key]) for key, each in questions.items()),
-        per_semantic_type=mean_by((each.semantic, scores[key]) for key, each in questions.items()),
+        per_answer_form=mean_by((_form(question.structural), scores[key]) for key, question in questions.items()),
+        per_structural_type=mean_by((question.structural, scores[key]) for key, question in questions.items()),
+        per_semantic_type=mean_by((question.semantic, scores[key]) for key, question in questions.items()),
         per_question=scores,
     )
 
 
 def read_gqa_predictions(path: Path) -> dict[str, str]:
-    """questionId -> answer, from a JSON list in GQA's submission format. Raises DataError."""
+    """Return questionId -> answer, from a JSON list in GQA's submission format. Raises DataError."""
     predictions: dict[str, str] = {}
-    for place, each in enumerate(read_list(path, remedy=PREDICTIONS_REMEDY)):
-        question, answer = field(each, "questionId", str), field(each, "prediction", str)
+    for index, record in enumerate(read_list(path, remedy=PREDICTIONS_REMEDY)):
+        question, answer = field(record, "questionId", str), field(record, "prediction", str)
         if question is None or answer is None:
-            is_vqa = field(each, "question_id", int) is not None
+            is_vqa = field(record, "question_id", int) is not None
             raise DataError(
-                f"{path}: prediction {place} is {shorten(each)}, expected a text as questionId and as prediction; "
+                f"{path}: prediction {index} is {shorten(record)}, expected a text as questionId and as prediction; "
                 + ("score VQA's predictions with --kind vqa" if is_vqa else PREDICTIONS_REMEDY)
             )
         if question in predictions:
@@ -102,23 +102,23 @@ def read_gqa_predictions(path: Path) -> dict[str, str]:
 
 
 def read_gqa_questions(path: Path) -> dict[str, GqaQuestion]:
-    """id -> question, of the balanced ones in GQA's questions JSON. Raises DataError."""
+    """Return id -> question for the balanced questions in GQA's questions JSON. Raises DataError."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
     if not isinstance(document, dict) or not document:
         raise DataError(
             f"{path}: does not hold questions by their id; give GQA's questions JSON as its authors publish it"
         )
     questions = {}
-    for key, each in document.items():
-        answer = field(each, "answer", str)
+    for key, record in document.items():
+        answer = field(record, "answer", str)
         if answer is None:
             raise DataError(
-                f"{path}: question {key} is {shorten(each)}, expected one with an answer; give GQA's questions JSON "
+                f"{path}: question {key} is {shorten(record)}, expected one with an answer; give GQA's questions JSON "
                 "of train, val or testdev (the others have no answers)"
             )
-        if not each.get("isBalanced", True):
+        if not record.get("isBalanced", True):
             continue
-        types = field(each, "types", dict)
+        types = field(record, "types", dict)
         questions[key] = GqaQuestion(answer, field(types, "structural", str), field(types, "semantic", str))
     if not questions:
         raise DataError(f"{path}: none of its {len(document)} questions is balanced; give a file with balanced ones")
@@ -126,6 +126,7 @@ def read_gqa_questions(path: Path) -> dict[str, GqaQuestion]:
 
 
 def _form(structural: str | None) -> str | None:
+    """Return "open" or "binary" by the structural type; None without one."""
     if structural is None:
         return None
     return "open" if structural == QUERY else "binary"

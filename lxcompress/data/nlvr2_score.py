@@ -1,7 +1,7 @@
-"""Accuracy and consistency of NLVR2 (Suhr et al. 2019) and of NLVR v1 (Suhr et al. 2017), as their metrics scripts say.
+"""Compute accuracy and consistency of NLVR2 (Suhr et al. 2019) and NLVR v1 (Suhr et al. 2017), as their scripts do.
 
-A sentence is consistent if it was judged rightly each time it is asked: over every pair of images in NLVR2, over every
-scene in v1.
+A sentence is consistent if every prediction for it is right: for all its pairs of images in NLVR2, for all its scenes
+in v1.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def score_nlvr(
     sentence: Callable[[str], str],
     where: str = "the predictions",
 ) -> NlvrScore:
-    """The official scores of `predictions`; `sentence` tells from an identifier which examples share a sentence.
+    """Return the official scores of `predictions`; `sentence` maps an identifier to the sentence that it is about.
 
-    Predictions for other examples count for nothing. Raises DataError, which names `where`, for an example without one.
+    Predictions for other examples are ignored. Raises DataError, which names `where`, if an example has no prediction.
     """
     check_complete(predictions, labels, where=where)
     scores = {example: float(predictions[example] == label) for example, label in labels.items()}
@@ -90,7 +90,7 @@ def score_nlvr(
 
 
 def nlvr2_sentence(identifier: str) -> str:
-    """What the examples of one sentence share in NLVR2: all of split-set-pair-sentence but the pair."""
+    """Return what identifies a sentence of NLVR2: split-set-pair-sentence without the pair. Raises DataError."""
     parts = identifier.split("-")
     if len(parts) != 4:
         raise DataError(
@@ -101,26 +101,22 @@ def nlvr2_sentence(identifier: str) -> str:
 
 
 def nlvr_sentence(identifier: str) -> str:
-    """What the examples of one sentence share in NLVR v1: the number before the scene's."""
+    """Return what identifies a sentence of NLVR v1: the number before the hyphen. Raises DataError."""
     group, _, scene = identifier.partition("-")
     if not scene or "-" in scene:
         raise DataError(f"identifier {identifier}: is not NLVR v1's sentence-scene; score NLVR2 with --kind nlvr2")
     return group
 
 
-SENTENCE = {"nlvr2": nlvr2_sentence, "nlvr": nlvr_sentence}
-"""kind -> how its identifiers name a sentence"""
-
-
 def read_nlvr_predictions(path: Path) -> dict[str, bool]:
-    """identifier -> prediction, from lines of identifier,True or identifier,False. Raises DataError.
+    """Return identifier -> prediction, from lines of identifier,True or identifier,False. Raises DataError.
 
-    Columns after the second are not read, as in the official code; empty lines are passed over.
+    Columns after the second are ignored, as in the official code, and empty lines are skipped.
     """
     predictions: dict[str, bool] = {}
-    # str.splitlines would also cut at other separators, which the official code takes for part of an identifier.
+    # str.splitlines would also split at other separators, which are part of an identifier in the official code.
     text = read_text(path, remedy=NO_FILE_REMEDY, kind="CSV")
-    for number, line in enumerate((each.strip() for each in text.split("\n")), 1):
+    for number, line in enumerate((raw.strip() for raw in text.split("\n")), 1):
         if not line:
             continue
         identifier, _, rest = line.partition(",")
@@ -139,13 +135,13 @@ def read_nlvr_predictions(path: Path) -> dict[str, bool]:
 
 
 def read_nlvr_labels(path: Path) -> dict[str, bool]:
-    """identifier -> label, from the official JSON lines or a JSON list of the same. Raises DataError."""
+    """Return identifier -> label, from the official JSON lines or a JSON list of the same records. Raises DataError."""
     labels: dict[str, bool] = {}
-    for place, each in enumerate(read_records(path, remedy=EXAMPLES_REMEDY)):
-        identifier, label = field(each, "identifier", str), TRUTH.get((field(each, "label", str) or "").lower())
+    for index, record in enumerate(read_records(path, remedy=EXAMPLES_REMEDY)):
+        identifier, label = field(record, "identifier", str), TRUTH.get((field(record, "label", str) or "").lower())
         if identifier is None or label is None:
             raise DataError(
-                f"{path}: record {place} is {shorten(each)}, expected an identifier and a label, True or False; "
+                f"{path}: record {index} is {shorten(record)}, expected an identifier and a label, True or False; "
                 f"{EXAMPLES_REMEDY} of a split that has labels"
             )
         if identifier in labels:

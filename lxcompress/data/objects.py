@@ -1,7 +1,8 @@
-"""Objects of a CLEVR-like scene as LXMERT reads them: attributes, answers, features and boxes.
+"""Objects of CLEVR-like scenes as LXMERT reads them: attributes, answers, features and boxes.
 
 Shapes: S scenes, O objects (padded), F = 18 features.
-Both data sets that know their scenes (scenes, clevr) come through here, so a model pre-trained on one reads the other.
+Two data sets describe their scenes (scenes, clevr). Both use these features, so a model pre-trained on one reads the
+other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {"color": COLORS, "shape": SHAPES, "siz
 
 COUNTS = tuple(str(number) for number in range(11))
 ANSWERS: tuple[str, ...] = ("yes", "no", *COUNTS, *COLORS, *SHAPES, *SIZES, *MATERIALS)
-"""The 28 answers of CLEVR v1.0 (Johnson et al. 2017); an answer's label is its place here."""
+"""The 28 answers of CLEVR v1.0 (Johnson et al. 2017); the label of an answer is its index."""
 
 FEATURES = sum(len(values) for values in ATTRIBUTES.values()) + 3
 IMAGE_WIDTH, IMAGE_HEIGHT = 480, 320
@@ -25,14 +26,14 @@ RADIUS = {"small": 0.35, "large": 0.7}
 
 
 def answer_type(answer: str) -> str:
-    """VQA's answer type of one of ANSWERS: yes/no, number or other."""
+    """Return VQA's answer type of one of ANSWERS: yes/no, number or other."""
     if answer in ("yes", "no"):
         return "yes/no"
     return "number" if answer in COUNTS else "other"
 
 
 def object_features(values: dict[str, np.ndarray], coordinates: np.ndarray) -> np.ndarray:
-    """Features [S, O, F] float32: one-hot attributes, then 3-D position over 3 (so most of a scene lies in -1..1).
+    """Return features [S, O, F] float32: one-hot attributes, then the 3-D position divided by 3, mostly in -1..1.
 
     `values[attribute]` is int [S, O], an index into ATTRIBUTES[attribute]; `coordinates` is float [S, O, 3].
     """
@@ -41,11 +42,11 @@ def object_features(values: dict[str, np.ndarray], coordinates: np.ndarray) -> n
 
 
 def object_boxes(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Boxes [S, O, 4] float32, x1 y1 x2 y2 over image width and height, 0-1.
+    """Return boxes [S, O, 4] float32, x1 y1 x2 y2 over image width and height, 0-1.
 
     `pixels` is [S, O, 3]: the centre in pixels, and its depth; `size` is int [S, O], an index into SIZES.
-    CLEVR has no boxes. This rule is ours: a square around the centre, of the object's radius seen through CLEVR's
-    camera (focal length 520 pixels, fitted to published pixel and 3-D coordinates), cut at the image's edge.
+    CLEVR has no boxes. This rule is ours: a square around the centre, with the radius that the object has in CLEVR's
+    camera (focal length 520 pixels, fitted to published pixel and 3-D coordinates), clipped at the image's edge.
     """
     radius = np.asarray([RADIUS[name] for name in SIZES])[size]
     half = FOCAL_PIXELS * radius / pixels[..., 2]
@@ -56,9 +57,9 @@ def object_boxes(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def project(right: np.ndarray, front: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Pixel coordinates and depth [..., 3] of points on the ground plane, through a camera fitted to CLEVR's.
+    """Return pixel coordinates and depth [..., 3] of points on the ground plane, for a camera fitted to CLEVR's.
 
-    `right` and `front` are distances along the camera's directions, `height` is the centre's height above ground.
+    `right` and `front` are distances along the camera's axes, `height` is the centre's height above the ground.
     """
     depth = 10.6 - 0.85 * front
     x = IMAGE_WIDTH / 2 + FOCAL_PIXELS * right / depth

@@ -1,4 +1,4 @@
-"""Pictures of CLEVR-like scenes, for models that read pixels: flat shapes at the objects' places, the farthest first.
+"""Draw pictures of CLEVR-like scenes for models that read pixels: a flat shape for each object, the farthest first.
 
 Shapes: S scenes, O objects (padded), N pixels a side.
 """
@@ -23,38 +23,38 @@ RGB: Mapping[str, tuple[int, int, int]] = {
 }
 """The colours of CLEVR's objects, 0-255 (properties.json of the code of Johnson et al. 2017)."""
 GROUND, GLINT = 200, 255
-"""The grey behind the objects, and the light that metal throws back."""
+"""The grey of the background, and the light that metal reflects."""
 CUBE_HALF, CYLINDER_HALF = 0.85, 0.6
-"""Half the width of the square and of the upright bar, of an object's radius."""
+"""Half the width of the square and of the upright bar, relative to the radius of the object."""
 GLINT_AT, GLINT_RADIUS = -0.3, 0.35
-"""Where metal shines, left and above its centre, of an object's radius."""
+"""The position of the reflection, left of and above the centre, and its radius, relative to the object's radius."""
 SAMPLES = 3
-"""Points of a pixel along each side, whose mean it is: so that small objects keep their shape at few pixels."""
+"""A pixel is the mean of SAMPLES x SAMPLES points, so that small objects keep their shape in small pictures."""
 
 
 def draw_pictures(
-    values: Mapping[str, np.ndarray], places: np.ndarray, present: np.ndarray, *, side: int
+    values: Mapping[str, np.ndarray], positions: np.ndarray, present: np.ndarray, *, side: int
 ) -> np.ndarray:
-    """Pictures [S, 3, N, N] float32, red green blue, 0-255 brought to -1..1 as ViLT's own processor does.
+    """Return pictures [S, 3, N, N] float32, red green blue, scaled from 0-255 to -1..1 as ViLT's processor does.
 
-    `values[attribute]` is int [S, O], an index into the attribute's names; `places` is [S, O, 3], the centre in pixels
-    of CLEVR's image and its depth; `present` is bool [S, O]. The picture is that image squeezed to N x N.
-    A nearer object hides what is behind it; nothing is drawn at random.
+    `values[attribute]` is int [S, O], an index into the attribute's names; `positions` is [S, O, 3]: the centre in
+    pixels of CLEVR's image, and its depth. `present` is bool [S, O]. The picture is that image resized to N x N.
+    A nearer object hides what is behind it. Nothing is random.
     """
     drawn = np.empty((len(present), 3, side, side), dtype=np.float32)
     canvas = np.empty((3, side * SAMPLES, side * SAMPLES), dtype=np.float32)
-    farthest_first = np.argsort(-places[..., 2], axis=1, kind="stable")
+    farthest_first = np.argsort(-positions[..., 2], axis=1, kind="stable")
     for scene, order in enumerate(farthest_first):
         canvas[:] = GROUND
         for thing in order[present[scene, order]]:
             names = {attribute: ATTRIBUTES[attribute][array[scene, thing]] for attribute, array in values.items()}
-            _paint(canvas, names, *places[scene, thing])
+            _paint(canvas, names, *positions[scene, thing])
         drawn[scene] = canvas.reshape(3, side, SAMPLES, side, SAMPLES).mean((2, 4)) / 127.5 - 1
     return drawn
 
 
 def _paint(canvas: np.ndarray, names: Mapping[str, str], x: float, y: float, depth: float) -> None:
-    """Paints an object of these attributes onto `canvas` [3, points, points], at its place in CLEVR's image."""
+    """Paint an object with these attributes onto `canvas` [3, points, points]; x and y are pixels of CLEVR's image."""
     radius, points = FOCAL_PIXELS * RADIUS[names["size"]] / depth, canvas.shape[1]
     across, left = _seen_from(x, radius, points, IMAGE_WIDTH)
     down, top = _seen_from(y, radius, points, IMAGE_HEIGHT)
@@ -66,9 +66,9 @@ def _paint(canvas: np.ndarray, names: Mapping[str, str], x: float, y: float, dep
 
 
 def _seen_from(centre: float, radius: float, points: int, size: int) -> tuple[np.ndarray, int]:
-    """Where the points along one side of the picture lie from `centre`, in radii, as far as one; and the first's place.
+    """Return the distances in radii of the points within one radius of `centre`, and the index of the first point.
 
-    `centre` and `radius` are in pixels of an image of `size`.
+    The points are those along one side of the picture. `centre` and `radius` are in pixels of an image of `size`.
     """
     scale = points / size
     edges = np.floor((centre - radius) * scale), np.ceil((centre + radius) * scale)
@@ -77,7 +77,7 @@ def _seen_from(centre: float, radius: float, points: int, size: int) -> tuple[np
 
 
 def _covers(shape: str, right: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """bool [points, points]: whether a point lies on an object of `shape` around the origin."""
+    """Return, as bool [points, points], whether a point lies on an object of `shape` around the origin."""
     if shape == "sphere":
         return right**2 + below**2 <= 1
     width, height = (CUBE_HALF, CUBE_HALF) if shape == "cube" else (CYLINDER_HALF, 1)

@@ -1,9 +1,9 @@
-"""The embedded data set: seeded scenes in CLEVR's manner, and questions whose wording gives nothing away.
+"""The built-in data set: CLEVR-like scenes drawn from a seed, and questions whose wording does not tell the answer.
 
 Shapes: S scenes, O objects (padded to MOST_OBJECTS).
 
-A question's words and its answer are drawn first, the answer evenly among those of its family, and only then a scene is
-looked for in which that answer is right; so neither the commonest answer nor the wording alone scores well.
+The words of a question and its answer are drawn first, the answer evenly among those of its family. Then a scene is
+searched in which that answer is right. So neither the commonest answer nor the wording alone scores well.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RELATIONS = {"left of": ("right", -1), "right of": ("right", 1), "behind": ("fro
 
 @dataclass(frozen=True)
 class Scenes:
-    """Scenes as arrays [S, O]; an object that is not there has `present` false."""
+    """Scenes as arrays [S, O]; `present` is false for padding."""
 
     present: np.ndarray
     values: Mapping[str, np.ndarray]
@@ -55,7 +55,7 @@ class Scenes:
         return len(self.present)
 
     def window(self, start: int) -> Scenes:
-        """The WINDOW scenes from `start`, going round at the end."""
+        """Return WINDOW scenes from `start`; after the last scene comes the first."""
         rows = np.arange(start, start + min(WINDOW, len(self))) % len(self)
         values = {name: array[rows] for name, array in self.values.items()}
         return Scenes(self.present[rows], values, self.right[rows], self.front[rows])
@@ -63,7 +63,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class SceneQuestion:
-    """A question in words, the answers its family can have, and how a scene answers it."""
+    """A question in words, the answers of its family, and the function that answers it for a scene."""
 
     words: str
     answers: tuple[str, ...]
@@ -107,7 +107,7 @@ def check_scenes(context: CheckContext) -> None:
 
 
 def draw_scenes(count: int, rng: np.random.Generator) -> Scenes:
-    """`count` scenes of 3 to 7 objects; no two objects of a scene stand level in depth or breadth."""
+    """Return `count` scenes of 3 to 7 objects; no two objects of a scene have the same depth or side position."""
     shape = (count, MOST_OBJECTS)
     objects = rng.integers(FEWEST_OBJECTS, MOST_OBJECTS + 1, count)
     values = {name: rng.integers(0, len(names), shape) for name, names in ATTRIBUTES.items()}
@@ -115,18 +115,18 @@ def draw_scenes(count: int, rng: np.random.Generator) -> Scenes:
 
 
 def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tuple[list[str], list[int], list[int]]:
-    """`count` questions: their words, their labels (places in ANSWERS) and their scenes."""
-    words, labels, places = [], [], []
+    """Return `count` questions: their words, their labels (indices into ANSWERS) and the rows of their scenes."""
+    words, labels, rows = [], [], []
     while len(words) < count:
-        asked = FAMILIES[rng.integers(len(FAMILIES))](rng)
-        wanted = rng.integers(len(asked.answers))
+        question = FAMILIES[rng.integers(len(FAMILIES))](rng)
+        wanted = rng.integers(len(question.answers))
         start = int(rng.integers(len(scenes)))
-        fitting = np.flatnonzero(asked.answer(scenes.window(start)) == wanted)
+        fitting = np.flatnonzero(question.answer(scenes.window(start)) == wanted)
         if len(fitting):
-            words.append(asked.words)
-            labels.append(ANSWERS.index(asked.answers[wanted]))
-            places.append((start + int(rng.choice(fitting))) % len(scenes))
-    return words, labels, places
+            words.append(question.words)
+            labels.append(ANSWERS.index(question.answers[wanted]))
+            rows.append((start + int(rng.choice(fitting))) % len(scenes))
+    return words, labels, rows
 
 
 def _draw_split(name: str, count: int, seed: np.random.SeedSequence, pixels: int | None) -> SplitQuestions:
@@ -145,13 +145,13 @@ def _draw_split(name: str, count: int, seed: np.random.SeedSequence, pixels: int
 
 
 def _spread(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Positions [S, O] in -3..3, in random order, at least a quarter apart."""
+    """Return positions [S, O] in -3..3, in random order, at least a quarter apart."""
     order = rng.permuted(np.tile(np.arange(shape[1]), (shape[0], 1)), axis=1)
     return 6 * (order + rng.uniform(0.15, 0.85, shape)) / shape[1] - 3
 
 
 def _detect(scenes: Scenes, rng: np.random.Generator) -> Regions:
-    """The objects of the scenes as regions, with a detector's small error on their features."""
+    """Return the objects of the scenes as regions, with small noise on their features, as a detector has."""
     height = _height(scenes)
     ground = scenes.right[..., None] * CAMERA_RIGHT + scenes.front[..., None] * CAMERA_FRONT
     exact = object_features(dict(scenes.values), np.concatenate([ground, height[..., None]], axis=-1))
@@ -162,12 +162,12 @@ def _detect(scenes: Scenes, rng: np.random.Generator) -> Regions:
 
 
 def _picture(scenes: Scenes, side: int) -> Regions:
-    """Each scene as one region that is the whole image: its features are the picture's pixels.
+    """Return each scene as one region, the whole image: its features are the pixels of the picture.
 
-    They are kept in half precision, which tells any two of 256 shades apart.
+    They are stored in half precision, which distinguishes all 256 shades.
     """
-    places = project(scenes.right, scenes.front, _height(scenes))
-    pictures = torch.from_numpy(draw_pictures(scenes.values, places, scenes.present, side=side)).half()
+    positions = project(scenes.right, scenes.front, _height(scenes))
+    pictures = torch.from_numpy(draw_pictures(scenes.values, positions, scenes.present, side=side)).half()
     return Regions(
         features=pictures.reshape(len(scenes), 1, -1),
         boxes=torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(scenes), 1, 1),
@@ -176,11 +176,11 @@ def _picture(scenes: Scenes, side: int) -> Regions:
 
 
 def _height(scenes: Scenes) -> np.ndarray:
-    """The height of each object's centre above the ground, [S, O]."""
+    """Return the height of each object's centre above the ground, [S, O]."""
     return np.asarray([RADIUS[name] for name in SIZES])[scenes.values["size"]]
 
 
-# Families of questions. Each draws its words, and returns how a scene answers them.
+# Families of questions. Each function draws the words of a question, and returns it with its answer function.
 
 
 @dataclass(frozen=True)
@@ -190,12 +190,13 @@ class Phrase:
     wanted: Mapping[str, int]
 
     def noun(self, *, plural: bool = False) -> str:
+        """Return the description in words."""
         words = [ATTRIBUTES[name][self.wanted[name]] for name in ("size", "color", "material") if name in self.wanted]
         noun = ATTRIBUTES["shape"][self.wanted["shape"]] if "shape" in self.wanted else "thing"
         return " ".join([*words, noun + "s" * plural])
 
     def match(self, scenes: Scenes) -> np.ndarray:
-        """bool [S, O]: the objects so described."""
+        """Return, as bool [S, O], which objects the description fits."""
         found = scenes.present
         for name, value in self.wanted.items():
             found = found & (scenes.values[name] == value)
@@ -217,12 +218,12 @@ def _draw_attribute(rng: np.random.Generator) -> str:
 
 
 def _only(match: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """[S]: the value of the one object that matches, -1 where none or several do."""
+    """Return the value of the one object that matches, [S]; -1 if none or several do."""
     return np.where(match.sum(1) == 1, values[np.arange(len(match)), match.argmax(1)], -1)
 
 
 def _related(scenes: Scenes, relation: str, anchor: np.ndarray) -> np.ndarray:
-    """bool [S, O]: the objects that stand in `relation` to the first object of `anchor` [S, O]."""
+    """Return, as bool [S, O], which objects are in `relation` to the first object of `anchor` [S, O]."""
     axis, sign = RELATIONS[relation]
     position = getattr(scenes, axis)
     origin = position[np.arange(len(position)), anchor.argmax(1)]
@@ -230,7 +231,7 @@ def _related(scenes: Scenes, relation: str, anchor: np.ndarray) -> np.ndarray:
 
 
 def _yes_no(truth: np.ndarray) -> np.ndarray:
-    """[S], an index into (yes, no)."""
+    """Return indices into (yes, no), [S]."""
     return np.where(truth, 0, 1)
 
 

@@ -21,9 +21,9 @@ NO_LABEL = -1
 
 
 class Inputs(NamedTuple):
-    """What a model reads; the names are those of the exported graph's inputs.
+    """The inputs of a model, with the names that the exported graph uses.
 
-    A question about P images stands P times in a row, once with each of them: B x P rows.
+    A question about P images takes P rows, one for each image: B x P rows in all.
     """
 
     input_ids: Tensor
@@ -38,11 +38,11 @@ class Inputs(NamedTuple):
     """int64 [B, O]"""
 
     def to(self, device: torch.device) -> Inputs:
-        """The same inputs on `device`."""
+        """Return the same inputs on `device`."""
         return Inputs(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in self))
 
     def numpy(self) -> dict[str, np.ndarray]:
-        """The same inputs as a runtime takes them."""
+        """Return the same inputs as numpy arrays by name, as a runtime takes them."""
         return {name: tensor.cpu().numpy() for name, tensor in self._asdict().items()}
 
 
@@ -52,9 +52,9 @@ INPUT_NAMES: tuple[str, ...] = Inputs._fields
 
 @dataclass(frozen=True)
 class Regions:
-    """What is seen of each image; several splits may share it, and it may be a memory map.
+    """The regions of each image. Splits may share them, and they may be memory maps.
 
-    A picture that is read whole is one region: its features are its pixels, channel after channel, its box the image.
+    A whole picture is one region: its features are the pixels, channel after channel, and its box is the image.
     """
 
     features: Tensor
@@ -62,84 +62,84 @@ class Regions:
     boxes: Tensor
     """float32 [S, O, 4]"""
     objects: Tensor
-    """int64 [S], how many of O are there"""
+    """int64 [S], how many of the O regions exist"""
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all three tensors."""
+        """Return the bytes of all three tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (self.features, self.boxes, self.objects))
 
     def to(self, device: torch.device) -> Regions:
-        """The same regions on `device`."""
+        """Return the same regions on `device`."""
         return Regions(self.features.to(device), self.boxes.to(device), self.objects.to(device))
 
 
 @dataclass(frozen=True)
 class Split:
-    """Questions with their answers' credits, each over one image or over P."""
+    """Questions about one image or P images, with the credits of their answers."""
 
     input_ids: Tensor
     """int32 [Q, L], 0 is padding"""
     scene: Tensor
-    """int64 [Q] or [Q, P]: places in `regions`"""
+    """int64 [Q] or [Q, P]: rows of `regions`"""
     regions: Regions
     answers: Tensor
-    """int64 [Q, K], a label; where the credit is 0, padding"""
+    """int64 [Q, K], labels; padding where the credit is 0"""
     credits: Tensor
     """float32 [Q, K], 0-1"""
     types: tuple[str, ...]
     """Q answer types"""
     ids: tuple[int | str, ...] = ()
-    """Q question ids, as the data set gives them; empty where it gives none"""
+    """Q question ids, as the data set gives them; empty if it gives none"""
     choices: Tensor | None = None
-    """int64 [Q, C], the labels a multiple-choice question allows, padded with NO_LABEL"""
+    """int64 [Q, C], the labels that a multiple-choice question offers, padded with NO_LABEL"""
     families: tuple[str, ...] = ()
-    """Q kinds of question by their wording; empty where the data set names none"""
+    """Q groups of questions by their wording; empty if the data set names none"""
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
     @property
     def lengths(self) -> Tensor:
-        """int64 [Q], the tokens of each question."""
+        """Return the number of tokens of each question, int64 [Q]."""
         return count_tokens(self.input_ids)
 
     @property
     def images(self) -> int:
-        """P, the images of a question."""
+        """Return P, the number of images of a question."""
         return 1 if self.scene.dim() == 1 else self.scene.shape[1]
 
     def inputs(self, rows: Tensor) -> Inputs:
-        """The inputs of `rows`, cut to the longest question and the fullest image among them."""
+        """Return the inputs of `rows`, as wide as their longest question and their image with most regions."""
         tokens = int(count_tokens(self.input_ids[rows]).max())
         return self._inputs(rows, tokens=tokens, most=int(self.regions.objects[self.scene[rows]].max()))
 
     def padded_inputs(self, rows: Tensor) -> Inputs:
-        """The inputs of `rows` at the split's full width: always the same shape, and nothing waits for a device."""
+        """Return the inputs of `rows` at the full width of the split: the shape is constant, and no device is asked."""
         return self._inputs(rows, tokens=self.input_ids.shape[1], most=self.regions.features.shape[1])
 
     def targets(self, rows: Tensor, answers: int) -> Tensor:
-        """Soft targets [B, A] of `rows`."""
+        """Return the soft targets [B, A] of `rows`."""
         empty = torch.zeros(len(rows), answers, device=self.credits.device)
         return empty.scatter_add_(1, self.answers[rows], self.credits[rows])
 
     def take(self, rows: Tensor) -> Split:
-        """The split of `rows` alone, over the same images."""
-        places = rows.tolist()
+        """Return the split of only `rows`, with the same images."""
+        kept = rows.tolist()
         return replace(
             self,
             input_ids=self.input_ids[rows],
             scene=self.scene[rows],
             answers=self.answers[rows],
             credits=self.credits[rows],
-            types=tuple(self.types[row] for row in places),
-            ids=tuple(self.ids[row] for row in places) if self.ids else (),
+            types=tuple(self.types[row] for row in kept),
+            ids=tuple(self.ids[row] for row in kept) if self.ids else (),
             choices=None if self.choices is None else self.choices[rows],
-            families=tuple(self.families[row] for row in places) if self.families else (),
+            families=tuple(self.families[row] for row in kept) if self.families else (),
         )
 
     def to(self, device: torch.device, regions: Regions) -> Split:
-        """The split on `device`, over `regions`, which are there already: two splits may share them."""
+        """Return the split on `device` with `regions`, which are on it already: two splits may share them."""
         return replace(
             self,
             input_ids=self.input_ids.to(device),
@@ -151,6 +151,7 @@ class Split:
         )
 
     def _inputs(self, rows: Tensor, *, tokens: int, most: int) -> Inputs:
+        """Return the inputs of `rows`, cut to so many tokens and regions."""
         ids = self.input_ids[rows].long()
         is_word = torch.arange(tokens, device=ids.device) < count_tokens(ids)[:, None]
         scene = self.scene[rows].flatten()
@@ -166,7 +167,7 @@ class Split:
 
 @dataclass(frozen=True)
 class AnswerTask:
-    """What a study trains and scores on."""
+    """The questions, images and answers that a study trains and scores on."""
 
     train: Split
     valid: Split
@@ -175,19 +176,19 @@ class AnswerTask:
 
     @property
     def feature_size(self) -> int:
-        """F of both splits."""
+        """Return F, which both splits share."""
         return self.train.regions.features.shape[-1]
 
 
 def count_tokens(ids: Tensor) -> Tensor:
-    """Return the tokens of each question of ids [Q, L], int64 [Q]: up to its last [SEP], which is no padding.
+    """Return the number of tokens of each question in ids [Q, L], int64 [Q]: up to its last token that is not padding.
 
-    A [PAD] that is written out in a question is a token of it, as in transformers' attention mask.
+    A "[PAD]" in the text of a question counts as a token, as in the attention mask of transformers.
     """
     return ((ids != 0) * torch.arange(1, ids.shape[1] + 1, device=ids.device)).amax(1)
 
 
 def single_answers(labels: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """`answers` and `credits` of questions with one right answer each."""
+    """Return `answers` and `credits` of questions that have one right answer."""
     answers = torch.tensor(labels, dtype=torch.int64)[:, None]
     return answers, torch.ones_like(answers, dtype=torch.float32)

@@ -1,7 +1,7 @@
-"""Questions to WordPiece ids, as BERT cuts them (Devlin et al. 2019), by the tokenizers library.
+"""Tokenize questions to WordPiece ids, as BERT does (Devlin et al. 2019), with the tokenizers library.
 
-A vocabulary is read from `vocab.txt` or from `tokenizer.json`, and its settings from the files beside it. What
-transformers' BertTokenizer would do is done, or refused in one sentence: token ids are always its own.
+A vocabulary is read from `vocab.txt` or `tokenizer.json`, and its settings from other files of the same folder. Token
+ids are always those of transformers' BertTokenizer; settings that would give other ids are refused in one sentence.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ PAD, UNKNOWN, CLASSIFY, SEPARATE, MASK = SPECIAL
 VOCABULARY_FILE, TOKENIZER_FILE, SETTINGS_FILE = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
 WORD_FILES = (VOCABULARY_FILE, TOKENIZER_FILE, SETTINGS_FILE, SPECIAL_FILE, ADDED_FILE)
-"""Every file of a model folder that decides how words become ids."""
+"""The files of a model folder that decide how words become ids."""
 
 _WHITE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
-"""What the tokenizers library strips from the end of a line of vocab.txt (Unicode's White_Space)."""
+"""The white space that the tokenizers library strips from the end of a line of vocab.txt (Unicode White_Space)."""
 _BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer", "LxmertTokenizerFast")
 _PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes that take tokenizer.json as it is; those of BERT take their settings from tokenizer_config.json."""
+"""Classes that use only tokenizer.json; those of BERT take their settings from tokenizer_config.json."""
 _SWITCHES = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-"""The settings that are honoured, by transformers' names, and its defaults."""
+"""The settings that may be changed, by the names of transformers, and their defaults."""
 _NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -54,7 +54,7 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
     "add_prefix_space": (False,),
     "split_special_tokens": (False,),
 }
-"""Settings that are refused unless they have one of these values, which are what is done here."""
+"""Settings that must have one of these values, because this module tokenizes so; other values are refused."""
 _ROLES = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
 _MOST_TOKENS = 10_000_000
 _MINE = "make them BERT's own, or give another vocabulary as model.vocabulary"
@@ -62,12 +62,12 @@ _MINE = "make them BERT's own, or give another vocabulary as model.vocabulary"
 
 @dataclass(frozen=True)
 class Vocabulary(Sequence[str]):
-    """The tokens of a model in the order of their ids, and how questions are cut into them (transformers' names)."""
+    """The tokens of a model in the order of their ids, and the settings of its tokenizer (transformers' names)."""
 
     tokens: tuple[str, ...]
     do_lower_case: bool = True
     strip_accents: bool | None = None
-    """None strips them if questions are lower-cased"""
+    """None: strip accents if questions are lower-cased"""
     tokenize_chinese_chars: bool = True
 
     def __len__(self) -> int:
@@ -82,37 +82,37 @@ class Vocabulary(Sequence[str]):
 
     @cached_property
     def ids(self) -> Mapping[str, int]:
-        """token -> id; of a token that is there twice the last id counts, as in transformers."""
+        """Return token -> id; a repeated token has its last id, as in transformers."""
         return {token: index for index, token in enumerate(self.tokens)}
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
-        """Return the id of a token. Raises ValueError if there is none."""
+        """Return the id of a token. Raises ValueError if the vocabulary lacks it."""
         if start or stop is not None or value not in self.ids:
             return self.tokens.index(value, start, len(self.tokens) if stop is None else stop)
         return self.ids[value]
 
     @property
     def settings(self) -> dict[str, bool | None]:
-        """The settings of tokenizer_config.json."""
+        """Return the settings of tokenizer_config.json."""
         return {name: getattr(self, name) for name in _SWITCHES}
 
     @property
     def is_usual(self) -> bool:
-        """Whether the settings are those that hold where a folder has no tokenizer_config.json."""
+        """Return whether the settings are the defaults, so that no tokenizer_config.json is needed."""
         return self.settings == _SWITCHES
 
 
 @cache
 def shipped_vocabulary() -> Vocabulary:
-    """The vocabulary of the embedded mini model: words of scenes and CLEVR, and single letters for all else."""
+    """Return the vocabulary of the shipped mini model: words of scenes and CLEVR, and letters for all other words."""
     text = (resources.files("lxcompress.data") / VOCABULARY_FILE).read_text("utf-8")
     return Vocabulary(parse_vocabulary(text, VOCABULARY_FILE))
 
 
 def read_vocabulary(path: Path, usual: Vocabulary | None = None) -> Vocabulary:
-    """Read the vocabulary in `path`: a vocab.txt (a token a line), a tokenizer.json, or a folder that has either.
+    """Read the vocabulary in `path`: a vocab.txt (one token on each line), a tokenizer.json, or a folder with either.
 
-    Its settings are read from the files beside it; without any they are those of `usual`, else BERT's. Raises
+    The settings come from other files of that folder; without any they are those of `usual`, else BERT's. Raises
     DataError for a file that cannot be read, and for settings that would give other ids than transformers' tokenizer.
     """
     path = _find_in(path) if path.is_dir() else path
@@ -128,16 +128,16 @@ def read_vocabulary(path: Path, usual: Vocabulary | None = None) -> Vocabulary:
     settings = dict(_SWITCHES if usual is None else usual.settings)
     given = _read_settings(folder / SETTINGS_FILE)
     if given is not None or stored is not None:
-        settings = _settle(path, given or {}, stored)
+        settings = _combine_settings(path, given or {}, stored)
     _check_special(folder / SPECIAL_FILE)
     _check_added(folder / ADDED_FILE, tokens)
     return Vocabulary(tokens, **settings)
 
 
 def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
-    """Return the tokens of `text`, a token a line; the ids are the line numbers from 0. Raises DataError.
+    """Return the tokens of `text`, one on each line; the ids are the line numbers from 0. Raises DataError.
 
-    Only "\\n" ends a line, and white space at a line's end is no part of its token, as in the tokenizers library.
+    Only "\\n" ends a line, and white space at the end of a line is removed, as in the tokenizers library.
     """
     lines = text.removeprefix("\ufeff").split("\n")
     if lines[-1] == "":
@@ -148,12 +148,12 @@ def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
 
 
 def has_vocabulary(folder: Path) -> bool:
-    """Whether a folder has a vocabulary, of whichever kind."""
+    """Return whether a folder has a vocabulary, of either form."""
     return any((folder / name).is_file() for name in (VOCABULARY_FILE, TOKENIZER_FILE))
 
 
 def format_vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
-    """Return the text of each file that says what `vocabulary` is; its settings need one if they are not the usual."""
+    """Return file name -> text for the files that store `vocabulary`: vocab.txt, and its settings unless default."""
     files = {VOCABULARY_FILE: "\n".join(vocabulary.tokens) + "\n"}
     if not vocabulary.is_usual:
         files[SETTINGS_FILE] = format_settings(vocabulary)
@@ -166,10 +166,10 @@ def format_settings(vocabulary: Vocabulary, **more: object) -> str:
 
 
 def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np.ndarray:
-    """Return ids int32 [Q, L]: [CLS] words [SEP], padded with 0 to the longest and cut to `limit` tokens.
+    """Return ids int32 [Q, L]: [CLS] words [SEP], padded with 0 to the longest question and cut to `limit` tokens.
 
-    They are those of transformers' BertTokenizer: special tokens that are written out in a question are special. A
-    lone surrogate, which is no character and which that tokenizer raises TypeError for, is left out.
+    They are those of transformers' BertTokenizer: special tokens in the text of a question are special. A lone
+    surrogate, which is not a character and makes that tokenizer raise TypeError, is left out.
     """
     ids = vocabulary.ids
     tokenizer = Tokenizer(WordPiece(dict(ids), unk_token=UNKNOWN))
@@ -193,7 +193,7 @@ def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np
 
 @dataclass(frozen=True)
 class _TokenizerFile:
-    """What a tokenizer.json says."""
+    """The contents of a tokenizer.json."""
 
     path: Path
     tokens: tuple[str, ...]
@@ -201,6 +201,7 @@ class _TokenizerFile:
 
 
 def _find_in(folder: Path) -> Path:
+    """Return the vocabulary file of a folder. Raises DataError."""
     found = next((folder / name for name in (VOCABULARY_FILE, TOKENIZER_FILE) if (folder / name).is_file()), None)
     if found is None:
         raise DataError(f"{folder}: has neither {VOCABULARY_FILE} nor {TOKENIZER_FILE}; give BERT's vocab.txt")
@@ -208,6 +209,7 @@ def _find_in(folder: Path) -> Path:
 
 
 def _check_tokens(tokens: Sequence[str], where: str) -> None:
+    """Raise DataError unless the special tokens are there and id 0 is padding."""
     present = set(tokens)
     missing = [token for token in SPECIAL if token not in present]
     if missing:
@@ -220,18 +222,18 @@ def _check_tokens(tokens: Sequence[str], where: str) -> None:
 
 
 def _check_same_tokens(path: Path, tokens: Sequence[str], others: Sequence[str]) -> None:
-    """Raises DataError unless vocab.txt and the tokenizer.json beside it give each token the same id."""
+    """Raise DataError unless vocab.txt and tokenizer.json of a folder give each token the same id."""
     own, other = Vocabulary(tuple(tokens)).ids, Vocabulary(tuple(others)).ids
     differing = sorted(token for token in own.keys() | other.keys() if token and own.get(token) != other.get(token))
     if differing:
         raise DataError(
-            f"{path}: differs from the {TOKENIZER_FILE} beside it ({len(differing)} tokens, {shorten(differing[0])} is "
-            "the first); remove the one that the model was not trained with"
+            f"{path}: differs from {TOKENIZER_FILE} in the same folder ({len(differing)} tokens, first "
+            f"{shorten(differing[0])}); remove the one that the model was not trained with"
         )
 
 
 def _read_tokenizer(path: Path) -> _TokenizerFile:
-    """Read a tokenizer.json. Raises DataError for one that cuts words otherwise than BERT's."""
+    """Read a tokenizer.json. Raises DataError for one that tokenizes differently from BERT."""
     document = _read_object(path)
     model = _part(document, "model", path)
     kind = model.get("type", "WordPiece" if "vocab" in model and "merges" not in model else None)
@@ -252,7 +254,7 @@ def _read_tokenizer(path: Path) -> _TokenizerFile:
     if normalizer.get("clean_text", True) is not True:
         raise DataError(f"{path}: normalizer.clean_text is {shorten(normalizer['clean_text'])}, expected true; {_MINE}")
     settings = {name: normalizer.get(own, _SWITCHES[name]) for name, own in _NORMALIZER.items()}
-    _check_switches(settings, path)
+    _check_flags(settings, path)
     tokens = _order_tokens(model.get("vocab"), path)
     added = document.get("added_tokens") or []
     for token in added if isinstance(added, list) else [added]:
@@ -262,26 +264,26 @@ def _read_tokenizer(path: Path) -> _TokenizerFile:
 
 
 def _order_tokens(found: object, path: Path) -> tuple[str, ...]:
-    """Return the tokens of {token: id} in the order of their ids; an id that no token has is an empty token."""
+    """Return the tokens of {token: id} in the order of their ids; an unused id is an empty token."""
     if not isinstance(found, dict) or not found:
-        raise DataError(f"{path}: model.vocab is {shorten(found)}, expected {{token: id}}; copy the file anew")
+        raise DataError(f"{path}: model.vocab is {shorten(found)}, expected {{token: id}}; copy the file again")
     wrong = [id for id in found.values() if type(id) is not int or not 0 <= id < _MOST_TOKENS]
     if wrong:
         raise DataError(
-            f"{path}: model.vocab has the id {shorten(wrong[0])}, expected a whole number from 0; copy it anew"
+            f"{path}: model.vocab has the id {shorten(wrong[0])}, expected a whole number from 0; copy it again"
         )
     if len(set(found.values())) < len(found) or max(found.values()) > 2 * len(found) + 1000:
-        raise DataError(f"{path}: model.vocab gives two tokens one id, or has wide gaps between ids; copy it anew")
+        raise DataError(f"{path}: model.vocab gives two tokens one id, or has wide gaps between ids; copy it again")
     tokens = [""] * (max(found.values()) + 1)
     for token, id in found.items():
-        # A token that no line of vocab.txt can hold ends in white space, which no word of a question does.
+        # A token that ends in white space fits no line of vocab.txt, and no word of a question ends so.
         tokens[id] = token if token == token.rstrip(_WHITE) and "\n" not in token else ""
     _check_tokens(tokens, str(path))
     return tuple(tokens)
 
 
 def _check_template(found: object, path: Path) -> None:
-    """Raises DataError unless a post-processor puts [CLS] before a question and [SEP] behind it."""
+    """Raise DataError unless the post-processor puts [CLS] before a question and [SEP] after it."""
     kind = found.get("type") if isinstance(found, dict) else None
     is_bert = kind == "BertProcessing"
     if kind == "TemplateProcessing" and isinstance(found, dict):
@@ -297,7 +299,7 @@ def _check_template(found: object, path: Path) -> None:
 
 
 def _read_settings(path: Path) -> Mapping[str, Any] | None:
-    """Read a tokenizer_config.json, if it is there. Raises DataError for settings that are not honoured here."""
+    """Read a tokenizer_config.json, if there is one. Raises DataError for settings that are not supported."""
     if not path.is_file():
         return None
     given = _read_object(path)
@@ -306,19 +308,21 @@ def _read_settings(path: Path) -> Mapping[str, Any] | None:
         raise DataError(f"{path}: tokenizer_class is {shorten(kind)}, and the models here read BertTokenizer; {_MINE}")
     for name, values in _FIXED.items():
         if name in given and given[name] not in values:
-            raise DataError(f"{path}: {name} is {shorten(given[name])}, which is not done here; {_MINE}")
-    _check_switches({name: given[name] for name in _SWITCHES if name in given}, path)
+            raise DataError(f"{path}: {name} is {shorten(given[name])}, which is not supported; {_MINE}")
+    _check_flags({name: given[name] for name in _SWITCHES if name in given}, path)
     _check_roles(given, path)
     for name in ("additional_special_tokens", "extra_special_tokens"):
         if given.get(name):
             more = [token for token in given[name] if _content(token) not in SPECIAL]
             if more:
-                raise DataError(f"{path}: {name} has {shorten(_content(more[0]))} beside BERT's five tokens; {_MINE}")
+                raise DataError(
+                    f"{path}: {name} has {shorten(_content(more[0]))} in addition to BERT's five tokens; {_MINE}"
+                )
     return given
 
 
-def _settle(path: Path, given: Mapping[str, Any], stored: _TokenizerFile | None) -> dict[str, Any]:
-    """Return the settings that hold. Raises DataError if tokenizer.json and tokenizer_config.json differ in them."""
+def _combine_settings(path: Path, given: Mapping[str, Any], stored: _TokenizerFile | None) -> dict[str, Any]:
+    """Return the settings of a tokenizer. Raises DataError if tokenizer.json and tokenizer_config.json contradict."""
     tokens = stored.tokens if stored else ()
     added = given.get("added_tokens_decoder") or {}
     for id, token in added.items() if isinstance(added, dict) else ():
@@ -332,12 +336,12 @@ def _settle(path: Path, given: Mapping[str, Any], stored: _TokenizerFile | None)
             raise DataError(
                 f"{stored.path}: its normalizer has {own}: {json.dumps(stored.settings[name])}, but transformers' "
                 f"BertTokenizer takes {name}: {json.dumps(value)} from {SETTINGS_FILE}, or by default; write the one "
-                f"that the model was trained with as {name} into {SETTINGS_FILE} beside it"
+                f"that the model was trained with as {name} into {SETTINGS_FILE} of the same folder"
             )
     return settings
 
 
-def _check_switches(settings: Mapping[str, object], path: Path) -> None:
+def _check_flags(settings: Mapping[str, object], path: Path) -> None:
     for name, value in settings.items():
         allowed = (bool, type(None)) if name == "strip_accents" else (bool,)
         if not isinstance(value, allowed):
@@ -345,7 +349,7 @@ def _check_switches(settings: Mapping[str, object], path: Path) -> None:
 
 
 def _check_special(path: Path) -> None:
-    """Raises DataError if a special_tokens_map.json renames BERT's special tokens or adds others."""
+    """Raise DataError if a special_tokens_map.json renames BERT's special tokens or adds others."""
     if path.is_file():
         _check_roles(_read_object(path), path)
 
@@ -356,11 +360,11 @@ def _check_roles(given: Mapping[str, Any], path: Path) -> None:
             raise DataError(f"{path}: {role} is {shorten(given[role])}, expected {token}; {_MINE}")
     for role in ("bos_token", "eos_token"):
         if given.get(role) is not None and _content(given[role]) not in SPECIAL:
-            raise DataError(f"{path}: {role} is {shorten(given[role])}, which BERT has not; {_MINE}")
+            raise DataError(f"{path}: {role} is {shorten(given[role])}, which BERT does not have; {_MINE}")
 
 
 def _check_added(path: Path, tokens: Sequence[str]) -> None:
-    """Raises DataError if an added_tokens.json adds tokens to the vocabulary."""
+    """Raise DataError if an added_tokens.json adds tokens to the vocabulary."""
     if path.is_file():
         for token, id in _read_object(path).items():
             _check_added_token(token, id, tokens, path)
@@ -377,12 +381,12 @@ def _check_added_token(token: object, id: object, tokens: Sequence[str], path: P
 
 
 def _content(token: object) -> object:
-    """Return the text of a token that may be written as an object."""
+    """Return the text of a token, which may be an object or the text itself."""
     return token.get("content") if isinstance(token, dict) else token
 
 
 def _has_flags(token: object) -> bool:
-    """Whether a special token is found otherwise than just where its text stands."""
+    """Return whether a special token has flags that change where it is found in a text."""
     return isinstance(token, dict) and any(
         token.get(name) for name in ("single_word", "lstrip", "rstrip", "normalized")
     )
@@ -401,9 +405,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         found = parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON ({shorten(str(error))}); copy the file anew") from None
+        raise DataError(f"{path}: is not JSON ({shorten(str(error))}); copy the file again") from None
     if not isinstance(found, dict):
-        raise DataError(f"{path}: is {shorten(found)}, expected an object; copy the file anew")
+        raise DataError(f"{path}: is {shorten(found)}, expected an object; copy the file again")
     return found
 
 
@@ -412,5 +416,6 @@ def _read_text(path: Path) -> str:
         return read_text(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: cannot be read as a vocabulary ({shorten(str(error))}); give BERT's vocab.txt, a token a line"
+            f"{path}: cannot be read as a vocabulary ({shorten(str(error))}); give BERT's vocab.txt, with one token on "
+            "each line"
         ) from None

@@ -1,8 +1,9 @@
-"""The VQA accuracy: equal to the official evaluation code on every prediction, its quirks included.
+"""Compute the VQA accuracy: equal to the official evaluation code on every prediction, with its quirks.
 
-The rules are those of vqaEval.py (github.com/GT-Vision-Lab/VQA, master, under Python 3; Antol et al. 2015), in words
-in docs/score.md. Accuracies are 0-1 here and unrounded. The official code takes its means over unrounded accuracies
-too, and rounds at the end: each mean, and each question's accuracy (`official_percent`), to two digits of a percentage.
+The rules are those of vqaEval.py (github.com/GT-Vision-Lab/VQA, master, under Python 3; Antol et al. 2015);
+docs/score.md explains them. Accuracies are 0-1 and not rounded. The official code averages accuracies that are not
+rounded either, and rounds the results: each mean, and each question's accuracy (`official_percent`), to two digits of
+a percentage.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from lxcompress.text import shorten
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Id = int | str
-"""A question's; one type in all files of a data set."""
+"""The id of a question; its type is the same in all files of a data set."""
 
 ENOUGH = 3
-"""Equal answers of others that make an answer wholly right (Antol et al. 2015)."""
+"""An answer is fully right if so many other people gave it (Antol et al. 2015)."""
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 NUMBERS = {
     "none": "0",
@@ -44,7 +45,7 @@ NUMBERS = {
     "ten": "10",
 }
 ARTICLES = frozenset({"a", "an", "the"})
-# The official table less its four keys with capitals (Im, Ive, Id've, I'dve): words are lower case when it is asked.
+# The official table without its four keys with capitals (Im, Ive, Id've, I'dve), which no lower-case word can match.
 _CONTRACTIONS = """
     aint=ain't arent=aren't cant=can't couldve=could've couldnt=couldn't couldn'tve=couldn't've couldnt've=couldn't've
     didnt=didn't doesnt=doesn't dont=don't hadnt=hadn't hadnt've=hadn't've hadn'tve=hadn't've hasnt=hasn't
@@ -66,15 +67,16 @@ _CONTRACTIONS = """
     you'dve=you'd've youll=you'll youre=you're youve=you've
 """
 CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTIONS.split())
-# Both count every script's digits, as Python 3 does where the official code is run today.
+# Both patterns match the digits of every script, as the official code does under Python 3.
 NUMBER_COMMA = re.compile(r"\d,\d")
-# The official pattern opens with a mistyped look-behind, (?!<=\d), which always holds: a stop after a digit goes too.
+# The official pattern begins with a mistyped look-behind, (?!<=\d), which is always true: a full stop after a digit is
+# removed too.
 FULL_STOP = re.compile(r"\.(?!\d)")
 MOST_FULL_STOPS = 32
-"""The official code passes re.UNICODE, whose value this is, where the number of substitutions stands."""
+"""The official code passes re.UNICODE, whose value is 32, as the number of substitutions."""
 CACHED = 1 << 18
 MOST_ANSWERS = 1000
-"""To a question; VQA's have 10. Leaving each out in turn takes the square of their number."""
+"""The most answers to a question; VQA's have 10. Leaving each one out in turn takes quadratic time."""
 MULTIPLE_CHOICE = "Multiple Choice"
 NO_FILE_REMEDY = "check the path"
 PREDICTIONS_REMEDY = 'write the evaluation server\'s format, [{"question_id": 1, "answer": "yes"}]'
@@ -88,12 +90,12 @@ class HumanAnswers:
     answer_type: str | None = None
     question_type: str | None = None
     voters: tuple[int, ...] | None = None
-    """who gave each answer, where the records do not tell all of them apart"""
+    """who gave each answer, if some records cannot be told apart; else None"""
 
 
 @dataclass(frozen=True)
 class QuestionIndex:
-    """The ids that a questions file asks, and what may be answered in the multiple-choice task."""
+    """The ids of a questions file, and the choices of the multiple-choice task."""
 
     ids: frozenset[Id]
     choices: Mapping[Id, frozenset[str]] | None = None
@@ -109,14 +111,14 @@ class TypeScore:
 
 @dataclass(frozen=True)
 class VqaScore:
-    """Accuracies, 0-1; types by falling count, without the questions whose annotation has none."""
+    """Accuracies, 0-1; types by decreasing count, without questions whose annotation has no type."""
 
     overall: float
     per_answer_type: dict[str, TypeScore]
     per_question_type: dict[str, TypeScore]
     per_question: dict[Id, float]
     indistinct: int
-    """questions with records that only their answers tell apart: where those are equal, each leaves the others out"""
+    """how many questions have records that differ in nothing but the answer: equal records are left out together"""
 
 
 def score_vqa_files(files: ScoreFiles) -> ScoreReport:
@@ -150,30 +152,30 @@ def score_predictions(
     where: str = "the predictions",
     among: str = "the annotations",
 ) -> VqaScore:
-    """The official scores of `predictions`, which answer each annotated question and no other.
+    """Return the official scores of `predictions`, which answer each annotated question and no other.
 
-    Raises DataError; `where` and `among` name the predictions and the annotations in it.
+    Raises DataError, which names the predictions as `where` and the annotations as `among`.
     """
     check_known(predictions, annotations, where=where, among=among)
     check_complete(predictions, annotations, where=where)
     scores = {
-        question: vqa_accuracy(predictions[question], each.answers, voters=each.voters)
-        for question, each in annotations.items()
+        question: vqa_accuracy(predictions[question], given.answers, voters=given.voters)
+        for question, given in annotations.items()
     }
     return VqaScore(
         overall=mean(scores.values()),
-        per_answer_type=mean_by((each.answer_type, scores[question]) for question, each in annotations.items()),
-        per_question_type=mean_by((each.question_type, scores[question]) for question, each in annotations.items()),
+        per_answer_type=mean_by((given.answer_type, scores[question]) for question, given in annotations.items()),
+        per_question_type=mean_by((given.question_type, scores[question]) for question, given in annotations.items()),
         per_question=scores,
-        indistinct=sum(each.voters is not None for each in annotations.values()),
+        indistinct=sum(given.voters is not None for given in annotations.values()),
     )
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str], *, voters: Sequence[int] | None = None) -> float:
-    """The accuracy, 0-1, of `prediction`: min(1, equal answers / 3), each answer left out in turn, averaged.
+    """Return the accuracy, 0-1, of `prediction`: the mean of min(1, equal answers / 3), each answer left out once.
 
-    Only where `answers` differ are both sides normalised. The official code leaves a record out with every record equal
-    to it; `voters` says who gave each answer where they are not all different people.
+    Both sides are normalised only if `answers` differ. The official code leaves a record out together with all equal
+    records; `voters` says who gave each answer if they are not all different people.
     """
     assert answers, "an accuracy needs answers"
     said, given = _strip(prediction), [_strip(answer) for answer in answers]
@@ -181,24 +183,24 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], *, voters: Sequence[in
         said, given = normalise(said), [normalise(answer) for answer in given]
     equal = [answer == said for answer in given]
     count = sum(equal)
-    # An answer that is not equal to the prediction takes no equal one with it when it is left out.
-    others = [count - (_repeats(place, equal, voters) if is_equal else 0) for place, is_equal in enumerate(equal)]
-    # The whole 1 is the official code's: since Python 3.12 a sum of floats alone is rounded otherwise.
+    # Leaving out an answer that differs from the prediction leaves out no equal answer.
+    others = [count - (_repeats(index, equal, voters) if is_equal else 0) for index, is_equal in enumerate(equal)]
+    # The integer 1 is that of the official code: since Python 3.12, a sum of only floats is rounded differently.
     return sum(min(1, other / ENOUGH) for other in others) / len(others)
 
 
 @lru_cache(maxsize=CACHED)
 def normalise(answer: str) -> str:
-    """`answer` as it is compared: without punctuation, in lower case, with digits and apostrophes, without articles."""
+    """Return `answer` in the form that is compared: lower case, digits, apostrophes, no punctuation, no articles."""
     words = (NUMBERS.get(word, word) for word in strip_punctuation(_strip(answer)).lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def strip_punctuation(text: str) -> str:
-    """Each mark becomes a space, or nothing where it stands beside a space anywhere in `text`.
+    """Return `text` with each mark replaced by a space, or removed if the mark is next to a space anywhere in `text`.
 
-    With digit, comma, digit anywhere in `text`, all marks become nothing. Then go the first 32 full stops that no digit
-    follows. Apostrophes, colons and the rest stay.
+    If `text` has a comma between digits, all marks are removed. Then the first 32 full stops that are not followed by a
+    digit are removed. Apostrophes, colons and all other characters stay.
     """
     has_number_comma = NUMBER_COMMA.search(text) is not None
     stripped = text
@@ -210,19 +212,19 @@ def strip_punctuation(text: str) -> str:
 
 
 def official_percent(accuracy: float) -> float:
-    """An accuracy of 0-1 as the official code stores a question's: in percent, rounded to two digits."""
+    """Return an accuracy of 0-1 as the official code stores it: in percent, rounded to two digits."""
     return round(100 * accuracy, 2)
 
 
 def read_predictions(path: Path) -> dict[Id, str]:
-    """question_id -> answer, from a JSON list in the evaluation server's format. Raises DataError."""
+    """Return question_id -> answer, from a JSON list in the evaluation server's format. Raises DataError."""
     predictions: dict[Id, str] = {}
-    for place, each in enumerate(read_list(path, remedy=PREDICTIONS_REMEDY)):
-        question, answer = _question_id(each), field(each, "answer", str)
+    for index, record in enumerate(read_list(path, remedy=PREDICTIONS_REMEDY)):
+        question, answer = _question_id(record), field(record, "answer", str)
         if question is None or answer is None:
-            is_gqa = field(each, "questionId", str) is not None
+            is_gqa = field(record, "questionId", str) is not None
             raise DataError(
-                f"{path}: prediction {place} is {shorten(each)}, expected a number or a text as question_id and a "
+                f"{path}: prediction {index} is {shorten(record)}, expected a number or a text as question_id and a "
                 "text as answer; " + ("score GQA's predictions with --kind gqa" if is_gqa else PREDICTIONS_REMEDY)
             )
         if question in predictions:
@@ -232,13 +234,13 @@ def read_predictions(path: Path) -> dict[Id, str]:
 
 
 def read_annotations(path: Path) -> dict[Id, HumanAnswers]:
-    """question_id -> HumanAnswers, from VQA's annotations JSON. Raises DataError."""
+    """Return question_id -> HumanAnswers, from VQA's annotations JSON. Raises DataError."""
     annotations: dict[Id, HumanAnswers] = {}
-    for place, each in enumerate(_below(read_json(path, remedy=NO_FILE_REMEDY), "annotations", path=path)):
-        question, records = _question_id(each), field(each, "answers", list)
+    for index, annotation in enumerate(_below(read_json(path, remedy=NO_FILE_REMEDY), "annotations", path=path)):
+        question, records = _question_id(annotation), field(annotation, "answers", list)
         if question is None or not records:
             raise DataError(
-                f"{path}: annotation {place} is {shorten(each)}, expected a question_id and answers; give VQA's "
+                f"{path}: annotation {index} is {shorten(annotation)}, expected a question_id and answers; give VQA's "
                 "annotations JSON of a split that has answers"
             )
         if question in annotations:
@@ -257,24 +259,24 @@ def read_annotations(path: Path) -> dict[Id, HumanAnswers]:
             )
         annotations[question] = HumanAnswers(
             answers=answers,
-            answer_type=field(each, "answer_type", str),
-            question_type=field(each, "question_type", str),
+            answer_type=field(annotation, "answer_type", str),
+            question_type=field(annotation, "question_type", str),
             voters=_voters(records),
         )
     return annotations
 
 
 def read_questions(path: Path) -> QuestionIndex:
-    """What VQA's questions JSON asks. Raises DataError."""
+    """Return the ids and choices in VQA's questions JSON. Raises DataError."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
     choices: dict[Id, frozenset[str]] = {}
-    for place, each in enumerate(_below(document, "questions", path=path)):
-        question = _question_id(each)
+    for index, record in enumerate(_below(document, "questions", path=path)):
+        question = _question_id(record)
         if question is None:
             raise DataError(
-                f"{path}: question {place} is {shorten(each)}, expected a question_id; give VQA's questions JSON"
+                f"{path}: question {index} is {shorten(record)}, expected a question_id; give VQA's questions JSON"
             )
-        offered = field(each, "multiple_choices", list) or []
+        offered = field(record, "multiple_choices", list) or []
         if not all(isinstance(choice, str) for choice in offered):
             raise DataError(
                 f"{path}: question_id {question} has {shorten(offered)} as multiple_choices, expected texts; "
@@ -286,7 +288,7 @@ def read_questions(path: Path) -> QuestionIndex:
 
 
 def check_choices(predictions: Mapping[Id, str], questions: QuestionIndex, *, where: str) -> None:
-    """Raises DataError where the task is multiple-choice and a prediction is none of the choices, letter by letter."""
+    """Raise DataError if the task is multiple-choice and a prediction does not equal a choice letter by letter."""
     if questions.choices is None:
         return
     for question, answer in predictions.items():
@@ -298,7 +300,7 @@ def check_choices(predictions: Mapping[Id, str], questions: QuestionIndex, *, wh
 
 
 def check_known(given: Collection[Key], known: Collection[Key], *, where: str, among: str) -> None:
-    """Raises DataError if `given`, at `where`, has a question that `known`, at `among`, lacks."""
+    """Raise DataError if `given`, of the file `where`, has a question that `known`, of the file `among`, lacks."""
     unknown = [question for question in given if question not in known]
     if unknown:
         raise DataError(
@@ -308,19 +310,19 @@ def check_known(given: Collection[Key], known: Collection[Key], *, where: str, a
 
 
 def check_complete(predictions: Mapping[Key, object], asked: Collection[Key], *, where: str) -> None:
-    """Raises DataError if a question that is `asked` has no prediction."""
+    """Raise DataError if one of the questions `asked` has no prediction."""
     missing = [question for question in asked if question not in predictions]
     if missing:
         raise DataError(
             f"{where}: has no prediction for {len(missing)} of {len(asked)} questions ({missing[0]} is the first); "
-            "predict them all, or score the rest alone with --only-predicted"
+            "predict them all, or score only the others with --only-predicted"
             f"{_explain(missing[0], predictions)}"
         )
 
 
 def keep_predicted(asked: Mapping[Key, Value], predictions: Mapping[Key, object], *, where: str) -> dict[Key, Value]:
-    """What is `asked` and predicted. Raises DataError if nothing is."""
-    kept = {question: each for question, each in asked.items() if question in predictions}
+    """Return the questions of `asked` that have a prediction. Raises DataError if none has."""
+    kept = {question: value for question, value in asked.items() if question in predictions}
     if not kept:
         first = next(iter(asked), None)
         raise DataError(
@@ -331,22 +333,22 @@ def keep_predicted(asked: Mapping[Key, Value], predictions: Mapping[Key, object]
 
 
 def mean(accuracies: Collection[float]) -> float:
-    """The mean of one accuracy or more."""
+    """Return the mean of one accuracy or more."""
     return math.fsum(accuracies) / len(accuracies)
 
 
 def mean_by(types: Iterable[tuple[str | None, float]]) -> dict[str, TypeScore]:
-    """The mean accuracy of each type by falling count; None is no type."""
+    """Return the mean accuracy of each type, by decreasing count; None is no type."""
     grouped: dict[str, list[float]] = {}
     for name, accuracy in types:
         if name is not None:
             grouped.setdefault(name, []).append(accuracy)
     ordered = sorted(grouped.items(), key=lambda group: (-len(group[1]), group[0]))
-    return {name: TypeScore(accuracy=mean(each), questions=len(each)) for name, each in ordered}
+    return {name: TypeScore(accuracy=mean(accuracies), questions=len(accuracies)) for name, accuracies in ordered}
 
 
 def read_list(path: Path, *, remedy: str) -> list[Any]:
-    """The predictions in a JSON file, which holds a list of one or more. Raises DataError."""
+    """Return the predictions in a JSON file, a list of one or more. Raises DataError."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
     if not isinstance(document, list) or not document:
         raise DataError(f"{path}: is {shorten(document)}, expected a list of one prediction or more; {remedy}")
@@ -354,31 +356,32 @@ def read_list(path: Path, *, remedy: str) -> list[Any]:
 
 
 def _question_id(record: Any) -> Id | None:
-    """The question_id of a record, a number or a text; None if it has neither."""
+    """Return the question_id of a record, a number or a text; None if it has neither."""
     number = record.get("question_id") if isinstance(record, dict) else None
     return number if is_id(number) else None
 
 
 def _explain(question: object, others: Collection[object]) -> str:
-    """What to say where ids do not meet because one side has numbers and the other texts; else nothing."""
+    """Return a hint if one file has numbers as ids and the other has texts; else an empty text."""
     return explain_types(question, next(iter(others), question))
 
 
 def _strip(text: str) -> str:
+    """Return `text` with line ends and tabs as spaces, and without spaces at its ends."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
-def _repeats(place: int, equal: Sequence[bool], voters: Sequence[int] | None) -> int:
-    """How many of the equal answers are left out with the one at `place`: itself, and its voter's others."""
+def _repeats(index: int, equal: Sequence[bool], voters: Sequence[int] | None) -> int:
+    """Return how many equal answers are left out with the one at `index`: itself, and those of the same voter."""
     if voters is None:
         return 1
-    return sum(is_equal and voter == voters[place] for is_equal, voter in zip(equal, voters, strict=True))
+    return sum(is_equal and voter == voters[index] for is_equal, voter in zip(equal, voters, strict=True))
 
 
 def _voters(records: Sequence[dict[str, Any]]) -> tuple[int, ...] | None:
-    """Who gave each answer: records that are equal in all but the answer are one voter; None if no two are."""
+    """Return who gave each answer: records that differ only in the answer are one voter. None if all voters differ."""
     ids = [record.get("answer_id") for record in records]
-    if all(type(each) is int for each in ids) and len(set(ids)) == len(ids):
+    if all(type(answer_id) is int for answer_id in ids) and len(set(ids)) == len(ids):
         return None
     rests = [{name: value for name, value in record.items() if name != "answer"} for record in records]
     voters = tuple(rests.index(rest) for rest in rests)
@@ -386,7 +389,7 @@ def _voters(records: Sequence[dict[str, Any]]) -> tuple[int, ...] | None:
 
 
 def _below(document: Any, key: str, *, path: Path) -> list[Any]:
-    """The list below `key`, or what the file is instead."""
+    """Return the list below `key` of a document. Raises DataError."""
     found = field(document, key, list)
     if found:
         return found

@@ -176,7 +176,9 @@ def test_ids_of_two_types_in_one_file_are_named_with_an_example_of_each(tmp_path
 
 def test_ids_of_another_type_in_the_annotations_are_named_with_an_example_of_each(tmp_path) -> None:
     data = vqa(tmp_path, [7, 8], ["7", "8"])
-    complain(lambda: read_vqa(data), "q.json", "a.json", "7 is a number", '"7" is a text', kind=DataError)
+    complain(
+        lambda: read_vqa(data), "q.json", "a.json", "7 is a number", '"7" in the other file is a text', kind=DataError
+    )
 
 
 @pytest.mark.parametrize("kind", ["vqa", "gqa", "nlvr2"])

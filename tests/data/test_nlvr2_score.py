@@ -10,7 +10,6 @@ import zipfile
 import pytest
 
 from lxcompress.data.nlvr2_score import (
-    SENTENCE,
     nlvr2_sentence,
     nlvr_sentence,
     read_nlvr_labels,
@@ -19,6 +18,8 @@ from lxcompress.data.nlvr2_score import (
 )
 from lxcompress.errors import DataError
 from tests.real import real
+
+SENTENCE = {"nlvr2": nlvr2_sentence, "nlvr": nlvr_sentence}
 
 
 def labelled(seed: int) -> dict[str, bool]:
@@ -72,8 +73,8 @@ def test_predictions_of_others_count_for_nothing_and_a_missing_one_is_named() ->
 
 
 def test_identifiers_of_the_other_kind_are_recognised() -> None:
-    assert SENTENCE["nlvr2"]("test1-12-3-1") == SENTENCE["nlvr2"]("test1-12-0-1") != SENTENCE["nlvr2"]("test1-12-3-0")
-    assert SENTENCE["nlvr"]("1572-0") == SENTENCE["nlvr"]("1572-3") != SENTENCE["nlvr"]("157-0")
+    assert nlvr2_sentence("test1-12-3-1") == nlvr2_sentence("test1-12-0-1") != nlvr2_sentence("test1-12-3-0")
+    assert nlvr_sentence("1572-0") == nlvr_sentence("1572-3") != nlvr_sentence("157-0")
     with pytest.raises(DataError, match=r"--kind nlvr$"):
         nlvr2_sentence("1572-0")
     with pytest.raises(DataError, match=r"--kind nlvr2$"):
