@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from lxcompress.study.plan import plan_study
 from lxcompress.study.reporter import SilentReporter
 from lxcompress.study.run import run_study
 from lxcompress.tickets import is_ticket, load_ticket
+from tests.study.numbers import FIXTURES, assert_recorded, read_numbers
 
 TAUGHT = "distill: {weight: 0.5, temperature: 2, hidden: 0.1}"
 KEEP_DENSE = "keep_dense: [lxmert.encoder.visn_fc.visn_fc.weight]"
@@ -259,3 +261,9 @@ def test_the_plan_counts_rounds_once_and_refuses_what_cannot_be_drawn(toy_recipe
     assert (plan.dense_runs, plan.cells, plan.rounds) == (0, 1, 0)
     with pytest.raises(LxError, match="3:5"):
         plan_study(of_methods(toy_recipe_file, ["{granularity: '3:5'}"]), tmp_path / "other")
+
+
+def test_no_number_of_a_study_changes(drawn) -> None:
+    """`fixtures/numbers-of-every-method.json` was recorded with commit e8c57c5, from the same recipe."""
+    recorded = json.loads((FIXTURES / "numbers-of-every-method.json").read_text("utf-8"))
+    assert_recorded(read_numbers(drawn[1].root), recorded)

@@ -22,6 +22,7 @@ from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
 from lxcompress.training import optimise as optimising
 from lxcompress.writing import exclusive
+from tests.progress import KeptProgress
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,9 @@ def test_a_killed_retraining_resumed_is_one_that_was_not_killed(dense, toy_recip
     monkeypatch.undo()
     assert not (tmp_path / "cut").exists()
     assert (work_path(tmp_path / "cut") / "checkpoint.safetensors").is_file()
-    seen: list[tuple[str, int, int]] = []
-    resumed = remade(dense, tmp_path / "cut", toy_recipe, progress=lambda *told: seen.append(told))
-    steps = [done for what, done, _ in seen if what == "retraining"]
+    kept = KeptProgress()
+    resumed = remade(dense, tmp_path / "cut", toy_recipe, progress=kept)
+    steps = [done for what, done, _ in kept.calls if what == "retraining"]
     assert min(steps) > len(steps)  # it did not begin at the beginning
     assert resumed.retraining.retrained == whole.retraining.retrained
     first, second = (load_weights(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
