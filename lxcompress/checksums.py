@@ -1,7 +1,7 @@
-"""Checksums: the files of a ticket, a dense run or an artifact are compared with their record before they are read.
+"""Compare the files of a ticket, a dense run or an artifact with the checksums in their record, before reading them.
 
-A record names the SHA-256 of every file of its folder that can change an answer. A record of an earlier version names
-fewer files, or none; the files that it does not name are read as before.
+A record has the SHA-256 of every file of its folder that can change an answer. A record of an earlier version has fewer
+of them, or none; files without a checksum are read unchecked.
 """
 
 from __future__ import annotations
@@ -34,21 +34,20 @@ READ_IF_THERE = (
     SURGERY_FILE,
     "adapter_config.json",
 )
-"""Files that change an answer as soon as they lie in a folder: none may be added to a folder whose record names its
-files."""
+"""Optional files that change an answer if they exist: none may be added to a folder whose record has checksums."""
 HASHED = (CONFIG_FILE, WEIGHTS_FILE, MASK_FILE, BITMASK_FILE, *READ_IF_THERE)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The kind of a folder, and the checksums that its record names."""
+    """The kind of a folder, the checksums in its record, and the remedy for a changed file."""
 
     what: str
     files: Mapping[str, str]
     remedy: str
     error: type[LxError]
     names_all: bool
-    """whether a file that is not named is not of the folder"""
+    """whether the record has a checksum of every file that belongs to the folder"""
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -57,30 +56,30 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def check_folder(folder: Path, only: Collection[str] | None = None) -> None:
-    """Compare the files of `folder` with its record, if it has one; with `only`, just the files of these names.
+    """Compare the files of `folder` with its record, if it has one; with `only`, just the files with these names.
 
-    Raises LxError for a file that was changed, added or removed since the record was written.
+    Raises LxError for a file that was changed, added or removed after the record was written.
     """
     for origin in _origins(folder):
         check_files(folder, origin, only)
 
 
 def check_files(folder: Path, origin: Origin, only: Collection[str] | None = None) -> None:
-    """Raise the error of `origin` unless the files of `folder` are those that it names."""
+    """Raise the error of `origin` unless the files of `folder` have its checksums."""
     for name, expected in origin.files.items():
         if only is None or name in only:
             _check_file(folder / name, expected, origin)
     if origin.names_all:
         added = (name for name in READ_IF_THERE if (folder / name).exists() and name not in origin.files)
-        for name in (each for each in added if only is None or each in only):
+        for name in (found for found in added if only is None or found in only):
             raise origin.error(
-                f"{folder / name}: was added since {origin.what} was made, and would change its answers; remove it, or "
+                f"{folder / name}: was added after {origin.what} was made, and would change its answers; remove it, or "
                 f"{origin.remedy}"
             )
 
 
 def ticket_origin(folder: Path, provenance: Provenance) -> Origin:
-    """Return what ticket.json says of the files of its folder."""
+    """Return the checksums in ticket.json."""
     is_packed = (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
     files = {BITMASK_FILE if is_packed else WEIGHTS_FILE: provenance.model_sha256}
     if provenance.surgery_sha256:
@@ -97,19 +96,19 @@ def ticket_origin(folder: Path, provenance: Provenance) -> Origin:
 
 
 def dense_origin(dense: Dense) -> Origin:
-    """Return what dense.json says of the files of its folder."""
-    remedy = f"delete {DENSE_FILE}, and lxcompress study does the dense run again"
+    """Return the checksums in dense.json."""
+    remedy = f"delete {DENSE_FILE}, and lxcompress study repeats the dense run"
     return Origin("the dense run", dense.files, remedy, RunError, bool(dense.files))
 
 
 def _origins(folder: Path) -> list[Origin]:
-    """Return what the records in `folder` say of its files. Raises LxError for a record that cannot be read."""
+    """Return the checksums of all records in `folder`. Raises LxError for a record that cannot be read."""
     found = []
     if (folder / TICKET_FILE).is_file():
         found.append(ticket_origin(folder, read_record(folder / TICKET_FILE, Provenance, TicketError)))
-    elif (folder / RESULT_FILE).is_file():  # a control is no ticket
+    elif (folder / RESULT_FILE).is_file():  # a control, which is not a ticket
         files = read_record(folder / RESULT_FILE, Result).files
-        remedy = f"delete {RESULT_FILE}, and lxcompress study does this run again"
+        remedy = f"delete {RESULT_FILE}, and lxcompress study repeats this run"
         found.append(Origin("the model", files, remedy, RunError, bool(files)))
     if (folder / DENSE_FILE).is_file():
         found.append(dense_origin(read_record(folder / DENSE_FILE, Dense)))
@@ -121,10 +120,10 @@ def _origins(folder: Path) -> list[Origin]:
 
 def _check_file(path: Path, expected: str, origin: Origin) -> None:
     if not path.is_file():
-        raise origin.error(f"{path}: is missing since {origin.what} was made; restore it, or {origin.remedy}")
+        raise origin.error(f"{path}: was removed after {origin.what} was made; restore it, or {origin.remedy}")
     found = sha256(path)
     if found != expected:
         raise origin.error(
-            f"{path}: was changed since {origin.what} was made (sha256 {found[:12]}..., was {expected[:12]}...); "
+            f"{path}: was changed after {origin.what} was made (sha256 {found[:12]}..., was {expected[:12]}...); "
             f"restore it, or {origin.remedy}"
         )

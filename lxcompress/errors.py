@@ -1,4 +1,4 @@
-"""What a user can fix: one sentence each, with the thing, what was expected, what came and the remedy."""
+"""Errors that a user can fix: one sentence with the thing, what was expected, what was found and the remedy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _UNREADABLE = {
     for name in ("EACCES", "EPERM", "EISDIR", "ENOTDIR", "EIO", "ELOOP", "ENAMETOOLONG", "EMFILE", "ENFILE", "ESTALE")
     if hasattr(errno, name)
 }
-"""What keeps a file from being read, whatever is in it."""
+"""The system errors that prevent reading a file, whatever its contents."""
 
 
 class LxError(Exception):
     """Base of every error that a user can fix; the command line prints it and exits with code 1.
 
-    Its text is one printable line, whatever a file or an argument brought into it: control characters are escaped,
-    and what is too long for one sentence is cut.
+    Its text is one printable line, whatever a file or an argument contains: control characters are escaped, and a text
+    that is too long is shortened.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -32,7 +32,7 @@ class RecipeError(LxError):
 
 
 class DataError(LxError):
-    """A data file that is missing, damaged or not of its format."""
+    """A data file that is missing, damaged or of another format."""
 
 
 class ModelError(LxError):
@@ -44,19 +44,19 @@ class PruneError(LxError):
 
 
 class RunError(LxError):
-    """A run folder that is missing, busy, or made by another recipe."""
+    """A run folder that is missing, in use, or of another recipe."""
 
 
 class TicketError(LxError):
-    """A ticket folder that is missing, damaged, or whose mask does not hold."""
+    """A ticket folder that is missing, damaged, or whose weights do not match its mask."""
 
 
 class ExportError(LxError):
-    """A file that could not be exported, or that does not answer as its ticket does."""
+    """A file that could not be exported, or whose answers differ from its ticket's."""
 
 
 class ExtensionError(LxError):
-    """A part that another installed package adds, and that cannot be loaded."""
+    """An extension of another installed package that cannot be loaded."""
 
 
 class MeasureError(LxError):
@@ -64,9 +64,9 @@ class MeasureError(LxError):
 
 
 def unreadable(path: object, problem: BaseException, kind: type[LxError]) -> LxError | None:
-    """Return the error that says what keeps the file from being read; None if `problem` is about its contents.
+    """Return the error for a file that the system did not let us read; None if `problem` is about its contents.
 
-    A file that may not be read is not damaged. Libraries give the system's number in their words alone.
+    Libraries may give the number of the system's error only in the text of their own.
     """
     number = problem.errno if isinstance(problem, OSError) else None
     if number is None:

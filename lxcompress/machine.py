@@ -1,4 +1,4 @@
-"""Machine: where something runs, and with which libraries."""
+"""Describe the machine that a result was made on, and the versions of its libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 from lxcompress import __version__
 from lxcompress.records import Machine
 
-# The libraries whose version can move a score, a file or a timing.
+# The libraries whose version can change a score, a file or a timing.
 PACKAGES = (
     "torch",
     "transformers",
@@ -31,7 +31,7 @@ PACKAGES = (
 
 
 def describe_machine() -> Machine:
-    """The machine this process runs on; `cores` are those that the process may use."""
+    """Describe the machine of this process; `cores` counts those that the process may use."""
     return Machine(
         system=platform.platform(),
         processor=processor_name(),
@@ -44,7 +44,7 @@ def describe_machine() -> Machine:
 
 
 def processor_name() -> str:
-    """The processor as its maker calls it, or its architecture where the system does not tell."""
+    """Return the name of the processor, or its architecture where the system does not say."""
     if platform.system() == "Linux":
         name = _linux_processor()
     elif platform.system() == "Darwin":
@@ -55,17 +55,17 @@ def processor_name() -> str:
 
 
 def usable_cores() -> tuple[int, ...]:
-    """The numbers of the logical cores that this process may use, which may be fewer than the machine has."""
+    """Return the indices of the logical cores that this process may use, which may be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
 
 
 def accelerator_name() -> str | None:
-    """The GPU that torch would use, or None."""
+    """Return the name of the GPU that torch would use, or None."""
     try:
         import torch
-    except (ImportError, OSError):  # OSError: a torch whose libraries do not load
+    except (ImportError, OSError):  # OSError: torch is installed, but its libraries cannot be loaded
         return None
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
@@ -83,7 +83,7 @@ def _versions() -> dict[str, str]:
 
 
 def _linux_processor() -> str:
-    """The `model name` of the first core; ARM kernels write none."""
+    """Return the `model name` of the first core; kernels for ARM give none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -94,7 +94,7 @@ def _linux_processor() -> str:
 
 def _mac_processor() -> str:
     try:
-        asked = subprocess.run(
+        reply = subprocess.run(
             ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
             capture_output=True,
             text=True,
@@ -103,4 +103,4 @@ def _mac_processor() -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return asked.stdout.strip()
+    return reply.stdout.strip()

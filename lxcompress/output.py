@@ -1,4 +1,4 @@
-"""Text on its way out: on a screen, a page, in a spreadsheet or as JSON, words of others are words alone."""
+"""Write text safely to a screen, a page, a spreadsheet or JSON, so that text from outside has no other effect."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Any
 
 from lxcompress.text import as_printable
 
-# What JSON itself leaves as it is: C1 controls, marks that turn the writing direction, line separators, surrogates.
+# Characters that json does not escape: C1 controls, marks that change the writing direction, line separators,
+# surrogates.
 _UNPRINTABLE_IN_JSON = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""What begins a formula, the full-width letters included. Source: OWASP, CSV Injection."""
+"""The characters that begin a formula, with their full-width forms. Source: OWASP, CSV Injection."""
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with its control characters escaped, but for the ends of its lines."""
+    """Return `text` with its control characters escaped, except the line ends."""
     return "\n".join(map(as_printable, text.split("\n")))
 
 
@@ -31,13 +32,13 @@ def command_line(*words: object) -> str:
 
 
 def json_text(tree: Any) -> str:
-    """Return `tree` as indented JSON; characters that a terminal would act on stand in it as escapes."""
+    """Return `tree` as indented JSON, with the characters escaped that a terminal would act on."""
     text = json.dumps(tree, indent=1, ensure_ascii=False)
     return _UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the rows as CSV below a row of `columns`; no cell is a formula to a spreadsheet."""
+    """Return the rows as CSV with a header of `columns`; no cell begins a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([csv_cell(name) for name in columns])
@@ -46,7 +47,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    """Return `value` as it may stand in a CSV: an apostrophe comes before words that would begin a formula."""
+    """Return `value` for a cell of a CSV file: text that would begin a formula gets an apostrophe first."""
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
     words = as_printable(value)

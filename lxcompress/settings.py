@@ -1,7 +1,7 @@
-"""Settings: what people write as YAML, read safely, and what is wrong with it in one sentence.
+"""Read YAML settings safely, and describe what is wrong with them in one sentence.
 
-Recipes, `--set` values and device profiles are read here and nowhere else. A document has limits, because YAML lets a
-few bytes stand for gigabytes: MOST_BYTES and the constants below it. Tags are refused but for those of plain values.
+Only this module reads recipes, `--set` values and device profiles. A document has limits (MOST_BYTES and the constants
+after it), because a few bytes of YAML can expand to gigabytes. Only the tags of plain values are accepted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lxcompress.text import as_printable, decode_text, has_surrogate, read_bytes
 MOST_BYTES = 1_000_000
 MOST_DEPTH = 40
 MOST_EXPANDED = 2_000_000
-"""Characters and nodes of a document when every alias is written out."""
+"""The limit of characters and nodes of a document with all aliases expanded."""
 MOST_DIGITS = 60
-"""Characters of a number."""
+"""The limit of characters of a number."""
 
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 _NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
@@ -33,18 +33,18 @@ _TEXT = "tag:yaml.org,2002:str"
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class SettingsProblem(ValueError):  # noqa: N818 (a clause for the caller's sentence, and no error of its own)
-    """What is wrong with a YAML text, as a clause that goes on from the name of its file."""
+class SettingsProblem(ValueError):  # noqa: N818 (a clause of the caller's sentence, not a complete error)
+    """What is wrong with a YAML text, as a clause that follows the name of its file."""
 
 
 @dataclass
 class _Open:
-    """A collection that is being read."""
+    """A mapping or sequence that is being read."""
 
     value: dict[Any, Any] | list[Any]
     line: int
     start: int
-    """the size of the document before it"""
+    """the size of the document before this collection"""
     anchor: str | None
     key: Any = None
     has_key: bool = False
@@ -53,7 +53,7 @@ class _Open:
 
 
 def read_yaml_file(path: Path) -> Any:
-    """Return what the YAML file `path` holds. Raises SettingsProblem, or OSError for a file that cannot be read."""
+    """Return the content of the YAML file `path`. Raises SettingsProblem, or OSError for a file that cannot be read."""
     try:
         text = decode_text(read_bytes(path, most_bytes=MOST_BYTES))
     except UnicodeDecodeError as problem:
@@ -64,14 +64,14 @@ def read_yaml_file(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the value of one YAML document; aliases are shared. Raises SettingsProblem.
+    """Return the value of one YAML document; aliases share one object. Raises SettingsProblem.
 
-    Dates stay text, keys are text and differ, and numbers, depth and aliases have limits.
+    Dates stay text, keys must be text and distinct, and numbers, depth and aliases have limits.
     """
     if len(text) > MOST_BYTES:
         raise SettingsProblem(f"is longer than {MOST_BYTES:,} characters")
     if has_surrogate(text):
-        raise SettingsProblem("has half of a surrogate pair in it, which is no character; remove it")
+        raise SettingsProblem("has half of a surrogate pair, which is not a character; remove it")
     try:
         return _build(yaml.parse(text, Loader=_PARSER))
     except yaml.MarkedYAMLError as problem:
@@ -84,33 +84,33 @@ def parse_yaml(text: str) -> Any:
 
 
 def echo(value: object) -> str:
-    """Return a setting's value as Python writes it, cut to what a sentence can hold."""
+    """Return a value as Python writes it, shortened to fit in a sentence."""
     return as_printable(_ECHO.repr(value))
 
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str | None:
-    """Return the one of `known` that is most like `name`, if any is."""
+    """Return the name in `known` that is most similar to `name`, or None if none is similar."""
     found = difflib.get_close_matches(name[:100], known, n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return "did you mean X?", or where nothing is like `name` the list of what is known."""
+    """Return "did you mean X?", or the list of known names if none is similar."""
     near = nearest(name, known)
     return f"did you mean {near}?" if near else f"known are {', '.join(known)}"
 
 
 def first_problem(error: ValidationError, kind: type[BaseModel], *, remedy: str = "") -> str:
-    """Return the first validation problem as one sentence; unknown keys go first, for they explain the others.
+    """Return the first validation problem as one sentence; unknown keys come first, because they explain the others.
 
-    `remedy` is how a value is given besides in the file, such as " or give --set {key}=VALUE".
+    `remedy` is another way to give a value than in the file, such as " or give --set {key}=VALUE".
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     steps, section = _follow(kind, first["loc"])
     key = _dotted(steps) or "the file"
-    behind = len(problems) - 1
-    more = f" ({behind} more problem{'s' * (behind > 1)} behind it)" if behind else ""
+    others = len(problems) - 1
+    more = f" ({others} more problem{'s' * (others > 1)} after it)" if others else ""
     if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
         return f"{_tag_problem(first, key, section, remedy)}{more}"
     if first["type"] == "extra_forbidden":
@@ -125,13 +125,13 @@ def first_problem(error: ValidationError, kind: type[BaseModel], *, remedy: str 
 
 
 def _dotted(steps: Sequence[int | str]) -> str:
-    """Return a key as people write it, its steps cut to what a sentence can hold."""
+    """Return a key with dots, its steps shortened to fit in a sentence."""
     texts = [str(step) for step in steps]
     return ".".join(text if len(text) <= 40 and text.isprintable() else echo(text) for text in texts)
 
 
 def _tag_problem(problem: Mapping[str, Any], key: str, section: Any, remedy: str) -> str:
-    """Say which kinds of a section there are, where its kind is missing or unknown."""
+    """Return the problem of a section whose kind is missing or unknown, with the known kinds."""
     tag = str(problem["ctx"]["discriminator"]).strip("'")
     tags = list(_tagged(section))
     given = problem["input"].get(tag) if isinstance(problem["input"], Mapping) else None
@@ -144,8 +144,8 @@ def _tag_problem(problem: Mapping[str, Any], key: str, section: Any, remedy: str
 
 
 def _known_keys(steps: Sequence[int | str], section: Any) -> str:
-    """Name the key of `section` that is most like the last of `steps`, or all keys that it has."""
-    models = [each for each in _options(section) if isinstance(each, type) and issubclass(each, BaseModel)]
+    """Return the key of `section` that is most similar to the last of `steps`, or all its keys."""
+    models = [option for option in _options(section) if isinstance(option, type) and issubclass(option, BaseModel)]
     known = list(models[0].model_fields) if models else []
     near = nearest(str(steps[-1]), known)
     prefix = _dotted(steps[:-1])
@@ -154,7 +154,7 @@ def _known_keys(steps: Sequence[int | str], section: Any) -> str:
 
 
 def _nearest_choice(problem: Mapping[str, Any]) -> str:
-    """Return "did you mean X? " for a text that is like one of the choices of a Literal, else nothing."""
+    """Return "did you mean X? " for a text that is similar to a choice of a Literal, else an empty text."""
     if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
         return ""
     choices = [choice.strip("'") for choice in str(problem["ctx"]["expected"]).replace(" or ", ", ").split(", ")]
@@ -163,33 +163,33 @@ def _nearest_choice(problem: Mapping[str, Any]) -> str:
 
 
 def _follow(kind: Any, loc: Sequence[int | str]) -> tuple[list[int | str], Any]:
-    """Return the keys of `loc` without the tags of unions that pydantic puts in between, and the type they lead to."""
+    """Return the keys of `loc` without the tags of unions that pydantic inserts, and the type at their end."""
     steps: list[int | str] = []
-    here = kind
+    current = kind
     for step in loc:
-        options = list(_options(here))
-        tagged = _tagged(here)
+        options = list(_options(current))
+        tagged = _tagged(current)
         if isinstance(step, str) and step in tagged and len(options) > 1:
-            here = tagged[step]
+            current = tagged[step]
             continue
         steps.append(step)
-        models = [each for each in options if isinstance(each, type) and issubclass(each, BaseModel)]
+        models = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
         field = models[0].model_fields.get(str(step)) if len(models) == 1 else None
         if field is not None:
-            here = field.annotation
+            current = field.annotation
         else:
-            inner = next((get_args(each) for each in options if get_origin(each) in (tuple, list, dict)), ())
-            here = next((each for each in reversed(inner) if each is not Ellipsis), None)
-    return steps, here
+            inner = next((get_args(option) for option in options if get_origin(option) in (tuple, list, dict)), ())
+            current = next((part for part in reversed(inner) if part is not Ellipsis), None)
+    return steps, current
 
 
 def _options(annotation: Any) -> Iterator[Any]:
-    """Yield the types that a value of `annotation` may have: a union's members, without None."""
+    """Yield the types that a value of `annotation` may have: the members of a union without None."""
     if get_origin(annotation) is Annotated:
         yield from _options(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, UnionType):
-        for each in get_args(annotation):
-            yield from _options(each)
+        for member in get_args(annotation):
+            yield from _options(member)
     elif annotation is not NoneType and annotation is not None:
         yield annotation
 
@@ -202,8 +202,8 @@ def _tagged(annotation: Any) -> dict[str, Any]:
         tags = [note.tag for note in notes if isinstance(note, Tag)]
         return {tags[0]: inner} if tags else _tagged(inner)
     if get_origin(annotation) in (Union, UnionType):
-        for each in get_args(annotation):
-            found |= _tagged(each)
+        for member in get_args(annotation):
+            found |= _tagged(member)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and "kind" in annotation.model_fields:
         literal = annotation.model_fields["kind"].annotation
         if get_origin(literal) is Literal:
@@ -212,7 +212,7 @@ def _tagged(annotation: Any) -> dict[str, Any]:
 
 
 def _build(events: Iterator[yaml.Event]) -> Any:
-    """Return the document that the events describe; a loop and no recursion, so that depth costs nothing."""
+    """Return the document of the events, in a loop without recursion, so that deep documents need no stack."""
     open_: list[_Open] = []
     anchors: dict[str, tuple[Any, int]] = {}
     size = documents = 0
@@ -228,7 +228,7 @@ def _build(events: Iterator[yaml.Event]) -> Any:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in anchors:
                 raise SettingsProblem(
-                    f"line {line}: *{str(event.anchor)[:40]} stands for nothing that is complete above it"
+                    f"line {line}: *{str(event.anchor)[:40]} refers to nothing that is complete before it"
                 )
             value, cost = anchors[event.anchor]
             size += cost
@@ -252,17 +252,17 @@ def _build(events: Iterator[yaml.Event]) -> Any:
         elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
             ended = open_.pop()
             if ended.merged and isinstance(ended.value, dict):
-                ended.value.update({key: it for key, it in ended.merged.items() if key not in ended.value})
+                ended.value.update({key: merged for key, merged in ended.merged.items() if key not in ended.value})
             if ended.anchor:
                 anchors[ended.anchor] = (ended.value, size - ended.start)
             result = _put(open_, ended.value, ended.line)
         if size > MOST_EXPANDED:
-            raise SettingsProblem(f"line {line}: its aliases stand for more than {MOST_EXPANDED:,} characters")
+            raise SettingsProblem(f"line {line}: its aliases expand to more than {MOST_EXPANDED:,} characters")
     return result
 
 
 def _put(open_: list[_Open], value: Any, line: int) -> Any:
-    """Put a complete value into the innermost open collection; return the value."""
+    """Put a complete value into the innermost open collection, and return the value."""
     if not open_:
         return value
     holder = open_[-1]
@@ -271,7 +271,7 @@ def _put(open_: list[_Open], value: Any, line: int) -> Any:
     elif not holder.has_key:
         assert holder.lines is not None
         if not isinstance(value, str):
-            raise SettingsProblem(f"line {line} has the key {echo(value)}, expected a name; quote it if it is one")
+            raise SettingsProblem(f"line {line} has the key {echo(value)}, expected a name; quote it to make it one")
         if value in holder.lines:
             first = holder.lines[value]
             raise SettingsProblem(f"line {line} gives {_dotted([value])} again (first in line {first}); keep one")
@@ -287,14 +287,14 @@ def _put(open_: list[_Open], value: Any, line: int) -> Any:
 
 
 def _merge(holder: _Open, value: Any, line: int) -> None:
-    """Keep the keys that `<<` brings in, the first mapping's before the later ones'; the mapping's own keys win."""
+    """Keep the keys that `<<` adds; earlier mappings win over later ones, and the mapping's own keys over all."""
     sources = value if isinstance(value, list) else [value]
     holder.merged = holder.merged or {}
     for source in sources:
         if not isinstance(source, dict):
             raise SettingsProblem(f"line {line}: << merges mappings, got {echo(source)}")
-        for key, it in source.items():
-            holder.merged.setdefault(key, it)
+        for key, merged in source.items():
+            holder.merged.setdefault(key, merged)
 
 
 _ECHO = reprlib.Repr()
@@ -308,7 +308,7 @@ def _scalar(event: yaml.ScalarEvent, line: int, *, is_key: bool) -> Any:
     """Return the value of a scalar: text, a number, true, false or null."""
     tag = event.tag
     if has_surrogate(event.value) or "\0" in event.value:
-        raise SettingsProblem(f"line {line} has a character that no text has in {echo(event.value)}; remove it")
+        raise SettingsProblem(f"line {line} has a character that text cannot contain in {echo(event.value)}; remove it")
     if is_key and (tag is None or tag == "!"):
         return event.value
     if tag is None or tag == "!":
@@ -330,7 +330,7 @@ def _scalar(event: yaml.ScalarEvent, line: int, *, is_key: bool) -> Any:
     try:
         if construct is not None:
             return construct(yaml.ScalarNode(tag, event.value))
-    except (ValueError, KeyError, IndexError, OverflowError):  # what PyYAML raises for !!int x, 0b_, !!bool x
+    except (ValueError, KeyError, IndexError, OverflowError):  # PyYAML raises these for !!int x, 0b_, !!bool x
         raise SettingsProblem(f"line {line}: {echo(event.value)} is not a value of the kind {name}") from None
     raise SettingsProblem(f"line {line}: {echo(event.value)} is not a value of the kind {name}")
 

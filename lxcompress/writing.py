@@ -1,7 +1,7 @@
-"""Writes that are whole or not there at all, locks between processes, and checks of where output goes.
+"""Write files and folders completely or not at all, lock them between processes, and check output paths.
 
-Work on the way lies in a hidden folder `.lxcompress-XXXXXXXX` in the folder of its target, so that one rename finishes
-it. The folder is locked by its process. A kill leaves it behind, and the next write to the same folder removes it.
+Unfinished work is in a hidden folder `.lxcompress-XXXXXXXX` in the folder of its target, so that one rename finishes
+it. The process locks that folder. If the process is killed, the next write to the same target folder removes it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ except ImportError:  # Windows
 
 PREFIX, LOCK = ".lxcompress-", "lock"
 COMMIT_WAIT_S = 60.0
-"""The longest wait for another process that moves a finished folder to its name, which takes milliseconds."""
+"""The longest wait for another process that renames a finished folder, which takes milliseconds."""
 _RETRY_S = 0.02
 _own: set[Path] = set()
-"""The hidden folders that this process works in now."""
+"""The hidden folders that this process is using."""
 _WORDS = {
     errno.ENOSPC: "its disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -49,7 +49,7 @@ _ROOM = "make room, and give the same command"
 _ELSEWHERE = "give a path that can be written to"
 _REMEDIES = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: "raise the limit, and give the same command"}
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""What is never said of reading, so that it is about writing however far down a library met it."""
+"""Errors that only writing can cause, however deep in a library they occur."""
 _SAID = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
@@ -59,7 +59,7 @@ _SAID = {
 
 
 class WriteError(LxError):
-    """A file or folder that cannot be written, or may not be written over."""
+    """A file or folder that cannot be written, or must not be overwritten."""
 
 
 class BusyError(Exception):
@@ -67,9 +67,9 @@ class BusyError(Exception):
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a name in a hidden folder, then move the file to `path`: a reader sees all of it or none.
+    """Call `write` with a path in a hidden folder, then move that file to `path`: a reader sees all of it or nothing.
 
-    A symbolic link at `path` is replaced. Bytes for a device or a pipe, such as /dev/stdout, go straight into it.
+    A symbolic link at `path` is replaced. A device or a pipe, such as /dev/stdout, is written directly.
     Raises WriteError.
     """
     if _is_stream(path):
@@ -82,22 +82,22 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         part.touch()
         mode = part.stat().st_mode
         write(part)
-        part.chmod(mode)  # safetensors leaves its files readable by their owner alone
+        part.chmod(mode)  # safetensors makes its files readable only by their owner
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole. Raises WriteError."""
+    """Write `text` to `path`, completely or not at all. Raises WriteError."""
     write_whole(path, lambda part: _write_utf8(part, text))
 
 
 @contextmanager
 def scratch(parent: Path, target: Path | None = None) -> Iterator[Path]:
-    """Make a hidden, locked folder in `parent` and remove it at the end; first remove those that kills left there.
+    """Make a hidden, locked folder in `parent` and remove it at the end; first remove those of killed processes.
 
-    Raises WriteError, which names `target` (else `parent`).
+    Raises WriteError, which names `target`, or `parent` without one.
     """
     with explain_write_errors(target or parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -108,51 +108,51 @@ def scratch(parent: Path, target: Path | None = None) -> Iterator[Path]:
         yield folder
     finally:
         _own.discard(folder)
-        with suppress(OSError):  # what remains is removed by the next write
+        with suppress(OSError):  # the next write removes what remains
             shutil.rmtree(folder)
         os.close(lock)
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove what killed processes left in `parent`: hidden folders and lock files that no process holds."""
+    """Remove the hidden folders and lock files of killed processes from `parent`: those that no process holds."""
     with os.scandir(parent) as entries:
         found = [Path(entry.path) for entry in entries if entry.name.startswith(PREFIX) and not entry.is_symlink()]
-    for each in found:
-        is_folder = each.is_dir()
-        # Whoever may not open or lock it cannot tell whether it is in use: it stays.
+    for path in found:
+        is_folder = path.is_dir()
+        # A folder that this user cannot open or lock may be in use, and stays.
         with suppress(OSError, BusyError):
-            lock = take_lock(each / LOCK if is_folder else each, is_needed=True)
+            lock = take_lock(path / LOCK if is_folder else path, is_needed=True)
             try:
-                shutil.rmtree(each) if is_folder else each.unlink()
+                shutil.rmtree(path) if is_folder else path.unlink()
             finally:
                 os.close(lock)
 
 
 def remove_own() -> None:
-    """Remove what this process was writing, which is about to end."""
+    """Remove the unfinished work of this process, which is about to exit."""
     for folder in list(_own):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether nothing is in `folder`, hidden work on the way apart."""
-    return all(each.name.startswith(PREFIX) for each in folder.iterdir())
+    """Return whether `folder` is empty, apart from hidden folders of unfinished work."""
+    return all(entry.name.startswith(PREFIX) for entry in folder.iterdir())
 
 
 @contextmanager
 def finished_folder(out: Path, last: str, *, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """Give a hidden folder to fill, and move it to `out` at the end of the block; after an error `out` is as it was.
+    """Yield a hidden folder to fill, and move it to `out` at the end of the block; after an error `out` is unchanged.
 
-    In an `out` that has files, those of the same name are replaced, and `last`, the file that says that the rest is
-    there, is removed first and written last. Processes do this one after the other, and call `before` first: what it
-    raises leaves `out` as it is. Raises WriteError.
+    If `out` has files, those of the same name are replaced. The file `last`, whose presence means that the folder is
+    complete, is removed first and written last. Processes do this one at a time, and call `before` first; an error of
+    `before` leaves `out` unchanged. Raises WriteError.
     """
     if out.is_symlink() and not out.exists():
         out = Path(os.path.realpath(out))
-    with scratch(_workshop(out), out) as folder:
+    with scratch(_scratch_parent(out), out) as folder:
         made = folder / (out.name or "folder")
         made.mkdir()
-        with explain_write_errors(out, folder), _renamed(made, out):
+        with explain_write_errors(out, folder), _name_in_errors(made, out):
             yield made
         parent = out.parent if os.access(out.parent, os.W_OK) else out
         with explain_write_errors(out), exclusive(parent / f"{PREFIX}{LOCK}", wait_s=COMMIT_WAIT_S):
@@ -167,7 +167,10 @@ def finished_folder(out: Path, last: str, *, before: Callable[[], None] = lambda
 
 @contextmanager
 def exclusive(lock: Path, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `lock`, which ends with the process and is removed at the end. Raises BusyError."""
+    """Hold the lock file `lock`, which is removed at the end of the block. Raises BusyError.
+
+    A lock ends with its process, also if that is killed.
+    """
     if fcntl is None:
         from filelock import FileLock, Timeout
 
@@ -189,17 +192,17 @@ def exclusive(lock: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # while it is held: whoever opened it by now sees that it is no longer this file
+        lock.unlink(missing_ok=True)  # while it is held, so that a process that has opened it sees that it was removed
         os.close(held)
 
 
 def check_out(
     out: Path, reads: Iterable[Path | str | None], *, kind: Literal["file", "folder", "run"], option: str = "--out"
 ) -> None:
-    """Raise WriteError, before any work, if output of `kind` cannot go to `out`, or would harm one of `reads`.
+    """Raise WriteError, before any work, if output of `kind` cannot go to `out`, or would overwrite one of `reads`.
 
-    What is read may not be `out` itself (by any link), lie in a folder `out`, or be a folder that holds `out`. A run
-    folder may hold what is read.
+    An input must not be `out` itself (through any link), be inside a folder `out`, or be a folder that contains `out`.
+    A run folder may contain inputs.
     """
     with explain_write_errors(out):
         found = _stat(out)
@@ -216,40 +219,40 @@ def check_out(
     if not (found and _is_stream(out)):
         folder = above if above.is_dir() else above.parent
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise WriteError(f"{option} {out}: nothing can be written to {folder}; give a folder that you may write to")
+            raise WriteError(f"{option} {out}: {folder} is not writable; give a folder that you can write to")
 
 
 def find_storage_problem(error: BaseException) -> int | None:
-    """Return the number of the system's error if a disk that takes no more is behind `error`.
+    """Return the number of the system's error if the cause of `error` is a full or read-only disk; else None.
 
-    Libraries wrap it in errors of their own, and some give its words alone.
+    Libraries wrap it in errors of their own, and some keep only its text.
     """
     seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        seen.add(id(at))
-        if isinstance(at, OSError) and at.errno in _STORAGE:
-            return at.errno
-        if not isinstance(at, OSError):
-            text = str(at)
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, OSError) and cause.errno in _STORAGE:
+            return cause.errno
+        if not isinstance(cause, OSError):
+            text = str(cause)
             number = re.search(r"os error (\d+)|\[Errno (\d+)\]", text)
             if number and int(number[1] or number[2]) in _STORAGE:
                 return int(number[1] or number[2])
             said = next((number for words, number in _SAID.items() if words.lower() in text.lower()), None)
             if said is not None:
                 return said
-        at = at.__cause__ or at.__context__
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
 def cannot_write(path: Path | str, number: int, words: str = "") -> WriteError:
-    """Return the error that names the file which the system's error `number` kept from being written."""
+    """Return the error for a file that could not be written because of the system's error `number`."""
     reason = _WORDS.get(number) or words or os.strerror(number)
     return WriteError(f"{path}: cannot be written ({reason}); {_REMEDIES.get(number, _ELSEWHERE)}")
 
 
 def explain_os_error(error: Exception, number: int | None) -> LxError:
-    """Return the sentence for an error of the system, `number`, that reached the command: what it is about, and why."""
+    """Return the error for a system error `number` that reached the command: the file, and the reason."""
     path = getattr(error, "filename", None)
     where = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else "a file"
     if number in _STORAGE:
@@ -260,9 +263,9 @@ def explain_os_error(error: Exception, number: int | None) -> LxError:
 
 @contextmanager
 def explain_write_errors(path: Path, folder: Path | None = None) -> Iterator[None]:
-    """Turn what the disk refuses inside the block into a WriteError that names `path`.
+    """Turn an error of the disk inside the block into a WriteError that names `path`.
 
-    An error of the system that names a file outside `folder`, if that is given, is not about writing, and is passed on.
+    With `folder`, a system error about a file outside of it is not about writing, and is passed on.
     """
     try:
         yield
@@ -273,7 +276,7 @@ def explain_write_errors(path: Path, folder: Path | None = None) -> Iterator[Non
         if problem.errno is None or (is_other and problem.filename != str(path)):
             raise
         raise cannot_write(path, problem.errno, problem.strerror or os.strerror(problem.errno)) from problem
-    except Exception as problem:  # of a library that writes: safetensors, onnx and torch wrap what the system says
+    except Exception as problem:  # safetensors, onnx and torch wrap the system's error
         number = find_storage_problem(problem)
         if number is None:
             raise
@@ -281,8 +284,8 @@ def explain_write_errors(path: Path, folder: Path | None = None) -> Iterator[Non
 
 
 @contextmanager
-def _renamed(made: Path, out: Path) -> Iterator[None]:
-    """Name `out` in errors, in place of the hidden folder `made`."""
+def _name_in_errors(made: Path, out: Path) -> Iterator[None]:
+    """Name `out` in errors instead of the hidden folder `made`."""
     try:
         yield
     except LxError as error:
@@ -293,21 +296,21 @@ def _renamed(made: Path, out: Path) -> Iterator[None]:
 
 def _check_reads(out: Path, reads: Iterable[Path | str | None], *, kind: str, option: str) -> None:
     real = Path(os.path.realpath(out))
-    for each in reads:
-        if each is None or _stat(Path(each)) is None:
+    for given in reads:
+        if given is None or _stat(Path(given)) is None:
             continue
-        read = Path(each)
+        read = Path(given)
         if _stat(out) is not None and os.path.samefile(out, read):
             raise WriteError(f"{option} {out}: is {read}, which this command reads; give another path")
         other = Path(os.path.realpath(read))
         if read.is_dir() and real.is_relative_to(other):
-            raise WriteError(f"{option} {out}: lies in {read}, which this command reads; give a path outside it")
+            raise WriteError(f"{option} {out}: is inside {read}, which this command reads; give a path outside it")
         if kind == "folder" and other.is_relative_to(real):
-            raise WriteError(f"{option} {out}: holds {read}, which this command reads; give another folder")
+            raise WriteError(f"{option} {out}: contains {read}, which this command reads; give another folder")
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """What the system says of `path`, its links followed; None if nothing is there."""
+    """Return the status of `path`, following links; None if it does not exist."""
     try:
         return os.stat(path)
     except FileNotFoundError:
@@ -317,10 +320,10 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether `path` is a device, a pipe or a socket, which must not be replaced by a file."""
+    """Return whether `path` is a device, a pipe or a socket, which must not be replaced by a file."""
     try:
         mode = os.stat(path).st_mode
-    except OSError:  # said by whatever is done with it next
+    except OSError:  # the next operation reports it
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
@@ -335,18 +338,20 @@ def _write_stream(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _new_scratch(parent: Path) -> tuple[Path, int]:
-    """A hidden folder and the descriptor of its lock."""
+    """Make a hidden folder, and return it with the descriptor of its lock."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         try:
             return folder, take_lock(folder / LOCK)
-        except (BusyError, FileNotFoundError):  # another process took it for a stale one before it was locked
+        except (BusyError, FileNotFoundError):  # another process removed it as stale before it was locked
             continue
 
 
 def take_lock(path: Path, *, is_needed: bool = False) -> int:
-    """A descriptor of the locked file `path`. Raises BusyError if another process holds it; with `is_needed`, also if
-    its file system has no locks."""
+    """Lock the file `path` and return its descriptor.
+
+    Raises BusyError if another process holds it; with `is_needed`, also if the file system has no locks.
+    """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o666)
         try:
@@ -357,11 +362,11 @@ def take_lock(path: Path, *, is_needed: bool = False) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its last holder removed it: the name is free, or another file's
+        os.close(descriptor)  # its last holder removed it, so lock the new file of that name
 
 
 def _flock(descriptor: int, *, is_needed: bool) -> bool:
-    """Lock an open file, and return whether that was done; without `is_needed`, having no locks is as good."""
+    """Lock an open file, and return whether that worked. Without `is_needed`, a system without locks is fine."""
     if fcntl is None:
         return not is_needed
     try:
@@ -373,8 +378,8 @@ def _flock(descriptor: int, *, is_needed: bool) -> bool:
     return True
 
 
-def _workshop(out: Path) -> Path:
-    """Where the hidden folder lies: beside `out`, or in it where it has files or cannot be replaced."""
+def _scratch_parent(out: Path) -> Path:
+    """Return the parent of the hidden folder: that of `out`, or `out` itself if it has files or cannot be replaced."""
     if not out.exists():
         return out.parent
     is_fixed = os.path.ismount(out) or os.path.samefile(out, os.curdir) or not os.access(out.parent, os.W_OK)
@@ -382,13 +387,13 @@ def _workshop(out: Path) -> Path:
 
 
 def _move_into(made: Path, out: Path, last: str) -> None:
-    """Move all that is in `made` into the folder `out`, the file `last` last."""
+    """Move everything in `made` into the folder `out`, the file `last` at the end."""
     (out / last).unlink(missing_ok=True)
-    for each in sorted(made.iterdir(), key=lambda path: path.name == last):
-        target = out / each.name
+    for entry in sorted(made.iterdir(), key=lambda path: path.name == last):
+        target = out / entry.name
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
-        os.replace(each, target)
+        os.replace(entry, target)
 
 
 def _write_utf8(path: Path, text: str) -> None:

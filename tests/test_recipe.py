@@ -353,8 +353,8 @@ def test_an_unknown_kind_of_data_is_told_the_known_ones(tmp_path) -> None:
 
 def test_several_problems_are_counted(tmp_path) -> None:
     assert "behind it" not in complain(tmp_path, SCENES, "train.epochs=0")
-    assert "(1 more problem behind it)" in complain(tmp_path, SCENES, "train.epochs=0", "device=x")
-    assert "(2 more problems behind it)" in complain(tmp_path, SCENES, "train.epochs=0", "seeds=[]", "device=x")
+    assert "(1 more problem after it)" in complain(tmp_path, SCENES, "train.epochs=0", "device=x")
+    assert "(2 more problems after it)" in complain(tmp_path, SCENES, "train.epochs=0", "seeds=[]", "device=x")
 
 
 @pytest.mark.parametrize("given", ["valid_scenes", "valid_questions"])

@@ -242,7 +242,7 @@ def test_progress_goes_to_standard_error(run: Path, tmp_path: Path) -> None:
 def test_a_wrong_path_measures_and_keeps_nothing(tmp_path: Path) -> None:
     done = bench(tmp_path, "--out", tmp_path / "bench.json")
     assert done.returncode == 1
-    assert "lies in" in done.stderr
+    assert "is inside" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -131,7 +131,10 @@ BAD_FEEDS = {
     },
     "was given .*no dimension": {**FEEDS, "input_ids": np.int64(3)},
     "was given object": {**FEEDS, "input_ids": np.full((2, 8), None)},
-    "as many questions of each input, but was given .*input_ids 3": {**FEEDS, "input_ids": make_feeds(3)["input_ids"]},
+    "expected the same batch size for all inputs, got .*input_ids 3": {
+        **FEEDS,
+        "input_ids": make_feeds(3)["input_ids"],
+    },
     "visual_feats is 11 wide, expected 12": {**FEEDS, "visual_feats": FEEDS["visual_feats"][..., :-1]},
     "has 9 rows, expected 1 to 8": make_feeds(tokens=9),
     "has 0 rows, expected 1 to 6": make_feeds(objects=0),
@@ -163,7 +166,9 @@ def test_feeds_that_do_not_fit_are_one_sentence(session: InferenceSession, file:
 
 @pytest.mark.parametrize("names", [["logits"], "logits", ["logits", 3], ["x" * 100_000 + "logits"]])
 def test_other_outputs_are_refused(session: InferenceSession, names: list[str]) -> None:
-    said = complain(lambda: session.run(names, make_feeds()), "gives scores, but was asked for", kind=MeasureError)
+    said = complain(
+        lambda: session.run(names, make_feeds()), "has the output scores, but was asked for", kind=MeasureError
+    )
     assert len(said) < 500
 
 

@@ -151,7 +151,7 @@ def test_three_hundred_more_changes(copy, inputs, seed) -> None:
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json", "adapter_config.json", "surgery.json"])
 def test_a_file_that_was_added_is_refused(copy, inputs, folder, name) -> None:
     (copy / folder / name).write_text(TOKENIZER, encoding="utf-8")
-    with pytest.raises(LxError, match="was added since") as caught:
+    with pytest.raises(LxError, match="was added after") as caught:
         answers(copy / folder, inputs)
     said(caught.value, copy / folder / name)
 
@@ -161,7 +161,7 @@ def test_an_edited_config_is_named_with_what_to_do(copy, folder) -> None:
     path = copy / folder / "config.json"
     path.write_text(path.read_text("utf-8").replace('"gelu"', '"relu"'), encoding="utf-8")
     for read in (load_model, open_source):
-        with pytest.raises(LxError, match=r"config\.json: was changed since .*sha256 .*; restore it, or"):
+        with pytest.raises(LxError, match=r"config\.json: was changed after .*sha256 .*; restore it, or"):
             read(copy / folder)
 
 

@@ -57,7 +57,7 @@ def test_what_it_checked_is_checked_still(run, name) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     for read in (load_ticket, load_model):
-        with pytest.raises(LxError, match="was changed since the ticket was made"):
+        with pytest.raises(LxError, match="was changed after the ticket was made"):
             read(run / "tickets" / DONE)
 
 
