@@ -73,7 +73,15 @@ def python_page(tmp_path_factory) -> subprocess.CompletedProcess[str]:
 
 def test_the_code_of_the_python_page_runs(python_page) -> None:
     printed = python_page.stdout
-    for line in ("dense ", "picked: ", "report: ", "50% of the prunable", "accuracy ", "answers changed", "best answer:"):
+    for line in (
+        "dense ",
+        "picked: ",
+        "report: ",
+        "50% of the prunable",
+        "accuracy ",
+        "answers changed",
+        "best answer:",
+    ):
         assert line in printed, printed
     assert "did you mean quickstart" in printed
 

@@ -215,6 +215,8 @@ ELSEWHERE = (
     "$T",
     "export TICKET",
     "adb",
+    "RETRAINED",
+    "column-norm",
 )
 """Parts of commands that need published files or a phone, or write a format that tests/export writes."""
 
