@@ -37,7 +37,14 @@ JOBS = 2
 MOST_S = 60.0
 """The time limit of one change: a change that loops for ever is noticed."""
 TESTS: dict[str, tuple[str, ...]] = {
-    "analysis/pick": ("tests/report/test_rule.py",),
+    "analysis/alternatives": ("tests/analysis/test_comparison.py", "tests/analysis/test_pick.py"),
+    "analysis/comparison": ("tests/analysis/test_comparison.py",),
+    "analysis/constraints": ("tests/analysis/test_constraints.py",),
+    "analysis/fronts": ("tests/analysis/test_pick.py",),
+    "analysis/pick": ("tests/analysis/test_pick.py",),
+    "analysis/pick_warnings": ("tests/analysis/test_pick.py",),
+    "analysis/rule": ("tests/analysis/test_pick.py",),
+    "analysis/verdict": ("tests/analysis/test_pick.py",),
     "bitmask": ("tests/test_bitmask.py",),
     "data/gqa_score": ("tests/data/test_gqa_score.py",),
     "data/nlvr2_score": ("tests/data/test_nlvr2_score.py",),

@@ -149,7 +149,7 @@ def _check_accuracy(group: SeedGroup, rule: Rule, threshold: float | None) -> li
     if threshold is not None and mean < threshold - ROUNDING:
         kept = f" ({percent(group.retained)} % kept)" if group.retained is not None else ""
         reason = f"accuracy {percent(mean)} %{kept} is below {percent(threshold)} % ({rule.accuracy_words})"
-        broken.append(Violation("accuracy", reason, (threshold - mean) / threshold if threshold > 0 else 1))
+        broken.append(Violation("accuracy", reason, (threshold - mean) / threshold))
     if group.retained is None and group.is_complete:
         broken.append(Violation("accuracy", "the dense accuracy is 0, so no share of it can be kept", 1))
     return broken
