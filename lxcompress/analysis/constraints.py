@@ -76,10 +76,10 @@ def check_file(exported: ExportedArtifact, group: SeedGroup, rule: Rule, thresho
 
 def check_export(exported: ExportedArtifact, group: SeedGroup, threshold: float | None) -> list[Violation]:
     """Return a violation if the export loses so much accuracy that the group falls below the threshold."""
-    mean = group.retrained.overall.mean
-    left = mean + min(0.0, exported.accuracy_change or 0.0)
-    if threshold is None or not left < threshold - ROUNDING <= mean:
+    mean, change = group.retrained.overall.mean, exported.accuracy_change
+    if threshold is None or change is None or not mean + change < threshold - ROUNDING <= mean:
         return []
+    left = mean + change
     reason = (
         f"{exported.name}: the export costs accuracy, which leaves {percent(left)} % "
         f"where the rule asks for {percent(threshold)} %"

@@ -127,6 +127,13 @@ def test_a_ticket_must_be_better_than_the_highest_floor(mean, names, shortfall):
     assert broken.get("floor") == (None if shortfall is None else pytest.approx(shortfall))
 
 
+def test_the_reason_tells_what_is_kept_where_it_is_known():
+    (broken,) = check_group(group(0.6), summary(), Rule(retain=0.95), 0.76)
+    assert broken.reason == "accuracy 60.00 % (75.00 % kept) is below 76.00 % (at least 95 % of dense accuracy)"
+    (_, broken) = check_group(group(0.6, missing=(1,), retained=None), summary(), Rule(retain=0.95), 0.76)
+    assert broken.reason == "accuracy 60.00 % is below 76.00 % (at least 95 % of dense accuracy)"
+
+
 def test_a_floor_of_nothing_is_beaten_by_anything():
     nothing = summary(floors=floors(0.0, 0.0))
     assert told(check_group(group(0.0, dense=(0.8,)), nothing, RETAIN, None)) == {"accuracy": 1, "floor": 0}

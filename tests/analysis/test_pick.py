@@ -27,6 +27,8 @@ from lxcompress.analysis.pick_warnings import narrow_margin, pick_warnings
 from lxcompress.analysis.rule import Rule, default_rule
 from lxcompress.analysis.verdict import compared_words, verdict
 from lxcompress.recipe import Cell, Method
+from lxcompress.stats import mean_interval
+from lxcompress.units import percent
 from tests.analysis.handmade import (
     ROOT,
     bench,
@@ -496,9 +498,15 @@ def test_the_margin_is_that_of_each_seed_against_its_own_dense_run():
     run = summary(group(0.80, 0.60, dense=(0.80, 0.60)), dense=(0.80, 0.60), results=done(2))
     told = " ".join(warnings_of(run))
     assert "the margin over the threshold" not in told  # 0.08 and 0.06 above: no spread to speak of
-    assert "over 2 seeds the mean may be as low as" in told
+    low, _ = mean_interval([0.80, 0.60])
+    assert f"over 2 seeds the mean may be as low as {percent(low)} %, below the threshold" in told
     run = summary(group(0.80, 0.60), dense=(0.70, 0.70), results=done(2))
     assert "the margin over the threshold of 63.00 %" in " ".join(warnings_of(run))
+
+
+def test_an_interval_that_begins_at_the_threshold_is_not_below_it():
+    run = summary(group(0.8, 0.8), dense=(0.8, 0.8), results=done(2))
+    assert warnings_of(run, Rule(retain=1.0)) == []
 
 
 def test_each_floor_that_is_near_is_told():
@@ -539,7 +547,8 @@ def test_what_is_told_of_the_file():
 
 def test_mixed_measurements_are_told_where_times_matter():
     one, other = exported("own", measured("own", 1.0), cell=CELL), exported("b", measured("b", 1.0, threads=2))
-    assert any("different tasks" in warning for warning in warnings_of(run_with(one, other)))
+    for others in ((other,), (other, exported("c"))):  # one measured alternative is enough
+        assert any("different tasks" in warning for warning in warnings_of(run_with(one, *others)))
     assert not any("different" in warning for warning in warnings_of(run_with(one)))
     elsewhere = measured("b", 1.0, machine=one.artifact.machine.model_copy(update={"cores": 64}))
     assert any("different machines" in warning for warning in warnings_of(run_with(one, exported("b", elsewhere))))
