@@ -37,7 +37,7 @@ OWN_READERS = {
     ("measure/host/energy.py", "read_energy"): "/sys, which has no regular files",
     ("measure/host/energy.py", "_read"): "/sys, which has no regular files",
     ("measure/host/cores.py", "_siblings"): "/sys, which has no regular files",
-    ("measure/device/adb.py", "_take"): "what a phone printed, in whatever encoding",
+    ("measure/device/adb.py", "_run_step"): "what a phone printed, in whatever encoding",
     ("measure/device/adb.py", "describe_device"): "a program, as bytes",
     ("exporters/coreml.py", "_fix_bytes"): "a package that was just written",
     ("exporters/ort.py", "_read_graph"): "a model that was just written, as bytes",
