@@ -1,1 +1,1 @@
-"""Pruning: criteria score weights, one rule selects, and a Mask remembers."""
+"""Pruning: criteria give scores, a selection keeps the highest, and the result is a Mask or a Surgery."""

@@ -1,8 +1,8 @@
-"""Controls: what a ticket is compared with, so that its mask or its weights are shown to matter.
+"""Controls: what a ticket is compared with, to show whether its mask and its weights matter.
 
-- the same mask over weights drawn anew (Frankle & Carbin 2019): does the start matter?
-- a shuffled mask of the same counts (Frankle et al. 2021): does more of a mask matter than its counts by matrix?
-- a dense model of as many weights (MiniVLM's question, Wang et al. 2020): is pruning better than being small?
+- the same mask on new random weights (Frankle & Carbin 2019): do the start weights matter?
+- a shuffled mask with the same counts (Frankle et al. 2021): does it matter which weights of a matrix are kept?
+- a dense model with the same number of weights (Wang et al. 2020, MiniVLM): is pruning better than a small model?
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lxcompress.pruning.mask import Mask
 
 
 def shuffle_mask(mask: Mask, seed: int) -> Mask:
-    """A Mask that keeps as many of each matrix's weights as `mask`, at random places.
+    """Return a Mask that keeps as many weights of each matrix as `mask`, but random ones.
 
-    It is shuffled weight by weight: blocks and N:M patterns do not outlive it.
+    Single weights are shuffled, so blocks and N:M patterns are lost.
     """
     generator = torch.Generator().manual_seed(seed)
     return Mask(
@@ -35,9 +35,9 @@ def shuffle_mask(mask: Mask, seed: int) -> Mask:
 
 
 def reinitialise(model: Model, seed: int, *, last_bias: float | None = None) -> dict[str, Tensor]:
-    """New weights for `model`: all drawn by transformers' own initialiser, the answer head as a fresh one is.
+    """Return new weights for `model`, drawn by transformers' initialiser, with the answer head of heads.draw_head.
 
-    The model is left as it is, and so is the global generator. `last_bias` is the recipe's.
+    The model and the global random generator are not changed.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
@@ -47,16 +47,16 @@ def reinitialise(model: Model, seed: int, *, last_bias: float | None = None) -> 
 
 
 def small_config(config: PreTrainedConfig, prunable_target: int) -> PreTrainedConfig:
-    """The config of a narrower model of the family whose prunable weights number as near `prunable_target` as can be.
+    """Return the config of a narrower model of the family, with about `prunable_target` prunable weights.
 
-    Its depth and its number of heads stay; the heads get narrower, and the feed-forwards with them, at their ratio to
-    the hidden size. `count_prunable` tells what it has. Raises PruneError if it would not be narrower, or no head.
+    Its depth and its number of heads stay the same. The heads are narrower, and the feed-forwards keep their ratio to
+    the hidden size. Raises PruneError for a target that no narrower model has.
     """
     heads = config.num_attention_heads
     full = count_prunable(config)
     if not 0 < prunable_target < full:
         raise PruneError(
-            f"small-dense: a model of {prunable_target} prunable weights is asked for, and the dense one has {full}; "
+            f"small-dense: needs a model of {prunable_target} prunable weights, but the dense one has {full}; "
             "give a sparsity above 0 and below 1"
         )
     low, high = 1, config.hidden_size // heads
@@ -65,12 +65,12 @@ def small_config(config: PreTrainedConfig, prunable_target: int) -> PreTrainedCo
         low, high = (
             (middle, high) if count_prunable(_with_heads_of(config, middle)) <= prunable_target else (low, middle)
         )
-    near = [_with_heads_of(config, width) for width in (low, high)]
-    return min(near, key=lambda each: abs(count_prunable(each) - prunable_target))
+    candidates = [_with_heads_of(config, width) for width in (low, high)]
+    return min(candidates, key=lambda candidate: abs(count_prunable(candidate) - prunable_target))
 
 
 def count_prunable(config: PreTrainedConfig) -> int:
-    """The prunable weights of the model of `config`, less those that no answer depends on."""
+    """Return the number of prunable weights of the model of `config`, without its dead branch."""
     family = find_family(config.model_type)
     shapes: Mapping[str, torch.Size] = family.shapes(config)
     return sum(
@@ -81,7 +81,7 @@ def count_prunable(config: PreTrainedConfig) -> int:
 
 
 def _with_heads_of(config: PreTrainedConfig, width: int) -> PreTrainedConfig:
-    """A copy of `config` whose attention heads are so wide."""
+    """Return a copy of `config` with attention heads of `width`."""
     small = copy.deepcopy(config)
     small.hidden_size = width * config.num_attention_heads
     small.intermediate_size = max(1, round(config.intermediate_size * small.hidden_size / config.hidden_size))

@@ -1,4 +1,4 @@
-"""Mask: which weights are kept. It is an authority of its own, and never derived again from zeros in the weights."""
+"""Mask: which weights are kept. It is never derived from zeros in the weights, because a kept weight may be zero."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from lxcompress.errors import PruneError
 from lxcompress.records import Sparsity
 
 Weights = Mapping[str, Tensor]
-"""name -> tensor: a state dict, and nothing more"""
+"""{name: tensor}, as in a state dict"""
 HALF = 1 << 16
-"""The values of half of a float's bits."""
+"""The number of values that 16 bits, half of a float, can have."""
 SIGN = np.uint32(1 << 31)
+"""The sign bit of a float32."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """name -> bool tensor, True = kept; tensors without a name here are kept whole."""
+    """Which weights are kept: {name: bool tensor, True = kept}. Tensors that it does not name are kept whole."""
 
     kept: Mapping[str, Tensor]
 
     def apply(self, weights: Weights) -> dict[str, Tensor]:
-        """`weights` with what is not kept set to zero; the input is left as it is. Raises PruneError if it misfits."""
+        """Return `weights` with zeros for what is not kept; the input is not changed.
+
+        Raises PruneError if the mask does not fit.
+        """
         self.check(weights)
         return {
             name: tensor.masked_fill(~self.kept[name], 0) if name in self.kept else tensor
@@ -34,7 +38,7 @@ class Mask:
         }
 
     def check(self, weights: Weights) -> None:
-        """Raises PruneError unless every tensor of the mask is among `weights`, with its shape."""
+        """Raise PruneError unless `weights` has every tensor of the mask, with the same shape."""
         for name, kept in self.kept.items():
             if name not in weights:
                 raise PruneError(
@@ -47,21 +51,21 @@ class Mask:
                 )
 
     def holds_in(self, weights: Weights) -> bool:
-        """Whether every weight that is not kept is zero in `weights`."""
+        """Return whether every weight that is not kept is zero in `weights`."""
         return self.count_violations(weights) == 0
 
     def count_violations(self, weights: Weights) -> int:
-        """How many weights that are not kept are not zero in `weights`."""
+        """Return how many of the weights that are not kept differ from zero in `weights`."""
         return sum(int(weights[name].masked_fill(kept, 0).count_nonzero()) for name, kept in self.kept.items())
 
     def count(self, live: int, whole: int) -> Sparsity:
-        """What the mask removes of the prunable weights, of `live` weights, and of the `whole` published model."""
+        """Return the sparsity: among the prunable weights, among `live` weights, and in the `whole` published model."""
         prunable = sum(kept.numel() for kept in self.kept.values())
-        count = sum(int(kept.sum()) for kept in self.kept.values())
-        removed = prunable - count
+        remaining = sum(int(kept.sum()) for kept in self.kept.values())
+        removed = prunable - remaining
         return Sparsity(
             prunable=prunable,
-            kept=count,
+            kept=remaining,
             achieved=removed / prunable,
             of_live=removed / live,
             of_all=removed / whole,
@@ -71,40 +75,43 @@ class Mask:
 
 
 def keep_top(scores: Tensor, keep: int) -> Tensor:
-    """bool, the shape of `scores`: True at exactly the `keep` highest; among equals, at the earlier.
+    """Return bool of the shape of `scores`: True for exactly the `keep` highest; of equal scores the earlier ones.
 
-    A partition and a fill of the ties, not a sort: linear in the number of weights.
+    It partitions, then removes ties, and does not sort, so the time is linear in the number of weights.
     """
     return keep_top_of_each(scores.reshape(1, -1), keep).view(scores.shape)
 
 
 def keep_top_of_each(scores: Tensor, keep: int) -> Tensor:
-    """bool [R, C]: in each row of scores [R, C], True at exactly the `keep` highest; among equals, at the earlier."""
+    """Return bool [R, C]: True for the `keep` highest of each row of scores [R, C]; of equal scores the earlier."""
     if keep <= 0 or keep >= scores.shape[1]:
         return torch.full_like(scores, keep > 0, dtype=torch.bool)
-    place = scores.shape[1] - keep
-    # numpy's partition needs no places (torch's kthvalue does), and takes a tenth of its time where it has AVX-512.
-    cut = torch.from_numpy(np.partition(scores.numpy(), place, axis=1)[:, place, None].copy())
-    kept = scores >= cut
+    index = scores.shape[1] - keep
+    # numpy's partition returns no indices, as torch's kthvalue does, and needs a tenth of the time with AVX-512.
+    threshold = torch.from_numpy(np.partition(scores.numpy(), index, axis=1)[:, index, None].copy())
+    kept = scores >= threshold
     total = np.count_nonzero(kept.numpy())
     assert total >= keep * len(kept), "scores must be numbers that can be ordered"
     if total > keep * len(kept):
-        _thin(kept, scores, cut, keep)
+        _drop_later_ties(kept, scores, threshold, keep)
     return kept
 
 
-def _thin(kept: Tensor, scores: Tensor, cut: Tensor, keep: int) -> None:
-    """Takes the later of the scores that equal a row's `cut` out of `kept` [R, C], in place: `keep` stay in each."""
-    crowded = (kept.sum(1) > keep).nonzero()[:, 0]
-    above = scores[crowded] > cut[crowded]
-    ties = kept[crowded] & ~above
-    kept[crowded] = above | (ties & (ties.cumsum(1, dtype=torch.int32) <= keep - above.sum(1, keepdim=True)))
+def _drop_later_ties(kept: Tensor, scores: Tensor, threshold: Tensor, keep: int) -> None:
+    """Change `kept` [R, C] in place so that each row keeps exactly `keep`.
+
+    Of the scores that equal the row's `threshold` [R, 1], the later ones are dropped.
+    """
+    rows = (kept.sum(1) > keep).nonzero()[:, 0]
+    above = scores[rows] > threshold[rows]
+    ties = kept[rows] & ~above
+    kept[rows] = above | (ties & (ties.cumsum(1, dtype=torch.int32) <= keep - above.sum(1, keepdim=True)))
 
 
 def keep_top_by_row(scores: Tensor, keep: int) -> Tensor:
-    """bool [R, C]: True at exactly `keep` of all, the highest of each row, as many in each as in any other or one more.
+    """Return bool [R, C]: True for exactly `keep` of all: the highest of each row, with row counts that differ by 1.
 
-    The rows with one more are those whose next score is highest; among equals, the earlier.
+    The rows that keep one more are those whose next score is highest; of equal scores the earlier rows.
     """
     base, extra = divmod(keep, len(scores))
     kept = keep_top_of_each(scores, base)
@@ -115,15 +122,15 @@ def keep_top_by_row(scores: Tensor, keep: int) -> Tensor:
 
 
 def keep_top_together(scores: Weights, keep: int) -> dict[str, Tensor]:
-    """name -> bool: True at exactly the `keep` highest of all the tensors; among equals, at the earlier."""
+    """Return {name: bool}: True for exactly the `keep` highest of all tensors; of equal scores the earlier ones."""
     total = sum(score.numel() for score in scores.values())
     if keep <= 0 or keep >= total:
         return {name: torch.full_like(score, keep > 0, dtype=torch.bool) for name, score in scores.items()}
-    cut = find_threshold(list(scores.values()), keep)
-    kept = {name: score > cut for name, score in scores.items()}
-    left = keep - sum(int(each.sum()) for each in kept.values())
+    threshold = find_threshold(list(scores.values()), keep)
+    kept = {name: score > threshold for name, score in scores.items()}
+    left = keep - sum(int(tensor.sum()) for tensor in kept.values())
     for name, score in scores.items():
-        ties = (score.flatten() == cut).nonzero()[:left, 0]
+        ties = (score.flatten() == threshold).nonzero()[:left, 0]
         kept[name].view(-1)[ties] = True
         left -= len(ties)
     assert left == 0, "scores must be numbers that can be ordered"
@@ -131,9 +138,9 @@ def keep_top_together(scores: Weights, keep: int) -> dict[str, Tensor]:
 
 
 def find_threshold(scores: Sequence[Tensor], keep: int) -> float:
-    """The `keep`-th highest of all the float32 scores; of two zeros of unlike sign, either.
+    """Return the `keep`-th highest of all the float32 scores; for 0 it may return -0.
 
-    Two histograms find it, of the upper and of the lower half of a float's bits: nothing is copied or put together.
+    It counts the upper and then the lower half of the floats' bits in a histogram, so that no tensor is copied.
     """
     upper = np.zeros(HALF, dtype=np.int64)
     for score in scores:
@@ -150,18 +157,18 @@ def find_threshold(scores: Sequence[Tensor], keep: int) -> float:
 
 
 def _ordered(score: Tensor) -> np.ndarray:
-    """uint32: whole numbers in the order of the floats; the bits of a negative one count downwards."""
+    """Return uint32 numbers that have the order of the floats; the bits of negative floats are inverted for that."""
     bits = score.reshape(-1).numpy().view(np.uint32)
-    if bits.max(initial=0) < SIGN:  # the usual case, in a third of the time
+    if bits.max(initial=0) < SIGN:  # no negative score, the usual case: a third of the time
         return bits ^ SIGN
     return np.where(bits & SIGN, ~bits, bits ^ SIGN)
 
 
 def _from_the_top(histogram: np.ndarray, rank: int) -> tuple[int, int]:
-    """The bin of the `rank`-th highest (from 1), and its rank within that bin."""
+    """Return the bin of the `rank`-th highest value (from 1), and the rank of the value within that bin."""
     above = np.cumsum(histogram[::-1])
-    place = int(np.searchsorted(above, rank))
-    return len(histogram) - 1 - place, int(rank - (above[place - 1] if place else 0))
+    index = int(np.searchsorted(above, rank))
+    return len(histogram) - 1 - index, int(rank - (above[index - 1] if index else 0))
 
 
 def _shape(tensor: Tensor) -> str:

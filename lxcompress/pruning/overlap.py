@@ -1,7 +1,7 @@
-"""Masks beside each other: what each keeps of every matrix and part, and how much two have in common.
+"""Compare masks: how many weights each keeps of every matrix and part, and how many two masks have in common.
 
-That two masks of one sparsity share weights is no news: by chance alone they share some. So an overlap stands beside
-that of masks which keep as many of each matrix at random places.
+Two masks of one sparsity share some weights by chance. So an overlap is given together with the overlap of random masks
+that keep the same number of weights in each matrix.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ if TYPE_CHECKING:
     from lxcompress.pruning.mask import Mask
 
 Matrices = Mapping[str, np.ndarray]
-"""A mask as bool arrays by the names of the weight matrices, True = kept: torch is not needed to count them."""
+"""A mask without torch: {name of a weight matrix: bool array, True = kept}."""
 
 
 @dataclass(frozen=True)
 class KeptCount:
-    """How many of how many weights stay."""
+    """The number of weights that are kept, and of all weights."""
 
     kept: int
     weights: int
 
     @property
     def share(self) -> float:
-        """0-1."""
+        """Return the share that is kept, 0-1."""
         return self.kept / self.weights
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two masks have in common: of all that either keeps, the share that both keep (Jaccard), 0-1."""
+    """How much two masks have in common, 0-1: weights that both keep over weights that at least one keeps (Jaccard)."""
 
     shared: float
     by_chance: float
-    """the same of two masks that keep as many of each matrix, at random places (ratio of the expected counts)"""
+    """the same for random masks with the same number of kept weights in each matrix (ratio of the expected counts)"""
 
 
 def kept_by_matrix(mask: Mask | Matrices) -> dict[str, KeptCount]:
-    """name of a weight matrix -> what stays of it."""
+    """Return {name of a weight matrix: how many of its weights are kept}."""
     return {name: KeptCount(int(kept.sum()), kept.size) for name, kept in _arrays(mask).items()}
 
 
 def kept_by_part(mask: Mask | Matrices, modality: Callable[[str], str]) -> dict[str, KeptCount]:
-    """language, vision, cross or head -> what stays of its matrices."""
+    """Return {language, vision, cross or head: how many weights of its matrices are kept}."""
     parts: dict[str, KeptCount] = {}
-    for name, each in kept_by_matrix(mask).items():
+    for name, count in kept_by_matrix(mask).items():
         before = parts.get(modality(name), KeptCount(0, 0))
-        parts[modality(name)] = KeptCount(before.kept + each.kept, before.weights + each.weights)
+        parts[modality(name)] = KeptCount(before.kept + count.kept, before.weights + count.weights)
     return parts
 
 
 def overlap(one: Mask | Matrices, other: Mask | Matrices) -> Overlap:
-    """What the two masks have in common. Raises PruneError if they are not of the same weights."""
+    """Return the overlap of two masks. Raises PruneError if they are of different models."""
     one, other = _arrays(one), _arrays(other)
     _check_same(one, other)
     _check_same(other, one)
@@ -77,15 +77,18 @@ def overlap(one: Mask | Matrices, other: Mask | Matrices) -> Overlap:
 
 
 def _arrays(mask: Mask | Matrices) -> Matrices:
+    """Return a mask as bool arrays."""
     kept = mask if isinstance(mask, Mapping) else mask.kept
-    return {name: np.asarray(each) for name, each in kept.items()}
+    return {name: np.asarray(matrix) for name, matrix in kept.items()}
 
 
 def _check_same(one: Matrices, other: Matrices) -> None:
-    """Raise PruneError unless every matrix of `one` is in `other`, with its shape."""
+    """Raise PruneError unless `other` has every matrix of `one`, with the same shape."""
     for name, kept in one.items():
         if name not in other:
             raise PruneError(f"overlap: one mask has no weight {name}; compare masks of one model")
         if kept.shape != other[name].shape:
-            shapes = [" x ".join(map(str, each.shape)) for each in (kept, other[name])]
-            raise PruneError(f"overlap: {name} is {shapes[0]} in one mask and {shapes[1]} in the other")
+            shapes = [" x ".join(map(str, matrix.shape)) for matrix in (kept, other[name])]
+            raise PruneError(
+                f"overlap: {name} is {shapes[0]} in one mask, {shapes[1]} in the other; compare masks of one model"
+            )

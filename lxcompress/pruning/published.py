@@ -1,13 +1,13 @@
-"""Masks as the published study's code drew them, each of its faults by name: docs/reproduction.md has the evidence.
+"""Draw masks as the published study's code does, with its faults by name; docs/reproduction.md has the evidence.
 
-Three faults are of the mask, and each acts on its own; without any, the mask is `choose_mask`'s.
+Three faults concern the mask. Each can be given alone; without all three the mask is that of `choose_mask`.
 
-- compounded-sparsity: rounds that each remove a tenth of what is left of a tensor, until the target is passed;
-  "random" removes each weight with the share that came of it, so its count is not exact.
-- every-tensor-pruned: biases, LayerNorm gains and the answer head's last matrix are pruned as the other matrices are.
+- compounded-sparsity: rounds remove a tenth of the rest of a tensor each, until the target is passed; "random"
+  then removes each weight with the probability that this gives, so its count is not exact.
+- every-tensor-pruned: biases, LayerNorm gains and the answer head's last matrix are pruned like the other matrices.
 - high-from-low-mask: "high-magnitude" removes weights that low-magnitude removes.
 
-The published code counted LXMERT's dead vision branch among what it pruned; the models here have none.
+The published code also pruned LXMERT's dead vision branch; the models here do not have it.
 Source: low_magnitude_pruning, high_magnitude_pruning and get_random_mask of Hashemi et al. 2023 (arXiv 2310.15325).
 """
 
@@ -28,9 +28,9 @@ from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import Fault
 
 SHARE = 0.1
-"""What a round removes of what is left of a tensor."""
+"""The share of the remaining weights of a tensor that a round removes."""
 ROUNDING = 1e-9
-"""Of floats, not a tolerance: 1 - 0.9 ** 1 is a little less than 0.1."""
+"""The rounding error of floats, not a tolerance: 1 - 0.9 ** 1 is slightly less than 0.1."""
 NOT_PRUNED = (
     "lxmert.embeddings.",
     "lxmert.encoder.visn_fc.visn_fc.bias",
@@ -39,21 +39,21 @@ NOT_PRUNED = (
     "lxmert.encoder.visn_fc.box_layer_norm.",
     "answer_head.logit_fc.3.bias",
 )
-"""The tensors at the places 0-4, 6-12 and last of LXMERT's state dict: all that the published code left out."""
+"""Prefixes of tensors 0-4, 6-12 and the last of LXMERT's state dict; the published code pruned all others."""
 
 
 def rounds_to(target: float) -> int:
-    """The rounds until `target` (0-1) is reached, in tensors large enough that a round removes just a tenth."""
+    """Return the number of rounds until `target` (0-1) is reached, for tensors so large that a round takes a tenth."""
     return max(1, math.ceil(math.log(1 - target) / math.log(1 - SHARE) - ROUNDING))
 
 
 def compounded(target: float) -> float:
-    """The sparsity (0-1) after `rounds_to(target)` rounds: 0.2 -> 0.271, 0.5 -> 0.522, 0.9 -> 0.902."""
+    """Return the sparsity (0-1) after `rounds_to(target)` rounds: 0.2 -> 0.271, 0.5 -> 0.522, 0.9 -> 0.902."""
     return 1 - (1 - SHARE) ** rounds_to(target)
 
 
 def published_prunable(name: str) -> bool:
-    """Whether the published code pruned the tensor `name`, of any shape; names are transformers' LXMERT's."""
+    """Return whether the published code pruned the tensor `name` of transformers' LXMERT."""
     return not name.startswith(NOT_PRUNED)
 
 
@@ -87,7 +87,7 @@ def choose_published_mask(
             f"scope {selection.scope}: the published study pruned each tensor separately; set prune.scope=layer, "
             "or leave compounded-sparsity and high-from-low-mask out of protocol"
         )
-    scores = {name: _size(name, weight) for name, weight in pruned.items()}
+    scores = {name: _magnitude(name, weight) for name, weight in pruned.items()}
     generator = torch.Generator().manual_seed(seed)
     if is_drawn_from_low:
         low = _compounded(scores, 1 - sparsity) if is_compounded else _exact(scores, sparsity)
@@ -100,28 +100,28 @@ def choose_published_mask(
     return Mask(_compounded(scores, sparsity))
 
 
-def _size(name: str, weight: Tensor) -> Tensor:
-    """|w|; raises PruneError if one is not finite."""
+def _magnitude(name: str, weight: Tensor) -> Tensor:
+    """Return |w|. Raises PruneError if a weight is not finite."""
     if not bool(torch.isfinite(weight).all()):
         raise PruneError(f"{name}: holds values that are not finite, so it cannot be ranked; mend the checkpoint")
     return weight.detach().float().cpu().abs()
 
 
 def _compounded(scores: Weights, target: float) -> dict[str, Tensor]:
-    """bool, True = kept: rounds over every tensor, until the share removed of them all reaches `target`.
+    """Return {name: bool, True = kept} after rounds over all tensors, until the share removed of all reaches `target`.
 
-    A round removes the lowest tenth of a tensor's remaining scores and one more, and all that equal the last of them.
+    A round removes the lowest tenth of a tensor's remaining scores, one more, and all scores equal to the last one.
     """
-    # A round removes more than a tenth of what is left, so no tensor needs more rounds than the arithmetic says.
+    # A round removes more than a tenth of the rest, so no tensor needs more rounds than rounds_to gives.
     by_tensor = {name: _rounds(score, rounds_to(target)) for name, score in scores.items()}
     total = sum(score.numel() for score in scores.values())
     removed = [sum(counts) for counts in zip(*(counts for _, counts in by_tensor.values()), strict=True)]
-    last = next(place for place, count in enumerate(removed) if count / total >= target - ROUNDING)
+    last = next(index for index, count in enumerate(removed) if count / total >= target - ROUNDING)
     return {name: score > by_tensor[name][0][last] for name, score in scores.items()}
 
 
 def _rounds(scores: Tensor, count: int) -> tuple[list[float], list[int]]:
-    """Of each round, the highest score that it removes, and how many scores are removed by then."""
+    """Return for each round the highest score that it removes, and the number of scores that are removed by then."""
     ordered = np.sort(scores.flatten().numpy())  # eight times as fast as torch's
     cutoffs, removed = [-math.inf], [0]
     for _ in range(count):
@@ -133,16 +133,17 @@ def _rounds(scores: Tensor, count: int) -> tuple[list[float], list[int]]:
 
 
 def _exact(scores: Weights, sparsity: float) -> dict[str, Tensor]:
-    """The low-magnitude mask whose kept weights are as many as `sparsity` removes."""
+    """Return the low-magnitude mask that keeps as many weights as `sparsity` removes."""
     return {
         name: keep_top(score, score.numel() - keep_count(score.numel(), sparsity)) for name, score in scores.items()
     }
 
 
 def _keep_but_low(low: Tensor, generator: torch.Generator) -> Tensor:
-    """bool, True = kept: as many as `low` keeps are removed, of those that `low` removes first.
+    """Return bool, True = kept: a mask that removes as many weights as `low` keeps, first those that `low` removes.
 
-    Where `low` keeps more than it removes, all that it removes go, and the rest by chance; else a sample of them.
+    If `low` keeps more than it removes, all that it removes are removed, and a random sample of what it keeps. Else a
+    random sample of what it removes is removed.
     """
     flat = low.flatten()
     kept, removed = flat.nonzero()[:, 0], (~flat).nonzero()[:, 0]
@@ -152,12 +153,12 @@ def _keep_but_low(low: Tensor, generator: torch.Generator) -> Tensor:
     return result.view_as(low)
 
 
-def _sample(places: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` different ones of `places`."""
-    return places[torch.randperm(len(places), generator=generator)[:count]]
+def _sample(indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return `count` different values of `indices`."""
+    return indices[torch.randperm(len(indices), generator=generator)[:count]]
 
 
 def _keep_by_chance(low: Tensor, generator: torch.Generator) -> Tensor:
-    """bool, True = kept: each weight is removed with the share that `low` removes of its tensor."""
+    """Return bool, True = kept: each weight is removed with the probability that is the share that `low` removes."""
     share = 1 - int(low.sum()) / low.numel()
     return torch.rand(low.shape, generator=generator) >= share

@@ -1,8 +1,8 @@
-"""Schedules: in how many rounds a ticket is drawn, and the one algorithm that draws it.
+"""Schedules: in how many rounds a ticket is drawn, and the algorithm that draws it.
 
-`one-shot` prunes the dense model once. `iterative` does so in rounds, each ranking anew what the last one left, with no
-training between them (the published study). `iterative-retrain` rewinds and retrains in every round (Frankle & Carbin
-2019). The fourth, `gradual`, prunes while it trains: training/gradual.py.
+`one-shot` prunes the dense model once. `iterative` prunes in rounds and ranks the remaining weights again in each
+round, without training between rounds (the published study). `iterative-retrain` rewinds and retrains in each round
+(Frankle & Carbin 2019). The fourth schedule, `gradual`, prunes during training: training/gradual.py.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from torch import Tensor
 from lxcompress.pruning.mask import Weights
 
 RATE = 0.2
-"""The share of what is left that a round removes, unless a method says otherwise (Frankle & Carbin 2019, section 2)."""
+"""The default share of the remaining weights that a round removes (Frankle & Carbin 2019, section 2)."""
 ROUNDING = 1e-6
-"""A round that would end as near to the target as this is the last."""
+"""A round that ends this close to the target sparsity is the last one."""
 
 
 class Cut(Protocol):
-    """A Mask or a Surgery: what it leaves of some weights."""
+    """What removes weights: a Mask or a Surgery."""
 
-    def apply(self, weights: Weights) -> dict[str, Tensor]: ...
+    def apply(self, weights: Weights) -> dict[str, Tensor]:
+        """Return the weights that remain."""
+        ...
 
 
 AnyCut = TypeVar("AnyCut", bound=Cut)
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What came of drawing a ticket: the cut, and the survivors as they were trained before, rewound, and retrained."""
+class DrawResult:
+    """The result of drawing a ticket: the cut, and the remaining weights before rewinding, rewound, and retrained."""
 
     cut: Cut
     pruned: Weights
@@ -47,25 +49,26 @@ def draw_ticket(
     choose: Callable[[Weights, float, AnyCut | None], AnyCut],
     rewind: Callable[[Weights], Weights],
     train: Callable[[Weights, AnyCut, float], Weights],
-) -> Drawn:
-    """Prune, rewind the survivors, retrain; for each of `sparsities` in turn (Frankle & Carbin 2019).
+) -> DrawResult:
+    """Prune, rewind and retrain, once for each of `sparsities` in order (Frankle & Carbin 2019).
 
-    `choose(trained, sparsity, last cut)` says what stays, `rewind(trained)` gives what its survivors go back to, and
-    `train(rewound, cut, sparsity)` the survivors retrained.
+    `choose(trained, sparsity, last cut)` returns the cut, `rewind(trained)` the weights to which the model is rewound,
+    and `train(rewound, cut, sparsity)` the retrained weights.
     """
     trained, cut, pruned, rewound = dense, None, dense, dense
     for sparsity in sparsities:
         cut = choose(trained, sparsity, cut)
         pruned, rewound = cut.apply(trained), cut.apply(rewind(trained))
         trained = train(rewound, cut, sparsity)
-    assert cut is not None, "a ticket has one sparsity at least"
-    return Drawn(cut, pruned, rewound, trained)
+    assert cut is not None, "a ticket has at least one sparsity"
+    return DrawResult(cut, pruned, rewound, trained)
 
 
 def rounds_to(target: float, rate: float = RATE) -> list[float]:
-    """The sparsities of the rounds: each removes `rate` of what is left, and the last what `target` (0-1) lacks.
+    """Return the sparsity after each round: a round removes `rate` of the rest, and the last reaches `target` (0-1).
 
-    Rounds before the last are the same for every target, so they can be shared: 0.5 by 0.2 is 0.2, 0.36, 0.488, 0.5.
+    All rounds but the last are the same for every target, so that targets can share them. For 0.5 with rate 0.2 they
+    are 0.2, 0.36, 0.488 and 0.5.
     """
     rounds, kept = [], 1 - rate
     while 1 - kept < target - ROUNDING:

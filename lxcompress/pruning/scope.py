@@ -1,11 +1,11 @@
-"""Scope: how a sparsity is shared out among the weights of a model, in units (single weights, or blocks of them).
+"""Scope: how a sparsity is shared among the matrices of a model. Counts are in units: single weights, or blocks.
 
-- layer: every weight matrix alike; row: as layer, and every output row of it alike (Sun et al. 2023).
-- global: wherever the scores are lowest; nothing is shared out before.
-- modality: language, vision, cross and head each at a rate of its own.
-- sensitivity: each matrix up to the same measured rise of the loss (Han et al. 2015, section 3).
+- layer: every matrix has the same sparsity; row: every output row too (Sun et al. 2023).
+- global: the units with the lowest scores of the whole model are removed; no share is fixed before.
+- modality: language, vision, cross and head are pruned at different relative rates.
+- sensitivity: each matrix is pruned up to the same measured rise of the loss (Han et al. 2015, section 3).
 
-Whatever the scope, the total is exact; only the row and layer scopes round each matrix by itself.
+The total is exact for every scope. Scopes layer and row round the count of each matrix separately.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from lxcompress.errors import PruneError
 
 SCOPES = ("layer", "row", "global", "modality", "sensitivity")
 Curve = Mapping[float, float]
-"""sparsity (0-1) -> the rise of the loss when one matrix alone is pruned so"""
+"""{sparsity (0-1): the rise of the loss when only one matrix is pruned to it}"""
 HALVINGS = 100
-"""More than a float has bits: what is solved for is found as exactly as it can be written."""
+"""Steps of a bisection: more than a float has bits, so that the result is exact to the last bit."""
 
 
 def keep_count(units: int, sparsity: float) -> int:
-    """How many of `units` stay at `sparsity`."""
+    """Return how many of `units` are kept at `sparsity`."""
     return units - round(units * sparsity)
 
 
 def share_alike(units: Mapping[str, int], sparsity: float) -> dict[str, int]:
-    """name -> units kept, each at `sparsity`."""
+    """Return {name: number of units to keep}, where each matrix has the same `sparsity`."""
     return {name: keep_count(count, sparsity) for name, count in units.items()}
 
 
 def share_by_modality(
     units: Mapping[str, int], sparsity: float, *, rates: Mapping[str, float], modality: Callable[[str], str]
 ) -> dict[str, int]:
-    """name -> units kept: modality m loses the share c x rates[m], and c is what makes the total exact.
+    """Return {name: number of units to keep}: modality m loses the share c x rates[m], with the c of the exact total.
 
-    A share never empties a matrix: one unit of each stays, and the others go on. Raises PruneError.
+    Each matrix keeps at least one unit; the other matrices lose more instead. Raises PruneError.
     """
     rate_of = {}
     for name in units:
         part = modality(name)
         if part not in rates:
             raise PruneError(
-                f"{name}: is of the modality {part}, which has no rate; give relative_rates.{part}, 0 to protect it"
+                f"{name}: belongs to modality {part}, which has no rate; give relative_rates.{part}, or 0 to protect it"
             )
         rate_of[name] = rates[part]
         if not (math.isfinite(rate_of[name]) and rate_of[name] >= 0):
@@ -58,31 +58,31 @@ def share_by_modality(
 
     highest = max((1 / rate for rate in rate_of.values() if rate > 0), default=0.0)
     remedy = "lower the sparsity, or give parts of the rate 0 a higher one"
-    return _keep_all_but(units, sparsity, removed, 0.0, highest, remedy)
+    return _solve_counts(units, sparsity, removed, 0.0, highest, remedy)
 
 
 def share_by_sensitivity(
     units: Mapping[str, int], sparsity: float, sensitivities: Mapping[str, Curve]
 ) -> dict[str, int]:
-    """name -> units kept: each matrix has the largest sparsity whose rise of the loss is at most t, the same for all.
+    """Return {name: number of units to keep}: each matrix has the largest sparsity whose loss rises by at most t.
 
-    Between measured sparsities the rise is taken as linear, and never as falling; beyond the last, as too high. t is
-    what makes the total exact. Raises PruneError.
+    t is the same for all matrices and makes the total exact. Between measured sparsities the rise is interpolated
+    linearly and never falls; beyond the last measured sparsity it is taken as too high. Raises PruneError.
     """
-    curves = {name: _climb(name, sensitivities) for name in units}
+    curves = {name: _read_curve(name, sensitivities) for name in units}
 
     def removed(most: float) -> dict[str, float]:
         return {name: min(units[name] - 1, _allowed(*curves[name], most) * units[name]) for name in units}
 
     highest = max((rises[-1] for _, rises in curves.values()), default=0.0)
     remedy = "lower the sparsity, or measure the sensitivities at higher ones"
-    return _keep_all_but(units, sparsity, removed, -1.0, highest, remedy)
+    return _solve_counts(units, sparsity, removed, -1.0, highest, remedy)
 
 
-def _climb(name: str, sensitivities: Mapping[str, Curve]) -> tuple[list[float], list[float]]:
-    """The measured sparsities of a matrix, from 0 upwards, and the highest rise of the loss up to each."""
+def _read_curve(name: str, sensitivities: Mapping[str, Curve]) -> tuple[list[float], list[float]]:
+    """Return the measured sparsities of a matrix, from 0 upwards, and for each the highest rise of the loss so far."""
     if not sensitivities.get(name):
-        raise PruneError(f"{name}: scope sensitivity needs its measured sensitivity, and there is none; measure it")
+        raise PruneError(f"{name}: has no measured sensitivity, which scope sensitivity needs; measure it")
     sparsities, rises = [0.0], [0.0]
     for sparsity, rise in sorted(sensitivities[name].items()):
         if math.isnan(rise):
@@ -93,7 +93,7 @@ def _climb(name: str, sensitivities: Mapping[str, Curve]) -> tuple[list[float], 
 
 
 def _allowed(sparsities: list[float], rises: list[float], most: float) -> float:
-    """The largest sparsity whose rise is at most `most`."""
+    """Return the largest sparsity whose rise is at most `most`."""
     last = bisect.bisect_right(rises, most) - 1
     if last < 0:
         return 0.0
@@ -103,7 +103,7 @@ def _allowed(sparsities: list[float], rises: list[float], most: float) -> float:
     return sparsities[last] + share * (sparsities[last + 1] - sparsities[last])
 
 
-def _keep_all_but(
+def _solve_counts(
     units: Mapping[str, int],
     sparsity: float,
     removed: Callable[[float], dict[str, float]],
@@ -111,16 +111,17 @@ def _keep_all_but(
     high: float,
     remedy: str,
 ) -> dict[str, int]:
-    """name -> units kept, where `removed(x)` is solved for the exact total; it grows with x from `low` to `high`.
+    """Return {name: number of units to keep} for the x between `low` and `high` that makes the total exact.
 
-    Where it jumps, all go the same way between the two ends of the jump.
+    `removed(x)` gives the units to remove of each matrix, and grows with x. Where the total jumps over the wanted
+    number, each matrix gets the same share of the jump. Raises PruneError, with `remedy`, if `high` removes too few.
     """
     total = sum(units.values())
     wanted = total - keep_count(total, sparsity)
     most = sum(removed(high).values())
-    if most < wanted - 0.5 - 1e-6:  # what is solved for is rounded to whole units; the rest is of floats
+    if most < wanted - 0.5 - 1e-6:  # 0.5 for the rounding to whole units, 1e-6 for that of floats
         raise PruneError(
-            f"sparsity {sparsity:g}: is to remove {wanted} of {total}, but at most {most:.0f} can go so; {remedy}"
+            f"sparsity {sparsity:g}: removes {wanted} of {total}, but these settings allow at most {most:.0f}; {remedy}"
         )
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -129,12 +130,12 @@ def _keep_all_but(
     between = sum(many.values()) - sum(few.values())
     share = min(1.0, max(0.0, (wanted - sum(few.values())) / between)) if between > 0 else 0.0
     exact = {name: few[name] + share * (many[name] - few[name]) for name in units}
-    gone = _round_to(wanted, exact)
-    return {name: count - gone[name] for name, count in units.items()}
+    rounded = _round_to(wanted, exact)
+    return {name: count - rounded[name] for name, count in units.items()}
 
 
 def _round_to(total: int, exact: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers that sum to `total`, where `exact` does but for rounding: the largest remainders are rounded up."""
+    """Return whole numbers with the sum `total`, by rounding up the values of `exact` with the largest remainders."""
     whole = {name: math.floor(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: whole[name] - exact[name])
     for name in by_remainder[: total - sum(whole.values())]:

@@ -10,7 +10,7 @@ from lxcompress.models.checkpoints import Model, save_model
 from lxcompress.models.flops import count_flops
 from lxcompress.pruning.controls import reinitialise, small_config
 from lxcompress.pruning.mask import Mask, Weights
-from lxcompress.pruning.schedule import Drawn, draw_ticket
+from lxcompress.pruning.schedule import DrawResult, draw_ticket
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.recipe import Cell
 from lxcompress.records import Provenance, Result, Score, Sparsity
@@ -34,7 +34,7 @@ class DrawnTicket:
     """A drawn ticket, and the model that its weights fit: a smaller one if the cut is a Surgery."""
 
     model: Model
-    drawn: Drawn
+    drawn: DrawResult
     sparsity: Sparsity
     is_ticket: bool = True
 
@@ -123,7 +123,7 @@ def _draw(run: CellRun) -> DrawnTicket:
     return _as_ticket(model, chooser, drawn)
 
 
-def _draw_gradually(run: CellRun, chooser: CutChooser) -> Drawn:
+def _draw_gradually(run: CellRun, chooser: CutChooser) -> DrawResult:
     """Prune during the training (Zhu & Gupta 2017), from the weights that the method rewinds to."""
     model = run.seed_run.model
     origin = rewind(run, run.seed_run.dense)
@@ -142,16 +142,16 @@ def _draw_gradually(run: CellRun, chooser: CutChooser) -> Drawn:
     trained = train(run, model, origin, replace(make_cell_spec(run, None), hooks=hooks, masks=gradual.masks))
     run.cost.earlier_s -= run.cost.drawing.seconds  # the time of the epochs includes it
     cut = gradual.mask
-    return Drawn(cut, cut.apply(run.seed_run.dense), cut.apply(origin), trained)
+    return DrawResult(cut, cut.apply(run.seed_run.dense), cut.apply(origin), trained)
 
 
-def _as_ticket(model: Model, chooser: CutChooser, drawn: Drawn) -> DrawnTicket:
+def _as_ticket(model: Model, chooser: CutChooser, drawn: DrawResult) -> DrawnTicket:
     """Return the ticket that was drawn with a mask; a mask of whole units becomes a Surgery."""
     assert isinstance(drawn.cut, Mask)
     if not chooser.groups:
         return DrawnTicket(model, drawn, drawn.cut.count(model.live, model.whole))
     surgery = chooser.to_surgery(drawn.cut)
-    cut = Drawn(surgery, *(surgery.apply(weights) for weights in (drawn.pruned, drawn.rewound, drawn.trained)))
+    cut = DrawResult(surgery, *(surgery.apply(weights) for weights in (drawn.pruned, drawn.rewound, drawn.trained)))
     return DrawnTicket(operate(model, surgery), cut, _count(model, surgery))
 
 
@@ -173,7 +173,7 @@ def _train_small_dense(run: CellRun) -> DrawnTicket:
         live=whole.live,
         all=whole.whole,
     )
-    return DrawnTicket(small, Drawn(Mask({}), start, start, trained), sparsity, is_ticket=False)
+    return DrawnTicket(small, DrawResult(Mask({}), start, start, trained), sparsity, is_ticket=False)
 
 
 def _save(run: CellRun, ticket: DrawnTicket, accuracy: Score, kept_dense: list[str]) -> dict[str, str]:
