@@ -14,8 +14,10 @@ from lxcompress.recipe import Recipe, load_recipe
 # The toy's matrices are too small to share: one thread is several times faster, and the same in every process.
 # This is set before torch is imported, which the fixtures do, so that the laws of the structure start without it.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Where the suite runs in the background of a shell, SIGINT is ignored, by its children too: interrupts are tested here.
+# Where the suite runs in the background of a shell or under nohup, SIGINT or SIGHUP is ignored, by its children too:
+# interrupts are tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TOY = {
     "hidden_size": 16,
