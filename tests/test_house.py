@@ -20,13 +20,17 @@ LONG_BY_CONTRACT: dict[str, str] = {}
 """Functions with more parameters than MOST_PARAMETERS, and why; the commands' own are not listed."""
 
 # What is not done yet: each set gets smaller until it is empty and goes.
-PARAMETERS_TO_DO = {"cli", "data", "models", "pruning"}
+PARAMETERS_TO_DO = {"data", "models", "pruning"}
 PRIVATE_READS_TO_DO: set[str] = set()
 MEANINGS_TO_DO: set[str] = set()
 WORDS_TO_DO = {name.split("/")[0] for name in TREES} - {
+    "__init__.py",
+    "__main__.py",
     "analysis",
+    "api.py",
     "catalog",
     "checksums.py",
+    "cli",
     "doctor",
     "engine",
     "errors.py",
@@ -42,6 +46,7 @@ WORDS_TO_DO = {name.split("/")[0] for name in TREES} - {
     "text.py",
     "training",
     "units.py",
+    "workflow",
     "writing.py",
 }
 

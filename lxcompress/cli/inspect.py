@@ -57,7 +57,7 @@ def _show(comparison: TicketComparison) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("keeps, in %", overflow="fold")
     parts = list(dict.fromkeys(part for counts in kept.values() for part in counts))
-    if len(parts) > len(kept) and len(kept) <= MOST_TICKET_COLUMNS:  # many matrices: one row for each of them
+    if len(parts) > len(kept) and len(kept) <= MOST_TICKET_COLUMNS:  # many matrices: one row for each matrix
         for name in kept:
             table.add_column(name, justify="right", overflow="fold")
         for part in parts:
