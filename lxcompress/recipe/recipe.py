@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from lxcompress.catalog.criteria import PUBLISHED_CRITERIA
+from lxcompress.catalog.formats import all_formats
+from lxcompress.catalog.runtimes import list_serving
 from lxcompress.recipe.data import Data
 from lxcompress.recipe.methods import Criterion, Granularity, Method, plain_method
 from lxcompress.recipe.settings import (
@@ -23,6 +25,7 @@ from lxcompress.recipe.settings import (
     Version,
     check_distinct,
     check_sparsities_differ,
+    named,
 )
 from lxcompress.settings import echo
 from lxcompress.units import short_percent
@@ -121,11 +124,19 @@ class Bench(RecipeSection):
     runs: Count = 50
 
 
+def _list_export_formats() -> tuple[str, ...]:
+    """Return the formats of a study's exports: those for use in an application that some runtime serves."""
+    return tuple(spec.name for spec in all_formats() if spec.is_shippable and list_serving(spec.name))
+
+
+ExportFormat = Annotated[str, named(_list_export_formats)]
+
+
 class Export(RecipeSection):
     """What `lxcompress study` exports at its end: with `twins`, the picked ticket and the models to compare it with."""
 
     twins: bool = True
-    format: Literal["onnx", "ort", "bitmask", "openvino", "executorch", "engine"] = "onnx"
+    format: ExportFormat = "onnx"
 
 
 def _read_protocol(value: Any) -> Any:

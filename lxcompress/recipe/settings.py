@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 from lxcompress.units import short_percent
 
@@ -98,6 +99,23 @@ class Train(RecipeSection):
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}")
         return self
+
+
+def named(names: Callable[[], Sequence[str]]) -> AfterValidator:
+    """Return the validator of a name in a table to which other packages add; `names` returns all that are known.
+
+    An unknown name is refused as by a Literal of them, so that the error names the nearest one.
+    """
+
+    def check(name: str) -> str:
+        known = names()
+        if name not in known:
+            quoted = [repr(each) for each in known]
+            expected = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return name
+
+    return AfterValidator(check)
 
 
 def check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
