@@ -1,1 +1,1 @@
-"""Export: a ticket becomes a file to ship, a format a file; each file has answered beside its ticket."""
+"""Export: write a ticket as a file to ship, and check that the file answers as the ticket does."""

@@ -1,9 +1,9 @@
-"""Advice: what sparsity buys in each format, told before anything is trained.
+"""Advice: what sparsity gains in each format, before anything is trained.
 
-Sizes are computed from the shapes of a model's tensors: all that is stored of them, and not the graph and the names
-around it, which are a thousandth of a full-size file. Speeds are measured ones, of measured.json beside this module:
-its numbers are those of one machine, and are to be replaced as a whole by those of another (docs/advise.md says from
-what).
+Sizes are computed from the shapes of a model's tensors. They count all that is stored of the tensors, and leave out the
+graph and the names, which are a thousandth of a full-size file. Speeds are measured: measured.json in this folder has
+the numbers of one machine. Replace them all together with those of another machine (docs/advise.md says what to
+measure).
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from lxcompress.units import percent, short_percent
 
 SPARSITIES = (0.5, 0.7, 0.9)
 VQA_ANSWERS = 3129
-"""Of the VQA v2.0 vocabulary that LXMERT's authors published."""
+"""The size of the VQA v2.0 vocabulary that LXMERT's authors published."""
 VALUE_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int8-static": 1}
 INDEX_BYTES = 8
-"""Of a value's place in a sparse initializer: the only kind that ONNX's checker accepts is COO with 64-bit indices."""
+"""The bytes of a value's index in a sparse initializer: ONNX's checker accepts only COO with 64-bit indices."""
 ENGINE_INDEX_BYTES, ENGINE_GROUP_SHARE = 1, 2 / 128
-"""Of a value's place in an engine file, within a tile of 128 inputs, and of each output's own place in such a tile."""
+"""The bytes of a value's index in an engine file, within a tile of 128 inputs; and the share that the index of each
+output in such a tile adds."""
 ENGINE_SCALE_BYTES = 4 + 4
 """A float32 scale for each output of an int8 matrix, and the sum of its values."""
 SCALE_BYTES = 4 + 1
@@ -37,8 +38,8 @@ SCALE_BYTES = 4 + 1
 Shapes = Mapping[str, Sequence[int]]
 
 
-class Runtime(Record):
-    """What a dense model took in a runtime; milliseconds by the number of threads."""
+class DenseTimes(Record):
+    """The latency and the memory of a dense model in one runtime; milliseconds by number of threads."""
 
     runtime: str
     precision: str
@@ -46,47 +47,51 @@ class Runtime(Record):
     peak_mb: float
 
 
-class SparseRuntime(Record):
-    """What a runtime that uses zeros took; milliseconds by sparsity and number of threads."""
+class SparseTimes(Record):
+    """The latency of a runtime that skips zeros; milliseconds by sparsity and number of threads."""
 
     runtime: str
     remark: str
     latency_ms: dict[str, dict[str, float]]
 
 
-class Engine(Record):
-    """What this project's engine took on one thread; milliseconds by kind of ticket and sparsity."""
+class EngineTimes(Record):
+    """The latency of lxcompress's engine on one thread; milliseconds by kind of ticket and sparsity."""
 
     runtime: str
     remark: str
     latency_ms: dict[str, dict[str, float]]
 
 
-class Structured(Record):
-    """What smaller models took, as a share of the whole one's time, by sparsity."""
+class StructuredTimes(Record):
+    """The latency of smaller models as a share of the whole model's, by sparsity."""
 
     runtime: str
     latency_ratio: dict[str, float]
 
 
-class Measured(FileRecord):
-    """measured.json: what was measured, on which machine and when. `faster_with_zeros` names the formats that
-    a runtime of this project serves faster for unstructured zeros."""
+class MeasuredFacts(FileRecord):
+    """measured.json: what was measured, on which machine and when.
+
+    `faster_with_zeros` names the formats that a runtime of lxcompress serves faster when weights are zero.
+    """
 
     machine: str
     date: str
     task: str
-    runtimes: list[Runtime]
+    runtimes: list[DenseTimes]
     faster_with_zeros: list[str]
-    engine: Engine
-    deepsparse: SparseRuntime
-    structured: Structured
+    engine: EngineTimes
+    deepsparse: SparseTimes
+    structured: StructuredTimes
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A model's tensors by shape, and which of them are pruned; `dead` counts the weights that no answer depends on,
-    which only a transformers folder has."""
+    """The shapes of a model's tensors, and which of them are pruned.
+
+    `dead` counts the weights that no answer depends on; only a transformers folder stores them.
+    """
 
     name: str
     shapes: Shapes
@@ -102,14 +107,15 @@ class Sizes:
         return sum(prod(self.shapes[name]) for name in self.prunable)
 
     def kept(self, sparsity: float) -> dict[str, int]:
-        """How many weights of each prunable matrix stay, every matrix losing the same share."""
+        """Return how many weights of each prunable matrix are kept, if every matrix loses the same share."""
         sizes = {name: prod(self.shapes[name]) for name in sorted(self.prunable)}
         return {name: size - round(size * sparsity) for name, size in sizes.items()}
 
 
 @dataclass(frozen=True)
 class SizeEstimate:
-    """What the file takes at one sparsity: bytes, as a multiple of the dense file of its precision, and of fp32."""
+    """The size of a file at one sparsity: in bytes, relative to the dense file of its precision, and relative to
+    fp32."""
 
     sparsity: float
     bytes: int
@@ -119,7 +125,8 @@ class SizeEstimate:
 
 @dataclass(frozen=True)
 class Advice:
-    """What sparsity buys in one format and precision; the file is smaller from `break_even` on (None: never)."""
+    """What sparsity gains in one format and precision; the file is smaller above `break_even`, or never if it is
+    None."""
 
     format: str
     precision: str
@@ -129,7 +136,7 @@ class Advice:
 
 def check_advice(sparsities: Sequence[float], format: str | None, precision: str | None) -> None:
     """Raise ExportError for a sparsity, format or precision that is unknown; needs no torch."""
-    wrong = [each for each in sparsities if not 0 < each < 1]
+    wrong = [sparsity for sparsity in sparsities if not 0 < sparsity < 1]
     if wrong:
         raise ExportError(f"--sparsity {wrong[0]:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
     if format:
@@ -143,7 +150,7 @@ def advise(
     format: str | None = None,
     precision: str | None = None,
 ) -> list[Advice]:
-    """What each sparsity takes on disk, in the format or in all, and the precision or in all. Raises ExportError."""
+    """Return the file size at each sparsity, in one format or all, and one precision or all. Raises ExportError."""
     check_advice(sparsities, format, precision)
     chosen = [find_format(format)] if format else all_formats()
     pairs = [(spec.name, name) for spec in chosen for name in spec.precisions if precision in (None, name)]
@@ -153,10 +160,10 @@ def advise(
 
 
 def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) -> int:
-    """What the tensors take in the file, every prunable matrix having lost the share `sparsity`.
+    """Return the bytes of the tensors in the file, where every prunable matrix has lost the share `sparsity`.
 
-    In onnx-sparse and in the engine's every prunable matrix is counted as sparse, also where that is larger and the
-    export would refuse it, or store it dense.
+    In onnx-sparse and engine every prunable matrix is counted as sparse, also where that is larger and the export would
+    refuse it or store it dense.
     """
     kept = sizes.kept(sparsity)
     if format == "bitmask":
@@ -185,7 +192,7 @@ def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) ->
 
 
 def break_even(format: str, precision: str) -> float | None:
-    """The sparsity from which a matrix takes less than a dense one, 0-1; None for formats that store their zeros."""
+    """Return the sparsity (0-1) above which a matrix takes fewer bytes than a dense one; None if zeros are stored."""
     value = VALUE_BYTES[precision]
     if format == "onnx-sparse":
         return INDEX_BYTES / (INDEX_BYTES + value)
@@ -196,12 +203,12 @@ def break_even(format: str, precision: str) -> float | None:
 
 
 def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") -> int:
-    """What the values of a smaller model take that keeps as many prunable weights; its biases are counted whole."""
+    """Return the bytes of a smaller model that keeps as many prunable weights; its biases are all counted."""
     return (sizes.weights - round(sizes.prunable_weights * sparsity)) * VALUE_BYTES[precision]
 
 
 def verdict(advice: Advice, bought: SizeEstimate) -> str:
-    """One sentence: 50 % as ONNX COO fp32: +43 % file, no speed; it pays from 66.7 % on."""
+    """Return one sentence, such as: 50 % as ONNX COO fp32: +43 % file, no speed; smaller than dense above 66.7 %."""
     spec = find_format(advice.format)
     asked = f"{short_percent(bought.sparsity)} % as {spec.title or spec.name} {advice.precision}"
     size = "the same file" if abs(bought.of_same - 1) < 0.005 else f"{_signed(bought.of_same)} file"
@@ -210,12 +217,13 @@ def verdict(advice: Advice, bought: SizeEstimate) -> str:
         return f"{asked}: {size}, no speed: {why}."
     speed = "faster" if advice.format in read_measured().faster_with_zeros else "no speed"
     if bought.of_same >= 1:
-        return f"{asked}: {size}, {speed}; it pays from {percent(advice.break_even, 1)} % on."
+        return f"{asked}: {size}, {speed}; smaller than dense above {percent(advice.break_even, 1)} %."
     return f"{asked}: {size}, {speed}: {spec.note}."
 
 
 def instead(sizes: Sizes, sparsity: float) -> str:
-    """One sentence: what dense int8 and a structured ticket give where unstructured zeros give no speed."""
+    """Return one sentence that says what dense int8 and a structured ticket gain, where unstructured zeros gain no
+    speed."""
     measured = read_measured()
     dense, int8 = (file_bytes(sizes, 0, format="onnx", precision=each) for each in ("fp32", "int8"))
     smaller, time = structured_bytes(sizes, sparsity), measured.structured.latency_ratio.get(f"{sparsity:g}")
@@ -229,7 +237,7 @@ def instead(sizes: Sizes, sparsity: float) -> str:
 
 
 def advice_json(sizes: Sizes, found: Sequence[Advice]) -> dict[str, Any]:
-    """All of it as plain JSON values, the measured facts and the structured alternative beside it."""
+    """Return the sizes, the measured facts and the structured alternative as plain JSON values."""
     asked = [each.sparsity for each in found[0].bought]
     return {
         "version": 1,
@@ -252,7 +260,7 @@ def advice_json(sizes: Sizes, found: Sequence[Advice]) -> dict[str, Any]:
 
 
 def full_size() -> Sizes:
-    """LXMERT as its authors publish it, with the 3,129 answers of VQA, less the branch that no answer depends on."""
+    """Return the sizes of LXMERT as its authors publish it, with the 3,129 answers of VQA and without dead weights."""
     from transformers import LxmertConfig
 
     from lxcompress.models import lxmert
@@ -261,23 +269,23 @@ def full_size() -> Sizes:
 
 
 def sizes_of_folder(folder: Path) -> Sizes:
-    """The model in a transformers folder. Raises ModelError."""
+    """Return the sizes of the model in a transformers folder. Raises ModelError."""
     from lxcompress.models.checkpoints import identify
 
     return sizes_of(str(folder), *identify(str(folder)))
 
 
 def sizes_of(name: str, config: Any, family: Any) -> Sizes:
-    """The tensors that lxcompress exports of such a model."""
+    """Return the sizes of the tensors that lxcompress exports of a model."""
     shapes = {each: shape for each, shape in family.shapes(config).items() if not family.is_dead(each, config)}
     prunable = frozenset(each for each, shape in shapes.items() if family.is_prunable(each, shape))
     return Sizes(name, {each: tuple(shape) for each, shape in shapes.items()}, prunable, family.count_dead(config))
 
 
 @cache
-def read_measured() -> Measured:
-    """The measured facts that ship with the package."""
-    return read_record(Path(__file__).with_name("measured.json"), Measured, ExportError)
+def read_measured() -> MeasuredFacts:
+    """Return the measured facts that ship with the package."""
+    return read_record(Path(__file__).with_name("measured.json"), MeasuredFacts, ExportError)
 
 
 def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[float]) -> Advice:
@@ -289,5 +297,5 @@ def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[floa
 
 
 def _signed(ratio: float) -> str:
-    """A multiple as a change: +43 %, −30 %."""
+    """Return a ratio as a change: +43 %, −30 %."""
     return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")

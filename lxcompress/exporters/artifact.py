@@ -1,4 +1,4 @@
-"""Artifact: an exported file set, proven against its ticket, with artifact.json written last."""
+"""Artifact: an exported file set that was compared with its ticket; artifact.json is written last."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ Item = TypeVar("Item")
 
 PARITY_QUESTIONS, PARITY_BATCH = 512, 32
 RANDOM_BATCHES, RANDOM_TOKENS, RANDOM_OBJECTS = 8, 20, 36
-"""LXMERT's usual question and number of regions (Tan & Bansal 2019), where there is no data to take them from."""
+"""The usual question and number of regions of LXMERT (Tan & Bansal 2019), for models whose data are not known."""
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 16
-"""Questions that the ranges of activations are taken from."""
+"""How many questions the ranges of activations are measured on."""
 
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What is exported: a ticket, or a transformers folder such as a dense run."""
+    """A ticket or a model to export: a transformers folder such as a dense run, a .pth file, or a model of the hub."""
 
     folder: Path
     model: Model
@@ -74,8 +74,10 @@ class ExportSource:
 
 
 def open_source(folder: Path, recipe: Recipe | None = None) -> ExportSource:
-    """Return the ticket, the transformers folder, the .pth file or the hub's model at `folder`, and the data that it is
-    scored on: that of `recipe` if given, else that of its study. Raises LxError."""
+    """Open the ticket, the transformers folder, the .pth file or the hub's model at `folder`. Raises LxError.
+
+    The data that it is scored on are those of `recipe`, if given, else those of its study.
+    """
     folder = folder if is_original(str(folder)) else find_folder(str(folder))
     ticket = load_ticket(folder) if is_ticket(folder) else None
     model = ticket.model if ticket else load_model(folder)
@@ -94,8 +96,10 @@ def open_source(folder: Path, recipe: Recipe | None = None) -> ExportSource:
 
 
 def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> AnyData | None:
-    """Return the data that a ticket was scored on: its own settings, or those of the run or recipe whose files have
-    the same names. None where no path of them is known."""
+    """Return the data that a ticket was scored on; None if their paths are not known.
+
+    They are the ticket's own settings, or those of the run or the recipe that have files of the same names.
+    """
     kept = ticket.provenance.data
     if not kept:
         return None
@@ -109,19 +113,21 @@ def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> Any
 
 
 def describe_source(folder: Path) -> str:
-    """Return where a source lies in its run folder, else its name: what an artifact says of it, without a path of the
-    machine that it was made on."""
+    """Return the path of a source in its run folder, or its name outside of a run.
+
+    An artifact is shipped, so it names no path of the machine that made it.
+    """
     run = find_run(folder)
     return folder.absolute().relative_to(run.root).as_posix() if run else folder.absolute().name
 
 
 def find_run(folder: Path) -> RunDir | None:
-    """The run folder that `folder` lies in, if any."""
+    """Return the run folder that contains `folder`, if there is one."""
     return next((RunDir(each) for each in folder.absolute().parents if RunDir(each).recipe.is_file()), None)
 
 
 def default_out(folder: Path, format: str, precision: str | None = None) -> Path:
-    """Where an artifact goes that is given no place: its run's artifacts/, else beside its source."""
+    """Return the default folder of an artifact: artifacts/ of its run, else the folder that contains its source."""
     if is_hub_name(str(folder)):
         return Path(name_artifact(folder.name, format, precision))
     run = find_run(folder)
@@ -132,10 +138,11 @@ def default_out(folder: Path, format: str, precision: str | None = None) -> Path
 
 
 def digest_source(folder: Path, *, with_words: bool = True) -> str:
-    """Return the SHA-256 of all that an export reads of the model in `folder`: weights, mask or surgery, configuration,
-    words; of a .pth file, that of the file and of the words beside it.
+    """Return the SHA-256 of all files of the model in `folder` that an export reads.
 
-    Artifacts of earlier versions have that of a folder without its words (`with_words` is false).
+    These are the weights, the mask or the surgery, the configuration and the vocabulary; for a .pth file, that file and
+    the vocabulary next to it. Artifacts of earlier versions have the SHA-256 without the vocabulary (`with_words` is
+    false).
     """
     words = WORD_FILES if with_words else ()
     if folder.is_file():
@@ -149,7 +156,7 @@ def digest_source(folder: Path, *, with_words: bool = True) -> str:
 
 
 _WEIGHTS = (".safetensors", ".bin", ".index.json")
-"""Ends of the names of files that hold weights, or say which file holds which."""
+"""The endings of files that hold weights, or that say which file holds which weights."""
 
 
 def export(source: ExportSource, out: Path, options: ExportOptions, *, progress: Progress = no_progress) -> Artifact:
@@ -252,7 +259,7 @@ def _note_types(folder: Path, precision: str) -> list[str]:
 
 
 def _check_out(source: ExportSource, out: Path, fp32: Path | None) -> None:
-    """Raises LxError for a place that nothing can be exported to."""
+    """Raise LxError if nothing can be exported to the folder `out`."""
     check_out(out, [source.folder, fp32], kind="folder")
     if (out / WEIGHTS_FILE).exists() and not (out / ARTIFACT_FILE).exists():
         raise ExportError(f"{out}: holds the weights of another model; give --out another folder")
@@ -260,7 +267,7 @@ def _check_out(source: ExportSource, out: Path, fp32: Path | None) -> None:
 
 @contextmanager
 def _naming_a_full_disk(out: Path) -> Iterator[None]:
-    """Say that `out` cannot be written, in place of what a format's library makes of a disk that takes no more."""
+    """Raise an error that says that `out` cannot be written, in place of a library's own error for a full disk."""
     try:
         yield
     except LxError as error:
@@ -292,7 +299,7 @@ def _prove(
 
 
 def _origin(source: ExportSource) -> dict[str, Any]:
-    """What an artifact says of the model that it was made of."""
+    """Return the fields of an artifact that describe the model it was made from."""
     model = source.model
     return {
         "source": describe_source(source.folder),
@@ -316,7 +323,7 @@ def _without_paths(note: str, *folders: Path) -> str:
 
 
 def _questions(model: Model, task: AnswerTask | None) -> dict[str, Any]:
-    """What an artifact says of the questions that it is asked, and what one of them takes."""
+    """Return the fields of an artifact that describe its questions, and the operations that one of them needs."""
     tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(model)
     return {
         "tokens": tokens,
@@ -327,23 +334,23 @@ def _questions(model: Model, task: AnswerTask | None) -> dict[str, Any]:
 
 
 def clear(out: Path) -> None:
-    """Removes what an earlier export left in `out`, its record first; files that it does not name stay."""
+    """Remove the files of an earlier export in `out`, its record first; files that the record does not name stay."""
     record = out / ARTIFACT_FILE
     if not record.is_file():
         return
     try:
         names = read_record(record, Artifact, ExportError).files
-    except ExportError:  # damaged, or of a newer version: what it named is not known, and its files are written over
+    except ExportError:  # damaged, or from a newer version: its files are not known, and are overwritten
         names = {}
     record.unlink()
     for name in names:
         path = out / name
-        if path.resolve().is_relative_to(out.resolve()):  # a record that was tampered with reaches no other folder
+        if path.resolve().is_relative_to(out.resolve()):  # a manipulated record must not delete files of another folder
             path.unlink(missing_ok=True)
 
 
 def _copy_words(source: ExportSource, out: Path, written: Sequence[Path]) -> list[Path]:
-    """Copy the vocabulary and the configuration, which say what ids and answers mean, unless the writer did."""
+    """Copy the vocabulary and the configuration, which give ids and answers their meaning, unless the writer did."""
     texts = dict(read_word_files(str(source.folder)))
     config = source.folder / CONFIG_FILE
     if config.is_file():
@@ -364,14 +371,15 @@ def _input_words(task: AnswerTask | None) -> str:
 
 
 def _load_task(source: ExportSource) -> AnswerTask:
-    """The data that is to score the model. Raises RecipeError if it is not what the model was made for."""
+    """Return the data that score the model. Raises RecipeError if the model was made for other data."""
     assert source.data is not None
     shape = describe_model(str(source.folder), source.model.config, source.model.family)
     return load_fitting_task(source.data, load_vocabulary(str(source.folder)), shape)
 
 
 def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> float:
-    """The share of zeros among the file's matrices; raises ExportError if what the ticket removed is in the file."""
+    """Return the share of zeros in the file's matrices. Raises ExportError if weights that the ticket removed are in
+    it."""
     zeros, elements = counted
     if source.ticket:
         sparsity, is_smaller = source.ticket.provenance.sparsity, isinstance(source.ticket.cut, Surgery)
@@ -400,7 +408,7 @@ def score_session(session: Session, split: Split, progress: Progress) -> Score:
 
 
 def _each_told(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
-    """The items, one told after another."""
+    """Yield the items, and report each to `progress`."""
     for place, item in enumerate(items):
         progress(what, place, len(items))
         yield item
@@ -419,7 +427,7 @@ def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def _calibration_feeds(task: AnswerTask) -> Iterator[Feeds]:
-    """Training questions, spread over the data: none of them is scored on."""
+    """Yield training questions from the whole of the data, in batches; none of them is used for a score."""
     count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(task.train))
     rows = torch.linspace(0, len(task.train) - 1, count).round().long()
     for batch in rows.split(CALIBRATION_BATCH):
@@ -427,7 +435,7 @@ def _calibration_feeds(task: AnswerTask) -> Iterator[Feeds]:
 
 
 def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
-    """The first validation questions: most in batches whose lengths differ, the first one alone."""
+    """Yield the first validation questions: most in batches of different lengths, the first question alone."""
     rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
     for batch in rows[1:].split(PARITY_BATCH) if len(rows) > 1 else ():
         yield task.valid.inputs(batch).numpy()
@@ -435,7 +443,7 @@ def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
-    """Seeded inputs of the model's shapes: words, features in 0..1, boxes in order."""
+    """Yield seeded random inputs of the model's shapes: words, features in 0..1, boxes in order."""
     rng, images = np.random.default_rng(0), model.family.count_images(model.config)
     features, (longest, most) = model.family.feature_size(model.config), _random_lengths(model)
     for number in range(RANDOM_BATCHES):
@@ -453,18 +461,18 @@ def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _random_lengths(model: Model) -> tuple[int, int]:
-    """The tokens and regions of made-up questions: a picture that is read whole is one region."""
+    """Return the tokens and the regions of random questions; a picture that is read whole is one region."""
     tokens = min(RANDOM_TOKENS, model.config.max_position_embeddings)
     return tokens, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
 
 
 def _usual_lengths(split: Split) -> tuple[int, int]:
-    """The median question's tokens and scene's objects."""
+    """Return the median number of tokens of a question, and of objects of a scene."""
     tokens = split.lengths
     return int(tokens.median()), int(split.regions.objects[split.scene].median())
 
 
 def _count_lengths(split: Split) -> dict[int, int]:
-    """How many questions have how many tokens."""
+    """Return how many questions have each number of tokens."""
     tokens, counts = split.lengths.unique(return_counts=True)
     return dict(zip(tokens.tolist(), counts.tolist(), strict=True))

@@ -1,7 +1,7 @@
-"""Bitmask: a ticket as its mask's bits and its kept weights; lxcompress/bitmask.py is the format itself.
+"""Bitmask: the bits of a ticket's mask and its kept weights; lxcompress/bitmask.py defines the format.
 
-The folder of a ticket's artifact is a ticket: ticket.json (and surgery.json of a smaller model) come along, with the
-checksum of the file that is here. A model without a ticket is stored whole: no mask is ever derived from zeros.
+The folder of a ticket's artifact is a ticket too: it has a ticket.json (and the surgery.json of a smaller model) with
+the checksum of the file here. A model without a ticket is stored whole: no mask is derived from zeros.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lxcompress.tickets import Ticket, write_provenance
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes bitmask.safetensors, config.json, and what makes a ticket of the folder. Raises ExportError."""
+    """Write bitmask.safetensors, config.json, and the files that make the folder a ticket. Raises ExportError."""
     path = job.out / BITMASK_FILE
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in job.model.weights.items()}
     cut = job.ticket.cut if job.ticket else None
@@ -36,7 +36,7 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the prunable matrices: those that are left out, and kept ones that are zero."""
+    """Return the zeros and the elements of the prunable matrices; weights that are left out count as zeros."""
     _, family = identify(str(out))
     zeros = elements = 0
     for name, packed in iterate_tensors(out / BITMASK_FILE):
@@ -47,7 +47,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def _write_ticket(out: Path, ticket: Ticket) -> list[Path]:
-    """What `load_ticket` needs beside the weights."""
+    """Write what `load_ticket` needs in addition to the weights; return the files."""
     files, sums = [out / TICKET_FILE], {"model_sha256": sha256(out / BITMASK_FILE), "mask_sha256": ""}
     if isinstance(ticket.cut, Surgery):
         write_text(out / SURGERY_FILE, dump_record(ticket.cut))

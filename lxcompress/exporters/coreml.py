@@ -1,9 +1,9 @@
-"""Core ML: model.mlpackage, an ML program for Apple's systems, its zeros left out of the weights.
+"""Core ML: model.mlpackage, an ML program for Apple's systems that leaves out the zeros of its weights.
 
-A matrix with zeros enough is stored as a bit a weight, which says where there are some, and the values of the others;
-Core ML decompresses it as it loads, or as it computes. In int8 the values are 8-bit numbers with a scale a row, which
-together with the bits takes iOS 18; all else takes iOS 17. Conversion runs anywhere, prediction on Apple's systems
-only.
+A matrix with enough zeros is stored as one bit for each weight, which says whether the weight is there, and the values
+of the kept weights. Core ML decompresses it when it loads or when it computes. In int8 the values have 8 bits and a
+scale for each row; together with the bits this needs iOS 18, and all else needs iOS 17. Conversion runs on every
+system, prediction on Apple's only.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from lxcompress.text import first_line
 PACKAGE = "model.mlpackage"
 OUTPUT = "scores"
 MOST_OBJECTS = 100
-"""Regions of a picture, if the data has no more: detectors keep 100 at most."""
+"""The most regions of a picture, unless the data have more: detectors keep 100 at most."""
 BREAK_EVEN = {"fp32": 1 / 32, "fp16": 1 / 16, "int8": 1 / 8}
-"""Share of zeros from which a bit for each weight is less than the zeros take."""
+"""The share of zeros above which a bit for each weight takes less space than the zeros."""
 SMALLEST = 64
-"""Elements of a tensor from which it is worth a form of its own: below, the names alone take more than is saved."""
+"""The fewest elements of a tensor that is compressed; in smaller ones the names take more than is saved."""
 SYSTEMS = {"iOS17": "iOS 17 or macOS 14", "iOS18": "iOS 18 or macOS 15"}
-"""What a deployment target means."""
+"""Deployment target -> the systems that it means."""
 MASKED, WIDEST_HALF = -1e4, 65504.0
-"""What is added to the score of what an attention mask hides, and the largest number of half precision."""
+"""What is added to the score of a masked position: the largest number of half precision, negative."""
 _TALKATIVE = ("coremltools", "transformers", "torch")
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes model.mlpackage. Raises ExportError."""
+    """Write model.mlpackage. Raises ExportError."""
     is_sparse = _share_of_zeros(job.model) > BREAK_EVEN[job.precision]
     system = "iOS18" if is_sparse and job.precision == "int8" else "iOS17"
     problem, path = None, None
@@ -53,9 +53,9 @@ def write(job: Job) -> WrittenFiles:
         try:
             tools = _import_tools()
             path = _save(_compress(_convert(job, tools, system), job, is_sparse=is_sparse), job.out)
-        except Exception as error:  # coremltools raises whatever its parts do
+        except Exception as error:  # coremltools raises errors of many types
             problem = first_line(error)
-    # Raised here, not there: the error holds on to temporary folders of coremltools, which complains as they are found.
+    # Raised outside of the except block: the error would keep temporary folders of coremltools alive, which warns of them.
     if path is None:
         raise ExportError(
             f"{job.out}: Core ML Tools could not convert the model ({problem}); export it to another format, and "
@@ -66,17 +66,17 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in the package itself, embeddings and output layer apart.
+    """Return the zeros and the elements of the matrices in the package, without embeddings and output layer.
 
-    Sparse ones are read as Core ML's own definition of them says. Embeddings are looked up, not multiplied, and the
-    output layer is the last product: all else feeds it.
+    Sparse matrices are read as Core ML defines them. Embeddings are looked up rather than multiplied, and the output
+    layer is the last product.
     """
     counts = _count_matrices(out / PACKAGE)[:-1]
     return sum(zeros for zeros, _ in counts), sum(elements for _, elements in counts)
 
 
 def convert_tiny() -> None:
-    """Converts one product; raises whatever goes wrong where the library does not work."""
+    """Convert one product; whatever a broken library raises is passed on."""
     with quiet_coremltools():
         import coremltools as tools
 
@@ -85,7 +85,7 @@ def convert_tiny() -> None:
 
 
 def _import_tools() -> ModuleType:
-    """coremltools, with all that is used of it here: some of it speaks up as it is imported."""
+    """Import and return coremltools with all that is used of it here; some parts print when they are imported."""
     import coremltools
     import coremltools.converters.mil.frontend.milproto.load
     import coremltools.optimize.coreml
@@ -94,13 +94,13 @@ def _import_tools() -> ModuleType:
 
 
 def _share_of_zeros(model: Model) -> float:
-    """Of the prunable weights, 0-1."""
+    """Return the share of zeros among the prunable weights, 0-1."""
     tensors = model.prunable.values()
     return 1 - sum(int(each.count_nonzero()) for each in tensors) / sum(each.numel() for each in tensors)
 
 
 def _convert(job: Job, tools: ModuleType, system: str) -> Any:
-    """The model as an ML program, its tokens and regions free up to their bounds."""
+    """Return the model as an ML program that takes any number of tokens and regions up to its bounds."""
     example = _narrow(first_question(job.model, job.example))
     full = job.precision == "fp32"
     return tools.convert(
@@ -113,17 +113,17 @@ def _convert(job: Job, tools: ModuleType, system: str) -> Any:
         convert_to="mlprogram",
         minimum_deployment_target=tools.target[system],
         compute_precision=tools.precision.FLOAT32 if full else tools.precision.FLOAT16,
-        skip_model_load=True,  # there is nothing here that could load it
+        skip_model_load=True,  # nothing on this system could load it
     )
 
 
 def within_half(graph: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    """The graph, with masks that half precision can hold.
+    """Return the graph, with masks that half precision can hold.
 
-    transformers hides by adding 1 - mask times float32's lowest number. In half precision that is minus infinity, which
-    times 0 is no number, and Core ML would answer with nothing else.
+    transformers masks by adding (1 - mask) times the lowest float32. In half precision that is minus infinity, which
+    times 0 is NaN, and Core ML would answer with NaN only.
     """
-    for module in (each for each in graph.modules() if each._c._has_method("forward")):  # a list of layers has none
+    for module in (each for each in graph.modules() if each._c._has_method("forward")):  # a list of layers
         for node in module.graph.findAllNodes("prim::Constant"):
             kind = node.kindOf("value") if node.hasAttribute("value") else ""
             if kind == "f" and node.f("value") < -WIDEST_HALF:
@@ -135,12 +135,12 @@ def within_half(graph: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
 
 
 def _narrow(inputs: Inputs) -> Inputs:
-    """The inputs with 32-bit whole numbers, which are the widest that Core ML takes."""
+    """Return the inputs with 32-bit integers, the widest that Core ML takes."""
     return Inputs(*(tensor if tensor.is_floating_point() else tensor.to(torch.int32) for tensor in inputs))
 
 
 def _shapes(job: Job, example: Inputs, tools: ModuleType) -> tuple[tuple[Any, ...], ...]:
-    """The shape of each input, in their order: so many rows as a question has images, and what may vary in between."""
+    """Return the shape of each input, in their order: a row for each image of a question, and free dimensions."""
     rows, features = len(example.input_ids), job.model.family.feature_size(job.model.config)
     tokens: Any = tools.RangeDim(1, job.model.config.max_position_embeddings, default=example.input_ids.shape[1])
     objects: Any = 1
@@ -151,7 +151,7 @@ def _shapes(job: Job, example: Inputs, tools: ModuleType) -> tuple[tuple[Any, ..
 
 
 def _compress(program: Any, job: Job, *, is_sparse: bool) -> Any:
-    """The program with its zeros left out where there are enough, and with 8-bit weights where those are asked for."""
+    """Return the program with its zeros left out if there are enough, and with 8-bit weights for int8."""
     from coremltools.optimize import coreml as optimize
 
     if is_sparse:
@@ -164,26 +164,28 @@ def _compress(program: Any, job: Job, *, is_sparse: bool) -> Any:
         job.progress("quantising to int8")
         rows = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALLEST)
         config = optimize.OptimizationConfig(global_config=rows)
-        # "Joint" is what is sparse already: without the word, those weights would be left as they are.
+        # "Joint" means already sparse: without it, those weights would not be quantised.
         program = optimize.linear_quantize_weights(program, config, joint_compression=is_sparse)
     return program
 
 
 def _save(program: Any, out: Path) -> Path:
-    """Writes the package in the place of what was there."""
+    """Write the package, and replace an earlier one."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / PACKAGE
     shutil.rmtree(path, ignore_errors=True)
     program.save(str(path))
     _fix_bytes(path)
-    for each in path.rglob("*"):  # some of it is written for its owner's eyes alone
+    for each in path.rglob("*"):  # some files are readable by their owner only
         each.chmod((path if each.is_dir() else path / "Manifest.json").stat().st_mode)
     return path
 
 
 def _fix_bytes(package: Path) -> None:
-    """Write the program and the manifest again in fixed order, without a date and random identifiers: the same model
-    gives the same bytes."""
+    """Write the program and the manifest again in a fixed order, without a date and random identifiers.
+
+    The same model then gives the same bytes.
+    """
     from coremltools.proto import Model_pb2
 
     path, model = package / "Data" / "com.apple.CoreML" / "model.mlmodel", Model_pb2.Model()
@@ -209,7 +211,7 @@ def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:
 
 
 def _count_matrices(package: Path) -> list[tuple[int, int]]:
-    """Zeros, and elements, of the matrices that products read, in the order in which they are first read; each once."""
+    """Return the zeros and the elements of each matrix that a product reads, in the order of the first reads."""
     with quiet_coremltools():
         tools = _import_tools()
         model = tools.models.MLModel(str(package), skip_model_load=True)
@@ -228,14 +230,14 @@ def _count_matrices(package: Path) -> list[tuple[int, int]]:
 
 
 def _weights_of(operation: Any) -> list[Any]:
-    """The matrices that a product reads from the file."""
+    """Return the matrices that a product reads from the file."""
     names = {"linear": ("weight",), "matmul": ("x", "y")}.get(operation.op_type, ())
     inputs = [operation.inputs[name] for name in names]
     return [each for each in inputs if each.op is not None and each.op.op_type.startswith("const") and each.rank == 2]
 
 
 def _values(variable: Any) -> np.ndarray:
-    """What a variable stands for: a constant, or a compressed one put together again."""
+    """Return the value of a variable: a constant, or a compressed one that is expanded."""
     if variable.op.op_type == "const":
         return np.asarray(variable.val)
     return np.asarray(variable.op.materialized_val_inference())

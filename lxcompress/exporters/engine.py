@@ -1,6 +1,6 @@
-"""Engine: model.lxe, which lxcompress' own sparse inference engine maps and runs.
+"""Engine: model.lxe, which lxcompress's own sparse inference engine maps into memory and runs.
 
-Every product's matrix is stored in the layout that is fastest for it (engine_choice.py): dense, or without its zeros.
+The matrix of each product is stored in the layout that is fastest for it (engine_choice.py): dense, or without zeros.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lxcompress.exporters.programs import Usual, build_program, check_model
 from lxcompress.runtimes.engine import MODEL_FILE
 
 MOST_OBJECTS = 100
-"""The most regions of a picture, if the data has no more: detectors keep 100 at most."""
+"""The most regions of a picture, unless the data have more: detectors keep 100 at most."""
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes model.lxe. Raises ExportError."""
+    """Write model.lxe. Raises ExportError."""
     check_model(job.model)
     time = time_here() if job.layouts == "measured" else None
     chooser = LayoutChooser(job.precision, time=time)
@@ -44,9 +44,9 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart.
+    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer.
 
-    Embeddings are looked up, not multiplied, and the output layer is the last product: all else feeds it.
+    Embeddings are looked up rather than multiplied, and the output layer is the last product.
     """
     products = [each for each in read_weights(out / MODEL_FILE) if each.layout >= DENSE][:-1]
     elements = sum(each.rows * each.columns for each in products)
@@ -54,6 +54,6 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def usual_columns(example: Inputs) -> Usual:
-    """The median question's tokens and regions."""
+    """Return the median number of tokens and of regions of a question."""
     tokens, objects = (int(mask.sum(1).median()) for mask in (example.attention_mask, example.visual_attention_mask))
     return Usual(tokens, objects)

@@ -1,8 +1,8 @@
-"""Which layout each matrix of an engine file gets: the one that takes least time, as measured where the file is made.
+"""Choose the layout of each matrix of an engine file: the fastest one, as measured on this machine.
 
-A layout that leaves zeros out does less and reads less, but pays for every weight's place; what wins depends on the
-share of zeros, on the shape, on the number of columns and on the machine. So a part of each matrix is packed in every
-layout that may win, and timed as the engine would run it, its weights coming from memory. Matrices of one shape and
+A layout without zeros does less work and reads less, but needs an index for every weight. Which one is fastest depends
+on the share of zeros, the shape, the number of columns and the machine. So a part of each matrix is packed in every
+layout that may win, and timed as the engine would run it, with its weights read from memory. Matrices of one shape and
 about as many zeros are timed once.
 """
 
@@ -25,7 +25,7 @@ from lxcompress.engine.pack import PackedWeight, blocks, dense, quantised, spars
 from lxcompress.engine.program import Program
 
 Time = Callable[[Sequence[PackedWeight], int], Sequence[float]]
-"""Seconds that a product with each of some weights takes, of so many columns."""
+"""Returns the seconds of a product with each of some weights, for a number of columns."""
 
 Lay = Callable[[np.ndarray], PackedWeight]
 """Packs a matrix, float32 [outputs, inputs]."""
@@ -33,11 +33,12 @@ Lay = Callable[[np.ndarray], PackedWeight]
 
 @dataclass(frozen=True)
 class LayoutChoice:
-    """A layout; `leaves_out` names the share of count_shares that it gains by, None if it always serves.
+    """A layout that may be chosen; `leaves_out` names the share of count_shares that it gains by (None: it always
+    fits).
 
-    `hopeless` is the share up to which it was never the fastest one, and is not timed; `usual` the share from which it
-    mostly is: what is gone by where nothing can be timed. Both as measured on 2 cores of an AMD server with AVX-512 and
-    VNNI, 512 rows of 768 and 3072 weights, 1 to 56 columns.
+    `hopeless` is the share up to which it was never the fastest, and is not timed. `usual` is the share above which it
+    usually is the fastest; it decides where nothing can be timed. Both were measured on 2 cores of an AMD server with
+    AVX-512 and VNNI, with 512 rows of 768 and 3072 weights and 1 to 56 columns.
     """
 
     name: str
@@ -47,11 +48,11 @@ class LayoutChoice:
     usual: float = 0.0
 
     def is_promising(self, shares: Mapping[str, float]) -> bool:
-        """Whether it is worth timing."""
+        """Return whether it may be the fastest, so that it is timed."""
         return self.leaves_out is None or shares[self.leaves_out] > self.hopeless
 
     def is_usual(self, shares: Mapping[str, float]) -> bool:
-        """Whether it mostly wins."""
+        """Return whether it usually is the fastest."""
         return self.leaves_out is None or shares[self.leaves_out] >= self.usual
 
 
@@ -77,19 +78,21 @@ LAYOUTS: Mapping[str, Sequence[LayoutChoice]] = {
         LayoutChoice("dense", quantised),
     ),
 }
-"""Precision -> its layouts: where nothing is timed, the first that fits. A tile of 128 inputs stays in the first cache
-where there are many columns, a larger one has less to begin with where there are few. Activations are quantised for
-int8, but for what is sparse by single weights."""
+"""Precision -> its layouts; without a measurement, the first that fits is used.
+
+A tile of 128 inputs stays in the first-level cache where there are many columns; a larger tile costs less to start
+where there are few. For int8, activations are quantised too, except for layouts that are sparse by single weights.
+"""
 LEAST = 1 << 14
-"""Matrices of fewer weights take no time that could be told apart: nothing is timed for them."""
+"""Smaller matrices are not timed: their products are too short to compare."""
 BUCKET = 0.05
 SAMPLE_ROWS, ROUNDS = 512, 5
 FLUSH_BYTES = 64 << 20
-"""More than a core's caches hold, so that each round's weights come from memory, as they do in a whole model."""
+"""More bytes than a core's caches hold, so that each round reads its weights from memory, as a whole model does."""
 
 
 class LayoutChooser:
-    """The layouts of a model's matrices, and how often each was chosen. Without `time`, LAYOUTS decide."""
+    """Chooses the layouts of a model's matrices, and counts them. Without `time`, the shares in LAYOUTS decide."""
 
     def __init__(self, precision: str, *, time: Time | None) -> None:
         self.chosen: Counter[str] = Counter()
@@ -97,7 +100,7 @@ class LayoutChooser:
         self._known: dict[tuple[int, ...], LayoutChoice] = {}
 
     def pack(self, weight: np.ndarray, columns: int) -> PackedWeight:
-        """The matrix [outputs, inputs] in the layout that suits products of so many columns."""
+        """Return the matrix [outputs, inputs] in the layout for products of so many columns."""
         shares = count_shares(weight)
         key = (*weight.shape, columns, *(round(share / BUCKET) for share in shares.values()))
         if key not in self._known:
@@ -118,18 +121,18 @@ class LayoutChooser:
 
 
 def count_shares(weight: np.ndarray) -> dict[str, float]:
-    """The shares of a matrix that are zeros: of its weights, and of its blocks of 1 x 4."""
+    """Return the shares of zeros in a matrix: of its weights, and of its blocks of 1 x 4."""
     kept = np.pad(weight != 0, ((0, 0), (0, -weight.shape[1] % 4))).reshape(-1, 4)
     return {"weights": 1 - np.count_nonzero(weight) / weight.size, "blocks": 1 - float(kept.any(1).mean())}
 
 
 def time_here() -> Time | None:
-    """How long products take on this machine, with one thread; None where the engine was not built."""
+    """Return the function that times products on this machine with one thread; None if the engine was not built."""
     return _time_products if is_built() else None
 
 
 def _time_products(candidates: Sequence[PackedWeight], columns: int) -> list[float]:
-    """The least of some rounds, in which all take their turn: what else the machine does only ever adds time."""
+    """Return the shortest time of several rounds in which all take turns; other work on the machine only adds time."""
     caches = np.zeros(FLUSH_BYTES // 4, np.float32)
     x = np.random.default_rng(0).standard_normal((1, columns, candidates[0].columns), np.float32)
     feeds = {"kept": np.ones((1, columns), np.int64), "x": x}
@@ -146,7 +149,7 @@ def _time_products(candidates: Sequence[PackedWeight], columns: int) -> list[flo
 
 @contextmanager
 def _sessions(candidates: Sequence[PackedWeight], columns: int) -> Iterator[list[Any]]:
-    """Sessions of programs of one product each."""
+    """Return sessions of programs that have one product each."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sessions = []

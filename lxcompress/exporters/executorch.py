@@ -1,7 +1,8 @@
-"""ExecuTorch: model.pte, a program for phones, its products in XNNPACK's kernels.
+"""ExecuTorch: model.pte, a program for phones whose products are XNNPACK kernels.
 
-A program answers one question at a time, of any length up to its bounds, because memory is planned when it is written.
-int8 is dynamic: weights of 8 bits with a scale a row, activations quantised as they come; nothing is calibrated.
+A program answers one question at a time, of any length up to its bounds, because its memory is planned when it is
+written. int8 is dynamic: weights have 8 bits and a scale for each row, activations are quantised at run time, and
+nothing is calibrated.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from lxcompress.runtimes.executorch import MODEL_FILE
 from lxcompress.text import first_line, read_text
 
 MOST_TOKENS, MOST_OBJECTS = 128, 100
-"""Bounds of a question's words and of a picture's regions, if the data has no more: detectors keep 100 at most."""
+"""The most tokens of a question and regions of a picture, unless the data have more: detectors keep 100 at most."""
 _TALKATIVE = ("torch", "torchao", "executorch", "transformers", "root")
 _TYPES = {"xnn_datatype_fp32": np.float32, "xnn_datatype_qcint8": np.int8, "xnn_datatype_qint8": np.int8}
-"""What XNNPACK calls the values of the matrices that are written here."""
+"""XNNPACK's types of the matrices that are written here."""
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes model.pte. Raises ExportError."""
+    """Write model.pte. Raises ExportError."""
     bounds = _bounds(job.model, job.example)
     try:
         with quiet(*_TALKATIVE):
             exported = _export(job, bounds)
             job.progress("lowering to XNNPACK")
             program = lower(exported)
-    except Exception as error:  # torch.export, torchao and ExecuTorch raise whatever their parts do
+    except Exception as error:  # torch.export, torchao and ExecuTorch raise errors of many types
         raise ExportError(
             f"{job.out}: ExecuTorch could not take the model ({first_line(error)}); export it to another format, "
             "and report it with this line"
@@ -56,21 +57,21 @@ def write(job: Job) -> WrittenFiles:
 
 
 def lower(program: ExportedProgram) -> Any:
-    """The program with all that XNNPACK knows handed to it."""
+    """Return the program with every step that XNNPACK supports handed to it."""
     with quiet(*_TALKATIVE):
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        # The check wants operators of the core set alone, and refuses some that the runtime does have kernels for.
+        # The check accepts the core operators only, and refuses some for which the runtime has kernels.
         config = EdgeCompileConfig(_check_ir_validity=False)
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=config)
         return lowered.to_executorch()
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart.
+    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer.
 
-    Embeddings are looked up, not multiplied, and the output layer is the last product: all else feeds it.
+    Embeddings are looked up rather than multiplied, and the output layer is the last product.
     """
     with (out / MODEL_FILE).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         counts = [(int(values.size - np.count_nonzero(values)), values.size) for values in _matrices(data)]
@@ -78,7 +79,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def _bounds(model: Model, example: Inputs) -> tuple[int, int | None]:
-    """The most tokens and regions of a question; no number of regions for a picture that is read whole, as one."""
+    """Return the most tokens and regions of a question; None for the regions of a picture that is read whole."""
     tokens = min(model.config.max_position_embeddings, max(MOST_TOKENS, example.input_ids.shape[1]))
     if model.family.picture_size(model.config) is not None:
         return tokens, None
@@ -86,14 +87,14 @@ def _bounds(model: Model, example: Inputs) -> tuple[int, int | None]:
 
 
 def _limits(rows: int, tokens: int, objects: int | None) -> str:
-    """The note that tells a program's bounds."""
+    """Return the note that names a program's bounds."""
     over = "a picture" if objects is None else f"1 to {objects} regions"
     images = "" if rows == 1 else f" of each of {rows} images"
     return f"one question at a time: 1 to {tokens} tokens over {over}{images}"
 
 
 def _export(job: Job, bounds: tuple[int, int | None]) -> ExportedProgram:
-    """The model as torch exports it, for one question; quantised, where that is asked for."""
+    """Return the program that torch exports of the model, for one question; for int8 it is quantised."""
     example = tuple(_at_least_two(first_question(job.model, job.example), has_regions=bounds[1] is not None))
     shapes = _dynamic_shapes(*bounds)
     with torch.no_grad():
@@ -105,14 +106,14 @@ def _export(job: Job, bounds: tuple[int, int | None]) -> ExportedProgram:
 
 
 def _dynamic_shapes(most_tokens: int, most_objects: int | None) -> tuple[dict[int, Dim], ...]:
-    """Which axes may vary, in the order of the inputs."""
+    """Return the axes that may vary, in the order of the inputs."""
     words = {1: Dim("tokens", min=1, max=most_tokens)}
     regions = {} if most_objects is None else {1: Dim("objects", min=1, max=most_objects)}
     return words, words, regions, regions, regions
 
 
 def _at_least_two(inputs: Inputs, *, has_regions: bool) -> Inputs:
-    """The inputs padded to two tokens and two regions: torch takes an axis of one for one that never varies."""
+    """Return the inputs padded to two tokens and two regions: torch takes an axis of one for a constant."""
     words, regions = (inputs[:2], inputs[2:])
     padded = [torch.nn.functional.pad(each, (0, max(0, 2 - each.shape[1]))) for each in words]
     for each in regions:
@@ -122,7 +123,8 @@ def _at_least_two(inputs: Inputs, *, has_regions: bool) -> Inputs:
 
 
 def _quantise(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> torch.nn.Module:
-    """The program's products with 8-bit weights, a scale a row, and activations that are quantised as they come."""
+    """Return the program with 8-bit weights in its products, a scale for each row, and activations quantised at run
+    time."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -131,7 +133,7 @@ def _quantise(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> to
 
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     prepared = prepare_pt2e(program.module(), quantizer)
-    prepared(*example)  # lets it see the weights
+    prepared(*example)  # it measures the weights
     return convert_pt2e(prepared)
 
 
@@ -141,9 +143,9 @@ def _save(program: Any, path: Path) -> None:
 
 
 def _matrices(data: mmap.mmap) -> Iterator[np.ndarray]:
-    """The matrices of the program's linear layers, in the order in which they are used.
+    """Yield the matrices of the program's linear layers, in the order of their use.
 
-    The file names a tensor by its content, so one that is used twice stands there once, and is given once.
+    The file names a tensor by its content, so one that is used twice is stored once, and is yielded once.
     """
     from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
     from executorch.exir._serialize._program import _get_extended_header
@@ -157,14 +159,14 @@ def _matrices(data: mmap.mmap) -> Iterator[np.ndarray]:
         for key, kind in _filters(graph):
             start, size = named[key]
             values = np.frombuffer(data[start : start + size], dtype=_TYPES[kind])
-            # Two layers of zeros alone have the same content, and are no one layer that is used twice.
+            # Two layers that are all zeros have the same content, but are not one layer that is used twice.
             if key not in seen or not values.any():
                 seen.add(key)
                 yield values
 
 
 def _graphs(data: mmap.mmap, program: Any, starts: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-    """The parts that XNNPACK runs, in the order in which they are called, as its schema describes them."""
+    """Yield the parts that XNNPACK runs, in the order of the calls, as its schema describes them."""
     from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader, _get_schema_bytes
     from executorch.exir._serialize._flatbuffer import _flatc_decompile
 
@@ -184,7 +186,7 @@ def _graphs(data: mmap.mmap, program: Any, starts: list[tuple[int, int]]) -> Ite
 
 
 def _filters(graph: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The name and the type of each matrix that a linear layer of the graph multiplies with."""
+    """Yield the name and the type of each matrix that a linear layer of the graph multiplies with."""
     unions = [each["xvalue_union"] for each in graph["xvalues"]]
     tensors = [each.get("tensor_value", each) for each in unions]
     by_id = {each["id_out"]: each for each in tensors}

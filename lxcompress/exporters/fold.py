@@ -1,7 +1,7 @@
-"""Constants folded: whatever an ONNX graph computes from stored tensors alone becomes a stored tensor, once.
+"""Fold constants: every tensor that an ONNX graph computes from stored tensors only becomes a stored tensor.
 
 LXMERT's cross-attention reads each of its matrices twice, and torch's exporter leaves a Transpose before both reads.
-Quantisers and fusions look for stored matrices, so that they would pass those by.
+Quantisers and fusions look for stored matrices, and would not find these.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnx.reference import ReferenceEvaluator
 
 _SMALL_BYTES = 4096
-"""Results of up to this size are stored even where they are larger than what they came from."""
+"""Results up to this size are stored even if they are larger than the tensors that they are computed from."""
 _LEFT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConstantOfShape", "If", "Loop", "Scan")
-"""What is no constant to fold: quantisation (folding would undo it), made-up sizes, and bodies of their own."""
+"""Operations that are not folded: quantisation (folding would undo it), random values, and those with their own
+bodies."""
 _RANDOM = ("RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 
 
 def fold_constants(model: ModelProto) -> int:
-    """Folds the constants of `model`, in place; returns how many steps that saved. Unread tensors are dropped."""
+    """Fold the constants of `model` in place; return how many steps that saved. Tensors that are not read are
+    removed."""
     graph, opset = model.graph, opset_of(model)
     stored = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
-    made: dict[tuple[object, ...], str] = {}  # what is computed -> the name that it has
+    made: dict[tuple[object, ...], str] = {}  # what is computed -> its name
     renamed: dict[str, str] = {}
     folded: list[int] = []
     for number, node in enumerate(graph.node):
@@ -51,9 +53,10 @@ def fold_constants(model: ModelProto) -> int:
 
 
 def share_matrices(graph: GraphProto) -> None:
-    """Lets all steps that read equal matrices read the first of them: the exporter stores small ones once a reading.
+    """Make all steps that read equal matrices read the first of them: the exporter stores small ones once for each
+    read.
 
-    Vectors stay apart: a bias is rounded by the scale of its own product.
+    Vectors are not merged: a bias is quantised with the scale of its own product.
     """
     first: dict[tuple[object, ...], str] = {}
     same: dict[str, str] = {}
@@ -67,7 +70,7 @@ def share_matrices(graph: GraphProto) -> None:
 
 
 def drop_unread(graph: GraphProto) -> None:
-    """Drops the stored tensors that nothing reads, and the shapes that are noted of values that are no more."""
+    """Remove the stored tensors that nothing reads, and the shapes of values that no longer exist."""
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     read |= _read_in_bodies(graph)
     alive = {name for node in graph.node for name in node.output}
@@ -78,12 +81,12 @@ def drop_unread(graph: GraphProto) -> None:
 
 
 def opset_of(model: ModelProto) -> int:
-    """The version of ONNX's own operators that `model` is written in."""
+    """Return the opset of ONNX's own operators that `model` uses."""
     return next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
 
 
 def _is_constant(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
-    """Whether a step is computed from stored tensors alone, the same each time."""
+    """Return whether a step is computed from stored tensors only, with the same result each time."""
     return (
         node.domain in ("", "ai.onnx")
         and node.op_type not in _LEFT + _RANDOM
@@ -93,13 +96,13 @@ def _is_constant(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
 
 
 def _key(node: NodeProto) -> tuple[object, ...]:
-    """Equal for two steps that compute the same."""
+    """Return a key that is equal for two steps that compute the same."""
     attributes = sorted(each.SerializeToString(deterministic=True) for each in node.attribute)
     return (node.op_type, *node.input, *attributes)
 
 
 def _evaluate(node: NodeProto, stored: dict[str, TensorProto], opset: int) -> np.ndarray:
-    """The result of one step over stored tensors, by ONNX's own reference implementation."""
+    """Return the result of one step over stored tensors, computed by ONNX's reference implementation."""
     inputs = {name: numpy_helper.to_array(stored[name]) for name in node.input}
     infos = [helper.make_tensor_value_info(name, stored[name].data_type, None) for name in inputs]
     output = helper.make_tensor_value_info(node.output[0], TensorProto.UNDEFINED, None)
@@ -110,7 +113,7 @@ def _evaluate(node: NodeProto, stored: dict[str, TensorProto], opset: int) -> np
 
 
 def _is_worth_it(result: np.ndarray, sources: Iterable[TensorProto]) -> bool:
-    """Whether storing the result does not grow the file: an Expand of a constant would."""
+    """Return whether storing the result does not make the file larger, as the Expand of a constant would."""
     return result.nbytes <= max([_SMALL_BYTES, *(math.prod(each.dims) * _width(each) for each in sources)])
 
 
@@ -119,6 +122,6 @@ def _width(tensor: TensorProto) -> int:
 
 
 def _read_in_bodies(graph: GraphProto) -> set[str]:
-    """What the bodies of If and Loop read of the graph around them."""
+    """Return the values of the graph that the bodies of If and Loop read."""
     bodies = [each.g for node in graph.node for each in node.attribute if each.HasField("g")]
     return {name for body in bodies for node in body.node for name in node.input}.union(*map(_read_in_bodies, bodies))

@@ -1,8 +1,8 @@
-"""Fusions: attention, GELU and layer norms as one step each, by ONNX Runtime's own optimizer, where they keep parity.
+"""Fuse attention, GELU and layer norms into one step each, where the answers stay the same.
 
-The optimizer knows the graphs of torch's older exporter. What the new one spells otherwise is respelled first: a mask's
-two axes added in one step, and shapes computed anew in each layer ([batch, tokens, -1, 64] for [0, 0, 12, 64]), from
-which it could not tell the number of heads.
+ONNX Runtime's optimizer does it. It knows the graphs of torch's older exporter, so what the new one writes in another
+way is rewritten first: a mask's two axes that are added in one step, and shapes that are computed again in each layer
+([batch, tokens, -1, 64] instead of [0, 0, 12, 64]), from which it could not tell the number of heads.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from lxcompress.runtimes import open_session
 from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
 
 CONTRIB = "com.microsoft"
-"""The domain of the operations that ONNX Runtime alone knows."""
+"""The domain of the operations that only ONNX Runtime has."""
 LARGE_BYTES = 1 << 12
 
 
 def fuse_where_true(
     plain: Path, feeds: Iterable[Mapping[str, np.ndarray]], save: Callable[[ModelProto, Path], Path], *, attention: bool
 ) -> tuple[Path, str]:
-    """The file of most fusions that answers as the file `plain` does, and what was fused in words.
+    """Return the most-fused model whose outputs match those of the file `plain`, and the fusions in words.
 
-    Tries all fusions, then all but attention (all of them only if `attention`), then gives `plain` itself. `save`
-    writes a model to a folder, and returns its file.
+    All fusions are tried first (those of attention only if `attention`), then all except attention, and the last is
+    `plain` itself. `save` writes a model to a folder and returns its file.
     """
     feeds, reasons = list(feeds), []
     answer = open_session(plain, threads=1).answer
@@ -45,7 +45,7 @@ def fuse_where_true(
         try:
             model = fuse(onnx.load(plain), attention=with_attention)
             fused, counts = save(model, plain.parent / f"fused-{int(with_attention)}"), count_fused(model.graph)
-            del model  # its weights, before a session takes them again
+            del model  # its weights, before a session loads them again
             give_back()
             _check(fused, feeds, expected)
         except LxError as error:
@@ -56,7 +56,8 @@ def fuse_where_true(
 
 
 def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
-    """The model with all that ONNX Runtime's transformer optimizer can fuse; `model` itself is used up.
+    """Return the model with every fusion of ONNX Runtime's transformer optimizer; `model` is changed and must not be
+    used.
 
     Raises ExportError if the optimizer fails.
     """
@@ -66,19 +67,21 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
     inputs = list(model.graph.input)
     options = FusionOptions("bert")
     options.enable_attention = attention
-    options.enable_embed_layer_norm = False  # it wants one stream of words, without regions
-    options.attention_mask_format = AttentionMaskFormat.AttentionMask  # by itself it believes that padding stands last
+    options.enable_embed_layer_norm = False  # it expects one stream of words, without regions
+    options.attention_mask_format = (
+        AttentionMaskFormat.AttentionMask
+    )  # by default it assumes that padding is at the end
     if attention:
         respell_attention(model.graph)
     aside = _set_aside(model.graph)
     try:
         with quiet_onnxruntime():
             fused = optimize_by_fusion(model, "bert", 0, 0, options).model
-    except Exception as error:  # patterns that half match end in assertions and key errors
+    except Exception as error:  # patterns that match in part end in AssertionError and KeyError
         raise ExportError(f"ONNX Runtime's optimizer failed ({type(error).__name__}: {error}); report it") from error
     for tensor in fused.graph.initializer:
         tensor.raw_data = aside.pop(tensor.name, tensor.raw_data)
-    del fused.graph.input[:]  # it drops those that go unread, such as boxes
+    del fused.graph.input[:]  # it removes inputs that are not read, such as boxes
     fused.graph.input.extend(inputs)
     known = {each.domain for each in fused.opset_import}
     if CONTRIB not in known and any(node.domain == CONTRIB for node in fused.graph.node):
@@ -87,29 +90,36 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
 
 
 def count_fused(graph: GraphProto) -> str:
-    """The fused steps in words: 9 Attention, 55 SkipLayerNormalization."""
+    """Return the fused steps in words: 9 Attention, 55 SkipLayerNormalization."""
     counts = Counter(node.op_type for node in graph.node if node.domain == CONTRIB)
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 def give_back() -> None:
-    """Hands memory that is free back to the system: ONNX Runtime's tools leave rings of objects that hold a model, and
-    glibc keeps what it freed in small pieces, which comes to three times a full-size model."""
+    """Give free memory back to the system.
+
+    ONNX Runtime's tools leave cycles of objects that hold a model, and glibc keeps what was freed in small pieces:
+    together three times a full-size model.
+    """
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another system's C library has no such call
+    with contextlib.suppress(
+        OSError, AttributeError, TypeError
+    ):  # the C library of another system has no such function
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def respell_attention(graph: GraphProto) -> None:
-    """Spells masks and heads as the optimizer knows them, in place: the same values, step by step."""
+    """Rewrite masks and heads in place as the optimizer knows them; every value stays the same."""
     _settle_shapes(graph)
     _split_unsqueezes(graph)
     drop_unread(graph)
 
 
 def _set_aside(graph: GraphProto) -> dict[str, bytes]:
-    """Takes the values out of all large matrices but those of attention, which the optimizer packs: it makes several
-    copies of a model on its way, of which the weights are nearly all."""
+    """Remove the values of all large matrices except those of attention, which the optimizer packs.
+
+    It makes several copies of a model, and the weights are most of each copy.
+    """
     readers: dict[str, list[NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
@@ -131,7 +141,7 @@ def _set_aside(graph: GraphProto) -> dict[str, bytes]:
 
 
 def _check(fused: Path, feeds: Iterable[Mapping[str, np.ndarray]], expected: Iterable[np.ndarray]) -> None:
-    """Raises LxError if the fused file does not load, or answers otherwise than `expected`."""
+    """Raise LxError if the fused file does not load, or if its answers differ from `expected`."""
     reference = iter(expected)
     answer = open_session(fused, threads=1).answer
     where = "its fused form"
@@ -139,7 +149,7 @@ def _check(fused: Path, feeds: Iterable[Mapping[str, np.ndarray]], expected: Ite
 
 
 def _settle_shapes(graph: GraphProto) -> None:
-    """Stores the shapes of Reshape that are computed as [batch, tokens, ...]: a 0 there keeps what stands there."""
+    """Store the shapes of Reshape that are computed as [batch, tokens, ...]: a 0 there keeps the input's size."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     made = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
@@ -157,7 +167,7 @@ def _settle_shapes(graph: GraphProto) -> None:
 def _settled_shape(
     node: NodeProto, stored: Mapping[str, onnx.TensorProto], made: Mapping[str, NodeProto]
 ) -> list[int] | None:
-    """[0, 0, heads, head size] or [0, 0, width] for a Reshape to [batch, tokens, ...]; None for any other."""
+    """Return [0, 0, heads, head size] or [0, 0, width] for a Reshape to [batch, tokens, ...]; None for any other."""
     concat = made.get(node.input[1])
     if concat is None or concat.op_type != "Concat":
         return None
@@ -174,14 +184,14 @@ def _settled_shape(
 
 
 def _width(add: NodeProto | None, stored: Mapping[str, onnx.TensorProto]) -> int | None:
-    """The last size of what comes of a linear layer, which its bias tells."""
+    """Return the last size of the output of a linear layer, which its bias has."""
     if add is None or add.op_type != "Add":
         return None
     return next((stored[name].dims[0] for name in add.input if name in stored and len(stored[name].dims) == 1), None)
 
 
 def _split_unsqueezes(graph: GraphProto) -> None:
-    """Adds a mask's two axes in two steps."""
+    """Add a mask's two axes in two steps."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for place in reversed(range(len(graph.node))):
         node = graph.node[place]

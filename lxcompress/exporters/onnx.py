@@ -1,10 +1,11 @@
-"""ONNX, through torch's dynamo exporter: dynamic batch, question length and regions; one file where it can be.
+"""ONNX, through torch's dynamo exporter: batch, question length and regions are dynamic.
 
-A file is traced, its constants folded, its steps fused, its bits made fewer, in this order: quantisers and fusions look
-for stored matrices, and each stage reads the file of the one before, so that one copy of the weights is held at a time.
+A model is traced, its constants are folded, its steps are fused, and its precision is reduced, in this order:
+quantisers and fusions look for stored matrices. Each stage reads the file of the one before, so that the memory holds
+one copy of the weights at a time.
 
-A model that reads a picture whole reads it as one region of a fixed size.
-A model that reads N images a question takes N rows for each, so its batches are multiples of N: the file says so.
+A model that reads a picture whole reads it as one region of a fixed size. A model that reads N images for each question
+has N rows for each, so its batches are multiples of N, and the file says so.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ MODEL_FILE = "model.onnx"
 DATA_FILE = MODEL_FILE + ".data"
 OUTPUT = "scores"
 BATCH = "batch"
-"""Questions, which are rows where each is about one image."""
+"""The axis of questions; a question is one row if it is about one image."""
 MOST_BYTES_IN_ONE_FILE = 1_900_000_000
-"""A protobuf file ends at 2 GB; beyond this the weights go to model.onnx.data beside it."""
+"""A protobuf file has at most 2 GB; the weights of larger models are written to model.onnx.data."""
 FUSION_BATCHES = 2
-"""Batches of calibration questions, beside the example, that a fused file must answer as the unfused one does."""
+"""Batches of calibration questions, in addition to the example, for which a fused file must give the same answers."""
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes model.onnx in the precision of the job. Raises ExportError."""
+    """Write model.onnx in the precision of the job. Raises ExportError."""
     check_opset(job.opset)
     job.out.mkdir(parents=True, exist_ok=True)
-    # Beside the result: what a full-size model leaves on the way may be more than /tmp has room for.
+    # In the output folder: the files of a full-size model may be larger than the space in /tmp.
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         stage = Path(folder)
-        # What is written in int8-static is fused otherwise, so that it has no fp32 file to come from.
+        # int8-static is fused in another way, so it cannot be made from the fp32 file.
         if job.fp32 and job.precision in ("fp16", "int8"):
             path, notes = job.fp32 / MODEL_FILE, [f"made of the fp32 file in {job.fp32.name}"]
         else:
@@ -63,20 +64,20 @@ def write(job: Job) -> WrittenFiles:
 
 
 def _write_fp32(job: Job, stage: Path) -> tuple[Path, list[str]]:
-    """The model as it is traced, and fused if the job says so; and what its reader should know of that."""
+    """Return the traced model's file, fused if the job says so, and the notes on it."""
     job.progress("tracing the model")
     path = save(trace(job.model, job.example, job.opset), stage / "plain")
     give_back()
     if not job.fuse:
         return path, []
     job.progress("fusing its steps")
-    # A fused attention has no static form: its three products would stay fp32.
+    # Fused attention has no static form: its three products would stay fp32.
     path, note = fuse_where_true(path, _fusion_feeds(job), save, attention=job.precision != "int8-static")
     return path, [note]
 
 
 def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
-    """Writes the model to the folder `out` as it is traced, in fp32 and of plain steps; returns its files.
+    """Write the traced model in fp32, without fusions, to the folder `out`; return its files.
 
     `example` has two questions or more. Raises ExportError if torch cannot export it.
     """
@@ -86,7 +87,7 @@ def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart."""
+    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer."""
     graph = onnx.load(out / MODEL_FILE).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     return count_in(
@@ -95,8 +96,10 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto:
-    """The model as plain ONNX steps, its constants folded. Raises ExportError, also for an `opset` that is not to be
-    had."""
+    """Return the model as plain ONNX steps with folded constants.
+
+    Raises ExportError, also for an `opset` that torch cannot write.
+    """
     check_opset(opset)
     try:
         with quiet("torch.onnx", "onnxscript", "onnx_ir", level=logging.CRITICAL), torch.no_grad():
@@ -116,7 +119,7 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         first = first_line(error)
         raise ExportError(f"torch could not export the model to ONNX ({first}); report it with this line") from error
-    if opset is not None and opset_of(traced) != opset:  # it then gives what it has, and but logs that
+    if opset is not None and opset_of(traced) != opset:  # torch then returns the opset that it has, and only logs that
         raise _no_opset(opset)
     _forget_where(traced.graph)
     fold_constants(traced)
@@ -124,7 +127,7 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
 
 
 def save(model: ModelProto, folder: Path) -> Path:
-    """Writes the model to model.onnx in `folder`, its weights to a file beside it if they are too large for one."""
+    """Write the model to model.onnx in `folder`; weights that are too large for one file go to a second one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
     model.ir_version = ir_version_of(model)
@@ -142,7 +145,7 @@ def ir_version_of(model: ModelProto) -> int:
 
 
 def _date(path: Path) -> None:
-    """Gives the file at `path` the format of its operators; a tool may have written another."""
+    """Set the file's format version to that of its operators; a tool may have written another."""
     model = onnx.load(path, load_external_data=False)
     wanted = ir_version_of(model)
     if model.ir_version != wanted:
@@ -151,7 +154,7 @@ def _date(path: Path) -> None:
 
 
 def _narrow(path: Path, folder: Path, job: Job) -> Path:
-    """The file of the job's precision, made from the fp32 file at `path`."""
+    """Return the file in the job's precision, made from the fp32 file at `path`."""
     if job.precision == "fp32":
         return path
     if job.precision == "fp16":
@@ -166,7 +169,7 @@ def _narrow(path: Path, folder: Path, job: Job) -> Path:
 
 
 def _fusion_feeds(job: Job) -> Iterator[Feeds]:
-    """The example, its first question alone, and some questions of the training data."""
+    """Yield the example, its first question alone, and some questions of the training data."""
     images = job.model.family.count_images(job.model.config)
     yield job.example.numpy()
     yield {name: array[:images] for name, array in job.example.numpy().items()}
@@ -174,7 +177,7 @@ def _fusion_feeds(job: Job) -> Iterator[Feeds]:
 
 
 def move(folder: Path, out: Path) -> list[Path]:
-    """Moves a model's files to `out`, the model itself last; returns them."""
+    """Move a model's files to `out`, the model itself last; return them."""
     moved = []
     for name in (DATA_FILE, MODEL_FILE):
         if (folder / name).is_file():
@@ -193,7 +196,7 @@ def _no_opset(opset: int) -> ExportError:
 
 
 def _forget_where(graph: GraphProto) -> None:
-    """Drops the remarks on where in which Python file each step comes from: a third of a small file, and private."""
+    """Remove the notes on the Python source of each step: they are private, and a third of a small file."""
     graph.ClearField("doc_string")
     for each in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         each.ClearField("metadata_props")
@@ -202,7 +205,7 @@ def _forget_where(graph: GraphProto) -> None:
 
 
 def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
-    """Which axes may vary, in the order of the inputs."""
+    """Return the axes that may vary, in the order of the inputs."""
     images = model.family.count_images(model.config)
     batch = torch.export.Dim(BATCH, min=1, max=1 << 16)
     tokens = torch.export.Dim("tokens", min=1, max=model.config.max_position_embeddings)
@@ -214,7 +217,7 @@ def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
 
 
 def _name_batch(program: torch.onnx.ONNXProgram) -> None:
-    """Names the output's first axis: the exporter makes a name up where the inputs have it as a multiple only."""
+    """Name the output's first axis: the exporter makes a name up if the inputs have only a multiple of it."""
     graph = program.model.graph
     found = graph.outputs[0].shape[0].value
     for value in (value for node in graph for value in node.outputs if value.shape is not None):

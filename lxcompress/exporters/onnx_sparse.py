@@ -1,7 +1,7 @@
 """ONNX with sparse initializers: the zeros of a matrix are left out of the file where that makes it smaller.
 
-A value that is kept takes its own bytes and eight more, for its place: the only kind that ONNX's checker accepts is
-COO with one 64-bit linear index a value. ONNX Runtime makes such a matrix dense when it loads it.
+A kept value takes its own bytes and eight more for its index: ONNX's checker accepts only COO with one 64-bit linear
+index for each value. ONNX Runtime makes such a matrix dense when it loads it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DENSE_NOTE = (
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes model.onnx with sparse initializers. Raises ExportError if the whole would not be smaller for it."""
+    """Write model.onnx with sparse initializers. Raises ExportError if the file would not be smaller."""
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         written = onnx.write(replace(job, out=Path(folder)))
@@ -39,8 +39,10 @@ def write(job: Job) -> WrittenFiles:
 
 
 def leave_zeros_out(dense: Path, out: Path, precision: str) -> tuple[list[Path], str]:
-    """Writes the model in the folder `dense` to `out` with its matrices sparse that are smaller so; returns the files,
-    and how many matrices those are in words. Raises ExportError if the whole would not be smaller."""
+    """Write the model in the folder `dense` to `out`, and make those matrices sparse that become smaller.
+
+    Returns the files, and the number of sparse matrices in words. Raises ExportError if the file would not be smaller.
+    """
     size = _size(dense)
     model = onnx_library.load(dense / onnx.MODEL_FILE)
     made, stored = make_sparse(model)
@@ -54,7 +56,7 @@ def leave_zeros_out(dense: Path, out: Path, precision: str) -> tuple[list[Path],
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in the file itself, embeddings and output layer apart."""
+    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer."""
     graph = onnx_library.load(out / onnx.MODEL_FILE).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
@@ -66,7 +68,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def make_sparse(model: ModelProto) -> tuple[int, int]:
-    """Makes the matrices of `model` sparse that are smaller so, in place; returns how many, and of how many."""
+    """Make those matrices of `model` sparse that become smaller, in place; return how many, and of how many."""
     graph = model.graph
     places = [place for place, tensor in enumerate(graph.initializer) if _could_be_sparse(tensor)]
     made = 0
@@ -74,7 +76,7 @@ def make_sparse(model: ModelProto) -> tuple[int, int]:
         tensor = graph.initializer[place]
         values = numpy_helper.to_array(tensor)
         kept = int(np.count_nonzero(values))
-        # A sparse tensor without values is nothing that ONNX Runtime reads.
+        # ONNX Runtime cannot read a sparse tensor without values.
         if kept and kept * (INDEX_BYTES + values.itemsize) < values.nbytes:
             graph.sparse_initializer.append(to_sparse(values, tensor.name))
             del graph.initializer[place]
@@ -83,7 +85,7 @@ def make_sparse(model: ModelProto) -> tuple[int, int]:
 
 
 def to_sparse(values: np.ndarray, name: str) -> SparseTensorProto:
-    """The values that are not zero, with their places in the flattened matrix, in order."""
+    """Return the values that are not zero, and their indices in the flattened matrix, in order."""
     places = np.flatnonzero(values)
     sparse = SparseTensorProto(dims=values.shape)
     sparse.values.CopyFrom(numpy_helper.from_array(values.reshape(-1)[places], name))
@@ -92,7 +94,7 @@ def to_sparse(values: np.ndarray, name: str) -> SparseTensorProto:
 
 
 def to_dense(sparse: SparseTensorProto) -> np.ndarray:
-    """The matrix of a sparse tensor."""
+    """Return the matrix of a sparse tensor."""
     values = numpy_helper.to_array(sparse.values)
     dense = np.zeros(int(np.prod(sparse.dims)), dtype=values.dtype)
     dense[numpy_helper.to_array(sparse.indices)] = values
@@ -100,17 +102,17 @@ def to_dense(sparse: SparseTensorProto) -> np.ndarray:
 
 
 def dense_bytes(elements: int, precision: str) -> int:
-    """What a dense matrix of so many elements takes."""
+    """Return the bytes of a dense matrix."""
     return elements * VALUE_BYTES[precision]
 
 
 def sparse_bytes(kept: int, precision: str) -> int:
-    """What a sparse matrix takes of which so many elements are not zero."""
+    """Return the bytes of a sparse matrix with `kept` values that are not zero."""
     return kept * (INDEX_BYTES + VALUE_BYTES[precision])
 
 
 def break_even(precision: str) -> float:
-    """The sparsity from which a sparse matrix is smaller, 0-1: 2/3 in fp32, 4/5 in fp16, 8/9 in int8."""
+    """Return the sparsity (0-1) above which a sparse matrix is smaller: 2/3 in fp32, 4/5 in fp16, 8/9 in int8."""
     return INDEX_BYTES / (INDEX_BYTES + VALUE_BYTES[precision])
 
 
@@ -120,16 +122,16 @@ def _could_be_sparse(tensor: TensorProto) -> bool:
 
 
 def _size(folder: Path) -> int:
-    """The bytes of a model's files."""
+    """Return the bytes of a model's files."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
 def _refusal(out: Path, precision: str, dense: int, counted: tuple[int, int]) -> ExportError:
-    """Why the file would not be smaller, in numbers."""
+    """Return in numbers why the file would not be smaller."""
     zeros, elements = counted
     grown = dense - dense_bytes(elements, precision) + sparse_bytes(elements - zeros, precision)
     return ExportError(
         f"{out}: sparse initializers would take {size_text(grown)} where the dense file takes {size_text(dense)}, "
         f"for {percent(zeros / elements, 1)} % of its weights are zeros and in {precision} more than "
-        f"{percent(break_even(precision), 1)} % must be; give --format bitmask, which pays from the first zeros on"
+        f"{percent(break_even(precision), 1)} % must be; give --format bitmask, which is smaller from the first zeros on"
     )

@@ -1,9 +1,9 @@
-"""OpenVINO's intermediate representation: model.xml holds the graph, model.bin the weights.
+"""OpenVINO's intermediate representation: model.xml has the graph, model.bin the weights.
 
-It is converted from torch itself, which keeps the names of the weights, takes a fifth of the time of the way over ONNX,
-and gives the same scores and the same size. Weights in fp16 are widened as the file is loaded. int8 is NNCF's
-post-training quantisation: 8-bit weights with a scale a row, 8-bit activations with the ranges they have over the
-calibration questions.
+It is converted from torch directly. That keeps the names of the weights, takes a fifth of the time of a conversion
+through ONNX, and gives the same scores and the same size. Weights in fp16 are widened when the file is loaded. int8 is
+NNCF's post-training quantisation: weights have 8 bits and a scale for each row, activations have 8 bits and the ranges
+that were measured on the calibration questions.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from lxcompress.writing import WriteError
 WEIGHTS_FILE = "model.bin"
 ANY = -1
 _STEPS = ("Convert", "Multiply", "Subtract", "Transpose", "Reshape")
-"""What may stand between a stored matrix and the product that reads it."""
+"""The steps that may stand between a stored matrix and the product that reads it."""
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes model.xml and model.bin. Raises ExportError."""
+    """Write model.xml and model.bin. Raises ExportError."""
     converted = _convert(job)
     notes = []
     if job.precision == "int8":
@@ -44,7 +44,7 @@ def write(job: Job) -> WrittenFiles:
         path.unlink(missing_ok=True)
     try:
         ov.save_model(converted, str(files[0]), compress_to_fp16=job.precision == "fp16")
-    except RuntimeError as error:  # "iostream error", which is all that it says of a disk that is full
+    except RuntimeError as error:  # "iostream error" is all that it says about a full disk
         raise WriteError(
             f"{job.out}: cannot be written (OpenVINO: {_last_line(error)}); make room, and give the same command"
         ) from error
@@ -52,16 +52,19 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in the files themselves, embeddings and output layer apart.
+    """Return the zeros and the elements of the matrices in the files, without embeddings and output layer.
 
-    The output layer is the last product: all else feeds it.
+    The output layer is the last product.
     """
     counts = _count_matrices(ov.Core().read_model(str(out / MODEL_FILE)))[:-1]
     return sum(zeros for zeros, _ in counts), sum(elements for _, elements in counts)
 
 
 def _convert(job: Job) -> ov.Model:
-    """The model in fp32, its batch, tokens and regions free, its inputs and scores named. Raises ExportError."""
+    """Return the model in fp32 with a free batch, free tokens and regions, and named inputs and scores.
+
+    Raises ExportError.
+    """
     try:
         graph = trace(job.model, job.example)
         with quiet("transformers"):
@@ -82,7 +85,7 @@ def _convert(job: Job) -> ov.Model:
 
 
 def _shapes(model: Model) -> tuple[list[int], ...]:
-    """The shape of each input, in their order; a picture that is read whole is one region."""
+    """Return the shape of each input, in their order; a picture that is read whole is one region."""
     regions = ANY if model.family.picture_size(model.config) is None else 1
     features = model.family.feature_size(model.config)
     words = [ANY, ANY]
@@ -90,11 +93,11 @@ def _shapes(model: Model) -> tuple[list[int], ...]:
 
 
 def _quantise(converted: ov.Model, job: Job) -> tuple[ov.Model, int]:
-    """The model with 8-bit products, and the number of questions that it was calibrated on."""
+    """Return the model with 8-bit products, and the number of questions that it was calibrated on."""
     import nncf
 
     feeds = [dict(each) for each in job.calibration()]
-    with redirect_stdout(io.StringIO()), quiet("nncf"):  # its progress bars go to standard output
+    with redirect_stdout(io.StringIO()), quiet("nncf"):  # its progress bars are printed to standard output
         small = nncf.quantize(
             converted, nncf.Dataset(feeds), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(feeds)
         )
@@ -103,7 +106,7 @@ def _quantise(converted: ov.Model, job: Job) -> tuple[ov.Model, int]:
 
 
 def _count_matrices(model: ov.Model) -> list[tuple[int, int]]:
-    """Zeros, and elements, of the matrices that products read, in the order in which they are first read; each once."""
+    """Return the zeros and the elements of each matrix that a product reads, in the order of the first reads."""
     counts: dict[str, tuple[int, int]] = {}
     for product in model.get_ordered_ops():
         if product.get_type_name() == "MatMul":
@@ -116,7 +119,8 @@ def _count_matrices(model: ov.Model) -> list[tuple[int, int]]:
 
 
 def _find_stored(node: ov.Node) -> tuple[ov.Node | None, np.ndarray | int]:
-    """The constant that a product's input is made of, if it is made of one, and which of its values stands for zero."""
+    """Return the constant that a product's input is computed from, or None; and the value that stands for zero in
+    it."""
     zero: np.ndarray | int = 0
     while node.get_type_name() in _STEPS:
         if node.get_type_name() == "Subtract":

@@ -1,7 +1,7 @@
 """ORT: ONNX Runtime's own format for phones, a flatbuffer that a build without ONNX's parser loads.
 
-It comes with the list of operations that the file takes, from which ONNX Runtime is built small (docs/onnx.md), and
-with the verdict of ONNX Runtime's own check of what a phone's accelerators could do with it.
+The list of operations that the file needs is written too; a small ONNX Runtime is built from it (docs/onnx.md). So is
+the verdict of ONNX Runtime's own check of which accelerators of a phone could help.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from lxcompress.text import first_line, read_text
 
 CONFIG_FILE = "model.required_operators_and_types.config"
 _LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
-"""How far the converter optimizes: it takes this from the environment alone."""
+"""The environment variable of the converter's optimization level; it has no other setting for it."""
 HALF_NOTE = (
-    "fp16 halves the file alone: a processor without half arithmetic casts every weight back for every answer, which "
+    "fp16 halves the file alone: a processor without half arithmetic widens every weight for every answer, which "
     "takes longer than fp32 (by two thirds on the mini model); int8 is smaller and faster"
 )
 CPU_NOTE = (
-    "mobile usability check of ONNX Runtime: neither NNAPI nor Core ML would help, as the steps that they know are too "
-    "scattered; run it on the phone's CPU"
+    "mobile usability check of ONNX Runtime: neither NNAPI nor Core ML would help, because they support only scattered "
+    "steps; run it on the phone's CPU"
 )
 ACCELERATOR_NOTE = (
     "mobile usability check of ONNX Runtime: {} may run it faster than the phone's CPU, once its shapes are fixed "
@@ -44,7 +44,7 @@ ACCELERATOR_NOTE = (
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes model.ort and the operations that it requires. Raises ExportError."""
+    """Write model.ort and the operations that it requires. Raises ExportError."""
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         stage = Path(folder)
@@ -59,10 +59,10 @@ def write(job: Job) -> WrittenFiles:
 
 
 def convert(path: Path, out: Path, *, keep_half: bool) -> list[Path]:
-    """Converts the ONNX file at `path` to model.ort in the folder `out`, with the operations that it requires.
+    """Convert the ONNX file at `path` to model.ort in the folder `out`, and write the operations that it requires.
 
-    `keep_half` leaves half-precision weights alone: optimized on a processor without half arithmetic, they would be
-    stored as fp32, as large as before. Raises ExportError.
+    `keep_half` leaves half-precision weights as they are: a processor without half arithmetic would optimize them to
+    fp32, and the file would not be smaller. Raises ExportError.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         with quiet_onnxruntime(), _optimized("disable" if keep_half else "all"):
@@ -75,34 +75,34 @@ def convert(path: Path, out: Path, *, keep_half: bool) -> list[Path]:
 
 
 def _convert(path: Path, out: Path) -> None:
-    """Runs ONNX Runtime's own converter. Raises ExportError."""
+    """Run ONNX Runtime's own converter. Raises ExportError."""
     from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
 
     try:
-        # Fixed: what the CPU can gain is in the file; arm: but for layouts that x86 processors alone know.
+        # Fixed: the file is optimized for CPUs already; arm: without layouts that only x86 processors know.
         convert_onnx_models_to_ort(
             path, out, [OptimizationStyle.Fixed], target_platform="arm", enable_type_reduction=True
         )
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
         first = first_line(error)
         raise ExportError(f"ONNX Runtime could not convert the model to its format ({first}); use --onnx") from error
 
 
 def check_mobile(path: Path) -> str:
-    """What ONNX Runtime's mobile usability check says of the ONNX file at `path`, in words."""
+    """Return in words what ONNX Runtime's mobile usability check says of the ONNX file at `path`."""
     with quiet_onnxruntime():
         from onnxruntime.tools.mobile_helpers import usability_checker
 
-        heard = _Heard()
-        logger = logging.Logger("mobile", logging.INFO)  # of its own, so that nobody else hears it
-        logger.addHandler(heard)
+        messages = _MessageList()
+        logger = logging.Logger("mobile", logging.INFO)  # a separate logger, so that no other handler gets the messages
+        logger.addHandler(messages)
         usability_checker.analyze_model(path, skip_optimize=False, logger=logger)
-    helpful = sorted({name for name in ("NNAPI", "CoreML") for line in heard.lines if _recommends(line, name)})
+    helpful = sorted({name for name in ("NNAPI", "CoreML") for line in messages.lines if _recommends(line, name)})
     return ACCELERATOR_NOTE.format(" and ".join(helpful)) if helpful else CPU_NOTE
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices in model.ort itself, embeddings and output layer apart."""
+    """Return the zeros and the elements of the matrices in model.ort, without embeddings and output layer."""
     graph = _read_graph(out / MOBILE_FILE)
     stored = {each.Name().decode(): each for each in _each(graph.Initializers, graph.InitializersLength())}
     steps = [
@@ -118,8 +118,8 @@ def count_zeros(out: Path) -> tuple[int, int]:
     return count_in(steps, shapes, onnx.OUTPUT, lambda name: _values(stored[name], shapes[name]))
 
 
-class _Heard(logging.Handler):
-    """Keeps what is logged."""
+class _MessageList(logging.Handler):
+    """A handler that keeps all messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,13 +130,13 @@ class _Heard(logging.Handler):
 
 
 def _recommends(line: str, accelerator: str) -> bool:
-    """Whether a line of the check is a verdict for the accelerator: YES or MAYBE."""
+    """Return whether a line of the check recommends the accelerator: YES or MAYBE."""
     return line.startswith(f"Model should perform well with {accelerator}") and line.endswith(("YES", "MAYBE"))
 
 
 @contextmanager
 def _optimized(level: str) -> Iterator[None]:
-    """The converter's level of optimization, for as long as it works."""
+    """Set the converter's optimization level while it works."""
     before = os.environ.get(_LEVEL)
     os.environ[_LEVEL] = level
     try:
@@ -149,7 +149,7 @@ def _optimized(level: str) -> Iterator[None]:
 
 
 def _read_graph(path: Path) -> Any:
-    """The graph in the flatbuffer, through the schema that ONNX Runtime's tools bring."""
+    """Return the graph in the flatbuffer, read with the schema of ONNX Runtime's tools."""
     with quiet_onnxruntime():
         from onnxruntime.tools.ort_format_model.ort_model_processor import fbs
     session = fbs.InferenceSession.InferenceSession
@@ -160,10 +160,10 @@ def _read_graph(path: Path) -> Any:
 
 
 def _each(get: Callable[[int], Any], count: int) -> list[Any]:
-    """The members of a flatbuffer's vector."""
+    """Return the members of a flatbuffer's vector."""
     return [get(place) for place in range(count)]
 
 
 def _values(tensor: Any, shape: Sequence[int]) -> np.ndarray:
-    """A stored tensor's values, without a copy."""
+    """Return a stored tensor's values, without a copy."""
     return tensor.RawDataAsNumpy().view(helper.tensor_dtype_to_np_dtype(tensor.DataType())).reshape(shape)

@@ -143,7 +143,7 @@ def test_what_the_issue_asks_of_the_bitmask_holds() -> None:
 def test_the_verdict_on_half_as_sparse_onnx(whole) -> None:
     (found,) = advise(whole, sparsities=[0.5], format="onnx-sparse", precision="fp32")
     said = verdict(found, found.bought[0])
-    assert said == "50 % as ONNX COO fp32: +43 % file, no speed; it pays from 66.7 % on."
+    assert said == "50 % as ONNX COO fp32: +43 % file, no speed; smaller than dense above 66.7 %."
     (dense,) = advise(whole, sparsities=[0.5], format="onnx", precision="fp32")
     assert "the same file, no speed" in verdict(dense, dense.bought[0])
     assert "dense int8 is 0.25 of the file" in instead(whole, 0.5)
