@@ -1,4 +1,4 @@
-"""All that is kept as JSON: what a study scored, what was exported, what was measured, and on which machine."""
+"""The records that are kept as JSON: scores of a study, exported files, measurements, and the machine."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from lxcompress.text import read_text, shorten
 
 RECORD_VERSION = 1
 LARGEST_COUNT = 2**53
-"""The largest whole number up to which every reader of JSON is exact; no count of ours comes near."""
+"""The largest integer that every JSON reader reads exactly; no count here comes near it."""
 LARGEST_AMOUNT = 1e15
-"""Of seconds and joules; sums and ratios of a few million of them are still finite numbers."""
+"""The largest number of seconds or joules; sums and ratios of a few million of them are still finite."""
 ROUNDING = 1e-9
-"""How far beyond 0 or 1 the rounding of a mean may take a fraction."""
+"""How far the rounding of a mean may move a fraction below 0 or above 1."""
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 def check_file_name(name: str) -> str:
     """Return `name` if it is a relative path that stays in its folder on every system.
 
-    Raises ValueError. A record may come from someone else: what it names is opened, hashed or removed.
+    Raises ValueError. A record may come from someone else, and the files that it names are opened, hashed or removed.
     """
     parts = name.split("/")
     is_safe = not (set(name) & set("\0\\") or _DRIVE.match(name) or any(part in ("", ".", "..") for part in parts))
@@ -46,14 +46,14 @@ def _check_name(name: str) -> str:
 
 
 def _check_number(value: Any) -> Any:
-    """Return `value` unless it is a truth value or a text: pydantic reads true and "1" as 1. Raises ValueError."""
+    """Return `value` unless it is a boolean or a text: pydantic reads true and "1" as 1. Raises ValueError."""
     if isinstance(value, bool | str):
         raise PydanticCustomError("number", "expected a number")
     return value
 
 
 def _check_fraction(value: float) -> float:
-    """Return `value`, rounded into 0 to 1. Raises ValueError if it is further off than by rounding."""
+    """Return `value`, limited to 0 to 1. Raises ValueError if it is outside by more than rounding explains."""
     if not -ROUNDING <= value <= 1 + ROUNDING:
         raise PydanticCustomError("fraction", "expected 0 to 1")
     return min(1.0, max(0.0, value))
@@ -73,7 +73,7 @@ def _check_no_nan(tree: Any) -> Any:
 
 
 def _check_no_nul(text: str) -> str:
-    """Return `text` if it may stand for a path. Raises ValueError."""
+    """Return `text` if it can be a path. Raises ValueError."""
     if "\0" in text:
         raise PydanticCustomError("path", "expected a path without NUL bytes")
     return text
@@ -83,12 +83,12 @@ IS_NUMBER = BeforeValidator(_check_number)
 Count = Annotated[int, IS_NUMBER, Field(ge=0, le=LARGEST_COUNT)]
 Positive = Annotated[int, IS_NUMBER, Field(ge=1, le=LARGEST_COUNT)]
 Key = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
-"""A count that is the key of an object, which JSON writes as a text."""
+"""A count as the key of an object, which JSON writes as text."""
 Work = Annotated[int, IS_NUMBER, Field(ge=0, le=10**30)]
-"""Floating-point operations."""
+"""A number of floating-point operations."""
 Fraction = Annotated[float, IS_NUMBER, AfterValidator(_check_fraction)]
 Amount = Annotated[float, IS_NUMBER, Field(ge=0, le=LARGEST_AMOUNT)]
-"""Seconds, joules, differences of scores."""
+"""A number of seconds or joules, or a difference of scores."""
 Loss = Annotated[float, IS_NUMBER, Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, AfterValidator(check_file_name)]
@@ -98,21 +98,21 @@ Settings = Annotated[dict[str, Any], AfterValidator(_check_no_nan)]
 
 
 Role = Literal["dense", "model", "ticket", "structured", "unstructured"]
-"""What a file stands for in a comparison: the dense model of a study, another model without a ticket, a ticket, or the
+"""The role of a file in a comparison: the dense model of a study, another model without a ticket, a ticket, or the
 structured or unstructured ticket of the same size."""
 
 
 class Record(BaseModel):
-    """Something kept as JSON: an unknown key is refused, a number is finite, and a value never changes once read."""
+    """The base of every record: an unknown key is an error, numbers are finite, and values never change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileRecord(Record):
-    """A record that is a file of its own, and so carries the version it was written in.
+    """A record that has a file for itself, and so the version that the file was written in.
 
-    `seal` is the SHA-256 of the file's other values. It is written by `dump_sealed` and checked by `read_record`; files
-    of an earlier version have none.
+    `seal` is the SHA-256 of the file's other values. `dump_sealed` writes it and `read_record` checks it; files of an
+    earlier version have none.
     """
 
     version: Annotated[int, IS_NUMBER, Field(ge=1, le=RECORD_VERSION)] = RECORD_VERSION
@@ -120,7 +120,7 @@ class FileRecord(Record):
 
 
 class Machine(Record):
-    """Where something ran, and with which libraries."""
+    """The machine and the libraries that something ran with."""
 
     system: str
     processor: str
@@ -132,7 +132,7 @@ class Machine(Record):
 
 
 class Score(Record):
-    """Accuracy over a split, 0-1: the credit of the model's answers, averaged over questions."""
+    """The accuracy on a split, 0-1: the mean credit of the model's answers over its questions."""
 
     accuracy: Fraction
     by_type: dict[str, Fraction]
@@ -140,9 +140,12 @@ class Score(Record):
 
 
 class Floors(FileRecord):
-    """What is scored without seeing: the commonest answer, the commonest per answer type (which is told), the commonest
-    per question type (the authors' groups of wordings, where they name any), and a linear model of the question's
-    words and word pairs."""
+    """The scores of answers without an image.
+
+    They are the most frequent answer; the most frequent one of each answer type, which is given; the most frequent one
+    of each question type (the authors' groups of wordings, if they name any); and a linear model of the words and word
+    pairs of the question.
+    """
 
     majority: Score
     majority_per_type: Score
@@ -151,7 +154,7 @@ class Floors(FileRecord):
 
 
 class Epoch(Record):
-    """One pass over the training data, and its score; `duration_s` counts both."""
+    """One pass over the training data, and the score after it; `duration_s` is the time of both."""
 
     epoch: Count
     train_loss: Loss
@@ -160,7 +163,7 @@ class Epoch(Record):
 
 
 class Usage(Record):
-    """What a run took of its GPU; utilisation (0-1) is the share of time in which some kernel ran (NVML)."""
+    """The use of a GPU by a run; utilisation (0-1) is the share of time in which any kernel ran (NVML)."""
 
     gpu: str
     peak_bytes: Count
@@ -170,15 +173,17 @@ class Usage(Record):
 
 
 class RoundRecord(FileRecord):
-    """How a round of a schedule that retrains in each went; `files` are the SHA-256 of its files, by name."""
+    """A round of a schedule that retrains in each round; `files` has the SHA-256 of its files by name."""
 
     epochs: list[Epoch]
     files: dict[FileName, Sha256] = {}
 
 
 class Sensitivity(FileRecord):
-    """The rise of the loss when one matrix alone is pruned: name -> sparsity -> rise; `dense_sha256` is of the dense
-    model's weights."""
+    """The rise of the loss if one matrix alone is pruned: name -> sparsity -> rise.
+
+    `dense_sha256` is the SHA-256 of the dense model's weights.
+    """
 
     method: str
     seed: int
@@ -187,10 +192,10 @@ class Sensitivity(FileRecord):
 
 
 class Dense(FileRecord):
-    """What the unpruned model of one seed scored: the baseline of that seed's cells.
+    """The scores of the dense model of one seed, with which that seed's cells are compared.
 
-    `files` are the SHA-256 of the files of its folder, by name, and `start_sha256` that of the start weights; both are
-    absent in records of an earlier version.
+    `files` has the SHA-256 of its folder's files by name, and `start_sha256` that of the start weights. Records of an
+    earlier version have neither.
     """
 
     seed: Count
@@ -208,7 +213,7 @@ class Dense(FileRecord):
 
 
 class Sparsity(Record):
-    """Weights of a mask, counted; a fraction is of weights removed, 0-1."""
+    """The counts of a mask's weights; a fraction is the share of removed weights, 0-1."""
 
     prunable: Positive
     kept: Count
@@ -232,16 +237,19 @@ class Sparsity(Record):
 
 
 class Result(FileRecord):
-    """What a Cell scored, and how its retraining went; `regrown` counts removed weights that are not zero at its end,
-    which only a study with the fault mask-applied-once leaves. `kept_dense` names the prunable matrices that no mask of
-    the method prunes: listed in keep_dense, or not divided by the granularity.
+    """The scores of a Cell, and the course of its retraining.
 
-    `method` holds the settings of its Method that are not as they are by themselves. `kept_by_modality` is the share of
-    each part's prunable weights that stays, 0-1. `parameters` and `flops` (for one question of the data's usual length)
-    are of the model that answers, as it is run densely. `drawing_s`, a part of `duration_s`, is spent on evidence and
-    on choosing. `steps` and `duration_s` count every training that the ticket took beside the dense run; `shared_s` of
-    it was spent by other cells, on rounds that this one shares with them. `files` are the SHA-256 of the other files of
-    its folder, by name.
+    `method` has the non-default settings of its Method. `kept_dense` names the prunable matrices that no mask of the
+    method prunes: those in keep_dense, and those that the granularity does not divide. `regrown` counts the removed
+    weights that are not zero at the end, which only the fault mask-applied-once leaves.
+
+    `kept_by_modality` is the share of each part's prunable weights that is kept, 0-1. `parameters` and `flops` (for one
+    question of the usual length) belong to the model that answers, run as a dense model. `files` has the SHA-256 of the
+    folder's other files by name.
+
+    `steps` and `duration_s` count every training of the ticket in addition to the dense run. `drawing_s` is the part of
+    `duration_s` for statistics and for the choice of weights. `shared_s` is the part that other cells spent on rounds
+    which this cell shares with them.
     """
 
     cell: FolderName
@@ -274,9 +282,9 @@ class Result(FileRecord):
 
 
 class Retraining(Record):
-    """How one pruned model was trained further without a study: its score before it was pruned, after, and at the end.
+    """The retraining of one pruned model outside of a study: its scores before pruning, after pruning, and at the end.
 
-    `train` holds the recipe's training settings, `recipe` its name.
+    `train` has the recipe's training settings, and `recipe` its name.
     """
 
     recipe: str
@@ -293,9 +301,11 @@ class Retraining(Record):
 
 
 class Provenance(FileRecord):
-    """Where a Ticket came from; start, data and accuracy are absent for a model pruned without a study. The checksums
-    are filled in when the ticket is saved: of its weights, of its mask or of the surgery that made it a smaller model,
-    and in `files` of the other files of the folder, by name. Tickets of an earlier version have no `files`."""
+    """The origin of a Ticket; start, data and accuracy are None for a model that was pruned outside of a study.
+
+    The checksums are set when the ticket is saved: of its weights, of its mask or of the surgery that made it smaller,
+    and in `files` of the folder's other files by name. Tickets of an earlier version have no `files`.
+    """
 
     cell: FolderName | None
     criterion: str
@@ -317,10 +327,10 @@ class Provenance(FileRecord):
 
 
 class Parity(Record):
-    """How an exported file answers beside the model it came from, over `questions` inputs.
+    """The difference between the answers of an exported file and those of its model, over `questions` inputs.
 
-    `tolerance` is how far scores may differ; None where rounding the weights is the purpose, and what
-    counts is how many answers it changes.
+    `tolerance` is how far scores may differ. It is None for a precision that rounds the weights: there the changed
+    answers count.
     """
 
     questions: Positive
@@ -338,19 +348,20 @@ class Parity(Record):
 
 
 class Artifact(FileRecord):
-    """An exported file set: the format, the files, their size, and how true it is to its source.
+    """An exported file set: its format, its files, their size, and how well it matches its source.
 
-    `source_sha256` is of the source's weights, its mask or surgery and its configuration, in one: what tells whether
-    the artifact is still of its source.
-    A question takes `images` rows of its inputs, a row of `objects` regions for each image that it is about.
-    `lengths` counts the questions of the validation data by their tokens; `tokens` is the median of them. `positions`
-    are the tokens of the longest question that the file reads; older records do not tell them. `picture_size` are the
-    pixels a side of a picture that is read whole, as one region, by a model without a detector. `parameters`
-    are the weights of the model that answers, `flops` what one question of `tokens` takes if zeros are multiplied.
-    Parity and accuracy are absent where no runtime here serves the file, which `unproven` explains. `twin` is what the
-    artifact stands for where a ticket is shown beside its alternatives. `notes` are for the reader: what was fused,
-    what a mobile check says. `doubts` say why the file may not be what the ticket is: they are shown wherever it is.
-    `layouts` says how the engine's layouts were chosen: measured, or by the table, which gives the same bytes again.
+    `source_sha256` is one SHA-256 of the source's weights, its mask or surgery, and its configuration: it tells whether
+    the artifact is up to date. A question has `images` rows of inputs, and each row has `objects` regions. `lengths`
+    counts the questions of the validation data by their tokens, and `tokens` is the median. `positions` are the tokens
+    of the longest question that the file reads; older records have none. `picture_size` is the width in pixels of a
+    picture that is read whole, as one region, by a model without a detector. `parameters` are the weights of the model
+    that answers, and `flops` the operations of one question of `tokens` if zeros are multiplied too.
+
+    `parity` and `accuracy` are None if no runtime here serves the file, which `unproven` explains. `twin` is the name
+    of the file among the twins of a ticket, and `role` what it stands for in a comparison. `seed` is that of its ticket
+    or dense run. `notes` are for the reader: what was fused, the result of a mobile check. `doubts` say why the file
+    may not match the ticket; they are always shown. `layouts` says how the engine's layouts were chosen: measured, or
+    by the table, which gives the same bytes each time.
     """
 
     name: str
@@ -387,7 +398,7 @@ class Artifact(FileRecord):
     @model_validator(mode="before")
     @classmethod
     def _add_role_and_seed(cls, values: Any) -> Any:
-        """Return `values` with the role and the seed, which records of earlier versions have in names only."""
+        """Return `values` with the role and the seed, which records of earlier versions only have in names."""
         if not isinstance(values, Mapping) or "role" in values:
             return values
         return {**values, **_read_role_and_seed(values)}
@@ -405,7 +416,7 @@ _ROLES: Mapping[str, Role] = {role: role for role in get_args(Role)}
 
 
 def _read_role_and_seed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the role and the seed that the names in an old record of an artifact tell.
+    """Return the role and the seed from the names in an old record of an artifact.
 
     Its cell ends in "-seed0", the source of a dense run is "seeds/0/dense", and a twin's name begins with its role.
     """
@@ -419,10 +430,10 @@ def _read_role_and_seed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Task(Record):
-    """What a measured process did: `runs` single questions of `tokens` words over `images` of `objects` regions.
+    """The work of a measured process: `runs` single questions of `tokens` words over `images` of `objects` regions.
 
-    `lengths` are the tokens of each run where they follow those of the data; `tokens` is then their median.
-    `picture_size` are the pixels a side of an image that is read whole, as one region.
+    `lengths` are the tokens of each run if they follow the data; `tokens` is then their median. `picture_size` is the
+    width in pixels of an image that is read whole, as one region.
     """
 
     runtime: str
@@ -438,20 +449,20 @@ class Task(Record):
 
 
 class Samples(Record):
-    """Raw values in the order in which they were measured."""
+    """The raw values in the order of their measurement."""
 
     unit: str
     values: Annotated[list[Annotated[float, IS_NUMBER, Field(gt=0, le=LARGEST_AMOUNT)]], Field(min_length=1)]
 
 
 class Measurement(Record):
-    """One artifact measured in a process of its own; summaries are derived from the raw samples when they are read.
+    """One artifact, measured in its own process; summaries are derived from the raw samples when they are read.
 
-    `rounds` are the sizes of the turns that the samples were taken in. `load_s` is of a file in the page cache,
-    `cold_load_s` of one that was dropped from it; `steady_bytes` is the memory held between answers, `peak_bytes` the
-    most that was ever held. `energy_j` is what the processor took for one answer, `read_bytes` the weights that one
-    answer reads. `target` names the device profile of a measurement that was made on another device, whose runner may
-    not tell how long it loads or how much memory it takes.
+    `rounds` are the sizes of the turns in which the samples were taken. `load_s` is the time to load a file from the
+    page cache, and `cold_load_s` from the disk. `steady_bytes` is the memory between answers, and `peak_bytes` the
+    largest. `energy_j` is the processor's energy for one answer, and `read_bytes` the bytes of the weights that it
+    reads. `target` names the device profile of a measurement on another device, whose runner may not report load time
+    and memory.
     """
 
     artifact: str
@@ -486,11 +497,10 @@ class Measurement(Record):
 
 
 class BenchRecord(FileRecord):
-    """The measurements of one `lxcompress bench`, interleaved in one run.
+    """The measurements of one `lxcompress bench`, which take turns.
 
-    `baseline` is the path of the artifact, or of the bench, that the others are compared with. `noise` are measurements
-    of the baseline once more, each in a second process: what a ratio of equals looks like. `remarks` say what was left
-    out.
+    `baseline` is the path of the artifact, or of the bench, with which the others are compared. `noise` has a second
+    measurement of the baseline in another process: the ratio of two equal files. `remarks` say what was left out.
     """
 
     started: str
@@ -508,7 +518,7 @@ def read_record(
 ) -> Kind:
     """Return the record in the JSON file `path`.
 
-    Raises `error` if the file is missing, damaged, changed since it was written, or of a newer version.
+    Raises `error` if the file is missing, damaged, changed since it was written, or from a newer version.
     """
     record = read_unsealed(path, kind, error, remedy=remedy)
     check_seal(path, error, remedy=remedy)
@@ -518,7 +528,7 @@ def read_record(
 def read_unsealed(
     path: Path, kind: type[Kind], error: type[LxError] = RunError, *, remedy: str = "make the file again"
 ) -> Kind:
-    """Return the record in the JSON file `path` without a check of its seal. Raises `error`."""
+    """Return the record in the JSON file `path`, and do not check its seal. Raises `error`."""
     text = _read_text(path, error)
     try:
         record = kind.model_validate_json(text)
@@ -534,12 +544,12 @@ def read_unsealed(
 def check_seal(path: Path, error: type[LxError] = RunError, *, remedy: str = "make the file again") -> None:
     """Raise `error` if the values of the JSON file `path` are not those that were written.
 
-    A file without a seal is of an earlier version, and passes.
+    A file without a seal comes from an earlier version, and passes.
     """
     try:
         tree = json.loads(_read_text(path, error))
     except (ValueError, RecursionError) as problem:
-        raise error(f"{path}: is not whole JSON ({problem}); restore it, or {remedy}") from None
+        raise error(f"{path}: is not complete JSON ({problem}); restore it, or {remedy}") from None
     seal = tree.pop("seal", None) if isinstance(tree, dict) else None
     if seal is not None and seal != _digest(tree):
         raise error(
@@ -548,9 +558,9 @@ def check_seal(path: Path, error: type[LxError] = RunError, *, remedy: str = "ma
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file is there and holds whole JSON: a file that was cut off, or is empty, does not.
+    """Return whether the file exists and is complete JSON; an empty file, or one that was cut off, is not.
 
-    A file that may not be read counts as whole: `read_record` says why.
+    A file that cannot be read counts as complete: `read_record` says why it cannot.
     """
     try:
         json.loads(read_text(path))
@@ -584,7 +594,7 @@ def _read_text(path: Path, error: type[LxError]) -> str:
 
 
 def _digest(tree: Any) -> str:
-    """Return the SHA-256 of JSON values, whatever the file's spaces and order of keys."""
+    """Return the SHA-256 of JSON values; spaces and the order of keys do not change it."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -595,7 +605,7 @@ def _contradiction(expected: str, found: str) -> PydanticCustomError:
 
 
 def _say(problem: ValidationError) -> str:
-    """The first thing that is wrong: the field, what was expected, and what came, cut."""
+    """Return the first problem: the field, what was expected, and what was found, shortened."""
     first = problem.errors(include_url=False)[0]
     where = ".".join(_cut(str(step)) for step in first["loc"]) or "the file"
     message = _cut(first["msg"], 160)

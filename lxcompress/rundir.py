@@ -1,4 +1,4 @@
-"""Every file name of a run folder, and writes that are whole or not there at all.
+"""The layout of a run folder, and the readers of what it contains.
 
 ```
 RUN/
@@ -6,16 +6,16 @@ RUN/
   seeds/0/start.safetensors                          start weights of seed 0
   seeds/0/dense/                                     config.json model.safetensors vocab.txt, dense.json last
   seeds/0/step-94.safetensors                        weights of the dense run at that step, for late rewinding
-  seeds/0/movement.safetensors                       what the criterion movement added up over the dense run
-  seeds/0/sensitivity-NAME.json                      what each matrix's pruning alone does to the loss
+  seeds/0/movement.safetensors                       the criterion movement, summed over the dense run
+  seeds/0/sensitivity-NAME.json                      the rise of the loss when one matrix is pruned
   seeds/0/rounds/METHOD/20/                          a round of iterative-retrain: mask.safetensors last
   tickets/low-magnitude-weight-50-seed0/             the same, mask.safetensors, ticket.json, result.json last
-  twins/taylor-neuron+head-.../                      as tickets/, of what was drawn to compare the picked ticket with
+  twins/taylor-neuron+head-.../                      like tickets/, to compare the picked ticket with
   artifacts/NAME/                                    exported files, artifact.json last
   measurements/NAME.json                             raw samples of one bench
   report.html results.csv results.json
 ```
-A fit that was interrupted leaves `checkpoint.safetensors` in its folder; a finished one leaves none.
+An interrupted training leaves `checkpoint.safetensors` in its folder; a finished one leaves none.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from lxcompress.units import short_percent
 from lxcompress.writing import write_text as write_text
 from lxcompress.writing import write_whole as write_whole
 
-REDO = "delete it, and lxcompress study does this run again"
+REDO = "delete it, and run lxcompress study again"
 _OF_A_MODEL = ("*.safetensors", "*.json", "vocab.txt")
 BEGUN = (
     FLOORS_FILE,
@@ -60,19 +60,19 @@ BEGUN = (
     *(f"seeds/*/rounds/*/*/{name}" for name in _OF_A_MODEL),
     *(f"{top}/*/{name}" for top in ("tickets", "twins") for name in _OF_A_MODEL),
 )
-"""All that a study writes before its first run is finished."""
+"""The files that a study writes before its first run is finished."""
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one study; `drawn` is the part of it that holds its cells."""
+    """The folder of one study; `drawn` is the part of it that has its cells."""
 
     root: Path
     drawn: str = "tickets"
 
     @property
     def twins(self) -> RunDir:
-        """The same folder, with the cells that are no part of the grid: drawn to compare the picked ticket with."""
+        """The same folder with the cells outside of the grid, which were drawn to compare the picked ticket with."""
         return replace(self, drawn="twins")
 
     @property
@@ -93,12 +93,12 @@ class RunDir:
 
     @property
     def current(self) -> Path:
-        """Holds the id of the run that a study is at, while one is at work."""
+        """A file with the id of the run that a study is training, while it does."""
         return self.root / ".running"
 
     @property
     def claims(self) -> Path:
-        """Locks of the runs that the processes of a shared study are at."""
+        """The locks of the runs that the processes of a shared study are training."""
         return self.root / ".claims"
 
     @property
@@ -163,7 +163,7 @@ class RunDir:
 
     @contextmanager
     def alone_at(self, path: Path) -> Iterator[None]:
-        """Makes the processes that share a study come one after the other to what they keep at `path` in common."""
+        """Let only one process of a shared study at a time use the files at `path`."""
         self.claims.mkdir(exist_ok=True)
         with FileLock(self.claims / f"{'-'.join(path.relative_to(self.root).parts)}.lock"):
             yield
@@ -180,7 +180,7 @@ class RunDir:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds, read: the recipe and all that is finished so far."""
+    """The content of a run folder: the recipe and everything that is finished."""
 
     dir: RunDir
     recipe: Recipe
@@ -192,7 +192,7 @@ class Run:
 
 
 def open_run(root: Path) -> RunDir:
-    """The run folder at `root`. Raises RunError if there is none."""
+    """Return the run folder at `root`. Raises RunError if there is none."""
     run = RunDir(root)
     if not run.recipe.is_file():
         raise RunError(
@@ -203,7 +203,7 @@ def open_run(root: Path) -> RunDir:
 
 
 def read_run(root: Path) -> Run:
-    """All that is finished in the run folder at `root`. Raises RunError, also for a damaged file."""
+    """Read everything that is finished in the run folder at `root`. Raises RunError, also for a damaged file."""
     run = open_run(root)
     recipe = load_run_recipe(run.recipe)
     dense = {seed: read_dense(run, seed) for seed in recipe.seeds}
@@ -220,51 +220,54 @@ def read_run(root: Path) -> Run:
 
 
 def twins_of(run: Run) -> dict[str, Result]:
-    """What the finished twins of the run scored, by the id of their cell. Raises RunError for a damaged file."""
+    """Return the results of the run's finished twins by the id of their cell. Raises RunError for a damaged file."""
     return {path.parent.name: _read_result(path) for path in run.dir.twins.result_records() if is_whole(path)}
 
 
 def read_dense(run: RunDir, seed: int) -> Dense | None:
     """Return the record of a dense run; None if the run is not finished: its record is missing, empty or cut off.
 
-    Raises RunError for a record that was changed, or is of another seed.
+    Raises RunError if the record was changed, or has another seed.
     """
     path = run.dense_result(seed)
     if not is_whole(path):
         return None
     record = read_record(path, Dense, remedy=REDO)
     if record.seed != seed:
-        raise RunError(f"{path}: is of seed {record.seed}; restore the record of seed {seed}, or {REDO}")
+        raise RunError(f"{path}: has seed {record.seed}; restore the record of seed {seed}, or {REDO}")
     return record
 
 
 def read_result(run: RunDir, cell: Cell) -> Result | None:
     """Return the record of a cell; None if the cell is not finished: its record is missing, empty or cut off.
 
-    Raises RunError for a record that was changed, or is of another cell.
+    Raises RunError if the record was changed, or belongs to another cell.
     """
     path = run.result(cell)
     return _read_result(path) if is_whole(path) else None
 
 
 def has_work(run: RunDir) -> bool:
-    """Whether a dense run is finished in the folder, or a ticket is there."""
-    places = (
+    """Return whether a dense run is finished in the folder, or a ticket exists."""
+    patterns = (
         f"seeds/*/dense/{DENSE_FILE}",
         f"tickets/*/{TICKET_FILE}",
         f"tickets/*/{RESULT_FILE}",
         f"twins/*/{RESULT_FILE}",
     )
-    return any(is_whole(path) for place in places for path in run.root.glob(place))
+    return any(is_whole(path) for pattern in patterns for path in run.root.glob(pattern))
 
 
 def discard_begun(run: RunDir) -> None:
-    """Remove what an earlier recipe began in a folder without a finished run: nothing of it may reach another's."""
-    for place in BEGUN:
-        for path in run.root.glob(place):
+    """Remove the files that an earlier recipe began in a folder without a finished run.
+
+    The runs of another recipe must not read them.
+    """
+    for pattern in BEGUN:
+        for path in run.root.glob(pattern):
             path.unlink(missing_ok=True)
     folders = [path for top in ("seeds", "tickets", "twins") for path in (run.root / top).rglob("*") if path.is_dir()]
-    for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
 
@@ -272,12 +275,12 @@ def discard_begun(run: RunDir) -> None:
 def _read_result(path: Path) -> Result:
     record = read_record(path, Result, remedy=REDO)
     if record.cell != path.parent.name:
-        raise RunError(f"{path}: is of {record.cell}; restore the record of {path.parent.name}, or {REDO}")
+        raise RunError(f"{path}: belongs to {record.cell}; restore the record of {path.parent.name}, or {REDO}")
     return record
 
 
 def is_busy(run: RunDir) -> bool:
-    """Whether a study is at work in the run folder now."""
+    """Return whether a study is running in the run folder now."""
     if not run.lock.exists():
         return False
     try:
@@ -285,31 +288,31 @@ def is_busy(run: RunDir) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that may only be read: who cannot lock it cannot tell
+    except OSError:  # a read-only folder: without a lock there is no way to know
         return False
 
 
 @contextmanager
 def locked(run: RunDir) -> Iterator[None]:
-    """Holds the run folder for one study; the lock ends with the process. Raises RunError if another holds it."""
+    """Lock the run folder for one study; the lock ends with the process. Raises RunError if another study has it."""
     run.root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.lock, timeout=0):
             yield
     except Timeout:
         raise RunError(
-            f"{run.root}: another study is at work in this folder; wait for it ({command_line('status', run.root)}), "
+            f"{run.root}: another study is running in this folder; wait for it ({command_line('status', run.root)}), "
             "or give another --out"
         ) from None
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes a record as JSON with its seal to `path`, whole."""
+    """Write a record as JSON with its seal to `path`, completely or not at all."""
     write_text(path, dump_sealed(record))
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of the file, in hexadecimal; read in pieces."""
+    """Return the SHA-256 of the file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

@@ -156,7 +156,7 @@ def advise(
     pairs = [(spec.name, name) for spec in chosen for name in spec.precisions if precision in (None, name)]
     if not pairs:
         check_precision(precision or "")
-    return [_advise(sizes, name, each, sparsities) for name, each in pairs]
+    return [_advise(sizes, name, chosen_precision, sparsities) for name, chosen_precision in pairs]
 
 
 def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) -> int:
@@ -225,9 +225,9 @@ def instead(sizes: Sizes, sparsity: float) -> str:
     """Return one sentence that says what dense int8 and a structured ticket gain, where unstructured zeros gain no
     speed."""
     measured = read_measured()
-    dense, int8 = (file_bytes(sizes, 0, format="onnx", precision=each) for each in ("fp32", "int8"))
+    dense, int8 = (file_bytes(sizes, 0, format="onnx", precision=precision) for precision in ("fp32", "int8"))
     smaller, time = structured_bytes(sizes, sparsity), measured.structured.latency_ratio.get(f"{sparsity:g}")
-    own = {each.precision: each for each in measured.runtimes if each.runtime.startswith("ONNX Runtime")}
+    own = {runtime.precision: runtime for runtime in measured.runtimes if runtime.runtime.startswith("ONNX Runtime")}
     gain = own["int8"].latency_ms["1"] / own["fp32"].latency_ms["1"]
     half = f" and {time:.2f} of the time" if time is not None else ""
     return (
@@ -238,7 +238,7 @@ def instead(sizes: Sizes, sparsity: float) -> str:
 
 def advice_json(sizes: Sizes, found: Sequence[Advice]) -> dict[str, Any]:
     """Return the sizes, the measured facts and the structured alternative as plain JSON values."""
-    asked = [each.sparsity for each in found[0].bought]
+    asked = [estimate.sparsity for estimate in found[0].bought]
     return {
         "version": 1,
         "model": sizes.name,
@@ -246,15 +246,15 @@ def advice_json(sizes: Sizes, found: Sequence[Advice]) -> dict[str, Any]:
         "prunable": sizes.prunable_weights,
         "formats": [
             {
-                "format": each.format,
-                "precision": each.precision,
-                "break_even": each.break_even,
-                "sparsities": [{**vars(one), "verdict": verdict(each, one)} for one in each.bought],
+                "format": advice.format,
+                "precision": advice.precision,
+                "break_even": advice.break_even,
+                "sparsities": [{**vars(one), "verdict": verdict(advice, one)} for one in advice.bought],
             }
-            for each in found
+            for advice in found
         ],
-        "instead": {f"{each:g}": instead(sizes, each) for each in asked},
-        "structured_fp32_bytes": {f"{each:g}": structured_bytes(sizes, each) for each in asked},
+        "instead": {f"{sparsity:g}": instead(sizes, sparsity) for sparsity in asked},
+        "structured_fp32_bytes": {f"{sparsity:g}": structured_bytes(sizes, sparsity) for sparsity in asked},
         "measured": read_measured().model_dump(mode="json"),
     }
 
@@ -277,9 +277,9 @@ def sizes_of_folder(folder: Path) -> Sizes:
 
 def sizes_of(name: str, config: Any, family: Any) -> Sizes:
     """Return the sizes of the tensors that lxcompress exports of a model."""
-    shapes = {each: shape for each, shape in family.shapes(config).items() if not family.is_dead(each, config)}
-    prunable = frozenset(each for each, shape in shapes.items() if family.is_prunable(each, shape))
-    return Sizes(name, {each: tuple(shape) for each, shape in shapes.items()}, prunable, family.count_dead(config))
+    shapes = {tensor: shape for tensor, shape in family.shapes(config).items() if not family.is_dead(tensor, config)}
+    prunable = frozenset(tensor for tensor, shape in shapes.items() if family.is_prunable(tensor, shape))
+    return Sizes(name, {tensor: tuple(shape) for tensor, shape in shapes.items()}, prunable, family.count_dead(config))
 
 
 @cache
@@ -291,8 +291,8 @@ def read_measured() -> MeasuredFacts:
 def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[float]) -> Advice:
     same = file_bytes(sizes, 0, format=format, precision=precision)
     fp32 = sizes.weights * VALUE_BYTES["fp32"]
-    sizes_at = {each: file_bytes(sizes, each, format=format, precision=precision) for each in sparsities}
-    bought = tuple(SizeEstimate(each, size, size / same, size / fp32) for each, size in sizes_at.items())
+    sizes_at = {sparsity: file_bytes(sizes, sparsity, format=format, precision=precision) for sparsity in sparsities}
+    bought = tuple(SizeEstimate(sparsity, size, size / same, size / fp32) for sparsity, size in sizes_at.items())
     return Advice(format, precision, break_even(format, precision), bought)
 
 

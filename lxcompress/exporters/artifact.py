@@ -109,7 +109,7 @@ def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> Any
         return data
     known = [load_run_recipe(run.recipe).data] if run else []
     known += [resolve_recipe(recipe).data] if recipe else []
-    return next((each for each in known if name_paths(each) == name_paths(data)), None)
+    return next((candidate for candidate in known if name_paths(candidate) == name_paths(data)), None)
 
 
 def describe_source(folder: Path) -> str:
@@ -123,7 +123,7 @@ def describe_source(folder: Path) -> str:
 
 def find_run(folder: Path) -> RunDir | None:
     """Return the run folder that contains `folder`, if there is one."""
-    return next((RunDir(each) for each in folder.absolute().parents if RunDir(each).recipe.is_file()), None)
+    return next((RunDir(parent) for parent in folder.absolute().parents if RunDir(parent).recipe.is_file()), None)
 
 
 def default_out(folder: Path, format: str, precision: str | None = None) -> Path:
@@ -409,8 +409,8 @@ def score_session(session: Session, split: Split, progress: Progress) -> Score:
 
 def _each_told(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
     """Yield the items, and report each to `progress`."""
-    for place, item in enumerate(items):
-        progress(what, place, len(items))
+    for index, item in enumerate(items):
+        progress(what, index, len(items))
         yield item
 
 

@@ -55,13 +55,13 @@ def write(job: Job) -> WrittenFiles:
             path = _save(_compress(_convert(job, tools, system), job, is_sparse=is_sparse), job.out)
         except Exception as error:  # coremltools raises errors of many types
             problem = first_line(error)
-    # Raised outside of the except block: the error would keep temporary folders of coremltools alive, which warns of them.
+    # Raised outside of the except block: the error would keep temporary folders of coremltools alive.
     if path is None:
         raise ExportError(
             f"{job.out}: Core ML Tools could not convert the model ({problem}); export it to another format, and "
             "report it with this line"
         )
-    files = sorted(each for each in path.rglob("*") if each.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file())
     return WrittenFiles(files, _notes(job, system, is_sparse=is_sparse))
 
 
@@ -96,7 +96,7 @@ def _import_tools() -> ModuleType:
 def _share_of_zeros(model: Model) -> float:
     """Return the share of zeros among the prunable weights, 0-1."""
     tensors = model.prunable.values()
-    return 1 - sum(int(each.count_nonzero()) for each in tensors) / sum(each.numel() for each in tensors)
+    return 1 - sum(int(tensor.count_nonzero()) for tensor in tensors) / sum(tensor.numel() for tensor in tensors)
 
 
 def _convert(job: Job, tools: ModuleType, system: str) -> Any:
@@ -123,7 +123,7 @@ def within_half(graph: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     transformers masks by adding (1 - mask) times the lowest float32. In half precision that is minus infinity, which
     times 0 is NaN, and Core ML would answer with NaN only.
     """
-    for module in (each for each in graph.modules() if each._c._has_method("forward")):  # a list of layers
+    for module in (part for part in graph.modules() if part._c._has_method("forward")):  # a list of layers
         for node in module.graph.findAllNodes("prim::Constant"):
             kind = node.kindOf("value") if node.hasAttribute("value") else ""
             if kind == "f" and node.f("value") < -WIDEST_HALF:
@@ -176,8 +176,8 @@ def _save(program: Any, out: Path) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     program.save(str(path))
     _fix_bytes(path)
-    for each in path.rglob("*"):  # some files are readable by their owner only
-        each.chmod((path if each.is_dir() else path / "Manifest.json").stat().st_mode)
+    for file in path.rglob("*"):  # some files are readable by their owner only
+        file.chmod((path if file.is_dir() else path / "Manifest.json").stat().st_mode)
     return path
 
 
@@ -233,7 +233,9 @@ def _weights_of(operation: Any) -> list[Any]:
     """Return the matrices that a product reads from the file."""
     names = {"linear": ("weight",), "matmul": ("x", "y")}.get(operation.op_type, ())
     inputs = [operation.inputs[name] for name in names]
-    return [each for each in inputs if each.op is not None and each.op.op_type.startswith("const") and each.rank == 2]
+    return [
+        entry for entry in inputs if entry.op is not None and entry.op.op_type.startswith("const") and entry.rank == 2
+    ]
 
 
 def _values(variable: Any) -> np.ndarray:

@@ -48,9 +48,9 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
     Embeddings are looked up rather than multiplied, and the output layer is the last product.
     """
-    products = [each for each in read_weights(out / MODEL_FILE) if each.layout >= DENSE][:-1]
-    elements = sum(each.rows * each.columns for each in products)
-    return elements - sum(int(np.count_nonzero(each.values)) for each in products), elements
+    products = [weight for weight in read_weights(out / MODEL_FILE) if weight.layout >= DENSE][:-1]
+    elements = sum(product.rows * product.columns for product in products)
+    return elements - sum(int(np.count_nonzero(product.values)) for product in products), elements
 
 
 def usual_columns(example: Inputs) -> Usual:

@@ -111,12 +111,12 @@ class LayoutChooser:
 
     def _choose(self, weight: np.ndarray, columns: int, shares: Mapping[str, float]) -> LayoutChoice:
         if self._time is None or weight.size < LEAST:
-            return next(each for each in self._layouts if each.is_usual(shares))
-        layouts = [each for each in self._layouts if each.is_promising(shares)]
+            return next(_layout for _layout in self._layouts if _layout.is_usual(shares))
+        layouts = [_layout for _layout in self._layouts if _layout.is_promising(shares)]
         if len(layouts) == 1:
             return layouts[0]
         part = weight[:: -(-len(weight) // SAMPLE_ROWS)]
-        seconds = self._time([each.pack(part) for each in layouts], columns)
+        seconds = self._time([layout.pack(part) for layout in layouts], columns)
         return layouts[int(np.argmin(seconds))]
 
 

@@ -115,10 +115,10 @@ def _dynamic_shapes(most_tokens: int, most_objects: int | None) -> tuple[dict[in
 def _at_least_two(inputs: Inputs, *, has_regions: bool) -> Inputs:
     """Return the inputs padded to two tokens and two regions: torch takes an axis of one for a constant."""
     words, regions = (inputs[:2], inputs[2:])
-    padded = [torch.nn.functional.pad(each, (0, max(0, 2 - each.shape[1]))) for each in words]
-    for each in regions:
-        missing = max(0, 2 - each.shape[1]) if has_regions else 0
-        padded.append(torch.nn.functional.pad(each, (0, missing) if each.dim() == 2 else (0, 0, 0, missing)))
+    padded = [torch.nn.functional.pad(word, (0, max(0, 2 - word.shape[1]))) for word in words]
+    for region in regions:
+        missing = max(0, 2 - region.shape[1]) if has_regions else 0
+        padded.append(torch.nn.functional.pad(region, (0, missing) if region.dim() == 2 else (0, 0, 0, missing)))
     return Inputs(*padded)
 
 
@@ -152,8 +152,8 @@ def _matrices(data: mmap.mmap) -> Iterator[np.ndarray]:
 
     header = _get_extended_header(data[:64])
     program = _flatbuffer_to_program(data[: header.program_size])
-    starts = [(header.segment_base_offset + each.offset, each.size) for each in program.segments]
-    named = {each.key: starts[each.segment_index] for each in program.named_data}
+    starts = [(header.segment_base_offset + segment.offset, segment.size) for segment in program.segments]
+    named = {entry.key: starts[entry.segment_index] for entry in program.named_data}
     seen: set[str] = set()
     for graph in _graphs(data, program, starts):
         for key, kind in _filters(graph):
@@ -187,9 +187,9 @@ def _graphs(data: mmap.mmap, program: Any, starts: list[tuple[int, int]]) -> Ite
 
 def _filters(graph: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the name and the type of each matrix that a linear layer of the graph multiplies with."""
-    unions = [each["xvalue_union"] for each in graph["xvalues"]]
-    tensors = [each.get("tensor_value", each) for each in unions]
-    by_id = {each["id_out"]: each for each in tensors}
+    unions = [value["xvalue_union"] for value in graph["xvalues"]]
+    tensors = [union.get("tensor_value", union) for union in unions]
+    by_id = {entry["id_out"]: entry for entry in tensors}
     for node in graph["xnodes"]:
         if node["xnode_union_type"] == "XNNFullyConnected":
             tensor = by_id[node["xnode_union"]["filter_id"]]

@@ -32,8 +32,8 @@ def fold_constants(model: ModelProto) -> int:
     renamed: dict[str, str] = {}
     folded: list[int] = []
     for number, node in enumerate(graph.node):
-        for place, name in enumerate(node.input):
-            node.input[place] = renamed.get(name, name)
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
         if not _is_constant(node, stored) or node.output[0] in outputs:
             continue
         name, key = node.output[0], _key(node)
@@ -65,8 +65,8 @@ def share_matrices(graph: GraphProto) -> None:
             digest = hashlib.blake2b(tensor.raw_data).digest()
             same[tensor.name] = first.setdefault((tensor.data_type, *tensor.dims, digest), tensor.name)
     for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = same.get(name, name)
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
 
 
 def drop_unread(graph: GraphProto) -> None:
@@ -75,14 +75,14 @@ def drop_unread(graph: GraphProto) -> None:
     read |= _read_in_bodies(graph)
     alive = {name for node in graph.node for name in node.output}
     for values, wanted in ((graph.initializer, read), (graph.value_info, alive)):
-        for place in reversed(range(len(values))):
-            if values[place].name not in wanted:
-                del values[place]
+        for index in reversed(range(len(values))):
+            if values[index].name not in wanted:
+                del values[index]
 
 
 def opset_of(model: ModelProto) -> int:
     """Return the opset of ONNX's own operators that `model` uses."""
-    return next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    return next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
 
 
 def _is_constant(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
@@ -97,7 +97,7 @@ def _is_constant(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
 
 def _key(node: NodeProto) -> tuple[object, ...]:
     """Return a key that is equal for two steps that compute the same."""
-    attributes = sorted(each.SerializeToString(deterministic=True) for each in node.attribute)
+    attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
     return (node.op_type, *node.input, *attributes)
 
 
@@ -114,7 +114,7 @@ def _evaluate(node: NodeProto, stored: dict[str, TensorProto], opset: int) -> np
 
 def _is_worth_it(result: np.ndarray, sources: Iterable[TensorProto]) -> bool:
     """Return whether storing the result does not make the file larger, as the Expand of a constant would."""
-    return result.nbytes <= max([_SMALL_BYTES, *(math.prod(each.dims) * _width(each) for each in sources)])
+    return result.nbytes <= max([_SMALL_BYTES, *(math.prod(source.dims) * _width(source) for source in sources)])
 
 
 def _width(tensor: TensorProto) -> int:
@@ -123,5 +123,5 @@ def _width(tensor: TensorProto) -> int:
 
 def _read_in_bodies(graph: GraphProto) -> set[str]:
     """Return the values of the graph that the bodies of If and Loop read."""
-    bodies = [each.g for node in graph.node for each in node.attribute if each.HasField("g")]
+    bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
     return {name for body in bodies for node in body.node for name in node.input}.union(*map(_read_in_bodies, bodies))

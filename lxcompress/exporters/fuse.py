@@ -39,7 +39,7 @@ def fuse_where_true(
     """
     feeds, reasons = list(feeds), []
     answer = open_session(plain, threads=1).answer
-    expected = [answer(each) for each in feeds]
+    expected = [answer(feed) for feed in feeds]
     del answer
     for with_attention in (True, False) if attention else (False,):
         try:
@@ -67,7 +67,7 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
     inputs = list(model.graph.input)
     options = FusionOptions("bert")
     options.enable_attention = attention
-    options.enable_embed_layer_norm = False  # it expects one stream of words, without regions
+    options.enable_embed_layer_norm = False  # it expects words without regions
     options.attention_mask_format = (
         AttentionMaskFormat.AttentionMask
     )  # by default it assumes that padding is at the end
@@ -83,7 +83,7 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
         tensor.raw_data = aside.pop(tensor.name, tensor.raw_data)
     del fused.graph.input[:]  # it removes inputs that are not read, such as boxes
     fused.graph.input.extend(inputs)
-    known = {each.domain for each in fused.opset_import}
+    known = {opset.domain for opset in fused.opset_import}
     if CONTRIB not in known and any(node.domain == CONTRIB for node in fused.graph.node):
         fused.opset_import.append(helper.make_opsetid(CONTRIB, 1))
     return fused
@@ -159,7 +159,7 @@ def _settle_shapes(graph: GraphProto) -> None:
         name = f"{node.output[0]}_shape"
         graph.initializer.append(numpy_helper.from_array(np.array(shape, dtype=np.int64), name))
         node.input[1] = name
-        kept = [each for each in node.attribute if each.name != "allowzero"]
+        kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
         del node.attribute[:]
         node.attribute.extend(kept)
 
@@ -193,8 +193,8 @@ def _width(add: NodeProto | None, stored: Mapping[str, onnx.TensorProto]) -> int
 def _split_unsqueezes(graph: GraphProto) -> None:
     """Add a mask's two axes in two steps."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    for place in reversed(range(len(graph.node))):
-        node = graph.node[place]
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
         if node.op_type != "Unsqueeze" or node.input[1] not in stored:
             continue
         axes = numpy_helper.to_array(stored[node.input[1]]).tolist()
@@ -205,4 +205,4 @@ def _split_unsqueezes(graph: GraphProto) -> None:
             between = f"{node.output[0]}_between"
             first = helper.make_node("Unsqueeze", [node.input[0], names[0]], [between], f"{node.name}_first")
             node.input[:] = [between, names[1]]
-            graph.node.insert(place, first)
+            graph.node.insert(index, first)

@@ -198,9 +198,9 @@ def _no_opset(opset: int) -> ExportError:
 def _forget_where(graph: GraphProto) -> None:
     """Remove the notes on the Python source of each step: they are private, and a third of a small file."""
     graph.ClearField("doc_string")
-    for each in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
-        each.ClearField("metadata_props")
-        each.ClearField("doc_string")
+    for part in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     graph.ClearField("metadata_props")
 
 

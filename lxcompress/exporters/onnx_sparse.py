@@ -70,26 +70,26 @@ def count_zeros(out: Path) -> tuple[int, int]:
 def make_sparse(model: ModelProto) -> tuple[int, int]:
     """Make those matrices of `model` sparse that become smaller, in place; return how many, and of how many."""
     graph = model.graph
-    places = [place for place, tensor in enumerate(graph.initializer) if _could_be_sparse(tensor)]
+    indices = [index for index, tensor in enumerate(graph.initializer) if _could_be_sparse(tensor)]
     made = 0
-    for place in reversed(places):
-        tensor = graph.initializer[place]
+    for index in reversed(indices):
+        tensor = graph.initializer[index]
         values = numpy_helper.to_array(tensor)
         kept = int(np.count_nonzero(values))
         # ONNX Runtime cannot read a sparse tensor without values.
         if kept and kept * (INDEX_BYTES + values.itemsize) < values.nbytes:
             graph.sparse_initializer.append(to_sparse(values, tensor.name))
-            del graph.initializer[place]
+            del graph.initializer[index]
             made += 1
-    return made, len(places)
+    return made, len(indices)
 
 
 def to_sparse(values: np.ndarray, name: str) -> SparseTensorProto:
     """Return the values that are not zero, and their indices in the flattened matrix, in order."""
-    places = np.flatnonzero(values)
+    indices = np.flatnonzero(values)
     sparse = SparseTensorProto(dims=values.shape)
-    sparse.values.CopyFrom(numpy_helper.from_array(values.reshape(-1)[places], name))
-    sparse.indices.CopyFrom(numpy_helper.from_array(places.astype(np.int64), f"{name}_indices"))
+    sparse.values.CopyFrom(numpy_helper.from_array(values.reshape(-1)[indices], name))
+    sparse.indices.CopyFrom(numpy_helper.from_array(indices.astype(np.int64), f"{name}_indices"))
     return sparse
 
 
@@ -132,6 +132,6 @@ def _refusal(out: Path, precision: str, dense: int, counted: tuple[int, int]) ->
     grown = dense - dense_bytes(elements, precision) + sparse_bytes(elements - zeros, precision)
     return ExportError(
         f"{out}: sparse initializers would take {size_text(grown)} where the dense file takes {size_text(dense)}, "
-        f"for {percent(zeros / elements, 1)} % of its weights are zeros and in {precision} more than "
-        f"{percent(break_even(precision), 1)} % must be; give --format bitmask, which is smaller from the first zeros on"
+        f"because {percent(zeros / elements, 1)} % of its weights are zeros, and in {precision} more than "
+        f"{percent(break_even(precision), 1)} % must be; give --format bitmask, which gains from a few zeros"
     )

@@ -96,12 +96,12 @@ def _quantise(converted: ov.Model, job: Job) -> tuple[ov.Model, int]:
     """Return the model with 8-bit products, and the number of questions that it was calibrated on."""
     import nncf
 
-    feeds = [dict(each) for each in job.calibration()]
+    feeds = [dict(feed) for feed in job.calibration()]
     with redirect_stdout(io.StringIO()), quiet("nncf"):  # its progress bars are printed to standard output
         small = nncf.quantize(
             converted, nncf.Dataset(feeds), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(feeds)
         )
-    rows = sum(len(each["input_ids"]) for each in feeds)
+    rows = sum(len(feed["input_ids"]) for feed in feeds)
     return small, rows // job.model.family.count_images(job.model.config)
 
 

@@ -104,17 +104,17 @@ def check_mobile(path: Path) -> str:
 def count_zeros(out: Path) -> tuple[int, int]:
     """Return the zeros and the elements of the matrices in model.ort, without embeddings and output layer."""
     graph = _read_graph(out / MOBILE_FILE)
-    stored = {each.Name().decode(): each for each in _each(graph.Initializers, graph.InitializersLength())}
+    stored = {tensor.Name().decode(): tensor for tensor in _members(graph.Initializers, graph.InitializersLength())}
     steps = [
         GraphNode(
             node.Name().decode(),
             node.OpType().decode(),
-            [name.decode() for name in _each(node.Inputs, node.InputsLength())],
-            [name.decode() for name in _each(node.Outputs, node.OutputsLength())],
+            [name.decode() for name in _members(node.Inputs, node.InputsLength())],
+            [name.decode() for name in _members(node.Outputs, node.OutputsLength())],
         )
-        for node in _each(graph.Nodes, graph.NodesLength())
+        for node in _members(graph.Nodes, graph.NodesLength())
     ]
-    shapes = {name: each.DimsAsNumpy().tolist() if each.DimsLength() else [] for name, each in stored.items()}
+    shapes = {name: tensor.DimsAsNumpy().tolist() if tensor.DimsLength() else [] for name, tensor in stored.items()}
     return count_in(steps, shapes, onnx.OUTPUT, lambda name: _values(stored[name], shapes[name]))
 
 
@@ -159,9 +159,9 @@ def _read_graph(path: Path) -> Any:
     return session.GetRootAsInferenceSession(content, 0).Model().Graph()
 
 
-def _each(get: Callable[[int], Any], count: int) -> list[Any]:
+def _members(get: Callable[[int], Any], count: int) -> list[Any]:
     """Return the members of a flatbuffer's vector."""
-    return [get(place) for place in range(count)]
+    return [get(index) for index in range(count)]
 
 
 def _values(tensor: Any, shape: Sequence[int]) -> np.ndarray:

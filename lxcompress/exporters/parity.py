@@ -1,4 +1,4 @@
-"""Parity: how an exported file answers beside the model that it came from.
+"""Parity: how far the answers of an exported file differ from those of the model that it came from.
 
 Shapes: B batch, A answers.
 """
@@ -17,14 +17,17 @@ from lxcompress.units import percent
 Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """feeds -> scores [B, A]"""
 TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 2e-2}
-"""Of the largest score, by precision; far above what reordered sums differ by, far below what moves most answers.
+"""Precision -> the tolerance of a score, relative to the largest score.
 
-A precision that is not named rounds its weights to so few values that scores must differ: what it changes is counted.
+It is far above the effect of another order of sums, and far below what changes most answers. A precision that is
+missing rounds weights to so few values that scores must differ: the answers that it changes are counted.
 """
 
 DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.01}
-"""The share of accuracy (0-1) by which rounding to a precision may change it: scores that differ within TOLERANCES turn
-near ties alone, and those are fewer than these."""
+"""Precision -> the share of accuracy (0-1) that rounding may change.
+
+Scores that differ within TOLERANCES change near ties only, and those are fewer than these.
+"""
 CHANGES: Mapping[str, float] = {"fp32": 0.005, "fp16": 0.03, "bf16": 0.05}
 """The share of answers that rounding to a precision may change."""
 Z95 = 1.96
@@ -39,26 +42,26 @@ def compare(
     inputs: str,
     precision: str,
 ) -> Parity:
-    """Return how the answers of both to `feeds` differ; `inputs` says in words what those are.
+    """Return how the answers of both to `feeds` differ; `inputs` describes the feeds in words.
 
-    Raises ExportError if a score of either is NaN or infinite: a record can hold no such difference.
+    Raises ExportError if a score of either is NaN or infinite: a record cannot hold such a difference.
     """
     questions, changed, difference, largest = 0, 0, 0.0, 0.0
-    for each in feeds:
-        expected = reference(each)
+    for feed in feeds:
+        expected = reference(feed)
         if not np.isfinite(expected).all():
             raise ExportError(
-                f"the model itself answers {inputs} with NaN or infinity; check the features and the training, or "
+                f"the model's own answers to {inputs} are NaN or infinite; check the features and the training, or "
                 "export another model"
             )
-        found = candidate(each)
+        found = candidate(feed)
         questions += len(expected)
         changed += int((expected.argmax(1) != found.argmax(1)).sum())
         difference = float(np.maximum(difference, np.abs(expected - found).max()))  # unlike max, keeps NaN
         largest = max(largest, float(np.abs(expected).max()))
     if not isfinite(difference):
         raise ExportError(
-            f"{where}: answers with scores that are no numbers where its ticket does not; it was not kept: "
+            f"{where}: its scores are NaN or infinite where the ticket's are not, so the file was deleted; "
             "export it in a wider precision"
         )
     relative = TOLERANCES.get(precision)
@@ -75,15 +78,17 @@ def check(parity: Parity, where: str) -> None:
     """Raise ExportError unless the scores agree within the tolerance."""
     if parity.tolerance is not None and parity.max_abs_difference > parity.tolerance:
         raise ExportError(
-            f"{where}: answers otherwise than its ticket (scores differ by {parity.max_abs_difference:.2g}, at most "
+            f"{where}: its answers differ from the ticket's (scores differ by {parity.max_abs_difference:.2g}, at most "
             f"{parity.tolerance:.2g} allowed; {parity.changed_answers} of {parity.questions} answers changed); "
-            "it was not kept as an artifact: report it"
+            "the file was deleted; report it"
         )
 
 
 def doubt(parity: Parity, found: Score | None, expected: Score | None, precision: str) -> list[str]:
-    """Return why an exported file may not be what its source is: answers or accuracy that its precision does not
-    explain. `found` is the file's accuracy and `expected` the one that the source's record names."""
+    """Return the doubts about a file: why it may differ from its source by more than its precision explains.
+
+    `found` is the file's accuracy, and `expected` the one in the source's record.
+    """
     doubts = []
     allowed, share = CHANGES.get(precision), parity.changed_answers / parity.questions if parity.questions else 0.0
     if allowed is not None and parity.changed_answers > max(1, allowed * parity.questions):
@@ -111,11 +116,12 @@ def doubt(parity: Parity, found: Score | None, expected: Score | None, precision
 
 
 def explained_drop(parity: Parity, questions: int, precision: str) -> float:
-    """Return the drop of accuracy (0-1) that a precision explains, over so many questions.
+    """Return the drop of accuracy (0-1) that a precision explains, over `questions` questions.
 
-    Of fp32, fp16 and bf16 it is DROPS, and one question at least. Any other precision changes answers: if it spoils as
-    many as it mends, the difference over n questions, of which it changes the share p, has a standard error of at most
-    sqrt(p / n), and 95 % of such differences are within 1.96 of it. p is measured by `compare`, one answer added.
+    For fp32, fp16 and bf16 it is DROPS, and at least one question. Any other precision changes answers. If it breaks as
+    many as it corrects, the difference over n questions, of which it changes the share p, has a standard error of at
+    most sqrt(p / n), and 95 % of such differences are within 1.96 of it. p is measured by `compare`, with one answer
+    added.
     """
     share = DROPS.get(precision)
     if share is not None:

@@ -1,6 +1,6 @@
-"""The matrices of a graph that feed its products, whatever the products are called: what sparsity is counted over.
+"""Find the matrices of a graph that its products read; sparsity is counted over these.
 
-A graph is a list of steps here, as ONNX files and ONNX Runtime's mobile files both have them.
+A graph is a list of nodes here, which ONNX files and ONNX Runtime's mobile files both have.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from onnx import GraphProto
 
 @dataclass(frozen=True)
 class GraphNode:
-    """A node of a graph: its name, what it does, and the names of what it reads and makes."""
+    """A node of a graph: its name, its operation, and the names of its inputs and outputs."""
 
     name: str
     operation: str
@@ -24,8 +24,7 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A stored matrix: its name, that of the value which stands for zero in it (None: zero itself), and a product that
-    reads it."""
+    """A stored matrix, and a product that reads it; `zero` names the value that stands for zero in it (None: zero)."""
 
     name: str
     zero: str | None
@@ -43,13 +42,13 @@ PRODUCTS: Mapping[str, Sequence[tuple[int, int | None]]] = {
     "QLinearMatMul": ((0, 2), (3, 5)),
     "QGemm": ((3, 5),),
 }
-"""Operation -> the places among its inputs of a matrix, and of the value that stands for zero in that."""
+"""Operation -> for each matrix input, its index, and the index of the input that holds its zero point."""
 _PASSING = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
-"""Operations that hand a matrix on, value for value."""
+"""Operations that pass a matrix on with the same values."""
 
 
 def find_reads(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]]) -> list[Matrix]:
-    """Every reading of a stored matrix by a product, in the order of the steps; `shapes` are of what is stored."""
+    """Return every read of a stored matrix by a product, in order; `shapes` has the shapes of the stored tensors."""
     stored: dict[str, tuple[str, str | None]] = {name: (name, None) for name, dims in shapes.items() if len(dims) == 2}
     for step in steps:
         if step.operation in _PASSING and step.inputs[0] in stored:
@@ -57,59 +56,61 @@ def find_reads(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]]) 
             stored[step.outputs[0]] = (name, _at(step, 2) if step.operation == "DequantizeLinear" else zero)
     found = []
     for step in steps:
-        for place, zero_place in PRODUCTS.get(step.operation, ()):
-            if _at(step, place) in stored:
-                name, zero = stored[step.inputs[place]]
-                found.append(Matrix(name, zero if zero_place is None else _at(step, zero_place), step))
+        for index, zero_index in PRODUCTS.get(step.operation, ()):
+            if _at(step, index) in stored:
+                name, zero = stored[step.inputs[index]]
+                found.append(Matrix(name, zero if zero_index is None else _at(step, zero_index), step))
     return found
 
 
 def find_prunable(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]], output: str) -> list[Matrix]:
-    """The matrices that may be pruned, each once: all that feed products but the output layer, which is the one that
-    the value `output` comes of. Embeddings feed none: rows are picked from them.
+    """Return the prunable matrices, each once: all that products read, without the output layer.
+
+    The output layer is the product that the value `output` is computed from. Embeddings are not read by products: their
+    rows are gathered.
     """
     reads = find_reads(steps, shapes)
     makers = {name: step for step in steps for name in step.outputs}
-    last, queue = {id(each.product): each.name for each in reads}, [output]
+    last, queue = {id(read.product): read.name for read in reads}, [output]
     while queue:
         step = makers.get(queue.pop(0))
         if step is not None and id(step) in last:
-            reads = [each for each in reads if each.name != last[id(step)]]
+            reads = [read for read in reads if read.name != last[id(step)]]
             break
         queue += step.inputs if step is not None else ()
-    return list({each.name: each for each in reads}.values())
+    return list({read.name: read for read in reads}.values())
 
 
 def count_in(
     steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]], output: str, read: Callable[[str], np.ndarray]
 ) -> tuple[int, int]:
-    """Zeros, and elements, of the matrices that may be pruned; `read` gives the values of what is stored."""
+    """Return the zeros and the elements of the prunable matrices; `read` returns the values of a stored tensor."""
     zeros = elements = 0
-    for each in find_prunable(steps, shapes, output):
-        values = read(each.name)
-        zero = _spread(read(each.zero), values.shape) if each.zero else 0
+    for matrix in find_prunable(steps, shapes, output):
+        values = read(matrix.name)
+        zero = _spread(read(matrix.zero), values.shape) if matrix.zero else 0
         zeros += int(np.count_nonzero(values == zero))
         elements += values.size
     return zeros, elements
 
 
 def _spread(zero: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What stands for zero in a matrix of `shape`: one value, or one a column, or one a row."""
+    """Return the zero point of a matrix of `shape` so that it broadcasts: one value, or one for each column or row."""
     if zero.size == 1:
         return zero.reshape(())
     return zero if zero.size == shape[1] else zero[:, None]
 
 
 def steps_of(graph: GraphProto) -> list[GraphNode]:
-    """The steps of an ONNX graph."""
+    """Return the nodes of an ONNX graph."""
     return [GraphNode(node.name, node.op_type, list(node.input), list(node.output)) for node in graph.node]
 
 
 def shapes_of(graph: GraphProto) -> dict[str, Sequence[int]]:
-    """The shapes of what an ONNX graph stores, the sparse ones among them."""
+    """Return the shapes of an ONNX graph's stored tensors, dense and sparse."""
     dense = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     return dense | {tensor.values.name: list(tensor.dims) for tensor in graph.sparse_initializer}
 
 
-def _at(step: GraphNode, place: int) -> str | None:
-    return step.inputs[place] or None if place < len(step.inputs) else None
+def _at(step: GraphNode, index: int) -> str | None:
+    return step.inputs[index] or None if index < len(step.inputs) else None

@@ -1,8 +1,8 @@
-"""Programs: how a family's model becomes what the engine runs.
+"""Programs: translate the model of a family into what the engine runs.
 
-Activations are [channels][columns], a column a token or a region, and only those that the masks keep are there. What no
-answer depends on is not computed: after the last attention that all columns feed, one column goes on alone, that whose
-state the answer is read off.
+Activations are [channels][columns]. A column is a token or a region, and only those that the masks keep are there. What
+no answer depends on is not computed: after the last attention that reads all columns, only the column is computed from
+which the answer is read.
 
 Shapes: L tokens, O regions, H hidden, W width of all heads of an attention.
 """
@@ -23,17 +23,17 @@ from lxcompress.errors import ExportError
 from lxcompress.models.checkpoints import Model
 
 Block = Any
-"""A module of transformers: torch types each of its attributes as a tensor or a module."""
+"""A module of transformers; torch types each of its attributes as a tensor or a module."""
 Pack = Callable[[np.ndarray, int], PackedWeight]
-"""Lays out the matrix of a product, [outputs, inputs], that is multiplied with so many columns as a rule."""
+"""Packs the matrix of a product, [outputs, inputs], for its usual number of columns."""
 ACTIVATIONS = ("gelu", "relu", "tanh")
-"""Those of transformers that the engine has by the same name; gelu is the exact one."""
+"""The activations of transformers that the engine has by the same name; gelu is the exact one."""
 BOX = 4
 
 
 @dataclass(frozen=True)
 class Usual:
-    """The columns of a usual question, which the layout of a matrix is chosen for."""
+    """The columns of a typical question, for which the layouts of matrices are chosen."""
 
     tokens: int
     objects: int
@@ -41,7 +41,7 @@ class Usual:
 
 @dataclass(frozen=True)
 class Span:
-    """Columns of the program: their size, how many they usually are, and the size that they start at (None: 0)."""
+    """Columns of the program: their number, their typical number, and the index of the first one (None: 0)."""
 
     size: Any
     usual: int
@@ -50,10 +50,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Draft:
-    """A program that is being written for a model, and what all its parts need.
+    """A program that is being written for a model, and the values that all its parts need.
 
-    `ids` and the features are the program's inputs; `most_objects` bounds the regions, the tokens are bounded by the
-    model's positions.
+    `ids`, `features` and `boxes` are the program's inputs.
     """
 
     program: Program
@@ -89,9 +88,10 @@ class Draft:
 
 
 def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, most_objects: int) -> Program:
-    """The program that answers as `model`. Embeddings are stored in `precision`, products as `pack` lays them out.
+    """Return the program that answers as `model` does.
 
-    Raises ExportError for a model that the engine cannot run.
+    Embeddings are stored in `precision`, and `pack` packs the matrices of products. Raises ExportError for a model that
+    the engine cannot run.
     """
     check_model(model)
     config, embeddings = model.config, getattr(model.module, model.family.name).embeddings
@@ -107,7 +107,7 @@ def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, mos
         one=Span(program.constant(1), 1),
         ids=program.ints("input_ids", tokens),
         features=program.floats("visual_feats", objects, width=model.family.feature_size(config)),
-        # VisualBERT reads no boxes, and is given them like every family.
+        # VisualBERT does not read boxes, but gets them like every family.
         boxes=program.floats("visual_pos", objects, width=BOX),
     )
     program.scores(_ANSWERS[model.family.name](draft, model.module, _embed_words(draft, embeddings, precision)))
@@ -115,7 +115,7 @@ def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, mos
 
 
 def check_model(model: Model) -> None:
-    """Raises ExportError for a model that the engine cannot run, before anything is packed."""
+    """Raise ExportError for a model that the engine cannot run, before anything is packed."""
     if model.family.name not in _ANSWERS:
         raise ExportError(
             f"format engine: has no program for {model.family.name}, only for "
@@ -135,7 +135,7 @@ def check_model(model: Model) -> None:
 
 
 def _answer_lxmert(draft: Draft, module: Block, words: Any) -> Any:
-    """Scores of LXMERT, read off its first token."""
+    """Return the scores of LXMERT, which are read from its first token."""
     encoder = module.lxmert.encoder
     layers, crosses = list(encoder.layer), list(encoder.x_layers)
     for layer in layers:
@@ -155,10 +155,13 @@ def _answer_lxmert(draft: Draft, module: Block, words: Any) -> Any:
 
 
 def _answer_visual_bert(draft: Draft, module: Block, words: Any) -> Any:
-    """Scores of VisualBERT, read off the last word: the token before [SEP], its regions being behind all tokens."""
+    """Return the scores of VisualBERT, which are read from the last word: the token before [SEP].
+
+    Its regions follow all tokens.
+    """
     program, encoder = draft.program, module.visual_bert
     embeddings = encoder.embeddings
-    with torch.no_grad():  # every region is at position 0 and of token type 1
+    with torch.no_grad():  # every region has position 0 and token type 1
         same = embeddings.visual_position_embeddings.weight[0] + embeddings.visual_token_type_embeddings.weight[1]
     seen = program.load(draft.features)
     regions = draft.linear(seen, draft.objects, [embeddings.visual_projection], add=_array(same))
@@ -176,21 +179,24 @@ _ANSWERS: Mapping[str, Callable[[Draft, nn.Module, Any], Any]] = {
     "lxmert": _answer_lxmert,
     "visual_bert": _answer_visual_bert,
 }
-"""Family -> the scores of its module, from what its words' embeddings are."""
+"""Family -> a function that returns the scores of its module, given the embeddings of its words."""
 
 
 def _embed_words(draft: Draft, embeddings: Block, precision: str) -> Any:
-    """Word + position + token type 0, normalised; the type is the same for all, and is added to the positions."""
+    """Return word + position + token type 0, normalised; the type is the same for all, and is added to the
+    positions."""
     with torch.no_grad():
         positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
-    words, places = (table(_array(each), precision) for each in (embeddings.word_embeddings.weight, positions))
+    words, position_table = (
+        table(_array(weight), precision) for weight in (embeddings.word_embeddings.weight, positions)
+    )
     state = draft.program.embed(words, by=draft.ids, size=draft.tokens.size)
-    state = draft.program.embed(places, by=POSITION, size=draft.tokens.size, onto=state)
+    state = draft.program.embed(position_table, by=POSITION, size=draft.tokens.size, onto=state)
     return _norm(draft, state, embeddings.LayerNorm)
 
 
 def _embed_regions(draft: Draft, encoder: Block) -> Any:
-    """LXMERT's regions: the mean of what is seen and of where, each normalised."""
+    """Return LXMERT's regions: the mean of their features and their boxes, each normalised."""
     boxes = draft.linear(draft.program.load(draft.boxes), draft.objects, [encoder.box_fc])
     where = _norm(draft, boxes, encoder.box_layer_norm, share=0.5)
     seen = draft.linear(draft.program.load(draft.features), draft.objects, [encoder.visn_fc])
@@ -198,13 +204,16 @@ def _embed_regions(draft: Draft, encoder: Block) -> Any:
 
 
 def _layer(draft: Draft, state: Any, span: Span, layer: Block, *, only: Span | None = None) -> Any:
-    """A layer of either family over the columns of `span`; with `only`, of these alone."""
+    """Return a layer over the columns of `span`; with `only`, the output of these columns alone."""
     state = _attend_self(draft, state, span, layer.attention, only=only)
     return _feed_forward(draft, state, only or span, layer.intermediate, layer.output)
 
 
 def _cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> tuple[Any, Any]:
-    """A cross layer. Its one set of weights attends in both directions: it is multiplied with all columns at once."""
+    """Return the words and regions after a cross layer.
+
+    Its one set of weights attends in both directions, so it is multiplied with all columns at once.
+    """
     program, tokens, objects = draft.program, draft.tokens, draft.objects
     both = Span(program.sum(tokens.size, objects.size), tokens.usual + objects.usual)
     behind = Span(objects.size, objects.usual, start=tokens.size)
@@ -223,7 +232,7 @@ def _cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> tuple[
 
 
 def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> Any:
-    """The first token after the last cross layer: of the language side, all columns are asked once more, as keys."""
+    """Return the first token after the last cross layer; all columns of the language side are its keys."""
     cross, first = layer.visual_attention, Span(draft.one.size, 1)
     query, *others = _projections(cross.att)
     asked = draft.linear(words, draft.tokens, [query])
@@ -235,7 +244,7 @@ def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> A
 
 
 def _attend_self(draft: Draft, state: Any, span: Span, block: Block, *, only: Span | None = None) -> Any:
-    """Self-attention over the columns of `span`, its output layer, residual and norm; with `only`, of these alone."""
+    """Return self-attention over `span`, with output layer, residual and norm; with `only`, of these columns alone."""
     attention, output = block.self, block.output
     query, *others = _projections(attention)
     if only is None:
@@ -263,7 +272,7 @@ def _projections(attention: Block) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
 
 
 def _parts(state: Any, span: Span | None, count: int) -> list[Any]:
-    """The equal shares of the channels of `state`, of the columns of `span` or of all."""
+    """Return `state` split into equal shares of its channels, of the columns of `span` or of all."""
     width = state.rows // count
     parts = [state.take(rows=(number * width, width)) for number in range(count)]
     return parts if span is None else [_take(part, span) for part in parts]
@@ -274,7 +283,7 @@ def _take(state: Any, span: Span) -> Any:
 
 
 def _norm(draft: Draft, state: Any, norm: nn.LayerNorm, *, share: float = 1.0, add: Any = None) -> Any:
-    """`share` of the normalised columns, and `add`."""
+    """Return `share` of the normalised columns, plus `add`."""
     gain, bias = _array(norm.weight) * np.float32(share), _array(norm.bias) * np.float32(share)
     return draft.program.norm(state, gain, bias, norm.eps, add=add)
 

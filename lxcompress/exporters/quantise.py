@@ -1,7 +1,7 @@
-"""Fewer bits: half precision, and eight-bit integers, by ONNX Runtime's own tools.
+"""Reduce precision: half precision and 8-bit integers, with ONNX Runtime's own tools.
 
-What is chosen here was measured on the mini model fine-tuned on scenes (1,000 validation questions; the error is the
-root mean square of what scores differ by), with ONNX Runtime 1.32 on a processor with VNNI; docs/onnx.md has the table.
+The choices here were measured on the mini model fine-tuned on scenes (1,000 validation questions; the error is the root
+mean square of the differences of scores), with ONNX Runtime 1.32 on a processor with VNNI; docs/onnx.md has the table.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
 from lxcompress.text import first_line
 
 _PER_CHANNEL = True
-"""A scale a column: 8 % less error than one a matrix, for 2 % more bytes (dynamic; static alike)."""
+"""Whether each column has its own scale: 8 % less error than one scale for a matrix, for 2 % more bytes (dynamic and
+static)."""
 _SEVEN_BITS = False
-"""Weights of 7 bits add 6-8 % error. They are for x86 processors without VNNI, whose products of eight bits saturate;
-phones' do not."""
+"""Whether weights have 7 bits, which adds 6-8 % error.
+
+It is meant for x86 processors without VNNI, whose 8-bit products saturate; those of phones do not.
+"""
 
 
 def to_half(model: ModelProto) -> ModelProto:
-    """The model with half-precision weights and steps, its inputs and outputs as they were; `model` is used up.
+    """Return the model with half-precision weights and steps, and inputs and outputs as before; `model` is changed.
 
     Raises ExportError.
     """
@@ -38,15 +41,15 @@ def to_half(model: ModelProto) -> ModelProto:
             half = convert_float_to_float16(model, keep_io_types=True)
         except Exception as error:
             raise _failed("fp16", error) from error
-        OnnxModel.graph_topological_sort(half.graph)  # the casts of the inputs were put last
+        OnnxModel.graph_topological_sort(half.graph)  # the casts of the inputs are appended at the end
     return half
 
 
 def to_int8(path: Path, out: Path) -> None:
-    """Writes the model at `path` with eight-bit weights, whose activations are rounded as they come, to `out`.
+    """Write the model at `path` to `out` with 8-bit weights, and activations that are quantised at run time.
 
-    Attention that was fused is rounded too. Embeddings are stored in eight bits; convolutions stay as they are, as
-    ONNX Runtime has no fast one whose input is rounded as it comes. Raises ExportError.
+    Fused attention is quantised too. Embeddings have 8 bits. Convolutions are left as they are, because ONNX Runtime
+    has no fast one with a dynamic input. Raises ExportError.
     """
     with quiet_onnxruntime():
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -55,10 +58,10 @@ def to_int8(path: Path, out: Path) -> None:
             quantize_dynamic(
                 path,
                 out,
-                op_types_to_quantize=["MatMul", "Attention", "Gather"],  # a Gemm is made a MatMul first
+                op_types_to_quantize=["MatMul", "Attention", "Gather"],  # a Gemm becomes a MatMul first
                 per_channel=_PER_CHANNEL,
                 reduce_range=_SEVEN_BITS,
-                weight_type=QuantType.QInt8,  # symmetric, so that a removed weight stays a zero
+                weight_type=QuantType.QInt8,  # symmetric, so that a removed weight stays 0
                 extra_options={"MatMulConstBOnly": True},
             )
         except Exception as error:
@@ -66,11 +69,11 @@ def to_int8(path: Path, out: Path) -> None:
 
 
 def to_int8_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarray]]) -> None:
-    """Writes the model at `path` with eight-bit weights and activations, whose ranges are those seen on `feeds`.
+    """Write the model at `path` with 8-bit weights and activations, whose ranges are measured on `feeds`.
 
-    Only products with stored weights are rounded, and not what comes of them: rounding all that ONNX Runtime can round
-    takes the mini model from 72 to 22 % (the masks' -3.4e38 sets the scale of every score), rounding the products'
-    results too adds 20 % error. Raises ExportError.
+    Only products with stored weights are quantised, and not their results. If all is quantised that ONNX Runtime can,
+    the mini model falls from 72 to 22 % (the masks' -3.4e38 sets the scale of every score); if the products' results
+    are quantised too, the error grows by 20 %. Raises ExportError.
     """
     with quiet_onnxruntime():
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -83,7 +86,7 @@ def to_int8_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarra
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["MatMul", "Gemm", "Gather"],
                 nodes_to_quantize=_weighted(onnx.load(path, load_external_data=False).graph),
-                # Signed activations, which some accelerators ask for, take five times as long on an x86 processor.
+                # Signed activations, which some accelerators need, take five times as long on an x86 processor.
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=_PER_CHANNEL,
@@ -95,20 +98,20 @@ def to_int8_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarra
 
 
 def _weighted(graph: GraphProto) -> list[str]:
-    """The names of the products of stored weights, and of the embeddings: MatMulConstBOnly is not heard by QDQ."""
+    """Return the names of the products of stored weights and of the embeddings; QDQ ignores MatMulConstBOnly."""
     stored = shapes_of(graph)
-    products = [each.product.name for each in find_reads(steps_of(graph), stored)]
+    products = [read.product.name for read in find_reads(steps_of(graph), stored)]
     return products + [node.name for node in graph.node if node.op_type == "Gather" and node.input[0] in stored]
 
 
 class _Reader:
-    """Questions to calibrate on, one batch after another, as ONNX Runtime's calibration asks for them."""
+    """A reader of calibration questions, one batch after another, as ONNX Runtime's calibration expects it."""
 
     def __init__(self, feeds: Iterable[Mapping[str, np.ndarray]]) -> None:
         self.feeds = iter(feeds)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next batch; None when there is no more."""
+        """Return the next batch; None at the end."""
         found = next(self.feeds, None)
         return None if found is None else dict(found)
 

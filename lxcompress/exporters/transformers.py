@@ -1,7 +1,7 @@
-"""A transformers folder: what `from_pretrained` loads, in one safetensors file of plain weights; zeros are stored.
+"""A transformers folder that `from_pretrained` loads: one safetensors file of plain weights, with zeros stored.
 
 Tensors that no answer depends on (LXMERT's last vision branch, VisualBERT's pooler) are not in tickets. They are
-written here as zeros, because transformers says of a model that lacks them that it should be trained.
+written here as zeros, because transformers warns about a model without them that it should be trained.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INSTEAD = "give --format bitmask, or onnx"
 
 
 def write(job: Job) -> WrittenFiles:
-    """Writes config.json, model.safetensors, vocab.txt and tokenizer_config.json. Raises ExportError."""
+    """Write config.json, model.safetensors, vocab.txt and tokenizer_config.json. Raises ExportError."""
     model, dtype = job.model, DTYPES[job.precision]
     fields = _find_fields(job.out, model)
     weights = {name: _convert(job.out, name, tensor, dtype) for name, tensor in model.weights.items()}
@@ -41,7 +41,7 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Zeros, and elements, of the prunable matrices that an answer depends on."""
+    """Return the zeros and the elements of the prunable matrices that an answer depends on."""
     config, family = identify(str(out))
     zeros = elements = 0
     with safe_open(out / WEIGHTS_FILE, framework="pt") as file:
@@ -54,8 +54,11 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def _find_fields(out: Path, model: Model) -> dict[str, int]:
-    """What the config must say for transformers to build a model of these sizes: feed-forwards that were all cut to
-    one width are its `intermediate_size`. Raises ExportError if no config of transformers says them."""
+    """Return the fields that the config needs so that transformers builds a model of these sizes.
+
+    Feed-forwards that all have one width become its `intermediate_size`. Raises ExportError for sizes that no config of
+    transformers describes.
+    """
     kind = type(model.module)
     if not kind.__module__.startswith("transformers."):
         raise ExportError(f"{out}: transformers has no {kind.__name__}, which reads several images; {_INSTEAD}")
@@ -73,13 +76,13 @@ def _find_fields(out: Path, model: Model) -> dict[str, int]:
 
 
 def _find_dead(model: Model, fields: dict[str, int]) -> dict[str, torch.Size]:
-    """name -> shape of what transformers' model has, and no answer depends on."""
+    """Return name -> shape of the tensors of transformers' model that no answer depends on."""
     config = with_layers(model.config, fields)
     return {name: shape for name, shape in model.family.shapes(config).items() if model.family.is_dead(name, config)}
 
 
 def _convert(out: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor as it is stored. Raises ExportError if it cannot be."""
+    """Return the tensor in the type of the file. Raises ExportError if it cannot be stored."""
     converted = tensor.detach().to(dtype)
     if not bool(converted.isfinite().all()):
         is_wide = bool(tensor.isfinite().all())
@@ -90,7 +93,7 @@ def _convert(out: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def _write_words(job: Job) -> tuple[list[Path], list[str]]:
-    """vocab.txt, and how transformers' tokenizer is to use it: as this package cuts questions."""
+    """Write vocab.txt and the settings of transformers' tokenizer, so that it tokenizes as lxcompress does."""
     try:
         vocabulary = load_vocabulary(str(job.source))
     except LxError as error:

@@ -1,8 +1,8 @@
-"""Twins: a ticket exported beside what it has to beat, of which dense int8 costs nothing.
+"""Twins: a ticket is exported together with the models to compare it with, of which dense int8 needs no pruning.
 
-The twins of a ticket of masked weights are the dense model it was drawn of, the ticket itself, and a structured ticket
-that keeps as many weights, each as it is and in int8. A ticket that is a smaller model itself has one of masked weights
-in place of the structured one.
+The twins of a ticket of masked weights are its dense model, the ticket itself, and a structured ticket that keeps as
+many weights, each in full precision and in int8. A ticket that is a smaller model is compared with a ticket of masked
+weights instead of a structured one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STRUCTURED_TWIN, MASKED_TWIN = "structured", "unstructured"
 
 @dataclass(frozen=True)
 class TwinRequest:
-    """A twin that is to be exported."""
+    """A twin to export."""
 
     twin: str
     source: Path
@@ -43,7 +43,7 @@ class TwinRequest:
 
 @dataclass(frozen=True)
 class TwinExport:
-    """A twin in the folder `out`; not `is_new` if an earlier export of the same source was there."""
+    """A twin in the folder `out`; `is_new` is false if an earlier export of the same source was found."""
 
     twin: str
     out: Path
@@ -53,7 +53,7 @@ class TwinExport:
 
 @dataclass(frozen=True)
 class MissingTwin:
-    """A twin that there is none of, and why; `is_failure` if it should have been made."""
+    """A twin that is not exported, and why; `is_failure` if its export failed."""
 
     twin: str
     why: str
@@ -68,10 +68,11 @@ def plan_twins(
     other: Path | None = None,
     out: Path | None = None,
 ) -> tuple[list[TwinRequest], list[MissingTwin]]:
-    """The twins of the ticket that can be exported, and those that cannot.
+    """Return the twins of a ticket that can be exported, and those that cannot.
 
-    In a run folder its dense model and its structured twin are known; `dense` and `other` name them elsewhere. They go
-    to folders in `out`, or each to where its own export goes. Raises ExportError for what is no ticket, or no twin.
+    In a run folder its dense model and its structured twin are known; elsewhere `dense` and `other` name them. They are
+    written to folders in `out`, or each to its default folder. Raises ExportError if a folder has no ticket, or no twin
+    of it.
     """
     check_format(format, None)
     if not is_ticket(ticket):
@@ -104,22 +105,25 @@ def plan_twins(
 def export_twins(
     wanted: Sequence[TwinRequest], *, recipe: Recipe | None = None, progress: Progress = no_progress
 ) -> list[TwinExport | MissingTwin]:
-    """Exports each, but for those that are there and still of their source. One that fails keeps none from the rest."""
+    """Export each twin, except for those that are already exported and up to date; a failure does not stop the
+    others."""
     done: dict[str, TwinExport | MissingTwin] = {}
-    for source in dict.fromkeys(each.source for each in wanted):
+    for source in dict.fromkeys(request.source for request in wanted):
         digest, opened = digest_source(source), None
-        for each in (each for each in wanted if each.source == source):
-            found = find_fresh(each, digest)
+        for request in (request for request in wanted if request.source == source):
+            found = find_fresh(request, digest)
             if found:
-                done[each.twin] = TwinExport(each.twin, each.out, found, is_new=False)
+                done[request.twin] = TwinExport(request.twin, request.out, found, is_new=False)
                 continue
             opened = opened or open_source(source, recipe)
-            done[each.twin] = _export(each, opened, _fp32_of(digest, done.values()), _naming(each.twin, progress))
-    return [done[each.twin] for each in wanted]
+            done[request.twin] = _export(
+                request, opened, _fp32_of(digest, done.values()), _naming(request.twin, progress)
+            )
+    return [done[request.twin] for request in wanted]
 
 
 def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
-    """The artifact that is there already, if it is whole and of just this source. Raises ExportError."""
+    """Return the artifact of an earlier export, if it is complete and of the same source. Raises ExportError."""
     record = wanted.out / ARTIFACT_FILE
     if not is_whole(record):
         return None
@@ -133,14 +137,14 @@ def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
 
 
 def bench_command(folders: Iterable[Path]) -> str:
-    """What measures them side by side."""
+    """Return the command that measures the files in one bench."""
     return command_line("bench", *folders)
 
 
 def _fp32_of(digest: str, done: Iterable[TwinExport | MissingTwin]) -> Path | None:
-    """The folder of the same source's twin in fp32, if that is there."""
-    found = (each for each in done if isinstance(each, TwinExport) and each.artifact.source_sha256 == digest)
-    return next((each.out for each in found if each.artifact.precision == "fp32"), None)
+    """Return the folder of the same source's twin in fp32, if there is one."""
+    found = (twin for twin in done if isinstance(twin, TwinExport) and twin.artifact.source_sha256 == digest)
+    return next((twin.out for twin in found if twin.artifact.precision == "fp32"), None)
 
 
 def _export(wanted: TwinRequest, source: Any, fp32: Path | None, progress: Progress) -> TwinExport | MissingTwin:
@@ -197,7 +201,7 @@ def _check_dense(folder: Path) -> Path:
 
 
 def _check_other(folder: Path, provenance: Provenance) -> Path:
-    """The folder, if its ticket is of the other kind than the one whose twin it is to be. Raises ExportError."""
+    """Return the folder, if its ticket is structured where the other is not, or the reverse. Raises ExportError."""
     if not is_ticket(folder):
         raise ExportError(f"--structured {folder}: is not a ticket; give a folder such as RUN/tickets/CELL")
     kind = read_record(folder / TICKET_FILE, Provenance, ExportError).granularity

@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The Recipe in the YAML file `path`, with each `key=value` of `overrides` applied over it.
+    """Return the Recipe in the YAML file `path`, with each `key=value` of `overrides` applied to it.
 
-    Relative data paths are taken from the folder where the command runs. Raises RecipeError.
+    Relative data paths are relative to the folder where the command runs. Raises RecipeError.
     """
     return read_settings(path, Recipe, overrides)
 
@@ -38,44 +38,45 @@ def load_run_recipe(path: Path) -> Recipe:
 
 
 def shipped_recipes() -> tuple[Path, ...]:
-    """Return the recipes that ship with the package, by name."""
+    """Return the recipes that ship with the package, sorted by name."""
     package = Path(__file__).parents[1]
     folders = [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
     return tuple(sorted(folders[0].glob("*.yaml"))) if folders else ()
 
 
 def find_recipe(path: Path) -> Path:
-    """Return the file that `path` means: itself, a run folder's recipe, or the recipe of that name that ships.
+    """Return the file that `path` means: itself, a run folder's recipe, or the shipped recipe of that name.
 
-    A path that is none of these comes back as it is.
+    Any other path is returned as it is.
     """
     if path.is_dir() and (path / RECIPE_FILE).is_file():
         return path / RECIPE_FILE
     if path.is_file() or path.parent not in (Path(), Path("recipes")):
         return path
     is_named = path.suffix in ("", ".yaml", ".yml")
-    return next((each for each in shipped_recipes() if is_named and each.stem == path.stem), path)
+    return next((recipe for recipe in shipped_recipes() if is_named and recipe.stem == path.stem), path)
 
 
 def input_paths(recipe: BaseModel) -> list[Path]:
-    """Return the files and folders that `recipe` names and that are there: data, and the model to start from."""
+    """Return the files and folders that `recipe` names and that exist: data, and the model to start from."""
     found: list[Path] = []
     for _, value in recipe:
         if isinstance(value, BaseModel):
             found += input_paths(value)
-        for each in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(each, BaseModel) and isinstance(value, tuple | list):
-                found += input_paths(each)
-            elif isinstance(each, Path):
-                found.append(each)
+        for item in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(item, BaseModel) and isinstance(value, tuple | list):
+                found += input_paths(item)
+            elif isinstance(item, Path):
+                found.append(item)
     start = getattr(recipe, "start", None)
     return [*found, Path(start)] if isinstance(start, str) and Path(start).exists() else found
 
 
 def read_settings(path: Path, kind: type[RecipeSection], overrides: Sequence[str] = ()) -> Any:
-    """Return the YAML file `path` as `kind`, with each `key=value` of `overrides` applied over it.
+    """Return the YAML file `path` as `kind`, with each `key=value` of `overrides` applied to it.
 
-    `path` may be what find_recipe finds: a file, a run folder, or the name of a recipe that ships. Raises RecipeError.
+    `path` may be anything that find_recipe finds: a file, a run folder, or the name of a shipped recipe. Raises
+    RecipeError.
     """
     path = find_recipe(path)
     tree = _read_yaml(path)
@@ -87,11 +88,11 @@ def read_settings(path: Path, kind: type[RecipeSection], overrides: Sequence[str
 
 
 def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where: str) -> Any:
-    """`tree` as a `kind`; `where` opens the sentence of the RecipeError raised if it is not one."""
+    """Return `tree` as a `kind`. Raises RecipeError, whose sentence begins with `where`."""
     version = tree.get("version", RECIPE_VERSION)
     if _as_number(version) > RECIPE_VERSION:
         raise RecipeError(
-            f"{where}: is of recipe version {echo(version)}, but this lxcompress reads up to version {RECIPE_VERSION}; "
+            f"{where}: has recipe version {echo(version)}, but this lxcompress reads versions up to {RECIPE_VERSION}; "
             "upgrade it with: pip install --upgrade lxcompress"
         )
     kind = with_added_data(kind, tree)
@@ -102,7 +103,7 @@ def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where:
 
 
 def _methods(tree: Mapping[str, Any]) -> list[Any]:
-    """The entries of `prune.methods`, as far as there are any."""
+    """Return the entries of `prune.methods`; none if there is no such list."""
     prune = tree.get("prune")
     methods = prune.get("methods") if isinstance(prune, Mapping) else None
     return methods if isinstance(methods, list) else []
@@ -122,7 +123,7 @@ def _has(section: object, key: str) -> bool:
 
 
 def _as_number(version: object) -> float:
-    """The version as a number; -1 for what is none."""
+    """Return the version as a number; -1 if it is not one."""
     try:
         return float(version) if isinstance(version, (int, float, str)) else -1
     except ValueError:
@@ -130,7 +131,7 @@ def _as_number(version: object) -> float:
 
 
 def dump_recipe(recipe: RecipeSection) -> str:
-    """The recipe as YAML with every field written out; reading it back gives an equal recipe."""
+    """Return the recipe as YAML with every field written out; reading it gives an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -151,10 +152,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _nearby(path: Path) -> str:
-    """Say which recipe may have been meant: a file in the same folder, or one that ships."""
+    """Return a clause that names the recipe that may have been meant: a file in the same folder, or a shipped one."""
     files = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
     shipped = {recipe.stem: recipe for recipe in shipped_recipes()}
-    near = nearest(path.name, [each.name for each in files], cutoff=0.6)
+    near = nearest(path.name, [file.name for file in files], cutoff=0.6)
     if near:
         return f"give the path of a YAML file, such as {path.parent / near}"
     near = nearest(path.stem, list(shipped))
@@ -176,11 +177,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     branch = tree
     *parents, leaf = key.split(".")
     if len(parents) > MOST_KEYS:
-        raise RecipeError(f"--set {shown}: names {len(parents) + 1} keys within each other; no recipe is so deep")
+        raise RecipeError(f"--set {shown}: names {len(parents) + 1} nested keys; a recipe has fewer levels")
     for parent in parents:
         inner = branch.get(parent, {})
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {shown}: {parent[:40]} holds a value, not a section; set it whole")
-        branch[parent] = dict(inner)  # a copy: an alias may stand for the same section elsewhere
+        branch[parent] = dict(inner)  # a copy: a YAML alias may use the same section elsewhere
         branch = branch[parent]
     branch[leaf] = value

@@ -110,7 +110,7 @@ def named(names: Callable[[], Sequence[str]]) -> AfterValidator:
     def check(name: str) -> str:
         known = names()
         if name not in known:
-            quoted = [repr(each) for each in known]
+            quoted = [repr(choice) for choice in known]
             expected = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
             raise PydanticKnownError("literal_error", {"expected": expected})
         return name

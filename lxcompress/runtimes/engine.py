@@ -1,4 +1,4 @@
-"""Engine files, served by the engine of this package: numpy and a library in C, and nothing else."""
+"""Engine files, served by lxcompress's own engine: numpy and a library in C."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ MODEL_FILE = "model.lxe"
 
 @dataclass(frozen=True)
 class EngineSession:
-    """An engine file, loaded."""
+    """An engine file that is loaded."""
 
     path: Path
     session: InferenceSession
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores, float32 [B, A], of `feeds`. Raises MeasureError if the file takes other inputs."""
+        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError if the file has other inputs."""
         (scores,) = self.session.run(None, feeds)
         return scores
 
 
 def open_engine(path: Path, *, threads: int) -> EngineSession:
-    """The engine file at `path`, or in the folder `path`, answering on `threads` threads. Raises MeasureError."""
+    """Load the engine file at `path`, or in the folder `path`; it uses `threads` threads. Raises MeasureError."""
     model = path / MODEL_FILE if path.is_dir() else path
     if not model.is_file():
         raise MeasureError(

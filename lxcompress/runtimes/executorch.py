@@ -1,7 +1,7 @@
-"""ExecuTorch programs (.pte), served by its own C++ runtime and XNNPACK on the CPU.
+"""ExecuTorch programs (.pte), served by ExecuTorch's C++ runtime and XNNPACK on the CPU.
 
-A program answers one question at a time, of any number of tokens and regions up to its bounds: the questions of a batch
-follow each other. The program's inputs have no names; they stand in the order of INPUTS.
+A program answers one question at a time, of any number of tokens and regions up to its bounds, so the questions of a
+batch are answered in turn. The program's inputs have no names; they are in the order of INPUTS.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from lxcompress.text import first_line
 try:
     import torch
 
-    # The documented portable_lib brings ExecuTorch's exporter along: 140 MB and seconds that a measured process shall
-    # not be charged with. What it offers is this module, which needs torch's libraries to be loaded before it.
+    # The documented portable_lib imports ExecuTorch's exporter too: 140 MB and seconds that must not count as cost of
+    # a measured process. It is a wrapper of this module, which needs torch's libraries to be loaded first.
     from executorch.extension.pybindings import _C as library  # noqa: N811
 except ImportError as problem:
     raise MeasureError(
@@ -40,30 +40,31 @@ METHOD = "forward"
 INPUTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")
 _STDERR = 2
 _HEAD_BYTES = 40
-"""A flatbuffer's root and identifier, then the extended header: where its segments start, and their size."""
+"""The bytes of a flatbuffer's root and identifier, and of the extended header: where its segments start, their size."""
 
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class ExecutorchSession:
-    """A program, loaded; `bounds` are the largest shapes of its inputs, whose rows are those of one question."""
+    """A program that is loaded; `bounds` are the largest shapes of its inputs, whose rows are those of one question."""
 
     path: Path
     module: Any
     bounds: Mapping[str, tuple[int, ...]]
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Scores, float32 [B, A], of `feeds`, a question at a time. Raises MeasureError for inputs that do not fit."""
+        """Return the scores, float32 [B, A], of `feeds`, one question at a time. Raises MeasureError for inputs that do
+        not fit."""
         rows = self._count_rows(feeds)
         tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in INPUTS]
         step = self.bounds[INPUTS[0]][0]
         try:
             scores = [
-                self.module.forward([each[start : start + step] for each in tensors])[0]
+                self.module.forward([tensor[start : start + step] for tensor in tensors])[0]
                 for start in range(0, rows, step)
             ]
-        except Exception as problem:  # the runtime raises RuntimeError, its bindings others
+        except Exception as problem:  # the runtime raises RuntimeError, its bindings raise others
             raise MeasureError(
                 f"{self.path}: ExecuTorch failed while answering ({first_line(problem)}); export it again with this "
                 "version of lxcompress"
@@ -71,8 +72,10 @@ class ExecutorchSession:
         return check_scores(self.path, torch.cat(scores).numpy().astype(np.float32, copy=False))
 
     def _count_rows(self, feeds: Mapping[str, np.ndarray]) -> int:
-        """The rows of all feeds. Raises MeasureError for feeds that the program does not take: it would say so itself
-        on standard error, in its own lines."""
+        """Return the rows of all feeds. Raises MeasureError for feeds that the program does not take.
+
+        The program itself would only report them on standard error.
+        """
         check_feeds(self.path, feeds, INPUTS)
         rows = len(feeds[INPUTS[0]])
         for name, bound in self.bounds.items():
@@ -85,7 +88,7 @@ class ExecutorchSession:
 
 
 def open_executorch(path: Path, *, threads: int) -> ExecutorchSession:
-    """The program at `path`, or in the folder `path`; `threads` holds for all programs of this process.
+    """Load the program at `path`, or in the folder `path`; `threads` applies to all programs of this process.
 
     Raises MeasureError.
     """
@@ -104,28 +107,30 @@ def open_executorch(path: Path, *, threads: int) -> ExecutorchSession:
             f"{program}: takes {meta.num_inputs()} inputs, expected {len(INPUTS)}; export it again with this version "
             "of lxcompress"
         )
-    bounds = {name: tuple(meta.input_tensor_meta(place).sizes()) for place, name in enumerate(INPUTS)}
+    bounds = {name: tuple(meta.input_tensor_meta(index).sizes()) for index, name in enumerate(INPUTS)}
     return ExecutorchSession(program, module, bounds)
 
 
 def has_xnnpack() -> bool:
-    """Whether this build of ExecuTorch has the kernels that programs are written for."""
+    """Return whether this build of ExecuTorch has the kernels that programs are written for."""
     return library._is_available("XnnpackBackend")
 
 
 def _thorough() -> Any:
-    """Checks the whole of a program's structure as it is loaded: a damaged one would crash the process later."""
+    """Load a program and check its whole structure: a damaged one would crash the process later."""
     return library.Verification.InternalConsistency
 
 
 def _check_whole(program: Path) -> None:
-    """Raises MeasureError for what is no program, or less than its header tells of: the runtime maps its weights, and
-    would crash on those that are not there."""
+    """Raise MeasureError for a file that is not a program, or is shorter than its header says.
+
+    The runtime maps its weights into memory, and would crash on missing ones.
+    """
     with program.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if head[4:6] != b"ET" or head[8:12] != b"eh00" or len(head) < _HEAD_BYTES:
         raise MeasureError(f"{program}: is not an ExecuTorch program; export it again")
-    size, start, segments = (int.from_bytes(head[place : place + 8], "little") for place in (16, 24, 32))
+    size, start, segments = (int.from_bytes(head[index : index + 8], "little") for index in (16, 24, 32))
     expected, found = max(size, start + segments), program.stat().st_size
     if found < expected:
         raise MeasureError(
@@ -134,7 +139,7 @@ def _check_whole(program: Path) -> None:
 
 
 def _load(program: Path, make: Callable[[], Made]) -> Made:
-    """What `make` returns; its failure, with the last that the runtime said, is a MeasureError."""
+    """Return what `make` returns; raise MeasureError with the runtime's last message if it fails."""
     with _diverted() as last:
         try:
             return make()
@@ -145,10 +150,10 @@ def _load(program: Path, make: Callable[[], Made]) -> Made:
 
 @contextmanager
 def _diverted() -> Iterator[Callable[[], str]]:
-    """Keeps what the C++ runtime writes to standard error off the terminal; the last line of it can be asked for.
+    """Hide what the C++ runtime writes to standard error, and make its last line available.
 
-    It tells there how many processors it counts whenever it starts its threads: some of it through Python, which may
-    have another standard error than the process, and some of it past it.
+    When it starts its threads it prints how many processors it counts: partly through Python, whose standard error may
+    be another one than the process's, and partly directly.
     """
     sys.stderr.flush()
     kept = os.dup(_STDERR)
@@ -168,7 +173,7 @@ def _diverted() -> Iterator[Callable[[], str]]:
 
 
 def _fits(shape: tuple[int, ...], bound: tuple[int, ...], rows: int) -> bool:
-    """Whether an input of so many rows, in whole questions, is within its bound; features are as many as they are."""
+    """Return whether an input with `rows` rows, in whole questions, is within its bound; the features must be equal."""
     if len(shape) != len(bound) or shape[0] != rows or rows % bound[0]:
         return False
     return (
@@ -177,4 +182,4 @@ def _fits(shape: tuple[int, ...], bound: tuple[int, ...], rows: int) -> bool:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(each) for each in shape)
+    return " x ".join(str(size) for size in shape)

@@ -1,6 +1,6 @@
-"""Checks that every runtime makes of what goes into a model file and of what comes out: named inputs, finite numbers.
+"""Check what goes into a model file and what comes out, for every runtime: named inputs, finite numbers.
 
-A runtime may turn NaN into ordinary scores (eight-bit products do), so that a broken detector would go unseen.
+A runtime may turn NaN into ordinary scores (8-bit products do), so that a broken detector would not be noticed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lxcompress.errors import MeasureError
 
 
 def check_feeds(path: Path, feeds: Mapping[str, np.ndarray], inputs: Collection[str]) -> None:
-    """Raises MeasureError unless `feeds` are the inputs that the file at `path` takes, without NaN and infinity."""
+    """Raise MeasureError unless `feeds` are the inputs of the file at `path`, without NaN and infinity."""
     if set(feeds) != set(inputs):
         raise MeasureError(
             f"{path}: takes the inputs {', '.join(sorted(inputs))}, but was given {', '.join(sorted(feeds))}; export "
@@ -31,7 +31,7 @@ def check_feeds(path: Path, feeds: Mapping[str, np.ndarray], inputs: Collection[
 
 
 def check_scores(path: Path, scores: np.ndarray) -> np.ndarray:
-    """Returns `scores`, [B, A]. Raises MeasureError if they hold NaN or infinity."""
+    """Return `scores`, [B, A]. Raises MeasureError if they hold NaN or infinity."""
     if not np.isfinite(scores).all():
         raise MeasureError(
             f"{path}: answers finite inputs with NaN or infinity; check the size of the features, or export the model "

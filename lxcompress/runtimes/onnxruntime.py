@@ -1,4 +1,4 @@
-"""ONNX files, and files of ONNX Runtime's own mobile format, served by ONNX Runtime on the CPU."""
+"""ONNX files, and files of ONNX Runtime's mobile format, served by ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lxcompress.text import first_line
 MODEL_FILE, MOBILE_FILE = "model.onnx", "model.ort"
 SCORES = "scores"
 _ERRORS_ONLY, _AS_IT_WAS = 3, 2
-"""Severities of ONNX Runtime's log; it starts at warnings, and does not say where it stands."""
+"""Severities of ONNX Runtime's log; it starts with warnings, and cannot be asked for its level."""
 
 
 @dataclass(frozen=True)
 class OnnxSession:
-    """An ONNX file, loaded."""
+    """An ONNX file that is loaded."""
 
     path: Path
     session: ort.InferenceSession
@@ -36,7 +36,7 @@ class OnnxSession:
         check_feeds(self.path, feeds, self.inputs)
         try:
             (scores,) = self.session.run([SCORES], dict(feeds))
-        except Exception as problem:  # ONNX Runtime's exceptions share no base class of their own
+        except Exception as problem:  # ONNX Runtime's exceptions share no base class
             raise MeasureError(
                 f"{self.path}: ONNX Runtime {ort.__version__} failed while answering ({first_line(problem)}); "
                 "export it again with this version of lxcompress"
@@ -45,7 +45,8 @@ class OnnxSession:
 
 
 def open_onnx(path: Path, *, threads: int) -> OnnxSession:
-    """The ONNX or mobile file at `path`, or in the folder `path`, held to `threads` threads. Raises MeasureError."""
+    """Load the ONNX or mobile file at `path`, or in the folder `path`; it uses `threads` threads. Raises
+    MeasureError."""
     model = _find_model(path)
     try:
         session = ort.InferenceSession(str(model), _options(threads), providers=["CPUExecutionProvider"])
@@ -56,19 +57,19 @@ def open_onnx(path: Path, *, threads: int) -> OnnxSession:
     if SCORES not in [output.name for output in session.get_outputs()]:
         found = ", ".join(output.name for output in session.get_outputs())
         raise MeasureError(f"{model}: expected an output named {SCORES}, got {found}; export it again")
-    return OnnxSession(model, session, tuple(each.name for each in session.get_inputs()))
+    return OnnxSession(model, session, tuple(node.name for node in session.get_inputs()))
 
 
 def providers() -> tuple[str, ...]:
-    """What this build of ONNX Runtime can compute with."""
+    """Return the execution providers that this build of ONNX Runtime has."""
     return tuple(ort.get_available_providers())
 
 
 @contextlib.contextmanager
 def quiet_onnxruntime() -> Iterator[None]:
-    """Without what ONNX Runtime and its Python tools print, log and warn: no user can act on it.
+    """Hide what ONNX Runtime and its Python tools print, log and warn of: no user can act on it.
 
-    The tools log through the root logger, which they set up for the whole process if nobody has.
+    The tools log to the root logger, which they configure for the whole process if nobody has.
     """
     ort.set_default_logger_severity(_ERRORS_ONLY)
     try:
@@ -79,7 +80,7 @@ def quiet_onnxruntime() -> Iterator[None]:
 
 
 def _find_model(path: Path) -> Path:
-    """The model file that `path` is or holds. Raises MeasureError if there is none."""
+    """Return the model file that `path` is or contains. Raises MeasureError if there is none."""
     in_folder = path / (MOBILE_FILE if (path / MOBILE_FILE).is_file() else MODEL_FILE)
     model = in_folder if path.is_dir() else path
     if not model.is_file():
@@ -95,6 +96,6 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _ERRORS_ONLY
-    # Between two runs the pool's threads would go on spinning, and take the cores from whoever runs next.
+    # Between two runs the pool's threads would spin, and take the cores from other processes.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options

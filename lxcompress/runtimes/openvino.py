@@ -1,4 +1,4 @@
-"""OpenVINO IR, and ONNX files of plain operators, served by OpenVINO on the CPU."""
+"""OpenVINO IR, and ONNX files with plain operators, served by OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lxcompress.errors import MeasureError
 from lxcompress.output import command_line
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
-# As it is imported, OpenVINO tells Google Analytics so and keeps an id in the home folder, unless its telemetry package
-# is missing, which it allows for: it is made to be missing.
+# When OpenVINO is imported, it reports to Google Analytics and keeps an id in the home folder, unless its telemetry
+# package is missing, which it allows: so the package is made to be missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 try:
@@ -37,7 +37,7 @@ _GRAPH_OF_MODEL, _NODE_OF_GRAPH, _DOMAIN_OF_NODE = 7, 1, 7
 
 @dataclass(frozen=True)
 class OpenvinoSession:
-    """A file, compiled for the CPU."""
+    """A file that is compiled for the CPU."""
 
     path: Path
     compiled: openvino.CompiledModel
@@ -48,7 +48,7 @@ class OpenvinoSession:
         check_feeds(self.path, feeds, self.inputs)
         try:
             scores = self.compiled(dict(feeds))[SCORES]
-        except Exception as problem:  # OpenVINO raises RuntimeError, and others from its bindings
+        except Exception as problem:  # OpenVINO raises RuntimeError, its bindings raise others
             raise MeasureError(
                 f"{self.path}: OpenVINO {openvino.get_version()} failed while answering ({_reason(problem)}); "
                 "export it again with this version of lxcompress"
@@ -57,12 +57,16 @@ class OpenvinoSession:
 
 
 def open_openvino(path: Path, *, threads: int) -> OpenvinoSession:
-    """The file at `path`, or in the folder `path`, computing in float32 on `threads` threads. Raises MeasureError."""
+    """Load the file at `path`, or in the folder `path`; it computes in float32 on `threads` threads.
+
+    Raises MeasureError.
+    """
     return _open(path, threads=threads, precision="f32")
 
 
 def open_bfloat16(path: Path, *, threads: int) -> OpenvinoSession:
-    """The same, computing in bfloat16. Raises MeasureError, also on a processor that has no such products."""
+    """Load the file so that it computes in bfloat16. Raises MeasureError, also on a processor without bfloat16
+    products."""
     if "BF16" not in openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
         raise MeasureError(
             "runtime openvino-bf16: this processor has no products of bfloat16; measure with the runtime openvino"
@@ -81,7 +85,7 @@ def _open(path: Path, *, threads: int, precision: str) -> OpenvinoSession:
     names = [name for output in compiled.outputs for name in output.get_names()]
     if SCORES not in names:
         raise MeasureError(f"{model}: expected an output named {SCORES}, got {', '.join(names)}; export it again")
-    return OpenvinoSession(model, compiled, tuple(each.get_any_name() for each in compiled.inputs))
+    return OpenvinoSession(model, compiled, tuple(port.get_any_name() for port in compiled.inputs))
 
 
 def _options(threads: int, precision: str) -> dict[str, object]:
@@ -90,13 +94,13 @@ def _options(threads: int, precision: str) -> dict[str, object]:
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "ENABLE_HYPER_THREADING": True,  # else it takes a thread for each physical core at most, whatever was asked for
-        "ENABLE_CPU_PINNING": False,  # whoever measures has pinned the process, and its threads inherit that
+        "ENABLE_HYPER_THREADING": True,  # without it, there is at most one thread for each physical core
+        "ENABLE_CPU_PINNING": False,  # the bench has pinned the process, and the threads inherit that
     }
 
 
 def _find(path: Path) -> Path:
-    """The model file that is meant. Raises MeasureError if there is none, or one that OpenVINO is not to read."""
+    """Return the model file. Raises MeasureError if there is none, or one that OpenVINO cannot read."""
     model = path
     if path.is_dir():
         model = next((path / name for name in (MODEL_FILE, ONNX_FILE) if (path / name).is_file()), path / MODEL_FILE)
@@ -111,7 +115,7 @@ def _find(path: Path) -> Path:
 
 
 def _check_plain(model: Path) -> None:
-    """Raises MeasureError if an ONNX file has operators of ONNX Runtime's own, which OpenVINO knows in part only."""
+    """Raise MeasureError if an ONNX file has operators of ONNX Runtime, of which OpenVINO knows only some."""
     try:
         own = sorted(set(_domains(model)) - _PLAIN_DOMAINS)
     except (IndexError, ValueError):
@@ -124,7 +128,7 @@ def _check_plain(model: Path) -> None:
 
 
 def _domains(model: Path) -> Iterator[str]:
-    """The domain of each operator of an ONNX file; the weights between them are stepped over, not read."""
+    """Yield the domain of each operator of an ONNX file; the weights in between are skipped."""
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for graph in _fields(data, 0, len(data), _GRAPH_OF_MODEL):
             for node in _fields(data, *graph, _NODE_OF_GRAPH):
@@ -133,44 +137,44 @@ def _domains(model: Path) -> Iterator[str]:
 
 
 def _fields(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Where the values of the field `wanted` of a protobuf message lie: (start, end) of each, for texts and messages.
+    """Yield (start, end) of each value of the field `wanted` of a protobuf message, for texts and messages.
 
-    Raises ValueError or IndexError for what is no such message.
+    Raises ValueError or IndexError if it is not such a message.
     """
-    place = start
-    while place < end:
-        key, place = _varint(data, place)
+    index = start
+    while index < end:
+        key, index = _varint(data, index)
         kind = key & 7
         if kind == 0:
-            _, after = _varint(data, place)
+            _, after = _varint(data, index)
         elif kind in (1, 5):
-            after = place + (8 if kind == 1 else 4)
+            after = index + (8 if kind == 1 else 4)
         elif kind == 2:
-            size, place = _varint(data, place)
-            after = place + size
+            size, index = _varint(data, index)
+            after = index + size
         else:
             raise ValueError(f"no wire type {kind}")
         if after > end:
             raise ValueError("a field ends beyond its message")
         if kind == 2 and key >> 3 == wanted:
-            yield place, after
-        place = after
+            yield index, after
+        index = after
 
 
-def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
-    """The number at `place`, seven bits a byte, and where it ends."""
+def _varint(data: mmap.mmap, index: int) -> tuple[int, int]:
+    """Return the number at `index`, which has seven bits in each byte, and the index after it."""
     value = shift = 0
     while True:
-        byte = data[place]
-        place += 1
+        byte = data[index]
+        index += 1
         value |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
-            return value, place
+            return value, index
 
 
 def _reason(problem: Exception) -> str:
-    """What OpenVINO says, less the lines that name its own source files."""
+    """Return OpenVINO's message without the lines that name its own source files."""
     lines = [line.strip() for line in str(problem).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception from ")]
     return said[0] if said else type(problem).__name__

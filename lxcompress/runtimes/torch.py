@@ -1,7 +1,7 @@
-"""Bitmask artifacts and transformers folders, served by torch on the CPU, as they are or through torch.compile.
+"""Bitmask artifacts and transformers folders, served by torch on the CPU, directly or through torch.compile.
 
-Whatever a file stores, weights and arithmetic are float32, so that a file answers as its ticket but for what its values
-were rounded by. float16 would halve the memory and take several times as long (whole LXMERT, Zen 4).
+Weights and arithmetic are float32, whatever the file stores: its answers differ from the ticket's only by the rounding
+of the stored values. float16 would halve the memory and take several times as long (whole LXMERT, Zen 4).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lxcompress.quiet import quiet
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 _TOKENS, _OBJECTS = 5, 7
-"""Of the question that a compiler is shown: two sizes that are alike it would take for one."""
+"""Tokens and regions of the question that is compiled; equal sizes would be taken for one."""
 
 
 @dataclass(frozen=True)
 class TorchSession:
-    """A model, loaded; while it answers, torch has `threads` threads, and before and after as many as it had."""
+    """A model that is loaded; torch has `threads` threads while it answers, and its earlier number before and after."""
 
     path: Path
     model: Model
@@ -53,29 +53,26 @@ class TorchSession:
 
 
 def open_torch(path: Path, *, threads: int) -> TorchSession:
-    """The model of a bitmask artifact or a transformers folder (or of a file in one), run as it is.
-
-    Raises MeasureError.
-    """
+    """Load the model of a bitmask artifact or a transformers folder (or of a file in one). Raises MeasureError."""
     folder = path.parent if path.is_file() else path
     with held_to(threads):
         try:
-            model = read_model(folder)  # who opens a session has compared its files: hashing is not loading
+            model = read_model(folder)  # the files were compared with their record before: hashing is not loading
         except LxError as problem:
             raise MeasureError(str(problem)) from None
     return TorchSession(path, model, lambda inputs: model.family.answer(model.module, inputs), threads)
 
 
 def open_compiled(path: Path, *, threads: int) -> TorchSession:
-    """The same through torch.compile. It compiles here, so that loading takes as long as one has to wait for it.
+    """Load the model and compile it with torch.compile, so that the time to load includes the compilation.
 
-    Lengths stay free: a data set's questions have a dozen of them, and each would be compiled for as long as all are.
-    A number of questions other than one is compiled when it first comes, as torch takes a size of 1 for a constant.
-    Raises MeasureError.
+    Lengths are dynamic: a data set's questions have a dozen lengths, and each would be compiled for as long as all of
+    them together. A batch of more than one question is compiled when it first comes, because torch takes a size of 1
+    for a constant. Raises MeasureError.
     """
     _check_compiler(path)
     session = open_torch(path, threads=threads)
-    with quiet():  # torch.compile imports what it works with, which warns of itself
+    with quiet():  # torch.compile imports libraries that warn
         compiled = torch.compile(session.compute, dynamic=True)
 
     def compute(inputs: Inputs) -> Tensor:
@@ -85,7 +82,7 @@ def open_compiled(path: Path, *, threads: int) -> TorchSession:
     try:
         with held_to(threads), torch.inference_mode():
             compute(make_example(session.model, tokens=_TOKENS, objects=_OBJECTS))
-    except Exception as problem:  # a compiler's troubles are of many kinds
+    except Exception as problem:  # a compiler raises errors of many types
         raise MeasureError(
             f"{path}: torch.compile cannot compile it here ({_say(problem, lines=2)}); give the runtime torch instead"
         ) from problem
@@ -94,8 +91,8 @@ def open_compiled(path: Path, *, threads: int) -> TorchSession:
 
 @contextlib.contextmanager
 def held_to(threads: int) -> Iterator[None]:
-    """torch with so many threads for a product; those for whole graphs can be set only once, and nothing here uses
-    them."""
+    """Give torch `threads` threads for a product; those for whole graphs can be set only once, and are not used
+    here."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -105,7 +102,7 @@ def held_to(threads: int) -> Iterator[None]:
 
 
 def _check_compiler(path: Path) -> None:
-    """Raises MeasureError unless there is the C++ compiler that torch.compile would call."""
+    """Raise MeasureError if the C++ compiler that torch.compile calls is not installed."""
     wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(wanted) is None:
         raise MeasureError(
@@ -115,6 +112,6 @@ def _check_compiler(path: Path) -> None:
 
 
 def _say(problem: Exception, *, lines: int = 1) -> str:
-    """The first lines of what went wrong, as one."""
+    """Return the first lines of an error as one."""
     said = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return ", ".join(said[:lines]) or type(problem).__name__

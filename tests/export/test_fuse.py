@@ -95,7 +95,7 @@ def test_the_most_fusions_that_tell_the_truth_are_kept(spoilt, kept, tmp_path) -
     assert path.parent.name == (kept or "plain")
     assert ("5 Attention" in note) == (kept == "fused-1")
     assert ("SkipLayerNormalization" in note) == bool(kept)
-    assert bool(kept) or "nothing (its fused form: answers otherwise than its ticket" in note
+    assert bool(kept) or "nothing (its fused form: its answers differ from the ticket's" in note
 
 
 def test_static_files_keep_attention_apart(tmp_path) -> None:

@@ -139,7 +139,7 @@ def test_answers_that_differ_are_an_error(run, exported, tmp_path) -> None:
         inputs="random inputs",
         precision="fp32",
     )
-    with pytest.raises(ExportError, match="answers otherwise than its ticket"):
+    with pytest.raises(ExportError, match="its answers differ from the ticket's"):
         check(wrong, "here")
     right = compare(
         reference,

@@ -272,7 +272,7 @@ def test_only_one_study_at_a_time_in_a_folder(toy_recipe, tmp_path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another study is at work"):
+        with pytest.raises(RunError, match="another study is running"):
             run_study(toy_recipe, tmp_path)
         other.communicate()
     assert not is_busy(RunDir(tmp_path))

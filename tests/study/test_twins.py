@@ -201,7 +201,7 @@ def test_a_twin_waits_for_no_other_study(study, tmp_path) -> None:
         [sys.executable, "-c", holder, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another study is at work"):
+        with pytest.raises(RunError, match="another study is running"):
             draw_twin(root, twin_cell(picked(root)))
         other.communicate()
 
