@@ -1,7 +1,7 @@
-"""What can be fetched: the addresses, sizes, checksums and licences of the data and weights that the recipes need.
+"""The catalogue: addresses, sizes, checksums and licences of the data and weights that the recipes need.
 
-`size_bytes` and `sha256` are exact, and checked; each group says where they were found. `about_bytes` is a size as its
-publisher rounds it. What could not be found is None, and is shown as unknown.
+`size_bytes` and `sha256` are exact and are checked; a comment says where they were found. `about_bytes` is a size as
+its publisher rounds it. None means that it could not be found; it is shown as unknown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ANSWERS = {"vqa": 3_129, "gqa": 1_842, "nlvr2": 2, "nlvr": 2}
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a public address; `unpack` names the members of a zip to unpack, and without it nothing is unpacked."""
+    """A file at a public address; `unpack` names the files of a zip to unpack, and without it nothing is unpacked."""
 
     address: str
     size_bytes: int | None = None
@@ -45,15 +45,15 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """What the file is called, there and here."""
+        """Return the name of the file."""
         return self.address.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Files that are fetched together, and the terms they stand under.
+    """Files that are fetched together, and their licence.
 
-    `elsewhere` is another place where the publisher keeps them, for a person: no program may download from it.
+    `elsewhere` is another address of the publisher, for people: programs must not download from it.
     """
 
     what: str
@@ -65,7 +65,7 @@ class Collection:
 
 
 def _at(base: str, *files: RemoteFile) -> tuple[RemoteFile, ...]:
-    """`files` with the addresses that they have below `base`."""
+    """Return `files` with addresses below `base`."""
     return tuple(replace(file, address=f"{base}/{file.address}") for file in files)
 
 
@@ -80,7 +80,7 @@ IMAGES_OF_COCO = "the images are COCO's, each under its Flickr licence, and are 
 
 CATALOGUE: dict[str, Collection] = {
     # Addresses: visualqa.org/download.html. SHA-256: facebookresearch/ParlAI, parlai/tasks/vqa_v2/build.py. Sizes: two
-    # public download scripts give the same ones, one of them beside these checksums.
+    # public download scripts give the same ones, and one of them has these checksums too.
     "vqa2": Collection(
         what="VQA v2.0, questions (train, val, test) and annotations (train, val)",
         licence=f"CC BY 4.0; {IMAGES_OF_COCO}",
@@ -312,7 +312,7 @@ CATALOGUE: dict[str, Collection] = {
         ),
     ),
     # Address: many who followed cs.stanford.edu/people/jcjohns/clevr give it. Size: two public projects that downloaded
-    # it give the same one, one of them beside this SHA-256.
+    # it give the same one, and one of them has this SHA-256 too.
     "clevr": Collection(
         what="CLEVR v1.0 without images: scenes (train, val) and questions (train, val, test)",
         licence="CC BY 4.0",

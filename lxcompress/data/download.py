@@ -1,6 +1,6 @@
-"""One file over HTTP: a download that was cut off goes on where it stopped, and two files are never mixed.
+"""Download one file over HTTP: resume after an interruption, and never mix two files.
 
-The bytes so far are in `NAME.part`; `NAME.part.json` beside it says which file of the server's they begin.
+The bytes so far are in `NAME.part`; `NAME.part.json` says which version of the file on the server they are from.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO
@@ -25,12 +26,12 @@ from lxcompress.rundir import write_text
 
 TIMEOUT_S = 60
 PAUSES_S = (2.0, 10.0, 30.0)
-"""Waits before each new try, once some bytes have come and then no more do."""
+"""The pauses before new attempts, if some bytes have come and then no more."""
 PIECE_BYTES = 1 << 18
 
 
 class PartRecord(Record):
-    """Which file a `.part` begins: what the server said when its first byte came."""
+    """Which version of a file a `.part` is from: what the server said with the first byte."""
 
     address: str
     etag: str | None
@@ -39,108 +40,108 @@ class PartRecord(Record):
 
     @property
     def validator(self) -> str | None:
-        """What to send as If-Range, so that a file that has changed comes whole."""
+        """Return the value of If-Range, with which a file that has changed is sent whole."""
         return self.etag or self.modified
 
 
 class _CutError(Exception):
-    """The connection failed or ended early; another try may go on."""
+    """An error of a connection that failed or ended early; another attempt may succeed."""
 
 
 def part_of(target: Path) -> Path:
-    """Where the bytes of `target` gather until they are all there."""
+    """Return the file that holds the bytes of `target` until it is complete."""
     return target.with_name(target.name + ".part")
 
 
 def forget(target: Path) -> None:
-    """Removes what has come of `target` so far."""
+    """Remove what was downloaded of `target` so far."""
     part_of(target).unlink(missing_ok=True)
-    _begun_path(target).unlink(missing_ok=True)
+    _record_path(target).unlink(missing_ok=True)
 
 
-def download(
-    address: str,
-    target: Path,
-    *,
-    size_bytes: int | None,
-    has_checksum: bool,
-    remedy: str,
-    progress: Progress,
-    pauses_s: Sequence[float] = PAUSES_S,
-) -> bool:
-    """Brings all bytes of `address` to the part of `target`; returns whether they came in more than one piece.
+@dataclass(frozen=True)
+class DownloadRequest:
+    """A file to download, and what is known of it."""
 
-    `size_bytes` is their number if it is known. Without a validator from the server, a part is gone on with only if
-    `has_checksum` says that a mixture would be found out later. Raises DataError, which ends in `remedy`; what has come
-    stays, for the next call to go on with.
+    address: str
+    target: Path
+    size_bytes: int | None
+    has_checksum: bool
+    """whether a mixture of two versions would be detected later"""
+    remedy: str
+    """the end of every error"""
+
+
+def download(request: DownloadRequest, progress: Progress, pauses_s: Sequence[float] = PAUSES_S) -> bool:
+    """Download all bytes to the part of the target; return whether they came in more than one piece.
+
+    Without a validator from the server, a part is resumed only if the file has a checksum. Raises DataError; the bytes
+    that have come stay, and the next call resumes.
     """
-    part = part_of(target)
+    part = part_of(request.target)
     part.parent.mkdir(parents=True, exist_ok=True)
-    pauses = iter(())  # none before the first byte: who has no network is told so at once
+    pauses = iter(())  # no pause before the first byte: without a network, the error comes at once
     while True:
         have = _size(part)
         try:
-            return _go_on(
-                address, target, size_bytes=size_bytes, has_checksum=has_checksum, remedy=remedy, progress=progress
-            )
+            return _resume(request, progress)
         except _CutError as cut:
             if _size(part) > have:
                 pauses = iter(pauses_s)
                 continue
             pause = next(pauses, None)
             if pause is None:
-                raise DataError(f"{address}: could not be fetched ({cut}); {remedy}") from None
+                raise DataError(f"{request.address}: could not be fetched ({cut}); {request.remedy}") from None
             time.sleep(pause)
 
 
-def _go_on(
-    address: str, target: Path, *, size_bytes: int | None, has_checksum: bool, remedy: str, progress: Progress
-) -> bool:
-    """One connection, for the bytes that are missing; returns whether others were there before."""
+def _resume(request: DownloadRequest, progress: Progress) -> bool:
+    """Download the missing bytes over one connection; return whether earlier bytes were kept."""
+    address, target = request.address, request.target
     part = part_of(target)
-    begun = _read_begun(target, address)
+    begun = _read_record(target, address)
     have = _size(part) if begun is not None else 0
     if begun is not None and have == begun.size_bytes:
         return True
-    if begun is not None and begun.validator is None and not has_checksum:
+    if begun is not None and begun.validator is None and not request.has_checksum:
         have = 0
-    reply, start = _ask(address, begun, have, remedy)
+    reply, start = _request(address, begun, have, request.remedy)
     with reply:
-        total = _total(reply, address, start, size_bytes, remedy)
+        total = _total(reply, request, start)
         _check_space(address, part.parent, None if total is None else total - start)
         if start == 0:
-            part.write_bytes(b"")  # before the note: bytes of another file must never stand beside it
-            said = PartRecord(
+            part.write_bytes(b"")  # before the record: it must never describe bytes of another file
+            record = PartRecord(
                 address=address,
                 etag=_strong(reply.headers.get("ETag")),
                 modified=reply.headers.get("Last-Modified"),
                 size_bytes=total,
             )
-            write_text(_begun_path(target), dump_record(said))
+            write_text(_record_path(target), dump_record(record))
         _append(reply, part, total, progress)
     return start > 0
 
 
-def _ask(address: str, begun: PartRecord | None, have: int, remedy: str) -> tuple[http.client.HTTPResponse, int]:
-    """A reply with what is missing, and the place of its first byte: 0 where the server sends all or nothing."""
+def _request(address: str, begun: PartRecord | None, have: int, remedy: str) -> tuple[http.client.HTTPResponse, int]:
+    """Return a reply with the missing bytes, and the offset of its first byte: 0 if the server sends the whole file."""
     if begun is not None and have > 0:
-        asked = {"Range": f"bytes={have}-"} | ({"If-Range": begun.validator} if begun.validator else {})
-        reply = _open(address, asked, remedy)
+        headers = {"Range": f"bytes={have}-"} | ({"If-Range": begun.validator} if begun.validator else {})
+        reply = _open(address, headers, remedy)
         if reply is not None and reply.status == 200:
             return reply, 0
         if reply is not None and _continues(reply, begun, have):
             return reply, have
-        if reply is not None:  # not what was asked for: with ranges, this server cannot be trusted
+        if reply is not None:  # not what was requested: do not trust this server with ranges
             reply.close()
     reply = _open(address, {}, remedy)
     if reply is None or reply.status != 200:
-        raise DataError(f"{address}: answers with a part where all of the file was asked for; {remedy}")
+        raise DataError(f"{address}: answered with a part, expected the whole file; {remedy}")
     return reply, 0
 
 
-def _open(address: str, asked: dict[str, str], remedy: str) -> http.client.HTTPResponse | None:
-    """The server's reply; None if it has no bytes in the range that was asked for."""
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"lxcompress/{__version__}", **asked}
+def _open(address: str, extra: dict[str, str], remedy: str) -> http.client.HTTPResponse | None:
+    """Return the server's reply; None if the file has no bytes in the requested range."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"lxcompress/{__version__}", **extra}
     try:
         reply = _opener().open(urllib.request.Request(address, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
@@ -157,12 +158,12 @@ def _open(address: str, asked: dict[str, str], remedy: str) -> http.client.HTTPR
     if came == "text/html" or coding != "identity":
         reply.close()
         what = "a web page" if came == "text/html" else f"bytes encoded as {coding}"
-        raise DataError(f"{address}: answered with {what} where the file was expected; {remedy}")
+        raise DataError(f"{address}: answered with {what}, expected the file; {remedy}")
     return reply
 
 
 def _continues(reply: http.client.HTTPResponse, begun: PartRecord, have: int) -> bool:
-    """Whether a partial reply is the rest of what was begun: from `have` to the end, of the same file."""
+    """Return whether a partial reply continues the part: from `have` to the end of the same file."""
     said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", reply.headers.get("Content-Range", "").strip())
     if reply.status != 206 or said is None:
         return False
@@ -177,34 +178,35 @@ def _continues(reply: http.client.HTTPResponse, begun: PartRecord, have: int) ->
     )
 
 
-def _total(
-    reply: http.client.HTTPResponse, address: str, start: int, size_bytes: int | None, remedy: str
-) -> int | None:
-    """How many bytes the whole file has; None for a reply in chunks, whose end is marked."""
+def _total(reply: http.client.HTTPResponse, request: DownloadRequest, start: int) -> int | None:
+    """Return the size of the whole file; None for a chunked reply, which marks its end. Raises DataError."""
     if reply.length is None and not reply.chunked:
         raise DataError(
-            f"{address}: does not say how long the file is, so that a part could not be told from the whole; {remedy}"
+            f"{request.address}: does not say how long the file is, so a cut download could not be detected; "
+            f"{request.remedy}"
         )
     total = None if reply.length is None else start + reply.length
-    if size_bytes is not None and total is not None and total != size_bytes:
-        raise DataError(f"{address}: is {total:,} bytes where {size_bytes:,} were published; {remedy}")
+    if request.size_bytes is not None and total is not None and total != request.size_bytes:
+        raise DataError(
+            f"{request.address}: has {total:,} bytes, but {request.size_bytes:,} were published; {request.remedy}"
+        )
     return total
 
 
 def _append(reply: http.client.HTTPResponse, part: Path, total: int | None, progress: Progress) -> None:
-    """Writes what the reply holds to the end of `part`."""
+    """Append the bytes of the reply to `part`."""
     with part.open("ab") as file:
         progress("downloading", file.tell(), total or 0)
         while piece := _read(reply):
             file.write(piece)
-            file.flush()  # what has come outlives a kill
+            file.flush()  # a kill loses nothing that has come
             progress("downloading", file.tell(), total or 0)
     if total is not None and _size(part) != total:
         raise _CutError(f"the connection ended after {_size(part):,} of {total:,} bytes")
 
 
 def _read(reply: http.client.HTTPResponse) -> bytes:
-    """The next bytes as they come. Apart from writing them, so that a full disk is not taken for a lost connection."""
+    """Return the next bytes. Reading and writing are separate: a full disk is not a lost connection."""
     try:
         return reply.read1(PIECE_BYTES)
     except (OSError, http.client.HTTPException) as error:
@@ -221,7 +223,7 @@ def _check_space(address: str, folder: Path, wanted: int | None) -> None:
 
 
 class HttpOnly(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to http or https alone, and never from https to http."""
+    """A handler that follows redirects only to http or https, and never from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -231,13 +233,13 @@ class HttpOnly(urllib.request.HTTPRedirectHandler):
             fp.close()
             raise DataError(
                 f"{req.full_url}: redirects to {newurl}, which is not {'https' if req.type == 'https' else 'http(s)'}; "
-                "download it with a program that you trust with that"
+                "download it with another program"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Opens http and https, and nothing else: urllib's own opener knows file: and ftp: too."""
+    """Return an opener for http and https only; urllib's default opener also accepts file: and ftp:."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -252,19 +254,19 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _strong(etag: str | None) -> str | None:
-    """The entity tag, unless it is a weak one: those do not promise equal bytes, and If-Range may not carry them."""
+    """Return the entity tag unless it is weak: a weak tag does not promise equal bytes, and If-Range refuses it."""
     return None if etag is None or etag.startswith("W/") else etag
 
 
-def _begun_path(target: Path) -> Path:
+def _record_path(target: Path) -> Path:
     return target.with_name(target.name + ".part.json")
 
 
-def _read_begun(target: Path, address: str) -> PartRecord | None:
-    """What is known of the part of `target`; None if nothing is, or it is of another address."""
+def _read_record(target: Path, address: str) -> PartRecord | None:
+    """Return the record of the part of `target`; None if there is none, or it is of another address."""
     try:
-        begun = read_record(_begun_path(target), PartRecord, DataError)
-    except DataError:  # a part of which nothing is known is fetched again
+        begun = read_record(_record_path(target), PartRecord, DataError)
+    except DataError:  # a part without a readable record is downloaded again
         return None
     return begun if begun.address == address else None
 
@@ -274,6 +276,6 @@ def _size(path: Path) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the wrapping."""
+    """Return the reason of an error, without the errors that wrap it."""
     inner = getattr(error, "reason", error)
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__

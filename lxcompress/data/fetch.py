@@ -1,7 +1,7 @@
-"""Fetching what the catalogue names: planned, downloaded, checked, unpacked, and remembered by checksum.
+"""Fetch the data sets of the catalogue: plan, download, check, unpack, and record the checksums.
 
-A file of NAME goes to FOLDER/NAME, and so does what a zip is unpacked to. FOLDER/checksums.json keeps the SHA-256 of
-each file: where none is published, the first download is trusted, and whatever comes later must equal it.
+The files of NAME and what is unpacked of them go to FOLDER/NAME. FOLDER/checksums.json keeps the SHA-256 of each file.
+If no checksum is published, the first download is trusted, and later ones must equal it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from lxcompress.data.catalogue import CATALOGUE, Collection, RemoteFile
-from lxcompress.data.download import PAUSES_S, download, forget, part_of
+from lxcompress.data.download import PAUSES_S, DownloadRequest, download, forget, part_of
 from lxcompress.data.unpack import check_zip, is_content, is_unpacked, read_through, sum_content, unpack
 from lxcompress.errors import DataError
 from lxcompress.progress import Progress, relabel
@@ -33,8 +33,10 @@ State = Literal["there", "packed", "partly", "missing"]
 
 
 class ChecksumRecord(Record):
-    """A file that came whole: `unpacked` holds the bytes of each member that was unpacked, by its path in the zip, and
-    `crc32` what it holds."""
+    """A file that was downloaded: `unpacked` maps each file that was unpacked, by its path in the zip, to its bytes.
+
+    `crc32` maps it to its CRC-32.
+    """
 
     address: str
     size_bytes: Count
@@ -44,16 +46,16 @@ class ChecksumRecord(Record):
 
 
 class Checksums(FileRecord):
-    """FOLDER/checksums.json: NAME/FILE -> what was fetched."""
+    """FOLDER/checksums.json: NAME/FILE -> the record of the download."""
 
     files: dict[FileName, ChecksumRecord] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FetchStep:
-    """A file to fetch, where it will be, and how much of it is there.
+    """A file to fetch, its target, and how much of it exists.
 
-    `state`: there; packed, a zip that is yet to be unpacked; partly, a download that was cut off; or missing.
+    `state` is there, packed (a zip to be unpacked), partly (a download that was interrupted), or missing.
     """
 
     collection: str
@@ -64,13 +66,13 @@ class FetchStep:
 
     @property
     def key(self) -> str:
-        """What checksums.json calls the file."""
+        """Return the key of the file in checksums.json."""
         return f"{self.collection}/{self.remote.name}"
 
 
 @dataclass(frozen=True)
 class FetchResult:
-    """A file that is there, checked: by a published checksum, or by the one of its first download."""
+    """A file that exists and was checked, by a published checksum or by that of its first download."""
 
     target: Path
     sha256: str
@@ -79,24 +81,24 @@ class FetchResult:
 
 
 def checksums_path(folder: Path) -> Path:
-    """Where `folder` remembers the checksums of what was fetched to it."""
+    """Return the file that keeps the checksums of what was fetched to `folder`."""
     return folder / "checksums.json"
 
 
 def plan(names: Sequence[str], folder: Path, *, catalogue: Mapping[str, Collection] = CATALOGUE) -> list[FetchStep]:
-    """What fetching `names` to `folder` means, by looking at the disk alone. Raises DataError for an unknown name."""
+    """Return the steps to fetch `names` to `folder`, from the disk only. Raises DataError for an unknown name."""
     kept = _read_checksums(folder).files
     steps = []
     for name in dict.fromkeys(names):
         for remote in _find(name, catalogue).files:
             target = folder / name / remote.name
-            state, have = _look(remote, target, kept.get(f"{name}/{remote.name}"))
+            state, have = _find_state(remote, target, kept.get(f"{name}/{remote.name}"))
             steps.append(FetchStep(collection=name, remote=remote, target=target, state=state, have_bytes=have))
     return steps
 
 
 def missing_bytes(steps: Sequence[FetchStep], *, catalogue: Mapping[str, Collection] = CATALOGUE) -> int:
-    """How much is yet to come, as far as sizes are known."""
+    """Return how many bytes remain to be downloaded, as far as sizes are known."""
     total = 0
     for name in dict.fromkeys(step.collection for step in steps):
         mine = [step for step in steps if step.collection == name]
@@ -117,37 +119,37 @@ def fetch(
     catalogue: Mapping[str, Collection] = CATALOGUE,
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> list[FetchResult]:
-    """Brings `names` to `folder`; what is there already is checked, and what was cut off goes on.
+    """Fetch `names` to `folder`; check files that exist, and resume downloads that were interrupted.
 
-    Raises DataError at the first file that cannot be had, or is not what was published or came before.
+    Raises DataError for the first file that cannot be downloaded, or that differs from the published or earlier one.
     """
     steps = plan(names, folder, catalogue=catalogue)
     wanted, free = missing_bytes(steps, catalogue=catalogue), free_bytes(folder)
     if wanted > free:
         raise DataError(
-            f"{folder}: {size_text(wanted)} are to come, and its disk has {size_text(free)} left; "
+            f"{folder}: needs {size_text(wanted)} more, and its disk has {size_text(free)} left; "
             "make room, or give another --to"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        return [_bring(step, folder, catalogue[step.collection], progress, pauses_s) for step in steps]
+    with _lock(folder):
+        return [_fetch_step(step, folder, catalogue[step.collection], progress, pauses_s) for step in steps]
 
 
 def free_bytes(folder: Path) -> int:
-    """What the disk has left on which `folder` is, or would be made."""
+    """Return the free bytes on the disk of `folder`, which may not exist yet."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free
 
 
 def remote_size_text(remote: RemoteFile) -> str:
-    """The size of a file as far as it is known."""
+    """Return the size of a file as text, as far as it is known."""
     if remote.size_bytes is not None:
         return size_text(remote.size_bytes)
     return "unknown" if remote.about_bytes is None else f"about {size_text(remote.about_bytes)}"
 
 
 def collection_size_text(collection: Collection) -> str:
-    """The size of a collection's files together, as far as it is known."""
+    """Return the total size of a collection as text, as far as it is known."""
     if collection.about_bytes is not None:
         return f"about {size_text(collection.about_bytes)}"
     known = [size for size in map(_expected, collection.files) if size is not None]
@@ -160,18 +162,18 @@ def collection_size_text(collection: Collection) -> str:
     return f"{about}{size_text(sum(known))}{f' + {unknown} unknown' if unknown else ''}"
 
 
-def _bring(
+def _fetch_step(
     step: FetchStep, folder: Path, collection: Collection, progress: Progress, pauses_s: Sequence[float]
 ) -> FetchResult:
-    """One step, to its end: the file checked in its place, unpacked where it should be, and remembered."""
+    """Do one step: download or check the file, unpack it if it is to be unpacked, and record its checksum."""
     checksums = _read_checksums(folder)
     kept = checksums.files.get(step.key)
     if kept is not None and kept.address != step.remote.address:
-        kept = None  # this version of the catalogue names another file
+        kept = None  # this version of the catalogue has another file
     was_there = step.target.is_file()
     if kept is not None and not was_there and _is_kept(kept, step.target.parent):
         return _fetched(step, kept.sha256, was_there=True)
-    sha256 = _check_there(step, kept, progress) if was_there else _come(step, kept, collection, progress, pauses_s)
+    sha256 = _check_there(step, kept, progress) if was_there else _download(step, kept, collection, progress, pauses_s)
     unpacked = _unpack(step, progress)
     now = ChecksumRecord(
         address=step.remote.address, size_bytes=step.target.stat().st_size, sha256=sha256, unpacked=unpacked
@@ -183,38 +185,32 @@ def _bring(
 
 
 def _is_kept(kept: ChecksumRecord, folder: Path) -> bool:
-    """Whether what was unpacked of a zip that is gone is still there, by its content where that is known."""
+    """Return whether the files unpacked of a deleted zip still exist, by their content if it is known."""
     return is_unpacked(kept.unpacked, folder) and is_content(kept.crc32, folder)
 
 
-def _come(
+def _download(
     step: FetchStep, kept: ChecksumRecord | None, collection: Collection, progress: Progress, pauses_s: Sequence[float]
 ) -> str:
-    """Downloads a file to its place, once it is whole and is the one expected; returns its SHA-256."""
+    """Download a file, check it, and move it to its target; return its SHA-256."""
     part, wanted = part_of(step.target), _wanted(step, kept)
     also = f" (its authors also keep it at {collection.elsewhere})" if collection.elsewhere else ""
-    remedy = f"try again later, or download it elsewhere{also}, put it at {step.target} and give the same command"
+    remedy = f"try again later, or download it elsewhere{also}, save it as {step.target} and give the same command"
+
+    request = DownloadRequest(step.remote.address, step.target, step.remote.size_bytes, wanted is not None, remedy)
 
     def bring() -> tuple[str, bool]:
-        is_mixed = download(
-            step.remote.address,
-            step.target,
-            size_bytes=step.remote.size_bytes,
-            has_checksum=wanted is not None,
-            remedy=remedy,
-            progress=relabel(progress, f"downloading {step.key}"),
-            pauses_s=pauses_s,
-        )
+        is_mixed = download(request, relabel(progress, f"downloading {step.key}"), pauses_s)
         return _digest(part, relabel(progress, f"checking {step.key}")), is_mixed
 
     sha256, is_mixed = bring()
     if wanted not in (None, sha256) and is_mixed:
-        forget(step.target)  # the pieces may be of two files: once more, in one
+        forget(step.target)  # the pieces may be from two versions: download it again in one piece
         sha256, _ = bring()
     try:
         if wanted not in (None, sha256):
             raise DataError(
-                f"{step.remote.address}: came with the SHA-256 {sha256}, where {_origin(step)} {wanted}; "
+                f"{step.remote.address}: has the SHA-256 {sha256}, but {_origin(step)} {wanted}; "
                 f"it was removed: {remedy}"
             )
         _check_zip(part, step, progress, is_trusted=wanted is not None)
@@ -229,16 +225,16 @@ def _come(
 
 
 def _check_there(step: FetchStep, kept: ChecksumRecord | None, progress: Progress) -> str:
-    """The SHA-256 of a file that is in its place; a wrong one is moved aside, and DataError raised."""
+    """Return the SHA-256 of a file that exists; rename a wrong one and raise DataError."""
     wanted = _wanted(step, kept)
     size = step.target.stat().st_size
     sha256 = _digest(step.target, relabel(progress, f"checking {step.key}"))
     if wanted not in (None, sha256) or step.remote.size_bytes not in (None, size):
         aside = step.target.with_name(step.target.name + ".damaged")
         os.replace(step.target, aside)
-        what = f"SHA-256 {sha256}, where {_origin(step)} {wanted}" if wanted else f"{size:,} bytes"
+        what = f"SHA-256 {sha256}, but {_origin(step)} {wanted}" if wanted else f"{size:,} bytes"
         raise DataError(
-            f"{step.target}: is not the file that was expected ({what}); it is now {aside.name}, "
+            f"{step.target}: is not the expected file ({what}); it was renamed to {aside.name}, "
             "and the same command fetches another"
         )
     _check_zip(step.target, step, progress, is_trusted=wanted is not None)
@@ -246,7 +242,7 @@ def _check_there(step: FetchStep, kept: ChecksumRecord | None, progress: Progres
 
 
 def _check_zip(path: Path, step: FetchStep, progress: Progress, *, is_trusted: bool) -> None:
-    """A zip must open and stay inside its folder; one without a known checksum is read through, by its own."""
+    """Raise DataError for a zip that is damaged or would leave its folder; without a checksum, read it all."""
     if not step.remote.name.endswith(".zip"):
         return
     check_zip(path, step.remote.unpack, step.target.parent, label=step.remote.address)
@@ -255,7 +251,7 @@ def _check_zip(path: Path, step: FetchStep, progress: Progress, *, is_trusted: b
 
 
 def _unpack(step: FetchStep, progress: Progress) -> dict[str, int]:
-    """Unpacks what should be; returns its bytes by path in the zip, none if nothing should."""
+    """Unpack the files that the catalogue names; return path in the zip -> bytes."""
     if not step.remote.unpack:
         return {}
     return unpack(
@@ -267,8 +263,8 @@ def _unpack(step: FetchStep, progress: Progress) -> dict[str, int]:
     )
 
 
-def _look(remote: RemoteFile, target: Path, kept: ChecksumRecord | None) -> tuple[State, int]:
-    """How much of a file is there, and its bytes."""
+def _find_state(remote: RemoteFile, target: Path, kept: ChecksumRecord | None) -> tuple[State, int]:
+    """Return how much of a file exists, and its bytes."""
     if target.is_file():
         is_packed = bool(remote.unpack) and not (kept is not None and is_unpacked(kept.unpacked, target.parent))
         return ("packed" if is_packed else "there"), target.stat().st_size
@@ -279,11 +275,12 @@ def _look(remote: RemoteFile, target: Path, kept: ChecksumRecord | None) -> tupl
 
 
 def _wanted(step: FetchStep, kept: ChecksumRecord | None) -> str | None:
-    """The SHA-256 that a file must have: as published, else as it first came; None if neither is known."""
+    """Return the SHA-256 that a file must have: the published one, else that of the first download; None if unknown."""
     return step.remote.sha256 or (None if kept is None else kept.sha256)
 
 
 def _origin(step: FetchStep) -> str:
+    """Return where the expected checksum comes from, as text."""
     return "the published one is" if step.remote.sha256 else "that of the first download was"
 
 
@@ -298,7 +295,7 @@ def _expected(remote: RemoteFile) -> int | None:
 
 
 def _digest(path: Path, progress: Progress) -> str:
-    """The SHA-256 of a file that may be large enough to wait for."""
+    """Return the SHA-256 of a file, with progress, because it may be large."""
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
@@ -314,6 +311,7 @@ def _read_checksums(folder: Path) -> Checksums:
 
 
 def _find(name: str, catalogue: Mapping[str, Collection]) -> Collection:
+    """Return a collection of the catalogue. Raises DataError, with the nearest name."""
     if name in catalogue:
         return catalogue[name]
     near = difflib.get_close_matches(name, catalogue, n=1)
@@ -322,10 +320,10 @@ def _find(name: str, catalogue: Mapping[str, Collection]) -> Collection:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds `folder` for one fetch: two would write into the same parts."""
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock `folder` for one fetch: two would write to the same files."""
     try:
         with FileLock(folder / ".fetch.lock", timeout=0):
             yield
     except Timeout:
-        raise DataError(f"{folder}: another fetch is at work in it; wait for it, or give another --to") from None
+        raise DataError(f"{folder}: another fetch is running in it; wait for it, or give another --to") from None

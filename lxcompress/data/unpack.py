@@ -1,4 +1,4 @@
-"""Zips that others made: checked before they are trusted, and never unpacked outside their folder."""
+"""Unpack zip archives that others made: check them first, and never write outside the folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ SYMLINK = 0o120000
 
 
 def check_zip(path: Path, wanted: Sequence[str], folder: Path, *, label: str) -> None:
-    """Sees that `path` is a zip, and that its members called `wanted` can be unpacked to `folder`.
+    """Raise DataError unless `path` is a zip archive whose files called `wanted` can be unpacked to `folder`.
 
-    `wanted` are patterns for the last part of a member's name, as in a shell; none of them means nothing is unpacked.
-    Raises DataError for `label`.
+    `wanted` are patterns for file names, as in a shell; without patterns nothing is unpacked. The error names `label`.
     """
     with _errors(label), zipfile.ZipFile(path) as packed:
         if wanted:
@@ -33,7 +32,7 @@ def check_zip(path: Path, wanted: Sequence[str], folder: Path, *, label: str) ->
 
 
 def read_through(path: Path, *, label: str, progress: Progress) -> None:
-    """Reads every member and compares it with its own CRC. Raises DataError for `label`."""
+    """Read every file of an archive and compare its CRC. Raises DataError, which names `label`."""
     with _errors(label), zipfile.ZipFile(path) as packed:
         done, total = 0, sum(member.file_size for member in packed.infolist())
         for member in packed.infolist():
@@ -44,17 +43,16 @@ def read_through(path: Path, *, label: str, progress: Progress) -> None:
 
 
 def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, progress: Progress) -> dict[str, int]:
-    """Unpacks the members called `wanted` that are not in `folder` yet, each whole or not at all; one whose content
-    differs is unpacked again.
+    """Unpack the files called `wanted` that `folder` lacks or has with other contents; each is written whole or not.
 
-    Returns the bytes of each, new or not, by its path in the zip. Raises DataError for `label`.
+    Returns path in the zip -> bytes, for new and old files. Raises DataError, which names `label`.
     """
     with _errors(label), zipfile.ZipFile(path) as packed:
         members = _members(packed, wanted, folder, label)
         new = [
             member
             for member in members
-            if not _is_there(folder / member.filename, member.file_size)
+            if not _has_size(folder / member.filename, member.file_size)
             or sum_content(folder / member.filename) != member.CRC
         ]
         coming, free = sum(member.file_size for member in new), shutil.disk_usage(folder).free
@@ -71,17 +69,17 @@ def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, progr
 
 
 def is_unpacked(members: dict[str, int], folder: Path) -> bool:
-    """Whether all of what `unpack` returned is still in `folder`, by its size."""
-    return bool(members) and all(_is_there(folder / name, size) for name, size in members.items())
+    """Return whether all files that `unpack` returned are still in `folder`, by their sizes."""
+    return bool(members) and all(_has_size(folder / name, size) for name, size in members.items())
 
 
 def is_content(sums: dict[str, int], folder: Path) -> bool:
-    """Whether each of the files in `folder` has the content that `sums` says, by its CRC-32."""
+    """Return whether the files in `folder` have the CRC-32 that `sums` names."""
     return all((folder / name).is_file() and sum_content(folder / name) == sum_ for name, sum_ in sums.items())
 
 
 def sum_content(path: Path) -> int:
-    """The CRC-32 of a file, which a zip has of its members."""
+    """Return the CRC-32 of a file, which a zip archive holds of each of its files."""
     found = 0
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
@@ -90,7 +88,7 @@ def sum_content(path: Path) -> int:
 
 
 def _members(packed: zipfile.ZipFile, wanted: Sequence[str], folder: Path, label: str) -> list[zipfile.ZipInfo]:
-    """The members called `wanted`. Raises DataError if any member, called so or not, would leave the folder."""
+    """Return the files called `wanted`. Raises DataError if any file, wanted or not, would leave the folder."""
     for member in packed.infolist():
         if not _stays_inside(member, folder.resolve()):
             raise DataError(
@@ -106,16 +104,17 @@ def _members(packed: zipfile.ZipFile, wanted: Sequence[str], folder: Path, label
     ]
     if not found:
         raise DataError(
-            f"{label}: holds nothing called {' or '.join(wanted)}; its publisher may have changed it: look into it"
+            f"{label}: holds no file called {' or '.join(wanted)}; its publisher may have changed it: open it and look"
         )
     return found
 
 
 def _stays_inside(member: zipfile.ZipInfo, folder: Path) -> bool:
+    """Return whether a file of an archive stays inside the folder."""
     path = PurePosixPath(member.filename)
     is_link = (member.external_attr >> 16) & 0o170000 == SYMLINK
     is_plain = bool(path.parts) and ".." not in path.parts
-    # A backslash or a drive means nothing here, but would on Windows.
+    # A backslash or a drive letter has a meaning only on Windows.
     is_portable = "\\" not in member.filename and ":" not in member.filename
     return is_plain and is_portable and not is_link and (folder / path).resolve().is_relative_to(folder)
 
@@ -131,17 +130,17 @@ def _add(progress: Progress, done: int, total: int, more: int) -> None:
     progress("unpacking", done + more, total)
 
 
-def _is_there(path: Path, size_bytes: int) -> bool:
+def _has_size(path: Path, size_bytes: int) -> bool:
     return path.is_file() and path.stat().st_size == size_bytes
 
 
 @contextmanager
 def _errors(label: str) -> Iterator[None]:
-    """What is wrong with a zip, in one sentence."""
+    """Turn the errors of a damaged archive into a DataError."""
     try:
         yield
     except DAMAGE as problem:
-        if isinstance(problem, OSError) and problem.errno is not None:  # the disk's word, not the zip's contents
+        if isinstance(problem, OSError) and problem.errno is not None:  # an error of the disk, not of the archive
             raise
         raise DataError(
             f"{label}: is not a whole zip ({problem}); delete it if it is there, and download it again"

@@ -79,7 +79,7 @@ def test_prune_and_prepare_name_what_could_not_be_written(model, out, tmp_path) 
     done = run(["data", "prepare", str(regions), "--objects", "6", "--out", str(out / "store")], 3000)
     assert done.returncode == 1
     assert f"{out / 'store.part'}: cannot be written" in done.stderr
-    assert "it goes on" in done.stderr
+    assert "which resumes" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,18 +1,18 @@
-"""Region features in HDF5, in the layouts that projects publish; h5py is an optional dependency.
+"""Read region features from HDF5, in the layouts that projects publish; h5py is an optional dependency.
 
 Shapes: N images, O regions, F features of a region, T regions of all images.
 
 | layout | datasets | image ids |
 |---|---|---|
-| a group an image (VL-T5, VOLTA) | ID/features [O, F], ID/boxes [O, 4] in pixels, ID/img_w, ID/img_h | groups |
+| a group for each image (VL-T5, VOLTA) | ID/features [O, F], ID/boxes [O, 4] in pixels, ID/img_w, ID/img_h | groups |
 | bottom-up attention (Hu), 36 regions | image_features [N, O, F], spatial_features [N, O, 6] (0-1) | see below |
 | bilinear attention networks, 10-100 | image_features [T, F], spatial_features [T, 6], pos_boxes [N, 2] | see below |
 | ViLBERT | features [N, O, F], boxes [N, O, 4] in pixels, image_w, image_h, num_boxes [N] | image_ids |
 | vqa-counting (Zhang et al. 2018) | features [N, F, O], boxes [N, 4, O] in pixels, widths, heights [N] | ids |
-| GQA's own objects | features [N, O, F], bboxes [N, O, 4] in pixels | gqa_objects_info.json beside it |
+| GQA's objects | features [N, O, F], bboxes [N, O, 4] in pixels | gqa_objects_info.json in its folder |
 
-Where the ids are not in the file (dataset image_ids, image_id or ids), they are beside X.hdf5 as X_ids.txt (one a
-line), X_ids.json (a list) or X_imgid2idx.json ({id: row}); the pickles that some projects publish are never read.
+If the ids are not in X.hdf5 (dataset image_ids, image_id or ids), they are in its folder as X_ids.txt (one on each
+line), X_ids.json (a list) or X_imgid2idx.json ({id: row}). The pickles that some projects publish are never read.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 HDF5 = b"\x89HDF\r\n\x1a\n"
 IMAGE_LIMIT, REGION_LIMIT = 10_000_000, 1_000_000_000
 CACHE_BYTES = 1 << 26
-"""Of chunks, so that one that holds several images is read once."""
+"""The cache of chunks, so that a chunk with several images is read once."""
 LIMIT_BYTES = 1 << 28
-"""Of a chunk, which HDF5 unpacks whole for a single row of it, and of all ids."""
+"""The most bytes of a chunk, which HDF5 decompresses whole for a single row of it, and of all ids."""
 GQA_FIELDS = ("file", "idx", "width", "height", "objectsNum")
 IDS = ("image_ids", "image_id", "ids")
 SIZES = (("image_w", "image_h"), ("widths", "heights"))
@@ -107,12 +107,14 @@ class Hdf5Source:
             return RegionRow(position, check_id(image), features, boxes)
         except RowError as problem:
             return BadRow(position, image, str(problem))
-        except Exception as problem:  # h5py names no type: damage came as ten of them, IndexError and TypeError too
+        except (
+            Exception
+        ) as problem:  # h5py documents no error types: damaged files raised ten of them, also IndexError and TypeError
             return BadRow(position, image, f"it cannot be read ({problem})")
 
 
 def open_hdf5(path: Path, *, scale: Scale = scale_boxes) -> Hdf5Source:
-    """The HDF5 file `path`, its layout told by the names in it. Raises DataError for another one."""
+    """Return the HDF5 file `path`; the names in it decide its layout. Raises DataError for an unknown layout."""
     with _open(path) as file:
         try:
             source = _source(path, file, scale)
@@ -168,7 +170,7 @@ def _source(path: Path, file: h5py.File, scale: Scale) -> Hdf5Source:
 
 
 def _count(path: Path, file: h5py.File, names: Sequence[str], *, most: int = IMAGE_LIMIT) -> int:
-    """Return how many rows the datasets `names` have. Raises DataError unless it is one number, and a sane one."""
+    """Return how many rows the datasets `names` have. Raises DataError if they differ, or are impossibly many."""
     counts = {name: len(file[name]) for name in names}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -231,46 +233,46 @@ class _GqaReader:
 def _cut(
     features: np.ndarray, boxes: np.ndarray, count: int, scale: Scale, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `count` regions, the rest being padding, with their boxes in pixels scaled. Raises RowError."""
+    """Return the first `count` regions, without the padding, and their boxes as 0-1. Raises RowError."""
     if count > len(boxes):
         raise RowError(f"it has {count:,} regions, where the file has room for {len(boxes)}")
     return features[:count], scale(boxes[:count], size)
 
 
 def _gqa_info(path: Path, count: int) -> dict[str, dict[str, int]]:
-    """The images of `path`, which has `count` rows, in gqa_objects_info.json, which lies beside it."""
-    beside = path.with_name("gqa_objects_info.json")
+    """Return the images of the GQA file `path`, which has `count` rows, from gqa_objects_info.json in its folder."""
+    info_path = path.with_name("gqa_objects_info.json")
     number = re.search(r"_([0-9]+)\.h", path.name)
-    if not beside.is_file() or number is None:
+    if not info_path.is_file() or number is None:
         raise DataError(
-            f"{path}: is of GQA, whose gqa_objects_N.h5 need gqa_objects_info.json beside them; put it there"
+            f"{path}: is of GQA, whose gqa_objects_N.h5 need gqa_objects_info.json; put it into this folder"
         )
-    info = _read_json(beside)
+    info = _read_json(info_path)
     mine = {}
-    for image, each in info.items() if isinstance(info, dict) else ():
-        fields = [each.get(name) for name in GQA_FIELDS] if isinstance(each, dict) else []
+    for image, entry in info.items() if isinstance(info, dict) else ():
+        fields = [entry.get(name) for name in GQA_FIELDS] if isinstance(entry, dict) else []
         if not fields or not all(type(field) is int for field in fields):
             raise DataError(
-                f"{beside}: has {shorten(each)} for image {image}, expected whole numbers as {', '.join(GQA_FIELDS)}; "
-                "download it again"
+                f"{info_path}: has {shorten(entry)} for image {image}, expected whole numbers as "
+                f"{', '.join(GQA_FIELDS)}; download it again"
             )
-        if each["file"] != int(number[1]):
+        if entry["file"] != int(number[1]):
             continue
-        if not 0 <= each["idx"] < count:
+        if not 0 <= entry["idx"] < count:
             raise DataError(
-                f"{beside}: has row {each['idx']} for image {image}, where {path.name} has {count:,} rows; give the "
-                "files of one release"
+                f"{info_path}: has row {entry['idx']} for image {image}, where {path.name} has {count:,} rows; give "
+                "the files of one release"
             )
-        mine[image] = each
+        mine[image] = entry
     if not mine:
-        raise DataError(f"{beside}: names no image of {path.name}; download it")
+        raise DataError(f"{info_path}: names no image of {path.name}; download it")
     return mine
 
 
 def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
-    """The ids of `count` images in their order, from the file or from beside it. Raises DataError."""
+    """Return the ids of `count` images in their order, from the file or its folder. Raises DataError."""
     inside = next((name for name in IDS if name in file), None)
-    text, listed, placed = (path.with_name(path.stem + end) for end in ("_ids.txt", "_ids.json", "_imgid2idx.json"))
+    text, listed, indexed = (path.with_name(path.stem + end) for end in ("_ids.txt", "_ids.json", "_imgid2idx.json"))
     if inside is not None:
         where, ids = f"{path} ({inside})", _read_ids(path, file[inside])
     elif text.is_file():
@@ -281,20 +283,20 @@ def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
         if not isinstance(found, list) or not all(type(image) in (int, str) for image in found):
             raise DataError(f"{listed}: is {shorten(found)}, expected a list of image ids; write it again")
         where, ids = str(listed), [str(image) for image in found]
-    elif placed.is_file():
-        where, found = str(placed), _read_json(placed)
+    elif indexed.is_file():
+        where, found = str(indexed), _read_json(indexed)
         rows = list(found.values()) if isinstance(found, dict) else []
         if not all(type(row) is int for row in rows) or sorted(rows) != list(range(count)):
             raise DataError(
-                f"{placed}: does not map ids to the {count:,} rows of {path.name}; give the file of this one"
+                f"{indexed}: does not map ids to the {count:,} rows of {path.name}; give the file of this one"
             )
         ids = sorted(found, key=lambda image: found[image])
     else:
         pickled = path.with_name(path.stem + "_imgid2idx.pkl")
         remedy = (
-            f"write what {pickled.name} holds as JSON to {placed.name} (pickles are never read here)"
+            f"write what {pickled.name} holds as JSON to {indexed.name} (pickles are never read here)"
             if pickled.is_file()
-            else f"put them beside it as {text.name} (one a line, in its order) or {placed.name} ({{id: row}})"
+            else f"write them to {text.name} (one on each line, in order) or {indexed.name} ({{id: row}})"
         )
         raise DataError(f"{path}: does not say which images it is of (no {', '.join(IDS)}); {remedy}")
     if len(ids) != count:
@@ -305,7 +307,7 @@ def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
 
 
 def _read_ids(path: Path, array: h5py.Dataset) -> list[str]:
-    """The ids in a dataset. Raises DataError if it holds anything else, or more than ids take."""
+    """Return the ids in a dataset. Raises DataError if it holds anything else, or too much for ids."""
     if array.ndim != 1 or len(array) > IMAGE_LIMIT or len(array) * array.dtype.itemsize > LIMIT_BYTES:
         raise DataError(
             f"{path}: its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected an id for "
@@ -316,7 +318,7 @@ def _read_ids(path: Path, array: h5py.Dataset) -> list[str]:
 
 
 def _id(value: object) -> str:
-    """An id as text; bytes that are not UTF-8 become what `check_id` refuses, so that no two ids become one."""
+    """Return an id as text; bytes that are not UTF-8 become text that `check_id` refuses, so ids stay different."""
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="surrogateescape")
     number = None if isinstance(value, str) else whole(value)
@@ -339,7 +341,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _pair(features: np.ndarray, boxes: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features [O, F] and boxes [O, columns], where both or the features may be turned. Raises RowError."""
+    """Return features [O, F] and boxes [O, columns]; both, or only the features, may be transposed. Raises RowError."""
     if boxes.shape[1] == columns and len(features) == len(boxes):
         return features, boxes
     if len(boxes) == columns and features.shape[1] == boxes.shape[1]:
@@ -350,7 +352,7 @@ def _pair(features: np.ndarray, boxes: np.ndarray, columns: int) -> tuple[np.nda
 
 
 def _array(array: h5py.Dataset, row: int | slice | None = None) -> np.ndarray:
-    """A whole dataset, or some of its rows, in the machine's own byte order. Raises RowError if it is too large."""
+    """Return a dataset, or some of its rows, in the byte order of this machine. Raises RowError if it is too large."""
     shape = array.shape if row is None else array.shape[1:]
     many = row.stop - row.start if isinstance(row, slice) else 1
     name = array.name.rpartition("/")[2]
@@ -366,7 +368,7 @@ def _array(array: h5py.Dataset, row: int | slice | None = None) -> np.ndarray:
 
 
 def _few_numbers(array: h5py.Dataset, row: int, count: int) -> np.ndarray:
-    """Row `row` of a dataset that has `count` numbers in each. Raises RowError for another."""
+    """Return row `row` of a dataset with `count` numbers in each row. Raises RowError for another dataset."""
     if array.dtype.kind not in "iuf" or math.prod(array.shape[1:]) != count:
         raise RowError(f"its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected numbers")
     _check_chunks(array)
@@ -374,7 +376,7 @@ def _few_numbers(array: h5py.Dataset, row: int, count: int) -> np.ndarray:
 
 
 def _check_chunks(array: h5py.Dataset) -> None:
-    """Raises RowError for what would fill the memory, or read another file than the one that was given."""
+    """Raise RowError for a dataset that would fill the memory, or that is stored in another file."""
     name = array.name.rpartition("/")[2]
     if array.chunks is not None and math.prod(array.chunks) * array.dtype.itemsize > LIMIT_BYTES:
         raise RowError(f"its {name} are kept in chunks of {list(array.chunks)}, more than {LIMIT_BYTES:,} bytes each")

@@ -1,4 +1,4 @@
-"""The lines of a large text file, plain, gzip or in a zip: streamed, in constant memory, resumable at any line."""
+"""Stream the lines of a large text file, plain, gzip or in a zip: constant memory, resumable at any line."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, Position
 from lxcompress.errors import DataError, unreadable
 
 READ_BYTES = 1 << 20
-"""What is read at once: with a row's results it fits a core's second-level cache, and larger reads were slower."""
+"""The bytes of one read: with the results of a row it fits the second-level cache; larger reads were slower."""
 AHEAD = 4
-"""Pieces that are inflated ahead of their use."""
+"""How many pieces are decompressed before they are needed."""
 GZIP_RATIO = 0.6
-"""Compressed size of base64 over its own, about; real features gave 0.55."""
+"""The approximate compression of base64 text; real features gave 0.55."""
 
 
 class TextLine(NamedTuple):
-    """A line without its end: bytes `start` to `stop` of `buffer`, which changes with the next line.
+    """A line without its line end: bytes `start` to `stop` of `buffer`, which changes with the next line.
 
-    A line of more than ROW_LIMIT_BYTES has no bytes here: `stop` is -1.
+    For a line of more than ROW_LIMIT_BYTES, `stop` is -1 and the buffer does not hold it.
     """
 
     position: Position
@@ -38,7 +38,7 @@ class TextLine(NamedTuple):
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file, or a member of a zip."""
+    """A text file, or a file in a zip archive."""
 
     path: Path
     member: str = ""
@@ -49,7 +49,7 @@ class TextFile:
 
     @contextmanager
     def lines(self, start: Position = FIRST) -> Iterator[Iterator[TextLine]]:
-        """The lines from `start` on, while open; those of a compressed file are inflated in a thread."""
+        """Yield the lines from `start` on, while open; a compressed file is decompressed in a thread."""
         with self._open() as stream:
             if self._is_plain:
                 stream.seek(start.offset)
@@ -59,14 +59,14 @@ class TextFile:
                     yield self._split(ahead, start, skip=start.offset)
 
     def size_bytes(self) -> int:
-        """Its size as it lies on the disk."""
+        """Return the size on the disk."""
         if self.member:
             with self._zip() as packed:
                 return packed.getinfo(self.member).compress_size
         return self.path.stat().st_size
 
     def text_bytes(self) -> int:
-        """Its size as text: exact, or for gzip the likeliest that its last four bytes allow; a lie is cut down."""
+        """Return the size as text; for gzip, the most likely size that its last four bytes allow."""
         if self.member:
             with self._zip() as packed:
                 return min(packed.getinfo(self.member).file_size, most_unpacked(self._packed_bytes()))
@@ -79,7 +79,7 @@ class TextFile:
         return min(most_unpacked(size), low + max(0, round((size / GZIP_RATIO - low) / 2**32)) * 2**32)
 
     def _packed_bytes(self) -> int:
-        """Its compressed size: of a member what the zip says, and no more than the zip has."""
+        """Return the compressed size; for a file in a zip what the zip says, but at most the size of the zip."""
         return min(self.size_bytes(), self.path.stat().st_size)
 
     @property
@@ -115,18 +115,18 @@ class TextFile:
     def _damaged(self, problem: Exception) -> DataError:
         found = unreadable(self.where, problem, DataError)
         return found or DataError(
-            f"{self.where}: cannot be read on ({problem}); download it again, and give the same command"
+            f"{self.where}: cannot be read further ({problem}); download it again and run the same command"
         )
 
 
 def begins(path: Path, count: int) -> bytes:
-    """The first `count` bytes of a file."""
+    """Return the first `count` bytes of a file."""
     with path.open("rb") as file:
         return file.read(count)
 
 
 def _split(stream: _Stream, start: Position, skip: int) -> Iterator[TextLine]:
-    """The lines of `stream`, which begins `skip` bytes before `start`; an empty line is counted and left out."""
+    """Yield the lines of `stream`, which begins `skip` bytes before `start`; empty lines are counted and left out."""
     buffer = bytearray(2 * READ_BYTES)
     while skip:
         with memoryview(buffer) as view:
@@ -135,14 +135,14 @@ def _split(stream: _Stream, start: Position, skip: int) -> Iterator[TextLine]:
             return
         skip -= count
     item, offset = start
-    first = have = 0  # the bytes at hand are buffer[first:have]; the line at `offset` begins with them
-    dropped = 0  # of that line, where it is longer than a row may be
+    first = have = 0  # the bytes not yet used are buffer[first:have]; the line at `offset` begins with them
+    dropped = 0  # bytes of that line that were dropped because it is longer than a row may be
     while True:
         with memoryview(buffer) as view:
             count = stream.readinto(view[have : have + READ_BYTES])
         seen, have = have, have + count
         while (stop := buffer.find(b"\n", seen, have)) >= 0 or (not count and have + dropped > first):
-            stop = have if stop < 0 else stop  # the last line may lack its end
+            stop = have if stop < 0 else stop  # the last line may lack its line end
             length = dropped + stop - first
             if length > ROW_LIMIT_BYTES:
                 yield TextLine(Position(item, offset), buffer, 0, -1)
@@ -169,7 +169,7 @@ class _Stream(Protocol):
 
 
 class _ReadAhead:
-    """A stream that a thread reads on while the pieces before are used: inflating leaves Python's lock to others."""
+    """A stream that a thread reads ahead of its use; decompression releases the global interpreter lock."""
 
     def __init__(self, stream: IO[bytes], packed_bytes: int) -> None:
         self._packed_bytes = packed_bytes

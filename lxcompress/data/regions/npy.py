@@ -1,6 +1,6 @@
-"""The header of a .npy array, read by hand: numpy's own reader evaluates it as Python and trusts its sizes.
+"""Read the header of a .npy array without numpy, whose reader evaluates it as Python and trusts its sizes.
 
-numpy raises TokenError, TypeError and SyntaxError for damaged headers, and allocates what a header asks for.
+For a damaged header numpy raises TokenError, TypeError or SyntaxError, or allocates as much memory as it says.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from lxcompress.text import shorten
 MAGIC = b"\x93NUMPY"
 MOST_HEADER_BYTES = 1 << 16
 MOST_DIGITS = 18
-# Matched without white space and one way alone: a pattern that fits in many ways takes for ever on a damaged header.
+# Matched without white space, and in one way only: a pattern with many ways would take for ever on a damaged header.
 _FIELDS = (
     r"['\"]descr['\"]:['\"](?P<descr>[^'\"]*)['\"]",
     r"['\"]fortran_order['\"]:(?P<fortran>True|False)",
     r"['\"]shape['\"]:\((?P<shape>[0-9L,]*)\)",  # Python 2's numpy wrote long integers as 3L
 )
 _HEADER = re.compile(rf"\{{(?:(?:{'|'.join(_FIELDS)}),?)+\}}")
-# Numbers alone: objects are pickles, and the rest is no array of features. f16 is numpy's own long double.
+# Only numbers: objects are pickles, and other types are not features. f16 is numpy's long double.
 _NUMBERS = re.compile(r"[<>|=]?(?:f[248]|f16|[iu][1248])")
 
 
 class NpyHeader(NamedTuple):
-    """What a .npy file says of its array, whose data follow at once."""
+    """The header of a .npy file; the data follow it directly."""
 
     shape: tuple[int, ...]
     is_fortran: bool
@@ -38,7 +38,7 @@ class NpyHeader(NamedTuple):
 
 
 def read_npy_header(file: IO[bytes]) -> NpyHeader:
-    """Read the header of an array of numbers, and leave `file` at its data. Raises ValueError."""
+    """Read the header of an array of numbers, and leave `file` at the first byte of the data. Raises ValueError."""
     start = file.read(8)
     if start[:6] != MAGIC or len(start) < 8:
         raise ValueError("it does not begin as a .npy file does")

@@ -1,9 +1,10 @@
-"""Region features as a folder with one .npz file an image; the image's id is the file's name. Nothing is unpickled.
+"""Read region features from a folder with one .npz file for each image. The file name is the id of the image.
 
 Shapes: O regions, F features of a region.
-Read are the files of bottom-up-attention.pytorch and openvqa: `x` [O, F] or [F, O], `bbox` [O, 4] in pixels, and
-`image_w` `image_h` or `width` `height`; and those of UNITER (Chen et al. 2020): `features` [O, F] and `norm_bb` [O, 6],
-boxes 0-1 and their size. An array that is none of these is not touched.
+
+Two layouts are read. bottom-up-attention.pytorch and openvqa: `x` [O, F] or [F, O], `bbox` [O, 4] in pixels, and
+`image_w` `image_h` or `width` `height`. UNITER (Chen et al. 2020): `features` [O, F] and `norm_bb` [O, 6], boxes 0-1
+and their size. Other arrays are not read, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from lxcompress.errors import DataError, unreadable
 from lxcompress.machine import usable_cores
 
 AHEAD = 4
-"""Files that each worker may be ahead of the one in turn."""
+"""How many files each worker may read ahead."""
 KNOWN = "x and bbox with image_w and image_h (or width and height), or features and norm_bb"
 
 
 @dataclass(frozen=True)
 class NpzSource:
-    """A folder of .npz files, read in the order of their names; `workers` threads inflate them."""
+    """A folder of .npz files, read in the order of their names; `workers` threads decompress them."""
 
     folder: Path
     names: tuple[str, ...]
@@ -108,11 +109,11 @@ class NpzSource:
 
 
 def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_boxes) -> NpzSource:
-    """The .npz files in `folder`, by name. Raises DataError if there are none."""
+    """Return the .npz files in `folder`, by name. Raises DataError if there are none."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
-    except OSError as problem:  # of a link that leads to itself too
+    except OSError as problem:  # also for a link that leads to itself
         where = problem.filename or folder
         raise DataError(f"{where}: cannot be read ({problem.strerror or problem}); take it out of the folder") from None
     found = tuple(name for name in names if name.endswith(".npz"))
@@ -123,16 +124,17 @@ def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_b
 
 
 def image_id(name: str) -> str:
-    """The image that a file is of: its name without .npz, and without .jpg before it."""
+    """Return the id of a file's image: its name without .npz, and without .jpg before that."""
     return strip_extension(name.removesuffix(".npz"))
 
 
 def _any(names: list[str], suffix: str) -> bool:
+    """Return whether a name ends in `suffix`."""
     return any(name.endswith(suffix) for name in names)
 
 
 def _read(packed: zipfile.ZipFile, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Features [O, F] and boxes 0-1 [O, 4]. Raises RowError."""
+    """Return features [O, F] and boxes 0-1 [O, 4]. Raises RowError."""
     names = {name.removesuffix(".npy") for name in packed.namelist() if name.endswith(".npy")}
     if {"features", "norm_bb"} <= names:
         boxes = _array(packed, "norm_bb", 2)
@@ -150,7 +152,7 @@ def _read(packed: zipfile.ZipFile, scale: Scale) -> tuple[np.ndarray, np.ndarray
 
 
 def _array(packed: zipfile.ZipFile, name: str, dimensions: int) -> np.ndarray:
-    """The numbers called `name`; read by hand, as numpy takes a header's word for how much memory it needs.
+    """Return the array `name`, read without numpy, which would allocate what a damaged header says.
 
     Raises RowError.
     """

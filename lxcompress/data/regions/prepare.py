@@ -1,4 +1,4 @@
-"""Sources of region features become one store: streamed, in constant memory, and resumed where it was interrupted.
+"""Convert sources of region features to one store: streamed, in constant memory, resumed after an interruption.
 
 Shapes: O regions of an image, F features of a region.
 """
@@ -48,11 +48,20 @@ from lxcompress.progress import Progress, no_progress
 from lxcompress.writing import PREFIX, BusyError, check_out, explain_write_errors, remove_stale, take_lock
 
 REGIONS = 36
-"""Of an image, as LXMERT reads them (Tan & Bansal 2019)."""
+"""The regions of an image that LXMERT reads (Tan & Bansal 2019)."""
 REGIONS_LIMIT = 1000
 PUBLISHED = ReadOptions()
 KEPT = (FEATURES, BOXES, OBJECTS, IDS)
 PARTS = {name + end for name in (*KEPT, BAD_LINES, BAD_ROWS, JOURNAL, RECORD, LOCK) for end in ("", ".part")}
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How sources are converted: regions of each image, whether bad rows are left out, and how sources are read."""
+
+    objects: int
+    skip_bad: bool
+    reading: ReadOptions
 
 
 @dataclass(frozen=True)
@@ -72,11 +81,12 @@ def prepare_store(
     reading: ReadOptions = PUBLISHED,
     progress: Progress = no_progress,
 ) -> PrepareResult:
-    """Converts the sources `paths`, in their order, into the store `out`, with room for `objects` regions an image.
+    """Convert the sources `paths`, in their order, to the store `out`, with room for `objects` regions of each image.
 
-    A bad row ends it with a DataError; with `skip_bad` it is left out and listed in bad_rows.json. What is done stays
-    in `out`.part, and the same call goes on from there. Raises DataError, also for images with more regions.
+    A bad row raises a DataError; with `skip_bad` it is left out and listed in bad_rows.json. What is done stays in
+    `out`.part, and the same call resumes from it. Raises DataError, also for images with more regions.
     """
+    options = StoreOptions(objects, skip_bad, reading)
     if not 1 <= objects <= REGIONS_LIMIT:
         raise DataError(f"--objects {objects}: expected 1 to {REGIONS_LIMIT}")
     if out.name in ("", ".."):
@@ -86,33 +96,33 @@ def prepare_store(
     opened = [(source, path) for path in paths for source in open_source(path, reading)]
     sources, origins = [source for source, _ in opened], [path for _, path in opened]
     stamps = {path: get_stamp(path) for path in origins}
-    files = [SourceFile(name=each.name, size_bytes=each.size_bytes, stamp=stamps[path]) for each, path in opened]
+    files = [SourceFile(name=source.name, size_bytes=source.size_bytes, stamp=stamps[path]) for source, path in opened]
     found = _finished(out, files, origins, objects, reading)
     if found is not None:
         return PrepareResult(found, found.images)
     part = part_of(out)
     with _locked(part):
-        found = _finished(out, files, origins, objects, reading)  # by another conversion, meanwhile
+        found = _finished(out, files, origins, objects, reading)  # another conversion may have finished
         if found is not None:
             shutil.rmtree(part)
             return PrepareResult(found, found.images)
-        if (part / RECORD).is_file():  # all is written, and it was interrupted before the folder got its name
+        if (part / RECORD).is_file():  # complete, but interrupted before the folder was renamed
             record, before = read_store_record(part), 0
         else:
-            journal = _begin(part, sources, files, origins, objects=objects, skip_bad=skip_bad, reading=reading)
+            journal = _begin(part, sources, files, origins, options)
             before = journal.images
             _check_space(out, part, sources, journal)
             record = _convert(sources, origins, part, journal, skip_bad=skip_bad, progress=progress)
         for name in (JOURNAL, BAD_LINES, LOCK):
             (part / name).unlink(missing_ok=True)
-        if out.is_dir():  # and empty
+        if out.is_dir():  # it is empty
             out.rmdir()
         os.replace(part, out)
     return PrepareResult(record, before)
 
 
 def open_source(path: Path, reading: ReadOptions = PUBLISHED) -> Sequence[RegionSource]:
-    """What `path` holds: a folder of .npz files, an HDF5 file, or TSV, plain, gzip or in a zip. Raises DataError."""
+    """Return the sources in `path`: a folder of .npz files, HDF5, or TSV, plain, gzip or in a zip. Raises DataError."""
     found: Sequence[RegionSource]
     try:
         if path.is_dir():
@@ -139,7 +149,7 @@ def _convert(
     skip_bad: bool,
     progress: Progress,
 ) -> StoreRecord:
-    """Reads what the journal does not count yet, and finishes the store in `part`."""
+    """Read what the journal does not count yet, and finish the store in `part`."""
     seen = _seen(part, journal)
     writer = StoreWriter(part, journal)
     try:
@@ -156,11 +166,12 @@ def _convert(
 def _append(
     sources: Sequence[RegionSource], writer: StoreWriter, seen: set[str], *, skip_bad: bool, progress: Progress
 ) -> None:
+    """Read the rows that the journal does not count yet. Raises DataError."""
     journal = writer.journal
     sizes = [file.size_bytes for file in journal.sources]
     piece = writer.take()
-    for place in range(journal.source, len(sources)):
-        source, is_resumed = sources[place], place == journal.source and journal.item > 0
+    for index in range(journal.source, len(sources)):
+        source, is_resumed = sources[index], index == journal.source and journal.item > 0
         start = Position(journal.item, journal.offset) if is_resumed else FIRST
         first = journal.first if is_resumed else len(seen)
         with source.rows(start) as rows:
@@ -173,70 +184,73 @@ def _append(
                 if reason is None:
                     seen.add(row.image)
                 elif skip_bad:
-                    piece.leave_out(BadRow(row.position, row.image, reason), journal.sources[place], source.unit)
+                    piece.leave_out(BadRow(row.position, row.image, reason), journal.sources[index], source.unit)
                 else:
                     writer.put(piece)
                     raise DataError(_complaint(source, BadRow(row.position, row.image, reason)))
-                piece.mark = LastRow(place, row.position, row.image, first)
+                piece.mark = LastRow(index, row.position, row.image, first)
                 if piece.is_full:
                     writer.put(piece)
                     piece = writer.take()
-                    done = sum(sizes[:place]) + round(sizes[place] * source.share(row.position))
+                    done = sum(sizes[:index]) + round(sizes[index] * source.share(row.position))
                     progress(str(source.where), done, sum(sizes), value=len(seen))
     writer.put(piece)
 
 
 def _misfit(row: RegionRow, journal: Journal, seen: set[str], source: RegionSource, part: Path) -> str | None:
-    """What is wrong with `row` in this store. Raises DataError if the store has no room for its regions."""
+    """Return why `row` does not fit this store; None if it does. Raises DataError if it has too many regions."""
     count, features = row.features.shape
     if count > journal.objects:
         raise DataError(
-            f"{source.where}: {_which(source, row)} has {count} regions, more than --objects {journal.objects}; none "
-            f"is dropped: delete {part}, and give --objects 100 (bottom-up attention's most) or at least {count}"
+            f"{source.where}: {_which(source, row)} has {count} regions, more than --objects {journal.objects}; no "
+            f"region is dropped: delete {part}, and give --objects 100 (bottom-up attention) or at least {count}"
         )
     if features != journal.features:
-        return f"its regions have {features:,} features each, where the first image's have {journal.features:,}"
+        return f"each of its regions has {features:,} features, but those of the first image have {journal.features:,}"
     if row.image in seen:
         return "its image id came before"
     return None
 
 
 def _complaint(source: RegionSource, row: BadRow) -> str:
+    """Return the error for a bad row."""
     return (
-        f"{source.where}: {_which(source, row)}: {row.reason}; mend it or download it again and give the same command, "
-        "which goes on from here, or leave such rows out with --skip-bad"
+        f"{source.where}: {_which(source, row)}: {row.reason}; correct it or download it again and give the same "
+        "command, which resumes from this row, or leave such rows out with --skip-bad"
     )
 
 
 def _which(source: RegionSource, row: RegionRow | BadRow) -> str:
+    """Return the position and the image of a row as text."""
     return f"{source.unit} {row.position.item:,} (image {row.image!r})"
 
 
 def _begin(
-    part: Path,
-    sources: Sequence[RegionSource],
-    files: list[SourceFile],
-    origins: Sequence[Path],
-    *,
-    objects: int,
-    skip_bad: bool,
-    reading: ReadOptions,
+    part: Path, sources: Sequence[RegionSource], files: list[SourceFile], origins: Sequence[Path], options: StoreOptions
 ) -> Journal:
-    """The journal of the unfinished store in `part`, or a new one. Raises DataError if it is of other sources."""
+    """Return the journal of the unfinished store in `part`, or a new one. Raises DataError if it has other sources."""
     journal = read_journal(part)
     if journal is None:
-        features = _feature_size(sources, skip_bad=skip_bad)
-        return Journal(objects=objects, features=features, sources=_with_content(files, origins), reading=str(reading))
+        features = _feature_size(sources, skip_bad=options.skip_bad)
+        return Journal(
+            objects=options.objects,
+            features=features,
+            sources=_with_content(files, origins),
+            reading=str(options.reading),
+        )
     done = journal.source
     names = [file.name for file in journal.sources]
-    is_alike = names == [file.name for file in files] and _options(journal) == (objects, str(reading))
+    is_alike = names == [file.name for file in files] and _options(journal) == (options.objects, str(options.reading))
     made = part / JOURNAL
-    same = [is_alike and is_same(*each, made=made) for each in zip(journal.sources, files, origins, strict=is_alike)]
-    # What was read must be what it was; what was not may have been mended since.
+    same = [
+        is_alike and is_same(kept, now, path, made=made)
+        for kept, now, path in zip(journal.sources, files, origins, strict=is_alike)
+    ]
+    # A source that was read must not have changed; one that was not read may have been corrected.
     if not is_alike or not all(same[:done]):
         raise DataError(
             f"{part}: was begun from {', '.join(names)} with {_name_options(journal)}; give these, unchanged and in "
-            f"this order, or delete {part} to begin anew"
+            f"this order, or delete {part} to begin again"
         )
     if journal.item and not same[done]:
         _check_rows(sources[done], journal, part)
@@ -244,23 +258,23 @@ def _begin(
         file.model_copy(update={"sha256": before.sha256}) if is_unchanged and before.sha256 else None
         for file, before, is_unchanged in zip(files, journal.sources, same, strict=True)
     ]
-    anew = iter(
+    again = iter(
         _with_content(
             [f for f, k in zip(files, kept, strict=True) if k is None],
             [o for o, k in zip(origins, kept, strict=True) if k is None],
         )
     )
-    return journal.model_copy(update={"sources": [each or next(anew) for each in kept]})
+    return journal.model_copy(update={"sources": [file or next(again) for file in kept]})
 
 
 def _with_content(files: Sequence[SourceFile], origins: Sequence[Path]) -> list[SourceFile]:
-    """The files with the checksums of their content; each path is read once."""
+    """Return the files with the checksums of their content; each path is read once."""
     sums = {path: digest_content(path) for path in dict.fromkeys(origins)}
     return [file.model_copy(update={"sha256": sums[path]}) for file, path in zip(files, origins, strict=True)]
 
 
 def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
-    """Sees that a source that was changed since still gives the rows that are stored of it. Raises DataError."""
+    """Raise DataError unless a source that has changed still gives the rows that are stored of it."""
     shape = (journal.images, journal.objects)
     features = np.memmap(part / FEATURES, "<f2", "r", HEADER_BYTES, (*shape, journal.features)) if shape[0] else []
     boxes = np.memmap(part / BOXES, "<f4", "r", HEADER_BYTES, (*shape, 4)) if shape[0] else []
@@ -272,7 +286,7 @@ def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
             if row.position.item > journal.item:
                 break
             if isinstance(row, BadRow) or row.image in earlier or row.features.shape[1] != journal.features:
-                continue  # left out then, too: otherwise the numbers of rows differ
+                continue  # it was left out before, too; if not, the numbers of rows differ
             count = min(len(row.boxes), journal.objects)
             half[:] = 0
             to_half(row.features[:count], half[:count])
@@ -295,9 +309,10 @@ def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
 
 
 def _changed(source: RegionSource, journal: Journal, part: Path) -> DataError:
+    """Return the error for a source that has changed in the part that was converted."""
     return DataError(
         f"{source.where}: has changed before {source.unit} {journal.item:,}, up to which it was converted; delete "
-        f"{part} to begin anew"
+        f"{part} to begin again"
     )
 
 
@@ -310,7 +325,7 @@ def _name_options(made: Journal | StoreRecord) -> str:
 
 
 def _feature_size(sources: Sequence[RegionSource], *, skip_bad: bool) -> int:
-    """F of the first good row. Raises DataError if there is none, or at a bad row that may not be left out."""
+    """Return F of the first good row. Raises DataError if there is none, or for a bad row unless `skip_bad`."""
     for source in sources:
         with source.rows(FIRST) as rows:
             for row in rows:
@@ -322,6 +337,7 @@ def _feature_size(sources: Sequence[RegionSource], *, skip_bad: bool) -> int:
 
 
 def _seen(part: Path, journal: Journal) -> set[str]:
+    """Return the ids that are stored already."""
     if not journal.ids_bytes:
         return set()
     with (part / IDS).open("rb") as file:
@@ -329,20 +345,20 @@ def _seen(part: Path, journal: Journal) -> set[str]:
 
 
 def _check_same(row: RegionRow | BadRow | None, journal: Journal, source: RegionSource, part: Path) -> None:
-    """Sees that the row that came last before the interruption still stands where it stood."""
+    """Raise DataError unless the last row before the interruption is still in the same position."""
     if row is None or row.image != journal.image:
         raise _changed(source, journal, part)
 
 
 def _check_space(out: Path, part: Path, sources: Sequence[RegionSource], journal: Journal) -> None:
-    """Raises DataError if the disk has no room for what is about to come."""
+    """Raise DataError if the disk has no room for the store."""
     images = sum(source.about_images() for source in sources)
     need = images * (2 * journal.objects * journal.features + 16 * journal.objects + 64)
     have = sum(file.stat().st_size for file in part.iterdir() if file.is_file())
     free = shutil.disk_usage(part).free
     if need > free + have:
         raise DataError(
-            f"{out}: would have about {need / 1e9:.1f} GB ({images:,} images), and its disk has {free / 1e9:.1f} GB "
+            f"{out}: needs about {need / 1e9:.1f} GB ({images:,} images), and its disk has {free / 1e9:.1f} GB "
             "left; make room, or give an --out on another disk"
         )
 
@@ -350,13 +366,15 @@ def _check_space(out: Path, part: Path, sources: Sequence[RegionSource], journal
 def _finished(
     out: Path, files: list[SourceFile], origins: Sequence[Path], objects: int, reading: ReadOptions
 ) -> StoreRecord | None:
-    """What stands at `out` if it is this very store; None if nothing does. Raises DataError for anything else."""
+    """Return the record of `out` if it is this store; None if there is nothing. Raises DataError for anything else."""
     if (out / RECORD).is_file():
         record = read_store_record(out)
-        is_alike = [each.name for each in record.sources] == [each.name for each in files]
+        is_alike = [source.name for source in record.sources] == [file.name for file in files]
         if is_alike and _options(record) == (objects, str(reading)):
-            each = zip(record.sources, files, origins, strict=True)
-            changed = next((path for kept, now, path in each if not is_same(kept, now, path, made=out / RECORD)), None)
+            triples = zip(record.sources, files, origins, strict=True)
+            changed = next(
+                (path for kept, now, path in triples if not is_same(kept, now, path, made=out / RECORD)), None
+            )
             if changed is None:
                 return record
             raise DataError(f"{out}: was made of {changed} before that changed; delete {out}, or give another --out")
@@ -365,25 +383,25 @@ def _finished(
             f"{out}: is a store of {made_of} with {_name_options(record)}; delete it, or give another --out"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is there, and is no store; give another --out")
+        raise DataError(f"{out}: exists and is not a store; give another --out")
     return None
 
 
 @contextmanager
 def _locked(part: Path) -> Iterator[None]:
-    """Holds the unfinished store for one conversion. Raises DataError if another holds it, or it is something else."""
+    """Lock the unfinished store for one conversion. Raises DataError if another holds it, or it is something else."""
     with explain_write_errors(part):
         part.mkdir(parents=True, exist_ok=True)
     remove_stale(part)
-    names = [each.name for each in part.iterdir()]
+    names = [file.name for file in part.iterdir()]
     strange = [name for name in names if name not in PARTS and not name.startswith(PREFIX)]
     if strange:
-        raise DataError(f"{part}: has {strange[0]}, which no conversion made; move it away, or give another --out")
+        raise DataError(f"{part}: has {strange[0]}, which no conversion wrote; move it away, or give another --out")
     try:
         with explain_write_errors(part):
             lock = take_lock(part / LOCK)
-    except (BusyError, FileNotFoundError):  # not there: the other one has just ended
-        raise DataError(f"{part}: another conversion is at work here; wait for it, or give another --out") from None
+    except (BusyError, FileNotFoundError):  # not found: the other conversion has just ended
+        raise DataError(f"{part}: another conversion is running; wait for it, or give another --out") from None
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Row: what a source says of one image; a BadRow says what is wrong with it instead.
+"""RegionRow: the regions that a source has of one image. BadRow: why a row cannot be used.
 
 Shapes: O regions, F features of a region.
 """
@@ -14,24 +14,24 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 BOX_TOLERANCE = 1e-5
-"""How far a box may lie outside its image, of the image's size (LXMERT's loader, Tan & Bansal 2019)."""
+"""How far a box may reach outside its image, relative to its size (LXMERT's loader, Tan & Bansal 2019)."""
 SIZE_LIMIT = 1_000_000
-"""Pixels of an image's side; more is a damaged number."""
+"""The most pixels of an image's side; a larger number is damaged."""
 ID_LIMIT = 1000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# Some writers keep sizes and counts as floats: 200.0 is 200.
+# Some programs write sizes and counts as floats: 200.0 is 200.
 _WHOLE = re.compile(r"\s*([0-9]{1,18})(?:\.0*)?\s*", re.ASCII)
 ROW_LIMIT_BYTES = 1 << 24
-"""Of one image; 100 regions of 2048 features are 1.1 MB of base64."""
+"""The most bytes of one image; 100 regions of 2048 features are 1.1 MB of base64."""
 
 
 class Position(NamedTuple):
-    """Where an image stands in its source."""
+    """The position of an image in its source."""
 
     item: int
     """counted from 1: a line, a file of a folder, a row of an array"""
     offset: int = 0
-    """of a line, its first byte"""
+    """the first byte of a line"""
 
 
 FIRST = Position(1)
@@ -51,7 +51,7 @@ class RegionRow:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used; `image` is empty where it cannot be read."""
+    """A row that cannot be used; `image` is empty if it cannot be read."""
 
     position: Position
     image: str
@@ -59,42 +59,42 @@ class BadRow:
 
 
 class RowError(Exception):
-    """What is wrong with a row; a reader turns it into a BadRow."""
+    """The reason why a row cannot be used; a reader turns it into a BadRow."""
 
 
 class RegionSource(Protocol):
-    """A file, a member of a zip, or a folder with the regions of many images."""
+    """A file, a file in a zip, or a folder with the regions of many images."""
 
     name: str
-    """as store.json keeps it"""
+    """the name in store.json"""
     where: str
-    """as a person finds it"""
+    """the path for messages"""
     unit: str
     """what an item is: line, file or row"""
     size_bytes: int
 
     def rows(self, start: Position) -> AbstractContextManager[Iterator[RegionRow | BadRow]]:
-        """The rows from `start` on, in their order, while it is open. Raises DataError if it cannot be read on."""
+        """Yield the rows from `start` on, in their order, while open. Raises DataError if reading fails."""
 
     def share(self, position: Position) -> float:
-        """How much of the source lies before `position`, 0-1."""
+        """Return the share of the source before `position`, 0-1."""
 
     def about_images(self) -> int:
-        """About how many images there are."""
+        """Return the approximate number of images."""
 
 
 Scale = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
-"""Turns the boxes of an image of a size (width, height) into boxes 0-1. Raises RowError."""
+"""(boxes of an image, its width and height) -> boxes 0-1. Raises RowError."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How sources are read where they differ from what their format's authors publish."""
+    """How to read sources that differ from what the authors of their format publish."""
 
     boxes: Literal["pixels", "normalised"] = "pixels"
-    """what boxes are where the format has them in pixels"""
+    """what the boxes are, in a format that has them in pixels"""
     strip_extension: bool = False
-    """whether image ids lose a .jpg, .jpeg or .png at their end"""
+    """whether .jpg, .jpeg or .png is removed from the end of image ids"""
 
     @property
     def scale(self) -> Scale:
@@ -107,7 +107,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class StrippedSource:
-    """A source whose image ids lose the ending of an image file."""
+    """A source whose image ids are read without the extension of an image file."""
 
     source: RegionSource
 
@@ -140,13 +140,13 @@ class StrippedSource:
 
 
 def strip_extension(image: str) -> str:
-    """`image` without the ending of an image file; an id that is nothing else stays as it is."""
+    """Return `image` without the extension of an image file; an id that is only an extension is not changed."""
     stem, dot, ending = image.rpartition(".")
     return stem if stem and dot and f".{ending.lower()}" in IMAGE_SUFFIXES else image
 
 
 def check_id(image: str) -> str:
-    """`image`, if it can be a line of ids.txt. Raises RowError."""
+    """Return `image` if it can be a line of ids.txt. Raises RowError."""
     if not image:
         raise RowError("its image id is empty")
     if len(image) > ID_LIMIT or not image.isprintable():
@@ -155,7 +155,7 @@ def check_id(image: str) -> str:
 
 
 def check_count(text: object) -> int:
-    """A number of regions. Raises RowError."""
+    """Return a number of regions. Raises RowError."""
     count = whole(text)
     if count is None or count <= 0:
         raise RowError(f"its number of regions is {shown(text)}, expected 1 or more")
@@ -163,7 +163,7 @@ def check_count(text: object) -> int:
 
 
 def check_size(width: object, height: object) -> tuple[int, int]:
-    """The width and the height of an image, in pixels. Raises RowError."""
+    """Return the width and the height of an image, in pixels. Raises RowError."""
     sizes = whole(width), whole(height)
     if any(size is None or not 0 < size <= SIZE_LIMIT for size in sizes):
         raise RowError(f"its image is {shown(width)} x {shown(height)} pixels large, expected two positive numbers")
@@ -171,20 +171,20 @@ def check_size(width: object, height: object) -> tuple[int, int]:
 
 
 def scale_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes in pixels of an image of `size` (width, height) as boxes 0-1, float32 [O, 4]. Raises RowError."""
-    # In float32, as LXMERT divides; what that cannot hold is infinite, and refused below.
+    """Return boxes 0-1, float32 [O, 4], for boxes in pixels of an image of `size` (width, height). Raises RowError."""
+    # In float32, as in LXMERT's code; what float32 cannot hold becomes infinite, and is refused below.
     with np.errstate(over="ignore", invalid="ignore"):
         return check_boxes(boxes.astype(np.float32) / np.asarray([*size, *size], dtype=np.float32))
 
 
 def keep_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes that are 0-1 already, whatever the size of their image, float32 [O, 4]. Raises RowError."""
+    """Return boxes that are 0-1 already, float32 [O, 4], whatever the size of their image. Raises RowError."""
     with np.errstate(over="ignore"):
         return check_boxes(boxes.astype(np.float32))
 
 
 def check_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Boxes 0-1, float32, cut at the edge where they exceed it by no more than BOX_TOLERANCE. Raises RowError."""
+    """Return boxes 0-1, float32, clipped where they exceed the image by at most BOX_TOLERANCE. Raises RowError."""
     low, high = boxes.min(), boxes.max()
     if not (low >= -BOX_TOLERANCE and high <= 1 + BOX_TOLERANCE):  # NaN is neither
         worst = low if not low >= -BOX_TOLERANCE else high
@@ -195,7 +195,7 @@ def check_boxes(boxes: np.ndarray) -> np.ndarray:
 
 
 def as_numbers(array: np.ndarray) -> np.ndarray:
-    """Return an array of real numbers as floats of 2, 4 or 8 bytes, in the machine's own byte order.
+    """Return an array of real numbers as floats of 2, 4 or 8 bytes, in the byte order of this machine.
 
     float16 cannot hold more than 65504, and float32 holds every integer up to there: nothing is lost.
     """
@@ -204,21 +204,21 @@ def as_numbers(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind in "iu":
         return array.astype(np.float32)
     wanted = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
-    with np.errstate(over="ignore"):  # a long double beyond float64 is infinite, which is refused where it matters
+    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite, which is refused later
         return array.astype(wanted, copy=False)
 
 
 def turn_features(array: np.ndarray, count: int) -> np.ndarray:
-    """Features [O, F] of `count` regions, from an array that may have them as [F, O]. Raises RowError."""
+    """Return features [O, F] of `count` regions, from an array that may be [F, O]. Raises RowError."""
     is_turned = array.ndim == 2 and len(array) != count and array.shape[1] == count
     turned = array.T if is_turned else array
     if array.ndim != 2 or len(turned) != count:
-        raise RowError(f"its features are {list(array.shape)}, where it has {count:,} boxes")
+        raise RowError(f"its features have the shape {list(array.shape)}, but it has {count:,} boxes")
     return turned
 
 
 def whole(value: object) -> int | None:
-    """A whole number written in digits, or held by an array; None if it is none."""
+    """Return a whole number from digits or from an array with one number; None if it is not one."""
     if isinstance(value, bytes | str):
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         found = _WHOLE.fullmatch(text) if len(text) <= 30 else None
@@ -231,6 +231,6 @@ def whole(value: object) -> int | None:
 
 
 def shown(value: object) -> str:
-    """`value`, short enough for a sentence."""
+    """Return `value` as text, short enough for a sentence."""
     text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
     return repr(text if len(text) <= 30 else text[:30] + "...")

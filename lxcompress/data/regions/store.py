@@ -1,4 +1,4 @@
-"""RegionStore: the regions of many images in one folder, memory-mapped, so that opening it reads next to nothing.
+"""RegionStore: the regions of many images in one folder, memory-mapped, so that opening it reads almost nothing.
 
 Shapes: N images, O regions of an image (padded with zeros), F features of a region.
 
@@ -6,9 +6,9 @@ Shapes: N images, O regions of an image (padded with zeros), F features of a reg
 STORE/
   features.npy   float16 [N, O, F]
   boxes.npy      float32 [N, O, 4], x1 y1 x2 y2 over the image's width and height, 0-1
-  objects.npy    int32 [N], how many of O are there
-  ids.txt        N image ids, one a line
-  store.json     what it was made of and the checksums; written last
+  objects.npy    int32 [N], how many of the O regions exist
+  ids.txt        N image ids, one on each line
+  store.json     the sources and the checksums; written last
 ```
 """
 
@@ -32,19 +32,19 @@ from lxcompress.text import read_text
 FEATURES, BOXES, OBJECTS, IDS = "features.npy", "boxes.npy", "objects.npy", "ids.txt"
 RECORD = "store.json"
 HEADER_BYTES = 128
-"""Of each .npy file here: numpy's own header, padded to this length."""
+"""The length of numpy's header in each .npy file of a store, padded."""
 PIECE_BYTES = 1 << 20
 PIECE_ROWS = 4096
 NARROW = 0.05
-"""No detector sees nothing but this corner: 2 pixels of 40, the narrowest image that one reads."""
+"""No detector finds regions only in this corner: 2 pixels of 40, the narrowest image that a detector reads."""
 MOST_NARROW = 0.05
-"""The share of images with such boxes alone that is no doubt yet."""
-# COCO_train2014_000000132417, 132417 and n132417: the first two are one image, the third (a GQA id) is another.
+"""The share of images with only such boxes that is still plausible."""
+# COCO_train2014_000000132417 and 132417 are the same image; n132417 (a GQA id) is another.
 _NUMBER = re.compile(r"(?:^|_)0*([0-9]{1,18})$")
 
 
 class SourceFile(Record):
-    """A file or folder that a store was made of: its content, and a stamp of when and where that was."""
+    """A source of a store: a file or folder, its checksum, and a stamp of its times and inode."""
 
     name: str
     size_bytes: Count
@@ -53,16 +53,16 @@ class SourceFile(Record):
 
 
 class StoredFile(Record):
-    """A file of a store; `sha256` is of its data: what follows the 128-byte header of an array, all of ids.txt."""
+    """A file of a store; `sha256` covers the data after the 128-byte header of an array, or all of ids.txt."""
 
     size_bytes: Count
     sha256: Sha256
 
 
 class StoreRecord(FileRecord):
-    """store.json: `largest_feature` is the largest magnitude that was rounded to float16, `skipped` counts bad rows.
+    """store.json: `largest_feature` is the largest magnitude of the features, `skipped` counts bad rows.
 
-    `reading` are the options of `data prepare` by which boxes and ids were read otherwise than published.
+    `reading` holds the options of `data prepare` that changed how boxes and ids were read.
     """
 
     images: Positive
@@ -77,7 +77,7 @@ class StoreRecord(FileRecord):
 
 @dataclass(frozen=True, eq=False)
 class RegionStore:
-    """A store, open: its arrays are copy-on-write memory maps of the files, which nothing here changes."""
+    """An open store: its arrays are copy-on-write memory maps of the files, which never change."""
 
     path: Path
     ids: tuple[str, ...]
@@ -92,10 +92,10 @@ class RegionStore:
         return len(self.ids)
 
     def row(self, name: str) -> int:
-        """The place of image `name`: by its whole id, else by its id without .jpg, .jpeg or .png, else by the number it
-        ends in, if one image alone has that.
+        """Return the row of image `name`.
 
-        Raises KeyError.
+        It is found by its whole id, else by its id without .jpg, .jpeg or .png, else by the number at its end, if only
+        one image has that number. Raises KeyError.
         """
         found = self._by_id.get(name)
         if found is None:
@@ -109,22 +109,23 @@ class RegionStore:
         return found
 
     def rows(self, names: Iterable[str]) -> np.ndarray:
-        """int64: the place of each of `names`. Raises KeyError for the first that is not there."""
+        """Return the rows of the images `names`, int64. Raises KeyError for the first that is missing."""
         return np.fromiter(map(self.row, names), dtype=np.int64)
 
     def find_longer(self, names: Iterable[str]) -> tuple[str, str] | None:
-        """Return the first of `names` that differs from an id here by the ending alone, and that id."""
+        """Return the first of `names` that differs from an id of the store only by its extension, and that id."""
         by_stem = {strip_extension(image): image for image in self.ids}
         pairs = ((name, by_stem.get(strip_extension(name), name)) for name in names)
         return next(((name, image) for name, image in pairs if name != image), None)
 
     @cached_property
     def _by_id(self) -> dict[str, int]:
+        """Return id -> row."""
         return {name: row for row, name in enumerate(self.ids)}
 
     @cached_property
     def _by_number(self) -> dict[int, int | None]:
-        """None for a number that several images end in."""
+        """Return number -> row, with None for a number at the end of several ids."""
         found: dict[int, int | None] = {}
         for row, name in enumerate(self.ids):
             if number := _NUMBER.search(name):
@@ -160,7 +161,7 @@ def check_id_count(path: Path, ids: Sequence[str], record: StoreRecord) -> None:
 
 
 def read_store_record(path: Path) -> StoreRecord:
-    """What store.json in the folder `path` says. Raises DataError."""
+    """Return the record store.json in the folder `path`. Raises DataError."""
     if not (path / RECORD).is_file():
         unfinished = part_of(path).is_dir()
         reason = "its conversion is not finished" if unfinished else f"it has no {RECORD}"
@@ -173,9 +174,10 @@ def read_store_record(path: Path) -> StoreRecord:
 
 
 def find_box_doubt(boxes: np.ndarray) -> str | None:
-    """Return what to doubt of the boxes [N, O, 4] of a store: they may have been 0-1 before they were divided.
+    """Return a warning if the boxes [N, O, 4] of a store may have been divided twice; else None.
 
-    One source of several may be so, and a small image hides none of the others: None if few images are.
+    Boxes that are 0-1 in the source, and were divided by the size of the image all the same, are all tiny. One source
+    of several may be so, and therefore images are counted.
     """
     narrow = 0
     for start in range(0, len(boxes), PIECE_ROWS):
@@ -184,18 +186,18 @@ def find_box_doubt(boxes: np.ndarray) -> str | None:
         return None
     return (
         f"no box of {narrow:,} of {len(boxes):,} images reaches beyond {100 * NARROW:g} % of its image's side, as when "
-        "boxes that are 0-1 already are divided by the image's size again; if they are, convert them anew with --boxes "
-        "normalised"
+        "boxes that are 0-1 already are divided by the image's size again; if they are, convert them again with "
+        "--boxes normalised"
     )
 
 
 def part_of(path: Path) -> Path:
-    """The folder in which the store `path` is made."""
+    """Return the folder in which the store `path` is written until it is complete."""
     return path.with_name(path.name + ".part")
 
 
 def data_pieces(path: Path) -> Iterable[bytes]:
-    """What a checksum of the file `path` is made of, in pieces."""
+    """Yield the bytes that a checksum of the file `path` covers, in pieces."""
     with path.open("rb") as file:
         file.seek(HEADER_BYTES if path.suffix == ".npy" else 0)
         while piece := file.read(PIECE_BYTES):
@@ -203,7 +205,10 @@ def data_pieces(path: Path) -> Iterable[bytes]:
 
 
 def map_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
-    """The array in `path`; copy on write, because torch warns about arrays that may not be written."""
+    """Return the array in `path` as a memory map. Raises DataError.
+
+    It is copy-on-write, because torch warns about read-only arrays.
+    """
     try:
         with path.open("rb") as file:
             header, start = read_npy_header(file), file.tell()
@@ -226,6 +231,7 @@ def map_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.
 
 
 def read_ids(path: Path) -> list[str]:
+    """Return the ids in ids.txt, whatever their number. Raises DataError."""
     try:
         text = read_text(path)
     except (OSError, ValueError) as problem:
@@ -235,4 +241,5 @@ def read_ids(path: Path) -> list[str]:
 
 
 def store_remedy(path: Path) -> str:
+    """Return the remedy for a damaged store."""
     return f"delete {path} and make it again with: {command_line('data', 'prepare', 'SOURCE', '--out', path)}"

@@ -53,20 +53,20 @@ LXMERT = (
 )
 BOTTOM_UP = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 COLUMNS = {len(columns): columns for columns in (LXMERT, BOTTOM_UP)}
-# Parts are called x.tsv.0, x.tsv.1; a name that begins with ._ is what macOS adds to the zips it makes.
+# Split files are called x.tsv.0, x.tsv.1. macOS adds names that begin with ._ to zip archives.
 _MEMBER = re.compile(r"(?:^|/)(?!\._)[^/]+\.tsv(?:\.[0-9]+)?$", re.IGNORECASE)
 SAMPLE = 64
-"""Rows from whose length the number of rows is estimated: those of 10 to 100 regions differ tenfold."""
+"""How many rows are measured to estimate the number of rows; rows of 10 to 100 regions differ tenfold."""
 PEEKED_BYTES = 64
 BYTES_OPENINGS, QUOTES = (b"b'", b'b"'), b"'\""
 SHOWN_BYTES = 60
-"""Of the first column of a bad row, which may be anything."""
+"""The most bytes to show of the first column of a bad row, which may be anything."""
 EXPECTED = f"LXMERT's {len(LXMERT)} columns ({' '.join(LXMERT)}) or bottom-up attention's {len(BOTTOM_UP)}"
 
 
 @dataclass(frozen=True)
 class TsvSource:
-    """One TSV file of region features; rows without the columns of the first are bad."""
+    """One TSV file of region features; a row with other columns than the first is bad."""
 
     text: TextFile
     columns: tuple[str, ...]
@@ -103,7 +103,7 @@ class TsvSource:
         return self.text.text_bytes()
 
     def _row(self, line: TextLine) -> RegionRow | BadRow | None:
-        """The row of a line; None for a line that is blank, or names the columns."""
+        """Return the row of a line; None for a blank line, and for one that names the columns."""
         if line.stop < 0:
             return BadRow(
                 line.position, "", f"it is longer than {ROW_LIMIT_BYTES:,} bytes, the most that a row may have"
@@ -111,7 +111,7 @@ class TsvSource:
         buffer, start, stop = line.buffer, line.start, line.stop
         if buffer[stop - 1] == ord("\r"):  # as Python's csv module ends lines
             stop -= 1
-        # All but the features is short; they are found from the line's end, and taken from the buffer as they are.
+        # All columns but the features are short. The features are found from the end of the line, and are not copied.
         tab = buffer.rfind(b"\t", start, stop)
         fields = bytes(memoryview(buffer)[start : tab if tab >= 0 else stop]).split(b"\t")
         if line.position == FIRST:
@@ -122,7 +122,7 @@ class TsvSource:
             count = len(fields) + (tab >= 0)
             if count != len(self.columns):
                 raise RowError(f"it has {_columns(count)}, expected {len(self.columns)}")
-            fields = [_bare(each) for each in fields]
+            fields = [_bare(column) for column in fields]
             field = dict(zip(self.columns, fields, strict=False))
             count = check_count(field["num_boxes"])
             is_lxmert = self.columns == LXMERT
@@ -142,7 +142,7 @@ class TsvSource:
 
 
 def open_tsv(path: Path, *, scale: Scale = scale_boxes) -> list[TsvSource]:
-    """The TSV file `path`, or those in it if it is a zip, by name. Raises DataError if one is of another format."""
+    """Return the TSV file `path`, or those in the zip `path`, by name. Raises DataError for another format."""
     if not is_zip(path):
         return [_open(TextFile(path), scale)]
     try:
@@ -157,7 +157,7 @@ def open_tsv(path: Path, *, scale: Scale = scale_boxes) -> list[TsvSource]:
 
 
 def _open(text: TextFile, scale: Scale) -> TsvSource:
-    """The source that `text` is; its first line with the right number of columns decides which kind."""
+    """Return the source of a text file; the number of columns decides its format. Raises DataError."""
     with text.lines() as lines:
         first = next(lines, None)
         name = None if first is None else find_other_encoding(bytes(first.buffer[:PEEKED_BYTES]))
@@ -166,21 +166,21 @@ def _open(text: TextFile, scale: Scale) -> TsvSource:
                 f"{text.where}: is {name} text, expected UTF-8; convert it with: iconv -f {name} -t UTF-8 {text.path}"
             )
         lines = lines if first is None else chain((first,), lines)
-        # Two lines, as the first row may be damaged; of a file of another kind no more is read.
+        # Two lines, because the first row may be damaged; of a file of another format no more is read.
         counts = [_count_columns(line) for line in islice(lines, 2)]
     if not counts:
         raise DataError(f"{text.where}: is empty, expected region features; download it again")
     known = next((count for count in counts if count in COLUMNS), None)
     if known is None:
         raise DataError(
-            f"{text.where}: is no region features that can be read: its first line has {_columns(counts[0])}, expected "
-            f"{EXPECTED}, an HDF5 file, or a folder of .npz files"
+            f"{text.where}: is not a known format of region features: its first line has {_columns(counts[0])}, "
+            f"expected {EXPECTED}, an HDF5 file, or a folder of .npz files"
         )
     return TsvSource(text, COLUMNS[known], scale)
 
 
 def _bare(column: bytes) -> bytes:
-    """A column without the b'' around it, which Python 3 writes where a program made for Python 2 prints bytes."""
+    """Return a column without b'' around it, which a program for Python 2 writes when Python 3 runs it."""
     is_wrapped = column[:2] in BYTES_OPENINGS and len(column) > 2 and column[-1] == column[1]
     return column[2:-1] if is_wrapped else column
 
@@ -194,9 +194,9 @@ def _count_columns(line: TextLine) -> int:
 
 
 def _decode(name: str, packed: bytes | memoryview, count: int) -> np.ndarray:
-    """Float32 [count, ...] from base64. Raises RowError."""
+    """Return float32 [count, ...] from base64. Raises RowError."""
     try:
-        # Strict: the lenient decoders leave out what is no base64, and the numbers after it would be others.
+        # Strict: a lenient decoder skips what is not base64, and the numbers after it would be wrong.
         data = pybase64.b64decode_as_bytearray(packed, validate=True)
     except ValueError:
         raise RowError(f"its {name} are not base64") from None

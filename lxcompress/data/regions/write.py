@@ -1,12 +1,12 @@
-"""An unfinished store: rows are appended to its files, checksummed as they pass, and kept through any interruption.
+"""Write a store: append rows to its files, compute checksums on the way, and survive any interruption.
 
 Shapes: R rows of a piece, O regions, F features of a region.
 
 ```
 STORE.part/
-  features.npy boxes.npy objects.npy ids.txt    as in the store, but for the .npy headers, which are written at the end
+  features.npy boxes.npy objects.npy ids.txt    as in the store; the .npy headers are written at the end
   bad.jsonl                                     the rows that were left out
-  journal.json                                  how much of each file counts, and which row of which source came last
+  journal.json                                  how much of each file is valid, and the last row of which source
 ```
 """
 
@@ -47,18 +47,18 @@ from lxcompress.text import shorten
 JOURNAL, BAD_LINES, BAD_ROWS, LOCK = "journal.json", "bad.jsonl", "bad_rows.json", ".lock"
 PIECE_BYTES = 4 << 20
 PIECES = 3
-"""One is filled, one is written, one waits."""
+"""One piece is filled, one is written, one waits."""
 CHECKPOINT_S = 5.0
 TORCH_GRAIN = 32768
-"""Elements that torch converts in the calling thread; for more it wakes its own threads, which takes longer."""
+"""How many elements torch converts in the calling thread; for more it wakes its threads, which takes longer."""
 HALF_INFINITY = 0x7C00
-"""Of float16, as bits without the sign: what is not less is infinite or no number."""
+"""The bits of infinity as float16, without the sign: bits that are not less are infinite, or not a number."""
 MOST_ITEMS = 1 << 62
-"""Bytes or rows that a source may have; a file's position is a 64-bit number."""
+"""The most bytes or rows of a source; a position in a file is a 64-bit number."""
 
 
 class Journal(FileRecord):
-    """What of the files counts; the row at `item` and `offset` of `sources[source]` came last, of image `image`.
+    """How much of the files is valid. The last row is at `item` and `offset` of `sources[source]`, of image `image`.
 
     The rows from `first` on are of that source.
     """
@@ -81,7 +81,7 @@ class Journal(FileRecord):
 
 @dataclass(frozen=True)
 class LastRow:
-    """The row that came last."""
+    """The last row that was read."""
 
     source: int = 0
     position: Position = FIRST
@@ -91,7 +91,7 @@ class LastRow:
 
 @dataclass
 class Piece:
-    """Rows on their way to the files, and the bad rows between them."""
+    """Rows that are to be written, and the bad rows between them."""
 
     features: np.ndarray
     """float16 [R, O, F]"""
@@ -101,7 +101,7 @@ class Piece:
     """int32 [R]"""
     images: list[str] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
-    """JSON, one a bad row"""
+    """JSON, one line for each bad row"""
     largest_bits: int = 0
     mark: LastRow = LastRow()
 
@@ -110,15 +110,15 @@ class Piece:
         return len(self.images) == len(self.features) or len(self.bad) >= 1000
 
     def clear(self) -> None:
-        """Makes room for other rows."""
+        """Remove all rows."""
         self.images.clear()
         self.bad.clear()
         self.largest_bits = 0
 
     def add(self, row: RegionRow) -> str | None:
-        """Takes `row`, rounded to float16; returns what is wrong with its features instead, if they do not fit."""
-        place, count = len(self.images), len(row.boxes)
-        target = self.features[place]
+        """Add `row`, rounded to float16; if its features do not fit float16, return the reason instead."""
+        index, count = len(self.images), len(row.boxes)
+        target = self.features[index]
         to_half(row.features, target[:count])
         largest = int((target[:count].view(np.uint16) & 0x7FFF).max())
         if largest >= HALF_INFINITY:
@@ -127,20 +127,20 @@ class Piece:
                 return "its features hold a value that is infinite or no number"
             return f"its features reach {np.abs(given).max():.6g}, more than float16 holds (65504)"
         target[count:] = 0
-        self.boxes[place, :count], self.boxes[place, count:] = row.boxes, 0
-        self.objects[place] = count
+        self.boxes[index, :count], self.boxes[index, count:] = row.boxes, 0
+        self.objects[index] = count
         self.largest_bits = max(self.largest_bits, largest)
         self.images.append(row.image)
         return None
 
     def leave_out(self, row: BadRow, source: SourceFile, unit: str) -> None:
-        """Remembers `row` as left out."""
+        """Add `row` to the list of rows that are left out."""
         entry = {"source": source.name, unit: row.position.item, "image": row.image, "reason": row.reason}
         self.bad.append(json.dumps(entry, ensure_ascii=True))
 
 
 class StoreWriter:
-    """Appends pieces to the files in `part`: a thread writes and checksums one while the next is filled."""
+    """A writer of pieces to the files in `part`: a thread writes one while the next is filled."""
 
     def __init__(self, part: Path, journal: Journal) -> None:
         self.part, self.journal = part, journal
@@ -164,7 +164,7 @@ class StoreWriter:
         threading.Thread(target=self._run, name="write", daemon=True).start()
 
     def take(self) -> Piece:
-        """An empty piece to fill. Raises DataError if those before could not be written."""
+        """Return an empty piece to fill. Raises DataError if an earlier one could not be written."""
         piece = self._free.get()
         if piece is None:
             self._free.put(None)
@@ -173,35 +173,35 @@ class StoreWriter:
         return piece
 
     def put(self, piece: Piece) -> None:
-        """Has `piece` appended."""
+        """Give `piece` to the thread that writes."""
         self._coming.put(piece)
 
     def close(self) -> None:
-        """Waits until all that was put is on the disk and in the journal; `check` tells whether it is.
+        """Wait until everything is on the disk and in the journal; `check` tells whether that succeeded.
 
-        An interrupt waits too: no thread may write to a store that the next conversion could go on with.
+        An interrupt waits too: no thread may still write to a store that the next conversion resumes.
         """
         self._coming.put(None)
         interrupt: KeyboardInterrupt | None = None
         is_over = False
         while not is_over:
-            try:  # not Thread.join: once interrupted, it may call a thread ended that is not
+            try:  # not Thread.join: after an interrupt it may report a thread as ended that still runs
                 is_over = self._ended.get()
             except KeyboardInterrupt as came:
                 interrupt = came
         for file in self._files.values():
-            with suppress(OSError):  # a full disk: `check` tells it
+            with suppress(OSError):  # a full disk: `check` reports it
                 file.close()
         if interrupt is not None:
             raise interrupt
 
     def check(self) -> None:
-        """Raises DataError if a piece could not be written."""
+        """Raise DataError if a piece could not be written."""
         if self._problem is not None:
             raise self._failure()
 
     def finish(self) -> StoreRecord:
-        """Writes the headers, the list of what was left out, and, last, store.json; the writer is closed."""
+        """Write the headers, the list of rows left out, and, last, store.json. The writer must be closed before."""
         journal, part = self.journal, self.part
         shape = (journal.images, journal.objects)
         shapes = {FEATURES: (*shape, journal.features), BOXES: (*shape, 4), OBJECTS: shape[:1]}
@@ -229,7 +229,7 @@ class StoreWriter:
         return record
 
     def _open(self) -> None:
-        """Open the files and cut off what the journal does not count; checksums begin with what it does."""
+        """Open the files, cut off what the journal does not count, and begin the checksums with the rest."""
         for name, size in _sizes(self.journal).items():
             path = self.part / name
             path.touch()
@@ -256,7 +256,7 @@ class StoreWriter:
 
     def _append(self, piece: Piece) -> None:
         count = len(piece.images)
-        if not count and not piece.bad:  # its mark is an old one
+        if not count and not piece.bad:  # then its mark is out of date
             return
         ids = "".join(f"{image}\n" for image in piece.images).encode()
         bad = "".join(f"{line}\n" for line in piece.bad).encode()
@@ -283,7 +283,7 @@ class StoreWriter:
         )
 
     def _keep(self) -> None:
-        """Brings what was appended to the disk, and then says so in the journal."""
+        """Bring what was appended to the disk, then record it in the journal."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -294,19 +294,19 @@ class StoreWriter:
         if isinstance(problem, OSError):
             reason = problem.strerror or str(problem)
             return DataError(
-                f"{self.part}: cannot be written ({reason}); make room, and give the same command: it goes on"
+                f"{self.part}: cannot be written ({reason}); make room, and give the same command, which resumes"
             )
         return problem or AssertionError("a writer without a problem failed")
 
 
 def read_journal(part: Path) -> Journal | None:
-    """Return where the unfinished store in `part` stands; None if it is not begun.
+    """Return the journal of the unfinished store in `part`; None if there is none.
 
     Raises DataError, also for a journal that the files in `part` contradict.
     """
     if not (part / JOURNAL).is_file():
         return None
-    remedy = f"delete {part}, and begin anew"
+    remedy = f"delete {part}, and begin again"
     journal = read_record(part / JOURNAL, Journal, DataError, remedy=remedy)
     wrong = _find_contradiction(part, journal)
     if wrong:
@@ -315,7 +315,7 @@ def read_journal(part: Path) -> Journal | None:
 
 
 def _find_contradiction(part: Path, journal: Journal) -> str | None:
-    """Return what of a journal cannot be, by itself or by the files in `part`."""
+    """Return what is impossible in a journal, or contradicts the files in `part`; None if nothing is."""
     where = part / JOURNAL
     limits = {
         "objects": (1, ROW_LIMIT_BYTES // 4),
@@ -347,7 +347,7 @@ def _find_contradiction(part: Path, journal: Journal) -> str | None:
 
 
 def _read_lines(path: Path, size_bytes: int) -> list[str] | None:
-    """Return the lines in the first bytes of a file; None if they are no whole lines of text, or no JSON where due."""
+    """Return the lines in the first bytes of a file; None if they are not whole lines of text, or not JSON lines."""
     with path.open("rb") as file:
         data = file.read(size_bytes)
     if data and not data.endswith(b"\n"):
@@ -363,14 +363,14 @@ def _read_lines(path: Path, size_bytes: int) -> list[str] | None:
 
 
 def _sizes(journal: Journal) -> dict[str, int]:
-    """Return the bytes of each file that a journal counts."""
+    """Return how many bytes of each file a journal counts."""
     row_bytes = {FEATURES: 2 * journal.objects * journal.features, BOXES: 16 * journal.objects, OBJECTS: 4}
     sizes = {name: HEADER_BYTES + journal.images * size for name, size in row_bytes.items()}
     return sizes | {IDS: journal.ids_bytes, BAD_LINES: journal.bad_bytes}
 
 
 def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
-    """numpy's header of an array, version 1.0, padded to HEADER_BYTES whatever the shape."""
+    """Return numpy's header of an array, version 1.0, padded to HEADER_BYTES whatever the shape."""
     magic = b"\x93NUMPY\x01\x00"
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape!r}, }}"
     length = HEADER_BYTES - len(magic) - 2
@@ -378,7 +378,7 @@ def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
 
 
 def to_half(values: np.ndarray, target: np.ndarray) -> None:
-    """`values` rounded to the float16 of `target`; torch's conversion is about a hundred times as fast as numpy's."""
+    """Round `values` to float16 into `target`; torch's conversion is about a hundred times as fast as numpy's."""
     source = torch.from_numpy(np.ascontiguousarray(values)).view(-1)
     rounded = torch.from_numpy(target).view(-1)
     for given, kept in zip(source.split(TORCH_GRAIN), rounded.split(TORCH_GRAIN), strict=True):

@@ -51,11 +51,11 @@ def peak_bytes(work: Callable[[], object]) -> int:
     [
         ("empty.tsv", b"", "is empty"),
         ("blank.tsv", b"\n\n\n", "is empty"),
-        ("random.tsv", np.random.default_rng(0).bytes(300_000), "is no region features that can be read"),
-        ("zeros.tsv", bytes(300_000), "is no region features that can be read"),
-        ("picture.png", b"\x89PNG\r\n\x1a\n" + bytes(5000), "is no region features that can be read"),
-        ("pickle.pkl", b"\x80\x04\x95\x0b\x00\x00\x00", "is no region features that can be read"),
-        ("some.tsv.gz", b"\x1f\x8b\x08\x00" + bytes(60), "cannot be read on"),
+        ("random.tsv", np.random.default_rng(0).bytes(300_000), "is not a known format of region features"),
+        ("zeros.tsv", bytes(300_000), "is not a known format of region features"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n" + bytes(5000), "is not a known format of region features"),
+        ("pickle.pkl", b"\x80\x04\x95\x0b\x00\x00\x00", "is not a known format of region features"),
+        ("some.tsv.gz", b"\x1f\x8b\x08\x00" + bytes(60), "cannot be read further"),
         ("some.zip", b"PK\x03\x04" + bytes(600), "is a damaged zip"),
         ("some.h5", b"\x89HDF\r\n\x1a\n" + bytes(600), "is damaged HDF5"),
         ("seven.tsv", b"a\tb\tc\td\te\tf\tg\n" * 9, "its first line has 7 columns, expected LXMERT's 10"),
@@ -143,7 +143,7 @@ def test_a_packed_file_that_is_damaged_inside_stops_there_and_goes_on_once_mende
     path = write_tsv(tmp_path / f"a{suffix}", list(map(row, pictures(200, features=900))))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] + bytes(200) + whole[len(whole) // 2 + 200 :])
-    with pytest.raises(DataError, match="cannot be read on") as caught:
+    with pytest.raises(DataError, match="cannot be read further") as caught:
         prepare_store([path], tmp_path / "store", objects=5)
     assert "\n" not in str(caught.value)
     path.write_bytes(whole)
@@ -238,7 +238,7 @@ def test_hdf5_that_does_not_name_its_images_says_how_to(tmp_path) -> None:
     beside.write_text(json.dumps(dict.fromkeys(ids, 0)))
     assert "does not map ids to the 4 rows" in refused_beside(path, beside)
     beside.unlink()
-    assert "put them beside it as a_ids.txt" in refused(path)
+    assert "write them to a_ids.txt" in refused(path)
     (tmp_path / "a_imgid2idx.pkl").write_bytes(b"\x80\x04K\x01.")
     assert "pickles are never read here" in refused(path)
     (tmp_path / "a_ids.json").write_text("[1, 2, 3]")

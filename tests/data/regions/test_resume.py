@@ -191,7 +191,7 @@ def test_two_conversions_do_not_share_a_store(sources, tmp_path) -> None:
     said: list[str] = []
 
     def progress(*what: object, **value: object) -> None:
-        with pytest.raises(DataError, match="another conversion is at work") as caught:
+        with pytest.raises(DataError, match="another conversion is running") as caught:
             convert(sources, out)
         said.append(str(caught.value))
 
@@ -214,7 +214,7 @@ def test_what_stands_at_out_is_never_overwritten(sources, tmp_path) -> None:
     out = tmp_path / "store"
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match="is there, and is no store; give another --out"):
+    with pytest.raises(DataError, match="exists and is not a store; give another --out"):
         convert(sources, out)
     convert(sources[:1], tmp_path / "other")
     with pytest.raises(DataError, match=r"is a store of a.tsv with --objects 5; delete it, or give another --out"):
@@ -222,7 +222,7 @@ def test_what_stands_at_out_is_never_overwritten(sources, tmp_path) -> None:
     part = part_of(tmp_path / "third")
     part.mkdir()
     (part / "mine.txt").write_text("years of work")
-    with pytest.raises(DataError, match=r"has mine\.txt, which no conversion made"):
+    with pytest.raises(DataError, match=r"has mine\.txt, which no conversion wrote"):
         convert(sources, tmp_path / "third")
     assert (out / "thesis.txt").read_text() == (part / "mine.txt").read_text() == "years of work"
 
@@ -348,6 +348,6 @@ def test_of_many_conversions_to_one_store_each_ends_and_the_store_is_whole(table
         racer.stdin.flush()
     said = [racer.communicate(timeout=120)[0] for racer in racers]
     assert any(each == "made\n" for each in said)
-    assert all(each == "made\n" or "another conversion is at work here" in each for each in said), said
+    assert all(each == "made\n" or "another conversion is running" in each for each in said), said
     verify_store(tmp_path / "store")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "table.tsv"]
