@@ -141,3 +141,8 @@ def test_an_added_kind_is_studied_predicted_and_scored(recipe_file, tmp_path) ->
     assert (report.overall.accuracy, report.overall.questions) == (pytest.approx(1 / 3), 12)
     with pytest.raises(DataError, match=r"has no prediction for 24 of 36 questions"):
         score_file(predictions, files)
+
+
+def test_the_guide_shows_the_code_of_the_package() -> None:
+    guide = (EXTENSION.parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    assert (EXTENSION / "lxcompress_example" / "csv_questions.py").read_text(encoding="utf-8") in guide

@@ -61,7 +61,10 @@ DAMAGES: dict[str, tuple[Callable[[Picture], list[str]], str]] = {
     "features cut": (packed("features", lambda text: text[: len(text) // 8 * 4]), "features"),
     "features cut at a region": (lambda picture: row(picture, features=picture.features[:-1]), "features"),
     "no features": (lambda picture: row(picture, features=""), "its features are 0 bytes"),
-    "other features": (lambda picture: row(picture, features=picture.features[:, 1:]), "has 11 features, but those of the"),
+    "other features": (
+        lambda picture: row(picture, features=picture.features[:, 1:]),
+        "has 11 features, but those of the",
+    ),
     "boxes cut": (packed("boxes", lambda text: text[:-8]), "its boxes are"),
     "boxes of three": (lambda picture: row(picture, boxes=picture.boxes[:, 1:]), "its boxes hold 3 numbers each"),
     "boxes no base64": (packed("boxes", lambda text: "?" + text[1:]), "its boxes are not base64"),

@@ -205,7 +205,7 @@ def test_the_disk_is_asked_before_anything_is_written(sources, tmp_path, monkeyp
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(DataError, match=r"would have about 0.0 GB .*make room, or give an --out on another"):
+    with pytest.raises(DataError, match=r"needs about 0.0 GB .*make room, or give an --out on another"):
         convert(sources, tmp_path / "store")
     assert [path.name for path in part_of(tmp_path / "store").iterdir() if path.name != ".lock"] == []
 
