@@ -5,7 +5,24 @@ from __future__ import annotations
 _SHORTCUT = "the general path gives the same; the condition only saves time"
 _CANCELS = "a factor of both medians cancels in their ratio"
 
+_ALIKE = "a part of the key that all such files share, so it decides nothing"
+
 SURVIVORS: dict[str, dict[str, str]] = {
+    "analysis/comparison": {
+        "_sign: mine < its -> mine <= its": "equals are the same, and end before",
+        "_difference: sign > 0 -> sign >= 0": "a sign of 0 is no difference, and has no words",
+    },
+    "analysis/constraints": {
+        "figure: 100 -> 101": "from 100 to 101 both formats give the same text",
+        "figure: value < 100 -> value <= 100": "both formats give 100",
+    },
+    "analysis/pick": {
+        "_speed_key: 3 -> 4": "a prediction comes last with either",
+        "_speed_key: 0.0 -> 1.0": _ALIKE,
+        "_speed_key: 0.0 -> 1.0 #2": _ALIKE,
+        "_speed_key: 0.0 -> 1.0 #3": _ALIKE,
+        "_speed_key: 2 -> 3": "a file that fits is chosen among exported ones alone",
+    },
     "measure/compare": {
         "_judge: low is None or high is None -> low is None and high is None": "both are None, or neither is",
         "_judge: value < 1 -> value <= 1": "a ratio of 1 is no difference, and ends before",

@@ -159,14 +159,15 @@ def _difference(name: str, sign: int, one: CandidateFile, other: CandidateFile) 
     pair = find_pair(one.exported, other.exported)
     if name == "memory":
         assert pair is not None
-        peaks = [significant((measured.peak_bytes or 0) / 1e6) for measured in (pair.one, pair.other)]
+        known = [measured.peak_bytes for measured in (pair.one, pair.other) if measured.peak_bytes is not None]
+        peaks = [significant(peak / 1e6) for peak in known]
         return f"{words} ({peaks[0]} against {peaks[1]} MB)"
     if name == "speed":
         assert pair is not None
         medians = [significant(latency_ms(measured).p50) for measured in (pair.one, pair.other)]
         return f"{words} (median {medians[0]} against {medians[1]} ms)"
-    assert one.accuracy is not None
+    score = one.exported.artifact.accuracy
+    assert score is not None
     assert other.accuracy is not None
-    gap, score = abs(one.accuracy - other.accuracy), one.exported.artifact.accuracy
-    questions = score.questions if score else 0
+    gap, questions = abs(score.accuracy - other.accuracy), score.questions
     return f"{percent(gap)} points {words} ({gap * questions:.3g} of {questions:,} questions)"

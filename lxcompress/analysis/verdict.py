@@ -41,8 +41,9 @@ def accuracy_words(choice: Choice) -> str:
 
 def free_words(picked: PickedTicket) -> str:
     """Return that dense int8 is at least as good as the picked file in everything; empty if it is not."""
-    if picked.free is None or picked.exported is None:
+    if picked.free is None:
         return ""
+    assert picked.exported is not None, "dense int8 is compared with an exported file"
     return f"Ship dense int8, which needs no pruning: {comparison(picked.free, candidate_of(picked.exported))}."
 
 

@@ -249,6 +249,13 @@ def test_the_best_file_is_the_smallest_of_those_that_are_not_slower():
     names = [file.name for file in (best_file(files(("a", 1.0, 9), ("b", 1.0, 7), ("c", 2.0, 3))),)]
     assert names == ["b"]
     assert best_file(files(("a", 1.0, 9), ("b", 1.1, 7))).name == "a"
+    noisy = bench(
+        exported("a", measured("a", 1.0), size_bytes=9_000_000),
+        exported("b", measured("b", 1.05), size_bytes=7_000_000),
+        exported("c", measured("c", 1.3), size_bytes=5_000_000),
+        again=[measured("a", 1.1)],
+    )
+    assert best_file(noisy).name == "b"
     equal = files(("a", 1.0, 7), ("b", 1.0, 7))
     assert best_file(equal).name == "a"
     unmeasured = [exported("x", size_bytes=9_000_000), exported("y", size_bytes=8_000_000)]
@@ -277,6 +284,36 @@ def test_an_exported_file_goes_before_one_that_is_predicted():
     nothing = pick_ticket(run_with(), RETAIN).picked
     assert (nothing.exported, nothing.fitting) == (None, 0)
     assert (nothing.predicted.format, nothing.predicted.precision) == ("onnx", "int8")
+    assert nothing.commands == (f"lxcompress export {nothing.ticket} --twins", "lxcompress bench run/artifacts/*")
+    assert choice.picked.commands == ("lxcompress bench run/artifacts/own",)
+
+
+def test_the_files_that_could_be_exported_are_those_that_break_no_known_limit():
+    run = run_with(exported("like", precision="int8", parameters=2_000_000))
+
+    def possible(**limits):
+        return {file.name for file in judge(run.groups[0], run, replace(RETAIN, **limits), 0.72).possible}
+
+    assert "onnx int8" in possible()
+    assert "onnx int8" in possible(max_size_mb=5.3)
+    assert "onnx int8" not in possible(max_size_mb=5.2)
+    words = verdict(pick_ticket(run, RETAIN))
+    assert words.startswith("Ship low-magnitude at 50 % (as onnx int8: predicted, about 5.25 MB, not exported yet): ")
+    assert verdict(pick_ticket(run_with(), RETAIN)).startswith(
+        "Ship low-magnitude at 50 % (as onnx int8: predicted, not exported yet): "
+    )
+    own = run_with(exported("own", cell=CELL))
+    assert verdict(pick_ticket(own, RETAIN)).startswith("Ship low-magnitude at 50 %: ")
+
+
+def test_nothing_picked_is_told_with_the_nearest_and_what_is_not_known():
+    slow = run_with(exported("own", measured("own", 9.0), cell=CELL), accuracy=0.1)
+    words = verdict(pick_ticket(slow, RETAIN))
+    assert words.startswith("No ticket keeps at least 90 % of dense accuracy. Nearest: low-magnitude at 50 %, accuracy")
+    unknown = verdict(pick_ticket(run_with(), replace(RETAIN, max_latency_ms=5)))
+    assert unknown.startswith("It is not known whether a file keeps at least 90 % of dense accuracy within 5 ms p90")
+    assert "Nearest: low-magnitude at 50 %, onnx int8: not exported" in unknown
+    assert verdict(picked_of()) == "No ticket keeps at least 90 % of dense accuracy."
 
 
 def test_another_seeds_file_is_judged_only_if_the_ticket_has_none():
@@ -322,6 +359,9 @@ def test_a_ticket_that_breaks_the_rule_is_not_to_be_exported_for_it():
     found = judge(slow.groups[0], slow, replace(RETAIN, max_latency_ms=5), 0.72)
     assert [violation.constraint for violation in found.broken] == ["accuracy", "latency"]
     assert judge(slow.groups[0], slow, RETAIN, 0.72).broken[0].constraint == "accuracy"
+    unmeasured = run_with(exported("own", cell=CELL), accuracy=0.1)
+    found = judge(unmeasured.groups[0], unmeasured, replace(RETAIN, max_latency_ms=5), 0.72)
+    assert [violation.constraint for violation in found.broken] == ["accuracy", "measurement"]
 
 
 @pytest.mark.parametrize(
