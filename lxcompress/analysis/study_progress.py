@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lxcompress.analysis.groups import GroupKey
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage, usage_json
 from lxcompress.recipe import dense_id
+from lxcompress.records import Dense, Result
 from lxcompress.rundir import Run
 from lxcompress.text import read_text
 
@@ -68,7 +69,7 @@ def study_progress(run: Run, *, busy: bool) -> StudyProgress:
                 duration_s=result.duration_s if result else None,
             )
         )
-    done = [*own_runs(run.recipe, run.dense.values()), *run.results.values()]
+    done: list[Dense | Result] = [*own_runs(run.recipe, run.dense.values()), *run.results.values()]
     usage = total_usage(done) if done else None
     return StudyProgress(is_busy=busy, runs=tuple(statuses), left_s=_time_left(statuses), usage=usage)
 

@@ -72,7 +72,7 @@ def summarise(run: Run) -> RunSummary:
             groups.append(make_group(key, finished, dense, run.recipe.seeds))
         else:
             unstarted.append(key)
-    runs = [*own_runs(run.recipe, dense.values()), *results]
+    runs: list[Dense | Result] = [*own_runs(run.recipe, dense.values()), *results]
     twin_results = list(twins_of(run).values())
     return RunSummary(
         root=run.dir.root,
@@ -98,7 +98,8 @@ def _warnings(run: Run, dense: Sequence[Dense], results: Sequence[Result]) -> li
     warnings = []
     if len(run.recipe.seeds) == 1:
         warnings.append("one seed: the spread is not known, so small differences may be chance; study more seeds")
-    kinds = sorted({f"{record.device} ({record.precision})" for record in (*dense, *results)})
+    runs: list[Dense | Result] = [*dense, *results]
+    kinds = sorted({f"{record.device} ({record.precision})" for record in runs})
     if len(kinds) > 1:
         warnings.append(f"the runs used different devices or precisions: {', '.join(kinds)}")
     losses = [tuple(epoch.train_loss for epoch in record.epochs) for record in dense]

@@ -171,7 +171,7 @@ class MethodCell:
 
 
 @dataclass(frozen=True)
-class MethodLineRow:
+class MethodTableRow:
     """A method in the methods table; an unpruned control has one cell for all sparsities."""
 
     name: str
@@ -188,7 +188,7 @@ class MethodSection:
 
     note: str
     targets: Sequence[str]
-    sections: Sequence[tuple[str, Sequence[MethodLineRow]]]
+    sections: Sequence[tuple[str, Sequence[MethodTableRow]]]
     sized_targets: Sequence[str]
     sized: Sequence[tuple[str, Sequence[Sequence[str]]]]
 

@@ -27,8 +27,8 @@ from lxcompress.report.page import (
     GroupSection,
     Header,
     MethodCell,
-    MethodLineRow,
     MethodSection,
+    MethodTableRow,
     RunSection,
 )
 from lxcompress.units import duration, percent, short_percent
@@ -154,11 +154,11 @@ def _missing(summary: RunSummary) -> str | None:
     return f"This study is not complete: {runs}{dense}. A run is one method at one sparsity with one seed."
 
 
-def _method_row(table: MethodTable, row: MethodRow, picked: GroupKey | None) -> MethodLineRow:
+def _method_row(table: MethodTable, row: MethodRow, picked: GroupKey | None) -> MethodTableRow:
     # An unpruned control has one number, which holds for every sparsity.
     is_unpruned = row.method.control == "dense-longer"
     targets = (0.0,) if is_unpruned else table.pruned_targets
-    return MethodLineRow(
+    return MethodTableRow(
         name=row.name,
         words=row.words,
         cells=[_method_cell(table, row.groups.get(target), picked) for target in targets],

@@ -63,7 +63,7 @@ class Drawing:
 
     def canvas(self) -> Plot:
         """Add invisible axes over the whole drawing; a position is in pixels from the upper left."""
-        limits = {"xlim": (0, self.width), "ylim": (self.height, 0)}
+        limits: dict[str, Any] = {"xlim": (0, self.width), "ylim": (self.height, 0)}
         axes = self.figure.add_axes((0, 0, 1, 1), facecolor="none", **limits)
         axes.set_axis_off()
         return Plot(self, axes)
@@ -125,13 +125,14 @@ class Plot:
 
     def dots(self, xs: Sequence[float], ys: Sequence[float], colour: str) -> None:
         """Draw a faint dot at each position."""
-        look = {"markersize": 3.6, "markerfacecolor": HEX[colour], "markeredgewidth": 0, "alpha": 0.5}
-        self.axes.plot(xs, ys, "o", clip_on=False, **look)
+        self.axes.plot(
+            xs, ys, "o", clip_on=False, markersize=3.6, markerfacecolor=HEX[colour], markeredgewidth=0, alpha=0.5
+        )
 
     def ring(self, x: float, y: float, size: float) -> None:
         """Draw a ring around a point."""
-        look = {"markersize": size, "markerfacecolor": "none", "markeredgecolor": HEX["ink"], "markeredgewidth": 1.8}
-        self.axes.plot([x], [y], "o", clip_on=False, **look)
+        look: dict[str, Any] = {"markersize": size, "markerfacecolor": "none", "markeredgewidth": 1.8}
+        self.axes.plot([x], [y], "o", clip_on=False, markeredgecolor=HEX["ink"], **look)
 
     def marker(self, marker: Marker) -> None:
         """Draw one marker."""
@@ -156,7 +157,12 @@ class Plot:
         """Fill a rectangle in the accent colour; `title` is its tooltip."""
         from matplotlib.patches import Rectangle
 
-        look = {"facecolor": HEX["accent"], "alpha": alpha, "gid": self.drawing.tip(title), "clip_on": False}
+        look: dict[str, Any] = {
+            "facecolor": HEX["accent"],
+            "alpha": alpha,
+            "gid": self.drawing.tip(title),
+            "clip_on": False,
+        }
         self.axes.add_artist(Rectangle(corner, *size, **look))
 
 
