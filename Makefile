@@ -10,7 +10,9 @@ VENV := .venv
 ENGINE := $(wildcard lxcompress/engine/source/* lxcompress/engine/build.py)
 BIN := $(VENV)/bin
 RUN := runs/quickstart
-FAST := tests/test_house.py tests/test_order.py tests/test_text.py tests/test_settings.py
+FAST := $(wildcard $(addprefix tests/,$(addsuffix .py, \
+	test_house test_order test_bitmask test_extensions test_output test_recipe test_settings test_text \
+	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule))))
 
 .PHONY: demo check test test-native mutants clean
 
@@ -25,10 +27,10 @@ check: $(VENV)/tested
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest $(FAST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST)
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST:%=--ignore=%)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAST:%=--ignore=%)
 
 test-native: $(VENV)/tested
 	$(BIN)/python -m pytest -m native -rs tests/engine

@@ -39,7 +39,8 @@ COMMANDS: dict[str, Callable[[Path], list[object]]] = {
     "data check": lambda folder: ["data", "check", folder / "recipe.yaml", "--json"],
     "predict": lambda folder: ["predict", folder / "model", folder / "recipe.yaml", "--out", folder / "out"],
     "export": lambda folder: [
-        *("export", folder / "model", "--onnx", "--recipe", folder / "recipe.yaml", "--out", folder / "out")
+        *("export", folder / "model", "--format", "bitmask", "--recipe", folder / "recipe.yaml"),
+        *("--out", folder / "out"),
     ],
     "prune --calibrate": lambda folder: [
         *("prune", folder / "model", "--criterion", "wanda", "--sparsity", 0.5, "--out", folder / "out"),
@@ -70,7 +71,7 @@ class Misfit:
 SCENES = {"kind": "scenes", "train": 8, "valid": 8}
 MISFITS = {
     "more words than embeddings": Misfit(
-        f"its vocabulary has {len(WORDS) + 2} tokens, but its word embedding {len(WORDS)} rows",
+        f"its vocabulary has {len(WORDS) + 2} tokens, but its word embedding has {len(WORDS)} rows",
         {},
         (*WORDS, "zyx", "zyxw"),
     ),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,23 +52,32 @@ def version_of(path: Path) -> tuple[int, int]:
     return opset_of(model), model.ir_version
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int | None], Path]:
+    """The fp32 file of an opset: made once, and only read."""
+
+    @functools.cache
+    def make(opset: int | None) -> Path:
+        return write(tmp_path_factory.mktemp("fp32"), "fp32", opset)
+
+    return make
+
+
 @pytest.mark.parametrize("opset", [17, 20, None])
-def test_a_file_has_the_format_of_its_operators_in_every_precision(tmp_path: Path, opset: int | None) -> None:
-    plain = write(tmp_path / "fp32", "fp32", opset)
-    found, version = version_of(plain)
+def test_a_file_has_the_format_of_its_operators_in_every_precision(tmp_path: Path, opset: int | None, plain) -> None:
+    found, version = version_of(plain(opset))
     assert found == opset or opset is None
     assert version == FORMAT_OF_OPSET[found]
     for precision in ("fp16", "int8"):
-        made = write(tmp_path / precision, precision, opset, fp32=tmp_path / "fp32")
+        made = write(tmp_path / precision, precision, opset, fp32=plain(opset).parent)
         assert version_of(made) == (found, version)
 
 
 @pytest.mark.parametrize("opset", [17, None])
-def test_a_sparse_file_has_the_format_of_its_operators(tmp_path: Path, opset: int | None) -> None:
+def test_a_sparse_file_has_the_format_of_its_operators(tmp_path: Path, opset: int | None, plain) -> None:
     """Sparse initializers are of ONNX 1.6, so they ask for no newer format."""
-    path = write(tmp_path, "fp32", opset)
-    before = version_of(path)
-    model = onnx.load(path)
+    path, before = tmp_path / "model.onnx", version_of(plain(opset))
+    model = onnx.load(plain(opset))
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 2:
             values = onnx.numpy_helper.to_array(tensor).copy()
@@ -79,12 +90,12 @@ def test_a_sparse_file_has_the_format_of_its_operators(tmp_path: Path, opset: in
     assert version_of(made) == before
 
 
-def test_a_mobile_file_has_the_format_of_its_operators(tmp_path: Path) -> None:
+def test_a_mobile_file_has_the_format_of_its_operators(tmp_path: Path, plain) -> None:
     from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession import InferenceSession
 
-    path, out = write(tmp_path, "fp32", 17), tmp_path / "ort"
+    out = tmp_path / "ort"
     out.mkdir()
-    files = convert(path, out, keep_half=False)
+    files = convert(plain(17), out, keep_half=False)
     model = InferenceSession.GetRootAsInferenceSession(bytearray(files[0].read_bytes()), 0).Model()
     imports = (model.OpsetImport(index) for index in range(model.OpsetImportLength()))
     assert {each.Domain(): each.Version() for each in imports}[b""] == 17
