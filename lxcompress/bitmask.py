@@ -1,10 +1,10 @@
-"""Bitmask: the project's sparse checkpoint, packed mask bits and kept values in one safetensors file; no torch here.
+"""Bitmask: a sparse checkpoint with mask bits and kept values in one safetensors file. It needs no torch.
 
-docs/format.md says what each byte is. A tensor NAME of the model is kept as up to three tensors of the file:
+docs/format.md describes each byte. A tensor NAME of the model is stored as up to three tensors of the file:
 
-- bits/NAME     uint8 [ceil(n / 8)], a bit a weight, 1 = kept; absent where no mask is known
-- values/NAME   the kept weights in row-major order [k], or all of them in their own shape if there are no bits
-- scales/NAME   float32 [R], of int8 values alone: what a step of each row is worth
+- bits/NAME     uint8 [ceil(n / 8)], one bit for each weight, 1 = kept; absent if the tensor has no mask
+- values/NAME   the kept weights in row-major order [k]; without bits all weights, in the tensor's shape
+- scales/NAME   float32 [R], for int8 values only: the size of one step of each row
 
 Shapes: n weights of a tensor, k of them kept, R rows (its first dimension).
 """
@@ -29,15 +29,15 @@ from lxcompress.text import first_line
 KIND = "lxcompress.bitmask"
 VERSION = 1
 PRECISIONS: Mapping[str, type[np.generic]] = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
-"""What kept values are stored in."""
+"""Precision -> the type of the kept values."""
 STEPS = 127
-"""The largest int8 value; -128 is not used, so that a row's values are as far from 0 on either side."""
+"""The largest int8 value; -128 is not used, so that the range is symmetric around 0."""
 HALF_LIMIT = 65520.0
-"""The least number that float16 rounds to infinity."""
+"""The smallest number that float16 rounds to infinity."""
 MOST_DIMENSIONS, MOST_WEIGHTS = 32, 1 << 48
-"""Beyond any tensor, and within what numpy can count."""
+"""Limits that no real tensor reaches, and with which numpy's counters do not overflow."""
 UNSIGNED = "0" * 64
-"""Stands for the file's checksum where that is computed."""
+"""Replaces the checksum in the header while the checksum is computed."""
 BITS, VALUES, SCALES = "bits/", "values/", "scales/"
 
 _NAMES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
@@ -45,12 +45,12 @@ _CODES = {np.dtype(kind): code for code, kind in _NAMES.items()}
 _PIECE = 1 << 20
 
 Shapes = Mapping[str, Sequence[int]]
-"""name -> shape"""
+"""{name: shape}"""
 
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """A tensor as the file has it; see the head of this module."""
+    """A tensor as it is stored in the file; the top of this module describes the fields."""
 
     shape: tuple[int, ...]
     values: np.ndarray
@@ -59,16 +59,16 @@ class PackedTensor:
 
     @property
     def mask(self) -> np.ndarray | None:
-        """bool of the tensor's shape, True = kept; None where no mask is known."""
+        """Return the mask as bool of the tensor's shape, True = kept; None if it has no mask."""
         if self.bits is None:
             return None
         return np.unpackbits(self.bits, count=prod(self.shape)).view(bool).reshape(self.shape)
 
 
 def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) -> PackedTensor:
-    """float32 `weight` in a precision, without what is not `kept` (bool of its shape; None keeps all), which is zero.
+    """Return the float32 `weight` in a precision, with only the weights that are `kept` (bool of its shape; None: all).
 
-    A kept zero stays kept. int8 is symmetric, round(weight / scale) to the nearest even, and at most half a step away.
+    A kept zero stays kept. int8 is symmetric: weight / scale rounded half to even; the error is at most half a step.
     """
     scales = _scale_rows(weight) if _is_scaled(weight.shape, precision) else None
     if scales is None:
@@ -82,7 +82,7 @@ def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) 
 
 
 def unpack(packed: PackedTensor) -> np.ndarray:
-    """The tensor, float32 of its shape; what is not kept is zero."""
+    """Return the tensor as float32 of its shape, with zeros for what is not kept."""
     values, mask = packed.values, packed.mask
     if mask is not None:
         values = np.zeros(packed.shape, packed.values.dtype)
@@ -94,37 +94,38 @@ def unpack(packed: PackedTensor) -> np.ndarray:
 def write_bitmask(
     path: Path, weights: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray] | None = None, *, precision: str
 ) -> None:
-    """Writes a model's weights (float32, or float16) to `path`, whole; those with a mask without what it removed.
+    """Write a model's weights (float32 or float16) to `path`, without the weights that `masks` remove.
 
-    One tensor at a time is packed, so that little memory is needed beside the weights. The same weights give the same
-    bytes. Raises ExportError for weights that the precision cannot hold, and for masks that do not hold in them.
+    The file is written whole or not at all. One tensor at a time is packed, so that little memory is needed besides the
+    weights. Equal weights give equal bytes. Raises ExportError for weights that the precision cannot store, and for
+    removed weights that are not zero.
     """
     masks = masks or {}
     _check_weights(path, weights, masks, precision)
     shapes = {name: weight.shape for name, weight in weights.items()}
     kept = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
-    head, places = _lay_out(shapes, kept, precision)
+    head, stored = _lay_out(shapes, kept, precision)
     try:
-        write_whole(path, lambda part: _write(part, head, places, weights, masks, precision))
+        write_whole(path, lambda part: _write(part, head, stored, weights, masks, precision))
     except OSError as error:
         raise ExportError(f"{path}: cannot be written ({error}); check the free space and the permissions") from None
 
 
 def read_bitmask(path: Path) -> dict[str, np.ndarray]:
-    """name -> weight, float32 of its shape, checksum and contents verified. Raises TicketError."""
+    """Return {name: weight, float32 of its shape} after the checksum and contents are verified. Raises TicketError."""
     return {name: unpack(packed) for name, packed in iterate_tensors(path)}
 
 
 def read_masks(path: Path) -> dict[str, np.ndarray]:
-    """name -> mask, bool of the weight's shape, of all tensors that have one. Raises TicketError."""
+    """Return {name: mask, bool of the weight's shape} of all tensors that have a mask. Raises TicketError."""
     masks = {name: packed.mask for name, packed in iterate_tensors(path)}
     return {name: mask for name, mask in masks.items() if mask is not None}
 
 
 def iterate_tensors(path: Path) -> Iterator[tuple[str, PackedTensor]]:
-    """The tensors of the file by name, in its order, one in memory at a time. Raises TicketError.
+    """Yield (name, tensor) in the order of the file, with one tensor in memory at a time. Raises TicketError.
 
-    The checksum of the whole file is verified before the first of them.
+    The checksum of the whole file is verified before the first tensor.
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -140,20 +141,20 @@ def iterate_tensors(path: Path) -> Iterator[tuple[str, PackedTensor]]:
         reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         found = unreadable(path, error, TicketError)
         raise found or TicketError(
-            f"{path}: cannot be read as a bitmask checkpoint ({reason}); copy it anew, or export it again"
+            f"{path}: cannot be read as a bitmask checkpoint ({reason}); copy it again, or export it again"
         ) from None
 
 
 def bitmask_bytes(shapes: Shapes, kept: Mapping[str, int], *, precision: str) -> int:
-    """The size of a file, exactly, from the shapes of its tensors and how many weights of each masked one are kept."""
-    head, places = _lay_out(shapes, kept, precision)
-    return len(head) + sum(prod(shape) * np.dtype(kind).itemsize for _, kind, shape in places.values())
+    """Return the exact size of a file, from the shapes of all tensors and the number of kept weights of masked ones."""
+    head, stored = _lay_out(shapes, kept, precision)
+    return len(head) + sum(prod(shape) * np.dtype(kind).itemsize for _, kind, shape in stored.values())
 
 
 def compute_digest(path: Path, stated: str) -> str:
-    """The SHA-256 of the file with its own checksum, as `stated` in its header, taken for 64 zeros.
+    """Return the SHA-256 of the file with 64 zeros in place of the checksum that its header has (`stated`).
 
-    Raises ValueError if the header does not state it, just once.
+    Raises ValueError unless the header has `stated` exactly once.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -168,21 +169,22 @@ def compute_digest(path: Path, stated: str) -> str:
 
 
 def _is_scaled(shape: Sequence[int], precision: str) -> bool:
-    """Whether values are int8. Vectors never are: they are a thousandth of a model, and each moves a whole layer."""
+    """Return whether values are int8. Vectors never are: they are 0.1 % of a model, and each affects a whole layer."""
     return precision == "int8" and len(shape) >= 2
 
 
 def _kind(shape: Sequence[int], precision: str) -> type[np.generic]:
+    """Return the type in which the values of a tensor are stored."""
     return np.float32 if precision == "int8" and not _is_scaled(shape, precision) else PRECISIONS[precision]
 
 
 def _by_row(scales: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The scales [R] in a shape that multiplies the rows of `weight` [R, ...]."""
+    """Return the scales [R] in a shape that multiplies the rows of `weight` [R, ...]."""
     return scales.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _scale_rows(weight: np.ndarray) -> np.ndarray:
-    """float32 [R]: the least step with which STEPS of them reach the largest weight of a row; 0 for a row of zeros."""
+    """Return float32 [R]: the smallest step of which STEPS reach the largest weight of a row; 0 for a row of zeros."""
     rows = weight.reshape(len(weight), prod(weight.shape[1:]))
     largest = np.maximum(rows.max(1, initial=0), -rows.min(1, initial=0)).astype(np.float64)
     scales = (largest / STEPS).astype(np.float32)
@@ -193,7 +195,7 @@ def _scale_rows(weight: np.ndarray) -> np.ndarray:
 def _check_weights(
     path: Path, weights: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], precision: str
 ) -> None:
-    """Raises ExportError unless the file can hold all of it."""
+    """Raise ExportError unless the weights and masks can be stored in this precision."""
     if precision not in PRECISIONS:
         raise ExportError(f"{path}: has no precision {precision}; give {', '.join(PRECISIONS)}")
     for name, weight in weights.items():
@@ -201,26 +203,27 @@ def _check_weights(
             raise ExportError(f"{path}: {name} is {weight.dtype}, and a bitmask holds float32; convert it first")
         largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))  # NaN stays NaN
         if not np.isfinite(largest) or np.isnan(weight.min(initial=0)):
-            raise ExportError(f"{path}: {name} holds values that are no numbers, or infinite; train the model again")
+            raise ExportError(f"{path}: {name} has values that are NaN or infinite; train the model again")
         if precision == "fp16" and largest >= HALF_LIMIT:
             raise ExportError(
-                f"{path}: {name} holds {largest:g}, and fp16 ends at 65504; give --precision fp32 or int8"
+                f"{path}: {name} has the value {largest:g}, and fp16 has at most 65504; give --precision fp32 or int8"
             )
     for name, mask in masks.items():
         if name not in weights or mask.shape != weights[name].shape or mask.dtype != bool:
-            raise ExportError(f"{path}: the mask's {name} is of another model; use the mask that the model has")
+            raise ExportError(f"{path}: the mask's {name} does not fit the weights; use the mask of this model")
         if np.any(weights[name][~mask]):
-            raise ExportError(f"{path}: {name} holds weights that its mask removed; apply the mask to it first")
+            raise ExportError(f"{path}: {name} has weights that its mask removed; apply the mask to it first")
 
 
-Place = tuple[int, "type[np.generic]", tuple[int, ...]]
-"""Where a tensor of the file begins (a byte of the file), its kind and its shape"""
+StoredTensor = tuple[int, "type[np.generic]", tuple[int, ...]]
+"""a tensor of the file: the offset of its first byte, its type and its shape"""
 
 
-def _lay_out(shapes: Shapes, kept: Mapping[str, int], precision: str) -> tuple[bytes, dict[str, Place]]:
-    """The file's first bytes, up to its data, and what comes where; the checksum is not in it yet."""
+def _lay_out(shapes: Shapes, kept: Mapping[str, int], precision: str) -> tuple[bytes, dict[str, StoredTensor]]:
+    """Return the bytes of the file before its data, without the checksum, and {name in the file: tensor}."""
     parts = [part for name in shapes for part in _parts(name, shapes[name], kept.get(name), precision)]
-    parts.sort(key=lambda part: (-np.dtype(part[1]).itemsize, part[0]))  # so that each is aligned, as safetensors does
+    # Large elements come first, so that each tensor is aligned, as safetensors does.
+    parts.sort(key=lambda part: (-np.dtype(part[1]).itemsize, part[0]))
     about = {
         "sha256": UNSIGNED,
         "kind": KIND,
@@ -236,14 +239,14 @@ def _lay_out(shapes: Shapes, kept: Mapping[str, int], precision: str) -> tuple[b
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     start = 8 + len(text)
-    places = {key: (start + end, kind, shape) for (key, kind, shape), end in zip(parts, ends, strict=False)}
-    return len(text).to_bytes(8, "little") + text, places
+    tensors = {key: (start + end, kind, shape) for (key, kind, shape), end in zip(parts, ends, strict=False)}
+    return len(text).to_bytes(8, "little") + text, tensors
 
 
 def _parts(
     name: str, shape: Sequence[int], kept: int | None, precision: str
 ) -> Iterator[tuple[str, type[np.generic], tuple[int, ...]]]:
-    """What is stored of a tensor: its name, kind and shape in the file."""
+    """Yield the name, type and shape of each tensor of the file that stores a tensor of the model."""
     if kept is not None:
         yield BITS + name, np.uint8, (-(-prod(shape) // 8),)
     yield VALUES + name, _kind(shape, precision), tuple(shape) if kept is None else (kept,)
@@ -254,26 +257,28 @@ def _parts(
 def _write(
     part: Path,
     head: bytes,
-    places: Mapping[str, Place],
+    stored: Mapping[str, StoredTensor],
     weights: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray],
     precision: str,
 ) -> None:
+    """Write the file `part`: the header, one tensor after another, and then the checksum into the header."""
     with part.open("wb") as file:
         file.write(head)
         for name, weight in weights.items():
             packed = pack(weight.astype(np.float32, copy=False), masks.get(name), precision=precision)
             for prefix, array in ((BITS, packed.bits), (VALUES, packed.values), (SCALES, packed.scales)):
                 if array is not None:
-                    _put(file, places[prefix + name], array)
+                    _put(file, stored[prefix + name], array)
     digest = compute_digest(part, UNSIGNED)
     with part.open("r+b") as file:
         file.seek(head.index(UNSIGNED.encode()))
         file.write(digest.encode())
 
 
-def _put(file: BinaryIO, place: Place, array: np.ndarray) -> None:
-    start, kind, shape = place
+def _put(file: BinaryIO, stored: StoredTensor, array: np.ndarray) -> None:
+    """Write an array at its offset."""
+    start, kind, shape = stored
     assert array.dtype == kind, (array.dtype, kind)
     assert array.shape == shape, (array.shape, shape)
     file.seek(start)
@@ -281,9 +286,9 @@ def _put(file: BinaryIO, place: Place, array: np.ndarray) -> None:
 
 
 def _check_kind(path: Path, about: Mapping[str, str]) -> None:
-    """Raises ValueError for another file, and TicketError for one of a newer version."""
+    """Raise ValueError for a file of another kind, and TicketError for one of a newer version."""
     if about.get("kind") != KIND:
-        raise ValueError(f"its metadata name the kind {about.get('kind')}, not {KIND}")
+        raise ValueError(f"its metadata has the kind {about.get('kind')}, expected {KIND}")
     if not about["version"].isdecimal() or len(about["version"]) > 9:
         raise ValueError(f"its version is {about['version'][:20]!r}")
     if int(about["version"]) > VERSION:
@@ -296,20 +301,20 @@ def _check_kind(path: Path, about: Mapping[str, str]) -> None:
 
 
 def _read_shapes(text: str) -> dict[str, tuple[int, ...]]:
-    """name -> shape of the masked tensors. Raises ValueError."""
+    """Return {name: shape} of the masked tensors. Raises ValueError."""
     shapes = json.loads(text)
     if not isinstance(shapes, dict):
-        raise ValueError("its shapes are no names with numbers")
+        raise ValueError("its shapes are not an object of lists")
     for name, shape in shapes.items():
         if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"the shape of {name} is no list of sizes")
+            raise ValueError(f"the shape of {name} is not a list of sizes")
         if len(shape) > MOST_DIMENSIONS or prod(size or 1 for size in shape) > MOST_WEIGHTS:
-            raise ValueError(f"the shape of {name} is that of no tensor")
+            raise ValueError(f"the shape of {name} is too large")
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 
 def _names(sizes: Shapes, precision: str, shapes: Shapes) -> list[str]:
-    """The names of the model's tensors. Raises ValueError unless the file has all parts of each, and no others."""
+    """Return the names of the model's tensors. Raises ValueError unless the file has all their parts, and no others."""
     names = [key.removeprefix(VALUES) for key in sizes if key.startswith(VALUES)]
     expected = {
         key
@@ -318,17 +323,17 @@ def _names(sizes: Shapes, precision: str, shapes: Shapes) -> list[str]:
     }
     odd = sorted((expected ^ sizes.keys()) | (shapes.keys() - set(names)))
     if odd:
-        raise ValueError(f"{odd[0]} is {'missing' if odd[0] in expected or odd[0] in shapes else 'of no use'}")
+        raise ValueError(f"{odd[0]} is {'missing' if odd[0] in expected or odd[0] in shapes else 'unexpected'}")
     return names
 
 
 def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tuple[int, ...] | None) -> PackedTensor:
-    """One tensor; `shape` is that of a masked one. Raises ValueError unless its parts fit each other."""
+    """Return one tensor; `shape` is given for a masked one. Raises ValueError unless its parts fit together."""
     stored = sizes[VALUES + name]
     if shape is not None and len(stored) != 1:
-        raise ValueError(f"the kept values of {name} are no list")
+        raise ValueError(f"the kept values of {name} have {len(stored)} dimensions, expected 1")
     whole = tuple(stored) if shape is None else shape
-    # Compared before anything is read: sizes that the file only claims must not make it ask for memory.
+    # Compared before anything is read, so that false sizes in the header cannot exhaust the memory.
     for key, _, expected in _parts(name, whole, None if shape is None else stored[0], precision):
         if tuple(sizes[key]) != expected:
             raise ValueError(f"{key} is {list(sizes[key])}, expected {list(expected)}")
@@ -339,7 +344,7 @@ def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tupl
 
 
 def _check_packed(name: str, packed: PackedTensor, precision: str) -> None:
-    """Raises ValueError unless the kinds, the bits and the numbers are right."""
+    """Raise ValueError unless the types are right, the values finite, and the bits as many as the values."""
     for array, kind in (
         (packed.values, _kind(packed.shape, precision)),
         (packed.bits, np.uint8),
@@ -348,9 +353,9 @@ def _check_packed(name: str, packed: PackedTensor, precision: str) -> None:
         if array is not None and array.dtype != kind:
             raise ValueError(f"{name} is stored as {array.dtype}, expected {np.dtype(kind)}")
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"{name} holds values that are no numbers, or infinite")
+            raise ValueError(f"{name} has values that are NaN or infinite")
     if packed.scales is not None and (packed.scales < 0).any():
-        raise ValueError(f"{name} has a scale below 0")
+        raise ValueError(f"{name} has a negative scale")
     if packed.bits is None:
         return
     beyond = -prod(packed.shape) % 8

@@ -225,7 +225,7 @@ def test_weights_that_are_no_numbers_are_refused(bad, precision, tmp_path) -> No
     weight = np.ones((3, 3), np.float32)
     weight[1, 1] = bad
     wish = {"precision": precision}
-    complain(lambda: write_bitmask(tmp_path / "b", {"a.b": weight}, **wish), "a.b", "no numbers", kind=ExportError)
+    complain(lambda: write_bitmask(tmp_path / "b", {"a.b": weight}, **wish), "a.b", "NaN or infinite", kind=ExportError)
     assert not list(tmp_path.iterdir())
 
 
@@ -242,9 +242,9 @@ def test_what_half_precision_cannot_hold_is_refused_by_name(tmp_path) -> None:
     ("masks", "named"),
     [
         ({"w": np.zeros((2, 2), bool)}, "removed"),
-        ({"w": np.ones((2, 3), bool)}, "another model"),
-        ({"w": np.ones((2, 2), np.uint8)}, "another model"),
-        ({"v": np.ones((2, 2), bool)}, "another model"),
+        ({"w": np.ones((2, 3), bool)}, "does not fit"),
+        ({"w": np.ones((2, 2), np.uint8)}, "does not fit"),
+        ({"v": np.ones((2, 2), bool)}, "does not fit"),
     ],
 )
 def test_masks_that_do_not_hold_are_refused(masks, named, tmp_path) -> None:
@@ -335,39 +335,39 @@ FORGED: dict[str, tuple[Callable[[dict, dict], None], str]] = {
     "a short shape": (set_shape(7), "scales/w"),
     "another order of rows": (set_shape(7, 3), "scales/w is [3], expected [7]"),
     "an absurd shape": (set_shape(10**12, 7), "bits/w is"),
-    "an overflowing shape": (set_shape(2**32, 2**32), "of no tensor"),
-    "a negative shape": (set_shape(-3, -7), "no list of sizes"),
-    "a shape of words": (set_shape("3", "7"), "no list of sizes"),
-    "a shape of truths": (set_shape(3, 7, True), "no list of sizes"),
-    "a shape of fractions": (set_shape(3.0, 7), "no list of sizes"),
-    "shapes that are a list": (tell(shapes="[]"), "no names"),
+    "an overflowing shape": (set_shape(2**32, 2**32), "is too large"),
+    "a negative shape": (set_shape(-3, -7), "not a list of sizes"),
+    "a shape of words": (set_shape("3", "7"), "not a list of sizes"),
+    "a shape of truths": (set_shape(3, 7, True), "not a list of sizes"),
+    "a shape of fractions": (set_shape(3.0, 7), "not a list of sizes"),
+    "shapes that are a list": (tell(shapes="[]"), "not an object of lists"),
     "shapes that are nothing": (tell(shapes="{"), "cannot be read"),
     "shapes without end": (tell(shapes="[" * 100_000), "cannot be read"),
-    "shapes of no tensor": (tell(shapes='{"w": [3, 7], "../../x": [1]}'), "is missing"),
-    "a mask forgotten": (tell(shapes="{}"), "bits/w is of no use"),
+    "shapes is too large": (tell(shapes='{"w": [3, 7], "../../x": [1]}'), "is missing"),
+    "a mask forgotten": (tell(shapes="{}"), "bits/w is unexpected"),
     "no shapes": (lambda tensors, about: about.pop("shapes"), "it has no 'shapes'"),
     "no checksum": (lambda tensors, about: about.pop("sha256"), "it has no 'sha256'"),
     "a checksum that is empty": (tell(sha256=""), "state one SHA-256"),
     "a checksum twice": (lambda tensors, about: about.update(sha256="a" * 64, more="a" * 64), "state one SHA-256"),
-    "another kind": (tell(kind="pt"), "not lxcompress.bitmask"),
+    "another kind": (tell(kind="pt"), "expected lxcompress.bitmask"),
     "no version": (tell(version="one"), "its version is 'one'"),
     "a precision of its own": (tell(precision="int4"), "its precision is 'int4'"),
-    "another precision": (tell(precision="fp32"), "of no use"),
+    "another precision": (tell(precision="fp32"), "unexpected"),
     "bits missing": (drop("bits/w"), "bits/w is missing"),
-    "values missing": (drop("values/w"), "of no use"),
+    "values missing": (drop("values/w"), "unexpected"),
     "scales missing": (drop("scales/dense"), "scales/dense is missing"),
-    "a stranger": (lambda tensors, about: tensors.update(x=np.ones(1, np.uint8)), "x is of no use"),
+    "a stranger": (lambda tensors, about: tensors.update(x=np.ones(1, np.uint8)), "x is unexpected"),
     "fewer bits": (put("bits/w", lambda bits: bits[:-1]), "bits/w is [2], expected [3]"),
     "bits beyond the end": (put("bits/w", set_last_bit), "beyond its end"),
     "bits turned": (put("bits/w", lambda bits: ~bits & 0b11111000), "keep another number"),
     "a value more": (put("values/w", lambda values: np.append(values, values[:1])), "keep another number"),
-    "values in a shape": (put("values/w", lambda values: values[None]), "no list"),
+    "values in a shape": (put("values/w", lambda values: values[None]), "expected 1"),
     "values of another kind": (put("values/w", lambda values: values.astype(np.float32)), "float32, expected int8"),
     "a vector in int8": (put("values/bias", lambda values: values.astype(np.int8)), "int8, expected float32"),
     "bits of another kind": (put("bits/w", lambda bits: bits.astype(np.int8)), "int8, expected uint8"),
-    "a value that is no number": (put("values/bias", set_nan), "no numbers"),
-    "a scale that is no number": (put("scales/w", set_nan), "no numbers"),
-    "a scale below zero": (put("scales/w", lambda scales: -1 - scales), "below 0"),
+    "a value that is no number": (put("values/bias", set_nan), "NaN or infinite"),
+    "a scale that is no number": (put("scales/w", set_nan), "NaN or infinite"),
+    "a scale below zero": (put("scales/w", lambda scales: -1 - scales), "negative scale"),
 }
 
 
@@ -385,7 +385,7 @@ def test_a_file_that_contradicts_itself_is_refused(name, file) -> None:
 def test_a_shape_of_nothing_and_of_anything_is_refused(shape, tmp_path) -> None:
     write_bitmask(tmp_path / "b", {"w": np.zeros((0, 5), np.float32)}, {"w": np.zeros((0, 5), bool)}, precision="fp32")
     forge(tmp_path / "b", set_shape(*shape))
-    refused(tmp_path / "b", "that of no tensor")
+    refused(tmp_path / "b", "is too large")
 
 
 def test_forging_nothing_leaves_a_file_that_is_read(file) -> None:

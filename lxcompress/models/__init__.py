@@ -1,1 +1,1 @@
-"""Models: one adapter file a family, and how weights come from and go to disk."""
+"""Models: one module for each family, and reading and writing of weights."""

@@ -1,6 +1,7 @@
-"""Pre-trained answers: which rows of LXMERT's answer head the answers of a data set may start from.
+"""Pre-trained answers: find the rows of LXMERT's pre-trained answer head for the answers of a data set.
 
-Its authors publish the list as all_ans.json: 9,500 of {"ans": "red", "dsets": ["vqa", "gqa"]}, in the rows' order.
+Its authors publish the list of answers as all_ans.json: 9,500 entries such as {"ans": "red", "dsets": ["vqa", "gqa"]},
+in the order of the rows.
 """
 
 from __future__ import annotations
@@ -18,36 +19,36 @@ _SAME = {
     **{word: str(digit) for digit, word in enumerate(_DIGITS, 1)},
     "grey": "gray",
 }
-"""The table of Tan & Bansal's convert_ans; articles are mostly gone before it is asked."""
+"""The table of Tan & Bansal's convert_ans; most articles are removed before it is used."""
 _WANTED = 'give all_ans.json, a list of {"ans": "red", "dsets": ["vqa"]} in the order of the head\'s rows'
 
 
 def read_answers(path: Path) -> tuple[str, ...]:
-    """The answers of a pre-trained head, in the order of its rows. Raises DataError."""
+    """Return the answers of a pre-trained head, in the order of its rows. Raises DataError."""
     entries = read_json(path, remedy=_WANTED)
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path}: expected a list of answers, got {type(entries).__name__}; {_WANTED}")
     answers: dict[str, int] = {}
-    for number, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         answer = entry.get("ans") if isinstance(entry, dict) else None
         if not isinstance(answer, str):
-            raise DataError(f"{path}: entry {number} has no text under 'ans'; {_WANTED}")
+            raise DataError(f"{path}: entry {index} has no text under 'ans'; {_WANTED}")
         if answer in answers:
-            raise DataError(f"{path}: entry {number} repeats {answer!r} of entry {answers[answer]}; {_WANTED}")
-        answers[answer] = number
+            raise DataError(f"{path}: entry {index} repeats {answer!r} of entry {answers[answer]}; {_WANTED}")
+        answers[answer] = index
     return tuple(answers)
 
 
 def find_rows(labels: Sequence[str], answers: Sequence[str]) -> tuple[int | None, ...]:
-    """For each label the row of the pre-trained answer that says the same, or None."""
+    """Return for each label the row of the same pre-trained answer, or None."""
     rows = {answer: row for row, answer in enumerate(answers)}
     return tuple(rows.get(convert(label)) for label in labels)
 
 
 def convert(label: str) -> str:
-    """A label as pre-training wrote it: small letters, no full stop, no leading article, digits, and `gray`.
+    """Return a label as pre-training wrote it: small letters, no full stop, no leading article, digits, and `gray`.
 
-    Source: AnswerTable.convert_ans of Tan & Bansal's code, its order of steps included.
+    Source: AnswerTable.convert_ans of Tan & Bansal's code, with the same order of steps.
     """
     text = label.lower()
     if text.endswith("."):

@@ -1,4 +1,4 @@
-"""FLOPs: the multiplications and additions of a model's matrix products for one question, from their shapes alone."""
+"""FLOPs: count the multiplications and additions in a model's matrix products for one question, from their shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lxcompress.models.checkpoints import Model
 
 
 def make_example(model: Model, *, tokens: int, objects: int) -> Inputs:
-    """One question of so many tokens about so many regions of each of its images, or about a picture, all of zeros."""
+    """Return a question of zeros with `tokens` tokens and `objects` regions an image, or with a picture."""
     family, config = model.family, model.config
     rows = family.count_images(config)
     regions = objects if family.picture_size(config) is None else 1
@@ -29,10 +29,10 @@ def make_example(model: Model, *, tokens: int, objects: int) -> Inputs:
 
 
 def count_flops(model: Model, *, tokens: int = 20, objects: int = 36) -> int:
-    """FLOPs of one question: two for each multiply-add of every linear layer, convolution and attention product.
+    """Return the FLOPs of one question: 2 for each multiply-add of linear layers, convolutions and attention products.
 
-    The question is asked once, as only then it is known how often each layer is used. What is done element by element
-    (norms, softmax, activations) is left out, as is usual.
+    The model answers one question, because only then is it known how often each layer is used. Elementwise operations
+    (norms, softmax, activations) are not counted, as is usual.
     """
     counted = 0
     rows: dict[str, list[torch.Size]] = {}
@@ -56,7 +56,7 @@ def count_flops(model: Model, *, tokens: int = 20, objects: int = 36) -> int:
         elif isinstance(layer, nn.Conv2d):
             hooks.append(layer.register_forward_hook(see_convolution))
     attentions = model.family.attentions(module)
-    for name in (name for each in attentions for name in (each.query, each.key)):
+    for name in (name for attention in attentions for name in (attention.query, attention.key)):
         hooks.append(module.get_submodule(name).register_forward_hook(see_states(name)))
     try:
         with torch.no_grad():
@@ -64,7 +64,7 @@ def count_flops(model: Model, *, tokens: int = 20, objects: int = 36) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    for each in attentions:
-        for queries, keys in zip(rows[each.query], rows[each.key], strict=True):
-            counted += 2 * 2 * prod(queries) * keys[-2]  # queries with keys, and their weights with values
+    for attention in attentions:
+        for queries, keys in zip(rows[attention.query], rows[attention.key], strict=True):
+            counted += 2 * 2 * prod(queries) * keys[-2]  # queries times keys, and attention weights times values
     return counted

@@ -1,7 +1,7 @@
-"""What a transformers folder holds: its config and its tensors, checked before memory is taken for any of it.
+"""Read the config and the tensors of a transformers folder, and check them before any memory is allocated.
 
-Nothing here lets transformers read a folder: its Python code is never run, no other file is followed from its config,
-and what is wrong with a tensor is said with its name and both shapes.
+transformers never reads the folder itself. Python code in it is never run, its config leads to no other file, and an
+error about a tensor has the tensor's name and both shapes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from lxcompress.text import decode_text, parse_json, read_bytes, shorten
 MOST_CONFIG_BYTES = 64 << 20
 BYTES_A_WEIGHT = 4
 _REMOTE = (
-    "carries Python code of its own (auto_map in {file}), which is never run here; if it is a plain model of "
-    "transformers, remove auto_map from that file, else give a model that is"
+    "contains Python code (auto_map in {file}), which lxcompress never runs; if it is a plain model of transformers, "
+    "remove auto_map from that file, else give a plain model"
 )
 _SIZES = {
     "hidden_size": (1, 65_536),
@@ -58,7 +58,7 @@ _SIZES = {
     "modality_type_vocab_size": (2, 1_000),
     "images_per_question": (1, 64),
 }
-"""Fields that are whole numbers -> the least and the most that they may be."""
+"""Field with a whole number -> its smallest and its largest value."""
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _POSITIVE = ("initializer_range", "layer_norm_eps")
 _SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings")
@@ -66,16 +66,16 @@ _LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder
     "bos_token_id",
     "eos_token_id",
 }
-"""Fields that say how transformers runs a model, and not which model it is: the defaults are read here."""
+"""Fields about how transformers runs a model, not about which model it is: their defaults are used here."""
 MOST_NAME = 200
-"""Characters of a file's name; a file system refuses longer ones with an error of its own."""
+"""Characters of a file's name; for longer names a file system gives its own error."""
 _IGNORED_BUFFERS = ("position_ids", "token_type_ids")
-"""Ends of names that old releases of transformers saved, and that are no weights."""
+"""Endings of the names of buffers that old releases of transformers saved; they are not weights."""
 _CONFIG_WANTED = "give the config.json that the model was saved with"
 
 
 def check_code(folder: Path, where: str) -> None:
-    """Raises ModelError if a file of a folder names Python code that would be run to load it."""
+    """Raise ModelError if a file of a folder names Python code that transformers would run to load it."""
     for name in CODE_FILES:
         path = folder / name
         if path.is_file() and _names_code(_read_document(path, where)):
@@ -83,7 +83,7 @@ def check_code(folder: Path, where: str) -> None:
 
 
 def read_folder_config(folder: Path, where: str) -> tuple[PreTrainedConfig, Family]:
-    """Return the config in a folder and the adapter of its family. Raises ModelError for a value that no model has."""
+    """Return the config in a folder, and its family. Raises ModelError for a value that no model has."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ModelError(
@@ -125,22 +125,22 @@ def read_types(folder: Path, where: str) -> set[str]:
         if path.suffix == ".safetensors":
             with _opened(path) as file:
                 found = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            types |= {each for each in found if each.startswith(("F", "BF"))}
+            types |= {kind for kind in found if kind.startswith(("F", "BF"))}
         else:
             tensors = read_pickled(path, ignored=_IGNORED_BUFFERS)
             types |= {str(tensor.dtype) for tensor in tensors.values()}
-    return {name_type(each) for each in types}
+    return {name_type(kind) for kind in types}
 
 
 def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[str, Tensor]:
-    """Return the tensors of a folder by their `wanted` names: {name in the folder, unwrapped: name to have}.
+    """Return the tensors of a folder; `wanted` is {name in the folder, unwrapped: name in the result}.
 
-    Raises ModelError, also for a tensor that holds no floats.
+    Raises ModelError, also for a tensor that does not hold floats.
     """
     weights: dict[str, Tensor] = {}
     written: dict[str, str] = {}
     for path in _weight_files(folder, where):
-        for own, tensor in _each_tensor(path, wanted):
+        for own, tensor in _iterate_tensors(path, wanted):
             name = wanted[unwrap(own)]
             if name in weights:
                 raise ModelError(f"{where}: holds one tensor as {written[name]} and as {own}; save the model again")
@@ -154,16 +154,16 @@ def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[st
 
 
 def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrainedConfig:
-    """Return the config of a tree of JSON, its values checked. Fields that no model of the family has are left out."""
+    """Return the config of a JSON object after its values are checked; unknown fields are ignored."""
     if tree.get("quantization_config") is not None:
         raise ModelError(
-            f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give it before it was quantised"
+            f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give the model before quantisation"
         )
     known = {*family.config_class.__dataclass_fields__, family.images_field} - _LEFT_OUT
     fields = {name: value for name, value in tree.items() if name in known}
     stacks = fields.get("num_hidden_layers")
     if isinstance(stacks, dict):
-        del fields["num_hidden_layers"]  # LXMERT's sums its other fields up
+        del fields["num_hidden_layers"]  # LXMERT's is the sum of its other fields
     for name, value in fields.items():
         problem = _find_problem(name, value)
         if problem:
@@ -173,14 +173,14 @@ def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrai
     pad, words = fields.get("pad_token_id"), fields.get("vocab_size", family.config_class().vocab_size)
     if pad is not None and not 0 <= pad < words:
         raise ModelError(
-            f"{where}: {CONFIG_FILE} has pad_token_id: {pad}, which is no token of vocab_size {words}; {_CONFIG_WANTED}"
+            f"{where}: {CONFIG_FILE} has pad_token_id: {pad}, expected less than vocab_size {words}; {_CONFIG_WANTED}"
         )
     try:
         with _without_remarks():
             config = family.config_class.from_dict(fields)
         width, heads = config.hidden_size, config.num_attention_heads
         if width % heads:
-            raise ValueError(f"hidden_size {width} is no multiple of num_attention_heads {heads}")
+            raise ValueError(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
         family.check_config(config)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, StrictDataclassError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
@@ -190,7 +190,7 @@ def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrai
 
 @contextlib.contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Without transformers' remarks on a config: what matters of them is an error here."""
+    """Silence transformers' remarks about a config; those that matter are errors here."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
@@ -200,7 +200,7 @@ def _without_remarks() -> Iterator[None]:
 
 
 def _find_problem(name: str, value: object) -> str | None:
-    """Return what was expected of a field of a config, if its value is something else."""
+    """Return the expected values of a field of a config if its value is another one, else None."""
     if name in _SIZES:
         least, most = _SIZES[name]
         is_good = type(value) is int and least <= value <= most
@@ -220,7 +220,7 @@ def _find_problem(name: str, value: object) -> str | None:
     if name in ("id2label", "label2id"):
         return _find_label_problem(name, value)
     if name == "architectures":
-        is_good = value is None or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+        is_good = value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
         return None if is_good else "a list of names"
     if name == "pad_token_id":
         return None if value is None or type(value) is int else "a whole number"
@@ -228,6 +228,7 @@ def _find_problem(name: str, value: object) -> str | None:
 
 
 def _find_label_problem(name: str, value: object) -> str | None:
+    """Return the expected form of id2label or label2id if the value has another one, else None."""
     wanted = "{number: answer}" if name == "id2label" else "{answer: number}"
     if value is None:
         return None
@@ -241,7 +242,7 @@ def _find_label_problem(name: str, value: object) -> str | None:
 
 
 def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
-    """Raises ModelError for a config whose model no memory here can hold: before any is taken."""
+    """Raise ModelError for a config whose model is larger than this machine's memory, before any is allocated."""
     width, inner = config.hidden_size, config.intermediate_size
     layers = sum(getattr(config, stack.config_field) for stack in family.anatomy.stacks)
     read = max(getattr(config, name, 0) or 0 for name in ("visual_feat_dim", "visual_embedding_dim"))
@@ -259,7 +260,7 @@ def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
 
 
 def _names_code(document: object) -> bool:
-    """Whether `auto_map` stands anywhere in a JSON document."""
+    """Return whether `auto_map` is anywhere in a JSON document."""
     left = [document]
     while left:
         value = left.pop()
@@ -273,14 +274,15 @@ def _names_code(document: object) -> bool:
 
 
 def _read_document(path: Path, where: str) -> Any:
+    """Return the value of a JSON file. Raises ModelError."""
     try:
         return parse_json(decode_text(read_bytes(path, most_bytes=MOST_CONFIG_BYTES)))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{where}: {path.name} cannot be read ({error}); copy the file anew") from None
+        raise ModelError(f"{where}: {path.name} cannot be read ({error}); copy the file again") from None
 
 
 def _weight_files(folder: Path, where: str) -> Sequence[Path]:
-    """Return the files that hold a folder's tensors. Raises ModelError if there are none, or if some are missing."""
+    """Return the files with a folder's tensors. Raises ModelError if there are none, or if one is missing."""
     check_weights(folder, where)
     found = next((folder / name for name in WEIGHT_FILES if (folder / name).exists()), None)
     if found is None:
@@ -290,7 +292,7 @@ def _weight_files(folder: Path, where: str) -> Sequence[Path]:
     index = _read_document(found, where)
     names = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(names, dict) or not names:
-        raise ModelError(f"{where}: {found.name} has no weight_map {{tensor: file}}; copy the file anew")
+        raise ModelError(f"{where}: {found.name} has no weight_map {{tensor: file}}; copy the file again")
     files = []
     for name in dict.fromkeys(map(str, names.values())):
         is_plain = name == Path(name).name and name.endswith((".safetensors", ".bin")) and "\\" not in name
@@ -299,14 +301,14 @@ def _weight_files(folder: Path, where: str) -> Sequence[Path]:
             raise ModelError(f"{where}: {found.name} names the file {shorten(name)}, expected one of this folder")
         if not (folder / name).is_file():
             raise ModelError(
-                f"{where}: lacks {shorten(name)[1:-1]}, which {found.name} names; copy the whole folder anew"
+                f"{where}: lacks {shorten(name)[1:-1]}, which {found.name} names; copy the whole folder again"
             )
         files.append(folder / name)
     return files
 
 
-def _each_tensor(path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a file that are wanted, by the names that stand in it."""
+def _iterate_tensors(path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name in the file, tensor) for the wanted tensors of a file."""
     if path.suffix != ".safetensors":
         yield from (
             (name, tensor)
@@ -325,4 +327,4 @@ def _opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path}: cannot be read as safetensors ({error}); make it again, or copy it anew") from None
+        raise ModelError(f"{path}: cannot be read as safetensors ({error}); make it again, or copy it again") from None

@@ -1,4 +1,4 @@
-"""Answer heads: how the weights of a new one are drawn, and how a pre-trained one is copied, in every family alike."""
+"""Answer heads: draw the weights of a new one, or copy those of a pre-trained one. It is the same in every family."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ def draw_head(
     deviation: float,
     last_bias: float | None = None,
 ) -> dict[str, Tensor]:
-    """Weights of a new answer head of `shapes`: matrices drawn as BERT's (normal), unit gains, no biases but the last.
+    """Return the weights of a new answer head: matrices drawn as BERT's (normal), gains of 1, biases of 0 but the last.
 
-    The last bias gives each of the A answers the probability 1 / A before training (Lin et al. 2017, section 4.1).
-    With 0 the first steps undo A sigmoids at one half, through the whole encoder: docs/decisions/0005 has the numbers.
+    The last bias gives each of the A answers the probability 1 / A before training (Lin et al. 2017, section 4.1). With
+    a bias of 0 all A sigmoids start at one half, and the first steps change the whole encoder to correct that:
+    docs/decisions/0005 has the numbers.
     """
     head = {}
     for name, shape in shapes.items():
@@ -36,15 +37,15 @@ def draw_head(
 def copy_head(
     head: Mapping[str, Tensor], output_layer: str, rows: Sequence[int | None], *, last_bias: float | None = None
 ) -> dict[str, Tensor]:
-    """The answer head `head` with answer i read from its row `rows[i]`; where that is None, weights of zero.
+    """Return the answer head `head` with row `rows[i]` for answer i, or with weights of zero where that is None.
 
-    Such an answer's bias is 0, or `last_bias`. Source: load_lxmert_qa of Tan & Bansal's code.
+    An answer without a row has the bias 0, or `last_bias`. Source: load_lxmert_qa of Tan & Bansal's code.
     """
-    found = torch.tensor([row is not None for row in rows])
-    taken = torch.tensor([row for row in rows if row is not None], dtype=torch.int64)
+    has_row = torch.tensor([row is not None for row in rows])
+    indices = torch.tensor([row for row in rows if row is not None], dtype=torch.int64)
     copied = {name: tensor for name, tensor in head.items() if not name.startswith(output_layer)}
     for part, rest in (("weight", 0.0), ("bias", last_bias or 0.0)):
         source = head[output_layer + part]
         copied[output_layer + part] = source.new_full((len(rows), *source.shape[1:]), rest)
-        copied[output_layer + part][found] = source[taken]
+        copied[output_layer + part][has_row] = source[indices]
     return copied

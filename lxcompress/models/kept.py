@@ -1,7 +1,7 @@
-"""Weights that a study keeps between its runs, with a digest of what they are and of every value.
+"""Save and load the weights that a study keeps between its runs, with a digest of their purpose and of every value.
 
-The digest is in the file itself, so that file and digest are written at once. Files of an earlier version have none:
-their names, shapes, types and values are checked all the same.
+The digest is in the file itself, so that both are written at the same moment. Files of earlier versions have no digest;
+their names, shapes, types and values are checked as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lxcompress.errors import LxError, RunError
 from lxcompress.models.checkpoints import save_weights
 
 DIGEST = "sha256"
-"""The one key of the file's metadata: safetensors writes several in any order."""
+"""The only key of the file's metadata, because safetensors writes several keys in any order."""
 MAKE_AGAIN = "delete it, and the same command makes it again"
 
 
@@ -33,12 +33,12 @@ def digest_tensors(tensors: Mapping[str, Tensor], what: str) -> str:
 
 
 def save_kept(path: Path, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Write `tensors` with their digest; `what` says what they are, such as "start 0"."""
+    """Write `tensors` with their digest; `what` is their purpose, such as "start 0"."""
     save_weights(path, tensors, {DIGEST: digest_tensors(tensors, what)})
 
 
 def load_kept(path: Path, what: str, *, like: Mapping[str, Tensor], remedy: str = MAKE_AGAIN) -> dict[str, Tensor]:
-    """Return the tensors that `save_kept` wrote, which have the names, shapes and types of `like`. Raises RunError."""
+    """Return the tensors that `save_kept` wrote. Raises RunError unless they have names, shapes and types of `like`."""
     try:
         with safe_open(path, framework="pt") as file:
             digest = (file.metadata() or {}).get(DIGEST)
@@ -47,7 +47,7 @@ def load_kept(path: Path, what: str, *, like: Mapping[str, Tensor], remedy: str 
         raise RunError(f"{path}: cannot be read ({str(error)[:120]}); {remedy}") from None
     check_like(path, tensors, like, remedy=remedy)
     if digest is not None and digest != digest_tensors(tensors, what):
-        raise RunError(f"{path}: was changed since it was kept, or is not {what}; {remedy}")
+        raise RunError(f"{path}: was changed after it was written, or is not {what}; {remedy}")
     return tensors
 
 
@@ -59,7 +59,7 @@ def check_like(
     remedy: str,
     error: type[LxError] = RunError,
 ) -> None:
-    """Raise `error` unless `tensors` have the names, shapes and types of `like`, and every value is a number."""
+    """Raise `error` unless `tensors` have the names, shapes and types of `like`, and every value is finite."""
     for name in sorted(tensors.keys() ^ like.keys()):
         lacks = "lacks" if name in like else "holds the unknown"
         raise error(f"{path}: {lacks} tensor {name}; {remedy}")

@@ -1,10 +1,10 @@
-"""Checkpoints as LXMERT's authors save them: one .pth file of tensors, under the names of their code.
+"""Read checkpoints of LXMERT's authors: one .pth file of tensors, with the names of their code.
 
 - model_LXRT.pth, the pre-trained release: the encoder under `bert.`, and the heads of the pre-training tasks.
 - BEST.pth, a fine-tuned model: the encoder under `lxrt_encoder.model.bert.`, the answer head under `logit_fc.`.
 
-`module.` and `_orig_mod.` stand in the names where DataParallel or torch.compile were at work. Every tensor is
-accounted for, and nothing but tensors is unpickled.
+DataParallel and torch.compile add `module.` and `_orig_mod.` to names. Every tensor is accounted for, and only
+tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lxcompress.models.source import find_file
 from lxcompress.models.tensors import read_pickled, unwrap
 
 HEAD_WIDTH = 64
-"""The width of BERT's attention heads, which the shape of no tensor tells."""
+"""The width of BERT's attention heads, which no tensor's shape shows."""
 
 _PARTS = ("weight", "bias")
 _TRANSFORM = tuple(f"transform.{layer}.{part}" for layer in ("dense", "LayerNorm") for part in _PARTS)
@@ -36,7 +36,7 @@ ASIDE = {
         *(f"obj_predict_head.decoder_dict.{task}.{part}" for task in ("obj", "attr", "feat") for part in _PARTS),
     ),
 }
-"""The heads of pre-training tasks that question answering leaves aside, and their tensors."""
+"""Group -> tensors of the heads of pre-training tasks, which question answering does not use."""
 DEAD_BRANCH = "vision side of the last cross layer"
 _SIZED = {
     "vocab_size": ("lxmert.embeddings.word_embeddings.weight", 0),
@@ -47,44 +47,46 @@ _SIZED = {
     "visual_pos_dim": ("lxmert.encoder.visn_fc.box_fc.weight", 1),
     "intermediate_size": ("lxmert.encoder.layer.0.intermediate.dense.weight", 0),
 }
-"""Where the sizes of a config are read off."""
+"""Field of the config -> the tensor and the axis that have its value."""
 _STACKS = {"l_layers": "layer", "r_layers": "r_layers", "x_layers": "x_layers"}
 
 
 @dataclass(frozen=True)
 class Original:
-    """A checkpoint of the authors' code under transformers' names; its dead branch is there."""
+    """A checkpoint of the authors' code under transformers' names, dead branch included."""
 
     config: LxmertConfig
     weights: Mapping[str, Tensor]
-    """`lxmert.` and, unless the file has none, `answer_head.`"""
+    """the tensors of `lxmert.` and, if the file has them, of `answer_head.`"""
     aside: Mapping[str, int]
-    """parameters in each head that was left aside"""
+    """number of parameters in each group that is not used"""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Where every parameter of a checkpoint goes."""
+    """For what every parameter of a checkpoint is used."""
 
     path: str
     encoder: int
-    """what each study starts from"""
+    """used as the start of a study"""
     answer_head: int
-    """read where the answers are: `model.pretrained_answers`, and a fine-tuned model to prune"""
+    """used with `model.pretrained_answers`, and in a fine-tuned model that is pruned"""
     aside: Mapping[str, int]
-    """never read, by group"""
+    """not used, by group"""
 
     @property
     def used(self) -> int:
+        """Return the number of used parameters."""
         return self.encoder + self.answer_head
 
     @property
     def total(self) -> int:
+        """Return the number of all parameters."""
         return self.used + sum(self.aside.values())
 
 
 def account(path: Path) -> Account:
-    """Every parameter in the .pth file `path`. Raises ModelError for a tensor that is unknown or missing."""
+    """Return for what every parameter in a .pth file is used. Raises ModelError for an unknown or missing tensor."""
     original = read_original(path)
     counts = {"encoder": 0, "head": 0, "dead": 0}
     for name, tensor in original.weights.items():
@@ -97,10 +99,10 @@ def account(path: Path) -> Account:
 
 
 def read_original(path: Path) -> Original:
-    """The .pth file `path`, each of its tensors named as transformers does or left aside by name.
+    """Return the checkpoint in a .pth file, with transformers' names.
 
-    Tensors stay where they are on disk until they are read. Raises ModelError for one that is unknown, missing, twice
-    there, or of another shape than its model's.
+    Tensors stay on disk until they are read. Raises ModelError for a tensor that is unknown, missing, there twice, or
+    of another shape than its model has.
     """
     groups = {name: group for group, names in ASIDE.items() for name in names}
     weights: dict[str, Tensor] = {}
@@ -121,7 +123,7 @@ def read_original(path: Path) -> Original:
 
 
 def rename(written: str) -> str:
-    """A name of the authors' code as transformers has it; the two differ only in what stands around them."""
+    """Return transformers' name of a tensor of the authors' code; only the prefixes differ."""
     name = unwrap(written).removeprefix("lxrt_encoder.model.")
     if name.startswith("bert."):
         return f"lxmert.{name.removeprefix('bert.')}"
@@ -129,13 +131,13 @@ def rename(written: str) -> str:
 
 
 def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
-    """The config that the shapes of `weights` (transformers' names) tell. Raises ModelError."""
-    _lacking(path, (name for name, _ in _SIZED.values() if name not in weights))
+    """Return the config that follows from the shapes of `weights` (transformers' names). Raises ModelError."""
+    _check_none_missing(path, (name for name, _ in _SIZED.values() if name not in weights))
     for name, _ in _SIZED.values():
         shape = list(weights[name].shape)
         if len(shape) != 2 or not all(shape):
             raise ModelError(
-                f"{path}: {_authors(name)} has the shape {shape}, expected a matrix; give a whole checkpoint"
+                f"{path}: {_authors_name(name)} has the shape {shape}, expected a matrix; give a whole checkpoint"
             )
     sizes = {field: weights[name].shape[axis] for field, (name, axis) in _SIZED.items()}
     layers = {field: _count_layers(weights, stack) for field, stack in _STACKS.items()}
@@ -160,19 +162,19 @@ def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
 
 
 def _check_shapes(path: Path, weights: Mapping[str, Tensor], config: LxmertConfig, written: Mapping[str, str]) -> None:
-    """Raises ModelError unless `weights` are all of the model of `config`, or all but its answer head.
+    """Raise ModelError unless `weights` are those of the model of `config`, with or without its answer head.
 
-    `written` has the names that stand in the file.
+    `written` has the names in the file.
     """
     expected = lxmert.FAMILY.shapes(config)
     if not any(name.startswith(lxmert.FAMILY.anatomy.head) for name in weights):
         expected = {name: shape for name, shape in expected.items() if not name.startswith(lxmert.FAMILY.anatomy.head)}
-    _lacking(path, (name for name in expected if name not in weights))
+    _check_none_missing(path, (name for name in expected if name not in weights))
     unknown = sorted(weights.keys() - expected.keys())
     if unknown:
         raise ModelError(
-            f"{path}: holds {len(unknown)} tensors of no known part of LXMERT ({written[unknown[0]]} is the first); "
-            "give a checkpoint of LXMERT, and no other"
+            f"{path}: has {len(unknown)} tensors that are not LXMERT's ({written[unknown[0]]} is the first); "
+            "give a checkpoint of LXMERT"
         )
     for name, shape in expected.items():
         if weights[name].shape != shape:
@@ -182,21 +184,22 @@ def _check_shapes(path: Path, weights: Mapping[str, Tensor], config: LxmertConfi
             )
 
 
-def _lacking(path: Path, names: Iterable[str]) -> None:
+def _check_none_missing(path: Path, names: Iterable[str]) -> None:
+    """Raise ModelError if there are missing `names`."""
     lacking = sorted(set(names))
     if lacking:
         raise ModelError(
-            f"{path}: lacks {len(lacking)} tensors of LXMERT ({_authors(lacking[0])} is the first); "
+            f"{path}: lacks {len(lacking)} tensors of LXMERT ({_authors_name(lacking[0])} is the first); "
             "give a whole checkpoint of this model"
         )
 
 
-def _authors(name: str) -> str:
-    """A name of transformers as it stands in the pre-trained release."""
+def _authors_name(name: str) -> str:
+    """Return the name that the pre-trained release has for a name of transformers."""
     return f"bert.{name.removeprefix('lxmert.')}" if name.startswith("lxmert.") else name
 
 
 def _count_layers(weights: Iterable[str], stack: str) -> int:
-    """How many layers of a stack there are, at least one; with a gap in them, one short of the last."""
+    """Return the number of layers of a stack, at least 1; missing layers are found when the shapes are compared."""
     pattern = re.compile(rf"lxmert\.encoder\.{stack}\.(\d+)\.")
     return max(1, len({match[1] for match in map(pattern.match, weights) if match}))

@@ -1,7 +1,8 @@
-"""Smaller models: a module of its config, with feed-forwards, attention heads and layers fewer than that says.
+"""Build smaller models: with fewer neurons, attention heads and layers than their config says.
 
-transformers' config has one width and one number of heads for all layers. A model that was cut has its own for each, so
-its folder keeps the config of the model that it was cut from, and SURGERY_FILE beside it; its tensors say the widths.
+transformers' config has one width and one number of heads for all layers. In a smaller model they differ between
+layers, so its folder has the config of the model before the surgery, and surgery.json. The shapes of its tensors give
+the widths.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from lxcompress.models.family import Family
 
 
 def with_layers(config: PreTrainedConfig, layers: Mapping[str, int]) -> PreTrainedConfig:
-    """A copy of `config` with so many layers: field (as a family's `stacks` names it) -> number."""
+    """Return a copy of `config` with other numbers of layers: {field of the config: number}."""
     tree = {**config.to_dict(), **layers}
     if isinstance(tree.get("num_hidden_layers"), dict):
-        del tree["num_hidden_layers"]  # LXMERT's sums its other fields up
+        del tree["num_hidden_layers"]  # LXMERT's is the sum of its other fields
     copy = type(config).from_dict(tree)
     copy._name_or_path = config._name_or_path
     return copy
 
 
 def build_resized(config: PreTrainedConfig, family: Family, shapes: Mapping[str, torch.Size]) -> nn.Module:
-    """The module of `config` with feed-forwards and heads as few as the `shapes` of its tensors say.
+    """Return the module of `config` with the feed-forward widths and the heads that fit the `shapes` of its tensors.
 
-    Its weights are arbitrary, those that were cut on the meta device: load some with assign=True. Raises ValueError for
-    shapes that no such module has.
+    Its weights are arbitrary, and those of resized layers are on the meta device: load some with assign=True. Raises
+    ValueError for shapes that no such module has.
     """
     module = family.build(config)
     for block in family.feed_forwards(module):
@@ -47,13 +48,14 @@ def build_resized(config: PreTrainedConfig, family: Family, shapes: Mapping[str,
 
 
 def _width(shapes: Mapping[str, torch.Size], name: str) -> int:
+    """Return the number of rows of a matrix. Raises ValueError if it is missing or not a matrix."""
     if len(shapes.get(name, ())) != 2 or shapes[name][0] < 1:
-        raise ValueError(f"{name} is missing or no matrix")
+        raise ValueError(f"{name} is missing or not a matrix")
     return shapes[name][0]
 
 
 def _narrow(module: nn.Module, name: str, *, outputs: int | None = None, inputs: int | None = None) -> None:
-    """Puts a linear layer of another size in the place of one, if it has another size."""
+    """Replace a linear layer by one with other sizes, unless it has them already."""
     layer = module.get_submodule(name)
     assert type(layer) is nn.Linear, f"{name} is a {type(layer).__name__}"
     size = (layer.in_features if inputs is None else inputs, layer.out_features if outputs is None else outputs)
@@ -63,23 +65,26 @@ def _narrow(module: nn.Module, name: str, *, outputs: int | None = None, inputs:
 
 
 def _set_heads(attention: nn.Module, name: str, width: int) -> None:
-    """Tells an attention module how many heads its `width` makes; the size of a head stays."""
+    """Set the number of heads of an attention module to fit its `width`; the size of a head stays the same."""
     size, before = attention.attention_head_size, attention.num_attention_heads
     if width % size:
-        raise ValueError(f"{name}.query.weight has {width} rows, which is no multiple of its heads' {size}")
+        raise ValueError(f"{name}.query.weight has {width} rows, which is not a multiple of its head size {size}")
     attention.num_attention_heads = width // size
-    for field in ("all_head_size", "head_size"):  # transformers' releases and families differ
+    for field in (
+        "all_head_size",
+        "head_size",
+    ):  # the name differs between families
         if getattr(attention, field, None) == before * size:
             setattr(attention, field, width)
 
 
 def _check(module: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
-    """Raises ValueError unless the tensors of `module` have these names and shapes."""
+    """Raise ValueError unless the tensors of `module` have these names and shapes."""
     own = {name: tensor.shape for name, tensor in module.state_dict().items()}
     for name in sorted(own.keys() | shapes.keys()):
         if name not in shapes:
             raise ValueError(f"{name} is missing")
         if name not in own:
-            raise ValueError(f"{name} is of no use")
+            raise ValueError(f"{name} is unexpected")
         if own[name] != shapes[name]:
             raise ValueError(f"{name} is {list(shapes[name])}, expected {list(own[name])}")

@@ -1,4 +1,4 @@
-"""What a model reads and answers, for the check of data.fit: from its config alone, before its weights are read."""
+"""Describe what a model reads and answers, from its config only, for the check in data/fit.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lxcompress.models.checkpoints import read_config
 from lxcompress.models.family import Family
 
 UNNAMED = "LABEL_"
-"""How transformers names the answers of a config that names none."""
+"""The prefix of the names that transformers gives to answers without names."""
 
 
 def describe_model(name: str, config: PreTrainedConfig, family: Family) -> ModelShape:
@@ -31,7 +31,7 @@ def describe_model(name: str, config: PreTrainedConfig, family: Family) -> Model
 
 
 def describe_start(name: str, start: str, vocabulary: Path | None = None) -> ModelShape:
-    """Return the shape of a model that is to get a fresh answer head; a new `vocabulary` gives it new embeddings.
+    """Return the shape of a model that gets a new answer head; with `vocabulary` it also gets new embeddings.
 
     Raises ModelError.
     """
@@ -47,6 +47,6 @@ def describe_folder(folder: str) -> ModelShape:
 
 
 def _labels(config: PreTrainedConfig, answers: int) -> tuple[str, ...] | None:
-    """The words of the answers; None where the config has none, or not one for each row of the head."""
-    named = tuple(str(config.id2label[number]) for number in sorted(config.id2label))
+    """Return the texts of the answers; None if the config does not have one for each row of the head."""
+    named = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
     return named if len(named) == answers and not named[0].startswith(UNNAMED) else None

@@ -1,7 +1,7 @@
-"""Where a model is: `mini`, a folder, a .pth file, or a model of the Hugging Face hub, which is written hub:OWNER/NAME.
+"""Find a model: `mini`, a folder, a .pth file, or a model of the Hugging Face hub, written hub:OWNER/NAME.
 
-A bare OWNER/NAME, as older recipes have it, is still asked of the hub, unless it looks like a path. The hub is asked
-once and for a few seconds; what is in its local cache needs no network.
+OWNER/NAME without hub:, as in older recipes, is still read as a model of the hub, unless it looks like a path. The hub
+is asked once, for a few seconds at most. A model in its local cache needs no network.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""The files that may hold a folder's weights or say where they are; the first that is there counts."""
+"""The files that may have a folder's weights, or list the files that have them; the first one found is used."""
 CODE_FILES = (CONFIG_FILE, "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
-"""Files of a folder in which `auto_map` names Python code."""
+"""Files of a folder in which `auto_map` can name Python code."""
 WANTED = (
     "give a transformers folder (config.json and model.safetensors), a ticket, a .pth file, mini, or hub:OWNER/NAME"
 )
 _WRONG_INDEX = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 PATIENCE_S = 4.0
-"""How long the hub may take to say that it is there."""
+"""How long to wait for the first answer of the hub."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATH_WORDS = frozenset(
@@ -62,25 +62,25 @@ _PATH_WORDS = frozenset(
         "home",
     ]
 )
-"""First parts of a name that are a folder's, not an owner's on the hub."""
+"""First parts of a name that mean a folder, not an owner on the hub."""
 
 
 def is_original(start: str) -> bool:
-    """Whether `start` names a .pth file."""
+    """Return whether `start` names a .pth file."""
     return start.endswith(SUFFIX)
 
 
 def is_hub_name(start: str) -> bool:
-    """Whether a start is asked of the hub: hub:OWNER/NAME, or a bare OWNER/NAME that does not look like a path."""
+    """Return whether a start is a model of the hub: hub:OWNER/NAME, or OWNER/NAME that does not look like a path."""
     if start.startswith(HUB):
         return True
     return _HUB_NAME.fullmatch(start) is not None and not is_there(Path(start)) and not _looks_local(start)
 
 
 def find_folder(start: str) -> Path:
-    """Return the folder of a start that is no .pth file, downloaded if it is of the hub.
+    """Return the folder of a start that is not a .pth file; a model of the hub is downloaded.
 
-    Raises ModelError, at once for a path that is missing, and in seconds where there is no network.
+    Raises ModelError: at once for a missing path, and after a few seconds without a network.
     """
     if start == "mini":
         return MINI
@@ -97,7 +97,7 @@ def find_folder(start: str) -> Path:
 
 
 def check_source(start: str) -> None:
-    """Raises ModelError for a model that is not there, and for an artifact that is none; one of the hub is fetched."""
+    """Raise ModelError for a missing model, and for an exported file; a model of the hub is downloaded."""
     if is_original(start):
         find_file(start)
     else:
@@ -105,7 +105,7 @@ def check_source(start: str) -> None:
 
 
 def check_weights(folder: Path, where: str) -> None:
-    """Raises ModelError for an artifact whose weights cannot be read back, as those of bitmask and transformers can."""
+    """Raise ModelError for an exported file without readable weights; formats bitmask and transformers have them."""
     has_weights = any((folder / name).exists() for name in (*WEIGHT_FILES, BITMASK_FILE))
     if (folder / ARTIFACT_FILE).is_file() and not has_weights:
         raise ModelError(
@@ -124,7 +124,7 @@ def find_file(start: str) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether something is at `path`; a name that no file can have is not."""
+    """Return whether something is at `path`; False for a name that no file can have."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long a name, a loop of links
@@ -132,7 +132,7 @@ def is_there(path: Path) -> bool:
 
 
 def near_path(path: Path) -> str:
-    """Return " (did you mean PATH?)" where the first part of a path that is missing is like one that is there."""
+    """Return " (did you mean PATH?)" if the first missing part of a path is similar to an existing name."""
     parts = path.parts
     for depth, name in enumerate(parts):
         parent = Path(*parts[:depth])
@@ -146,7 +146,7 @@ def near_path(path: Path) -> str:
 
 
 def _looks_local(start: str) -> bool:
-    """Whether a missing OWNER/NAME is rather a mistyped path: its first part is a folder here, or nearly one."""
+    """Return whether a missing OWNER/NAME looks like a path: its first part is like a folder in the current one."""
     owner = start.split("/", 1)[0]
     if owner.lower() in _PATH_WORDS or start.endswith((".safetensors", ".bin", ".onnx", ".yaml", ".json")):
         return True
@@ -154,17 +154,20 @@ def _looks_local(start: str) -> bool:
 
 
 def _names_in(folder: Path) -> list[str]:
+    """Return the names in a folder; none if it cannot be read."""
     try:
-        return sorted(each.name for each in folder.iterdir())[:10_000]
+        return sorted(path.name for path in folder.iterdir())[:10_000]
     except (OSError, ValueError):
         return []
 
 
 def _find_on_hub(start: str) -> Path:
-    """Return the folder in the hub's cache that holds the model, downloaded if need be. Raises ModelError."""
+    """Return the folder of the model in the hub's cache, after a download if needed. Raises ModelError."""
     name = start.removeprefix(HUB)
     if not _HUB_NAME.fullmatch(name) or ".." in name:
-        raise ModelError(f"{start}: is no name on the hub; give hub:OWNER/NAME, as hub:unc-nlp/lxmert-base-uncased")
+        raise ModelError(
+            f"{start}: is not a name on the hub; give hub:OWNER/NAME, such as hub:unc-nlp/lxmert-base-uncased"
+        )
     from huggingface_hub import constants, hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -189,12 +192,12 @@ def _find_on_hub(start: str) -> Path:
 
 @cache
 def _remark_bare(name: str) -> None:
-    """Say once that a name is asked of the hub, and how that is written now."""
-    log.warning("%s: is taken as a model of the Hugging Face hub; write %s%s", name, HUB, name)
+    """Log once that a name is read as a model of the hub, and how to write it."""
+    log.warning("%s: is read as a model of the Hugging Face hub; write %s%s", name, HUB, name)
 
 
 def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None:
-    """Download what is read of a model beside its config.json: the first kind of weights, and its words."""
+    """Download the other files of a model that are read: the first kind of weights, and the vocabulary."""
     from huggingface_hub.errors import EntryNotFoundError
 
     from lxcompress.data.tokens import WORD_FILES
@@ -215,7 +218,7 @@ def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None
 
 
 def _ask_hub(start: str, name: str) -> str | None:
-    """Return why the hub cannot be asked for a model, or None if it has it. Raises ModelError if it has none such."""
+    """Return why the hub cannot be reached, or None if it has the model. Raises ModelError if it does not have it."""
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, get_session
 

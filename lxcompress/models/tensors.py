@@ -1,4 +1,4 @@
-"""Tensors by name from files of torch.save, with no other object unpickled, and names without those of wrappers."""
+"""Read tensors by name from files of torch.save; no other objects are unpickled, and wrappers' names are removed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lxcompress.errors import ModelError
 from lxcompress.text import shorten
 
 WRAPPERS = ("module", "_orig_mod")
-"""Steps of a name that DataParallel and torch.compile put into it."""
+"""Parts of a name that DataParallel and torch.compile add."""
 _LEGACY = {"gamma": "weight", "beta": "bias"}
-"""What the parameters of a LayerNorm were called by BERT's first releases."""
+"""The names that BERT's first releases gave to the parameters of a LayerNorm -> the names of today."""
 
 
 _NOT_TENSORS = (
-    "is no file of tensors alone, and reading more of it could run any code; save it again with "
-    "torch.save(model.state_dict(), PATH), or copy it anew if it was cut off"
+    "holds other objects than tensors, and reading these could run any code; save it again with "
+    "torch.save(model.state_dict(), PATH), or copy it again if it was cut off"
 )
 
 
 def unwrap(written: str) -> str:
-    """Return the name of a tensor without what DataParallel and torch.compile added, in any order and anywhere."""
+    """Return the name of a tensor without the parts that DataParallel and torch.compile add anywhere in it."""
     steps = [step for step in written.split(".") if step not in WRAPPERS]
     if len(steps) > 1 and "LayerNorm" in steps[-2]:
         steps[-1] = _LEGACY.get(steps[-1], steps[-1])
@@ -40,15 +40,15 @@ def read_pickled(path: Path, *, ignored: tuple[str, ...] = ()) -> dict[str, Tens
     Raises ModelError for a file that holds anything else.
     """
     try:
-        # What torch saved before 1.6 (the release is of 2019) is no zip archive and cannot be mapped into memory.
+        # torch before 1.6 (LXMERT's release is of 2019) wrote no zip archive, and such a file cannot be memory-mapped.
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError:
         raise ModelError(f"{path}: {_NOT_TENSORS}") from None
-    except Exception as error:  # a damaged file makes torch raise anything, its own assertions among them
+    except Exception as error:  # for a damaged file torch raises any exception, even AssertionError
         if "pickle" in str(error):
             raise ModelError(f"{path}: {_NOT_TENSORS}") from None
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{path}: cannot be read as tensors by torch ({first}); copy it anew") from None
+        raise ModelError(f"{path}: cannot be read as tensors by torch ({first}); copy it again") from None
     if not isinstance(found, Mapping) or not found:
         raise ModelError(f"{path}: expected tensors by name, got {_describe(found)}; save a model.state_dict()")
     found = {name: tensor for name, tensor in found.items() if not (ignored and str(name).endswith(ignored))}
@@ -59,15 +59,17 @@ def read_pickled(path: Path, *, ignored: tuple[str, ...] = ()) -> dict[str, Tens
                 f"{path}: under {shorten(name)} expected a dense tensor of floats, got {_describe(tensor)}; "
                 "save a model.state_dict()"
             )
-    # A tensor may be a view of fewer values than its shape says, which the size of the file does not bound.
+    # A tensor can be a view of fewer values than its shape has, so a small file can need much memory.
     size, there = sum(tensor.numel() for tensor in found.values()) * 4, psutil.virtual_memory().total
     if size > there:
-        raise ModelError(f"{path}: holds {size / 1e9:,.0f} GB of weights, and this machine has {there / 1e9:,.0f} GB")
+        raise ModelError(
+            f"{path}: holds {size / 1e9:,.0f} GB of weights, and this machine has {there / 1e9:,.0f} GB; use another"
+        )
     return {name: tensor.detach() for name, tensor in found.items()}
 
 
 def name_type(written: str) -> str:
-    """Return the type of a tensor as --precision writes it, such as bf16, of how torch or safetensors write it."""
+    """Return the type of a tensor as --precision writes it, such as bf16, from torch's or safetensors' name of it."""
     return _TYPES.get(written.removeprefix("torch."), written.removeprefix("torch."))
 
 
@@ -77,7 +79,8 @@ _TYPES = {
 }
 
 
-def _describe(thing: object) -> str:
-    if isinstance(thing, Tensor):
-        return f"a tensor of {str(thing.dtype).removeprefix('torch.')} ({str(thing.layout).removeprefix('torch.')})"
-    return "nothing" if isinstance(thing, Mapping) and not thing else type(thing).__name__
+def _describe(value: object) -> str:
+    """Return in words what a file holds in place of tensors."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')} ({str(value.layout).removeprefix('torch.')})"
+    return "nothing" if isinstance(value, Mapping) and not value else type(value).__name__

@@ -1,4 +1,4 @@
-"""The mask of a ticket as bool arrays, read and checked without torch and without the model."""
+"""Read the mask of a ticket as bool arrays, without torch and without the model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from safetensors import SafetensorError, safe_open
 
 from lxcompress.bitmask import read_masks
 from lxcompress.checksums import check_files, ticket_origin
-from lxcompress.errors import TicketError
+from lxcompress.errors import TicketError, unreadable
 from lxcompress.filenames import BITMASK_FILE, MASK_FILE, TICKET_FILE, WEIGHTS_FILE
 from lxcompress.records import Provenance, check_seal, read_unsealed
 
 
 def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
-    """Return {weight matrix: bool array, True = kept} of a ticket; None for one that is a smaller model.
+    """Return {weight matrix: bool array, True = kept} of a ticket; None for a ticket that is a smaller model.
 
-    Its files are those that its record names, and its weights are zero where the mask says so. Raises TicketError.
+    The files are compared with the checksums of the ticket, and removed weights must be zero. Raises TicketError.
     """
     if not (folder / TICKET_FILE).is_file():
         raise TicketError(
@@ -32,9 +32,9 @@ def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
     if provenance.surgery_sha256:
         return None
     is_packed = (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
-    kept = read_masks(folder / BITMASK_FILE) if is_packed else _read_mask(folder)
-    count = sum(int(each.sum()) for each in kept.values())
-    if (provenance.sparsity.kept, provenance.sparsity.prunable) != (count, sum(each.size for each in kept.values())):
+    kept = read_masks(folder / BITMASK_FILE) if is_packed else _read_checked_mask(folder)
+    count, total = sum(int(matrix.sum()) for matrix in kept.values()), sum(matrix.size for matrix in kept.values())
+    if (provenance.sparsity.kept, provenance.sparsity.prunable) != (count, total):
         raise TicketError(
             f"{folder / TICKET_FILE}: its sparsity is not that of its mask; the ticket was changed, draw it again"
         )
@@ -42,19 +42,30 @@ def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
     return kept
 
 
-def _read_mask(folder: Path) -> dict[str, np.ndarray]:
-    """Return the mask in the folder, if it holds in the weights there."""
-    path = folder / MASK_FILE
+def read_mask_file(path: Path) -> dict[str, np.ndarray]:
+    """Return {weight matrix: bool array, True = kept} of a mask file. Raises TicketError."""
     try:
-        with safe_open(path, framework="np") as file, safe_open(folder / WEIGHTS_FILE, framework="np") as weights:
+        with safe_open(path, framework="np") as file:
             shapes = json.loads((file.metadata() or {})["shapes"])
-            kept = {name: _unpack(file.get_tensor(name), shape) for name, shape in shapes.items()}
-            broken = [name for name, each in kept.items() if np.count_nonzero(weights.get_tensor(name)[~each])]
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise TicketError(
-            f"{path}: cannot be read as a mask ({error}); draw the ticket again, or copy it anew"
+            return {name: _unpack(file.get_tensor(name), shape) for name, shape in shapes.items()}
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        found = unreadable(path, error, TicketError)
+        raise found or TicketError(
+            f"{path}: cannot be read as a mask ({error}); draw the ticket again, or copy it again"
         ) from None
-    if broken:
+
+
+def _read_checked_mask(folder: Path) -> dict[str, np.ndarray]:
+    """Return the mask of a ticket's folder. Raises TicketError if a removed weight is not zero."""
+    path, kept = folder / WEIGHTS_FILE, read_mask_file(folder / MASK_FILE)
+    try:
+        with safe_open(path, framework="np") as weights:
+            is_broken = any(np.count_nonzero(weights.get_tensor(name)[~matrix]) for name, matrix in kept.items())
+    except (OSError, SafetensorError, ValueError, TypeError, IndexError) as error:
+        raise TicketError(
+            f"{path}: its weights do not fit its mask ({error}); draw the ticket again, or copy it again"
+        ) from None
+    if is_broken:
         raise TicketError(
             f"{folder}: weights that its mask removed are not zero; the ticket was changed, draw it again"
         )
@@ -62,8 +73,8 @@ def _read_mask(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _unpack(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return packed bits as a bool array of that shape. Raises ValueError for bits of another number."""
+    """Return packed bits as a bool array of this shape. Raises ValueError for another number of bits."""
     count = math.prod(shape)
     if bits.dtype != np.uint8 or bits.size != -(-count // 8):
-        raise ValueError(f"{bits.size} bytes for {count} weights")
+        raise ValueError(f"{bits.size} bytes of {bits.dtype} for {count} bits")
     return np.unpackbits(bits, count=count).astype(bool).reshape(shape)

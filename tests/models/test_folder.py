@@ -178,9 +178,9 @@ class Evil:
 def test_a_pickled_file_is_never_run(protocol, copied, tmp_path) -> None:
     (copied / "model.safetensors").unlink()
     (copied / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil(tmp_path / "executed")}, protocol=protocol))
-    refuse(copied, "pytorch_model.bin", "tensors alone")
+    refuse(copied, "pytorch_model.bin", "other objects than tensors")
     torch.save({"a": Evil(tmp_path / "executed")}, copied / "pytorch_model.bin")
-    refuse(copied, "pytorch_model.bin", "tensors alone")
+    refuse(copied, "pytorch_model.bin", "other objects than tensors")
     assert not (tmp_path / "executed").exists()
 
 
@@ -366,9 +366,9 @@ def test_a_mistyped_path_is_refused_at_once_and_names_its_neighbour(tmp_path, mo
         "runs/quick/": "config.json",
         "x\0y": "no such folder",
         "y" * 300: "no such folder",
-        "hub:x": "no name on the hub",
-        "hub:../x": "no name on the hub",
-        "hub:a/b/c": "no name on the hub",
+        "hub:x": "not a name on the hub",
+        "hub:../x": "not a name on the hub",
+        "hub:a/b/c": "not a name on the hub",
     }.items():
         complain(lambda typed=typed: identify(typed), near)
 

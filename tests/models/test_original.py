@@ -234,7 +234,7 @@ def test_a_missing_layer_is_named(tmp_path) -> None:
 )
 def test_an_unknown_tensor_is_named(name, tmp_path) -> None:
     tensors = {**expand(pretrained_shapes(TINY)), name: torch.zeros(3)}
-    complain(lambda: account(write(tmp_path, tensors)), tmp_path, f"1 tensors of no known part of LXMERT ({name} ")
+    complain(lambda: account(write(tmp_path, tensors)), tmp_path, f"1 tensors that are not LXMERT's ({name} ")
 
 
 def test_the_same_tensor_under_two_names_is_refused(tmp_path) -> None:
@@ -270,7 +270,7 @@ class Bomb:
 def test_a_file_that_would_run_code_is_refused_and_does_not_run(zipped, tmp_path) -> None:
     path = write(tmp_path, {**expand(pretrained_shapes(TINY)), "extra": Bomb(tmp_path / "trace")}, zipped=zipped)
     for call in (account, load_model, lambda where: load_start(str(where), LABELS, 0)):
-        complain(lambda call=call: call(path), path, "no file of tensors alone", "state_dict")
+        complain(lambda call=call: call(path), path, "holds other objects than tensors", "state_dict")
     assert not (tmp_path / "trace").exists()
 
 
@@ -300,13 +300,13 @@ def test_a_file_that_was_cut_off_is_refused(share, zipped, tmp_path) -> None:
     path = write(tmp_path, draw(pretrained_shapes(TINY)), zipped=zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    complain(lambda: account(path), path, "copy it anew")
+    complain(lambda: account(path), path, "copy it again")
 
 
 @pytest.mark.parametrize("content", [b"no checkpoint", b"\x80\x02", b"PK\x03\x04", b"\x00" * 1000, b"(lp0\n", b"."])
 def test_a_file_of_anything_else_is_refused(content, tmp_path) -> None:
     (tmp_path / "x.pth").write_bytes(content)
-    complain(lambda: account(tmp_path / "x.pth"), tmp_path, "copy it anew")
+    complain(lambda: account(tmp_path / "x.pth"), tmp_path, "copy it again")
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
