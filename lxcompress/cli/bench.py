@@ -94,8 +94,8 @@ def bench_cli(
         assert device is not None
         show_steps(artifacts, options, device)
         return
-    for path in recover(run.measurements) if run else ():
-        remarks.print(f"saved {path}: the samples of an interrupted bench", markup=False, soft_wrap=True)
+    for saved in recover(run.measurements) if run else ():
+        remarks.print(f"saved {saved}: the samples of an interrupted bench", markup=False, soft_wrap=True)
     path = out or default_file(run, device)
     if out:
         check_out(out, [*artifacts, baseline, profile], kind="file")

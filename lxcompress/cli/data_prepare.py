@@ -133,7 +133,7 @@ def _progress() -> Iterator[Progress]:
     )
     with RichProgress(*columns, console=remarks, transient=True, expand=True) as bar:
         task = bar.add_task("opening", total=None, speed="")
-        first: list[tuple[float, int]] = []
+        first: list[tuple[float, float]] = []
 
         def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
             now, images = time.monotonic(), value or 0

@@ -55,9 +55,12 @@ def _show(diagnosis: Diagnosis) -> None:
 def _remedies(diagnosis: Diagnosis) -> dict[str, list[str]]:
     """Return each command that repairs something -> the names of what it repairs."""
     remedies: dict[str, list[str]] = {}
-    for item in (*diagnosis.packages, *diagnosis.devices, *diagnosis.checks):
-        if item.remedy:
-            remedies.setdefault(item.remedy, []).append(item.name)
+    pairs = [(package.remedy, package.name) for package in diagnosis.packages]
+    pairs += [(device.remedy, device.name) for device in diagnosis.devices]
+    pairs += [(check.remedy, check.name) for check in diagnosis.checks]
+    for remedy, name in pairs:
+        if remedy:
+            remedies.setdefault(remedy, []).append(name)
     return remedies
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -140,9 +141,8 @@ def _is_output_full() -> bool:
     return False
 
 
-_UsageError = typer.BadParameter.__mro__[1]
-_CommandError = typer.BadParameter.__mro__[2]
-"""The classes of click that typer uses; some versions of typer carry a copy of click under another name."""
+_CommandError: type[Exception] = typer.BadParameter.__mro__[2]
+"""The ClickException that typer uses; some versions of typer carry a copy of click under another name."""
 
 
 def _say_error(sentence: str, error: Exception | None = None) -> int:
@@ -155,7 +155,7 @@ def _say_error(sentence: str, error: Exception | None = None) -> int:
     return 1
 
 
-def _say_usage(error: Exception) -> int:
+def _say_usage(error: Any) -> int:
     """Print a usage error as one sentence; return the exit code."""
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help text
         error.show()

@@ -121,7 +121,7 @@ def _show(model: str, out: Path, made: Provenance) -> None:
     if types:
         line = f"weights   {' and '.join(types)} in the model, fp32 in the ticket"
         screen.print(line, markup=False, soft_wrap=True)
-    if made.retraining is None:
+    if made.retraining is None or made.accuracy is None:
         screen.print("accuracy  not known: nothing was retrained or evaluated; --retrain RECIPE does both")
     else:
         stages = (("before", made.retraining.dense), ("pruned", made.retraining.pruned))

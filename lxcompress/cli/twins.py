@@ -56,8 +56,8 @@ def show_twins(twins: Sequence[TwinExport | MissingTwin]) -> None:
     table.add_column("twin", no_wrap=True)
     for name in ("size", "x dense", "accuracy %", "answers changed"):
         table.add_column(name, justify="right")
-    for twin in exported:
-        table.add_row(*_row(twin, exported))
+    for made in exported:
+        table.add_row(*_row(made, exported))
     if exported:
         out.print(table, markup=False)
     reasons: dict[str, list[str]] = {}
@@ -66,9 +66,9 @@ def show_twins(twins: Sequence[TwinExport | MissingTwin]) -> None:
             reasons.setdefault(twin.why, []).append(twin.twin)
     for why, names in reasons.items():
         out.print(f"no {' and no '.join(names)}: {why}", markup=False, soft_wrap=True)
-    for twin in exported:
-        for doubt in twin.artifact.doubts:
-            out.print(f"warning   {twin.twin}: {doubt}", markup=False, soft_wrap=True, style="bold yellow")
+    for made in exported:
+        for doubt in made.artifact.doubts:
+            out.print(f"warning   {made.twin}: {doubt}", markup=False, soft_wrap=True, style="bold yellow")
     skipped = [twin for twin in exported if not twin.is_new]
     if skipped:
         out.print(f"{len(skipped)} of {len(exported)} already exported and up to date; skipped", style="dim")

@@ -42,7 +42,8 @@ def find_shipped(name: str) -> Path:
 
 def read_card(path: Path) -> RecipeCard:
     """Return the card of the recipe file `path`."""
-    prose, commands = [], []
+    prose: list[str] = []
+    commands: list[str] = []
     for line in read_text(path).split("\n"):
         if not line.startswith("#"):
             break

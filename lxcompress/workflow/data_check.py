@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ def check_recipe(recipe: Recipe, *, is_fast: bool = False, progress: Progress = 
     from lxcompress.models.shape import describe_start
 
     start, data = resolve_start(recipe.model.start), recipe.data
-    readers = {
+    readers: dict[str, Callable[[], Any]] = {
         "vocabulary": lambda: load_vocabulary(start, recipe.model.vocabulary),
         "model": lambda: describe_start(f"model.start={recipe.model.start}", start, recipe.model.vocabulary),
         "answers": lambda: recipe.model.pretrained_answers and read_answers(recipe.model.pretrained_answers),
