@@ -172,7 +172,7 @@ def _result_of(summary: RunSummary, group: SeedGroup) -> Result | None:
 
 def _artifacts_of(group: SeedGroup, summary: RunSummary) -> list[ExportedArtifact]:
     """Return the artifacts of the group's tickets, those of the ticket to ship first."""
-    cells = [group.key.cell(seed).id for seed in (group.best_seed, *group.seeds)]
+    cells: list[str | None] = [group.key.cell(seed).id for seed in (group.best_seed, *group.seeds)]
     found = [exported for exported in summary.artifacts if exported.artifact.cell in cells]
     return sorted(found, key=lambda exported: cells.index(exported.artifact.cell))
 

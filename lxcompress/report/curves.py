@@ -77,7 +77,7 @@ def hero_section(study: ChartedStudy) -> HeroSection:
     lines, levels = _hero_content(study)
     shown = {level.label for level in levels}
     below = [level for level in _floor_levels(study.summary.floors) if level.label not in shown]
-    wide = replace(WIDE, label_width=_label_width([named.label for named in (*lines, *levels)]))
+    wide = replace(WIDE, label_width=_label_width([line.label for line in lines] + [level.label for level in levels]))
     return HeroSection(
         wide=hero(study, wide),
         narrow=hero(study, NARROW),
@@ -280,7 +280,8 @@ def _heights(lines: Sequence[MethodLine], levels: Sequence[Level]) -> list[float
     """Return every accuracy that a chart must hold."""
     points = [point for line in lines for point in line.points]
     seeds = [value for point in points for value in point.seeds]
-    return seeds + [value for item in (*points, *levels) for value in _band(item)]
+    ends = [_band(point) for point in points] + [_band(level) for level in levels]
+    return seeds + [value for low, high in ends for value in (low, high)]
 
 
 def _band(item: LinePoint | Level) -> tuple[float, float]:

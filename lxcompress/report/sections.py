@@ -91,7 +91,7 @@ def group_section(summary: RunSummary, choice: Choice, slots: Mapping[Method, in
 
 def run_section(summary: RunSummary) -> RunSection:
     """Return how the study was run."""
-    runs = [*summary.dense_runs, *summary.results]
+    runs: list[Dense | Result] = [*summary.dense_runs, *summary.results]
     recipe = summary.recipe
     devices = sorted({f"{run.device} ({run.precision})" for run in runs})
     facts = [
