@@ -75,3 +75,9 @@ def test_an_added_format_is_listed_and_refuses_another_precision(tmp_path: Path)
     assert "did you mean torch-export?" in done.stderr
     done = lxcompress("export", tmp_path, "--format", "torch-export", "--precision", "int8")
     assert "format torch-export does not support it; give fp32" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["formats.py", "torch_export.py"])
+def test_the_page_on_extending_shows_the_example(name: str) -> None:
+    page = (EXTENSION.parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    assert (EXTENSION / "lxcompress_example" / name).read_text(encoding="utf-8").strip() in page
