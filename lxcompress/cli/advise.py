@@ -51,17 +51,17 @@ def _show(sizes: Sizes, found: Sequence[Advice], *, is_one_format: bool) -> None
     )
     out.print(_table(found), markup=False)
     stored = [advice for advice in found if advice.break_even is None]
-    usual = {advice.precision: advice.bought for advice in reversed(stored)}
-    dense = list(dict.fromkeys(advice.format for advice in stored if advice.bought == usual[advice.precision]))
+    usual = {advice.precision: advice.estimates for advice in reversed(stored)}
+    dense = list(dict.fromkeys(advice.format for advice in stored if advice.estimates == usual[advice.precision]))
     others = f" Dense stands for {', '.join(dense)}." if len(dense) > 1 else ""
     words = f"MB of the tensors; relative to dense of the same precision; relative to dense fp32.{others}"
     out.print(words, style="dim", markup=False)
     _show_speed()
     out.print()
     for advice in found if is_one_format else []:
-        for estimate in advice.bought:
+        for estimate in advice.estimates:
             out.print(verdict(advice, estimate), style="bold", markup=False)
-    for bought in found[0].bought:
+    for bought in found[0].estimates:
         out.print(instead(sizes, bought.sparsity), style="bold", markup=False)
 
 
@@ -74,19 +74,19 @@ def _table(found: Sequence[Advice]) -> Table:
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("file", no_wrap=True)
-    for bought in found[0].bought:
+    for bought in found[0].estimates:
         table.add_column(f"{short_percent(bought.sparsity)} %", justify="right", no_wrap=True)
     table.add_column("smaller\nabove", justify="right", no_wrap=True)
     rows: dict[tuple[str, ...], str] = {}
     for advice in found:
-        cells = [f"{size.bytes / 1e6:.4g} {size.of_same:.2f} {size.of_fp32:.2f}" for size in advice.bought]
+        cells = [f"{size.bytes / 1e6:.4g} {size.of_same:.2f} {size.of_fp32:.2f}" for size in advice.estimates]
         limit = "never" if advice.break_even is None else f"{percent(advice.break_even, 1)} %"
         is_usual = advice.break_even is None and f"dense {advice.precision}" not in rows.values()
         name = f"dense {advice.precision}" if is_usual else f"{advice.format} {advice.precision}"
         # Most formats that store zeros have the same sizes, so they share one row.
         rows.setdefault((*cells, limit) if advice.break_even is None else (*cells, limit, name), name)
     for (*cells,), name in rows.items():
-        table.add_row(name, *cells[: len(found[0].bought) + 1])
+        table.add_row(name, *cells[: len(found[0].estimates) + 1])
     return table
 
 

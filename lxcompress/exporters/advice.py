@@ -131,7 +131,7 @@ class Advice:
     format: str
     precision: str
     break_even: float | None
-    bought: tuple[SizeEstimate, ...]
+    estimates: tuple[SizeEstimate, ...]
 
 
 def check_advice(sparsities: Sequence[float], format: str | None, precision: str | None) -> None:
@@ -207,18 +207,18 @@ def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") 
     return (sizes.weights - round(sizes.prunable_weights * sparsity)) * VALUE_BYTES[precision]
 
 
-def verdict(advice: Advice, bought: SizeEstimate) -> str:
+def verdict(advice: Advice, estimate: SizeEstimate) -> str:
     """Return one sentence, such as: 50 % as ONNX COO fp32: +43 % file, no speed; smaller than dense above 66.7 %."""
     spec = find_format(advice.format)
-    asked = f"{short_percent(bought.sparsity)} % as {spec.title or spec.name} {advice.precision}"
-    size = "the same file" if abs(bought.of_same - 1) < 0.005 else f"{_signed(bought.of_same)} file"
+    opening = f"{short_percent(estimate.sparsity)} % as {spec.title or spec.name} {advice.precision}"
+    size = "the same file" if abs(estimate.of_same - 1) < 0.005 else f"{_signed(estimate.of_same)} file"
     if advice.break_even is None:
         why = spec.keeps_zeros_in.get(advice.precision, "a zero is stored and multiplied like any value")
-        return f"{asked}: {size}, no speed: {why}."
+        return f"{opening}: {size}, no speed: {why}."
     speed = "faster" if advice.format in read_measured().faster_with_zeros else "no speed"
-    if bought.of_same >= 1:
-        return f"{asked}: {size}, {speed}; smaller than dense above {percent(advice.break_even, 1)} %."
-    return f"{asked}: {size}, {speed}: {spec.note}."
+    if estimate.of_same >= 1:
+        return f"{opening}: {size}, {speed}; smaller than dense above {percent(advice.break_even, 1)} %."
+    return f"{opening}: {size}, {speed}: {spec.note}."
 
 
 def instead(sizes: Sizes, sparsity: float) -> str:
@@ -238,7 +238,7 @@ def instead(sizes: Sizes, sparsity: float) -> str:
 
 def advice_json(sizes: Sizes, found: Sequence[Advice]) -> dict[str, Any]:
     """Return the sizes, the measured facts and the structured alternative as plain JSON values."""
-    asked = [estimate.sparsity for estimate in found[0].bought]
+    sparsities = [estimate.sparsity for estimate in found[0].estimates]
     return {
         "version": 1,
         "model": sizes.name,
@@ -249,12 +249,12 @@ def advice_json(sizes: Sizes, found: Sequence[Advice]) -> dict[str, Any]:
                 "format": advice.format,
                 "precision": advice.precision,
                 "break_even": advice.break_even,
-                "sparsities": [{**vars(one), "verdict": verdict(advice, one)} for one in advice.bought],
+                "sparsities": [{**vars(one), "verdict": verdict(advice, one)} for one in advice.estimates],
             }
             for advice in found
         ],
-        "instead": {f"{sparsity:g}": instead(sizes, sparsity) for sparsity in asked},
-        "structured_fp32_bytes": {f"{sparsity:g}": structured_bytes(sizes, sparsity) for sparsity in asked},
+        "instead": {f"{sparsity:g}": instead(sizes, sparsity) for sparsity in sparsities},
+        "structured_fp32_bytes": {f"{sparsity:g}": structured_bytes(sizes, sparsity) for sparsity in sparsities},
         "measured": read_measured().model_dump(mode="json"),
     }
 
@@ -292,8 +292,8 @@ def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[floa
     same = file_bytes(sizes, 0, format=format, precision=precision)
     fp32 = sizes.weights * VALUE_BYTES["fp32"]
     sizes_at = {sparsity: file_bytes(sizes, sparsity, format=format, precision=precision) for sparsity in sparsities}
-    bought = tuple(SizeEstimate(sparsity, size, size / same, size / fp32) for sparsity, size in sizes_at.items())
-    return Advice(format, precision, break_even(format, precision), bought)
+    estimates = tuple(SizeEstimate(sparsity, size, size / same, size / fp32) for sparsity, size in sizes_at.items())
+    return Advice(format, precision, break_even(format, precision), estimates)
 
 
 def _signed(ratio: float) -> str:

@@ -146,11 +146,11 @@ def digest_source(folder: Path, *, with_words: bool = True) -> str:
     """
     words = WORD_FILES if with_words else ()
     if folder.is_file():
-        read, beside, names = [folder], folder.parent, words
+        read, base, names = [folder], folder.parent, words
     else:
         read = [path for path in sorted(folder.iterdir()) if path.name.endswith(_WEIGHTS)]
-        beside, names = folder, (CONFIG_FILE, SURGERY_FILE, *words)
-    read += [beside / name for name in names if (beside / name).is_file()]
+        base, names = folder, (CONFIG_FILE, SURGERY_FILE, *words)
+    read += [base / name for name in names if (base / name).is_file()]
     lines = (f"{path.name} {sha256(path)}\n" for path in read if not path.name.startswith("checkpoint."))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -290,10 +290,10 @@ def _prove(
     The format's default runtime answers.
     """
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(options.format))
-    told = _each_told(feeds, "comparing its answers with the ticket's", progress)
+    reported = _with_progress(feeds, "comparing its answers with the ticket's", progress)
     words, where = _input_words(task), str(out)
     answer = _torch_answer(source.model)
-    parity = compare(answer, session.answer, told, where=where, inputs=words, precision=options.precision or "")
+    parity = compare(answer, session.answer, reported, where=where, inputs=words, precision=options.precision or "")
     check(parity, where)
     return parity, score_session(session, task.valid, progress) if task else None
 
@@ -401,13 +401,13 @@ def score_session(session: Session, split: Split, progress: Progress) -> Score:
     """Return the accuracy of an exported file on `split`."""
     labels = torch.empty(len(split), dtype=torch.int64)
     batches = list(batches_by_length(split, PARITY_BATCH))
-    for rows in _each_told(batches, "scoring it on the validation data", progress):
+    for rows in _with_progress(batches, "scoring it on the validation data", progress):
         scores = torch.from_numpy(session.answer(split.inputs(rows).numpy()))
         labels[rows] = best_labels(scores, None if split.choices is None else split.choices[rows])
     return score_answers(labels, split)
 
 
-def _each_told(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
+def _with_progress(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
     """Yield the items, and report each to `progress`."""
     for index, item in enumerate(items):
         progress(what, index, len(items))

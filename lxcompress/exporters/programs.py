@@ -219,9 +219,9 @@ def _cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> tuple[
     behind = Span(objects.size, objects.usual, start=tokens.size)
     cross, state = layer.visual_attention, program.join(words, regions)
     ready = draft.linear(state, both, _projections(cross.att))
-    said = _attend(draft, cross.att, _parts(ready, tokens, 3)[:1], _parts(ready, behind, 3)[1:])
+    attended = _attend(draft, cross.att, _parts(ready, tokens, 3)[:1], _parts(ready, behind, 3)[1:])
     seen = _attend(draft, cross.att, _parts(ready, behind, 3)[:1], _parts(ready, tokens, 3)[1:])
-    mixed = draft.linear(program.join(said, seen), both, [cross.output.dense], residual=state)
+    mixed = draft.linear(program.join(attended, seen), both, [cross.output.dense], residual=state)
     state = _norm(draft, mixed, cross.output.LayerNorm)
     words = _attend_self(draft, _take(state, tokens), tokens, layer.lang_self_att)
     regions = _attend_self(draft, _take(state, behind), objects, layer.visn_self_att)
@@ -235,10 +235,12 @@ def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> A
     """Return the first token after the last cross layer; all columns of the language side are its keys."""
     cross, first = layer.visual_attention, Span(draft.one.size, 1)
     query, *others = _projections(cross.att)
-    asked = draft.linear(words, draft.tokens, [query])
-    found = _parts(draft.linear(regions, draft.objects, others), None, 2)
-    said = _attend(draft, cross.att, [asked], found)
-    words = _norm(draft, draft.linear(said, draft.tokens, [cross.output.dense], residual=words), cross.output.LayerNorm)
+    queries = draft.linear(words, draft.tokens, [query])
+    keys_and_values = _parts(draft.linear(regions, draft.objects, others), None, 2)
+    attended = _attend(draft, cross.att, [queries], keys_and_values)
+    words = _norm(
+        draft, draft.linear(attended, draft.tokens, [cross.output.dense], residual=words), cross.output.LayerNorm
+    )
     state = _attend_self(draft, words, draft.tokens, layer.lang_self_att, only=first)
     return _feed_forward(draft, state, first, layer.lang_inter, layer.lang_output)
 
@@ -248,12 +250,12 @@ def _attend_self(draft: Draft, state: Any, span: Span, block: Block, *, only: Sp
     attention, output = block.self, block.output
     query, *others = _projections(attention)
     if only is None:
-        asked, *found = _parts(draft.linear(state, span, [query, *others]), None, 3)
+        queries, *keys_and_values = _parts(draft.linear(state, span, [query, *others]), None, 3)
     else:
-        found = _parts(draft.linear(state, span, others), None, 2)
+        keys_and_values = _parts(draft.linear(state, span, others), None, 2)
         state = _take(state, only)
-        asked = draft.linear(state, only, [query])
-    mixed = _attend(draft, attention, [asked], found)
+        queries = draft.linear(state, only, [query])
+    mixed = _attend(draft, attention, [queries], keys_and_values)
     return _norm(draft, draft.linear(mixed, only or span, [output.dense], residual=state), output.LayerNorm)
 
 
@@ -262,9 +264,9 @@ def _feed_forward(draft: Draft, state: Any, span: Span, first: Block, second: Bl
     return _norm(draft, draft.linear(hidden, span, [second.dense], residual=state), second.LayerNorm)
 
 
-def _attend(draft: Draft, attention: Block, asked: Sequence[Any], found: Sequence[Any]) -> Any:
+def _attend(draft: Draft, attention: Block, queries: Sequence[Any], keys_and_values: Sequence[Any]) -> Any:
     heads, size = attention.num_attention_heads, attention.attention_head_size
-    return draft.program.attend(*asked, *found, heads=heads, scale=size**-0.5)
+    return draft.program.attend(*queries, *keys_and_values, heads=heads, scale=size**-0.5)
 
 
 def _projections(attention: Block) -> tuple[nn.Linear, nn.Linear, nn.Linear]:

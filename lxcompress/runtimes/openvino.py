@@ -176,5 +176,5 @@ def _varint(data: mmap.mmap, index: int) -> tuple[int, int]:
 def _reason(problem: Exception) -> str:
     """Return OpenVINO's message without the lines that name its own source files."""
     lines = [line.strip() for line in str(problem).splitlines()]
-    said = [line for line in lines if line and not line.startswith("Exception from ")]
-    return said[0] if said else type(problem).__name__
+    kept_lines = [line for line in lines if line and not line.startswith("Exception from ")]
+    return kept_lines[0] if kept_lines else type(problem).__name__

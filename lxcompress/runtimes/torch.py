@@ -113,5 +113,5 @@ def _check_compiler(path: Path) -> None:
 
 def _say(problem: Exception, *, lines: int = 1) -> str:
     """Return the first lines of an error as one."""
-    said = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return ", ".join(said[:lines]) or type(problem).__name__
+    kept_lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return ", ".join(kept_lines[:lines]) or type(problem).__name__

@@ -137,15 +137,15 @@ def test_what_the_issue_asks_of_the_bitmask_holds() -> None:
     """At 50 % of full-size LXMERT: fp16 at most 0.32, int8 at most 0.175 of dense fp32."""
     for precision, most in (("fp16", 0.32), ("int8", 0.175)):
         (found,) = advise(full_size(), sparsities=[0.5], format="bitmask", precision=precision)
-        assert found.bought[0].of_fp32 <= most
+        assert found.estimates[0].of_fp32 <= most
 
 
 def test_the_verdict_on_half_as_sparse_onnx(whole) -> None:
     (found,) = advise(whole, sparsities=[0.5], format="onnx-sparse", precision="fp32")
-    said = verdict(found, found.bought[0])
+    said = verdict(found, found.estimates[0])
     assert said == "50 % as ONNX COO fp32: +43 % file, no speed; smaller than dense above 66.7 %."
     (dense,) = advise(whole, sparsities=[0.5], format="onnx", precision="fp32")
-    assert "the same file, no speed" in verdict(dense, dense.bought[0])
+    assert "the same file, no speed" in verdict(dense, dense.estimates[0])
     assert "dense int8 is 0.25 of the file" in instead(whole, 0.5)
 
 
@@ -153,7 +153,7 @@ def test_the_verdict_on_half_for_the_engine(whole) -> None:
     said = {}
     for precision in ("fp32", "bf16", "int8"):
         (found,) = advise(whole, sparsities=[0.5], format="engine", precision=precision)
-        said[precision] = verdict(found, found.bought[0])
+        said[precision] = verdict(found, found.estimates[0])
     assert said["fp32"] == "50 % as engine fp32: −32 % file, faster: zeros are neither read nor multiplied."
     assert said["bf16"].startswith("50 % as engine bf16: −21 % file, faster: ")
     assert said["int8"].startswith("50 % as engine int8: the same file, no speed: a zero is stored")
