@@ -280,7 +280,7 @@ def test_nothing_is_made_where_nothing_is_picked_and_it_is_said(copied) -> None:
 def test_no_twins_leaves_them_out_and_a_dry_run_counts_them(copied) -> None:
     for folder in ("artifacts", "twins"):
         shutil.rmtree(copied / folder)
-    assert "1 structured ticket beside the picked one, and 6 exports" in again(copied, "--dry-run").output
+    assert "1 structured ticket to compare the pick with, and 6 exports" in again(copied, "--dry-run").output
     assert "structured" not in again(copied, "--dry-run", "--no-twins").output
     assert "twins  " not in again(copied, "--no-twins").output
     assert not (copied / "artifacts").exists()
