@@ -1,4 +1,4 @@
-"""Laws of a disk that takes no more: each command names the file in one sentence, and leaves nothing half-made."""
+"""Laws of a full disk: each command names the file in one sentence, and leaves no partial output."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ SLOW_PREPARE = [
 
 @dataclass(frozen=True)
 class Command:
-    """A command that is killed: its words, with {out} for its output, and what of its output must be equal."""
+    """A command to kill: its words, with {out} for its output, and what must be equal in its output."""
 
     words: str
     essence: Callable[[Path], dict[str, object]]
@@ -81,7 +81,7 @@ def run(
 
 
 def names(folder: Path) -> list[str]:
-    """Everything below `folder`, without the lock files that a study leaves on purpose."""
+    """Return the names of everything below `folder`, without the lock files that a study leaves on purpose."""
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -90,7 +90,7 @@ def names(folder: Path) -> list[str]:
 
 
 def sums(folder: Path, *patterns: str) -> dict[str, object]:
-    """The names of all files, and the checksums of those that match."""
+    """Return the names of all files, and the checksums of those that match."""
     found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
     return {
         "names": names(folder),
@@ -133,7 +133,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def world(toy_start, toy_recipe_file, tmp_path_factory) -> dict[str, Path]:
-    """What the commands read."""
+    """Return the files that the commands read."""
     folder = tmp_path_factory.mktemp("world")
     tree = yaml.safe_load(toy_recipe_file.read_text("utf-8"))
     tree |= {"seeds": [0], "prune": {"criteria": ["low-magnitude"], "sparsities": [0.5]}}
@@ -175,7 +175,7 @@ def test_the_same_command_after_a_kill_ends_as_if_there_was_none(name, world, tm
 
 
 def _plain(found: dict[str, object], folder: Path) -> dict[str, object]:
-    """Without the checksums of files that hold times, or the folder's own name, which are compared as values."""
+    """Return `found` without the checksums of files that have times or the folder's name; their values are compared."""
     kept = dict(found)
     for name in list(kept):
         if name.endswith("artifact.json"):

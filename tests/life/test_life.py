@@ -39,14 +39,14 @@ def home(toy_recipe_file, tmp_path_factory):
 
 
 def say(*arguments: str) -> str:
-    """What a command prints; it must succeed."""
+    """Return what a command prints; it must succeed."""
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
     return result.output
 
 
 def fail(*arguments: str) -> str:
-    """The sentence that a command fails with."""
+    """Return the sentence that a command fails with."""
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, LxError), f"{arguments}: {result.output} {result.exception!r}"
     return str(result.exception)
@@ -229,7 +229,7 @@ def as_the_shell_would(line: str) -> list[str]:
 
 
 def test_every_documented_command_runs(home, toy_recipe_file, monkeypatch) -> None:
-    """As it stands in the docs, but on the toy: its recipe, its run folder, its ticket."""
+    """Return a command of the docs with the toy's recipe, run folder and ticket."""
     monkeypatch.chdir(home)
     stand_ins = {
         "recipes/quickstart.yaml": str(toy_recipe_file),

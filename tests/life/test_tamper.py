@@ -52,7 +52,7 @@ def run(recipe, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def late(run, recipe, tmp_path_factory) -> dict[str, torch.Tensor]:
-    """The weights of the missing cell, where nothing was changed."""
+    """Return the weights of the missing cell, if nothing was changed."""
     root = tmp_path_factory.mktemp("late") / "run"
     shutil.copytree(run, root)
     run_study(recipe, root, only=LATE)
@@ -187,7 +187,7 @@ def test_records_of_a_run_are_as_written_or_refused_or_not_finished(copy) -> Non
 
 
 class Remarks(SilentReporter):
-    """Keeps the remarks of a study."""
+    """A StudyReporter that keeps the remarks."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -1,4 +1,4 @@
-"""Law: a run folder that an earlier version left half done goes on, and nothing of it is made again.
+"""Law: a run folder that version 0.1 left half done is resumed, and nothing in it is done again.
 
 `data/run-of-an-earlier-version.tar.xz` was written by version 0.1 before records named the checksums of their files: a
 study of the toy with its dense run, one ticket of four, and a snapshot for late rewinding.

@@ -77,7 +77,7 @@ def cell_of(recipe: Recipe, name: str) -> Cell:
 
 
 def room(cell: Cell) -> float:
-    """How far from its target a toy's ticket may be: exact but for rounding, and its units are large."""
+    """Return how far from its target a toy's ticket may be: its units are large."""
     if cell.method.granularity == "layer":
         return 0.15
     return 0.1 if cell.method.is_structured or cell.method.control else 0.02
@@ -121,7 +121,7 @@ def test_structured_tickets_are_smaller_models(drawn) -> None:
 
 
 def test_methods_rank_otherwise_or_train_otherwise(drawn) -> None:
-    """No two methods end with the same weights: a setting that changed nothing would be one that is not wired."""
+    """No two methods end with the same weights, so every setting has an effect."""
     recipe, run = drawn
     seen: dict[bytes, str] = {}
     for cell in recipe.cells():
@@ -171,7 +171,7 @@ def test_late_rewinding_begins_at_the_dense_run_and_leaves_its_first_steps_out(d
 
 
 def test_a_method_that_comes_later_ends_as_if_it_had_been_there(drawn, toy_recipe_file, tmp_path) -> None:
-    """Movement and snapshots are of the dense run's course, which is followed once more."""
+    """For movement and snapshots the dense run is repeated."""
     recipe, run = drawn
     run_study(of_methods(toy_recipe_file, ["{}"]), tmp_path / "run")
     later = of_methods(toy_recipe_file, ["{}", "{criterion: movement}", "{rewind: step, rewind_at: 0.4}"])
@@ -225,7 +225,7 @@ GRADUAL = "{granularity: neuron, sparsities: [0.2], schedule: gradual}"
 
 
 def test_a_gradual_cut_that_was_killed_after_its_last_update_still_cuts(drawn, toy_recipe_file, tmp_path) -> None:
-    """What is cut is read off the mask, which the checkpoint has; nothing that a process remembers decides it."""
+    """The cut depends on the mask in the checkpoint alone, and not on the memory of a process."""
     recipe, run = drawn
     alone = of_methods(toy_recipe_file, [GRADUAL])
     root, watch = tmp_path / "run", StopAfter(2 * 12 - 1)
@@ -241,7 +241,7 @@ def test_a_gradual_cut_that_was_killed_after_its_last_update_still_cuts(drawn, t
 
 
 class StopAfter(SilentReporter):
-    """Interrupts after so many steps in all."""
+    """Interrupts a study after a number of steps."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps

@@ -27,7 +27,7 @@ from tests.progress import KeptProgress
 
 @pytest.fixture(scope="module")
 def dense(toy_recipe, tmp_path_factory) -> Path:
-    """A fine-tuned model of one's own: a transformers folder outside any run."""
+    """Return a fine-tuned model: a transformers folder outside of any run."""
     root = tmp_path_factory.mktemp("run")
     run_study(toy_recipe, root, only="low-magnitude-weight-50-seed0")
     folder = tmp_path_factory.mktemp("mine") / "model"
@@ -42,7 +42,7 @@ WIDE = ("2:4", "block-1x4")
 
 
 def remade(dense: Path, out: Path, recipe: Recipe | None, granularity: str = "weight", **fields: Any) -> Provenance:
-    """The model pruned, and retrained if there is a recipe."""
+    """Prune the model, and retrain it if there is a recipe."""
     wish = {"granularity": granularity, "sparsity": {"2:4": 0.5, "weight": 0.4, "block-1x4": 0.4}.get(granularity, 0.2)}
     kept = ["lxmert.encoder.visn_fc.visn_fc.weight"] if granularity in WIDE else []
     progress = fields.pop("progress", no_progress)

@@ -1,4 +1,4 @@
-"""Laws of the study: each seed its own dense run, killed and resumed equals uninterrupted, masks that hold."""
+"""Laws of the study: each seed has its own dense run, a resumed study equals an uninterrupted one, masks hold."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finished(toy_recipe, tmp_path_factory) -> Path:
 
 
 def numbers(root: Path) -> dict[str, object]:
-    """Every result of a run, less what the clock had a part in."""
+    """Return every result of a run, without times."""
     files = sorted([*root.rglob("result.json"), *root.rglob("dense.json"), root / "floors.json"])
     return {str(path.relative_to(root)): without_times(json.loads(path.read_text("utf-8"))) for path in files}
 
@@ -93,7 +93,7 @@ def test_every_ticket_keeps_exactly_k_and_its_mask_holds(finished, toy_recipe) -
 
 
 def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recipe) -> None:
-    """What is not prunable, and what survives, moved away from the start; the mask is the dense weights'."""
+    """Weights that are kept or not prunable were trained from the start; the mask is that of the dense weights."""
     run, cell = RunDir(finished), Cell(plain_method("low-magnitude"), 0.5, 0)
     ticket = load_ticket(run.ticket(cell))
     dense = load_weights(run.dense(0) / "model.safetensors")
@@ -113,8 +113,8 @@ def test_survivors_are_rewound_to_the_start_and_then_trained(finished, toy_recip
     assert all(torch.equal(model.weights[name], tensor) for name, tensor in ticket.model.weights.items())
 
 
-def test_the_three_stations_are_scored_on_the_weights_they_name(finished, toy_recipe) -> None:
-    """Scored again from the files alone, pruned and rewound come out the same."""
+def test_the_three_stages_are_scored_on_the_weights_they_name(finished, toy_recipe) -> None:
+    """Scores from the files alone equal the recorded ones."""
     run, cell = RunDir(finished), Cell(plain_method("high-magnitude"), 0.5, 1)
     ticket, result = load_ticket(run.ticket(cell)), read_run(finished).results[cell.id]
     task, device = load_task(toy_recipe.data), choose_device("cpu", "fp32")
@@ -141,7 +141,7 @@ def test_doing_it_again_does_nothing(finished, toy_recipe) -> None:
 
 @pytest.mark.parametrize("after", [2, 9, 25])
 def test_killed_and_resumed_equals_uninterrupted(finished, toy_recipe_file, toy_recipe, tmp_path, after) -> None:
-    """SIGKILL behind the `after`-th optimizer step of the study's first runs, then the same command again."""
+    """SIGKILL after the `after`-th optimizer step of the study's first runs, then the same command again."""
     killer = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -171,7 +171,7 @@ def test_killed_and_resumed_equals_uninterrupted(finished, toy_recipe_file, toy_
 def test_killed_at_a_write_and_resumed_equals_uninterrupted(
     finished, toy_recipe_file, toy_recipe, tmp_path, write, moment
 ) -> None:
-    """SIGKILL just before, or just behind, the moment at which the `write`-th file of the run gets its name."""
+    """SIGKILL just before or after the `write`-th file of the run gets its name."""
     killer = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -201,7 +201,7 @@ def test_killed_at_a_write_and_resumed_equals_uninterrupted(
 
 
 def test_status_sees_the_run_that_is_at_work(toy_recipe, tmp_path) -> None:
-    """Asked at every first step: one step is running, and it is the one that the study says it is at."""
+    """At every first step, the run that is recorded as running is the current one."""
     seen = []
 
     class Asker(SilentReporter):
@@ -253,7 +253,7 @@ def test_a_study_in_pieces_equals_one_in_a_piece(finished, toy_recipe, tmp_path)
 
 
 def test_a_finished_cell_is_never_lost(toy_recipe, tmp_path) -> None:
-    """A cell whose last file exists is not made again, even where its neighbours are."""
+    """A cell whose last file exists is not done again, even if others are."""
     run_study(toy_recipe, tmp_path, only="random-weight-50-seed0")
     cell = Cell(plain_method("random"), 0.5, 0)
     before = RunDir(tmp_path).result(cell).stat().st_mtime_ns
@@ -353,7 +353,7 @@ def test_sigint_leaves_what_is_finished(toy_recipe_file, tmp_path) -> None:
 
 
 def test_two_processes_share_a_study_and_end_with_the_numbers_of_one(toy_recipe_file, finished, tmp_path) -> None:
-    """As `accelerate launch` starts them: each takes whole runs, and none is done twice."""
+    """Processes started as by `accelerate launch` take whole runs, and no run is done twice."""
     program = (
         "import sys\n"
         "from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Laws of the twin that a study draws: kept beside the grid, of equal size, and the same when it was interrupted."""
+"""Laws of the twin that a study draws: it is not in the grid, has equal size, and survives interruptions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def study(toy_recipe_file, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(study, tmp_path_factory) -> Path:
-    """The same with the twin of its first cell, drawn in one go."""
+    """Return the same folder with the twin of its first cell, drawn without an interruption."""
     root = tmp_path_factory.mktemp("drawn") / "run"
     shutil.copytree(study, root)
     draw_twin(root, twin_cell(picked(root)))
@@ -90,7 +90,7 @@ def test_a_twin_that_is_there_is_not_drawn_again(drawn) -> None:
 
 @pytest.mark.parametrize("after", [1, 11])
 def test_killed_and_resumed_equals_uninterrupted(study, drawn, tmp_path, after) -> None:
-    """SIGKILL behind the `after`-th optimizer step of the twin (of 12), then once more."""
+    """SIGKILL after the `after`-th optimizer step of the twin (of 12), then the same call again."""
     killer = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -142,7 +142,7 @@ def test_no_twin_is_wanted_where_the_grid_has_one_or_has_no_tickets(toy_recipe_f
 
 
 def test_a_ticket_of_the_grid_is_the_twin_where_it_is_of_equal_size(study, tmp_path) -> None:
-    """Among records: of the same seed, as large, no control, and then the most accurate."""
+    """Among records, it is the most accurate one of the same seed and size that is no control."""
     root = tmp_path / "run"
     shutil.copytree(study, root)
     mine, run = picked(root), RunDir(root)
@@ -189,7 +189,7 @@ def test_a_sparsity_that_no_structured_ticket_reaches_is_said(study, tmp_path) -
 
 
 def test_a_twin_waits_for_no_other_study(study, tmp_path) -> None:
-    """A folder that is at work is refused, and nothing is drawn."""
+    """A folder that another process uses is refused, and nothing is drawn."""
     root = tmp_path / "run"
     shutil.copytree(study, root)
     holder = (
@@ -207,7 +207,7 @@ def test_a_twin_waits_for_no_other_study(study, tmp_path) -> None:
 
 
 def test_a_run_of_before_there_were_twins_is_gone_on_with(study, toy_recipe_file, tmp_path) -> None:
-    """Its recipe has no section `export`, and neither that nor its value keeps a study from going on."""
+    """Its recipe has no section `export`; neither that nor its value prevents a resume."""
     root = tmp_path / "run"
     shutil.copytree(study, root)
     old = "".join(
@@ -222,7 +222,7 @@ def test_a_run_of_before_there_were_twins_is_gone_on_with(study, toy_recipe_file
 
 
 def without_times(root: Path) -> dict[str, object]:
-    """The twin's result, less what the clock had a part in."""
+    """Return the twin's result, without times."""
     record = read_record(RunDir(root).twins.result(twin_cell(picked(root))), Result)
     return record.model_dump(exclude=TIMES)
 

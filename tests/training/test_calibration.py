@@ -1,4 +1,4 @@
-"""Laws of statistics: it equals autograd and the layers' inputs by hand, follows its seed, and leaves no trace."""
+"""Laws of calibration statistics: they equal a computation by hand, depend on the seed, and change no model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUESTIONS, SEED = 11, 3
 
 @pytest.fixture(scope="module", params=TOYS)
 def family(request, tmp_path_factory):
-    """A toy's model, its start weights, and scenes as it sees them."""
+    """Return a toy's model, its start weights, and scenes in the form that it reads."""
     toy = TOYS[request.param]
     folder = save_start(toy, tmp_path_factory.mktemp(request.param))
     task = load_task(ScenesData(kind="scenes", train=40, valid=10, **toy.data))
@@ -46,7 +46,7 @@ def collect(family, kind, *, settings=None, seed=SEED, questions=QUESTIONS, batc
 
 
 def gradients_by_hand(family, loss, rows):
-    """dL/dw of each prunable weight, of the mean loss of `rows`, padded to the split's full width."""
+    """Return dL/dw of each prunable weight, for the mean loss of `rows` padded to the split's full width."""
     model, _, task = family
     model.module.zero_grad()
     scores = model.family.answer(model.module.eval(), task.train.padded_inputs(rows))
@@ -58,7 +58,7 @@ def gradients_by_hand(family, loss, rows):
 
 
 def indices_of(sample: Split, split: Split) -> list[int]:
-    """The rows of `split` that `sample` holds."""
+    """Return the rows of `split` that are in `sample`."""
     return [split.ids.index(each) for each in sample.ids]
 
 
@@ -88,7 +88,7 @@ def test_one_batch_of_all_has_the_gradient_of_their_mean_loss(family) -> None:
 
 
 class Listening(TorchFunctionMode):
-    """Adds up the squares of what every linear product reads, by the index in memory of its weight."""
+    """Sums the squares of the inputs of every linear product, by the address of its weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Listening(TorchFunctionMode):
 
 
 def heard_by_hand(model, start, task) -> dict[int, torch.Tensor]:
-    """The squares of what each linear product reads, one question at a time."""
+    """Return the sums of squares of each linear product's inputs, computed one question at a time."""
     model.load(start)
     model.module.eval()
     chosen = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(SEED))[:QUESTIONS]
@@ -148,7 +148,7 @@ def test_the_first_layer_of_the_regions_has_the_norms_of_the_data(family) -> Non
 
 
 @pytest.mark.parametrize("kind", ["gradient", "squared_gradient", "input_norm"])
-def test_evidence_follows_its_seed_and_leaves_no_trace(family, kind) -> None:
+def test_statistics_depend_on_the_seed_and_leave_the_model_unchanged(family, kind) -> None:
     model, start, _ = family
     model.module.train()
     state = torch.get_rng_state()
@@ -206,5 +206,5 @@ def test_progress_is_told(family) -> None:
     assert heard == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_what_is_not_gathered_here_is_told(family) -> None:
+def test_a_kind_that_cannot_be_collected_is_an_error(family) -> None:
     complain(lambda: collect(family, "movement"), "movement", "gradient, squared_gradient, input_norm", kind=PruneError)

@@ -1,4 +1,4 @@
-"""Laws of torch.compile here: by itself only where it can work; where it fails, a sentence that names its switch."""
+"""Laws of torch.compile: `auto` uses it only if it can work; if it fails, the error names the setting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CPU, CUDA = DeviceSpec(torch.device("cpu"), "fp32"), DeviceSpec(torch.device("cu
 
 @pytest.fixture
 def bare_path(tmp_path, monkeypatch) -> Path:
-    """A PATH on which nothing is found."""
+    """Set a PATH without any program."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     return tmp_path
@@ -32,14 +32,14 @@ def program(folder: Path, name: str) -> str:
 
 
 def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that can be found under Triton's name, where there is none."""
+    """Make a package of Triton's name, if it is not installed."""
     if importlib.util.find_spec("triton") is None:
         (folder / "packages" / "triton").mkdir(parents=True)
         (folder / "packages" / "triton" / "__init__.py").write_text("")
         monkeypatch.syspath_prepend(str(folder / "packages"))
 
 
-def test_by_itself_it_needs_triton_and_a_compiler(bare_path, monkeypatch) -> None:
+def test_auto_needs_triton_and_a_compiler(bare_path, monkeypatch) -> None:
     package(bare_path, monkeypatch)
     assert not can_compile()
     monkeypatch.setenv("CC", "absent -m64")
@@ -83,7 +83,7 @@ def test_a_backend_that_fails_names_the_switch() -> None:
 
 
 def test_more_models_than_torch_keeps_by_itself_stay_compiled() -> None:
-    """Cut models come in many shapes; past torch's limit of 8 it would go on uncompiled, and say nothing."""
+    """Smaller models have many shapes; beyond torch's limit of 8 they would silently not be compiled."""
     made: list[int] = []
 
     def count(graph: torch.fx.GraphModule, inputs: list[Tensor]):

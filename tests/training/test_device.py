@@ -1,4 +1,4 @@
-"""Laws of the device: running out of memory is one sentence that names what to turn, and no other error is touched."""
+"""Laws of the device: if the memory is too small, one sentence names the setting; other errors are unchanged."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_sentence_is_not_said_twice() -> None:
         raise RuntimeError("CUDA error: out of memory")
 
 
-def test_a_module_moves_to_its_place() -> None:
+def test_a_module_moves_to_its_device() -> None:
     module = nn.Linear(2, 2)
     assert move(module, CPU) is module
     if not torch.cuda.is_available():

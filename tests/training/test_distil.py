@@ -1,4 +1,4 @@
-"""Laws of distillation: a share of none changes nothing, a share of all needs no label, and equals teach nothing."""
+"""Laws of distillation: weight 0 changes nothing, weight 1 needs no labels, and an equal teacher teaches nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = Train(epochs=2, batch_size=16, learning_rate=2e-3, warmup=0.2)
 
 @dataclass(frozen=True)
 class Share:
-    """Settings that a recipe would refuse are tried, too."""
+    """Settings of a teacher, also such as a recipe would refuse."""
 
     weight: float = 0.5
     temperature: float = 1.0
@@ -49,7 +49,7 @@ def toy(toy_start) -> Model:
 
 @pytest.fixture
 def other(toy_start) -> Model:
-    """Another toy, whose answers differ."""
+    """Return another toy, whose answers differ."""
     return noisy(load_start(str(toy_start), ANSWERS, 1)[0])
 
 
@@ -82,7 +82,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def learnt(model: Model, task: AnswerTask, **options) -> dict[str, Tensor]:
-    """The weights after a fit; the model is put back to where it began."""
+    """Return the weights after a fit, and set the model back to its start."""
     start = copy_of(model)
     run(model, task, **options)
     end = copy_of(model)
@@ -91,7 +91,7 @@ def learnt(model: Model, task: AnswerTask, **options) -> dict[str, Tensor]:
 
 
 def relabelled(task: AnswerTask) -> AnswerTask:
-    """Every training question has the answer of its neighbour."""
+    """Return the task with the answer of the neighbour for every training question."""
     return replace(task, train=replace(task.train, answers=task.train.answers.roll(1, 0)))
 
 
@@ -129,7 +129,7 @@ def test_a_teacher_is_left_as_it_was(toy, other, task) -> None:
 
 
 def test_a_fit_learns_from_its_teacher_alone(toy, other, task) -> None:
-    """With no labels, the student's answers come nearer to the teacher's."""
+    """Without labels, the student's answers get closer to the teacher's."""
     batch = make_batch(task.train, torch.arange(60), len(ANSWERS), padded=False)
     with torch.no_grad():
         said = other.family.answer(other.module.eval(), batch.inputs)
@@ -181,7 +181,7 @@ def test_the_soft_losses_are_those_of_the_papers_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", ["binary", "categorical"])
 def test_gradients_keep_their_size_whatever_the_temperature(kind) -> None:
-    """Hinton et al. 2015, section 2.1: where it is high, the gradient no longer depends on it."""
+    """Hinton et al. 2015, section 2.1: at a high temperature the gradient does not depend on it."""
     generator = torch.Generator().manual_seed(0)
     taught, start = (torch.randn(6, 5, generator=generator) for _ in range(2))
     slopes = []
@@ -236,7 +236,7 @@ def architecture(toy_start, **changes: int) -> Model:
 
 
 def test_a_shallower_student_is_taught_by_the_last_layers(toy_start, task) -> None:
-    """The streams are told apart even where a batch has as many words as regions."""
+    """Streams are recognised even if a batch has as many words as regions."""
     deep, shallow = architecture(toy_start, l_layers=2, r_layers=3), architecture(toy_start, l_layers=2, r_layers=1)
     batch = make_batch(task.train, torch.arange(8), len(ANSWERS), padded=False)
     most = min(batch.inputs.input_ids.shape[1], batch.inputs.visual_feats.shape[1])

@@ -1,4 +1,4 @@
-"""Laws of the score: the credit of each answer, one question at a time, whatever the batches."""
+"""Laws of the score: it is the credit of each answer, whatever the batches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
 @pytest.fixture(scope="module")
 def task() -> AnswerTask:
-    """Scenes whose answers have credits as VQA's: several an answer, soft, padded with label 0 at credit 0."""
+    """Return scenes with soft credits as in VQA: several answers for each question, padded with label 0 at credit 0."""
     task = load_task(ScenesData(kind="scenes", train=8, valid=90))
     generator = torch.Generator().manual_seed(0)
     others = torch.randint(1, len(ANSWERS), (90, 2), generator=generator)
@@ -50,7 +50,7 @@ def model(toy_start) -> Model:
 
 
 def hashed(inputs: Inputs) -> Tensor:
-    """Answer scores that depend on all inputs of a question and on nothing beside it."""
+    """Return answer scores that depend on all inputs of a question and on nothing else."""
     seen = inputs.visual_attention_mask[..., None]
     words = (inputs.input_ids * inputs.attention_mask).sum(1)
     objects = (inputs.visual_feats * seen).sum((1, 2)) + 7 * (inputs.visual_pos * seen).sum((1, 2))
@@ -59,7 +59,7 @@ def hashed(inputs: Inputs) -> Tensor:
 
 
 def slow_score(answer, split: Split) -> tuple[float, dict[str, float]]:
-    """The obvious way: each question alone, its credit looked up."""
+    """Return the score by a slow way: one question at a time."""
     credits: dict[str, list[float]] = {}
     for row in range(len(split)):
         with torch.no_grad():
@@ -148,8 +148,8 @@ def test_the_loss_is_the_sum_over_answers_and_the_mean_over_questions() -> None:
     assert float(binary_loss(scores, targets)) == pytest.approx(float(each.sum(1).mean()), rel=1e-5)
 
 
-def test_what_is_gathered_ahead_is_scored_as_what_is_not(task) -> None:
-    """The threads of a GPU's scoring, on the CPU: each batch keeps its own rows, inputs and choices."""
+def test_prefetched_batches_have_the_same_score(task) -> None:
+    """The threads that score on a GPU, on the CPU: each batch keeps its own rows, inputs and choices."""
     generator = torch.Generator().manual_seed(0)
     split = replace(task.valid, choices=torch.randint(0, len(ANSWERS), (90, 4), generator=generator))
     chosen = torch.empty(len(split), dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Laws of the feed: batches come in order and whole, however they are gathered."""
+"""Laws of batches: they are complete and in order, with and without prefetching."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_on_the_cpu_the_data_stays_where_it_is(task) -> None:
         move_to_device_if_it_fits(task, CPU, "on")
 
 
-def test_data_stays_resident_on_cuda_alone(task) -> None:
+def test_data_is_moved_to_cuda_devices_only(task) -> None:
     mps = DeviceSpec(torch.device("mps"), "fp32")
     assert move_to_device_if_it_fits(task, mps, "auto") is task
     with pytest.raises(RunError, match=r"train\.data_on_device=on has no effect on mps .*; leave it at auto"):
@@ -117,13 +117,13 @@ def test_data_stays_resident_on_cuda_alone(task) -> None:
 
 
 def test_more_rows_at_a_time_leave_less_room_for_data() -> None:
-    """Full-size LXMERT holds 4.2 GB of weights, moments and masks before it sees a row."""
+    """Full-size LXMERT needs 4.2 GB for weights, moments and masks before its first batch."""
     needed = [reserve_bytes(rows) for rows in (1, 32, 33, 64, 256)]
     assert needed[0] == needed[1] > 2 * 3_500_000_000
     assert needed[2] - needed[1] == (needed[3] - needed[1]) / 32 == (needed[4] - needed[3]) / 192
 
 
-def test_batches_are_fetched_where_a_gpu_is_not_where_the_data_is(task) -> None:
+def test_batches_are_prefetched_if_the_data_is_not_on_the_gpu(task) -> None:
     assert not needs_prefetch(task.valid, CPU)
     assert not needs_prefetch(task.valid, DeviceSpec(torch.device("mps"), "fp32"))
     assert needs_prefetch(task.valid, DeviceSpec(torch.device("cuda", 0), "bf16"))

@@ -1,4 +1,4 @@
-"""Laws of the floors: they are what their names say, learnt on training questions, and blind to the image."""
+"""Laws of the floors: they are learnt on training questions, and do not depend on the image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def task() -> AnswerTask:
 
 
 def split_of(asked: list[tuple[str, str]]) -> Split:
-    """Questions and answers over one scene that says nothing."""
+    """Return questions and answers about one empty scene."""
     labels = [ANSWERS.index(answer) for _, answer in asked]
     answers, credits = single_answers(labels)
     return Split(
@@ -77,7 +77,7 @@ def test_a_type_that_training_lacks_falls_back_on_the_majority() -> None:
 
 
 def test_a_task_that_its_wording_decides_is_learnt_from_its_wording() -> None:
-    """The answer is the last colour named, so words alone do not tell it, but pairs of neighbours do."""
+    """The answer is the last colour in the question, so single words do not show it, but pairs of words do."""
     colors = ("red", "blue", "green", "gray")
     asked = [
         (f"is the {first} cube behind the {second} {shape}?", second)

@@ -1,4 +1,4 @@
-"""Laws of what takes part in a fit: movement, snapshots, gradual pruning, late starts and constant rates."""
+"""Laws of the hooks of a fit (movement, snapshots, gradual pruning), of late starts and of constant rates."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Recorder:
 
 
 def choose_magnitude(weights: Mapping[str, Tensor], sparsity: float, previous: Mask | None) -> Mask:
-    """The weights of greatest magnitude of each tensor; what is gone ranks last."""
+    """Return the mask of the largest weights of each tensor; removed weights rank last."""
     kept = {}
     for name, weight in weights.items():
         scores = weight.abs() if previous is None else weight.abs().masked_fill(~previous.kept[name], -1.0)
@@ -153,7 +153,7 @@ def test_hooks_that_only_look_change_no_number(toy, task) -> None:
 
 
 def test_movement_is_what_a_hand_adds_up(toy, task) -> None:
-    """Minus weight times gradient, both as the update sees them, over every step."""
+    """It is minus weight times gradient, both as in the update, summed over all steps."""
     seen, movement = Recorder(prunable(toy)), Movement(prunable(toy))
     run(toy, task, hooks=[seen, movement])
     for name, total in movement.result.items():
@@ -165,7 +165,7 @@ def test_movement_is_what_a_hand_adds_up(toy, task) -> None:
 
 
 def test_movement_is_positive_where_descent_leads_away_from_zero() -> None:
-    """One weight is drawn to 3 from 1, another to 0: with plain numbers, the first moves away and the second back."""
+    """The loss moves one weight from 1 to 3, and another from 1 to 0: away from zero, and towards it."""
     model = nn.Linear(2, 1, bias=False)
     nn.init.ones_(model.weight)
     movement = Movement(dict(model.named_parameters()))
@@ -302,7 +302,7 @@ def test_gradual_in_a_late_start_goes_by_the_steps_that_are_done(skip, toy, task
 
 
 def test_gradual_removes_by_the_weights_of_the_day(toy, task) -> None:
-    """Pruned while it learns, the mask is another than that of the start's magnitudes."""
+    """Pruning during training gives another mask than the magnitudes of the start weights."""
     at_once = choose_magnitude(toy.prunable, 0.8, None)
     prune = gradual(toy)
     run(toy, task, hooks=[prune], masks=prune.masks)
@@ -312,14 +312,14 @@ def test_gradual_removes_by_the_weights_of_the_day(toy, task) -> None:
 
 @dataclass
 class Course:
-    """The rows and the rates of each step, as the loss and the optimizer saw them."""
+    """The rows of each step, and how far it moved the weight."""
 
     rows: list[list[int]] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
 
 
 def course(skip: int = 0, **options) -> tuple[Course, list[Epoch]]:
-    """A fit of one number whose every update is the learning rate: AdamW's, of a constant gradient."""
+    """Fit one number with AdamW and a constant gradient, so that each update equals the learning rate."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
     seen = Course()
@@ -359,7 +359,7 @@ def test_a_late_start_has_the_batches_and_the_rates_of_the_plain_run(skip) -> No
 
 
 def test_a_late_start_from_its_snapshot_goes_the_plain_runs_way(toy_start, task) -> None:
-    """Without dropout, and with what the optimizer remembers of no weight: the loss of the next step is the same."""
+    """Without dropout, the loss of the next step is the same."""
     model = load_start(str(toy_start), ANSWERS, 0)[0]
     for module in model.module.modules():
         if isinstance(module, nn.Dropout):
@@ -407,7 +407,7 @@ def test_a_constant_rate_is_constant() -> None:
 
 
 def test_the_loss_of_a_gpu_is_read_now_and_then() -> None:
-    """In between, what was read last stands, and nothing waits."""
+    """Between two readings the last value is returned, and nothing waits for the GPU."""
     gpu = DeviceSpec(torch.device("cuda"), "bf16")
     losses, told, last = [], [], float("nan")
     for step in range(3 * LOSS_READ_EVERY):
@@ -424,7 +424,7 @@ def test_a_form_recurs_only_in_a_row() -> None:
 
 
 def test_a_steps_masks_are_those_it_was_given_and_change_with_them(toy, task) -> None:
-    """A float mask that changes in place is heeded at once."""
+    """A float mask that changes in place takes effect at once."""
     names = prunable(toy)
     masks = {name: torch.ones_like(weight, requires_grad=False) for name, weight in names.items()}
 

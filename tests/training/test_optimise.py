@@ -1,4 +1,4 @@
-"""Laws of the one training loop: masks hold at every step, resumed equals uninterrupted, the seed alone is random."""
+"""Laws of the training loop: masks hold at every step, a resumed fit equals an uninterrupted one, the seed decides."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CutOffError(Exception):
 
 @dataclass
 class Spy:
-    """Hears of each step; may look at the model there, or cut the fit off."""
+    """A Progress that keeps its calls, may look at the model, and may interrupt the fit."""
 
     look: Callable[[], None] = lambda: None
     cut_at: int | None = None
@@ -58,7 +58,7 @@ def task():
 
 @pytest.fixture
 def toy(toy_start) -> Model:
-    """A toy that drops out, as LXMERT does: a resumed epoch must draw the same dropout."""
+    """Return a toy with dropout, as LXMERT has: a resumed epoch must draw the same dropout."""
     model, _ = load_start(str(toy_start), ANSWERS, 0)
     assert any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.module.modules())
     return model
@@ -70,7 +70,7 @@ def run(model: Model, task, *, seed: int = 0, settings: Train = SETTINGS, **opti
 
 
 def numbers(epochs: list[Epoch]) -> list[tuple[int, float, Score]]:
-    """What of the epochs must repeat: all but the time."""
+    """Return what must be equal in two fits: everything except times."""
     return [(epoch.epoch, epoch.train_loss, epoch.valid) for epoch in epochs]
 
 
@@ -83,7 +83,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def pruned(model: Model, sparsity: float = 0.7) -> Mask:
-    """A random mask, already applied to the model."""
+    """Return a random mask, after applying it to the model."""
     mask = choose_mask(model.prunable, Selection(sparsity), criterion="random", seed=1)
     model.load(mask.apply(copy_of(model)))
     return mask
@@ -144,7 +144,7 @@ def test_without_masks_the_removed_weights_would_come_back(toy, task) -> None:
 
 
 def test_what_a_mask_removed_does_not_bear_on_the_rest() -> None:
-    """Clipping by the norm of all gradients would let removed weights slow the others down."""
+    """If the norm included the gradients of removed weights, clipping would change the other updates."""
     settings = SETTINGS.model_copy(update={"clip_norm": 1e-3, "epochs": 1, "weight_decay": 0.0})
     kept = torch.tensor([[True, True, False, False]])
     grown = []
@@ -278,7 +278,7 @@ def test_the_global_randomness_is_left_alone_even_when_cut_off(toy, task) -> Non
 
 
 def count_rows(rows: int, batch_size: int, epochs: int) -> Iterator[list[int]]:
-    """The rows that each epoch draws, from a fit of one number."""
+    """Yield the rows that each epoch draws."""
     drawn: list[int] = []
     model = nn.Linear(1, 1)
 
@@ -335,7 +335,7 @@ def test_weight_decay_falls_on_matrices_alone() -> None:
     assert all(torch.equal(after[name], before[name]) for name in before if name != "0.weight")
 
 
-def test_the_place_is_as_asked_or_an_error_with_a_remedy() -> None:
+def test_the_device_is_the_chosen_one_or_an_error_with_a_remedy() -> None:
     assert choose_device("cpu", "auto") == CPU
     assert choose_device("cpu", "bf16").precision == "bf16"
     absent = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", has_mps())) if not there]
@@ -352,7 +352,7 @@ def has_mps() -> bool:
 
 @pytest.mark.parametrize("accumulate", [2, 4, 16])
 def test_micro_batches_add_up_to_their_batch(accumulate, toy_start, task) -> None:
-    """Without dropout, the same rows in pieces give the same gradients, and the same weights but for rounding."""
+    """Without dropout, a batch in pieces gives the same gradients and weights, except for rounding."""
     ends = []
     for parts in (1, accumulate):
         model, _ = load_start(str(toy_start), ANSWERS, 0)
@@ -369,7 +369,7 @@ def test_micro_batches_add_up_to_their_batch(accumulate, toy_start, task) -> Non
 
 
 def test_a_plain_loop_gives_the_same_weights(toy_start, task) -> None:
-    """A textbook's loop on the batches that are drawn: nothing is lost between the feed, the step and the masks."""
+    """A textbook loop on the same batches gives the same weights."""
     model, _ = load_start(str(toy_start), ANSWERS, 0)
     other, _ = load_start(str(toy_start), ANSWERS, 0)
     for module in (*model.module.modules(), *other.module.modules()):
@@ -437,7 +437,7 @@ def test_deterministic_runs_leave_torch_as_it_was(toy, task) -> None:
 
 
 def test_too_little_memory_names_the_knobs() -> None:
-    """A real allocation that no machine has: the sentence says which settings to turn."""
+    """An allocation that no machine has: the error says which settings to change."""
     weight = nn.Linear(1, 1)
 
     def loss(rows: Tensor) -> Tensor:

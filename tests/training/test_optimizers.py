@@ -1,4 +1,4 @@
-"""Laws of the optimizers: BertAdam is the reference's arithmetic, and rates move as each schedule says."""
+"""Laws of the optimizers: BertAdam equals the reference's arithmetic, and rates follow each schedule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lxcompress.training.optimizers import BertAdam, make_optimizer, reference_s
 
 
 def slow_bert_adam(weight: Tensor, gradients: list[Tensor], rates: list[float], decay: float) -> Tensor:
-    """Number by number, as BERT's optimizer is written down: no bias correction, decay added to the update."""
+    """Return the weights after BERT's optimizer, number by number: no bias correction, decay added to the update."""
     values = [float(each) for each in weight.flatten()]
     mean, square = [0.0] * len(values), [0.0] * len(values)
     for gradient, rate in zip(gradients, rates, strict=True):
@@ -83,7 +83,7 @@ def test_both_schedules_fall_alike() -> None:
 
 
 def test_a_rate_in_a_tensor_is_changed_in_place() -> None:
-    """A CUDA graph reads the rate where it was when the graph was captured."""
+    """A CUDA graph reads the rate from the tensor that it captured."""
     weight = nn.Parameter(torch.ones(1))
     rate = torch.tensor(0.5)
     optimizer = BertAdam([weight], lr=rate, weight_decay=0.0)

@@ -1,4 +1,4 @@
-"""Laws of the pre-training: its folder starts a study, its loss falls, and no batch is without a number."""
+"""Laws of pre-training: a study can start from its folder, its loss falls, and the loss of each batch is a number."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SMALL = {
 
 
 class CutOffError(Exception):
-    """Raised in the middle, as a kill would be."""
+    """Raised in the middle of a fit, as a kill would end it."""
 
 
 def settings(**fields) -> Pretrain:
-    """A pre-training of a second; a field `train` is merged into its budget."""
+    """Return settings of a pre-training that takes a second; `train` is merged into its budget."""
     train = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "precision": "fp32", **fields.pop("train", {})}
     data = ScenesData(kind="scenes", train=96, valid=32)
     return Pretrain(name="small", device="cpu", data=data, architecture=SMALL, train=train, **fields)

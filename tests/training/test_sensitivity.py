@@ -1,4 +1,4 @@
-"""Laws of sensitivity: each rise equals the loss by hand, and the model is left as it was."""
+"""Laws of sensitivity: each rise equals the loss by hand, and the model is unchanged afterwards."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(toy, *, sparsities=(0.5, 0.9), granularity="weight", keep_dense=(), prog
 
 
 def loss_by_hand(toy, weights, loss) -> float:
-    """The mean loss of the sample as one padded batch."""
+    """Return the mean loss of the sample as one padded batch."""
     model, _, _, task = toy
     model.load(weights)
     sample = draw_sample(task.train, QUESTIONS, SEED)

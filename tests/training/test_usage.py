@@ -1,4 +1,4 @@
-"""Laws of the usage meter: its thread ends with the run, however that ends, and without a GPU it counts nothing."""
+"""Laws of the usage meter: its thread ends with the run, even if that fails; without a GPU it counts nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_sampler_ends_where_there_is_nothing_to_read() -> None:
 
 
 def test_a_meter_ends_its_thread_when_the_run_fails() -> None:
-    """The thread of a GPU's meter, begun by hand where there is no GPU."""
+    """The thread of a GPU's meter is started by hand, since there is no GPU."""
     meter = UsageMeter(CPU)
     meter.sampler = Sampler(lambda: 50, period_s=0.001)
     meter.sampler.start()
