@@ -1,1 +1,1 @@
-"""Study: a recipe's cells become results, in a run folder, at any pace and with any interruption."""
+"""The study: it turns the cells of a recipe into results in a run folder, and can be interrupted at any moment."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError, RunError
@@ -143,7 +145,7 @@ def has_lost_paths(data: AnyData) -> bool:
     return False
 
 
-def _absolute(section: object) -> dict[str, Path | tuple[Path, ...]]:
+def _absolute(section: BaseModel) -> dict[str, Path | tuple[Path, ...]]:
     """Return the paths, and lists of paths, of a section of a recipe as absolute ones: name of a setting -> paths."""
     found: dict[str, Path | tuple[Path, ...]] = {}
     for name, value in section:

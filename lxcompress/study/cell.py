@@ -80,14 +80,14 @@ def make_cell_spec(run: CellRun, cut: Choice | None, what: str | None = None, fo
     context, method = run.context, run.cell.method
     what = what or f"{run.cell.id} {method.checkpoint_key(exclude_defaults=True)}"
     train = context.recipe.train
-    masks_hold = isinstance(cut, Mask) and "mask-applied-once" not in context.recipe.faults
+    masks_hold = "mask-applied-once" not in context.recipe.faults
     return make_spec(
         context,
         f"{what} {digest_cut(cut)}",
         run.cell.seed,
         folder or context.run.ticket(run.cell),
         settings=train.model_copy(update={"epochs": method.length * train.epochs}),
-        masks=dict(cut.kept) if masks_hold else None,
+        masks=dict(cut.kept) if masks_hold and isinstance(cut, Mask) else None,
         skip=skipped_steps(run),
         constant_rate=train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
         teacher=_make_teacher(run),

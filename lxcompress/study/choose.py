@@ -150,7 +150,7 @@ class CutChooser:
             curves = self._read_sensitivities(path, scores)
             if curves is None:
                 curves = self._measure_sensitivities(scores)
-                write_record(path, Sensitivity(**self._sensitivity_fields(), curves=curves))
+                write_record(path, Sensitivity.model_validate({**self._sensitivity_fields(), "curves": curves}))
         return curves
 
     def _read_sensitivities(self, path: Path, scores: Weights) -> dict[str, dict[float, float]] | None:

@@ -26,6 +26,7 @@ from lxcompress.tickets import save_mask, save_ticket
 from lxcompress.training.device import move
 from lxcompress.training.gradual import GradualPruning, PruningSchedule
 from lxcompress.training.movement import Movement
+from lxcompress.training.step import Hook
 from lxcompress.training.usage import UsageMeter
 
 
@@ -138,7 +139,7 @@ def _draw_gradually(run: CellRun, chooser: CutChooser) -> DrawResult:
 
     schedule = PruningSchedule(count_steps(run.context.recipe, run.context.task), skip=skipped_steps(run))
     gradual = GradualPruning(parameters, choose=choose, sparsity=run.cell.sparsity, schedule=schedule)
-    hooks = [*([movement] if movement else []), gradual]
+    hooks: list[Hook] = [movement, gradual] if movement else [gradual]
     trained = train(run, model, origin, replace(make_cell_spec(run, None), hooks=hooks, masks=gradual.masks))
     run.cost.earlier_s -= run.cost.drawing.seconds  # the time of the epochs includes it
     cut = gradual.mask
@@ -182,16 +183,18 @@ def _save(run: CellRun, ticket: DrawnTicket, accuracy: Score, kept_dense: list[s
     A dense control, or weights that grew back, are no ticket and get no ticket.json.
     """
     folder, vocabulary = run.context.run.ticket(run.cell), run.context.task.vocabulary
-    regrows = "mask-applied-once" in run.context.recipe.faults
+    regrows, cut = "mask-applied-once" in run.context.recipe.faults, ticket.drawn.cut
+    assert isinstance(cut, Mask | Surgery)
     if not ticket.is_ticket or regrows:
         save_model(folder, ticket.model, ticket.drawn.trained, vocabulary)
         if regrows:
-            save_mask(folder / MASK_FILE, ticket.drawn.cut)
+            assert isinstance(cut, Mask), "a protocol with faults draws masks only"
+            save_mask(folder / MASK_FILE, cut)
         return hash_files(folder)
     save_ticket(
         folder,
         ticket.model,
-        cut=ticket.drawn.cut,
+        cut=cut,
         weights=ticket.drawn.trained,
         vocabulary=vocabulary,
         provenance=_make_provenance(run, ticket.sparsity, accuracy, kept_dense),

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,11 @@ def prepare_seed(context: StudyContext, seed: int, progress: StudyReporter) -> S
     """Return a seed's start weights and dense run; make them if they do not exist."""
     run = context.run
     source = dense_source(context.recipe, seed)
-    model, start = make_start(context.recipe, context.task, source)
+    model, made = make_start(context.recipe, context.task, source)
     if source != seed:
         prepare_seed(context, source, progress)
         _repeat_dense(run, source, seed)
-    start = keep_start(run, seed, start, what=f"start {source}", progress=progress)
+    start = keep_start(run, seed, made, what=f"start {source}", progress=progress)
     move(model.module, context.device)
     if read_dense(run, seed) is None:
         if run.dense_result(seed).exists():
@@ -260,12 +261,12 @@ def _find_start_sum(run: RunDir, seed: int) -> str | None:
 def _lacks_history(context: StudyContext, model: Model, seed: int, progress: StudyReporter) -> bool:
     """Return whether a method needs a file of the dense run's course that does not exist or is damaged."""
     run = context.run
-    files = [
-        (run.snapshot(seed, step), lambda step=step: load_snapshot(run, model, seed, step))
+    files: list[tuple[Path, Callable[[], Weights]]] = [
+        (run.snapshot(seed, step), partial(load_snapshot, run, model, seed, step))
         for step in sorted(rewind_steps(context))
     ]
     if _wants_movement(context.recipe):
-        files.append((run.movement(seed), lambda: load_movement(run, model, seed)))
+        files.append((run.movement(seed), partial(load_movement, run, model, seed)))
     return any([_is_lost(path, load, progress) for path, load in files])  # a list: every damaged file is reported
 
 
@@ -291,9 +292,17 @@ def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
     """Copy the dense run of `source` to `seed`: the three seeds of the published study share one."""
     if read_dense(run, seed) is not None:
         return
-    write_whole(run.start(seed), lambda part: shutil.copyfile(run.start(source), part))
+    _copy(run.start(source), run.start(seed))
     for name in (CONFIG_FILE, *WORD_FILES, WEIGHTS_FILE):
-        if not (run.dense(source) / name).is_file():
-            continue
-        write_whole(run.dense(seed) / name, lambda part, name=name: shutil.copyfile(run.dense(source) / name, part))
+        if (run.dense(source) / name).is_file():
+            _copy(run.dense(source) / name, run.dense(seed) / name)
     write_record(run.dense_result(seed), read_record(run.dense_result(source), Dense).model_copy(update={"seed": seed}))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, as one atomic write."""
+
+    def write(part: Path) -> None:
+        shutil.copyfile(source, part)
+
+    write_whole(target, write)

@@ -61,7 +61,7 @@ def distillation_loss(
     answer: AnswerFunction,
     kind: str,
     example: Inputs,
-    wrap: Callable[[Callable], Callable] = lambda function: function,
+    wrap: Callable[[HiddenFunction], HiddenFunction] = lambda function: function,
 ) -> Callable[[Batch], Tensor]:
     """Return the loss of `student` on a Batch: (1 - weight) * loss + weight * soft loss + hidden * error.
 

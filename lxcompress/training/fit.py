@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,9 @@ MAX_COMPILED_VARIANTS = 64
 torch's default of 8, and what comes after is then not compiled, without a message."""
 
 
+Run = TypeVar("Run", bound=Callable[..., Any])
+
+
 def fit(
     model: nn.Module,
     task: AnswerTask,
@@ -52,7 +56,7 @@ def fit(
     is_static = device.is_cuda
     is_compiled = uses_compile(settings, device)
 
-    def wrap(function: Callable) -> Callable:
+    def wrap(function: Run) -> Run:
         return compile_function(function, is_static=is_static) if is_compiled else function
 
     def plain_loss() -> Callable[[Batch], Tensor]:
@@ -96,9 +100,9 @@ def can_compile() -> bool:
     return importlib.util.find_spec("triton") is not None and any(shutil.which(name) for name in compilers)
 
 
-def compile_function(function: Callable, *, is_static: bool) -> Callable:
+def compile_function(function: Run, *, is_static: bool) -> Run:
     """Return `function`, to be compiled at its first call; with static shapes, once for each shape."""
-    return torch.compile(function, dynamic=False if is_static else None)
+    return cast("Run", torch.compile(function, dynamic=False if is_static else None))
 
 
 @contextlib.contextmanager

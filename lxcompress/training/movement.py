@@ -27,11 +27,13 @@ class Movement:
     @torch.no_grad()
     def before_update(self) -> None:
         """Add one step to the sums."""
-        names = [name for name, weight in self.weights.items() if weight.grad is not None]
-        if names:
-            weights = [self.weights[name] for name in names]
+        pairs = [(name, weight.grad) for name, weight in self.weights.items() if weight.grad is not None]
+        if pairs:
             torch._foreach_addcmul_(
-                [self.sums[name] for name in names], weights, [weight.grad for weight in weights], value=-1
+                [self.sums[name] for name, _ in pairs],
+                [self.weights[name] for name, _ in pairs],
+                [gradient for _, gradient in pairs],
+                value=-1,
             )
 
     def after_step(self, done: int) -> None:

@@ -22,7 +22,7 @@ class BertAdam(torch.optim.Optimizer):
     update = m / (sqrt(v) + epsilon) + decay * w. Source: BERT's AdamWeightDecayOptimizer (Devlin et al. 2019).
     """
 
-    def __init__(self, params: Iterable[Tensor], *, lr: float, weight_decay: float) -> None:
+    def __init__(self, params: Iterable[Tensor], *, lr: float | Tensor, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()

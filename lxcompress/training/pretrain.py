@@ -79,7 +79,8 @@ def _pretrain(settings: Pretrain, task: AnswerTask, out: Path, progress: Progres
     )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(settings.seed)
-        model = LxmertForPreTraining(config).to(device.torch_device)
+        model = LxmertForPreTraining(config)
+    model.to(device.torch_device)  # type: ignore[arg-type]  # transformers wraps `to` in a decorator without types
 
     def feed(rows: Iterable[Tensor], generator: torch.Generator) -> Iterator[DrawnRows]:
         return ((batch, generator) for batch in rows)

@@ -76,7 +76,9 @@ def test_prune_takes_what_another_ticket_keeps(dense, tmp_path) -> None:
         one, other = load_ticket(first), load_ticket(second)
         assert one.provenance.sparsity == other.provenance.sparsity
         assert (one.cut == other.cut) if isinstance(one.cut, Surgery) else one.mask.holds_in(other.model.weights)
-    assert "drawn already" in refuse("prune", dense, "--like", tmp_path / "mask", "--sparsity", 0.5, "--out", "x")
+    assert "takes the mask of that ticket" in refuse(
+        "prune", dense, "--like", tmp_path / "mask", "--sparsity", 0.5, "--out", "x"
+    )
 
 
 def test_inspect_says_what_is_kept_and_shared(dense, tmp_path) -> None:
