@@ -13,7 +13,7 @@ from lxcompress.data.questions import Question, QuestionSet
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What each part of a check works on."""
+    """The values that all parts of a check share."""
 
     settings: Any
     question_set: QuestionSet

@@ -27,7 +27,7 @@ _REMEDY = "give GQA's questions JSON as its authors publish it, a folder of them
 
 
 class _OfficialQuestion(NamedTuple):
-    """What is kept of an official question."""
+    """The fields that are kept of an official question."""
 
     image: Any
     words: Any

@@ -100,7 +100,7 @@ def check_answerable(
 
 
 def by_split(shares: Mapping[str, float]) -> str:
-    """Return the share of each split as text: "97 % (train) and 3.5 % (valid)"."""
+    """Return the shares of the splits as text: "97 % (train) and 3.5 % (valid)"."""
     return " and ".join(f"{percent(share)} ({split})" for split, share in shares.items())
 
 

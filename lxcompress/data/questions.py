@@ -42,7 +42,7 @@ class Question:
 
 
 class ImageSource(Protocol):
-    """What is known of the images of a split: a store of region features, or scenes that the data set describes."""
+    """A source of the images of a split: a store of region features, or scenes that the data set describes."""
 
     def find(
         self, questions: Sequence[Question], split: SplitQuestions, problems: Problems

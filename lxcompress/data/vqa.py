@@ -38,7 +38,7 @@ _ANNOTATIONS = "give VQA's annotations JSON as its authors publish it"
 
 
 class Annotation(NamedTuple):
-    """What people answered to one question."""
+    """The answers of people to one question."""
 
     answers: tuple[str, ...]
     image: int | str | None
@@ -176,15 +176,15 @@ def _check_annotations(
         if missing:
             problems.add(
                 DataError(
-                    f"{path}: asks {several(list(map(name_id, missing)), 'question id')} without an annotation in "
-                    f"{given}; give the annotations of the same split{_explain_types(missing[0], annotations)}"
+                    f"{path}: asks {several(list(map(name_id, missing)), 'question')} that {given} does not answer; "
+                    f"give the annotations of the same split{_explain_types(missing[0], annotations)}"
                 )
             )
     extra = [question_id for question_id in annotations if question_id not in split.files]
     if extra:
         problems.add(
             DataError(
-                f"{given}: annotates {several(list(map(name_id, extra)), 'question id')}, not in {official[0]}; "
+                f"{given}: answers {several(list(map(name_id, extra)), 'question')} that {official[0]} does not ask; "
                 f"give the questions of the same split{_explain_types(extra[0], split.files)}"
             )
         )

@@ -84,7 +84,7 @@ PREDICTIONS_REMEDY = 'write the evaluation server\'s format, [{"question_id": 1,
 
 @dataclass(frozen=True)
 class HumanAnswers:
-    """What people answered to one question."""
+    """The answers of people to one question."""
 
     answers: tuple[str, ...]
     answer_type: str | None = None

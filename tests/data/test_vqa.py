@@ -246,12 +246,12 @@ def test_questions_and_annotations_must_be_of_the_same_split(tmp_path) -> None:
     write(data.valid_annotations[0], annotations(range(100, 118)))
     said = complain(data)
     assert said.startswith(
-        f"{data.valid[0]}: asks 2 question ids (118, 119) without an annotation in {data.valid_annotations[0]}"
+        f"{data.valid[0]}: asks 2 questions (118, 119) that {data.valid_annotations[0]} does not answer"
     )
     write(data.valid_annotations[0], annotations(range(100, 123)))
     said = complain(data)
     assert said.startswith(
-        f"{data.valid_annotations[0]}: annotates 3 question ids (120, 121, 122), not in {data.valid[0]}"
+        f"{data.valid_annotations[0]}: answers 3 questions (120, 121, 122) that {data.valid[0]} does not ask"
     )
     write(data.valid_annotations[0], annotations([*range(100, 120), 103]))
     assert "annotates question id 103 twice" in complain(data)

@@ -57,7 +57,7 @@ PARTS = {name + end for name in (*KEPT, BAD_LINES, BAD_ROWS, JOURNAL, RECORD, LO
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """How sources are converted: regions of each image, whether bad rows are left out, and how sources are read."""
+    """The options of a conversion: regions of each image, whether bad rows are left out, and how sources are read."""
 
     objects: int
     skip_bad: bool

@@ -89,7 +89,7 @@ Scale = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read sources that differ from what the authors of their format publish."""
+    """The options for sources that differ from what the authors of their format publish."""
 
     boxes: Literal["pixels", "normalised"] = "pixels"
     """what the boxes are, in a format that has them in pixels"""

@@ -42,7 +42,7 @@ HALF_INFINITY = 0x7C00
 
 @dataclass(frozen=True)
 class StoreContents:
-    """What could be read of a store; an array that is damaged is left out."""
+    """The parts of a store that could be read; a damaged array is left out."""
 
     path: Path
     record: StoreRecord

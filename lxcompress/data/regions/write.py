@@ -58,9 +58,10 @@ MOST_ITEMS = 1 << 62
 
 
 class Journal(FileRecord):
-    """How much of the files is valid. The last row is at `item` and `offset` of `sources[source]`, of image `image`.
+    """The record of how much of the files is valid.
 
-    The rows from `first` on are of that source.
+    The last row, of the image `image`, is at `item` and `offset` of `sources[source]`. The rows from `first` on are of
+    that source.
     """
 
     objects: Count
