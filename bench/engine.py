@@ -1,11 +1,11 @@
-"""The sparse engine beside the runtimes that a user has today: full-size LXMERT, one question, all taking turns.
+"""Measure the sparse engine and the other runtimes: full-size LXMERT, one question at a time, in turns.
 
     python bench/full_size.py --work FOLDER
     python bench/engine.py --work FOLDER [--threads 1 2] [--lengths 20 9] [--runs 30] [--out FOLDER]
 
-Tickets with single weights removed are run in fp32, those with blocks of 1 x 4 in int8; every other runtime is given
-the dense model, as zeros change nothing for it (bench/peers.py). Ratios are of medians that were taken in the
-same rounds. A measurement that --out holds already is not made again; what is divided is counted anew.
+Tickets with single weights removed run in fp32, those with blocks of 1 x 4 in int8. Every other runtime has the dense
+model, because zeros do not change its speed (bench/peers.py). Ratios compare medians of the same rounds. A measurement
+that is already in --out is not repeated; the ratios are computed again.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ DENSE_INT8 = ("ONNX Runtime int8", "OpenVINO int8", "ExecuTorch int8")
 SPARSITIES = (50, 70, 80, 90)
 ENGINE: dict[str, tuple[str, str]] = {
     "engine fp32, dense": ("dense", "fp32"),
-    **{f"engine fp32, {each} %": (str(each), "fp32") for each in SPARSITIES},
+    **{f"engine fp32, {percent} %": (str(percent), "fp32") for percent in SPARSITIES},
     "engine int8, dense": ("dense", "int8"),
-    **{f"engine int8, {each} % in blocks": (f"block-{each}", "int8") for each in SPARSITIES},
+    **{f"engine int8, {percent} % in blocks": (f"block-{percent}", "int8") for percent in SPARSITIES},
 }
-"""Row -> the model and the precision that the engine is given."""
+"""Row -> the model and the precision of the engine's file."""
 BARS = {
     "fp32": ({50: 1.3, 70: 1.9, 80: 2.6, 90: 4.0}, {50: 1.6, 70: 2.4, 80: 3.3, 90: 5.5}),
     "int8": ({50: 1.0, 70: 1.4, 80: 1.8, 90: 2.3}, {50: 1.5, 70: 2.0, 80: 2.6, 90: 3.5}),
     "memory": ({50: 0.75, 70: 0.50, 80: 0.40, 90: 0.30}, {}),
 }
-"""What was asked for: at least (memory: at most), and the aim, by sparsity in percent."""
+"""The required minimum (for memory: maximum) and the goal, by sparsity in percent."""
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(work: Path, threads: int, tokens: int, runs: int) -> BenchRecord:
-    """All of them in turns, the dense model in ONNX Runtime fp32 first: the baseline."""
+    """Measure all of them in turns; the dense model in ONNX Runtime fp32 is first, as the baseline."""
     rivals = [find_target(work, "dense", *PEERS[name]) for name in RIVALS]
     ours = [find_target(work, model, "engine", precision, "engine") for model, precision in ENGINE.values()]
     targets: tuple[BenchTarget, ...] = (*rivals, *ours)
@@ -70,25 +70,25 @@ def measure(work: Path, threads: int, tokens: int, runs: int) -> BenchRecord:
 
 
 def name_rows(bench: BenchRecord) -> dict[str, Measurement]:
-    """The bench's measurements by the names of this file."""
+    """Return the measurements of the bench by the names in this file."""
     known = {("dense", *PEERS[name]): name for name in RIVALS}
     known |= {(model, "engine", precision, "engine"): name for name, (model, precision) in ENGINE.items()}
-    return {known[_key(each)]: each for each in bench.measurements}
+    return {known[_key(measurement)]: measurement for measurement in bench.measurements}
 
 
-def _key(each: Measurement) -> tuple[str, str, str, str]:
-    model = each.artifact.removesuffix(f"-{each.format}-{each.precision}")
-    return model, each.format, each.precision, each.task.runtime
+def _key(found: Measurement) -> tuple[str, str, str, str]:
+    model = found.artifact.removesuffix(f"-{found.format}-{found.precision}")
+    return model, found.format, found.precision, found.task.runtime
 
 
 def tables(folder: Path) -> str:
-    """What was asked for beside what was measured, and every row."""
+    """Return the tables of requirements and of all rows."""
     benches = [name_rows(read_record(path, BenchRecord)) for path in sorted(folder.glob("*.json"))]
     return "\n\n".join("\n".join(lines) for rows in benches for lines in (asked(rows), full(rows))) + "\n"
 
 
 def asked(rows: dict[str, Measurement]) -> Iterator[str]:
-    """Speed-ups and memory, by sparsity."""
+    """Yield the table of speed-ups and memory, by sparsity."""
     task = next(iter(rows.values())).task
     yield f"### {task.threads} thread{'s' * (task.threads > 1)}, {task.tokens} tokens\n"
     yield f"| | {' | '.join(f'{each} %' for each in SPARSITIES)} |"
@@ -106,21 +106,21 @@ def asked(rows: dict[str, Measurement]) -> Iterator[str]:
 
 
 def row(kind: str, title: str, cells: dict[int, str]) -> str:
-    """A row of the table, each cell with what was asked for."""
+    """Return a row of the table, each cell with its requirement."""
     bars, aims = BARS[kind]
     told = (f"{cells[each]} ({bars[each]:g}{f', aim {aims[each]:g}' if aims else ''})" for each in SPARSITIES)
     return f"| {title} | {' | '.join(told)} |"
 
 
 def speed_up(one: Measurement, other: Measurement) -> str:
-    """How many times as fast, with its 95 % interval."""
+    """Return the speed-up with its 95 % interval."""
     ratio = compare_in_turns(one, other)
     interval = f" [{1 / ratio.high:.2f}, {1 / ratio.low:.2f}]" if ratio.low and ratio.high else ""
     return f"**{1 / ratio.value:.2f}**{interval}"
 
 
 def full(rows: dict[str, Measurement]) -> Iterator[str]:
-    """Every measurement."""
+    """Yield the table of all measurements."""
     yield "| | p50 ms | p90 ms | load ms | peak MB | disk MB | MB read an answer |"
     yield "|---|---|---|---|---|---|---|"
     for name, each in rows.items():

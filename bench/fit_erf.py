@@ -1,10 +1,10 @@
-"""Fits the quotient of polynomials that the engine's GELU takes for erf, and prints its coefficients and its error.
+"""Fit the quotient of polynomials that the engine's GELU uses for erf, and print its coefficients and error.
 
     python bench/fit_erf.py
 
-erf(z) = z P(z^2) / Q(z^2) over [-4, 4], beyond which float32 cannot tell it from 1. The largest error is driven down by
-least squares that are weighted anew each round: by 1 / Q, which makes the quotient linear (Sanathanan & Koerner 1963),
-and by the error where it is large (Lawson 1961).
+erf(z) = z P(z^2) / Q(z^2) over [-4, 4], outside of which erf is 1 in float32. The largest error is reduced by least
+squares with new weights in each round: 1 / Q, which makes the quotient linear (Sanathanan & Koerner 1963), and the
+error where it is large (Lawson 1961).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ P_DEGREE, Q_DEGREE, ROUNDS = 6, 4, 60
 
 def main() -> None:
     z = 4 * np.sin(np.linspace(0, np.pi / 2, 6000))[1:]
-    wanted = np.array([math.erf(each) for each in z])
+    wanted = np.array([math.erf(value) for value in z])
     p, q = fit(z, wanted)
-    print(f"P, from the constant up: {', '.join(f'{each:.9e}' for each in p.astype(np.float32))}")
-    print(f"Q, from the constant up: {', '.join(f'{each:.9e}' for each in q.astype(np.float32))}")
+    print(f"P, from the constant up: {', '.join(f'{value:.9e}' for value in p.astype(np.float32))}")
+    print(f"Q, from the constant up: {', '.join(f'{value:.9e}' for value in q.astype(np.float32))}")
     print(f"largest error, computed exactly: {np.abs(quotient(z, p, q) - wanted).max():.1e}")
     rounded = quotient(z.astype(np.float32), p.astype(np.float32), q.astype(np.float32))
     print(f"largest error, computed in float32: {np.abs(rounded - wanted).max():.1e}")
 
 
 def fit(z: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The coefficients of P and Q with the least largest error of all rounds."""
+    """Return the coefficients of P and Q with the smallest maximal error of all rounds."""
     t, share, below = z * z, np.ones_like(z), np.ones_like(z)
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     columns = [z * t**n for n in range(P_DEGREE + 1)] + [-wanted * t**n for n in range(1, Q_DEGREE + 1)]
@@ -46,13 +46,13 @@ def fit(z: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quotient(z: np.ndarray, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """z P(z^2) / Q(z^2), in the type of what is given."""
+    """Return z P(z^2) / Q(z^2), in the type of `z`."""
     t = z * z
     above, below = np.full_like(z, p[-1]), np.full_like(z, q[-1])
-    for each in p[-2::-1]:
-        above = above * t + each
-    for each in q[-2::-1]:
-        below = below * t + each
+    for coefficient in p[-2::-1]:
+        above = above * t + coefficient
+    for coefficient in q[-2::-1]:
+        below = below * t + coefficient
     return z * above / below
 
 

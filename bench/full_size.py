@@ -1,11 +1,11 @@
-"""Full-size LXMERT in every format: dense, 50/70/90 % of its weights removed, and half of it as a smaller model.
+"""Export full-size LXMERT to every format: dense, with 50/70/90 % of its weights removed, and as a smaller model.
 
     python bench/full_size.py --work FOLDER [--models dense 50 70 90 smaller] [--formats onnx:fp32 ...] [--out FOLDER]
 
-Weights are drawn at random from transformers' own configuration (3,129 answers), as a file's size does not depend on
-their values; tickets are pruned by low magnitude. Each export is made in a process of its own, and its time and peak
-memory are kept; what --work holds already is not made again. A format that refuses is told with its reason. All of it
-takes about 60 GB of disk and some hours.
+The weights are random, with the configuration of transformers (3,129 answers), because the size of a file does not
+depend on them; tickets are pruned by low magnitude. Each export runs in its own process, and its time and peak memory
+are saved. An export that is already in --work is not repeated. If a format refuses a model, the reason is saved. All
+exports need about 60 GB of disk and some hours.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ MODELS: dict[str, dict[str, object]] = {
     "block-90": {"sparsity": 0.9, "granularity": "block-1x4"},
     "smaller": {"sparsity": 0.5, "granularity": "neuron+head"},
 }
-"""Name -> how it is pruned."""
+"""Name of a model -> its pruning settings."""
 TIMING = "export.json"
-"""Beside each artifact: what its export took, or why there is none."""
+"""The file in the folder of each artifact: the time of its export, or why there is none."""
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--formats", nargs="+", default=every, choices=every)
-    parser.add_argument("--out", type=Path, help="Folder for sizes.json, which tells of all that --work holds.")
+    parser.add_argument("--out", type=Path, help="Folder for sizes.json, a table of all artifacts in --work.")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -72,7 +72,7 @@ def main() -> None:
         f"{model} {wanted}"
         for wanted in options.formats
         for model in options.models
-        if not (place(options.work, model, *wanted.split(":")) / TIMING).is_file()
+        if not (artifact_folder(options.work, model, *wanted.split(":")) / TIMING).is_file()
         and not is_made(options.work, model, wanted)
     ]
     if options.out:
@@ -82,18 +82,18 @@ def main() -> None:
 
 
 def is_made(work: Path, model: str, wanted: str) -> bool:
-    """Exports one artifact in a process of its own; whether that went well."""
+    """Export one artifact in its own process, and return whether that succeeded."""
     own = ["--work", str(work), "--models", model, "--formats", wanted, "--one"]
     return subprocess.run([sys.executable, __file__, *own], check=False).returncode == 0
 
 
-def place(work: Path, model: str, format: str, precision: str) -> Path:
-    """Where an artifact of the bench is."""
+def artifact_folder(work: Path, model: str, format: str, precision: str) -> Path:
+    """Return the folder of an artifact of the bench."""
     return work / "artifacts" / f"{model}-{format}-{precision}"
 
 
 def draw(work: Path, model: str) -> None:
-    """Makes the dense model, or a ticket of it, unless it is there."""
+    """Make the dense model, or a ticket of it, unless it exists."""
     folder = work / "models" / model
     if model != "dense":
         draw(work, "dense")
@@ -107,8 +107,8 @@ def draw(work: Path, model: str) -> None:
 
 
 def make(work: Path, model: str, format: str, precision: str) -> None:
-    """Exports one artifact, or keeps why the format refuses it."""
-    out = place(work, model, format, precision)
+    """Export one artifact, or save why the format refuses it."""
+    out = artifact_folder(work, model, format, precision)
     started = time.perf_counter()
     took: dict[str, object] = {"model": model, "format": format, "precision": precision}
     try:
@@ -123,7 +123,7 @@ def make(work: Path, model: str, format: str, precision: str) -> None:
 
 
 def sizes(work: Path) -> dict[str, object]:
-    """What every artifact of the bench weighs, beside the dense weights in fp32."""
+    """Return the size of every artifact, also relative to the dense weights in fp32."""
     dense = (work / "models" / "dense" / "model.safetensors").stat().st_size
     rows = []
     for path in sorted((work / "artifacts").glob(f"*/{TIMING}")):

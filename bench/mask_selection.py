@@ -1,16 +1,16 @@
-"""Choosing masks over all matrices of full-size LXMERT but the embeddings: seconds, and peak memory.
+"""Measure time and peak memory of choosing a mask for all matrices of full-size LXMERT except the embeddings.
 
     python bench/mask_selection.py [--rounds 3] [--out FOLDER]
 
-Every case runs in a process of its own, which draws random normal weights of LXMERT's shapes (190 M, 760 MB as float32)
-and then chooses a mask by low magnitude, the scoring included. Beside ours is the plain way to exactly k with ties to
-the earlier: a stable argsort of the scores, of each matrix or of all together. The peak is that of the process, so the
-weights are in it, and what was there before the choice is kept too. Where the seconds of the cores are less than those
-of the clock, the machine was not quiet. Both ways' masks are compared.
+Every case runs in its own process. It draws random normal weights of LXMERT's shapes (190 M, 760 MB as float32), scores
+them by magnitude and chooses a mask. The plain way to keep exactly k, the earlier one of equal scores, is a stable
+argsort of the scores, of each matrix or of all together. The peak is that of the process, which includes the weights;
+the memory before the choice is saved too. If the processor time is less than the time of the clock, the machine was not
+quiet. The masks of both ways are compared.
 
-Why ours is as it is: a threshold and a fill of its ties need no order of all the weights. In one matrix the threshold
-comes from numpy's partition (vectorised where the processor has AVX-512 or AVX2), over all of them from two histograms
-of the halves of the floats' bits, which need no copy of all scores in one piece.
+The reasons for our way: a threshold and a choice among equal scores need no sorting of all weights. In one matrix, the
+threshold comes from numpy's partition (vectorised with AVX-512 or AVX2); over all matrices, from two histograms of the
+halves of the floats' bits, which need no copy of all scores.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ OURS = {
     "2:4": Selection(0.5, "2:4"),
 }
 PLAIN = {"layer": "plain layer", "global": "plain global"}
-"""A case of ours -> the plain way to the same mask."""
+"""A case of ours -> the plain case with the same mask."""
 ANSWERS = 3129
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="of ours; the plain way runs once")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of our cases; the plain ones run once")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=None, help="a folder; bench/results/MACHINE by default")
-    parser.add_argument("--case", default=None, help="run this case alone and print what came of it, as JSON")
+    parser.add_argument("--case", default=None, help="run only this case, and print its result as JSON")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(run_case(options.case, options.threads)))
@@ -71,13 +71,13 @@ def main() -> None:
 
 
 def in_a_process(case: str, threads: int) -> dict:
-    """What came of a case in a process of its own."""
+    """Run a case in its own process, and return its result."""
     command = [sys.executable, __file__, "--case", case, "--threads", str(threads)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def run_case(case: str, threads: int) -> dict:
-    """Seconds to choose the mask, the peak before and after, and a checksum of the mask."""
+    """Return the seconds to choose the mask, the peak memory before and after, and a checksum of the mask."""
     torch.set_num_threads(threads)
     weights = draw_weights()
     before = peak_rss_bytes()
@@ -86,21 +86,21 @@ def run_case(case: str, threads: int) -> dict:
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
     peak = peak_rss_bytes()
     digest = hashlib.sha256()
-    for each in kept.values():
-        digest.update(each.numpy())
+    for mask in kept.values():
+        digest.update(mask.numpy())
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "before_bytes": before,
         "peak_bytes": peak,
         "weights": sum(weight.numel() for weight in weights.values()),
-        "kept": sum(int(each.sum()) for each in kept.values()),
+        "kept": sum(int(mask.sum()) for mask in kept.values()),
         "mask": digest.hexdigest()[:16],
     }
 
 
 def draw_weights() -> dict[str, Tensor]:
-    """Every matrix of LXMERT but the embeddings, drawn as BERT's are."""
+    """Draw every matrix of LXMERT except the embeddings, as BERT does."""
     generator = torch.Generator().manual_seed(0)
     config = LxmertConfig(num_qa_labels=ANSWERS)
     return {
@@ -111,7 +111,7 @@ def draw_weights() -> dict[str, Tensor]:
 
 
 def choose(case: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """name -> bool, True = kept."""
+    """Return the mask of each matrix, True for a kept weight."""
     if case == "plain layer":
         return {
             name: by_argsort(weight.abs(), keep_count(weight.numel(), SPARSITY)) for name, weight in weights.items()
@@ -125,7 +125,7 @@ def choose(case: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def by_argsort(scores: Tensor, keep: int) -> Tensor:
-    """The plain way to exactly `keep`, ties to the earlier."""
+    """Keep exactly `keep` scores by sorting, the earlier ones of equal scores."""
     order = scores.flatten().argsort(descending=True, stable=True)
     kept = torch.zeros(scores.numel(), dtype=torch.bool)
     kept[order[:keep]] = True
@@ -133,7 +133,7 @@ def by_argsort(scores: Tensor, keep: int) -> Tensor:
 
 
 def report(found: dict[str, list[dict]], options) -> None:
-    """Prints what was found, and keeps it with its raw values and the machine."""
+    """Print the results, and save them with their raw values and the machine."""
     machine = describe_machine()
     weights = found["layer"][0]["weights"]
     print(f"{weights:,} weights, sparsity {SPARSITY}, {options.threads} threads; {machine.processor}\n")
@@ -153,7 +153,7 @@ def report(found: dict[str, list[dict]], options) -> None:
     name = re.sub(r"[^a-z0-9]+", "-", f"{machine.processor} {machine.cores} cores".lower())
     path = (options.out or Path(__file__).parent / "results" / name) / "mask_selection.json"
     write_text(path, json.dumps(kept, indent=1) + "\n")
-    print(f"\nkept in {path}")
+    print(f"\nsaved in {path}")
 
 
 if __name__ == "__main__":

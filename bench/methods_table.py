@@ -1,8 +1,8 @@
-"""The methods of a run side by side: what each keeps of dense accuracy, its time and steps, and its model's size.
+"""Print a table of the methods of a run: relative accuracy, time, steps, and model size.
 
     python bench/methods_table.py RUN [--markdown]
 
-Without --markdown, the table as `lxcompress report` shows it; with it, as the docs quote it.
+By default the table is that of `lxcompress report`; with --markdown, it is as the docs quote it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Full-size LXMERT in every runtime: dense, 50/70/90 % of its weights removed, and half of it as a smaller model.
+"""Measure full-size LXMERT in every runtime: dense, with 50/70/90 % of its weights removed, and as a smaller model.
 
     python bench/full_size.py --work FOLDER
     python bench/peers.py --work FOLDER [--threads 1 2] [--runs 30] [--peers "OpenVINO int8" ...] [--out FOLDER]
 
-A question has 20 tokens and 36 regions, batch 1. Each model answers in a process of its own. All of them would not fit
-in memory together: the models of one peer take turns with each other and with the dense model in ONNX Runtime's fp32
-(twice: the second shows what no difference looks like), so that each ratio compares what was measured within seconds,
-and the ratios of all peers are of one anchor. A peer that was measured already is not measured again. With nothing
-else running a peer takes some two minutes for each number of threads.
+A question has 20 tokens and 36 regions, batch 1. Each model runs in its own process. Not all of them fit in memory
+together, so the models of one peer (a runtime and precision) take turns with each other and with the dense model in
+ONNX Runtime fp32, which is measured twice for the noise floor. So each ratio compares measurements within seconds, and
+the ratios of all peers have one anchor. A peer that was already measured is not repeated. On a quiet machine, a peer
+takes about two minutes for each number of threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from full_size import MODELS, place
+from full_size import MODELS, artifact_folder
 
 from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.plan import BenchGroup, BenchOptions, BenchPlan, BenchTarget, QuestionLengths, read_artifacts
@@ -62,31 +62,31 @@ def main() -> None:
 
 
 def kept_at(out: Path, peer: str, threads: int) -> Path:
-    """Where a bench is kept."""
+    """Return the file of a bench."""
     return out / "peers" / f"{peer.lower().replace(' ', '-')}-{threads}.json"
 
 
 def measure(work: Path, peer: str, models: list[str], options: BenchOptions) -> BenchRecord:
-    """The models of a peer that are exported, in turns with the anchor."""
+    """Measure the exported models of a peer in turns with the anchor."""
     anchor = find_target(work, *ANCHOR)
     wanted = [(model, *PEERS[peer]) for model in models if (model, *PEERS[peer]) != ANCHOR]
-    targets = (anchor, *(find_target(work, *each) for each in wanted if has(work, *each)))
+    targets = (anchor, *(find_target(work, *peer_model) for peer_model in wanted if has(work, *peer_model)))
     groups = tuple(BenchGroup(threads, QuestionLengths(TOKENS)) for threads in options.threads)
     return bench_plan(BenchPlan(targets, anchor, groups, ()), options)
 
 
 def has(work: Path, model: str, format: str, precision: str, runtime: str) -> bool:
-    return (place(work, model, format, precision) / "artifact.json").is_file()
+    return (artifact_folder(work, model, format, precision) / "artifact.json").is_file()
 
 
 def find_target(work: Path, model: str, format: str, precision: str, runtime: str) -> BenchTarget:
-    """An artifact, its files found whole, in a runtime."""
-    (found,) = read_artifacts([place(work, model, format, precision)])
+    """Return an artifact with checked files, in a runtime."""
+    (found,) = read_artifacts([artifact_folder(work, model, format, precision)])
     return replace(found, runtime=runtime, weights=held_weights(found.path, found.record, runtime))
 
 
 def table(out: Path) -> str:
-    """All that was measured, a row a model and peer."""
+    """Return the table of all measurements, a row for each model and peer."""
     lines = [
         "| runtime | model | threads | p50 ms | p90 ms | of dense ONNX fp32 | 95 % | peak MB | disk MB |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -98,13 +98,13 @@ def table(out: Path) -> str:
 
 
 def is_shown(peer: str, row: BenchRow) -> bool:
-    """Whether a row is the peer's own: the anchor is shown once."""
+    """Return whether a row belongs to the peer; the anchor is shown once."""
     task = row.measurement.task
     return (row.measurement.format, row.measurement.precision, task.runtime) == PEERS[peer]
 
 
 def line(peer: str, row: BenchRow) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     found, ratio = row.measurement, row.ratio
     model = found.artifact.partition("-")[0]
     name = {"dense": "dense", "smaller": "50 %, smaller"}.get(model, f"{model} % zeros")

@@ -1,28 +1,28 @@
-"""Region features from base64 text: this project's converter beside the plain loaders, in one run, in turns.
+"""Measure the conversion of region features from base64 text: our converter and plain loaders, in turns.
 
     python bench/region_converter.py train2014_obj36.tsv [--rows 3000] [--rounds 5]
 
-The rows of the TSV (LXMERT's ten columns) are repeated with ids of their own into a temporary file, in memory where the
-machine has /dev/shm, so that no disk decides; all contenders read it from there, and write beside it.
-- plain loader: what LXMERT's reference implementation does, written anew: csv.DictReader, base64.b64decode of all six
-  packed columns into float32 and int64 arrays, all of it kept in memory. Nothing is checked or written. From the zip,
-  it reads the member through zipfile.
-- plain converter: the same loop, but of boxes and features alone, rounded to float16 and scaled by numpy, and saved
-  as .npy: the arrays of a store, without its checks and checksums.
+The rows of the TSV (LXMERT's ten columns) are repeated with new ids in a temporary file, in memory if the machine has
+/dev/shm, so that the disk does not limit the speed. All contenders read this file and write to the same folder.
+- plain loader: our implementation of LXMERT's reference: csv.DictReader, base64.b64decode of all six
+  packed columns into float32 and int64 arrays, all of it in memory. Nothing is checked or written. It reads a
+  zip through zipfile.
+- plain converter: the same loop for boxes and features only, rounded to float16 and scaled by numpy, and saved as .npy:
+  the arrays of a store, without its checks and checksums.
 - ours: prepare_store: strict base64, every check of ids, lengths, boxes, NaN and range, SHA-256 of all data, and the
-  store written, flushed (fsync) and named.
-Each contender runs once a round; ratios are of the same round, to the plain loader of the same file. The first round
-also sees that all wrote the same numbers. Then come the parts alone, on one row over and over, and the peak memory of a
-process that converts a quarter of the rows, and all.
+  store written, flushed (fsync) and renamed.
+Each contender runs once in a round; ratios are relative to the plain loader of the same file in the same round. The
+first round also checks that all wrote the same numbers. Then the parts are measured separately, on one row again and
+again, and the peak memory of a process that converts a quarter of the rows, and all of them.
 
-Why the converter is as it is (2 cores, AMD EPYC with AVX-512, quiet; a row is 395 KB of text and 147 KB in the store):
+The reasons for our converter (2 cores, AMD EPYC with AVX-512, quiet; a row is 395 KB of text and 147 KB in the store):
 - binascii decodes the features of a row in 0.46 ms, pybase64 (strict) in 0.014 ms; numpy rounds them to float16 in
   0.34 ms, torch in 0.01 ms; SHA-256 takes 0.085 ms, zlib 1.2 ms to inflate the row.
-- So one thread that reads, decodes, checks and rounds needs about 0.11 ms a row, a quarter of what the standard
-  library's base64 alone needs on a core. Checksums after that, from the file: 0.20 ms in all. Checksums and writing in
-  a second thread meanwhile: 0.13 ms, which fills both cores. Several threads that decode gained nothing, as they wait
-  for Python's lock; two processes took 0.07 ms without checksums, and would take 0.11 ms with them: not worth a second
-  import of torch (1 s, 200 MB) and a protocol between them. From a zip, one thread inflates, and that alone is felt.
+- So one thread that reads, decodes, checks and rounds needs about 0.11 ms a row, a quarter of the time of the standard
+  library's base64. With checksums computed afterwards from the file, a row takes 0.20 ms. With checksums and writing in
+  a second thread, it takes 0.13 ms, which uses both cores. Several decoding threads gained nothing, because they wait
+  for Python's global lock. Two processes took 0.07 ms without checksums, and would take 0.11 ms with them: not worth a
+  second import of torch (1 s, 200 MB) and a protocol between them. From a zip, inflating in one thread is the limit.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ from lxcompress.rundir import write_text
 FLOATS, INTEGERS = ("objects_conf", "attrs_conf", "boxes", "features"), ("objects_id", "attrs_id")
 PLAIN, CONVERTER, OURS = "plain loader", "plain converter", "ours"
 PLAIN_ZIPPED, OURS_ZIPPED = "plain loader, zip", "ours, zip"
-BESIDE = {PLAIN: PLAIN, CONVERTER: PLAIN, OURS: PLAIN, PLAIN_ZIPPED: PLAIN_ZIPPED, OURS_ZIPPED: PLAIN_ZIPPED}
-"""What each is compared with."""
+COMPARED_WITH = {PLAIN: PLAIN, CONVERTER: PLAIN, OURS: PLAIN, PLAIN_ZIPPED: PLAIN_ZIPPED, OURS_ZIPPED: PLAIN_ZIPPED}
+"""The contender that each one is compared with."""
 WRITTEN = ("plain", "ours", "zipped")
-"""Folders of those that write."""
+"""The folders of the contenders that write."""
 PEAK = """
 import sys
 from pathlib import Path
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="a TSV of region features with LXMERT's ten columns")
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=None, help="where to work; /dev/shm where there is one")
+    parser.add_argument("--folder", type=Path, default=None, help="temporary folder; /dev/shm by default, if it exists")
     parser.add_argument("--out", type=Path, default=None, help="a folder; bench/results/MACHINE by default")
     options = parser.parse_args()
     shared = Path("/dev/shm")
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def tile(source: Path, rows: int, folder: Path) -> tuple[Path, Path]:
-    """A TSV of `rows` rows with ids of their own, and its zip."""
+    """Write a TSV of `rows` rows with different ids, and its zip."""
     lines = [line for line in source.read_bytes().split(b"\n") if line]
     assert all(line.count(b"\t") == len(LXMERT) - 1 for line in lines), f"{source} does not have LXMERT's columns"
     text, packed = folder / f"of{rows}_obj36.tsv", folder / f"of{rows}_obj36.zip"
@@ -113,7 +113,7 @@ def tile(source: Path, rows: int, folder: Path) -> tuple[Path, Path]:
 
 
 def race(text: Path, packed: Path, work: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round."""
+    """Return the seconds of each contender in each round."""
     ways: dict[str, Callable[[], object]] = {
         PLAIN: lambda: plain_loader(text),
         CONVERTER: lambda: plain_converter(text, work / WRITTEN[0]),
@@ -136,7 +136,7 @@ def race(text: Path, packed: Path, work: Path, rounds: int) -> dict[str, list[fl
 
 
 def plain_loader(path: Path) -> list[dict[str, object]]:
-    """Every column of every row, decoded, in memory."""
+    """Return every column of every row, decoded, in memory."""
     found = []
     with ExitStack() as stack:
         if path.suffix == ".zip":
@@ -156,7 +156,7 @@ def plain_loader(path: Path) -> list[dict[str, object]]:
 
 
 def plain_converter(path: Path, out: Path) -> int:
-    """Features and boxes as a store has them, by numpy alone; returns the number of rows."""
+    """Write features and boxes as in a store, with numpy only; return the number of rows."""
     features, boxes = [], []
     with path.open() as file:
         for item in csv.DictReader(file, LXMERT, delimiter="\t"):
@@ -172,7 +172,7 @@ def plain_converter(path: Path, out: Path) -> int:
 
 
 def compare(work: Path) -> None:
-    """Sees that all wrote the same numbers."""
+    """Check that all wrote the same numbers."""
     for name in ("features.npy", "boxes.npy"):
         plain = np.load(work / WRITTEN[0] / name, mmap_mode="r")
         for folder in WRITTEN[1:]:
@@ -180,7 +180,7 @@ def compare(work: Path) -> None:
 
 
 def parts(source: Path) -> dict[str, float]:
-    """Seconds that each part takes for the features of one row: the least of many."""
+    """Return the seconds of each part for the features of one row: the smallest of many."""
     line = source.read_bytes().split(b"\n")[0]
     packed = line.rpartition(b"\t")[2].strip()
     raw = np.frombuffer(pybase64.b64decode_as_bytearray(packed, validate=True), dtype=np.float32)
@@ -203,26 +203,26 @@ def _time(way: Callable[[], object]) -> float:
 
 
 def peak_bytes(*paths: Path) -> int:
-    """Peak resident memory of a process that converts the first of `paths` into the second."""
-    asked = subprocess.run([sys.executable, "-c", PEAK, *map(str, paths)], capture_output=True, text=True, check=True)
+    """Return the peak memory of a process that converts the first of `paths` into the second."""
+    done = subprocess.run([sys.executable, "-c", PEAK, *map(str, paths)], capture_output=True, text=True, check=True)
     if paths:
         shutil.rmtree(paths[1])
-    return int(asked.stdout)
+    return int(done.stdout)
 
 
 def report(times, parts_s, peaks, size: int, options) -> None:
-    """Prints what was found, and keeps it with its raw values and the machine."""
+    """Print the results, and save them with their raw values and the machine."""
     machine = describe_machine()
     print(f"{options.rows} rows, {size / 1e6:.0f} MB of text, {options.rounds} rounds; {machine.processor}", end="")
     print(f", {machine.cores} cores\n")
     print(f"{'':24}{'rows/s':>8}{'MB/s':>8}{'ms/row':>9}    times as fast as the plain loader of that file")
     for name, values in times.items():
         middle = statistics.median(values)
-        ratios = [plain / value for plain, value in zip(times[BESIDE[name]], values, strict=True)]
+        ratios = [plain / value for plain, value in zip(times[COMPARED_WITH[name]], values, strict=True)]
         spread = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
         rates = f"{options.rows / middle:8.0f}{size / 1e6 / middle:8.0f}{1000 * middle / options.rows:9.3f}"
         print(f"{name:24}{rates}    {spread}")
-    print("\nthe parts alone, ms a row")
+    print("\nthe parts, ms a row")
     for name, value in parts_s.items():
         print(f"{name:24}{1000 * value:8.3f}")
     print("\npeak memory, MB")
@@ -240,7 +240,7 @@ def report(times, parts_s, peaks, size: int, options) -> None:
     name = re.sub(r"[^a-z0-9]+", "-", f"{machine.processor} {machine.cores} cores".lower())
     path = (options.out or Path(__file__).parent / "results" / name) / "region_converter.json"
     write_text(path, json.dumps(found, indent=1) + "\n")
-    print(f"\nkept in {path}")
+    print(f"\nsaved in {path}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Full-size LXMERT made smaller by neurons and heads: parameters, FLOPs, file size, and what a question takes in torch.
+"""Measure full-size LXMERT without some neurons and heads: parameters, FLOPs, file size, and time in torch.
 
     python bench/structured_size.py [--sparsities 0.5 0.7 0.9] [--rounds 5] [--out FOLDER]
 
-Weights are drawn at random from transformers' own configuration (3,129 answers), as size and time do not depend on
-their values; what is kept is chosen by low magnitude, the same share of every group. A question has 20 words and 36
-regions, batch 1, one thread. The models answer in turns, and the time of each round is the median of ten answers; a
-ratio is the median of the rounds' ratios to the whole model.
+The weights are random, with the configuration of transformers (3,129 answers), because size and time do not depend on
+them; units are chosen by low magnitude, with the same share of every group. A question has 20 words and 36 regions,
+batch 1, one thread. The models answer in turns, and the time of a round is the median of ten answers. A ratio is the
+median over the rounds of the ratio to the dense model.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def file_bytes(model: Model) -> int:
-    """The bytes of the model's weights as safetensors."""
+    """Return the size of the model's weights as safetensors, in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save_weights(path, model.weights)
@@ -95,7 +95,7 @@ def file_bytes(model: Model) -> int:
 
 @torch.no_grad()
 def median_answer_s(model: Model) -> float:
-    """Seconds of an answer to one question, the first two apart."""
+    """Return the median seconds of an answer to one question, without the first two."""
     inputs = make_example(model, tokens=TOKENS, objects=OBJECTS)
     laps = []
     for _ in range(RUNS + 2):

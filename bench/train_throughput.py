@@ -1,16 +1,17 @@
-"""Questions per second of training full-size LXMERT: this project's loop beside the plain loop of the reference.
+"""Measure the training speed of full-size LXMERT: our loop compared with the loop of the reference code.
 
     python bench/train_throughput.py [--device cuda] [--batches 32 64 128 256] [--rounds 3] [--steps 20]
 
-Both train the same model (9/5/5 layers x 768, 3,129 answers, random weights) on the same synthetic questions of real
-shapes (up to 20 tokens, 36 regions x 2,048 features), in one process, in turns. The plain loop is what the reference
-implementation does, written anew: eager fp32, a DataLoader that copies one image at a time, targets of every answer
-made on the CPU, one copy to the device per tensor and step, an optimizer that goes through the parameters one by one,
-and the answers copied back each step. Ours is `lxcompress.training.fit` as a study runs it.
+Both loops train the same model (9/5/5 layers x 768, 3,129 answers, random weights) on the same synthetic questions of
+real shapes (up to 20 tokens, 36 regions x 2,048 features), in one process, in turns. The plain loop is our own
+implementation of the reference: eager fp32, a DataLoader that copies one image at a time, targets of every answer
+made on the CPU, one copy to the device per tensor and step, an optimizer that updates one parameter after another, and
+the answers copied back after each step. Ours is `lxcompress.training.fit`, as in a study.
 
 The share of the matmul rate is (FLOP of a step at full width, counted as three forwards) / time / (rate of a product of
-8192 x 8192 matrices in the same precision, measured in the same run; 2048 on a CPU). On a CPU ours cuts questions to
-their lengths, which the count does not know: there the share may pass 100 %, and only the ratio of loops is to be read.
+8192 x 8192 matrices in the same precision, measured in the same run; 2048 on a CPU). On a CPU our loop shortens
+questions to their lengths, which the count ignores: there the share may exceed 100 %, and only the ratio of the loops
+is meaningful.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def report(rates: dict[str, list[float]], options: argparse.Namespace, device: DeviceSpec) -> None:
-    """Prints the table, and keeps it with its raw values and the machine."""
+    """Print the table, and save it with its raw values and the machine."""
     flop = 3 * forward_flop(options)
     matmul = {precision: matmul_rate(device, precision) for precision in ("fp32", "bf16")}
     plain = statistics.median(rates["plain loop, batch 32"])
@@ -105,11 +106,11 @@ def report(rates: dict[str, list[float]], options: argparse.Namespace, device: D
     }
     folder = options.out or Path(__file__).parent / "results" / folder_name(machine)
     write_text(folder / "train_throughput.json", json.dumps(found, indent=1) + "\n")
-    print(f"kept in {folder / 'train_throughput.json'}")
+    print(f"saved in {folder / 'train_throughput.json'}")
 
 
 def folder_name(machine) -> str:
-    """The machine's folder: its accelerator, or its processor and cores."""
+    """Return the name of the machine's folder: its accelerator, or its processor and number of cores."""
     words = (
         machine.accelerator or f"{machine.processor.split()[0]}-{machine.processor.split()[1]}-{machine.cores}-cores"
     )
@@ -117,7 +118,7 @@ def folder_name(machine) -> str:
 
 
 def synthetic_task(questions: int, images: int) -> AnswerTask:
-    """Questions of VQA's lengths over random regions; ReLU features are a third zeros."""
+    """Return questions with VQA's lengths over random regions; a third of the ReLU features are zeros."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(images, REGIONS, FEATURES, generator=generator).add_(0.4).clamp_(min=0).half()
     corners = torch.rand(images, REGIONS, 2, 2, generator=generator).sort(dim=2).values.flatten(2)
@@ -140,7 +141,7 @@ def synthetic_task(questions: int, images: int) -> AnswerTask:
 
 
 def make_model(options: argparse.Namespace) -> nn.Module:
-    """LXMERT of random weights, drawn anew in the same way."""
+    """Return LXMERT with random weights, the same in each call."""
     language, vision, cross = options.layers
     torch.manual_seed(0)
     return lxmert.FAMILY.build(LxmertConfig(num_qa_labels=ANSWERS, l_layers=language, r_layers=vision, x_layers=cross))
@@ -148,14 +149,15 @@ def make_model(options: argparse.Namespace) -> nn.Module:
 
 @dataclass
 class Laps:
-    """The time between two steps, once the device has done all before them."""
+    """The time between two steps, after the device has finished all work before them."""
 
     device: DeviceSpec
     first: int
     last: int
     stamps: list[float] = field(default_factory=list)
 
-    def __call__(self, done: int, total: int, loss: float) -> None:
+    def __call__(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+        """Take the time at the first and the last step."""
         if done in (self.first, self.last):
             self.device.wait()
             self.stamps.append(time.perf_counter())
@@ -166,7 +168,7 @@ class Laps:
 
 
 def our_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec, size: int, precision: str) -> float:
-    """Questions per second of the study's own loop."""
+    """Return the questions per second of a study's loop."""
     device = DeviceSpec(device.torch_device, precision)
     settling = SETTLING[device.torch_device.type]
     rows = torch.arange(size * (options.steps + settling))
@@ -184,7 +186,7 @@ def our_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec, 
 
 
 class PlainDataset(Dataset):
-    """One question at a time, with every answer's target."""
+    """A data set that gives one question at a time, with a target for every answer."""
 
     def __init__(self, split: Split, rows: int) -> None:
         self.split, self.rows = split, rows
@@ -203,7 +205,7 @@ class PlainDataset(Dataset):
 
 
 class PlainBertAdam:
-    """BertAdam, one parameter after another (see training/optimizers.py for the same in one go)."""
+    """BertAdam that updates one parameter after another (training/optimizers.py updates all at once)."""
 
     def __init__(self, weights: list[Tensor], rate: float) -> None:
         self.weights, self.rate = weights, rate
@@ -220,7 +222,7 @@ class PlainBertAdam:
 
 
 def plain_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec) -> float:
-    """Questions per second of the reference's way."""
+    """Return the questions per second of the reference's loop."""
     settling, size = SETTLING[device.torch_device.type], 32
     dataset = PlainDataset(task.train, size * (options.steps + settling))
     loader = DataLoader(dataset, batch_size=size, shuffle=True, pin_memory=device.is_cuda, drop_last=True)
@@ -237,12 +239,12 @@ def plain_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec
         nn.utils.clip_grad_norm_(weights, 5.0)
         optimizer.step()
         scores.max(1).indices.cpu().tolist()
-        laps(done, 0, 0.0)
+        laps("training", done)
     return size * options.steps / laps.seconds
 
 
 def forward_flop(options: argparse.Namespace) -> int:
-    """FLOP of one question's forward pass at full width, as torch counts products."""
+    """Return the FLOP of a forward pass of one question at full width, as torch counts products."""
     inputs = Inputs(
         torch.ones(1, TOKENS, dtype=torch.int64),
         torch.ones(1, TOKENS, dtype=torch.int64),
@@ -257,7 +259,7 @@ def forward_flop(options: argparse.Namespace) -> int:
 
 
 def matmul_rate(device: DeviceSpec, precision: str) -> float:
-    """FLOP/s of one large product: the best of several."""
+    """Return the FLOP/s of a large matrix product: the best of several."""
     size = 8192 if device.is_cuda else 2048
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(size, size, device=device.torch_device, dtype=kind) for _ in range(2))
