@@ -28,6 +28,7 @@ from lxcompress.exporters.traced import first_question, trace
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet, quiet_tqdm
 from lxcompress.text import first_line
+from lxcompress.writing import WriteError
 
 PACKAGE = "model.mlpackage"
 OUTPUT = "scores"
@@ -56,6 +57,11 @@ def write(job: Job) -> WrittenFiles:
         except Exception as error:  # coremltools raises errors of many types
             problem = first_line(error)
     # Raised outside of the except block: the error would keep temporary folders of coremltools alive.
+    if path is None and "FileWriter" in str(problem):  # all that it says about a full disk
+        raise WriteError(
+            f"{job.out}: cannot be written (Core ML Tools: {problem}); make room there and in the folder of "
+            "temporary files, and give the same command"
+        )
     if path is None:
         raise ExportError(
             f"{job.out}: Core ML Tools could not convert the model ({problem}); export it to another format, and "
