@@ -9,9 +9,13 @@ import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lxcompress
+from lxcompress.catalog.extensions import added_names
+from lxcompress.catalog.formats import FORMATS
+from lxcompress.catalog.runtimes import find_runtime_spec, list_serving
 from lxcompress.doctor.requirements import add_extra, reinstall
 from lxcompress.filenames import CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.quiet import quiet
@@ -217,15 +221,49 @@ def _installed() -> str:
         raise ModuleNotFoundError("runs from its source, so the required versions are unknown") from None
 
 
+def _format_check(title: str, format: str, run: Callable[[], str]) -> FeatureCheck:
+    """Return the check of a built-in format; the catalog tells its commands and its extra."""
+    spec = FORMATS[format]
+    commands = f"export --format {format}" + (", bench" if list_serving(format) else "")
+    return FeatureCheck(title, False, commands, run, add_extra(spec.extra) if spec.extra else None)
+
+
+def added_checks() -> tuple[FeatureCheck, ...]:
+    """Return a check of each format and each runtime that other packages add: their libraries and functions load."""
+    formats = [
+        FeatureCheck(f"format {name}", False, f"export --format {name}", partial(_load_format, name), None)
+        for name in added_names("formats")
+    ]
+    runtimes = [
+        FeatureCheck(f"runtime {name}", False, f"bench --runtimes {name}", partial(_load_runtime, name), None)
+        for name in added_names("runtimes")
+    ]
+    return (*formats, *runtimes)
+
+
+def _load_format(name: str) -> str:
+    from lxcompress.exporters.formats import load_writer
+
+    load_writer(name)
+    return f"its writer loads; served by {', '.join(list_serving(name)) or 'no runtime here'}"
+
+
+def _load_runtime(name: str) -> str:
+    from lxcompress.runtimes import load_runtime
+
+    load_runtime(name)
+    return f"it loads; serves {', '.join(find_runtime_spec(name).formats)}"
+
+
 CHECKS: tuple[FeatureCheck, ...] = (
     FeatureCheck("torch", True, "study, prune", _torch_product, reinstall("torch")),
     FeatureCheck("LXMERT", True, "study, prune", _tiny_lxmert, reinstall("transformers")),
     FeatureCheck("exporter", True, "export", _exporter, reinstall("onnxscript")),
     FeatureCheck("ONNX Runtime", True, "export, bench", _tiny_onnx, reinstall("onnx", "onnxruntime")),
     FeatureCheck("engine", False, "export --format engine, bench", _engine, "python -m lxcompress.engine.build"),
-    FeatureCheck("OpenVINO", False, "export --format openvino, bench", _openvino, add_extra("openvino")),
-    FeatureCheck("ExecuTorch", False, "export --format executorch, bench", _executorch, add_extra("executorch")),
-    FeatureCheck("Core ML", False, "export --format coreml", _coreml, add_extra("coreml")),
+    _format_check("OpenVINO", "openvino", _openvino),
+    _format_check("ExecuTorch", "executorch", _executorch),
+    _format_check("Core ML", "coreml", _coreml),
     FeatureCheck("mini model", True, "model.start: mini", _mini_model, f"{_FROM_SOURCE} --force-reinstall --no-deps"),
     FeatureCheck("pinned threads", False, "bench without a warning", _pinning, None),
     FeatureCheck("installed", False, "the lxcompress command", _installed, _FROM_SOURCE),

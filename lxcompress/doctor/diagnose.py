@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lxcompress import __version__
-from lxcompress.doctor.checks import CHECKS, CheckResult, run_check
+from lxcompress.doctor.checks import CHECKS, CheckResult, added_checks, run_check
 from lxcompress.doctor.devices import Device, find_devices
 from lxcompress.doctor.requirements import Package, read_packages
 
@@ -27,7 +27,7 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Read the versions, find the devices and run the checks; this takes some seconds."""
     packages = read_packages()
-    checks = tuple(run_check(check) for check in CHECKS)
+    checks = tuple(run_check(check) for check in (*CHECKS, *added_checks()))
     is_sound = all(package.state == "ok" for package in packages if package.extra is None) and all(
         check.works for check in checks if check.is_core
     )

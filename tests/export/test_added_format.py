@@ -13,6 +13,7 @@ import pytest
 from lxcompress.catalog.extensions import resolve
 from lxcompress.catalog.formats import FORMATS
 from lxcompress.catalog.runtimes import RUNTIMES, list_serving
+from lxcompress.doctor.checks import CHECKS
 from lxcompress.study.run import run_study
 
 TICKET = "low-magnitude-weight-50-seed0"
@@ -75,6 +76,16 @@ def test_an_added_format_is_listed_and_refuses_another_precision(tmp_path: Path)
     assert "did you mean torch-export?" in done.stderr
     done = lxcompress("export", tmp_path, "--format", "torch-export", "--precision", "int8")
     assert "format torch-export does not support it; give fp32" in done.stderr
+
+
+def test_doctor_has_a_check_of_every_extra_and_of_added_parts() -> None:
+    remedies = " ".join(check.remedy or "" for check in CHECKS)
+    extras = {spec.extra for spec in (*FORMATS.values(), *RUNTIMES.values()) if spec.extra}
+    assert all(f"lxcompress[{extra}]" in remedies for extra in extras)
+    done = lxcompress("doctor", "--json")
+    checks = {check["name"]: check["works"] for check in json.loads(done.stdout)["trials"]}
+    assert checks["format torch-export"]
+    assert checks["runtime torch-export"]
 
 
 @pytest.mark.parametrize("name", ["formats.py", "torch_export.py"])
