@@ -154,7 +154,7 @@ def test_answers_that_differ_are_an_error(run, exported, tmp_path) -> None:
 
 def test_scores_that_are_not_numbers_fail_parity() -> None:
     nothing = np.full((2, 3), np.nan, dtype=np.float32)
-    with pytest.raises(ExportError, match="here: answers with scores that are no numbers"):
+    with pytest.raises(ExportError, match="here: its scores are NaN or infinite"):
         compare(lambda _: np.zeros((2, 3)), lambda _: nothing, [{}], where="here", inputs="none", precision="int8")
 
 
