@@ -115,7 +115,8 @@ class Sizes:
 @dataclass(frozen=True)
 class SizeEstimate:
     """The size of a file at one sparsity: in bytes, relative to the dense file of its precision, and relative to
-    fp32."""
+    fp32.
+    """
 
     sparsity: float
     bytes: int
@@ -126,7 +127,8 @@ class SizeEstimate:
 @dataclass(frozen=True)
 class Advice:
     """What sparsity gains in one format and precision; the file is smaller above `break_even`, or never if it is
-    None."""
+    None.
+    """
 
     format: str
     precision: str
@@ -223,7 +225,8 @@ def verdict(advice: Advice, estimate: SizeEstimate) -> str:
 
 def instead(sizes: Sizes, sparsity: float) -> str:
     """Return one sentence that says what dense int8 and a structured ticket gain, where unstructured zeros gain no
-    speed."""
+    speed.
+    """
     measured = read_measured()
     dense, int8 = (file_bytes(sizes, 0, format="onnx", precision=precision) for precision in ("fp32", "int8"))
     smaller, time = structured_bytes(sizes, sparsity), measured.structured.latency_ratio.get(f"{sparsity:g}")

@@ -379,7 +379,8 @@ def _load_task(source: ExportSource) -> AnswerTask:
 
 def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> float:
     """Return the share of zeros in the file's matrices. Raises ExportError if weights that the ticket removed are in
-    it."""
+    it.
+    """
     zeros, elements = counted
     if source.ticket:
         sparsity, is_smaller = source.ticket.provenance.sparsity, isinstance(source.ticket.cut, Surgery)

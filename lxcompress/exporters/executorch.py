@@ -124,7 +124,8 @@ def _at_least_two(inputs: Inputs, *, has_regions: bool) -> Inputs:
 
 def _quantise(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> torch.nn.Module:
     """Return the program with 8-bit weights in its products, a scale for each row, and activations quantised at run
-    time."""
+    time.
+    """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,

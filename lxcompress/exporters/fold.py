@@ -24,7 +24,8 @@ _RANDOM = ("RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "RandomN
 
 def fold_constants(model: ModelProto) -> int:
     """Fold the constants of `model` in place; return how many steps that saved. Tensors that are not read are
-    removed."""
+    removed.
+    """
     graph, opset = model.graph, opset_of(model)
     stored = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}

@@ -120,7 +120,8 @@ def _count_matrices(model: ov.Model) -> list[tuple[int, int]]:
 
 def _find_stored(node: ov.Node) -> tuple[ov.Node | None, np.ndarray | int]:
     """Return the constant that a product's input is computed from, or None; and the value that stands for zero in
-    it."""
+    it.
+    """
     zero: np.ndarray | int = 0
     while node.get_type_name() in _STEPS:
         if node.get_type_name() == "Subtract":

@@ -184,7 +184,8 @@ _ANSWERS: Mapping[str, Callable[[Draft, nn.Module, Any], Any]] = {
 
 def _embed_words(draft: Draft, embeddings: Block, precision: str) -> Any:
     """Return word + position + token type 0, normalised; the type is the same for all, and is added to the
-    positions."""
+    positions.
+    """
     with torch.no_grad():
         positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
     words, position_table = (

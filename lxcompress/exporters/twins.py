@@ -106,7 +106,8 @@ def export_twins(
     wanted: Sequence[TwinRequest], *, recipe: Recipe | None = None, progress: Progress = no_progress
 ) -> list[TwinExport | MissingTwin]:
     """Export each twin, except for those that are already exported and up to date; a failure does not stop the
-    others."""
+    others.
+    """
     done: dict[str, TwinExport | MissingTwin] = {}
     for source in dict.fromkeys(request.source for request in wanted):
         digest, opened = digest_source(source), None

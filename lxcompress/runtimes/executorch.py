@@ -55,7 +55,8 @@ class ExecutorchSession:
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the scores, float32 [B, A], of `feeds`, one question at a time. Raises MeasureError for inputs that do
-        not fit."""
+        not fit.
+        """
         rows = self._count_rows(feeds)
         tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in INPUTS]
         step = self.bounds[INPUTS[0]][0]

@@ -46,7 +46,8 @@ class OnnxSession:
 
 def open_onnx(path: Path, *, threads: int) -> OnnxSession:
     """Load the ONNX or mobile file at `path`, or in the folder `path`; it uses `threads` threads. Raises
-    MeasureError."""
+    MeasureError.
+    """
     model = _find_model(path)
     try:
         session = ort.InferenceSession(str(model), _options(threads), providers=["CPUExecutionProvider"])

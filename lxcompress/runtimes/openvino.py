@@ -66,7 +66,8 @@ def open_openvino(path: Path, *, threads: int) -> OpenvinoSession:
 
 def open_bfloat16(path: Path, *, threads: int) -> OpenvinoSession:
     """Load the file so that it computes in bfloat16. Raises MeasureError, also on a processor without bfloat16
-    products."""
+    products.
+    """
     if "BF16" not in openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
         raise MeasureError(
             "runtime openvino-bf16: this processor has no products of bfloat16; measure with the runtime openvino"

@@ -92,7 +92,8 @@ def open_compiled(path: Path, *, threads: int) -> TorchSession:
 @contextlib.contextmanager
 def held_to(threads: int) -> Iterator[None]:
     """Give torch `threads` threads for a product; those for whole graphs can be set only once, and are not used
-    here."""
+    here.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -25,7 +25,8 @@ THREADS = 1
 @dataclass(frozen=True)
 class BenchRequest:
     """The artifacts to measure, and how: `device` is None for this machine; `earlier` is the baseline, if it is a saved
-    bench and not one of the artifacts."""
+    bench and not one of the artifacts.
+    """
 
     artifacts: Sequence[Path]
     options: BenchOptions

@@ -1,5 +1,6 @@
 """Laws of the Core ML format. Nothing here can run it, so what a phone would read is read byte by byte: the weights in
-the package are the ticket's, its zeros left out, and no number in it is beyond what half precision holds."""
+the package are the ticket's, its zeros left out, and no number in it is beyond what half precision holds.
+"""
 
 from __future__ import annotations
 

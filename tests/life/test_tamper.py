@@ -1,5 +1,6 @@
 """Law: a file of a ticket, a dense run or a seed that was changed is refused in one sentence, made again with the same
-numbers, or gives the same answer: never another one, and never a traceback."""
+numbers, or gives the same answer: never another one, and never a traceback.
+"""
 
 from __future__ import annotations
 

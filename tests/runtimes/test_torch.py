@@ -70,7 +70,8 @@ def exported(ticket, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def model(ticket) -> Model:
     """The ticket's model in torch's own memory: the last digits of a product depend on how its weights are aligned,
-    and those of a safetensors file lie as they lie in it."""
+    and those of a safetensors file lie as they lie in it.
+    """
     found = load_ticket(ticket).model
     copied = {name: tensor.clone() for name, tensor in found.weights.items()}
     found.module.load_state_dict(copied, strict=True, assign=True)
