@@ -48,7 +48,7 @@ static int has_dotprod(void) {
 #if defined(__linux__)
   return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #elif defined(__APPLE__)
-  int has = 0; /* the A12 and what came before it have not */
+  int has = 0; /* the A12 and older processors do not have it */
   size_t size = sizeof has;
   return !sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) && has;
 #else
@@ -58,14 +58,14 @@ static int has_dotprod(void) {
 #endif
 
 #ifdef LX_HAS_avxvnni
-/* Clang 16 and older do not know it by name. */
+/* Clang 16 and older do not know its name. */
 static int has_avxvnni(void) {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 #endif
 
-/* Filled as the library is loaded, before there are threads that could read it. */
+/* Filled when the library is loaded, before any thread can read it. */
 static sets known;
 
 static __attribute__((constructor)) void find(void) {

@@ -1,8 +1,8 @@
-/* Opens a model file and checks it: after that, nothing in it can lead an operation out of its memory.
+/* Opens a model file and checks it, so that no operation can leave its memory.
 
-   What a file's numbers mean is bounded once here: which tensors, weights and sizes an operation names, how large they
-   may become, and how many entries each tile of a sparse weight has. An entry's own index is one byte into a tile of 256
-   units that always exist, so that the bulk of a file need not be read to be safe. */
+   All numbers of a file are checked once here: the tensors, weights and sizes of each operation, their largest values, and
+   the number of entries in each tile of a sparse weight. The index of an entry is one byte into a tile of 256 units that
+   always exist in memory, so the weights themselves need no check. */
 
 #define _GNU_SOURCE
 #include "file.h"
@@ -56,7 +56,7 @@ int lx_fail(char *error, size_t error_bytes, const char *format, ...) {
   } while (0)
 
 uint32_t lx_crc(uint32_t before, const void *bytes, size_t size) {
-  /* Four bits at a time would do; eight tables let eight bytes go at once. Made on the stack: nothing is global. */
+  /* Eight tables process eight bytes at once. They are on the stack, because nothing here is global. */
   uint32_t table[8][256];
   for (uint32_t n = 0; n < 256; n++) {
     uint32_t value = n;
@@ -79,7 +79,7 @@ uint32_t lx_crc(uint32_t before, const void *bytes, size_t size) {
   return ~crc;
 }
 
-/* The header: that the file is one, whole, of a version that is read here, and its records as they were written. */
+/* Checks that the file is an engine file of a known version, is complete, and has undamaged records. */
 static int check_header(lx_model *model, complaint *to) {
   NEED(model->size >= sizeof(lx_header), "has %zu bytes, fewer than a header", model->size);
   lx_header *head = &model->head;
@@ -112,7 +112,7 @@ static int check_header(lx_model *model, complaint *to) {
   return 0;
 }
 
-/* Whether a name ends, and can be shown in a sentence: a line's end or a terminal's command would end or change it. */
+/* Returns whether a name ends with a zero byte and has no control character, so that an error can print it. */
 static int is_name(const char name[32]) {
   for (int n = 0; n < 32; n++) {
     const unsigned char letter = (unsigned char)name[n];
@@ -155,8 +155,8 @@ static int check_size(const lx_model *model, uint32_t place, complaint *to) {
   return FAIL("size %u is of kind %u", place, size->kind);
 }
 
-/* Whether [offset, offset + count * each) lies in the weights, at a multiple of 64, and is not more than the arrays before
-   it have left: many weights that name the same bytes would make a small file take long to check. */
+/* Returns whether [offset, offset + count * each) is inside the weights, at a multiple of 64, and whether all arrays so far
+   fit together: many weights with the same bytes would make a small file slow to check. */
 static int claim(lx_model *model, uint64_t offset, uint64_t count, uint64_t each) {
   const uint64_t room = model->size - model->head.data_start;
   if (offset % LX_ALIGN || offset > room || count > (room - offset) / each) return 0;
@@ -164,7 +164,7 @@ static int claim(lx_model *model, uint64_t offset, uint64_t count, uint64_t each
   return model->claimed <= room;
 }
 
-/* Also offsets that are not read are added to pointers. */
+/* Unused offsets are checked too, because they are added to pointers. */
 static int points_inside(const lx_model *model, const lx_weight *weight) {
   const uint64_t room = model->size - model->head.data_start;
   return weight->values <= room && weight->indices <= room && weight->groups <= room && weight->starts <= room &&
@@ -175,7 +175,7 @@ static uint64_t value_bytes(const lx_weight *weight) {
   return weight->type == LX_F32 ? 4 : weight->type == LX_BF16 ? 2 : 1;
 }
 
-/* Groups, their rows and the sum of their entries: all that walking through a sparse weight relies on. */
+/* Checks the groups, their rows and the sum of their entries, which the loops over a sparse weight rely on. */
 static int check_groups(lx_model *model, uint32_t place, complaint *to) {
   const lx_weight *weight = &model->weights[place];
   uint32_t rows = lx_rounded(weight->rows, LX_GROUP), units = lx_units(weight);
@@ -259,7 +259,7 @@ static int check_slice(const lx_model *model, uint32_t op, int place, complaint 
   return 0;
 }
 
-/* How many of its three slices an operation reads; the optional last one is absent if its tensor is LX_NONE. */
+/* Returns how many of its three slices an operation reads; an optional one is absent if its tensor is LX_NONE. */
 static int count_slices(const lx_op *op) {
   switch (op->code) {
     case LX_EMBED:
@@ -344,7 +344,8 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
   }
 }
 
-/* That what is read was written before, and that the scores come last: an answer is then of this question alone. */
+/* Checks that every tensor is written before it is read, and that the scores come last, so that an answer depends only on
+   its question. */
 static int check_order(const lx_model *model, complaint *to) {
   uint64_t written[MOST_RECORDS / 64] = {0};
 #define IS_WRITTEN(tensor) (written[(tensor) / 64] >> (tensor) % 64 & 1)
@@ -387,11 +388,11 @@ lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
 }
 static void unmap(lx_model *model) { (void)model; }
 #else
-/* The file has to stay as it is while it is open, as a library's does: a part that was cut off, or lies on a disk that is
-   gone, ends the process (SIGBUS) when it is read, and a part that is written over is not checked again. Whoever replaces a
-   model writes another file and renames it. */
+/* The file must not change while it is open, like that of a library: reading a part that was truncated, or is on a removed
+   disk, ends the process (SIGBUS), and a part that was overwritten is not checked again. To replace a model, write another
+   file and rename it. */
 lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
-  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* do not wait for a pipe, which is refused */
   struct stat about;
   if (file < 0 || fstat(file, &about)) {
     lx_fail(error, error_bytes, "cannot be opened (%s)", strerror(errno));

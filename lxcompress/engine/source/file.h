@@ -1,4 +1,4 @@
-/* The model file as it lies on disk, byte by byte (docs/engine.md), and the model that was checked.
+/* The binary format of the model file (docs/engine.md), and the model in memory after its check.
 
    All numbers are little-endian, every record has a fixed size, and every array of weights starts at a multiple of 64. */
 
@@ -12,33 +12,33 @@ enum { LX_VERSION = 1, LX_ALIGN = 64, LX_NONE = -1, LX_GROUP = 4, LX_MOST_PANEL 
 
 typedef struct {
   char magic[8];
-  uint32_t version, records_crc; /* CRC-32, as zlib's, of the records */
+  uint32_t version, records_crc; /* CRC-32 of the records, as in zlib */
   uint64_t file_bytes, records_bytes, data_start;
-  uint32_t data_crc; /* of all from data_start to the end */
-  uint32_t sizes, inputs, tensors, weights, ops; /* how many records of each, which follow in this order */
+  uint32_t data_crc; /* of the bytes from data_start to the end */
+  uint32_t sizes, inputs, tensors, weights, ops; /* the number of records of each kind, which follow in this order */
   uint32_t scores;
   uint32_t reserved[14];
-  uint32_t header_crc; /* of the 124 bytes before it */
+  uint32_t header_crc; /* of the first 124 bytes */
 } lx_header;
 
-/* How many columns a tensor has: known only when a question comes. */
+/* The number of columns of a tensor, known only when a question arrives. */
 enum { LX_CONSTANT = 0, LX_ROWS = 1, LX_SUM = 2 };
 typedef struct {
-  uint32_t kind;    /* LX_CONSTANT: add. LX_ROWS: the rows of an input that a mask keeps. LX_SUM: two sizes, and add. */
+  uint32_t kind;    /* LX_CONSTANT: add. LX_ROWS: the rows of an input that a mask keeps. LX_SUM: two sizes plus add. */
   int32_t a, b;     /* LX_ROWS: b is the mask's input. LX_SUM: earlier sizes; b may be LX_NONE. */
   int32_t add;
-  uint32_t most;    /* more than this is refused */
+  uint32_t most;    /* the largest value allowed */
   uint32_t reserved[3];
 } lx_size;
 
 typedef struct {
-  char name[32]; /* ends with a zero */
+  char name[32]; /* ends with a zero byte */
   uint32_t type, rank, width;
-  int32_t size; /* an LX_ROWS size: that of its rows */
+  int32_t size; /* an LX_ROWS size: its number of rows */
   uint32_t reserved[4];
 } lx_input_record;
 
-/* Channels by columns, a row of memory a channel. */
+/* Channels and columns; one row of memory for each channel. */
 typedef struct {
   uint32_t channels;
   int32_t size;
@@ -55,7 +55,7 @@ typedef struct {
   uint64_t reserved[2];
 } lx_weight;
 
-/* Four rows of a panel (their numbers within it), and how many entries they have in a tile. */
+/* Four rows of a panel (their indices in it), and their number of entries in a tile. */
 typedef struct {
   uint8_t rows[LX_GROUP];
   uint16_t count, reserved;
@@ -73,14 +73,14 @@ enum { LX_LINEAR_ONLY = 0, LX_GELU = 1, LX_TANH = 2, LX_RELU = 3, LX_ACTIVATIONS
 enum { LX_BY_INPUT = 0, LX_BY_POSITION = 1, LX_BY_CONSTANT = 2 };
 typedef struct {
   uint32_t code;
-  int32_t out;              /* a tensor, written whole */
+  int32_t out;              /* a tensor; all of it is written */
   int32_t input;            /* LX_EMBED by input, LX_LOAD */
   int32_t weight, bias;     /* LX_NORM: weight is the gain */
   uint32_t activation;
   uint32_t count;           /* LX_ATTEND: heads. LX_EMBED: the constant row. */
-  uint32_t mode;            /* LX_EMBED: by what */
-  uint32_t adds;            /* LX_EMBED: 1 adds to what is there */
-  float scalar;             /* LX_ATTEND: what scores are multiplied with. LX_NORM: epsilon. */
+  uint32_t mode;            /* LX_EMBED: what selects the row */
+  uint32_t adds;            /* LX_EMBED: 1 adds to the values of `out` */
+  float scalar;             /* LX_ATTEND: the factor of the scores. LX_NORM: epsilon. */
   lx_slice in[3];
   uint32_t reserved[3];
 } lx_op;

@@ -1,30 +1,30 @@
-/* What is computed with vectors: compiled once for each instruction set, and chosen when a session is opened. */
+/* The vector code: compiled once for each instruction set, and chosen when a session is opened. */
 
 #ifndef LX_KERNELS_H
 #define LX_KERNELS_H
 
 #include "file.h"
 
-/* Kernels return 0 if all that they computed is finite, of the columns that are asked for: those behind the last one hold
-   what is left of other questions. An answer is refused otherwise, as NaN would not reach the scores: the least and the
-   most of a number and NaN, and a weight that is left out, hide it. */
+/* Kernels return 0 if all values that they computed are finite. Only the requested columns count: those after the last one
+   hold values of other questions. Otherwise the answer is refused, because NaN may not reach the scores: the minimum and
+   maximum of a number and NaN, and a weight that is left out, hide it. */
 
-/* Rows of memory start at multiples of this many values, so that any vector fits in. */
+/* Rows of memory start at multiples of this many values, so that vectors of every size fit. */
 enum { LX_COLUMNS = 16 };
 
 /* A panel of a linear layer: y = activation(W x + bias + residual), [rows, columns], channel after channel. */
 typedef struct {
   const lx_weight *weight;
-  const uint8_t *data;       /* where the file's weights start */
+  const uint8_t *data;       /* the start of the file's weights */
   uint32_t panel, columns;
   const void *x;             /* float [units][x_stride], or four bytes a value (quantise) */
   size_t x_stride;
-  float *y;                  /* the whole tensor's */
+  float *y;                  /* of the whole tensor */
   size_t y_stride;
   const float *bias;         /* or NULL */
   const float *residual;     /* or NULL */
   size_t residual_stride;
-  const float *x_scale;      /* of quantised x, a value a column */
+  const float *x_scale;      /* of quantised x, one value for each column */
   const int32_t *x_zero;
   uint32_t activation;
 } lx_product;
@@ -45,7 +45,7 @@ typedef struct {
   float *y;
   size_t y_stride;
   const float *gain, *bias;
-  uint32_t channels, columns; /* columns: how many of the vector's are asked for */
+  uint32_t channels, columns; /* columns: how many of the vector are requested */
   float epsilon;
 } lx_norm;
 
@@ -54,9 +54,9 @@ typedef struct {
   uint32_t lanes; /* float32 values of a vector */
   uint32_t (*product)(const lx_product *job);
   uint32_t (*attend)(const lx_attention *job);
-  /* One vector of columns, the first of which the pointers point at. */
+  /* Computes one vector of columns; the pointers are at its first column. */
   uint32_t (*norm)(const lx_norm *job);
-  /* x [channels][x_stride] as bytes, four channels a value: byte = round(x / scale) + zero, a scale and zero a column. */
+  /* x [channels][x_stride] as bytes, four channels a value: byte = round(x / scale) + zero, with a scale and zero for each column. */
   uint32_t (*quantise)(const float *x, size_t x_stride, uint32_t channels, uint32_t columns, uint32_t *bytes,
                        size_t bytes_stride, float *scale, int32_t *zero);
 } lx_kernels;

@@ -32,9 +32,9 @@ void lx_pool_close(lx_pool *pool) { free(pool); }
 
 enum { SPINS = 4000, LINE = 64 };
 
-/* A thread of the pool; the first is the caller. Each has a line of memory of its own, as others read `next` too. */
+/* A thread of the pool; the first is the caller. Each has its own cache line, because other threads read `next` too. */
 typedef struct {
-  _Alignas(LINE) atomic_uint next; /* how many of its share were given */
+  _Alignas(LINE) atomic_uint next; /* how many of its share were taken */
   lx_pool *pool;
   pthread_t handle;
   int number;
@@ -42,7 +42,8 @@ typedef struct {
 
 struct lx_pool {
   int threads, started;
-  /* Who is at the barrier, and how often all were: a line of memory each, as threads write them at once. */
+  /* How many threads are at the barrier, and how often all were: in separate cache lines, because threads write them at the
+     same time. */
   _Alignas(LINE) atomic_uint arrived;
   _Alignas(LINE) atomic_uint met;
   _Alignas(LINE) pthread_mutex_t lock;

@@ -5,18 +5,18 @@
 
 typedef struct lx_pool lx_pool;
 
-/* `threads` counts the caller. NULL if they cannot be had. */
+/* `threads` includes the caller. Returns NULL if the threads cannot be started. */
 lx_pool *lx_pool_open(int threads);
 
 /* Calls work(context, thread) on all threads, the caller being thread 0, and returns when all have returned. */
 void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *context);
 
-/* Waits, within `work`, until all threads are here. */
+/* Called within `work`: waits until all threads have called it. */
 void lx_pool_meet(lx_pool *pool);
 
-/* The next of the numbers below `items`, within `work`; `items` when all were given. Each is given once, until lx_pool_meet.
-   A thread is given those of its own share first, the same ones each time: it finds in its own cache what it wrote when
-   it last had them. Then it helps the others. All threads ask with the same `items`. */
+/* Called within `work`: returns the next number below `items`, or `items` when there is none. Each number is returned once,
+   until lx_pool_meet. A thread first gets the numbers of its own share, the same ones each time, because its cache has what
+   it wrote for them before. Then it helps the others. All threads must pass the same `items`. */
 unsigned lx_pool_next(lx_pool *pool, int thread, unsigned items);
 
 void lx_pool_close(lx_pool *pool);
