@@ -20,7 +20,7 @@ LONG_BY_CONTRACT: dict[str, str] = {}
 """Functions with more parameters than MOST_PARAMETERS, and why; the commands' own are not listed."""
 
 # What is not done yet: each set gets smaller until it is empty and goes.
-PARAMETERS_TO_DO = {}
+PARAMETERS_TO_DO: set[str] = set()
 PRIVATE_READS_TO_DO: set[str] = set()
 MEANINGS_TO_DO: set[str] = set()
 WORDS_TO_DO = {name.split("/")[0] for name in TREES} - {

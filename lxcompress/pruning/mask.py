@@ -172,4 +172,5 @@ def _from_the_top(histogram: np.ndarray, rank: int) -> tuple[int, int]:
 
 
 def _shape(tensor: Tensor) -> str:
+    """Return the shape of a tensor as text, such as 12 x 16."""
     return " x ".join(str(size) for size in tensor.shape)

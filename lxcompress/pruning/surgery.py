@@ -99,6 +99,7 @@ class GroupCut(Record):
 
     @model_validator(mode="after")
     def _check_consistent(self) -> GroupCut:
+        """Raise ValueError for units or parts that contradict each other."""
         if any(first >= second for first, second in zip(self.keep, self.keep[1:], strict=False)):
             raise ValueError("keep must be in increasing order")
         if self.keep[0] < 0 or self.keep[-1] >= self.units:
