@@ -262,6 +262,6 @@ def test_the_example_profiles_are_profiles() -> None:
     assert len(examples) >= 2
     for path in examples:
         profile = read_profile(path)
-        assert "not run by us" in path.read_text(encoding="utf-8")
+        assert "we did not run it on a phone" in path.read_text(encoding="utf-8")
         assert profile.thermal is not None
         assert shlex.join(profile.runner.command)
