@@ -60,14 +60,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     "pruning/overlap": ("tests/pruning/test_overlap.py",),
     "pruning/published": ("tests/pruning/test_published.py",),
     "pruning/schedule": ("tests/pruning/test_schedule.py",),
-    "pruning/scope": ("tests/pruning/test_choose.py",),
+    "pruning/scope": ("tests/pruning/test_choose.py", "tests/training/test_sensitivity.py"),
     "pruning/surgery": ("tests/pruning/test_surgery.py",),
     "pruning/units": ("tests/pruning/test_surgery.py",),
-    "stats": ("tests/test_stats_interval.py", "tests/test_stats_pareto.py"),
+    "stats": ("tests/test_stats_interval.py", "tests/test_stats_pareto.py", "tests/measure/test_compare.py"),
     "tickets": ("tests/test_tickets.py",),
     "training/step": ("tests/training/test_optimise.py",),
 }
-"""module -> the test files that must notice its changes"""
+"""Module -> the test files that must notice its changes."""
 
 OPPOSITES: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE,
