@@ -216,8 +216,8 @@ def _check_tokens(tokens: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: a WordPiece vocabulary has {', '.join(SPECIAL)}; {missing[0]} is missing")
     if tokens[0] != PAD or tokens.count(PAD) > 1:
         raise DataError(
-            f"{where}: the first token of the vocabulary must be {PAD}, and no other (id 0 is padding), "
-            f"got {shorten(tokens[0])}"
+            f"{where}: {PAD} must be the first token of the vocabulary (id 0 is padding) and must not occur again, "
+            f"got {shorten(tokens[0])} first; give the vocabulary of the model"
         )
 
 

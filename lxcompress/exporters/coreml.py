@@ -64,8 +64,8 @@ def write(job: Job) -> WrittenFiles:
         )
     if path is None:
         raise ExportError(
-            f"{job.out}: Core ML Tools could not convert the model ({problem}); export it to another format, and "
-            "report it with this line"
+            f"{job.out}: Core ML Tools could not convert the model ({problem}); export the model to another "
+            "format, and report this message as a bug of lxcompress"
         )
     files = sorted(file for file in path.rglob("*") if file.is_file())
     return WrittenFiles(files, _notes(job, system, is_sparse=is_sparse))

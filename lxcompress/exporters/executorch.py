@@ -45,8 +45,8 @@ def write(job: Job) -> WrittenFiles:
             program = lower(exported)
     except Exception as error:  # torch.export, torchao and ExecuTorch raise errors of many types
         raise ExportError(
-            f"{job.out}: ExecuTorch could not take the model ({first_line(error)}); export it to another format, "
-            "and report it with this line"
+            f"{job.out}: ExecuTorch could not convert the model ({first_line(error)}); export the model to another "
+            "format, and report this message as a bug of lxcompress"
         ) from error
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / MODEL_FILE

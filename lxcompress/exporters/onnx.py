@@ -118,7 +118,9 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
             traced = program.model_proto
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         first = first_line(error)
-        raise ExportError(f"torch could not export the model to ONNX ({first}); report it with this line") from error
+        raise ExportError(
+            f"torch could not export the model to ONNX ({first}); report this message as a bug of lxcompress"
+        ) from error
     if opset is not None and opset_of(traced) != opset:  # torch then returns the opset that it has, and only logs that
         raise _no_opset(opset)
     _forget_where(traced.graph)

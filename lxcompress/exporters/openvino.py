@@ -72,7 +72,7 @@ def _convert(job: Job) -> ov.Model:
     except (RuntimeError, ov.frontend.OpConversionFailure) as error:
         raise ExportError(
             f"{job.out}: OpenVINO {ov.get_version()} could not convert the model ({_last_line(error)}); "
-            "report it with this line"
+            "report this message as a bug of lxcompress"
         ) from error
     named = zip(converted.inputs, INPUT_NAMES, _shapes(job.model), strict=True)
     sizes = {}

@@ -255,7 +255,7 @@ def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
     if count * BYTES_A_WEIGHT > there:
         raise ModelError(
             f"{where}: {CONFIG_FILE} describes {count:.3g} weights, which take {count * BYTES_A_WEIGHT / 1e9:,.0f} GB, "
-            f"and this machine has {there / 1e9:,.0f}; {_CONFIG_WANTED}"
+            f"and this machine has {there / 1e9:,.0f} GB of memory; {_CONFIG_WANTED}"
         )
 
 

@@ -63,7 +63,8 @@ def read_pickled(path: Path, *, ignored: tuple[str, ...] = ()) -> dict[str, Tens
     size, there = sum(tensor.numel() for tensor in found.values()) * 4, psutil.virtual_memory().total
     if size > there:
         raise ModelError(
-            f"{path}: holds {size / 1e9:,.0f} GB of weights, and this machine has {there / 1e9:,.0f} GB; use another"
+            f"{path}: holds {size / 1e9:,.0f} GB of weights, and this machine has {there / 1e9:,.0f} GB "
+            "of memory; use a machine with more"
         )
     return {name: tensor.detach() for name, tensor in found.items()}
 

@@ -179,7 +179,10 @@ def _count(path: Path, file: h5py.File, names: Sequence[str], *, most: int = IMA
         )
     count = counts[names[0]]
     if count > IMAGE_LIMIT and "image_features" not in names:
-        raise DataError(f"{path}: says it holds {count:,} images; it is damaged, download it again")
+        raise DataError(
+            f"{path}: its header says that it holds {count:,} images, more than the {IMAGE_LIMIT:,} that are possible; "
+            "it is damaged, download it again"
+        )
     return count
 
 

@@ -202,8 +202,8 @@ def _misfit(row: RegionRow, journal: Journal, seen: set[str], source: RegionSour
     count, features = row.features.shape
     if count > journal.objects:
         raise DataError(
-            f"{source.where}: {_which(source, row)} has {count} regions, more than --objects {journal.objects}; no "
-            f"region is dropped: delete {part}, and give --objects 100 (bottom-up attention) or at least {count}"
+            f"{source.where}: {_which(source, row)} has {count} regions, more than --objects {journal.objects}, and no "
+            f"region may be dropped; delete the unfinished file {part} and give --objects {max(count, 100)}"
         )
     if features != journal.features:
         return f"each of its regions has {features:,} features, but those of the first image have {journal.features:,}"
@@ -377,7 +377,9 @@ def _finished(
             )
             if changed is None:
                 return record
-            raise DataError(f"{out}: was made of {changed} before that changed; delete {out}, or give another --out")
+            raise DataError(
+                f"{out}: {changed} has changed since this store was made from it; delete {out}, or give another --out"
+            )
         made_of = ", ".join(file.name for file in record.sources)
         raise DataError(
             f"{out}: is a store of {made_of} with {_name_options(record)}; delete it, or give another --out"
