@@ -183,7 +183,7 @@ def test_more_regions_than_there_is_room_for_are_an_error_even_when_skipping(tmp
         path = write_npz(tmp_path / "npz", made, kind="mcan")
     else:
         path = write_hdf5(tmp_path / "a.h5", made, kind="groups")
-    with pytest.raises(DataError, match=r"has 8 regions, more than --objects 5; .* --objects 100"):
+    with pytest.raises(DataError, match=r"has 8 regions, more than --objects 5, .* --objects 100"):
         prepare_store([path], tmp_path / "store", objects=5, skip_bad=True)
     assert not (tmp_path / "store").exists()
 
