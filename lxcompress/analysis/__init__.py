@@ -1,1 +1,1 @@
-"""What a run's records say, as values: means over seeds, comparisons, the pick and its reasons."""
+"""Compute from the records of a run: means over seeds, comparisons, the picked ticket and the reasons for the pick."""

@@ -1,4 +1,4 @@
-"""The files that a picked file is compared with: the dense model, dense int8 (no pruning needed), other twins."""
+"""The files that a picked file is compared with: the dense model, dense int8 (no pruning needed), and other twins."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ DENSE_INT8 = "dense int8"
 
 @dataclass(frozen=True)
 class CandidateFile:
-    """An exported file by the numbers that people choose by; None is unknown.
+    """An exported file with the numbers to choose by: accuracy, size, latency and memory. None is unknown.
 
-    `role` is what the file is: dense, dense int8, ticket, ticket int8, structured and so on. Latency is the p90 of one
-    answer, memory the peak of the process.
+    `role` says what the file is: dense, dense int8, ticket, ticket int8, structured and so on. `accuracy` is a fraction
+    (0-1). `latency_ms` is the 90th percentile (p90) of the latency of one answer, and `memory_mb` is the peak memory of
+    the process.
     """
 
     exported: ExportedArtifact
@@ -27,14 +28,14 @@ class CandidateFile:
 
     @property
     def coordinates(self) -> tuple[float, ...] | None:
-        """Minus the accuracy, then size, latency and memory: smaller is better; None unless all are known."""
+        """(-accuracy, size, latency, memory) of the file: smaller is better in each. None unless all four are known."""
         known = [None if self.accuracy is None else -self.accuracy, self.size_mb, self.latency_ms, self.memory_mb]
         found = tuple(value for value in known if value is not None)
         return found if len(found) == len(known) else None
 
 
 def candidate_of(exported: ExportedArtifact) -> CandidateFile:
-    """Return the artifact as a candidate."""
+    """Return an exported artifact as a CandidateFile."""
     return CandidateFile(
         exported=exported,
         role=role_of(exported),
@@ -46,7 +47,11 @@ def candidate_of(exported: ExportedArtifact) -> CandidateFile:
 
 
 def role_of(exported: ExportedArtifact) -> str:
-    """Return what an artifact is: the twin that its record names, or else its source's kind and its precision."""
+    """Return the role of an artifact, such as "ticket int8".
+
+    It is the name of the twin that the artifact's record has. Without one, it is the kind of the source (dense, ticket
+    or structured), followed by the precision unless that is fp32.
+    """
     artifact = exported.artifact
     if artifact.twin:
         return artifact.twin
@@ -56,10 +61,10 @@ def role_of(exported: ExportedArtifact) -> str:
 
 
 def alternatives(artifacts: Sequence[ExportedArtifact], cell: str, seed: int) -> list[CandidateFile]:
-    """Return the files to compare those of the ticket `cell` with, and its own.
+    """Return the files of the ticket `cell`, and the files to compare them with.
 
-    They are the dense files of its seed (of any seed if that one has none), the files of the ticket, and the files of
-    the tickets that were exported as twins of that seed.
+    These are the dense files of the ticket's seed (of any seed if that seed has none), the ticket's own files, and the
+    files of other tickets that were exported as twins with the same seed.
     """
     dense = [exported for exported in artifacts if exported.artifact.cell is None]
     dense = [exported for exported in dense if exported.artifact.seed == seed] or dense

@@ -1,4 +1,4 @@
-"""The exported artifacts against their costs: size, latency and memory, with the Pareto front of each."""
+"""Compare the accuracy of exported artifacts with their costs (size, latency, memory), and find the Pareto fronts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from lxcompress.stats import pareto_front
 from lxcompress.units import short_percent
 
 BASELINES: Mapping[str, str] = {"dense": "dense", DENSE_INT8: "the dense model in int8"}
-"""The roles that need no study and no ticket, in words."""
+"""The role of a file that needs neither a study nor a ticket -> the name of that file in a sentence."""
 
 
 @dataclass(frozen=True)
 class CostEntry:
-    """An artifact under the number that the charts and tables call it by.
+    """An exported artifact, and the number that stands for it in the charts and tables.
 
-    `role` is what it is: dense, dense int8, ticket, structured and so on; `label` adds the sparsity of a ticket.
+    `role` says what the artifact is: dense, dense int8, ticket, structured and so on. `label` is the role, followed by
+    the sparsity for a ticket. `is_smaller` says whether the model has smaller matrices (structured pruning).
+    `is_picked` says whether it is the artifact to ship.
     """
 
     number: int
@@ -40,7 +42,7 @@ class CostEntry:
 
 @dataclass(frozen=True)
 class CostAxis:
-    """A cost to compare accuracy with: its name, its unit, and the function that reads it (None is unknown)."""
+    """A kind of cost: its name, its unit, and the function that returns it for an artifact (None if it is unknown)."""
 
     title: str
     unit: str
@@ -56,7 +58,10 @@ COST_AXES: tuple[CostAxis, ...] = (
 
 @dataclass(frozen=True)
 class MissingBaselines:
-    """A ticket whose baselines, which need no pruning, are not exported, and the command that exports them."""
+    """A ticket that was exported without its baselines: which ones are missing, and the command that exports them.
+
+    The baselines are the dense model and the dense model in int8; both need no pruning.
+    """
 
     ticket: str
     twins: tuple[str, ...]
@@ -64,7 +69,7 @@ class MissingBaselines:
 
 
 def number_artifacts(summary: RunSummary, picked: ExportedArtifact | None = None) -> tuple[CostEntry, ...]:
-    """Return the artifacts of a run with numbers from 1; `picked` is the artifact to ship."""
+    """Return a numbered entry for each artifact of a run, from 1; `picked` is the artifact to ship."""
     targets = {result.cell: result.target for result in (*summary.results, *summary.twin_results)}
     entries = []
     for number, exported in enumerate(summary.artifacts, 1):
@@ -84,7 +89,10 @@ def number_artifacts(summary: RunSummary, picked: ExportedArtifact | None = None
 
 
 def find_dense(entries: Sequence[CostEntry]) -> CostEntry | None:
-    """Return the entry that ratios are relative to: the dense model in fp32, preferably a twin, then in ONNX."""
+    """Return the entry of the dense model in fp32, which ratios are relative to; None if it is not exported.
+
+    If there are several, a file that was exported as a twin is preferred, and then an ONNX file.
+    """
     dense = [entry for entry in entries if entry.role == "dense"]
 
     def order(entry: CostEntry) -> tuple[bool, bool]:
@@ -94,7 +102,7 @@ def find_dense(entries: Sequence[CostEntry]) -> CostEntry | None:
 
 
 def ratio(entry: CostEntry, dense: CostEntry | None, axis: CostAxis) -> float | None:
-    """Return an artifact's cost divided by the dense model's; None if the two cannot be compared."""
+    """Return the cost of an artifact divided by that of the dense model; None if the two cannot be compared."""
     if dense is None or dense is entry:
         return None
     mine, its = axis.value(entry.exported), axis.value(dense.exported)
@@ -106,7 +114,7 @@ def ratio(entry: CostEntry, dense: CostEntry | None, axis: CostAxis) -> float | 
 
 
 def find_front(entries: Sequence[CostEntry], axis: CostAxis) -> list[CostEntry]:
-    """Return the artifacts that are Pareto-optimal in accuracy and this cost, the cheapest first."""
+    """Return the artifacts that are Pareto-optimal in accuracy and in the cost `axis`, the cheapest first."""
     known = [
         (entry, cost, entry.accuracy)
         for entry in entries
@@ -117,7 +125,7 @@ def find_front(entries: Sequence[CostEntry], axis: CostAxis) -> list[CostEntry]:
 
 
 def find_missing_baselines(summary: RunSummary, entries: Sequence[CostEntry]) -> list[MissingBaselines]:
-    """Return the exported tickets if the dense model, or dense int8, is not exported."""
+    """Return one MissingBaselines for each exported ticket if the dense model, or dense int8, is not exported."""
     there = {entry.role for entry in entries}
     twins = tuple(words for role, words in BASELINES.items() if role not in there)
     if not twins or not has_tickets(summary.recipe):
@@ -127,9 +135,10 @@ def find_missing_baselines(summary: RunSummary, entries: Sequence[CostEntry]) ->
 
 
 def _is_comparable(one: ExportedArtifact, other: ExportedArtifact) -> bool:
-    """Whether both files were measured at one task in one bench; the runtimes may differ.
+    """Return whether two files were measured in one bench and at the same task; their runtimes may differ.
 
-    Two benches may have run beside different programs or on a hotter processor: those would change the ratio.
+    In another bench, other programs may have been running, or the processor may have been hotter. That would change the
+    ratio of two times.
     """
     mine, its = one.fresh, other.fresh
     if mine is None or its is None or _circumstances(mine) != _circumstances(its):
@@ -141,6 +150,7 @@ def _is_comparable(one: ExportedArtifact, other: ExportedArtifact) -> bool:
 
 
 def _circumstances(measured: Measurement) -> tuple[object, ...]:
+    """Return the task (without the runtime) and the machine of a measurement, as a tuple to compare."""
     task, machine = measured.task, measured.machine
     lengths = "as the data's" if task.lengths else task.tokens
     return (

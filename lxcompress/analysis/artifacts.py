@@ -20,12 +20,13 @@ MILLISECONDS: dict[str, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 
 @dataclass(frozen=True)
 class ExportedArtifact:
-    """An exported artifact and what was measured of it.
+    """An exported artifact, and what was measured of it.
 
-    `measurements` hold the newest one of each task, the default task first. `outdated` is the newest measurement of an
-    earlier export in the same folder; it is None once the present file is measured. `benches` pair every measurement of
-    the present file with its bench, the newest first. `is_smaller` tells whether the model is a smaller one (structured
-    pruning) and not a masked one.
+    `measurements` holds the newest measurement of each task, that of the default task first. `outdated` is the newest
+    measurement of an earlier file in the same folder; it is None once the present file is measured. `benches` holds
+    each measurement of the present file together with the bench that it belongs to, the newest first. `is_smaller` says
+    whether the model has smaller matrices (structured pruning), instead of a mask. `sha256` is the checksum of the
+    artifact's record.
     """
 
     folder: Path
@@ -39,7 +40,7 @@ class ExportedArtifact:
 
     @property
     def name(self) -> str:
-        """The name of the artifact, which is that of its folder."""
+        """The name of the artifact, which is also the name of its folder."""
         return self.artifact.name
 
     @property
@@ -55,39 +56,39 @@ class ExportedArtifact:
 
     @property
     def accuracy_change(self) -> float | None:
-        """Accuracy of the file minus that of its source, on the same questions; None if either is unknown."""
+        """The accuracy of the file minus that of its source model, on the same questions; None if either is unknown."""
         before, after = self.artifact.source_accuracy, self.artifact.accuracy
         return None if before is None or after is None else after.accuracy - before.accuracy
 
     @property
     def fresh(self) -> Measurement | None:
-        """The measurement of the present file at its default task."""
+        """The measurement of the present file at the default task; None if the present file was not measured."""
         return next(iter(self.measurements), None)
 
     @property
     def measurement(self) -> Measurement | None:
-        """The fresh measurement, or else the outdated one."""
+        """The measurement of the present file; if there is none, that of an earlier file in the folder, or None."""
         return self.fresh or self.outdated
 
     @property
     def is_stale(self) -> bool:
-        """Whether only an earlier export was measured."""
+        """Return whether an earlier file in the folder was measured, but not the present one."""
         return self.outdated is not None
 
     @property
     def latency_p90_ms(self) -> float | None:
-        """The 90th percentile of the latency of one answer; None if the present file is not measured."""
+        """The 90th percentile of the latency of one answer, in ms; None if the present file is not measured."""
         return latency_ms(self.fresh).p90 if self.fresh else None
 
     @property
     def peak_mb(self) -> float | None:
-        """The peak memory of the process; None if it is unknown for the present file."""
+        """The peak memory of the process, in MB of 10^6 bytes; None if it is unknown for the present file."""
         peak = self.fresh.peak_bytes if self.fresh else None
         return None if peak is None else peak / 1e6
 
 
 def latency_ms(measurement: Measurement) -> Percentiles:
-    """Return percentiles of the latencies, in milliseconds. Raises RunError for an unknown unit or no samples."""
+    """Return percentiles of the measured latencies, in ms. Raises RunError for an unknown unit or no samples."""
     samples = measurement.latency
     if samples.unit not in MILLISECONDS or not samples.values:
         raise RunError(
@@ -99,7 +100,7 @@ def latency_ms(measurement: Measurement) -> Percentiles:
 
 
 def read_artifacts(run: Run) -> list[ExportedArtifact]:
-    """Return every finished artifact of `run` with its measurements, dense ones first. Raises RunError."""
+    """Return every finished artifact of `run` with its measurements, the dense models first. Raises RunError."""
     oldest_first = sorted(run.benches, key=lambda bench: bench.started)
     measured = [(measurement, bench) for bench in oldest_first for measurement in bench.measurements]
     threads, twins = run.recipe.bench.threads, twins_of(run)
@@ -114,7 +115,7 @@ def read_artifacts(run: Run) -> list[ExportedArtifact]:
 
 
 def mixed_measurements(artifacts: Iterable[ExportedArtifact]) -> list[str]:
-    """Return warnings if the artifacts were measured on several machines or at several tasks."""
+    """Return a warning if the artifacts were measured on different machines, and one if at different tasks."""
     fresh = [exported.fresh for exported in artifacts if exported.fresh is not None]
     machines = {(found.machine.processor, found.machine.cores, found.machine.system) for found in fresh}
     tasks = {(found.task.threads, found.task.batch, found.task.tokens, found.task.objects) for found in fresh}
@@ -129,12 +130,16 @@ def mixed_measurements(artifacts: Iterable[ExportedArtifact]) -> list[str]:
 
 
 def _dense_first(exported: ExportedArtifact) -> tuple[bool, str, str]:
+    """Return a sort key: the artifacts of dense models come first, then the others by ticket and name."""
     cell = exported.artifact.cell
     return cell is not None, cell or "", exported.name
 
 
 def _read_artifact(path: Path, measured: Sequence[tuple[Measurement, BenchRecord]], threads: int) -> ExportedArtifact:
-    """Return the artifact whose record is at `path`, with its part of `measured`, which is sorted by age."""
+    """Return the artifact whose record is the file `path`, with those of the measurements that are of this artifact.
+
+    `measured` holds all measurements of the run, the oldest first. `threads` is the recipe's number of threads.
+    """
     artifact, digest = read_record(path, Artifact), sha256(path)
     changed = _find_change(path.parent, artifact)
     own = [(found, bench) for found, bench in reversed(measured) if found.artifact_sha256 == digest and not changed]
@@ -161,7 +166,11 @@ def _read_artifact(path: Path, measured: Sequence[tuple[Measurement, BenchRecord
 
 
 def _find_change(folder: Path, artifact: Artifact) -> str | None:
-    """Return how the files differ from the record, judged by names and sizes; None if they do not differ."""
+    """Return how the files of an artifact differ from its record, as part of a sentence; None if they do not differ.
+
+    The files are judged by their names and sizes. Their checksums are compared only if the folder has another name than
+    the artifact.
+    """
     paths = [folder / name for name in artifact.files]
     lost = [path.name for path in paths if not path.is_file()]
     if lost:
@@ -175,7 +184,7 @@ def _find_change(folder: Path, artifact: Artifact) -> str | None:
 
 
 def _task_key(measured: Measurement) -> tuple[object, ...]:
-    """Return a key that is equal for two measurements of a file if the newer one replaces the older one."""
+    """Return a key that is equal for two measurements of one file if the newer one replaces the older one."""
     task, machine = measured.task, measured.machine
     lengths = "as the data's" if task.lengths else task.tokens
     where = (measured.target, machine.processor, machine.cores, machine.system)
@@ -183,10 +192,11 @@ def _task_key(measured: Measurement) -> tuple[object, ...]:
 
 
 def _default_task_order(measured: Measurement, artifact: Artifact, threads: int) -> tuple[bool, ...]:
-    """Return a sort key by which the measurement at the default task comes first.
+    """Return a sort key that puts the measurement at the default task first.
 
-    The default task runs on this machine, in the first runtime of the format, with the recipe's threads, at lengths
-    that follow the data's. Each value tells of one difference from it, the most important first.
+    The default task runs on this machine, in the first runtime of the format, with the recipe's threads, and with
+    questions as long as those of the data. Each value of the key is True for one difference from the default task; the
+    most important difference comes first.
     """
     task, usual = measured.task, list_serving(artifact.format)[:1]
     return (

@@ -1,4 +1,7 @@
-"""What a rule chose: the picked ticket and file, and why each other group was not picked."""
+"""The result of a pick: the picked ticket and its file, and why every other group of runs was not picked.
+
+A group holds the runs of one method and one sparsity, over all seeds.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from lxcompress.stats import mean_interval
 
 @dataclass(frozen=True)
 class RejectedGroup:
-    """A group that was not picked, and why; `commands` are set if measuring is all that it lacks.
+    """A group of runs (one method and sparsity) that was not picked, and the reasons.
 
-    `broken` names the constraints that it broke; it is empty for a group that satisfies the rule and was beaten.
-    `shortfalls` tell, for each broken constraint, how far off the group was, relative to the constraint.
+    `achieved` is the mean sparsity and `accuracy` the mean accuracy (0-1); both are None if no run is finished.
+    `interval` is the 95 % interval of that mean. `broken` names the constraints that the group violates. It is empty
+    for a group that satisfies the rule when another group is better. `shortfalls` says, for each violated constraint,
+    how far the group is from it, relative to the constraint. `commands` is not empty if exporting and measuring a file
+    is all that is missing.
     """
 
     key: GroupKey
@@ -34,11 +40,12 @@ class RejectedGroup:
 
 @dataclass(frozen=True)
 class PickedTicket:
-    """The picked group and its ticket to ship: the seed that scored best.
+    """The picked group of runs, and its ticket to ship: that of the seed with the best accuracy.
 
-    `exported` is the artifact to ship, the best of `fitting` artifacts that satisfy the rule. If there is none,
-    `predicted` is the file to export. `others` are the files that it is compared with. `free` is the dense int8 file,
-    if it is at least as good in everything.
+    `exported` is the artifact to ship: the best of the artifacts that satisfy the rule; `fitting` is their number. If
+    no artifact does, `predicted` is the file to export. `others` are the files to compare the picked file with. `free`
+    is the dense int8 file (no pruning needed), if it is at least as good as the picked file in everything. `commands`
+    are what is left to do before the file can be shipped. `is_twin` says whether the ticket was drawn as a twin.
     """
 
     group: SeedGroup
@@ -56,17 +63,17 @@ class PickedTicket:
 
     @property
     def series(self) -> str:
-        """The short name of the method; that of a twin, whose method follows from the pick, is not shown."""
+        """The short name of the method; "structured twin" for a twin, whose method follows from its ticket."""
         return "structured twin" if self.is_twin else self.group.key.series
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the group's accuracy, 0-1; None with one seed."""
+        """The 95 % interval of the group's mean accuracy, 0-1; None with one seed."""
         return mean_interval(list(self.group.retrained.overall.by_seed.values()))
 
     @property
     def missing_twins(self) -> tuple[str, ...]:
-        """The alternatives that are not exported; a ticket must be compared with them."""
+        """The roles of the files that the ticket must be compared with and that are not exported."""
         roles = {other.role for other in self.others}
         has_masked = any(not role.startswith(("dense", "structured")) for role in roles)
         missing = [role for role in ("dense", DENSE_INT8) if role not in roles]
@@ -77,7 +84,10 @@ class PickedTicket:
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A group, or the dense model, by accuracy (0-1) and sparsity (0-1)."""
+    """One point of the Pareto front: a group of runs (one method and sparsity), or the dense model.
+
+    `accuracy` is the mean accuracy (0-1), and `achieved` the mean sparsity (0-1).
+    """
 
     label: str
     accuracy: float
@@ -86,11 +96,14 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the rule chose (`picked` is None if nothing satisfies it), and why each other group was not picked.
+    """The result of a pick by `rule`. `picked` is None if nothing satisfies the rule.
 
-    `longer` is the accuracy of the dense model that was trained twice as long, if that control is complete. `front`
-    holds the tickets, and the dense model, that are Pareto-optimal in accuracy and sparsity; `files` the measured
-    artifacts that are Pareto-optimal in accuracy, size, p90 latency and memory.
+    `dense` is the accuracy of the dense model, and `longer` that of the dense model trained twice as long, if that
+    control is complete. `threshold` is the accuracy (0-1) that the rule requires. `nearest` is the group that comes
+    closest to the rule, if nothing was picked; `rejected` holds every group that was not picked. `is_final` says
+    whether every run of the study is finished. `front` holds the groups, and the dense model, that are Pareto-optimal
+    in accuracy and sparsity. `files` holds the measured artifacts that are Pareto-optimal in accuracy, size, p90
+    latency and memory.
     """
 
     rule: Rule

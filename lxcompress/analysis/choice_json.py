@@ -1,4 +1,4 @@
-"""A choice as plain JSON values, with the keys that `lxcompress pick --json` has always had."""
+"""Write a choice as plain JSON values, with the keys that `lxcompress pick --json` has always had."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def choice_json(choice: Choice) -> dict[str, Any]:
 
 
 def spread_json(spread: Spread | None) -> dict[str, Any] | None:
-    """Return the mean, the sample standard deviation (null with one seed) and the value of each seed."""
+    """Return as JSON the mean, the sample standard deviation (null with one seed) and the value of each seed."""
     if spread is None:
         return None
     by_seed = {str(seed): value for seed, value in spread.by_seed.items()}
@@ -44,6 +44,7 @@ def spread_json(spread: Spread | None) -> dict[str, Any] | None:
 
 
 def _picked_json(picked: PickedTicket) -> dict[str, Any]:
+    """Return the picked ticket and its file as plain JSON values."""
     return {
         **_key_json(picked.group.key),
         "achieved": picked.group.achieved.mean,
@@ -65,10 +66,12 @@ def _picked_json(picked: PickedTicket) -> dict[str, Any]:
 
 
 def _predicted_json(file: Prediction) -> dict[str, Any]:
+    """Return a file that is not exported yet as plain JSON values."""
     return {"format": file.format, "precision": file.precision, "size_mb": file.size_mb, "command": file.command}
 
 
 def _candidate_json(candidate: CandidateFile) -> dict[str, Any]:
+    """Return an exported file, and the numbers to choose by, as plain JSON values."""
     artifact = candidate.exported.artifact
     return {
         "artifact": candidate.exported.folder.as_posix(),
@@ -84,6 +87,7 @@ def _candidate_json(candidate: CandidateFile) -> dict[str, Any]:
 
 
 def _rejected_json(rejected: RejectedGroup) -> dict[str, Any]:
+    """Return a group that was not picked, and the reasons, as plain JSON values."""
     return {
         **_key_json(rejected.key),
         "achieved": rejected.achieved,
@@ -96,6 +100,7 @@ def _rejected_json(rejected: RejectedGroup) -> dict[str, Any]:
 
 
 def _key_json(key: GroupKey) -> dict[str, Any]:
+    """Return the method and the target sparsity of a group as plain JSON values."""
     method = key.method
     return {
         "method": method.id,

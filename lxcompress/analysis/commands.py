@@ -1,4 +1,4 @@
-"""The commands that a reader is told to run next, as text to copy."""
+"""The commands that a message or report tells the user to run next, as text to copy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lxcompress.output import command_line
 
 
 def export_commands(ticket: Path) -> tuple[str, str]:
-    """Return the commands that export a ticket and measure it."""
+    """Return the command that exports a ticket as ONNX, and the command that measures the exported file."""
     folder = ticket.parent.parent / "artifacts" / f"{ticket.name}-onnx"
     return f"lxcompress export {_quoted(ticket)} --onnx --out {_quoted(folder)}", bench_command(folder)
 
@@ -31,7 +31,7 @@ def twins_command(root: Path, cell: str) -> str:
 
 
 def format_twins_command(ticket: Path, format: str) -> str:
-    """Return the command that exports a ticket with its alternatives in one format."""
+    """Return the command that exports a ticket and its alternatives, all in one format."""
     return f"lxcompress export {_quoted(ticket)} --twins --format {format}"
 
 
@@ -41,7 +41,11 @@ def next_commands(
     file: ExportedArtifact | Prediction | None,
     others: Sequence[CandidateFile],
 ) -> tuple[str, ...]:
-    """Return what is left to do before `file` of `ticket` can be shipped; nothing if it is exported and measured."""
+    """Return the commands left to run before `file` of `ticket` can be shipped; none if it is exported and measured.
+
+    `others` are the files that `file` is compared with. `file` is None if the ticket has neither an artifact nor a
+    predicted file.
+    """
     if file is None:
         return export_commands(ticket)
     if isinstance(file, Prediction):

@@ -1,4 +1,4 @@
-"""How two exported files compare in size, speed, memory and accuracy, as far as their benches can tell."""
+"""Compare two exported files in size, speed, memory and accuracy, as far as their benches allow it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lxcompress.records import BenchRecord, Measurement
 from lxcompress.units import percent, significant
 
 SAME_SIZE = 0.005
-"""Files whose sizes differ by no more than this share are called equally large: the vocabulary may differ."""
+"""Two files count as equally large if their sizes differ by at most this fraction: their vocabularies may differ."""
 SAME_MEMORY = 0.02
-"""Processes whose peaks differ by no more than this share are called equal: memory comes in pages."""
+"""Two processes count as equal if their peak memory differs by at most this fraction: memory comes in pages."""
 WORDS = {
     "size": ("smaller", "larger"),
     "speed": ("faster", "slower"),
     "memory": ("less memory", "more memory"),
     "accuracy": ("more accurate", "less accurate"),
 }
-"""A property -> what a file is called that is better in it, and one that is worse."""
+"""A property -> the words for a file that is better in this property, and for a file that is worse."""
 
 
 @dataclass(frozen=True)
 class MeasurementPair:
-    """Two measurements of one bench, at one task, in one runtime."""
+    """Measurements of two files in the same bench, at the same task and in the same runtime."""
 
     one: Measurement
     other: Measurement
@@ -36,14 +36,14 @@ class MeasurementPair:
 
     @property
     def ratio(self) -> Ratio:
-        """The ratio of the median times, with its interval."""
+        """The median time of the first file divided by that of the other file, with its interval."""
         again, baseline = self._baselines
         floor = noise_floor(baseline, again) if again is not None and baseline is not None else 0.0
         return compare_in_turns(self.one, self.other, floor=floor)
 
     @property
     def memory_noise(self) -> float:
-        """The share by which the peaks of the bench's two baseline processes differ; 0 if unknown."""
+        """The fraction by which the peak memory of the bench's two baseline processes differs; 0 if unknown."""
         again, baseline = self._baselines
         if again is None or baseline is None or not again.peak_bytes or not baseline.peak_bytes:
             return 0.0
@@ -51,13 +51,16 @@ class MeasurementPair:
 
     @property
     def _baselines(self) -> tuple[Measurement | None, Measurement | None]:
-        """The second and the first measurement of the baseline at this task."""
+        """The second and the first measurement of the bench's baseline at this task; None for one that is missing."""
         again = next((found for found in self.bench.noise if _task(found) == _task(self.one)), None)
         return again, find_baseline(self.bench, self.one)
 
 
 def find_pair(one: ExportedArtifact, other: ExportedArtifact) -> MeasurementPair | None:
-    """Return the newest measurements of both in one bench, at the default task of `one`; None if there are none."""
+    """Return the newest measurements of two files in one bench; None if no bench measured both.
+
+    The task is the default task of `one`, and both files run in the same runtime.
+    """
     usual = one.fresh
     if usual is None:
         return None
@@ -70,10 +73,11 @@ def find_pair(one: ExportedArtifact, other: ExportedArtifact) -> MeasurementPair
 
 
 def compare(one: CandidateFile, other: CandidateFile) -> dict[str, int]:
-    """Return, for each property that is known of both, -1 if `one` is better, 0 if they are equal, 1 if it is worse.
+    """Return for each property that is known of both files: -1 if `one` is better, 0 if they are equal, 1 if worse.
 
-    Speed and memory are compared only if both were measured in one bench, at one task, in one runtime. Two speeds
-    differ only if the interval of their ratio and the noise floor of the bench say so.
+    Speed and memory are compared only if one bench measured both files, at the same task and in the same runtime. The
+    speeds count as different only if the difference is larger than the interval of their ratio and the noise floor of
+    the bench.
     """
     signs = {"size": _sign(one.size_mb, other.size_mb, SAME_SIZE)}
     pair = find_pair(one.exported, other.exported)
@@ -90,7 +94,7 @@ def compare(one: CandidateFile, other: CandidateFile) -> dict[str, int]:
 
 
 def comparison(one: CandidateFile, other: CandidateFile) -> str:
-    """Return how `one` compares, with the figures: same size and memory; faster (median 0.31 against 0.50 ms); ..."""
+    """Return how `one` compares with `other`, as in "same size and memory; faster (median 0.31 against 0.50 ms)"."""
     signs = compare(one, other)
     same = [name for name, sign in signs.items() if not sign and name != "accuracy"]
     parts = [f"same {listed(same)}"] if same else []
@@ -101,7 +105,10 @@ def comparison(one: CandidateFile, other: CandidateFile) -> str:
 
 
 def find_dense_int8(picked: ExportedArtifact, others: Sequence[CandidateFile]) -> CandidateFile | None:
-    """Return the dense int8 file of the picked file's format; prefer one that was measured in the same runtime."""
+    """Return the dense int8 file in the format of `picked`; None if there is none.
+
+    If there are several, one that a bench measured together with `picked` in the same runtime is preferred.
+    """
     same = [
         other
         for other in others
@@ -112,23 +119,27 @@ def find_dense_int8(picked: ExportedArtifact, others: Sequence[CandidateFile]) -
 
 
 def best_free_alternative(picked: CandidateFile, others: Sequence[CandidateFile]) -> CandidateFile | None:
-    """Return the dense int8 file, of the same format and runtime, that is at least as good as `picked` in everything.
+    """Return the dense int8 file of the same format if it is at least as good as `picked` in everything.
 
-    Return None if there is none, or if the two were not measured at one task.
+    Return None if it is worse in something, if there is no such file, or if no bench measured both files at one task in
+    one runtime.
     """
     free = find_dense_int8(picked.exported, others)
     return free if free is not None and is_no_worse(free, picked) else None
 
 
 def is_no_worse(one: CandidateFile, other: CandidateFile) -> bool:
-    """Whether `one` is at least as good in accuracy and in all that is measured of `other`."""
+    """Return whether `one` is at least as good in accuracy, in size, and in all that was measured of `other`."""
     compared = compare(one, other)
     known = {"accuracy", "size"} | ({"speed"} if other.exported.fresh else set())
     return known <= compared.keys() and all(sign <= 0 for sign in compared.values())
 
 
 def is_slower(one: ExportedArtifact, other: ExportedArtifact) -> bool:
-    """Whether the answers of one measured file take longer than another's, as far as their benches can tell."""
+    """Return whether the answers of the file `one` take longer than those of `other`; both files must be measured.
+
+    If their benches cannot tell, the 90th percentiles of the latency are compared.
+    """
     mine, its = one.fresh, other.fresh
     assert mine is not None
     assert its is not None
@@ -141,18 +152,18 @@ def is_slower(one: ExportedArtifact, other: ExportedArtifact) -> bool:
 
 
 def _sign(mine: float, its: float, alike: float) -> int:
-    """Return -1 if `mine` is smaller by more than the share `alike` of `its`, 1 if it is larger by that, else 0."""
+    """Return -1 if `mine` is smaller than `its`, 1 if it is larger, and 0 if they differ by at most `alike` * `its`."""
     return 0 if abs(mine - its) <= alike * its else -1 if mine < its else 1
 
 
 def _task(measured: Measurement) -> tuple[object, ...]:
-    """Return what two measurements must have in common to be of one task; the runtime is compared apart."""
+    """Return the values that two measurements at one task have in common; the runtime is compared separately."""
     task = measured.task
     return task.threads, task.batch, task.tokens, bool(task.lengths), task.objects, task.images
 
 
 def _difference(name: str, sign: int, one: CandidateFile, other: CandidateFile) -> str:
-    """Return one difference in words, with its figures."""
+    """Return in words how two files differ in one property, with the values of both."""
     words = WORDS[name][sign > 0]
     if name == "size":
         return f"{words} ({significant(one.size_mb)} against {significant(other.size_mb)} MB)"

@@ -1,4 +1,4 @@
-"""The constraints of a rule: which of them a group or a file breaks, and by how much."""
+"""The constraints of a rule: which of them a group of runs or a file violates, and by how much."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from lxcompress.analysis.words import numbered
 from lxcompress.records import Floors
 from lxcompress.units import percent
 
-# This absorbs the rounding of floats and is not a tolerance: 0.70 - 0.01 is a little more than 0.69.
+# This is for the rounding of floats, not a tolerance: in floats, 0.70 - 0.01 is a little more than 0.69.
 ROUNDING = 1e-9
 QUICK = ("int8", "fp32")
-"""The precisions to export for a limit on time or memory: the others are no faster on the processors here."""
+"""The precisions to export if the rule limits time or memory: on common processors the others are not faster."""
 LATER = 1e-6
-"""The shortfall of an unmeasured file in another format than the recipe's, so that the recipe's comes first."""
+"""The shortfall of an unmeasured file in a format other than the recipe's; so the recipe's format comes first."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A constraint that a group or a file breaks; `shortfall` is how far off it is, relative to the constraint.
+    """A constraint that a group of runs or a file violates.
 
-    `commands` export and measure what must be known before the constraint can be checked.
+    `shortfall` says how far it is from the constraint, relative to the constraint. If the constraint cannot be checked
+    yet, `commands` are the commands that export and measure what must be known first.
     """
 
     constraint: str
@@ -42,7 +43,7 @@ CONTROL = Violation("control", "a control: it is there to compare with and is ne
 
 
 def check_group(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | None) -> list[Violation]:
-    """Return the constraints that a group breaks, apart from the limits on its files."""
+    """Return the constraints that a group of runs violates, apart from the limits on its files."""
     if group.key.method.is_control:
         return [CONTROL]
     return [
@@ -54,7 +55,7 @@ def check_group(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: fl
 
 
 def check_file(exported: ExportedArtifact, group: SeedGroup, rule: Rule, threshold: float | None) -> list[Violation]:
-    """Return the limits that one artifact breaks; an export that loses too much accuracy breaks one too."""
+    """Return the limits that one artifact violates. An export that loses too much accuracy is a violation too."""
     name = exported.name
     broken = []
     if rule.max_size_mb is not None:
@@ -88,7 +89,7 @@ def check_export(exported: ExportedArtifact, group: SeedGroup, threshold: float 
 
 
 def check_prediction(file: Prediction, rule: Rule, *, usual: str) -> list[Violation]:
-    """Return the limits that a file will break, or may break, once it is exported; `usual` is the recipe's format."""
+    """Return the limits that a file not exported yet will violate, or may violate; `usual` is the recipe's format."""
     broken = []
     if file.missing:
         broken.append(Violation("extra", f"{file.name} {file.missing}", 1))
@@ -112,7 +113,7 @@ def check_prediction(file: Prediction, rule: Rule, *, usual: str) -> list[Violat
 
 
 def check_limit(constraint: str, thing: str, value: float, limit: float, unit: str) -> list[Violation]:
-    """Return a violation if the value is greater than the limit; equal is allowed."""
+    """Return a violation if `value` is greater than `limit`; else nothing. An equal value is allowed."""
     if value <= limit:
         return []
     reason = f"{thing} {figure(value)} {unit} is over {limit:g} {unit}"
@@ -120,31 +121,34 @@ def check_limit(constraint: str, thing: str, value: float, limit: float, unit: s
 
 
 def total_shortfall(broken: Sequence[Violation]) -> tuple[float, float]:
-    """Return a sort key by which files with smaller violations come first, then those that need only measuring."""
+    """Return a sort key: smaller violations come first; of equal ones, those that need only a measurement."""
     return sum(found.shortfall for found in broken), -sum(bool(found.commands) for found in broken)
 
 
 def figure(value: float) -> str:
-    """Return three significant digits or more, never an exponent: 0.123, 45.6, 1234."""
+    """Return a number with three significant digits or more, never with an exponent: 0.123, 45.6, 1234."""
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _check_protocol(summary: RunSummary) -> list[Violation]:
+    """Return a violation if the retrained models of the run are not tickets; else nothing."""
     if has_tickets(summary.recipe):
         return []
     return [Violation("protocol", "no ticket: its mask was applied once, so retraining made it dense again", 1)]
 
 
 def _check_complete(group: SeedGroup) -> list[Violation]:
+    """Return a violation if a seed of the group is not finished; else nothing."""
     if group.is_complete:
         return []
     return [Violation("seeds", f"incomplete: {numbered('seed', group.missing)} not finished", len(group.missing))]
 
 
 def _check_accuracy(group: SeedGroup, rule: Rule, threshold: float | None) -> list[Violation]:
+    """Return the violations of the required accuracy; `threshold` is None while the dense runs are not finished."""
     mean = group.retrained.overall.mean
     broken = []
-    if threshold is None and group.is_complete:  # a twin whose own dense run is there, and another seed's is not
+    if threshold is None and group.is_complete:  # a twin: the dense run of its seed is finished, that of another is not
         broken.append(Violation("accuracy", "the dense baseline is not finished for every seed", 1))
     if threshold is not None and mean < threshold - ROUNDING:
         kept = f" ({percent(group.retained)} % kept)" if group.retained is not None else ""
@@ -156,6 +160,7 @@ def _check_accuracy(group: SeedGroup, rule: Rule, threshold: float | None) -> li
 
 
 def _check_floor(mean: float, floors: Floors) -> list[Violation]:
+    """Return a violation if the mean accuracy of a group is not above the highest floor; else nothing."""
     name, floor = highest_floor(floors)
     if mean > floor:
         return []
@@ -164,7 +169,10 @@ def _check_floor(mean: float, floors: Floors) -> list[Violation]:
 
 
 def _check_sibling(file: Prediction, rule: Rule) -> list[Violation]:
-    """Return the limits that a measured file breaks which takes as much time and memory as `file` will."""
+    """Return the limits on time and memory that `file` will violate, judged by its sibling.
+
+    The sibling is a measured file that takes as much time and memory as `file` will.
+    """
     sibling = file.sibling
     if sibling is None or sibling.fresh is None:
         return []

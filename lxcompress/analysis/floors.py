@@ -1,4 +1,4 @@
-"""The floors: accuracies that need no image, by name."""
+"""The floors of a study by name: accuracies that a baseline reaches without the image."""
 
 from __future__ import annotations
 

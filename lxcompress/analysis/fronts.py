@@ -10,7 +10,7 @@ from lxcompress.stats import pareto_front
 
 
 def ticket_front(summary: RunSummary) -> list[FrontPoint]:
-    """Return the complete groups, and the dense model, that are Pareto-optimal in accuracy and sparsity."""
+    """Return the complete groups of runs, and the dense model, that are Pareto-optimal in accuracy and sparsity."""
     points = [
         FrontPoint(group.key.label, group.retrained.overall.mean, group.achieved.mean)
         for group in summary.groups
@@ -18,7 +18,7 @@ def ticket_front(summary: RunSummary) -> list[FrontPoint]:
     ]
     if summary.dense and not summary.dense_missing:
         points.insert(0, FrontPoint("dense", summary.dense.overall.mean, 0.0))
-    # Masks with one target may differ by a weight or two; that does not make a ticket sparser.
+    # Masks of equal target sparsity may differ by one or two weights; that does not make a ticket sparser.
     return pareto_front(points, better=lambda point: (-point.accuracy, -round(point.achieved, 4)))
 
 

@@ -1,4 +1,7 @@
-"""Seed groups: the finished runs of one method at one sparsity, with means and deviations over seeds."""
+"""Groups over seeds: the finished runs of one method at one sparsity, with means and standard deviations.
+
+A cell is the run of one method, one sparsity and one seed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from lxcompress.units import short_percent
 
 @dataclass(frozen=True)
 class Spread:
-    """One value for each seed; at least one seed."""
+    """The values of a quantity by seed, for at least one seed."""
 
     by_seed: Mapping[int, float]
 
@@ -28,7 +31,7 @@ class Spread:
 
     @property
     def std(self) -> float | None:
-        """The sample standard deviation; None with one seed."""
+        """The sample standard deviation over seeds; None with one seed."""
         return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
 
     @property
@@ -39,7 +42,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Stage:
-    """Accuracy (0-1) over seeds at one stage of the study, overall and for each answer type."""
+    """The accuracies (0-1) at one stage of the runs, by seed: over all questions, and for each answer type."""
 
     overall: Spread
     by_type: Mapping[str, Spread]
@@ -47,38 +50,43 @@ class Stage:
 
 @dataclass(frozen=True)
 class GroupKey:
-    """The method and the target sparsity of a group: a Cell without its seed."""
+    """The method and the target sparsity of a group; together with a seed they name a cell."""
 
     method: Method
     target: float
 
     @property
     def series(self) -> str:
-        """The short name of the method, such as low-magnitude; it omits the granularity of single weights."""
+        """The short name of the method, such as low-magnitude; the granularity `weight` is left out."""
         words = self.method.id if self.method.name else self.method.id.replace("-weight-", "-", 1)
         return words.removesuffix("-weight")
 
     @property
     def label(self) -> str:
-        """The short name of the method and the sparsity, such as low-magnitude at 70 %."""
+        """The short name of the method with the target sparsity, such as low-magnitude at 70 %."""
         return f"{self.series} at {short_percent(self.target)} %"
 
     def cell(self, seed: int) -> Cell:
-        """Return the cell of this group with `seed`."""
+        """Return the cell of this method and sparsity with `seed`."""
         return Cell(self.method, self.target, seed)
 
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """The finished cells of one GroupKey; `missing` holds the seeds whose cell or dense run is not finished.
+    """The finished cells of one method and sparsity, over seeds. A value that no record holds is None.
 
-    `paired` is the retrained accuracy minus the dense accuracy of the same seed; `ratios` divides them instead.
-    `retained` is the mean retrained accuracy divided by the dense mean of the same seeds. These three are None while no
-    seed of the group has a dense run.
-    `removed` is the mean number of removed weights; `regrown` counts those that are not zero after retraining.
-    `parameters` and `flops` are means over the retrained models. `cell_s` is the mean time of a cell, including the
-    time to draw its ticket. `steps` is the mean number of training steps, as a multiple of the dense run's. Values that
-    no record holds are None.
+    `missing` holds the seeds whose cell or dense run is not finished. `achieved` is the sparsity that was reached: the
+    removed fraction of the prunable weights. `of_live` and `of_all` are the removed fractions of the weights that an
+    answer depends on, and of all weights.
+
+    `paired` is the retrained accuracy minus the dense accuracy of the same seed, and `ratios` is the first divided by
+    the second. `retained` is the mean retrained accuracy divided by the mean dense accuracy of the same seeds. These
+    three are None while no seed of the group has a dense run.
+
+    `removed` is the mean number of removed weights. `regrown` is the number of removed weights that are not zero after
+    retraining. `parameters` and `flops` are means over the retrained models. `cell_s` is the mean time of a cell in
+    seconds, including the time to draw its ticket. `steps` is the mean number of training steps divided by that of the
+    dense run.
     """
 
     key: GroupKey
@@ -102,7 +110,7 @@ class SeedGroup:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every seed of the study is finished."""
+        """Return whether the cell and the dense run of every seed are finished."""
         return not self.missing
 
     @property
@@ -112,13 +120,13 @@ class SeedGroup:
 
     @property
     def best_seed(self) -> int:
-        """The seed with the best retrained accuracy; the smallest of equals."""
+        """The seed with the best retrained accuracy; of equally good seeds the smallest."""
         scores = self.retrained.overall.by_seed
         return max(scores, key=lambda seed: (scores[seed], -seed))
 
 
 def group_keys(recipe: Recipe) -> list[GroupKey]:
-    """Return the key of every group of `recipe`: method by method, by increasing sparsity."""
+    """Return the key of every group of `recipe`: one method after the other, each by increasing sparsity."""
     return [
         GroupKey(method, target)
         for method in recipe.prune.all_methods()
@@ -127,7 +135,10 @@ def group_keys(recipe: Recipe) -> list[GroupKey]:
 
 
 def make_group(key: GroupKey, results: Sequence[Result], dense: Mapping[int, Dense], seeds: Iterable[int]) -> SeedGroup:
-    """Return the group of `results`; `dense` holds the finished dense runs and `seeds` those that are expected."""
+    """Return the group of `results`, which have the method and sparsity of `key`.
+
+    `dense` holds the finished dense runs by seed. `seeds` are the seeds that the group will have when it is complete.
+    """
     by_seed = {result.seed: result for result in results}
     shared = [seed for seed in by_seed if seed in dense]
     retrained = {seed: by_seed[seed].retrained.accuracy for seed in shared}
@@ -157,13 +168,13 @@ def make_group(key: GroupKey, results: Sequence[Result], dense: Mapping[int, Den
 
 
 def make_twin_groups(results: Iterable[Result], dense: Mapping[int, Dense]) -> list[SeedGroup]:
-    """Return a group of one seed for each finished twin whose method this version knows."""
+    """Return a group of one seed for each finished twin; twins with a method unknown to this version are left out."""
     groups = []
     for result in results:
         settings = {name: value for name, value in result.method.items() if name != "id"}
         try:
             key = GroupKey(Method.model_validate(settings), result.target)
-        except ValidationError:  # written by a version that knew other methods; the tickets of the grid are unaffected
+        except ValidationError:  # written by a version that knew other methods; the recipe's tickets are unaffected
             continue
         if key.cell(result.seed).id == result.cell:
             groups.append(make_group(key, [result], dense, [result.seed]))
@@ -171,7 +182,7 @@ def make_twin_groups(results: Iterable[Result], dense: Mapping[int, Dense]) -> l
 
 
 def make_stage(scores: Mapping[int, Score]) -> Stage:
-    """Return the accuracies of one stage; `scores` holds the score of each seed."""
+    """Return the accuracies at one stage; `scores` holds the score of each seed."""
     types = {name: None for score in scores.values() for name in score.by_type}
     return Stage(
         overall=Spread({seed: score.accuracy for seed, score in scores.items()}),

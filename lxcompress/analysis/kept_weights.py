@@ -1,7 +1,7 @@
-"""The share of weights that a ticket keeps in each layer, read from its files without loading a model.
+"""Count the weights that a ticket keeps in each layer, from its files and without loading a model.
 
-A mask is counted in its packed bits, a smaller model in the headers of its file and of the dense model's. That takes a
-moment for tickets of full size; loading them would take minutes.
+For a mask, the bits in the file are counted. For a smaller model, the shapes in the headers of its file and of the
+dense model's file are compared. Both take a moment for tickets of full size; loading them would take minutes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,22 @@ from lxcompress.rundir import RunDir
 from lxcompress.text import parse_json, read_text
 
 MOST_LAYERS = 10_000
-"""The most layers of a stack; a surgery file that names more is damaged."""
+"""The largest number of layers in a stack; a surgery file that names more is damaged."""
 NUMBERED = re.compile(r"^(.*?\.)?(\w+)\.(\d+)\.")
-"""The layer that a tensor is in, by the first number in its name."""
+"""Matches the name of a tensor up to its layer: the name of the stack, and the first number in the name."""
 ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
-"""How many bits of a byte are set."""
+"""ONES[b] is the number of bits that are 1 in the byte b."""
 AGAIN = "draw the ticket again, or restore the file from a copy"
 
 Counts = dict[str, tuple[int, int]]
-"""A tensor, a layer or a part -> how many of its weights are kept, and how many it had."""
+"""Name of a tensor, a layer or a part -> the number of weights that it keeps, and the number that it had."""
 
 
 def kept_by_layer(root: Path, cell: Cell) -> dict[str, float] | None:
-    """Return the share of weights that the ticket of `cell` keeps in each layer; None if the ticket is not there."""
+    """Return {layer: kept fraction (0-1) of its weights} of the ticket of `cell`; None if the ticket is not there.
+
+    Raises TicketError if a file of the ticket was changed or cannot be read.
+    """
     run = RunDir(root)
     ticket, whole = run.ticket(cell), run.dense(cell.seed) / WEIGHTS_FILE
     mask, model, surgery = (ticket / name for name in (MASK_FILE, WEIGHTS_FILE, SURGERY_FILE))
@@ -53,7 +56,10 @@ def kept_by_layer(root: Path, cell: Cell) -> dict[str, float] | None:
 
 
 def count_mask(path: Path) -> Counts:
-    """Return how many weights a mask keeps of each matrix. Raises TicketError if the file is not a mask."""
+    """Return for each matrix how many weights a mask keeps, and how many the matrix has.
+
+    Raises TicketError if the file is not a mask.
+    """
     try:
         with safe_open(path, framework="np") as file:
             shapes = json.loads((file.metadata() or {})["shapes"])
@@ -63,10 +69,11 @@ def count_mask(path: Path) -> Counts:
 
 
 def count_matrices(smaller: Path, whole: Path, surgery: Path) -> Counts:
-    """Return how many weights of each matrix are left in `smaller`, which was cut from `whole`; both are safetensors.
+    """Return for each matrix of a layer how many weights are left in `smaller`, and how many it has in `whole`.
 
-    Matrices whose layer is kept but whose output nothing reads now are not counted. Raises TicketError for a file that
-    cannot be read.
+    Both are safetensors files; `smaller` was made from `whole` by the surgery in the file `surgery`. A matrix is not
+    counted if its layer is kept and the matrix itself was left out, because no answer depends on it now. Raises
+    TicketError for a file that cannot be read.
     """
     sizes, kept_layers = _matrix_sizes(smaller), _kept_layers(surgery)
     counts = {}
@@ -75,13 +82,13 @@ def count_matrices(smaller: Path, whole: Path, surgery: Path) -> Counts:
         if new_name is None or new_name in sizes:
             counts[name] = (sizes[new_name] if new_name else 0, size)
     of_layers = {name: layer_of(name) for name in counts if NUMBERED.match(name)}
-    # The matrices of an answer head have numbers too, but they are not layers: each number has one matrix only.
+    # The matrices of an answer head have numbers too, but these are not layers: each number has only one matrix.
     several = {layer for layer, count in Counter(of_layers.values()).items() if count > 1}
     return {name: counts[name] for name, layer in of_layers.items() if layer in several}
 
 
 def by_layer(counts: Counts) -> Counts:
-    """Return the counts summed over each layer: `layer 3`, or the module of a matrix outside numbered layers."""
+    """Return the counts summed over each layer, such as `layer 3`; other matrices are summed by their module."""
     layers: Counts = {}
     for name, (kept, size) in counts.items():
         kept_before, size_before = layers.get(layer_of(name), (0, 0))
@@ -90,13 +97,13 @@ def by_layer(counts: Counts) -> Counts:
 
 
 def layer_of(name: str) -> str:
-    """Return the layer of a tensor: its stack and its number, or its module."""
+    """Return the layer of a tensor as its stack and number, such as `layer 3`; outside of a stack, its module."""
     found = NUMBERED.match(name)
     return f"{found[2]} {found[3]}" if found else (name.split(".")[-3:] or [name])[0]
 
 
 def _matrix_sizes(path: Path) -> dict[str, int]:
-    """Return the number of weights of each matrix, from the file's header. Raises TicketError."""
+    """Return {name: number of weights} of the matrices in a safetensors file, from its header. Raises TicketError."""
     try:
         with safe_open(path, framework="np") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  no mapping
@@ -106,7 +113,7 @@ def _matrix_sizes(path: Path) -> dict[str, int]:
 
 
 def _kept_layers(surgery: Path) -> dict[str, list[int]]:
-    """Return, for each stack that lost layers, the indexes of those it keeps. Raises TicketError."""
+    """Return {name of a stack: indexes of its kept layers}, for stacks that lost layers. Raises TicketError."""
     try:
         cuts = parse_json(read_text(surgery))["cuts"]
         return {cut["name"]: _indexes(cut["keep"]) for cut in cuts if cut["kind"] == "layer"}
@@ -115,7 +122,7 @@ def _kept_layers(surgery: Path) -> dict[str, list[int]]:
 
 
 def _indexes(text: str) -> list[int]:
-    """Return the indexes that a text names: 0-2 5 is 0, 1, 2 and 5."""
+    """Return the indexes that a text lists: "0-2 5" is 0, 1, 2 and 5. Raises ValueError for too many."""
     ends = [run.partition("-") for run in text.split()]
     runs = [range(int(low), int(high or low) + 1) for low, _, high in ends]
     if sum(map(len, runs)) > MOST_LAYERS:
@@ -124,7 +131,10 @@ def _indexes(text: str) -> list[int]:
 
 
 def _rename(name: str, kept_layers: Mapping[str, list[int]]) -> str | None:
-    """Return the name of a tensor after layers before it were removed; None if its own layer was removed."""
+    """Return the name that a tensor has after the surgery; None if its layer was removed.
+
+    Removing layers changes the numbers of the layers behind them.
+    """
     for stack, kept in kept_layers.items():
         if name.startswith(f"{stack}."):
             number, _, rest = name.removeprefix(f"{stack}.").partition(".")

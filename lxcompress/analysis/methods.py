@@ -1,4 +1,7 @@
-"""The methods of a study in one table: what each keeps at each sparsity, its cost, and which ones a chart shows."""
+"""Tabulate the methods of a study: what each keeps at each sparsity, what it costs, and which ones a chart shows.
+
+A group holds the runs of one method and one sparsity over all seeds; one of these runs is a cell.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,16 @@ CONTROL_WORDS: Mapping[Control, str] = {
     "small-dense": "a dense model of equal size, trained from fresh weights",
 }
 NOTHING = "–"
-"""A cell of a table without a value."""
+"""The text in a cell of a table that has no value."""
 
 MOST_LINES = 8
-"""How many lines of a chart can be told apart; a study of more methods shows the best BEST_LINES."""
+"""The largest number of lines that a reader can tell apart; with more methods, a chart shows the best BEST_LINES."""
 BEST_LINES = 6
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method and its groups by target sparsity, without those that have no finished cell."""
+    """One method, and its groups by target sparsity. A sparsity without a finished run is left out."""
 
     method: Method
     groups: Mapping[float, SeedGroup]
@@ -49,14 +52,14 @@ class MethodRow:
 
     @property
     def kind(self) -> Kind:
-        """Whether the method is unstructured, structured or a control."""
+        """Return whether the method is unstructured, structured or a control."""
         if self.method.is_control:
             return "control"
         return "structured" if self.method.is_structured else "unstructured"
 
     @property
     def words(self) -> str:
-        """What a control controls for; of a method with a name, the name that its settings would give it."""
+        """What a control controls for; for a method named by the recipe, the name made of its settings; else empty."""
         if self.method.control:
             times = "twice" if self.method.length == 2 else f"{self.method.length} times"
             words = CONTROL_WORDS[self.method.control].format(times=times)
@@ -67,35 +70,36 @@ class MethodRow:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is a dense model, which the charts draw like the dense run."""
+        """Return whether the method trains a dense model, which the charts draw like the dense run."""
         return self.method.control in ("dense-longer", "small-dense")
 
     @property
     def cell_s(self) -> float | None:
-        """The mean time of a cell, including the time to draw its ticket."""
+        """The mean time of a run of this method in seconds, with the time to draw its ticket; None if unknown."""
         counted = [(group.cell_s, len(group.seeds)) for group in self.groups.values()]
         cells = sum(count for _, count in counted)
         return sum(seconds * count for seconds, count in counted) / cells if cells else None
 
     @property
     def steps(self) -> tuple[float, float] | None:
-        """The training steps of a cell as a multiple of the dense run's: the fewest and the most over sparsities."""
+        """The fewest and the most training steps of a run over sparsities, as multiples of the dense run's; or None."""
         known = [group.steps for group in self.groups.values() if group.steps is not None]
         return (min(known), max(known)) if known else None
 
     @property
     def is_sized(self) -> bool:
-        """Whether its models are smaller ones whose size is known."""
+        """Return whether the method makes smaller models, and the size of at least one is known."""
         is_smaller = self.method.is_structured or self.method.control == "small-dense"
         return is_smaller and any(group.parameters or group.flops for group in self.groups.values())
 
 
 @dataclass(frozen=True)
 class MethodTable:
-    """Every method of a study: unstructured ones first, controls last.
+    """All methods of a study: first the unstructured ones, then the structured ones, and the controls last.
 
-    `best` holds, for each sparsity, the complete group that keeps most of the unstructured ones and of the structured
-    ones. `parameters` and `flops` are those of the dense model, if known. `dense` is a sentence about the dense model.
+    `targets` are the target sparsities. `best` holds, for each sparsity, the best complete unstructured group and the
+    best complete structured group: those that keep most of the dense accuracy. `parameters` and `flops` are those of
+    the dense model, if known. `dense` is a sentence about the dense model.
     """
 
     targets: tuple[float, ...]
@@ -107,13 +111,13 @@ class MethodTable:
 
     @property
     def sections(self) -> list[tuple[str, list[MethodRow]]]:
-        """The rows of each kind, with a title; kinds without a row are left out."""
+        """The rows of each kind of method, with the title of the kind; kinds without a row are left out."""
         by_kind = {words: [row for row in self.rows if row.kind == kind] for kind, words in KIND_WORDS.items()}
         return [(words, rows) for words, rows in by_kind.items() if rows]
 
     @property
     def controls(self) -> dict[str, str]:
-        """Each control of the study, and what it controls for."""
+        """Name of each control of the study -> what it controls for."""
         return {
             f"{row.method.control}{row.method.epochs_factor or ''}": row.words
             for row in self.rows
@@ -127,17 +131,17 @@ class MethodTable:
 
     @property
     def sized(self) -> list[MethodRow]:
-        """The rows of smaller models whose size is known."""
+        """The rows of the methods that make smaller models whose size is known."""
         return [row for row in self.rows if row.is_sized]
 
     @property
     def sized_targets(self) -> tuple[float, ...]:
-        """The target sparsities of smaller models."""
+        """The target sparsities of the methods in `sized`."""
         return tuple(target for target in self.targets if any(target in row.groups for row in self.sized))
 
     @property
     def quantities(self) -> dict[str, Callable[[SeedGroup], str]]:
-        """What is counted of a smaller model, as text, with its share of the dense model's."""
+        """Name of a quantity -> the function that writes it for a smaller model, with its share of the dense model."""
         return {
             "parameters": lambda group: _with_share(group.parameters, self.parameters),
             "FLOPs": lambda group: _with_share(group.flops, self.flops),
@@ -146,14 +150,14 @@ class MethodTable:
 
 @dataclass(frozen=True)
 class ChartSelection:
-    """The methods that a chart draws as lines, in the recipe's order, and those that only the tables show."""
+    """The methods that a chart draws as lines, in the recipe's order, and the methods that only the tables show."""
 
     lines: tuple[Method, ...]
     left_out: tuple[Method, ...]
 
 
 def tabulate(summary: RunSummary) -> MethodTable:
-    """Return the table of all methods of `summary`, including those without a finished cell."""
+    """Return the table of all methods of a study, including methods without a finished run."""
     groups = {group.key: group for group in summary.groups}
     rows = []
     for method in summary.recipe.prune.all_methods():
@@ -173,16 +177,17 @@ def tabulate(summary: RunSummary) -> MethodTable:
 
 
 def off_target(group: SeedGroup) -> str | None:
-    """Return the achieved sparsity if it differs from the target by more than 0.05 points, as in '48.7 %'."""
+    """Return the reached sparsity, such as '48.7 %', if it is over 0.05 points away from the target; else None."""
     is_off = abs(group.achieved.mean - group.key.target) > 0.0005
     return f"{percent(group.achieved.mean, 1)} %" if is_off else None
 
 
 def shown_methods(summary: RunSummary, picked: GroupKey | None = None) -> ChartSelection:
-    """Return which methods a chart draws: all of them, or the best BEST_LINES if there are more than MOST_LINES.
+    """Return the methods that a chart draws: all of them, or the best BEST_LINES if there are more than MOST_LINES.
 
-    The best ones keep most, compared with the mean of all methods at the same sparsity. The best structured one and the
-    picked one are always drawn, a control never. Dense baselines are drawn in another way and are in neither part.
+    The best methods keep most of the dense accuracy, compared with the mean of all methods at the same sparsity. The
+    best structured method and the picked one are then always drawn, and controls never. Dense baselines are in neither
+    part of the result: the charts draw them in another way.
     """
     rows = [row for row in tabulate(summary).rows if not row.is_baseline]
     order = summary.recipe.prune.all_methods()
@@ -200,7 +205,10 @@ def shown_methods(summary: RunSummary, picked: GroupKey | None = None) -> ChartS
 
 
 def _best_keys(rows: Sequence[MethodRow], targets: Iterable[float]) -> list[GroupKey]:
-    """Return, for each sparsity, the complete unstructured group and the complete structured one that keep most."""
+    """Return for each sparsity the keys of the best complete unstructured group and the best complete structured group.
+
+    The best group keeps most of the dense accuracy.
+    """
     best = []
     for target in targets:
         for kind in ("unstructured", "structured"):
@@ -212,9 +220,10 @@ def _best_keys(rows: Sequence[MethodRow], targets: Iterable[float]) -> list[Grou
 
 
 def _advantages(rows: Sequence[MethodRow]) -> dict[Method, float]:
-    """Return what each method keeps minus the mean of all at the same sparsity, averaged over sparsities.
+    """Return for each method the accuracy that it keeps minus the mean of all methods at the same sparsity.
 
-    N:M has one sparsity only; the subtraction makes it comparable with methods that have others too.
+    The difference is averaged over the sparsities of the method. So a method with one sparsity only, such as N:M, can
+    be compared with the others. It is -inf for a method without a known value.
     """
     kept: dict[float, dict[Method, float]] = {}
     for row in rows:
@@ -230,6 +239,7 @@ def _advantages(rows: Sequence[MethodRow]) -> dict[Method, float]:
 
 
 def _dense_words(summary: RunSummary) -> str:
+    """Return a sentence about the accuracy, the time and the steps of the dense runs; empty if none is finished."""
     own = own_runs(summary.recipe, summary.dense_runs)
     if summary.dense is None or not own:
         return ""
@@ -238,10 +248,12 @@ def _dense_words(summary: RunSummary) -> str:
 
 
 def _is_smaller(method: Method) -> bool:
+    """Return whether the models of a method are smaller than the dense model."""
     return method.is_structured or method.control == "small-dense"
 
 
 def _with_share(value: float | None, whole: float | None) -> str:
+    """Return a number with its share of the number of the dense model, such as "1.21 M (50 %)"."""
     if value is None:
         return NOTHING
     return _count(value) + (f" ({percent(value / whole, 0)} %)" if whole else "")

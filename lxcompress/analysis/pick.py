@@ -1,4 +1,4 @@
-"""Pick a ticket by a stated rule: the sparsest that keeps enough accuracy and fits the limits."""
+"""Pick a ticket by a stated rule: the sparsest one that keeps enough accuracy and stays within the limits."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from lxcompress.stats import mean_interval
 from lxcompress.units import percent, short_percent
 
 STEP = 0.05
-"""Sparsities that round to the same multiple of this are called equal: widths of smaller models come in steps."""
+"""Sparsities count as equal if they round to the same multiple of this: widths of smaller models come in steps."""
 File = ExportedArtifact | Prediction
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The constraints that a group breaks, and its best file.
+    """The constraints that a group of runs (one method and sparsity) violates, and its best file.
 
-    `fitting` counts its artifacts that satisfy the rule. `possible` are files that could be exported and break no limit
-    that is known.
+    `broken` is empty if the group satisfies the rule. `fitting` is the number of its artifacts that satisfy the rule.
+    `possible` are files that could be exported and violate no limit, as far as is known.
     """
 
     group: SeedGroup
@@ -53,10 +53,10 @@ class Judgement:
 
 
 def pick_ticket(summary: RunSummary, rule: Rule) -> Choice:
-    """Return the choice of the sparsest complete group that satisfies `rule` and beats the floors.
+    """Return the choice by `rule`: the sparsest complete group that satisfies the rule and beats the floors.
 
-    Of equally sparse groups it chooses the smallest model, then the most accurate. The twins of a study take part, each
-    with its one seed.
+    Of equally sparse groups, the one with the smallest model is chosen, then the most accurate. The twins of a study
+    take part too; each is a group with one seed.
     """
     dense = summary.dense.overall if summary.dense and not summary.dense_missing else None
     threshold = rule.threshold(dense.mean) if dense else None
@@ -81,7 +81,7 @@ def pick_ticket(summary: RunSummary, rule: Rule) -> Choice:
 
 
 def pick_of_grid(summary: RunSummary, rule: Rule) -> Choice:
-    """Return the choice among the groups of the recipe only; twins are drawn for this one."""
+    """Return the choice among the groups of the recipe only; the twins are drawn later, for the ticket picked here."""
     return pick_ticket(replace(summary, twins=()), rule)
 
 
@@ -92,13 +92,13 @@ def longer_dense(summary: RunSummary) -> Spread | None:
 
 
 def ticket_of(summary: RunSummary, group: SeedGroup) -> Path:
-    """Return the folder of a group's ticket to ship, in the grid or among the twins."""
+    """Return the folder of the ticket that a group would ship; the tickets of twins are in a separate folder."""
     run = RunDir(summary.root)
     return (run.twins if _is_twin(group, summary) else run).ticket(group.key.cell(group.best_seed))
 
 
 def judge(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | None) -> Judgement:
-    """Return which constraints `group` breaks, and its best file: one file must satisfy all limits together."""
+    """Return which constraints `group` violates, and its best file. One file must satisfy all limits together."""
     broken = check_group(group, summary, rule, threshold)
     if group.key.method.is_control:
         return Judgement(group, group.key.label, tuple(broken))
@@ -107,7 +107,7 @@ def judge(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | 
     result = _result_of(summary, group)
     predicted = predict_files(summary, result, ticket_of(summary, group)) if result else []
     artifacts = _artifacts_of(group, summary)
-    # Another seed's file is judged only if the ticket to ship has none: seeds differ in values, not in shape.
+    # If the ticket to ship has no file, those of other seeds are judged: they differ in values only, not in shape.
     own = [exported for exported in artifacts if result and exported.artifact.cell == result.cell] or artifacts
     tried: list[tuple[list[Violation], File]] = [
         *((check_file(exported, group, rule, threshold), exported) for exported in own),
@@ -122,7 +122,7 @@ def judge(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | 
     fits = [found_file for found, found_file in tried if isinstance(found_file, ExportedArtifact) and not found]
     if fits:
         file = best_file(fits)
-    # If the ticket itself breaks the rule, there is no use in exporting another file of it.
+    # If the ticket itself violates the rule, exporting another file of the ticket does not help.
     needs_export = isinstance(file, Prediction) and any(found.commands for found in least)
     if rule.has_limits and not (broken and needs_export):
         broken += least
@@ -130,14 +130,14 @@ def judge(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | 
 
 
 def preference(judged: Judgement) -> tuple[float, float, float]:
-    """Return a key that is greater for a preferred group: sparser, then a smaller model, then more accurate."""
+    """Return a key that is greater for a better group: sparser, then a smaller model, then more accurate."""
     group = judged.group
     parameters = -group.parameters if group.parameters is not None else -math.inf
     return round(group.achieved.mean / STEP), round(parameters, -3), group.retrained.overall.mean
 
 
 def best_file(files: Sequence[ExportedArtifact]) -> ExportedArtifact:
-    """Return the smallest of the files that are not slower than the fastest, as far as their benches can tell."""
+    """Return the smallest of the files that are not slower than the fastest one, as far as their benches can tell."""
     fastest = min(files, key=_speed_key)
     if fastest.fresh is None:
         return fastest
@@ -146,9 +146,10 @@ def best_file(files: Sequence[ExportedArtifact]) -> ExportedArtifact:
 
 
 def find_nearest(judged: Sequence[Judgement]) -> RejectedGroup | None:
-    """Return the complete group that breaks the fewest constraints, then by the least, then the sparsest.
+    """Return the group that comes closest to the rule; None if there is none.
 
-    Incomplete groups count only if no group is complete; controls never count.
+    This is the complete group with the fewest violations. Of several, it is the one whose largest violation is
+    smallest, and then the sparsest one. Incomplete groups count only if no group is complete; controls never count.
     """
     tickets = [found for found in judged if not found.group.key.method.is_control]
     complete = [found for found in tickets if found.group.is_complete] or tickets
@@ -161,26 +162,28 @@ def find_nearest(judged: Sequence[Judgement]) -> RejectedGroup | None:
 
 
 def _is_twin(group: SeedGroup, summary: RunSummary) -> bool:
+    """Return whether a group is a twin, and not a group of the recipe."""
     return any(twin is group for twin in summary.twins)
 
 
 def _result_of(summary: RunSummary, group: SeedGroup) -> Result | None:
-    """Return the result of a group's ticket to ship."""
+    """Return the record of the run whose ticket a group would ship; None if it is missing."""
     cell = group.key.cell(group.best_seed).id
     return next((result for result in (*summary.results, *summary.twin_results) if result.cell == cell), None)
 
 
 def _artifacts_of(group: SeedGroup, summary: RunSummary) -> list[ExportedArtifact]:
-    """Return the artifacts of the group's tickets, those of the ticket to ship first."""
+    """Return the artifacts of all tickets of a group; those of the ticket to ship come first."""
     cells: list[str | None] = [group.key.cell(seed).id for seed in (group.best_seed, *group.seeds)]
     found = [exported for exported in summary.artifacts if exported.artifact.cell in cells]
     return sorted(found, key=lambda exported: cells.index(exported.artifact.cell))
 
 
 def _speed_key(file: File) -> tuple[int, float, float]:
-    """Return a sort key for files that fit: measured ones by speed and size, then those of a known accuracy by size.
+    """Return a sort key for files that satisfy the rule: measured files come first, by speed and then by size.
 
-    Predictions come last, in the order in which they are predicted.
+    Then come files whose accuracy is known, by size, and then the other exported files, by size. Predicted files come
+    last, in their order.
     """
     if isinstance(file, Prediction):
         return 3, 0.0, 0.0
@@ -190,7 +193,7 @@ def _speed_key(file: File) -> tuple[int, float, float]:
 
 
 def _pick(judged: Judgement, summary: RunSummary) -> PickedTicket:
-    """Return the ticket to ship of the best group, its file, and the files to compare that with."""
+    """Return the ticket to ship of the best group, its file, and the files that this file is compared with."""
     group = judged.group
     cell = group.key.cell(group.best_seed).id
     file = judged.file
@@ -219,7 +222,10 @@ def _pick(judged: Judgement, summary: RunSummary) -> PickedTicket:
 
 
 def find_smaller(possible: Sequence[Prediction], free: CandidateFile) -> Prediction | None:
-    """Return a file to export that will be smaller than dense int8 by more than STEP, in the same format."""
+    """Return a file that could be exported and would be more than STEP (5 %) smaller than dense int8.
+
+    The file has the format of the dense int8 file `free`. Return None if there is no such file.
+    """
     format, size_mb = free.exported.artifact.format, free.size_mb * (1 - STEP)
     return next(
         (file for file in possible if file.format == format and file.size_mb is not None and file.size_mb < size_mb),
@@ -228,17 +234,20 @@ def find_smaller(possible: Sequence[Prediction], free: CandidateFile) -> Predict
 
 
 def _reject(judged: Sequence[Judgement], unstarted: Sequence[GroupKey], best: Judgement | None) -> list[RejectedGroup]:
+    """Return every group except the best one, with the reasons; groups without a finished run come last."""
     rejected = [_rejected(found, best) for found in judged if found is not best]
     return rejected + [_unstarted(key) for key in unstarted]
 
 
 def _unstarted(key: GroupKey) -> RejectedGroup:
+    """Return the rejection of a group without a finished run."""
     if key.method.is_control:
         return RejectedGroup(key, key.label, None, None, (CONTROL.constraint,), (CONTROL.reason,))
     return RejectedGroup(key, key.label, None, None, ("seeds",), ("incomplete: no run is finished",))
 
 
 def _rejected(judged: Judgement, best: Judgement | None) -> RejectedGroup:
+    """Return the rejection of a group, with the violated constraints, or why `best` is preferred."""
     can_still_win = all(violation.commands for violation in judged.broken)
     commands = [command for violation in judged.broken for command in violation.commands]
     accuracy = judged.group.retrained.overall
@@ -256,7 +265,7 @@ def _rejected(judged: Judgement, best: Judgement | None) -> RejectedGroup:
 
 
 def _why_beaten(judged: Judgement, best: Judgement | None) -> str:
-    """Return why `best` is preferred to a group that satisfies the rule too."""
+    """Return in words why `best` is preferred to a group that satisfies the rule too."""
     assert best is not None, "a group that breaks nothing is rejected only for a better one"
     mine, its = judged.group, best.group
     (my_step, my_size, _), (its_step, its_size, _) = preference(judged), preference(best)

@@ -1,4 +1,4 @@
-"""What a reader should know before shipping the picked ticket."""
+"""The warnings that a user should read before shipping the picked ticket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lxcompress.units import percent
 
 
 def pick_warnings(picked: PickedTicket, summary: RunSummary, rule: Rule, threshold: float) -> list[str]:
-    """Return the warnings about the picked ticket, those of its run first; `threshold` is the accuracy asked for."""
+    """Return the warnings about the picked ticket, first those of its study; `threshold` is the required accuracy."""
     warnings = [
         *summary.warnings,
         *_accuracy_warnings(picked, summary, rule, threshold),
@@ -28,7 +28,7 @@ def pick_warnings(picked: PickedTicket, summary: RunSummary, rule: Rule, thresho
 
 
 def narrow_margin(name: str, margins: Spread) -> list[str]:
-    """Return a warning if the mean margin is smaller than its standard error; nothing with one seed."""
+    """Return a warning if the mean margin over `name` is smaller than its standard error; nothing with one seed."""
     error = margins.standard_error
     if error is None or margins.mean >= error:
         return []
@@ -39,6 +39,7 @@ def narrow_margin(name: str, margins: Spread) -> list[str]:
 
 
 def _accuracy_warnings(picked: PickedTicket, summary: RunSummary, rule: Rule, threshold: float) -> list[str]:
+    """Return the warnings about the accuracy: narrow margins over threshold and floors, and an unfinished study."""
     group = picked.group
     assert summary.dense is not None
     scores = group.retrained.overall.by_seed
@@ -55,6 +56,7 @@ def _accuracy_warnings(picked: PickedTicket, summary: RunSummary, rule: Rule, th
 
 
 def _file_warnings(picked: PickedTicket, rule: Rule, threshold: float) -> list[str]:
+    """Return the warnings about the file to ship, such as a file that is not exported yet."""
     exported = picked.exported
     if exported is not None:
         artifact = exported.artifact
@@ -68,6 +70,6 @@ def _file_warnings(picked: PickedTicket, rule: Rule, threshold: float) -> list[s
 
 
 def _margins(group: SeedGroup, dense: Spread, rule: Rule) -> Spread:
-    """Return, for each seed, the ticket's accuracy minus the threshold that its own dense run gives."""
+    """Return for each seed the accuracy of the ticket minus the threshold that the dense run of this seed gives."""
     scores = group.retrained.overall.by_seed
     return Spread({seed: score - rule.threshold(dense.by_seed[seed]) for seed, score in scores.items()})

@@ -1,4 +1,4 @@
-"""Predictions: the files that a ticket could be exported as, and how large each will be, before it is made."""
+"""Predict the files that a ticket could be exported as, and the size of each file before it is written."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ PRECISIONS = ("int8", "fp16", "bf16", "fp32")
 
 @dataclass(frozen=True)
 class Prediction:
-    """A file that can be exported; `missing` says what must be installed first.
+    """A file that could be exported. `missing` says what must be installed first; None if nothing is missing.
 
-    `sibling` is a measured file that takes the same time: it has the same runtime, precision and number of weights.
+    `size_mb` is the predicted size; None if it cannot be predicted. `sibling` is a measured file that takes as much
+    time and memory: it has the same runtime, precision and number of weights.
     """
 
     cell: str
@@ -42,7 +43,7 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """The format and the precision."""
+        """The format and the precision of the file, such as "onnx int8"."""
         return f"{self.format} {self.precision}"
 
     @property
@@ -52,9 +53,9 @@ class Prediction:
 
 
 def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Prediction]:
-    """Return the files that the ticket of `result` could be exported as, if a runtime here can run them.
+    """Return the files that the ticket of `result` could be exported as, if a runtime on this machine can run them.
 
-    Those in the recipe's export format come first; files that are exported already are left out.
+    The files in the recipe's export format come first. Files that are exported already are left out.
     """
     exported = [found.artifact for found in summary.artifacts if found.artifact.cell == result.cell]
     there = {(artifact.format, artifact.precision) for artifact in exported}
@@ -79,14 +80,19 @@ def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Pre
 
 
 def _loads_dense(format: str) -> bool:
-    """Whether files of a format become dense when they are loaded: they are small on disk only, so they come last."""
+    """Return whether files of a format become dense when they are loaded.
+
+    Such files are small on disk only, so they come last.
+    """
     return format == "bitmask"
 
 
 def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, precision: str) -> float | None:
-    """Return the size of the file, in MB; None if neither the ticket's tensors nor a similar file tell it.
+    """Return the predicted size of a file in MB; None if it cannot be predicted.
 
-    A file of the same format and precision tells how much comes on top of the tensors: graph, names, scales.
+    The size is that of the ticket's tensors, plus what a file of the same format and precision has besides its tensors
+    (graph, names, scales). Without the shapes of the tensors, the size of that other file is scaled by the number of
+    weights.
     """
     is_dense = result.granularity in STRUCTURED or stores_zeros(format, precision)
     removed = 0.0 if is_dense else 1 - result.sparsity.kept / result.sparsity.prunable
@@ -102,9 +108,10 @@ def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, pre
 
 
 def _tensor_mb(folder: Path, parameters: int | None, removed: float, format: str, precision: str) -> float | None:
-    """Return the size of a model's tensors in a file, in MB; None if its files do not tell their shapes.
+    """Return the size of a model's tensors in a file, in MB; None if the shapes in `folder` cannot be read.
 
-    `parameters` counts the weights that an answer depends on: others are not exported.
+    `parameters` is the number of weights that an answer depends on: the others are not exported. `removed` is the
+    fraction (0-1) of prunable weights whose zeros the format does not store.
     """
     sizes = _read_sizes(folder)
     if sizes is None:
@@ -114,7 +121,7 @@ def _tensor_mb(folder: Path, parameters: int | None, removed: float, format: str
 
 
 def _source_of(summary: RunSummary, exported: ExportedArtifact) -> Path:
-    """Return the folder of the run that an artifact was exported from."""
+    """Return the folder of the dense model or the ticket that an artifact was exported from."""
     run, cell = RunDir(summary.root), exported.artifact.cell
     if cell is None:
         return run.dense(exported.artifact.seed or 0)
@@ -125,7 +132,7 @@ def _source_of(summary: RunSummary, exported: ExportedArtifact) -> Path:
 def _nearest(
     artifacts: Sequence[ExportedArtifact], result: Result, format: str, precision: str
 ) -> ExportedArtifact | None:
-    """Return the file of that format and precision whose number of weights is nearest to that of `result`."""
+    """Return the artifact of a format and precision whose number of weights is nearest to that of `result`, or None."""
     like = [found for found in artifacts if (found.artifact.format, found.artifact.precision) == (format, precision)]
     known = [found for found in like if found.artifact.parameters]
     return min(known, key=lambda found: abs((found.artifact.parameters or 0) - (result.parameters or 0)), default=None)
@@ -134,9 +141,9 @@ def _nearest(
 def _find_sibling(
     artifacts: Sequence[ExportedArtifact], result: Result, format: str, precision: str
 ) -> ExportedArtifact | None:
-    """Return a measured file that takes the same time in the same runtime.
+    """Return a measured artifact that takes as much time in the same runtime; None if there is none.
 
-    A runtime that multiplies zeros takes the same time for two models with equally many weights.
+    A runtime that multiplies zeros too takes the same time for two models with equally many weights.
     """
     if not stores_zeros(format, precision) or result.parameters is None:
         return None
@@ -150,7 +157,7 @@ def _find_sibling(
 
 
 def _read_sizes(ticket: Path) -> Sizes | None:
-    """Return the shapes of a ticket's tensors, from the headers of its files; None if those cannot be read."""
+    """Return the shapes of a ticket's tensors, from the headers of its files; None if the headers cannot be read."""
     try:
         with safe_open(ticket / WEIGHTS_FILE, framework="np") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
@@ -163,6 +170,6 @@ def _read_sizes(ticket: Path) -> Sizes | None:
 
 
 def _read_prunable(mask: Path) -> list[str]:
-    """Return the names of the matrices that a mask prunes."""
+    """Return the names of the matrices that a mask covers."""
     with safe_open(mask, framework="np") as file:
         return list(json.loads((file.metadata() or {}).get("shapes", "{}")))

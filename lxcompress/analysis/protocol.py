@@ -1,4 +1,4 @@
-"""The protocol of a recipe: which faults of the published study it reproduces, and what each fault does."""
+"""The faults of the published study that a recipe reproduces on purpose, and what each fault does."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FAULT_WORDS: Mapping[Fault, str] = {
 
 
 def protocol_name(recipe: Recipe) -> str:
-    """Return corrected, published, or the names of the faults."""
+    """Return "corrected" (no faults), "published" (all faults), or the names of the faults joined by "+"."""
     if not recipe.faults:
         return "corrected"
     return "published" if set(recipe.faults) == set(FAULTS) else "+".join(recipe.faults)
 
 
 def protocol_title(recipe: Recipe) -> str:
-    """Return a title that says which faults a run has; empty for the corrected protocol."""
+    """Return a title that says which faults a run reproduces; empty for the corrected protocol."""
     if not recipe.faults:
         return ""
     count = len(recipe.faults)
@@ -35,12 +35,12 @@ def protocol_title(recipe: Recipe) -> str:
 
 
 def fault_lines(recipe: Recipe) -> list[tuple[str, str]]:
-    """Return each fault of a run and what it does."""
+    """Return (name of the fault, what it does) for each fault that a run reproduces."""
     return [(fault, FAULT_WORDS[fault]) for fault in FAULTS if fault in recipe.faults]
 
 
 def has_tickets(recipe: Recipe) -> bool:
-    """Whether the retrained models of a run are tickets: their removed weights are still zero."""
+    """Return whether the retrained models of a run are tickets, so that their removed weights are still zero."""
     return "mask-applied-once" not in recipe.faults
 
 

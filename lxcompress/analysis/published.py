@@ -1,4 +1,4 @@
-"""The table of the published study, and which groups of a run can be compared with it (docs/reproduction.md)."""
+"""The results table of the published study, and the groups of a run to compare with it (docs/reproduction.md)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lxcompress.recipe import VqaData, plain_method
 
 SOURCE = "Hashemi et al. 2023, arXiv 2310.15325, table 5.1 of the thesis"
 QUESTIONS = 25_994
-"""The questions of VQA v2.0's minival split, on which the published accuracies were scored."""
+"""The number of questions in VQA v2.0's minival split, which the published accuracies were measured on."""
 
 
 @dataclass(frozen=True)
 class PublishedGroup:
-    """One group of the published table; all values are 0-1.
+    """One row of the published table: a method at one sparsity. All values are fractions (0-1).
 
-    `removed` is the sparsity that the published result files hold, which differs from the printed one in `key`. `std`
-    is the population's standard deviation over `runs` files.
+    `removed` is the sparsity in the published result files, which differs from the printed sparsity in `key`. `mean` is
+    the mean accuracy, and `std` its population standard deviation, both over `runs` files.
     """
 
     key: GroupKey
@@ -34,13 +34,13 @@ class PublishedGroup:
 
     @property
     def words(self) -> str:
-        """The share that was removed, and the number of runs."""
+        """The removed share of the weights and the number of runs, as text."""
         return f"{100 * self.removed:.1f} % removed, {self.runs} runs"
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """The published table: the accuracy of the unpruned baseline, and each group."""
+    """The published table: the accuracy (0-1) of the unpruned baseline, and the row of each group."""
 
     dense: float
     groups: Mapping[GroupKey, PublishedGroup]
@@ -48,7 +48,11 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """The published rows of a run's groups; `warning` tells why the two differ in what they were scored on."""
+    """The published rows for the groups of a run.
+
+    `dense` is the published accuracy (0-1) of the unpruned baseline. `warning` is a sentence if the run was scored on
+    other questions than the published study; else None.
+    """
 
     dense: float
     groups: Mapping[GroupKey, PublishedGroup]
@@ -57,7 +61,7 @@ class PublishedComparison:
 
 @cache
 def published_table() -> PublishedTable:
-    """Return the table of published.csv, which is a file of this package."""
+    """Return the table in published.csv, a file of this package."""
     text = resources.files("lxcompress.analysis").joinpath("published.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     groups = [_read(row) for row in rows if row["criterion"] != "dense"]
@@ -68,7 +72,7 @@ def published_table() -> PublishedTable:
 
 
 def compare(summary: RunSummary) -> PublishedComparison | None:
-    """Return the published rows for the groups of `summary`; None unless it studies VQA with image features."""
+    """Return the published rows for the groups of `summary`; None unless the study uses VQA with image features."""
     data = summary.recipe.data
     if not isinstance(data, VqaData) or data.features is None:
         return None
@@ -78,6 +82,7 @@ def compare(summary: RunSummary) -> PublishedComparison | None:
 
 
 def _warning(summary: RunSummary) -> str | None:
+    """Return a warning if the run was scored on another number of questions than the published study; else None."""
     counted = {result.retrained.questions for result in summary.results}
     if counted == {QUESTIONS}:
         return None
@@ -86,6 +91,7 @@ def _warning(summary: RunSummary) -> str | None:
 
 
 def _read(row: Mapping[str, str]) -> PublishedGroup:
+    """Return the group in one row of published.csv."""
     return PublishedGroup(
         key=GroupKey(plain_method(row["criterion"]), _fraction(row["sparsity"])),
         removed=_fraction(row["removed"]),
@@ -96,5 +102,5 @@ def _read(row: Mapping[str, str]) -> PublishedGroup:
 
 
 def _fraction(percent: str) -> float:
-    """Return a percentage as the nearest fraction, which equals the 0.7 of a recipe; 70 / 100 may not."""
+    """Return a percentage as a fraction: "70" is exactly the 0.7 of a recipe, which 70 / 100 may not be."""
     return float(f"{percent}e-2")

@@ -10,9 +10,11 @@ from lxcompress.units import short_percent
 
 @dataclass(frozen=True)
 class Rule:
-    """What a ticket must satisfy: `retain` x the dense mean, or the dense mean minus `max_drop`; and the limits given.
+    """The limits that a ticket must satisfy to be picked. Give either `retain` or `max_drop`.
 
-    Sizes are in MB of 10^6 bytes; latency is the 90th percentile of one answer; memory is the peak of the process.
+    The mean accuracy must be at least `retain` times the dense mean, or at least the dense mean minus `max_drop`. The
+    other limits are optional. Sizes are in MB of 10^6 bytes. Latency is the 90th percentile for one answer, in ms.
+    Memory is the peak of the process, in MB.
     """
 
     retain: float | None = None
@@ -26,17 +28,17 @@ class Rule:
 
     @property
     def has_limits(self) -> bool:
-        """Whether the rule limits the size, the latency or the memory of a file."""
+        """Return whether the rule limits the size, the latency or the memory of a file."""
         return any(limit is not None for limit in (self.max_size_mb, self.max_latency_ms, self.max_memory_mb))
 
     @property
     def needs_measurement(self) -> bool:
-        """Whether only a measured file can satisfy the rule."""
+        """Return whether the rule can be checked only for a file that was measured."""
         return self.max_latency_ms is not None or self.max_memory_mb is not None
 
     @property
     def accuracy_words(self) -> str:
-        """The accuracy that must be kept, as a phrase."""
+        """The required accuracy as a phrase, such as "at least 99 % of dense accuracy"."""
         if self.retain is not None:
             return f"at least {short_percent(self.retain)} % of dense accuracy"
         drop = short_percent(self.max_drop or 0)
@@ -44,7 +46,7 @@ class Rule:
 
     @property
     def words(self) -> str:
-        """The rule as a phrase: at least 99 % of dense accuracy within 50 MB on disk and 80 ms p90 latency."""
+        """The rule as a phrase: "at least 99 % of dense accuracy within 50 MB on disk and 80 ms p90 latency"."""
         limits = [
             f"{limit:g} {unit}"
             for limit, unit in (

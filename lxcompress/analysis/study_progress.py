@@ -1,4 +1,7 @@
-"""The progress of a study: the state of every dense run and cell, and an estimate of the time left."""
+"""The progress of a study: the state of every dense run and every cell, and an estimate of the time left.
+
+A cell is the run of one method, one sparsity and one seed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ State = Literal["done", "running", "interrupted", "missing"]
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One dense run or cell; `accuracy` and `duration_s` are known once it is done."""
+    """The state of one dense run or cell. `accuracy` (0-1) and `duration_s` are known only when it is done."""
 
     id: str
     kind: Literal["dense", "cell"]
@@ -34,7 +37,11 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """Every run in the order of the recipe; `left_s` and `usage` are None while nothing is finished."""
+    """The state of every run, in the order of the recipe.
+
+    `is_busy` says whether a process works on the study now. `left_s` is the estimated time left in seconds. `left_s`
+    and `usage` are None while no run is finished.
+    """
 
     is_busy: bool
     runs: tuple[RunStatus, ...]
@@ -43,17 +50,17 @@ class StudyProgress:
 
     @property
     def counts(self) -> Counter[State]:
-        """How many runs are in each state."""
+        """The number of runs in each state."""
         return Counter(run.state for run in self.runs)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every run is done."""
+        """Return whether every run is done."""
         return all(run.state == "done" for run in self.runs)
 
 
 def study_progress(run: Run, *, busy: bool) -> StudyProgress:
-    """Return the state of each run of the study `run`; `busy` tells whether a process works on it now."""
+    """Return the state of each run of a study; `busy` says whether a process works on the study now."""
     current = _current_id(run, busy=busy)
     statuses = [_dense_status(run, seed, current) for seed in run.recipe.seeds]
     for cell in run.recipe.cells():
@@ -88,6 +95,7 @@ def study_progress_json(progress: StudyProgress) -> dict[str, Any]:
 
 
 def _dense_status(run: Run, seed: int, current: str | None) -> RunStatus:
+    """Return the state of the dense run of `seed`; `current` is the id of the run that a process works on now."""
     dense = run.dense.get(seed)
     name = dense_id(seed)
     return RunStatus(
@@ -102,6 +110,7 @@ def _dense_status(run: Run, seed: int, current: str | None) -> RunStatus:
 
 
 def _unfinished(folder: Path, *, is_current: bool) -> State:
+    """Return the state of a run that is not done; a folder that exists is what an interrupted run left."""
     if is_current:
         return "running"
     return "interrupted" if folder.exists() else "missing"
@@ -111,17 +120,17 @@ def _current_id(run: Run, *, busy: bool) -> str | None:
     """Return the id of the run that a process works on now; None if there is none."""
     try:
         return read_text(run.dir.current) if busy else None
-    except (FileNotFoundError, ValueError):  # it is not written yet, or is being written
+    except (FileNotFoundError, ValueError):  # the file is not written yet, or is being written
         return None
 
 
 def _time_left(statuses: Sequence[RunStatus]) -> float | None:
-    """Return the sum of the mean durations of the runs that are left; one that is under way counts as a whole one.
+    """Return the estimated seconds for all unfinished runs; a run in progress counts in full. None if unknown.
 
-    Methods differ in how much they train, so a cell is expected to take as long as the same cell of other seeds, if
-    one of those is finished.
+    Methods differ in their training time, so a cell is expected to take as long as finished cells of the same method
+    and sparsity. If there are none, it takes the mean time of all finished cells.
     """
-    # The retraining of a cell has the budget of the dense run, so each is the estimate of the other until it is known.
+    # A cell retrains for as many steps as the dense run, so the known one of the two times stands for the other.
     dense = _mean_duration(status for status in statuses if status.kind == "dense")
     cells = _mean_duration(status for status in statuses if status.kind == "cell")
     others = {"dense": dense if dense is not None else cells, "cell": cells if cells is not None else dense}
@@ -133,6 +142,7 @@ def _time_left(statuses: Sequence[RunStatus]) -> float | None:
 
 
 def _grouped(statuses: Iterable[RunStatus]) -> dict[str, list[RunStatus]]:
+    """Return the states of the runs by their group: the dense runs, or one method and sparsity."""
     groups: dict[str, list[RunStatus]] = {}
     for status in statuses:
         groups.setdefault(status.group, []).append(status)
@@ -140,5 +150,6 @@ def _grouped(statuses: Iterable[RunStatus]) -> dict[str, list[RunStatus]]:
 
 
 def _mean_duration(statuses: Iterable[RunStatus]) -> float | None:
+    """Return the mean time of the finished runs in seconds; None if none is finished."""
     durations = [status.duration_s for status in statuses if status.duration_s is not None]
     return fmean(durations) if durations else None

@@ -1,4 +1,4 @@
-"""A run as values: its groups over seeds, the dense baseline, the floors and the exported artifacts."""
+"""A study as values: the groups over seeds, the dense baseline, the floors and the exported artifacts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from lxcompress.units import percent
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as values; `dense` and `usage` are None while nothing is finished.
+    """What the records of a study say. `dense` and `usage` are None while no run is finished.
 
-    `twins` are groups of one seed that were drawn to compare the picked ticket with; they are not part of the grid.
-    `unstarted` holds the keys of the groups without a finished cell.
+    `groups` has one entry for each method and sparsity with a finished cell; `unstarted` holds the keys of the others.
+    `dense_missing` holds the seeds whose dense run is not finished. `twins` are groups of one seed that were drawn to
+    compare the picked ticket with; they are not part of the recipe. `results` are the records of the finished cells.
     """
 
     root: Path
@@ -51,17 +52,17 @@ class RunSummary:
 
     @property
     def cells_total(self) -> int:
-        """How many cells the recipe has."""
+        """The number of cells (method x sparsity x seed) that the recipe has."""
         return len(self.recipe.cells())
 
     @property
     def is_complete(self) -> bool:
-        """Whether every dense run and every cell is finished."""
+        """Return whether every dense run and every cell is finished."""
         return not self.dense_missing and len(self.results) == self.cells_total
 
 
 def summarise(run: Run) -> RunSummary:
-    """Return the summary of `run`; reads its artifacts too. Raises RunError for a damaged artifact record."""
+    """Return the summary of a study, including its artifacts. Raises RunError for a damaged record of an artifact."""
     dense = {seed: run.dense[seed] for seed in run.recipe.seeds if seed in run.dense}
     cells = [cell for cell in run.recipe.cells() if cell.id in run.results]
     results = [run.results[cell.id] for cell in cells]
@@ -94,7 +95,7 @@ def summarise(run: Run) -> RunSummary:
 
 
 def _warnings(run: Run, dense: Sequence[Dense], results: Sequence[Result]) -> list[str]:
-    """Return what a reader of the accuracies should know."""
+    """Return what a reader should know before trusting the accuracies of a study."""
     warnings = []
     if len(run.recipe.seeds) == 1:
         warnings.append("one seed: the spread is not known, so small differences may be chance; study more seeds")

@@ -1,4 +1,4 @@
-"""What a study used: time, and where a GPU counts them, its hours, memory, utilisation and energy."""
+"""The resources that a study used: its time and, if a GPU counts them, GPU hours, memory, utilisation and energy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from lxcompress.records import Dense, Result
 from lxcompress.units import duration, energy, percent, significant, size_text
 
 COUNTED_SHARE = 0.98
-"""A run whose GPU was watched for a smaller share of its time was resumed; its first part was not counted."""
+"""If the GPU was watched for a smaller fraction of a run's time, the run was resumed and its first part not counted."""
 
 
 @dataclass(frozen=True)
 class UsageTotals:
-    """The sums over some runs; None is what no GPU counted.
+    """The resources used by some runs together. A value that no GPU counted is None.
 
-    `counted` runs counted their energy; `resumed` runs were counted from their middle on.
+    `gpu_s` is the time of the runs on a GPU. `counted` is the number of runs whose energy was counted. `resumed` is the
+    number of runs that were interrupted and resumed, so that only their last part was counted.
     """
 
     runs: int
@@ -38,17 +39,17 @@ class UsageTotals:
 
     @property
     def duration_each_s(self) -> float:
-        """The mean time of a run."""
+        """The mean time of a run, in seconds."""
         return self.duration_s / self.runs
 
     @property
     def energy_each_j(self) -> float | None:
-        """The mean energy of the runs that counted it."""
+        """The mean energy of the runs whose energy was counted, in joules."""
         return None if self.energy_j is None else self.energy_j / self.counted
 
     @property
     def words(self) -> str:
-        """The totals in one line."""
+        """The totals as one line of text."""
         parts = [f"{duration(self.duration_s)} for {self.runs} run{'' if self.runs == 1 else 's'}"]
         if self.gpu_s:
             names = f" ({' and '.join(self.gpus)})" if self.gpus else ""
@@ -63,12 +64,12 @@ class UsageTotals:
 
 
 def own_s(run: Dense | Result) -> float:
-    """Return the seconds of a run without those of rounds that another run did and this one shares."""
+    """Return the seconds of a run, without the time of shared pruning rounds that another run did."""
     return run.duration_s - (run.shared_s if isinstance(run, Result) else 0.0)
 
 
 def total_usage(runs: Sequence[Dense | Result]) -> UsageTotals:
-    """Return the totals of `runs`, one or more; utilisation is weighted by the time over which it was counted."""
+    """Return the totals of one or more runs; the utilisation is weighted by the time over which it was counted."""
     used = [run.usage for run in runs if run.usage is not None]
     joules = [usage.energy_j for usage in used if usage.energy_j is not None]
     busy = [(usage.utilisation, usage.duration_s) for usage in used if usage.utilisation is not None]
@@ -87,14 +88,14 @@ def total_usage(runs: Sequence[Dense | Result]) -> UsageTotals:
 
 
 def own_runs(recipe: Recipe, dense: Iterable[Dense]) -> list[Dense]:
-    """Return the dense runs that were trained; with the fault one-dense-run, the other records repeat the first one."""
+    """Return the dense runs that were trained. With the fault one-dense-run, the others are copies of the first."""
     if "one-dense-run" in recipe.faults:
         return [run for run in dense if run.seed == recipe.seeds[0]]
     return list(dense)
 
 
 def usage_warnings(totals: UsageTotals) -> list[str]:
-    """Return what a reader of the energy, the memory and the utilisation should know."""
+    """Return what a reader should know before trusting the energy, the memory and the utilisation."""
     warnings = []
     if totals.energy_j is not None and totals.counted < totals.runs:
         warnings.append(f"energy was counted in {totals.counted} of {totals.runs} runs; the sum is over those")

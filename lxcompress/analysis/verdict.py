@@ -1,4 +1,4 @@
-"""A choice in sentences: what to ship, what it keeps, and how it compares with dense int8."""
+"""Write a choice as sentences: what to ship, how much accuracy it keeps, and how it compares with dense int8."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lxcompress.units import percent
 
 
 def verdict(choice: Choice) -> str:
-    """Return the choice in one sentence or two."""
+    """Return one or two sentences that say what to ship, or why nothing was picked."""
     picked = choice.picked
     if picked is None:
         return _nothing_words(choice)
@@ -28,7 +28,7 @@ def verdict(choice: Choice) -> str:
 
 
 def accuracy_words(choice: Choice) -> str:
-    """Return how much of the dense accuracy the picked group keeps, with both figures."""
+    """Return how much of the dense accuracy the picked group keeps, with both accuracies in percent."""
     assert choice.picked is not None
     assert choice.dense is not None
     group = choice.picked.group
@@ -40,7 +40,7 @@ def accuracy_words(choice: Choice) -> str:
 
 
 def free_words(picked: PickedTicket) -> str:
-    """Return that dense int8 is at least as good as the picked file in everything; empty if it is not."""
+    """Return a sentence that recommends dense int8, if it is at least as good as the picked file; else empty."""
     if picked.free is None:
         return ""
     assert picked.exported is not None, "dense int8 is compared with an exported file"
@@ -48,9 +48,10 @@ def free_words(picked: PickedTicket) -> str:
 
 
 def compared_words(picked: PickedTicket) -> tuple[str, str | None]:
-    """Return how the picked file compares with dense int8 of its format, and the command that the comparison lacks.
+    """Return a sentence that compares the picked file with dense int8, and the command for what was not compared.
 
-    Both are empty for a file that is not exported yet, or whose format has no int8.
+    The dense int8 file has the same format. The sentence is empty and the command None for a file that is not exported
+    yet, or whose format has no int8. The command is None if nothing is left to compare.
     """
     exported = picked.exported
     if exported is None or picked.free is not None or "int8" not in find_format(exported.artifact.format).precisions:
@@ -69,7 +70,7 @@ def compared_words(picked: PickedTicket) -> tuple[str, str | None]:
 
 
 def _nothing_words(choice: Choice) -> str:
-    """Return why nothing is picked, and the nearest group."""
+    """Return why nothing is picked, and which group comes closest to the rule."""
     if choice.dense is None:
         return "Nothing can be picked yet: the dense baseline is not finished for every seed."
     nearest = choice.nearest
@@ -82,7 +83,7 @@ def _nothing_words(choice: Choice) -> str:
 
 
 def _longer_words(choice: Choice) -> str:
-    """Return the accuracy that more training alone gives, if it is higher than the pick's; else nothing."""
+    """Return a sentence on the dense model trained twice as long, if it is more accurate than the pick; else empty."""
     if choice.picked is None or choice.longer is None:
         return ""
     if choice.longer.mean <= choice.picked.group.retrained.overall.mean:

@@ -1,4 +1,4 @@
-"""Numbers of a study as text: percentages, signed differences, lists of seeds, the machine."""
+"""Write numbers of a study as text: percentages, signed differences, lists of seeds, the machine."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from lxcompress.units import percent
 
 
 def plus_minus(spread: Spread, digits: int = 2) -> str:
-    """Return the mean and the standard deviation in percent, as in '62.10 ± 0.35'; one seed has the mean alone."""
+    """Return mean and standard deviation in percent, such as '62.10 ± 0.35'; with one seed only the mean."""
     mean = percent(spread.mean, digits)
     return mean if spread.std is None else f"{mean} ± {percent(spread.std, digits)}"
 
 
 def points(difference: float, digits: int = 2) -> str:
-    """Return a difference of fractions in percentage points, with a sign: +0.52 or −0.52, never −0.00."""
+    """Return a difference of two fractions in percentage points, with a sign: +0.52 or −0.52, but never −0.00."""
     text = f"{100 * difference:+.{digits}f}"
     return text.replace("-", "−") if float(text) else text.replace("-", "+")
 
 
 def numbered(noun: str, values: Sequence[object]) -> str:
-    """Return 'seed 1', 'seeds 0 and 2' or 'seeds 0, 1 and 2'."""
+    """Return a noun with its numbers: 'seed 1', 'seeds 0 and 2' or 'seeds 0, 1 and 2'."""
     words = [str(value) for value in values]
     return f"{noun} {words[0]}" if len(words) == 1 else f"{noun}s {listed(words)}"
 
@@ -33,7 +33,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def kept_words(group: SeedGroup, digits: int = 1) -> str | None:
-    """Return the share of dense accuracy that a group keeps, in percent, as in '98.1 ± 0.3'; None if unknown."""
+    """Return the share of the dense accuracy that a group keeps, in percent, such as '98.1 ± 0.3'; None if unknown."""
     if group.retained is None:
         return None
     std = group.ratios.std if group.ratios else None
@@ -42,7 +42,7 @@ def kept_words(group: SeedGroup, digits: int = 1) -> str | None:
 
 
 def machine_line(machine: Machine) -> str:
-    """Return the machine in one line."""
+    """Return the machine as one line of text: processor, cores, memory, accelerator and operating system."""
     memory = f"{machine.memory_bytes / 1e9:.0f} GB"
     parts = [machine.processor, f"{machine.cores} cores", memory, machine.accelerator or "", machine.system]
     return ", ".join(part for part in parts if part)

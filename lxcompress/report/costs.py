@@ -107,7 +107,7 @@ def measurement_rows(entries: Sequence[CostEntry]) -> list[MeasurementRow]:
 
 
 def has_more(entries: Sequence[CostEntry]) -> bool:
-    """Whether an artifact was measured at more than its default task."""
+    """Return whether an artifact was measured at more than its default task."""
     return any(len(entry.exported.measurements) > 1 for entry in entries)
 
 

@@ -63,7 +63,7 @@ class ChartedStudy:
 
     @cached_property
     def has_curves(self) -> bool:
-        """Whether there is a point to draw."""
+        """Return whether there is a point to draw."""
         return any(_lines(self, _overall("retrained"), "retrained"))
 
 

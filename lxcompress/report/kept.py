@@ -38,7 +38,7 @@ class TicketColumn:
 
     @property
     def is_known(self) -> bool:
-        """Whether any share is known."""
+        """Return whether any share is known."""
         return bool(self.parts or self.layers)
 
 

@@ -19,13 +19,13 @@ class Box:
     bottom: float
 
     def meets(self, other: Box) -> bool:
-        """Whether the two overlap."""
+        """Return whether the two overlap."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
     def is_within(self, other: Box) -> bool:
-        """Whether this one lies inside `other`."""
+        """Return whether this one lies inside `other`."""
         return (
             other.left <= self.left
             and self.right <= other.right

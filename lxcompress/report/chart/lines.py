@@ -50,7 +50,7 @@ class MethodLine:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it is drawn thin and dashed, behind the methods of the run."""
+        """Return whether it is drawn thin and dashed, behind the methods of the run."""
         return self.is_published or self.is_baseline
 
     @property

@@ -85,7 +85,7 @@ def _page_style(text: str) -> str:
 
 
 def _is_invisible(path: ET.Element) -> bool:
-    """Whether a path is a background that is not painted, or has no points."""
+    """Return whether a path is a background that is not painted, or has no points."""
     return "id" in path.attrib or "style" not in path.attrib or path.get("style") == "fill: none" or not path.get("d")
 
 
