@@ -1,9 +1,9 @@
 """Advice: what sparsity gains in each format, before anything is trained.
 
-Sizes are computed from the shapes of a model's tensors. They count all that is stored of the tensors, and leave out the
-graph and the names, which are a thousandth of a full-size file. Speeds are measured: measured.json in this folder has
-the numbers of one machine. Replace them all together with those of another machine (docs/advise.md says what to
-measure).
+File sizes are computed from the shapes of a model's tensors. A size counts every byte that is stored of the tensors. It
+leaves out the graph and the names, which are a thousandth of a full-size file. Speeds are measured: measured.json in
+this folder has the numbers of one machine. To use another machine, measure there and replace all numbers together
+(docs/advise.md says what to measure).
 """
 
 from __future__ import annotations
@@ -29,17 +29,23 @@ VALUE_BYTES: Mapping[str, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "i
 INDEX_BYTES = 8
 """The bytes of a value's index in a sparse initializer: ONNX's checker accepts only COO with 64-bit indices."""
 ENGINE_INDEX_BYTES, ENGINE_GROUP_SHARE = 1, 2 / 128
-"""The bytes of a value's index in an engine file, within a tile of 128 inputs; and the share that the index of each
-output in such a tile adds."""
+"""Two numbers of bytes in an engine file, whose matrices are cut into tiles of 128 inputs.
+
+The first is the index of a kept value in its tile. The second is what each weight of the matrix (kept or removed) adds:
+a tile stores 2 bytes for each output, and a weight has 1/128 of them.
+"""
 ENGINE_SCALE_BYTES = 4 + 4
-"""A float32 scale for each output of an int8 matrix, and the sum of its values."""
+"""The bytes that an engine file adds for each output of an int8 matrix: a float32 scale, and the sum of the values."""
 SCALE_BYTES = 4 + 1
-"""A float32 scale and an int8 zero point for each output of an int8 matrix in ONNX."""
+"""The bytes that ONNX adds for each output of an int8 matrix: a float32 scale, and an int8 zero point."""
 Shapes = Mapping[str, Sequence[int]]
 
 
 class DenseTimes(Record):
-    """The latency and the memory of a dense model in one runtime; milliseconds by number of threads."""
+    """The latency and the memory of a dense model in one runtime.
+
+    `latency_ms` maps the number of threads to milliseconds.
+    """
 
     runtime: str
     precision: str
@@ -48,7 +54,10 @@ class DenseTimes(Record):
 
 
 class SparseTimes(Record):
-    """The latency of a runtime that skips zeros; milliseconds by sparsity and number of threads."""
+    """The latency of a pruned model in a runtime that skips zeros.
+
+    `latency_ms` maps the sparsity, then the number of threads, to milliseconds.
+    """
 
     runtime: str
     remark: str
@@ -56,7 +65,10 @@ class SparseTimes(Record):
 
 
 class EngineTimes(Record):
-    """The latency of lxcompress's engine on one thread; milliseconds by kind of ticket and sparsity."""
+    """The latency of lxcompress's engine on one thread.
+
+    `latency_ms` maps the kind of ticket, then the sparsity, to milliseconds.
+    """
 
     runtime: str
     remark: str
@@ -64,16 +76,16 @@ class EngineTimes(Record):
 
 
 class StructuredTimes(Record):
-    """The latency of smaller models as a share of the whole model's, by sparsity."""
+    """The latency of structured (smaller) models: sparsity -> their latency divided by that of the whole model."""
 
     runtime: str
     latency_ratio: dict[str, float]
 
 
 class MeasuredFacts(FileRecord):
-    """measured.json: what was measured, on which machine and when.
+    """The content of measured.json: latencies and memory, the machine, and the date of the measurement.
 
-    `faster_with_zeros` names the formats that a runtime of lxcompress serves faster when weights are zero.
+    `faster_with_zeros` names the formats that a runtime of lxcompress answers faster from when weights are zero.
     """
 
     machine: str
@@ -90,7 +102,8 @@ class MeasuredFacts(FileRecord):
 class Sizes:
     """The shapes of a model's tensors, and which of them are pruned.
 
-    `dead` counts the weights that no answer depends on; only a transformers folder stores them.
+    `dead` is the number of weights that no answer depends on. They are not in `shapes`: only a transformers folder
+    stores them.
     """
 
     name: str
@@ -107,15 +120,17 @@ class Sizes:
         return sum(prod(self.shapes[name]) for name in self.prunable)
 
     def kept(self, sparsity: float) -> dict[str, int]:
-        """Return how many weights of each prunable matrix are kept, if every matrix loses the same share."""
+        """Return {prunable matrix: how many of its weights are kept}, if every matrix has this sparsity (0-1)."""
         sizes = {name: prod(self.shapes[name]) for name in sorted(self.prunable)}
         return {name: size - round(size * sparsity) for name, size in sizes.items()}
 
 
 @dataclass(frozen=True)
 class SizeEstimate:
-    """The size of a file at one sparsity: in bytes, relative to the dense file of its precision, and relative to
-    fp32.
+    """The estimated size of a file at one sparsity (0-1), in bytes.
+
+    `of_same` is the size divided by that of the dense file in the same precision. `of_fp32` is the size divided by that
+    of the dense weights in fp32.
     """
 
     sparsity: float
@@ -126,8 +141,10 @@ class SizeEstimate:
 
 @dataclass(frozen=True)
 class Advice:
-    """What sparsity gains in one format and precision; the file is smaller above `break_even`, or never if it is
-    None.
+    """What sparsity gains in one format and precision.
+
+    The file is smaller than the dense one above the sparsity `break_even` (0-1). If `break_even` is None, no sparsity
+    makes the file smaller.
     """
 
     format: str
@@ -137,7 +154,7 @@ class Advice:
 
 
 def check_advice(sparsities: Sequence[float], format: str | None, precision: str | None) -> None:
-    """Raise ExportError for a sparsity, format or precision that is unknown; needs no torch."""
+    """Raise ExportError for a sparsity outside of 0-1, or an unknown format or precision; torch is not imported."""
     wrong = [sparsity for sparsity in sparsities if not 0 < sparsity < 1]
     if wrong:
         raise ExportError(f"--sparsity {wrong[0]:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
@@ -152,7 +169,10 @@ def advise(
     format: str | None = None,
     precision: str | None = None,
 ) -> list[Advice]:
-    """Return the file size at each sparsity, in one format or all, and one precision or all. Raises ExportError."""
+    """Return one Advice, with the file size at each sparsity, for each format and precision. Raises ExportError.
+
+    `format` and `precision` restrict the result to one format or one precision; None stands for all.
+    """
     check_advice(sparsities, format, precision)
     chosen = [find_format(format)] if format else all_formats()
     pairs = [(spec.name, name) for spec in chosen for name in spec.precisions if precision in (None, name)]
@@ -162,10 +182,10 @@ def advise(
 
 
 def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) -> int:
-    """Return the bytes of the tensors in the file, where every prunable matrix has lost the share `sparsity`.
+    """Return the bytes of the tensors in a file whose prunable matrices all have this sparsity (0-1).
 
-    In onnx-sparse and engine every prunable matrix is counted as sparse, also where that is larger and the export would
-    refuse it or store it dense.
+    In the formats onnx-sparse and engine every prunable matrix is counted as sparse. That holds even where the sparse
+    form is larger, and an export would refuse the matrix or store it dense.
     """
     kept = sizes.kept(sparsity)
     if format == "bitmask":
@@ -194,7 +214,10 @@ def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) ->
 
 
 def break_even(format: str, precision: str) -> float | None:
-    """Return the sparsity (0-1) above which a matrix takes fewer bytes than a dense one; None if zeros are stored."""
+    """Return the sparsity (0-1) above which a pruned matrix takes fewer bytes than a dense one of the same shape.
+
+    Returns None if the format stores zeros in this precision.
+    """
     value = VALUE_BYTES[precision]
     if format == "onnx-sparse":
         return INDEX_BYTES / (INDEX_BYTES + value)
@@ -205,7 +228,10 @@ def break_even(format: str, precision: str) -> float | None:
 
 
 def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") -> int:
-    """Return the bytes of a smaller model that keeps as many prunable weights; its biases are all counted."""
+    """Return the bytes of a structured (smaller) model that keeps as many prunable weights as `sparsity` (0-1) does.
+
+    The biases of removed neurons and heads are counted too, so the true model is a little smaller.
+    """
     return (sizes.weights - round(sizes.prunable_weights * sparsity)) * VALUE_BYTES[precision]
 
 
@@ -224,8 +250,9 @@ def verdict(advice: Advice, estimate: SizeEstimate) -> str:
 
 
 def instead(sizes: Sizes, sparsity: float) -> str:
-    """Return one sentence that says what dense int8 and a structured ticket gain, where unstructured zeros gain no
-    speed.
+    """Return one sentence that says what dense int8 and a structured ticket of this sparsity gain.
+
+    They are the alternatives where unstructured zeros gain no speed.
     """
     measured = read_measured()
     dense, int8 = (file_bytes(sizes, 0, format="onnx", precision=precision) for precision in ("fp32", "int8"))
@@ -279,7 +306,7 @@ def sizes_of_folder(folder: Path) -> Sizes:
 
 
 def sizes_of(name: str, config: Any, family: Any) -> Sizes:
-    """Return the sizes of the tensors that lxcompress exports of a model."""
+    """Return the sizes of a model's tensors, without those that no answer depends on."""
     shapes = {tensor: shape for tensor, shape in family.shapes(config).items() if not family.is_dead(tensor, config)}
     prunable = frozenset(tensor for tensor, shape in shapes.items() if family.is_prunable(tensor, shape))
     return Sizes(name, {tensor: tuple(shape) for tensor, shape in shapes.items()}, prunable, family.count_dead(config))
@@ -300,5 +327,5 @@ def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[floa
 
 
 def _signed(ratio: float) -> str:
-    """Return a ratio as a change: +43 %, −30 %."""
+    """Return a ratio as a change in percent: 1.43 -> '+43 %', 0.7 -> '−30 %'."""
     return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")

@@ -1,4 +1,7 @@
-"""Artifact: an exported file set that was compared with its ticket; artifact.json is written last."""
+"""Artifact: a folder of exported files whose answers were compared with those of the source (a ticket or a model).
+
+The record artifact.json is written last, so a folder that has one is complete.
+"""
 
 from __future__ import annotations
 
@@ -55,16 +58,24 @@ from lxcompress.writing import cannot_write, check_out, find_storage_problem, fi
 Item = TypeVar("Item")
 
 PARITY_QUESTIONS, PARITY_BATCH = 512, 32
+"""The most validation questions that the parity check compares, and the questions of a batch."""
 RANDOM_BATCHES, RANDOM_TOKENS, RANDOM_OBJECTS = 8, 20, 36
-"""The usual question and number of regions of LXMERT (Tan & Bansal 2019), for models whose data are not known."""
+"""The number of random batches for models whose data are not known, and the tokens and regions of their questions.
+
+20 tokens and 36 regions are usual for LXMERT (Tan & Bansal 2019).
+"""
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 16
-"""How many questions the ranges of activations are measured on."""
+"""The number of batches that the ranges of activations are measured on, and the questions of a batch."""
 
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A ticket or a model to export: a transformers folder such as a dense run, a .pth file, or a model of the hub."""
+    """A ticket or a model to export: a transformers folder such as a dense run, a .pth file, or a model of the hub.
+
+    `ticket` is None for a model. `data` are the settings of the data that score the model, and `accuracy` is the score
+    in the source's record. Each is None if it is not known.
+    """
 
     folder: Path
     model: Model
@@ -76,7 +87,7 @@ class ExportSource:
 def open_source(folder: Path, recipe: Recipe | None = None) -> ExportSource:
     """Open the ticket, the transformers folder, the .pth file or the hub's model at `folder`. Raises LxError.
 
-    The data that it is scored on are those of `recipe`, if given, else those of its study.
+    The source is scored on the data of `recipe`, if given, else on the data of its study.
     """
     folder = folder if is_original(str(folder)) else find_folder(str(folder))
     ticket = load_ticket(folder) if is_ticket(folder) else None
@@ -96,9 +107,10 @@ def open_source(folder: Path, recipe: Recipe | None = None) -> ExportSource:
 
 
 def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> AnyData | None:
-    """Return the data that a ticket was scored on; None if their paths are not known.
+    """Return the settings of the data that a ticket was scored on; None if the paths of the data are not known.
 
-    They are the ticket's own settings, or those of the run or the recipe that have files of the same names.
+    The settings come from the ticket's record. If the record has no paths, the settings of the run folder or of
+    `recipe` are returned, provided that they name the same files.
     """
     kept = ticket.provenance.data
     if not kept:
@@ -113,9 +125,9 @@ def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> Any
 
 
 def describe_source(folder: Path) -> str:
-    """Return the path of a source in its run folder, or its name outside of a run.
+    """Return the path of a source relative to its run folder, or only the source's name if it is in no run folder.
 
-    An artifact is shipped, so it names no path of the machine that made it.
+    An artifact is shipped, so its record names no path of the machine that made it.
     """
     run = find_run(folder)
     return folder.absolute().relative_to(run.root).as_posix() if run else folder.absolute().name
@@ -127,7 +139,11 @@ def find_run(folder: Path) -> RunDir | None:
 
 
 def default_out(folder: Path, format: str, precision: str | None = None) -> Path:
-    """Return the default folder of an artifact: artifacts/ of its run, else the folder that contains its source."""
+    """Return the default folder of an artifact of the source `folder`.
+
+    It is in artifacts/ of the source's run folder, or next to a source that is in no run folder. For a model of the hub
+    it is in the current folder.
+    """
     if is_hub_name(str(folder)):
         return Path(name_artifact(folder.name, format, precision))
     run = find_run(folder)
@@ -140,9 +156,9 @@ def default_out(folder: Path, format: str, precision: str | None = None) -> Path
 def digest_source(folder: Path, *, with_words: bool = True) -> str:
     """Return the SHA-256 of all files of the model in `folder` that an export reads.
 
-    These are the weights, the mask or the surgery, the configuration and the vocabulary; for a .pth file, that file and
-    the vocabulary next to it. Artifacts of earlier versions have the SHA-256 without the vocabulary (`with_words` is
-    false).
+    An export reads the weights, the mask or the surgery, the configuration and the vocabulary. Of a .pth file it reads
+    the file itself and the vocabulary in the same folder. `with_words=False` leaves out the vocabulary, as artifacts of
+    earlier versions did.
     """
     words = WORD_FILES if with_words else ()
     if folder.is_file():
@@ -160,10 +176,10 @@ _WEIGHTS = (".safetensors", ".bin", ".index.json")
 
 
 def export(source: ExportSource, out: Path, options: ExportOptions, *, progress: Progress = no_progress) -> Artifact:
-    """Write the artifact of `source` to the folder `out`, check it, and return its record.
+    """Write the artifact of `source` to the folder `out`, check the artifact, and return its record.
 
-    The zeros are counted in the files, the scores are compared with those of the ticket, and the accuracy is measured
-    in the format's default runtime. Raises ExportError.
+    Three checks are made: the zeros are counted in the files, the scores are compared with those of the source, and the
+    accuracy is measured in the format's default runtime. Raises ExportError.
     """
     options = options.check(source.model.family.name)
     spec, writer = find_format(options.format), load_writer(options.format)
@@ -174,7 +190,8 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
     with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming_a_full_disk(out):
         written = writer.write(_make_job(source, made, options, task, feeds, progress))
         files = [*written.files, *_copy_words(source, made, written.files)]
-        if source.ticket and made / TICKET_FILE in files:  # a ticket's record names its vocabulary, copied after it
+        # The record of a ticket has a checksum of the vocabulary, which was copied after the record was written.
+        if source.ticket and made / TICKET_FILE in files:
             write_provenance(made, read_record(made / TICKET_FILE, Provenance, ExportError))
         zeros = _check_zeros(source, made, writer.count_zeros(made))
         parity, accuracy = (None, None) if spec.unserved else _prove(source, made, options, task, feeds, progress)
@@ -215,7 +232,7 @@ def _make_job(
     feeds: Sequence[Feeds],
     progress: Progress,
 ) -> Job:
-    """Return what the writer is given; `options` have every default filled in."""
+    """Return the job of the format's writer; `options` must have every default filled in."""
     return Job(
         model=source.model,
         example=Inputs(*(torch.cat([tensor, tensor]) for tensor in _as_tensors(feeds[0]).values())),
@@ -233,7 +250,11 @@ def _make_job(
 
 
 def _find_role(source: ExportSource, twin: str | None) -> Role:
-    """Return what the file stands for in a comparison: the role of a twin, else what the model was made by."""
+    """Return the file's role in a comparison: the role of `twin` if given, else the kind of the source.
+
+    The kinds are structured (a ticket that is a smaller model), ticket (masked weights), dense (a dense run) and model
+    (any other).
+    """
     if twin:
         return role_of_twin(twin)
     if source.ticket:
@@ -251,7 +272,10 @@ def _find_seed(source: ExportSource) -> int | None:
 
 
 def _note_types(folder: Path, precision: str) -> list[str]:
-    """Return a note if the source stores weights in another type than fp32, and the file in yet another."""
+    """Return a list with one note if the source stores weights in a type that is neither fp32 nor `precision`.
+
+    The list is empty otherwise, and for int8.
+    """
     found = sorted(read_stored_types(str(folder)) - {"fp32", precision})
     if not found or precision.startswith("int8"):
         return []
@@ -259,7 +283,7 @@ def _note_types(folder: Path, precision: str) -> list[str]:
 
 
 def _check_out(source: ExportSource, out: Path, fp32: Path | None) -> None:
-    """Raise LxError if nothing can be exported to the folder `out`."""
+    """Raise LxError if the folder `out` cannot be written, is an input of the export, or holds another model."""
     check_out(out, [source.folder, fp32], kind="folder")
     if (out / WEIGHTS_FILE).exists() and not (out / ARTIFACT_FILE).exists():
         raise ExportError(f"{out}: holds the weights of another model; give --out another folder")
@@ -267,7 +291,7 @@ def _check_out(source: ExportSource, out: Path, fp32: Path | None) -> None:
 
 @contextmanager
 def _naming_a_full_disk(out: Path) -> Iterator[None]:
-    """Raise an error that says that `out` cannot be written, in place of a library's own error for a full disk."""
+    """Replace a library's error for a full disk by an error that says that `out` cannot be written."""
     try:
         yield
     except LxError as error:
@@ -285,9 +309,10 @@ def _prove(
     feeds: Sequence[Feeds],
     progress: Progress,
 ) -> tuple[Parity, Score | None]:
-    """Return how the answers of the file in `out` differ from the model's, and its accuracy if there is data.
+    """Return how the answers of the file in `out` differ from the model's, and the file's accuracy.
 
-    The format's default runtime answers.
+    The file is loaded in the format's default runtime. The accuracy is None if there is no `task`. Raises ExportError
+    if the scores differ by more than the tolerance.
     """
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(options.format))
     reported = _with_progress(feeds, "comparing its answers with the ticket's", progress)
@@ -299,7 +324,7 @@ def _prove(
 
 
 def _origin(source: ExportSource) -> dict[str, Any]:
-    """Return the fields of an artifact that describe the model it was made from."""
+    """Return the fields of an artifact that describe its source."""
     model = source.model
     return {
         "source": describe_source(source.folder),
@@ -323,7 +348,7 @@ def _without_paths(note: str, *folders: Path) -> str:
 
 
 def _questions(model: Model, task: AnswerTask | None) -> dict[str, Any]:
-    """Return the fields of an artifact that describe its questions, and the operations that one of them needs."""
+    """Return the fields of an artifact that describe a usual question, and the operations that one answer needs."""
     tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(model)
     return {
         "tokens": tokens,
@@ -334,13 +359,13 @@ def _questions(model: Model, task: AnswerTask | None) -> dict[str, Any]:
 
 
 def clear(out: Path) -> None:
-    """Remove the files of an earlier export in `out`, its record first; files that the record does not name stay."""
+    """Remove the record of an earlier export in `out`, then the files that the record names; other files stay."""
     record = out / ARTIFACT_FILE
     if not record.is_file():
         return
     try:
         names = read_record(record, Artifact, ExportError).files
-    except ExportError:  # damaged, or from a newer version: its files are not known, and are overwritten
+    except ExportError:  # damaged, or from a newer version: the files are not known, and the export overwrites them
         names = {}
     record.unlink()
     for name in names:
@@ -350,7 +375,10 @@ def clear(out: Path) -> None:
 
 
 def _copy_words(source: ExportSource, out: Path, written: Sequence[Path]) -> list[Path]:
-    """Copy the vocabulary and the configuration, which give ids and answers their meaning, unless the writer did."""
+    """Copy the vocabulary and the configuration to `out`, except for files that are in `written`; return the copies.
+
+    They say which word a token id stands for, and which answer a score.
+    """
     texts = dict(read_word_files(str(source.folder)))
     config = source.folder / CONFIG_FILE
     if config.is_file():
@@ -371,15 +399,17 @@ def _input_words(task: AnswerTask | None) -> str:
 
 
 def _load_task(source: ExportSource) -> AnswerTask:
-    """Return the data that score the model. Raises RecipeError if the model was made for other data."""
+    """Return the questions of the source's data. Raises RecipeError if the model was made for other data."""
     assert source.data is not None
     shape = describe_model(str(source.folder), source.model.config, source.model.family)
     return load_fitting_task(source.data, load_vocabulary(str(source.folder)), shape)
 
 
 def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> float:
-    """Return the share of zeros in the file's matrices. Raises ExportError if weights that the ticket removed are in
-    it.
+    """Return the fraction of zeros (0-1) in the prunable matrices of the files in `out`.
+
+    `counted` is the number of zeros, and of all elements, in these matrices. Raises ExportError if the files hold
+    weights that the ticket removed.
     """
     zeros, elements = counted
     if source.ticket:
@@ -399,7 +429,7 @@ def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> f
 
 
 def score_session(session: Session, split: Split, progress: Progress) -> Score:
-    """Return the accuracy of an exported file on `split`."""
+    """Return the accuracy of the artifact loaded in `session`, over the questions of `split`."""
     labels = torch.empty(len(split), dtype=torch.int64)
     batches = list(batches_by_length(split, PARITY_BATCH))
     for rows in _with_progress(batches, "scoring it on the validation data", progress):
@@ -409,13 +439,15 @@ def score_session(session: Session, split: Split, progress: Progress) -> Score:
 
 
 def _with_progress(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
-    """Yield the items, and report each to `progress`."""
+    """Yield the items; before each, report to `progress` how many are done."""
     for index, item in enumerate(items):
         progress(what, index, len(items))
         yield item
 
 
 def _torch_answer(model: Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Return a function that answers feeds in torch, as the session of an artifact does."""
+
     @torch.no_grad()
     def answer(feeds: Mapping[str, np.ndarray]) -> np.ndarray:
         return model.family.answer(model.module, Inputs(**_as_tensors(feeds))).numpy()
@@ -428,7 +460,10 @@ def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def _calibration_feeds(task: AnswerTask) -> Iterator[Feeds]:
-    """Yield training questions from the whole of the data, in batches; none of them is used for a score."""
+    """Yield batches of training questions, taken at equal distances from all training data.
+
+    No accuracy is measured on training questions.
+    """
     count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(task.train))
     rows = torch.linspace(0, len(task.train) - 1, count).round().long()
     for batch in rows.split(CALIBRATION_BATCH):
@@ -436,7 +471,10 @@ def _calibration_feeds(task: AnswerTask) -> Iterator[Feeds]:
 
 
 def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the first validation questions: most in batches of different lengths, the first question alone."""
+    """Yield the first validation questions as inputs: all but question 0 in batches, then question 0 alone.
+
+    A batch has questions of different lengths, so padding is tested too.
+    """
     rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
     for batch in rows[1:].split(PARITY_BATCH) if len(rows) > 1 else ():
         yield task.valid.inputs(batch).numpy()
@@ -444,7 +482,10 @@ def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
-    """Yield seeded random inputs of the model's shapes: words, features in 0..1, boxes in order."""
+    """Yield seeded random inputs of the model's shapes: token ids, features in 0-1, and boxes [x1, y1, x2, y2].
+
+    A box has x1 <= x2 and y1 <= y2, as those of a detector.
+    """
     rng, images = np.random.default_rng(0), model.family.count_images(model.config)
     features, (longest, most) = model.family.feature_size(model.config), _random_lengths(model)
     for number in range(RANDOM_BATCHES):
@@ -462,18 +503,18 @@ def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _random_lengths(model: Model) -> tuple[int, int]:
-    """Return the tokens and the regions of random questions; a picture that is read whole is one region."""
+    """Return the number of tokens and of regions of random questions; a picture that is read whole is one region."""
     tokens = min(RANDOM_TOKENS, model.config.max_position_embeddings)
     return tokens, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
 
 
 def _usual_lengths(split: Split) -> tuple[int, int]:
-    """Return the median number of tokens of a question, and of objects of a scene."""
+    """Return the median number of tokens of a question, and of regions of its image."""
     tokens = split.lengths
     return int(tokens.median()), int(split.regions.objects[split.scene].median())
 
 
 def _count_lengths(split: Split) -> dict[int, int]:
-    """Return how many questions have each number of tokens."""
+    """Return {number of tokens: how many questions of `split` have it}."""
     tokens, counts = split.lengths.unique(return_counts=True)
     return dict(zip(tokens.tolist(), counts.tolist(), strict=True))

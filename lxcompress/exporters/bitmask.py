@@ -1,7 +1,8 @@
-"""Bitmask: the bits of a ticket's mask and its kept weights; lxcompress/bitmask.py defines the format.
+"""Bitmask: a file with the bits of a ticket's mask and the kept weights; lxcompress/bitmask.py defines the format.
 
-The folder of a ticket's artifact is a ticket too: it has a ticket.json (and the surgery.json of a smaller model) with
-the checksum of the file here. A model without a ticket is stored whole: no mask is derived from zeros.
+A bitmask artifact of a ticket is itself a ticket: its folder has a ticket.json with the checksum of the bitmask file
+(and a surgery.json, if the ticket is a smaller model). A model without a ticket is stored with all its weights, because
+no mask is derived from zeros.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lxcompress.tickets import Ticket, write_provenance
 
 
 def write(job: Job) -> WrittenFiles:
-    """Write bitmask.safetensors, config.json, and the files that make the folder a ticket. Raises ExportError."""
+    """Write bitmask.safetensors, config.json and, for a ticket, its records. Raises ExportError."""
     path = job.out / BITMASK_FILE
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in job.model.weights.items()}
     cut = job.ticket.cut if job.ticket else None
@@ -36,18 +37,19 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the prunable matrices; weights that are left out count as zeros."""
+    """Return the number of zeros, and of all elements, in the prunable matrices; removed weights count as zeros."""
     _, family = identify(str(out))
     zeros = elements = 0
     for name, packed in iterate_tensors(out / BITMASK_FILE):
-        if packed.bits is not None or family.is_prunable(name, packed.shape):  # the published protocol masks more
+        # The published protocol also masks matrices that are not prunable here.
+        if packed.bits is not None or family.is_prunable(name, packed.shape):
             zeros += prod(packed.shape) - int(np.count_nonzero(packed.values))
             elements += prod(packed.shape)
     return zeros, elements
 
 
 def _write_ticket(out: Path, ticket: Ticket) -> list[Path]:
-    """Write what `load_ticket` needs in addition to the weights; return the files."""
+    """Write the records that `load_ticket` needs in addition to the weights; return the written files."""
     files, sums = [out / TICKET_FILE], {"model_sha256": sha256(out / BITMASK_FILE), "mask_sha256": ""}
     if isinstance(ticket.cut, Surgery):
         write_text(out / SURGERY_FILE, dump_record(ticket.cut))

@@ -1,9 +1,9 @@
 """Core ML: model.mlpackage, an ML program for Apple's systems that leaves out the zeros of its weights.
 
-A matrix with enough zeros is stored as one bit for each weight, which says whether the weight is there, and the values
-of the kept weights. Core ML decompresses it when it loads or when it computes. In int8 the values have 8 bits and a
-scale for each row; together with the bits this needs iOS 18, and all else needs iOS 17. Conversion runs on every
-system, prediction on Apple's only.
+A matrix with enough zeros is stored as one bit for each weight, which says whether the weight is kept, and the values
+of the kept weights. Core ML decompresses the matrix when it loads the file, or when it computes a product. In int8 the
+values have 8 bits and there is a scale for each row. An int8 file that leaves out zeros needs iOS 18, any other file
+needs iOS 17. Conversion runs on every system, prediction on Apple's systems only.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from lxcompress.writing import WriteError
 PACKAGE = "model.mlpackage"
 OUTPUT = "scores"
 MOST_OBJECTS = 100
-"""The most regions of a picture, unless the data have more: detectors keep 100 at most."""
+"""The bound on the regions of a picture, unless the data have more: detectors keep 100 at most."""
 BREAK_EVEN = {"fp32": 1 / 32, "fp16": 1 / 16, "int8": 1 / 8}
-"""The share of zeros above which a bit for each weight takes less space than the zeros."""
+"""Precision -> the fraction of zeros above which one bit for each weight takes less space than the stored zeros."""
 SMALLEST = 64
-"""The fewest elements of a tensor that is compressed; in smaller ones the names take more than is saved."""
+"""The fewest elements of a tensor that is compressed; in a smaller tensor the names take more than is saved."""
 SYSTEMS = {"iOS17": "iOS 17 or macOS 14", "iOS18": "iOS 18 or macOS 15"}
-"""Deployment target -> the systems that it means."""
+"""Deployment target -> the names of the systems, for a note."""
 MASKED, WIDEST_HALF = -1e4, 65504.0
-"""What is added to the score of a masked position: the largest number of half precision, negative."""
+"""The number that is added to the attention score of a masked position, and the largest number of half precision."""
 _TALKATIVE = ("coremltools", "transformers", "torch")
 
 
@@ -56,8 +56,8 @@ def write(job: Job) -> WrittenFiles:
             path = _save(_compress(_convert(job, tools, system), job, is_sparse=is_sparse), job.out)
         except Exception as error:  # coremltools raises errors of many types
             problem = first_line(error)
-    # Raised outside of the except block: the error would keep temporary folders of coremltools alive.
-    if path is None and "FileWriter" in str(problem):  # all that it says about a full disk
+    # Raised outside of the except block, where the caught error would keep temporary folders of coremltools alive.
+    if path is None and "FileWriter" in str(problem):  # the only word of coremltools about a full disk
         raise WriteError(
             f"{job.out}: cannot be written (Core ML Tools: {problem}); make room there and in the folder of "
             "temporary files, and give the same command"
@@ -72,17 +72,17 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the matrices in the package, without embeddings and output layer.
+    """Return the number of zeros, and of all elements, in the prunable matrices of the package.
 
-    Sparse matrices are read as Core ML defines them. Embeddings are looked up rather than multiplied, and the output
-    layer is the last product.
+    The package is read with coremltools, which expands sparse matrices. Embeddings are not counted, because they are
+    looked up rather than multiplied. The output layer is the last product, and is left out.
     """
     counts = _count_matrices(out / PACKAGE)[:-1]
     return sum(zeros for zeros, _ in counts), sum(elements for _, elements in counts)
 
 
 def convert_tiny() -> None:
-    """Convert one product; whatever a broken library raises is passed on."""
+    """Convert a model of one product, to test coremltools; every error of the library is passed on."""
     with quiet_coremltools():
         import coremltools as tools
 
@@ -91,7 +91,10 @@ def convert_tiny() -> None:
 
 
 def _import_tools() -> ModuleType:
-    """Import and return coremltools with all that is used of it here; some parts print when they are imported."""
+    """Import the parts of coremltools that this module uses, and return coremltools.
+
+    Call it within `quiet_coremltools`: some parts print when they are imported.
+    """
     import coremltools
     import coremltools.converters.mil.frontend.milproto.load
     import coremltools.optimize.coreml
@@ -100,13 +103,13 @@ def _import_tools() -> ModuleType:
 
 
 def _share_of_zeros(model: Model) -> float:
-    """Return the share of zeros among the prunable weights, 0-1."""
+    """Return the fraction of prunable weights that are zero, 0-1."""
     tensors = model.prunable.values()
     return 1 - sum(int(tensor.count_nonzero()) for tensor in tensors) / sum(tensor.numel() for tensor in tensors)
 
 
 def _convert(job: Job, tools: ModuleType, system: str) -> Any:
-    """Return the model as an ML program that takes any number of tokens and regions up to its bounds."""
+    """Return the model as an ML program for one question, of any number of tokens and regions up to the bounds."""
     example = _narrow(first_question(job.model, job.example))
     full = job.precision == "fp32"
     return tools.convert(
@@ -124,12 +127,12 @@ def _convert(job: Job, tools: ModuleType, system: str) -> Any:
 
 
 def within_half(graph: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    """Return the graph, with masks that half precision can hold.
+    """Change the graph's mask constants to numbers that half precision can hold; return the graph.
 
-    transformers masks by adding (1 - mask) times the lowest float32. In half precision that is minus infinity, which
-    times 0 is NaN, and Core ML would answer with NaN only.
+    transformers masks a position by adding (1 - mask) times the lowest float32. In half precision the lowest float32 is
+    minus infinity. Minus infinity times 0 is NaN, so Core ML would answer with NaN only.
     """
-    for module in (part for part in graph.modules() if part._c._has_method("forward")):  # a list of layers
+    for module in (part for part in graph.modules() if part._c._has_method("forward")):  # a ModuleList has none
         for node in module.graph.findAllNodes("prim::Constant"):
             kind = node.kindOf("value") if node.hasAttribute("value") else ""
             if kind == "f" and node.f("value") < -WIDEST_HALF:
@@ -146,7 +149,10 @@ def _narrow(inputs: Inputs) -> Inputs:
 
 
 def _shapes(job: Job, example: Inputs, tools: ModuleType) -> tuple[tuple[Any, ...], ...]:
-    """Return the shape of each input, in their order: a row for each image of a question, and free dimensions."""
+    """Return the shape of each input, in the order of Inputs.
+
+    The first dimension is fixed: one row for each image of a question. The numbers of tokens and regions are ranges.
+    """
     rows, features = len(example.input_ids), job.model.family.feature_size(job.model.config)
     tokens: Any = tools.RangeDim(1, job.model.config.max_position_embeddings, default=example.input_ids.shape[1])
     objects: Any = 1
@@ -157,7 +163,7 @@ def _shapes(job: Job, example: Inputs, tools: ModuleType) -> tuple[tuple[Any, ..
 
 
 def _compress(program: Any, job: Job, *, is_sparse: bool) -> Any:
-    """Return the program with its zeros left out if there are enough, and with 8-bit weights for int8."""
+    """Return the program, without stored zeros if `is_sparse`, and with 8-bit weights if the precision is int8."""
     from coremltools.optimize import coreml as optimize
 
     if is_sparse:
@@ -170,13 +176,13 @@ def _compress(program: Any, job: Job, *, is_sparse: bool) -> Any:
         job.progress("quantising to int8")
         rows = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALLEST)
         config = optimize.OptimizationConfig(global_config=rows)
-        # "Joint" means already sparse: without it, those weights would not be quantised.
+        # joint_compression says that weights may be sparse already: otherwise sparse weights would not be quantised.
         program = optimize.linear_quantize_weights(program, config, joint_compression=is_sparse)
     return program
 
 
 def _save(program: Any, out: Path) -> Path:
-    """Write the package, and replace an earlier one."""
+    """Write the package to the folder `out`, where it replaces an earlier one; return its path."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / PACKAGE
     shutil.rmtree(path, ignore_errors=True)
@@ -188,9 +194,9 @@ def _save(program: Any, out: Path) -> Path:
 
 
 def _fix_bytes(package: Path) -> None:
-    """Write the program and the manifest again in a fixed order, without a date and random identifiers.
+    """Rewrite the program and the manifest in a fixed order, without the date and with identifiers that stay the same.
 
-    The same model then gives the same bytes.
+    The same model then always gives the same bytes.
     """
     from coremltools.proto import Model_pb2
 
@@ -217,7 +223,7 @@ def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:
 
 
 def _count_matrices(package: Path) -> list[tuple[int, int]]:
-    """Return the zeros and the elements of each matrix that a product reads, in the order of the first reads."""
+    """Return [(zeros, elements)] of the stored matrices that products read, in the order of their first use."""
     with quiet_coremltools():
         tools = _import_tools()
         model = tools.models.MLModel(str(package), skip_model_load=True)
@@ -236,7 +242,7 @@ def _count_matrices(package: Path) -> list[tuple[int, int]]:
 
 
 def _weights_of(operation: Any) -> list[Any]:
-    """Return the matrices that a product reads from the file."""
+    """Return the stored matrices that an operation multiplies with; empty if it is not a product."""
     names = {"linear": ("weight",), "matmul": ("x", "y")}.get(operation.op_type, ())
     inputs = [operation.inputs[name] for name in names]
     return [
@@ -245,7 +251,7 @@ def _weights_of(operation: Any) -> list[Any]:
 
 
 def _values(variable: Any) -> np.ndarray:
-    """Return the value of a variable: a constant, or a compressed one that is expanded."""
+    """Return the values of a constant; a compressed constant is expanded."""
     if variable.op.op_type == "const":
         return np.asarray(variable.val)
     return np.asarray(variable.op.materialized_val_inference())
@@ -253,6 +259,6 @@ def _values(variable: Any) -> np.ndarray:
 
 @contextmanager
 def quiet_coremltools() -> Iterator[None]:
-    """Hide coremltools' progress bars, and its warnings of untested versions and of Apple's missing libraries."""
+    """Hide coremltools' progress bars, and its warnings about untested versions and missing libraries of Apple."""
     with quiet_tqdm(), quiet(*_TALKATIVE, level=logging.CRITICAL):
         yield

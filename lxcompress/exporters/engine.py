@@ -1,6 +1,6 @@
 """Engine: model.lxe, which lxcompress's own sparse inference engine maps into memory and runs.
 
-The matrix of each product is stored in the layout that is fastest for it (engine_choice.py): dense, or without zeros.
+Each matrix is stored in the layout whose product is fastest (engine_choice.py): dense, or without zeros.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lxcompress.exporters.programs import Usual, build_program, check_model
 from lxcompress.runtimes.engine import MODEL_FILE
 
 MOST_OBJECTS = 100
-"""The most regions of a picture, unless the data have more: detectors keep 100 at most."""
+"""The bound on the regions of a picture, unless the data have more: detectors keep 100 at most."""
 
 
 def write(job: Job) -> WrittenFiles:
@@ -44,9 +44,10 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer.
+    """Return the number of zeros, and of all elements, in the prunable matrices of the file.
 
-    Embeddings are looked up rather than multiplied, and the output layer is the last product.
+    Embeddings are not counted, because they are looked up rather than multiplied. The output layer is the last product,
+    and is left out.
     """
     products = [weight for weight in read_weights(out / MODEL_FILE) if weight.layout >= DENSE][:-1]
     elements = sum(product.rows * product.columns for product in products)
@@ -54,6 +55,6 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def usual_columns(example: Inputs) -> Usual:
-    """Return the median number of tokens and of regions of a question."""
+    """Return the median number of tokens, and of regions, of the questions in `example`."""
     tokens, objects = (int(mask.sum(1).median()) for mask in (example.attention_mask, example.visual_attention_mask))
     return Usual(tokens, objects)

@@ -1,9 +1,10 @@
 """Choose the layout of each matrix of an engine file: the fastest one, as measured on this machine.
 
-A layout without zeros does less work and reads less, but needs an index for every weight. Which one is fastest depends
-on the share of zeros, the shape, the number of columns and the machine. So a part of each matrix is packed in every
-layout that may win, and timed as the engine would run it, with its weights read from memory. Matrices of one shape and
-about as many zeros are timed once.
+A layout without zeros does less work and reads less, but needs an index for every kept weight. Which layout is fastest
+depends on the fraction of zeros, the shape of the matrix, the number of columns of the input, and the machine. So some
+rows of each matrix are packed in every layout that may be fastest. The engine then multiplies with each, and reads the
+weights from memory, not from a cache. Of several matrices with one shape and about the same fraction of zeros, only the
+first is timed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lxcompress.engine.pack import PackedWeight, blocks, dense, quantised, spars
 from lxcompress.engine.program import Program
 
 Time = Callable[[Sequence[PackedWeight], int], Sequence[float]]
-"""Returns the seconds of a product with each of some weights, for a number of columns."""
+"""(packed matrices, columns of the input) -> the seconds of one product with each matrix."""
 
 Lay = Callable[[np.ndarray], PackedWeight]
 """Packs a matrix, float32 [outputs, inputs]."""
@@ -33,12 +34,13 @@ Lay = Callable[[np.ndarray], PackedWeight]
 
 @dataclass(frozen=True)
 class LayoutChoice:
-    """A layout that may be chosen; `leaves_out` names the share of count_shares that it gains by (None: it always
-    fits).
+    """A layout that a matrix can be stored in, and the fractions of zeros for which the layout is worth it.
 
-    `hopeless` is the share up to which it was never the fastest, and is not timed. `usual` is the share above which it
-    usually is the fastest; it decides where nothing can be timed. Both were measured on 2 cores of an AMD server with
-    AVX-512 and VNNI, with 512 rows of 768 and 3072 weights and 1 to 56 columns.
+    `leaves_out` names what the layout does not store when it is zero: "weights" or "blocks", the keys of
+    `count_shares`; None for a dense layout, which fits every matrix. `hopeless` and `usual` are fractions (0-1) of such
+    zeros. Up to `hopeless` the layout was never the fastest, so it is not timed. From `usual` on it usually is the
+    fastest, which decides where nothing can be timed. Both were measured on 2 cores of an AMD server with AVX-512 and
+    VNNI, on 512 rows of 768 and of 3072 weights, with 1 to 56 columns.
     """
 
     name: str
@@ -48,11 +50,11 @@ class LayoutChoice:
     usual: float = 0.0
 
     def is_promising(self, shares: Mapping[str, float]) -> bool:
-        """Return whether it may be the fastest, so that it is timed."""
+        """Return whether the layout may be the fastest for a matrix with these fractions of zeros, and is timed."""
         return self.leaves_out is None or shares[self.leaves_out] > self.hopeless
 
     def is_usual(self, shares: Mapping[str, float]) -> bool:
-        """Return whether it usually is the fastest."""
+        """Return whether the layout usually is the fastest for a matrix with these fractions of zeros."""
         return self.leaves_out is None or shares[self.leaves_out] >= self.usual
 
 
@@ -78,21 +80,27 @@ LAYOUTS: Mapping[str, Sequence[LayoutChoice]] = {
         LayoutChoice("dense", quantised),
     ),
 }
-"""Precision -> its layouts; without a measurement, the first that fits is used.
+"""Precision -> the layouts to choose from; without a measurement, the first that `is_usual` is used.
 
-A tile of 128 inputs stays in the first-level cache where there are many columns; a larger tile costs less to start
-where there are few. For int8, activations are quantised too, except for layouts that are sparse by single weights.
+With many columns a tile of 128 inputs is better, because it stays in the first-level cache. With few columns a tile of
+256 is better, because there are fewer tiles to start. In int8 the activations are quantised too, except in the layout
+"sparse", which leaves out single weights.
 """
 LEAST = 1 << 14
-"""Smaller matrices are not timed: their products are too short to compare."""
+"""The fewest weights of a matrix that is timed: products of smaller matrices are too short to compare."""
 BUCKET = 0.05
+"""The width of a range of fractions of zeros: matrices with one shape, range and number of columns share a layout."""
 SAMPLE_ROWS, ROUNDS = 512, 5
+"""The most rows of a matrix that are timed, and the rounds that count."""
 FLUSH_BYTES = 64 << 20
-"""More bytes than a core's caches hold, so that each round reads its weights from memory, as a whole model does."""
+"""More bytes than a core's caches hold. They are written before each product, so that it reads weights from memory."""
 
 
 class LayoutChooser:
-    """Chooses the layouts of a model's matrices, and counts them. Without `time`, the shares in LAYOUTS decide."""
+    """The choice of a layout for each matrix of a model. Without `time`, the fractions in LAYOUTS decide.
+
+    `chosen` counts the matrices by the name of their layout.
+    """
 
     def __init__(self, precision: str, *, time: Time | None) -> None:
         self.chosen: Counter[str] = Counter()
@@ -100,7 +108,7 @@ class LayoutChooser:
         self._known: dict[tuple[int, ...], LayoutChoice] = {}
 
     def pack(self, weight: np.ndarray, columns: int) -> PackedWeight:
-        """Return the matrix [outputs, inputs] in the layout for products of so many columns."""
+        """Return the matrix [outputs, inputs], packed in the fastest layout for inputs of `columns` columns."""
         shares = count_shares(weight)
         key = (*weight.shape, columns, *(round(share / BUCKET) for share in shares.values()))
         if key not in self._known:
@@ -121,7 +129,7 @@ class LayoutChooser:
 
 
 def count_shares(weight: np.ndarray) -> dict[str, float]:
-    """Return the shares of zeros in a matrix: of its weights, and of its blocks of 1 x 4."""
+    """Return the fractions of zeros (0-1) in a matrix: of single weights, and of blocks of 1 x 4 weights."""
     kept = np.pad(weight != 0, ((0, 0), (0, -weight.shape[1] % 4))).reshape(-1, 4)
     return {"weights": 1 - np.count_nonzero(weight) / weight.size, "blocks": 1 - float(kept.any(1).mean())}
 
@@ -132,7 +140,10 @@ def time_here() -> Time | None:
 
 
 def _time_products(candidates: Sequence[PackedWeight], columns: int) -> list[float]:
-    """Return the shortest time of several rounds in which all take turns; other work on the machine only adds time."""
+    """Time one product with each candidate in turn, for several rounds; return the shortest seconds of each.
+
+    The shortest time is the best estimate, because other work on the machine only adds time.
+    """
     caches = np.zeros(FLUSH_BYTES // 4, np.float32)
     x = np.random.default_rng(0).standard_normal((1, columns, candidates[0].columns), np.float32)
     feeds = {"kept": np.ones((1, columns), np.int64), "x": x}
@@ -149,7 +160,7 @@ def _time_products(candidates: Sequence[PackedWeight], columns: int) -> list[flo
 
 @contextmanager
 def _sessions(candidates: Sequence[PackedWeight], columns: int) -> Iterator[list[Any]]:
-    """Return sessions of programs that have one product each."""
+    """Yield one engine session for each candidate: a program of a single product, with inputs of `columns` columns."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sessions = []

@@ -1,8 +1,8 @@
-"""ExecuTorch: model.pte, a program for phones whose products are XNNPACK kernels.
+"""ExecuTorch: model.pte, a program for phones that multiplies matrices with XNNPACK.
 
-A program answers one question at a time, of any length up to its bounds, because its memory is planned when it is
-written. int8 is dynamic: weights have 8 bits and a scale for each row, activations are quantised at run time, and
-nothing is calibrated.
+The memory of a program is planned when the program is written. So it answers one question at a time, of any number of
+tokens and regions up to its bounds. int8 is dynamic: weights have 8 bits and a scale for each row, activations are
+quantised at run time, and nothing is calibrated.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ from lxcompress.runtimes.executorch import MODEL_FILE
 from lxcompress.text import first_line, read_text
 
 MOST_TOKENS, MOST_OBJECTS = 128, 100
-"""The most tokens of a question and regions of a picture, unless the data have more: detectors keep 100 at most."""
+"""The bounds on the tokens of a question and the regions of a picture, unless the data have more.
+
+Detectors keep 100 regions at most.
+"""
 _TALKATIVE = ("torch", "torchao", "executorch", "transformers", "root")
 _TYPES = {"xnn_datatype_fp32": np.float32, "xnn_datatype_qcint8": np.int8, "xnn_datatype_qint8": np.int8}
-"""XNNPACK's types of the matrices that are written here."""
+"""XNNPACK's name of a type -> numpy's type, for the matrices that this module writes."""
 
 
 def write(job: Job) -> WrittenFiles:
@@ -57,21 +60,22 @@ def write(job: Job) -> WrittenFiles:
 
 
 def lower(program: ExportedProgram) -> Any:
-    """Return the program with every step that XNNPACK supports handed to it."""
+    """Return the program as ExecuTorch writes it; XNNPACK runs every step that it supports."""
     with quiet(*_TALKATIVE):
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        # The check accepts the core operators only, and refuses some for which the runtime has kernels.
+        # The check accepts the core operators only, and would refuse other operators that the runtime can run.
         config = EdgeCompileConfig(_check_ir_validity=False)
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=config)
         return lowered.to_executorch()
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer.
+    """Return the number of zeros, and of all elements, in the prunable matrices of the file.
 
-    Embeddings are looked up rather than multiplied, and the output layer is the last product.
+    Embeddings are not counted, because they are looked up rather than multiplied. The output layer is the last product,
+    and is left out.
     """
     with (out / MODEL_FILE).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         counts = [(int(values.size - np.count_nonzero(values)), values.size) for values in _matrices(data)]
@@ -79,7 +83,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def _bounds(model: Model, example: Inputs) -> tuple[int, int | None]:
-    """Return the most tokens and regions of a question; None for the regions of a picture that is read whole."""
+    """Return the program's bounds: the most tokens, and the most regions (None if the model reads pictures whole)."""
     tokens = min(model.config.max_position_embeddings, max(MOST_TOKENS, example.input_ids.shape[1]))
     if model.family.picture_size(model.config) is not None:
         return tokens, None
@@ -87,14 +91,17 @@ def _bounds(model: Model, example: Inputs) -> tuple[int, int | None]:
 
 
 def _limits(rows: int, tokens: int, objects: int | None) -> str:
-    """Return the note that names a program's bounds."""
+    """Return the note for users that names a program's bounds; `rows` is the number of images of a question."""
     over = "a picture" if objects is None else f"1 to {objects} regions"
     images = "" if rows == 1 else f" of each of {rows} images"
     return f"one question at a time: 1 to {tokens} tokens over {over}{images}"
 
 
 def _export(job: Job, bounds: tuple[int, int | None]) -> ExportedProgram:
-    """Return the program that torch exports of the model, for one question; for int8 it is quantised."""
+    """Return the model as torch exports it, for one question at a time; its weights are quantised if the job is int8.
+
+    `bounds` are the most tokens and the most regions.
+    """
     example = tuple(_at_least_two(first_question(job.model, job.example), has_regions=bounds[1] is not None))
     shapes = _dynamic_shapes(*bounds)
     with torch.no_grad():
@@ -106,14 +113,14 @@ def _export(job: Job, bounds: tuple[int, int | None]) -> ExportedProgram:
 
 
 def _dynamic_shapes(most_tokens: int, most_objects: int | None) -> tuple[dict[int, Dim], ...]:
-    """Return the axes that may vary, in the order of the inputs."""
+    """Return the axes of each input that may vary, in the order of Inputs."""
     words = {1: Dim("tokens", min=1, max=most_tokens)}
     regions = {} if most_objects is None else {1: Dim("objects", min=1, max=most_objects)}
     return words, words, regions, regions, regions
 
 
 def _at_least_two(inputs: Inputs, *, has_regions: bool) -> Inputs:
-    """Return the inputs padded to two tokens and two regions: torch takes an axis of one for a constant."""
+    """Return the inputs, padded to at least two tokens and two regions: torch treats an axis of size 1 as constant."""
     words, regions = (inputs[:2], inputs[2:])
     padded = [torch.nn.functional.pad(word, (0, max(0, 2 - word.shape[1]))) for word in words]
     for region in regions:
@@ -123,9 +130,7 @@ def _at_least_two(inputs: Inputs, *, has_regions: bool) -> Inputs:
 
 
 def _quantise(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> torch.nn.Module:
-    """Return the program with 8-bit weights in its products, a scale for each row, and activations quantised at run
-    time.
-    """
+    """Return the program with 8-bit weights and a scale for each row; it quantises activations at run time."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -134,7 +139,7 @@ def _quantise(program: ExportedProgram, example: tuple[torch.Tensor, ...]) -> to
 
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     prepared = prepare_pt2e(program.module(), quantizer)
-    prepared(*example)  # it measures the weights
+    prepared(*example)  # this run measures the ranges of the weights
     return convert_pt2e(prepared)
 
 
@@ -146,7 +151,7 @@ def _save(program: Any, path: Path) -> None:
 def _matrices(data: mmap.mmap) -> Iterator[np.ndarray]:
     """Yield the matrices of the program's linear layers, in the order of their use.
 
-    The file names a tensor by its content, so one that is used twice is stored once, and is yielded once.
+    The file names a matrix by its content. So a matrix that two layers read is stored once, and is yielded once.
     """
     from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
     from executorch.exir._serialize._program import _get_extended_header
@@ -160,14 +165,14 @@ def _matrices(data: mmap.mmap) -> Iterator[np.ndarray]:
         for key, kind in _filters(graph):
             start, size = named[key]
             values = np.frombuffer(data[start : start + size], dtype=_TYPES[kind])
-            # Two layers that are all zeros have the same content, but are not one layer that is used twice.
+            # Two matrices of zeros have the same content and so the same name, but both are counted.
             if key not in seen or not values.any():
                 seen.add(key)
                 yield values
 
 
 def _graphs(data: mmap.mmap, program: Any, starts: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
-    """Yield the parts that XNNPACK runs, in the order of the calls, as its schema describes them."""
+    """Yield the graphs that XNNPACK runs, in the order of their calls, as the JSON of XNNPACK's schema."""
     from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader, _get_schema_bytes
     from executorch.exir._serialize._flatbuffer import _flatc_decompile
 
@@ -187,7 +192,7 @@ def _graphs(data: mmap.mmap, program: Any, starts: list[tuple[int, int]]) -> Ite
 
 
 def _filters(graph: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the type of each matrix that a linear layer of the graph multiplies with."""
+    """Yield (name, XNNPACK type) of each matrix that a linear layer of the graph multiplies with."""
     unions = [value["xvalue_union"] for value in graph["xvalues"]]
     tensors = [union.get("tensor_value", union) for union in unions]
     by_id = {entry["id_out"]: entry for entry in tensors}

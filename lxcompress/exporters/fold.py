@@ -1,7 +1,7 @@
-"""Fold constants: every tensor that an ONNX graph computes from stored tensors only becomes a stored tensor.
+"""Fold constants: if a step of an ONNX graph reads stored tensors only, store its result and remove the step.
 
 LXMERT's cross-attention reads each of its matrices twice, and torch's exporter leaves a Transpose before both reads.
-Quantisers and fusions look for stored matrices, and would not find these.
+Quantisers and fusions look for stored matrices, and would not find one behind a Transpose.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnx.reference import ReferenceEvaluator
 
 _SMALL_BYTES = 4096
-"""Results up to this size are stored even if they are larger than the tensors that they are computed from."""
+"""A result of up to this many bytes is stored even if it is larger than the tensors that it is computed from."""
 _LEFT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConstantOfShape", "If", "Loop", "Scan")
-"""Operations that are not folded: quantisation (folding would undo it), random values, and those with their own
-bodies."""
+"""Operations that are not folded: quantisation (folding would undo it), large constants, and those with a subgraph."""
 _RANDOM = ("RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 
 
 def fold_constants(model: ModelProto) -> int:
-    """Fold the constants of `model` in place; return how many steps that saved. Tensors that are not read are
-    removed.
+    """Fold the constants of `model` in place; return the number of steps that were removed.
+
+    Equal matrices are merged, and stored tensors that no step reads are removed.
     """
     graph, opset = model.graph, opset_of(model)
     stored = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
-    made: dict[tuple[object, ...], str] = {}  # what is computed -> its name
+    made: dict[tuple[object, ...], str] = {}  # key of a folded step -> name of its result
     renamed: dict[str, str] = {}
     folded: list[int] = []
     for number, node in enumerate(graph.node):
@@ -54,10 +54,10 @@ def fold_constants(model: ModelProto) -> int:
 
 
 def share_matrices(graph: GraphProto) -> None:
-    """Make all steps that read equal matrices read the first of them: the exporter stores small ones once for each
-    read.
+    """Make steps that read equal stored matrices all read one of them, in place.
 
-    Vectors are not merged: a bias is quantised with the scale of its own product.
+    The exporter stores a small matrix once for each step that reads it. Vectors are not merged: a bias is quantised
+    with the scale of its own product.
     """
     first: dict[tuple[object, ...], str] = {}
     same: dict[str, str] = {}
@@ -71,7 +71,7 @@ def share_matrices(graph: GraphProto) -> None:
 
 
 def drop_unread(graph: GraphProto) -> None:
-    """Remove the stored tensors that nothing reads, and the shapes of values that no longer exist."""
+    """Remove the stored tensors that no step reads, and the shapes of values that no step computes, in place."""
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     read |= _read_in_bodies(graph)
     alive = {name for node in graph.node for name in node.output}
@@ -82,12 +82,12 @@ def drop_unread(graph: GraphProto) -> None:
 
 
 def opset_of(model: ModelProto) -> int:
-    """Return the opset of ONNX's own operators that `model` uses."""
+    """Return the version of ONNX's own operators (the opset) that `model` uses."""
     return next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
 
 
 def _is_constant(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
-    """Return whether a step is computed from stored tensors only, with the same result each time."""
+    """Return whether a step reads stored tensors only, has one output, and gives the same result each time."""
     return (
         node.domain in ("", "ai.onnx")
         and node.op_type not in _LEFT + _RANDOM
@@ -97,13 +97,13 @@ def _is_constant(node: NodeProto, stored: dict[str, TensorProto]) -> bool:
 
 
 def _key(node: NodeProto) -> tuple[object, ...]:
-    """Return a key that is equal for two steps that compute the same."""
+    """Return a key that two steps share if they compute the same result: operation, inputs and attributes."""
     attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
     return (node.op_type, *node.input, *attributes)
 
 
 def _evaluate(node: NodeProto, stored: dict[str, TensorProto], opset: int) -> np.ndarray:
-    """Return the result of one step over stored tensors, computed by ONNX's reference implementation."""
+    """Compute one step on stored tensors with ONNX's reference implementation; return the result."""
     inputs = {name: numpy_helper.to_array(stored[name]) for name in node.input}
     infos = [helper.make_tensor_value_info(name, stored[name].data_type, None) for name in inputs]
     output = helper.make_tensor_value_info(node.output[0], TensorProto.UNDEFINED, None)
@@ -114,7 +114,10 @@ def _evaluate(node: NodeProto, stored: dict[str, TensorProto], opset: int) -> np
 
 
 def _is_worth_it(result: np.ndarray, sources: Iterable[TensorProto]) -> bool:
-    """Return whether storing the result does not make the file larger, as the Expand of a constant would."""
+    """Return whether the result is small, or no larger than the largest tensor that it is computed from.
+
+    The result of an Expand, for example, would make the file larger.
+    """
     return result.nbytes <= max([_SMALL_BYTES, *(math.prod(source.dims) * _width(source) for source in sources)])
 
 
@@ -123,6 +126,6 @@ def _width(tensor: TensorProto) -> int:
 
 
 def _read_in_bodies(graph: GraphProto) -> set[str]:
-    """Return the values of the graph that the bodies of If and Loop read."""
+    """Return the names of the values that the subgraphs of If and Loop read."""
     bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
     return {name for body in bodies for node in body.node for name in node.input}.union(*map(_read_in_bodies, bodies))

@@ -1,4 +1,4 @@
-"""What a writer of a format is given and gives back, and the checks of what is asked for before an export starts."""
+"""The input and the result of a format's writer, and the checks of a user's options before an export starts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ if TYPE_CHECKING:  # names and precisions are checked before torch is imported
     from lxcompress.tickets import Ticket
 
 Feeds = Mapping[str, np.ndarray]
-"""The inputs of some questions by name, as `lxcompress.runtimes.Session.answer` takes them."""
+"""{name of an input: array}, for one batch of questions, as `lxcompress.runtimes.Session.answer` takes them."""
 Layouts = Literal["measured", "table"]
-"""How the engine's layouts are chosen: by time on this machine, or by thresholds, which give the same bytes always."""
+"""How the engine's layouts are chosen: by times measured on this machine, or by a table of thresholds.
+
+The table gives the same file on every machine.
+"""
 LAYOUTS: tuple[str, ...] = get_args(Layouts)
 OLDEST_OPSET, NEWEST_OPSET = 17, 25
-"""The ONNX opsets that torch's exporter writes; the oldest is the first that has LayerNormalization."""
+"""The range of ONNX opsets that torch's exporter writes; the oldest is the first that has LayerNormalization."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What a user chooses for an export.
 
-    Without `precision` the format's default is written. `twin` is the role of the file among the twins of a ticket.
+    If `precision` is None, the format's default is written. `twin` is the role of the file among the twins of a ticket.
     `fuse` and `opset` are for ONNX, `layouts` is for the engine. `fp32` is the folder of an artifact of the same model
-    in fp32, exported with the same options: other precisions are then made from it, without a second trace.
+    in fp32, exported with the same options. The ONNX formats make fp16 and int8 from that file, without a second trace.
     """
 
     format: str
@@ -47,9 +50,9 @@ class ExportOptions:
     fp32: Path | None = None
 
     def check(self, family: str | None = None) -> ExportOptions:
-        """Return the options with every default filled in. Raises ExportError for one that cannot be used.
+        """Return the options with every default filled in. Raises ExportError for an option that cannot be used.
 
-        `family` is the model's, where it is known.
+        `family` is the family of the model, or None while it is not known.
         """
         precision = check_format(self.format, self.precision)
         if family is not None:
@@ -61,10 +64,11 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """What a writer is given: `model` in evaluation mode, an `example` of at least two questions, and where to write.
+    """The input of a writer: the model, and how and where to write it.
 
-    `calibration` yields batches of training questions, or seeded random ones where no data is known. `precision`,
-    `fuse`, `opset`, `fp32` and `layouts` are those of ExportOptions.
+    `model` is in evaluation mode. `example` has at least two questions. `calibration` returns batches of training
+    questions, or seeded random ones where no data are known. `precision`, `fuse`, `opset`, `fp32` and `layouts` are
+    those of ExportOptions.
     """
 
     model: Model
@@ -83,28 +87,31 @@ class Job:
 
 @dataclass(frozen=True)
 class WrittenFiles:
-    """What a writer gives back: its files, all in the artifact's folder, and what a user should know about them."""
+    """The result of a writer: its files, all in the artifact's folder, and notes for the user about the files."""
 
     files: Sequence[Path]
     notes: Sequence[str] = ()
     positions: int | None = None
-    """the tokens of the longest question, if the file reads fewer than the model"""
+    """the number of tokens of the longest question that the file takes, if the model itself takes longer ones"""
     layouts: Layouts | None = None
-    """how the layouts of matrices were chosen, if the format has several"""
+    """how the layouts of matrices were chosen; None for a format without layouts"""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """The functions of a format: one writes a model, one counts the zeros in what was written."""
+    """The functions of a format: `write` writes a model, `count_zeros` counts the zeros in the written files."""
 
     write: Callable[[Job], WrittenFiles]
     """raises ExportError"""
     count_zeros: Callable[[Path], tuple[int, int]]
-    """returns the number of zeros, and of elements, in the prunable matrices of the files in a folder"""
+    """returns the number of zeros, and of all elements, in the prunable matrices of the files in a folder"""
 
 
 def check_format(format: str, precision: str | None) -> str:
-    """Return the precision that will be written. Raises ExportError if the format or the precision is unknown."""
+    """Return the precision that is written: `precision`, or the format's default if it is None.
+
+    Raises ExportError for an unknown format, or a precision that the format does not support.
+    """
     if not is_format(format):
         raise ExportError(f"--format {format}: is unknown; {_list_choices(format, format_names())}")
     known = find_format(format).precisions
@@ -115,14 +122,14 @@ def check_format(format: str, precision: str | None) -> str:
 
 
 def check_precision(precision: str) -> None:
-    """Raise ExportError if no format has the precision."""
+    """Raise ExportError if no format supports the precision."""
     known = tuple(dict.fromkeys(name for spec in all_formats() for name in spec.precisions))
     if precision not in known:
         raise ExportError(f"--precision {precision}: no format supports it; {_list_choices(precision, known)}")
 
 
 def check_family(format: str, family: str) -> None:
-    """Raise ExportError if the format's converter does not read models of the family."""
+    """Raise ExportError if the format's converter cannot read models of this family."""
     families = find_format(format).families
     if families is not None and family not in families:
         raise ExportError(
@@ -132,20 +139,23 @@ def check_family(format: str, family: str) -> None:
 
 
 def _list_choices(name: str, known: Sequence[str]) -> str:
-    """Return a clause that names the one of `known` that is most like `name`, and all of them."""
+    """Return a clause for an error: the name in `known` that is most like `name`, and all names in `known`."""
     near = nearest(name, known)
     choices = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else known[0]
     return f"{f'did you mean {near}? ' if near else ''}give {choices}"
 
 
 def check_opset(opset: int | None) -> None:
-    """Raise ExportError for an ONNX opset that no export can write."""
+    """Raise ExportError for an ONNX opset that torch cannot write; None is accepted."""
     if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"--opset {opset}: cannot be written; give {OLDEST_OPSET} to {NEWEST_OPSET}, or none")
 
 
 def check_layouts(format: str, layouts: str | None) -> Layouts:
-    """Return how layouts are to be chosen. Raises ExportError for an unknown word, or a format without layouts."""
+    """Return how layouts are chosen: `layouts`, or "measured" if it is None.
+
+    Raises ExportError for an unknown word, or for a format without layouts.
+    """
     if layouts is None:
         return "measured"
     if format != "engine":
@@ -165,7 +175,10 @@ def load_writer(format: str) -> Writer:
 
 
 def name_artifact(source: str, format: str, precision: str | None) -> str:
-    """Return the default folder name of an artifact of `source`; a precision is part of it if not the default."""
+    """Return the default folder name of an artifact: SOURCE-FORMAT, or SOURCE-FORMAT-PRECISION.
+
+    The precision is part of the name unless it is the format's default.
+    """
     is_default = precision in (None, default_precision(format))
     return f"{source}-{format}" if is_default else f"{source}-{format}-{precision}"
 

@@ -1,8 +1,9 @@
 """Fuse attention, GELU and layer norms into one step each, where the answers stay the same.
 
-ONNX Runtime's optimizer does it. It knows the graphs of torch's older exporter, so what the new one writes in another
-way is rewritten first: a mask's two axes that are added in one step, and shapes that are computed again in each layer
-([batch, tokens, -1, 64] instead of [0, 0, 12, 64]), from which it could not tell the number of heads.
+ONNX Runtime's optimizer fuses the steps. It recognises the graphs of torch's older exporter, so two patterns of the new
+exporter are rewritten first. The new exporter adds two axes to a mask in one step. And it computes the shape of the
+heads again in each layer: [batch, tokens, -1, 64] instead of [0, 0, 12, 64]. The optimizer could not find the number of
+heads in such a shape.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
 CONTRIB = "com.microsoft"
 """The domain of the operations that only ONNX Runtime has."""
 LARGE_BYTES = 1 << 12
+"""The bytes of a matrix above which its values are not given to the optimizer."""
 
 
 def fuse_where_true(
     plain: Path, feeds: Iterable[Mapping[str, np.ndarray]], save: Callable[[ModelProto, Path], Path], *, attention: bool
 ) -> tuple[Path, str]:
-    """Return the most-fused model whose outputs match those of the file `plain`, and the fusions in words.
+    """Return the file of the most-fused model whose scores match those of the file `plain`, and a note on the fusions.
 
-    All fusions are tried first (those of attention only if `attention`), then all except attention, and the last is
-    `plain` itself. `save` writes a model to a folder and returns its file.
+    Three models are tried in this order: with all fusions (only if `attention`), with all fusions except attention, and
+    `plain` itself. The scores are compared on `feeds`. `save` writes a model to a folder and returns its file.
     """
     feeds, reasons = list(feeds), []
     answer = open_session(plain, threads=1).answer
@@ -45,7 +47,7 @@ def fuse_where_true(
         try:
             model = fuse(onnx.load(plain), attention=with_attention)
             fused, counts = save(model, plain.parent / f"fused-{int(with_attention)}"), count_fused(model.graph)
-            del model  # its weights, before a session loads them again
+            del model  # free its weights before a session loads them again
             give_back()
             _check(fused, feeds, expected)
         except LxError as error:
@@ -56,10 +58,9 @@ def fuse_where_true(
 
 
 def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
-    """Return the model with every fusion of ONNX Runtime's transformer optimizer; `model` is changed and must not be
-    used.
+    """Return the model with every fusion of ONNX Runtime's transformer optimizer, those of attention if `attention`.
 
-    Raises ExportError if the optimizer fails.
+    `model` is changed: do not use it afterwards. Raises ExportError if the optimizer fails.
     """
     with quiet_onnxruntime():
         from onnxruntime.transformers.fusion_options import AttentionMaskFormat, FusionOptions
@@ -67,7 +68,7 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
     inputs = list(model.graph.input)
     options = FusionOptions("bert")
     options.enable_attention = attention
-    options.enable_embed_layer_norm = False  # it expects words without regions
+    options.enable_embed_layer_norm = False  # this fusion expects words without regions
     options.attention_mask_format = (
         AttentionMaskFormat.AttentionMask
     )  # by default it assumes that padding is at the end
@@ -77,11 +78,11 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
     try:
         with quiet_onnxruntime():
             fused = optimize_by_fusion(model, "bert", 0, 0, options).model
-    except Exception as error:  # patterns that match in part end in AssertionError and KeyError
+    except Exception as error:  # a pattern that matches in part raises AssertionError or KeyError
         raise ExportError(f"ONNX Runtime's optimizer failed ({type(error).__name__}: {error}); report it") from error
     for tensor in fused.graph.initializer:
         tensor.raw_data = aside.pop(tensor.name, tensor.raw_data)
-    del fused.graph.input[:]  # it removes inputs that are not read, such as boxes
+    del fused.graph.input[:]  # the optimizer removed inputs that no step reads, such as boxes: restore them
     fused.graph.input.extend(inputs)
     known = {opset.domain for opset in fused.opset_import}
     if CONTRIB not in known and any(node.domain == CONTRIB for node in fused.graph.node):
@@ -90,7 +91,7 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
 
 
 def count_fused(graph: GraphProto) -> str:
-    """Return the fused steps in words: 9 Attention, 55 SkipLayerNormalization."""
+    """Return the number of fused steps of each kind in words, such as '9 Attention, 55 SkipLayerNormalization'."""
     counts = Counter(node.op_type for node in graph.node if node.domain == CONTRIB)
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
@@ -98,8 +99,8 @@ def count_fused(graph: GraphProto) -> str:
 def give_back() -> None:
     """Give free memory back to the system.
 
-    ONNX Runtime's tools leave cycles of objects that hold a model, and glibc keeps what was freed in small pieces:
-    together three times a full-size model.
+    ONNX Runtime's tools leave cycles of objects that hold a model, and glibc keeps memory that was freed in small
+    pieces. Together they take three times the memory of a full-size model.
     """
     gc.collect()
     with contextlib.suppress(
@@ -109,16 +110,17 @@ def give_back() -> None:
 
 
 def respell_attention(graph: GraphProto) -> None:
-    """Rewrite masks and heads in place as the optimizer knows them; every value stays the same."""
+    """Rewrite masks and shapes of heads in place, in the form that the optimizer recognises; no result changes."""
     _settle_shapes(graph)
     _split_unsqueezes(graph)
     drop_unread(graph)
 
 
 def _set_aside(graph: GraphProto) -> dict[str, bytes]:
-    """Remove the values of all large matrices except those of attention, which the optimizer packs.
+    """Remove the values of large matrices from the graph; return {name of the matrix: its bytes}.
 
-    It makes several copies of a model, and the weights are most of each copy.
+    The optimizer makes several copies of a model, and the weights are most of each copy. The matrices of attention
+    stay, because the optimizer packs their values.
     """
     readers: dict[str, list[NodeProto]] = {}
     for node in graph.node:
@@ -126,6 +128,7 @@ def _set_aside(graph: GraphProto) -> dict[str, bytes]:
             readers.setdefault(name, []).append(node)
 
     def comes_to(name: str, *operations: str) -> bool:
+        """Return whether steps of these operations follow each other, the first of which reads the value `name`."""
         found = [node for node in readers.get(name, ()) if node.op_type == operations[0]]
         return bool(found) and (
             len(operations) == 1 or any(comes_to(node.output[0], *operations[1:]) for node in found)
@@ -149,7 +152,10 @@ def _check(fused: Path, feeds: Iterable[Mapping[str, np.ndarray]], expected: Ite
 
 
 def _settle_shapes(graph: GraphProto) -> None:
-    """Store the shapes of Reshape that are computed as [batch, tokens, ...]: a 0 there keeps the input's size."""
+    """Replace the computed shape [batch, tokens, ...] of a Reshape by a stored one, [0, 0, ...], in place.
+
+    A 0 in the shape of a Reshape keeps the size that this axis has in the input.
+    """
     stored = {tensor.name: tensor for tensor in graph.initializer}
     made = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
@@ -167,7 +173,10 @@ def _settle_shapes(graph: GraphProto) -> None:
 def _settled_shape(
     node: NodeProto, stored: Mapping[str, onnx.TensorProto], made: Mapping[str, NodeProto]
 ) -> list[int] | None:
-    """Return [0, 0, heads, head size] or [0, 0, width] for a Reshape to [batch, tokens, ...]; None for any other."""
+    """Return the stored shape for a Reshape to [batch, tokens, ...]; None for any other Reshape.
+
+    The shape is [0, 0, heads, head size] or [0, 0, width].
+    """
     concat = made.get(node.input[1])
     if concat is None or concat.op_type != "Concat":
         return None
@@ -184,14 +193,14 @@ def _settled_shape(
 
 
 def _width(add: NodeProto | None, stored: Mapping[str, onnx.TensorProto]) -> int | None:
-    """Return the last size of the output of a linear layer, which its bias has."""
+    """Return the output width of a linear layer: the size of the bias that `add` adds. None if `add` adds no bias."""
     if add is None or add.op_type != "Add":
         return None
     return next((stored[name].dims[0] for name in add.input if name in stored and len(stored[name].dims) == 1), None)
 
 
 def _split_unsqueezes(graph: GraphProto) -> None:
-    """Add a mask's two axes in two steps."""
+    """Replace each Unsqueeze that adds two axes (as masks need) by two that add one axis each, in place."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for index in reversed(range(len(graph.node))):
         node = graph.node[index]

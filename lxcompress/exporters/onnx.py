@@ -1,11 +1,11 @@
-"""ONNX, through torch's dynamo exporter: batch, question length and regions are dynamic.
+"""ONNX, through torch's dynamo exporter: the sizes of batch, question and regions are dynamic.
 
-A model is traced, its constants are folded, its steps are fused, and its precision is reduced, in this order:
-quantisers and fusions look for stored matrices. Each stage reads the file of the one before, so that the memory holds
-one copy of the weights at a time.
+A model is traced, its constants are folded, its steps are fused, and its precision is reduced, in this order: fusions
+and quantisers look for stored matrices, which folding makes. Each stage reads the file of the stage before, so that the
+memory holds one copy of the weights at a time.
 
 A model that reads a picture whole reads it as one region of a fixed size. A model that reads N images for each question
-has N rows for each, so its batches are multiples of N, and the file says so.
+takes N rows for each question, so the number of rows is a multiple of N. The ONNX file states that.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ MODEL_FILE = "model.onnx"
 DATA_FILE = MODEL_FILE + ".data"
 OUTPUT = "scores"
 BATCH = "batch"
-"""The axis of questions; a question is one row if it is about one image."""
+"""The name of the axis of questions. Inputs have one row for each image of a question."""
 MOST_BYTES_IN_ONE_FILE = 1_900_000_000
-"""A protobuf file has at most 2 GB; the weights of larger models are written to model.onnx.data."""
+"""A protobuf file has at most 2 GB, so the weights of larger models are written to model.onnx.data."""
 FUSION_BATCHES = 2
-"""Batches of calibration questions, in addition to the example, for which a fused file must give the same answers."""
+"""The number of calibration batches on which a fused file must give the same answers, in addition to the example."""
 
 
 def write(job: Job) -> WrittenFiles:
     """Write model.onnx in the precision of the job. Raises ExportError."""
     check_opset(job.opset)
     job.out.mkdir(parents=True, exist_ok=True)
-    # In the output folder: the files of a full-size model may be larger than the space in /tmp.
+    # The temporary folder is in the output folder: the files of a full-size model may not fit into /tmp.
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         stage = Path(folder)
-        # int8-static is fused in another way, so it cannot be made from the fp32 file.
+        # int8-static has other fusions, so it cannot be made from the fp32 file.
         if job.fp32 and job.precision in ("fp16", "int8"):
             path, notes = job.fp32 / MODEL_FILE, [f"made of the fp32 file in {job.fp32.name}"]
         else:
@@ -64,14 +64,14 @@ def write(job: Job) -> WrittenFiles:
 
 
 def _write_fp32(job: Job, stage: Path) -> tuple[Path, list[str]]:
-    """Return the traced model's file, fused if the job says so, and the notes on it."""
+    """Trace the model, and fuse its steps if the job says so; return the file in `stage`, and notes for the user."""
     job.progress("tracing the model")
     path = save(trace(job.model, job.example, job.opset), stage / "plain")
     give_back()
     if not job.fuse:
         return path, []
     job.progress("fusing its steps")
-    # Fused attention has no static form: its three products would stay fp32.
+    # Fused attention cannot be quantised with static ranges: its three products would stay in fp32.
     path, note = fuse_where_true(path, _fusion_feeds(job), save, attention=job.precision != "int8-static")
     return path, [note]
 
@@ -87,7 +87,7 @@ def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer."""
+    """Return the number of zeros, and of all elements, in the prunable matrices of the file."""
     graph = onnx.load(out / MODEL_FILE).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     return count_in(
@@ -96,9 +96,9 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto:
-    """Return the model as plain ONNX steps with folded constants.
+    """Return the model as ONNX steps with folded constants, without fusions.
 
-    Raises ExportError, also for an `opset` that torch cannot write.
+    Raises ExportError if torch cannot export the model, or cannot write the `opset`.
     """
     check_opset(opset)
     try:
@@ -121,7 +121,8 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
         raise ExportError(
             f"torch could not export the model to ONNX ({first}); report this message as a bug of lxcompress"
         ) from error
-    if opset is not None and opset_of(traced) != opset:  # torch then returns the opset that it has, and only logs that
+    # If torch cannot convert to the opset, it returns a model in its own opset, and only logs the failure.
+    if opset is not None and opset_of(traced) != opset:
         raise _no_opset(opset)
     _forget_where(traced.graph)
     fold_constants(traced)
@@ -129,7 +130,10 @@ def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto
 
 
 def save(model: ModelProto, folder: Path) -> Path:
-    """Write the model to model.onnx in `folder`; weights that are too large for one file go to a second one."""
+    """Write the model to model.onnx in `folder`; return the path of that file.
+
+    Weights that are too large for one file are written to model.onnx.data.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
     model.ir_version = ir_version_of(model)
@@ -139,15 +143,15 @@ def save(model: ModelProto, folder: Path) -> Path:
 
 
 def ir_version_of(model: ModelProto) -> int:
-    """Return the version of ONNX's file format that the model's operators came with.
+    """Return the version of ONNX's file format that was published with the model's opset (opset 17: version 8).
 
-    A runtime refuses a file of a later format than its own, though it knows the operators: 17 came with format 8.
+    A runtime refuses a file with a later format version than its own, even if it knows all operators in the file.
     """
     return helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
 
 
 def _date(path: Path) -> None:
-    """Set the file's format version to that of its operators; a tool may have written another."""
+    """Set the format version of the file to the one of its opset; a quantiser may have written a later version."""
     model = onnx.load(path, load_external_data=False)
     wanted = ir_version_of(model)
     if model.ir_version != wanted:
@@ -156,7 +160,7 @@ def _date(path: Path) -> None:
 
 
 def _narrow(path: Path, folder: Path, job: Job) -> Path:
-    """Return the file in the job's precision, made from the fp32 file at `path`."""
+    """Convert the fp32 file at `path` to the job's precision, in `folder`; return the new file (for fp32, `path`)."""
     if job.precision == "fp32":
         return path
     if job.precision == "fp16":
@@ -171,7 +175,10 @@ def _narrow(path: Path, folder: Path, job: Job) -> Path:
 
 
 def _fusion_feeds(job: Job) -> Iterator[Feeds]:
-    """Yield the example, its first question alone, and some questions of the training data."""
+    """Yield the feeds of the fusion check: the example, its first question alone, and FUSION_BATCHES batches.
+
+    The batches are those of the calibration.
+    """
     images = job.model.family.count_images(job.model.config)
     yield job.example.numpy()
     yield {name: array[:images] for name, array in job.example.numpy().items()}
@@ -179,14 +186,17 @@ def _fusion_feeds(job: Job) -> Iterator[Feeds]:
 
 
 def move(folder: Path, out: Path) -> list[Path]:
-    """Move a model's files to `out`, the model itself last; return them."""
+    """Move model.onnx.data (if there is one) and model.onnx to `out`; return the new paths, model.onnx first.
+
+    model.onnx is moved last, so that it never stands without its weights.
+    """
     moved = []
     for name in (DATA_FILE, MODEL_FILE):
         if (folder / name).is_file():
             write_whole(out / name, lambda part, source=folder / name: os.replace(source, part))
             moved.append(out / name)
         else:
-            (out / name).unlink(missing_ok=True)  # of an earlier, larger model
+            (out / name).unlink(missing_ok=True)  # left by an earlier, larger model
     return moved[::-1]
 
 
@@ -198,7 +208,10 @@ def _no_opset(opset: int) -> ExportError:
 
 
 def _forget_where(graph: GraphProto) -> None:
-    """Remove the notes on the Python source of each step: they are private, and a third of a small file."""
+    """Remove the notes that name each step's Python source, in place.
+
+    They show paths of this machine, and take a third of a small file.
+    """
     graph.ClearField("doc_string")
     for part in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         part.ClearField("metadata_props")
@@ -207,7 +220,7 @@ def _forget_where(graph: GraphProto) -> None:
 
 
 def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
-    """Return the axes that may vary, in the order of the inputs."""
+    """Return the axes of each input that may vary, in the order of Inputs."""
     images = model.family.count_images(model.config)
     batch = torch.export.Dim(BATCH, min=1, max=1 << 16)
     tokens = torch.export.Dim("tokens", min=1, max=model.config.max_position_embeddings)
@@ -219,7 +232,10 @@ def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
 
 
 def _name_batch(program: torch.onnx.ONNXProgram) -> None:
-    """Name the output's first axis: the exporter makes a name up if the inputs have only a multiple of it."""
+    """Name the first axis of the output "batch", in place.
+
+    If a question has several rows, no input has that axis (only a multiple of it), and the exporter invents a name.
+    """
     graph = program.model.graph
     found = graph.outputs[0].shape[0].value
     for value in (value for node in graph for value in node.outputs if value.shape is not None):

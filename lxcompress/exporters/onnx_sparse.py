@@ -1,7 +1,7 @@
-"""ONNX with sparse initializers: the zeros of a matrix are left out of the file where that makes it smaller.
+"""ONNX with sparse initializers: the zeros of a matrix are left out where that makes the matrix smaller.
 
-A kept value takes its own bytes and eight more for its index: ONNX's checker accepts only COO with one 64-bit linear
-index for each value. ONNX Runtime makes such a matrix dense when it loads it.
+A kept value takes its own bytes and eight bytes for its index: ONNX's checker accepts only COO with one 64-bit linear
+index for each value. ONNX Runtime makes a sparse matrix dense when it loads the file.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def write(job: Job) -> WrittenFiles:
 
 
 def leave_zeros_out(dense: Path, out: Path, precision: str) -> tuple[list[Path], str]:
-    """Write the model in the folder `dense` to `out`, and make those matrices sparse that become smaller.
+    """Write the model in the folder `dense` to `out`, with those matrices sparse that become smaller.
 
-    Returns the files, and the number of sparse matrices in words. Raises ExportError if the file would not be smaller.
+    Returns the written files, and a note on the number of sparse matrices. Raises ExportError if the file would not be
+    smaller.
     """
     size = _size(dense)
     model = onnx_library.load(dense / onnx.MODEL_FILE)
@@ -56,7 +57,7 @@ def leave_zeros_out(dense: Path, out: Path, precision: str) -> tuple[list[Path],
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the matrices in the file, without embeddings and output layer."""
+    """Return the number of zeros, and of all elements, in the prunable matrices of the file."""
     graph = onnx_library.load(out / onnx.MODEL_FILE).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
@@ -68,7 +69,10 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def make_sparse(model: ModelProto) -> tuple[int, int]:
-    """Make those matrices of `model` sparse that become smaller, in place; return how many, and of how many."""
+    """Make those matrices of `model` sparse that become smaller, in place.
+
+    Returns the number of sparse matrices, and of all matrices that could be sparse.
+    """
     graph = model.graph
     indices = [index for index, tensor in enumerate(graph.initializer) if _could_be_sparse(tensor)]
     made = 0
@@ -85,7 +89,7 @@ def make_sparse(model: ModelProto) -> tuple[int, int]:
 
 
 def to_sparse(values: np.ndarray, name: str) -> SparseTensorProto:
-    """Return the values that are not zero, and their indices in the flattened matrix, in order."""
+    """Return a matrix as a sparse tensor: the values that are not zero, and their indices in the flattened matrix."""
     indices = np.flatnonzero(values)
     sparse = SparseTensorProto(dims=values.shape)
     sparse.values.CopyFrom(numpy_helper.from_array(values.reshape(-1)[indices], name))
@@ -94,7 +98,7 @@ def to_sparse(values: np.ndarray, name: str) -> SparseTensorProto:
 
 
 def to_dense(sparse: SparseTensorProto) -> np.ndarray:
-    """Return the matrix of a sparse tensor."""
+    """Return a sparse tensor as a dense matrix."""
     values = numpy_helper.to_array(sparse.values)
     dense = np.zeros(int(np.prod(sparse.dims)), dtype=values.dtype)
     dense[numpy_helper.to_array(sparse.indices)] = values
@@ -102,7 +106,7 @@ def to_dense(sparse: SparseTensorProto) -> np.ndarray:
 
 
 def dense_bytes(elements: int, precision: str) -> int:
-    """Return the bytes of a dense matrix."""
+    """Return the bytes of a dense matrix of `elements` values."""
     return elements * VALUE_BYTES[precision]
 
 
@@ -112,7 +116,7 @@ def sparse_bytes(kept: int, precision: str) -> int:
 
 
 def break_even(precision: str) -> float:
-    """Return the sparsity (0-1) above which a sparse matrix is smaller: 2/3 in fp32, 4/5 in fp16, 8/9 in int8."""
+    """Return the sparsity (0-1) above which a matrix is smaller as sparse: 2/3 in fp32, 4/5 in fp16, 8/9 in int8."""
     return INDEX_BYTES / (INDEX_BYTES + VALUE_BYTES[precision])
 
 
@@ -122,12 +126,12 @@ def _could_be_sparse(tensor: TensorProto) -> bool:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of a model's files."""
+    """Return the bytes of all files in a model's folder."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
 def _refusal(out: Path, precision: str, dense: int, counted: tuple[int, int]) -> ExportError:
-    """Return in numbers why the file would not be smaller."""
+    """Return the error that says, with sizes and fractions of zeros, why the sparse file would not be smaller."""
     zeros, elements = counted
     grown = dense - dense_bytes(elements, precision) + sparse_bytes(elements - zeros, precision)
     return ExportError(

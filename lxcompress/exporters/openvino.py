@@ -1,9 +1,9 @@
 """OpenVINO's intermediate representation: model.xml has the graph, model.bin the weights.
 
-It is converted from torch directly. That keeps the names of the weights, takes a fifth of the time of a conversion
-through ONNX, and gives the same scores and the same size. Weights in fp16 are widened when the file is loaded. int8 is
-NNCF's post-training quantisation: weights have 8 bits and a scale for each row, activations have 8 bits and the ranges
-that were measured on the calibration questions.
+The model is converted from torch directly. That keeps the names of the weights, and takes a fifth of the time of a
+conversion through ONNX; scores and size are the same. Weights in fp16 are converted to fp32 when the file is loaded.
+int8 is NNCF's post-training quantisation: weights have 8 bits and a scale for each row, and activations have 8 bits and
+the ranges that were measured on the calibration questions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lxcompress.writing import WriteError
 WEIGHTS_FILE = "model.bin"
 ANY = -1
 _STEPS = ("Convert", "Multiply", "Subtract", "Transpose", "Reshape")
-"""The steps that may stand between a stored matrix and the product that reads it."""
+"""The operations that may be between a stored matrix and the product that reads it."""
 
 
 def write(job: Job) -> WrittenFiles:
@@ -44,7 +44,7 @@ def write(job: Job) -> WrittenFiles:
         path.unlink(missing_ok=True)
     try:
         ov.save_model(converted, str(files[0]), compress_to_fp16=job.precision == "fp16")
-    except RuntimeError as error:  # "iostream error" is all that it says about a full disk
+    except RuntimeError as error:  # for a full disk OpenVINO only says "iostream error"
         raise WriteError(
             f"{job.out}: cannot be written (OpenVINO: {_last_line(error)}); make room, and give the same command"
         ) from error
@@ -52,18 +52,18 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the matrices in the files, without embeddings and output layer.
+    """Return the number of zeros, and of all elements, in the prunable matrices of the files.
 
-    The output layer is the last product.
+    Embeddings are not read by products. The output layer is the last product, and is left out.
     """
     counts = _count_matrices(ov.Core().read_model(str(out / MODEL_FILE)))[:-1]
     return sum(zeros for zeros, _ in counts), sum(elements for _, elements in counts)
 
 
 def _convert(job: Job) -> ov.Model:
-    """Return the model in fp32 with a free batch, free tokens and regions, and named inputs and scores.
+    """Return the model in fp32, with names for its inputs and scores.
 
-    Raises ExportError.
+    Batch, tokens and regions may have any size. Raises ExportError.
     """
     try:
         graph = trace(job.model, job.example)
@@ -85,7 +85,7 @@ def _convert(job: Job) -> ov.Model:
 
 
 def _shapes(model: Model) -> tuple[list[int], ...]:
-    """Return the shape of each input, in their order; a picture that is read whole is one region."""
+    """Return the shape of each input, in the order of Inputs; a picture that is read whole is one region."""
     regions = ANY if model.family.picture_size(model.config) is None else 1
     features = model.family.feature_size(model.config)
     words = [ANY, ANY]
@@ -93,11 +93,11 @@ def _shapes(model: Model) -> tuple[list[int], ...]:
 
 
 def _quantise(converted: ov.Model, job: Job) -> tuple[ov.Model, int]:
-    """Return the model with 8-bit products, and the number of questions that it was calibrated on."""
+    """Return the model with 8-bit weights and activations, and the number of questions it was calibrated on."""
     import nncf
 
     feeds = [dict(feed) for feed in job.calibration()]
-    with redirect_stdout(io.StringIO()), quiet("nncf"):  # its progress bars are printed to standard output
+    with redirect_stdout(io.StringIO()), quiet("nncf"):  # NNCF prints progress bars to standard output
         small = nncf.quantize(
             converted, nncf.Dataset(feeds), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(feeds)
         )
@@ -106,7 +106,7 @@ def _quantise(converted: ov.Model, job: Job) -> tuple[ov.Model, int]:
 
 
 def _count_matrices(model: ov.Model) -> list[tuple[int, int]]:
-    """Return the zeros and the elements of each matrix that a product reads, in the order of the first reads."""
+    """Return [(zeros, elements)] of the stored matrices that products read, in the order of their first use."""
     counts: dict[str, tuple[int, int]] = {}
     for product in model.get_ordered_ops():
         if product.get_type_name() == "MatMul":
@@ -119,8 +119,9 @@ def _count_matrices(model: ov.Model) -> list[tuple[int, int]]:
 
 
 def _find_stored(node: ov.Node) -> tuple[ov.Node | None, np.ndarray | int]:
-    """Return the constant that a product's input is computed from, or None; and the value that stands for zero in
-    it.
+    """Return the constant that the input `node` of a product is computed from, and the constant's zero point.
+
+    The constant is None if the input is computed from other values. A zero point is the stored value that stands for 0.
     """
     zero: np.ndarray | int = 0
     while node.get_type_name() in _STEPS:

@@ -1,7 +1,7 @@
-"""ORT: ONNX Runtime's own format for phones, a flatbuffer that a build without ONNX's parser loads.
+"""ORT: ONNX Runtime's own format for phones, a flatbuffer. A build of ONNX Runtime without ONNX's parser can load it.
 
-The list of operations that the file needs is written too; a small ONNX Runtime is built from it (docs/onnx.md). So is
-the verdict of ONNX Runtime's own check of which accelerators of a phone could help.
+A second file lists the operations that the model needs: with it, a small ONNX Runtime can be built (docs/onnx.md). A
+note of the artifact says which accelerators of a phone could help, according to ONNX Runtime's own check.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lxcompress.text import first_line, read_text
 
 CONFIG_FILE = "model.required_operators_and_types.config"
 _LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
-"""The environment variable of the converter's optimization level; it has no other setting for it."""
+"""The environment variable that sets the converter's optimization level; no argument sets it."""
 HALF_NOTE = (
     "fp16 halves the file alone: a processor without half arithmetic widens every weight for every answer, which "
     "takes longer than fp32 (by two thirds on the mini model); int8 is smaller and faster"
@@ -44,7 +44,7 @@ ACCELERATOR_NOTE = (
 
 
 def write(job: Job) -> WrittenFiles:
-    """Write model.ort and the operations that it requires. Raises ExportError."""
+    """Write model.ort, and the file that lists the operations it requires. Raises ExportError."""
     job.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         stage = Path(folder)
@@ -59,10 +59,11 @@ def write(job: Job) -> WrittenFiles:
 
 
 def convert(path: Path, out: Path, *, keep_half: bool) -> list[Path]:
-    """Convert the ONNX file at `path` to model.ort in the folder `out`, and write the operations that it requires.
+    """Convert the ONNX file at `path` to model.ort in the folder `out`; return the two written files.
 
-    `keep_half` leaves half-precision weights as they are: a processor without half arithmetic would optimize them to
-    fp32, and the file would not be smaller. Raises ExportError.
+    The second file lists the operations that model.ort requires. `keep_half` switches the converter's optimization off.
+    On a processor without half arithmetic, the optimization would convert half-precision weights to fp32, and the file
+    would not be smaller. Raises ExportError.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         with quiet_onnxruntime(), _optimized("disable" if keep_half else "all"):
@@ -79,7 +80,7 @@ def _convert(path: Path, out: Path) -> None:
     from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
 
     try:
-        # Fixed: the file is optimized for CPUs already; arm: without layouts that only x86 processors know.
+        # Fixed: optimize when converting, not when loading. arm: use no layouts that only x86 processors have.
         convert_onnx_models_to_ort(
             path, out, [OptimizationStyle.Fixed], target_platform="arm", enable_type_reduction=True
         )
@@ -89,7 +90,7 @@ def _convert(path: Path, out: Path) -> None:
 
 
 def check_mobile(path: Path) -> str:
-    """Return in words what ONNX Runtime's mobile usability check says of the ONNX file at `path`."""
+    """Run ONNX Runtime's mobile usability check on the ONNX file at `path`; return its result as a note for users."""
     with quiet_onnxruntime():
         from onnxruntime.tools.mobile_helpers import usability_checker
 
@@ -102,7 +103,7 @@ def check_mobile(path: Path) -> str:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the matrices in model.ort, without embeddings and output layer."""
+    """Return the number of zeros, and of all elements, in the prunable matrices of model.ort."""
     graph = _read_graph(out / MOBILE_FILE)
     stored = {tensor.Name().decode(): tensor for tensor in _members(graph.Initializers, graph.InitializersLength())}
     steps = [
@@ -119,7 +120,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 class _MessageList(logging.Handler):
-    """A handler that keeps all messages."""
+    """A logging handler that keeps all messages in `lines`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,13 +131,13 @@ class _MessageList(logging.Handler):
 
 
 def _recommends(line: str, accelerator: str) -> bool:
-    """Return whether a line of the check recommends the accelerator: YES or MAYBE."""
+    """Return whether a line of the usability check recommends the accelerator (the line ends with YES or MAYBE)."""
     return line.startswith(f"Model should perform well with {accelerator}") and line.endswith(("YES", "MAYBE"))
 
 
 @contextmanager
 def _optimized(level: str) -> Iterator[None]:
-    """Set the converter's optimization level while it works."""
+    """Set the converter's optimization level inside the `with` block."""
     before = os.environ.get(_LEVEL)
     os.environ[_LEVEL] = level
     try:
@@ -149,7 +150,7 @@ def _optimized(level: str) -> Iterator[None]:
 
 
 def _read_graph(path: Path) -> Any:
-    """Return the graph in the flatbuffer, read with the schema of ONNX Runtime's tools."""
+    """Return the graph in model.ort, read with the schema of ONNX Runtime's tools. Raises ExportError."""
     with quiet_onnxruntime():
         from onnxruntime.tools.ort_format_model.ort_model_processor import fbs
     session = fbs.InferenceSession.InferenceSession

@@ -1,4 +1,4 @@
-"""Parity: how far the answers of an exported file differ from those of the model that it came from.
+"""Parity: how far the answers of an exported file differ from the answers of its source (the model or ticket).
 
 Shapes: B batch, A answers.
 """
@@ -17,20 +17,21 @@ from lxcompress.units import percent
 Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """feeds -> scores [B, A]"""
 TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 2e-2}
-"""Precision -> the tolerance of a score, relative to the largest score.
+"""Precision -> the largest allowed difference of a score, divided by the largest score (or by 1, if that is larger).
 
-It is far above the effect of another order of sums, and far below what changes most answers. A precision that is
-missing rounds weights to so few values that scores must differ: the answers that it changes are counted.
+The tolerance is far above the effect of another order of sums, and far below what changes most answers. int8 has no
+tolerance: it rounds weights to so few values that scores must differ. Its changed answers are counted instead.
 """
 
 DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.01}
-"""Precision -> the share of accuracy (0-1) that rounding may change.
+"""Precision -> the drop of accuracy (0-1) that rounding may cause.
 
-Scores that differ within TOLERANCES change near ties only, and those are fewer than these.
+Differences within TOLERANCES change an answer only where two scores are almost equal, which is rarer than this.
 """
 CHANGES: Mapping[str, float] = {"fp32": 0.005, "fp16": 0.03, "bf16": 0.05}
-"""The share of answers that rounding to a precision may change."""
+"""Precision -> the fraction of answers (0-1) that rounding may change."""
 Z95 = 1.96
+"""95 % of a normal distribution are within this many standard errors of the mean."""
 
 
 def compare(
@@ -42,9 +43,10 @@ def compare(
     inputs: str,
     precision: str,
 ) -> Parity:
-    """Return how the answers of both to `feeds` differ; `inputs` describes the feeds in words.
+    """Return how the answers of `candidate` (the file) to `feeds` differ from those of `reference` (the source).
 
-    Raises ExportError if a score of either is NaN or infinite: a record cannot hold such a difference.
+    `where` names the file in errors, and `inputs` describes the feeds in words. Raises ExportError if a score of either
+    is NaN or infinite: a record cannot hold such a difference.
     """
     questions, changed, difference, largest = 0, 0, 0.0, 0.0
     for feed in feeds:
@@ -75,7 +77,7 @@ def compare(
 
 
 def check(parity: Parity, where: str) -> None:
-    """Raise ExportError unless the scores agree within the tolerance."""
+    """Raise ExportError if the scores differ by more than the tolerance; `where` names the file in the error."""
     if parity.tolerance is not None and parity.max_abs_difference > parity.tolerance:
         raise ExportError(
             f"{where}: its answers differ from the ticket's (scores differ by {parity.max_abs_difference:.2g}, at most "
@@ -85,9 +87,9 @@ def check(parity: Parity, where: str) -> None:
 
 
 def doubt(parity: Parity, found: Score | None, expected: Score | None, precision: str) -> list[str]:
-    """Return the doubts about a file: why it may differ from its source by more than its precision explains.
+    """Return one sentence for each difference between a file and its source that the precision does not explain.
 
-    `found` is the file's accuracy, and `expected` the one in the source's record.
+    `found` is the accuracy of the file, and `expected` is the accuracy in the source's record.
     """
     doubts = []
     allowed, share = CHANGES.get(precision), parity.changed_answers / parity.questions if parity.questions else 0.0
@@ -118,10 +120,10 @@ def doubt(parity: Parity, found: Score | None, expected: Score | None, precision
 def explained_drop(parity: Parity, questions: int, precision: str) -> float:
     """Return the drop of accuracy (0-1) that a precision explains, over `questions` questions.
 
-    For fp32, fp16 and bf16 it is DROPS, and at least one question. Any other precision changes answers. If it breaks as
-    many as it corrects, the difference over n questions, of which it changes the share p, has a standard error of at
-    most sqrt(p / n), and 95 % of such differences are within 1.96 of it. p is measured by `compare`, with one answer
-    added.
+    For fp32, fp16 and bf16 it is the value in DROPS, and at least one question. Any other precision changes answers.
+    Let n be the number of questions, and p the fraction of changed answers. If as many answers become wrong as become
+    right, the accuracy differs with a standard error of at most sqrt(p / n). 95 % of such differences are within 1.96
+    standard errors, which is the value that is returned. `compare` measures p; one changed answer is added to it.
     """
     share = DROPS.get(precision)
     if share is not None:

@@ -1,6 +1,6 @@
-"""Find the matrices of a graph that its products read; sparsity is counted over these.
+"""Find the stored matrices that the products of a graph read; sparsity is counted over these matrices.
 
-A graph is a list of nodes here, which ONNX files and ONNX Runtime's mobile files both have.
+A graph is a list of GraphNode, which can be made from an ONNX file and from a file of ONNX Runtime's mobile format.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A stored matrix, and a product that reads it; `zero` names the value that stands for zero in it (None: zero)."""
+    """A stored matrix, and a product that reads it.
+
+    `zero` names the tensor with the matrix's zero point: the stored value that stands for 0. None: 0 is stored as 0.
+    """
 
     name: str
     zero: str | None
@@ -42,13 +45,16 @@ PRODUCTS: Mapping[str, Sequence[tuple[int, int | None]]] = {
     "QLinearMatMul": ((0, 2), (3, 5)),
     "QGemm": ((3, 5),),
 }
-"""Operation -> for each matrix input, its index, and the index of the input that holds its zero point."""
+"""Operation -> [(index of an input that is a matrix, index of the input that holds its zero point or None)]."""
 _PASSING = {"Transpose", "Cast", "Identity", "DequantizeLinear"}
-"""Operations that pass a matrix on with the same values."""
+"""Operations whose output has the values of their input, in another order, type or scale."""
 
 
 def find_reads(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]]) -> list[Matrix]:
-    """Return every read of a stored matrix by a product, in order; `shapes` has the shapes of the stored tensors."""
+    """Return one Matrix for each time that a product reads a stored matrix, in the order of the steps.
+
+    `shapes` is {name of a stored tensor: its shape}.
+    """
     stored: dict[str, tuple[str, str | None]] = {name: (name, None) for name, dims in shapes.items() if len(dims) == 2}
     for step in steps:
         if step.operation in _PASSING and step.inputs[0] in stored:
@@ -64,10 +70,10 @@ def find_reads(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]]) 
 
 
 def find_prunable(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]], output: str) -> list[Matrix]:
-    """Return the prunable matrices, each once: all that products read, without the output layer.
+    """Return the prunable matrices, each once: all stored matrices that products read, without the output layer.
 
-    The output layer is the product that the value `output` is computed from. Embeddings are not read by products: their
-    rows are gathered.
+    The output layer is the product that the value `output` is computed from. Embeddings are not among the matrices,
+    because their rows are gathered, not multiplied.
     """
     reads = find_reads(steps, shapes)
     makers = {name: step for step in steps for name in step.outputs}
@@ -84,7 +90,11 @@ def find_prunable(steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]
 def count_in(
     steps: Sequence[GraphNode], shapes: Mapping[str, Sequence[int]], output: str, read: Callable[[str], np.ndarray]
 ) -> tuple[int, int]:
-    """Return the zeros and the elements of the prunable matrices; `read` returns the values of a stored tensor."""
+    """Return the number of zeros, and of all elements, in the prunable matrices of a graph.
+
+    `shapes` is {name of a stored tensor: its shape}, `output` is the value that holds the scores, and `read` returns
+    the values of the stored tensor of a name.
+    """
     zeros = elements = 0
     for matrix in find_prunable(steps, shapes, output):
         values = read(matrix.name)
@@ -95,7 +105,10 @@ def count_in(
 
 
 def _spread(zero: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the zero point of a matrix of `shape` so that it broadcasts: one value, or one for each column or row."""
+    """Return a zero point in a shape that broadcasts to the matrix of `shape`.
+
+    It has one value, or one for each column or each row.
+    """
     if zero.size == 1:
         return zero.reshape(())
     return zero if zero.size == shape[1] else zero[:, None]
@@ -107,10 +120,11 @@ def steps_of(graph: GraphProto) -> list[GraphNode]:
 
 
 def shapes_of(graph: GraphProto) -> dict[str, Sequence[int]]:
-    """Return the shapes of an ONNX graph's stored tensors, dense and sparse."""
+    """Return {name: shape} of an ONNX graph's stored tensors, dense and sparse."""
     dense = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     return dense | {tensor.values.name: list(tensor.dims) for tensor in graph.sparse_initializer}
 
 
 def _at(step: GraphNode, index: int) -> str | None:
+    """Return the name of a step's input at `index`; None if the step has no such input."""
     return step.inputs[index] or None if index < len(step.inputs) else None

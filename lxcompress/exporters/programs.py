@@ -1,10 +1,8 @@
-"""Programs: translate the model of a family into what the engine runs.
+"""Programs: translate the model of a family into a program for the engine.
 
-Activations are [channels][columns]. A column is a token or a region, and only those that the masks keep are there. What
-no answer depends on is not computed: after the last attention that reads all columns, only the column is computed from
-which the answer is read.
-
-Shapes: L tokens, O regions, H hidden, W width of all heads of an attention.
+Activations are [channels][columns]. A column is a token or a region; tokens and regions that the masks remove have no
+column. Values that no answer depends on are not computed. So after the last attention that reads all columns, the
+program goes on with one column only: the one that the answer is read from.
 """
 
 from __future__ import annotations
@@ -25,15 +23,16 @@ from lxcompress.models.checkpoints import Model
 Block = Any
 """A module of transformers; torch types each of its attributes as a tensor or a module."""
 Pack = Callable[[np.ndarray, int], PackedWeight]
-"""Packs the matrix of a product, [outputs, inputs], for its usual number of columns."""
+"""(matrix [outputs, inputs], usual number of columns of its product) -> the packed matrix."""
 ACTIVATIONS = ("gelu", "relu", "tanh")
-"""The activations of transformers that the engine has by the same name; gelu is the exact one."""
+"""The activation functions that the engine has, by their names in transformers; gelu is the exact one."""
 BOX = 4
+"""The numbers of a box: x1, y1, x2, y2."""
 
 
 @dataclass(frozen=True)
 class Usual:
-    """The columns of a typical question, for which the layouts of matrices are chosen."""
+    """The number of tokens and of regions of a typical question. The layouts of matrices are chosen for them."""
 
     tokens: int
     objects: int
@@ -41,7 +40,11 @@ class Usual:
 
 @dataclass(frozen=True)
 class Span:
-    """Columns of the program: their number, their typical number, and the index of the first one (None: 0)."""
+    """Some consecutive columns of an activation.
+
+    `size` is their number, and `start` the index of the first (None: 0); both are values of the program, known at run
+    time. `usual` is the number of columns for a typical question.
+    """
 
     size: Any
     usual: int
@@ -50,9 +53,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Draft:
-    """A program that is being written for a model, and the values that all its parts need.
+    """A program that is being written for a model, and the values that all functions of this module need.
 
-    `ids`, `features` and `boxes` are the program's inputs.
+    `tokens` and `objects` are all tokens and all regions; `one` is a single column. `ids`, `features` and `boxes` are
+    the program's inputs.
     """
 
     program: Program
@@ -75,9 +79,9 @@ class Draft:
         residual: Any = None,
         activation: str | None = None,
     ) -> Any:
-        """Return the outputs of `layers`, one after the other, as the product with one matrix.
+        """Return the outputs of `layers`, joined along the channels; one product with the joined matrix computes them.
 
-        `add` is added to the bias.
+        `state` has the columns of `span`. `add` is added to the bias.
         """
         weight = np.concatenate([_array(layer.weight) for layer in layers])
         bias = np.concatenate([_bias(layer) for layer in layers])
@@ -107,7 +111,7 @@ def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, mos
         one=Span(program.constant(1), 1),
         ids=program.ints("input_ids", tokens),
         features=program.floats("visual_feats", objects, width=model.family.feature_size(config)),
-        # VisualBERT does not read boxes, but gets them like every family.
+        # VisualBERT does not read boxes, but every family has the same inputs.
         boxes=program.floats("visual_pos", objects, width=BOX),
     )
     program.scores(_ANSWERS[model.family.name](draft, model.module, _embed_words(draft, embeddings, precision)))
@@ -157,7 +161,7 @@ def _answer_lxmert(draft: Draft, module: Block, words: Any) -> Any:
 def _answer_visual_bert(draft: Draft, module: Block, words: Any) -> Any:
     """Return the scores of VisualBERT, which are read from the last word: the token before [SEP].
 
-    Its regions follow all tokens.
+    VisualBERT reads tokens and regions as one sequence, tokens first.
     """
     program, encoder = draft.program, module.visual_bert
     embeddings = encoder.embeddings
@@ -179,12 +183,13 @@ _ANSWERS: Mapping[str, Callable[[Draft, nn.Module, Any], Any]] = {
     "lxmert": _answer_lxmert,
     "visual_bert": _answer_visual_bert,
 }
-"""Family -> a function that returns the scores of its module, given the embeddings of its words."""
+"""Family -> a function (draft, module, embedded words) that adds the family's layers and returns the scores."""
 
 
 def _embed_words(draft: Draft, embeddings: Block, precision: str) -> Any:
-    """Return word + position + token type 0, normalised; the type is the same for all, and is added to the
-    positions.
+    """Return the normalised sum of the embeddings of word, position and token type.
+
+    The token type is 0 for every token, so its embedding is added to the table of positions.
     """
     with torch.no_grad():
         positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
@@ -197,7 +202,7 @@ def _embed_words(draft: Draft, embeddings: Block, precision: str) -> Any:
 
 
 def _embed_regions(draft: Draft, encoder: Block) -> Any:
-    """Return LXMERT's regions: the mean of their features and their boxes, each normalised."""
+    """Return LXMERT's embedded regions: the mean of normalised features and normalised boxes."""
     boxes = draft.linear(draft.program.load(draft.boxes), draft.objects, [encoder.box_fc])
     where = _norm(draft, boxes, encoder.box_layer_norm, share=0.5)
     seen = draft.linear(draft.program.load(draft.features), draft.objects, [encoder.visn_fc])
@@ -205,15 +210,16 @@ def _embed_regions(draft: Draft, encoder: Block) -> Any:
 
 
 def _layer(draft: Draft, state: Any, span: Span, layer: Block, *, only: Span | None = None) -> Any:
-    """Return a layer over the columns of `span`; with `only`, the output of these columns alone."""
+    """Return the output of an encoder layer for the columns of `span`, or only for those of `only`."""
     state = _attend_self(draft, state, span, layer.attention, only=only)
     return _feed_forward(draft, state, only or span, layer.intermediate, layer.output)
 
 
 def _cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> tuple[Any, Any]:
-    """Return the words and regions after a cross layer.
+    """Return the words and the regions after a cross layer.
 
-    Its one set of weights attends in both directions, so it is multiplied with all columns at once.
+    Words attend to regions and regions to words with the same weights, so these are multiplied with all columns at
+    once.
     """
     program, tokens, objects = draft.program, draft.tokens, draft.objects
     both = Span(program.sum(tokens.size, objects.size), tokens.usual + objects.usual)
@@ -233,7 +239,10 @@ def _cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> tuple[
 
 
 def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> Any:
-    """Return the first token after the last cross layer; all columns of the language side are its keys."""
+    """Return the first token after the last cross layer.
+
+    Its self-attention reads all tokens, so the cross-attention is computed for all tokens.
+    """
     cross, first = layer.visual_attention, Span(draft.one.size, 1)
     query, *others = _projections(cross.att)
     queries = draft.linear(words, draft.tokens, [query])
@@ -247,7 +256,10 @@ def _last_cross_layer(draft: Draft, words: Any, regions: Any, layer: Block) -> A
 
 
 def _attend_self(draft: Draft, state: Any, span: Span, block: Block, *, only: Span | None = None) -> Any:
-    """Return self-attention over `span`, with output layer, residual and norm; with `only`, of these columns alone."""
+    """Return self-attention over the columns of `span`, with output layer, residual and norm.
+
+    With `only`, the result has these columns alone; they still attend to all columns of `span`.
+    """
     attention, output = block.self, block.output
     query, *others = _projections(attention)
     if only is None:
@@ -261,11 +273,13 @@ def _attend_self(draft: Draft, state: Any, span: Span, block: Block, *, only: Sp
 
 
 def _feed_forward(draft: Draft, state: Any, span: Span, first: Block, second: Block) -> Any:
+    """Return the feed-forward of a layer over the columns of `span`, with residual and norm."""
     hidden = draft.linear(state, span, [first.dense], activation=draft.activation)
     return _norm(draft, draft.linear(hidden, span, [second.dense], residual=state), second.LayerNorm)
 
 
 def _attend(draft: Draft, attention: Block, queries: Sequence[Any], keys_and_values: Sequence[Any]) -> Any:
+    """Return the attention of the queries over the keys and values, before the output layer."""
     heads, size = attention.num_attention_heads, attention.attention_head_size
     return draft.program.attend(*queries, *keys_and_values, heads=heads, scale=size**-0.5)
 
@@ -275,18 +289,22 @@ def _projections(attention: Block) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
 
 
 def _parts(state: Any, span: Span | None, count: int) -> list[Any]:
-    """Return `state` split into equal shares of its channels, of the columns of `span` or of all."""
+    """Return `state` split into `count` parts with equal numbers of channels.
+
+    The parts have the columns of `span`, or all columns if it is None.
+    """
     width = state.rows // count
     parts = [state.take(rows=(number * width, width)) for number in range(count)]
     return parts if span is None else [_take(part, span) for part in parts]
 
 
 def _take(state: Any, span: Span) -> Any:
+    """Return the columns of `span` from `state`."""
     return state.take(start=span.start, columns=span.size)
 
 
 def _norm(draft: Draft, state: Any, norm: nn.LayerNorm, *, share: float = 1.0, add: Any = None) -> Any:
-    """Return `share` of the normalised columns, plus `add`."""
+    """Return the normalised columns of `state`, multiplied by `share`, plus `add`."""
     gain, bias = _array(norm.weight) * np.float32(share), _array(norm.bias) * np.float32(share)
     return draft.program.norm(state, gain, bias, norm.eps, add=add)
 

@@ -1,7 +1,8 @@
-"""Reduce precision: half precision and 8-bit integers, with ONNX Runtime's own tools.
+"""Reduce the precision of an ONNX model: half precision and 8-bit integers, with ONNX Runtime's own tools.
 
-The choices here were measured on the mini model fine-tuned on scenes (1,000 validation questions; the error is the root
-mean square of the differences of scores), with ONNX Runtime 1.32 on a processor with VNNI; docs/onnx.md has the table.
+The settings were chosen by measurement: the mini model, fine-tuned on scenes, answered 1,000 validation questions in
+ONNX Runtime 1.32 on a processor with VNNI. "Error" is the root mean square of the differences of scores. docs/onnx.md
+has the table.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
 from lxcompress.text import first_line
 
 _PER_CHANNEL = True
-"""Whether each column has its own scale: 8 % less error than one scale for a matrix, for 2 % more bytes (dynamic and
-static)."""
-_SEVEN_BITS = False
-"""Whether weights have 7 bits, which adds 6-8 % error.
+"""Whether each column of a matrix has its own scale.
 
-It is meant for x86 processors without VNNI, whose 8-bit products saturate; those of phones do not.
+Compared with one scale for the whole matrix, that has 8 % less error and takes 2 % more bytes, dynamic and static.
+"""
+_SEVEN_BITS = False
+"""Whether weights have 7 bits instead of 8, which adds 6-8 % error.
+
+7 bits are meant for x86 processors without VNNI, whose 8-bit products saturate. The products of phones do not.
 """
 
 
 def to_half(model: ModelProto) -> ModelProto:
-    """Return the model with half-precision weights and steps, and inputs and outputs as before; `model` is changed.
+    """Return the model with half-precision weights and steps. Raises ExportError.
 
-    Raises ExportError.
+    Inputs and outputs keep their types. `model` is changed.
     """
     with quiet_onnxruntime():
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -46,10 +49,10 @@ def to_half(model: ModelProto) -> ModelProto:
 
 
 def to_int8(path: Path, out: Path) -> None:
-    """Write the model at `path` to `out` with 8-bit weights, and activations that are quantised at run time.
+    """Write the model at `path` to `out` with 8-bit weights; activations are quantised at run time.
 
-    Fused attention is quantised too. Embeddings have 8 bits. Convolutions are left as they are, because ONNX Runtime
-    has no fast one with a dynamic input. Raises ExportError.
+    Fused attention and embeddings have 8 bits too. Convolutions are not quantised, because ONNX Runtime has no fast
+    8-bit convolution for activations that are quantised at run time. Raises ExportError.
     """
     with quiet_onnxruntime():
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -69,11 +72,12 @@ def to_int8(path: Path, out: Path) -> None:
 
 
 def to_int8_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarray]]) -> None:
-    """Write the model at `path` with 8-bit weights and activations, whose ranges are measured on `feeds`.
+    """Write the model at `path` to `out` with 8-bit weights and activations.
 
-    Only products with stored weights are quantised, and not their results. If all is quantised that ONNX Runtime can,
-    the mini model falls from 72 to 22 % (the masks' -3.4e38 sets the scale of every score); if the products' results
-    are quantised too, the error grows by 20 %. Raises ExportError.
+    The ranges of activations are measured on `feeds`. Only embeddings and products with stored weights are quantised,
+    and the results of the products are not. If ONNX Runtime quantised every step that it can, the accuracy of the mini
+    model would fall from 72 to 22 %, because the masks' -3.4e38 would set the scale of every score. If the results of
+    the products were quantised too, the error would grow by 20 %. Raises ExportError.
     """
     with quiet_onnxruntime():
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -98,7 +102,10 @@ def to_int8_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarra
 
 
 def _weighted(graph: GraphProto) -> list[str]:
-    """Return the names of the products of stored weights and of the embeddings; QDQ ignores MatMulConstBOnly."""
+    """Return the names of the steps that multiply with stored weights or look up embeddings.
+
+    They are named one by one, because the QDQ format ignores the option MatMulConstBOnly.
+    """
     stored = shapes_of(graph)
     products = [read.product.name for read in find_reads(steps_of(graph), stored)]
     return products + [node.name for node in graph.node if node.op_type == "Gather" and node.input[0] in stored]

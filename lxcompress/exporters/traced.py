@@ -1,4 +1,4 @@
-"""A model as converters read it: a module of plain tensors that is run once and traced.
+"""A model as converters read it: a module that takes and returns plain tensors. A converter runs it once and traces it.
 
 Shapes: B rows, L tokens, O regions, F features, A answers.
 """
@@ -14,13 +14,13 @@ from lxcompress.quiet import quiet
 
 
 class Answer(nn.Module):
-    """A model as a converter calls it: the tensors of Inputs in their order in, answer scores [B, A] out."""
+    """A model as a converter calls it: it takes the tensors of Inputs in order, and returns answer scores [B, A]."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.module = model.module
         self.answer = model.family.answer
-        self.eval()  # a new module is in training mode, and a converter sets its parts to the mode of the whole
+        self.eval()  # a new module is in training mode, and a converter would set the model inside to that mode
 
     def forward(
         self,
@@ -35,12 +35,12 @@ class Answer(nn.Module):
 
 
 def trace(model: Model, example: Inputs) -> torch.jit.ScriptModule:
-    """Return the operations that `example` runs through, as a graph that also fits other sizes of batch, L and O."""
+    """Return the graph of the operations that answer `example`; it also takes other sizes of B, L and O."""
     with quiet("transformers"), torch.no_grad():
         return torch.jit.trace(Answer(model), tuple(example), check_trace=False, strict=False)
 
 
 def first_question(model: Model, example: Inputs) -> Inputs:
-    """Return the rows of the first question of `example`: one for each image that it is about."""
+    """Return the rows of the first question of `example`: one row for each image of the question."""
     images = model.family.count_images(model.config)
     return Inputs(*(tensor[:images] for tensor in example))

@@ -1,7 +1,7 @@
-"""A transformers folder that `from_pretrained` loads: one safetensors file of plain weights, with zeros stored.
+"""A transformers folder that `from_pretrained` loads: one safetensors file with every weight, zeros included.
 
 Tensors that no answer depends on (LXMERT's last vision branch, VisualBERT's pooler) are not in tickets. They are
-written here as zeros, because transformers warns about a model without them that it should be trained.
+written here as zeros. Without them, transformers would warn that the model should be trained.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write(job: Job) -> WrittenFiles:
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
-    """Return the zeros and the elements of the prunable matrices that an answer depends on."""
+    """Return the number of zeros, and of all elements, in the prunable matrices that an answer depends on."""
     config, family = identify(str(out))
     zeros = elements = 0
     with safe_open(out / WEIGHTS_FILE, framework="pt") as file:
@@ -54,10 +54,10 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 
 def _find_fields(out: Path, model: Model) -> dict[str, int]:
-    """Return the fields that the config needs so that transformers builds a model of these sizes.
+    """Return the fields to change in the config so that transformers builds a model with the sizes of `model`.
 
-    Feed-forwards that all have one width become its `intermediate_size`. Raises ExportError for sizes that no config of
-    transformers describes.
+    If all feed-forwards have one width, it becomes the config's `intermediate_size`. Raises ExportError for sizes that
+    a config of transformers cannot describe.
     """
     kind = type(model.module)
     if not kind.__module__.startswith("transformers."):
@@ -76,13 +76,13 @@ def _find_fields(out: Path, model: Model) -> dict[str, int]:
 
 
 def _find_dead(model: Model, fields: dict[str, int]) -> dict[str, torch.Size]:
-    """Return name -> shape of the tensors of transformers' model that no answer depends on."""
+    """Return {name: shape} of the tensors that transformers' model has, but that no answer depends on."""
     config = with_layers(model.config, fields)
     return {name: shape for name, shape in model.family.shapes(config).items() if model.family.is_dead(name, config)}
 
 
 def _convert(out: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the tensor in the type of the file. Raises ExportError if it cannot be stored."""
+    """Return the tensor as `dtype`. Raises ExportError if a value is not finite, or too large for `dtype`."""
     converted = tensor.detach().to(dtype)
     if not bool(converted.isfinite().all()):
         is_wide = bool(tensor.isfinite().all())
@@ -93,7 +93,10 @@ def _convert(out: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def _write_words(job: Job) -> tuple[list[Path], list[str]]:
-    """Write vocab.txt and the settings of transformers' tokenizer, so that it tokenizes as lxcompress does."""
+    """Write vocab.txt and the settings of transformers' tokenizer, so that it tokenizes as lxcompress does.
+
+    Returns the written files, and notes for the user; there are no files if the source has no vocabulary.
+    """
     try:
         vocabulary = load_vocabulary(str(job.source))
     except LxError as error:

@@ -1,8 +1,8 @@
-"""Twins: a ticket is exported together with the models to compare it with, of which dense int8 needs no pruning.
+"""Twins: a ticket and the models to compare it with, exported together. One of them, dense int8, needs no pruning.
 
 The twins of a ticket of masked weights are its dense model, the ticket itself, and a structured ticket that keeps as
-many weights, each in full precision and in int8. A ticket that is a smaller model is compared with a ticket of masked
-weights instead of a structured one.
+many weights, each in full precision and in int8. If the ticket is a smaller model (structured), a ticket of masked
+weights takes the role of the structured ticket.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STRUCTURED_TWIN, MASKED_TWIN = "structured", "unstructured"
 
 @dataclass(frozen=True)
 class TwinRequest:
-    """A twin to export."""
+    """A twin to export: its role `twin`, the folder `source` of its model, and the folder `out` to write to."""
 
     twin: str
     source: Path
@@ -43,7 +43,7 @@ class TwinRequest:
 
 @dataclass(frozen=True)
 class TwinExport:
-    """A twin in the folder `out`; `is_new` is false if an earlier export of the same source was found."""
+    """A twin that is exported to the folder `out`; `is_new` is false if an earlier export is still up to date."""
 
     twin: str
     out: Path
@@ -53,7 +53,7 @@ class TwinExport:
 
 @dataclass(frozen=True)
 class MissingTwin:
-    """A twin that is not exported, and why; `is_failure` if its export failed."""
+    """A twin that is not exported, and the reason in words; `is_failure` is true if its export was tried and failed."""
 
     twin: str
     why: str
@@ -70,9 +70,9 @@ def plan_twins(
 ) -> tuple[list[TwinRequest], list[MissingTwin]]:
     """Return the twins of a ticket that can be exported, and those that cannot.
 
-    In a run folder its dense model and its structured twin are known; elsewhere `dense` and `other` name them. They are
-    written to folders in `out`, or each to its default folder. Raises ExportError if a folder has no ticket, or no twin
-    of it.
+    `dense` is the folder of the dense model, and `other` the folder of the structured (or masked) ticket to compare
+    with. Inside a run folder both are found, and may be None. Each twin is written to a folder in `out`, or to its
+    default folder. Raises ExportError if `ticket` is not a ticket, or `dense` or `other` is no twin of it.
     """
     check_format(format, None)
     if not is_ticket(ticket):
@@ -105,8 +105,9 @@ def plan_twins(
 def export_twins(
     wanted: Sequence[TwinRequest], *, recipe: Recipe | None = None, progress: Progress = no_progress
 ) -> list[TwinExport | MissingTwin]:
-    """Export each twin, except for those that are already exported and up to date; a failure does not stop the
-    others.
+    """Export the twins, except for those that are exported and up to date; return one result for each, in order.
+
+    If the export of one twin fails, the others are still exported.
     """
     done: dict[str, TwinExport | MissingTwin] = {}
     for source in dict.fromkeys(request.source for request in wanted):
@@ -124,7 +125,11 @@ def export_twins(
 
 
 def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
-    """Return the artifact of an earlier export, if it is complete and of the same source. Raises ExportError."""
+    """Return the artifact of an earlier export that is still up to date, or None. Raises ExportError.
+
+    It is up to date if all its files are whole, and its format, precision and source are those of `wanted`. `digest` is
+    the checksum of the source.
+    """
     record = wanted.out / ARTIFACT_FILE
     if not is_whole(record):
         return None
@@ -138,12 +143,12 @@ def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
 
 
 def bench_command(folders: Iterable[Path]) -> str:
-    """Return the command that measures the files in one bench."""
+    """Return the command that measures the artifacts in `folders` in one bench."""
     return command_line("bench", *folders)
 
 
 def _fp32_of(digest: str, done: Iterable[TwinExport | MissingTwin]) -> Path | None:
-    """Return the folder of the same source's twin in fp32, if there is one."""
+    """Return the folder of the fp32 twin of the source with checksum `digest`; None if none is in `done`."""
     found = (twin for twin in done if isinstance(twin, TwinExport) and twin.artifact.source_sha256 == digest)
     return next((twin.out for twin in found if twin.artifact.precision == "fp32"), None)
 
@@ -158,6 +163,8 @@ def _export(wanted: TwinRequest, source: Any, fp32: Path | None, progress: Progr
 
 
 def _naming(twin: str, progress: Progress) -> Progress:
+    """Return a Progress that puts the name of the twin before each message."""
+
     def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         progress(f"{twin}: {what}", done, total, value=value)
 
@@ -202,7 +209,10 @@ def _check_dense(folder: Path) -> Path:
 
 
 def _check_other(folder: Path, provenance: Provenance) -> Path:
-    """Return the folder, if its ticket is structured where the other is not, or the reverse. Raises ExportError."""
+    """Return `folder` if exactly one of its ticket and the ticket of `provenance` is structured.
+
+    Raises ExportError otherwise.
+    """
     if not is_ticket(folder):
         raise ExportError(f"--structured {folder}: is not a ticket; give a folder such as RUN/tickets/CELL")
     kind = read_record(folder / TICKET_FILE, Provenance, ExportError).granularity
