@@ -1,6 +1,6 @@
-"""Anatomy: where the parts of a family's models are, given by the names of their modules and tensors.
+"""Anatomy: where the parts of a family's models are, by the names of their modules and tensors.
 
-A family states its anatomy as data. The functions here apply an anatomy to one model or config.
+A family states its anatomy as data. What follows from it for one model or config is a function here.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from transformers import PreTrainedConfig
 
 
 class FeedForward(NamedTuple):
-    """The names of the two linear layers of a feed-forward block."""
+    """A feed-forward block: the names of its two linear layers."""
 
     first: str
     second: str
 
 
 class Attention(NamedTuple):
-    """One attention of a model: the names of its module and its four linear layers, and the number of heads."""
+    """A set of attention heads: the module that splits and joins them, its linear layers, and the number of heads."""
 
     module: str
     query: str
@@ -33,10 +33,7 @@ class Attention(NamedTuple):
 
 
 class AttentionNames(NamedTuple):
-    """The names of one attention within a layer.
-
-    `module` contains the linear layers query, key and value. `output` is the linear layer behind the heads.
-    """
+    """An attention within a layer: the module with the linear layers query, key and value, and the output layer."""
 
     module: str
     output: str
@@ -44,12 +41,12 @@ class AttentionNames(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerStack:
-    """A list of layers with equal structure. Names within a layer are relative to "`name`.INDEX."."""
+    """A list of equal layers. Names within a layer are relative to "`name`.INDEX."."""
 
     name: str
     """the name of the module list"""
     config_field: str
-    """the field of the config that states the number of layers"""
+    """the field of the config that has the number of layers"""
     attentions: tuple[AttentionNames, ...]
     feed_forwards: tuple[FeedForward, ...]
 
@@ -70,12 +67,9 @@ class Anatomy:
     """prefix of the tensors of the head's last linear layer, with one row for each answer"""
     stacks: tuple[LayerStack, ...]
     unprunable: tuple[str, ...] = ("*.embeddings.*",)
-    """patterns (fnmatch) of the names of tensors that are not pruned; the output layer is never pruned either"""
+    """patterns (fnmatch) of tensors that are not pruned, besides those of the output layer"""
     dead: tuple[str, ...] = ()
-    """prefixes of the names of tensors that no answer depends on
-
-    {FIELD} in a prefix stands for the index of the last layer of the stack whose `config_field` is FIELD.
-    """
+    """prefixes of tensors that no answer depends on; {FIELD} is the last index of the stack that FIELD counts"""
 
 
 def is_prunable(anatomy: Anatomy, name: str, shape: torch.Size) -> bool:
@@ -103,7 +97,7 @@ def find_feed_forwards(anatomy: Anatomy, module: nn.Module) -> list[FeedForward]
 
 
 def find_attentions(anatomy: Anatomy, module: nn.Module) -> list[Attention]:
-    """Return the attentions of a model, in the order of its modules; those of a dead branch are left out."""
+    """Return the sets of attention heads of a model, in the order of its modules; a dead branch has none."""
     order = {name: index for index, (name, _) in enumerate(module.named_modules())}
     found = []
     for stack in anatomy.stacks:
@@ -119,7 +113,7 @@ def find_attentions(anatomy: Anatomy, module: nn.Module) -> list[Attention]:
 
 
 def find_stacks(anatomy: Anatomy, config: PreTrainedConfig) -> dict[str, str]:
-    """Return {name of a stack of layers: config field with the number of its layers}, without empty stacks."""
+    """Return {name of a list of layers: field of the config that counts them}, for lists that are not empty."""
     return {stack.name: stack.config_field for stack in anatomy.stacks if getattr(config, stack.config_field)}
 
 

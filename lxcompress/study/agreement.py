@@ -1,4 +1,4 @@
-"""Checks before a study runs: of a recipe against its run folder, its data and its start model."""
+"""Checks before a study runs: whether a recipe agrees with its run folder, its data and its start model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Item = TypeVar("Item")
 
 GRID_FIELDS = {"seeds", "pick", "export", "bench", "name"}
 GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
-"""Settings that may change between two runs of a study in one folder: they say which cells there are, not how a cell is
-made."""
+"""Settings that may change when a study is run again in the same folder: they decide which cells there are, not how a
+cell is made. GRID_FIELDS are sections and fields of the recipe, GRID_PRUNE_FIELDS are fields of its section prune."""
 MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.data_on_device"}
-"""Settings that may change because they only adapt a run to its machine, such as the remedies for too little memory."""
+"""Settings that may change because they only adapt a run to its machine, such as those that save memory."""
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
@@ -41,7 +41,11 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
 
 
 def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
-    """Return `recipe` with the seeds, methods and sparsities of the run folder too, so that it keeps finished cells."""
+    """Return `recipe` with the seeds, methods and sparsities of the run folder's recipe added.
+
+    So the merged recipe still names every cell that was finished in this folder. Raises RunError if two methods of the
+    merged recipe have the same id.
+    """
     if not run.recipe.exists() or not has_work(run):
         return recipe
     kept = load_run_recipe(run.recipe)
@@ -66,7 +70,7 @@ def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
 
 
 def check_same_study(recipe: Recipe, run: RunDir) -> None:
-    """Raise RunError if the run folder has a dense run or a ticket that another recipe made in another way."""
+    """Raise RunError if the run folder has a dense run or a ticket that `recipe` would make in another way."""
     if not run.recipe.exists() or not has_work(run):
         return
     kept, given = (cell_defining_fields(made_with) for made_with in (load_run_recipe(run.recipe), recipe))
@@ -87,7 +91,7 @@ def check_same_study(recipe: Recipe, run: RunDir) -> None:
 
 
 def belongs_to_recipe(recipe: Recipe, run: RunDir) -> bool:
-    """Return whether the run folder was begun with a recipe that makes its cells in the same way."""
+    """Return whether the run folder was begun with a recipe that makes its cells in the same way as `recipe`."""
     try:
         kept = load_run_recipe(run.recipe)
     except RecipeError:
@@ -98,14 +102,14 @@ def belongs_to_recipe(recipe: Recipe, run: RunDir) -> bool:
 
 
 def load_start_task(recipe: Recipe) -> AnswerTask:
-    """Return the recipe's data, in the form that its start model reads. Raises LxError before any heavy work."""
+    """Return the recipe's data, tokenized for its start model. Raises LxError, before any slow work."""
     start, vocabulary = resolve_start(recipe.model.start), recipe.model.vocabulary
     shape = describe_start(f"model.start={recipe.model.start}", start, vocabulary)
     return load_fitting_task(recipe.data, load_vocabulary(start, vocabulary), shape)
 
 
 def check_protocol(model: Model, recipe: Recipe) -> None:
-    """Raise RecipeError if the recipe's protocol is not for the start model's family."""
+    """Raise RecipeError if the recipe's protocol does not apply to the family of the start model."""
     if "every-tensor-pruned" in recipe.faults and model.config.model_type != "lxmert":
         raise RecipeError(
             f"protocol: every-tensor-pruned names tensors of LXMERT, but model.start={recipe.model.start} is a "
@@ -146,7 +150,7 @@ def has_lost_paths(data: AnyData) -> bool:
 
 
 def _absolute(section: BaseModel) -> dict[str, Path | tuple[Path, ...]]:
-    """Return the paths, and lists of paths, of a section of a recipe as absolute ones: name of a setting -> paths."""
+    """Return the settings of a recipe's section that are paths, made absolute: name of the setting -> path or paths."""
     found: dict[str, Path | tuple[Path, ...]] = {}
     for name, value in section:
         if isinstance(value, Path):
@@ -157,5 +161,5 @@ def _absolute(section: BaseModel) -> dict[str, Path | tuple[Path, ...]]:
 
 
 def _union(kept: tuple[Item, ...], given: tuple[Item, ...]) -> tuple[Item, ...]:
-    """Return the items of both, without repetition, in order."""
+    """Return the items of `kept`, then those of `given` that are not among them; each item comes once."""
     return tuple(dict.fromkeys((*kept, *given)))

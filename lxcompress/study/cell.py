@@ -1,4 +1,4 @@
-"""CellRun: one cell that is being drawn; and how its trainings are done."""
+"""CellRun: one cell whose ticket is being drawn, and the functions that train the cell's model."""
 
 from __future__ import annotations
 
@@ -24,25 +24,28 @@ from lxcompress.training.distil import Teacher
 from lxcompress.training.spec import FitSpec
 
 FINE_TUNING_RATE = 0.1
-"""The learning rate of `rewind: none`, as a share of the recipe's. It is constant, and small compared with the rate
-that trained the model. Renda et al. 2020 take the last rate of a stepwise schedule; that of a linear one is 0."""
+"""The learning rate of `rewind: none`, as a fraction of the recipe's learning rate. It is constant, and small compared
+with the rate that trained the model. Renda et al. 2020 use the last rate of a stepwise schedule; the last rate of a
+linear schedule is 0, so it cannot be used here."""
 
 
 @dataclass
 class TicketCost:
-    """What a ticket costs in addition to the dense run: ranking and choosing, and all its trainings."""
+    """The time and the steps that one ticket takes in addition to the dense run."""
 
     drawing: Stopwatch = field(default_factory=Stopwatch)
+    """the time to score weights and to choose what is kept"""
     steps: int = 0
+    """optimizer steps of all trainings"""
     earlier_s: float = 0.0
-    """seconds of the trainings before the last"""
+    """seconds of all trainings but the last"""
     shared_s: float = 0.0
-    """seconds of trainings that other tickets use too"""
+    """seconds of the trainings whose result other tickets use too"""
     epochs: list[Epoch] = field(default_factory=list)
-    """of the last training"""
+    """the records of the epochs of the last training"""
 
     def add_training(self, epochs: list[Epoch], steps: int) -> None:
-        """Add a training; it is then the last one."""
+        """Add a training, given its epochs and its number of steps; it becomes the last training."""
         self.earlier_s += sum(epoch.duration_s for epoch in self.epochs)
         self.epochs = epochs
         self.steps += steps
@@ -50,7 +53,7 @@ class TicketCost:
 
 @dataclass(frozen=True)
 class CellRun:
-    """One cell that is being drawn, and what it is drawn with."""
+    """One cell whose ticket is being drawn, with the study, the weights of its seed, and the cost so far."""
 
     context: StudyContext
     seed_run: SeedRun
@@ -60,7 +63,10 @@ class CellRun:
 
 
 def rewind(run: CellRun, trained: Weights) -> Weights:
-    """Return the weights from which a cell's survivors are retrained."""
+    """Return the weights from which a cell is retrained: initial, early, trained or fresh ones, as its method says.
+
+    `trained` are the weights that the mask was chosen on.
+    """
     method, model, seed = run.cell.method, run.seed_run.model, run.seed_run.seed
     if method.control == "reinitialised":
         return reinitialise(model, run.cell.seed, last_bias=run.context.recipe.model.last_bias)
@@ -73,9 +79,10 @@ def rewind(run: CellRun, trained: Weights) -> Weights:
 
 
 def make_cell_spec(run: CellRun, cut: Choice | None, what: str | None = None, folder: Path | None = None) -> FitSpec:
-    """Return the FitSpec of a training of the cell: its method's length, rewinding and teacher, under `cut`.
+    """Return the FitSpec of one training of the cell, with the length, rewinding and teacher of the cell's method.
 
-    `what` names the training, and `folder` has its checkpoint; by default they are the cell's.
+    `cut` says what is kept during the training; None keeps everything. `what` names the training in the key of its
+    checkpoint, and `folder` is the folder of the checkpoint; by default they are the id and the folder of the cell.
     """
     context, method = run.context, run.cell.method
     what = what or f"{run.cell.id} {method.checkpoint_key(exclude_defaults=True)}"
@@ -95,7 +102,7 @@ def make_cell_spec(run: CellRun, cut: Choice | None, what: str | None = None, fo
 
 
 def train(run: CellRun, model: Model, weights: Weights, spec: FitSpec) -> Weights:
-    """Fit `model` from `weights`; add the training to the cell's cost, and return the trained weights."""
+    """Fit `model` from `weights`; add the training to the cell's cost, and return the trained weights, on the CPU."""
     model.load(weights)
     epochs = fit(run.context, model, spec, run.progress.step)
     steps = run.cell.method.length * count_steps(run.context.recipe, run.context.task)
@@ -104,7 +111,7 @@ def train(run: CellRun, model: Model, weights: Weights, spec: FitSpec) -> Weight
 
 
 def digest_cut(cut: Choice | None) -> str:
-    """Return a digest of what a cut keeps, so that a checkpoint that was trained under another cut is not resumed."""
+    """Return a SHA-256 of what a cut keeps; in a key, it stops a fit from resuming a checkpoint of another cut."""
     digest = hashlib.sha256()
     if isinstance(cut, Surgery):
         digest.update(dump_record(cut).encode())
@@ -115,12 +122,12 @@ def digest_cut(cut: Choice | None) -> str:
 
 
 def skipped_steps(run: CellRun) -> int:
-    """Return the number of steps that late rewinding leaves out: those before the step that it goes back to."""
+    """Return the number of steps before the one that the cell's method rewinds to; 0 without late rewinding."""
     return rewind_step(run.context, run.cell.method.rewind_at) if run.cell.method.rewind == "step" else 0
 
 
 def _make_teacher(run: CellRun) -> Teacher | None:
-    """Return the dense model as a teacher, if the method has one."""
+    """Return a copy of the trained dense model as the teacher; None if the cell's method has no distillation."""
     if run.cell.method.distill is None:
         return None
     model = run.seed_run.model

@@ -1,4 +1,4 @@
-"""The choice of what a cell keeps: weights, neurons, heads or layers, and the measurements that its method needs."""
+"""The choice of what a cell keeps (weights, neurons, heads or layers), and the measurements that the choice needs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Choice = Mask | Surgery
 
 
 class CutChooser:
-    """Chooses what one cell keeps; it computes groups of units, and reads movement, once."""
+    """A chooser of what one cell keeps. It finds the groups of units and reads the movement only once."""
 
     def __init__(self, context: StudyContext, seed_run: SeedRun, cell: Cell) -> None:
         self.context, self.seed_run, self.cell = context, seed_run, cell
@@ -47,7 +47,10 @@ class CutChooser:
             self.groups = seed_run.find_groups(self.method.granularity)
 
     def choose(self, weights: Weights, sparsity: float, within: Mask | None = None) -> Mask:
-        """Return the Mask of what is kept of `weights`; a structured method masks whole units."""
+        """Return the Mask of the weights that are kept at `sparsity`; a structured method masks whole units.
+
+        `weights` are ranked; those that the mask `within` removed stay removed.
+        """
         if self.context.recipe.faults:
             return self._published(weights)
         if self.method.control == "dense-longer":
@@ -59,15 +62,15 @@ class CutChooser:
         return self.shuffle(mask) if sparsity == self.cell.sparsity else mask
 
     def shuffle(self, mask: Mask) -> Mask:
-        """Return `mask`, shuffled if the method is the control that keeps other weights of the same number."""
+        """Return `mask`; for the control `shuffled`, return a random mask that keeps as many weights."""
         return shuffle_mask(mask, self.cell.seed) if self.method.control == "shuffled" else mask
 
     def choose_surgery(self, weights: Weights) -> Surgery:
-        """Return the Surgery that keeps the best units of `weights`, in one shot."""
+        """Return the Surgery that keeps the units of `weights` with the highest scores, chosen in one shot."""
         return self._choose_units(self.score(weights), self.cell.sparsity, None)
 
     def to_surgery(self, mask: Mask) -> Surgery:
-        """Return the Surgery that removes the same units as `mask`, which removes whole units."""
+        """Return the Surgery that removes the same units as `mask`; the mask must remove whole units."""
         return surgery_of(mask, self.groups)
 
     def choose_by_scores(self, scores: Weights, sparsity: float, within: Mask | None) -> Mask:
@@ -83,22 +86,22 @@ class CutChooser:
         )
 
     def score(self, weights: Weights) -> Weights:
-        """Return the criterion's scores of the prunable ones among `weights`."""
+        """Return the criterion's score of each prunable weight: name of a matrix -> scores of its shape."""
         prunable = {name: weights[name] for name in self.shapes}
         return score_weights(
             prunable, criterion=self.method.criterion, seed=self.cell.seed, statistics=self._statistics(weights)
         )
 
     def _selection(self, sparsity: float) -> Selection:
-        """Return the selection of the cell's method at `sparsity`."""
+        """Return the Selection (what to remove, and where) of the cell's method at `sparsity`."""
         return Selection.from_method(self.method, sparsity, multiple=self.context.recipe.prune.multiple)
 
     def _rank_and_choose(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
-        """Return the Mask of what is kept of the weights that `within` kept, which are ranked again."""
+        """Rank the weights that `within` keeps (without it, all); return the Mask of those kept at `sparsity`."""
         return self.choose_by_scores(self.score(within.apply(weights) if within else weights), sparsity, within)
 
     def _choose_units(self, scores: Weights, sparsity: float, within: Mask | None) -> Surgery:
-        """Return the Surgery that keeps the units with the highest scores."""
+        """Return the Surgery that keeps the units with the highest scores, among those that `within` keeps."""
         return choose_units(
             scores,
             self.groups,
@@ -108,7 +111,7 @@ class CutChooser:
         )
 
     def _statistics(self, weights: Weights) -> CalibrationStatistics:
-        """Return the statistics that the criterion needs."""
+        """Return the statistics that the cell's criterion needs; they are measured with `weights`."""
         kind = self.method.criterion_spec.needs
         if kind is None:
             return CalibrationStatistics()
@@ -122,7 +125,7 @@ class CutChooser:
         )
 
     def _calibration(self, batch_size: int) -> CalibrationSpec:
-        """Return the sample of training questions that the recipe and the cell's seed give."""
+        """Return the settings of the calibration: those of the recipe, with the seed of the cell."""
         return CalibrationSpec(
             self.context.task,
             self.context.recipe.train,
@@ -133,9 +136,9 @@ class CutChooser:
         )
 
     def _published(self, weights: Weights) -> Mask:
-        """Return the mask that the recipe's protocol draws."""
+        """Return the Mask that the published study would choose, with the faults of the recipe's protocol."""
         return choose_published_mask(
-            {name: weights[name] for name in self.model.weights},  # the model's order, in which noise is drawn
+            {name: weights[name] for name in self.model.weights},  # random noise is drawn in this order
             self._selection(self.cell.sparsity),
             is_prunable=self.model.family.is_prunable,
             criterion=self.method.criterion,
@@ -144,7 +147,10 @@ class CutChooser:
         )
 
     def _sensitivities(self, scores: Weights) -> Mapping[str, Mapping[float, float]]:
-        """Return the sensitivity of each matrix of the dense model; it is measured once for each seed, and saved."""
+        """Return the sensitivities of the dense model: name of a matrix -> sparsity -> rise of the loss.
+
+        They are measured once for each seed and method, and saved in the run folder.
+        """
         path = self.context.run.sensitivity(self.seed_run.seed, self.method.id)
         with self.context.run.alone_at(path):
             curves = self._read_sensitivities(path, scores)
@@ -154,7 +160,7 @@ class CutChooser:
         return curves
 
     def _read_sensitivities(self, path: Path, scores: Weights) -> dict[str, dict[float, float]] | None:
-        """Return the saved sensitivities; None if there are none, or they are damaged or of another model."""
+        """Return the saved sensitivities; None if the file is missing, damaged, or of another model."""
         if not is_whole(path):
             return None
         expected = self._sensitivity_fields()
@@ -172,27 +178,27 @@ class CutChooser:
         return record.curves if is_same and all(math.isfinite(rise) for rise in rises) else None
 
     def _sensitivity_fields(self) -> dict[str, str | int]:
-        """Return the fields of a Sensitivity record that say what was measured."""
+        """Return the fields of a Sensitivity record that identify the measured model: method, seed, checksum."""
         dense = self.context.run.dense(self.seed_run.seed) / WEIGHTS_FILE
         return {"method": self.method.id, "seed": self.seed_run.seed, "dense_sha256": sha256(dense)}
 
     def _measure_sensitivities(self, scores: Weights) -> dict[str, dict[float, float]]:
-        """Return the measured sensitivity of each matrix of the dense model."""
+        """Measure the sensitivities of the dense model's matrices; return them as `_sensitivities` does."""
         masks = sensitivity_masks(scores, self._selection(self.cell.sparsity))
         return measure_sensitivity(self.model, self.seed_run.dense, masks, self._calibration(BATCH_SIZE))
 
 
 def find_ticket(cell: Cell) -> Path:
-    """Return the folder of the ticket whose mask the cell takes."""
+    """Return the folder of the ticket whose mask the cell uses, with the cell's seed and sparsity filled in."""
     assert cell.method.ticket
     text = cell.method.ticket.replace("{seed}", str(cell.seed))
     return Path(text.replace("{sparsity}", f"{100 * cell.sparsity:.6g}"))
 
 
 def load_cut(cell: Cell, model: Model) -> Choice:
-    """Return what the ticket that the cell's method names keeps.
+    """Return the Mask or Surgery of the ticket that the cell's method names.
 
-    Raises LxError if its sparsity or granularity is not the cell's, or if it does not fit the model.
+    Raises LxError if the ticket has another sparsity or granularity than the cell, or does not fit the model.
     """
     folder = find_ticket(cell)
     provenance = load_ticket(folder).provenance
@@ -206,7 +212,7 @@ def load_cut(cell: Cell, model: Model) -> Choice:
 
 
 def load_fitting_cut(folder: Path, model: Model) -> Choice:
-    """Return what the ticket in `folder` keeps, for `model`. Raises LxError if it does not fit the model."""
+    """Return the Mask or Surgery of the ticket in `folder`. Raises LxError if it does not fit `model`."""
     ticket = load_ticket(folder)
     if isinstance(ticket.cut, Surgery):
         ticket.cut.check({name: tensor.shape for name, tensor in model.weights.items()})
@@ -221,7 +227,7 @@ def load_fitting_cut(folder: Path, model: Model) -> Choice:
 
 
 def kept_dense_of(recipe: Recipe, model: Model, cell: Cell) -> list[str]:
-    """Return the names of the prunable matrices that the cell's method does not prune, whatever their scores."""
+    """Return the names of the prunable matrices that the cell's method leaves dense, whatever their scores."""
     method = cell.method
     if method.ticket:
         return load_ticket(find_ticket(cell)).provenance.kept_dense
@@ -234,7 +240,7 @@ def kept_dense_of(recipe: Recipe, model: Model, cell: Cell) -> list[str]:
 
 
 def say_undivided(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> list[str]:
-    """Return a line for each granularity of `cells` that does not divide all matrices of the model."""
+    """Return a sentence for each granularity of `cells` whose blocks do not divide all matrices of the model."""
     if recipe.faults:
         return []
     methods = [cell.method for cell in cells if not (cell.method.ticket or cell.method.is_structured)]
@@ -245,10 +251,10 @@ def say_undivided(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> list[s
 
 
 def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
-    """Raise LxError for a cell that cannot be drawn from such a model, as far as scores do not decide it.
+    """Raise LxError for a cell that cannot be drawn from `model`, as far as this is known before weights are scored.
 
     For example: a sparsity that empties a matrix, a granularity that divides no matrix, a ticket that is missing or
-    does not fit.
+    does not fit the model.
     """
     groups: dict[str, tuple[UnitGroup, ...]] = {}
     for cell in {(cell.method, cell.sparsity): cell for cell in cells}.values():
@@ -262,7 +268,10 @@ def check_cells(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> None:
 
 
 def _check_cell(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[UnitGroup, ...]]) -> None:
-    """Raise PruneError for a cell that cannot be drawn; keep the groups of units that are found, by granularity."""
+    """Raise PruneError for a cell that cannot be drawn.
+
+    The groups of units that are found are stored in `groups` (granularity -> groups), for the cells that follow.
+    """
     method = cell.method
     if method.control in ("dense-longer", "small-dense") or method.ticket or recipe.faults:
         return
@@ -282,5 +291,5 @@ def _check_cell(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tupl
 
 
 def sparsities_of(method: Method, target: float) -> list[float]:
-    """Return the sparsities at which a ticket of `method` is retrained; the last one is the target."""
+    """Return the sparsities at which a ticket of `method` is retrained, one after another; the last is `target`."""
     return rounds_to(target, method.rate or RATE) if method.schedule == "iterative-retrain" else [target]

@@ -1,4 +1,4 @@
-"""StudyContext: what all runs of a study share, and the functions by which a run fits, scores and is recorded."""
+"""StudyContext: the data and settings that all runs of a study share, and functions to fit, score and record a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lxcompress.training.spec import FitSpec
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What all runs of a study share."""
+    """The recipe, run folder, data, device and machine that all runs of a study share."""
 
     recipe: Recipe
     run: RunDir
@@ -36,9 +36,10 @@ class StudyContext:
 
 
 def make_spec(context: StudyContext, what: str, seed: int, folder: Path, **changes: Any) -> FitSpec:
-    """Return the FitSpec of a fit of the recipe's length, with a checkpoint in `folder`, which is made.
+    """Return the FitSpec of a fit with the recipe's settings; make `folder`, where its checkpoint goes.
 
-    `what` names the fit in the key of its checkpoint; `changes` are other fields of the FitSpec.
+    `what` names the fit in the key of its checkpoint. `changes` are further fields of the FitSpec, or replace those of
+    the recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = checkpoint_key(context, what)
@@ -47,9 +48,9 @@ def make_spec(context: StudyContext, what: str, seed: int, folder: Path, **chang
 
 
 def checkpoint_key(context: StudyContext, what: str) -> str:
-    """Return the key of a checkpoint: it depends on `what` is fitted, on the device, and on the recipe.
+    """Return the key of a checkpoint; it depends on `what` (the name of the fit), the device and the recipe.
 
-    A change of its text would make interrupted runs of earlier versions start over.
+    Do not change how the key is made: interrupted runs of earlier versions would start over.
     """
     runs_on = f"{context.device.torch_device.type} {context.device.precision}"
     fields = sorted(cell_defining_fields(context.recipe).items())
@@ -57,7 +58,7 @@ def checkpoint_key(context: StudyContext, what: str) -> str:
 
 
 def fit(context: StudyContext, model: Model, spec: FitSpec, progress: Progress) -> list[Epoch]:
-    """Fit the model from the weights that it has; resume from the checkpoint if it belongs to this fit."""
+    """Fit the model from its current weights, or from the checkpoint if it belongs to this fit; return its epochs."""
     return fitting.fit(
         model.module,
         context.task,
@@ -69,7 +70,7 @@ def fit(context: StudyContext, model: Model, spec: FitSpec, progress: Progress) 
 
 
 def score(context: StudyContext, model: Model) -> Score:
-    """Return the Score of the model with the weights that it has."""
+    """Return the validation Score of the model with its current weights."""
     model.module.eval()
     return fitting.score(
         model.module,
@@ -81,18 +82,18 @@ def score(context: StudyContext, model: Model) -> Score:
 
 
 def score_weights(context: StudyContext, model: Model, weights: Weights) -> Score:
-    """Load `weights` into the model and return its Score."""
+    """Load `weights` into the model, and return its validation Score."""
     model.load(weights)
     return score(context, model)
 
 
 def count_steps(recipe: Recipe, task: AnswerTask) -> int:
-    """Return the number of optimizer steps of one run."""
+    """Return the number of optimizer steps of one training with the recipe's epochs."""
     return recipe.train.epochs * max(1, -(-len(task.train) // recipe.train.batch_size))
 
 
 def run_fields(context: StudyContext, epochs: Sequence[Epoch], *, steps: int, scoring_s: float) -> dict[str, Any]:
-    """Return the fields of a record that say how a run was done."""
+    """Return the fields of a run's record that say how the run was done; `scoring_s` is time outside the epochs."""
     return {
         "epochs": list(epochs),
         "steps": steps,
@@ -105,14 +106,14 @@ def run_fields(context: StudyContext, epochs: Sequence[Epoch], *, steps: int, sc
 
 @dataclass
 class Stopwatch:
-    """The seconds that were spent inside `timed` blocks."""
+    """The sum of the seconds that were spent inside `timed` blocks."""
 
     seconds: float = 0.0
 
 
 @contextmanager
 def timed(watch: Stopwatch | None = None) -> Iterator[Stopwatch]:
-    """Yield a stopwatch, a new one or `watch`, and add the seconds of the block to it."""
+    """Yield `watch`, or a new Stopwatch; add the seconds of the block to it when the block ends."""
     watch, started = watch or Stopwatch(), time.perf_counter()
     yield watch
     watch.seconds += time.perf_counter() - started

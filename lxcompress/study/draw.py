@@ -1,4 +1,4 @@
-"""The drawing of a cell's ticket as its method says, its scores at each stage, and its record."""
+"""Draw the ticket of a cell as its method says, score the ticket at each stage, and write its record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ from lxcompress.training.usage import UsageMeter
 
 @dataclass(frozen=True)
 class DrawnTicket:
-    """A drawn ticket, and the model that its weights fit: a smaller one if the cut is a Surgery."""
+    """A drawn ticket, its sparsity, and the model that its weights fit: a smaller model if the cut is a Surgery.
+
+    `is_ticket` is False for the control that trains a small dense model.
+    """
 
     model: Model
     drawn: DrawResult
@@ -41,7 +44,7 @@ class DrawnTicket:
 
 
 def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: StudyReporter) -> None:
-    """Draw the ticket of one cell, score it at each stage, and save both."""
+    """Draw the ticket of one cell; score it after pruning, rewinding and retraining; save the ticket and its scores."""
     folder = context.run.ticket(cell)
     folder.mkdir(parents=True, exist_ok=True)
     cost = TicketCost()
@@ -125,7 +128,7 @@ def _draw(run: CellRun) -> DrawnTicket:
 
 
 def _draw_gradually(run: CellRun, chooser: CutChooser) -> DrawResult:
-    """Prune during the training (Zhu & Gupta 2017), from the weights that the method rewinds to."""
+    """Prune during the training (Zhu & Gupta 2017), which begins from the weights that the method rewinds to."""
     model = run.seed_run.model
     origin = rewind(run, run.seed_run.dense)
     model.load(origin)
@@ -141,13 +144,13 @@ def _draw_gradually(run: CellRun, chooser: CutChooser) -> DrawResult:
     gradual = GradualPruning(parameters, choose=choose, sparsity=run.cell.sparsity, schedule=schedule)
     hooks: list[Hook] = [movement, gradual] if movement else [gradual]
     trained = train(run, model, origin, replace(make_cell_spec(run, None), hooks=hooks, masks=gradual.masks))
-    run.cost.earlier_s -= run.cost.drawing.seconds  # the time of the epochs includes it
+    run.cost.earlier_s -= run.cost.drawing.seconds  # the time of the epochs includes the drawing
     cut = gradual.mask
     return DrawResult(cut, cut.apply(run.seed_run.dense), cut.apply(origin), trained)
 
 
 def _as_ticket(model: Model, chooser: CutChooser, drawn: DrawResult) -> DrawnTicket:
-    """Return the ticket that was drawn with a mask; a mask of whole units becomes a Surgery."""
+    """Return the DrawnTicket of a result whose cut is a Mask; a mask of whole units is turned into a Surgery."""
     assert isinstance(drawn.cut, Mask)
     if not chooser.groups:
         return DrawnTicket(model, drawn, drawn.cut.count(model.live, model.whole))
@@ -157,7 +160,10 @@ def _as_ticket(model: Model, chooser: CutChooser, drawn: DrawResult) -> DrawnTic
 
 
 def _train_small_dense(run: CellRun) -> DrawnTicket:
-    """Train a dense model with as many prunable weights as tickets keep, from fresh ones (as MiniVLM compares)."""
+    """Train a small dense model from fresh weights: a control, as in MiniVLM.
+
+    It has about as many prunable weights as a ticket of the cell's sparsity keeps.
+    """
     whole = run.seed_run.model
     prunable = sum(weight.numel() for weight in whole.prunable.values())
     config = small_config(whole.config, round(prunable * (1 - run.cell.sparsity)))
@@ -178,9 +184,10 @@ def _train_small_dense(run: CellRun) -> DrawnTicket:
 
 
 def _save(run: CellRun, ticket: DrawnTicket, accuracy: Score, kept_dense: list[str]) -> dict[str, str]:
-    """Write the ticket; return the SHA-256 of its files, if no ticket.json names them.
+    """Write the files of the ticket; return name -> SHA-256 for those files that no ticket.json lists.
 
-    A dense control, or weights that grew back, are no ticket and get no ticket.json.
+    Two kinds of models are no tickets and get no ticket.json: a small dense model (a control), and a model whose
+    removed weights grew back. For a ticket, return an empty dict.
     """
     folder, vocabulary = run.context.run.ticket(run.cell), run.context.task.vocabulary
     regrows, cut = "mask-applied-once" in run.context.recipe.faults, ticket.drawn.cut
@@ -222,13 +229,13 @@ def _make_provenance(run: CellRun, sparsity: Sparsity, accuracy: Score, kept_den
 
 
 def _count(model: Model, surgery: Surgery) -> Sparsity:
-    """Return the Sparsity that `surgery` gives `model`."""
+    """Return the Sparsity of `model` after `surgery`."""
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     return surgery.count(model.live, model.whole, shapes)
 
 
 def _kept_by_modality(whole: Model, ticket: DrawnTicket) -> dict[str, float]:
-    """Return the share of prunable weights that is kept in each part of the model."""
+    """Return which fraction (0-1) of the prunable weights is kept: part of the model -> fraction."""
     kept: dict[str, int] = {}
     total: dict[str, int] = {}
     modality = whole.family.modality
@@ -242,7 +249,7 @@ def _kept_by_modality(whole: Model, ticket: DrawnTicket) -> dict[str, float]:
 
 
 def _mean_question(context: StudyContext) -> dict[str, int]:
-    """Return the mean length of a validation question, and the mean number of regions of its image."""
+    """Return the mean number of tokens of a validation question, and of regions (objects) of its image."""
     split = context.task.valid
     objects = split.regions.objects[split.scene].float().mean()
     return {"tokens": round(float(split.lengths.float().mean())), "objects": round(float(objects))}

@@ -1,4 +1,4 @@
-"""PruneOptions: how `prune` prunes one model. They are checked before torch is imported and the model is read."""
+"""PruneOptions: the options of `lxcompress prune`. They are checked before torch is imported and the model is read."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from lxcompress.recipe import MASKED, STRUCTURED, Recipe, is_granularity
 from lxcompress.settings import did_you_mean
 
 SCOPES = ("layer", "row", "global")
-"""The scopes that need neither rates nor measurements of a study."""
+"""The scopes that `prune` offers; the other scopes need rates or measurements, which only a study has."""
 
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """How one model is pruned; the values of a setting are those of a recipe's method."""
+    """The options for pruning one model; they take the same values as the settings of a recipe's method."""
 
     sparsity: float | None = None
-    """share of the prunable weights to remove, 0-1; required unless `like` is given"""
+    """fraction (0-1) of the prunable weights to remove; required unless `like` is given"""
     criterion: str = "low-magnitude"
     granularity: str = "weight"
     scope: str = "layer"
     keep_dense: tuple[str, ...] = ()
     """names of weight matrices that are not pruned"""
     multiple: int = MULTIPLE
-    """the widths of a smaller model are multiples of it"""
+    """the widths of a smaller model are multiples of this number"""
     like: Path | None = None
-    """a ticket whose mask is used again, instead of a sparsity and a criterion"""
+    """the folder of a ticket whose mask is used again, instead of a sparsity and a criterion"""
     seed: int = 0
-    """of random scores, of the sample of questions and of retraining"""
+    """the seed of random scores, of the sample of questions, and of retraining"""
     calibration: Recipe | None = None
-    """the recipe whose training questions the criterion reads; by default that of `retraining`"""
+    """the recipe whose training questions the criterion reads; by default the recipe `retraining`"""
     retraining: Recipe | None = None
     """the recipe on whose data the pruned model is trained"""
 
     @property
     def selection(self) -> Selection:
-        """Return the options that say what to remove as a Selection."""
+        """Return the Selection: those of the options that say what to remove."""
         assert self.sparsity is not None, "options are checked before they are used"
         return Selection(
             self.sparsity, self.granularity, self.scope, keep_dense=self.keep_dense, multiple=self.multiple
         )
 
     def check(self) -> None:
-        """Raise PruneError for options that cannot be fulfilled for any model."""
+        """Raise PruneError for options that are wrong for every model."""
         if self.like is not None:
             if replace(self, like=None, seed=0, retraining=None) != PruneOptions():
                 raise PruneError(
@@ -67,7 +67,7 @@ class PruneOptions:
             raise PruneError(f"--sparsity {self.sparsity:g}: expected {share}")
 
     def _check_criterion(self) -> None:
-        """Raise PruneError for a criterion that is unknown, or lacks the questions that it needs."""
+        """Raise PruneError for an unknown criterion, or if the questions that the criterion reads are not given."""
         criterion, names = self.criterion, criterion_names()
         if not is_criterion(criterion):
             raise PruneError(

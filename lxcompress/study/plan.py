@@ -1,4 +1,4 @@
-"""StudyPlan: what a study will do and cost, measured before it starts from a few real steps."""
+"""StudyPlan: the runs, time and disk space of a study, estimated before it starts from a few real steps."""
 
 from __future__ import annotations
 
@@ -34,26 +34,28 @@ from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.training.spec import FitSpec
 
 TIMED_STEPS = 8
+"""How many training steps are timed."""
 EXPORTED = 4
-"""The size of the six exported twins of a ticket, as a multiple of the weights: 2 x (1 + 1/4) and smaller models."""
+"""The size of the six exported files (a ticket and its twins) as a multiple of the size of the model's weights: about
+2 x (1 + 1/4) for two full-size models, each in fp32 and in int8, and the rest for a smaller model."""
 TAUGHT = 4 / 3
-"""The time of a step with a teacher, as a multiple of a plain step: the teacher's forward pass is added to a forward
-pass and a backward pass, which takes twice as long as a forward pass."""
+"""The time of a step with a teacher, as a multiple of a plain step. A plain step takes the time of three forward
+passes: one forward pass, and a backward pass that takes twice as long. The teacher adds a fourth."""
 WARMUP_STEPS = 5
-"""The first steps on a GPU, which compile the model and capture the CUDA graph, once in each process. They are done
-before the timed ones."""
+"""How many steps on a GPU are not timed: in the first steps of a process, the model is compiled and the CUDA graph is
+captured."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The runs that are missing, and what they take on this machine; durations are of one process."""
+    """The missing runs of a study, and the time and disk space that they need on this machine with one process."""
 
     dense_runs: int
     cells: int
     rounds: int
-    """trainings before the last of iterative-retrain, which several cells share"""
+    """how many rounds of iterative-retrain: trainings of a cell before its last, which several cells share"""
     twins: int
-    """structured tickets that may be drawn to compare the picked one with: 0 or 1"""
+    """how many structured tickets may be drawn to compare with the picked ticket: 0 or 1"""
     steps_a_run: int
     train_questions: int
     valid_questions: int
@@ -66,38 +68,40 @@ class StudyPlan:
     disk_bytes: int
     free_bytes: int
     peak_bytes: int | None
-    """GPU memory of a timed step"""
+    """GPU memory of a timed step; None without a GPU"""
     absent: str | None = None
-    """the first missing file, if the plan comes from published counts and not from real steps"""
+    """the first data file that is missing; the plan then comes from published counts, not from real steps"""
 
 
 @dataclass(frozen=True)
 class MissingWork:
-    """The runs and rounds that a study still has to do, and how often a model is trained and scored for them."""
+    """The runs and rounds that a study still has to do, and how often they train and score a model."""
 
     runs: Sequence[StudyRun]
     rounds: dict[Path, Cell]
+    """folder of a round -> a cell that goes through this round"""
     epochs: int
-    """of one run"""
+    """number of epochs of one training"""
     trained: Sequence[StudyRun]
-    """the runs that train: all but dense runs that are copies of another seed's"""
+    """the runs that train a model: all but the dense runs that are copies of another seed's dense run"""
 
     @property
     def trainings(self) -> float:
-        """Return the time of all trainings, in trainings of a dense run."""
+        """Return the time of all trainings together, where 1 is the time to train the dense model once."""
         runs = sum(_training_length(study_run) for study_run in self.trained)
         return runs + sum(_training_length(cell) for cell in self.rounds.values())
 
     @property
     def scorings(self) -> int:
-        """Return how many times a model is scored: after each epoch, and before or between trainings."""
+        """Return how many times a model is scored: after each epoch, before a dense run, and twice in each cell."""
         extra = sum(1 + isinstance(study_run, Cell) for study_run in self.trained)
         return self.epochs * (len(self.trained) + len(self.rounds)) + extra
 
     def disk_bytes(self, size: int, mask: int) -> int:
-        """Return what the runs leave on disk, and the largest checkpoint, which has the weights and two moments.
+        """Return the bytes that the runs leave on disk, and those of one checkpoint, which is removed at the end.
 
-        `size` and `mask` are the bytes of the model's weights and of a mask.
+        `size` is the number of bytes of the model's weights, `mask` that of a mask. A checkpoint has the weights and
+        two moments of the optimizer.
         """
         runs = sum(2 * size if isinstance(study_run, int) else size + mask for study_run in self.runs)
         return runs + (3 * size if self.runs else 0) + len(self.rounds) * (size + mask)
@@ -160,9 +164,10 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
 
 
 def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*") -> StudyPlan | None:
-    """Return the StudyPlan of a study whose data are not here, from published counts; None if they are not known.
+    """Return the StudyPlan of a study whose data are not on this machine; None if their published counts are unknown.
 
-    The time of a step is that of its matrix products, at the speed of one that is timed; real steps take longer.
+    `absent` is the first missing file. The time of a step is estimated from the FLOPs of its matrix products and the
+    measured speed of one matrix product; real steps take longer.
     """
     recipe, run = resolve_recipe(recipe), RunDir(root)
     data, config = recipe.data, _published_config(recipe)
@@ -202,7 +207,7 @@ def estimate_study(recipe: Recipe, root: Path, absent: Path, *, only: str = "*")
 
 
 def find_absent(recipe: Recipe) -> Path | None:
-    """Return the first file of the recipe's questions or start model that does not exist; None if all do."""
+    """Return the first file of the recipe's questions or start model that does not exist; None if all exist."""
     start = Path(recipe.model.start)
     files = [path for paths in data_files(recipe.data).values() for path in paths]
     files += [start] if start.suffix == ".pth" else []
@@ -210,7 +215,7 @@ def find_absent(recipe: Recipe) -> Path | None:
 
 
 def find_missing_work(recipe: Recipe, missing: Sequence[StudyRun], run: RunDir) -> MissingWork:
-    """Return the work of the `missing` runs, and of the rounds that they go through."""
+    """Return the MissingWork of the runs `missing`, and of the unfinished rounds that they go through."""
     trained = [
         study_run
         for study_run in missing
@@ -220,7 +225,7 @@ def find_missing_work(recipe: Recipe, missing: Sequence[StudyRun], run: RunDir) 
 
 
 def missing_rounds(missing: Sequence[StudyRun], run: RunDir) -> dict[Path, Cell]:
-    """Return the rounds of iterative-retrain that are not finished: folder -> a cell that goes through the round."""
+    """Return the unfinished rounds of iterative-retrain: folder of a round -> a cell that goes through this round."""
     rounds: dict[Path, Cell] = {}
     for cell in (study_run for study_run in missing if isinstance(study_run, Cell)):
         for sparsity in sparsities_of(cell.method, cell.sparsity)[:-1]:
@@ -231,7 +236,7 @@ def missing_rounds(missing: Sequence[StudyRun], run: RunDir) -> dict[Path, Cell]
 
 
 def _training_length(study_run: StudyRun) -> float:
-    """Return the time of a run's training as a multiple of a dense run's, from its length, rewinding and teacher."""
+    """Return the time of a run's training, where 1 is the time of a dense run's training."""
     if isinstance(study_run, int):
         return 1.0
     method = study_run.method
@@ -240,7 +245,7 @@ def _training_length(study_run: StudyRun) -> float:
 
 
 def _time_scoring(model: Model, sample: AnswerTask, recipe: Recipe, device: DeviceSpec) -> float:
-    """Return the seconds of a scoring of the sample; the fit scored it before, so nothing is compiled now."""
+    """Return the seconds to score the model on the sample; the fit did so before, so nothing is compiled now."""
     device.wait()
     started = time.perf_counter()
     fitting.score(model.module, sample, answer=model.family.answer, settings=recipe.train, device=device)
@@ -249,7 +254,7 @@ def _time_scoring(model: Model, sample: AnswerTask, recipe: Recipe, device: Devi
 
 
 def _product_speed(device: DeviceSpec) -> float:
-    """Return the FLOP/s of a matrix product on the device, in the precision of training."""
+    """Measure a matrix product on the device, in the precision of training; return its FLOP/s."""
     kind = torch.bfloat16 if device.precision == "bf16" else torch.float32
     side, count = 1024, 4
     matrix = torch.ones(side, side, dtype=kind, device=device.torch_device)
@@ -263,9 +268,9 @@ def _product_speed(device: DeviceSpec) -> float:
 
 
 def _count_published(paths: Sequence[Path], most: int | None) -> int | None:
-    """Return the number of questions in published files, at most `most`; None if a file is not known.
+    """Return the number of questions in published files, at most `most`; None if a file is not in the catalogue.
 
-    A file is known by the last two parts of its path.
+    The last two parts of its path identify a file.
     """
     names = ["/".join(path.parts[-2:]) for path in paths]
     if any(name not in QUESTIONS for name in names):
@@ -275,7 +280,10 @@ def _count_published(paths: Sequence[Path], most: int | None) -> int | None:
 
 
 def _published_config(recipe: Recipe) -> LxmertConfig | None:
-    """Return the config of the authors' LXMERT with the published answers; None for another start model."""
+    """Return the config of the published LXMERT with the published answers.
+
+    Return None if the recipe starts from another model, or its kind of data has no published answers.
+    """
     if Path(recipe.model.start).suffix != ".pth" or recipe.data.kind not in ANSWERS:
         return None
     config = LxmertConfig(num_qa_labels=ANSWERS[recipe.data.kind])

@@ -1,4 +1,4 @@
-"""Pruning of one model, without a study: the rest is saved as a ticket, with or without further training."""
+"""Prune one model without a study; the pruned model is saved as a ticket, with or without retraining."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lxcompress.writing import finished_folder, is_vacant, remove_stale
 def prune_model(source: str, out: Path, options: PruneOptions, *, progress: Progress = no_progress) -> Provenance:
     """Prune the model at `source` (a transformers folder, a hub name or a ticket), and save it as a ticket at `out`.
 
-    Weights that are zero already are ranked as any small weight. If `options.retraining` was interrupted, the same call
+    Weights that are already zero are ranked like any small weight. If the retraining is interrupted, the same call
     resumes it. Raises LxError.
     """
     options.check()
@@ -52,7 +52,7 @@ def prune_model(source: str, out: Path, options: PruneOptions, *, progress: Prog
 
 
 def _prune(source: str, options: PruneOptions, context: StudyContext | None) -> PrunedModel:
-    """Prune the model at `source`; criteria that need data take it from `context`. Raises LxError."""
+    """Prune the model at `source`; a criterion that needs questions takes them from `context`. Raises LxError."""
     earlier = load_ticket(Path(source)) if is_ticket(Path(source)) else None
     model = earlier.model if earlier else load_model(source)
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
@@ -84,7 +84,7 @@ def _prune(source: str, options: PruneOptions, context: StudyContext | None) -> 
 
 
 def _score(model: Model, options: PruneOptions, context: StudyContext | None) -> dict[str, Any]:
-    """Return the criterion's scores of the model's prunable weights."""
+    """Return the criterion's score of each prunable weight: name of a matrix -> scores of its shape."""
     kind = find_criterion(options.criterion).needs
     statistics = CalibrationStatistics()
     if kind is not None and context is not None:
@@ -111,9 +111,9 @@ def _save(
     *,
     training: tuple[Recipe, Retraining] | None = None,
 ) -> Provenance:
-    """Write the ticket of a pruned model with its final `weights`, as one atomic write.
+    """Write the ticket of a pruned model with its final `weights`, atomically; return its Provenance.
 
-    `training` is the recipe of its retraining and the record of it, if it was retrained.
+    If the model was retrained, `training` is the recipe and the record of the retraining.
     """
     recipe, record = training or (None, None)
     provenance = Provenance(

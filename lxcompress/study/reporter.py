@@ -1,4 +1,4 @@
-"""StudyReporter: how a study reports what it does."""
+"""StudyReporter: the interface by which a study reports its progress."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Protocol
 
 
 class StudyReporter(Protocol):
-    """Receives what a study does; a run is one dense training or one cell."""
+    """The receiver of a study's progress; a run is one dense training or one cell."""
 
     def prepare(self, what: str) -> None:
-        """Report `what` the study does before its next run."""
+        """Report a preparation: `what` says in words what the study does before its next run."""
 
     def remark(self, what: str) -> None:
-        """Report something that the user should know; no action is needed."""
+        """Report the sentence `what` to the user, who need not do anything."""
 
     def begin(self, what: str, done: int, total: int) -> None:
-        """Report that run `what` begins, after `done` of `total` runs."""
+        """Report that the run `what` begins; `done` of `total` runs are finished."""
 
     def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-        """Report that the current run did `done` of its `total` optimizer steps; `value` is its recent loss."""
+        """Report that the current run has done `done` of `total` optimizer steps; `value` is its most recent loss."""
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
-        """Report that run `what` is finished and saved."""
+        """Report that the run `what` is finished and saved, with its accuracy (0-1) and its seconds."""
 
 
 class SilentReporter:

@@ -1,7 +1,8 @@
-"""Retraining of one pruned model under its mask, on a recipe's data: no study, no rewinding, its own answer head.
+"""Retrain one pruned model under its mask, on the data of a recipe, without a study.
 
-The learning rates are those of the recipe's schedule from its beginning (learning-rate rewinding, Renda et al. 2020).
-The checkpoint of each epoch is in a hidden folder next to the ticket, so that the same command resumes after a kill.
+The model keeps its weights and its answer head. The learning rates follow the recipe's schedule from the beginning
+(learning-rate rewinding, Renda et al. 2020). The checkpoint of each epoch is in a hidden folder next to the ticket, so
+that the same command resumes after a kill.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ class PrunedModel:
     """A model before and after pruning."""
 
     model: Model
-    """before"""
+    """the model before pruning"""
     pruned: Model
-    """after: another model if the cut is a Surgery"""
+    """the model after pruning: a new, smaller model if the cut is a Surgery, else the same object as `model`"""
     cut: Mask | Surgery
     weights: Weights
     fields: dict[str, Any]
-    """those of its Provenance that say how it was pruned"""
+    """the fields of its Provenance that say how it was pruned"""
     data: dict[str, Any] | None
-    """the data of the ticket that it was before, if it was one"""
+    """if the model was a ticket before: the data settings of that ticket"""
 
 
 def open_data(source: str, recipe: Recipe, folder: Path) -> StudyContext:
-    """Return what the model at `source` is trained with: the recipe's data, which it can read and answer.
+    """Return a StudyContext with the data of `recipe`, tokenized for the model at `source`; its root is `folder`.
 
-    Raises LxError.
+    Raises LxError if the model cannot read or answer the data.
     """
     recipe = resolve_recipe(recipe)
     device = choose_device(recipe.device, recipe.train.precision)
@@ -70,7 +71,7 @@ def open_data(source: str, recipe: Recipe, folder: Path) -> StudyContext:
 
 
 def work_path(out: Path) -> Path:
-    """Return the hidden folder next to the ticket at `out` that has the checkpoint of its training."""
+    """Return the hidden folder, next to the ticket at `out`, for the checkpoint of its training."""
     return out.absolute().with_name(f".{out.absolute().name}.retraining")
 
 
@@ -79,7 +80,7 @@ def work_folder(out: Path) -> Iterator[None]:
     """Make `work_path(out)`, and remove it if the block ends without an error.
 
     After a kill or Ctrl-C the folder stays, so that the same command can resume. Raises PruneError if another process
-    uses it.
+    uses the folder.
     """
     folder = work_path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,12 +91,12 @@ def work_folder(out: Path) -> Iterator[None]:
     except BusyError:
         raise PruneError(f"{out}: another process retrains this ticket; wait for it, or give another --out") from None
     finally:
-        with suppress(OSError):  # it has a checkpoint, is in use, or is removed already
+        with suppress(OSError):  # the folder has a checkpoint, is in use, or is removed already
             folder.rmdir()
 
 
 def retrain(context: StudyContext, result: PrunedModel, *, seed: int, progress: Progress) -> tuple[Weights, Retraining]:
-    """Return the weights of a pruned model after training under its cut, and the record of the training.
+    """Train a pruned model under its cut; return the trained weights, and the record of the training.
 
     The checkpoint is in `context.run.root`. Raises LxError.
     """
@@ -127,7 +128,7 @@ def retrain(context: StudyContext, result: PrunedModel, *, seed: int, progress: 
 
 
 def _digest_weights(weights: Weights) -> str:
-    """Return a digest of the weights that a training starts from, so that no checkpoint of others is resumed."""
+    """Return a SHA-256 of the weights; in a key, it stops a fit from resuming a checkpoint that began from others."""
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Rounds of iterative-retrain: the trainings before the last, which cells of one method and seed share."""
+"""Rounds of iterative-retrain: all trainings of a cell but the last; cells of one method and seed share them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from lxcompress.training.movement import Movement
 
 
 def train_round(run: CellRun, chooser: CutChooser, rewound: Weights, mask: Mask, sparsity: float) -> Weights:
-    """Return the weights after a round before the last; train it, or load it if another cell did.
+    """Return the weights after one round: load them if another cell trained this round, else train it and save it.
 
-    A criterion that needs movement gets that of the round.
+    If the criterion needs movement, `chooser` gets the movement of this round.
     """
     folder = run.context.run.round(run.cell.seed, run.cell.method.id, sparsity)
     with run.context.run.alone_at(folder):
@@ -42,7 +42,7 @@ def train_round(run: CellRun, chooser: CutChooser, rewound: Weights, mask: Mask,
 
 
 def _train_and_save(folder: Path, run: CellRun, rewound: Weights, mask: Mask, sparsity: float) -> None:
-    """Train a round and write it to `folder`; its mask, which says that the round is finished, comes last."""
+    """Train a round, and write it to `folder`; the mask is written last, and shows that the round is finished."""
     (folder / MASK_FILE).unlink(missing_ok=True)
     model, method = run.seed_run.model, run.cell.method
     hook = Movement(parameters_of(model)) if method.criterion_spec.needs_training else None
@@ -59,7 +59,7 @@ def _train_and_save(folder: Path, run: CellRun, rewound: Weights, mask: Mask, sp
 
 
 def _is_saved(folder: Path, mask: Mask, run: CellRun) -> bool:
-    """Return whether a finished round of exactly this mask is in the folder; report a damaged one."""
+    """Return whether `folder` has a finished round with exactly this mask; report a damaged round."""
     if not (folder / MASK_FILE).exists():
         return False
     try:

@@ -1,10 +1,10 @@
 """The study: fine-tune, prune, rewind, retrain, for every cell of a recipe (Frankle & Carbin 2019; Chen et al. 2020).
 
-For each seed, start weights (a pre-trained encoder with a fresh, seeded answer head) are saved and fine-tuned: the
-dense run. For each cell, the dense weights are scored and pruned, and the survivors are rewound to the start and
-retrained with the same budget.
-A run (a dense run or a cell) is finished when its last file exists, so repeating a study does only what is missing.
-Several processes can share a study (worker.py).
+For each seed there is a dense run: start weights (a pre-trained encoder with a fresh, seeded answer head) are saved and
+fine-tuned. For each cell, the weights of the dense run are scored and pruned; the weights that are kept are rewound to
+the start weights, and retrained for as many steps.
+A run (a dense run or a cell) is finished when its last file exists, so a study that is run again does only the missing
+runs. Several processes can share a study (worker.py).
 """
 
 from __future__ import annotations
@@ -54,19 +54,21 @@ LAST_FILES = {
     "seeds/*/dense": DENSE_FILE,
     "seeds/*/rounds/*/*": MASK_FILE,
 }
-"""The folders of cells, twins, dense runs and rounds, and the file that is written last."""
+"""Pattern of the folders of cells, twins, dense runs and rounds -> the file that is written last in such a folder."""
 LONGEST_WAIT_S = 3600.0
+"""How long a worker waits for the leading worker to write the files of the study."""
 RETRY_S = 2.0
-"""How long a worker waits before it looks again, if other workers do all runs that are left."""
+"""The seconds between two looks, while a worker waits for the leading worker, or for runs that others do."""
 
 StudyRun = int | Cell
-"""a seed, for its dense run, or a cell"""
+"""a run: an int is the seed of a dense run, a Cell is a cell"""
 
 
 def run_study(recipe: Recipe, root: Path, *, only: str = "*", progress: StudyReporter | None = None) -> int:
-    """Do every missing run of the cells of `recipe` whose id matches the glob `only`, in the run folder `root`.
+    """Do the missing runs of `recipe` in the run folder `root`; return how many runs (dense runs and cells) were done.
 
-    Returns the number of runs (dense runs and cells) that were done. Raises LxError for what a user can fix.
+    Only cells whose id matches the glob `only` are done, with the dense runs that they need. Raises LxError for errors
+    that a user can fix.
     """
     progress = progress or SilentReporter()
     worker = this_worker()
@@ -93,10 +95,10 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", progress: StudyRep
 
 
 def begin(recipe: Recipe, run: RunDir, worker: StudyWorker, progress: StudyReporter) -> None:
-    """Write the files of the whole study, after the data could be read; workers that do not lead wait for them.
+    """Write the files of the whole study (recipe, machine); workers that do not lead wait for these files.
 
-    If another recipe began in the folder and finished no run, what it left is removed first. Raises RunError if the
-    leading worker does not write the files.
+    If there are runs to do, the data have been read before, without an error. If another recipe was begun in the folder
+    and finished no run, its files are removed first. Raises RunError if the leading worker does not write the files.
     """
     if worker.leads:
         if run.recipe.exists() and not has_work(run) and not belongs_to_recipe(recipe, run):
@@ -125,9 +127,9 @@ def open_context(
     *,
     ready: Callable[[], None] = lambda: None,
 ) -> StudyContext:
-    """Return what the `missing` runs work with: the data is prepared, and its floors are written. Raises LxError.
+    """Prepare the data and write the floors; return the StudyContext for the `missing` runs. Raises LxError.
 
-    `ready` is called when data and model are known to be good, before anything is written.
+    `ready` is called when data and model have been checked, before anything is written.
     """
     progress.prepare("preparing the data")
     task = load_start_task(recipe)
@@ -146,9 +148,9 @@ def open_context(
 
 
 def sweep(run: RunDir) -> None:
-    """Remove the checkpoints of finished runs, and hidden files that a killed process left."""
+    """Remove from the run folder the checkpoints of finished runs, and the hidden files of killed processes."""
     for folder in {path.parent for path in run.root.rglob(f"{PREFIX}*")}:
-        if folder.is_dir():  # it may have been removed with one above it
+        if folder.is_dir():  # an earlier turn may have removed a folder above it
             remove_stale(folder)
     for pattern, last in LAST_FILES.items():
         for checkpoint in run.root.glob(f"{pattern}/checkpoint.*"):
@@ -165,9 +167,9 @@ def choose_cells(recipe: Recipe, only: str) -> list[Cell]:
 
 
 def missing_runs(recipe: Recipe, cells: Sequence[Cell], run: RunDir) -> list[StudyRun]:
-    """Return the runs that are not finished, in order: for each seed its dense run, then its cells.
+    """Return the unfinished runs in the order of work: for each seed its dense run, then its cells.
 
-    The dense run that another seed uses comes before it.
+    If a seed uses the dense run of another seed, the other seed comes first.
     """
     wanted = dict.fromkeys(cell.seed for cell in cells)
     seeds = dict.fromkeys([*(dense_source(recipe, seed) for seed in wanted), *wanted])
@@ -179,9 +181,9 @@ def missing_runs(recipe: Recipe, cells: Sequence[Cell], run: RunDir) -> list[Stu
 
 
 def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWorker, progress: StudyReporter) -> int:
-    """Do the missing runs, one seed after another; return how many this worker did.
+    """Do the missing runs, one seed after another; return how many of them this worker did.
 
-    A cell that cannot be drawn does not stop the others; a RunError at the end reports it.
+    If a cell cannot be drawn, the other runs are still done; then RunError is raised.
     """
     left, done, failed = list(missing), 0, []
     current: SeedRun | None = None
@@ -217,35 +219,36 @@ def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWo
 
 
 def _do_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: StudyReporter) -> None:
-    """Do one cell; report that it is done again if its record is damaged."""
+    """Do one cell; if it has a damaged record, report that the cell is done again."""
     if context.run.result(cell).exists():
         progress.remark(f"{context.run.result(cell)}: is empty or cut off; this run is done again")
     run_cell(context, seed_run, cell, progress)
 
 
 def _announce(context: StudyContext, study_run: StudyRun, done: int, total: int, progress: StudyReporter) -> None:
-    """Report which run begins; the leading worker also writes it for `lxcompress status`."""
+    """Report which run begins; the leading worker also writes its name to a file that `lxcompress status` reads."""
     progress.begin(study_run.id if isinstance(study_run, Cell) else f"dense seed {study_run}", done, total)
     if this_worker().leads:
         write_text(context.run.current, _name(study_run))
 
 
 def _must_wait(context: StudyContext, study_run: StudyRun) -> bool:
-    """Return whether another worker must finish a dense run first: a cell's own, or the one that a seed uses."""
+    """Return whether a run must wait until a dense run is finished: that of its own seed, or the one that it copies."""
     needed = study_run.seed if isinstance(study_run, Cell) else dense_source(context.recipe, study_run)
     return needed != study_run and not _is_finished(context.run, needed)
 
 
 def _is_finished(run: RunDir, study_run: StudyRun) -> bool:
-    """Return whether a run has a complete record. Raises RunError for one that was changed."""
+    """Return whether a run has a complete record. Raises RunError for a record that was changed."""
     record = read_result(run, study_run) if isinstance(study_run, Cell) else read_dense(run, study_run)
     return record is not None
 
 
 def _name(study_run: StudyRun) -> str:
-    """Return the name of a run in `.running` and in the names of claims."""
+    """Return the name of a run: it is written for `lxcompress status`, and names the lock of the run."""
     return study_run.id if isinstance(study_run, Cell) else dense_id(study_run)
 
 
 def _seed_of(study_run: StudyRun) -> int:
+    """Return the seed of a dense run or of a cell."""
     return study_run.seed if isinstance(study_run, Cell) else study_run

@@ -1,4 +1,7 @@
-"""A seed's part of a study: its start weights, its dense run, and what methods need from the course of that run."""
+"""The part of a study that belongs to one seed: its start weights, its dense run, and the files of that run.
+
+Some methods need weights from the course of the dense run: snapshots after given steps, or the movement of weights.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ from lxcompress.training.snapshots import Snapshots
 from lxcompress.training.usage import UsageMeter
 
 REWIND_AT = 0.1
-"""The default step of late rewinding, as a share of the dense run's steps: the end of the recipes' warm-up."""
+"""The default step of late rewinding, as a fraction (0-1) of the dense run's steps: the end of the recipes' warm-up."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class SeedRun:
     groups: dict[str, tuple[UnitGroup, ...]] = field(default_factory=dict)
 
     def find_groups(self, granularity: str) -> tuple[UnitGroup, ...]:
-        """Return the model's groups of units of a structured granularity; the model is traced for them once."""
+        """Return the model's groups of units of a structured granularity; only the first call traces the model."""
         if granularity not in self.groups:
             self.groups[granularity] = find_groups(self.model, granularity.split("+"))
         return self.groups[granularity]
@@ -62,7 +65,8 @@ class SeedRun:
 def make_start(recipe: Recipe, task: AnswerTask, seed: int) -> tuple[Model, dict[str, Any]]:
     """Return the model and the start weights of one seed.
 
-    Raises ModelError, or RecipeError if the recipe's protocol is for another family of models.
+    Raises ModelError for a start model that cannot be used, and RecipeError if the recipe's protocol does not apply to
+    its family of models.
     """
     wanted = recipe.model
     last_bias = 0.0 if wanted.last_bias is None and set(recipe.faults) == set(FAULTS) else wanted.last_bias
@@ -79,7 +83,7 @@ def make_start(recipe: Recipe, task: AnswerTask, seed: int) -> tuple[Model, dict
 
 
 def prepare_seed(context: StudyContext, seed: int, progress: StudyReporter) -> SeedRun:
-    """Return a seed's start weights and dense run; make them if they do not exist."""
+    """Return the SeedRun of a seed; make its start weights and its dense run if they do not exist."""
     run = context.run
     source = dense_source(context.recipe, seed)
     model, made = make_start(context.recipe, context.task, source)
@@ -100,10 +104,10 @@ def prepare_seed(context: StudyContext, seed: int, progress: StudyReporter) -> S
 
 
 def keep_start(run: RunDir, seed: int, made: Weights, *, what: str, progress: StudyReporter) -> Weights:
-    """Return the start weights of a seed: those in its file, or else `made`, which are then saved.
+    """Return the start weights of a seed from their file in the run folder; without a good file, save `made` as it.
 
-    A damaged file is replaced, if `made` are the weights that the seed's dense run and tickets began from. Otherwise
-    raises RunError.
+    `made` are the start weights as this machine makes them, and `what` names them in the file. Raises RunError if the
+    file is missing or damaged, and the seed's dense run or tickets began from other weights than `made`.
     """
     path, known = run.start(seed), _find_start_sum(run, seed)
     try:
@@ -120,7 +124,7 @@ def keep_start(run: RunDir, seed: int, made: Weights, *, what: str, progress: St
     try:
         save_kept(again, made, what)
         if known not in (None, sha256(again)):
-            save_weights(again, made)  # as an earlier version wrote it
+            save_weights(again, made)  # in the file format of an earlier version
         if known not in (None, sha256(again)):
             raise RunError(f"{path}: {reason}, and this machine makes another; restore the file, or give another --out")
         if path.exists():
@@ -132,7 +136,10 @@ def keep_start(run: RunDir, seed: int, made: Weights, *, what: str, progress: St
 
 
 def load_dense(run: RunDir, seed: int, *, like: Weights) -> Weights:
-    """Return the weights of a finished dense run. Raises RunError unless they are those that its record names."""
+    """Return the weights of a finished dense run.
+
+    Raises RunError if the files differ from the checksums in the run's record, or the shapes from those of `like`.
+    """
     record = read_dense(run, seed)
     assert record is not None
     origin, path = dense_origin(record), run.dense(seed) / WEIGHTS_FILE
@@ -145,13 +152,13 @@ def load_dense(run: RunDir, seed: int, *, like: Weights) -> Weights:
 def dense_source(recipe: Recipe, seed: int) -> int:
     """Return the seed whose dense run is used for `seed`.
 
-    That is `seed`, or the first seed if the recipe reproduces the fault one-dense-run of the published study.
+    It is `seed` itself, or the first seed if the recipe reproduces the fault one-dense-run of the published study.
     """
     return recipe.seeds[0] if "one-dense-run" in recipe.faults else seed
 
 
 def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, progress: StudyReporter) -> None:
-    """Fine-tune the start weights of one seed; the result is the baseline of its cells."""
+    """Fine-tune the start weights of one seed, and write the model and its record: the baseline of the seed's cells."""
     folder = context.run.dense(seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.load(start)
@@ -178,9 +185,9 @@ def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, pr
 def fit_dense(
     context: StudyContext, model: Model, start: Weights, seed: int, folder: Path, progress: StudyReporter
 ) -> list[Epoch]:
-    """Fit the dense run, and save the snapshots and the movement that the recipe's methods need; return its epochs.
+    """Train the dense model of a seed; save the snapshots and the movement that methods need; return its epochs.
 
-    A method that is added to a finished study makes this happen again; on the same machine the result is the same.
+    If a method is added to a finished study, this training is repeated. On the same machine its result is the same.
     """
     hooks: list[Movement | Snapshots] = []
     steps = rewind_steps(context)
@@ -204,7 +211,7 @@ def fit_dense(
 def _repeat_for_history(
     context: StudyContext, model: Model, start: Weights, seed: int, progress: StudyReporter
 ) -> None:
-    """Repeat a finished dense run, for methods that were added to the study later."""
+    """Repeat a finished dense run, to save the files that later added methods need."""
     folder = context.run.start(seed).parent
     with context.run.alone_at(folder):
         if _lacks_history(context, model, seed, SilentReporter()):  # damaged files were reported before
@@ -214,9 +221,9 @@ def _repeat_for_history(
 
 
 def rewind_step(context: StudyContext, rewind_at: float | None) -> int:
-    """Return the step of the dense run that late rewinding goes back to: at least the first, and not the last.
+    """Return the step of the dense run that late rewinding goes back to; it is never the last step.
 
-    Raises RecipeError if a run has one step only.
+    `rewind_at` is a fraction (0-1) of the run's steps. Raises RecipeError if a run has only one step.
     """
     steps = count_steps(context.recipe, context.task)
     if steps < 2:
@@ -225,30 +232,30 @@ def rewind_step(context: StudyContext, rewind_at: float | None) -> int:
 
 
 def rewind_steps(context: StudyContext) -> set[int]:
-    """Return the steps that the recipe's methods rewind to."""
+    """Return the steps of the dense run that the recipe's methods rewind to."""
     methods = context.recipe.prune.all_methods()
     return {rewind_step(context, method.rewind_at) for method in methods if method.rewind == "step"}
 
 
 def parameters_of(model: Model) -> dict[str, Any]:
-    """Return the prunable weights as parameters, which have gradients: name -> parameter."""
+    """Return the prunable weights as the model's parameters, which get gradients: name -> parameter."""
     prunable = model.prunable
     return {name: weight for name, weight in model.module.named_parameters() if name in prunable}
 
 
 def load_snapshot(run: RunDir, model: Model, seed: int, step: int) -> Weights:
-    """Return the weights of the dense run at `step`. Raises RunError for a damaged file, or one of another run."""
+    """Return the weights of the dense run after `step`. Raises RunError for a damaged file, or one of another run."""
     like = dict(model.module.named_parameters())
     return load_kept(run.snapshot(seed, step), f"step {step} of seed {seed}", like=like)
 
 
 def load_movement(run: RunDir, model: Model, seed: int) -> Weights:
-    """Return the movement of the dense run. Raises RunError for a damaged file, or one of another run."""
+    """Return the movement of the dense run's weights. Raises RunError for a damaged file, or one of another run."""
     return load_kept(run.movement(seed), f"movement of seed {seed}", like=parameters_of(model))
 
 
 def _find_start_sum(run: RunDir, seed: int) -> str | None:
-    """Return the SHA-256 of the start weights of the seed's dense run, or of one of its tickets; None if unknown."""
+    """Return the SHA-256 of a seed's start weights, from the record of its dense run or a ticket; None if unknown."""
     dense = read_dense(run, seed)
     if dense and dense.start_sha256:
         return dense.start_sha256
@@ -259,7 +266,7 @@ def _find_start_sum(run: RunDir, seed: int) -> str | None:
 
 
 def _lacks_history(context: StudyContext, model: Model, seed: int, progress: StudyReporter) -> bool:
-    """Return whether a method needs a file of the dense run's course that does not exist or is damaged."""
+    """Return whether a snapshot or the movement that a method needs is missing or damaged."""
     run = context.run
     files: list[tuple[Path, Callable[[], Weights]]] = [
         (run.snapshot(seed, step), partial(load_snapshot, run, model, seed, step))
@@ -267,11 +274,11 @@ def _lacks_history(context: StudyContext, model: Model, seed: int, progress: Stu
     ]
     if _wants_movement(context.recipe):
         files.append((run.movement(seed), partial(load_movement, run, model, seed)))
-    return any([_is_lost(path, load, progress) for path, load in files])  # a list: every damaged file is reported
+    return any([_is_lost(path, load, progress) for path, load in files])  # a list: it reports every damaged file
 
 
 def _is_lost(path: Path, load: Callable[[], Weights], progress: StudyReporter) -> bool:
-    """Return whether a file of a dense run's course is missing or damaged; report a damaged one."""
+    """Return whether a snapshot or the movement is missing or damaged; report a damaged file."""
     if not path.exists():
         return True
     try:
@@ -283,13 +290,13 @@ def _is_lost(path: Path, load: Callable[[], Weights], progress: StudyReporter) -
 
 
 def _wants_movement(recipe: Recipe) -> bool:
-    """Return whether a method ranks by the movement of the dense run; gradual pruning sums its own movement."""
+    """Return whether a method scores weights by the dense run's movement; gradual pruning sums its own movement."""
     methods = recipe.prune.all_methods()
     return any(method.criterion_spec.needs_training and method.schedule != "gradual" for method in methods)
 
 
 def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
-    """Copy the dense run of `source` to `seed`: the three seeds of the published study share one."""
+    """Copy the dense run of the seed `source` to `seed`: in the published study, three seeds share one dense run."""
     if read_dense(run, seed) is not None:
         return
     _copy(run.start(source), run.start(seed))

@@ -1,8 +1,8 @@
-"""Twins: a structured ticket of equal size that the picked ticket is compared with.
+"""Twins: models that the picked ticket is compared with. This module finds or draws the structured twin.
 
-If the grid has none, the study draws one: by the method that keeps the most accuracy for the cost of one cell
-(docs/methods.md), with the budget of every other cell, in RUN/twins. The other twins (dense, and both in int8) are
-exports only: exporters/twins.py.
+The structured twin is a smaller model of the same size as the picked ticket. If no cell of the study is one, the study
+draws it in RUN/twins, with as many steps as every other cell. Its method keeps the most accuracy among those that cost
+one cell (docs/methods.md). The other twins (dense, and both in int8) are only exported: exporters/twins.py.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ from lxcompress.rundir import Run, RunDir, locked, read_result, twins_of, write_
 from lxcompress.study.reporter import SilentReporter, StudyReporter
 
 TWIN = Method(criterion="taylor", granularity="neuron+head", scope="global", rewind="learning-rate")
-"""How a structured twin is drawn. Its survivors keep their trained weights: a smaller model that is rewound to the
-start loses far more accuracy (docs/methods.md), which would make the alternative look worse than it is."""
+"""The method by which a structured twin is drawn. The weights that are kept stay trained. A smaller model that is
+rewound to the start weights loses far more accuracy (docs/methods.md), so the comparison would be unfair to it."""
 LEAST_KEPT = 0.9
-"""A twin of equal size keeps at least this share of what the ticket keeps, unless both have one target sparsity."""
+"""A twin must keep at least this fraction of the number of weights that the ticket keeps, and not more than the ticket.
+This does not apply if both have the same target sparsity."""
 
 
 def twin_cell(picked: Result) -> Cell:
-    """Return the cell of the structured twin that is drawn for a ticket if the grid has none."""
+    """Return the cell of the structured twin of a ticket, for a study whose own cells have no such twin."""
     return Cell(TWIN, picked.target, picked.seed)
 
 
 def is_structured(result: Result) -> bool:
-    """Return whether the ticket is a smaller model."""
+    """Return whether the ticket is a smaller model (and not a masked one)."""
     return result.granularity in STRUCTURED
 
 
 def find_twin(run: Run, picked: Result) -> Result | None:
-    """Return the finished twin of a ticket: the most accurate structured one of its seed and size, or None.
+    """Return the finished twin of the picked ticket, or None.
 
-    For a ticket that is structured, it is the most accurate one of single weights or blocks.
+    It is the most accurate structured ticket of the same seed and size. If the picked ticket is itself structured, it
+    is the most accurate masked ticket (single weights or blocks) of the same seed and size.
     """
     known = {**run.results, **twins_of(run)}.values()
     twins = [other for other in known if is_structured(other) != is_structured(picked) and _is_equal(other, picked)]
@@ -45,13 +47,13 @@ def find_twin(run: Run, picked: Result) -> Result | None:
 
 
 def ticket_folder(run: RunDir, cell: str) -> Path:
-    """Return the folder of a finished cell or twin, by its id."""
+    """Return the folder of the finished cell or twin with the id `cell`; if there is none, the folder for a cell."""
     folders = [part.root / part.drawn / cell for part in (run, run.twins)]
     return next((folder for folder in folders if is_whole(folder / RESULT_FILE)), folders[0])
 
 
 def wants_twin(recipe: Recipe, run: RunDir) -> bool:
-    """Return whether a study of the recipe may draw a twin at its end: there is none, and no method gives one."""
+    """Return whether a study may draw a twin at its end: it has drawn none, and a sparsity has only masked tickets."""
     if not recipe.export.twins or "mask-applied-once" in recipe.faults:  # that fault leaves no tickets to pick from
         return False
     methods = [method for method in recipe.prune.all_methods() if not method.is_control]
@@ -63,9 +65,10 @@ def wants_twin(recipe: Recipe, run: RunDir) -> bool:
 
 
 def draw_twin(root: Path, cell: Cell, *, progress: StudyReporter | None = None) -> None:
-    """Draw the twin `cell` of the study in `root`, unless it exists; resume it if it was interrupted.
+    """Draw the twin `cell` of the study in the run folder `root`, unless it exists; resume an interrupted drawing.
 
-    One process does this, after all cells are finished. Raises LxError, and PruneError if the model has no such twin.
+    Only one process does this, after all cells are finished. Raises LxError; the LxError is a PruneError if no such
+    twin can be made of the model.
     """
     from lxcompress.study.draw import run_cell
     from lxcompress.study.run import open_context, sweep
@@ -95,9 +98,9 @@ def draw_twin(root: Path, cell: Cell, *, progress: StudyReporter | None = None) 
 
 
 def _is_equal(other: Result, picked: Result) -> bool:
-    """Return whether a ticket has the picked one's seed and size, and is no control."""
+    """Return whether the ticket `other` has the seed and the size of the picked ticket, and is no control."""
     if other.seed != picked.seed or other.method.get("control"):
         return False
     kept = other.sparsity.kept / picked.sparsity.kept
-    # Widths change in steps, so two tickets with one target sparsity count as equal, though they may differ by a step.
+    # Widths change in steps. So tickets of one target sparsity count as equal, even if their sizes differ by a step.
     return other.target == picked.target or LEAST_KEPT <= kept <= 1

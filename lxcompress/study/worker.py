@@ -1,8 +1,8 @@
 """Workers: the processes that share the runs of a study, and their claims on runs.
 
-Under `accelerate launch` (or torchrun) every process takes whole runs, one at a time. So the numbers of a run are those
-of one GPU, and GPUs exchange nothing (docs/decisions/0006). Processes agree through locks in the run folder; a lock
-ends with the process that holds it.
+Under `accelerate launch` (or torchrun) every process does whole runs, one at a time. So the results of a run do not
+depend on how many GPUs there are, and GPUs exchange nothing (docs/decisions/0006). A process claims a run by a lock in
+the run folder. When a process ends, its locks are released.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lxcompress.rundir import RunDir
 
 @dataclass(frozen=True)
 class StudyWorker:
-    """Process `rank` of `count`; `gpu` is the index of its GPU, None if it may choose."""
+    """One process of a study: number `rank` of `count`; `gpu` is the index of its GPU, or None for any GPU."""
 
     rank: int = 0
     count: int = 1
@@ -28,14 +28,14 @@ class StudyWorker:
 
     @property
     def leads(self) -> bool:
-        """Return whether this is the one process that writes what belongs to the whole study."""
+        """Return whether this process leads: it alone writes the files of the whole study."""
         return self.rank == 0
 
 
 def this_worker() -> StudyWorker:
     """Return the worker that this process is, from the launcher's environment variables.
 
-    Raises RunError if they make no sense.
+    Raises RunError if the variables contradict each other or are not numbers.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if "WORLD_SIZE" not in os.environ:
@@ -52,7 +52,7 @@ def this_worker() -> StudyWorker:
 
 @contextlib.contextmanager
 def claimed(run: RunDir, what: str, worker: StudyWorker) -> Iterator[bool]:
-    """Yield whether this worker holds the run `what` until the block ends; a single worker always does."""
+    """Claim the run `what` until the block ends; yield whether this worker got it. A single worker always gets it."""
     if worker.count == 1:
         yield True
         return

@@ -1,1 +1,1 @@
-"""Training: the one training loop, its devices, batches, losses and hooks, and what is measured with a model."""
+"""Training: the training loop with its devices, batches, losses and hooks, and measurements of a trained model."""

@@ -1,7 +1,7 @@
-"""Statistics of a model's weights on a sample of its training questions, for the criteria that need them.
+"""Statistics of a model's weights on some of its training questions, for the pruning criteria that need them.
 
-The seed draws the sample, dropout is off, and the loss is that of training. Each kind of statistic is a field of
-`pruning.criteria.CalibrationStatistics`.
+The seed decides which questions are drawn. Dropout is off, and the loss is the loss of training. Each kind of statistic
+is a field of `pruning.criteria.CalibrationStatistics`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from lxcompress.training.feed import make_batch
 from lxcompress.training.losses import LOSSES
 
 GRADIENT_POWERS: Mapping[str, int] = {"gradient": 1, "squared_gradient": 2}
-"""The kinds that are means of a power of |dL/dw|."""
+"""The kinds of statistics that are means of a power of |dL/dw| -> the power."""
 KINDS = (*GRADIENT_POWERS, "input_norm")
+"""All kinds of statistics that `collect_statistics` computes."""
 
 
 @dataclass(frozen=True)
 class CalibrationSpec:
-    """The sample of training questions on which a model is measured, and how."""
+    """The settings of a calibration: which training questions a model answers, with which loss and on which device."""
 
     task: AnswerTask
     settings: Train
@@ -41,17 +42,19 @@ class CalibrationSpec:
     batch_size: int = 8
 
     def draw_sample(self) -> Split:
-        """Return the sample that the seed draws from the training questions."""
+        """Return the training questions that the seed draws, as a Split."""
         return draw_sample(self.task.train, self.questions, self.seed)
 
 
 def collect_statistics(
     model: Model, weights: Weights, kind: str, spec: CalibrationSpec, progress: Progress | None = None
 ) -> dict[str, Tensor]:
-    """Return the statistics of one `kind`: name of a prunable weight -> float32, on the CPU.
+    """Return the statistics of one `kind`: name of a prunable matrix -> float32 tensor, on the CPU.
 
-    The kinds gradient and squared_gradient are means over batches of questions of similar length, whose loss is a mean
-    too. The model gets `weights`, and stays in evaluation mode on the device. Raises LxError.
+    A tensor of the kinds gradient and squared_gradient has the shape of its matrix. It is a mean over batches of
+    questions of similar length, and the loss of a batch is the mean over its questions. A tensor of the kind input_norm
+    is [C], for the C inputs of a linear layer. `weights` are loaded into the model, which stays on the device in
+    evaluation mode. Raises LxError.
     """
     if kind not in KINDS:
         raise PruneError(f"statistics {kind}: cannot be collected from a sample; {', '.join(KINDS)} can")
@@ -73,15 +76,16 @@ def load_for_evaluation(model: Model, weights: Weights, device: DeviceSpec) -> N
 
 
 def draw_sample(split: Split, questions: int, seed: int) -> Split:
-    """Return `questions` different questions of `split` in its order, or all of them if it has no more."""
+    """Return a random choice of `questions` questions of `split`, in the order of `split`; all if it has fewer."""
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:questions].sort().values
     return split.take(chosen.to(split.scene.device))
 
 
 def batches_without_padding(split: Split, batch_size: int) -> Iterator[Tensor]:
-    """Yield the rows of `split` (on the CPU), at most `batch_size` at a time, with one length and number of regions.
+    """Yield the rows of each batch (int64, on the CPU): at most `batch_size` questions of one size.
 
-    So padding is never an input. Only if the two images of a question differ in their regions, the smaller is padded.
+    Questions of one size have the same number of tokens and the same number of regions, so the model reads no padding.
+    There is one exception: if the two images of a question have different numbers of regions, the smaller is padded.
     """
     lengths = split.lengths.tolist()
     regions = split.regions.objects[split.scene].reshape(len(split), -1).max(1).values.tolist()
@@ -114,17 +118,18 @@ def _mean_gradients(model: Model, spec: CalibrationSpec, power: int, progress: P
 
 
 def _input_norms(model: Model, spec: CalibrationSpec, progress: Progress | None) -> dict[str, Tensor]:
-    """Return the L2 norm of each input of each linear layer, over all of its uses: name -> float32 [C].
+    """Return the L2 norm of each input of each linear layer: name of the layer's weight -> float32 [C], C inputs.
 
-    The uses are all words and regions, and both directions of LXMERT's cross-attention.
+    The norm is taken over every vector that the layer reads: all words, all regions, and both directions of LXMERT's
+    cross-attention.
     """
     squares: dict[str, Tensor] = {}
     prunable = model.prunable
 
     def make_hook(name: str) -> Callable[[nn.Linear, tuple[Tensor, ...]], None]:
         def add_squares(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
-            # A layer may read several of its rows next to each other (lxmert's head over two images), so its own width
-            # gives the shape.
+            # A layer may read several rows of a tensor side by side, as one input (lxmert's head over two images). So
+            # the number of inputs comes from the layer, not from the tensor.
             square = inputs[0].detach().reshape(-1, layer.in_features).float().square().sum(0)
             squares[name] = squares[name] + square if name in squares else square
 

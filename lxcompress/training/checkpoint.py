@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a fit after an epoch, from which an interrupted fit resumes without a change of result."""
+"""Checkpoints: the state of a fit after an epoch. A fit that resumes from it gives the result of an unbroken one."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ from lxcompress.rundir import write_whole
 from lxcompress.training.step import Hook
 
 OPTIMIZER_TENSORS = ("step", "exp_avg", "exp_avg_sq")
+"""The names of the tensors that torch's optimizers keep for each weight."""
 REMEDY = "delete it, and its run starts over"
 
 
 @dataclass(frozen=True)
 class FitState:
-    """What changes during a fit, and so belongs in its checkpoint."""
+    """The objects that change during a fit; a checkpoint stores their state."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     hooks: Sequence[Hook]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the model's parameters and buffers by name; of tied tensors, one."""
+        """Return the model's parameters and buffers: name -> tensor. A tensor that has several names comes once."""
         return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
 
 
 def save_checkpoint(path: Path, key: str, state: FitState, epochs: Sequence[Epoch]) -> None:
-    """Write weights, optimizer state, the hooks' states and the epochs so far to `path`, as one atomic write."""
+    """Write the weights, the state of the optimizer and of the hooks, and the records `epochs` to `path`, atomically.
+
+    `key` names the fit: `load_checkpoint` ignores the file if it is given another key.
+    """
     tensors = {f"weight/{name}": _to_cpu(tensor) for name, tensor in state.tensors().items()}
     for name, weight in state.model.named_parameters():
         for part, tensor in state.optimizer.state.get(weight, {}).items():
@@ -50,10 +54,10 @@ def save_checkpoint(path: Path, key: str, state: FitState, epochs: Sequence[Epoc
 
 
 def load_checkpoint(path: Path, key: str, state: FitState) -> list[Epoch]:
-    """Restore `state` from the checkpoint at `path`; return the epochs that are done.
+    """Restore `state` from the checkpoint at `path`; return the records of the epochs that are done.
 
-    If there is no checkpoint, or its key is another one, change nothing and return an empty list. Raises RunError for
-    a damaged checkpoint.
+    If there is no checkpoint, or the checkpoint was written with another key, change nothing and return an empty list.
+    Raises RunError for a damaged checkpoint.
     """
     if not path.exists():
         return []
@@ -77,9 +81,9 @@ def load_checkpoint(path: Path, key: str, state: FitState) -> list[Epoch]:
 
 
 def _restore(tensors: Mapping[str, Tensor], epochs: str, state: FitState) -> list[Epoch]:
-    """Copy the tensors of a checkpoint into `state`; return its epochs.
+    """Copy the tensors of a checkpoint into `state`; return the records in `epochs`, which is JSON.
 
-    Raises KeyError, ValueError or RuntimeError for a checkpoint of another model.
+    Raises KeyError, ValueError or RuntimeError if the checkpoint is of another model.
     """
     done = [Epoch.model_validate(epoch) for epoch in json.loads(epochs)]
     with torch.no_grad():
@@ -98,4 +102,5 @@ def _restore(tensors: Mapping[str, Tensor], epochs: str, state: FitState) -> lis
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:
+    """Return `tensor` on the CPU, without its gradient, in one piece of memory."""
     return tensor.detach().cpu().contiguous()

@@ -14,12 +14,13 @@ from lxcompress.errors import RunError
 
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
-"""Texts of torch's, CUDA's and its libraries' errors when memory runs out; not all of them raise OutOfMemoryError."""
+"""Parts of the error messages of torch, CUDA and its libraries when memory runs out. Not all of these errors are an
+OutOfMemoryError, so the message decides."""
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A device, and the precision of what runs on it: fp32 or bf16."""
+    """A device, and the precision of its arithmetic: fp32 or bf16."""
 
     torch_device: torch.device
     precision: str
@@ -30,7 +31,7 @@ class DeviceSpec:
         return self.torch_device.type == "cuda"
 
     def autocast(self) -> torch.autocast:
-        """Return a context in which torch computes in bf16, if that is the precision."""
+        """Return a context in which torch computes in bf16 if the precision is bf16; otherwise it changes nothing."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def wait(self) -> None:
@@ -57,7 +58,7 @@ def choose_device(device: str, precision: str, gpu_index: int | None = None) -> 
     if kind != "cuda":
         return DeviceSpec(torch.device(kind), chosen)
     if gpu_index is None:
-        gpu_index = torch.cuda.current_device()  # the devices of tensors have an index, and are compared with this one
+        gpu_index = torch.cuda.current_device()  # a tensor's device has an index; without one here, == would be false
     if gpu_index >= torch.cuda.device_count():
         raise RunError(
             f"device cuda:{gpu_index}: this machine has {torch.cuda.device_count()} GPUs; start at most one process "
@@ -69,7 +70,7 @@ def choose_device(device: str, precision: str, gpu_index: int | None = None) -> 
 
 @contextlib.contextmanager
 def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
-    """If `wanted`, make torch refuse operations whose result may differ between runs, until the block ends."""
+    """Make torch refuse operations whose result may differ between runs, until the block ends; if `wanted` is set."""
     if not wanted:
         yield
         return
@@ -83,7 +84,7 @@ def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
 
 
 def move(module: nn.Module, device: DeviceSpec) -> nn.Module:
-    """Return `module`, moved to `device`. Raises RunError if the memory is too small."""
+    """Move `module` to `device`, in place, and return it. Raises RunError if the memory is too small."""
     with explain_out_of_memory("end other programs that use the GPU, or give device=cpu"):
         return module.to(device.torch_device)
 

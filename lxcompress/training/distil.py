@@ -1,5 +1,8 @@
 """Distillation: a model learns from the answers of its teacher, the dense model, with or without the labels.
 
+LXMERT processes words and image regions in two streams of layers. The hidden states of a stream are the outputs of its
+layers.
+
 Shapes: B batch, A answers, T tokens of a stream, H hidden.
 """
 
@@ -21,7 +24,8 @@ from lxcompress.training.losses import LOSSES, SOFT_TARGETS
 AnswerFunction = Callable[[nn.Module, Inputs], Tensor]
 """a model and inputs -> answer scores [B, A]"""
 HiddenFunction = Callable[[nn.Module, Inputs], tuple[Tensor, Sequence[Tensor]]]
-"""a model and inputs -> answer scores [B, A], and the output of each layer, [B, T, H], one stream after another"""
+"""a model and inputs -> answer scores [B, A], and the output [B, T, H] of each layer: first all layers of one stream,
+then all layers of the next"""
 
 
 class DistillationSettings(Protocol):
@@ -29,29 +33,29 @@ class DistillationSettings(Protocol):
 
     @property
     def weight(self) -> float:
-        """The share of the teacher's answers in the loss, 0-1; the labels have the rest."""
+        """The weight of the teacher's answers in the loss, 0-1; the weight of the labels is 1 minus it."""
         ...
 
     @property
     def temperature(self) -> float:
-        """Scores are divided by it before they are compared: above 1, unlikely answers count more."""
+        """The number by which scores are divided before they are compared; above 1, unlikely answers count more."""
         ...
 
     @property
     def hidden(self) -> float:
-        """The weight of the error of the hidden states; 0 leaves them out."""
+        """The weight in the loss of the error between the hidden states of both models; 0 leaves this error out."""
         ...
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A fine-tuned model to learn from, on the student's device; it is put in evaluation mode and never changes."""
+    """A fine-tuned model that a student learns from: on the student's device, in evaluation mode, never changed."""
 
     module: nn.Module
     answer: AnswerFunction
     settings: DistillationSettings
     hidden: HiddenFunction | None = None
-    """required if the hidden states count"""
+    """runs the teacher, and the student, for their hidden states; required if settings.hidden is not 0"""
 
 
 def distillation_loss(
@@ -63,10 +67,12 @@ def distillation_loss(
     example: Inputs,
     wrap: Callable[[HiddenFunction], HiddenFunction] = lambda function: function,
 ) -> Callable[[Batch], Tensor]:
-    """Return the loss of `student` on a Batch: (1 - weight) * loss + weight * soft loss + hidden * error.
+    """Return the function that gives the loss of `student` on a Batch.
 
-    `answer` runs the student, `kind` names the loss in LOSSES, `example` are some inputs on the device, and `wrap` may
-    compile the functions that run a model. Raises RunError if hidden states count and cannot be compared.
+    The loss is (1 - weight) * loss + weight * soft loss + hidden * error, with `weight` and `hidden` of the teacher's
+    settings. `answer` runs the student; `kind` names the loss in LOSSES. `example` are some inputs on the device, with
+    which the layers of both models are counted. `wrap` may compile the functions that run a model. Raises RunError if
+    hidden states are asked for, and those of the two models cannot be compared.
     """
     assert teacher.module is not student, "a model cannot be its own teacher: it would change as it learns"
     settings, loss = teacher.settings, LOSSES[kind]
@@ -94,16 +100,16 @@ def distillation_loss(
 
 
 def soft_loss(scores: Tensor, teacher_scores: Tensor, temperature: float, kind: str) -> Tensor:
-    """Return the loss of scores [B, A] with the teacher's softened answers as targets.
+    """Return the loss of the student's scores [B, A]; its targets are the teacher's answers, softened.
 
-    Both scores are divided by the temperature, and the loss is multiplied by its square, so that the size of the
-    gradients does not depend on it. Source: Hinton et al. 2015, section 2.
+    The scores of both models are divided by the temperature. The loss is multiplied by the square of the temperature,
+    so that the temperature does not change the size of the gradients. Source: Hinton et al. 2015, section 2.
     """
     return LOSSES[kind](scores / temperature, SOFT_TARGETS[kind](teacher_scores / temperature)) * temperature**2
 
 
 def states_error(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return the mean squared error of pairs of states [B, T, H], averaged over pairs; padding counts.
+    """Return the mean squared error of each pair of states [B, T, H], averaged over the pairs; padding counts too.
 
     Source: Jiao et al. 2020.
     """
@@ -112,10 +118,10 @@ def states_error(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def pair_last_states(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
-    """Return which states are compared, as indices into the two lists of states.
+    """Return the pairs of states that are compared: (index of a student's state, index of a teacher's state).
 
-    `student` and `teacher` have the number of states of each stream. Where a stream of one model has fewer, because
-    layers were removed, the last states of both are compared.
+    `student` and `teacher` give the number of states in each stream. If layers were removed, a stream has fewer states
+    in one model than in the other; then the last states of the stream are compared.
     """
     pairs, student_end, teacher_end = [], 0, 0
     for own, other in zip(student, teacher, strict=True):
@@ -125,7 +131,7 @@ def pair_last_states(student: Sequence[int], teacher: Sequence[int]) -> list[tup
 
 
 def _with_states(function: AnswerFunction | HiddenFunction | None) -> HiddenFunction:
-    """Return `function` as one that gives scores and hidden states; no states if it gives scores alone."""
+    """Return a function that gives scores and hidden states; there are no states if `function` gives scores alone."""
     assert function is not None
 
     def run(module: nn.Module, inputs: Inputs) -> tuple[Tensor, Sequence[Tensor]]:
@@ -136,7 +142,7 @@ def _with_states(function: AnswerFunction | HiddenFunction | None) -> HiddenFunc
 
 
 def _pair_states(student: nn.Module, teacher: Teacher, example: Inputs) -> list[tuple[int, int]]:
-    """Return the pairs of states of the two models. Raises RunError if they cannot be compared."""
+    """Return the pairs of states that are compared, as indices. Raises RunError if the models cannot be compared."""
     if teacher.hidden is None:
         raise RunError("distill.hidden: this family of models shows no hidden states; give distill.hidden=0")
     own = _find_streams(student, teacher.hidden, example)
@@ -151,9 +157,9 @@ def _pair_states(student: nn.Module, teacher: Teacher, example: Inputs) -> list[
 
 @torch.no_grad()
 def _find_streams(module: nn.Module, hidden: HiddenFunction, example: Inputs) -> list[tuple[int, int]]:
-    """Return for each stream of the model the number of its states, and their width.
+    """Return (number of states, width of a state) for each stream of the model.
 
-    Streams differ by their number of tokens, so the model is run on two words and one region.
+    The model is run on two words and one region. The number of tokens of a state then tells which stream it is from.
     """
     short = Inputs(*(tensor[:, :most] for tensor, most in zip(example, (2, 2, 1, 1, 1), strict=True)))
     was_training = module.training

@@ -1,4 +1,4 @@
-"""Accuracy: the credit of the answers that a model gives.
+"""Accuracy: the mean credit (0-1) of the answers that a model gives.
 
 Shapes: B batch, Q questions, C choices, A answers.
 """
@@ -19,7 +19,7 @@ from lxcompress.training.feed import needs_prefetch, pin_inputs, prefetch
 
 
 class EvaluationBatch(NamedTuple):
-    """Questions to answer: their rows, inputs [B, ...], and choices [B, C] if they have any."""
+    """A batch of questions: their rows in the split [B], inputs [B, ...], and choices [B, C] if they have any."""
 
     rows: Tensor
     inputs: Inputs
@@ -31,7 +31,7 @@ class EvaluationBatch(NamedTuple):
 
 
 def score_split(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec) -> Score:
-    """Return the Score of `answer` (inputs to scores [B, A]) on `split`."""
+    """Return the Score on `split` of a model, given as the function `answer`: inputs -> scores [B, A]."""
     return score_answers(best_answers(answer, split, batch_size, device), split)
 
 
@@ -56,16 +56,16 @@ def best_answers(answer: Callable[[Inputs], Tensor], split: Split, batch_size: i
 
 
 def make_evaluation_batch(split: Split, rows: Tensor) -> EvaluationBatch:
-    """Return the questions of `rows` (on the CPU), on the split's device."""
+    """Return the EvaluationBatch of the questions `rows`: `rows` stay on the CPU, the rest is on the split's device."""
     indices = rows.to(split.scene.device)
     return EvaluationBatch(rows, split.inputs(indices), None if split.choices is None else split.choices[indices])
 
 
 def best_labels(scores: Tensor, choices: Tensor | None) -> Tensor:
-    """Return the label of the highest score [B, A], among `choices` if given: int64 [B].
+    """Return the label with the highest of the scores [B, A], among `choices` if they are given: int64 [B].
 
-    `choices` are int64 [B, C], padded with NO_LABEL. A question without any choice that is a label gets the best of all
-    labels.
+    `choices` are labels, int64 [B, C], padded with NO_LABEL. A question whose choices are all NO_LABEL gets the best of
+    all labels.
     """
     best = scores.argmax(1)
     if choices is None:
@@ -76,7 +76,7 @@ def best_labels(scores: Tensor, choices: Tensor | None) -> Tensor:
 
 
 def batches_by_length(split: Split, batch_size: int) -> Iterator[Tensor]:
-    """Yield all rows of `split` (on the CPU), `batch_size` at a time, shortest questions first, to save padding."""
+    """Yield the rows of each batch of `split` (int64, on the CPU), shortest questions first, which saves padding."""
     yield from split.lengths.cpu().argsort(stable=True).split(batch_size)
 
 

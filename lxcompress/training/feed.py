@@ -1,4 +1,4 @@
-"""Batches, and how they come to the device that trains on them.
+"""Batches: how they are made, and how they are moved to the device that trains.
 
 If a GPU has room for a whole split, the split is moved there, and batches are made on the GPU. Otherwise threads on the
 CPU make batches in pinned memory, ahead of the step that needs them.
@@ -20,16 +20,18 @@ from lxcompress.recipe import Switch
 from lxcompress.training.device import DeviceSpec, explain_out_of_memory
 
 PREFETCHED_BATCHES, PREFETCH_THREADS = 4, 2
+"""How many batches wait for their step, and how many threads make them."""
 RESERVE_BYTES, RESERVED_ROWS, ROW_BYTES = 8_000_000_000, 32, 50_000_000
-"""An estimate of the GPU memory that training full-size LXMERT needs besides its data: weights, gradients, two moments
-and masks (4.2 GB) and the activations of RESERVED_ROWS rows at a time; and the activations of each further row."""
+"""An estimate of the GPU memory that training full-size LXMERT needs besides its data. RESERVE_BYTES: weights,
+gradients, two moments and masks (4.2 GB), and the activations of a batch of RESERVED_ROWS questions. ROW_BYTES: the
+activations of each further question of the batch."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Batch(NamedTuple):
-    """Inputs [B, ...] and their soft targets [B, A]."""
+    """A batch of questions: inputs [B, ...], and soft targets [B, A], the credit of each answer."""
 
     inputs: Inputs
     targets: Tensor
@@ -46,10 +48,10 @@ class Batch(NamedTuple):
 def move_to_device_if_it_fits(
     task: AnswerTask, device: DeviceSpec, data_on_device: Switch, *, rows: int = RESERVED_ROWS
 ) -> AnswerTask:
-    """Return `task` with its data on the GPU, or unchanged.
+    """Return `task` with its data moved to the GPU, or unchanged.
 
-    `data_on_device` is on, off, or auto: on if the data fits there in addition to training on `rows` at a time.
-    Regions that both splits share are moved once. Raises RunError.
+    `data_on_device` is on, off or auto. With auto, the data is moved if there is room for it and for training with
+    `rows` questions in a (micro-)batch. Region features that both splits share are moved once. Raises RunError.
     """
     if not device.is_cuda:
         if data_on_device == "on":
@@ -73,19 +75,22 @@ def move_to_device_if_it_fits(
 
 
 def reserve_bytes(rows: int) -> int:
-    """Return the GPU memory that training on `rows` at a time (train.batch_size / train.accumulate) needs."""
+    """Return the bytes of GPU memory that training needs with `rows` questions in a (micro-)batch, besides its data."""
     return RESERVE_BYTES + max(0, rows - RESERVED_ROWS) * ROW_BYTES
 
 
 def make_batch(split: Split, rows: Tensor, answers: int, *, padded: bool) -> Batch:
-    """Return the Batch of `rows` (on the CPU), on the split's device; if `padded`, with the split's full width."""
+    """Return the Batch of the questions `rows` (on the CPU), on the split's device.
+
+    `answers` is the number of answers A. If `padded`, questions are padded to the longest of the split.
+    """
     indices = rows.to(split.scene.device, non_blocking=True)
     inputs = split.padded_inputs(indices) if padded else split.inputs(indices)
     return Batch(inputs, split.targets(indices, answers))
 
 
 def feed(split: Split, batches: Iterable[Tensor], answers: int, device: DeviceSpec, *, padded: bool) -> Iterator[Batch]:
-    """Yield a Batch on the device for each list of rows in `batches`, in order."""
+    """Yield the Batch, on the device, of each tensor of rows in `batches`, in order."""
     if not needs_prefetch(split, device):
         for rows in batches:
             yield make_batch(split, rows, answers, padded=padded).to(device.torch_device)
@@ -100,12 +105,12 @@ def pin_inputs(inputs: Inputs) -> Inputs:
 
 
 def needs_prefetch(split: Split, device: DeviceSpec) -> bool:
-    """Return whether batches of `split` must be copied to a GPU, and so are made ahead of their step."""
+    """Return whether batches of `split` must be copied to a GPU; threads then make them ahead of the step."""
     return device.is_cuda and split.scene.device != device.torch_device
 
 
 def prefetch(items: Iterable[Item], make: Callable[[Item], Result]) -> Iterator[Result]:
-    """Yield `make(item)` for each item, in order; threads make the next ones while earlier ones are used."""
+    """Yield `make(item)` for each item, in order; while one result is used, threads make the next ones."""
     with ThreadPoolExecutor(PREFETCH_THREADS) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

@@ -1,4 +1,4 @@
-"""Fitting of a question-answering model to a AnswerTask: the loss of the published study, and a score after each epoch.
+"""Fitting of a question-answering model to an AnswerTask: its loss, its batches, and its score after each epoch.
 
 Shapes: B batch, A answers.
 """
@@ -30,8 +30,8 @@ from lxcompress.training.optimise import BatchSource, Objective, optimise
 from lxcompress.training.spec import FitSpec
 
 MAX_COMPILED_VARIANTS = 64
-"""The number of combinations of model and batch shape whose kernels torch.compile keeps. A few smaller models use up
-torch's default of 8, and what comes after is then not compiled, without a message."""
+"""The number of combinations of model and batch shape whose kernels torch.compile keeps. Torch's default is 8, which a
+study with a few smaller models exceeds. Torch then runs the next models without compiling them, and says nothing."""
 
 
 Run = TypeVar("Run", bound=Callable[..., Any])
@@ -46,7 +46,7 @@ def fit(
     device: DeviceSpec,
     progress: Progress | None = None,
 ) -> list[Epoch]:
-    """Fit `model` in place to the training split; return one Epoch, with its validation score, for each epoch.
+    """Fit `model` in place to the training split; return the record of each epoch, with its validation score.
 
     The task's data may be on the device already (`move_to_device_if_it_fits`). Batches for a GPU all have one shape;
     batches for the CPU hold questions of similar length. `answer` runs the model.
@@ -89,25 +89,25 @@ def score(model: nn.Module, task: AnswerTask, *, answer: AnswerFunction, setting
 
 
 def uses_compile(settings: Train, device: DeviceSpec) -> bool:
-    """Return whether the model goes through torch.compile: on request, or on a CUDA device that has what it needs."""
+    """Return whether to compile the model with torch.compile: on request, or on a GPU if this machine can compile."""
     return settings.compile == "on" or (settings.compile == "auto" and device.is_cuda and can_compile())
 
 
 def can_compile() -> bool:
-    """Return whether this machine can make CUDA kernels: it has Triton, and the C compiler that Triton calls."""
+    """Return whether torch.compile can make CUDA kernels here: it needs Triton, and Triton needs a C compiler."""
     given = os.environ.get("CC", "").split()
     compilers = given[:1] or ["cc", "gcc", "clang"]
     return importlib.util.find_spec("triton") is not None and any(shutil.which(name) for name in compilers)
 
 
 def compile_function(function: Run, *, is_static: bool) -> Run:
-    """Return `function`, to be compiled at its first call; with static shapes, once for each shape."""
+    """Return `function`, to be compiled at its first call; if `is_static`, it is compiled again for each new shape."""
     return cast("Run", torch.compile(function, dynamic=False if is_static else None))
 
 
 @contextlib.contextmanager
 def compile_settings() -> Iterator[None]:
-    """Set torch.compile up for the block. Raises RunError if its backend fails."""
+    """Let torch.compile keep MAX_COMPILED_VARIANTS inside the block. Raises RunError if the compilation fails."""
     import torch._dynamo
 
     with torch._dynamo.config.patch(recompile_limit=MAX_COMPILED_VARIANTS):

@@ -1,4 +1,6 @@
-"""Floors: the accuracy that is reached without the image. A model that is not above them did not learn from images.
+"""Floors: the accuracy that can be reached without looking at the image.
+
+A model whose accuracy is not above the floors did not learn from images.
 
 Shapes: Q questions, L tokens, A answers, G n-grams of a question.
 """
@@ -17,14 +19,15 @@ from lxcompress.training.evaluate import score_answers
 from lxcompress.training.losses import binary_loss
 
 BUCKETS = 1 << 16
+"""How many numbers the words and word pairs of a question are hashed to."""
 MOST_ANSWERS = 512
-"""How many answers, those with the most credit, the linear model chooses from. Thousands more would take minutes and
-hardly change its score."""
+"""The linear model chooses from this many answers: those with the most credit. Thousands more answers would take
+minutes and hardly change its score."""
 STEPS, BATCH, LEARNING_RATE, SEED = 600, 512, 0.02, 0
 
 
 def find_floors(task: AnswerTask) -> Floors:
-    """Return the Floors of `task`, each learnt on the training split and scored on the validation split."""
+    """Return the Floors of `task`: each is learnt on the training split, and scored on the validation split."""
     return Floors(
         majority=score_answers(_majority(task), task.valid),
         majority_per_type=score_answers(_majority_of(task, task.train.types, task.valid.types), task.valid),
@@ -38,14 +41,15 @@ def find_floors(task: AnswerTask) -> Floors:
 
 
 def _majority(task: AnswerTask) -> Tensor:
-    """Return the answer with the most credit in training, for every question: int64 [Q]."""
+    """Return for every validation question the same label: the one with the most credit in training. int64 [Q]."""
     return _commonest(task.train, torch.arange(len(task.train)), len(task.labels)).expand(len(task.valid))
 
 
 def _majority_of(task: AnswerTask, train: Sequence[str], valid: Sequence[str]) -> Tensor:
-    """Return for each question the answer with the most credit among training questions of the same kind: int64 [Q].
+    """Return for each validation question the label with the most credit among training questions of its kind.
 
-    `train` and `valid` have the kind of each question; a kind that is not in training gets the answer of `_majority`.
+    The result is int64 [Q]. `train` and `valid` give the kind of each question. For a kind that no training question
+    has, the label is that of `_majority`.
     """
     chosen = _majority(task).clone()
     rows: dict[str, list[int]] = defaultdict(list)
@@ -58,18 +62,21 @@ def _majority_of(task: AnswerTask, train: Sequence[str], valid: Sequence[str]) -
 
 
 def _commonest(split: Split, rows: Tensor, answers: int) -> Tensor:
-    """Return the label with the most credit in `rows`."""
+    """Return the label with the most credit, summed over the questions `rows`: int64 []."""
     return _credit(split, rows, answers).argmax()
 
 
 def _credit(split: Split, rows: Tensor, answers: int) -> Tensor:
-    """Return the credit of each answer, summed over `rows`: float32 [A]."""
+    """Return the credit of each of the `answers` labels, summed over the questions `rows`: float32 [A]."""
     total = torch.zeros(answers)
     return total.scatter_add_(0, split.answers[rows].flatten(), split.credits[rows].flatten())
 
 
 def _question_only(task: AnswerTask) -> Tensor:
-    """Return the answers of a linear model of words and word pairs, trained with the study's loss: int64 [Q]."""
+    """Train a linear model that reads only the question; return its labels for the validation questions: int64 [Q].
+
+    Its inputs are words and pairs of neighbouring words; its loss is `binary_loss`.
+    """
     train, valid = _ngrams(task.train.input_ids), _ngrams(task.valid.input_ids)
     credit = _credit(task.train, torch.arange(len(task.train)), len(task.labels))
     offered = credit.argsort(descending=True, stable=True)[:MOST_ANSWERS].sort().values
@@ -88,7 +95,7 @@ def _question_only(task: AnswerTask) -> Tensor:
 
 
 def _ngrams(ids: Tensor) -> Tensor:
-    """Return a hashed bucket for each word and each pair of neighbouring words; 0 is padding: int64 [Q, G]."""
+    """Return a number below BUCKETS for each word and each pair of neighbouring words; 0 is padding: int64 [Q, G]."""
     words = ids.long()
     pairs = (words[:, :-1] * 48_271 + words[:, 1:] * 40_692) % (BUCKETS // 2 - 1) + BUCKETS // 2
     pairs = pairs.masked_fill(words[:, 1:] == 0, 0)

@@ -1,4 +1,4 @@
-"""Gradual pruning: weights are removed in small steps during a fit, most of them early (Zhu & Gupta 2017)."""
+"""Gradual pruning: weights are removed a few at a time during a fit, most of them early (Zhu & Gupta 2017)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor
 from lxcompress.pruning.mask import Mask, Weights
 
 UPDATES = 50
-"""The most mask updates of one fit, if the number of steps between them is not given."""
+"""The largest number of mask updates in one fit, if the number of steps between two updates is not given."""
 
 ChooseMask = Callable[[Weights, float, "Mask | None"], Mask]
-"""weights on the CPU, a sparsity, and the mask so far -> the next mask, which keeps nothing that the last removed"""
+"""weights on the CPU, a sparsity (0-1), and the mask so far -> the next mask, which removes all that the mask so far
+removes, and more"""
 
 
 def cubic_sparsity(step: int, begin: int, end: int, final: float) -> float:
-    """Return the sparsity at `step`: 0 until `begin`, then rising, ever more slowly, to `final` at `end` and after it.
+    """Return the sparsity (0-1) at `step`: 0 until `begin`, then rising ever more slowly, and `final` from `end` on.
 
     s = final * (1 - (1 - (step - begin) / (end - begin))^3). Source: Zhu & Gupta 2017, equation 1, with an initial
     sparsity of 0.
@@ -30,19 +31,21 @@ def cubic_sparsity(step: int, begin: int, end: int, final: float) -> float:
 
 @dataclass(frozen=True)
 class PruningSchedule:
-    """When a gradual pruning removes weights: between two shares of the steps that a fit does."""
+    """The steps at which gradual pruning removes weights."""
 
     total: int
-    """steps of the whole schedule"""
+    """number of steps of the whole schedule"""
     skip: int = 0
-    """steps that the fit leaves out at the beginning"""
+    """number of steps that the fit leaves out at the beginning"""
     begin: float = 0.1
+    """where pruning begins: a fraction (0-1) of the steps that are done, without those left out"""
     end: float = 0.7
+    """where pruning ends: a fraction of the same steps"""
     every: int | None = None
-    """steps between two mask updates; by default so many that there are at most UPDATES"""
+    """number of steps between two mask updates; by default so many that there are at most UPDATES updates"""
 
     def steps(self) -> tuple[int, int, int]:
-        """Return the step before the first mask update, the step of the last, and the steps between two updates."""
+        """Return the step where pruning begins, the step of the last mask update, and the steps between two updates."""
         assert 0 <= self.begin < self.end <= 1, "a gradual schedule begins before it ends"
         done = self.total - self.skip
         begin = self.skip + round(self.begin * done)
@@ -54,14 +57,14 @@ class PruningSchedule:
 class GradualPruning:
     """A hook that prunes weights to `sparsity` during a fit.
 
-    Its `masks` (1 = kept, on the weights' device) change in place, and must be the masks of the fit's FitSpec. A weight
-    that was removed stays removed.
+    The hook changes its `masks` (1 = kept, on the weights' device) in place. Give the same tensors as masks to the
+    FitSpec of the fit. A weight that was removed stays removed.
     """
 
     def __init__(
         self, weights: Mapping[str, Tensor], *, choose: ChooseMask, sparsity: float, schedule: PruningSchedule
     ) -> None:
-        """Make the hook for `weights`: those that may be pruned, as the fitted module holds them on its device."""
+        """Make the hook for `weights`: the prunable parameters of the module that is fitted, on its device."""
         self.weights = dict(weights)
         self.choose, self.sparsity = choose, sparsity
         self.begin, self.end, self.every = schedule.steps()
@@ -70,14 +73,14 @@ class GradualPruning:
 
     @property
     def mask(self) -> Mask:
-        """Return what is kept now, on the CPU."""
+        """Return the Mask of the weights that are kept now, on the CPU."""
         return Mask({name: mask.cpu().bool() for name, mask in self.masks.items()})
 
     def before_update(self) -> None:
         """Do nothing: masks change between two steps."""
 
     def after_step(self, done: int) -> None:
-        """Prune further, if an update is due; removed weights are zero from the next forward pass on."""
+        """Update the masks, if an update is due after step `done`; newly removed weights are set to zero at once."""
         is_due = self.begin < done < self.end and (done - self.begin) % self.every == 0
         if not is_due and not (done >= self.end and self.reached < self.sparsity):
             return
@@ -87,7 +90,7 @@ class GradualPruning:
         self._set(self.choose(weights, self.reached, previous), previous)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the masks, as bool, and their sparsity."""
+        """Return the masks, as bool tensors, and the sparsity that they have."""
         kept = {f"kept/{name}": tensor for name, tensor in self.mask.kept.items()} if self.reached else {}
         return {**kept, "reached": torch.tensor(self.reached, dtype=torch.float64)}
 
@@ -102,7 +105,7 @@ class GradualPruning:
 
     @torch.no_grad()
     def _set(self, chosen: Mask, previous: Mask | None) -> None:
-        """Copy `chosen` into the masks, and remove its weights."""
+        """Copy `chosen` into the masks, and set the weights that it removes to zero."""
         for name, kept in chosen.kept.items():
             is_nested = previous is None or not bool((kept & ~previous.kept[name]).any())
             assert is_nested, f"{name}: a mask must not keep what the last one removed"

@@ -1,4 +1,4 @@
-"""The losses of question answering: `train.loss` names one.
+"""The losses of question answering; the setting `train.loss` selects one.
 
 Shapes: B batch, A answers.
 """
@@ -15,12 +15,15 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def binary_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return binary cross-entropy with soft targets [B, A], times the number of answers, as the reference code does."""
+    """Return the binary cross-entropy of scores with soft targets, both [B, A], times A as in the reference code."""
     return nn.functional.binary_cross_entropy_with_logits(scores, targets) * targets.shape[1]
 
 
 def categorical_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return cross-entropy over all answers, with soft targets [B, A]; the reference code uses it for NLVR2."""
+    """Return the cross-entropy over all answers of scores with soft targets, both [B, A].
+
+    The reference code uses this loss for NLVR2.
+    """
     return nn.functional.cross_entropy(scores, targets)
 
 
@@ -30,6 +33,6 @@ def softmax(scores: Tensor) -> Tensor:
 
 
 LOSSES: Mapping[str, LossFunction] = {"binary": binary_loss, "categorical": categorical_loss}
-"""train.loss -> its function"""
+"""value of train.loss -> the loss function"""
 SOFT_TARGETS: Mapping[str, Callable[[Tensor], Tensor]] = {"binary": torch.sigmoid, "categorical": softmax}
-"""train.loss -> the function that turns a teacher's scores [B, A] into targets of that loss"""
+"""value of train.loss -> the function that turns a teacher's scores [B, A] into targets [B, A] of this loss"""

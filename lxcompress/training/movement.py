@@ -1,4 +1,4 @@
-"""Movement pruning: training moves each weight towards zero or away from it, which gives a score (Sanh et al. 2020)."""
+"""Movement pruning: a weight is scored by how far training moves it away from zero (Sanh et al. 2020)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 class Movement:
-    """A hook that sums -w * dL/dw over the steps of a fit: positive where a weight grew away from zero.
+    """A hook that sums -w * dL/dw over the steps of a fit; the sum is positive if the weight moved away from zero.
 
-    The gradients are those of the update, masked and clipped. Source: Sanh et al. 2020, equation 3.
+    The gradients are the ones that the optimizer uses: masked and clipped. Source: Sanh et al. 2020, equation 3.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
@@ -26,7 +26,7 @@ class Movement:
 
     @torch.no_grad()
     def before_update(self) -> None:
-        """Add one step to the sums."""
+        """Add -w * dL/dw of this step to the sums."""
         pairs = [(name, weight.grad) for name, weight in self.weights.items() if weight.grad is not None]
         if pairs:
             torch._foreach_addcmul_(
@@ -37,7 +37,7 @@ class Movement:
             )
 
     def after_step(self, done: int) -> None:
-        """Do nothing: sums are complete before the update."""
+        """Do nothing: the sums have this step already, from `before_update`."""
 
     def state(self) -> dict[str, Tensor]:
         """Return the sums."""

@@ -1,7 +1,8 @@
-"""The one training loop: dense runs, tickets and pre-training are all fitted by `optimise`.
+"""The training loop: `optimise` fits dense models, tickets and the pre-trained encoder.
 
-Each epoch takes its randomness (order, dropout) from the seed and the index of the epoch alone, and leaves a
-checkpoint. So a run that was killed and started again gives the numbers of an uninterrupted one.
+The random numbers of an epoch (order of the questions, dropout) depend only on the seed and the index of the epoch.
+After each epoch but the last a checkpoint is written. So a run that was killed and started again gives the same
+results as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,35 +27,35 @@ from lxcompress.training.spec import FitSpec
 from lxcompress.training.step import EagerStep, GraphStep, TrainingStep
 
 BUCKET_BATCHES = 16
-"""How many batches of a random order are sorted by length together."""
+"""The size of a bucket, in batches: the questions of a bucket are sorted by length (see `draw_batches`)."""
 LOSS_READ_EVERY = 16
-"""On a GPU, how many steps lie between two readings of the loss, since each reading waits for the GPU."""
+"""The number of steps between two readings of the loss on a GPU; each reading waits until the GPU has finished."""
 
 Feed = Callable[[Iterable[Tensor], torch.Generator], Iterator[Any]]
-"""lists of rows (int64 [B], on the CPU) and a generator -> their batches, on the device"""
+"""the rows of each batch (int64 [B], on the CPU) and the generator of the epoch -> the batches, on the device"""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a fit minimises, and how its epochs are scored."""
+    """The two functions of a fit: the loss that it minimises, and the one that scores an epoch."""
 
     loss: Callable[[Any], Tensor]
-    """a batch of the BatchSource -> its mean loss"""
+    """a batch that the BatchSource gives -> the mean loss of the batch"""
     evaluate: Callable[[int, float, float], Epoch]
-    """index of an epoch, its mean training loss, its seconds of training -> its Epoch"""
+    """index of an epoch, its mean training loss, its training time in seconds -> the record of the epoch"""
 
 
 @dataclass(frozen=True)
 class BatchSource:
-    """Where the batches of a fit come from."""
+    """The source of the batches of a fit."""
 
     feed: Feed
     rows: int
-    """the number of samples in one epoch"""
+    """the number of questions in one epoch"""
     lengths: Tensor | None = None
-    """int [rows]: if given, rows of similar length share a batch"""
+    """int [rows], the length of each question: if given, questions of similar length share a batch"""
     is_static: bool = False
-    """whether all batches have the same shape; on a GPU a step is then captured as a CUDA graph"""
+    """whether all batches have the same shape; if so, a step on a GPU may be captured as a CUDA graph"""
 
 
 def optimise(
@@ -66,9 +67,9 @@ def optimise(
     device: DeviceSpec,
     progress: Progress | None = None,
 ) -> list[Epoch]:
-    """Fit `model` in place for `spec.settings.epochs` epochs; return one Epoch for each epoch that was not skipped.
+    """Fit `model` in place for `spec.settings.epochs` epochs; return the record of each epoch that was not skipped.
 
-    A run that was interrupted resumes after the last whole epoch in its checkpoint. Raises RunError.
+    A fit that was interrupted resumes after the last epoch in its checkpoint. Raises RunError.
     """
     settings = spec.settings
     weights = dict(model.named_parameters())
@@ -123,7 +124,7 @@ def optimise(
 
 
 def uses_graph(settings: Train, device: DeviceSpec, *, is_static: bool) -> bool:
-    """Return whether steps are replayed as a CUDA graph. Raises RunError if train.graph=on and they cannot be."""
+    """Return whether steps are replayed as a CUDA graph. Raises RunError if train.graph=on and this is not possible."""
     possible = device.is_cuda and is_static
     if settings.graph == "on" and not possible:
         raise RunError(
@@ -134,11 +135,11 @@ def uses_graph(settings: Train, device: DeviceSpec, *, is_static: bool) -> bool:
 
 
 def draw_batches(rows: int, size: int, generator: torch.Generator, lengths: Tensor | None = None) -> list[Tensor]:
-    """Return the batches of one epoch: every row once, in random order, `size` rows in a batch.
+    """Return the rows of each batch of one epoch: every question once, in random order, `size` questions in a batch.
 
-    With `lengths` (int [rows]), rows of similar length share a batch. The rows are shuffled, cut into buckets of
-    BUCKET_BATCHES batches, and sorted by length within each bucket. This saves padding, and a row still meets other
-    rows in every epoch.
+    With `lengths` (int [rows]), questions of similar length share a batch, which saves padding. For this the questions
+    are shuffled, cut into buckets of BUCKET_BATCHES batches, and sorted by length within each bucket. So a question
+    still shares its batch with other questions in every epoch.
     """
     order = torch.randperm(rows, generator=generator)
     if lengths is None:
@@ -149,7 +150,7 @@ def draw_batches(rows: int, size: int, generator: torch.Generator, lengths: Tens
 
 
 def recent_loss(losses: Sequence[Tensor], device: DeviceSpec, before: float) -> float:
-    """Return the last of `losses`, or `before` (the last one read) at steps where a GPU's loss is not read."""
+    """Return the last of `losses`; at steps where the loss of a GPU is not read, return `before`, the last one read."""
     is_read = device.torch_device.type == "cpu" or (len(losses) - 1) % LOSS_READ_EVERY == 0
     return float(losses[-1]) if is_read else before
 
@@ -157,7 +158,7 @@ def recent_loss(losses: Sequence[Tensor], device: DeviceSpec, before: float) -> 
 def _micro_batches(
     drawn: list[Tensor], feed: Feed, settings: Train, generator: torch.Generator
 ) -> Iterator[list[tuple[Any, float]]]:
-    """Yield for each drawn batch its micro-batches on the device, each with its share of the batch's rows."""
+    """Yield the micro-batches of each batch, on the device: pairs (micro-batch, its fraction of the batch's rows)."""
     size = settings.batch_size // settings.accumulate
     pieces = [rows.split(size) for rows in drawn]
     fed = feed((rows for batch in pieces for rows in batch), generator)
@@ -174,9 +175,10 @@ def _memory_remedy(settings: Train) -> str:
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of one epoch's generators: different for every (seed, epoch) below 10^9 and 10^4."""
+    """Return the seed of an epoch's random numbers; it differs for each pair of a seed and an epoch below 10^4."""
     return 2 * (seed * 10_007 + epoch)
 
 
 def _cuda_devices(device: DeviceSpec) -> list[int]:
+    """Return the index of the GPU that is used, as a list; an empty list without a GPU."""
     return [torch.cuda.current_device()] if device.is_cuda else []

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from lxcompress.recipe import Train
 
 BETAS, EPSILON = (0.9, 0.999), 1e-6
-"""BERT's (Devlin et al. 2019)."""
+"""The betas and the epsilon of Adam with which BERT was trained (Devlin et al. 2019)."""
 
 Schedule = Callable[[int, int, float], float]
-"""a step, the number of all steps, and the share of warm-up steps -> the share of the learning rate"""
+"""a step, the number of all steps, and the fraction (0-1) of warm-up steps -> the factor (0-1) of the learning rate"""
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam as in the reference implementation of LXMERT: no bias correction, and weight decay on every tensor.
+    """Adam as in LXMERT's reference implementation: without bias correction, and with weight decay on every tensor.
 
     update = m / (sqrt(v) + epsilon) + decay * w. Source: BERT's AdamWeightDecayOptimizer (Devlin et al. 2019).
     """
@@ -50,9 +50,10 @@ class BertAdam(torch.optim.Optimizer):
 
 
 def make_optimizer(names: Mapping[str, nn.Parameter], settings: Train, *, captured: bool) -> torch.optim.Optimizer:
-    """Return the optimizer of `settings`; if `captured`, its rate is a tensor on the device, for a CUDA graph.
+    """Return the optimizer that `settings` ask for, on the named weights `names`.
 
-    AdamW decays matrices only, not biases and LayerNorm gains (Devlin et al. 2019); BertAdam decays all.
+    If `captured`, its learning rate is a tensor on the device, as a CUDA graph needs it. AdamW applies weight decay to
+    matrices only, not to biases and LayerNorm gains (Devlin et al. 2019); BertAdam applies it to all weights.
     """
     rate = torch.tensor(settings.learning_rate, device=next(iter(names.values())).device) if captured else None
     if settings.optimizer == "bert-adam":
@@ -69,7 +70,7 @@ def make_optimizer(names: Mapping[str, nn.Parameter], settings: Train, *, captur
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group; a rate that is a tensor, which a CUDA graph reads, changes in place."""
+    """Set the learning rate of every parameter group; a rate that is a tensor is changed in place, for CUDA graphs."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -78,9 +79,10 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
-    """Return the share of the learning rate at `step` of `total`: linear up over `warmup`, then linear down to 0.
+    """Return the factor (0-1) of the learning rate at `step` of `total`: it rises during the warm-up, then falls to 0.
 
-    The first step of the warm-up has a rate above 0: (step + 1) / (warm-up + 1).
+    Both parts are linear; `warmup` is the fraction (0-1) of warm-up steps. The factor of the first step is above 0:
+    (step + 1) / (number of warm-up steps + 1).
     """
     done = step / total
     if done < warmup:
@@ -89,7 +91,7 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def reference_schedule(step: int, total: int, warmup: float) -> float:
-    """Return the same share as in the reference code, where the rate of the first step is 0: step / warm-up."""
+    """Return the factor of `schedule` as the reference code computes it: 0 at the first step (step / warm-up steps)."""
     done = step / total
     if done < warmup:
         return done / warmup
@@ -97,4 +99,4 @@ def reference_schedule(step: int, total: int, warmup: float) -> float:
 
 
 SCHEDULES: Mapping[str, Schedule] = {"adamw": schedule, "bert-adam": reference_schedule}
-"""train.optimizer -> its learning rate schedule"""
+"""value of train.optimizer -> the schedule of its learning rate"""

@@ -18,9 +18,10 @@ from lxcompress.training.feed import move_to_device_if_it_fits
 
 
 def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = ()) -> int:
-    """Write the answers of the model in `folder` to `out`, in the format of the data set; return how many there are.
+    """Write the answers of the model in `folder` to the file `out`; return the number of answers.
 
-    The questions are the validation questions of `recipe`, or those in the files `questions`. Raises LxError.
+    The format is that of the data set. The questions are all validation questions of `recipe`, or those in the files
+    `questions` if given. Raises LxError.
     """
     data = whole_split(recipe.data)
     if questions:

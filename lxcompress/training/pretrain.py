@@ -2,11 +2,12 @@
 
 Shapes: B batch, L tokens, O objects, F features.
 
-It has four of their tasks: masked words, masked objects (their kind, colour and features), matching of sentence and
-scene, and question answering. Most samples are questions to answer. The others are statements: a question followed by
-its answer. A statement may come from another scene (a mismatch), which a question cannot, since it is neither true nor
-false. Words and objects are masked in statements only, so that no question lacks a word (docs/decisions/0004 says what
-was tried).
+The model learns four of the tasks of the paper: masked words, masked objects (their kind, colour and features),
+matching of sentence and scene, and question answering. Most rows of a batch are questions to answer. The other rows
+are statements: a question followed by its answer. A statement may be shown with the objects of another scene, and the
+model says whether the two match. A question is never shown with another scene, because it is neither true nor false.
+Words and objects are masked in statements only, so that no question lacks a word (docs/decisions/0004 says what was
+tried).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from lxcompress.training.spec import FitSpec
 from lxcompress.writing import LOCK, PREFIX, BusyError, exclusive
 
 IGNORE = -100
-"""The label of what a loss leaves out."""
+"""The label of a position that a loss ignores."""
 KINDS = 12
 """The number of kinds of objects: shape x size x material."""
 
@@ -49,7 +50,7 @@ DrawnRows = tuple[Tensor, torch.Generator]
 
 
 def pretrain(settings: Pretrain, task: AnswerTask, out: Path, progress: Progress | None = None) -> list[Epoch]:
-    """Pre-train an LXMERT on `task` and write its encoder to the folder `out`, as fp16; return its epochs.
+    """Pre-train an LXMERT on `task`, and write its encoder to the folder `out` in fp16; return a record of each epoch.
 
     The score of an epoch is the accuracy of the question-answering head. Raises RunError.
     """
@@ -110,18 +111,18 @@ def _pretrain(settings: Pretrain, task: AnswerTask, out: Path, progress: Progres
 
 
 def check_out(out: Path) -> None:
-    """Raise RunError if `out` has a model already; this is fast, so call it before the scenes are made."""
+    """Raise RunError if the folder `out` has a model already; this is fast, so call it before the scenes are made."""
     if (out / WEIGHTS_FILE).exists():
         raise RunError(f"{out}: holds a model already; give another --out, or remove it")
 
 
 def score_pretrained(model: LxmertForPreTraining, split: Split, batch_size: int, device: DeviceSpec) -> Score:
-    """Return the accuracy of the question-answering head on `split`."""
+    """Return the Score of the question-answering head on `split`."""
     return score_split(lambda inputs: model(**inputs._asdict()).question_answering_score, split, batch_size, device)
 
 
 def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: Vocabulary) -> None:
-    """Write the encoder as a transformers folder, in fp16, without the heads of the pre-training tasks."""
+    """Write the encoder to `out` as a transformers folder, in fp16, without the heads of the pre-training tasks."""
     config = json.loads(model.config.to_json_string(use_diff=True))
     config["architectures"] = ["LxmertModel"]
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in model.lxmert.state_dict().items()}
@@ -131,7 +132,7 @@ def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: Vocabulary)
 
 
 def _answer_words(task: AnswerTask) -> Tensor:
-    """Return the token of each answer, int64 [A]; every answer of a scene is one word."""
+    """Return the token of each answer, int64 [A]; every answer about a scene is one word."""
     return torch.tensor([task.vocabulary.index(label) for label in task.labels])
 
 
@@ -147,7 +148,7 @@ class PretrainingLoss:
     device: DeviceSpec
 
     def __call__(self, drawn: DrawnRows) -> Tensor:
-        """Return the loss of the drawn rows."""
+        """Return the loss of the drawn rows of the training split, after masking and swapping: a scalar."""
         rows, generator = drawn
         vocabulary, device = self.task.vocabulary, self.device.torch_device
         inputs = self.task.train.inputs(rows)
@@ -194,14 +195,17 @@ class PretrainingLoss:
 
 
 def _labels_or_none(labels: Tensor, device: torch.device) -> Tensor | None:
-    """Return `labels` on `device`, or None if all are to be ignored, since the mean of no losses is not a number."""
+    """Return `labels` on `device`. Return None if all are IGNORE: the loss would be NaN, and None leaves it out."""
     return labels.to(device) if bool((labels != IGNORE).any()) else None
 
 
 def _append_answers(
     ids: Tensor, attention: Tensor, stated: Tensor, words: Tensor, separate: int
 ) -> tuple[Tensor, Tensor]:
-    """Return ids and mask in which, if `stated`, the answer's word and a [SEP] follow the question's [SEP]."""
+    """Return `ids` and `attention` [B, L] with answers: the rows that are `stated` get the answer's word and a [SEP].
+
+    Both follow the [SEP] of the question. `words` is the token of each row's answer, `separate` the token [SEP].
+    """
     ids = torch.cat([ids, torch.zeros(len(ids), 2, dtype=ids.dtype)], dim=1)
     attention = torch.cat([attention, torch.zeros(len(ids), 2, dtype=attention.dtype)], dim=1)
     rows, end = stated.nonzero()[:, 0], attention.sum(1)[stated]

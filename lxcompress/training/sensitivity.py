@@ -24,7 +24,7 @@ BATCH_SIZE = 64
 def sensitivity_masks(
     scores: Weights, selection: Selection, sparsities: Sequence[float] = SPARSITIES
 ) -> dict[float, Mask]:
-    """Return for each sparsity the mask that prunes to it every matrix in `scores` that does not stay dense.
+    """Return for each sparsity a Mask that prunes every matrix in `scores` to it, except those that stay dense.
 
     The masks have the granularity of `selection` and scope layer. Raises PruneError if a sparsity empties a matrix.
     """
@@ -40,11 +40,11 @@ def measure_sensitivity(
     spec: CalibrationSpec,
     progress: Progress | None = None,
 ) -> dict[str, dict[float, float]]:
-    """Return for each matrix and each sparsity of `masks` the rise of the mean loss if that matrix alone is pruned.
+    """Return the rise of the mean loss if one matrix alone is pruned: name of the matrix -> sparsity -> rise.
 
-    For M matrices and S sparsities this takes M x S + 1 forward passes of the sample, whose batches stay on the device
-    (full-size LXMERT: 162 x 4 x 512 questions, 3.5 PFLOP). The model gets `weights`, has them afterwards too, and
-    stays in evaluation mode. Raises LxError.
+    `masks` gives the sparsities. For M matrices and S sparsities the model answers the sample's questions M x S + 1
+    times (full-size LXMERT: 162 x 4 x 512 questions, 3.5 PFLOP). Their batches stay on the device. `weights` are loaded
+    into the model and are unchanged afterwards; the model stays in evaluation mode. Raises LxError.
     """
     load_for_evaluation(model, weights, spec.device)
     sample = spec.draw_sample()

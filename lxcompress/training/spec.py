@@ -1,4 +1,4 @@
-"""FitSpec: how one fit is done, apart from the model, the data and the device."""
+"""FitSpec: the settings of one fit, apart from the model, the data and the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lxcompress.training.step import Hook
 
 @dataclass(frozen=True)
 class FitSpec:
-    """How one fit is done: its settings, its seed, and how it differs from a plain fit."""
+    """The settings of one fit: those of the recipe, the seed, and all that makes it differ from a plain fit."""
 
     settings: Train
     seed: int = 0
@@ -26,10 +26,10 @@ class FitSpec:
     """the number of optimizer steps to leave out at the beginning (late rewinding, Frankle et al. 2020): batches and
     learning rates from then on are those of the whole schedule, and the optimizer starts with an empty state"""
     constant_rate: float | None = None
-    """a learning rate that replaces those of the schedule"""
+    """a learning rate for all steps, instead of the schedule"""
     teacher: Teacher | None = None
-    """a model to learn from (distillation); `fit` reads it, `optimise` does not"""
+    """a model to learn from (distillation); `fit` uses it, `optimise` ignores it"""
     checkpoint: Path | None = None
-    """the file that keeps the state after each epoch, and that an interrupted fit resumes from"""
+    """the file where the state after each epoch is saved; an interrupted fit resumes from it"""
     key: str = ""
-    """names the run; a checkpoint with another key is ignored"""
+    """the name of the fit in its checkpoint; a checkpoint with another key is ignored"""

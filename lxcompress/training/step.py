@@ -1,8 +1,8 @@
 """One optimizer step (forward, backward, masks, clipping, update), run directly or replayed as a CUDA graph.
 
-At batch 32 a GPU spends its time on the launches of the thousands of kernels of a step, not on arithmetic. A CUDA graph
-launches them all at once. The graph is captured from the step itself, after a few steps were run directly; capturing
-computes nothing, so no step is done twice.
+A step launches thousands of GPU kernels. At batch 32 the launches take longer than the arithmetic. A CUDA graph
+launches all kernels at once. The graph is captured from the code of the step, after a few steps were run directly.
+Capturing computes nothing, so no step is done twice.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ STEPS_BEFORE_CAPTURE = 3
 optimizer allocate what they keep, and the compiler makes its kernels. A capture must find all of this ready."""
 
 MaskedWeights = list[tuple[Tensor, Tensor]]
-"""pairs of a masked weight and its mask, as numbers 0 and 1"""
+"""pairs (masked weight, its mask of 0 and 1 in the type of the weight)"""
 MicroBatches = list[tuple[Any, float]]
-"""the micro-batches of a step, each with its share of the step's rows"""
+"""the micro-batches of a step: pairs (micro-batch, its fraction of the step's rows)"""
 
 
 class Hook(Protocol):
-    """Code that takes part in every step of a fit; a checkpoint includes its state."""
+    """Code that runs in every step of a fit; its state is stored in the checkpoint."""
 
     def before_update(self) -> None:
-        """Run after gradients are masked and clipped, before the weights change.
+        """Run after the gradients are masked and clipped, before the optimizer changes the weights.
 
-        This is part of a captured CUDA graph: change tensors in place and on the device only.
+        This call is captured in the CUDA graph: it may only change tensors on the device, in place.
         """
         ...
 
     def after_step(self, done: int) -> None:
-        """Run after a step; `done` steps of the whole schedule are done, and the masks hold. Never captured."""
+        """Run after a step, with masks applied, never captured; `done` counts the steps of the schedule so far."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must keep, so that a resumed fit gives the result of an uninterrupted one."""
+        """Return the tensors that a checkpoint must store, so that a resumed fit gives an unbroken fit's result."""
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Set the hook to a `state` that was saved; its tensors are on the CPU."""
+        """Set the hook to a saved `state`, whose tensors are on the CPU."""
         ...
 
 
 class TrainingStep(Protocol):
-    """One optimizer step on some micro-batches; returns their mean loss, on the device."""
+    """A function that does one optimizer step on micro-batches and returns their mean loss, a scalar on the device."""
 
     def __call__(self, parts: MicroBatches) -> Tensor: ...
 
@@ -70,10 +70,9 @@ class EagerStep:
         spec: FitSpec,
         device: DeviceSpec,
     ) -> None:
-        """Make a step on the named `weights`.
+        """Make the step that updates `weights` (name -> parameter).
 
-        A mask of `spec` that is a float tensor on the weight's device is not copied, so that a hook may change it in
-        place.
+        A mask of `spec` that has the type and the device of its weight is not copied, so a hook may change it in place.
         """
         self.loss, self.optimizer, self.device = loss, optimizer, device
         self.clip_norm, self.hooks = spec.settings.clip_norm, spec.hooks
@@ -103,9 +102,9 @@ class EagerStep:
 
 
 class GraphStep:
-    """An EagerStep that is captured as a CUDA graph, and replayed for every batch of the same shapes.
+    """An EagerStep that is captured as a CUDA graph, which is replayed for every batch of the same shapes.
 
-    A batch of other shapes (the last of an epoch) runs directly.
+    A step on a batch of other shapes (the last batch of an epoch) is run directly.
     """
 
     def __init__(self, eager: EagerStep) -> None:
@@ -139,20 +138,20 @@ class GraphStep:
         return loss
 
     def _capture(self, parts: MicroBatches) -> None:
-        """Record the step on copies of `parts`; nothing is computed."""
+        """Capture the step on copies of `parts` as the graph; nothing is computed."""
         leaves, spec = pytree.tree_flatten(parts)
         static = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self.buffers = [leaf for leaf in static if isinstance(leaf, Tensor)]
-        self.eager.optimizer.zero_grad(set_to_none=True)  # gradients must be in the graph's own memory
+        self.eager.optimizer.zero_grad(set_to_none=True)  # the graph must allocate the gradients in its own memory
         graph = torch.cuda.CUDAGraph()
-        # Meanwhile other threads may pin memory for the next batches, which a capture in global mode forbids.
+        # Other threads may pin memory for the next batches at the same time; a capture in global mode forbids this.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             self.loss = self.eager(pytree.tree_unflatten(static, spec))
         self.graph = graph
 
 
 class RepeatCounter:
-    """Counts how many times in a row the same form came."""
+    """A counter of how many steps in a row had the same form: the shapes and types of their tensors."""
 
     def __init__(self) -> None:
         self.form: object = None
@@ -167,13 +166,13 @@ class RepeatCounter:
 
 @functools.cache
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the one side stream of all fits on `device`, so that a fit reuses the memory that an earlier one freed."""
+    """Return the one CUDA stream for all captured fits on `device`, so that a fit reuses the memory of earlier ones."""
     return torch.cuda.Stream(device)
 
 
 @torch.no_grad()
 def mask_gradients(masked: MaskedWeights) -> None:
-    """Set the gradients of removed weights to zero, so that they do not count in the norm that clips the others."""
+    """Set the gradients of removed weights to zero, so that they do not count in the norm for clipping."""
     pairs = [(weight.grad, mask) for weight, mask in masked if weight.grad is not None]
     if pairs:
         torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
@@ -181,6 +180,6 @@ def mask_gradients(masked: MaskedWeights) -> None:
 
 @torch.no_grad()
 def mask_weights(masked: MaskedWeights) -> None:
-    """Set removed weights to zero."""
+    """Set the weights that their masks remove to zero, in place."""
     if masked:
         torch._foreach_mul_([weight.data for weight, _ in masked], [mask for _, mask in masked])

@@ -1,4 +1,4 @@
-"""The memory, utilisation and energy that a run used of its GPU, as NVIDIA's management library (NVML) counts them."""
+"""The GPU memory, utilisation and energy of a run; NVIDIA's management library (NVML) counts the last two."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from lxcompress.records import Usage
 from lxcompress.training.device import DeviceSpec
 
 PERIOD_S = 0.5
+"""The seconds between two readings of the utilisation."""
 
 
 class Sampler:
-    """A thread that reads a percentage at a regular interval, until `stop` or until the reading is None."""
+    """A thread that reads a percentage every `period_s` seconds, until `stop` or until the reading is None."""
 
     def __init__(self, read: Callable[[], int | None], *, period_s: float = PERIOD_S) -> None:
         self.read, self.period_s = read, period_s
@@ -35,6 +36,7 @@ class Sampler:
         self.thread.join()
 
     def _sample(self) -> None:
+        """Read until the end: the work of the thread."""
         while not self.over.wait(self.period_s):
             percent = self.read()
             if percent is None:
@@ -43,9 +45,10 @@ class Sampler:
 
 
 class UsageMeter:
-    """Measures a GPU from `start` to `stop`; without a GPU, or without NVML, values are None.
+    """A meter of what a run uses of its GPU, from `start` to `stop`.
 
-    `with UsageMeter(device) as meter` starts it, and stops its thread even if the block fails.
+    Without NVML, utilisation and energy are None. `with UsageMeter(device) as meter` starts the meter, and stops its
+    thread even if the block fails.
     """
 
     def __init__(self, device: DeviceSpec) -> None:
@@ -76,7 +79,7 @@ class UsageMeter:
         return self
 
     def stop(self) -> Usage | None:
-        """Stop measuring and return the Usage; None without a GPU."""
+        """Stop measuring; return the Usage since `start`, or None without a GPU."""
         self._stop_sampler()
         if not self.device.is_cuda:
             return None
@@ -95,19 +98,19 @@ class UsageMeter:
 
 
 def mean_share(percents: Sequence[int]) -> float | None:
-    """Return the mean of percentages as a share, 0-1; None if there are none."""
+    """Return the mean of percentages as a fraction, 0-1; None if there are no percentages."""
     return sum(percents) / len(percents) / 100 if percents else None
 
 
 def _joules(before: int | None, after: int | None) -> float | None:
-    """Return the energy between two readings in millijoules; None if one is missing, or the counter was reset."""
+    """Return the joules between two readings, which are in millijoules; None without both, or after a counter reset."""
     return None if before is None or after is None or after < before else (after - before) / 1000
 
 
 def _find_handle(device: DeviceSpec) -> Any:
     """Return NVML's handle of the GPU, or None without NVML.
 
-    The GPU is found by its UUID, since NVML and CUDA number GPUs differently if CUDA sees only some of them.
+    The GPU is found by its UUID, because NVML and CUDA number GPUs differently if CUDA sees only some of them.
     """
     import pynvml
 
@@ -120,7 +123,7 @@ def _find_handle(device: DeviceSpec) -> Any:
 
 
 def _read_utilisation(handle: Any) -> int | None:
-    """Return the percentage of the last moment in which a kernel ran; None if the GPU (a MIG slice) does not count."""
+    """Return the percentage of the last moment in which a kernel ran; None if the GPU (a MIG slice) has no counter."""
     import pynvml
 
     try:
@@ -130,7 +133,7 @@ def _read_utilisation(handle: Any) -> int | None:
 
 
 def _read_energy_mj(handle: Any) -> int | None:
-    """Return the millijoules since the driver was loaded; None if the GPU is older than Volta, and does not count."""
+    """Return the millijoules since the driver was loaded; None if the GPU is older than Volta, which has no counter."""
     import pynvml
 
     try:
