@@ -115,10 +115,12 @@ def scratch(parent: Path, target: Path | None = None) -> Iterator[Path]:
 
 def remove_stale(parent: Path) -> None:
     """Remove the hidden folders and lock files of killed processes from `parent`: those that no process holds."""
+    # Whether an entry is a folder is read once, here: another process may remove it at any moment, and a lock at the
+    # path of a removed folder would be a new file of that name.
     with os.scandir(parent) as entries:
-        found = [Path(entry.path) for entry in entries if entry.name.startswith(PREFIX) and not entry.is_symlink()]
-    for path in found:
-        is_folder = path.is_dir()
+        named = [entry for entry in entries if entry.name.startswith(PREFIX) and not entry.is_symlink()]
+        found = [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in named]
+    for path, is_folder in found:
         # A folder that this user cannot open or lock may be in use, and stays.
         with suppress(OSError, BusyError):
             lock = take_lock(path / LOCK if is_folder else path, is_needed=True)

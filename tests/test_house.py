@@ -19,48 +19,6 @@ MOST_PARAMETERS = 6
 LONG_BY_CONTRACT: dict[str, str] = {}
 """Functions with more parameters than MOST_PARAMETERS, and why; the commands' own are not listed."""
 
-# What is not done yet: each set gets smaller until it is empty and goes.
-PARAMETERS_TO_DO: set[str] = set()
-PRIVATE_READS_TO_DO: set[str] = set()
-MEANINGS_TO_DO: set[str] = set()
-WORDS_TO_DO = {name.split("/")[0] for name in TREES} - {
-    "__init__.py",
-    "__main__.py",
-    "analysis",
-    "api.py",
-    "bitmask.py",
-    "catalog",
-    "checksums.py",
-    "cli",
-    "data",
-    "doctor",
-    "engine",
-    "errors.py",
-    "exporters",
-    "filenames.py",
-    "machine.py",
-    "measure",
-    "models",
-    "output.py",
-    "progress.py",
-    "pruning",
-    "quiet.py",
-    "recipe",
-    "records.py",
-    "report",
-    "rundir.py",
-    "runtimes",
-    "settings.py",
-    "stats.py",
-    "study",
-    "text.py",
-    "tickets.py",
-    "training",
-    "units.py",
-    "workflow",
-    "writing.py",
-}
-
 HOME_MADE = re.compile(
     r"\b(each of them|by itself|gone on from|gone on with|go on from|beside it|beside each other|held against"
     r"|of one's own|none such|are as they are|as it is by itself|made anew|this place|a place|its place|the place)\b"
@@ -91,14 +49,14 @@ def test_no_function_has_more_than_six_parameters() -> None:
         f"{name}:{function.name}": len(parameters(function))
         for name, tree in TREES.items()
         for function in functions(tree)
-        if len(parameters(function)) > MOST_PARAMETERS and room(name) not in PARAMETERS_TO_DO
+        if len(parameters(function)) > MOST_PARAMETERS
         if not (room(name) == "cli" and function.name.endswith("_cli"))
     }
     assert set(long) == set(LONG_BY_CONTRACT), long
 
 
 def test_no_module_reads_a_private_name_of_another() -> None:
-    reads = {name: private_reads(tree) for name, tree in TREES.items() if name not in PRIVATE_READS_TO_DO}
+    reads = {name: private_reads(tree) for name, tree in TREES.items()}
     assert not {name: found for name, found in reads.items() if found}
 
 
@@ -123,15 +81,13 @@ def test_a_class_name_has_one_meaning() -> None:
             if isinstance(node, ast.ClassDef):
                 homes[node.name].add(name)
     several = {name: sorted(files) for name, files in homes.items() if len(files) > 1}
-    assert not set(several) - MEANINGS_TO_DO, several
-    assert not MEANINGS_TO_DO - set(several), "done: take them out of MEANINGS_TO_DO"
+    assert not several
 
 
 def test_words_are_plain() -> None:
     found = {
         name: sorted({match.group() for match in HOME_MADE.finditer((PACKAGE / name).read_text(encoding="utf-8"))})
         for name in TREES
-        if room(name) not in WORDS_TO_DO
     }
     assert not {name: words for name, words in found.items() if words}
 

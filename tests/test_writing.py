@@ -25,6 +25,7 @@ from lxcompress.writing import (
     finished_folder,
     remove_stale,
     scratch,
+    take_lock,
     write_text,
     write_whole,
 )
@@ -321,3 +322,23 @@ def test_errors_name_the_folder_and_not_the_hidden_one(tmp_path) -> None:
 def write_into_hidden(out: Path) -> None:
     with finished_folder(out, "last") as folder, explain_write_errors(folder / "file"):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_folder_that_another_process_removes_is_never_locked_as_a_file(tmp_path, monkeypatch) -> None:
+    """Such a lock would be a new file of the folder's name, in the way of the process that made the folder."""
+    stale = tmp_path / f"{PREFIX}abc"
+    stale.mkdir()
+    locked = []
+
+    def remove_first(path: Path, **_: bool) -> bool:
+        stale.rmdir()
+        return False
+
+    def record(path: Path, **options: bool) -> int:
+        locked.append(path)
+        return take_lock(path, **options)
+
+    monkeypatch.setattr(Path, "is_dir", remove_first)
+    monkeypatch.setattr("lxcompress.writing.take_lock", record)
+    remove_stale(tmp_path)
+    assert locked == [stale / "lock"]
