@@ -1,1 +1,1 @@
-"""Results and measurements, rendered: a summary, the pick, tables and one HTML file."""
+"""Write the results and measurements of a study as a report: one HTML file, tables, JSON and Markdown."""

@@ -1,4 +1,4 @@
-"""The section on costs: accuracy against size, latency and memory, and the table of artifacts."""
+"""The section on costs: charts of accuracy against size, latency and memory, and the table of artifacts."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from lxcompress.units import duration, percent, significant
 
 MARKER_OF: Mapping[str, str] = {"fp32": "o", "fp16": "D", "bf16": "v", "int8": "s", "int8-static": "^"}
 MOST_LETTERS = 20
-"""The longest label of a dot."""
+"""The largest number of characters in the label of a dot."""
 
 
 def cost_section(summary: RunSummary, choice: Choice) -> CostSection:
-    """Return the section; it has no rows while nothing is exported."""
+    """Return the section on the costs of the artifacts; it has no rows while nothing is exported."""
     picked = choice.picked
     entries = number_artifacts(summary, picked.exported if picked else None)
     fresh = [entry.exported.fresh for entry in entries if entry.exported.fresh]
@@ -58,7 +58,7 @@ def cost_section(summary: RunSummary, choice: Choice) -> CostSection:
 
 
 def cost_panels(entries: Sequence[CostEntry]) -> list[Panel]:
-    """Return accuracy against each cost that is known of two artifacts or more, with its Pareto front."""
+    """Return a chart of accuracy against each cost that is known for at least two artifacts, with its Pareto front."""
     panels = []
     for axis in COST_AXES:
         placed = [dot for entry in entries if (dot := _dot(entry, axis)) is not None]
@@ -75,7 +75,7 @@ def cost_panels(entries: Sequence[CostEntry]) -> list[Panel]:
 
 
 def not_drawn_words(entries: Sequence[CostEntry]) -> list[str]:
-    """Return what is unknown of which artifacts, so that a chart leaves them out."""
+    """Return which values are unknown and for which artifacts, as text: the charts leave these artifacts out."""
     missing = {
         "accuracy": [entry for entry in entries if entry.accuracy is None],
         **{axis.title: [entry for entry in entries if axis.value(entry.exported) is None] for axis in COST_AXES},
@@ -84,13 +84,13 @@ def not_drawn_words(entries: Sequence[CostEntry]) -> list[str]:
 
 
 def cost_rows(entries: Sequence[CostEntry]) -> list[CostRow]:
-    """Return the cost table, a row for each artifact."""
+    """Return the rows of the cost table, one for each artifact."""
     dense = find_dense(entries)
     return [_cost_row(entry, dense) for entry in entries]
 
 
 def measurement_rows(entries: Sequence[CostEntry]) -> list[MeasurementRow]:
-    """Return a row for every measurement of a present file, the default one of each artifact first."""
+    """Return a row for every measurement of the present files; for each artifact the default task comes first."""
     return [
         MeasurementRow(
             number=entry.number,
@@ -107,12 +107,12 @@ def measurement_rows(entries: Sequence[CostEntry]) -> list[MeasurementRow]:
 
 
 def has_more(entries: Sequence[CostEntry]) -> bool:
-    """Return whether an artifact was measured at more than its default task."""
+    """Return whether an artifact was measured at other tasks than its default task."""
     return any(len(entry.exported.measurements) > 1 for entry in entries)
 
 
 def task_words(task: Task) -> str:
-    """Return the task as text: 1 thread, 20 tokens, 36 objects."""
+    """Return the task of a measurement as text: "1 thread, 20 tokens, 36 objects"."""
     threads = "1 thread" if task.threads == 1 else f"{task.threads} threads"
     tokens = f"lengths as the data's (median {task.tokens} tokens)" if task.lengths else f"{task.tokens} tokens"
     images = "" if task.images == 1 else f"{task.images} images of "
@@ -121,12 +121,12 @@ def task_words(task: Task) -> str:
 
 
 def times(value: float) -> str:
-    """Return a ratio as ×0.25, with as many digits as it is worth."""
+    """Return a ratio as text: "×0.25", or "×12" from 10 on."""
     return f"×{value:.2f}" if value < 10 else f"×{value:.0f}"
 
 
 def _commands(summary: RunSummary, choice: Choice) -> tuple[str, ...]:
-    """Return what to run so that the cost table holds the ticket to ship."""
+    """Return the commands to run so that the ticket to ship is in the cost table; none if nothing is left to run."""
     if choice.picked is not None:
         return choice.picked.commands
     if summary.artifacts or not summary.results or not has_tickets(summary.recipe):
@@ -136,22 +136,24 @@ def _commands(summary: RunSummary, choice: Choice) -> tuple[str, ...]:
 
 
 def _legend(entries: Sequence[CostEntry]) -> list[LegendKey]:
-    """Return the looks that the cost charts use."""
+    """Return the legend of the cost charts: a sample for each role of an artifact, and one for the Pareto front."""
     looks = {entry.role: (_colour(entry), _marker(entry)) for entry in entries}
     keys = [LegendKey(dot_key(*look), role) for role, look in looks.items()]
     return [*keys, LegendKey(level_key("front"), "Pareto front: no file is better in both")]
 
 
 def _colour(entry: CostEntry) -> str:
+    """Return the colour of an artifact's dot: one for smaller models, one for dense models, one for masked models."""
     return "s2" if entry.is_smaller else "ink" if entry.exported.artifact.cell is None else "s0"
 
 
 def _marker(entry: CostEntry) -> str:
+    """Return the marker of an artifact's dot, which stands for its precision."""
     return MARKER_OF.get(entry.exported.artifact.precision, "x")
 
 
 def _dot(entry: CostEntry, axis: CostAxis) -> Dot | None:
-    """Return the dot of an artifact; None if its accuracy or this cost is unknown."""
+    """Return the dot of an artifact; None if its accuracy or the cost `axis` is unknown."""
     value, accuracy = axis.value(entry.exported), entry.accuracy
     if value is None or accuracy is None:
         return None
@@ -169,6 +171,7 @@ def _dot(entry: CostEntry, axis: CostAxis) -> Dot | None:
 
 
 def _cost_row(entry: CostEntry, dense: CostEntry | None) -> CostRow:
+    """Return the row of an artifact as text; `dense` is the artifact that the ratios are relative to."""
     exported, artifact = entry.exported, entry.exported.artifact
     parity, measured = artifact.parity, exported.measurement
     ratios = [ratio(entry, dense, axis) for axis in COST_AXES]
@@ -201,7 +204,7 @@ def _cost_row(entry: CostEntry, dense: CostEntry | None) -> CostRow:
 
 
 def _times(measured: Measurement) -> MeasuredTimes:
-    """Return a measurement as text."""
+    """Return the times, the memory and the energy of a measurement as text."""
     latency = latency_ms(measured)
     return MeasuredTimes(
         p50=f"{latency.p50:.3g}",
@@ -216,10 +219,12 @@ def _times(measured: Measurement) -> MeasuredTimes:
 
 
 def _megabytes(value: int | None) -> str | None:
+    """Return a number of bytes as MB (10^6 bytes); None if it is unknown."""
     return None if value is None else f"{value / 1e6:.0f}"
 
 
 def _seconds(value: float | None) -> str | None:
+    """Return a time as text; None if it is unknown."""
     if value is None:
         return None
     return significant(value, 2) if value < 100 else duration(value)

@@ -1,4 +1,4 @@
-"""The charts of accuracy over sparsity: which lines, levels and panels they hold."""
+"""Choose the content of the charts of accuracy over sparsity: their lines, horizontal lines and panels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lxcompress.units import percent, short_percent
 WIDE, NARROW, SMALL = ChartSize(1080, 450), ChartSize(360, 340), ChartSize(350, 290)
 LABEL_WIDTH, WIDEST_LABEL = 190, 330
 LETTER_WIDTH = 7.3
-"""The mean width in pixels of a letter of a line's name."""
+"""The mean width of a letter in the names of lines, in pixels."""
 
 STAGES: dict[str, str] = {
     "pruned": "straight after pruning the dense model",
@@ -38,12 +38,12 @@ STAGES: dict[str, str] = {
 }
 
 SpreadOf = Callable[[SeedGroup], Spread | None]
-"""Reads the accuracies that a chart shows of a group."""
+"""A function that returns the accuracies of a group to show, by seed; None if the group has none."""
 
 
 @dataclass(frozen=True)
 class ChartedStudy:
-    """What every chart is made of: the run, the choice, and the methods that are drawn."""
+    """What all charts are made from: the summary of the run, the choice, and the methods to draw."""
 
     summary: RunSummary
     choice: Choice
@@ -51,10 +51,10 @@ class ChartedStudy:
 
     @cached_property
     def slots(self) -> dict[Method, int]:
-        """The look of each drawn method.
+        """Method to draw -> the index of its look (colour and marker).
 
-        It follows the recipe's order, so that it does not depend on what is finished, except for which methods are the
-        best.
+        The order is that of the recipe, so that a look does not change when more runs are finished. It can change only
+        if other methods become the best and are drawn.
         """
         order = [row.method for row in tabulate(self.summary).rows if not row.is_baseline]
         order.sort(key=self.summary.recipe.prune.all_methods().index)
@@ -63,17 +63,17 @@ class ChartedStudy:
 
     @cached_property
     def has_curves(self) -> bool:
-        """Return whether there is a point to draw."""
+        """Return whether there is at least one point to draw."""
         return any(_lines(self, _overall("retrained"), "retrained"))
 
 
 def headline(summary: RunSummary, choice: Choice) -> str:
-    """Return the verdict of a run, or that it has no tickets."""
+    """Return the verdict of a run, or a sentence that the run has no tickets."""
     return verdict(choice) if has_tickets(summary.recipe) else NO_TICKETS
 
 
 def hero_section(study: ChartedStudy) -> HeroSection:
-    """Return the chart of retrained accuracy over sparsity, for a wide and for a narrow screen."""
+    """Return the section with the main chart, retrained accuracy over sparsity, for wide and for narrow screens."""
     lines, levels = _hero_content(study)
     shown = {level.label for level in levels}
     below = [level for level in _floor_levels(study.summary.floors) if level.label not in shown]
@@ -89,7 +89,10 @@ def hero_section(study: ChartedStudy) -> HeroSection:
 
 
 def hero(study: ChartedStudy, size: ChartSize) -> Markup:
-    """Return retrained accuracy over sparsity, with the dense model, the rule's threshold, the floors and the pick."""
+    """Return the main chart as SVG: retrained accuracy over sparsity.
+
+    It shows the dense model, the threshold of the rule, the floors and the pick too.
+    """
     lines, levels = _hero_content(study)
     mark, picked = None, study.choice.picked
     if picked is not None:
@@ -109,12 +112,12 @@ def hero(study: ChartedStudy, size: ChartSize) -> Markup:
 
 
 def method_legend(study: ChartedStudy) -> list[LegendKey]:
-    """Return the looks of the methods."""
+    """Return the legend of the drawn methods."""
     return [LegendKey(method_key(slot), GroupKey(method, 0).series) for method, slot in study.slots.items()]
 
 
 def level_legend(study: ChartedStudy) -> list[LegendKey]:
-    """Return the looks of the levels of the first chart."""
+    """Return the legend of the horizontal lines in the main chart."""
     summary, choice = study.summary, study.choice
     legend = []
     if summary.dense:
@@ -134,7 +137,7 @@ def level_legend(study: ChartedStudy) -> list[LegendKey]:
 
 
 def stage_panels(study: ChartedStudy) -> list[Panel]:
-    """Return the pruned, rewound and retrained accuracies side by side, on one scale."""
+    """Return three charts with one scale: the accuracies at the stages pruned, rewound and retrained."""
     summary = study.summary
     levels = [*_dense_levels(summary.dense.overall if summary.dense else None), *_floor_levels(summary.floors)]
     by_stage = {name: _lines(study, _overall(name), name) for name in STAGES}
@@ -147,7 +150,10 @@ def stage_panels(study: ChartedStudy) -> list[Panel]:
 
 
 def type_section(study: ChartedStudy) -> TypeSection | None:
-    """Return the retrained accuracy of each answer type, each on its own scale; None if the data has no types."""
+    """Return the section with the retrained accuracy of each answer type; None if the data have no types.
+
+    Each chart has its own scale.
+    """
     summary = study.summary
     names = list({name: None for group in summary.groups for name in group.retrained.by_type})
     panels = [panel for name in names if (panel := _type_panel(study, name)) is not None]
@@ -158,6 +164,7 @@ def type_section(study: ChartedStudy) -> TypeSection | None:
 
 
 def _type_panel(study: ChartedStudy, name: str) -> Panel | None:
+    """Return the chart of the retrained accuracy of one answer type; None if there is nothing to draw."""
     summary = study.summary
     lines = [*_lines(study, _of_type(name), f"retrained, {name}"), *_baseline_lines(summary, _of_type(name))]
     if not lines:
@@ -174,7 +181,7 @@ def _type_panel(study: ChartedStudy, name: str) -> Panel | None:
 
 
 def _omitted(shown: ChartSelection) -> OmittedMethods | None:
-    """Return which methods the charts leave to the tables; None if they draw all."""
+    """Return which methods only the tables show; None if the charts draw all methods."""
     if not shown.left_out:
         return None
     count = len(shown.lines) + len(shown.left_out)
@@ -187,6 +194,7 @@ def _omitted(shown: ChartSelection) -> OmittedMethods | None:
 
 
 def _hero_content(study: ChartedStudy) -> tuple[list[MethodLine], list[Level]]:
+    """Return the lines and the horizontal lines of the main chart."""
     summary, choice = study.summary, study.choice
     lines = _lines(study, _overall("retrained"), "retrained")
     lines += _baseline_lines(summary, _overall("retrained")) + _published_lines(study)
@@ -198,35 +206,42 @@ def _hero_content(study: ChartedStudy) -> tuple[list[MethodLine], list[Level]]:
 
 
 def _label_width(labels: Sequence[str]) -> int:
+    """Return the width in pixels for the names of the lines."""
     return min(WIDEST_LABEL, max(LABEL_WIDTH, round(LETTER_WIDTH * max(map(len, labels), default=0)) + 20))
 
 
 def _lines(study: ChartedStudy, spread_of: SpreadOf, stage: str) -> list[MethodLine]:
+    """Return the lines of the drawn methods that have at least one point.
+
+    `spread_of` returns the accuracies of a group to show.
+    """
     lines = [_method_line(study.summary, method, spread_of, stage) for method in study.slots]
     slotted = [replace(line, slot=slot) for line, slot in zip(lines, study.slots.values(), strict=True)]
     return [line for line in slotted if line.points]
 
 
 def _baseline_lines(summary: RunSummary, spread_of: SpreadOf) -> list[MethodLine]:
-    """Return the lines of dense models of the tickets' sizes, if the study has any."""
+    """Return the lines of dense models that are as small as the tickets; none if the study has no such control."""
     methods = [method for method in summary.recipe.prune.all_methods() if method.control == "small-dense"]
     lines = [_method_line(summary, method, spread_of, "trained") for method in methods]
     return [replace(line, is_baseline=True) for line in lines if line.points]
 
 
 def _method_line(summary: RunSummary, method: Method, spread_of: SpreadOf, stage: str) -> MethodLine:
+    """Return the line of one method, with a point for each group that has a finished run."""
     found = [(group, spread_of(group)) for group in summary.groups if group.key.method == method]
     points = tuple(_point(group, spread, stage) for group, spread in found if spread is not None)
     return MethodLine(_short(GroupKey(method, 0).series), 0, points)
 
 
 def _short(name: str) -> str:
-    """Return a name that fits beside a chart: the middle of a long one is left out."""
+    """Return a name that fits next to a chart; a long name loses its middle."""
     most = round((WIDEST_LABEL - 20) / LETTER_WIDTH)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
 
 
 def _point(group: SeedGroup, spread: Spread, stage: str) -> LinePoint:
+    """Return the point of one group, with its tooltip."""
     missing = f"; {numbered('seed', group.missing)} missing" if group.missing else ""
     return LinePoint(
         x=group.achieved.mean,
@@ -239,7 +254,7 @@ def _point(group: SeedGroup, spread: Spread, stage: str) -> LinePoint:
 
 
 def _published_lines(study: ChartedStudy) -> list[MethodLine]:
-    """Return the published means of the drawn methods, at the sparsities that the published result files hold."""
+    """Return the published mean accuracies of the drawn methods, at the sparsities in the published result files."""
     comparison = compare(study.summary)
     if comparison is None:
         return []
@@ -261,6 +276,8 @@ def _published_lines(study: ChartedStudy) -> list[MethodLine]:
 
 
 def _overall(stage: str) -> Callable[[SeedGroup], Spread]:
+    """Return a function that returns the accuracies of a group at `stage` over all questions, by seed."""
+
     def spread_of(group: SeedGroup) -> Spread:
         scores: Stage = getattr(group, stage)
         return scores.overall
@@ -269,15 +286,17 @@ def _overall(stage: str) -> Callable[[SeedGroup], Spread]:
 
 
 def _of_type(name: str) -> SpreadOf:
+    """Return a function that returns the retrained accuracies of a group for one answer type, by seed."""
     return lambda group: group.retrained.by_type.get(name)
 
 
 def _x_axis(lines: Iterable[MethodLine]) -> Span:
+    """Return the range of the sparsity axis for these lines."""
     return sparsity_span([point.x for line in lines for point in line.points])
 
 
 def _heights(lines: Sequence[MethodLine], levels: Sequence[Level]) -> list[float]:
-    """Return every accuracy that a chart must hold."""
+    """Return every accuracy that the range of a chart must include."""
     points = [point for line in lines for point in line.points]
     seeds = [value for point in points for value in point.seeds]
     ends = [_band(point) for point in points] + [_band(level) for level in levels]
@@ -285,23 +304,28 @@ def _heights(lines: Sequence[MethodLine], levels: Sequence[Level]) -> list[float
 
 
 def _band(item: LinePoint | Level) -> tuple[float, float]:
+    """Return the lower and the upper end of mean ± one standard deviation."""
     return item.y - (item.std or 0), item.y + (item.std or 0)
 
 
 def _near(levels: Sequence[Level], heights: Sequence[float]) -> list[Level]:
-    """Return the levels that a chart of `heights` can hold without squeezing its lines into half of its height."""
+    """Return the levels that are close enough to `heights`, the accuracies of a chart, to be drawn in it.
+
+    Other levels would squeeze the lines of the chart into less than half of its height.
+    """
     low, high = min(heights), max(heights)
     return [level for level in levels if low - (high - low) <= level.y <= high + (high - low)]
 
 
 def _dense_levels(dense: Spread | None) -> list[Level]:
+    """Return the horizontal line of the dense model; none if its accuracy is unknown."""
     if dense is None:
         return []
     return [Level(f"dense, {percent(dense.mean)}", "dense", dense.mean, dense.std, f"dense: {plus_minus(dense)} %")]
 
 
 def _longer_levels(choice: Choice) -> list[Level]:
-    """Return the level of the dense model that was trained twice as long, if the study has that control."""
+    """Return the horizontal line of the dense model trained twice as long; none if the study lacks this control."""
     longer = choice.longer
     if longer is None:
         return []
@@ -310,6 +334,7 @@ def _longer_levels(choice: Choice) -> list[Level]:
 
 
 def _floor_levels(floors: Floors | None) -> list[Level]:
+    """Return a horizontal line for each floor."""
     if floors is None:
         return []
     return [

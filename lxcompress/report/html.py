@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, no script, for a phone as well as for a projector."""
+"""Write the report as one HTML file that needs no network and no script, for phones as well as projectors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def render_html(summary: RunSummary, choice: Choice) -> str:
 
 
 def build_page(summary: RunSummary, choice: Choice) -> Page:
-    """Return the page as values; a run whose models are dense again has no pick."""
+    """Return the content of the page. A run whose retrained models are dense again gets a page without a pick."""
     if not has_tickets(summary.recipe):
         choice = replace(choice, picked=None, threshold=None, warnings=summary.warnings)
     picked = choice.picked.group.key if choice.picked else None
@@ -66,5 +66,5 @@ def build_page(summary: RunSummary, choice: Choice) -> Page:
 
 
 def _unbroken(words: str) -> Markup:
-    """Return words in which no line breaks between a number and its percent sign."""
+    """Return text in which no line break can come between a number and its percent sign."""
     return escape(words).replace(" %", Markup("&nbsp;%"))

@@ -1,4 +1,4 @@
-"""The section on kept weights: which share of each part and layer the tickets keep."""
+"""The section on kept weights: the fraction of each part and layer of the model that the tickets keep."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ LXMERT = {
     "pooler": "pooler",
     "logit_fc": "answer head",
 }
-"""The names of LXMERT's parts -> plain ones, in the order in which an answer is computed."""
+"""Name of a part in LXMERT's tensors -> a plain name, in the order in which an answer is computed."""
 PARTS = ("language", "vision", "cross", "head")
-"""The parts that every model family has, in that order (records.Result.kept_by_modality)."""
+"""The parts that every model family has, in the order of records.Result.kept_by_modality."""
 
 
 @dataclass(frozen=True)
 class TicketColumn:
-    """The shares that one method's ticket keeps, by part and by layer."""
+    """The fractions (0-1) of weights that the ticket of one method keeps, by part and by layer of the model.
+
+    `slot` is the index of the method's look.
+    """
 
     slot: int
     label: str
@@ -38,12 +41,15 @@ class TicketColumn:
 
     @property
     def is_known(self) -> bool:
-        """Return whether any share is known."""
+        """Return whether the fraction of kept weights is known for at least one part or layer."""
         return bool(self.parts or self.layers)
 
 
 def kept_section(summary: RunSummary, slots: Mapping[Method, int], picked: float | None) -> KeptSection | None:
-    """Return what the drawn methods keep at up to three sparsities, that of the pick included; None if unknown."""
+    """Return what the drawn methods keep, at up to three sparsities; None if nothing is known.
+
+    The sparsity `picked` of the pick is one of the three. `slots` is {drawn method: index of its look}.
+    """
     wanted = {method: slot for method, slot in slots.items() if not method.is_control}
     missing: list[str] = []
     found = [(target, _columns(summary, wanted, target, missing)) for target in _targets(summary, wanted, picked)]
@@ -52,7 +58,10 @@ def kept_section(summary: RunSummary, slots: Mapping[Method, int], picked: float
 
 
 def _targets(summary: RunSummary, wanted: Mapping[Method, int], picked: float | None) -> list[float]:
-    """Return the sparsities to show: the pick's first, then the lowest, the highest and the middle one."""
+    """Return up to three sparsities: first that of the pick, then the lowest, the highest and the middle one.
+
+    The result is sorted.
+    """
     known = sorted({group.key.target for group in summary.groups if group.key.method in wanted and group.key.target})
     if len(known) <= MOST_PANELS:
         return known
@@ -64,7 +73,10 @@ def _targets(summary: RunSummary, wanted: Mapping[Method, int], picked: float | 
 def _columns(
     summary: RunSummary, wanted: Mapping[Method, int], target: float, missing: list[str]
 ) -> list[TicketColumn]:
-    """Return the best seed's ticket of each method; the ids of tickets that are not there are added to `missing`."""
+    """Return a column for the ticket of each method, at one sparsity and of the best seed.
+
+    The ids of tickets that are not in the run folder are added to `missing`.
+    """
     parts = {result.cell: result.kept_by_modality for result in summary.results}
     columns = []
     for group in summary.groups:
@@ -78,7 +90,7 @@ def _columns(
 
 
 def _panel(target: float, columns: Sequence[TicketColumn]) -> Panel:
-    """Return the parts of the model above its layers, with a column for each method."""
+    """Return the chart for one sparsity: rows for the parts, then for the layers, and a column for each method."""
     parts = sorted({part for column in columns for part in column.parts}, key=PARTS.index)
     layers = sorted({layer for column in columns for layer in column.layers}, key=_layer_order)
     rows: list[tuple[str, list[float | None]]] = [
@@ -97,7 +109,7 @@ def _panel(target: float, columns: Sequence[TicketColumn]) -> Panel:
 
 
 def _in_words(columns: Sequence[TicketColumn]) -> str:
-    """Return the parts of each column as text, for those who cannot see the drawing."""
+    """Return what each column keeps of each part as text, for screen readers."""
     sentences = []
     for column in columns:
         shares = ", ".join(f"{part} {percent(share, 0)}" for part, share in column.parts.items())
@@ -106,7 +118,7 @@ def _in_words(columns: Sequence[TicketColumn]) -> str:
 
 
 def _breaks(parts: Sequence[str], layers: Sequence[str]) -> list[int]:
-    """Return the rows that a gap precedes: the first layer, and the first one of each further stack."""
+    """Return the indexes of the rows that a gap precedes: the first layer of each stack."""
     stacks = [layer.split(" ")[0] for layer in layers]
     changes = [index for index in range(1, len(stacks)) if stacks[index] != stacks[index - 1]]
     starts = [0] * bool(parts and layers) + changes
@@ -114,7 +126,7 @@ def _breaks(parts: Sequence[str], layers: Sequence[str]) -> list[int]:
 
 
 def _absent_words(missing: Sequence[str]) -> str | None:
-    """Return which tickets are not in the run folder."""
+    """Return a sentence on the tickets that are not in the run folder; None if all are there."""
     if not missing:
         return None
     if len(missing) == 1:
@@ -126,14 +138,14 @@ def _absent_words(missing: Sequence[str]) -> str | None:
 
 
 def _layer_order(layer: str) -> tuple[int, str, int]:
-    """Return a sort key: stacks in the order in which an answer is computed, then the number of the layer."""
+    """Return a sort key for layers: the order in which an answer is computed, then the number of the layer."""
     stack, _, number = layer.partition(" ")
     index = list(LXMERT).index(stack) if stack in LXMERT else len(LXMERT)
     return index, stack, int(number or 0)
 
 
 def _layer_words(layer: str, layers: Sequence[str]) -> str:
-    """Return a plain name for a layer of LXMERT; layers of other models keep their own."""
+    """Return a plain name for a layer of LXMERT; the layers of other models keep their names."""
     stack, _, number = layer.partition(" ")
     if not any(name.startswith("x_layers ") for name in layers) or stack not in LXMERT:
         return layer

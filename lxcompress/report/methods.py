@@ -1,4 +1,4 @@
-"""The methods table as text and as Markdown."""
+"""Write the methods table as text and as Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from lxcompress.units import duration, short_percent
 
 
 def steps_words(steps: tuple[float, float] | None) -> str:
-    """Return 1×, 2.5×, or 3 to 11× if the number of steps depends on the sparsity."""
+    """Return the training steps as multiples of the dense run's, such as "2.5×".
+
+    If they depend on the sparsity, return their range, such as "3 to 11×".
+    """
     if steps is None:
         return NOTHING
     low, high = (f"{multiple:.2f}".rstrip("0").rstrip(".") for multiple in steps)
@@ -22,17 +25,17 @@ def steps_words(steps: tuple[float, float] | None) -> str:
 
 
 def time_words(row: MethodRow) -> str:
-    """Return the mean time of a run of the method."""
+    """Return the mean time of a run of the method as text."""
     return NOTHING if row.cell_s is None else duration(row.cell_s)
 
 
 def seeds_words(group: SeedGroup) -> str:
-    """Return how many of its seeds a group has, as in '2 of 3 seeds'."""
+    """Return how many seeds of a group are finished, as in '2 of 3 seeds'."""
     return f"{len(group.seeds)} of {len(group.seeds) + len(group.missing)} seeds"
 
 
 def methods_markdown(summary: RunSummary) -> str:
-    """Return the methods as a Markdown table with a note, and the sizes of smaller models as a second table."""
+    """Return the methods table in Markdown with a note, and a second table with the sizes of smaller models."""
     table = tabulate(summary)
     head = ["method", "kind", *_target_heads(table.targets), "time per run", "steps"]
     lines = [
@@ -59,7 +62,7 @@ def methods_markdown(summary: RunSummary) -> str:
 
 
 def table_note(table: MethodTable, best: str = "Bold", *, has_spreads: bool = True, has_steps: bool = True) -> str:
-    """Return a note on how to read the table; `best` says how the best groups are marked."""
+    """Return a note on how to read the table; `best` says how the best groups are marked, such as "Bold"."""
     kinds = {key.method.is_structured for key in table.best}
     of = " and ".join(name for name, is_it in (("unstructured", False), ("structured", True)) if is_it in kinds)
     spreads = [group.ratios.std for row in table.rows for group in row.groups.values() if group.ratios]
@@ -71,10 +74,12 @@ def table_note(table: MethodTable, best: str = "Bold", *, has_spreads: bool = Tr
 
 
 def _kept_cells(table: MethodTable, row: MethodRow) -> list[str]:
+    """Return the cells of a method: the share of dense accuracy that it keeps at each target sparsity."""
     return [_kept_cell(row.groups.get(target), table) for target in table.targets]
 
 
 def _kept_cell(group: SeedGroup | None, table: MethodTable) -> str:
+    """Return the share of dense accuracy that a group keeps, as Markdown, with what is special about the group."""
     words = None if group is None else kept_words(group)
     if group is None or words is None:
         return NOTHING
@@ -85,4 +90,5 @@ def _kept_cell(group: SeedGroup | None, table: MethodTable) -> str:
 
 
 def _target_heads(targets: Iterable[float]) -> list[str]:
+    """Return the headings of the columns: the target sparsities in percent."""
     return [f"{short_percent(target)} %" for target in targets]

@@ -1,4 +1,4 @@
-"""The report's page as frozen values, one class for each section; the template only places them."""
+"""The content of the report's page as frozen values, one class for each section; the template only places them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lxcompress.analysis.published import PublishedComparison
 
 @dataclass(frozen=True)
 class Figure:
-    """One number in large type, and what it is."""
+    """A number in large type, and the name of what it counts or measures."""
 
     value: str
     name: str
@@ -23,7 +23,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Panel:
-    """One small chart with its heading and a note."""
+    """A small chart with its heading and a note."""
 
     title: str
     note: str
@@ -32,7 +32,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class LegendKey:
-    """A sample of a look, and what it stands for."""
+    """An entry of a legend: a sample of a line or a dot, and what it stands for."""
 
     sample: Markup
     label: str
@@ -40,11 +40,11 @@ class LegendKey:
 
 @dataclass(frozen=True)
 class Header:
-    """The verdict, the rule, the picked ticket and its figures, and all warnings.
+    """The head of the page: the verdict, the rule, the picked ticket with its figures, and all warnings.
 
-    `protocol` is the title of the faults that a run reproduces, empty if it has none. `compared` tells how the picked
-    file compares with dense int8, `compared_command` what is left to measure for that. `missing` tells which runs are
-    not finished.
+    `protocol` is a title that names the faults that the run reproduces; it is empty without faults. `compared` says how
+    the picked file compares with dense int8, and `compared_command` is the command for what is not compared yet.
+    `missing` says which runs are not finished.
     """
 
     name: str
@@ -63,7 +63,10 @@ class Header:
 
 @dataclass(frozen=True)
 class OmittedMethods:
-    """The methods that the charts leave to the tables: how the drawn ones were chosen, how many are left out, which."""
+    """The methods that only the tables show.
+
+    `note` says how the drawn methods were chosen, `count` how many are left out, and `names` which ones.
+    """
 
     note: str
     count: str
@@ -72,7 +75,10 @@ class OmittedMethods:
 
 @dataclass(frozen=True)
 class HeroSection:
-    """Retrained accuracy over sparsity, for a wide and for a narrow screen."""
+    """The main chart, retrained accuracy over sparsity, for wide and for narrow screens.
+
+    `floors_below` names the floors that are too low for the range of the chart.
+    """
 
     wide: Markup
     narrow: Markup
@@ -84,7 +90,7 @@ class HeroSection:
 
 @dataclass(frozen=True)
 class MeasuredTimes:
-    """One measurement as text; None is what was not measured."""
+    """The times, the memory and the energy of one measurement, as text; None was not measured."""
 
     p50: str
     p90: str
@@ -98,10 +104,10 @@ class MeasuredTimes:
 
 @dataclass(frozen=True)
 class CostRow:
-    """An artifact in the cost table, as text; ratios are relative to the dense artifact.
+    """The row of an artifact in the cost table, as text; ratios are relative to the dense artifact.
 
-    `label` is what the artifact is, such as "structured 50 %". `cell` is the ticket it was exported from, or "dense".
-    `command` measures it, if it is not measured.
+    `label` says what the artifact is, such as "structured 50 %". `cell` is the id of the ticket that it was exported
+    from, or "dense". `command` measures the artifact; it is None if a measurement exists.
     """
 
     number: int
@@ -130,7 +136,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """One measurement of an artifact, as text; `is_default` marks the one that the cost table shows."""
+    """One measurement of an artifact as text; `is_default` marks the measurement that the cost table shows."""
 
     number: int
     label: str
@@ -143,7 +149,7 @@ class MeasurementRow:
 
 @dataclass(frozen=True)
 class CostSection:
-    """What the artifacts cost: the charts, the table, and what is left to run."""
+    """The section on the costs of the artifacts: the charts, the table, and the commands that are left to run."""
 
     rows: Sequence[CostRow]
     tasks: Sequence[str]
@@ -163,7 +169,7 @@ class CostSection:
 
 @dataclass(frozen=True)
 class MethodCell:
-    """What a method keeps at one sparsity, with notes below it; `look` holds the classes of the style sheet."""
+    """What a method keeps at one sparsity, with notes below; `look` holds the names of style sheet classes."""
 
     words: str
     look: str = ""
@@ -172,7 +178,7 @@ class MethodCell:
 
 @dataclass(frozen=True)
 class MethodTableRow:
-    """A method in the methods table; an unpruned control has one cell for all sparsities."""
+    """The row of a method in the methods table; a control that is not pruned has one cell for all sparsities."""
 
     name: str
     words: str
@@ -184,7 +190,7 @@ class MethodTableRow:
 
 @dataclass(frozen=True)
 class MethodSection:
-    """Every method in one table, and the sizes of the smaller models in a second one."""
+    """The section on methods: all methods in one table, and the sizes of the smaller models in a second one."""
 
     note: str
     targets: Sequence[str]
@@ -195,7 +201,7 @@ class MethodSection:
 
 @dataclass(frozen=True)
 class TypeSection:
-    """Retrained accuracy of each answer type."""
+    """The section on answer types: the retrained accuracy of each type."""
 
     panels: Sequence[Panel]
     names: Sequence[str]
@@ -204,7 +210,7 @@ class TypeSection:
 
 @dataclass(frozen=True)
 class FloorRow:
-    """A floor: its name, what it answers, and its accuracies."""
+    """The row of a floor: its name, what it answers, and its accuracies (0-1), overall and by answer type."""
 
     name: str
     words: str
@@ -214,7 +220,11 @@ class FloorRow:
 
 @dataclass(frozen=True)
 class GroupSection:
-    """The numbers of every group, and why each was not picked; a long table is folded."""
+    """The section with the numbers of every group of runs, and why each group was not picked.
+
+    A group holds the runs of one method and one sparsity. If `is_long`, the table is folded. `rows` holds a sample of
+    the group's look, and the group.
+    """
 
     rows: Sequence[tuple[Markup, SeedGroup]]
     dense: Stage | None
@@ -228,7 +238,7 @@ class GroupSection:
 
 @dataclass(frozen=True)
 class KeptSection:
-    """The share of weights that tickets keep, a panel for each sparsity; `absent` names tickets that are not there."""
+    """The section on kept weights, with a panel for each sparsity; `absent` names tickets that are not there."""
 
     panels: Sequence[Panel]
     absent: str | None
@@ -236,7 +246,10 @@ class KeptSection:
 
 @dataclass(frozen=True)
 class ResourceSection:
-    """What the study used; only what was counted has a figure and a column. `rows` are name, class and cells."""
+    """The section on what the study used; only values that were counted have a figure and a column.
+
+    Each of `rows` is the name of a group, a class of the style sheet, and the cells.
+    """
 
     figures: Sequence[Figure]
     columns: Sequence[str]
@@ -247,7 +260,7 @@ class ResourceSection:
 
 @dataclass(frozen=True)
 class RunSection:
-    """How the study was run."""
+    """The section on how the study was run: facts, versions of packages, and the recipe."""
 
     facts: Sequence[tuple[str, str]]
     packages: Mapping[str, str]
@@ -256,7 +269,7 @@ class RunSection:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report; a section that has nothing to show is None or empty."""
+    """The content of the whole report; a section without content is None or empty."""
 
     version: str
     header: Header

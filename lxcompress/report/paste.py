@@ -1,4 +1,4 @@
-"""A summary in Markdown, to paste into an issue: the verdict, the files with their costs, the methods."""
+"""Write a summary in Markdown, to paste into an issue: the verdict, the files with their costs, the methods."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lxcompress.units import percent, significant
 
 
 def summary_markdown(summary: RunSummary, choice: Choice) -> str:
-    """Return the run in Markdown; every text from data is escaped."""
+    """Return the summary of a run in Markdown; every text from the data is escaped."""
     entries = number_artifacts(summary, choice.picked.exported if choice.picked else None)
     packages = ", ".join(f"{name} {number}" for name, number in summary.machine.packages.items())
     parts = [
@@ -48,6 +48,7 @@ def summary_markdown(summary: RunSummary, choice: Choice) -> str:
 
 
 def _faults(summary: RunSummary) -> list[str]:
+    """Return a list of the faults that the run reproduces, under a title; nothing without faults."""
     if not summary.recipe.faults:
         return []
     lines = [f"- {code(fault)}: {escape(words)}" for fault, words in fault_lines(summary.recipe)]
@@ -55,13 +56,14 @@ def _faults(summary: RunSummary) -> list[str]:
 
 
 def _missing(summary: RunSummary) -> list[str]:
+    """Return a sentence on how many runs are finished; nothing if all are."""
     if summary.is_complete:
         return []
     return [f"Not complete: {len(summary.results)} of {summary.cells_total} runs (method x sparsity x seed) finished."]
 
 
 def _accuracies(summary: RunSummary, choice: Choice) -> str:
-    """Return the accuracies of the dense model, the pick and the floors."""
+    """Return a table with the accuracies of the dense model, the pick and the floors."""
     lines = []
     if summary.dense:
         lines.append(["dense", "0", plus_minus(summary.dense.overall), NOTHING, "100"])
@@ -80,7 +82,7 @@ def _accuracies(summary: RunSummary, choice: Choice) -> str:
 
 
 def _costs(summary: RunSummary, entries: Sequence[CostEntry]) -> list[str]:
-    """Return the table of exported files, with the names of their folders below it."""
+    """Return the table of the exported files, and below it the names of their folders."""
     if not entries:
         return ["Nothing is exported yet, so no size, speed or memory is known."]
     dense = find_dense(entries)
@@ -102,10 +104,12 @@ def _costs(summary: RunSummary, entries: Sequence[CostEntry]) -> list[str]:
 
 
 def _task_and_machine(measured: Measurement) -> str:
+    """Return the task of a measurement, and the machine or device that it ran on."""
     return escape(f"{task_words(measured.task)}, on {measured.target or measured.machine.processor}")
 
 
 def _cost_line(entry: CostEntry, entries: Sequence[CostEntry], dense: CostEntry | None) -> list[str]:
+    """Return the cells of one exported file; `dense` is the file that the ratios are relative to."""
     exported, artifact = entry.exported, entry.exported.artifact
     measured, change = exported.fresh, exported.accuracy_change
     size, latency, memory = (_in_brackets(ratio(entry, dense, axis)) for axis in COST_AXES)
@@ -126,10 +130,12 @@ def _cost_line(entry: CostEntry, entries: Sequence[CostEntry], dense: CostEntry 
 
 
 def _in_brackets(value: float | None) -> str:
+    """Return a ratio in brackets; empty if it is unknown."""
     return "" if value is None else f" ({times(value)})"
 
 
 def _warnings(summary: RunSummary, choice: Choice) -> list[str]:
+    """Return a list of the warnings about the choice and the files; nothing if there are none."""
     of_files = [f"{exported.name}: {warning}" for exported in summary.artifacts for warning in exported.warnings]
     warnings = dict.fromkeys([*choice.warnings, *of_files])
     return ["Warnings:\n" + "\n".join(f"- {escape(warning)}" for warning in warnings)] if warnings else []

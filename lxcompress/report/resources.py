@@ -1,4 +1,4 @@
-"""The section on resources: time, GPU hours, memory, utilisation and energy of a study."""
+"""The section on the resources of a study: time, GPU hours, memory, utilisation and energy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lxcompress.units import GIGABYTE, WATT_HOUR, duration, energy, percent, sig
 
 
 def resource_section(summary: RunSummary, totals: UsageTotals) -> ResourceSection:
-    """Return the section; it has a figure and a column only for what was counted."""
+    """Return the section on resources; only values that were counted have a figure and a column."""
     rows = [(group.key.label, "", group.usage) for group in summary.groups]
     own = own_runs(summary.recipe, summary.dense_runs)
     if own:
@@ -28,6 +28,7 @@ def resource_section(summary: RunSummary, totals: UsageTotals) -> ResourceSectio
 
 
 def _figures(totals: UsageTotals) -> list[Figure]:
+    """Return the totals of the study in large type."""
     figures = [Figure(duration(totals.duration_s), f"for {totals.runs} runs, {duration(totals.duration_each_s)} each")]
     if totals.gpu_s:
         figures.append(Figure(significant(totals.gpu_hours), f"GPU hours, {' and '.join(totals.gpus)}".rstrip(", ")))
@@ -41,6 +42,7 @@ def _figures(totals: UsageTotals) -> list[Figure]:
 
 
 def _scaled(value: float | None, scale: float) -> str | None:
+    """Return a value divided by `scale`, as text; None if it is unknown."""
     return None if value is None else significant(value / scale)
 
 
@@ -53,4 +55,4 @@ COLUMNS: dict[str, Callable[[UsageTotals], str | None]] = {
     "energy, kWh": lambda totals: _scaled(totals.energy_j, 1000 * WATT_HOUR),
     "Wh per run": lambda totals: _scaled(totals.energy_each_j, WATT_HOUR),
 }
-"""A column of the table by group -> its cell; None if it was not counted."""
+"""Heading of a column -> the function that writes its cell for a group of runs; None was not counted."""

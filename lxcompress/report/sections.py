@@ -1,4 +1,4 @@
-"""The sections of text and tables: the header, the methods, every group, and how the study was run."""
+"""The sections of text and tables: the header, the methods, the groups of runs, and how the study was run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lxcompress.report.page import (
 from lxcompress.units import duration, percent, short_percent
 
 LONG = 40
-"""The groups beyond which their table is folded; the methods table shows the same in fewer rows."""
+"""The table of groups is folded if it has more rows; the methods table shows the same in fewer rows."""
 FLOOR_WORDS: Mapping[str, str] = {
     "majority": "always the most frequent answer",
     "majority per type": "the most frequent answer of each answer type, which is given",
@@ -44,7 +44,7 @@ FLOOR_WORDS: Mapping[str, str] = {
 
 
 def header(summary: RunSummary, choice: Choice) -> Header:
-    """Return the verdict with the picked ticket, its figures and the warnings."""
+    """Return the head of the page: the verdict, the picked ticket with its figures, and the warnings."""
     picked = choice.picked
     compared, command = compared_words(picked) if picked else ("", None)
     return Header(
@@ -64,7 +64,7 @@ def header(summary: RunSummary, choice: Choice) -> Header:
 
 
 def method_section(summary: RunSummary, picked: GroupKey | None) -> MethodSection:
-    """Return the methods table and that of the smaller models' sizes."""
+    """Return the section with the methods table, and the table with the sizes of smaller models."""
     table = tabulate(summary)
     return MethodSection(
         note=table_note(table),
@@ -76,7 +76,7 @@ def method_section(summary: RunSummary, picked: GroupKey | None) -> MethodSectio
 
 
 def group_section(summary: RunSummary, choice: Choice, slots: Mapping[Method, int]) -> GroupSection:
-    """Return the numbers of every group, with the look that the charts give it."""
+    """Return the section with the numbers of every group; `slots` is {drawn method: index of its look}."""
     return GroupSection(
         rows=[(_group_look(group, slots), group) for group in summary.groups],
         dense=summary.dense,
@@ -90,7 +90,7 @@ def group_section(summary: RunSummary, choice: Choice, slots: Mapping[Method, in
 
 
 def run_section(summary: RunSummary) -> RunSection:
-    """Return how the study was run."""
+    """Return the section on how the study was run."""
     runs: list[Dense | Result] = [*summary.dense_runs, *summary.results]
     recipe = summary.recipe
     devices = sorted({f"{run.device} ({run.precision})" for run in runs})
@@ -116,6 +116,7 @@ def run_section(summary: RunSummary) -> RunSection:
 
 
 def _figures(choice: Choice) -> list[Figure]:
+    """Return the figures of the pick in large type; none if nothing is picked."""
     picked = choice.picked
     if picked is None:
         return []
@@ -134,7 +135,7 @@ def _figures(choice: Choice) -> list[Figure]:
 
 
 def _file_figures(exported: ExportedArtifact) -> list[Figure]:
-    """Return the figures of the file to ship, which may be less accurate than the ticket it was exported from."""
+    """Return the figures of the file to ship, which may be less accurate than its ticket."""
     artifact, change = exported.artifact, exported.accuracy_change
     figures = [Figure(f"{exported.size_mb:.3g} MB", f"on disk as {artifact.format} {artifact.precision}")]
     if exported.accuracy is not None:
@@ -146,7 +147,7 @@ def _file_figures(exported: ExportedArtifact) -> list[Figure]:
 
 
 def _missing(summary: RunSummary) -> str | None:
-    """Return how much of the study is finished; None if all of it is."""
+    """Return a sentence on how much of the study is finished; None if all of it is."""
     if summary.is_complete:
         return None
     runs = f"{len(summary.results)} of {summary.cells_total} runs are finished"
@@ -156,6 +157,7 @@ def _missing(summary: RunSummary) -> str | None:
 
 def _method_row(table: MethodTable, row: MethodRow, picked: GroupKey | None) -> MethodTableRow:
     # An unpruned control has one number, which holds for every sparsity.
+    """Return the row of a method in the methods table."""
     is_unpruned = row.method.control == "dense-longer"
     targets = (0.0,) if is_unpruned else table.pruned_targets
     return MethodTableRow(
@@ -169,6 +171,7 @@ def _method_row(table: MethodTable, row: MethodRow, picked: GroupKey | None) -> 
 
 
 def _method_cell(table: MethodTable, group: SeedGroup | None, picked: GroupKey | None) -> MethodCell:
+    """Return the cell of a group: the share of dense accuracy that it keeps, and notes."""
     words = kept_words(group) if group else None
     if group is None or words is None:
         return MethodCell(NOTHING)
@@ -184,13 +187,14 @@ def _method_cell(table: MethodTable, group: SeedGroup | None, picked: GroupKey |
 
 
 def _size_row(table: MethodTable, row: MethodRow) -> tuple[str, list[list[str]]]:
+    """Return the name of a method, and the sizes of its models at each sparsity."""
     groups = [row.groups.get(target) for target in table.sized_targets]
     cells = [[words(group) for words in table.quantities.values()] if group else [NOTHING] for group in groups]
     return row.name, cells
 
 
 def _group_look(group: SeedGroup, slots: Mapping[Method, int]) -> Markup:
-    """Return how the charts draw a group; nothing if they leave it out."""
+    """Return a sample of the line that the charts draw for a group; empty if they do not draw it."""
     method = group.key.method
     if method in slots:
         return method_key(slots[method])
@@ -199,6 +203,7 @@ def _group_look(group: SeedGroup, slots: Mapping[Method, int]) -> Markup:
 
 
 def _floor_rows(floors: Floors | None) -> list[FloorRow]:
+    """Return a row for each floor that was measured."""
     if floors is None:
         return []
     scores = {
@@ -215,6 +220,7 @@ def _floor_rows(floors: Floors | None) -> list[FloorRow]:
 
 
 def _durations(dense: Sequence[Dense], results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return the mean time and the steps of the dense runs, and those of the other runs."""
     facts = []
     if dense:
         mean = duration(fmean(run.duration_s for run in dense))

@@ -1,4 +1,4 @@
-"""A summary as results.csv (a row for each run and each artifact) and results.json (everything)."""
+"""Write a summary as results.csv (a row for each run and each artifact) and results.json (everything)."""
 
 from __future__ import annotations
 
@@ -83,14 +83,15 @@ COLUMNS: dict[str, str] = {
     "steady_bytes": "memory that it held between answers",
     "energy_j": "joules that the processor used for one answer",
 }
-"""The columns of results.csv; accuracies and sparsities are fractions 0-1, and an empty field is a missing value."""
+"""Column of results.csv -> its meaning. Accuracies and sparsities are fractions (0-1); an empty field is unknown."""
 TYPE_COLUMNS = "accuracy at a stage (pruned, rewound, retrained, dense) over the questions of one answer type"
 
 
 def results_csv(summary: RunSummary) -> str:
-    """Return a row for each dense run, for each finished cell and for each artifact.
+    """Return the text of results.csv: a row for each dense run, each finished cell and each artifact.
 
-    The columns are COLUMNS, and one for each stage and answer type.
+    A cell is the run of one method, one sparsity and one seed. The columns are COLUMNS, and one for each stage and
+    answer type.
     """
     dense = {run.seed: run for run in summary.dense_runs}
     rows = [*map(_dense_row, summary.dense_runs)]
@@ -102,7 +103,7 @@ def results_csv(summary: RunSummary) -> str:
 
 
 def results_json(summary: RunSummary, choice: Choice) -> str:
-    """Return the summary, the choice, and every record that they were made from."""
+    """Return the text of results.json: the summary, the choice, and every record that they were made from."""
     entries = number_artifacts(summary, choice.picked.exported if choice.picked else None)
     comparison = compare(summary)
     published = comparison.groups if comparison else {}
@@ -136,6 +137,7 @@ def results_json(summary: RunSummary, choice: Choice) -> str:
 
 
 def _dense_row(dense: Dense) -> dict[str, Any]:
+    """Return the row of a dense run."""
     return {
         "kind": "dense",
         "cell": "dense",
@@ -149,6 +151,7 @@ def _dense_row(dense: Dense) -> dict[str, Any]:
 
 
 def _cell_row(result: Result, dense: Dense | None) -> dict[str, Any]:
+    """Return the row of a cell; `dense` is the dense run of the same seed, if it is finished."""
     stages = {"pruned": result.pruned, "rewound": result.rewound, "retrained": result.retrained}
     if dense is not None:
         stages["dense"] = dense.trained
@@ -180,6 +183,7 @@ def _cell_row(result: Result, dense: Dense | None) -> dict[str, Any]:
 
 
 def _run_columns(record: Dense | Result) -> dict[str, Any]:
+    """Return the columns that dense runs and cells share: training, time, device and resources."""
     return {
         "epochs": len(record.epochs),
         "steps": record.steps,
@@ -191,16 +195,19 @@ def _run_columns(record: Dense | Result) -> dict[str, Any]:
 
 
 def _usage_columns(usage: Usage | None) -> dict[str, Any]:
+    """Return the columns of the resources that a GPU counted; none if no GPU counted them."""
     if usage is None:
         return {}
     return {f"usage_{name}": getattr(usage, name) for name in ("peak_bytes", "utilisation", "energy_j")}
 
 
 def _type_columns(stages: Mapping[str, Score]) -> dict[str, float]:
+    """Return {STAGE_TYPE: accuracy} for each stage and answer type."""
     return {f"{stage}_{name}": value for stage, score in stages.items() for name, value in score.by_type.items()}
 
 
 def _group_json(group: SeedGroup, published: PublishedGroup | None) -> dict[str, Any]:
+    """Return a group over seeds as plain JSON values, with the published result of the same method and sparsity."""
     return {
         "method": group.key.method.id,
         "criterion": group.key.method.criterion,
@@ -255,6 +262,7 @@ def methods_json(summary: RunSummary) -> list[dict[str, Any]]:
 
 
 def _published_json(group: SeedGroup, published: PublishedGroup) -> dict[str, Any]:
+    """Return the published result for a group, and the difference from it, as plain JSON values."""
     return {
         "mean": published.mean,
         "std": published.std,
@@ -265,11 +273,13 @@ def _published_json(group: SeedGroup, published: PublishedGroup) -> dict[str, An
 
 
 def _stage_json(stage: Stage) -> dict[str, Any]:
+    """Return the accuracies at one stage as plain JSON values."""
     by_type = {name: spread_json(spread) for name, spread in stage.by_type.items()}
     return {**(spread_json(stage.overall) or {}), "by_type": by_type}
 
 
 def _artifact_row(entry: CostEntry) -> dict[str, Any]:
+    """Return the row of an artifact."""
     artifact, measured = entry.exported.artifact, entry.exported.fresh
     return {
         "kind": "artifact",
@@ -290,6 +300,7 @@ def _artifact_row(entry: CostEntry) -> dict[str, Any]:
 
 
 def _cost_json(entry: CostEntry, entries: Sequence[CostEntry]) -> dict[str, Any]:
+    """Return an artifact, its measurement and its ratios to the dense artifact as plain JSON values."""
     exported, dense = entry.exported, find_dense(entries)
     measured = exported.measurement
     return {
@@ -318,6 +329,7 @@ MEASURED = (
 
 
 def _measured_json(measured: Measurement) -> dict[str, float | None]:
+    """Return the measured values by the names in MEASURED."""
     latency = latency_ms(measured)
     percentiles = (latency.p50, latency.p90, latency.p99)
     return {

@@ -1,4 +1,4 @@
-"""Write the report's three files into the run folder."""
+"""Write the three files of the report into the run folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from lxcompress.rundir import Run, write_text
 
 
 def write_report(run: Run, rule: Rule | None = None) -> list[Path]:
-    """Write report.html, results.csv and results.json of `run`; without `rule`, the recipe's rule picks.
+    """Write report.html, results.csv and results.json of `run`; return their paths.
 
-    A reader never sees a file that is half written.
+    Without `rule`, the ticket is picked by the rule of the recipe. A file is replaced only when its new text is
+    complete.
     """
     summary = summarise(run)
     choice = pick_ticket(summary, rule or default_rule(summary))

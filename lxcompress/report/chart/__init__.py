@@ -1,1 +1,1 @@
-"""The report's charts, drawn by matplotlib as inline SVG that takes its colours from the page's style sheet."""
+"""The charts of the report: matplotlib draws them as inline SVG, with the colours of the page's style sheet."""

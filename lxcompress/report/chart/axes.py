@@ -1,4 +1,4 @@
-"""The axes of a chart: which range they show, and their ticks."""
+"""The axes of a chart: the range that each axis shows, its ticks and its title."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ from lxcompress.report.chart.drawing import Plot
 from lxcompress.report.chart.style import HEX, TITLE_SIZE
 
 Span = tuple[float, float]
-"""The least and the greatest value of an axis."""
+"""The smallest and the largest value of an axis."""
 
 
 def sparsity_span(values: Sequence[float]) -> Span:
-    """Return the tens of percent around the sparsities; from 0 if the lowest is near it."""
+    """Return the range of an axis for sparsities (0-1), rounded outwards to tens of percent.
+
+    The range starts at 0 if the lowest sparsity is near 0.
+    """
     low = max(0.0, (10 * (min(values) - 0.03)) // 1 / 10)
     high = min(1.0, -((-10 * (max(values) + 0.03)) // 1) / 10)
     return (0.0 if low <= 0.2 else low), high
 
 
 def accuracy_span(values: Sequence[float]) -> Span:
-    """Return the range of the accuracies, a little wider on both sides, within 0-1."""
+    """Return the range of an axis for accuracies: a little wider than their own range, and within 0-1."""
     low, high = min(values), max(values)
     margin = max(0.06 * (high - low), 0.005)
     return max(0.0, low - margin), min(1.0, high + margin)
 
 
 def percent_axes(plot: Plot, x: Span, y: Span, width: int) -> None:
-    """Show both axes in percent, with as many ticks as `width` pixels have room for."""
+    """Set the ranges `x` and `y` (0-1) of both axes, in percent, with as many ticks as fit into `width` pixels."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes = plot.axes
@@ -43,7 +46,10 @@ def percent_axes(plot: Plot, x: Span, y: Span, width: int) -> None:
 
 
 def cost_axes(plot: Plot, values: Sequence[float], y: Span) -> bool:
-    """Show a cost along x, from 0; logarithmic if the values span more than a factor of ten. Return whether it is."""
+    """Set the axis x for a cost and the axis y for accuracy; return whether x is logarithmic.
+
+    The axis x is logarithmic if the largest cost is more than ten times the smallest. Otherwise it starts at 0.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes, low, high = plot.axes, min(values), max(values)
@@ -62,7 +68,7 @@ def cost_axes(plot: Plot, values: Sequence[float], y: Span) -> bool:
 
 
 def write_titles(plot: Plot, x_title: str, y_title: str) -> None:
-    """Write the title of x below the axes and that of y above them."""
+    """Write the title of the axis x below the axes, and that of the axis y above them."""
     drawing, box = plot.drawing, plot.axes.get_position()
     middle = drawing.width * (box.x0 + box.x1) / 2
     drawing.text(middle, drawing.height - 9, x_title, ha="center", fontsize=TITLE_SIZE)

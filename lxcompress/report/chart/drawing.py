@@ -1,6 +1,7 @@
-"""A drawing in pixels on a matplotlib figure: axes, lines, markers, text, and the tooltips of its points.
+"""A drawing in pixels on a matplotlib figure: axes, lines, markers, text and tooltips.
 
-matplotlib computes positions and ticks and writes the SVG; `chart.svg` then removes what a page cannot hold twice.
+matplotlib computes positions and ticks, and writes the SVG. The module `chart.svg` then removes everything that may not
+occur twice in a page, such as identifiers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChartSize:
-    """The size of a chart in pixels; `label_width` of them at the right hold the names of lines."""
+    """The size of a chart in pixels. The names of lines take `label_width` pixels of the width, at the right."""
 
     width: int
     height: int
@@ -32,7 +33,7 @@ class ChartSize:
 
 @dataclass(frozen=True)
 class Marker:
-    """A marker at a position of the axes; it is hollow unless `is_whole`. `title` is its tooltip."""
+    """A marker at the position (x, y) of some axes. It is hollow unless `is_whole`. `title` is its tooltip."""
 
     x: float
     y: float
@@ -44,7 +45,7 @@ class Marker:
 
 @dataclass
 class Drawing:
-    """A drawing in progress: its figure, its size in pixels, and the tooltip of each artist by its mark."""
+    """A drawing in progress: the figure, its size in pixels, and {mark of a drawn shape: its tooltip} in `tips`."""
 
     figure: Figure
     width: int
@@ -52,7 +53,7 @@ class Drawing:
     tips: dict[str, str] = field(default_factory=dict)
 
     def plot(self, left: float, top: float, right: float, bottom: float) -> Plot:
-        """Add axes with these edges, in pixels from the upper left."""
+        """Add axes to the drawing and return them; the four edges are in pixels from the upper left corner."""
         box = (left / self.width, 1 - bottom / self.height, (right - left) / self.width, (bottom - top) / self.height)
         axes = self.figure.add_axes(box, facecolor="none")
         axes.spines[["left", "right", "top"]].set_visible(False)
@@ -62,27 +63,27 @@ class Drawing:
         return Plot(self, axes)
 
     def canvas(self) -> Plot:
-        """Add invisible axes over the whole drawing; a position is in pixels from the upper left."""
+        """Add and return invisible axes over the whole drawing; their positions are in pixels from the upper left."""
         limits: dict[str, Any] = {"xlim": (0, self.width), "ylim": (self.height, 0)}
         axes = self.figure.add_axes((0, 0, 1, 1), facecolor="none", **limits)
         axes.set_axis_off()
         return Plot(self, axes)
 
     def tip(self, title: str) -> str:
-        """Return the mark by which an artist shows `title` as its tooltip."""
+        """Store the tooltip `title`, and return the mark that connects a shape with this tooltip."""
         name = f"tip-{len(self.tips)}"
         self.tips[name] = clean(title)
         return name
 
     def text(self, x: float, y: float, words: str, **look: Any) -> None:
-        """Write words, taken literally, at a position in pixels from the upper left."""
+        """Write text at a position in pixels from the upper left; no character has a special meaning."""
         look = {"fontsize": TICK_SIZE, "va": "center_baseline", **look}
         look["color"] = HEX[look.get("color", "soft")]
         found = self.figure.text(x / self.width, 1 - y / self.height, clean(words), **look)
         found.set_parse_math(False)
 
     def stroke(self, xs: Sequence[float], ys: Sequence[float], colour: str, **look: Any) -> None:
-        """Draw a line between positions in pixels from the upper left."""
+        """Draw a line through positions in pixels from the upper left."""
         from matplotlib.lines import Line2D
 
         across, up = [x / self.width for x in xs], [1 - y / self.height for y in ys]
@@ -98,29 +99,29 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Plot:
-    """The axes of a drawing."""
+    """The axes of a drawing, with functions that draw at positions of these axes."""
 
     drawing: Drawing
     axes: Axes
 
     @property
     def right(self) -> float:
-        """The right edge of the axes, in pixels."""
+        """The right edge of the axes, in pixels from the left edge of the drawing."""
         return self.drawing.width * self.axes.get_position().x1
 
     def position(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a value of the axes lies, in pixels from the upper left."""
+        """Return the position of the point (x, y) of the axes, in pixels from the upper left of the drawing."""
         across, up = self.axes.transData.transform((x, y))
         return float(across), self.drawing.height - float(up)
 
     def line(self, xs: Sequence[float], ys: Sequence[float], colour: str, **look: Any) -> None:
-        """Draw a line that may leave the axes."""
+        """Draw a line; parts outside of the axes are drawn too."""
         self.axes.plot(xs, ys, color=HEX[colour], clip_on=False, **look)
 
     def band(
         self, xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], colour: str, **look: Any
     ) -> None:
-        """Fill the band between two lines."""
+        """Fill the area between the lines `lows` and `highs`."""
         self.axes.fill_between(xs, lows, highs, color=HEX[colour], linewidth=0, clip_on=False, **look)
 
     def dots(self, xs: Sequence[float], ys: Sequence[float], colour: str) -> None:
@@ -168,10 +169,10 @@ class Plot:
 
 @contextmanager
 def open_drawing(width: int, height: int) -> Iterator[Drawing]:
-    """Give an empty drawing; the user's matplotlibrc has no effect on it, and it leaves no setting behind.
+    """Yield an empty drawing. The user's matplotlibrc has no effect, and matplotlib's settings are restored.
 
-    Messages of matplotlib (it builds a font cache, its own font lacks a letter) are dropped: the browser chooses the
-    font.
+    Messages of matplotlib are dropped: that it builds a font cache, or that its font lacks a letter. They do not
+    matter, because the browser chooses the font.
     """
     with quiet_loggers("matplotlib"):
         import matplotlib
@@ -185,6 +186,6 @@ def open_drawing(width: int, height: int) -> Iterator[Drawing]:
 
 
 def clean(words: str) -> str:
-    """Return words on one line, without characters that XML cannot hold."""
+    """Return text on one line, with a replacement for each character that XML cannot contain."""
     line = " ".join(words.split())
     return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in line)

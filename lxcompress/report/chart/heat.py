@@ -1,4 +1,4 @@
-"""Shares as shaded cells: a column for each method, a row for each part or layer of the model."""
+"""Draw fractions as shaded cells: a column for each method, a row for each part or layer of the model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lxcompress.report.chart.style import method_colour, method_marker
 from lxcompress.report.chart.svg import to_markup
 
 ROW, COLUMN_HEAD, GAP = 21, 26, 8
-"""Heights in pixels of a row, of the head, and of a gap between groups of rows."""
+"""Heights in pixels: of a row, of the heads of the columns, and of a gap between two groups of rows."""
 
 
 @dataclass(frozen=True)
 class HeatColumn:
-    """One method: `slot` chooses its marker, `title` names it in tooltips."""
+    """One column, which is a method: `slot` chooses its marker, and `title` names the method in tooltips."""
 
     slot: int
     title: str
@@ -25,9 +25,10 @@ class HeatColumn:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Rows with a name and a share (0-1, None: unknown) for each column.
+    """The content of a map of shaded cells.
 
-    A gap precedes each row whose index is in `breaks`.
+    A row is a name, and a fraction (0-1) for each column; None is unknown. `breaks` holds the indexes of the rows that
+    a gap precedes.
     """
 
     columns: Sequence[HeatColumn]
@@ -37,7 +38,7 @@ class HeatMap:
 
 
 def heat_map(heat: HeatMap, *, width: int, name_width: int) -> Markup:
-    """Return the map as SVG; `name_width` of its `width` pixels hold the names of the rows."""
+    """Return the map as SVG. It is `width` pixels wide, and `name_width` of these hold the names of the rows."""
     height = COLUMN_HEAD + ROW * len(heat.rows) + GAP * len(heat.breaks) + 4
     cell_width = (width - name_width) / len(heat.columns)
     with open_drawing(width, height) as drawing:
@@ -57,11 +58,12 @@ def heat_map(heat: HeatMap, *, width: int, name_width: int) -> Markup:
 
 
 def _share_words(share: float | None) -> str:
+    """Return the kept fraction of the weights as text."""
     return "unknown" if share is None else f"{100 * share:.1f} % kept"
 
 
 def _draw_cell(plot: Plot, box: tuple[float, float, float], share: float | None, title: str) -> None:
-    """Draw a cell; `box` is its left edge, its top and its width."""
+    """Draw one cell; `box` is its left edge, its top and its width in pixels."""
     left, top, width = box
     shade = 0.0 if share is None else 0.05 + 0.55 * share
     plot.rectangle((left + 1, top + 1), (width - 2, ROW - 2), alpha=shade, title=title)

@@ -1,4 +1,4 @@
-"""Labels that cover nothing: each is written where it fits, or not at all."""
+"""Write labels that cover nothing: a label is written where it fits, and left out if it fits nowhere."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Box:
     bottom: float
 
     def meets(self, other: Box) -> bool:
-        """Return whether the two overlap."""
+        """Return whether this rectangle and `other` overlap."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
     def is_within(self, other: Box) -> bool:
-        """Return whether this one lies inside `other`."""
+        """Return whether this rectangle lies inside `other`."""
         return (
             other.left <= self.left
             and self.right <= other.right
@@ -36,18 +36,21 @@ class Box:
 
 @dataclass
 class LabelWriter:
-    """Writes labels within `frame` so that none covers a box of `occupied`, to which each label is added."""
+    """Writes labels into the rectangle `frame`. No label covers a rectangle of `occupied`.
+
+    Each label that was written is added to `occupied`.
+    """
 
     drawing: Drawing
     frame: Box
     occupied: list[Box] = field(default_factory=list)
 
     def keep_free(self, positions: Iterable[tuple[float, float]], reach: float) -> None:
-        """Let no label cover the square that reaches `reach` pixels around each position."""
+        """Keep labels off each position, up to `reach` pixels away from it in each direction."""
         self.occupied += [Box(x - reach, y - reach, x + reach, y + reach) for x, y in positions]
 
     def write(self, position: tuple[float, float], labels: Sequence[str], gap: float, weight: int = 400) -> None:
-        """Write the first of the labels that fits beside a position, `gap` pixels away; nothing if none fits."""
+        """Write the first of `labels` that fits next to a position, `gap` pixels away; write nothing if none fits."""
         for words in labels:
             width = LETTER_SHARE * TICK_SIZE * len(words)
             for left, middle in _starts(*position, width, gap):
@@ -60,7 +63,10 @@ class LabelWriter:
 
 
 def spread_apart(positions: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
-    """Return ascending positions, moved as little as possible to be `gap` apart and between low and high."""
+    """Return ascending positions that are at least `gap` apart and between `low` and `high`.
+
+    Each position is moved as little as possible.
+    """
     moved: list[float] = []
     for position in positions:
         moved.append(max(position, moved[-1] + gap) if moved else max(position, low))
@@ -72,7 +78,10 @@ def spread_apart(positions: Sequence[float], *, gap: float, low: float, high: fl
 
 
 def _starts(x: float, y: float, width: float, gap: float) -> list[tuple[float, float]]:
-    """Return where a label may start: above, right, left, below, and at the corners."""
+    """Return the possible positions of a label around a point: the left end and the middle height of its text.
+
+    They are above, right, left and below the point, and at the four corners.
+    """
     right, left, centre = x + gap, x - gap - width, x - width / 2
     return [
         (centre, y - gap - 5),

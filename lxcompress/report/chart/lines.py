@@ -1,4 +1,4 @@
-"""Accuracy over sparsity: a line for each method, with bands, levels across the chart, and the pick marked."""
+"""Draw accuracy over sparsity: a line with a band for each method, horizontal lines, and a ring around the pick."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ from lxcompress.report.chart.svg import to_markup
 
 @dataclass(frozen=True)
 class LinePoint:
-    """One group: sparsity and mean accuracy (0-1), its standard deviation, the values of its seeds, and its tooltip."""
+    """A point of a line: a group of runs (one method and sparsity).
+
+    `x` is the sparsity and `y` the mean accuracy, both 0-1. `std` is the standard deviation of the accuracy, `seeds`
+    holds the accuracy of each seed, and `title` is the tooltip. `is_whole` says whether the runs of all seeds are
+    finished.
+    """
 
     x: float
     y: float
@@ -40,7 +45,10 @@ class LinePoint:
 
 @dataclass(frozen=True)
 class MethodLine:
-    """One method; `slot` chooses its colour and marker."""
+    """The line of one method; `slot` chooses its colour and its marker.
+
+    `is_published` marks the results of the published study, and `is_baseline` a dense model.
+    """
 
     label: str
     slot: int
@@ -50,18 +58,18 @@ class MethodLine:
 
     @property
     def is_quiet(self) -> bool:
-        """Return whether it is drawn thin and dashed, behind the methods of the run."""
+        """Return whether the line is thin and dashed, and drawn behind the methods of the run."""
         return self.is_published or self.is_baseline
 
     @property
     def colour(self) -> str:
-        """The colour of the line: ink for a baseline, else the method's."""
+        """The colour of the line: that of text for a baseline, else that of the method."""
         return "ink" if self.is_baseline else method_colour(self.slot)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line over the whole chart; `kind` is a key of DASHES and chooses its look."""
+    """A horizontal line over the whole chart, at the accuracy `y` (0-1); `kind` is a key of DASHES."""
 
     label: str
     kind: str
@@ -72,7 +80,7 @@ class Level:
 
 @dataclass(frozen=True)
 class PickMark:
-    """The ring around the picked point, with its label."""
+    """The ring around the point of the picked group, and the label of the ring."""
 
     x: float
     y: float
@@ -81,7 +89,7 @@ class PickMark:
 
 @dataclass(frozen=True)
 class LineChart:
-    """What a chart of accuracy over sparsity shows; `description` is read to those who cannot see it."""
+    """The content of a chart of accuracy over sparsity; screen readers read `description` aloud."""
 
     lines: Sequence[MethodLine]
     levels: Sequence[Level]
@@ -93,10 +101,10 @@ class LineChart:
 
 
 def line_chart(chart: LineChart, size: ChartSize) -> Markup:
-    """Return the chart as SVG; if `size` has a label width, lines have their names at the right.
+    """Return the chart as SVG. If `size` has a label width, each line has its name at the right.
 
     Published results are thin and dashed, in the colour of the method that they are compared with. A dense baseline
-    with a line is thin and dashed too, in ink.
+    with a line is thin and dashed too, in the colour of text.
     """
     with open_drawing(size.width, size.height) as drawing:
         plot = drawing.plot(LEFT, TOP, size.width - RIGHT - size.label_width, size.height - BOTTOM)
@@ -117,6 +125,7 @@ def line_chart(chart: LineChart, size: ChartSize) -> Markup:
 
 
 def _draw_level(plot: Plot, level: Level, y: Span) -> None:
+    """Draw a horizontal line, and a band of one standard deviation around it if that is known."""
     colour, width, dashes = DASHES[level.kind]
     left, right = plot.axes.get_xlim()
     if level.std:
@@ -127,7 +136,10 @@ def _draw_level(plot: Plot, level: Level, y: Span) -> None:
 
 
 def _draw_band(plot: Plot, line: MethodLine, y: Span) -> None:
-    """Fill mean ± one standard deviation over each run of neighbouring points that have one."""
+    """Fill the band of mean ± one standard deviation over neighbouring points.
+
+    A point without a standard deviation interrupts the band.
+    """
     runs: list[list[LinePoint]] = [[]]
     for point in line.points:
         if point.std is None:
@@ -147,6 +159,7 @@ def _draw_band(plot: Plot, line: MethodLine, y: Span) -> None:
 
 
 def _draw_line(plot: Plot, line: MethodLine) -> None:
+    """Draw the line of a method, a marker at each of its points, and a faint dot for each seed."""
     xs, ys = [100 * point.x for point in line.points], [100 * point.y for point in line.points]
     if line.is_quiet:
         kind = "baseline" if line.is_baseline else "published"
@@ -165,7 +178,7 @@ def _draw_line(plot: Plot, line: MethodLine) -> None:
 
 
 def _draw_mark(plot: Plot, mark: PickMark, lines: Sequence[MethodLine]) -> None:
-    """Draw the ring, and its label where it covers no point."""
+    """Draw the ring around the pick, and write its label where the label covers no point."""
     plot.ring(100 * mark.x, 100 * mark.y, 19)
     writer = LabelWriter(plot.drawing, Box(LEFT, TOP - 8, plot.right, plot.drawing.height - BOTTOM))
     writer.keep_free((plot.position(100 * point.x, 100 * point.y) for line in lines for point in line.points), 5)
@@ -173,7 +186,7 @@ def _draw_mark(plot: Plot, mark: PickMark, lines: Sequence[MethodLine]) -> None:
 
 
 def _draw_names(plot: Plot, lines: Sequence[MethodLine], levels: Sequence[Level]) -> None:
-    """Write each line's name at its right end; names that would overlap are moved apart."""
+    """Write the name of each line at its right end; names that would overlap are moved apart."""
     drawing, right = plot.drawing, plot.right
     wanted = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Accuracy against a cost: a dot for each artifact, and the Pareto front as a stair."""
+"""Draw accuracy against a cost: a dot for each artifact, and the Pareto front as a stair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from lxcompress.report.chart.svg import to_markup
 
 @dataclass(frozen=True)
 class Dot:
-    """An artifact: its cost, its accuracy (0-1), its look, its tooltip, and the labels to try, the fullest first."""
+    """The dot of an artifact: its cost `x`, its accuracy `y` (0-1), its look and its tooltip `title`.
+
+    `labels` are the labels to try, the longest first. `is_marked` says whether a ring is drawn around the dot.
+    """
 
     x: float
     y: float
@@ -29,7 +32,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class CostChart:
-    """What a chart of accuracy against a cost shows; `front` holds the corners (cost, accuracy) of the stair."""
+    """The content of a chart of accuracy against a cost; `front` holds the corners (cost, accuracy) of the stair."""
 
     dots: Sequence[Dot]
     front: Sequence[Span]
@@ -39,7 +42,7 @@ class CostChart:
 
 
 def cost_chart(chart: CostChart, size: ChartSize) -> Markup:
-    """Return the chart as SVG."""
+    """Return the chart of accuracy against a cost as SVG."""
     with open_drawing(size.width, size.height) as drawing:
         plot = drawing.plot(LEFT, TOP, size.width - RIGHT, size.height - BOTTOM)
         is_log = cost_axes(plot, [dot.x for dot in chart.dots], chart.y)
@@ -56,6 +59,7 @@ def cost_chart(chart: CostChart, size: ChartSize) -> Markup:
 
 
 def _draw_front(plot: Plot, front: Sequence[Span]) -> None:
+    """Draw the Pareto front as a stair, up to the right edge of the axes."""
     colour, width, dashes = DASHES["front"]
     ends = [*front, (plot.axes.get_xlim()[1], front[-1][1])]
     look = {"linewidth": width, "linestyle": dashes, "drawstyle": "steps-post", "alpha": 0.7}
@@ -63,7 +67,7 @@ def _draw_front(plot: Plot, front: Sequence[Span]) -> None:
 
 
 def _label_dots(plot: Plot, dots: Sequence[Dot]) -> None:
-    """Write beside each dot the fullest label that fits and covers nothing."""
+    """Write next to each dot the longest of its labels that fits and covers nothing."""
     drawing = plot.drawing
     positions = [plot.position(dot.x, 100 * dot.y) for dot in dots]
     writer = LabelWriter(drawing, Box(LEFT, TOP - 8, drawing.width - 2, drawing.height - BOTTOM + 2))

@@ -1,4 +1,4 @@
-"""A drawing as an SVG element for a page: no identifiers, no style sheet, no font, the page's colours."""
+"""Convert a drawing into an SVG element for a page: no identifiers, no style sheet, no font, the page's colours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHT = re.compile(r"\b(bold|[1-9]\d\d)\b")
 
 
 def to_markup(drawing: Drawing, description: str | None) -> Markup:
-    """Return the drawing as an SVG element; without a description it is hidden from screen readers."""
+    """Return the drawing as an SVG element; without a description, screen readers do not see the element."""
     drawn = ET.fromstring(drawing.svg())
     shapes = {node.get("id"): node for node in drawn.iter() if _tag(node) == "path" and node.get("id")}
     about = {"role": "img", "aria-label": clean(description)} if description else {"aria-hidden": "true"}
@@ -37,7 +37,7 @@ def to_markup(drawing: Drawing, description: str | None) -> Markup:
 def _flatten(
     node: ET.Element, out: ET.Element, *, shapes: Mapping[str | None, ET.Element], tips: Mapping[str, str]
 ) -> None:
-    """Append what `node` draws to `out`, with groups only for tooltips and without identifiers."""
+    """Append to `out` the shapes in `node`, without identifiers; only shapes with a tooltip stay in a group."""
     for child in node:
         kind, name = _tag(child), child.get("id", "")
         if kind == "g" and name in tips:
@@ -63,7 +63,7 @@ def _flatten(
 
 
 def _append(out: ET.Element, kind: str, attributes: Mapping[str, str]) -> ET.Element:
-    """Append a shape with short numbers and the page's style."""
+    """Append a shape with shortened numbers and the colours and font of the page to `out`; return the shape."""
     short = {key: NUMBER.sub(_shorten, value.replace("\n", " ").strip()) for key, value in attributes.items()}
     if "style" in short:
         short["style"] = _page_style(short["style"])
@@ -71,7 +71,7 @@ def _append(out: ET.Element, kind: str, attributes: Mapping[str, str]) -> ET.Ele
 
 
 def _page_style(text: str) -> str:
-    """Return a style that matplotlib wrote in the page's colours and font."""
+    """Return a style that matplotlib wrote, with the colours and the font of the page instead."""
     pairs = [pair.partition(":") for pair in text.split(";") if pair.strip()]
     style: dict[str, str] = {}
     for key, value in ((key.strip(), value.strip()) for key, _, value in pairs):
@@ -90,9 +90,10 @@ def _is_invisible(path: ET.Element) -> bool:
 
 
 def _shorten(found: re.Match[str]) -> str:
+    """Return a number with four significant digits."""
     return f"{float(found[0]):.4g}"
 
 
 def _tag(node: ET.Element) -> str:
-    """Return the name of an element without its name space."""
+    """Return the name of an element without its namespace."""
     return node.tag.rpartition("}")[2]
