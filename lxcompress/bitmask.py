@@ -1,10 +1,10 @@
-"""Bitmask: a sparse checkpoint with mask bits and kept values in one safetensors file. It needs no torch.
+"""Bitmask: a sparse checkpoint with mask bits and kept values in one safetensors file. This module needs no torch.
 
 docs/format.md describes each byte. A tensor NAME of the model is stored as up to three tensors of the file:
 
 - bits/NAME     uint8 [ceil(n / 8)], one bit for each weight, 1 = kept; absent if the tensor has no mask
 - values/NAME   the kept weights in row-major order [k]; without bits all weights, in the tensor's shape
-- scales/NAME   float32 [R], for int8 values only: the size of one step of each row
+- scales/NAME   float32 [R], for int8 values only: the scale of each row, which multiplies its int8 values
 
 Shapes: n weights of a tensor, k of them kept, R rows (its first dimension).
 """
@@ -35,7 +35,7 @@ STEPS = 127
 HALF_LIMIT = 65520.0
 """The smallest number that float16 rounds to infinity."""
 MOST_DIMENSIONS, MOST_WEIGHTS = 32, 1 << 48
-"""Limits that no real tensor reaches, and with which numpy's counters do not overflow."""
+"""Limits of the shapes that are read: no real tensor reaches them, and within them numpy's counters do not overflow."""
 UNSIGNED = "0" * 64
 """Replaces the checksum in the header while the checksum is computed."""
 BITS, VALUES, SCALES = "bits/", "values/", "scales/"
@@ -50,7 +50,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """A tensor as it is stored in the file; the top of this module describes the fields."""
+    """A tensor of the model as the file stores it; the top of this module describes the fields."""
 
     shape: tuple[int, ...]
     values: np.ndarray
@@ -59,16 +59,17 @@ class PackedTensor:
 
     @property
     def mask(self) -> np.ndarray | None:
-        """Return the mask as bool of the tensor's shape, True = kept; None if it has no mask."""
+        """Return the mask as bool of the tensor's shape, True = kept; None if the tensor has no mask."""
         if self.bits is None:
             return None
         return np.unpackbits(self.bits, count=prod(self.shape)).view(bool).reshape(self.shape)
 
 
 def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) -> PackedTensor:
-    """Return the float32 `weight` in a precision, with only the weights that are `kept` (bool of its shape; None: all).
+    """Return `weight` (float32) packed in a precision, with only the elements that are True in `kept`.
 
-    A kept zero stays kept. int8 is symmetric: weight / scale rounded half to even; the error is at most half a step.
+    `kept` is bool of the shape of `weight`; None keeps all. A kept element stays kept if its value is zero. An int8
+    value is weight / scale, rounded half to even, so its error is at most half a scale.
     """
     scales = _scale_rows(weight) if _is_scaled(weight.shape, precision) else None
     if scales is None:
@@ -82,7 +83,7 @@ def pack(weight: np.ndarray, kept: np.ndarray | None = None, *, precision: str) 
 
 
 def unpack(packed: PackedTensor) -> np.ndarray:
-    """Return the tensor as float32 of its shape, with zeros for what is not kept."""
+    """Return a packed tensor as float32 of its shape, with zeros for the weights that are not kept."""
     values, mask = packed.values, packed.mask
     if mask is not None:
         values = np.zeros(packed.shape, packed.values.dtype)
@@ -112,12 +113,12 @@ def write_bitmask(
 
 
 def read_bitmask(path: Path) -> dict[str, np.ndarray]:
-    """Return {name: weight, float32 of its shape} after the checksum and contents are verified. Raises TicketError."""
+    """Return {name of a tensor: its weights as float32}; checksum and contents are verified. Raises TicketError."""
     return {name: unpack(packed) for name, packed in iterate_tensors(path)}
 
 
 def read_masks(path: Path) -> dict[str, np.ndarray]:
-    """Return {name: mask, bool of the weight's shape} of all tensors that have a mask. Raises TicketError."""
+    """Return {name: bool of the tensor's shape, True = kept} of all tensors that have a mask. Raises TicketError."""
     masks = {name: packed.mask for name, packed in iterate_tensors(path)}
     return {name: mask for name, mask in masks.items() if mask is not None}
 
@@ -146,15 +147,18 @@ def iterate_tensors(path: Path) -> Iterator[tuple[str, PackedTensor]]:
 
 
 def bitmask_bytes(shapes: Shapes, kept: Mapping[str, int], *, precision: str) -> int:
-    """Return the exact size of a file, from the shapes of all tensors and the number of kept weights of masked ones."""
+    """Return the exact bytes of a bitmask file.
+
+    `shapes` has every tensor of the model, and `kept` the number of kept weights of each tensor that has a mask.
+    """
     head, stored = _lay_out(shapes, kept, precision)
     return len(head) + sum(prod(shape) * np.dtype(kind).itemsize for _, kind, shape in stored.values())
 
 
 def compute_digest(path: Path, stated: str) -> str:
-    """Return the SHA-256 of the file with 64 zeros in place of the checksum that its header has (`stated`).
+    """Return the SHA-256 of the file after the checksum in its header is replaced by 64 zeros.
 
-    Raises ValueError unless the header has `stated` exactly once.
+    `stated` is the checksum in the header. Raises ValueError unless the header has `stated` exactly once.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -169,7 +173,10 @@ def compute_digest(path: Path, stated: str) -> str:
 
 
 def _is_scaled(shape: Sequence[int], precision: str) -> bool:
-    """Return whether values are int8. Vectors never are: they are 0.1 % of a model, and each affects a whole layer."""
+    """Return whether a tensor of this shape is stored as int8 values with scales.
+
+    Vectors are never stored as int8: they are 0.1 % of a model, and each affects a whole layer.
+    """
     return precision == "int8" and len(shape) >= 2
 
 
@@ -184,11 +191,14 @@ def _by_row(scales: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _scale_rows(weight: np.ndarray) -> np.ndarray:
-    """Return float32 [R]: the smallest step of which STEPS reach the largest weight of a row; 0 for a row of zeros."""
+    """Return float32 [R]: the smallest scale of each row with STEPS * scale >= the row's largest |weight|.
+
+    The scale of a row of zeros is 0.
+    """
     rows = weight.reshape(len(weight), prod(weight.shape[1:]))
     largest = np.maximum(rows.max(1, initial=0), -rows.min(1, initial=0)).astype(np.float64)
     scales = (largest / STEPS).astype(np.float32)
-    is_short = scales.astype(np.float64) * STEPS < largest  # rounded down, perhaps to 0
+    is_short = scales.astype(np.float64) * STEPS < largest  # the scale was rounded down, perhaps to 0
     return np.where(is_short, np.nextafter(scales, np.float32(np.inf)), scales)
 
 
@@ -216,11 +226,14 @@ def _check_weights(
 
 
 StoredTensor = tuple[int, "type[np.generic]", tuple[int, ...]]
-"""a tensor of the file: the offset of its first byte, its type and its shape"""
+"""A tensor of the file: the offset of its first byte, its type and its shape."""
 
 
 def _lay_out(shapes: Shapes, kept: Mapping[str, int], precision: str) -> tuple[bytes, dict[str, StoredTensor]]:
-    """Return the bytes of the file before its data, without the checksum, and {name in the file: tensor}."""
+    """Return the header of the file, with zeros for its checksum, and {name in the file: StoredTensor}.
+
+    `kept` has the number of kept weights of each tensor that has a mask.
+    """
     parts = [part for name in shapes for part in _parts(name, shapes[name], kept.get(name), precision)]
     # Large elements come first, so that each tensor is aligned, as safetensors does.
     parts.sort(key=lambda part: (-np.dtype(part[1]).itemsize, part[0]))
@@ -246,7 +259,10 @@ def _lay_out(shapes: Shapes, kept: Mapping[str, int], precision: str) -> tuple[b
 def _parts(
     name: str, shape: Sequence[int], kept: int | None, precision: str
 ) -> Iterator[tuple[str, type[np.generic], tuple[int, ...]]]:
-    """Yield the name, type and shape of each tensor of the file that stores a tensor of the model."""
+    """Yield (name, type, shape) of each tensor of the file that together store the tensor `name` of the model.
+
+    `kept` is the number of kept weights; None if the tensor has no mask.
+    """
     if kept is not None:
         yield BITS + name, np.uint8, (-(-prod(shape) // 8),)
     yield VALUES + name, _kind(shape, precision), tuple(shape) if kept is None else (kept,)
@@ -277,7 +293,7 @@ def _write(
 
 
 def _put(file: BinaryIO, stored: StoredTensor, array: np.ndarray) -> None:
-    """Write an array at its offset."""
+    """Write an array at the offset of its tensor in the file."""
     start, kind, shape = stored
     assert array.dtype == kind, (array.dtype, kind)
     assert array.shape == shape, (array.shape, shape)
@@ -301,7 +317,7 @@ def _check_kind(path: Path, about: Mapping[str, str]) -> None:
 
 
 def _read_shapes(text: str) -> dict[str, tuple[int, ...]]:
-    """Return {name: shape} of the masked tensors. Raises ValueError."""
+    """Return {name: shape} of the tensors with a mask, from the JSON in the header. Raises ValueError."""
     shapes = json.loads(text)
     if not isinstance(shapes, dict):
         raise ValueError("its shapes are not an object of lists")
@@ -314,7 +330,11 @@ def _read_shapes(text: str) -> dict[str, tuple[int, ...]]:
 
 
 def _names(sizes: Shapes, precision: str, shapes: Shapes) -> list[str]:
-    """Return the names of the model's tensors. Raises ValueError unless the file has all their parts, and no others."""
+    """Return the names of the model's tensors.
+
+    `sizes` has the shape of each tensor of the file, and `shapes` that of each tensor of the model with a mask. Raises
+    ValueError if the file lacks a part of a tensor, or has other tensors.
+    """
     names = [key.removeprefix(VALUES) for key in sizes if key.startswith(VALUES)]
     expected = {
         key
@@ -328,12 +348,15 @@ def _names(sizes: Shapes, precision: str, shapes: Shapes) -> list[str]:
 
 
 def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tuple[int, ...] | None) -> PackedTensor:
-    """Return one tensor; `shape` is given for a masked one. Raises ValueError unless its parts fit together."""
+    """Read one tensor of the model. Raises ValueError unless its parts in the file fit together.
+
+    `shape` is the shape of a tensor that has a mask, and None for any other.
+    """
     stored = sizes[VALUES + name]
     if shape is not None and len(stored) != 1:
         raise ValueError(f"the kept values of {name} have {len(stored)} dimensions, expected 1")
     whole = tuple(stored) if shape is None else shape
-    # Compared before anything is read, so that false sizes in the header cannot exhaust the memory.
+    # The sizes are compared before anything is read, so that false sizes in the header cannot exhaust the memory.
     for key, _, expected in _parts(name, whole, None if shape is None else stored[0], precision):
         if tuple(sizes[key]) != expected:
             raise ValueError(f"{key} is {list(sizes[key])}, expected {list(expected)}")
@@ -344,7 +367,7 @@ def _take(file: safe_open, name: str, sizes: Shapes, precision: str, shape: tupl
 
 
 def _check_packed(name: str, packed: PackedTensor, precision: str) -> None:
-    """Raise ValueError unless the types are right, the values finite, and the bits as many as the values."""
+    """Raise ValueError unless types are right, values are finite, and as many bits are 1 as there are values."""
     for array, kind in (
         (packed.values, _kind(packed.shape, precision)),
         (packed.bits, np.uint8),

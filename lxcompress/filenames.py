@@ -1,4 +1,4 @@
-"""The names of the files in a run folder, a ticket, a model folder and an artifact; rundir says where each one is."""
+"""The names of the files in a run folder, ticket, model folder and artifact; rundir.py says where each file is."""
 
 RECIPE_FILE = "recipe.yaml"
 MACHINE_FILE = "machine.json"
@@ -15,7 +15,7 @@ MASK_FILE = "mask.safetensors"
 START_FILE = "start.safetensors"
 MOVEMENT_FILE = "movement.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
-"""What an interrupted fit leaves in its folder; a finished one leaves none."""
+"""The state of an interrupted training, in the training's folder; a finished training removes the file."""
 
 DENSE_FILE = "dense.json"
 ROUND_FILE = "round.json"

@@ -1,4 +1,4 @@
-"""The records that are kept as JSON: scores of a study, exported files, measurements, and the machine."""
+"""The records that are stored as JSON: scores of a study, exported files, measurements, and the machine."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ RECORD_VERSION = 1
 LARGEST_COUNT = 2**53
 """The largest integer that every JSON reader reads exactly; no count here comes near it."""
 LARGEST_AMOUNT = 1e15
-"""The largest number of seconds or joules; sums and ratios of a few million of them are still finite."""
+"""The largest number of seconds or joules; sums and ratios of a few million such numbers are still finite."""
 ROUNDING = 1e-9
-"""How far the rounding of a mean may move a fraction below 0 or above 1."""
+"""The largest distance below 0 or above 1 that the rounding of a mean may cause in a fraction."""
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 def check_file_name(name: str) -> str:
     """Return `name` if it is a relative path that stays in its folder on every system.
 
-    Raises ValueError. A record may come from someone else, and the files that it names are opened, hashed or removed.
+    A record may come from someone else, and the files that the record names are opened, hashed or removed. Raises
+    ValueError.
     """
     parts = name.split("/")
     is_safe = not (set(name) & set("\0\\") or _DRIVE.match(name) or any(part in ("", ".", "..") for part in parts))
@@ -53,7 +54,7 @@ def _check_number(value: Any) -> Any:
 
 
 def _check_fraction(value: float) -> float:
-    """Return `value`, limited to 0 to 1. Raises ValueError if it is outside by more than rounding explains."""
+    """Return `value`, limited to 0-1. Raises ValueError if it is outside of 0-1 by more than ROUNDING."""
     if not -ROUNDING <= value <= 1 + ROUNDING:
         raise PydanticCustomError("fraction", "expected 0 to 1")
     return min(1.0, max(0.0, value))
@@ -73,7 +74,7 @@ def _check_no_nan(tree: Any) -> Any:
 
 
 def _check_no_nul(text: str) -> str:
-    """Return `text` if it can be a path. Raises ValueError."""
+    """Return `text` if it can be a path: it has no NUL character. Raises ValueError."""
     if "\0" in text:
         raise PydanticCustomError("path", "expected a path without NUL bytes")
     return text
@@ -83,7 +84,7 @@ IS_NUMBER = BeforeValidator(_check_number)
 Count = Annotated[int, IS_NUMBER, Field(ge=0, le=LARGEST_COUNT)]
 Positive = Annotated[int, IS_NUMBER, Field(ge=1, le=LARGEST_COUNT)]
 Key = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
-"""A count as the key of an object, which JSON writes as text."""
+"""A count that is the key of a JSON object; JSON writes keys as text."""
 Work = Annotated[int, IS_NUMBER, Field(ge=0, le=10**30)]
 """A number of floating-point operations."""
 Fraction = Annotated[float, IS_NUMBER, AfterValidator(_check_fraction)]
@@ -103,13 +104,13 @@ structured or unstructured ticket of the same size."""
 
 
 class Record(BaseModel):
-    """The base of every record: an unknown key is an error, numbers are finite, and values never change once read."""
+    """The base of every record: an unknown key is an error, numbers are finite, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileRecord(Record):
-    """A record that has a file for itself, and so the version that the file was written in.
+    """A record that is a whole file; `version` is the version of the format that the file was written in.
 
     `seal` is the SHA-256 of the file's other values. `dump_sealed` writes it and `read_record` checks it; files of an
     earlier version have none.
@@ -120,7 +121,7 @@ class FileRecord(Record):
 
 
 class Machine(Record):
-    """The machine and the libraries that something ran with."""
+    """The machine, and the versions of the libraries, that a run or a measurement was made with."""
 
     system: str
     processor: str
@@ -132,7 +133,10 @@ class Machine(Record):
 
 
 class Score(Record):
-    """The accuracy on a split, 0-1: the mean credit of the model's answers over its questions."""
+    """The accuracy on a split, 0-1: the mean credit of the model's answers to the questions of the split.
+
+    `by_type` has the accuracy for each type of question, and `questions` the number of questions.
+    """
 
     accuracy: Fraction
     by_type: dict[str, Fraction]
@@ -140,11 +144,13 @@ class Score(Record):
 
 
 class Floors(FileRecord):
-    """The scores of answers without an image.
+    """The scores of baselines that answer without the image.
 
-    They are the most frequent answer; the most frequent one of each answer type, which is given; the most frequent one
-    of each question type (the authors' groups of wordings, if they name any); and a linear model of the words and word
-    pairs of the question.
+    - majority: always the most frequent answer
+    - majority_per_type: the most frequent answer of the question's answer type, which the baseline is told
+    - majority_per_question_type: the most frequent answer of the question's type (a group of wordings that the authors
+      of the data set define); None if they define no types
+    - question_only: the answer of a linear model that reads the words and word pairs of the question
     """
 
     majority: Score
@@ -154,7 +160,10 @@ class Floors(FileRecord):
 
 
 class Epoch(Record):
-    """One pass over the training data, and the score after it; `duration_s` is the time of both."""
+    """One pass over the training data, and the score after the pass.
+
+    `duration_s` is the time of training and scoring together, in seconds.
+    """
 
     epoch: Count
     train_loss: Loss
@@ -163,7 +172,10 @@ class Epoch(Record):
 
 
 class Usage(Record):
-    """The use of a GPU by a run; utilisation (0-1) is the share of time in which any kernel ran (NVML)."""
+    """The use of a GPU by a run; `utilisation` is the fraction of time (0-1) in which any kernel ran, as NVML counts.
+
+    `peak_bytes` is the largest memory, `energy_j` the energy in joules, and `duration_s` the time in seconds.
+    """
 
     gpu: str
     peak_bytes: Count
@@ -173,16 +185,20 @@ class Usage(Record):
 
 
 class RoundRecord(FileRecord):
-    """A round of a schedule that retrains in each round; `files` has the SHA-256 of its files by name."""
+    """A finished round of the schedule iterative-retrain.
+
+    `files` maps the name of each file in the round's folder to its SHA-256.
+    """
 
     epochs: list[Epoch]
     files: dict[FileName, Sha256] = {}
 
 
 class Sensitivity(FileRecord):
-    """The rise of the loss if one matrix alone is pruned: name -> sparsity -> rise.
+    """The rise of the loss when only one matrix is pruned.
 
-    `dense_sha256` is the SHA-256 of the dense model's weights.
+    `curves` maps the matrix, then its sparsity (0-1), to the rise. `dense_sha256` is the SHA-256 of the dense model's
+    weights.
     """
 
     method: str
@@ -192,10 +208,11 @@ class Sensitivity(FileRecord):
 
 
 class Dense(FileRecord):
-    """The scores of the dense model of one seed, with which that seed's cells are compared.
+    """The scores of the dense model of one seed; the cells of the seed are compared with them.
 
-    `files` has the SHA-256 of its folder's files by name, and `start_sha256` that of the start weights. Records of an
-    earlier version have neither.
+    `start` is the score of the start weights, and `trained` the score after training. `files` maps the name of each
+    other file in the folder to its SHA-256. `start_sha256` is the SHA-256 of the start weights. Records of an earlier
+    version have no `files` and no `start_sha256`.
     """
 
     seed: Count
@@ -213,7 +230,12 @@ class Dense(FileRecord):
 
 
 class Sparsity(Record):
-    """The counts of a mask's weights; a fraction is the share of removed weights, 0-1."""
+    """The numbers of weights that a mask or a surgery keeps and removes.
+
+    `prunable` is the number of prunable weights, and `kept` how many of them are kept. `live` is the number of weights
+    that an answer depends on, and `all` the number of weights of the published model. `achieved`, `of_live` and
+    `of_all` are the numbers of removed weights divided by `prunable`, `live` and `all` (0-1).
+    """
 
     prunable: Positive
     kept: Count
@@ -237,19 +259,19 @@ class Sparsity(Record):
 
 
 class Result(FileRecord):
-    """The scores of a Cell, and the course of its retraining.
+    """The scores of a Cell after pruning, rewinding and retraining, and the epochs of its retraining.
 
-    `method` has the non-default settings of its Method. `kept_dense` names the prunable matrices that no mask of the
-    method prunes: those in keep_dense, and those that the granularity does not divide. `regrown` counts the removed
-    weights that are not zero at the end, which only the fault mask-applied-once leaves.
+    `method` has the settings of the cell's Method that are not defaults. `kept_dense` names the prunable matrices that
+    the method does not prune: those in keep_dense, and those whose shape the granularity does not divide. `regrown`
+    counts the removed weights that are not zero after retraining; only the fault mask-applied-once leaves any.
 
-    `kept_by_modality` is the share of each part's prunable weights that is kept, 0-1. `parameters` and `flops` (for one
-    question of the usual length) belong to the model that answers, run as a dense model. `files` has the SHA-256 of the
-    folder's other files by name.
+    `kept_by_modality` maps each part of the model to the fraction (0-1) of its prunable weights that is kept.
+    `parameters` is the number of weights of the model that answers, and `flops` the operations for one question of the
+    usual length; zeros are counted in both. `files` maps the name of each other file in the folder to its SHA-256.
 
-    `steps` and `duration_s` count every training of the ticket in addition to the dense run. `drawing_s` is the part of
-    `duration_s` for statistics and for the choice of weights. `shared_s` is the part that other cells spent on rounds
-    which this cell shares with them.
+    `steps` and `duration_s` (seconds) count every training of the ticket in addition to the dense run. `drawing_s` is
+    the part of `duration_s` for measuring statistics and choosing weights. `shared_s` is the part for rounds that other
+    cells trained, and that this cell shares with them.
     """
 
     cell: FolderName
@@ -282,9 +304,10 @@ class Result(FileRecord):
 
 
 class Retraining(Record):
-    """The retraining of one pruned model outside of a study: its scores before pruning, after pruning, and at the end.
+    """The retraining of one pruned model outside of a study.
 
-    `train` has the recipe's training settings, and `recipe` its name.
+    `dense`, `pruned` and `retrained` are the scores before pruning, after pruning and after retraining. `recipe` is the
+    name of the recipe, and `train` has its training settings.
     """
 
     recipe: str
@@ -301,10 +324,11 @@ class Retraining(Record):
 
 
 class Provenance(FileRecord):
-    """The origin of a Ticket; start, data and accuracy are None for a model that was pruned outside of a study.
+    """The origin of a Ticket: how it was pruned, from which start weights, and on which data it was scored.
 
-    The checksums are set when the ticket is saved: of its weights, of its mask or of the surgery that made it smaller,
-    and in `files` of the folder's other files by name. Tickets of an earlier version have no `files`.
+    The start weights, the data and the accuracy are None for a model that was pruned outside of a study. The checksums
+    are set when the ticket is saved: one for the weights, and one for the mask or the surgery. `files` maps the name of
+    each other file in the folder to its SHA-256. Tickets of an earlier version have no `files`.
     """
 
     cell: FolderName | None
@@ -327,10 +351,10 @@ class Provenance(FileRecord):
 
 
 class Parity(Record):
-    """The difference between the answers of an exported file and those of its model, over `questions` inputs.
+    """The difference between the answers of an exported file and those of its source, over `questions` questions.
 
-    `tolerance` is how far scores may differ. It is None for a precision that rounds the weights: there the changed
-    answers count.
+    `max_abs_difference` is the largest difference of a score, and `tolerance` the largest one that is allowed.
+    `tolerance` is None for int8: its scores must differ, so only the changed answers are judged.
     """
 
     questions: Positive
@@ -350,18 +374,19 @@ class Parity(Record):
 class Artifact(FileRecord):
     """An exported file set: its format, its files, their size, and how well it matches its source.
 
-    `source_sha256` is one SHA-256 of the source's weights, its mask or surgery, and its configuration: it tells whether
-    the artifact is up to date. A question has `images` rows of inputs, and each row has `objects` regions. `lengths`
-    counts the questions of the validation data by their tokens, and `tokens` is the median. `positions` are the tokens
-    of the longest question that the file reads; older records have none. `picture_size` is the width in pixels of a
-    picture that is read whole, as one region, by a model without a detector. `parameters` are the weights of the model
-    that answers, and `flops` the operations of one question of `tokens` if zeros are multiplied too.
+    `source_sha256` is one SHA-256 over all files of the source that an export reads. It tells whether the artifact is
+    up to date. A question has `images` rows of inputs, and each row has `objects` regions. `lengths` maps a number of
+    tokens to the number of validation questions of that length, and `tokens` is the median length. `positions` is the
+    number of tokens of the longest question that the file takes; older records do not have it. `picture_size` is the
+    width in pixels of a picture, for a model that reads pictures whole, each as one region. `parameters` is the number
+    of weights of the model that answers. `flops` are the operations for one question of `tokens` tokens, if zeros are
+    multiplied too.
 
-    `parity` and `accuracy` are None if no runtime here serves the file, which `unproven` explains. `twin` is the name
-    of the file among the twins of a ticket, and `role` what it stands for in a comparison. `seed` is that of its ticket
-    or dense run. `notes` are for the reader: what was fused, the result of a mobile check. `doubts` say why the file
-    may not match the ticket; they are always shown. `layouts` says how the engine's layouts were chosen: measured, or
-    by the table, which gives the same bytes each time.
+    `parity` and `accuracy` are None if no runtime on this machine serves the file; `unproven` says why. `twin` is the
+    name of the file among the twins of a ticket, and `role` its role in a comparison. `seed` is the seed of the file's
+    ticket or dense run. `notes` tell the reader what was fused, or the result of a mobile check. `doubts` say why the
+    file may not match its source; they are always shown. `layouts` says how the engine's layouts were chosen: measured,
+    or by the table, which gives the same bytes each time.
     """
 
     name: str
@@ -398,16 +423,16 @@ class Artifact(FileRecord):
     @model_validator(mode="before")
     @classmethod
     def _add_role_and_seed(cls, values: Any) -> Any:
-        """Return `values` with the role and the seed, which records of earlier versions only have in names."""
+        """Return `values` with the role and the seed; records of earlier versions have both only as parts of names."""
         if not isinstance(values, Mapping) or "role" in values:
             return values
         return {**values, **_read_role_and_seed(values)}
 
 
 def role_of_twin(twin: str) -> Role:
-    """Return the role of a twin, which is the first word of its name: "dense int8" is a dense model.
+    """Return the role of the twin with this name: the first word of the name, so "dense" for "dense int8".
 
-    Raises KeyError for a name that no version writes.
+    Raises KeyError for a name whose first word is not a role.
     """
     return _ROLES[twin.partition(" ")[0]]
 
@@ -416,9 +441,10 @@ _ROLES: Mapping[str, Role] = {role: role for role in get_args(Role)}
 
 
 def _read_role_and_seed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the role and the seed from the names in an old record of an artifact.
+    """Return the role and the seed of an artifact from the names in its old record.
 
-    Its cell ends in "-seed0", the source of a dense run is "seeds/0/dense", and a twin's name begins with its role.
+    The name of the cell ends in "-seed0", the source of a dense run is "seeds/0/dense", and the name of a twin begins
+    with its role.
     """
     cell, source, twin = (str(values.get(name) or "") for name in ("cell", "source", "twin"))
     folders = source.replace("\\", "/").split("/")
@@ -430,10 +456,11 @@ def _read_role_and_seed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Task(Record):
-    """The work of a measured process: `runs` single questions of `tokens` words over `images` of `objects` regions.
+    """The work of a measured process: it answers `runs` questions, after `warmup` questions that are not timed.
 
-    `lengths` are the tokens of each run if they follow the data; `tokens` is then their median. `picture_size` is the
-    width in pixels of an image that is read whole, as one region.
+    A question has `tokens` tokens and `images` images of `objects` regions. If the lengths of the questions follow the
+    data, `lengths` has the number of tokens of each run, and `tokens` is their median. `picture_size` is the width in
+    pixels of a picture, for a model that reads pictures whole, each as one region.
     """
 
     runtime: str
@@ -449,20 +476,20 @@ class Task(Record):
 
 
 class Samples(Record):
-    """The raw values in the order of their measurement."""
+    """The raw values of a measurement, in the order in which they were taken, and their unit."""
 
     unit: str
     values: Annotated[list[Annotated[float, IS_NUMBER, Field(gt=0, le=LARGEST_AMOUNT)]], Field(min_length=1)]
 
 
 class Measurement(Record):
-    """One artifact, measured in its own process; summaries are derived from the raw samples when they are read.
+    """The measurement of one artifact in its own process; percentiles are computed from the raw samples when needed.
 
-    `rounds` are the sizes of the turns in which the samples were taken. `load_s` is the time to load a file from the
-    page cache, and `cold_load_s` from the disk. `steady_bytes` is the memory between answers, and `peak_bytes` the
-    largest. `energy_j` is the processor's energy for one answer, and `read_bytes` the bytes of the weights that it
-    reads. `target` names the device profile of a measurement on another device, whose runner may not report load time
-    and memory.
+    `rounds` has the number of latency samples of each turn of the artifact. `load_s` is the time in seconds to load the
+    file from the page cache, and `cold_load_s` from the disk. `steady_bytes` is the memory of the process between two
+    answers, and `peak_bytes` its largest memory. `energy_j` is the processor's energy for one answer in joules, and
+    `read_bytes` the bytes of weights that one answer reads. `target` names the device profile if another device was
+    measured; such a device may not report load time and memory.
     """
 
     artifact: str
@@ -497,10 +524,11 @@ class Measurement(Record):
 
 
 class BenchRecord(FileRecord):
-    """The measurements of one `lxcompress bench`, which take turns.
+    """The measurements of one `lxcompress bench`; the artifacts were measured in turns.
 
-    `baseline` is the path of the artifact, or of the bench, with which the others are compared. `noise` has a second
-    measurement of the baseline in another process: the ratio of two equal files. `remarks` say what was left out.
+    `baseline` is the path of the artifact, or of the earlier bench, that the artifacts are compared with. `noise` has a
+    second measurement of the baseline in another process: its ratio to the first shows the noise. `remarks` say what
+    was not measured.
     """
 
     started: str
@@ -528,7 +556,10 @@ def read_record(
 def read_unsealed(
     path: Path, kind: type[Kind], error: type[LxError] = RunError, *, remedy: str = "make the file again"
 ) -> Kind:
-    """Return the record in the JSON file `path`, and do not check its seal. Raises `error`."""
+    """Return the record in the JSON file `path` without checking its seal.
+
+    Raises `error` if the file is missing or damaged, or from a newer version.
+    """
     text = _read_text(path, error)
     try:
         record = kind.model_validate_json(text)
@@ -542,9 +573,9 @@ def read_unsealed(
 
 
 def check_seal(path: Path, error: type[LxError] = RunError, *, remedy: str = "make the file again") -> None:
-    """Raise `error` if the values of the JSON file `path` are not those that were written.
+    """Raise `error` if the values in the JSON file `path` were changed since the file was written.
 
-    A file without a seal comes from an earlier version, and passes.
+    A file without a seal comes from an earlier version, and is accepted.
     """
     try:
         tree = json.loads(_read_text(path, error))
@@ -558,9 +589,9 @@ def check_seal(path: Path, error: type[LxError] = RunError, *, remedy: str = "ma
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether the file exists and is complete JSON; an empty file, or one that was cut off, is not.
+    """Return whether the file exists and is complete JSON; an empty or cut-off file is not complete.
 
-    A file that cannot be read counts as complete: `read_record` says why it cannot.
+    A file that the system refuses to read counts as complete, so that `read_record` reports the reason.
     """
     try:
         json.loads(read_text(path))
@@ -577,7 +608,7 @@ def dump_record(record: Record) -> str:
 
 
 def dump_sealed(record: Record) -> str:
-    """Return the record as `dump_record` does; a FileRecord ends in its seal."""
+    """Return the record as `dump_record` does, with the seal as the last value if it is a FileRecord."""
     text = dump_record(record)
     if not isinstance(record, FileRecord):
         return text
@@ -594,7 +625,7 @@ def _read_text(path: Path, error: type[LxError]) -> str:
 
 
 def _digest(tree: Any) -> str:
-    """Return the SHA-256 of JSON values; spaces and the order of keys do not change it."""
+    """Return the SHA-256 of JSON values, in hexadecimal; spaces and the order of keys have no effect on it."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -605,7 +636,7 @@ def _contradiction(expected: str, found: str) -> PydanticCustomError:
 
 
 def _say(problem: ValidationError) -> str:
-    """Return the first problem: the field, what was expected, and what was found, shortened."""
+    """Return the first problem as words: the field, the expected value, and the value that was found, shortened."""
     first = problem.errors(include_url=False)[0]
     where = ".".join(_cut(str(step)) for step in first["loc"]) or "the file"
     message = _cut(first["msg"], 160)

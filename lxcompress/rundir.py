@@ -9,13 +9,13 @@ RUN/
   seeds/0/movement.safetensors                       the criterion movement, summed over the dense run
   seeds/0/sensitivity-NAME.json                      the rise of the loss when one matrix is pruned
   seeds/0/rounds/METHOD/20/                          a round of iterative-retrain: mask.safetensors last
-  tickets/low-magnitude-weight-50-seed0/             the same, mask.safetensors, ticket.json, result.json last
+  tickets/low-magnitude-weight-50-seed0/             a model folder, mask.safetensors, ticket.json, result.json last
   twins/taylor-neuron+head-.../                      like tickets/, to compare the picked ticket with
   artifacts/NAME/                                    exported files, artifact.json last
   measurements/NAME.json                             raw samples of one bench
   report.html results.csv results.json
 ```
-An interrupted training leaves `checkpoint.safetensors` in its folder; a finished one leaves none.
+An interrupted training leaves `checkpoint.safetensors` in its folder; a finished training removes the file.
 """
 
 from __future__ import annotations
@@ -60,19 +60,23 @@ BEGUN = (
     *(f"seeds/*/rounds/*/*/{name}" for name in _OF_A_MODEL),
     *(f"{top}/*/{name}" for top in ("tickets", "twins") for name in _OF_A_MODEL),
 )
-"""The files that a study writes before its first run is finished."""
+"""Patterns of the files that a study may write before its first run is finished."""
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one study; `drawn` is the part of it that has its cells."""
+    """The folder of one study, and the paths in it.
+
+    `drawn` is the subfolder with the tickets: "tickets" for the grid of the recipe, "twins" for the tickets that the
+    picked ticket is compared with.
+    """
 
     root: Path
     drawn: str = "tickets"
 
     @property
     def twins(self) -> RunDir:
-        """The same folder with the cells outside of the grid, which were drawn to compare the picked ticket with."""
+        """The same run folder, with the tickets in twins/, which are not in the grid of the recipe."""
         return replace(self, drawn="twins")
 
     @property
@@ -93,12 +97,12 @@ class RunDir:
 
     @property
     def current(self) -> Path:
-        """A file with the id of the run that a study is training, while it does."""
+        """A file with the id of the run that a study is training now; there is no file when nothing is trained."""
         return self.root / ".running"
 
     @property
     def claims(self) -> Path:
-        """The locks of the runs that the processes of a shared study are training."""
+        """The folder of lock files: one for each run that a process of a shared study is training."""
         return self.root / ".claims"
 
     @property
@@ -122,19 +126,19 @@ class RunDir:
         return self.root / RESULTS_JSON
 
     def artifact_records(self) -> list[Path]:
-        """Return the record of every exported artifact, sorted by path."""
+        """Return the path of the record of every exported artifact, sorted."""
         return sorted(self.artifacts.glob(f"*/{ARTIFACT_FILE}"))
 
     def bench_records(self) -> list[Path]:
-        """Return the record of every bench, sorted by path."""
+        """Return the path of the record of every bench, sorted."""
         return sorted(self.measurements.glob("*.json"))
 
     def ticket_records(self) -> list[Path]:
-        """Return the record of every ticket of this part of the folder, sorted by path."""
+        """Return the path of ticket.json of every ticket in the subfolder `drawn`, sorted."""
         return sorted((self.root / self.drawn).glob(f"*/{TICKET_FILE}"))
 
     def result_records(self) -> list[Path]:
-        """Return the record of every cell of this part of the folder, sorted by path."""
+        """Return the path of result.json of every finished cell in the subfolder `drawn`, sorted."""
         return sorted((self.root / self.drawn).glob(f"*/{RESULT_FILE}"))
 
     def start(self, seed: int) -> Path:
@@ -144,7 +148,7 @@ class RunDir:
         return self.root / "seeds" / str(seed) / "dense"
 
     def find_dense_seed(self, folder: Path) -> int | None:
-        """Return the seed whose dense run is in `folder`; None if it is the folder of something else."""
+        """Return the seed of the dense run in `folder`; None if `folder` is not the folder of a dense run."""
         name = folder.absolute().parent.name
         seed = int(name) if name.isdecimal() and name.isascii() else None
         return seed if seed is not None and folder.absolute() == self.dense(seed).absolute() else None
@@ -163,7 +167,7 @@ class RunDir:
 
     @contextmanager
     def alone_at(self, path: Path) -> Iterator[None]:
-        """Let only one process of a shared study at a time use the files at `path`."""
+        """Hold a lock for the files at `path`, so that only one process of a shared study uses them at a time."""
         self.claims.mkdir(exist_ok=True)
         with FileLock(self.claims / f"{'-'.join(path.relative_to(self.root).parts)}.lock"):
             yield
@@ -180,7 +184,10 @@ class RunDir:
 
 @dataclass(frozen=True)
 class Run:
-    """The content of a run folder: the recipe and everything that is finished."""
+    """The content of a run folder: the recipe, and the records of all finished runs and benches.
+
+    `dense` maps a seed to the record of its dense run, and `results` the id of a cell to its record.
+    """
 
     dir: RunDir
     recipe: Recipe
@@ -192,7 +199,7 @@ class Run:
 
 
 def open_run(root: Path) -> RunDir:
-    """Return the run folder at `root`. Raises RunError if there is none."""
+    """Return the run folder at `root`. Raises RunError if `root` has no recipe.yaml."""
     run = RunDir(root)
     if not run.recipe.is_file():
         raise RunError(
@@ -220,12 +227,12 @@ def read_run(root: Path) -> Run:
 
 
 def twins_of(run: Run) -> dict[str, Result]:
-    """Return the results of the run's finished twins by the id of their cell. Raises RunError for a damaged file."""
+    """Return {id of a cell: its record} of all finished tickets in twins/. Raises RunError for a damaged file."""
     return {path.parent.name: _read_result(path) for path in run.dir.twins.result_records() if is_whole(path)}
 
 
 def read_dense(run: RunDir, seed: int) -> Dense | None:
-    """Return the record of a dense run; None if the run is not finished: its record is missing, empty or cut off.
+    """Return the record of a dense run; None if the run is not finished (its record is missing, empty or cut off).
 
     Raises RunError if the record was changed, or has another seed.
     """
@@ -239,7 +246,7 @@ def read_dense(run: RunDir, seed: int) -> Dense | None:
 
 
 def read_result(run: RunDir, cell: Cell) -> Result | None:
-    """Return the record of a cell; None if the cell is not finished: its record is missing, empty or cut off.
+    """Return the record of a cell; None if the cell is not finished (its record is missing, empty or cut off).
 
     Raises RunError if the record was changed, or belongs to another cell.
     """
@@ -259,9 +266,9 @@ def has_work(run: RunDir) -> bool:
 
 
 def discard_begun(run: RunDir) -> None:
-    """Remove the files that an earlier recipe began in a folder without a finished run.
+    """Remove the files that a study with an earlier recipe began in a run folder without a finished run.
 
-    The runs of another recipe must not read them.
+    The runs of another recipe must not read these files.
     """
     for pattern in BEGUN:
         for path in run.root.glob(pattern):
@@ -288,13 +295,16 @@ def is_busy(run: RunDir) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a read-only folder: without a lock there is no way to know
+    except OSError:  # a read-only folder, where no lock can be tried
         return False
 
 
 @contextmanager
 def locked(run: RunDir) -> Iterator[None]:
-    """Lock the run folder for one study; the lock ends with the process. Raises RunError if another study has it."""
+    """Lock the run folder for one study, inside the `with` block; the lock also ends when the process ends.
+
+    Raises RunError if another study holds the lock.
+    """
     run.root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.lock, timeout=0):

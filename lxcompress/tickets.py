@@ -7,8 +7,8 @@ TICKET/
   ticket.json                                  Provenance, written last
 ```
 A ticket that is a smaller model has surgery.json in place of the mask. transformers' `from_pretrained` loads every
-ticket except those with fewer neurons or heads. The config.json of these is that of the model before the surgery, and
-`load_model` loads them.
+ticket except those with fewer neurons or heads. A ticket with fewer neurons or heads has the config.json of the model
+before the surgery, and is loaded by lxcompress's `load_model`.
 
 A ticket that was exported as a bitmask has bitmask.safetensors in place of its weights and its mask.
 """
@@ -38,7 +38,7 @@ NO_SUMS = {"model_sha256": "", "mask_sha256": "", "surgery_sha256": ""}
 
 @dataclass(frozen=True)
 class Ticket:
-    """A ticket read from disk."""
+    """A ticket that was read from its folder: its model, its origin, and the mask or the surgery (`cut`)."""
 
     folder: Path
     model: Model
@@ -47,7 +47,7 @@ class Ticket:
 
     @property
     def mask(self) -> Mask:
-        """Return the mask. Raises TicketError for a ticket that is a smaller model."""
+        """Return the ticket's mask. Raises TicketError for a ticket that is a smaller model, which has none."""
         if isinstance(self.cut, Surgery):
             raise TicketError(f"{self.folder}: is a smaller model and has no mask; give a ticket with a mask")
         return self.cut
@@ -62,10 +62,10 @@ def save_ticket(
     vocabulary: Words,
     provenance: Provenance,
 ) -> None:
-    """Write a ticket; the last file is `provenance`, with the checksums filled in.
+    """Write a ticket to `folder`. The last file is ticket.json: `provenance`, with the checksums of the other files.
 
     With a Surgery, `model` and `weights` are those of the smaller model. Raises PruneError if weights that the mask
-    removed are not zero, or if the surgery does not make `model`.
+    removed are not zero, or if the result of the surgery is not `model`.
     """
     if isinstance(cut, Surgery):
         recount(model, cut)
@@ -93,14 +93,17 @@ def save_ticket(
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
-    """Write ticket.json; the SHA-256 of each file that `provenance` has no field for is added to its `files`."""
+    """Write ticket.json, with the SHA-256 of the vocabulary and other files in `files`.
+
+    The weights, the mask and the surgery have their own fields in `provenance`.
+    """
     named = {WEIGHTS_FILE, MASK_FILE, SURGERY_FILE, BITMASK_FILE}
     files = {name: digest for name, digest in hash_files(folder).items() if name not in named}
     write_record(folder / TICKET_FILE, provenance.model_copy(update={"files": files}))
 
 
 def load_ticket(folder: Path) -> Ticket:
-    """Return a ticket after its checksums and its mask or surgery are verified. Raises TicketError."""
+    """Read the ticket in `folder`, and verify its checksums and its mask or surgery. Raises TicketError."""
     if not (folder / TICKET_FILE).is_file():
         raise TicketError(
             f"{folder}: is not a ticket (it has no {TICKET_FILE}); give a folder made by `lxcompress study` "
@@ -119,12 +122,13 @@ def load_ticket(folder: Path) -> Ticket:
         raise TicketError(
             f"{folder / TICKET_FILE}: its sparsity is not that of its {what}; the ticket was changed, draw it again"
         )
-    check_seal(folder / TICKET_FILE, TicketError, remedy="draw the ticket again")  # after the more specific errors
+    # The seal is checked last, because the checks above have more specific errors.
+    check_seal(folder / TICKET_FILE, TicketError, remedy="draw the ticket again")
     return Ticket(folder, model, cut, provenance)
 
 
 def _read_mask(folder: Path, model: Model) -> tuple[Mask, Sparsity]:
-    """Return the mask of a ticket and its sparsity. Raises LxError if a removed weight is not zero."""
+    """Return the mask of a ticket, and the sparsity of the mask. Raises LxError if a removed weight is not zero."""
     mask = _unpack_mask(folder / BITMASK_FILE) if is_packed(folder) else load_mask(folder / MASK_FILE)
     mask.check(model.weights)
     if not mask.holds_in(model.weights):
@@ -135,13 +139,16 @@ def _read_mask(folder: Path, model: Model) -> tuple[Mask, Sparsity]:
 
 
 def _read_surgery(folder: Path, model: Model) -> tuple[Surgery, Sparsity]:
-    """Return the surgery of a ticket and its sparsity. Raises LxError if it does not make the ticket's model."""
+    """Return the surgery of a ticket, and its sparsity. Raises LxError if it belongs to another model."""
     surgery = read_record(folder / SURGERY_FILE, Surgery, TicketError)
     return surgery, recount(model, surgery)
 
 
 def mask_of(ticket: Ticket) -> Mask:
-    """Return which prunable weights of the model before pruning the ticket keeps. Raises PruneError for layers."""
+    """Return the mask of the prunable weights that the ticket keeps, in the shapes of the model before pruning.
+
+    The mask of a smaller model is computed from its surgery. Raises PruneError if layers were removed.
+    """
     if isinstance(ticket.cut, Mask):
         return ticket.cut
     family = ticket.model.family
@@ -156,12 +163,12 @@ def mask_of(ticket: Ticket) -> Mask:
 
 
 def is_ticket(folder: Path) -> bool:
-    """Return whether `folder` is a ticket by its files."""
+    """Return whether `folder` has a ticket.json."""
     return (folder / TICKET_FILE).is_file()
 
 
 def save_mask(path: Path, mask: Mask) -> None:
-    """Write a mask with one bit for each weight."""
+    """Write a mask to `path`, with one bit for each weight."""
     bits = {name: torch.from_numpy(np.packbits(kept.numpy().reshape(-1))) for name, kept in mask.kept.items()}
     shapes = json.dumps({name: list(kept.shape) for name, kept in mask.kept.items()})
     save_weights(path, bits, {"shapes": shapes})

@@ -1,1 +1,1 @@
-"""One table per vocabulary: what lxcompress knows by name, and what other packages add to it."""
+"""Tables of names: criteria, formats, runtimes, model families and data kinds, with those that other packages add."""

@@ -13,9 +13,9 @@ from typing import Literal, get_args
 from lxcompress.catalog.extensions import all_names, load_spec
 
 Statistic = Literal["movement", "gradient", "squared_gradient", "input_norm"]
-"""What can be measured about a weight, for criteria that need more than its value:
+"""A statistic of a weight, for criteria whose scores need more than the value of the weight:
 
-- movement: the sum of -w * dL/dw over the steps of the dense training (a study has it; one pruned model has not)
+- movement: the sum of -w * dL/dw over the steps of the dense training (only a study measures it)
 - gradient, squared_gradient: the means of |dL/dw| and of (dL/dw)^2 over batches of training questions
 - input_norm: the L2 norm of each input of the weight's matrix, over training questions
 """
@@ -31,27 +31,27 @@ class CriterionSpec:
     needs: Statistic | None = None
     """the statistic that the score reads; None if it reads the weights only"""
     summary: str = ""
-    """what it prunes first, and its source, in one line"""
+    """which weights the criterion removes first, and its source, in one line"""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", self.name):  # it becomes a part of the names of folders
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", self.name):  # the name becomes a part of folder names
             raise ValueError(f"name {self.name!r}: expected small letters, digits and hyphens, such as my-criterion")
         if self.needs not in (None, *get_args(Statistic)):
             raise ValueError(f"needs {self.needs!r}: expected None or one of {', '.join(get_args(Statistic))}")
 
     @property
     def reads_weights_only(self) -> bool:
-        """Return whether it needs neither training questions nor a training."""
+        """Return whether the criterion needs neither training questions nor a training."""
         return self.needs is None
 
     @property
     def needs_training(self) -> bool:
-        """Return whether it needs what only a whole training can measure."""
+        """Return whether the criterion needs a statistic that only a whole training can measure."""
         return self.needs == "movement"
 
     @property
     def needs_questions(self) -> bool:
-        """Return whether it needs a sample of the training questions."""
+        """Return whether the criterion needs a statistic that is measured on some training questions."""
         return not (self.reads_weights_only or self.needs_training)
 
 
@@ -87,13 +87,13 @@ def is_criterion(name: str) -> bool:
 def find_criterion(name: str) -> CriterionSpec:
     """Return the spec of a criterion of lxcompress or of another package.
 
-    Raises ExtensionError if no package adds it, or if it is broken.
+    Raises ExtensionError if no package adds the criterion, or if the package that adds it fails to load.
     """
     return CRITERIA[name] if name in CRITERIA else load_spec("criteria", name, CriterionSpec)
 
 
 def list_criteria() -> str:
-    """Return the criteria of lxcompress as a help text lists them."""
+    """Return a sentence for a help text that lists the criteria of lxcompress, except movement."""
     plain = ", ".join(name for name, spec in CRITERIA.items() if spec.reads_weights_only)
     measured = ", ".join(name for name, spec in CRITERIA.items() if spec.needs_questions)
     return f"{plain}; with --calibrate also {measured}; or one that another package adds."

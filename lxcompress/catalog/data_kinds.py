@@ -1,4 +1,4 @@
-"""The kinds of data sets: what each one is read, checked and scored with. A recipe names one as `data.kind`."""
+"""The kinds of data sets, and the functions that read, check and score each kind. A recipe names one as `data.kind`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lxcompress.catalog.extensions import added_names, load_added
 from lxcompress.errors import RecipeError
 
 SCENE_FEATURES = 18
-"""The features of an object that the data set describes itself: data/objects.py."""
+"""The number of features of an object in generated or described scenes, as data/objects.py computes them."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class DataKindSpec:
     read: str
     """(settings, Problems) -> QuestionSet"""
     check: str | None = None
-    """(CheckContext) -> None: adds facts and warnings that only this kind has to `lxcompress data check`"""
+    """(CheckContext) -> None: adds the facts and warnings of this kind to the report of `lxcompress data check`"""
     score: str | None = None
-    """(ScoreFiles) -> ScoreReport, by the official measure; None if the kind has no official files of answers"""
+    """(ScoreFiles) -> ScoreReport, with the official measure; None if the data set has no official files of answers"""
     write_predictions: str = "lxcompress.data.predictions:vqa_predictions"
-    """(AnswerList) -> the text of a file of predictions"""
+    """(AnswerList) -> the text of a predictions file"""
     has_annotations: bool = False
     """whether the official answers are in a second file, which the score needs"""
     images: int = 1
     """how many images a question is about"""
     feature_size: int | None = None
-    """the features of a region; None if a store of region features, or the data, decide it"""
+    """the number of features of a region; None if it depends on the store of region features or on the data"""
 
 
 DATA_KINDS: dict[str, DataKindSpec] = {
@@ -88,12 +88,12 @@ DATA_KINDS: dict[str, DataKindSpec] = {
 
 
 def data_kind_names() -> tuple[str, ...]:
-    """Return the names of the built-in kinds, then those of the added ones."""
+    """Return the names of the built-in kinds, then the names of the kinds that other packages add."""
     return (*DATA_KINDS, *(name for name in added_names("data") if name not in DATA_KINDS))
 
 
 def find_data_kind(name: str) -> DataKindSpec:
-    """Return the built-in or added kind `name`. Raises RecipeError if there is none."""
+    """Return the spec of the data kind `name`, built-in or added by a package. Raises RecipeError if there is none."""
     if name in DATA_KINDS:
         return DATA_KINDS[name]
     if name not in added_names("data"):

@@ -1,4 +1,7 @@
-"""Read what other installed packages add to lxcompress, through the entry points of Python packaging."""
+"""Find the criteria, formats, runtimes, families and data kinds that other installed packages add to lxcompress.
+
+A package adds them through the entry points of Python packaging.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ def added_names(group: Group) -> tuple[str, ...]:
 def load_added(group: Group, name: str) -> Any:
     """Import and return the object that a package adds to `group` as `name`.
 
-    Raises ExtensionError if no package adds that name, or if its import fails.
+    Raises ExtensionError if no package adds that name, or if the object cannot be imported.
     """
     point = _entry_points(group).get(name)
     if point is None:
         raise ExtensionError(f"lxcompress.{group}: no installed package adds {name!r}")
     try:
         return point.load()
-    except Exception as error:  # the code of another package: whatever it raises, the user needs to know which one
+    except Exception as error:  # the code of another package may raise anything; the error names that package
         raise ExtensionError(
             f"{_package(point)}: its entry point {name!r} of lxcompress.{group} ({point.value}) cannot be loaded: "
             f"{type(error).__name__}: {error}; update or uninstall that package"
@@ -40,7 +43,7 @@ def load_added(group: Group, name: str) -> Any:
 
 
 def all_names(group: Group, built_in: Iterable[str]) -> tuple[str, ...]:
-    """Return the `built_in` names, then the names that installed packages add to `group`, without importing those.
+    """Return the `built_in` names, then the names that installed packages add to `group`; no package is imported.
 
     Raises ExtensionError if a package adds a built-in name.
     """
@@ -57,7 +60,8 @@ def all_names(group: Group, built_in: Iterable[str]) -> tuple[str, ...]:
 def load_spec(group: Group, name: str, kind: type[Spec]) -> Spec:
     """Return the spec that a package adds to `group` as `name`.
 
-    Raises ExtensionError if no package adds it, if its import fails, or if it is not a `kind` of that name.
+    Raises ExtensionError if no package adds that name, if the import fails, or if the object is not a `kind` (the class
+    of specs) with that name.
     """
     spec = load_added(group, name)
     if not isinstance(spec, kind) or getattr(spec, "name", name) != name:
@@ -72,7 +76,7 @@ def load_spec(group: Group, name: str, kind: type[Spec]) -> Spec:
 def resolve(path: str) -> Any:
     """Import and return the object at `path`, written as "module:attribute".
 
-    A table names functions in this way, so that reading the table imports no heavy library.
+    Specs name their functions as such texts, so that importing a table imports no heavy library.
     """
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
@@ -80,6 +84,7 @@ def resolve(path: str) -> Any:
 
 @cache
 def _entry_points(group: Group) -> dict[str, metadata.EntryPoint]:
+    """Return {name: entry point} of `group`. Raises ExtensionError if two packages add the same name."""
     points: dict[str, metadata.EntryPoint] = {}
     for point in _all_entry_points(group):
         other = points.setdefault(point.name, point)
@@ -96,4 +101,5 @@ def _all_entry_points(group: Group) -> Iterator[metadata.EntryPoint]:
 
 
 def _package(point: metadata.EntryPoint) -> str:
+    """Return the name of the package that an entry point belongs to."""
     return point.dist.name if point.dist else point.value

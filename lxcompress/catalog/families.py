@@ -1,4 +1,4 @@
-"""The model families: which models lxcompress can train, prune and export, by the model_type in their config.json.
+"""The model families that lxcompress can train, prune and export. A family is known by its model_type in config.json.
 
 docs/extending.md shows how another package adds a family.
 """
@@ -12,19 +12,19 @@ from typing import Literal, get_args
 from lxcompress.catalog.extensions import all_names, load_spec
 
 Modality = Literal["language", "vision", "cross", "head"]
-"""A part of a model: what reads the question, what reads the image, what reads both, and the rest (pooler, head)."""
+"""A part of a model: the layers that read the question, the image, or both; head is the rest (pooler, answer head)."""
 
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """A model family: its model_type, where its code is, and which of its tensors belong to which part."""
+    """A model family: its model_type, the path of its code, and the part of the model that each tensor belongs to."""
 
     name: str
     """`model_type` in config.json"""
     family: str
     """"module:attribute" of a models.family.Family"""
     parts: Mapping[str, Modality]
-    """prefix of a tensor's name -> its part, the first match counts; all other tensors are the head"""
+    """prefix of a tensor's name -> its part; the first prefix that matches counts; all other tensors are in the head"""
     summary: str = ""
     """the model and its paper, in one line"""
 
@@ -87,15 +87,16 @@ def family_names() -> tuple[str, ...]:
 def find_family_spec(name: str) -> FamilySpec:
     """Return the spec of a family of lxcompress or of another package.
 
-    Raises ExtensionError if no package adds it, or if it is broken.
+    Raises ExtensionError if no package adds the family, or if the package that adds it fails to load.
     """
     return FAMILIES[name] if name in FAMILIES else load_spec("families", name, FamilySpec)
 
 
 def modality(tensor: str) -> Modality:
-    """Return the part of the model that a tensor belongs to, by its name; no model is needed.
+    """Return the part of the model that the tensor with this name belongs to; no model is needed.
 
-    Raises ExtensionError if the family of another package is asked for its parts and is broken.
+    If no family of lxcompress has the tensor, the families of other packages are searched. Raises ExtensionError if one
+    of them fails to load.
     """
     for family in FAMILIES.values():
         if part := family.find_part(tensor):

@@ -1,4 +1,4 @@
-"""The formats of exported files: their precisions, what writes them, and what they need.
+"""The formats of exported files: their precisions, the functions that write them, and the libraries that they need.
 
 docs/extending.md shows how another package adds a format.
 """
@@ -15,32 +15,32 @@ from lxcompress.catalog.libraries import describe_missing
 
 @dataclass(frozen=True)
 class FormatSpec:
-    """A format of exported files."""
+    """The settings of a format: its precisions, its functions, and its properties."""
 
     name: str
     precisions: tuple[str, ...]
     """the first one is the default"""
     write: str
-    """"module:function" of a function (Job) -> Written: exporters.formats has both types"""
+    """"module:function" of a function (Job) -> WrittenFiles; both types are in exporters/formats.py"""
     count_zeros: str
-    """"module:function" of a function (folder) -> (zeros, elements) of the prunable matrices in the written files"""
+    """"module:function" of a function (folder) -> (number of zeros, number of elements) of the prunable matrices"""
     extra: str | None = None
     """the extra of lxcompress that installs `libraries`"""
     libraries: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
-    """runtimes that serve it, in addition to those whose own spec names it"""
+    """runtimes that serve the format, in addition to the runtimes whose own spec names the format"""
     unserved: str | None = None
-    """why no runtime serves it; None if one does"""
+    """the reason why no runtime serves the format; None if a runtime does"""
     families: tuple[str, ...] | None = None
-    """the model families that its converter reads; None for all"""
+    """the model families that the format's converter reads; None for all families"""
     is_onnx: bool = False
-    """whether an ONNX graph is made on the way, so that its opset and its fusions can be chosen"""
+    """whether the export makes an ONNX graph, so that the user can choose the opset and the fusions"""
     is_shippable: bool = True
-    """whether the file is for use in an application: pick and recipes leave the others out"""
+    """whether the file is for use in an application; `pick` and recipes leave out the other formats"""
     leaves_zeros_out: bool = False
-    """whether zeros take fewer bytes than other values"""
+    """whether zeros take fewer bytes than other values, in all precisions that are not in `keeps_zeros_in`"""
     keeps_zeros_in: Mapping[str, str] = field(default_factory=dict)
-    """precisions in which zeros are stored all the same -> the reason"""
+    """precision in which zeros take as many bytes as other values -> the reason in words"""
     keeps_embeddings: bool = False
     """whether int8 leaves the embeddings in float32"""
     title: str = ""
@@ -49,14 +49,14 @@ class FormatSpec:
     """what a runtime does with the smaller file of a format that leaves zeros out"""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", self.name):  # it becomes a part of the names of folders
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", self.name):  # the name becomes a part of folder names
             raise ValueError(f"name {self.name!r}: expected small letters, digits and hyphens, such as my-format")
         if not self.precisions:
             raise ValueError(f"precisions of {self.name}: expected one or more, such as ('fp32',)")
 
     @property
     def plain_precision(self) -> str:
-        """The precision of an export that rounds no weights, as far as the format has one."""
+        """The precision that rounds no weights, fp32; the default precision if the format has no fp32."""
         return "fp32" if "fp32" in self.precisions else self.precisions[0]
 
     def leaves_zeros_out_in(self, precision: str) -> bool:
@@ -64,7 +64,7 @@ class FormatSpec:
         return self.leaves_zeros_out and precision not in self.keeps_zeros_in
 
     def find_missing(self) -> str | None:
-        """Return a clause that names the libraries that are not installed, and the remedy; None if all are there."""
+        """Return a clause that names the missing libraries and how to install them; None if all are installed."""
         return describe_missing(self.libraries, self.extra)
 
 
@@ -153,7 +153,7 @@ def is_format(name: str) -> bool:
 def find_format(name: str) -> FormatSpec:
     """Return the spec of a format of lxcompress or of another package.
 
-    Raises ExtensionError if no package adds it, or if it is broken.
+    Raises ExtensionError if no package adds the format, or if the package that adds it fails to load.
     """
     return FORMATS[name] if name in FORMATS else load_spec("formats", name, FormatSpec)
 
@@ -161,11 +161,11 @@ def find_format(name: str) -> FormatSpec:
 def stores_zeros(format: str, precision: str) -> bool:
     """Return whether zeros take as many bytes as other values in files of this format and precision.
 
-    True for a format that is unknown, such as that of a package which is no longer installed.
+    Returns True for an unknown format, such as a format of a package that is no longer installed.
     """
     return not (is_format(format) and find_format(format).leaves_zeros_out_in(precision))
 
 
 def all_formats() -> tuple[FormatSpec, ...]:
-    """Return the spec of every format. Raises ExtensionError if that of another package is broken."""
+    """Return the spec of every format. Raises ExtensionError if the format of another package fails to load."""
     return tuple(find_format(name) for name in format_names())

@@ -1,4 +1,4 @@
-"""Libraries that a format or a runtime needs, and how to install them."""
+"""Check that the libraries of a format or a runtime are installed, and say how to install them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 
 def describe_missing(libraries: Sequence[str], extra: str | None) -> str | None:
-    """Return a clause that names those of `libraries` that are not installed, and the remedy; None if all are there.
+    """Return a clause that names the missing ones of `libraries` and how to install them; None if none is missing.
 
-    `extra` is the extra of lxcompress that installs them; without one, they are installed by their own names.
+    `extra` is the extra of lxcompress that installs the libraries. If it is None, the clause names the libraries
+    themselves.
     """
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if not missing:

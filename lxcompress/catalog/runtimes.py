@@ -20,22 +20,22 @@ class RuntimeSpec:
 
     name: str
     library: str
-    """the Python package that does the work"""
+    """the Python package that loads and runs the files"""
     open: str
-    """"module:function" of a function (path, *, threads) -> Session: lxcompress.runtimes has the type"""
+    """"module:function" of a function (path, *, threads) -> Session; the type is in lxcompress.runtimes"""
     formats: tuple[str, ...] = ()
-    """the formats that it serves, in addition to those whose own spec names it"""
+    """the formats that the runtime serves, in addition to the formats whose own spec names the runtime"""
     extra: str | None = None
     """the extra of lxcompress that installs `library`"""
     base: str | None = None
-    """the runtime that it is a variant of"""
+    """the runtime that this one is a variant of; None if it is not a variant"""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", self.name):
             raise ValueError(f"name {self.name!r}: expected small letters, digits and hyphens, such as my-runtime")
 
     def find_missing(self) -> str | None:
-        """Return a clause that names the library if it is not installed, and the remedy; None if it is there."""
+        """Return a clause that names the missing library and how to install it; None if it is installed."""
         return describe_missing((self.library,), self.extra)
 
 
@@ -78,7 +78,7 @@ RUNTIMES: Mapping[str, RuntimeSpec] = {
         RuntimeSpec("engine", "lxcompress", f"{_MODULE}.engine:open_engine", ("engine",)),
     )
 }
-"""The runtimes of lxcompress by name. Of those that serve a format, the first is its default."""
+"""The runtimes of lxcompress by name. The default runtime of a format is the first that serves the format."""
 
 
 def runtime_names() -> tuple[str, ...]:
@@ -94,13 +94,13 @@ def is_runtime(name: str) -> bool:
 def find_runtime_spec(name: str) -> RuntimeSpec:
     """Return the spec of a runtime of lxcompress or of another package.
 
-    Raises ExtensionError if no package adds it, or if it is broken.
+    Raises ExtensionError if no package adds the runtime, or if the package that adds it fails to load.
     """
     return RUNTIMES[name] if name in RUNTIMES else load_spec("runtimes", name, RuntimeSpec)
 
 
 def list_serving(format: str) -> tuple[str, ...]:
-    """Return the names of the runtimes that serve a format, the default first; none for an unknown format."""
+    """Return the names of the runtimes that serve a format, the default first; empty if no runtime does."""
     named_by_format = find_format(format).runtimes if is_format(format) else ()
     return tuple(
         name for name in runtime_names() if name in named_by_format or format in find_runtime_spec(name).formats
