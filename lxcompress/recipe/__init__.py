@@ -1,4 +1,4 @@
-"""Recipe: a whole study as one YAML file, and the cells that it consists of."""
+"""Recipe: the settings of a whole study as one YAML file, and the cells (runs) of its grid."""
 
 from lxcompress.recipe.data import (
     DATA_KINDS,

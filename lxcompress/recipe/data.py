@@ -16,9 +16,10 @@ MOST_SCENES = 10_000_000
 
 
 class ScenesData(RecipeSection):
-    """The built-in data set: scenes and questions that are generated from a seed at each start.
+    """The settings of the built-in data set: scenes and questions, which are generated from `seed` at each start.
 
-    With `pixels` a scene is drawn as a picture with that many pixels a side, for models that read pictures (ViLT).
+    `train` and `valid` are the numbers of questions. With `pixels` each scene is drawn as a square picture of this
+    width, for models that read pictures (ViLT).
     """
 
     kind: Literal["scenes"]
@@ -29,7 +30,10 @@ class ScenesData(RecipeSection):
 
 
 class ClevrData(RecipeSection):
-    """CLEVR v1.0 as its authors publish it: scenes and questions as JSON, plain or compressed with gzip."""
+    """The settings of CLEVR v1.0 as its authors publish it: scenes and questions as JSON, plain or in gzip.
+
+    `holdout` is the number of training scenes that validate if there are no validation files.
+    """
 
     kind: Literal["clevr"]
     scenes: Path
@@ -50,7 +54,11 @@ class ClevrData(RecipeSection):
 
 
 class QuestionsData(RecipeSection):
-    """The settings that all data sets of questions over region features share."""
+    """The settings that all data sets of questions about region features have in common.
+
+    `train` and `valid` are files of questions, `features` is a store of region features, and longer questions are cut
+    to `tokens` tokens.
+    """
 
     train: Files
     valid: Files
@@ -61,9 +69,11 @@ class QuestionsData(RecipeSection):
 
 
 class VqaData(QuestionsData):
-    """VQA v1.0 or v2.0: the official questions and annotations, or LXMERT's JSON, which holds both.
+    """The settings of VQA v1.0 or v2.0: the official questions and annotations, or LXMERT's JSON, which holds both.
 
     Without `features` (a store that `lxcompress data prepare` writes) the model reads the question and no image.
+    `answers` is the file of the answer vocabulary. Without the file, the vocabulary has the answers that are the most
+    frequent answer of at least `least_answers` training questions.
     """
 
     kind: Literal["vqa"]
@@ -80,9 +90,9 @@ class VqaData(QuestionsData):
 
 
 class GqaData(QuestionsData):
-    """GQA: the official questions JSON, or LXMERT's.
+    """The settings of GQA: the official questions JSON, or LXMERT's.
 
-    `answers` is the file of the answer vocabulary; without it the vocabulary is built from the training set.
+    `answers` is the file of the answer vocabulary. Without the file, the vocabulary is built from the training set.
     """
 
     kind: Literal["gqa"]
@@ -90,16 +100,16 @@ class GqaData(QuestionsData):
 
 
 class Nlvr2Data(QuestionsData):
-    """NLVR2: sentences over pairs of photographs, as the official JSON lines or LXMERT's JSON."""
+    """The settings of NLVR2: sentences about pairs of photographs, as the official JSON lines or LXMERT's JSON."""
 
     kind: Literal["nlvr2"]
 
 
 class NlvrData(RecipeSection):
-    """NLVR v1: sentences over structured scenes, as JSON lines.
+    """The settings of NLVR v1: sentences about structured scenes, as JSON lines.
 
-    Without `valid`, whole groups are held out of `train`. The labels in `weak` files may be wrong: they are used for
-    training and never for a score.
+    Without `valid`, the fraction `holdout` of the groups of sentences in `train` is used for validation. The labels in
+    `weak` files may be wrong, so these files are used for training and never for a score.
     """
 
     kind: Literal["nlvr"]
@@ -125,9 +135,9 @@ DATA_KINDS: dict[str, type[RecipeSection]] = {
 
 
 def with_added_data(section: type[RecipeSection], tree: Mapping[str, Any]) -> type[RecipeSection]:
-    """Return `section` with the settings of the data kind that `tree` names, if another package adds that kind.
+    """Return `section`, or a subclass that takes the data kind in `tree` if another package adds that kind.
 
-    Raises ExtensionError if the package cannot be loaded.
+    `tree` has the values of a recipe. Raises ExtensionError if the package cannot be loaded.
     """
     data = tree.get("data")
     name = data.get("kind") if isinstance(data, Mapping) else None
@@ -138,5 +148,5 @@ def with_added_data(section: type[RecipeSection], tree: Mapping[str, Any]) -> ty
 
 @cache
 def _replace_data(section: type[RecipeSection], settings: type[RecipeSection]) -> type[RecipeSection]:
-    """Return a subclass of `section` whose data are `settings`."""
+    """Return a subclass of `section` whose field `data` has the class `settings`."""
     return create_model(section.__name__, __base__=section, __doc__=section.__doc__, data=(settings, ...))

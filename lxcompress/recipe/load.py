@@ -1,4 +1,7 @@
-"""Read recipes: files, the recipes that ship, values given on the command line, and keys of earlier versions."""
+"""Read recipes from files or from those shipped with the package, with values from the command line.
+
+Keys of earlier versions are still read.
+"""
 
 from __future__ import annotations
 
@@ -19,35 +22,36 @@ from lxcompress.recipe.settings import RECIPE_VERSION, RecipeSection, Train
 from lxcompress.settings import SettingsProblem, echo, first_problem, nearest, parse_yaml, read_yaml_file
 
 MOST_KEYS = 10
-"""How many sections deep the key of an override may be."""
+"""The most sections that the key of an override may name before its last part."""
 
 log = logging.getLogger(__name__)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the Recipe in the YAML file `path`, with each `key=value` of `overrides` applied to it.
+    """Return the Recipe in the YAML file `path`, after each `key=value` of `overrides` replaced a value.
 
-    Relative data paths are relative to the folder where the command runs. Raises RecipeError.
+    Relative paths of data are relative to the current folder. Raises RecipeError.
     """
     return read_settings(path, Recipe, overrides)
 
 
 def load_run_recipe(path: Path) -> Recipe:
-    """Return the Recipe that a run folder keeps at `path`, without a notice of old keys. Raises RecipeError."""
+    """Return the Recipe in the recipe.yaml of a run folder, without warnings about old keys. Raises RecipeError."""
     return validate_settings(_read_yaml(path), Recipe, str(path))
 
 
 def shipped_recipes() -> tuple[Path, ...]:
-    """Return the recipes that ship with the package, sorted by name."""
+    """Return the paths of the recipes that ship with the package, sorted by name."""
     package = Path(__file__).parents[1]
     folders = [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
     return tuple(sorted(folders[0].glob("*.yaml"))) if folders else ()
 
 
 def find_recipe(path: Path) -> Path:
-    """Return the file that `path` means: itself, a run folder's recipe, or the shipped recipe of that name.
+    """Return the recipe file that `path` means.
 
-    Any other path is returned as it is.
+    A file means itself, a run folder means its recipe.yaml, and a name means the shipped recipe of that name. Any other
+    path is returned unchanged.
     """
     if path.is_dir() and (path / RECIPE_FILE).is_file():
         return path / RECIPE_FILE
@@ -58,7 +62,7 @@ def find_recipe(path: Path) -> Path:
 
 
 def input_paths(recipe: BaseModel) -> list[Path]:
-    """Return the files and folders that `recipe` names and that exist: data, and the model to start from."""
+    """Return all paths in `recipe` (data, vocabulary, ...), and the start model if it is an existing path."""
     found: list[Path] = []
     for _, value in recipe:
         if isinstance(value, BaseModel):
@@ -73,10 +77,9 @@ def input_paths(recipe: BaseModel) -> list[Path]:
 
 
 def read_settings(path: Path, kind: type[RecipeSection], overrides: Sequence[str] = ()) -> Any:
-    """Return the YAML file `path` as `kind`, with each `key=value` of `overrides` applied to it.
+    """Return the settings in the YAML file `path` as a `kind`, after each `key=value` of `overrides` replaced a value.
 
-    `path` may be anything that find_recipe finds: a file, a run folder, or the name of a shipped recipe. Raises
-    RecipeError.
+    `path` is a file, a run folder, or the name of a shipped recipe, as in `find_recipe`. Raises RecipeError.
     """
     path = find_recipe(path)
     tree = _read_yaml(path)
@@ -88,7 +91,7 @@ def read_settings(path: Path, kind: type[RecipeSection], overrides: Sequence[str
 
 
 def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where: str) -> Any:
-    """Return `tree` as a `kind`. Raises RecipeError, whose sentence begins with `where`."""
+    """Return the values in `tree` as a `kind`. Raises RecipeError; its message begins with `where`."""
     version = tree.get("version", RECIPE_VERSION)
     if _as_number(version) > RECIPE_VERSION:
         raise RecipeError(
@@ -103,14 +106,14 @@ def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where:
 
 
 def _methods(tree: Mapping[str, Any]) -> list[Any]:
-    """Return the entries of `prune.methods`; none if there is no such list."""
+    """Return the entries of the list `prune.methods` in a recipe's values; empty if there is no such list."""
     prune = tree.get("prune")
     methods = prune.get("methods") if isinstance(prune, Mapping) else None
     return methods if isinstance(methods, list) else []
 
 
 def _find_old_keys(tree: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return the old and the new name of each renamed key that `tree` gives by its old name."""
+    """Return {(old name, new name)} of the renamed keys whose old names `tree` uses."""
     train = tree.get("train")
     names = {(f"train.{old}", f"train.{new}") for old, new in Train.old_keys.items() if _has(train, old)}
     for method in _methods(tree):
@@ -123,7 +126,7 @@ def _has(section: object, key: str) -> bool:
 
 
 def _as_number(version: object) -> float:
-    """Return the version as a number; -1 if it is not one."""
+    """Return a recipe's version as a number; -1 if it is not a number."""
     try:
         return float(version) if isinstance(version, (int, float, str)) else -1
     except ValueError:
@@ -131,7 +134,7 @@ def _as_number(version: object) -> float:
 
 
 def dump_recipe(recipe: RecipeSection) -> str:
-    """Return the recipe as YAML with every field written out; reading it gives an equal recipe."""
+    """Return the recipe as YAML text with every field, defaults too; a reader of the text gets an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -152,7 +155,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _nearby(path: Path) -> str:
-    """Return a clause that names the recipe that may have been meant: a file in the same folder, or a shipped one."""
+    """Return a clause with the most similar name of a recipe: a file in the same folder, or a shipped recipe."""
     files = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
     shipped = {recipe.stem: recipe for recipe in shipped_recipes()}
     near = nearest(path.name, [file.name for file in files], cutoff=0.6)
@@ -165,6 +168,7 @@ def _nearby(path: Path) -> str:
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
+    """Set the value of one `key=value` in `tree`, in place; dots in the key name sections. Raises RecipeError."""
     key, equals, text = override.partition("=")
     shown = override if len(override) <= 70 else f"{override[:67]}..."
     if not equals or not key:

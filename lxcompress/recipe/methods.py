@@ -1,4 +1,4 @@
-"""The pruning methods of a recipe: what is removed, by which criterion, on which schedule, and what is trained."""
+"""The pruning methods of a recipe: the criterion, granularity, scope, schedule and rewinding, and the controls."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ Control = Literal["reinitialised", "shuffled", "dense-longer", "small-dense"]
 
 SCOPES: tuple[str, ...] = get_args(Scope)
 MASKED = ("weight", "block-1x4", "block-4x1")
-"""Granularities that a mask has, besides N:M (2:4, 4:8)."""
+"""Granularities whose result is a mask, in addition to N:M (2:4, 4:8)."""
 STRUCTURED = ("neuron", "head", "layer", "neuron+head")
-"""Granularities that make the model smaller."""
+"""Granularities whose result is a smaller model."""
 DENSE_CONTROLS = ("dense-longer", "small-dense")
 """Controls that prune nothing."""
 
 
 def _check_criterion(name: str) -> str:
-    """Return the name of a criterion. Raises the error of a Literal for an unknown one, which names the nearest."""
+    """Return `name` if a criterion has this name.
+
+    Raises the same error as a Literal of all names, so that the message to the user suggests the nearest name.
+    """
     if is_criterion(name):
         return name
     *most, last = (f"'{known}'" for known in criterion_names())
@@ -37,11 +40,14 @@ def _check_criterion(name: str) -> str:
 
 
 Criterion = Annotated[str, AfterValidator(_check_criterion)]
-"""The name of a criterion in catalog/criteria.py, or of one that an installed package adds."""
+"""The name of a criterion in catalog/criteria.py, or of a criterion that an installed package adds."""
 
 
 def _read_granularity(value: Any) -> str:
-    """Return a granularity. YAML reads a bare 2:4 as a number in base 60 (124), so a number is turned back."""
+    """Return the name of a granularity. Raises ValueError for any other value.
+
+    YAML reads a bare 2:4 as a number in base 60 (124), so a number is converted back to the text 2:4.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and value > 60:
         value = f"{value // 60}:{value % 60}"
     text = str(value)
@@ -56,20 +62,22 @@ def is_granularity(text: str) -> bool:
 
 
 def is_n_of_m(text: str) -> bool:
-    """Return whether `text` is a pattern such as 2:4: two of every four weights are kept."""
+    """Return whether `text` is an N:M pattern, such as 2:4 (two of every four weights are kept)."""
     kept, colon, of = text.partition(":")
     is_short = text.isascii() and len(text) <= 9
     return bool(colon) and is_short and kept.isdecimal() and of.isdecimal() and 0 < int(kept) < int(of)
 
 
 Granularity = Annotated[str, BeforeValidator(_read_granularity)]
-"""The group of weights that is kept or removed together: docs/methods.md."""
+"""The name of the unit of weights that is kept or removed together: see docs/methods.md."""
 
 
 class Distill(RecipeSection):
-    """Knowledge distillation from the dense model (Hinton et al. 2015).
+    """The settings of knowledge distillation from the dense model (Hinton et al. 2015).
 
-    Its answers have the share `weight` of the loss, and the labels have the rest.
+    The loss is `weight` (0-1) times the loss on the dense model's answers plus 1 - `weight` times the loss on the
+    labels. Scores are divided by `temperature` before they are compared. `hidden` is the weight of the error of the
+    hidden states.
     """
 
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -84,7 +92,10 @@ class Distill(RecipeSection):
 
 
 class Rates(RecipeSection):
-    """How fast each part of a model is pruned, relative to the other parts; a part with 0 is not pruned."""
+    """The rates of scope modality: how fast each part of a model is pruned, relative to the other parts.
+
+    A part with the rate 0 is not pruned.
+    """
 
     language: Annotated[float, Field(ge=0)] = 1.0
     vision: Annotated[float, Field(ge=0)] = 1.0
@@ -93,11 +104,11 @@ class Rates(RecipeSection):
 
 
 class Method(RecipeSection):
-    """One way to draw a ticket; docs/methods.md names the paper behind each value.
+    """The settings of one way to draw a ticket; docs/methods.md names the paper behind each value.
 
-    `ticket` is the folder of a finished ticket, whose mask is used in place of a criterion; {sparsity} and {seed} in
-    it stand for those of the cell. `sparsities` replaces the grid's. Matrices in `keep_dense` are not pruned, and the
-    sparsity counts the other matrices only.
+    `ticket` is the folder of a finished ticket, whose mask is used instead of a criterion; in this path, {sparsity} and
+    {seed} stand for the sparsity and the seed of the cell. `sparsities` replaces the sparsities of the grid. The
+    matrices in `keep_dense` are not pruned, and the sparsity counts the other matrices only.
     """
 
     old_keys: ClassVar[Mapping[str, str]] = {
@@ -129,19 +140,19 @@ class Method(RecipeSection):
 
     @model_validator(mode="after")
     def _check_settings_have_an_effect(self) -> Method:
-        """Refuse settings that would be ignored, and settings that exclude each other."""
+        """Raise ValueError for settings without effect, and for settings that exclude each other."""
         conflict = next((conflict for conflict in CONFLICTS if conflict.test(self)), None)
         if conflict:
             raise ValueError(conflict.sentence.format(method=self))
         return self
 
     def differs_in(self, *fields: str) -> bool:
-        """Return whether one of `fields` has another value than its default."""
+        """Return whether at least one of `fields` differs from its default."""
         return any(getattr(self, field) != type(self).model_fields[field].default for field in fields)
 
     @property
     def id(self) -> str:
-        """Its name; without one, its criterion, its granularity and every non-default setting."""
+        """The id of the method: its name, or a text of its criterion, granularity and all settings without default."""
         if self.name:
             return self.name
         if self.is_dense:
@@ -152,7 +163,8 @@ class Method(RecipeSection):
             "ticket" if self.ticket else self.criterion,
             self.granularity.replace(":", "of"),
             self.scope if self.scope != "layer" else "",
-            "spared" if self.keep_dense else "",  # the key's old name: ids name the folders of finished cells
+            # The old name of keep_dense: ids are the names of folders, which must not change.
+            "spared" if self.keep_dense else "",
             f"{self.schedule}{rounds}" if self.schedule != "one-shot" else "",
             {"start": "", "step": f"late{late}", "learning-rate": "lr-rewind", "none": "fine-tuned"}[self.rewind],
             "distilled" if self.distill else "",
@@ -162,38 +174,38 @@ class Method(RecipeSection):
 
     @property
     def length(self) -> int:
-        """How many times the recipe's epochs one training has: 1, except for the control dense-longer."""
+        """The length of a training, as a multiple of the recipe's epochs: 1, except for the control dense-longer."""
         return (self.epochs_factor or 2) if self.control == "dense-longer" else 1
 
     @property
     def criterion_spec(self) -> CriterionSpec:
-        """The entry of its criterion in the table of criteria. Raises ExtensionError if a package's entry is broken."""
+        """The spec of the method's criterion. Raises ExtensionError if the package that adds it fails to load."""
         return find_criterion(self.criterion)
 
     @property
     def is_structured(self) -> bool:
-        """Whether its tickets are smaller models rather than masks."""
+        """Whether the method's tickets are smaller models, not masks."""
         return self.granularity in STRUCTURED
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is a control that prunes nothing."""
+        """Whether the method is a control that prunes nothing."""
         return self.control in DENSE_CONTROLS
 
     @property
     def is_control(self) -> bool:
-        """Whether its runs are for comparison only, and never for use."""
+        """Whether the method's runs are for comparison only, and are never picked."""
         return self.control is not None
 
     @property
     def is_n_of_m(self) -> bool:
-        """Whether its granularity is a pattern such as 2:4, which fixes its sparsity."""
+        """Whether the granularity is a pattern such as 2:4, which has only one sparsity."""
         return is_n_of_m(self.granularity)
 
     def targets(self, sparsities: Sequence[float]) -> tuple[float, ...]:
-        """Return the target sparsities of its cells, where the grid has `sparsities`.
+        """Return the target sparsities (0-1) of the method's cells; `sparsities` are those of the grid.
 
-        N:M fixes the sparsity, and the control dense-longer has 0.
+        N:M has only one sparsity, and the control dense-longer has the sparsity 0.
         """
         if self.control == "dense-longer":
             return (0.0,)
@@ -205,11 +217,12 @@ class Method(RecipeSection):
 
 @dataclass(frozen=True)
 class Conflict:
-    """Settings of a method that cannot go together: the sentence for the user, and the test that finds them."""
+    """A rule for settings that a method cannot combine: the sentence for the user, and the test."""
 
     sentence: str
-    """a format of `method`"""
+    """the sentence, in which {method...} is replaced by values of the method"""
     test: Callable[[Method], bool]
+    """returns True if a method breaks the rule"""
 
 
 _SELECTION = ("criterion", "scope", "schedule", "keep_dense")
@@ -286,10 +299,13 @@ CONFLICTS = (
         lambda method: method.is_dense and method.differs_in(*_NO_EFFECT_ON_DENSE),
     ),
 )
-"""Every pair of settings that a method may not have; the first that holds is reported."""
+"""All rules for combinations that a method may not have; the first rule that a method breaks is reported."""
 
 
 def plain_method(criterion: str, granularity: str = "weight", scope: str = "layer") -> Method:
-    """Return the Method of a criterion in the grid: one shot, rewound to the start; its name leaves the scope out."""
+    """Return the Method of a criterion and a granularity of the grid: one-shot, and rewound to the start weights.
+
+    The name of the method does not name the scope.
+    """
     name = f"{criterion}-{granularity.replace(':', 'of')}"
     return Method(name=name, criterion=criterion, granularity=granularity, scope=scope)

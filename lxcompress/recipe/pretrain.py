@@ -1,4 +1,4 @@
-"""The recipe of LXMERT's pre-training, which `lxcompress pretrain` reads."""
+"""The settings of a pre-training of LXMERT; `lxcompress pretrain` reads them from a YAML file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lxcompress.recipe.settings import (
 
 
 class Architecture(RecipeSection):
-    """The sizes of the model to pre-train, with transformers' names; the defaults are those of `mini`."""
+    """The sizes of the model to pre-train, with the names of transformers; the defaults are the sizes of `mini`."""
 
     hidden_size: Count = 128
     num_attention_heads: Count = 4
@@ -41,7 +41,11 @@ class Architecture(RecipeSection):
 
 
 class Pretrain(RecipeSection):
-    """A pre-training of LXMERT on scenes."""
+    """The settings of a pre-training of LXMERT on scenes.
+
+    The three probabilities (0-1) are: that a word or region is masked, that the answer is appended to the question
+    (a statement), and that a statement gets the image of another question.
+    """
 
     version: Version = RECIPE_VERSION
     name: Name

@@ -1,4 +1,4 @@
-"""Recipe: a whole study as one value, and the cells that it consists of."""
+"""Recipe: the settings of a whole study, and the cells (runs) of its grid."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from lxcompress.units import short_percent
 Fault = Literal[
     "one-dense-run", "compounded-sparsity", "every-tensor-pruned", "mask-applied-once", "high-from-low-mask"
 ]
-"""The five faults in the code of the published study, which `protocol` can reproduce: docs/reproduction.md."""
+"""The five faults in the code of the published study; `protocol` can reproduce them (docs/reproduction.md)."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 class StartModel(RecipeSection):
-    """Where the start weights come from: `mini` (shipped), a transformers folder, a name on the hub, or a .pth file.
+    """The source of the start weights: `mini` (shipped), a transformers folder, a name on the hub, or a .pth file.
 
-    `vocabulary` replaces the vocab.txt in the model's folder. `pretrained_answers` (all_ans.json) names the rows of
-    the .pth file's answer head, so that they can be copied; an answer without a row starts with the bias `last_bias`.
+    `vocabulary` replaces the vocab.txt in the model's folder. `pretrained_answers` (all_ans.json) names the answer of
+    each row in the .pth file's answer head, so that rows of known answers are copied. Any other answer starts with the
+    bias `last_bias`.
     """
 
     start: str = "mini"
@@ -51,16 +52,19 @@ class StartModel(RecipeSection):
 
 
 class Calibration(RecipeSection):
-    """How many training questions the criteria and sensitivities that need data are measured on."""
+    """The number of training questions on which the statistics of criteria and the sensitivities are measured.
+
+    `batch_size` is the number of questions in a batch.
+    """
 
     questions: Count = 512
     batch_size: Count = 8
 
 
 class Prune(RecipeSection):
-    """The pruning grid: `criteria` x `granularities`, and `methods` in addition or alone.
+    """The pruning grid: a method for each pair of `criteria` and `granularities`, and the other `methods`.
 
-    The widths of smaller models are multiples of `multiple`.
+    `criteria` may be left out if there are `methods`. The widths of smaller models are multiples of `multiple`.
     """
 
     criteria: tuple[Criterion, ...] | None = None
@@ -95,7 +99,7 @@ class Prune(RecipeSection):
         return self
 
     def all_methods(self) -> tuple[Method, ...]:
-        """Return every Method of the grid, those of `criteria` first."""
+        """Return every Method of the grid: first those of the criteria, then `methods`."""
         plain = [
             plain_method(criterion, granularity, self.scope)
             for granularity in self.granularities
@@ -105,14 +109,14 @@ class Prune(RecipeSection):
 
     @property
     def plain_criteria(self) -> tuple[Criterion, ...]:
-        """`criteria`; without them and without methods, the three criteria of the published study."""
+        """The criteria of the grid: `criteria`, or those of the published study if there are no `methods` either."""
         if self.criteria is None:
             return () if self.methods else PUBLISHED_CRITERIA
         return self.criteria
 
 
 class Pick(RecipeSection):
-    """The default rule of `lxcompress pick`."""
+    """The default rule of `lxcompress pick`: `retain` is the lowest accuracy kept (0-1)."""
 
     retain: Annotated[float, Field(gt=0, le=1)] = 0.99
 
@@ -125,7 +129,7 @@ class Bench(RecipeSection):
 
 
 def _list_export_formats() -> tuple[str, ...]:
-    """Return the formats of a study's exports: those for use in an application that some runtime serves."""
+    """Return the formats that a study can export: those that an application can use and that a runtime serves."""
     return tuple(spec.name for spec in all_formats() if spec.is_shippable and list_serving(spec.name))
 
 
@@ -133,14 +137,17 @@ ExportFormat = Annotated[str, named(_list_export_formats)]
 
 
 class Export(RecipeSection):
-    """What `lxcompress study` exports at its end: with `twins`, the picked ticket and the models to compare it with."""
+    """The exports at the end of `lxcompress study`: if `twins`, the picked ticket and the models to compare it with."""
 
     twins: bool = True
     format: ExportFormat = "onnx"
 
 
 def _read_protocol(value: Any) -> Any:
-    """Return the faults that `protocol` names: `corrected` has none, `published` has all, and a list names its own."""
+    """Return the faults that `protocol` names: none for `corrected`, all for `published`, or those of a list.
+
+    Raises ValueError for an unknown name.
+    """
     if value in ("corrected", "published"):
         return {"corrected": (), "published": FAULTS}[value]
     names = value if isinstance(value, (list, tuple)) else [value]
@@ -151,7 +158,7 @@ def _read_protocol(value: Any) -> Any:
 
 
 class Recipe(RecipeSection):
-    """A whole study: its model, data, training, pruning grid, rule of choice, exports and benchmark."""
+    """The settings of a whole study: model, data, training, pruning grid, rule of the pick, exports and benchmark."""
 
     version: Version = RECIPE_VERSION
     name: Name
@@ -173,11 +180,11 @@ class Recipe(RecipeSection):
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """The faults of the published study that this one reproduces; a corrected study has none."""
+        """The faults of the published study that this study reproduces; a corrected study has none."""
         return self.protocol
 
     def cells(self) -> list[Cell]:
-        """Return every Cell of the grid, seed by seed, so that the first seed is complete before the second starts."""
+        """Return every Cell of the grid, all cells of the first seed before those of the second."""
         methods = self.prune.all_methods()
         targets = sorted({target for method in methods for target in method.targets(self.prune.sparsities)})
         return [
@@ -210,7 +217,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """A readable name that can be a folder: low-magnitude-weight-50-seed0."""
+        """The id of the cell, which is also the name of its folder, such as low-magnitude-weight-50-seed0."""
         return cell_id(self.method.id, self.sparsity, self.seed)
 
 
@@ -220,5 +227,5 @@ def dense_id(seed: int) -> str:
 
 
 def cell_id(method: str, sparsity: float, seed: int) -> str:
-    """Return the id of the Cell whose method has the id `method`."""
+    """Return the id of the Cell with this method (its id), sparsity (0-1) and seed."""
     return f"{method}-{short_percent(sparsity)}-seed{seed}"

@@ -1,4 +1,4 @@
-"""The values and the base class that every section of a recipe is made of, and the training budget."""
+"""The types of values and the base class that all sections of a recipe use, and the section of the training budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Switch = Annotated[
     Literal["auto", "on", "off"],
     BeforeValidator(lambda value: {True: "on", False: "off"}[value] if isinstance(value, bool) else value),
 ]
-"""YAML reads a bare on and off as true and false."""
+"""auto, on or off; YAML reads a bare on and off as true and false, so these are accepted too."""
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -31,19 +31,19 @@ Files = Annotated[
     Field(min_length=1),
     BeforeValidator(lambda value: (value,) if isinstance(value, (str, Path)) else value),
 ]
-"""One path, or a list of them."""
+"""One path, or a list of paths."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 """The name of a study, which is also the name of a folder."""
 Version = Annotated[int, Field(ge=1, le=RECIPE_VERSION, strict=True)]
 
 
 class RecipeSection(BaseModel):
-    """The base of every section: an unknown key is an error, and no value changes after the recipe is read."""
+    """The base of every section of a recipe: an unknown key is an error, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     old_keys: ClassVar[Mapping[str, str]] = {}
-    """Keys that were renamed, and their new names; recipes and records with the old ones are still read."""
+    """Old name of a renamed key -> its new name; recipes and records with the old names are still read."""
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +58,8 @@ class RecipeSection(BaseModel):
     def checkpoint_key(self, *, exclude_defaults: bool = False) -> str:
         """Return the settings as one line of JSON, in which renamed keys have their old names.
 
-        It is part of the key of a checkpoint, so that a run which an earlier version began can be resumed.
+        The line is a part of a checkpoint's key. With the old names, a run that an earlier version began can be
+        resumed.
         """
         text = self.model_dump_json(exclude_defaults=exclude_defaults)
         for old, new in self._list_old_keys():
@@ -66,7 +67,7 @@ class RecipeSection(BaseModel):
         return text
 
     def _list_old_keys(self) -> Iterator[tuple[str, str]]:
-        """Yield the old and the new name of every renamed key, also of the sections in this one."""
+        """Yield (old name, new name) of every renamed key of this section and of the sections in it."""
         yield from self.old_keys.items()
         for _, value in self:
             if isinstance(value, RecipeSection):
@@ -74,7 +75,7 @@ class RecipeSection(BaseModel):
 
 
 class Train(RecipeSection):
-    """The training budget: the dense run and every retraining have the same one."""
+    """The settings of training; the dense run and every retraining use the same ones."""
 
     old_keys: ClassVar[Mapping[str, str]] = {"resident": "data_on_device"}
 
@@ -102,9 +103,9 @@ class Train(RecipeSection):
 
 
 def named(names: Callable[[], Sequence[str]]) -> AfterValidator:
-    """Return the validator of a name in a table to which other packages add; `names` returns all that are known.
+    """Return a validator for the names in a table that other packages can add to; `names` returns all known names.
 
-    An unknown name is refused as by a Literal of them, so that the error names the nearest one.
+    The validator raises the same error as a Literal of all names, so that the message to the user suggests the nearest.
     """
 
     def check(name: str) -> str:
@@ -119,16 +120,16 @@ def named(names: Callable[[], Sequence[str]]) -> AfterValidator:
 
 
 def check_distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return `values` if no two are equal. Raises ValueError."""
+    """Return `values` if no two of them are equal. Raises ValueError."""
     if len(set(values)) != len(values):
         raise ValueError("values must differ from each other")
     return values
 
 
 def check_sparsities_differ(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the sparsities if no two are written alike in a cell's id; such cells would share a folder.
+    """Return the sparsities if all of them are written differently in the ids of cells. Raises ValueError.
 
-    Raises ValueError.
+    Two cells with the same id would share a folder.
     """
     if len({short_percent(value) for value in check_distinct(values)}) != len(values):
         raise ValueError("values must differ in the first six digits of their percentages, which name the cells")

@@ -1,4 +1,4 @@
-"""Runtimes: they load an exported file and answer with it, all behind one Session."""
+"""Runtimes: the libraries that load an exported file and answer questions with it, all with the same interface."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from lxcompress.errors import MeasureError
 if TYPE_CHECKING:
     import numpy as np
 
-# Shapes: B batch, L tokens, O objects, F features, A answers.
+# Shapes: B batch, L tokens, O regions, F features, A answers.
 
 
 class Session(Protocol):
     """An exported file that is loaded and ready to answer."""
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the scores, float32 [B, A], of `feeds`.
+        """Return the scores, float32 [B, A], of the questions in `feeds`.
 
-        These are input_ids, attention_mask int64 [B, L]; visual_feats float32 [B, O, F]; visual_pos float32 [B, O, 4],
-        boxes x1 y1 x2 y2 in 0..1; visual_attention_mask int64 [B, O]. Raises MeasureError if the file has other inputs.
+        `feeds` has the arrays input_ids and attention_mask, int64 [B, L]; visual_feats, float32 [B, O, F]; visual_pos,
+        float32 [B, O, 4], boxes x1 y1 x2 y2 in 0-1; visual_attention_mask, int64 [B, O]. Raises MeasureError if the
+        file has other inputs.
         """
         ...
 
@@ -33,14 +34,15 @@ class OpenFile(Protocol):
     """The function of a runtime that loads a file."""
 
     def __call__(self, path: Path, *, threads: int) -> Session:
-        """Return a Session of the artifact at `path` that uses `threads` threads. Raises MeasureError."""
+        """Load the artifact at `path`; return a Session that uses `threads` threads. Raises MeasureError."""
         ...
 
 
 def open_session(path: Path, *, threads: int, runtime: str = "onnxruntime") -> Session:
-    """Load the artifact at `path` (its folder, or the model file in it) with `runtime`, and use `threads` threads.
+    """Load an artifact with `runtime`; return a session that uses `threads` threads.
 
-    Raises MeasureError for an unknown runtime, or a file that it cannot load.
+    `path` is the artifact's folder or its model file. Raises MeasureError for an unknown runtime, or a file that the
+    runtime cannot load.
     """
     if threads < 1:
         raise MeasureError(f"threads: expected 1 or more, got {threads}; give --threads 1")
@@ -48,7 +50,7 @@ def open_session(path: Path, *, threads: int, runtime: str = "onnxruntime") -> S
 
 
 def load_runtime(name: str) -> OpenFile:
-    """Import a runtime, and return its function that loads a file.
+    """Import a runtime, and return the function of the runtime that loads a file.
 
     Raises MeasureError if there is no such runtime, or if its library is not installed.
     """
@@ -66,7 +68,10 @@ def check_library(name: str) -> None:
 
 
 def runtimes_of(format: str) -> tuple[str, ...]:
-    """Return the runtimes that serve a format, the default first. Raises MeasureError if the format is unknown."""
+    """Return the names of the runtimes that serve a format, the default first.
+
+    Raises MeasureError for an unknown format.
+    """
     if not is_format(format):
         known = ", ".join(sorted(format_names()))
         raise MeasureError(
@@ -77,7 +82,7 @@ def runtimes_of(format: str) -> tuple[str, ...]:
 
 
 def runtime_of(format: str) -> str:
-    """Return the default runtime of a format. Raises MeasureError if none serves it on this machine."""
+    """Return the name of a format's default runtime. Raises MeasureError if no runtime serves the format."""
     found = runtimes_of(format)
     if not found:
         raise MeasureError(f"format {format}: nothing on this machine can run it; measure it on a device that does")

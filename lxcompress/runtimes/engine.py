@@ -1,4 +1,4 @@
-"""Engine files, served by lxcompress's own engine: numpy and a library in C."""
+"""The runtime of engine files: lxcompress's own engine, which needs numpy and a library in C."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EngineSession:
 
 
 def open_engine(path: Path, *, threads: int) -> EngineSession:
-    """Load the engine file at `path`, or in the folder `path`; it uses `threads` threads. Raises MeasureError."""
+    """Load the engine file at `path`, or in the folder `path`, to run on `threads` threads. Raises MeasureError."""
     model = path / MODEL_FILE if path.is_dir() else path
     if not model.is_file():
         raise MeasureError(

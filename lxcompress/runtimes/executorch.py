@@ -1,7 +1,8 @@
-"""ExecuTorch programs (.pte), served by ExecuTorch's C++ runtime and XNNPACK on the CPU.
+"""The runtime of ExecuTorch programs (.pte): ExecuTorch's C++ runtime, with XNNPACK on the CPU.
 
-A program answers one question at a time, of any number of tokens and regions up to its bounds, so the questions of a
-batch are answered in turn. The program's inputs have no names; they are in the order of INPUTS.
+A program answers one question at a time, so the questions of a batch are answered one after another. A question may
+have any number of tokens and regions up to the program's bounds. The inputs of a program have no names; they are in the
+order of INPUTS.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from lxcompress.text import first_line
 try:
     import torch
 
-    # The documented portable_lib imports ExecuTorch's exporter too: 140 MB and seconds that must not count as cost of
-    # a measured process. It is a wrapper of this module, which needs torch's libraries to be loaded first.
+    # The documented module portable_lib is a wrapper of this one, and imports ExecuTorch's exporter too. That takes
+    # 140 MB and seconds, which must not count as cost of a measured process. This module needs torch's libraries to be
+    # loaded first.
     from executorch.extension.pybindings import _C as library  # noqa: N811
 except ImportError as problem:
     raise MeasureError(
@@ -40,22 +42,26 @@ METHOD = "forward"
 INPUTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")
 _STDERR = 2
 _HEAD_BYTES = 40
-"""The bytes of a flatbuffer's root and identifier, and of the extended header: where its segments start, their size."""
+"""The bytes at the start of a program: a flatbuffer's root and identifier, and ExecuTorch's extended header.
+
+The extended header has the size of the flatbuffer, the start of the segments, and their size.
+"""
 
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class ExecutorchSession:
-    """A program that is loaded; `bounds` are the largest shapes of its inputs, whose rows are those of one question."""
+    """A loaded program. `bounds` maps the name of an input to its largest shape, for one question."""
 
     path: Path
     module: Any
     bounds: Mapping[str, tuple[int, ...]]
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the scores, float32 [B, A], of `feeds`, one question at a time. Raises MeasureError for inputs that do
-        not fit.
+        """Return the scores, float32 [B, A], of the questions in `feeds`; they are answered one at a time.
+
+        Raises MeasureError for inputs that do not fit the program.
         """
         rows = self._count_rows(feeds)
         tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in INPUTS]
@@ -73,9 +79,10 @@ class ExecutorchSession:
         return check_scores(self.path, torch.cat(scores).numpy().astype(np.float32, copy=False))
 
     def _count_rows(self, feeds: Mapping[str, np.ndarray]) -> int:
-        """Return the rows of all feeds. Raises MeasureError for feeds that the program does not take.
+        """Return the number of rows that all arrays in `feeds` have.
 
-        The program itself would only report them on standard error.
+        Raises MeasureError for arrays that the program does not take; the program itself would only report them on
+        standard error.
         """
         check_feeds(self.path, feeds, INPUTS)
         rows = len(feeds[INPUTS[0]])
@@ -89,9 +96,9 @@ class ExecutorchSession:
 
 
 def open_executorch(path: Path, *, threads: int) -> ExecutorchSession:
-    """Load the program at `path`, or in the folder `path`; `threads` applies to all programs of this process.
+    """Load the program at `path`, or in the folder `path`. Raises MeasureError.
 
-    Raises MeasureError.
+    `threads` is the number of threads of all ExecuTorch programs in this process.
     """
     program = path / MODEL_FILE if path.is_dir() else path
     if not program.is_file():
@@ -113,19 +120,22 @@ def open_executorch(path: Path, *, threads: int) -> ExecutorchSession:
 
 
 def has_xnnpack() -> bool:
-    """Return whether this build of ExecuTorch has the kernels that programs are written for."""
+    """Return whether this build of ExecuTorch has XNNPACK, which exported programs need."""
     return library._is_available("XnnpackBackend")
 
 
 def _thorough() -> Any:
-    """Load a program and check its whole structure: a damaged one would crash the process later."""
+    """Return the option that makes ExecuTorch check the whole structure of a program when it loads the program.
+
+    A damaged program would crash the process later.
+    """
     return library.Verification.InternalConsistency
 
 
 def _check_whole(program: Path) -> None:
     """Raise MeasureError for a file that is not a program, or is shorter than its header says.
 
-    The runtime maps its weights into memory, and would crash on missing ones.
+    The runtime maps the weights into memory, and would crash when it reads weights that are missing.
     """
     with program.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -140,7 +150,7 @@ def _check_whole(program: Path) -> None:
 
 
 def _load(program: Path, make: Callable[[], Made]) -> Made:
-    """Return what `make` returns; raise MeasureError with the runtime's last message if it fails."""
+    """Call `make` and return its result. Raises MeasureError, with the runtime's last message, if `make` fails."""
     with _diverted() as last:
         try:
             return make()
@@ -151,10 +161,10 @@ def _load(program: Path, make: Callable[[], Made]) -> Made:
 
 @contextmanager
 def _diverted() -> Iterator[Callable[[], str]]:
-    """Hide what the C++ runtime writes to standard error, and make its last line available.
+    """Hide what the C++ runtime writes to standard error; yield a function that returns the last line of it.
 
-    When it starts its threads it prints how many processors it counts: partly through Python, whose standard error may
-    be another one than the process's, and partly directly.
+    When the runtime starts its threads, it prints how many processors it counts. It prints partly through Python's
+    sys.stderr and partly to the standard error of the process, which may be two different streams.
     """
     sys.stderr.flush()
     kept = os.dup(_STDERR)
@@ -174,7 +184,11 @@ def _diverted() -> Iterator[Callable[[], str]]:
 
 
 def _fits(shape: tuple[int, ...], bound: tuple[int, ...], rows: int) -> bool:
-    """Return whether an input with `rows` rows, in whole questions, is within its bound; the features must be equal."""
+    """Return whether an input of this shape fits its bound.
+
+    It must have `rows` rows, which are whole questions, at most as many tokens or regions as the bound, and exactly the
+    bound's number of features.
+    """
     if len(shape) != len(bound) or shape[0] != rows or rows % bound[0]:
         return False
     return (

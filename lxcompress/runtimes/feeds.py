@@ -1,6 +1,7 @@
-"""Check what goes into a model file and what comes out, for every runtime: named inputs, finite numbers.
+"""Check the inputs and the scores of a model file, for every runtime: the inputs' names, and finite numbers only.
 
-A runtime may turn NaN into ordinary scores (8-bit products do), so that a broken detector would not be noticed.
+Without the check, a broken detector might not be noticed: some runtimes turn NaN into ordinary scores (8-bit products
+do).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lxcompress.errors import MeasureError
 
 
 def check_feeds(path: Path, feeds: Mapping[str, np.ndarray], inputs: Collection[str]) -> None:
-    """Raise MeasureError unless `feeds` are the inputs of the file at `path`, without NaN and infinity."""
+    """Raise MeasureError unless `feeds` has exactly the `inputs` of the file at `path`, without NaN and infinity."""
     if set(feeds) != set(inputs):
         raise MeasureError(
             f"{path}: takes the inputs {', '.join(sorted(inputs))}, but was given {', '.join(sorted(feeds))}; export "

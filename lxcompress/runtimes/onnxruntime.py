@@ -1,4 +1,4 @@
-"""ONNX files, and files of ONNX Runtime's mobile format, served by ONNX Runtime on the CPU."""
+"""The runtime of ONNX files and of files in ONNX Runtime's mobile format: ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -20,19 +20,25 @@ from lxcompress.text import first_line
 MODEL_FILE, MOBILE_FILE = "model.onnx", "model.ort"
 SCORES = "scores"
 _ERRORS_ONLY, _AS_IT_WAS = 3, 2
-"""Severities of ONNX Runtime's log; it starts with warnings, and cannot be asked for its level."""
+"""Levels of ONNX Runtime's log: errors only, and warnings too. ONNX Runtime starts with the second level.
+
+The current level cannot be read, so it is assumed to be the second one.
+"""
 
 
 @dataclass(frozen=True)
 class OnnxSession:
-    """An ONNX file that is loaded."""
+    """A loaded ONNX file, or a loaded file in ONNX Runtime's mobile format."""
 
     path: Path
     session: ort.InferenceSession
     inputs: tuple[str, ...]
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
+        """Return the scores, float32 [B, A], of the questions in `feeds`.
+
+        Raises MeasureError if the file has other inputs, and for NaN or infinity in inputs or scores.
+        """
         check_feeds(self.path, feeds, self.inputs)
         try:
             (scores,) = self.session.run([SCORES], dict(feeds))
@@ -45,13 +51,14 @@ class OnnxSession:
 
 
 def open_onnx(path: Path, *, threads: int) -> OnnxSession:
-    """Load the ONNX or mobile file at `path`, or in the folder `path`; it uses `threads` threads. Raises
-    MeasureError.
+    """Load the ONNX or mobile file at `path`, or in the folder `path`, to run on `threads` threads.
+
+    Raises MeasureError.
     """
     model = _find_model(path)
     try:
         session = ort.InferenceSession(str(model), _options(threads), providers=["CPUExecutionProvider"])
-    except Exception as problem:  # as above
+    except Exception as problem:  # ONNX Runtime's exceptions share no base class
         raise MeasureError(
             f"{model}: ONNX Runtime {ort.__version__} cannot load it ({first_line(problem)}); export it again"
         ) from problem
@@ -68,9 +75,9 @@ def providers() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def quiet_onnxruntime() -> Iterator[None]:
-    """Hide what ONNX Runtime and its Python tools print, log and warn of: no user can act on it.
+    """Hide the output, log messages and warnings of ONNX Runtime and its Python tools: users cannot act on them.
 
-    The tools log to the root logger, which they configure for the whole process if nobody has.
+    The tools log to Python's root logger. They also configure it for the whole process, if it is not configured yet.
     """
     ort.set_default_logger_severity(_ERRORS_ONLY)
     try:
@@ -81,7 +88,7 @@ def quiet_onnxruntime() -> Iterator[None]:
 
 
 def _find_model(path: Path) -> Path:
-    """Return the model file that `path` is or contains. Raises MeasureError if there is none."""
+    """Return `path` if it is a file, or the model file in the folder `path`. Raises MeasureError if there is none."""
     in_folder = path / (MOBILE_FILE if (path / MOBILE_FILE).is_file() else MODEL_FILE)
     model = in_folder if path.is_dir() else path
     if not model.is_file():
@@ -97,6 +104,6 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _ERRORS_ONLY
-    # Between two runs the pool's threads would spin, and take the cores from other processes.
+    # Without this entry, idle threads would spin between two runs, and take the cores from other processes.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options

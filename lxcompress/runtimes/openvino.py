@@ -1,4 +1,4 @@
-"""OpenVINO IR, and ONNX files with plain operators, served by OpenVINO on the CPU."""
+"""The runtime of OpenVINO IR, and of ONNX files without operators of ONNX Runtime: OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lxcompress.errors import MeasureError
 from lxcompress.output import command_line
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
-# When OpenVINO is imported, it reports to Google Analytics and keeps an id in the home folder, unless its telemetry
-# package is missing, which it allows: so the package is made to be missing.
+# When OpenVINO is imported, it reports to Google Analytics and writes an id to the home folder. It does neither if its
+# telemetry package cannot be imported, so this line makes that import fail.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 try:
@@ -31,20 +31,23 @@ SCORES = "scores"
 DEVICE = "CPU"
 _PLAIN_DOMAINS = {"", "ai.onnx"}
 
-# Fields of ONNX's protobuf messages that lead to the domain of an operator.
+# The numbers of the fields in ONNX's protobuf messages that lead to the domain of an operator: model -> graph -> node.
 _GRAPH_OF_MODEL, _NODE_OF_GRAPH, _DOMAIN_OF_NODE = 7, 1, 7
 
 
 @dataclass(frozen=True)
 class OpenvinoSession:
-    """A file that is compiled for the CPU."""
+    """A loaded file that is compiled for the CPU."""
 
     path: Path
     compiled: openvino.CompiledModel
     inputs: tuple[str, ...]
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
+        """Return the scores, float32 [B, A], of the questions in `feeds`.
+
+        Raises MeasureError if the file has other inputs, and for NaN or infinity in inputs or scores.
+        """
         check_feeds(self.path, feeds, self.inputs)
         try:
             scores = self.compiled(dict(feeds))[SCORES]
@@ -57,7 +60,7 @@ class OpenvinoSession:
 
 
 def open_openvino(path: Path, *, threads: int) -> OpenvinoSession:
-    """Load the file at `path`, or in the folder `path`; it computes in float32 on `threads` threads.
+    """Load the file at `path`, or in the folder `path`, to compute in float32 on `threads` threads.
 
     Raises MeasureError.
     """
@@ -65,8 +68,9 @@ def open_openvino(path: Path, *, threads: int) -> OpenvinoSession:
 
 
 def open_bfloat16(path: Path, *, threads: int) -> OpenvinoSession:
-    """Load the file so that it computes in bfloat16. Raises MeasureError, also on a processor without bfloat16
-    products.
+    """Load the file at `path`, or in the folder `path`, to compute in bfloat16 on `threads` threads.
+
+    Raises MeasureError, also on a processor without bfloat16 products.
     """
     if "BF16" not in openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
         raise MeasureError(
@@ -79,7 +83,7 @@ def _open(path: Path, *, threads: int, precision: str) -> OpenvinoSession:
     model = _find(path)
     try:
         compiled = openvino.Core().compile_model(str(model), DEVICE, _options(threads, precision))
-    except Exception as problem:  # as above
+    except Exception as problem:  # OpenVINO raises RuntimeError, its bindings raise others
         raise MeasureError(
             f"{model}: OpenVINO {openvino.get_version()} cannot load it ({_reason(problem)}); export it again"
         ) from problem
@@ -96,12 +100,15 @@ def _options(threads: int, precision: str) -> dict[str, object]:
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_HYPER_THREADING": True,  # without it, there is at most one thread for each physical core
-        "ENABLE_CPU_PINNING": False,  # the bench has pinned the process, and the threads inherit that
+        "ENABLE_CPU_PINNING": False,  # the bench pins the process to cores, and its threads use the same cores
     }
 
 
 def _find(path: Path) -> Path:
-    """Return the model file. Raises MeasureError if there is none, or one that OpenVINO cannot read."""
+    """Return `path` if it is a file, or the model file in the folder `path`.
+
+    Raises MeasureError if there is no model file, or if OpenVINO cannot read it.
+    """
     model = path
     if path.is_dir():
         model = next((path / name for name in (MODEL_FILE, ONNX_FILE) if (path / name).is_file()), path / MODEL_FILE)
@@ -116,7 +123,7 @@ def _find(path: Path) -> Path:
 
 
 def _check_plain(model: Path) -> None:
-    """Raise MeasureError if an ONNX file has operators of ONNX Runtime, of which OpenVINO knows only some."""
+    """Raise MeasureError if an ONNX file has operators that are not ONNX's own; OpenVINO knows only some of them."""
     try:
         own = sorted(set(_domains(model)) - _PLAIN_DOMAINS)
     except (IndexError, ValueError):
@@ -129,7 +136,7 @@ def _check_plain(model: Path) -> None:
 
 
 def _domains(model: Path) -> Iterator[str]:
-    """Yield the domain of each operator of an ONNX file; the weights in between are skipped."""
+    """Yield the domain of each operator of an ONNX file, without reading the weights between them."""
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for graph in _fields(data, 0, len(data), _GRAPH_OF_MODEL):
             for node in _fields(data, *graph, _NODE_OF_GRAPH):
@@ -138,9 +145,10 @@ def _domains(model: Path) -> Iterator[str]:
 
 
 def _fields(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each value of the field `wanted` of a protobuf message, for texts and messages.
+    """Yield (start, end) in `data` of each value of one field of a protobuf message.
 
-    Raises ValueError or IndexError if it is not such a message.
+    The message is at `start` to `end`. `wanted` is the number of the field, whose values are texts or messages. Raises
+    ValueError or IndexError if there is no protobuf message.
     """
     index = start
     while index < end:
@@ -163,7 +171,7 @@ def _fields(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tupl
 
 
 def _varint(data: mmap.mmap, index: int) -> tuple[int, int]:
-    """Return the number at `index`, which has seven bits in each byte, and the index after it."""
+    """Return the protobuf varint at `index` (a number with seven bits in each byte), and the index after it."""
     value = shift = 0
     while True:
         byte = data[index]
@@ -175,7 +183,7 @@ def _varint(data: mmap.mmap, index: int) -> tuple[int, int]:
 
 
 def _reason(problem: Exception) -> str:
-    """Return OpenVINO's message without the lines that name its own source files."""
+    """Return the first line of OpenVINO's message that does not name its own source files."""
     lines = [line.strip() for line in str(problem).splitlines()]
     kept_lines = [line for line in lines if line and not line.startswith("Exception from ")]
     return kept_lines[0] if kept_lines else type(problem).__name__

@@ -1,7 +1,7 @@
-"""Bitmask artifacts and transformers folders, served by torch on the CPU, directly or through torch.compile.
+"""The runtime of bitmask artifacts and transformers folders: torch on the CPU, directly or through torch.compile.
 
-Weights and arithmetic are float32, whatever the file stores: its answers differ from the ticket's only by the rounding
-of the stored values. float16 would halve the memory and take several times as long (whole LXMERT, Zen 4).
+Weights and arithmetic are float32 for every stored precision. So the answers differ from those of the ticket only by
+the rounding of the stored values. float16 would halve the memory and take several times as long (whole LXMERT, Zen 4).
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from lxcompress.quiet import quiet
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 
 _TOKENS, _OBJECTS = 5, 7
-"""Tokens and regions of the question that is compiled; equal sizes would be taken for one."""
+"""The number of tokens and of regions of the question that is compiled.
+
+The two numbers differ, because torch.compile takes two equal sizes for one size.
+"""
 
 
 @dataclass(frozen=True)
 class TorchSession:
-    """A model that is loaded; torch has `threads` threads while it answers, and its earlier number before and after."""
+    """A loaded model. torch uses `threads` threads while the model answers, and its earlier number otherwise."""
 
     path: Path
     model: Model
@@ -39,7 +42,10 @@ class TorchSession:
     threads: int
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError for other inputs, NaN and infinity."""
+        """Return the scores, float32 [B, A], of the questions in `feeds`.
+
+        Raises MeasureError if the model has other inputs, and for NaN or infinity in inputs or scores.
+        """
         check_feeds(self.path, feeds, INPUT_NAMES)
         try:
             with held_to(self.threads), torch.inference_mode():
@@ -53,22 +59,26 @@ class TorchSession:
 
 
 def open_torch(path: Path, *, threads: int) -> TorchSession:
-    """Load the model of a bitmask artifact or a transformers folder (or of a file in one). Raises MeasureError."""
+    """Load the model of a bitmask artifact or a transformers folder. Raises MeasureError.
+
+    `path` is the folder, or a file in the folder.
+    """
     folder = path.parent if path.is_file() else path
     with held_to(threads):
         try:
-            model = read_model(folder)  # the files were compared with their record before: hashing is not loading
+            # Checksums are not verified here, so that the load time has no hashing in it; the caller verified them.
+            model = read_model(folder)
         except LxError as problem:
             raise MeasureError(str(problem)) from None
     return TorchSession(path, model, lambda inputs: model.family.answer(model.module, inputs), threads)
 
 
 def open_compiled(path: Path, *, threads: int) -> TorchSession:
-    """Load the model and compile it with torch.compile, so that the time to load includes the compilation.
+    """Load the model and compile it with torch.compile, so that the load time includes the compilation.
 
-    Lengths are dynamic: a data set's questions have a dozen lengths, and each would be compiled for as long as all of
-    them together. A batch of more than one question is compiled when it first comes, because torch takes a size of 1
-    for a constant. Raises MeasureError.
+    The numbers of tokens and regions are dynamic. Otherwise torch would compile the model again for each of the dozen
+    lengths of questions in a data set, and each time would take as long. The first batch with more than one question is
+    compiled when it is answered, because torch treats an axis of size 1 as constant. Raises MeasureError.
     """
     _check_compiler(path)
     session = open_torch(path, threads=threads)
@@ -91,8 +101,10 @@ def open_compiled(path: Path, *, threads: int) -> TorchSession:
 
 @contextlib.contextmanager
 def held_to(threads: int) -> Iterator[None]:
-    """Give torch `threads` threads for a product; those for whole graphs can be set only once, and are not used
-    here.
+    """Set the number of threads that torch uses within one operation to `threads`, inside the `with` block.
+
+    torch has a second number, for running several operations at once. It can be set only once in a process, and is not
+    used here.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -113,6 +125,6 @@ def _check_compiler(path: Path) -> None:
 
 
 def _say(problem: Exception, *, lines: int = 1) -> str:
-    """Return the first lines of an error as one."""
+    """Return the first `lines` lines of an error's message as one line."""
     kept_lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return ", ".join(kept_lines[:lines]) or type(problem).__name__
