@@ -98,7 +98,7 @@ def prune_cli(
 
 
 def _show(model: str, out: Path, made: Provenance) -> None:
-    """Show how many weights were removed, and the command to run next."""
+    """Show what was removed, and the next command."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen

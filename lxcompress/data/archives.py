@@ -1,4 +1,4 @@
-"""Read zip and gzip files that others made: which errors mean damage, and how large they may become."""
+"""Read zip and gzip files from other people: which errors mean that a file is damaged, and how large it may unpack."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 EMPTY_ZIP = b"PK\x05\x06"
 """The first bytes of a zip archive without files."""
 MOST_RATIO = 200
-"""The largest compression ratio of honest data. JSON and base64 have 2 to 30; deflate allows 1,032, LZMA far more."""
+"""The largest compression ratio of real data files. JSON and base64 have ratios of 2 to 30. A hostile file may have
+1,032 with deflate, and far more with LZMA."""
 FREE_BYTES = 16 << 20
-"""The size that any file may unpack to: a small file of one repeated line is honest data."""
+"""Any file may unpack to this many bytes, whatever its ratio: a small file of one repeated line is not hostile."""
 
 DAMAGE = (
     OSError,  # gzip, bzip2, and errors of the system
     EOFError,
     ValueError,  # a name that is not UTF-8 (UnicodeDecodeError), an offset before the file
-    RuntimeError,  # a password; NotImplementedError, a subclass, is a compression that zipfile lacks (deflate64)
+    RuntimeError,  # a password; or its subclass NotImplementedError: zipfile lacks the compression (deflate64)
     zlib.error,
-    lzma.LZMAError,  # not a subclass of any of these
+    lzma.LZMAError,  # not a subclass of the other errors
     zipfile.BadZipFile,
     struct.error,
     IndexError,
@@ -50,13 +51,16 @@ def most_unpacked(packed_bytes: int) -> int:
 
 
 def check_ratio(unpacked_bytes: int, packed_bytes: int) -> None:
-    """Raise ValueError if a compressed file unpacks to more bytes than honest data would."""
+    """Raise ValueError if a compressed file unpacks to more bytes than `most_unpacked` allows."""
     if unpacked_bytes > most_unpacked(packed_bytes):
         raise ValueError(f"it unpacks to more than {MOST_RATIO} times its size, as no data file does")
 
 
 def read_unpacked(stream: IO[bytes], packed_bytes: int) -> bytes:
-    """Return all bytes of `stream`. Raises ValueError before a zip bomb fills the memory, whatever size it declares."""
+    """Return all bytes that `stream` unpacks from `packed_bytes` bytes.
+
+    Raises ValueError before a zip bomb fills the memory, whatever size the zip states.
+    """
     pieces, size = [], 0
     while piece := stream.read(PIECE_BYTES):
         size += len(piece)
@@ -69,5 +73,5 @@ def read_member(packed: zipfile.ZipFile, name: str) -> bytes:
     """Return the bytes of a file in a zip archive. Raises one of DAMAGE."""
     member = packed.getinfo(name)
     with packed.open(member) as stream:
-        # The size in the directory may be wrong, but no file is larger than the part of the archive before it.
+        # The archive may state a wrong compressed size. The files lie before `start_dir`, so none is larger than that.
         return read_unpacked(stream, min(member.compress_size, packed.start_dir))

@@ -1,7 +1,7 @@
 """The catalogue: addresses, sizes, checksums and licences of the data and weights that the recipes need.
 
-`size_bytes` and `sha256` are exact and are checked; a comment says where they were found. `about_bytes` is a size as
-its publisher rounds it. None means that it could not be found; it is shown as unknown.
+`size_bytes` and `sha256` are exact, and downloads are checked against them; a comment says where they were found.
+`about_bytes` is the rounded size that the publisher states. None means that no value was found; it is shown as unknown.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ QUESTIONS = {
     "vqa2/v2_OpenEnded_mscoco_train2014_questions.json": 443_757,
     "vqa2/v2_OpenEnded_mscoco_val2014_questions.json": 214_354,
 }
-"""Collection and file -> how many questions it has, as its publisher counts them."""
+"""COLLECTION/FILE -> how many questions the file has, as its publisher counts them."""
 ANSWERS = {"vqa": 3_129, "gqa": 1_842, "nlvr2": 2, "nlvr": 2}
 """data.kind -> how many answers the published vocabulary has."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a public address; `unpack` names the files of a zip to unpack, and without it nothing is unpacked."""
+    """A file at a public address. `unpack` has name patterns of the files to unpack from a zip; by default none."""
 
     address: str
     size_bytes: int | None = None
@@ -51,9 +51,10 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Collection:
-    """Files that are fetched together, and their licence.
+    """A collection of files that are fetched together, and their licence.
 
-    `elsewhere` is another address of the publisher, for people: programs must not download from it.
+    `page` is the web page of the licence or the publisher. `elsewhere` is another address of the publisher, for people
+    only: programs must not download from it.
     """
 
     what: str
@@ -65,7 +66,7 @@ class Collection:
 
 
 def _at(base: str, *files: RemoteFile) -> tuple[RemoteFile, ...]:
-    """Return `files` with addresses below `base`."""
+    """Return `files` with `base` put before each address."""
     return tuple(replace(file, address=f"{base}/{file.address}") for file in files)
 
 
@@ -389,4 +390,4 @@ CATALOGUE: dict[str, Collection] = {
         ),
     ),
 }
-"""name -> what `lxcompress data fetch NAME` brings to FOLDER/NAME."""
+"""name -> the collection that `lxcompress data fetch NAME` downloads to FOLDER/NAME."""

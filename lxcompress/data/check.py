@@ -1,7 +1,7 @@
-"""Check a data set before training: find what is missing, mismatched, duplicated or out of range; count what it holds.
+"""Check a data set before training: find missing, mismatched, repeated or impossible values, and count its contents.
 
-A check reads the data with the readers of `load_task` and collects their errors, in place of raising the first. What
-this module adds is statistics, and the warnings that follow from them.
+A check reads the data with the same readers as `load_task`, but collects all their errors instead of raising the first.
+This module adds statistics of the data, and warnings that follow from the statistics.
 """
 
 from __future__ import annotations
@@ -44,33 +44,37 @@ __all__ = [
 ]
 
 LEAST_COVERED = 0.75
-"""The least share of best answers with a label. LXMERT's 3,129 cover 94 % of VQA's questions, GQA's 1,842 57 %."""
+"""A check warns if the best answer has a label for a smaller fraction of the questions than this. LXMERT's 3,129 labels
+cover 94 % of VQA's questions, and its 1,842 labels 57 % of GQA's."""
 MOST_CUT = 0.05
+"""A check warns if a larger fraction of the questions is cut at the token limit."""
 MOST_UNKNOWN = 0.01
-"""The most unknown tokens: BERT's vocabulary knows every word of VQA's questions."""
+"""A check warns if a larger fraction of the tokens is unknown. BERT's vocabulary knows all words of VQA's questions."""
 MOST_ALIKE = 0.95
+"""A check warns if one answer is right for at least this fraction of the questions."""
 FITTING = 0.99
-"""The share of questions that a proposed data.tokens does not cut."""
+"""The fraction of the questions that are not cut with the value of data.tokens that a warning proposes."""
 LONGEST = 512
-"""The most tokens that are counted; data.tokens allows no more."""
+"""Questions are tokenized up to this many tokens; data.tokens cannot be larger."""
 TOKENIZED_AT_ONCE = 1 << 14
+"""How many questions are tokenized in one call."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a data set holds, in reading order, and its problems, errors first."""
+    """The result of a check: the facts of a data set, in reading order, and its problems, errors first."""
 
     facts: tuple[Fact, ...]
     findings: tuple[Finding, ...]
 
     @property
     def errors(self) -> int:
-        """Return how many findings must be fixed."""
+        """Return the number of findings that are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """Return how many findings are only doubtful."""
+        """Return the number of findings that are warnings."""
         return len(self.findings) - self.errors
 
 
@@ -82,10 +86,10 @@ def check_data(
     is_fast: bool = False,
     progress: Progress = no_progress,
 ) -> CheckReport:
-    """Return the problems of the data of a recipe, and what they hold. Never raises because of file contents.
+    """Return the facts and the problems of the data that `settings` describe. Never raises because of file contents.
 
-    `vocabulary` and `model` are those that are to read the data; without them, what needs them is not checked. A fast
-    check reads no features.
+    `vocabulary` and `model` are those of the model that will read the data. Without them, tokens and the fit of model
+    and data are not checked. A fast check reads no features.
     """
     problems, sheet = Problems.collect(progress), FactSheet()
     question_set = read_question_set(settings, problems)
@@ -110,7 +114,7 @@ def check_data(
 
 
 def check_store(path: Path, *, is_fast: bool = False, progress: Progress = no_progress) -> CheckReport:
-    """Return the problems of the store of region features in the folder `path`, and what it holds."""
+    """Return the facts and the problems of the store of region features in the folder `path`."""
     problems, sheet = Problems.collect(progress), FactSheet()
     contents = verify_store(path, problems, is_fast=is_fast)
     if contents is not None:
@@ -119,7 +123,7 @@ def check_store(path: Path, *, is_fast: bool = False, progress: Progress = no_pr
 
 
 def _count_questions(context: CheckContext) -> None:
-    """Add how many questions and images each split has."""
+    """Add facts: the number of questions, images and repeated questions of each split."""
     used = context.used
     counts = {name: len(asked) for name, asked in used.items()}
     whole = {name: len(context.question_set.splits[name].questions) for name in used}
@@ -133,7 +137,7 @@ def _count_questions(context: CheckContext) -> None:
 
 
 def _check_images(context: CheckContext, *, is_fast: bool) -> None:
-    """Verify the store of region features, and find the images of all questions, there or in the data set."""
+    """Verify the store of region features, and look for the image of each question, in the store or in the data set."""
     features, sheet = getattr(context.settings, "features", None), context.sheet
     contents = verify_store(features, context.problems, is_fast=is_fast) if features is not None else None
     if contents is not None:
@@ -159,7 +163,7 @@ def _check_images(context: CheckContext, *, is_fast: bool) -> None:
 
 
 def _describe_store(contents: StoreContents, sheet: FactSheet, *, is_fast: bool) -> None:
-    """Add what a store holds."""
+    """Add the facts of a store: its images, regions, features and size."""
     record, objects = contents.record, contents.arrays.get(OBJECTS)
     sheet.add("images in the store", record.images)
     if objects is not None and len(objects):
@@ -173,7 +177,10 @@ def _describe_store(contents: StoreContents, sheet: FactSheet, *, is_fast: bool)
 
 
 def _count_answers(context: CheckContext) -> None:
-    """Add the answers and the types of each split, and the score of always giving the commonest answer."""
+    """Add facts about the answers and the question types of each split.
+
+    One of them is the score that is reached by always giving the commonest answer.
+    """
     used, sheet = context.used, context.sheet
     answered = {name: sum(bool(question.credits) for question in asked) for name, asked in used.items()}
     sheet.add("with an answer", {name: answered[name] / len(asked) for name, asked in used.items()}, "share")
@@ -204,7 +211,7 @@ def _count_answers(context: CheckContext) -> None:
 
 
 def _check_labels(context: CheckContext) -> None:
-    """Add how many of the answers of each split have a label, and warn if many have none."""
+    """Add how many answers of each split have a label; warn if the best answers of many questions have none."""
     labels, sheet = context.question_set.labels, context.sheet
     if labels is None:
         return
@@ -229,7 +236,7 @@ def _check_labels(context: CheckContext) -> None:
         sheet.add("labels never right in train", len(known - given))
     answers = getattr(context.settings, "answers", None)
     if answers and answerable and min(answerable.values()) <= LEAST_ANSWERABLE:
-        return  # an error, which the reader has reported
+        return  # the reader has reported this as an error
     if best and min(best.values()) < LEAST_COVERED:
         remedy = (
             "give the answer vocabulary of this data set"
@@ -244,7 +251,7 @@ def _check_labels(context: CheckContext) -> None:
 
 
 def _check_choices(context: CheckContext) -> None:
-    """Add the number of multiple-choice questions, and warn of those without a choice that has a label."""
+    """Add the number of multiple-choice questions; warn of questions that offer no choice with a label."""
     offered = {name: [question for question in asked if question.choices] for name, asked in context.used.items()}
     offered = {name: asked for name, asked in offered.items() if asked}
     context.sheet.add("multiple-choice questions", {name: len(asked) for name, asked in offered.items()})
@@ -266,7 +273,10 @@ def _check_choices(context: CheckContext) -> None:
 
 
 def _check_tokens(context: CheckContext, vocabulary: Vocabulary | None) -> int | None:
-    """Warn of empty questions, cut questions and unknown words; return the most tokens that a model gets."""
+    """Warn of empty questions, cut questions and unknown words.
+
+    Return the number of tokens of the longest question, after cutting; None without a vocabulary.
+    """
     splits, sheet, limit = context.question_set.splits, context.sheet, context.question_set.token_limit
     for name, asked in context.used.items():
         empty = sum(not question.words.strip() for question in asked)
@@ -303,17 +313,20 @@ def _check_tokens(context: CheckContext, vocabulary: Vocabulary | None) -> int |
 
 
 class TokenCounts(NamedTuple):
-    """How the questions of a split are tokenized; shares are 0-1."""
+    """Statistics of the tokens of a split's questions."""
 
     longest: int
+    """number of tokens of the longest question"""
     cut: float
+    """fraction (0-1) of the questions that are longer than the limit"""
     unknown: float
+    """fraction (0-1) of the tokens that are unknown"""
     fitting: int
-    """the limit that cuts at most 1 - FITTING of the questions"""
+    """the smallest limit that leaves the fraction FITTING of the questions whole"""
 
 
 def _count_tokens(words: Iterable[str], limit: int, vocabulary: Vocabulary, progress: Progress) -> TokenCounts:
-    """Return how long the questions are as tokens, whatever the limit is."""
+    """Tokenize the questions, without cutting them at `limit`; return the statistics of their tokens."""
     distinct = Counter(words)
     texts, times = list(distinct), np.fromiter(distinct.values(), dtype=np.int64)
     lengths = np.zeros(LONGEST + 1, dtype=np.int64)

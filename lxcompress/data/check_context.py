@@ -1,4 +1,4 @@
-"""CheckContext: a data set that was read, and where facts and problems of it go."""
+"""CheckContext: a data set that was read, and the objects that collect its facts and problems."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """CLEVR v1.0 (Johnson et al. 2017) as its authors publish it: scenes and questions JSON, plain or gzip.
 
-Object features come from the scene's attributes and 3-D positions, boxes from pixel coordinates, size and depth
-(data/objects.py states the rule, which is ours). Answers that are JSON true and false are "yes" and "no".
+The features of an object are computed from its attributes and its 3-D position, the box from its pixel coordinates,
+size and depth (by our own rule, in data/objects.py). JSON's true and false as answers become "yes" and "no".
 
 Shapes: S scenes, O objects (padded), F = 18 features.
 """
@@ -29,21 +29,22 @@ from lxcompress.recipe import ClevrData
 from lxcompress.text import shorten
 
 HOLDOUT = 150
-"""How many scenes validate, by default."""
+"""How many scenes are held out for validation, by default."""
 TOKEN_LIMIT = 60
-"""CLEVR's longest question has 43 words (Johnson et al. 2017)."""
+"""The most tokens of a question; CLEVR's longest question has 43 words (Johnson et al. 2017)."""
 MOST_OBJECTS = 256
-"""The most objects of a scene; CLEVR's have 10. Scenes are padded to the largest, so a huge one would fill memory."""
+"""The most objects of a scene; CLEVR's scenes have at most 10. All scenes are padded to the size of the largest, so a
+huge scene would fill the memory."""
 NEAREST, FARTHEST = 1e-3, 1e6
-"""Bounds of an object's depth and coordinates; CLEVR's are within 500."""
+"""The least depth of an object, and the largest magnitude of its coordinates; CLEVR's are within 500."""
 
 SceneObjects = Mapping[int, list[dict[str, Any]]]
-"""image_index -> objects"""
+"""image_index of a scene -> its objects, as in the JSON"""
 
 
 @dataclass(frozen=True)
 class ClevrScenes:
-    """The scenes of one split, of the file `path`."""
+    """The scenes of one split, which are from the file `path`."""
 
     scenes: SceneObjects
     path: Path
@@ -51,7 +52,10 @@ class ClevrScenes:
     def find(
         self, questions: Sequence[Question], split: SplitQuestions, problems: Problems
     ) -> tuple[Regions, list[list[int]]]:
-        """Return the objects of the scenes that `questions` are about, in the order of their file."""
+        """Return the objects of the scenes that `questions` are about, and for each question the row of its scene.
+
+        The scenes are in the order of their file.
+        """
         used = {image_of(question) for question in questions}
         images = [image for image in self.scenes if image in used]
         found = problems.read_records(images, lambda image, _: _parse_scene(self.scenes[image], image, self.path))
@@ -60,7 +64,7 @@ class ClevrScenes:
 
 
 def read_clevr(settings: ClevrData, problems: Problems | None = None) -> QuestionSet:
-    """Read the questions and scenes of both splits; without validation files, hold the last `holdout` scenes out.
+    """Read the questions and scenes of both splits; without validation files, hold out the last `holdout` scenes.
 
     A question about a scene that the scenes file lacks is an error. Raises DataError under the strict policy, which is
     the default.
@@ -97,7 +101,7 @@ def check_clevr(context: CheckContext) -> None:
 
 
 def _check_scenes_differ(train: ClevrScenes, valid: ClevrScenes, problems: Problems) -> None:
-    """Warn of scenes that are in both splits. CLEVR numbers the scenes of each split from 0, so contents decide."""
+    """Warn of scenes that are in both splits. Their objects decide: CLEVR numbers the scenes of both splits from 0."""
     digests = [
         {hashlib.sha256(repr(objects).encode()).digest(): image for image, objects in found.scenes.items()}
         for found in (train, valid)
@@ -112,13 +116,13 @@ def _check_scenes_differ(train: ClevrScenes, valid: ClevrScenes, problems: Probl
 
 
 def scenes_by_split(question_set: QuestionSet) -> dict[str, SceneObjects]:
-    """Return the scenes of each split that has some."""
+    """Return the scenes of each split, without splits that have none: name of the split -> scenes."""
     images = {name: split.images for name, split in question_set.splits.items()}
     return {name: found.scenes for name, found in images.items() if isinstance(found, ClevrScenes) and found.scenes}
 
 
 def read_scenes(path: Path, problems: Problems | None = None) -> dict[int, list[dict[str, Any]]]:
-    """Return image_index -> objects. Raises DataError under the strict policy, which is the default."""
+    """Read a scenes file; return image_index -> objects. Raises DataError under the strict policy, the default."""
     scenes: dict[int, list[dict[str, Any]]] = {}
 
     def read(record: Any, index: int) -> None:
@@ -132,13 +136,13 @@ def read_scenes(path: Path, problems: Problems | None = None) -> dict[int, list[
 
 
 def read_questions(path: Path, problems: Problems | None = None) -> list[Question]:
-    """Return the questions in their order. Raises DataError under the strict policy, which is the default."""
+    """Return the questions in a file, in its order. Raises DataError under the strict policy, which is the default."""
     records = _read_list(path, "questions")
     return (problems or Problems.strict()).read_records(records, lambda record, index: _question(record, index, path))
 
 
 def answer_text(answer: Any) -> str:
-    """Return CLEVR's answer as text: true and false are yes and no, and not 1 and 0, although True == 1 in Python."""
+    """Return an answer of CLEVR's JSON as text; true and false become "yes" and "no", and numbers become digits."""
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     return str(answer)
@@ -150,7 +154,7 @@ def image_of(question: Question) -> int:
 
 
 def _read_split(name: str, questions_path: Path, scenes_path: Path, problems: Problems) -> SplitQuestions:
-    """Return the questions of a file, with the scenes that they are about."""
+    """Return the questions in a file, with all scenes in the scenes file of the same split."""
     problems.progress(f"reading {scenes_path.name}")
     scenes = problems.attempt(lambda: read_scenes(scenes_path, problems))
     problems.progress(f"reading {questions_path.name}")
@@ -174,7 +178,7 @@ def _read_split(name: str, questions_path: Path, scenes_path: Path, problems: Pr
 
 
 def _hold_out(train: SplitQuestions, settings: ClevrData, problems: Problems) -> tuple[SplitQuestions, SplitQuestions]:
-    """Return `train` without its last scenes and their questions, and these as the validation split."""
+    """Return two splits: `train` without its last scenes and their questions, and these scenes as validation split."""
     assert isinstance(train.images, ClevrScenes)
     scenes, holdout = train.images.scenes, settings.holdout or HOLDOUT
     nothing = replace(train, name="valid", questions=(), is_complete=False, images=None)
@@ -200,7 +204,7 @@ def _hold_out(train: SplitQuestions, settings: ClevrData, problems: Problems) ->
 
 
 def _parse_scene_record(record: Any, index: int, path: Path) -> tuple[int, list[dict[str, Any]]]:
-    """Return the image_index and the objects of a scene. Raises DataError."""
+    """Return the image_index and the objects of a record of the scenes file. Raises DataError."""
     fields = record if isinstance(record, dict) else {}
     image, objects = whole_number(fields.get("image_index")), fields.get("objects")
     if image is None or not isinstance(objects, list):
@@ -219,7 +223,7 @@ def _parse_scene_record(record: Any, index: int, path: Path) -> tuple[int, list[
 
 
 def _question(record: Any, index: int, path: Path) -> Question:
-    """Return the question of a record, with one of ANSWERS. Raises DataError."""
+    """Return the Question of a record. Raises DataError, also for an answer that is not one of ANSWERS."""
     fields = record if isinstance(record, dict) else {}
     lacking = next((name for name in ("question", "image_index", "answer") if fields and name not in fields), None)
     if lacking:
@@ -244,11 +248,11 @@ class _Scene(NamedTuple):
 
     image: int
     values: list[list[int]]
-    """for each object its index into each of ATTRIBUTES"""
+    """for each object, the index of its value of each attribute in ATTRIBUTES"""
     positions: list[np.ndarray]
-    """3-D coordinates"""
+    """for each object, its 3-D coordinates"""
     pixels: list[np.ndarray]
-    """pixel coordinates and depth"""
+    """for each object, its x and y in pixels, and its depth"""
 
 
 def _parse_scene(objects: Sequence[Any], image: int, path: Path) -> _Scene:
@@ -265,7 +269,7 @@ def _parse_scene(objects: Sequence[Any], image: int, path: Path) -> _Scene:
                 f"{path}: object {number} of image_index {image} is not a CLEVR object ({reason}); give CLEVR v1.0's "
                 "scenes JSON"
             ) from None
-        # NaN fails both comparisons. Beyond these bounds float32 overflows, and no camera is so near.
+        # NaN fails both comparisons. Larger coordinates would overflow float32, and no camera is so near an object.
         is_near = np.abs([*scene.positions[-1], *scene.pixels[-1]]).max() < FARTHEST
         if not (is_near and scene.pixels[-1][2] > NEAREST):
             raise DataError(
@@ -276,7 +280,7 @@ def _parse_scene(objects: Sequence[Any], image: int, path: Path) -> _Scene:
 
 
 def _build_regions(scenes: Sequence[_Scene]) -> Regions:
-    """Return the objects of the scenes as regions, padded to the scene with most objects."""
+    """Return the objects of the scenes as Regions; scenes are padded to the scene with most objects."""
     counts = np.asarray([len(scene.values) for scene in scenes], dtype=np.int64)
     shape = (len(scenes), int(counts.max(initial=1)))
     values = np.zeros((*shape, len(ATTRIBUTES)), dtype=np.int64)
@@ -293,14 +297,17 @@ def _build_regions(scenes: Sequence[_Scene]) -> Regions:
 
 
 def _value_index(thing: dict[str, Any], name: str, names: Sequence[str]) -> int:
-    """Return the index of an object's attribute in its values. Raises KeyError, TypeError or ValueError."""
+    """Return the index in `names` of the object's value of an attribute. Raises KeyError, TypeError or ValueError."""
     if thing[name] not in names:
         raise ValueError(f"{name} {thing[name]!r} is none of {', '.join(names)}")
     return names.index(thing[name])
 
 
 def _three_numbers(thing: dict[str, Any], name: str) -> np.ndarray:
-    """Return three numbers. Raises ValueError for fewer, which numpy would repeat, and for anything else."""
+    """Return the three numbers in the field `name` of an object. Raises ValueError for anything else.
+
+    Fewer numbers must be refused, because numpy would repeat them; a missing field raises KeyError.
+    """
     numbers = np.asarray(thing[name] if isinstance(thing[name], list) else None)
     if numbers.shape != (3,) or numbers.dtype.kind not in "if":
         raise ValueError(f"{name} {thing[name]!r} is not three numbers")

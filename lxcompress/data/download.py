@@ -1,6 +1,6 @@
-"""Download one file over HTTP: resume after an interruption, and never mix two files.
+"""Download one file over HTTP; resume after an interruption, and never mix two versions of the file.
 
-The bytes so far are in `NAME.part`; `NAME.part.json` says which version of the file on the server they are from.
+The bytes that have come are in `NAME.part`. `NAME.part.json` says from which version of the server's file they are.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lxcompress.rundir import write_text
 
 TIMEOUT_S = 60
 PAUSES_S = (2.0, 10.0, 30.0)
-"""The pauses before new attempts, if some bytes have come and then no more."""
+"""The pauses before new attempts, after some bytes have come and then the connection failed."""
 PIECE_BYTES = 1 << 18
 
 
 class PartRecord(Record):
-    """Which version of a file a `.part` is from: what the server said with the first byte."""
+    """The version of the file that a `.part` is from, as told in the server's reply with the first byte."""
 
     address: str
     etag: str | None
@@ -40,12 +40,12 @@ class PartRecord(Record):
 
     @property
     def validator(self) -> str | None:
-        """Return the value of If-Range, with which a file that has changed is sent whole."""
+        """Return the value for the header If-Range, which makes a server send a changed file from its start."""
         return self.etag or self.modified
 
 
 class _CutError(Exception):
-    """An error of a connection that failed or ended early; another attempt may succeed."""
+    """A connection failed or ended early; another attempt may succeed."""
 
 
 def part_of(target: Path) -> Path:
@@ -61,22 +61,22 @@ def forget(target: Path) -> None:
 
 @dataclass(frozen=True)
 class DownloadRequest:
-    """A file to download, and what is known of it."""
+    """A request to download a file: its address, the path to write, and what is known about the file."""
 
     address: str
     target: Path
     size_bytes: int | None
     has_checksum: bool
-    """whether a mixture of two versions would be detected later"""
+    """whether a checksum of the file is known, so that a mixture of two versions would be detected later"""
     remedy: str
-    """the end of every error"""
+    """the remedy that ends every error message"""
 
 
 def download(request: DownloadRequest, progress: Progress, pauses_s: Sequence[float] = PAUSES_S) -> bool:
-    """Download all bytes to the part of the target; return whether they came in more than one piece.
+    """Download all bytes to the `.part` of the target; return whether some of the bytes are from an earlier connection.
 
-    Without a validator from the server, a part is resumed only if the file has a checksum. Raises DataError; the bytes
-    that have come stay, and the next call resumes.
+    If the server names no version of the file, a part is resumed only if a checksum is known. Raises DataError; the
+    bytes that have come stay, and the next call resumes.
     """
     part = part_of(request.target)
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _resume(request: DownloadRequest, progress: Progress) -> bool:
         total = _total(reply, request, start)
         _check_space(address, part.parent, None if total is None else total - start)
         if start == 0:
-            part.write_bytes(b"")  # before the record: it must never describe bytes of another file
+            part.write_bytes(b"")  # first: the record must never describe bytes of another version
             record = PartRecord(
                 address=address,
                 etag=_strong(reply.headers.get("ETag")),
@@ -123,7 +123,7 @@ def _resume(request: DownloadRequest, progress: Progress) -> bool:
 
 
 def _request(address: str, begun: PartRecord | None, have: int, remedy: str) -> tuple[http.client.HTTPResponse, int]:
-    """Return a reply with the missing bytes, and the offset of its first byte: 0 if the server sends the whole file."""
+    """Request the bytes from `have` on; return the reply, and the offset of its first byte: 0 for the whole file."""
     if begun is not None and have > 0:
         headers = {"Range": f"bytes={have}-"} | ({"If-Range": begun.validator} if begun.validator else {})
         reply = _open(address, headers, remedy)
@@ -131,7 +131,7 @@ def _request(address: str, begun: PartRecord | None, have: int, remedy: str) -> 
             return reply, 0
         if reply is not None and _continues(reply, begun, have):
             return reply, have
-        if reply is not None:  # not what was requested: do not trust this server with ranges
+        if reply is not None:  # not the requested bytes: this server cannot send a range
             reply.close()
     reply = _open(address, {}, remedy)
     if reply is None or reply.status != 200:
@@ -140,7 +140,7 @@ def _request(address: str, begun: PartRecord | None, have: int, remedy: str) -> 
 
 
 def _open(address: str, extra: dict[str, str], remedy: str) -> http.client.HTTPResponse | None:
-    """Return the server's reply; None if the file has no bytes in the requested range."""
+    """Return the server's reply; None if the file has no bytes in the requested range (status 416)."""
     headers = {"Accept-Encoding": "identity", "User-Agent": f"lxcompress/{__version__}", **extra}
     try:
         reply = _opener().open(urllib.request.Request(address, headers=headers), timeout=TIMEOUT_S)
@@ -163,7 +163,7 @@ def _open(address: str, extra: dict[str, str], remedy: str) -> http.client.HTTPR
 
 
 def _continues(reply: http.client.HTTPResponse, begun: PartRecord, have: int) -> bool:
-    """Return whether a partial reply continues the part: from `have` to the end of the same file."""
+    """Return whether a partial reply has the bytes from `have` to the end, of the same version of the file."""
     said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", reply.headers.get("Content-Range", "").strip())
     if reply.status != 206 or said is None:
         return False
@@ -179,7 +179,10 @@ def _continues(reply: http.client.HTTPResponse, begun: PartRecord, have: int) ->
 
 
 def _total(reply: http.client.HTTPResponse, request: DownloadRequest, start: int) -> int | None:
-    """Return the size of the whole file; None for a chunked reply, which marks its end. Raises DataError."""
+    """Return the bytes of the whole file. Return None for a chunked reply: it tells no size, but marks its end.
+
+    Raises DataError if the reply does neither, or if the size is not the published one.
+    """
     if reply.length is None and not reply.chunked:
         raise DataError(
             f"{request.address}: does not say how long the file is, so a cut download could not be detected; "
@@ -194,7 +197,7 @@ def _total(reply: http.client.HTTPResponse, request: DownloadRequest, start: int
 
 
 def _append(reply: http.client.HTTPResponse, part: Path, total: int | None, progress: Progress) -> None:
-    """Append the bytes of the reply to `part`."""
+    """Append the bytes of the reply to `part`. Raises _CutError if they end before `total` bytes."""
     with part.open("ab") as file:
         progress("downloading", file.tell(), total or 0)
         while piece := _read(reply):
@@ -206,7 +209,7 @@ def _append(reply: http.client.HTTPResponse, part: Path, total: int | None, prog
 
 
 def _read(reply: http.client.HTTPResponse) -> bytes:
-    """Return the next bytes. Reading and writing are separate: a full disk is not a lost connection."""
+    """Return the next bytes of a reply. Raises _CutError; errors of writing (a full disk) must not look like that."""
     try:
         return reply.read1(PIECE_BYTES)
     except (OSError, http.client.HTTPException) as error:
@@ -214,6 +217,7 @@ def _read(reply: http.client.HTTPResponse) -> bytes:
 
 
 def _check_space(address: str, folder: Path, wanted: int | None) -> None:
+    """Raise DataError if the disk of `folder` has no room for `wanted` bytes; None is an unknown number."""
     free = shutil.disk_usage(folder).free
     if wanted is not None and wanted > free:
         raise DataError(
@@ -239,7 +243,7 @@ class HttpOnly(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener for http and https only; urllib's default opener also accepts file: and ftp:."""
+    """Return an opener for http and https only; the default opener of urllib also opens file: and ftp: addresses."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -254,16 +258,17 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _strong(etag: str | None) -> str | None:
-    """Return the entity tag unless it is weak: a weak tag does not promise equal bytes, and If-Range refuses it."""
+    """Return the entity tag; None if it is weak: a weak tag does not promise equal bytes, and If-Range forbids it."""
     return None if etag is None or etag.startswith("W/") else etag
 
 
 def _record_path(target: Path) -> Path:
+    """Return the path of the PartRecord of `target`."""
     return target.with_name(target.name + ".part.json")
 
 
 def _read_record(target: Path, address: str) -> PartRecord | None:
-    """Return the record of the part of `target`; None if there is none, or it is of another address."""
+    """Return the PartRecord of `target`; None if it is missing, unreadable, or of another address."""
     try:
         begun = read_record(_record_path(target), PartRecord, DataError)
     except DataError:  # a part without a readable record is downloaded again
@@ -272,10 +277,11 @@ def _read_record(target: Path, address: str) -> PartRecord | None:
 
 
 def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason of an error, without the errors that wrap it."""
+    """Return the reason of an error as text; for an error that wraps another one, the reason of the inner error."""
     inner = getattr(error, "reason", error)
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__

@@ -1,4 +1,4 @@
-"""Facts: what a check reports about a data set that is neither an error nor a warning."""
+"""Facts: the statistics of a data set that a check reports, besides errors and warnings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Value = int | float | str
 
 @dataclass(frozen=True)
 class Fact:
-    """A number or a text for each split, or under the key WHOLE for the data set; a share is 0-1."""
+    """A fact: its name, and a number or text for each split, or one for the whole data set under the key WHOLE.
+
+    A value with the unit "share" is a fraction, 0-1.
+    """
 
     name: str
     values: Mapping[str, Value]

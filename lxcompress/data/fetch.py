@@ -1,7 +1,7 @@
 """Fetch the data sets of the catalogue: plan, download, check, unpack, and record the checksums.
 
-The files of NAME and what is unpacked of them go to FOLDER/NAME. FOLDER/checksums.json keeps the SHA-256 of each file.
-If no checksum is published, the first download is trusted, and later ones must equal it.
+The files of the collection NAME, and the files unpacked from them, go to FOLDER/NAME. FOLDER/checksums.json has the
+SHA-256 of each downloaded file. If no checksum is published, the first download is trusted; later ones must equal it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ State = Literal["there", "packed", "partly", "missing"]
 
 
 class ChecksumRecord(Record):
-    """A file that was downloaded: `unpacked` maps each file that was unpacked, by its path in the zip, to its bytes.
+    """The record of a downloaded file.
 
-    `crc32` maps it to its CRC-32.
+    For the files that were unpacked from a zip, `unpacked` has path in the zip -> bytes, and `crc32` path -> CRC-32.
     """
 
     address: str
@@ -46,16 +46,16 @@ class ChecksumRecord(Record):
 
 
 class Checksums(FileRecord):
-    """FOLDER/checksums.json: NAME/FILE -> the record of the download."""
+    """The contents of FOLDER/checksums.json: NAME/FILE -> the record of the downloaded file."""
 
     files: dict[FileName, ChecksumRecord] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FetchStep:
-    """A file to fetch, its target, and how much of it exists.
+    """A file to fetch, its target path, and how many bytes of it exist.
 
-    `state` is there, packed (a zip to be unpacked), partly (a download that was interrupted), or missing.
+    `state` is one of: there, packed (a zip that is not unpacked yet), partly (an interrupted download), missing.
     """
 
     collection: str
@@ -72,7 +72,7 @@ class FetchStep:
 
 @dataclass(frozen=True)
 class FetchResult:
-    """A file that exists and was checked, by a published checksum or by that of its first download."""
+    """A fetched file. Its checksum equals the published one (`is_published`), or else that of the first download."""
 
     target: Path
     sha256: str
@@ -81,12 +81,15 @@ class FetchResult:
 
 
 def checksums_path(folder: Path) -> Path:
-    """Return the file that keeps the checksums of what was fetched to `folder`."""
+    """Return the path of the file with the checksums of all files that were fetched to `folder`."""
     return folder / "checksums.json"
 
 
 def plan(names: Sequence[str], folder: Path, *, catalogue: Mapping[str, Collection] = CATALOGUE) -> list[FetchStep]:
-    """Return the steps to fetch `names` to `folder`, from the disk only. Raises DataError for an unknown name."""
+    """Return the steps to fetch the collections `names` to `folder`; only the disk is read, not the network.
+
+    Raises DataError for an unknown name.
+    """
     kept = _read_checksums(folder).files
     steps = []
     for name in dict.fromkeys(names):
@@ -98,7 +101,7 @@ def plan(names: Sequence[str], folder: Path, *, catalogue: Mapping[str, Collecti
 
 
 def missing_bytes(steps: Sequence[FetchStep], *, catalogue: Mapping[str, Collection] = CATALOGUE) -> int:
-    """Return how many bytes remain to be downloaded, as far as sizes are known."""
+    """Return how many bytes are still to be downloaded; files of unknown size are left out."""
     total = 0
     for name in dict.fromkeys(step.collection for step in steps):
         mine = [step for step in steps if step.collection == name]
@@ -119,9 +122,10 @@ def fetch(
     catalogue: Mapping[str, Collection] = CATALOGUE,
     pauses_s: Sequence[float] = PAUSES_S,
 ) -> list[FetchResult]:
-    """Fetch `names` to `folder`; check files that exist, and resume downloads that were interrupted.
+    """Fetch the collections `names` to `folder`: check files that exist, and resume interrupted downloads.
 
-    Raises DataError for the first file that cannot be downloaded, or that differs from the published or earlier one.
+    Raises DataError for the first file that cannot be downloaded, or whose checksum is not the published or the earlier
+    one.
     """
     steps = plan(names, folder, catalogue=catalogue)
     wanted, free = missing_bytes(steps, catalogue=catalogue), free_bytes(folder)
@@ -142,14 +146,14 @@ def free_bytes(folder: Path) -> int:
 
 
 def remote_size_text(remote: RemoteFile) -> str:
-    """Return the size of a file as text, as far as it is known."""
+    """Return the size of a file as text: exact, rounded ("about"), or "unknown"."""
     if remote.size_bytes is not None:
         return size_text(remote.size_bytes)
     return "unknown" if remote.about_bytes is None else f"about {size_text(remote.about_bytes)}"
 
 
 def collection_size_text(collection: Collection) -> str:
-    """Return the total size of a collection as text, as far as it is known."""
+    """Return the total size of a collection as text; it says how many files have an unknown size."""
     if collection.about_bytes is not None:
         return f"about {size_text(collection.about_bytes)}"
     known = [size for size in map(_expected, collection.files) if size is not None]
@@ -169,7 +173,7 @@ def _fetch_step(
     checksums = _read_checksums(folder)
     kept = checksums.files.get(step.key)
     if kept is not None and kept.address != step.remote.address:
-        kept = None  # this version of the catalogue has another file
+        kept = None  # this version of the catalogue has another address for the file
     was_there = step.target.is_file()
     if kept is not None and not was_there and _is_kept(kept, step.target.parent):
         return _fetched(step, kept.sha256, was_there=True)
@@ -185,7 +189,7 @@ def _fetch_step(
 
 
 def _is_kept(kept: ChecksumRecord, folder: Path) -> bool:
-    """Return whether the files unpacked of a deleted zip still exist, by their content if it is known."""
+    """Return whether all files unpacked from a deleted zip still exist, with the recorded sizes and CRC-32."""
     return is_unpacked(kept.unpacked, folder) and is_content(kept.crc32, folder)
 
 
@@ -225,7 +229,7 @@ def _download(
 
 
 def _check_there(step: FetchStep, kept: ChecksumRecord | None, progress: Progress) -> str:
-    """Return the SHA-256 of a file that exists; rename a wrong one and raise DataError."""
+    """Return the SHA-256 of a file that exists. If it is not the expected file, rename it and raise DataError."""
     wanted = _wanted(step, kept)
     size = step.target.stat().st_size
     sha256 = _digest(step.target, relabel(progress, f"checking {step.key}"))
@@ -242,7 +246,10 @@ def _check_there(step: FetchStep, kept: ChecksumRecord | None, progress: Progres
 
 
 def _check_zip(path: Path, step: FetchStep, progress: Progress, *, is_trusted: bool) -> None:
-    """Raise DataError for a zip that is damaged or would leave its folder; without a checksum, read it all."""
+    """Raise DataError for a zip that is damaged, or that would be unpacked outside its folder.
+
+    If no checksum is known (`is_trusted` is false), the whole zip is read, to compare the CRC of each file in it.
+    """
     if not step.remote.name.endswith(".zip"):
         return
     check_zip(path, step.remote.unpack, step.target.parent, label=step.remote.address)
@@ -251,7 +258,7 @@ def _check_zip(path: Path, step: FetchStep, progress: Progress, *, is_trusted: b
 
 
 def _unpack(step: FetchStep, progress: Progress) -> dict[str, int]:
-    """Unpack the files that the catalogue names; return path in the zip -> bytes."""
+    """Unpack the files that the catalogue names; return path in the zip -> number of bytes."""
     if not step.remote.unpack:
         return {}
     return unpack(
@@ -264,7 +271,7 @@ def _unpack(step: FetchStep, progress: Progress) -> dict[str, int]:
 
 
 def _find_state(remote: RemoteFile, target: Path, kept: ChecksumRecord | None) -> tuple[State, int]:
-    """Return how much of a file exists, and its bytes."""
+    """Return the state of a file (see FetchStep), and how many bytes of it exist."""
     if target.is_file():
         is_packed = bool(remote.unpack) and not (kept is not None and is_unpacked(kept.unpacked, target.parent))
         return ("packed" if is_packed else "there"), target.stat().st_size
@@ -275,27 +282,29 @@ def _find_state(remote: RemoteFile, target: Path, kept: ChecksumRecord | None) -
 
 
 def _wanted(step: FetchStep, kept: ChecksumRecord | None) -> str | None:
-    """Return the SHA-256 that a file must have: the published one, else that of the first download; None if unknown."""
+    """Return the SHA-256 that a file must have: the published one, or that of the first download; None if unknown."""
     return step.remote.sha256 or (None if kept is None else kept.sha256)
 
 
 def _origin(step: FetchStep) -> str:
-    """Return where the expected checksum comes from, as text."""
+    """Return the part of an error message that says where the expected checksum is from."""
     return "the published one is" if step.remote.sha256 else "that of the first download was"
 
 
 def _fetched(step: FetchStep, sha256: str, *, was_there: bool) -> FetchResult:
+    """Return the FetchResult of a step."""
     return FetchResult(
         target=step.target, sha256=sha256, was_there=was_there, is_published=step.remote.sha256 is not None
     )
 
 
 def _expected(remote: RemoteFile) -> int | None:
+    """Return the exact or the rounded size of a file in bytes; None if unknown."""
     return remote.size_bytes if remote.size_bytes is not None else remote.about_bytes
 
 
 def _digest(path: Path, progress: Progress) -> str:
-    """Return the SHA-256 of a file, with progress, because it may be large."""
+    """Return the SHA-256 of a file; report progress, because the file may be large."""
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
@@ -306,12 +315,13 @@ def _digest(path: Path, progress: Progress) -> str:
 
 
 def _read_checksums(folder: Path) -> Checksums:
+    """Return the Checksums in `folder`; empty ones if there is no such file."""
     path = checksums_path(folder)
     return read_record(path, Checksums, DataError) if path.exists() else Checksums()
 
 
 def _find(name: str, catalogue: Mapping[str, Collection]) -> Collection:
-    """Return a collection of the catalogue. Raises DataError, with the nearest name."""
+    """Return a collection of the catalogue. Raises DataError for an unknown name, and proposes the most similar one."""
     if name in catalogue:
         return catalogue[name]
     near = difflib.get_close_matches(name, catalogue, n=1)
@@ -321,7 +331,7 @@ def _find(name: str, catalogue: Mapping[str, Collection]) -> Collection:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Lock `folder` for one fetch: two would write to the same files."""
+    """Lock `folder`, so that two fetches do not write to the same files. Raises DataError if it is locked already."""
     try:
         with FileLock(folder / ".fetch.lock", timeout=0):
             yield

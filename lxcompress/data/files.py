@@ -1,6 +1,7 @@
-"""Read published files (JSON, JSON lines, CSV; plain, gzip or zip); a damaged file is one sentence.
+"""Read published files: JSON, JSON lines or CSV; plain, gzip or zip. For a damaged file, the error is one sentence.
 
-A path may lead into a zip archive, as in questions.zip/train.json. An archive with one such file means that file.
+A path may lead into a zip archive, as in questions.zip/train.json. If an archive has only one JSON (or CSV) file, the
+path of the archive is enough.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from lxcompress.text import Hook, decode_text, parse_json, read_bytes, shorten
 
 Value = TypeVar("Value")
 Kind = Literal["JSON", "CSV"]
-"""What a file holds, and how the names of such files in an archive end."""
+"""The format of a file; in an archive, the names of such files end in .json or .csv."""
 _VOCABULARY = "give trainval_ans2label.json, {answer: label}, or trainval_label2ans.json, a list of answers"
 
 
 def read_json(path: Path, *, remedy: str, hook: Hook | None = None) -> Any:
-    """Return the document in `path`. Raises DataError; `remedy` says what to give if there is no file.
+    """Return the JSON document in `path`. Raises DataError; `remedy` says what to give if there is no such file.
 
-    `hook` turns each object into what is kept of it, so that a large file does not fill the memory.
+    `hook` is called with each JSON object, and the document gets its result instead of the object. A hook that drops
+    fields keeps a large file from filling the memory.
     """
     return _parse(read_text(path, remedy=remedy), path, hook)
 
 
 def read_records(path: Path, *, remedy: str) -> list[dict[str, Any]]:
-    """Return the objects in `path`, which holds one on each line or a list of them. Raises DataError."""
+    """Return the JSON objects in `path`, which has an object on each line, or a list of objects. Raises DataError."""
     text = read_text(path, remedy=remedy)
     if text[:100].lstrip().startswith("["):
         found = _parse(text, path)
@@ -47,7 +49,10 @@ def read_records(path: Path, *, remedy: str) -> list[dict[str, Any]]:
 
 
 def read_text(path: Path, *, remedy: str, kind: Kind = "JSON") -> str:
-    """Return the text of `path`, UTF-8 with or without a byte order mark. Raises DataError; `remedy` is for no file."""
+    """Return the text of `path`, which is UTF-8 with or without a byte order mark.
+
+    `kind` is the format to look for in an archive. Raises DataError; `remedy` says what to give if there is no file.
+    """
     try:
         data = _read_bytes(path, kind)
         if data[:2] == GZIP:
@@ -65,7 +70,10 @@ def read_text(path: Path, *, remedy: str, kind: Kind = "JSON") -> str:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Return the answers in the order of their labels, from {answer: label} or [answer, ...]. Raises DataError."""
+    """Return the answers in an answer vocabulary, in the order of their labels. Raises DataError.
+
+    The file has {answer: label}, or a list of answers, whose labels are their indices.
+    """
     document = read_json(path, remedy=_VOCABULARY)
     if isinstance(document, list):
         labelled = {answer: label for label, answer in enumerate(document) if isinstance(answer, str)}
@@ -89,7 +97,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def list_files(path: Path, *, remedy: str) -> list[Path]:
-    """Return [path], or the JSON files in the folder `path`, by name. Raises DataError for a folder without one."""
+    """Return [path]; for a folder, the JSON files in it, sorted by name. Raises DataError for a folder without any."""
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.iterdir() if file.name.endswith((".json", ".json.gz")))
@@ -99,20 +107,20 @@ def list_files(path: Path, *, remedy: str) -> list[Path]:
 
 
 def field(record: Any, name: str, kind: type[Value]) -> Value | None:
-    """Return the value of `name` in `record` if its type is `kind`, else None; true and false are not numbers."""
+    """Return the field `name` of `record` if its type is `kind`, else None; true and false are not numbers."""
     value = record.get(name) if isinstance(record, dict) else None
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
 def whole_number(value: Any) -> int | None:
-    """Return `value` if it is a whole number, 5 or 5.0, else None: for true, NaN, infinity or text."""
+    """Return `value` as an int if it is a whole number (5 or 5.0); None for anything else, also for a bool."""
     if type(value) is float:
         return int(value) if value.is_integer() else None
     return value if type(value) is int else None
 
 
 def _parse(text: str, path: Path, hook: Hook | None = None, *, where: str = "") -> Any:
-    """Return the JSON document in `text`, which is from `path`. Raises DataError."""
+    """Return the JSON document in `text`, which was read from `path`; `where` is a line. Raises DataError."""
     try:
         return parse_json(text, hook)
     except (ValueError, RecursionError) as problem:
@@ -120,7 +128,11 @@ def _parse(text: str, path: Path, hook: Hook | None = None, *, where: str = "") 
 
 
 def _read_bytes(path: Path, kind: Kind) -> bytes:
-    """Return the bytes of the file `path`, of the only such file in the archive `path`, or of a file in an archive."""
+    """Return the bytes of the file `path`.
+
+    If `path` is a zip archive, its only file of the format `kind` is read. If `path` leads into an archive, that file
+    is read.
+    """
     archive = None if path.exists() else next((parent for parent in path.parents if parent.is_file()), None)
     if archive is not None:
         return _read_member(archive, kind, path.relative_to(archive).as_posix())
@@ -128,7 +140,10 @@ def _read_bytes(path: Path, kind: Kind) -> bytes:
 
 
 def _read_member(archive: Path, kind: Kind, name: str | None = None) -> bytes:
-    """Return the bytes of the file `name` in an archive, or of its only file of that kind. Raises DataError."""
+    """Return the bytes of the file `name` in an archive; without a name, of its only file of that kind.
+
+    Raises DataError, FileNotFoundError, or one of DAMAGE.
+    """
     if not zipfile.is_zipfile(archive):
         if name:
             raise FileNotFoundError(archive / name)

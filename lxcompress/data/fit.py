@@ -1,4 +1,4 @@
-"""Check whether a model can read a data set; every command that combines the two makes this check."""
+"""Check whether a model can read a data set; every command that combines a model with data makes this check."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ COLOURS = 3
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The shape of what a model reads and answers. None means unknown, or that any value fits."""
+    """The sizes of a model's inputs and answers. None means that a size is unknown, or that any size fits."""
 
     name: str
-    """what an error begins with: the folder of the model, or the setting that names it"""
+    """the beginning of an error message: the folder of the model, or the setting that names the model"""
     embeddings: int | None = None
-    """the rows of its word embedding; some may belong to no token"""
+    """the number of rows of its word embedding, which may be more than its vocabulary has tokens"""
     positions: int | None = None
-    """the most tokens of a question"""
+    """the most tokens of a question that it can read"""
     feature_size: int | None = None
     picture_size: int | None = None
     """the side of a picture in pixels, for a family that reads pictures"""
@@ -36,12 +36,12 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class DataShape:
-    """The shape of a data set. None means that it is not known yet."""
+    """The sizes of a data set. None means that a size is not known yet."""
 
     kind: str
     pixels: int | None = None
     tokens: int | None = None
-    """the size of the vocabulary that its questions are tokenized with"""
+    """the number of tokens in the vocabulary with which its questions are tokenized"""
     longest: int | None = None
     """the number of tokens of its longest question"""
     feature_size: int | None = None
@@ -59,13 +59,13 @@ def check_fit(model: ModelShape, data: DataShape) -> None:
 
 
 def find_misfits(model: ModelShape, data: DataShape) -> list[str]:
-    """Return the reasons why the model cannot read the data, as sentences, as far as both are known."""
+    """Return the reasons why the model cannot read the data, as sentences; unknown sizes are not compared."""
     checks = (_check_seen, _check_words, _check_length, _check_images, _check_answers)
     return list(chain.from_iterable(check(model, data) for check in checks))
 
 
 def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
-    """Return the shape of a data set before it is read; `tokens` is the size of the vocabulary.
+    """Return the sizes of a data set that are known before it is read; `tokens` is the size of the vocabulary.
 
     Raises DataError if `data.features` is not a store of region features.
     """
@@ -81,7 +81,7 @@ def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
 
 
 def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
-    """Return the shape of a data set that was read."""
+    """Return the sizes of a data set that was read."""
     return DataShape(
         kind=settings.kind,
         pixels=getattr(settings, "pixels", None),
@@ -95,7 +95,7 @@ def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
 
 
 def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare what an image is: regions of so many features, or a picture of so many pixels."""
+    """Compare the images: regions with a number of features each, or pictures with a number of pixels a side."""
     kind, reads, gives = f"data.kind={data.kind}", model.feature_size, data.feature_size
     if reads is None or gives is None:
         return []
@@ -121,7 +121,7 @@ def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_words(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the vocabulary with the word embedding, which may have more rows than there are tokens, but not fewer."""
+    """Compare the vocabulary with the word embedding: it must have a row for each token, and may have more rows."""
     if model.embeddings is None or data.tokens is None or data.tokens <= model.embeddings:
         return []
     return [
@@ -131,7 +131,7 @@ def _check_words(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_length(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the longest question with the position embeddings."""
+    """Compare the length of the longest question with the number of position embeddings."""
     if model.positions is None or data.longest is None or data.longest <= model.positions:
         return []
     return [
@@ -141,7 +141,7 @@ def _check_length(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_images(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the number of images of a question."""
+    """Compare the number of images that a question is about."""
     if model.images is None or data.images is None or model.images == data.images:
         return []
     return [
@@ -151,7 +151,7 @@ def _check_images(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_answers(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the answers with the rows of the head, and with the texts in the config if it has them."""
+    """Compare the number of answers; compare also their texts, if the config of the model has them."""
     if model.answers is None or data.labels is None:
         return []
     count = len(data.labels)

@@ -1,4 +1,7 @@
-"""GQA (Hudson & Manning 2019): the official questions JSON, balanced or all, or LXMERT's JSON; content decides."""
+"""Read GQA (Hudson & Manning 2019): the official questions JSON (balanced or all), or LXMERT's JSON.
+
+The contents of a file decide which of the two it is.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ from lxcompress.recipe import GqaData
 from lxcompress.text import shorten
 
 ONE_TYPE = "all"
-"""The type of a question without a structural type: LXMERT's JSON leaves it out."""
+"""The type of all questions that have no structural type, as in LXMERT's JSON."""
 _REMEDY = "give GQA's questions JSON as its authors publish it, a folder of them, or LXMERT's"
 
 
 class _OfficialQuestion(NamedTuple):
-    """The fields that are kept of an official question."""
+    """The fields of an official question that are kept in memory; they are not checked yet."""
 
     image: Any
     words: Any
@@ -36,10 +39,10 @@ class _OfficialQuestion(NamedTuple):
 
 
 def read_gqa(settings: GqaData, problems: Problems | None = None) -> QuestionSet:
-    """Read all questions of the files, balanced or not; labels are those of `data.answers`, or all training answers.
+    """Read all questions of the files, balanced or not. Labels are those of `data.answers`, or all training answers.
 
-    A question's type is its structural type. A folder stands for the JSON files in it. Raises DataError under the
-    strict policy, which is the default.
+    The type of a question is its structural type. If a folder is given, all JSON files in it are read. Raises DataError
+    under the strict policy, which is the default.
     """
     problems = problems or Problems.strict()
     train, valid = (_read_split(settings, name, problems) for name in ("train", "valid"))
@@ -56,7 +59,7 @@ def read_gqa(settings: GqaData, problems: Problems | None = None) -> QuestionSet
 
 
 def _read_split(settings: GqaData, name: str, problems: Problems) -> SplitQuestions:
-    """Return the questions of a split."""
+    """Return the questions of the split `name`."""
     remedy = f"{_REMEDY}, as in --set data.{name}=PATH"
     given: tuple[Path, ...] = getattr(settings, name)
     listed = [problems.attempt(lambda: list_files(path, remedy=remedy)) for path in given]  # noqa: B023 (called at once)
@@ -69,7 +72,7 @@ def _read_split(settings: GqaData, name: str, problems: Problems) -> SplitQuesti
 
 
 def _read_questions(path: Path, remedy: str, problems: Problems) -> list[Question]:
-    """Return the questions in a file of either form. Raises DataError."""
+    """Return the questions in a file, official or LXMERT's. Raises DataError."""
     document = read_json(path, remedy=remedy, hook=_keep_essentials)
     if isinstance(document, list):
         found = problems.read_records(document, lambda record, index: _lxmert_question(record, index, path))
@@ -83,7 +86,10 @@ def _read_questions(path: Path, remedy: str, problems: Problems) -> list[Questio
 
 
 def _keep_essentials(found: dict[str, Any]) -> Any:
-    """Return an official question without its program, groups and annotations, which are nine tenths of it."""
+    """Return what is kept of a JSON object; of an official question, only the fields of _OfficialQuestion.
+
+    Its program, groups and annotations are nine tenths of the file, and are dropped.
+    """
     if "operation" in found:
         return None
     if "imageId" not in found:

@@ -1,4 +1,4 @@
-"""Compute the GQA accuracy (Hudson and Manning 2019): exact match over the balanced questions, as in eval.py."""
+"""Compute the GQA accuracy (Hudson and Manning 2019) as in the official eval.py: exact match, balanced questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
 QUERY = "query"
-"""The structural type of open questions; the others verify, compare, choose or combine, and are binary."""
+"""The structural type of open questions. Questions of the other types (verify, compare, choose, logical) are binary."""
 PREDICTIONS_REMEDY = 'write GQA\'s format, [{"questionId": "1", "prediction": "yes"}]'
 
 
@@ -37,11 +37,11 @@ class GqaQuestion:
 
 @dataclass(frozen=True)
 class GqaScore:
-    """Accuracies, 0-1; types by decreasing count, without questions that have no type."""
+    """The GQA accuracies, 0-1. Types are sorted by decreasing number of questions; None is no type."""
 
     overall: float
     per_answer_form: dict[str, TypeScore]
-    """open and binary, by the structural type"""
+    """the accuracy of open and of binary questions; the structural type decides which a question is"""
     per_structural_type: dict[str, TypeScore]
     per_semantic_type: dict[str, TypeScore]
     per_question: dict[str, float]
@@ -68,10 +68,11 @@ def score_gqa_files(files: ScoreFiles) -> ScoreReport:
 def score_gqa(
     predictions: Mapping[str, str], questions: Mapping[str, GqaQuestion], *, where: str = "the predictions"
 ) -> GqaScore:
-    """Return the official accuracies of `predictions`; those of other questions are ignored, as in the official code.
+    """Return the official accuracies of `predictions`.
 
-    An answer is right if it is equal letter by letter; nothing is normalised. Raises DataError, which names `where`,
-    if a question has no prediction.
+    An answer is right if it is equal letter by letter; nothing is normalised. Predictions for questions that are not in
+    `questions` are ignored, as in the official code. Raises DataError, which names `where`, if a question has no
+    prediction.
     """
     check_complete(predictions, questions, where=where)
     scores = {key: float(predictions[key] == question.answer) for key, question in questions.items()}
@@ -102,7 +103,7 @@ def read_gqa_predictions(path: Path) -> dict[str, str]:
 
 
 def read_gqa_questions(path: Path) -> dict[str, GqaQuestion]:
-    """Return id -> question for the balanced questions in GQA's questions JSON. Raises DataError."""
+    """Return question id -> GqaQuestion, for the balanced questions in GQA's questions JSON. Raises DataError."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
     if not isinstance(document, dict) or not document:
         raise DataError(
@@ -126,7 +127,7 @@ def read_gqa_questions(path: Path) -> dict[str, GqaQuestion]:
 
 
 def _form(structural: str | None) -> str | None:
-    """Return "open" or "binary" by the structural type; None without one."""
+    """Return the answer form of a structural type, "open" or "binary"; None without a structural type."""
     if structural is None:
         return None
     return "open" if structural == QUERY else "binary"

@@ -1,4 +1,4 @@
-"""Ids of questions and images, which are numbers or texts, and the error for files that mix the two."""
+"""Ids of questions and images. An id is a number or a text, and two files may disagree about which."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from lxcompress.text import shorten
 
 
 def is_id(value: Any) -> bool:
-    """Return whether `value` can be the id of a question or an image; true and false cannot."""
+    """Return whether `value` can be the id of a question or an image: an int or a str, but not a bool."""
     return type(value) is int or type(value) is str
 
 
 def name_id(value: Any) -> str:
-    """Return an id as JSON writes it, so that its type is seen: 5, or "5"."""
+    """Return an id as JSON writes it, which shows its type: 5 (a number) or "5" (a text)."""
     return shorten(value)
 
 
 def explain_types(given: Any, known: Any) -> str:
-    """Return a hint if an id of one file is a number and an id of the other file is a text; else an empty text."""
+    """Return a hint for an error message if `given` and `known`, ids of two files, have different types.
+
+    If they have the same type, return an empty text.
+    """
     if type(given) is type(known):
         return ""
     names = {int: "a number", str: "a text"}

@@ -1,4 +1,4 @@
-"""Image sources: where the regions of a question's images come from.
+"""Image sources: objects that give the regions of the images that questions are about.
 
 Shapes: S images, O regions of an image, F features of a region.
 """
@@ -30,12 +30,15 @@ class StoreImages:
     def find(
         self, questions: Sequence[Question], split: SplitQuestions, problems: Problems
     ) -> tuple[Regions, list[list[int]]]:
-        """Return the store's regions, and the rows of each question's images in them."""
+        """Return all regions of the store, and for each question the rows of its images; see `ImageSource.find`."""
         return self._regions, find_images(questions, self.store, split, problems)
 
     @cached_property
     def _regions(self) -> Regions:
-        """Return the arrays as tensors over the same memory map: nothing is read yet, and both splits share them."""
+        """Return the store's arrays as tensors on the same memory maps.
+
+        Nothing is read yet. Both splits share these tensors.
+        """
         return Regions(
             features=torch.from_numpy(self.store.features),
             boxes=torch.from_numpy(self.store.boxes),
@@ -45,14 +48,14 @@ class StoreImages:
 
 @dataclass(frozen=True)
 class BlankImages:
-    """The same blank image for every question: a model that reads it answers from the question alone."""
+    """One blank image for all questions: a model that reads it can use only the question."""
 
     feature_size: int
 
     def find(
         self, questions: Sequence[Question], split: SplitQuestions, problems: Problems
     ) -> tuple[Regions, list[list[int]]]:
-        """Return the one blank image, and row 0 for every image."""
+        """Return the regions of the blank image, and row 0 for every image of every question."""
         return self._regions, [[0] * len(question.images) for question in questions]
 
     @cached_property
@@ -62,16 +65,16 @@ class BlankImages:
 
 @dataclass(frozen=True)
 class ListedImages:
-    """Images whose regions the data set gives: image -> features [O, F] and boxes [O, 4]."""
+    """Images whose regions are in the data set itself: name of an image -> features [O, F] and boxes [O, 4]."""
 
     images: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
     def find(
         self, questions: Sequence[Question], split: SplitQuestions, problems: Problems
     ) -> tuple[Regions, list[list[int]]]:
-        """Return the regions of the images that `questions` name, in the order of the data set.
+        """Return the regions of the images that `questions` are about, and for each question the rows of its images.
 
-        An image without a region becomes one region of zeros.
+        The images are in the order of the data set. An image without a region gets one region of zeros.
         """
         used = {image for question in questions for image in question.images}
         names = [image for image in self.images if image in used]
@@ -84,7 +87,10 @@ class ListedImages:
 
 
 def pad_regions(images: Sequence[tuple[np.ndarray, np.ndarray]]) -> Regions:
-    """Return the features [O, F] and boxes [O, 4] of each image, padded with zeros to the image with most regions."""
+    """Return the Regions of `images`: pairs of features [O, F] and boxes [O, 4].
+
+    Images are padded with zeros to the image with most regions.
+    """
     counts = np.asarray([max(1, len(features)) for features, _ in images], dtype=np.int64)
     size = images[0][0].shape[1] if images else 1
     shape = (len(images), int(counts.max(initial=1)))
@@ -95,7 +101,7 @@ def pad_regions(images: Sequence[tuple[np.ndarray, np.ndarray]]) -> Regions:
 
 
 def blank_regions(feature_size: int) -> Regions:
-    """Return one image of one region of zeros."""
+    """Return the Regions of one image with one region, whose features and box are zeros."""
     return Regions(
         features=torch.zeros(1, 1, feature_size), boxes=torch.zeros(1, 1, 4), objects=torch.ones(1, dtype=torch.int64)
     )
@@ -104,7 +110,10 @@ def blank_regions(feature_size: int) -> Regions:
 def find_images(
     questions: Sequence[Question], store: RegionStore, split: SplitQuestions, problems: Problems
 ) -> list[list[int]]:
-    """Return the rows of each question's images in `store`; -1 for an image that it lacks, which is an error."""
+    """Return for each question the rows of its images in `store`; report images that are missing, with the row -1.
+
+    A missing image is an error; an image that is found only without its file extension is a warning.
+    """
     rows: dict[str, int] = {}
     missing: dict[str, list[str]] = {}
     shortened: dict[str, str] = {}
@@ -139,7 +148,7 @@ def find_images(
 
 
 def _explain_missing(missing: Sequence[str], store: RegionStore) -> str:
-    """Return the remedy for images that a store lacks."""
+    """Return the remedy, for an error message, for images that a store lacks."""
     longer = store.find_longer(missing)
     if longer is None:
         return "convert the features of this split too: lxcompress data prepare"

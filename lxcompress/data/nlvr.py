@@ -1,14 +1,15 @@
-"""NLVR v1 (Suhr et al. 2017): sentences over structured scenes, as JSON lines or a list, split by group.
+"""Read NLVR v1 (Suhr et al. 2017): sentences about structured scenes, as JSON lines or a JSON list.
 
 A scene is three boxes of 100 x 100 units next to each other. Their objects are the regions of one picture of 300 x 100.
-The features are our rule. They use the layout of data/objects.py, so that a model pre-trained on scenes reads them:
+How features are made of an object is our own rule. The features have the layout of data/objects.py, so that a model
+pre-trained on scenes can read them:
 
 - colour: yellow, blue and (for black) gray; shape: sphere for a circle, cube for a square, cylinder for a triangle;
-- size: small for 10, large for 30, half of each for 20; no material;
-- the last three: the centre's horizontal and vertical position, -1..1, and the number of the box, -1, 0 or 1.
+- size: small for 10, large for 30, 0.5 for both for 20; all zeros for the material;
+- the last three: the horizontal and vertical position of the centre, -1..1, and the number of the box, -1, 0 or 1.
 
-An identifier is group-number. The number alone predicts 93 % of the labels, and the scenes of a group share their
-sentence. So no part of the identifier reaches a model, and a group is in one split only.
+The identifier of an example is GROUP-NUMBER. The number alone predicts 93 % of the labels, and all scenes of a group
+have the same sentence. So no part of the identifier is given to a model, and all examples of a group are in one split.
 
 Shapes: Q questions, O objects (padded), F = 18 features.
 """
@@ -39,12 +40,13 @@ from lxcompress.text import shorten
 LABELS = ("false", "true")
 ONE_TYPE = "all"
 HOLDOUT = 0.2
-"""The share of training groups that validate, by default."""
+"""The fraction of the training groups that is held out for validation, by default."""
 TOKEN_LIMIT = 80
-"""The longest published sentences have 26 tokens with BERT's vocabulary, and 68 with the shipped one."""
+"""The most tokens of a sentence. The longest published one has 26 with BERT's vocabulary, 68 with the shipped one."""
 BOXES, BOX_SIDE = 3, 100
 MOST_OBJECTS = 256
-"""The most objects of a box; NLVR's have 8. Scenes are padded to the largest, so a huge one would fill the memory."""
+"""The most objects of a box; NLVR's boxes have at most 8. All scenes are padded to the size of the largest, so a huge
+scene would fill the memory."""
 
 _SHAPE_SLOT, _SIZE_SLOT = len(COLORS), len(COLORS) + len(SHAPES)
 _PLACE_SLOT = _SIZE_SLOT + len(SIZES) + len(MATERIALS)
@@ -60,24 +62,24 @@ _REMEDY = "give NLVR v1's JSON as its authors publish it"
 
 @dataclass(frozen=True)
 class Example:
-    """A sentence about a scene."""
+    """One example: a sentence, and the regions of the scene that it is about."""
 
     question: Question
     features: np.ndarray
     """float32 [O, F]"""
     boxes: np.ndarray
-    """float32 [O, 4], x1 y1 x2 y2 of the whole picture, 0-1"""
+    """float32 [O, 4], x1 y1 x2 y2 over the width and height of the whole picture, 0-1"""
 
 
 Scenes = Mapping[int | str, tuple[np.ndarray, np.ndarray]]
-"""identifier -> features [O, F] and boxes [O, 4]"""
+"""identifier of an example -> features [O, F] and boxes [O, 4] of its scene"""
 
 
 def read_nlvr(settings: NlvrData, problems: Problems | None = None) -> QuestionSet:
-    """Read the sentences of both splits; without `valid`, hold out the share `holdout` of the training groups.
+    """Read the sentences of both splits; without `valid`, hold out the fraction `holdout` of the training groups.
 
-    Weak sentences are trained on, except those of a group that validates. Raises DataError under the strict policy,
-    which is the default.
+    Weakly labelled sentences (`weak`) are added to the training split, but not those of a group in the validation
+    split. Raises DataError under the strict policy, which is the default.
     """
     problems = problems or Problems.strict()
     train, scenes = _read_split(settings, "train", problems)
@@ -110,7 +112,7 @@ def read_nlvr(settings: NlvrData, problems: Problems | None = None) -> QuestionS
 
 
 def check_nlvr(context: CheckContext) -> None:
-    """Add the facts of the groups and scenes of each split."""
+    """Add facts: the number of groups of each split, and statistics of its scenes."""
     sheet, used = context.sheet, context.used
     sheet.add("groups", {name: len({group_of(question) for question in asked}) for name, asked in used.items()})
     objects = {}
@@ -123,12 +125,14 @@ def check_nlvr(context: CheckContext) -> None:
 
 
 def group_of(question: Question) -> str:
-    """Return the group in which the scene of a sentence was shown: its identifier up to the hyphen."""
+    """Return the group of an example: its identifier up to the hyphen. The examples of a group share their sentence."""
     return str(question.id).partition("-")[0]
 
 
 def held_out(groups: Iterable[str], share: float, where: str) -> frozenset[str]:
-    """Return the `share` of `groups` that validates: always the same ones, ordered by the SHA-256 of their names.
+    """Return the groups that are held out for validation: the fraction `share` of `groups`.
+
+    They are the first in the order of the SHA-256 of their names, so they are always the same.
 
     Raises DataError, which names `where`, if there are fewer than two groups.
     """
@@ -139,7 +143,7 @@ def held_out(groups: Iterable[str], share: float, where: str) -> frozenset[str]:
 
 
 def _read_split(settings: NlvrData, name: str, problems: Problems) -> tuple[SplitQuestions, Scenes]:
-    """Return the sentences in the files of `data.{name}`, and the scene of each."""
+    """Return the sentences in the files of the setting `data.{name}`, and the scene of each example."""
     key = "weak_label" if name == "weak" else "label"
     scenes: dict[int | str, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -154,12 +158,12 @@ def _read_split(settings: NlvrData, name: str, problems: Problems) -> tuple[Spli
 
 
 def _list_images(questions: Sequence[Question], scenes: Scenes) -> ListedImages:
-    """Return the scenes of `questions`, in their order."""
+    """Return the scenes of `questions`, in the order of the questions, as ListedImages."""
     return ListedImages({question.images[0]: scenes[question.id] for question in questions})
 
 
 def _example(record: Mapping[str, Any], index: int, path: Path, key: str) -> Example:
-    """Return the example of a record, whose label is below `key`. Raises DataError."""
+    """Return the Example of a record, whose label is in the field `key`. Raises DataError."""
     identifier, words, boxes = (record.get(name) for name in ("identifier", "sentence", "structured_rep"))
     group, _, number = str(identifier).partition("-")
     is_named = isinstance(identifier, str) and group and number and isinstance(words, str)
@@ -187,7 +191,7 @@ def _example(record: Mapping[str, Any], index: int, path: Path, key: str) -> Exa
 
 
 def see_object(thing: Mapping[str, Any], box: int) -> tuple[list[float], list[float]]:
-    """Return the features [F] and the corners [4] of an object in box 0, 1 or 2 of the picture.
+    """Return the features [F] and the corners [4] (x1 y1 x2 y2 of the picture, 0-1) of an object in box 0, 1 or 2.
 
     Raises KeyError, TypeError or ValueError for anything that is not an object of NLVR.
     """
@@ -211,7 +215,7 @@ def see_object(thing: Mapping[str, Any], box: int) -> tuple[list[float], list[fl
 
 
 def _check_groups(train: SplitQuestions, valid: SplitQuestions, problems: Problems) -> None:
-    """Report groups that are in both splits."""
+    """Report an error if a group of examples is in both splits."""
     trained = {group_of(question) for question in train.questions}
     shared = sorted({group_of(question) for question in valid.questions} & trained)
     if shared:
@@ -224,7 +228,7 @@ def _check_groups(train: SplitQuestions, valid: SplitQuestions, problems: Proble
 
 
 def _check_once(questions: Iterable[Question], settings: NlvrData, problems: Problems) -> None:
-    """Report weak examples that are training examples too."""
+    """Report an error if an example is both a weakly labelled one and a training example."""
     counts = Counter(question.id for question in questions)
     twice = [identifier for identifier, count in counts.items() if count > 1]
     if twice and settings.weak:

@@ -1,6 +1,7 @@
-"""NLVR2 (Suhr et al. 2019): sentences over pairs of photographs, as official JSON lines or LXMERT's JSON.
+"""Read NLVR2 (Suhr et al. 2019): sentences about pairs of photographs, as official JSON lines or LXMERT's JSON.
 
-A sentence is about the left image, then the right one, named as LXMERT's features name them (dev-850-0-img0, -img1).
+The images of a sentence are the left one, then the right one. They have the names that LXMERT's features use, such as
+dev-850-0-img0 and dev-850-0-img1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lxcompress.recipe import Nlvr2Data
 from lxcompress.text import shorten
 
 LABELS = ("False", "True")
-"""The index of a label is its number in LXMERT's JSON."""
+"""The answers; the index of an answer is the number by which LXMERT's JSON names it."""
 ONE_TYPE = "all"
 _REMEDY = "give NLVR2's JSON lines as its authors publish them, or LXMERT's JSON"
 
@@ -35,7 +36,10 @@ def read_nlvr2(settings: Nlvr2Data, problems: Problems | None = None) -> Questio
 
 
 def image_names(identifier: str) -> tuple[str, str]:
-    """Return the images of the example split-set-pair-sentence. Raises ValueError for another identifier."""
+    """Return the names of the left and the right image of an example, from its identifier split-set-pair-sentence.
+
+    Raises ValueError for an identifier of another form.
+    """
     stem, _, sentence = identifier.rpartition("-")
     if stem.count("-") != 2 or not sentence:
         raise ValueError(identifier)
@@ -43,7 +47,7 @@ def image_names(identifier: str) -> tuple[str, str]:
 
 
 def _read_split(settings: Nlvr2Data, name: str, problems: Problems) -> SplitQuestions:
-    """Return the sentences of a split."""
+    """Return the sentences of the split `name`."""
     remedy = f"{_REMEDY}, as in --set data.{name}=PATH"
 
     def read(path: Path) -> list[Question]:
@@ -58,7 +62,7 @@ def _read_split(settings: Nlvr2Data, name: str, problems: Problems) -> SplitQues
 
 
 def _question(record: Mapping[str, Any], index: int, path: Path) -> Question:
-    """Return the sentence of a record of either form. Raises DataError."""
+    """Return the Question of a record, official or LXMERT's. Raises DataError."""
     identifier = record.get("identifier")
     is_lxmert = "sent" in record
     words = record.get("sent" if is_lxmert else "sentence")
@@ -75,7 +79,10 @@ def _question(record: Mapping[str, Any], index: int, path: Path) -> Question:
 
 
 def _credits(record: Mapping[str, Any], identifier: str, path: Path) -> Credits:
-    """Return credit 1 for the label: a text in official files, 0 or 1 in LXMERT's. Raises DataError."""
+    """Return {answer: 1.0} for the label of a record; an empty dict without a label. Raises DataError.
+
+    The label is a text in official files, and 0 or 1 in LXMERT's.
+    """
     if "label" not in record:
         return {}
     label = record["label"]

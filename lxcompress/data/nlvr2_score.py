@@ -1,7 +1,7 @@
 """Compute accuracy and consistency of NLVR2 (Suhr et al. 2019) and NLVR v1 (Suhr et al. 2017), as their scripts do.
 
-A sentence is consistent if every prediction for it is right: for all its pairs of images in NLVR2, for all its scenes
-in v1.
+Accuracy is the fraction of examples whose prediction is right. Consistency is the fraction of sentences for which all
+predictions are right: those for all its pairs of images in NLVR2, or for all its scenes in NLVR v1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class NlvrScore:
-    """Accuracy and consistency, 0-1."""
+    """The accuracy of all examples and the consistency, both 0-1, and the accuracy of each example."""
 
     overall: float
     consistency: float
@@ -39,19 +39,22 @@ class NlvrScore:
 
 
 def score_nlvr2_files(files: ScoreFiles) -> ScoreReport:
-    """Return the official scores of a file of NLVR2 predictions; those of other examples are ignored."""
+    """Return the official scores of a file of NLVR2 predictions; predictions for other examples are ignored.
+
+    Raises DataError.
+    """
     return _score_files(files, nlvr2_sentence, read_nlvr_predictions(files.predictions))
 
 
 def score_nlvr_files(files: ScoreFiles) -> ScoreReport:
-    """Return the official scores of a file of NLVR v1 predictions; those of other examples are refused."""
+    """Return the official scores of a file of NLVR v1 predictions. Raises DataError, also if it has other examples."""
     predictions, labels = read_nlvr_predictions(files.predictions), read_nlvr_labels(files.questions)
     check_known(predictions, labels, where=str(files.predictions), among=str(files.questions))
     return _score_files(files, nlvr_sentence, predictions)
 
 
 def _score_files(files: ScoreFiles, sentence: Callable[[str], str], predictions: dict[str, bool]) -> ScoreReport:
-    """Return the scores of `predictions`, which are in `files`. Raises DataError."""
+    """Return the scores of `predictions`, which were read from `files.predictions`. Raises DataError."""
     where, labels = str(files.predictions), read_nlvr_labels(files.questions)
     counted = keep_predicted(labels, predictions, where=where) if files.only_predicted else labels
     score = score_nlvr(predictions, counted, sentence=sentence, where=where)
@@ -71,7 +74,7 @@ def score_nlvr(
     sentence: Callable[[str], str],
     where: str = "the predictions",
 ) -> NlvrScore:
-    """Return the official scores of `predictions`; `sentence` maps an identifier to the sentence that it is about.
+    """Return the official scores of `predictions`; `sentence` maps the identifier of an example to its sentence.
 
     Predictions for other examples are ignored. Raises DataError, which names `where`, if an example has no prediction.
     """
@@ -90,7 +93,10 @@ def score_nlvr(
 
 
 def nlvr2_sentence(identifier: str) -> str:
-    """Return what identifies a sentence of NLVR2: split-set-pair-sentence without the pair. Raises DataError."""
+    """Return the id of the sentence of a NLVR2 example: its identifier split-set-pair-sentence without the pair.
+
+    Raises DataError for an identifier of another form.
+    """
     parts = identifier.split("-")
     if len(parts) != 4:
         raise DataError(
@@ -101,7 +107,10 @@ def nlvr2_sentence(identifier: str) -> str:
 
 
 def nlvr_sentence(identifier: str) -> str:
-    """Return what identifies a sentence of NLVR v1: the number before the hyphen. Raises DataError."""
+    """Return the id of the sentence of a NLVR v1 example: the part of its identifier before the hyphen.
+
+    Raises DataError for an identifier of another form.
+    """
     group, _, scene = identifier.partition("-")
     if not scene or "-" in scene:
         raise DataError(f"identifier {identifier}: is not NLVR v1's sentence-scene; score NLVR2 with --kind nlvr2")
@@ -109,7 +118,7 @@ def nlvr_sentence(identifier: str) -> str:
 
 
 def read_nlvr_predictions(path: Path) -> dict[str, bool]:
-    """Return identifier -> prediction, from lines of identifier,True or identifier,False. Raises DataError.
+    """Return identifier -> prediction, from a file with lines of identifier,True or identifier,False. Raises DataError.
 
     Columns after the second are ignored, as in the official code, and empty lines are skipped.
     """

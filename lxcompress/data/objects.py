@@ -1,8 +1,8 @@
-"""Objects of CLEVR-like scenes as LXMERT reads them: attributes, answers, features and boxes.
+"""Objects of CLEVR-like scenes: their attributes, the answers about them, and the features and boxes for LXMERT.
 
 Shapes: S scenes, O objects (padded), F = 18 features.
-Two data sets describe their scenes (scenes, clevr). Both use these features, so a model pre-trained on one reads the
-other.
+Two kinds of data have descriptions of scenes: scenes and clevr. Both use these features, so a model that is pre-trained
+on one can read the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RADIUS = {"small": 0.35, "large": 0.7}
 
 
 def answer_type(answer: str) -> str:
-    """Return VQA's answer type of one of ANSWERS: yes/no, number or other."""
+    """Return the answer type (as in VQA) of one of ANSWERS: yes/no, number or other."""
     if answer in ("yes", "no"):
         return "yes/no"
     return "number" if answer in COUNTS else "other"
@@ -44,9 +44,10 @@ def object_features(values: dict[str, np.ndarray], coordinates: np.ndarray) -> n
 def object_boxes(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return boxes [S, O, 4] float32, x1 y1 x2 y2 over image width and height, 0-1.
 
-    `pixels` is [S, O, 3]: the centre in pixels, and its depth; `size` is int [S, O], an index into SIZES.
-    CLEVR has no boxes. This rule is ours: a square around the centre, with the radius that the object has in CLEVR's
-    camera (focal length 520 pixels, fitted to published pixel and 3-D coordinates), clipped at the image's edge.
+    `pixels` is [S, O, 3]: x and y of the centre in pixels, and its depth. `size` is int [S, O], an index into SIZES.
+    CLEVR has no boxes. The rule is our own: a box is a square around the centre, clipped at the edge of the image. Half
+    its side is the radius of the object as CLEVR's camera shows it (focal length 520 pixels, fitted to published pixel
+    and 3-D coordinates).
     """
     radius = np.asarray([RADIUS[name] for name in SIZES])[size]
     half = FOCAL_PIXELS * radius / pixels[..., 2]
@@ -57,9 +58,10 @@ def object_boxes(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def project(right: np.ndarray, front: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Return pixel coordinates and depth [..., 3] of points on the ground plane, for a camera fitted to CLEVR's.
+    """Return the pixel coordinates and the depth [..., 3] of points, as a camera like CLEVR's shows them.
 
-    `right` and `front` are distances along the camera's axes, `height` is the centre's height above the ground.
+    `right` and `front` are positions on the ground along the axes of the camera, `height` is above the ground; all have
+    one shape [...].
     """
     depth = 10.6 - 0.85 * front
     x = IMAGE_WIDTH / 2 + FOCAL_PIXELS * right / depth

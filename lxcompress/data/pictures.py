@@ -25,11 +25,11 @@ RGB: Mapping[str, tuple[int, int, int]] = {
 GROUND, GLINT = 200, 255
 """The grey of the background, and the light that metal reflects."""
 CUBE_HALF, CYLINDER_HALF = 0.85, 0.6
-"""Half the width of the square and of the upright bar, relative to the radius of the object."""
+"""Half the width of the square that shows a cube, and of the upright bar that shows a cylinder, in radii."""
 GLINT_AT, GLINT_RADIUS = -0.3, 0.35
-"""The position of the reflection, left of and above the centre, and its radius, relative to the object's radius."""
+"""The position of the reflection, left of and above the centre, and its radius, both in radii of the object."""
 SAMPLES = 3
-"""A pixel is the mean of SAMPLES x SAMPLES points, so that small objects keep their shape in small pictures."""
+"""The colour of a pixel is the mean of SAMPLES x SAMPLES points, so that small objects keep their shape."""
 
 
 def draw_pictures(
@@ -37,9 +37,9 @@ def draw_pictures(
 ) -> np.ndarray:
     """Return pictures [S, 3, N, N] float32, red green blue, scaled from 0-255 to -1..1 as ViLT's processor does.
 
-    `values[attribute]` is int [S, O], an index into the attribute's names; `positions` is [S, O, 3]: the centre in
-    pixels of CLEVR's image, and its depth. `present` is bool [S, O]. The picture is that image resized to N x N.
-    A nearer object hides what is behind it. Nothing is random.
+    `values[attribute]` is int [S, O], an index into the attribute's names. `positions` is [S, O, 3]: the centre of an
+    object in pixels of CLEVR's image, and its depth. `present` is bool [S, O], false for padding. The picture shows
+    CLEVR's image, resized to N x N (`side`). A nearer object hides what is behind it. Nothing is random.
     """
     drawn = np.empty((len(present), 3, side, side), dtype=np.float32)
     canvas = np.empty((3, side * SAMPLES, side * SAMPLES), dtype=np.float32)
@@ -54,7 +54,7 @@ def draw_pictures(
 
 
 def _paint(canvas: np.ndarray, names: Mapping[str, str], x: float, y: float, depth: float) -> None:
-    """Paint an object with these attributes onto `canvas` [3, points, points]; x and y are pixels of CLEVR's image."""
+    """Paint one object onto `canvas` [3, points, points]; `names` has its attributes, x and y are CLEVR's pixels."""
     radius, points = FOCAL_PIXELS * RADIUS[names["size"]] / depth, canvas.shape[1]
     across, left = _seen_from(x, radius, points, IMAGE_WIDTH)
     down, top = _seen_from(y, radius, points, IMAGE_HEIGHT)
@@ -66,9 +66,10 @@ def _paint(canvas: np.ndarray, names: Mapping[str, str], x: float, y: float, dep
 
 
 def _seen_from(centre: float, radius: float, points: int, size: int) -> tuple[np.ndarray, int]:
-    """Return the distances in radii of the points within one radius of `centre`, and the index of the first point.
+    """Return the distances from `centre`, in radii, of the points within one radius, and the index of the first one.
 
-    The points are those along one side of the picture. `centre` and `radius` are in pixels of an image of `size`.
+    The `points` lie along one side of the picture. `centre` and `radius` are in pixels of an image with `size` pixels
+    along this side.
     """
     scale = points / size
     edges = np.floor((centre - radius) * scale), np.ceil((centre + radius) * scale)
@@ -77,7 +78,7 @@ def _seen_from(centre: float, radius: float, points: int, size: int) -> tuple[np
 
 
 def _covers(shape: str, right: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Return, as bool [points, points], whether a point lies on an object of `shape` around the origin."""
+    """Return for each point whether it lies on an object of `shape` around the origin: bool [points, points]."""
     if shape == "sphere":
         return right**2 + below**2 <= 1
     width, height = (CUBE_HALF, CUBE_HALF) if shape == "cube" else (CYLINDER_HALF, 1)

@@ -1,4 +1,4 @@
-"""Write predictions in the format of each data set's evaluation, and score those without an official file."""
+"""Write predictions in the format of each data set's evaluation; score those of data without official files."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from lxcompress.recipe import AnyData
 from lxcompress.text import escape_surrogates
 
 AnswerList = Sequence[tuple[int | str, str]]
-"""(question id, answer) of each question, in the order of the questions file"""
+"""pairs (question id, answer), in the order of the questions file"""
 
 
 def vqa_predictions(given: AnswerList) -> str:
-    """Return the JSON of VQA's evaluation server: a list of question_id and answer."""
+    """Return the JSON for VQA's evaluation server: a list of objects with question_id and answer."""
     document = [{"question_id": number, "answer": answer} for number, answer in given]
     return escape_surrogates(json.dumps(document, ensure_ascii=False)) + "\n"
 
 
 def gqa_predictions(given: AnswerList) -> str:
-    """Return GQA's JSON: a list of questionId and prediction."""
+    """Return the JSON for GQA's evaluation: a list of objects with questionId and prediction."""
     return json.dumps([{"questionId": str(number), "prediction": answer} for number, answer in given]) + "\n"
 
 
 def sentence_predictions(given: AnswerList) -> str:
-    """Return the CSV of NLVR and NLVR2: identifier and truth value, without a header."""
+    """Return the CSV for the evaluation of NLVR and NLVR2: lines of identifier and truth value, without a header."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(given)
     return text.getvalue()
 
 
 def format_predictions(kind: str, given: AnswerList) -> str:
-    """Return the text of a predictions file for a kind of data set."""
+    """Return the text of a file with the predictions `given`, in the format of the kind of data set."""
     text: str = resolve(find_data_kind(kind).write_predictions)(given)
     return text
 
 
 def score_numbered(predictions: Path, settings: AnyData, *, only_predicted: bool = False) -> ScoreReport:
-    """Return the scores of predictions for data whose validation questions are numbered by their order.
+    """Return the scores of a file of predictions whose question ids are the indices of the validation questions.
 
-    `predict` writes such files for data without official files of questions. Raises DataError.
+    `predict` writes such files for data without official question files. Raises DataError.
     """
     from lxcompress.data.tasks import load_task
 
@@ -75,5 +75,5 @@ def score_numbered(predictions: Path, settings: AnyData, *, only_predicted: bool
 
 
 def whole_split(settings: AnyData) -> AnyData:
-    """Return the settings without data.max_valid: predictions are for all validation questions."""
+    """Return the settings without data.max_valid, because predictions are made for all validation questions."""
     return settings.model_copy(update={"max_valid": None}) if hasattr(settings, "max_valid") else settings

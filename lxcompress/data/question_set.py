@@ -1,4 +1,4 @@
-"""Build a QuestionSet from question files, with the checks that all data sets of questions share."""
+"""Functions to build a QuestionSet from question files, and checks that several data sets use."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from lxcompress.errors import DataError
 from lxcompress.text import shorten
 
 LEAST_ANSWERABLE = 0.5
-"""An answer vocabulary with answers to fewer questions of a split belongs to another data set."""
+"""If an answer vocabulary has an answer to no more than this fraction of a split's questions, it is an error: the
+vocabulary belongs to another data set."""
 
 
 def read_split(
     name: str, paths: Sequence[Path], read: Callable[[Path], Sequence[Question]], problems: Problems
 ) -> SplitQuestions:
-    """Return the questions that `read` finds in the files `paths`, in their order. A repeated id is an error."""
+    """Read the files `paths` with `read`; return their questions, in order, as a split. A repeated id is an error."""
     questions: list[Question] = []
     files: dict[int | str, Path] = {}
     repeated: dict[str, list[int | str]] = {}
@@ -68,7 +69,7 @@ def check_splits_differ(train: SplitQuestions, valid: SplitQuestions, problems: 
                 "validate on questions that are not trained on"
             )
         )
-        return  # the images of these questions are in both splits too
+        return  # a warning about their images would repeat the error
     trained = {image: question for question in train.questions for image in question.images}
     scored = {image: question for question in valid.questions for image in question.images}
     both = [image for image in scored if image in trained]
@@ -83,7 +84,7 @@ def check_splits_differ(train: SplitQuestions, valid: SplitQuestions, problems: 
 def check_answerable(
     splits: Sequence[SplitQuestions], labels: Sequence[str], answers: Path, problems: Problems
 ) -> None:
-    """Report an answer vocabulary, of the file `answers`, that has no answer to most questions of a split."""
+    """Report an error if the answer vocabulary in the file `answers` has no answer to most questions of a split."""
     known, shares = frozenset(labels), {}
     for split in splits:
         credited = [question for question in split.questions if question.credits]
@@ -100,12 +101,12 @@ def check_answerable(
 
 
 def by_split(shares: Mapping[str, float]) -> str:
-    """Return the shares of the splits as text: "97 % (train) and 3.5 % (valid)"."""
+    """Return a fraction (0-1) for each split as text: "97 % (train) and 3.5 % (valid)"."""
     return " and ".join(f"{percent(share)} ({split})" for split, share in shares.items())
 
 
 def parse_credits(label: Mapping[str, Any], question_id: int | str, path: Path) -> Credits:
-    """Return a question's `label` sorted by answer. Raises DataError if a credit is not a number of 0 to 1."""
+    """Return the credits in `label` (answer -> credit), sorted by answer. Raises DataError for a credit outside 0-1."""
     for answer, credit in label.items():
         if type(credit) not in (int, float) or not 0 <= credit <= 1:
             raise DataError(

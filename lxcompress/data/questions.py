@@ -1,4 +1,4 @@
-"""Question, QuestionSet, and the Split that is built of them.
+"""Question and QuestionSet, and the function that builds a Split (tensors) from them.
 
 Shapes: Q questions, P images of a question, L tokens, K answers of a question, C choices, S images, O regions,
 F features.
@@ -27,18 +27,18 @@ Credits = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Question:
-    """One question with the credit of each answer; a question of a test split has no credits."""
+    """One question, with the credit (0-1) of each answer. A question of a test split has no credits."""
 
     id: int | str
     images: tuple[str, ...]
     words: str
     credits: Credits
     type: str
-    """what scores are grouped by: VQA's answer type, GQA's structural type"""
+    """the type by which scores are grouped: the answer type in VQA, the structural type in GQA"""
     choices: tuple[str, ...] = ()
-    """the answers of a multiple-choice question"""
+    """the answers that a multiple-choice question offers"""
     family: str = ""
-    """the group of a question by its wording, where the data set names one: VQA's question type"""
+    """the group of questions with similar wording, if the data set names groups: the question type in VQA"""
 
 
 class ImageSource(Protocol):
@@ -47,28 +47,31 @@ class ImageSource(Protocol):
     def find(
         self, questions: Sequence[Question], split: SplitQuestions, problems: Problems
     ) -> tuple[Regions, list[list[int]]]:
-        """Return regions, and for each question of `split` the rows of its images in them; -1 for a missing image."""
+        """Return regions, and for each of `questions` the rows of its images in these regions; -1 for a missing image.
+
+        The questions are from `split`. Problems are reported to `problems`.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class SplitQuestions:
-    """The questions of one split as its files hold them: with the credits of all answers, with a label or not."""
+    """The questions of one split as they are in its files. Their credits include answers that have no label."""
 
     name: str
     questions: Sequence[Question]
     paths: tuple[Path, ...] = ()
     """the files of the split"""
     files: Mapping[int | str, Path] = field(default_factory=dict)
-    """question id -> the file that it came from, for a split of several files"""
+    """question id -> the file that has the question"""
     is_complete: bool = True
     """whether every file could be read"""
     images: ImageSource | None = None
-    """None if the images are in the store of region features that the recipe names, or unknown to the model"""
+    """the images of the data set itself; None if they are in the store that the recipe names, or if there are none"""
 
     @property
     def where(self) -> str:
-        """Return what an error about the whole split begins with."""
+        """Return the beginning of an error message about the whole split: its first file, or "data"."""
         return str(self.paths[0]) if self.paths else "data"
 
     @property
@@ -77,7 +80,7 @@ class SplitQuestions:
         return any(question.credits for question in self.questions)
 
     def file_of(self, question: Question) -> str:
-        """Return the file that `question` came from."""
+        """Return the file that has `question`; if it is not known, the first file of the split."""
         return str(self.files.get(question.id, self.where))
 
 
@@ -88,21 +91,24 @@ class QuestionSet:
     train: SplitQuestions
     valid: SplitQuestions
     labels: tuple[str, ...] | None
-    """None if errors in the files leave them unknown"""
+    """the answers, in the order of their labels; None if errors in the files leave them unknown"""
     token_limit: int
-    """the most tokens that a model reads of a question; the rest is cut"""
+    """the most tokens of a question; longer questions are cut"""
     has_ids: bool = True
-    """whether the data set numbers its questions; if not, their ids are their indices"""
+    """whether the data set gives ids to its questions; if not, the id of a question is its index"""
     facts: tuple[Fact, ...] = ()
-    """what the check reports and only the reader knows"""
+    """facts for the report of `data check` that only the reader of the files knows"""
 
     @property
     def splits(self) -> dict[str, SplitQuestions]:
-        """Return both splits by name."""
+        """Return both splits: name -> split."""
         return dict(zip(SPLITS, (self.train, self.valid), strict=True))
 
     def first(self, settings: Any) -> dict[str, Sequence[Question]]:
-        """Return the questions of each split that a study uses: the first data.max_train and data.max_valid."""
+        """Return the questions that a study uses: the first data.max_train and data.max_valid of the splits.
+
+        A split without questions is left out.
+        """
         limits = {name: getattr(settings, f"max_{name}", None) for name in SPLITS}
         return {name: split.questions[: limits[name]] for name, split in self.splits.items() if split.questions}
 
@@ -114,10 +120,10 @@ def build_split(
     question_set: QuestionSet,
     vocabulary: Vocabulary,
 ) -> Split:
-    """Return the Split of `questions`, which are of `split`, tokenized with `vocabulary`.
+    """Return the Split of `questions`, which are from `split`; tokenize them with `vocabulary`.
 
-    Credits of answers without a label are left out, as no model can give those answers. Raises DataError if there is no
-    question, or if `images` lacks an image.
+    Credits of answers without a label are left out, because a model cannot give those answers. Raises DataError if
+    there is no question, or if `images` lacks an image.
     """
     if not questions:
         raise DataError(f"{split.where}: has no question left for this split; give a file with questions")
@@ -139,7 +145,7 @@ def build_split(
 
 
 def count_answers(questions: Iterable[Question], least: int) -> tuple[str, ...]:
-    """Return the answers that have a credit in at least `least` questions, the commonest first, then by text."""
+    """Return the answers that at least `least` questions give credit to, the commonest first, then sorted by text."""
     counts: dict[str, int] = {}
     for question in questions:
         for answer in question.credits:
@@ -149,13 +155,13 @@ def count_answers(questions: Iterable[Question], least: int) -> tuple[str, ...]:
 
 
 def _image_rows(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return the rows as int64 [Q], or [Q, P] for questions about several images."""
+    """Return the rows of the questions' images as int64 [Q], or [Q, P] for questions about P > 1 images."""
     found = torch.tensor([list(images) for images in rows], dtype=torch.int64)
     return found[:, 0] if found.shape[1] == 1 else found
 
 
 def _pad_credits(credits: Sequence[Credits], label: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-    """Return `answers` and `credits` [Q, K], padded with label 0 at credit 0."""
+    """Return the labels and the credits of each question's answers, both [Q, K], padded with label 0 and credit 0."""
     known = [[(label[answer], credit) for answer, credit in given.items() if answer in label] for given in credits]
     most = max(1, max(len(pairs) for pairs in known))
     answers, values = np.zeros((len(known), most), dtype=np.int64), np.zeros((len(known), most), dtype=np.float32)

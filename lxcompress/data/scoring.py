@@ -1,4 +1,4 @@
-"""ScoreFiles and ScoreReport: what the official measure of a kind of data set takes and gives."""
+"""ScoreFiles and ScoreReport: the input and the output of the official measure of a kind of data set."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """Predictions, and the official files that they are scored with."""
+    """The file of predictions, and the official files with which they are scored."""
 
     predictions: Path
     questions: Path
     annotations: Path | None = None
-    """VQA's answers; the other data sets have them in `questions`"""
+    """the file of answers for VQA; the other data sets have their answers in `questions`"""
     only_predicted: bool = False
-    """whether questions without a prediction are left out; if not, they are an error"""
+    """whether questions without a prediction are left out; if not, such a question is an error"""
 
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """The scores of predictions: shares 0-1, except `per_question`, which is in percent as in the official files."""
+    """The scores of predictions. Scores are 0-1, except those of `per_question`: percent, as in the official files."""
 
     overall: TypeScore
     groups: Mapping[str, Mapping[str, TypeScore]]
-    """what questions are grouped by -> group -> score"""
+    """name of a grouping of the questions, such as "answer type" -> group -> score"""
     per_question: Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
     consistency: TypeScore | None = None
     doubts: Sequence[str] = ()
-    """why this may not be the official score"""
+    """sentences that say why this may not be the official score"""
 
 
 def doubt_partial(counted: int, asked: int) -> list[str]:
-    """Return the warning that only `counted` of the `asked` questions are scored, if so."""
+    """Return a warning, as a list, that only `counted` of `asked` questions are scored; an empty list if all are."""
     if counted == asked:
         return []
     return [f"only {counted} of {asked} questions have a prediction and are scored; this is not the official score"]
 
 
 def doubt_unused(given: int, counted: int) -> list[str]:
-    """Return the warning that some of the `given` predictions are not scored, if so."""
+    """Return a warning, as a list, that some of the `given` predictions are not scored; an empty list if all are."""
     if given == counted:
         return []
     return [f"{given - counted} of {given} predictions are for other questions and are ignored"]

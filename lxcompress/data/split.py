@@ -17,13 +17,13 @@ from torch import Tensor
 from lxcompress.data.tokens import Vocabulary
 
 NO_LABEL = -1
-"""Padding of `choices`."""
+"""The padding of `choices`."""
 
 
 class Inputs(NamedTuple):
-    """The inputs of a model, with the names that the exported graph uses.
+    """The inputs of a model for a batch of questions, with the names that exported models use.
 
-    A question about P images takes P rows, one for each image: B x P rows in all.
+    A question about P images has P rows, one for each image; the tensors then have B x P rows.
     """
 
     input_ids: Tensor
@@ -42,17 +42,17 @@ class Inputs(NamedTuple):
         return Inputs(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in self))
 
     def numpy(self) -> dict[str, np.ndarray]:
-        """Return the same inputs as numpy arrays by name, as a runtime takes them."""
+        """Return the inputs as numpy arrays, as a runtime needs them: name -> array."""
         return {name: tensor.cpu().numpy() for name, tensor in self._asdict().items()}
 
 
 INPUT_NAMES: tuple[str, ...] = Inputs._fields
-"""The names of the inputs, in their order."""
+"""The names of a model's inputs, in order."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of each image. Splits may share them, and they may be memory maps.
+    """The regions of all images. Two splits may share the tensors, which may be memory maps.
 
     A whole picture is one region: its features are the pixels, channel after channel, and its box is the image.
     """
@@ -62,7 +62,7 @@ class Regions:
     boxes: Tensor
     """float32 [S, O, 4]"""
     objects: Tensor
-    """int64 [S], how many of the O regions exist"""
+    """int64 [S], how many of the O regions an image has; the rest is padding"""
 
     @property
     def size_bytes(self) -> int:
@@ -76,25 +76,25 @@ class Regions:
 
 @dataclass(frozen=True)
 class Split:
-    """Questions about one image or P images, with the credits of their answers."""
+    """The questions of one split as tensors, with their images and the credits of their answers."""
 
     input_ids: Tensor
     """int32 [Q, L], 0 is padding"""
     scene: Tensor
-    """int64 [Q] or [Q, P]: rows of `regions`"""
+    """int64 [Q] or [Q, P]: the rows of the question's images in `regions`"""
     regions: Regions
     answers: Tensor
-    """int64 [Q, K], labels; padding where the credit is 0"""
+    """int64 [Q, K], the labels of the answers with a credit; padding has the credit 0"""
     credits: Tensor
     """float32 [Q, K], 0-1"""
     types: tuple[str, ...]
-    """Q answer types"""
+    """the type of each question, Q texts"""
     ids: tuple[int | str, ...] = ()
-    """Q question ids, as the data set gives them; empty if it gives none"""
+    """the id of each question, Q ids; empty if the data set has no ids"""
     choices: Tensor | None = None
     """int64 [Q, C], the labels that a multiple-choice question offers, padded with NO_LABEL"""
     families: tuple[str, ...] = ()
-    """Q groups of questions by their wording; empty if the data set names none"""
+    """the group of each question by its wording, Q texts; empty if the data set names no groups"""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -106,25 +106,28 @@ class Split:
 
     @property
     def images(self) -> int:
-        """Return P, the number of images of a question."""
+        """Return P, the number of images that each question is about."""
         return 1 if self.scene.dim() == 1 else self.scene.shape[1]
 
     def inputs(self, rows: Tensor) -> Inputs:
-        """Return the inputs of `rows`, as wide as their longest question and their image with most regions."""
+        """Return the Inputs of the questions `rows`, padded to the longest of them and to their most regions."""
         tokens = int(count_tokens(self.input_ids[rows]).max())
         return self._inputs(rows, tokens=tokens, most=int(self.regions.objects[self.scene[rows]].max()))
 
     def padded_inputs(self, rows: Tensor) -> Inputs:
-        """Return the inputs of `rows` at the full width of the split: the shape is constant, and no device is asked."""
+        """Return the Inputs of the questions `rows`, padded to the longest question and most regions of the split.
+
+        So all batches have one shape, and the CPU need not wait for a GPU to know it.
+        """
         return self._inputs(rows, tokens=self.input_ids.shape[1], most=self.regions.features.shape[1])
 
     def targets(self, rows: Tensor, answers: int) -> Tensor:
-        """Return the soft targets [B, A] of `rows`."""
+        """Return the soft targets of the questions `rows`: the credit of each of `answers` labels, float32 [B, A]."""
         empty = torch.zeros(len(rows), answers, device=self.credits.device)
         return empty.scatter_add_(1, self.answers[rows], self.credits[rows])
 
     def take(self, rows: Tensor) -> Split:
-        """Return the split of only `rows`, with the same images."""
+        """Return a Split of only the questions `rows`, with all the images."""
         kept = rows.tolist()
         return replace(
             self,
@@ -139,7 +142,7 @@ class Split:
         )
 
     def to(self, device: torch.device, regions: Regions) -> Split:
-        """Return the split on `device` with `regions`, which are on it already: two splits may share them."""
+        """Return the split on `device`; `regions` are its regions, moved before, because two splits may share them."""
         return replace(
             self,
             input_ids=self.input_ids.to(device),
@@ -151,7 +154,7 @@ class Split:
         )
 
     def _inputs(self, rows: Tensor, *, tokens: int, most: int) -> Inputs:
-        """Return the inputs of `rows`, cut to so many tokens and regions."""
+        """Return the Inputs of the questions `rows`, with `tokens` tokens and `most` regions."""
         ids = self.input_ids[rows].long()
         is_word = torch.arange(tokens, device=ids.device) < count_tokens(ids)[:, None]
         scene = self.scene[rows].flatten()
@@ -176,12 +179,12 @@ class AnswerTask:
 
     @property
     def feature_size(self) -> int:
-        """Return F, which both splits share."""
+        """Return F, the number of features of a region; it is the same in both splits."""
         return self.train.regions.features.shape[-1]
 
 
 def count_tokens(ids: Tensor) -> Tensor:
-    """Return the number of tokens of each question in ids [Q, L], int64 [Q]: up to its last token that is not padding.
+    """Return the number of tokens of each question in `ids` [Q, L]: int64 [Q]. Padding at the end is not counted.
 
     A "[PAD]" in the text of a question counts as a token, as in the attention mask of transformers.
     """
@@ -189,6 +192,6 @@ def count_tokens(ids: Tensor) -> Tensor:
 
 
 def single_answers(labels: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return `answers` and `credits` of questions that have one right answer."""
+    """Return `answers` and `credits` [Q, 1] of a Split, for questions with one right answer each (`labels`)."""
     answers = torch.tensor(labels, dtype=torch.int64)[:, None]
     return answers, torch.ones_like(answers, dtype=torch.float32)
