@@ -6,7 +6,7 @@ from lxcompress.records import Floors
 
 
 def named_floors(floors: Floors) -> list[tuple[str, float]]:
-    """Return the name and the accuracy (0-1) of each floor."""
+    """Return (name, accuracy 0-1) of each floor."""
     by_question_type = floors.majority_per_question_type
     return [
         ("majority", floors.majority.accuracy),
@@ -17,5 +17,5 @@ def named_floors(floors: Floors) -> list[tuple[str, float]]:
 
 
 def highest_floor(floors: Floors) -> tuple[str, float]:
-    """Return the name and the accuracy of the highest floor."""
+    """Return (name, accuracy 0-1) of the highest floor."""
     return max(named_floors(floors), key=lambda pair: pair[1])

@@ -1,4 +1,4 @@
-"""The Pareto fronts of a run: over tickets, and over exported files."""
+"""The Pareto fronts of a run: the front of the tickets, and the front of the exported files."""
 
 from __future__ import annotations
 

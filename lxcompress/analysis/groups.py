@@ -26,7 +26,7 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        """The mean over seeds."""
+        """The mean of the values over seeds."""
         return statistics.fmean(self.by_seed.values())
 
     @property

@@ -126,7 +126,7 @@ class MethodTable:
 
     @property
     def pruned_targets(self) -> tuple[float, ...]:
-        """The target sparsities without 0."""
+        """The target sparsities, without that of an unpruned control (0)."""
         return tuple(target for target in self.targets if target > 0)
 
     @property

@@ -1,4 +1,4 @@
-"""The rule that a ticket must satisfy to be picked."""
+"""The rule by which a ticket is picked: the accuracy that it must keep, and limits on its file."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class UsageTotals:
 
     @property
     def gpu_hours(self) -> float:
-        """The GPU time in hours."""
+        """The time of the runs on a GPU, in hours."""
         return self.gpu_s / 3600
 
     @property

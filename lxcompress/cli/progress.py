@@ -33,7 +33,7 @@ class StudyBars:
         self.progress.update(self.current, description=what)
 
     def remark(self, what: str) -> None:
-        """Print a line that stays on the screen."""
+        """Print a remark for the user above the bars; it stays on the screen."""
         self.progress.console.print(what, markup=False, style="yellow", soft_wrap=True)
 
     def begin(self, what: str, done: int, total: int) -> None:
@@ -68,7 +68,7 @@ class StudyLines:
         remarks.print(what, markup=False)
 
     def remark(self, what: str) -> None:
-        """Print a line."""
+        """Print a remark for the user."""
         remarks.print(what, markup=False, style="yellow", soft_wrap=True)
 
     def begin(self, what: str, done: int, total: int) -> None:

@@ -1,1 +1,1 @@
-"""Models: one module for each family, and reading and writing of weights."""
+"""Models: one module for each model family, and modules that read, write and describe weights."""

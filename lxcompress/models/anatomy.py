@@ -1,6 +1,6 @@
-"""Anatomy: where the parts of a family's models are, by the names of their modules and tensors.
+"""Anatomy: where the parts of a family's models are, given by the names of their modules and tensors.
 
-A family states its anatomy as data. What follows from it for one model or config is a function here.
+A family states its anatomy as data. The functions here apply an anatomy to one model or config.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from transformers import PreTrainedConfig
 
 
 class FeedForward(NamedTuple):
-    """A feed-forward block: the names of its two linear layers."""
+    """The names of the two linear layers of a feed-forward block."""
 
     first: str
     second: str
 
 
 class Attention(NamedTuple):
-    """A set of attention heads: the module that splits and joins them, its linear layers, and the number of heads."""
+    """One attention of a model: the names of its module and its four linear layers, and the number of heads."""
 
     module: str
     query: str
@@ -33,7 +33,10 @@ class Attention(NamedTuple):
 
 
 class AttentionNames(NamedTuple):
-    """An attention within a layer: the module with the linear layers query, key and value, and the output layer."""
+    """The names of one attention within a layer.
+
+    `module` contains the linear layers query, key and value. `output` is the linear layer behind the heads.
+    """
 
     module: str
     output: str
@@ -41,19 +44,19 @@ class AttentionNames(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerStack:
-    """A list of equal layers. Names within a layer are relative to "`name`.INDEX."."""
+    """A list of layers with equal structure. Names within a layer are relative to "`name`.INDEX."."""
 
     name: str
     """the name of the module list"""
     config_field: str
-    """the field of the config that has the number of layers"""
+    """the field of the config that states the number of layers"""
     attentions: tuple[AttentionNames, ...]
     feed_forwards: tuple[FeedForward, ...]
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The names of the parts of a family's models."""
+    """The names of the parts of a family's models: encoder, embeddings, answer head and layers."""
 
     encoder: str
     """prefix of the tensors of the pre-trained encoder"""
@@ -67,19 +70,22 @@ class Anatomy:
     """prefix of the tensors of the head's last linear layer, with one row for each answer"""
     stacks: tuple[LayerStack, ...]
     unprunable: tuple[str, ...] = ("*.embeddings.*",)
-    """patterns (fnmatch) of tensors that are not pruned, besides those of the output layer"""
+    """patterns (fnmatch) of the names of tensors that are not pruned; the output layer is never pruned either"""
     dead: tuple[str, ...] = ()
-    """prefixes of tensors that no answer depends on; {FIELD} is the last index of the stack that FIELD counts"""
+    """prefixes of the names of tensors that no answer depends on
+
+    {FIELD} in a prefix stands for the index of the last layer of the stack whose `config_field` is FIELD.
+    """
 
 
 def is_prunable(anatomy: Anatomy, name: str, shape: torch.Size) -> bool:
-    """Return whether a tensor is a weight matrix that may be pruned."""
+    """Return whether the tensor `name` is a weight matrix that may be pruned."""
     is_excluded = any(fnmatchcase(name, pattern) for pattern in anatomy.unprunable)
     return len(shape) == 2 and not is_excluded and not name.startswith(anatomy.output_layer)
 
 
 def is_dead(anatomy: Anatomy, name: str, config: PreTrainedConfig) -> bool:
-    """Return whether no answer depends on a tensor."""
+    """Return whether the tensor `name` is in a dead branch, so that no answer of the model depends on the tensor."""
     last = {stack.config_field: getattr(config, stack.config_field) - 1 for stack in anatomy.stacks}
     return any(name.startswith(prefix.format(**last)) for prefix in anatomy.dead)
 
@@ -97,7 +103,7 @@ def find_feed_forwards(anatomy: Anatomy, module: nn.Module) -> list[FeedForward]
 
 
 def find_attentions(anatomy: Anatomy, module: nn.Module) -> list[Attention]:
-    """Return the sets of attention heads of a model, in the order of its modules; a dead branch has none."""
+    """Return the attentions of a model, in the order of its modules; those of a dead branch are left out."""
     order = {name: index for index, (name, _) in enumerate(module.named_modules())}
     found = []
     for stack in anatomy.stacks:
@@ -113,7 +119,7 @@ def find_attentions(anatomy: Anatomy, module: nn.Module) -> list[Attention]:
 
 
 def find_stacks(anatomy: Anatomy, config: PreTrainedConfig) -> dict[str, str]:
-    """Return {name of a list of layers: field of the config that counts them}, for lists that are not empty."""
+    """Return {name of a stack of layers: config field with the number of its layers}, without empty stacks."""
     return {stack.name: stack.config_field for stack in anatomy.stacks if getattr(config, stack.config_field)}
 
 

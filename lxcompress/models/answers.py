@@ -1,7 +1,7 @@
-"""Pre-trained answers: find the rows of LXMERT's pre-trained answer head for the answers of a data set.
+"""Find the rows of LXMERT's pre-trained answer head that belong to the answers of a data set.
 
-Its authors publish the list of answers as all_ans.json: 9,500 entries such as {"ans": "red", "dsets": ["vqa", "gqa"]},
-in the order of the rows.
+LXMERT's authors publish the pre-training answers as all_ans.json. It has 9,500 entries such as {"ans": "red", "dsets":
+["vqa", "gqa"]}, in the order of the rows of the answer head.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _SAME = {
     **{word: str(digit) for digit, word in enumerate(_DIGITS, 1)},
     "grey": "gray",
 }
-"""The table of Tan & Bansal's convert_ans; most articles are removed before it is used."""
+"""The replacements of Tan & Bansal's convert_ans: answer -> its usual form. Most articles are removed before."""
 _WANTED = 'give all_ans.json, a list of {"ans": "red", "dsets": ["vqa"]} in the order of the head\'s rows'
 
 
 def read_answers(path: Path) -> tuple[str, ...]:
-    """Return the answers of a pre-trained head, in the order of its rows. Raises DataError."""
+    """Return the answers of the pre-trained head in the file `path`, in the order of its rows. Raises DataError."""
     entries = read_json(path, remedy=_WANTED)
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path}: expected a list of answers, got {type(entries).__name__}; {_WANTED}")
@@ -40,14 +40,15 @@ def read_answers(path: Path) -> tuple[str, ...]:
 
 
 def find_rows(labels: Sequence[str], answers: Sequence[str]) -> tuple[int | None, ...]:
-    """Return for each label the row of the same pre-trained answer, or None."""
+    """Return for each label the row of the same answer in the pre-trained head; None if the head lacks the answer."""
     rows = {answer: row for row, answer in enumerate(answers)}
     return tuple(rows.get(convert(label)) for label in labels)
 
 
 def convert(label: str) -> str:
-    """Return a label as pre-training wrote it: small letters, no full stop, no leading article, digits, and `gray`.
+    """Return an answer in the form that pre-training used.
 
+    The form has small letters, no full stop, no leading article, digits for number words, and `gray` for `grey`.
     Source: AnswerTable.convert_ans of Tan & Bansal's code, with the same order of steps.
     """
     text = label.lower()

@@ -1,8 +1,8 @@
 """Read and write models and weights: transformers folders with safetensors, and the .pth files of LXMERT's authors.
 
-models/folder.py reads a folder; transformers never does. A missing tensor, or one of another shape, is an error, except
-in the dead branch. Heads of other tasks, which many checkpoints have, are ignored. In a .pth file every tensor is
-accounted for (models/original.py).
+models/folder.py reads a folder; transformers never does. It is an error if a tensor is missing or has another shape
+than the model needs, except in the dead branch. Many checkpoints have heads for other tasks; these are ignored. In a
+.pth file every tensor must be known (models/original.py).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from lxcompress.text import read_text, shorten
 _ANSWERS_WANTED = "give a fine-tuned model, or fine-tune this one: a study with model.start set to it draws a new head"
 
 _PATH_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "special_tokens_map_file")
-"""Keys of config.json and tokenizer_config.json in which transformers notes paths; nothing reads them."""
+"""Keys of config.json and tokenizer_config.json that transformers fills with paths; no code reads these paths."""
 
 Words = Vocabulary | Mapping[str, str]
-"""A vocabulary, or {name: text} of its files."""
+"""A vocabulary, or the text of each of its files by file name."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +79,26 @@ class Model:
 
     @property
     def whole(self) -> int:
-        """Return the number of weights of the published model, its dead branch included."""
+        """Return the number of weights of the published model, including those that no answer depends on."""
         return self.live + self.family.count_dead(self.config)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy `weights` into the module; they must have every tensor of it, and no other."""
+        """Copy `weights` into the module. They must be exactly the tensors of the module, by name."""
         self.module.load_state_dict(dict(weights), strict=True)
 
 
 @dataclass(frozen=True)
 class HeadInit:
-    """How the answer head of a start is initialised."""
+    """The settings for a new answer head of a start model."""
 
     pretrained_answers: Path | None = None
-    """the list of answers of the start's own head, whose rows are copied; None draws a new head"""
+    """the file that lists the answers of the start's own head, from which rows are copied; None draws a new head"""
     last_bias: float | None = None
-    """the bias of an answer without such a row; None is the default of heads.draw_head and heads.copy_head"""
+    """the bias of an answer whose row is not copied; None is the default of heads.draw_head or heads.copy_head"""
 
 
 def resolve_start(start: str) -> str:
-    """Return the folder or hub name that a recipe's `model.start` stands for."""
+    """Return the folder or hub name for a recipe's `model.start`: `mini` is a folder of this package."""
     return str(MINI) if start == "mini" else start
 
 
@@ -111,10 +111,10 @@ def load_start(
     vocabulary: Path | None = None,
     images: int = 1,
 ) -> tuple[Model, dict[str, Tensor]]:
-    """Return a pre-trained encoder with an answer head for `labels`, and its weights: the start of a study's seed.
+    """Return the start of a study's seed: a pre-trained encoder with an answer head for `labels`, and its weights.
 
-    `vocabulary` replaces that of the start; tokens that both have keep their embeddings. The head reads `images`
-    images a question. Raises LxError.
+    `vocabulary` replaces the vocabulary of the start; tokens that are in both keep their embeddings. The answer head
+    reads `images` images for each question. Raises LxError.
     """
     if (Path(start) / SURGERY_FILE).is_file():
         raise ModelError(
@@ -146,17 +146,17 @@ def load_start(
 
 
 def load_model(folder: str | Path) -> Model:
-    """Return the fine-tuned question-answering model of a transformers folder, a ticket, a bitmask artifact, a hub name
-    or a .pth file. If the folder has a record, its files are compared with the checksums there.
+    """Return the fine-tuned question-answering model in `folder`.
 
-    Raises LxError.
+    `folder` is a transformers folder, a ticket, a bitmask artifact, a hub name or a .pth file. If the folder has a
+    record, its files are compared with the checksums in the record. Raises LxError.
     """
     check_folder(Path(folder))
     return read_model(folder)
 
 
 def read_model(folder: str | Path) -> Model:
-    """Return the model of `load_model`, without a comparison of its files with the record. Raises LxError."""
+    """Return the same model as `load_model`, but do not compare its files with the record. Raises LxError."""
     where = str(folder)
     if not is_original(where):
         path = find_folder(where)
@@ -174,9 +174,9 @@ def read_model(folder: str | Path) -> Model:
 
 
 def read_stored_types(start: str) -> set[str]:
-    """Return the types in which the weights of a model are stored, such as fp32, bf16 or int8; in memory all are fp32.
+    """Return the types in which the weights of a model are stored, such as fp32, bf16 or int8.
 
-    Raises LxError.
+    In memory all weights are fp32. Raises LxError.
     """
     if is_original(start):
         return {name_type(str(tensor.dtype)) for tensor in read_pickled(find_file(start)).values()}
@@ -187,12 +187,15 @@ def read_stored_types(start: str) -> set[str]:
 
 
 def is_packed(folder: Path) -> bool:
-    """Return whether a folder has its weights as a bitmask checkpoint."""
+    """Return whether the weights in a folder are stored as a bitmask checkpoint."""
     return (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
 
 
 def _load_stored(where: str, folder: Path) -> Model:
-    """Return the model of a folder that transformers cannot load: a smaller model, or a bitmask. Raises LxError."""
+    """Return the model in a folder that transformers cannot load: a smaller model, or bitmask weights.
+
+    Raises LxError.
+    """
     config, family = identify(where)
     config.dtype = torch.float32
     if is_packed(folder):
@@ -202,7 +205,7 @@ def _load_stored(where: str, folder: Path) -> Model:
     else:
         weights = load_weights(folder / WEIGHTS_FILE)
     words, expected = weights.get(family.anatomy.words, torch.empty(0)), (config.vocab_size, config.hidden_size)
-    if words.shape != expected:  # before memory is taken for what config.json says
+    if words.shape != expected:  # before a model of the size in config.json is allocated
         raise ModelError(
             f"{where}: {family.anatomy.words} has the shape {list(words.shape)}, expected {list(expected)} by its "
             "config.json; copy the folder again"
@@ -220,12 +223,12 @@ def _load_stored(where: str, folder: Path) -> Model:
 
 
 def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
-    """Return the WordPiece vocabulary in `vocabulary`, or if that is None the one in the model's folder.
+    """Return the WordPiece vocabulary in `vocabulary`; if that is None, return the one in the model's folder.
 
-    A `vocabulary` without tokenizer settings gets those of the model. Raises LxError.
+    If `vocabulary` has no tokenizer settings, those of the model are used. Raises LxError.
     """
     if vocabulary is not None and not vocabulary.exists():
-        return read_vocabulary(vocabulary)  # raises: this error comes first, although the start may be missing too
+        return read_vocabulary(vocabulary)  # raises an error; it is reported first even if the start is missing too
     check_folder(Path(start), only=WORD_FILES)
     found = _vocabulary_folder(start)
     if vocabulary is not None:
@@ -243,7 +246,10 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
 
 
 def read_config(start: str) -> tuple[PreTrainedConfig, Family]:
-    """Return the config of a folder, hub name or .pth file, and its family. Raises ModelError."""
+    """Return the config of a model and its family. Raises ModelError.
+
+    `start` is a folder, a hub name or a .pth file.
+    """
     check_folder(Path(start), only=(CONFIG_FILE,))
     if not is_original(start):
         return identify(start)
@@ -252,20 +258,20 @@ def read_config(start: str) -> tuple[PreTrainedConfig, Family]:
 
 
 def feature_size(start: str) -> int:
-    """Return the number of features of a region that the model at `start` reads. Raises ModelError."""
+    """Return how many features of each region the model at `start` reads. Raises ModelError."""
     config, family = read_config(start)
     return family.feature_size(config)
 
 
 def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabulary: Words) -> None:
-    """Write a transformers folder, without the dead branch."""
+    """Write a model, its weights and its vocabulary as a transformers folder, without the dead branch."""
     save_config(folder, model)
     save_vocabulary(folder, vocabulary)
     save_weights(folder / WEIGHTS_FILE, weights)
 
 
 def save_vocabulary(folder: Path, vocabulary: Words) -> None:
-    """Write the files of a vocabulary, and remove the files of an earlier one."""
+    """Write the files of a vocabulary into a folder, and remove those of an earlier vocabulary."""
     files = format_vocabulary(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
     for name in WORD_FILES:
         if name in files:
@@ -275,15 +281,15 @@ def save_vocabulary(folder: Path, vocabulary: Words) -> None:
 
 
 def without_paths(text: str) -> str:
-    """Return the JSON of a config or a tokenizer with each path that transformers noted cut to its last name.
+    """Return the JSON of a config or tokenizer, with each path that transformers wrote shortened to its last name.
 
-    Any other text is returned unchanged. So a model that is shipped says nothing about the machine that made it.
+    Any other text is returned unchanged. So a model that is shipped tells nothing about the machine that made it.
     """
     if not any(f'"{key}"' in text for key in _PATH_KEYS):
         return text
     try:
         tree = json.loads(text)
-    except (ValueError, RecursionError):  # the reader of the file says what is wrong
+    except (ValueError, RecursionError):  # the function that reads this file reports what is wrong
         return text
     found = [key for key in _PATH_KEYS if isinstance(tree, dict) and _is_path(tree.get(key))]
     if not found:
@@ -293,12 +299,12 @@ def without_paths(text: str) -> str:
 
 
 def _is_path(value: object) -> bool:
-    """Return whether a value is an absolute path of any operating system."""
+    """Return whether a value is an absolute path on any operating system."""
     return isinstance(value, str) and (value.startswith(("/", "~", "\\")) or PureWindowsPath(value).is_absolute())
 
 
 def read_word_files(start: str) -> Mapping[str, str]:
-    """Return {name: text} of the files of a model's vocabulary, for code that only copies them.
+    """Return {name: text} of a model's vocabulary files, for code that only copies the files.
 
     Raises ModelError for a file that is not text.
     """
@@ -313,7 +319,7 @@ def read_word_files(start: str) -> Mapping[str, str]:
 
 
 def save_config(folder: Path, model: Model, **fields: Any) -> Path:
-    """Write the model's config.json, with the values of `fields`; return its path."""
+    """Write the model's config.json, with `fields` added or replaced; return the path of the file."""
     config = {**json.loads(model.config.to_json_string(use_diff=True)), **fields}
     config["architectures"] = [type(model.module).__name__]
     write_text(folder / CONFIG_FILE, without_paths(json.dumps(config, indent=1) + "\n"))
@@ -321,7 +327,7 @@ def save_config(folder: Path, model: Model, **fields: Any) -> Path:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as a safetensors file, whole or not at all.
+    """Write tensors as a safetensors file. If writing fails, no incomplete file is left.
 
     With at most one key of metadata, equal tensors give equal bytes; safetensors writes several keys in any order.
     """
@@ -333,7 +339,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file. Raises ModelError."""
+    """Return {name: tensor} of a safetensors file. Raises ModelError."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -344,25 +350,31 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def name_answers(config: PreTrainedConfig, labels: Sequence[str]) -> None:
-    """Write the texts of the answers into the config, so that a shipped model can give its answer as text."""
+    """Write the answers as text into the config, so that a shipped model can return its answer as text."""
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
 
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """The tensors of a checkpoint under the names of its family's question-answering model."""
+    """A checkpoint that was read: its config, family and tensors.
+
+    The tensors have the names that the family's question-answering model uses.
+    """
 
     config: PreTrainedConfig
     family: Family
     weights: Mapping[str, Tensor]
-    """the dead branch may be among them"""
+    """{name: tensor}; tensors of the dead branch may be among them"""
     headless: str | None
-    """why it has no answer head of its family; None if it has one"""
+    """why the checkpoint has no answer head of its family, as part of a sentence; None if it has one"""
 
 
 def _find_whole(start: str) -> _Checkpoint:
-    """Return the checkpoint of a start: its encoder and, if it has one, its answer head. Raises ModelError."""
+    """Return the checkpoint of a model of full size: its encoder and, if it has one, its answer head.
+
+    Raises ModelError.
+    """
     if is_original(start):
         original = read_original(Path(start))
         has_head = any(name.startswith(lxmert.FAMILY.anatomy.head) for name in original.weights)
@@ -397,9 +409,9 @@ def _find_whole(start: str) -> _Checkpoint:
 def _match_names(
     start: str, found: Iterable[str], expected: Collection[str], family: Family, config: PreTrainedConfig
 ) -> dict[str, str]:
-    """Return {name in the folder: name in the model}, without the heads of other tasks.
+    """Return {name in the folder: name in the model} of the tensors, without the heads of other tasks.
 
-    Raises ModelError for a tensor of the encoder that the config's model does not have.
+    Raises ModelError if the folder has an encoder tensor that is not in the model of its config.
     """
     found, prefix = tuple(found), family.anatomy.encoder
     bare = "" if any(name.startswith(prefix) for name in found) else prefix  # only the encoder was saved
@@ -429,7 +441,7 @@ def _explain_no_head(
     shapes: Mapping[str, torch.Size],
     expected: Mapping[str, torch.Size],
 ) -> str | None:
-    """Return why a folder has no answer head of its family, as a part of a sentence; None if it has one."""
+    """Return why a folder has no answer head of its family, as part of a sentence; None if it has one."""
     head = sorted(name for name in expected if name.startswith(family.anatomy.head))
     kinds = [kind for kind in config.architectures or () if kind not in family.answering]
     lacking = [name for name in head if name not in shapes]
@@ -450,9 +462,9 @@ def _explain_no_head(
 def _find_head_rows(
     start: str, head: Mapping[str, Tensor], labels: Sequence[str], found: _Checkpoint, pretrained_answers: Path
 ) -> tuple[int | None, ...]:
-    """Return the row of the start's answer head for each label, or None for a label without one.
+    """Return for each label the row of the start's answer head to copy; None for a label that the head lacks.
 
-    Raises ModelError if the start has no such head, or no label has a row.
+    Raises ModelError if the start has no such head, or if it has no row for any label.
     """
     answers, family = read_answers(pretrained_answers), found.family
     where = f"model.pretrained_answers={pretrained_answers}"
@@ -486,12 +498,13 @@ def _find_head_rows(
 def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, deviation: float) -> Tensor:
     """Return the word embeddings for the vocabulary in `path`.
 
-    A token that the start has too keeps its row of `table`; the others are drawn. Raises LxError.
+    `table` holds the word embeddings of the start. A token that the start has too keeps its row of `table`; the rows of
+    the other tokens are drawn. Raises LxError.
     """
     folder = _vocabulary_folder(start)
     tokens = read_vocabulary(path).tokens
     own = tokens if folder is None else read_vocabulary(folder).tokens
-    if len(own) > len(table):  # it may have fewer: some tables are padded to a multiple
+    if len(own) > len(table):  # fewer tokens are allowed: some tables are padded to a multiple
         where = f"model.vocabulary={path}" if folder is None else str(folder)
         raise ModelError(
             f"{where}: has {len(own)} tokens, but {start} embeds {len(table)}; "
@@ -506,15 +519,15 @@ def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, de
 
 
 def _vocabulary_folder(start: str) -> Path | None:
-    """Return the folder of a model if a vocabulary is in it, else None. Raises ModelError if there is no model."""
+    """Return the folder of a model if it has a vocabulary, else None. Raises ModelError if there is no model."""
     folder = find_file(start).parent if is_original(start) else find_folder(start)
     return folder if has_vocabulary(folder) else None
 
 
 def identify(where: str) -> tuple[PreTrainedConfig, Family]:
-    """Return the config of a folder or hub name, and its family.
+    """Return the config of a model and its family, for a folder or a hub name.
 
-    The number of answers is that of the rows of the answer head in the weights, whatever config.json says. Raises
+    The number of answers in the config is set to the number of rows of the answer head in the weights. Raises
     ModelError.
     """
     folder = find_folder(where)

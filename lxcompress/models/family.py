@@ -1,8 +1,7 @@
-"""Family: what every model family offers to training, pruning and export.
+"""Family: the functions that training, pruning and export need from every model family.
 
-A family's module (models/lxmert.py is an example) states its anatomy and a few functions; all else follows from these.
-
-Shapes: B questions, N images a question, L tokens or regions, H hidden, A answers.
+The module of a family (models/lxmert.py is an example) states its anatomy and a few functions. All other functions
+follow from these. Shapes: B questions, N images for each question, L tokens or regions, H hidden size, A answers.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ from lxcompress.models.heads import copy_head, draw_head
 
 
 def reads_no_picture(config: PreTrainedConfig) -> int | None:
-    """Return None: the model reads region features."""
+    """Return None, because the model reads region features and no picture."""
     return None
 
 
 def removes_nothing(module: nn.Module) -> None:
-    """Leave the module unchanged: every weight of it feeds the answer."""
+    """Leave the module unchanged, because every weight of the model feeds the answer."""
 
 
 def accepts_every_config(config: PreTrainedConfig) -> None:
-    """Accept any config."""
+    """Do nothing, because a model can be built from every config."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A model family. The fields are what a family states; the methods follow from them."""
+    """A model family. The fields are stated by the family's module; the methods follow from the fields."""
 
     name: str
     """`model_type` in config.json"""
@@ -48,40 +47,43 @@ class Family:
     anatomy: Anatomy
     config_class: type[PreTrainedConfig]
     answering: tuple[str, ...]
-    """names of transformers' classes that have this family's answer head; the first is the one that `make` builds"""
+    """names of transformers' classes that have this family's answer head; `make` builds the first"""
     make: Callable[[Any], nn.Module]
-    """(config) -> the whole question-answering model, dead branch included, with any weights"""
+    """(config) -> the whole question-answering model with its dead branch; its weights may have any values"""
     answer: Callable[[Any, Inputs], Tensor]
     """(module, inputs [B * N, ...]) -> answer scores (logits) [B, A]"""
     hidden: Callable[[Any, Inputs], tuple[Tensor, list[Tensor]]]
-    """(module, inputs) -> answer scores [B, A], and the output of each layer that they depend on, [B * N, L, H]"""
+    """(module, inputs) -> answer scores [B, A], and outputs [B * N, L, H] of the layers that the scores depend on"""
     feature_size: Callable[[Any], int]
-    """(config) -> the number of features of a region, or of a picture's values"""
+    """(config) -> the number of features of a region; for a family that reads pictures, the values of a picture"""
     picture_size: Callable[[Any], int | None] = reads_no_picture
-    """(config) -> pixels a side of the picture that the model reads as one region; None if it reads region features"""
+    """(config) -> pixels on each side of the picture that the model reads; None if it reads region features"""
     remove_dead: Callable[[Any], None] = removes_nothing
-    """(module) -> None; takes the branch that no answer depends on out of the module, in place"""
+    """(module) -> None; removes from the module, in place, the branch that no answer depends on"""
     check_config: Callable[[Any], None] = accepts_every_config
-    """(config) -> None; raises ValueError for a config of which no model can be made"""
+    """(config) -> None; raises ValueError for a config from which no model can be built"""
     answers_field: str = "num_labels"
-    """the field of the config that has A"""
+    """the field of the config that states A, the number of answers"""
     images_field: str | None = None
-    """the field of the config that has N, absent for N = 1; None if the family reads one image only"""
+    """the field of the config that states N, the images of a question; None if the family reads one image only
+
+    The field is absent from the config for N = 1.
+    """
 
     def build(self, config: PreTrainedConfig) -> nn.Module:
-        """Return the model of `config` without its dead branch, in evaluation mode; its weights are arbitrary."""
+        """Return the model of `config` without its dead branch, in evaluation mode; its weights have any values."""
         with torch.random.fork_rng(devices=()):
             module = self.make(config)
         self.remove_dead(module)
         return module.eval()
 
     def shapes(self, config: PreTrainedConfig) -> dict[str, torch.Size]:
-        """Return {name: shape} of every tensor of the whole model, dead branch included; no memory is taken."""
+        """Return {name: shape} of every tensor of the whole model with its dead branch; allocates no memory."""
         with torch.device("meta"):
             return {name: tensor.shape for name, tensor in self.make(config).state_dict().items()}
 
     def is_prunable(self, name: str, shape: torch.Size) -> bool:
-        """Return whether a tensor is a weight matrix that may be pruned."""
+        """Return whether the tensor `name` is a weight matrix that may be pruned."""
         return anatomies.is_prunable(self.anatomy, name, shape)
 
     def is_dead(self, name: str, config: PreTrainedConfig) -> bool:
@@ -95,7 +97,7 @@ class Family:
         return sum(shape.numel() for name, shape in self.shapes(config).items() if self.is_dead(name, config))
 
     def modality(self, name: str) -> Modality:
-        """Return the part of the model that a tensor belongs to."""
+        """Return the part of the model that a tensor belongs to: language, vision, cross or head."""
         return find_family_spec(self.name).find_part(name) or "head"
 
     def feed_forwards(self, module: nn.Module) -> list[FeedForward]:
@@ -103,11 +105,11 @@ class Family:
         return anatomies.find_feed_forwards(self.anatomy, module)
 
     def attentions(self, module: nn.Module) -> list[Attention]:
-        """Return the sets of attention heads of a model, in the order of its modules."""
+        """Return the attentions of a model, in the order of its modules."""
         return anatomies.find_attentions(self.anatomy, module)
 
     def stacks(self, config: PreTrainedConfig) -> dict[str, str]:
-        """Return {name of a list of layers: field of the config that counts them}."""
+        """Return {name of a stack of layers: config field with the number of its layers}."""
         return anatomies.find_stacks(self.anatomy, config)
 
     def count_answers(self, config: PreTrainedConfig) -> int:
@@ -116,17 +118,18 @@ class Family:
         return answers
 
     def set_answers(self, config: PreTrainedConfig, answers: int) -> None:
-        """Write A into the config."""
+        """Write A, the number of answers, into the config."""
         setattr(config, self.answers_field, answers)
 
     def count_images(self, config: PreTrainedConfig) -> int:
-        """Return N, the number of images of a question. Raises ValueError if the config has another value there."""
+        """Return N, the number of images of a question. Raises ValueError if the config has an invalid value for N."""
         return 1 if self.images_field is None else read_images(config, self.images_field)
 
     def set_images(self, config: PreTrainedConfig, images: int) -> None:
-        """Write N into the config; for one image it is left out, so that the config stays transformers' own.
+        """Write N, the number of images of a question, into the config.
 
-        Raises ModelError for several images if the family reads one only.
+        For one image the field is left out, so that the config has only the fields that transformers defines. Raises
+        ModelError for several images if the family reads only one.
         """
         if self.images_field is None:
             if images != 1:
@@ -142,7 +145,7 @@ class Family:
     def fresh_head(
         self, config: PreTrainedConfig, generator: torch.Generator, *, last_bias: float | None = None
     ) -> dict[str, Tensor]:
-        """Return the weights of a new answer head for the answers of `config`: heads.draw_head."""
+        """Return the weights of a new answer head for the answers of `config` (see heads.draw_head)."""
         shapes = {name: shape for name, shape in self.shapes(config).items() if name.startswith(self.anatomy.head)}
         deviation: float = getattr(config, "initializer_range")  # noqa: B009 (a field that every config here has)
         return draw_head(shapes, self.anatomy.output_layer, generator, deviation=deviation, last_bias=last_bias)
@@ -150,14 +153,14 @@ class Family:
     def copied_head(
         self, head: Mapping[str, Tensor], rows: Sequence[int | None], *, last_bias: float | None = None
     ) -> dict[str, Tensor]:
-        """Return the answer head `head` with row `rows[i]` for answer i: heads.copy_head."""
+        """Return an answer head in which answer i has row `rows[i]` of `head` (see heads.copy_head)."""
         return copy_head(head, self.anatomy.output_layer, rows, last_bias=last_bias)
 
 
 def read_images(config: PreTrainedConfig, field: str) -> int:
-    """Return the number of images of a question in a field of the config; 1 if it is absent.
+    """Return the number of images of a question from a field of the config; 1 if the field is absent.
 
-    Raises ValueError for any other value than a whole number from 1.
+    Raises ValueError unless the value is a whole number from 1.
     """
     images = getattr(config, field, 1)
     if type(images) is not int or images < 1:
@@ -166,7 +169,10 @@ def read_images(config: PreTrainedConfig, field: str) -> int:
 
 
 def find_family(name: str) -> Family:
-    """Return the family of a model_type. Raises ExtensionError if no package has it, or if it is broken."""
+    """Return the family of a model_type.
+
+    Raises ExtensionError if no package has this family, or if the package that adds the family is broken.
+    """
     spec = find_family_spec(name)
     family = resolve(spec.family)
     if not isinstance(family, Family) or family.name != name:

@@ -1,4 +1,4 @@
-"""FLOPs: count the multiplications and additions in a model's matrix products for one question, from their shapes."""
+"""Count the FLOPs of a model for one question: the multiplications and additions in its matrix products."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from lxcompress.models.checkpoints import Model
 
 
 def make_example(model: Model, *, tokens: int, objects: int) -> Inputs:
-    """Return a question of zeros with `tokens` tokens and `objects` regions an image, or with a picture."""
+    """Return the inputs of one question, filled with zeros: `tokens` tokens, and `objects` regions for each image.
+
+    A family that reads pictures gets one region, which is the picture.
+    """
     family, config = model.family, model.config
     rows = family.count_images(config)
     regions = objects if family.picture_size(config) is None else 1
@@ -29,10 +32,10 @@ def make_example(model: Model, *, tokens: int, objects: int) -> Inputs:
 
 
 def count_flops(model: Model, *, tokens: int = 20, objects: int = 36) -> int:
-    """Return the FLOPs of one question: 2 for each multiply-add of linear layers, convolutions and attention products.
+    """Return the FLOPs of one question: 2 for each multiply-add in linear layers, convolutions and attention.
 
-    The model answers one question, because only then is it known how often each layer is used. Elementwise operations
-    (norms, softmax, activations) are not counted, as is usual.
+    The model answers one question of zeros, which shows how often each layer is used and with which shapes. Elementwise
+    operations (norms, softmax, activations) are not counted, as is usual.
     """
     counted = 0
     rows: dict[str, list[torch.Size]] = {}

@@ -1,7 +1,7 @@
 """Read the config and the tensors of a transformers folder, and check them before any memory is allocated.
 
-transformers never reads the folder itself. Python code in it is never run, its config leads to no other file, and an
-error about a tensor has the tensor's name and both shapes.
+transformers never reads the folder. Python code in the folder is never run, and its config cannot make lxcompress read
+other files. An error about a tensor states the tensor's name, its shape and the expected shape.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SIZES = {
     "modality_type_vocab_size": (2, 1_000),
     "images_per_question": (1, 64),
 }
-"""Field with a whole number -> its smallest and its largest value."""
+"""Config field with a whole number -> the smallest and the largest value that are allowed."""
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _POSITIVE = ("initializer_range", "layer_norm_eps")
 _SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings")
@@ -66,16 +66,19 @@ _LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder
     "bos_token_id",
     "eos_token_id",
 }
-"""Fields about how transformers runs a model, not about which model it is: their defaults are used here."""
+"""Config fields that say how transformers runs a model, and not which model it is: here they keep their defaults."""
 MOST_NAME = 200
-"""Characters of a file's name; for longer names a file system gives its own error."""
+"""The largest number of characters in a file's name; for a longer name the file system raises its own error."""
 _IGNORED_BUFFERS = ("position_ids", "token_type_ids")
-"""Endings of the names of buffers that old releases of transformers saved; they are not weights."""
+"""Endings of the names of buffers that old releases of transformers saved; buffers are not weights."""
 _CONFIG_WANTED = "give the config.json that the model was saved with"
 
 
 def check_code(folder: Path, where: str) -> None:
-    """Raise ModelError if a file of a folder names Python code that transformers would run to load it."""
+    """Raise ModelError if a file of the folder names Python code that transformers would run when it loads the folder.
+
+    `where` is the model as the user named it.
+    """
     for name in CODE_FILES:
         path = folder / name
         if path.is_file() and _names_code(_read_document(path, where)):
@@ -83,7 +86,7 @@ def check_code(folder: Path, where: str) -> None:
 
 
 def read_folder_config(folder: Path, where: str) -> tuple[PreTrainedConfig, Family]:
-    """Return the config in a folder, and its family. Raises ModelError for a value that no model has."""
+    """Return the config in a folder, and its family. Raises ModelError for a value that no model can have."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ModelError(
@@ -106,7 +109,7 @@ def read_folder_config(folder: Path, where: str) -> tuple[PreTrainedConfig, Fami
 
 
 def read_shapes(folder: Path, where: str) -> dict[str, torch.Size]:
-    """Return the name and the shape of each tensor in a folder, without its values. Raises ModelError."""
+    """Return {name: shape} of the tensors in a folder; reads no values. Raises ModelError."""
     shapes: dict[str, torch.Size] = {}
     for path in _weight_files(folder, where):
         if path.suffix == ".safetensors":
@@ -119,7 +122,7 @@ def read_shapes(folder: Path, where: str) -> dict[str, torch.Size]:
 
 
 def read_types(folder: Path, where: str) -> set[str]:
-    """Return the types that a folder's floats are stored in, such as fp32 or bf16. Raises ModelError."""
+    """Return the types in which a folder stores its floating-point tensors, such as fp32. Raises ModelError."""
     types: set[str] = set()
     for path in _weight_files(folder, where):
         if path.suffix == ".safetensors":
@@ -133,9 +136,10 @@ def read_types(folder: Path, where: str) -> set[str]:
 
 
 def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[str, Tensor]:
-    """Return the tensors of a folder; `wanted` is {name in the folder, unwrapped: name in the result}.
+    """Return the tensors of a folder that are in `wanted`, as fp32.
 
-    Raises ModelError, also for a tensor that does not hold floats.
+    `wanted` is {name in the folder, without the parts of wrappers: name in the result}. Raises ModelError, also for a
+    tensor whose values are not floating-point numbers.
     """
     weights: dict[str, Tensor] = {}
     written: dict[str, str] = {}
@@ -154,7 +158,10 @@ def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[st
 
 
 def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrainedConfig:
-    """Return the config of a JSON object after its values are checked; unknown fields are ignored."""
+    """Return the config from the JSON object `tree` after checking its values; unknown fields are ignored.
+
+    Raises ModelError.
+    """
     if tree.get("quantization_config") is not None:
         raise ModelError(
             f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give the model before quantisation"
@@ -163,7 +170,7 @@ def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrai
     fields = {name: value for name, value in tree.items() if name in known}
     stacks = fields.get("num_hidden_layers")
     if isinstance(stacks, dict):
-        del fields["num_hidden_layers"]  # LXMERT's is the sum of its other fields
+        del fields["num_hidden_layers"]  # in LXMERT's config this is the sum of other fields
     for name, value in fields.items():
         problem = _find_problem(name, value)
         if problem:
@@ -190,7 +197,7 @@ def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrai
 
 @contextlib.contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Silence transformers' remarks about a config; those that matter are errors here."""
+    """Silence the messages of transformers about a config in this context; those that matter are errors here."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
@@ -200,7 +207,7 @@ def _without_remarks() -> Iterator[None]:
 
 
 def _find_problem(name: str, value: object) -> str | None:
-    """Return the expected values of a field of a config if its value is another one, else None."""
+    """Return which values a field of a config may have, as text, if `value` is not one of them; else None."""
     if name in _SIZES:
         least, most = _SIZES[name]
         is_good = type(value) is int and least <= value <= most
@@ -228,7 +235,7 @@ def _find_problem(name: str, value: object) -> str | None:
 
 
 def _find_label_problem(name: str, value: object) -> str | None:
-    """Return the expected form of id2label or label2id if the value has another one, else None."""
+    """Return the expected form of id2label or label2id, as text, if the value has another form; else None."""
     wanted = "{number: answer}" if name == "id2label" else "{answer: number}"
     if value is None:
         return None
@@ -242,7 +249,7 @@ def _find_label_problem(name: str, value: object) -> str | None:
 
 
 def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
-    """Raise ModelError for a config whose model is larger than this machine's memory, before any is allocated."""
+    """Raise ModelError if the model of a config needs more memory than this machine has; allocates nothing."""
     width, inner = config.hidden_size, config.intermediate_size
     layers = sum(getattr(config, stack.config_field) for stack in family.anatomy.stacks)
     read = max(getattr(config, name, 0) or 0 for name in ("visual_feat_dim", "visual_embedding_dim"))
@@ -260,7 +267,7 @@ def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
 
 
 def _names_code(document: object) -> bool:
-    """Return whether `auto_map` is anywhere in a JSON document."""
+    """Return whether a JSON document has the key `auto_map`, at any depth, with a value that is not empty."""
     left = [document]
     while left:
         value = left.pop()
@@ -282,7 +289,7 @@ def _read_document(path: Path, where: str) -> Any:
 
 
 def _weight_files(folder: Path, where: str) -> Sequence[Path]:
-    """Return the files with a folder's tensors. Raises ModelError if there are none, or if one is missing."""
+    """Return the files that hold a folder's tensors. Raises ModelError if there are none, or if one is missing."""
     check_weights(folder, where)
     found = next((folder / name for name in WEIGHT_FILES if (folder / name).exists()), None)
     if found is None:
@@ -308,7 +315,7 @@ def _weight_files(folder: Path, where: str) -> Sequence[Path]:
 
 
 def _iterate_tensors(path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
-    """Yield (name in the file, tensor) for the wanted tensors of a file."""
+    """Yield (name in the file, tensor) for each tensor of a file that is in `wanted`."""
     if path.suffix != ".safetensors":
         yield from (
             (name, tensor)

@@ -1,4 +1,4 @@
-"""Answer heads: draw the weights of a new one, or copy those of a pre-trained one. It is the same in every family."""
+"""Make answer heads: draw the weights of a new head, or copy those of a pre-trained one, for every family."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def draw_head(
     deviation: float,
     last_bias: float | None = None,
 ) -> dict[str, Tensor]:
-    """Return the weights of a new answer head: matrices drawn as BERT's (normal), gains of 1, biases of 0 but the last.
+    """Return the weights of a new answer head: normal matrices as in BERT, gains of 1, and biases of 0 but the last.
 
     The last bias gives each of the A answers the probability 1 / A before training (Lin et al. 2017, section 4.1). With
-    a bias of 0 all A sigmoids start at one half, and the first steps change the whole encoder to correct that:
-    docs/decisions/0005 has the numbers.
+    a last bias of 0, each answer would start with the probability 0.5, and the first steps would change the whole
+    encoder to correct this: docs/decisions/0005 has the numbers. `last_bias` replaces this value.
     """
     head = {}
     for name, shape in shapes.items():
@@ -37,9 +37,10 @@ def draw_head(
 def copy_head(
     head: Mapping[str, Tensor], output_layer: str, rows: Sequence[int | None], *, last_bias: float | None = None
 ) -> dict[str, Tensor]:
-    """Return the answer head `head` with row `rows[i]` for answer i, or with weights of zero where that is None.
+    """Return an answer head in which answer i has row `rows[i]` of the output layer of `head`.
 
-    An answer without a row has the bias 0, or `last_bias`. Source: load_lxmert_qa of Tan & Bansal's code.
+    An answer whose row is None gets weights of 0, and the bias 0 or `last_bias`. Source: load_lxmert_qa of Tan &
+    Bansal's code.
     """
     has_row = torch.tensor([row is not None for row in rows])
     indices = torch.tensor([row for row in rows if row is not None], dtype=torch.int64)

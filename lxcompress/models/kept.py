@@ -1,7 +1,7 @@
-"""Save and load the weights that a study keeps between its runs, with a digest of their purpose and of every value.
+"""Save and load the weights that a study keeps between its runs, with a digest over their purpose and values.
 
-The digest is in the file itself, so that both are written at the same moment. Files of earlier versions have no digest;
-their names, shapes, types and values are checked as well.
+The digest is stored in the file of the weights, so that both are written at the same moment. Files of earlier versions
+have no digest. In every file the names, shapes, types and values are checked too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from lxcompress.errors import LxError, RunError
 from lxcompress.models.checkpoints import save_weights
 
 DIGEST = "sha256"
-"""The only key of the file's metadata, because safetensors writes several keys in any order."""
+"""The only key in the metadata of a file: safetensors writes several keys in any order."""
 MAKE_AGAIN = "delete it, and the same command makes it again"
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], what: str) -> str:
-    """Return the SHA-256 of `what` and of the names, types, shapes and values of `tensors`."""
+    """Return the SHA-256 of the text `what` and of the names, types, shapes and values of `tensors`."""
     digest = hashlib.sha256(what.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -33,12 +33,16 @@ def digest_tensors(tensors: Mapping[str, Tensor], what: str) -> str:
 
 
 def save_kept(path: Path, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Write `tensors` with their digest; `what` is their purpose, such as "start 0"."""
+    """Write `tensors` with their digest; `what` states their purpose, such as "start 0"."""
     save_weights(path, tensors, {DIGEST: digest_tensors(tensors, what)})
 
 
 def load_kept(path: Path, what: str, *, like: Mapping[str, Tensor], remedy: str = MAKE_AGAIN) -> dict[str, Tensor]:
-    """Return the tensors that `save_kept` wrote. Raises RunError unless they have names, shapes and types of `like`."""
+    """Return the tensors that `save_kept` wrote for the purpose `what`.
+
+    Raises RunError unless the tensors have the names, shapes and types of `like`, only finite values, and the stored
+    digest.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             digest = (file.metadata() or {}).get(DIGEST)
@@ -59,7 +63,7 @@ def check_like(
     remedy: str,
     error: type[LxError] = RunError,
 ) -> None:
-    """Raise `error` unless `tensors` have the names, shapes and types of `like`, and every value is finite."""
+    """Raise `error` unless `tensors` have the names, shapes and types of `like`, and only finite values."""
     for name in sorted(tensors.keys() ^ like.keys()):
         lacks = "lacks" if name in like else "holds the unknown"
         raise error(f"{path}: {lacks} tensor {name}; {remedy}")

@@ -1,12 +1,12 @@
 """LXMERT (Tan & Bansal 2019), as transformers implements it.
 
-Shapes: B questions, N images a question, L tokens, O regions, H hidden, A answers.
+Shapes: B questions, N images for each question, L tokens, O regions, H hidden size, A answers.
 
-No answer depends on the vision side of the last cross layer (its self-attention and its feed-forward). It gets no
-gradient, so it is left out of the models that are built here, of tickets and of exported files.
+No answer depends on the vision side of the last cross layer (its self-attention and its feed-forward). This branch is
+called dead. It gets no gradient. It is left out of the models built here, of tickets and of exported files.
 
-A question about several images (NLVR2: two) is put to the encoder once for each image, and the answer head reads the
-pooled outputs of all. The config's `images_per_question` has the number of images; it is absent for one.
+For a question about several images (NLVR2: two), the encoder runs once for each image, and the answer head reads the
+pooled outputs of all images. The config's `images_per_question` states the number of images; it is absent for one.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ ANATOMY = Anatomy(
 
 
 class LxmertForSeveralImages(LxmertForQuestionAnswering):
-    """LXMERT whose answer head reads the N images of a question together (Tan & Bansal's NLVR2 model has N = 2).
+    """LXMERT with an answer head that reads the N images of a question together (Tan & Bansal's NLVR2 model: N = 2).
 
-    Its inputs are flat: the N images of the first question, then those of the second, with the question repeated.
+    Its inputs have B * N rows: the N images of the first question, then those of the second question, and so on. The
+    tokens of a question are repeated for each of its images.
     """
 
     def __init__(self, config: LxmertConfig) -> None:
@@ -74,14 +75,14 @@ def make(config: LxmertConfig) -> LxmertForQuestionAnswering:
 
 
 def remove_dead(model: LxmertForQuestionAnswering) -> None:
-    """Replace the vision side of the last cross layer by modules that return their input."""
+    """Replace the modules of the dead branch by modules that return their input."""
     if model.config.x_layers:
         last = model.lxmert.encoder.x_layers[-1]
         last.visn_self_att, last.visn_inter, last.visn_output = _PassAttention(), nn.Identity(), _PassInput()
 
 
 def check_config(config: LxmertConfig) -> None:
-    """Raise ValueError for a config of which no model can be made."""
+    """Raise ValueError for a config from which no model can be built."""
     read_images(config, IMAGES_FIELD)
 
 
@@ -92,9 +93,9 @@ def answer(model: LxmertForQuestionAnswering, inputs: Inputs) -> Tensor:
 
 
 def hidden(model: LxmertForQuestionAnswering, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
-    """Return answer scores [B, A], and the output of each layer, [B * N, L or O, H]: language side, then vision side.
+    """Return answer scores [B, A], and the outputs [B * N, L or O, H] of the layers: language side, then vision side.
 
-    The last vision output is left out, because no answer depends on it.
+    The last output of the vision side is left out, because no answer depends on it.
     """
     output = model(**inputs._asdict(), output_hidden_states=True)
     return output.question_answering_score, [*output.language_hidden_states, *output.vision_hidden_states[:-1]]
@@ -106,21 +107,21 @@ def feature_size(config: LxmertConfig) -> int:
 
 
 class _JoinImages(nn.Linear):
-    """A linear layer over the pooled outputs of all images of a question: it reads [B * N, H] as [B, N * H]."""
+    """A linear layer that reads the pooled outputs of all images of a question: [B * N, H] as [B, N * H]."""
 
     def forward(self, pooled: Tensor) -> Tensor:
         return super().forward(pooled.reshape(-1, self.in_features))
 
 
 class _PassAttention(nn.Module):
-    """A replacement for a self-attention layer: it returns its input in a tuple, as that layer does."""
+    """A module in place of a self-attention layer: it returns its input, in a tuple as that layer does."""
 
     def forward(self, hidden: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
         return (hidden,)
 
 
 class _PassInput(nn.Module):
-    """A replacement for the output layer of a feed-forward: it returns the residual input."""
+    """A module in place of the output layer of a feed-forward block: it returns the residual input."""
 
     def forward(self, _: Tensor, residual: Tensor) -> Tensor:
         return residual

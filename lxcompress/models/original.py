@@ -1,10 +1,11 @@
-"""Read checkpoints of LXMERT's authors: one .pth file of tensors, with the names of their code.
+"""Read checkpoints of LXMERT's authors: one .pth file of tensors, with the names that their code uses.
 
 - model_LXRT.pth, the pre-trained release: the encoder under `bert.`, and the heads of the pre-training tasks.
+
 - BEST.pth, a fine-tuned model: the encoder under `lxrt_encoder.model.bert.`, the answer head under `logit_fc.`.
 
-DataParallel and torch.compile add `module.` and `_orig_mod.` to names. Every tensor is accounted for, and only
-tensors are unpickled.
+DataParallel and torch.compile add `module.` and `_orig_mod.` to the names. A file with an unknown tensor is an error,
+and only tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lxcompress.models.source import find_file
 from lxcompress.models.tensors import read_pickled, unwrap
 
 HEAD_WIDTH = 64
-"""The width of BERT's attention heads, which no tensor's shape shows."""
+"""The width of BERT's attention heads; it cannot be read from the shapes of the tensors."""
 
 _PARTS = ("weight", "bias")
 _TRANSFORM = tuple(f"transform.{layer}.{part}" for layer in ("dense", "LayerNorm") for part in _PARTS)
@@ -36,7 +37,7 @@ ASIDE = {
         *(f"obj_predict_head.decoder_dict.{task}.{part}" for task in ("obj", "attr", "feat") for part in _PARTS),
     ),
 }
-"""Group -> tensors of the heads of pre-training tasks, which question answering does not use."""
+"""Pre-training task -> the tensors of its head; question answering does not use these heads."""
 DEAD_BRANCH = "vision side of the last cross layer"
 _SIZED = {
     "vocab_size": ("lxmert.embeddings.word_embeddings.weight", 0),
@@ -47,46 +48,46 @@ _SIZED = {
     "visual_pos_dim": ("lxmert.encoder.visn_fc.box_fc.weight", 1),
     "intermediate_size": ("lxmert.encoder.layer.0.intermediate.dense.weight", 0),
 }
-"""Field of the config -> the tensor and the axis that have its value."""
+"""Field of the config -> the tensor, and the axis of that tensor, whose length is the value of the field."""
 _STACKS = {"l_layers": "layer", "r_layers": "r_layers", "x_layers": "x_layers"}
 
 
 @dataclass(frozen=True)
 class Original:
-    """A checkpoint of the authors' code under transformers' names, dead branch included."""
+    """A checkpoint of the authors, with the tensor names of transformers and with the dead branch."""
 
     config: LxmertConfig
     weights: Mapping[str, Tensor]
-    """the tensors of `lxmert.` and, if the file has them, of `answer_head.`"""
+    """{name: tensor} of the encoder (`lxmert.`) and, if the file has one, of the answer head (`answer_head.`)"""
     aside: Mapping[str, int]
-    """number of parameters in each group that is not used"""
+    """pre-training task -> the number of parameters of its head, which is not used"""
 
 
 @dataclass(frozen=True)
 class Account:
-    """For what every parameter of a checkpoint is used."""
+    """How many parameters of a checkpoint are used, and for what."""
 
     path: str
     encoder: int
-    """used as the start of a study"""
+    """number of parameters that are used when a study starts from the checkpoint"""
     answer_head: int
-    """used with `model.pretrained_answers`, and in a fine-tuned model that is pruned"""
+    """number of parameters that are used with `model.pretrained_answers`, and when a fine-tuned model is pruned"""
     aside: Mapping[str, int]
-    """not used, by group"""
+    """part of the checkpoint that is not used -> its number of parameters"""
 
     @property
     def used(self) -> int:
-        """Return the number of used parameters."""
+        """Return the number of parameters that are used."""
         return self.encoder + self.answer_head
 
     @property
     def total(self) -> int:
-        """Return the number of all parameters."""
+        """Return the number of parameters in the checkpoint, used or not."""
         return self.used + sum(self.aside.values())
 
 
 def account(path: Path) -> Account:
-    """Return for what every parameter in a .pth file is used. Raises ModelError for an unknown or missing tensor."""
+    """Return how the parameters of a .pth file are used. Raises ModelError for an unknown or missing tensor."""
     original = read_original(path)
     counts = {"encoder": 0, "head": 0, "dead": 0}
     for name, tensor in original.weights.items():
@@ -99,10 +100,10 @@ def account(path: Path) -> Account:
 
 
 def read_original(path: Path) -> Original:
-    """Return the checkpoint in a .pth file, with transformers' names.
+    """Return the checkpoint in a .pth file, with the tensor names of transformers.
 
-    Tensors stay on disk until they are read. Raises ModelError for a tensor that is unknown, missing, there twice, or
-    of another shape than its model has.
+    Tensors stay on disk until their values are read. Raises ModelError if a tensor is unknown, missing or there twice,
+    or if it has another shape than in its model.
     """
     groups = {name: group for group, names in ASIDE.items() for name in names}
     weights: dict[str, Tensor] = {}
@@ -123,7 +124,7 @@ def read_original(path: Path) -> Original:
 
 
 def rename(written: str) -> str:
-    """Return transformers' name of a tensor of the authors' code; only the prefixes differ."""
+    """Return the name in transformers of a tensor of the authors' code; the names differ only in their prefixes."""
     name = unwrap(written).removeprefix("lxrt_encoder.model.")
     if name.startswith("bert."):
         return f"lxmert.{name.removeprefix('bert.')}"
@@ -131,7 +132,10 @@ def rename(written: str) -> str:
 
 
 def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
-    """Return the config that follows from the shapes of `weights` (transformers' names). Raises ModelError."""
+    """Return the config that follows from the shapes of `weights`. Raises ModelError.
+
+    The tensors in `weights` have the names of transformers.
+    """
     _check_none_missing(path, (name for name, _ in _SIZED.values() if name not in weights))
     for name, _ in _SIZED.values():
         shape = list(weights[name].shape)
@@ -162,9 +166,9 @@ def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
 
 
 def _check_shapes(path: Path, weights: Mapping[str, Tensor], config: LxmertConfig, written: Mapping[str, str]) -> None:
-    """Raise ModelError unless `weights` are those of the model of `config`, with or without its answer head.
+    """Raise ModelError unless `weights` are the tensors of the model of `config`, with or without its answer head.
 
-    `written` has the names in the file.
+    `written` is {name in transformers: name in the file}.
     """
     expected = lxmert.FAMILY.shapes(config)
     if not any(name.startswith(lxmert.FAMILY.anatomy.head) for name in weights):
@@ -185,7 +189,7 @@ def _check_shapes(path: Path, weights: Mapping[str, Tensor], config: LxmertConfi
 
 
 def _check_none_missing(path: Path, names: Iterable[str]) -> None:
-    """Raise ModelError if there are missing `names`."""
+    """Raise ModelError if `names`, the names of missing tensors, is not empty."""
     lacking = sorted(set(names))
     if lacking:
         raise ModelError(
@@ -195,11 +199,11 @@ def _check_none_missing(path: Path, names: Iterable[str]) -> None:
 
 
 def _authors_name(name: str) -> str:
-    """Return the name that the pre-trained release has for a name of transformers."""
+    """Return the name in the pre-trained release of a tensor with a name of transformers."""
     return f"bert.{name.removeprefix('lxmert.')}" if name.startswith("lxmert.") else name
 
 
 def _count_layers(weights: Iterable[str], stack: str) -> int:
-    """Return the number of layers of a stack, at least 1; missing layers are found when the shapes are compared."""
+    """Return the number of layers of a stack, at least 1. Gaps in the numbers are found later, with the shapes."""
     pattern = re.compile(rf"lxmert\.encoder\.{stack}\.(\d+)\.")
     return max(1, len({match[1] for match in map(pattern.match, weights) if match}))

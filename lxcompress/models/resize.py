@@ -1,8 +1,8 @@
-"""Build smaller models: with fewer neurons, attention heads and layers than their config says.
+"""Build smaller models: models with fewer neurons, attention heads or layers than their config states.
 
-transformers' config has one width and one number of heads for all layers. In a smaller model they differ between
-layers, so its folder has the config of the model before the surgery, and surgery.json. The shapes of its tensors give
-the widths.
+In transformers' config, all layers have one width and one number of heads. In a smaller model they differ between
+layers. So its folder contains the config of the model before the surgery, and the file surgery.json. The widths are
+taken from the shapes of its tensors.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from lxcompress.models.family import Family
 
 
 def with_layers(config: PreTrainedConfig, layers: Mapping[str, int]) -> PreTrainedConfig:
-    """Return a copy of `config` with other numbers of layers: {field of the config: number}."""
+    """Return a copy of `config` with other numbers of layers; `layers` is {field of the config: number of layers}."""
     tree = {**config.to_dict(), **layers}
     if isinstance(tree.get("num_hidden_layers"), dict):
-        del tree["num_hidden_layers"]  # LXMERT's is the sum of its other fields
+        del tree["num_hidden_layers"]  # in LXMERT's config this is the sum of other fields
     copy = type(config).from_dict(tree)
     copy._name_or_path = config._name_or_path
     return copy
 
 
 def build_resized(config: PreTrainedConfig, family: Family, shapes: Mapping[str, torch.Size]) -> nn.Module:
-    """Return the module of `config` with the feed-forward widths and the heads that fit the `shapes` of its tensors.
+    """Return the module of `config` with feed-forward widths and numbers of heads that fit `shapes`.
 
-    Its weights are arbitrary, and those of resized layers are on the meta device: load some with assign=True. Raises
-    ValueError for shapes that no such module has.
+    `shapes` is {name: shape} of the tensors to load. The weights of the module have any values, and those of resized
+    layers are on the meta device: load weights with assign=True. Raises ValueError for shapes that fit no such module.
     """
     module = family.build(config)
     for block in family.feed_forwards(module):
@@ -55,7 +55,7 @@ def _width(shapes: Mapping[str, torch.Size], name: str) -> int:
 
 
 def _narrow(module: nn.Module, name: str, *, outputs: int | None = None, inputs: int | None = None) -> None:
-    """Replace a linear layer by one with other sizes, unless it has them already."""
+    """Replace a linear layer by one with the given sizes, unless it has these sizes already."""
     layer = module.get_submodule(name)
     assert type(layer) is nn.Linear, f"{name} is a {type(layer).__name__}"
     size = (layer.in_features if inputs is None else inputs, layer.out_features if outputs is None else outputs)
@@ -65,7 +65,7 @@ def _narrow(module: nn.Module, name: str, *, outputs: int | None = None, inputs:
 
 
 def _set_heads(attention: nn.Module, name: str, width: int) -> None:
-    """Set the number of heads of an attention module to fit its `width`; the size of a head stays the same."""
+    """Set the number of heads of an attention module to fit `width`, the rows of its query; the head size stays."""
     size, before = attention.attention_head_size, attention.num_attention_heads
     if width % size:
         raise ValueError(f"{name}.query.weight has {width} rows, which is not a multiple of its head size {size}")
@@ -79,7 +79,7 @@ def _set_heads(attention: nn.Module, name: str, width: int) -> None:
 
 
 def _check(module: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
-    """Raise ValueError unless the tensors of `module` have these names and shapes."""
+    """Raise ValueError unless the tensors of `module` have exactly the names and shapes in `shapes`."""
     own = {name: tensor.shape for name, tensor in module.state_dict().items()}
     for name in sorted(own.keys() | shapes.keys()):
         if name not in shapes:

@@ -1,4 +1,4 @@
-"""Describe what a model reads and answers, from its config only, for the check in data/fit.py."""
+"""Describe what a model reads and answers, from its config alone; data/fit.py compares it with the data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lxcompress.models.checkpoints import read_config
 from lxcompress.models.family import Family
 
 UNNAMED = "LABEL_"
-"""The prefix of the names that transformers gives to answers without names."""
+"""The prefix of the labels that transformers makes up for answers without text."""
 
 
 def describe_model(name: str, config: PreTrainedConfig, family: Family) -> ModelShape:
-    """Return the shape of a fine-tuned model, with the answers of its own head."""
+    """Return what a fine-tuned model reads and answers, with the answers of its own head."""
     answers = family.count_answers(config)
     return ModelShape(
         name=name,
@@ -31,9 +31,9 @@ def describe_model(name: str, config: PreTrainedConfig, family: Family) -> Model
 
 
 def describe_start(name: str, start: str, vocabulary: Path | None = None) -> ModelShape:
-    """Return the shape of a model that gets a new answer head; with `vocabulary` it also gets new embeddings.
+    """Return what a start model reads. It gets a new answer head, and with `vocabulary` also new embeddings.
 
-    Raises ModelError.
+    A value that the study will choose (answers, images, size of the vocabulary) is None. Raises ModelError.
     """
     config, family = read_config(start)
     shape = replace(describe_model(name, config, family), answers=None, labels=None)
@@ -42,11 +42,14 @@ def describe_start(name: str, start: str, vocabulary: Path | None = None) -> Mod
 
 
 def describe_folder(folder: str) -> ModelShape:
-    """Return the shape of the fine-tuned model in a folder, of a hub name or in a .pth file. Raises ModelError."""
+    """Return what a fine-tuned model reads and answers. Raises ModelError.
+
+    `folder` is a transformers folder, a hub name or a .pth file.
+    """
     return describe_model(folder, *read_config(folder))
 
 
 def _labels(config: PreTrainedConfig, answers: int) -> tuple[str, ...] | None:
-    """Return the texts of the answers; None if the config does not have one for each row of the head."""
+    """Return the texts of the answers; None unless the config has one for each row of the answer head."""
     named = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
     return named if len(named) == answers and not named[0].startswith(UNNAMED) else None

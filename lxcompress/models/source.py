@@ -1,7 +1,7 @@
 """Find a model: `mini`, a folder, a .pth file, or a model of the Hugging Face hub, written hub:OWNER/NAME.
 
-OWNER/NAME without hub:, as in older recipes, is still read as a model of the hub, unless it looks like a path. The hub
-is asked once, for a few seconds at most. A model in its local cache needs no network.
+Older recipes have OWNER/NAME without hub:. This is still read as a model of the hub, unless it looks like a path. The
+hub is asked once, for a few seconds at most. A model that is in the hub's local cache needs no network.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""The files that may have a folder's weights, or list the files that have them; the first one found is used."""
+"""The files that may hold the weights of a folder, or list the files that do; the first one that exists is used."""
 CODE_FILES = (CONFIG_FILE, "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
-"""Files of a folder in which `auto_map` can name Python code."""
+"""The files of a folder in which the key `auto_map` can name Python code."""
 WANTED = (
     "give a transformers folder (config.json and model.safetensors), a ticket, a .pth file, mini, or hub:OWNER/NAME"
 )
 _WRONG_INDEX = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 PATIENCE_S = 4.0
-"""How long to wait for the first answer of the hub."""
+"""The longest wait for the first answer of the hub, in seconds."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATH_WORDS = frozenset(
@@ -62,7 +62,7 @@ _PATH_WORDS = frozenset(
         "home",
     ]
 )
-"""First parts of a name that mean a folder, not an owner on the hub."""
+"""Names that, before the first /, mean a folder and not an owner on the hub."""
 
 
 def is_original(start: str) -> bool:
@@ -71,16 +71,16 @@ def is_original(start: str) -> bool:
 
 
 def is_hub_name(start: str) -> bool:
-    """Return whether a start is a model of the hub: hub:OWNER/NAME, or OWNER/NAME that does not look like a path."""
+    """Return whether `start` names a model of the hub: hub:OWNER/NAME, or OWNER/NAME that does not look like a path."""
     if start.startswith(HUB):
         return True
     return _HUB_NAME.fullmatch(start) is not None and not is_there(Path(start)) and not _looks_local(start)
 
 
 def find_folder(start: str) -> Path:
-    """Return the folder of a start that is not a .pth file; a model of the hub is downloaded.
+    """Return the folder of a model that is not a .pth file; a model of the hub is downloaded.
 
-    Raises ModelError: at once for a missing path, and after a few seconds without a network.
+    Raises ModelError: at once for a missing path, and after a few seconds if the hub cannot be reached.
     """
     if start == "mini":
         return MINI
@@ -97,7 +97,10 @@ def find_folder(start: str) -> Path:
 
 
 def check_source(start: str) -> None:
-    """Raise ModelError for a missing model, and for an exported file; a model of the hub is downloaded."""
+    """Raise ModelError if the model is missing, or is an exported file whose weights cannot be read back.
+
+    A model of the hub is downloaded.
+    """
     if is_original(start):
         find_file(start)
     else:
@@ -105,7 +108,10 @@ def check_source(start: str) -> None:
 
 
 def check_weights(folder: Path, where: str) -> None:
-    """Raise ModelError for an exported file without readable weights; formats bitmask and transformers have them."""
+    """Raise ModelError for an exported file whose weights cannot be read back.
+
+    The weights of the formats bitmask and transformers can be read back.
+    """
     has_weights = any((folder / name).exists() for name in (*WEIGHT_FILES, BITMASK_FILE))
     if (folder / ARTIFACT_FILE).is_file() and not has_weights:
         raise ModelError(
@@ -124,7 +130,7 @@ def find_file(start: str) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether something is at `path`; False for a name that no file can have."""
+    """Return whether a file or folder exists at `path`; False for a name that no file can have."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long a name, a loop of links
@@ -132,7 +138,10 @@ def is_there(path: Path) -> bool:
 
 
 def near_path(path: Path) -> str:
-    """Return " (did you mean PATH?)" if the first missing part of a path is similar to an existing name."""
+    """Return " (did you mean PATH?)" if the first missing part of `path` is similar to an existing name.
+
+    Return an empty text otherwise.
+    """
     parts = path.parts
     for depth, name in enumerate(parts):
         parent = Path(*parts[:depth])
@@ -146,7 +155,11 @@ def near_path(path: Path) -> str:
 
 
 def _looks_local(start: str) -> bool:
-    """Return whether a missing OWNER/NAME looks like a path: its first part is like a folder in the current one."""
+    """Return whether a missing OWNER/NAME looks like a path.
+
+    It does if OWNER is a usual name of a folder or similar to a name in the current folder, or if NAME ends like a
+    file.
+    """
     owner = start.split("/", 1)[0]
     if owner.lower() in _PATH_WORDS or start.endswith((".safetensors", ".bin", ".onnx", ".yaml", ".json")):
         return True
@@ -154,7 +167,7 @@ def _looks_local(start: str) -> bool:
 
 
 def _names_in(folder: Path) -> list[str]:
-    """Return the names in a folder; none if it cannot be read."""
+    """Return the names in a folder; an empty list if the folder cannot be read."""
     try:
         return sorted(path.name for path in folder.iterdir())[:10_000]
     except (OSError, ValueError):
@@ -162,7 +175,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _find_on_hub(start: str) -> Path:
-    """Return the folder of the model in the hub's cache, after a download if needed. Raises ModelError."""
+    """Return the folder of a model in the hub's local cache; download the model if needed. Raises ModelError."""
     name = start.removeprefix(HUB)
     if not _HUB_NAME.fullmatch(name) or ".." in name:
         raise ModelError(
@@ -192,12 +205,15 @@ def _find_on_hub(start: str) -> Path:
 
 @cache
 def _remark_bare(name: str) -> None:
-    """Log once that a name is read as a model of the hub, and how to write it."""
+    """Log, once for each name, that a name without hub: is read as a model of the hub, and how to write it."""
     log.warning("%s: is read as a model of the Hugging Face hub; write %s%s", name, HUB, name)
 
 
 def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None:
-    """Download the other files of a model that are read: the first kind of weights, and the vocabulary."""
+    """Download the weights, in the first format that the hub has, and the files of the vocabulary and of the config.
+
+    `fetch` downloads one file of the model `name`; `folder` is where the downloaded files are.
+    """
     from huggingface_hub.errors import EntryNotFoundError
 
     from lxcompress.data.tokens import WORD_FILES
@@ -218,14 +234,17 @@ def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None
 
 
 def _ask_hub(start: str, name: str) -> str | None:
-    """Return why the hub cannot be reached, or None if it has the model. Raises ModelError if it does not have it."""
+    """Return why the hub cannot be reached; None if it has the model.
+
+    Raises ModelError if the hub does not have the model.
+    """
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, get_session
 
     try:
         url = f"{constants.ENDPOINT}/api/models/{name}"
         status = get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE_S).status_code
-    except Exception as error:  # whatever the network and its library raise: the cache may do without
+    except Exception as error:  # any error of the network or its library: the cache may have the model
         return str(error) or type(error).__name__
     if status in (401, 403, 404):
         raise ModelError(

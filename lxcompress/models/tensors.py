@@ -1,4 +1,7 @@
-"""Read tensors by name from files of torch.save; no other objects are unpickled, and wrappers' names are removed."""
+"""Read tensors by name from files that torch.save wrote; other objects are never unpickled.
+
+DataParallel and torch.compile add parts to the names of tensors; these parts are removed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from lxcompress.errors import ModelError
 from lxcompress.text import shorten
 
 WRAPPERS = ("module", "_orig_mod")
-"""Parts of a name that DataParallel and torch.compile add."""
+"""The parts that DataParallel and torch.compile add to the names of tensors."""
 _LEGACY = {"gamma": "weight", "beta": "bias"}
 """The names that BERT's first releases gave to the parameters of a LayerNorm -> the names of today."""
 
@@ -27,7 +30,10 @@ _NOT_TENSORS = (
 
 
 def unwrap(written: str) -> str:
-    """Return the name of a tensor without the parts that DataParallel and torch.compile add anywhere in it."""
+    """Return the name of a tensor without the parts that DataParallel and torch.compile add to it.
+
+    The old names of LayerNorm parameters (gamma, beta) become weight and bias.
+    """
     steps = [step for step in written.split(".") if step not in WRAPPERS]
     if len(steps) > 1 and "LayerNorm" in steps[-2]:
         steps[-1] = _LEGACY.get(steps[-1], steps[-1])
@@ -35,16 +41,16 @@ def unwrap(written: str) -> str:
 
 
 def read_pickled(path: Path, *, ignored: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Return the tensors of a file written by torch.save, by name, without those whose names end in `ignored`.
+    """Return {name: tensor} of a file that torch.save wrote, without names that end in one of `ignored`.
 
-    Raises ModelError for a file that holds anything else.
+    Raises ModelError for a file that contains anything other than tensors.
     """
     try:
-        # torch before 1.6 (LXMERT's release is of 2019) wrote no zip archive, and such a file cannot be memory-mapped.
+        # Files of torch before 1.6, such as LXMERT's release of 2019, are no zip archives and cannot be memory-mapped.
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError:
         raise ModelError(f"{path}: {_NOT_TENSORS}") from None
-    except Exception as error:  # for a damaged file torch raises any exception, even AssertionError
+    except Exception as error:  # for a damaged file torch may raise any exception, even AssertionError
         if "pickle" in str(error):
             raise ModelError(f"{path}: {_NOT_TENSORS}") from None
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -70,7 +76,10 @@ def read_pickled(path: Path, *, ignored: tuple[str, ...] = ()) -> dict[str, Tens
 
 
 def name_type(written: str) -> str:
-    """Return the type of a tensor as --precision writes it, such as bf16, from torch's or safetensors' name of it."""
+    """Return the type of a tensor as --precision writes it, such as bf16.
+
+    `written` is the name of that type in torch or safetensors.
+    """
     return _TYPES.get(written.removeprefix("torch."), written.removeprefix("torch."))
 
 
@@ -81,7 +90,7 @@ _TYPES = {
 
 
 def _describe(value: object) -> str:
-    """Return in words what a file holds in place of tensors."""
+    """Return in words what a file contains if it contains no tensors by name."""
     if isinstance(value, Tensor):
         return f"a tensor of {str(value.dtype).removeprefix('torch.')} ({str(value.layout).removeprefix('torch.')})"
     return "nothing" if isinstance(value, Mapping) and not value else type(value).__name__

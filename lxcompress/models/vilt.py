@@ -1,14 +1,15 @@
 """ViLT (Kim et al. 2021), as transformers implements it.
 
-Shapes: B questions, L tokens, H hidden, A answers, C channels, S pixels a side of the picture, P patches.
+Shapes: B questions, L tokens, H hidden size, A answers, C channels, S pixels on each side of the picture, P patches.
 
-One stream reads the words and then the patches of the picture; no detector is needed. A picture is given as the one
-region of its image. The C * S * S features of that region are its pixels, row by row and channel by channel, with 0.5
-subtracted and divided by 0.5 as ViLT's own processor does. The model has no boxes, so it ignores `visual_pos`.
+One stream of layers reads the words and then the patches of the picture; no detector is needed. A picture is given as
+the only region of its image. The C * S * S features of that region are its pixels, row by row and channel by channel.
+As in ViLT's own processor, 0.5 is subtracted from each value, and the result is divided by 0.5. The model has no boxes,
+so it ignores `visual_pos`.
 
-transformers' model reads the patches in a random order, and with a small `max_image_length` only some of them. Here it
-gets all patches in one order, so that an answer is the same each time and can be exported. The order of the patches
-changes only the last digits of an answer.
+transformers' model reads the patches in a random order, and with a small `max_image_length` it reads only some of them.
+Here the model reads all patches in a fixed order, so that an answer is the same each time and can be exported. The
+order of the patches changes only the last digits of the scores.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ANATOMY = Anatomy(
 
 
 def check_config(config: ViltConfig) -> None:
-    """Raise ValueError for a config of which no model can be made."""
+    """Raise ValueError for a config from which no model can be built."""
     if not isinstance(config.image_size, int) or not isinstance(config.patch_size, int):
         raise ValueError(f"image_size and patch_size are whole numbers, got {config.image_size}, {config.patch_size}")
     if config.patch_size < 1 or config.image_size < 1 or config.image_size % config.patch_size:
@@ -47,31 +48,31 @@ def check_config(config: ViltConfig) -> None:
 
 
 def answer(model: ViltForQuestionAnswering, inputs: Inputs) -> Tensor:
-    """Return answer scores (logits) [B, A] for inputs [B, ...] of one region each."""
+    """Return answer scores (logits) [B, A] for inputs [B, ...] with one region (the picture) for each question."""
     scores: Tensor = model(**_arguments(model, inputs)).logits
     return scores
 
 
 def hidden(model: ViltForQuestionAnswering, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
-    """Return answer scores [B, A], and the output of the embeddings and of each layer, [B, L + 1 + P, H]."""
+    """Return answer scores [B, A], and the outputs [B, L + 1 + P, H] of the embeddings and of each layer."""
     output = model(**_arguments(model, inputs), output_hidden_states=True)
     return output.logits, list(output.hidden_states)
 
 
 def feature_size(config: ViltConfig) -> int:
-    """Return the number of values of a picture: its pixels times its channels."""
+    """Return the number of values of a picture: pixels times channels."""
     size = picture_size(config)
     return config.num_channels * size * size
 
 
 def picture_size(config: ViltConfig) -> int:
-    """Return the number of pixels a side of the picture."""
+    """Return the number of pixels on each side of the picture."""
     assert isinstance(config.image_size, int)
     return config.image_size
 
 
 def _arguments(model: ViltForQuestionAnswering, inputs: Inputs) -> dict[str, Tensor]:
-    """Return the inputs by transformers' names, with the picture embedded."""
+    """Return the inputs of transformers' model by name, with the embeddings of the picture."""
     embedded = _embed_patches(model, inputs.visual_feats)
     return {
         "input_ids": inputs.input_ids,

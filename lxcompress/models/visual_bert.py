@@ -1,10 +1,10 @@
 """VisualBERT (Li et al. 2019), as transformers implements it.
 
-Shapes: B questions, L tokens, O regions, H hidden, A answers.
+Shapes: B questions, L tokens, O regions, H hidden size, A answers.
 
-One stream reads the words and then the regions, in the order of their features. The model has no boxes, so it ignores
-`visual_pos`. The answer is scored from the state of the last word, as its authors do. The pooler, which no answer
-depends on then, is left out of the models that are built here, of tickets and of exported files.
+One stream of layers reads the words and then the regions, in the order of their features. The model has no boxes, so it
+ignores `visual_pos`. As in the authors' code, the answer is computed from the state of the last word. So no answer
+depends on the pooler, and it is left out of the models built here, of tickets and of exported files.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ ANATOMY = Anatomy(
             feed_forwards=(FeedForward("intermediate.dense", "output.dense"),),
         ),
     ),
-    unprunable=("*_embeddings.weight",),  # the projection of the regions, which is among the embeddings, is pruned
+    unprunable=("*_embeddings.weight",),  # the projection of the regions is an embedding too, but it is pruned
     dead=("visual_bert.pooler.",),
 )
 
 
 def remove_dead(model: VisualBertForQuestionAnswering) -> None:
-    """Remove the pooler."""
+    """Remove the pooler, which no answer depends on."""
     model.visual_bert.pooler = None
 
 
 def check_config(config: VisualBertConfig) -> None:
-    """Raise ValueError for a config of which no model can be made."""
+    """Raise ValueError for a config from which no model can be built."""
     if config.bypass_transformer:
         raise ValueError("bypass_transformer is on, which leaves the regions out of the encoder and is not supported")
 
@@ -54,7 +54,7 @@ def answer(model: VisualBertForQuestionAnswering, inputs: Inputs) -> Tensor:
 
 
 def hidden(model: VisualBertForQuestionAnswering, inputs: Inputs) -> tuple[Tensor, list[Tensor]]:
-    """Return answer scores [B, A], and the output of the embeddings and of each layer, [B, L + O, H]."""
+    """Return answer scores [B, A], and the outputs [B, L + O, H] of the embeddings and of each layer."""
     output = model(**_arguments(inputs), output_hidden_states=True)
     return output.logits, list(output.hidden_states)
 
@@ -65,7 +65,7 @@ def feature_size(config: VisualBertConfig) -> int:
 
 
 def _arguments(inputs: Inputs) -> dict[str, Tensor]:
-    """Return the inputs by transformers' names; every region has token type 1, as in the authors' code."""
+    """Return the inputs of transformers' model by name; every region has token type 1, as in the authors' code."""
     return {
         "input_ids": inputs.input_ids,
         "attention_mask": inputs.attention_mask,

@@ -11,7 +11,7 @@ from lxcompress.report.chart.style import CLASS, LETTER_SHARE, TICK_SIZE
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels from the upper left."""
+    """A rectangle; its edges are in pixels from the upper left corner of the drawing."""
 
     left: float
     top: float
