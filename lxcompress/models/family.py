@@ -87,7 +87,7 @@ class Family:
         return anatomies.is_prunable(self.anatomy, name, shape)
 
     def is_dead(self, name: str, config: PreTrainedConfig) -> bool:
-        """Return whether no answer depends on a tensor."""
+        """Return whether the tensor `name` is in a dead branch, so that no answer depends on the tensor."""
         return anatomies.is_dead(self.anatomy, name, config)
 
     def count_dead(self, config: PreTrainedConfig) -> int:
