@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lxcompress.measure.plan import BenchOptions as BenchOptions
     from lxcompress.workflow.prune import PruneOptions as PruneOptions
 
-# transformers and executorch import torchao, which then warns of GPU kernels that are not installed. Here, because it
-# depends on the command which of the modules that lead there is imported first.
+# transformers and executorch import torchao, which warns of GPU kernels that are not installed. The warnings are
+# silenced here, because each command imports these libraries through another module first.
 for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
@@ -63,11 +63,11 @@ _HOMES = {
     "PickRule": "lxcompress.analysis.rule:Rule",
     "PruneOptions": "lxcompress.workflow.prune:PruneOptions",
 }
-"""Names that are not in lxcompress.api -> where they are."""
+"""Public name that is not in lxcompress.api -> the module and the name of its object."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import and return the public object `name`; later reads find it without this function."""
+    """Import and return the public object `name`; Python calls this function only the first time."""
     if name not in __all__:
         raise AttributeError(f"module 'lxcompress' has no attribute {name!r}")
     module, _, attribute = _HOMES.get(name, f"lxcompress.api:{name}").partition(":")

@@ -1,7 +1,7 @@
-"""The functions of the Python API. `import lxcompress` gives their names, and imports a library when one is called.
+"""The functions of the Python API. `import lxcompress` offers them; a library is imported when a function needs it.
 
-Wherever a recipe is expected, a Recipe, the path of a YAML file, a run folder or the name of a shipped recipe will do;
-wherever a run is expected, a Run or the path of a run folder. All errors that a user can fix are LxError.
+An argument `recipe` is a Recipe, the path of a YAML file, a run folder or the name of a shipped recipe. An argument
+`run` is a Run or the path of a run folder. Every error that a user can fix is an LxError.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ StrPath = str | os.PathLike[str]
 
 
 def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe in a YAML file, in a run folder, or of a shipped name such as "quickstart".
+    """Return the recipe in a YAML file, in a run folder, or with the name of a shipped recipe such as "quickstart".
 
-    Each of `overrides` is "key=value", as `--set` takes it. Raises RecipeError.
+    Each of `overrides` is "key=value", as in the option `--set`. Raises RecipeError.
     """
     from lxcompress import recipe as recipes
 
@@ -45,10 +45,11 @@ def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
 def run_study(
     recipe: Recipe | StrPath, out: StrPath | None = None, *, only: str = "*", progress: StudyReporter | None = None
 ) -> Run:
-    """Do the missing runs of a study in the folder `out`, and return what the folder then holds.
+    """Do the missing runs of a study in the folder `out`, and return all results in that folder.
 
     `out` is runs/NAME by default. `only` is a pattern of run ids, such as "*-seed0". When the study is complete and its
-    recipe has `export.twins`, the pick and its twins are exported too. An interrupted call resumes when it is repeated.
+    recipe has `export.twins`, the picked ticket and its twins are exported too. Repeat an interrupted call to resume
+    it.
     """
     from lxcompress.recipe import find_recipe
     from lxcompress.rundir import read_run as read
@@ -78,9 +79,9 @@ def read_run(run: StrPath) -> Run:
 
 
 def pick(run: Run | StrPath, rule: Rule | None = None) -> Choice:
-    """Return the sparsest ticket of a run that satisfies `rule`, and the file to ship.
+    """Return the choice of the sparsest ticket of a run that satisfies `rule`, with the file to ship.
 
-    `rule` is that of the run's recipe by default. `Choice.picked` is None if nothing satisfies it.
+    `rule` is that of the run's recipe by default. `Choice.picked` is None if nothing satisfies the rule.
     """
     from lxcompress.analysis.pick import pick_ticket
     from lxcompress.analysis.rule import default_rule
@@ -91,7 +92,7 @@ def pick(run: Run | StrPath, rule: Rule | None = None) -> Choice:
 
 
 def write_report(run: Run | StrPath, rule: Rule | None = None) -> list[Path]:
-    """Write report.html, results.csv and results.json into a run folder, and return their paths."""
+    """Write report.html, results.csv and results.json into a run folder; return their paths."""
     from lxcompress.report.write import write_report as write
 
     return write(_run(run), rule)
@@ -105,7 +106,7 @@ def load_ticket(folder: StrPath) -> Ticket:
 
 
 def load_model(source: StrPath) -> Model:
-    """Return the model in a transformers folder, a ticket or a .pth file, or of the hub ("hub:OWNER/NAME").
+    """Return the model in a transformers folder, in a ticket, in a .pth file, or on the hub ("hub:OWNER/NAME").
 
     Raises ModelError.
     """
@@ -117,9 +118,10 @@ def load_model(source: StrPath) -> Model:
 
 
 def prune(model: StrPath, out: StrPath, options: PruneOptions) -> Provenance:
-    """Prune one model, write it as a ticket to the folder `out`, and return the record of the ticket.
+    """Prune one model, write it as a ticket into the folder `out`, and return the record of the ticket.
 
-    The model is a transformers folder, a ticket or a name of the hub. `options.retraining` trains what is left.
+    The model is a transformers folder, a ticket or the name of a model on the hub. With `options.retraining`, the
+    remaining weights are trained after pruning.
     """
     from lxcompress.workflow.prune import check_options, prune_model
 
@@ -135,10 +137,10 @@ def export(
     precision: str | None = None,
     recipe: Recipe | StrPath | None = None,
 ) -> Artifact:
-    """Write a ticket or a model as a file to ship, compare its answers with the source's, and return its record.
+    """Write a ticket or a model as a file to ship, compare its answers with those of the source; return its record.
 
-    `out` is RUN/artifacts/NAME by default, `precision` the format's own default. `recipe` names the validation
-    questions where the source lies in no run folder. Raises ExportError.
+    `out` is RUN/artifacts/NAME by default, and `precision` is the default of the format. `recipe` gives the validation
+    questions for a source that is in no run folder. Raises ExportError.
     """
     from lxcompress.workflow.export import ExportRequest, check_request, export_file
 
@@ -159,7 +161,7 @@ def evaluate(source: StrPath, recipe: Recipe | StrPath) -> Evaluation:
 
 
 def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = None) -> Session:
-    """Return an artifact, loaded and ready to answer; `runtime` is the usual one of its format by default.
+    """Return an artifact, loaded and ready to answer; `runtime` is by default the usual one of its format.
 
     `Session.answer` takes and returns numpy arrays. Raises MeasureError.
     """
@@ -179,10 +181,10 @@ def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = N
 def bench(
     artifacts: Sequence[StrPath], options: BenchOptions | None = None, *, out: StrPath | None = None
 ) -> BenchRecord:
-    """Measure latency, load time, memory and size of artifacts in turns, each in its own process.
+    """Measure latency, load time, memory and size of artifacts in turns; each artifact runs in its own process.
 
-    The result is saved in the file `out`, by default in the artifacts' run folder, if they share one. An interrupt
-    returns what was measured so far.
+    The bench is saved in the file `out`. By default it is saved in the run folder of the artifacts, if all are in one.
+    After an interrupt, the measurements so far are returned.
     """
     from lxcompress.measure.bench_paths import find_common_run, recover
     from lxcompress.workflow.bench import BenchRequest, default_file, default_options, measure, measure_and_save
@@ -202,7 +204,7 @@ def bench(
 def check_data(recipe: Recipe | StrPath, *, fast: bool = False) -> CheckReport:
     """Return the facts and problems of the data of a recipe, or of a store of region features.
 
-    `fast` reads no features. Never raises because of file contents: problems are in `CheckReport.findings`.
+    With `fast`, no features are read. No file content raises an error: problems are in `CheckReport.findings`.
     """
     from lxcompress.recipe import find_recipe
     from lxcompress.workflow.data_check import check_recipe, check_store
@@ -221,10 +223,10 @@ def score(
     recipe: StrPath | None = None,
     only_predicted: bool = False,
 ) -> ScoreReport:
-    """Return the score of a file of predictions, by the official measure of its data set (VQA's by default).
+    """Return the scores of a file of predictions, by the official measure of its data set (VQA's by default).
 
-    Give the official `questions` (and VQA's `annotations`), or the `recipe` of generated questions.
-    `only_predicted` scores the questions that have a prediction, and not all.
+    Give the official `questions` (and VQA's `annotations`), or the `recipe` of generated questions. With
+    `only_predicted`, only questions that have a prediction are scored.
     """
     from lxcompress.workflow.score import OfficialFiles, score_file
 
@@ -233,12 +235,15 @@ def score(
 
 
 def _path(path: StrPath | None) -> Path | None:
+    """Return a Path; None for None."""
     return None if path is None else Path(path)
 
 
 def _recipe(recipe: Recipe | StrPath) -> Recipe:
+    """Return the recipe itself, or the recipe that a path or name stands for."""
     return load_recipe(recipe) if isinstance(recipe, str | os.PathLike) else recipe
 
 
 def _run(run: Run | StrPath) -> Run:
+    """Return the run itself, or the run in a run folder."""
     return read_run(run) if isinstance(run, str | os.PathLike) else run

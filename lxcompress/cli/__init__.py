@@ -1,1 +1,1 @@
-"""The commands, one a file: each parses its arguments, calls the library, and shows what came of it."""
+"""The commands, one in each file: each parses its arguments, calls the library, and shows the result."""

@@ -1,4 +1,4 @@
-"""`lxcompress advise`: predict the file sizes of a sparsity in each format, before anything is trained."""
+"""`lxcompress advise`: predict the sizes of the files in each format at a sparsity, before anything is trained."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def advise_cli(
 
 
 def _show(sizes: Sizes, found: Sequence[Advice], *, is_one_format: bool) -> None:
+    """Show the sizes of the model in each format and, unless only one format is wanted, the measured times."""
     from lxcompress.cli.screen import out
     from lxcompress.exporters.advice import instead, verdict
 
@@ -66,7 +67,7 @@ def _show(sizes: Sizes, found: Sequence[Advice], *, is_one_format: bool) -> None
 
 
 def _table(found: Sequence[Advice]) -> Table:
-    """Return a table with a row for each format and precision; equal rows of formats that store zeros are merged."""
+    """Return a table with a row for each format and precision; formats that store zeros share a row if it is equal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -91,7 +92,7 @@ def _table(found: Sequence[Advice]) -> Table:
 
 
 def _show_speed() -> None:
-    """Show measured times: with zeros, in the two runtimes that use zeros, and in int8."""
+    """Show measured times relative to dense: with zeros, in the two runtimes that use zeros, and in int8."""
     from lxcompress.cli.screen import out
     from lxcompress.exporters.advice import read_measured
     from lxcompress.units import short_percent

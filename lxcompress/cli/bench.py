@@ -1,4 +1,4 @@
-"""`lxcompress bench`: measure what artifacts cost to run, side by side."""
+"""`lxcompress bench`: measure the latency, load time, memory and size of artifacts, side by side."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def bench_cli(
 
 
 def _check_target(target: str | None, profile: Path | None, *, dry_run: bool, runtimes: str | None) -> None:
-    """Raise BadParameter for options of a device without a device, or the other way round."""
+    """Raise BadParameter if an option needs a device and no device is given, or if an option does not fit a device."""
     if target not in (None, "adb"):
         raise typer.BadParameter(f"--target {target}: is unknown; give adb, or leave it out to measure on this machine")
     if target and profile is None:
@@ -120,7 +120,7 @@ def _check_target(target: str | None, profile: Path | None, *, dry_run: bool, ru
 def _read_options(
     run: RunDir | None, threads: str | None, lengths: str | None, runtimes: str | None, runs: int | None
 ) -> BenchOptions:
-    """Return the options of the command line over those of the run's recipe."""
+    """Return the options of the command line; threads and runs that are not given are those of the run's recipe."""
     from lxcompress.workflow.bench import default_options
 
     default = default_options(run)
@@ -134,6 +134,7 @@ def _read_options(
 
 
 def _numbers(option: str, given: str) -> tuple[int, ...]:
+    """Return the whole numbers in a text such as "1,2". Raises BadParameter."""
     try:
         return tuple(int(number) for number in given.split(","))
     except ValueError:
@@ -141,7 +142,7 @@ def _numbers(option: str, given: str) -> tuple[int, ...]:
 
 
 def _measure(request: BenchRequest, path: Path | None, view: BenchView) -> BenchRecord:
-    """Measure, save the bench at `path` if it has one, and show it; return it.
+    """Measure the artifacts, save the bench in the file `path` unless that is None, and show it; return the bench.
 
     Ends the command if an interrupt comes before anything was measured.
     """
@@ -165,7 +166,7 @@ def _measure(request: BenchRequest, path: Path | None, view: BenchView) -> Bench
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Yield a function that shows progress: a bar on a terminal, else a line for each quarter."""
+    """Yield a function that shows the progress: a bar on a terminal, else a line for each quarter of the runs."""
     from lxcompress.cli.screen import remarks
 
     if not remarks.is_terminal:
@@ -185,7 +186,7 @@ def _progress() -> Iterator[Progress]:
 
 
 def _print_lines() -> Progress:
-    """Return a function that prints a line when a stage begins, and for each quarter of the runs."""
+    """Return a function that prints a line when a stage of the bench begins, and one for each quarter of the runs."""
     from lxcompress.cli.screen import remarks
 
     printed: set[str] = set()

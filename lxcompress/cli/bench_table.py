@@ -1,4 +1,4 @@
-"""Show a bench: a table for each task, and below it what the tables leave out."""
+"""Show a bench: a table for each task (threads and lengths), and below it the remarks and warnings."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from lxcompress.records import BenchRecord, Measurement, Task
 
 _RUNS_FOR_P99 = 100
-"""With fewer runs, the 99th percentile is the slowest run."""
+"""With fewer runs than this, the 99th percentile is close to the slowest run."""
 _TIMES = ("p50\nms", "p90\nms", "p99\nms", "answers\n/s")
 _SIZES = ("load\ns", "cold\nstart s", "peak\nMB", "steady\nMB", "disk\nMB")
 _RATIO = "p50 vs\nbaseline"
 _LEAST_NAME = 14
-"""Characters of a name that stay on one line; a longer name may be folded."""
+"""The number of characters of a name that stay on one line; a longer name may be folded."""
 _ABSENT = "-"
 Subject = tuple[str, str]
 """The path of an artifact, and its runtime."""
@@ -41,14 +41,18 @@ Labels = dict[Subject, str]
 
 @dataclass(frozen=True)
 class BenchView:
-    """How a bench is shown: `earlier` is the saved bench that it is compared with, if there is one."""
+    """The settings for showing a bench.
+
+    `earlier` is the saved bench that the bench is compared with, or None. `detector_s` is the time of the region
+    detector in seconds, if the user gave it. With `as_json`, the bench is printed as JSON.
+    """
 
     earlier: BenchRecord | None
     detector_s: float | None
     as_json: bool
 
     def show(self, bench: BenchRecord, path: Path | None) -> None:
-        """Show a bench, and the file `path` that it is saved in. Raises MeasureError for two different machines."""
+        """Show a bench, and the file `path` that it was saved in. Raises MeasureError for two different machines."""
         rows = read_rows(bench, kept=self.earlier, detector_s=self.detector_s)
         console = remarks if self.as_json else screen
         if self.as_json:
@@ -61,7 +65,7 @@ class BenchView:
             console.print("not saved: the artifacts share no run folder; give --out FILE to save the raw samples")
 
     def _show_rows(self, rows: Sequence[BenchRow], bench: BenchRecord) -> None:
-        """Show the tables, and below them what they leave out."""
+        """Show the tables of the bench, and below them the subjects, the baseline, the machine and the warnings."""
         groups, labels = _groups(rows), _names(rows)
         _show_tables(groups, labels)
         _show_subjects(rows, labels)
@@ -84,7 +88,7 @@ def show_steps(artifacts: Sequence[Path], options: BenchOptions, profile: Profil
 
 
 def _show_tables(groups: Mapping[str, Sequence[BenchRow]], labels: Labels) -> None:
-    """Show one table for each task: all columns, or two tables, or a few lines for each row, whatever fits."""
+    """Show one table for each task. If it is too wide, show two tables, or a few lines for each row."""
     tables = {task: [_table(group, labels, (*_TIMES, _RATIO, *_SIZES))] for task, group in groups.items()}
     if not _fit(tables):
         tables = {
@@ -101,13 +105,13 @@ def _show_tables(groups: Mapping[str, Sequence[BenchRow]], labels: Labels) -> No
 
 
 def _fit(tables: dict[str, list[Table]]) -> bool:
-    """Return whether all tables fit the screen, with folded names."""
+    """Return whether all tables fit into the width of the screen, with folded names."""
     wide = screen.options.update(max_width=1000)
     return all(Width.get(screen, wide, table).minimum <= screen.width for group in tables.values() for table in group)
 
 
 def _groups(rows: Sequence[BenchRow]) -> dict[str, list[BenchRow]]:
-    """Return the rows of each task, by the task as words."""
+    """Return {task in words: rows of the bench with this task}."""
     groups: dict[str, list[BenchRow]] = {}
     for row in rows:
         groups.setdefault(_task_words(row.measurement.task), []).append(row)
@@ -115,18 +119,24 @@ def _groups(rows: Sequence[BenchRow]) -> dict[str, list[BenchRow]]:
 
 
 def _task_words(task: Task) -> str:
+    """Return the threads and the lengths of a task as text."""
     threads = "1 thread" if task.threads == 1 else f"{task.threads} threads"
     return f"{threads}, {_question_words(task)}"
 
 
 def _question_words(task: Task) -> str:
+    """Return the lengths of a task's questions as text."""
     if not task.lengths:
         return f"questions of {task.tokens} tokens"
     return f"questions of {min(task.lengths)} to {max(task.lengths)} tokens (median {task.tokens})"
 
 
 def _names(rows: Sequence[BenchRow]) -> Labels:
-    """Return the shortest distinct labels of artifacts and runtimes: the twin, its format, else the artifact's name."""
+    """Return a short label for each artifact and runtime; all labels differ.
+
+    The label is the twin; if twins are equal, the twin and its format; else the name of the artifact, or its path. If
+    these are equal too, the runtime is added.
+    """
     subjects = {_subject(row.measurement): row.measurement for row in rows}
     ways: list[Callable[[Measurement], str]] = [lambda measurement: _name(measurement, rows)]
     if all(measurement.twin for measurement in subjects.values()):
@@ -140,11 +150,12 @@ def _names(rows: Sequence[BenchRow]) -> Labels:
 
 
 def _subject(measurement: Measurement) -> Subject:
+    """Return the artifact and the runtime of a measurement, which share a label."""
     return measurement.artifact_path, measurement.task.runtime
 
 
 def _table(rows: Sequence[BenchRow], labels: Labels, columns: Sequence[str]) -> Table:
-    """Return a table of `columns`, with a row for each measurement; long names are folded."""
+    """Return a table with the headings `columns` and a row for each measurement; long names are folded."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     names = [labels[_subject(row.measurement)] for row in rows]
     table.add_column("artifact", overflow="fold", min_width=min(max(map(len, names)), _LEAST_NAME))
@@ -157,7 +168,7 @@ def _table(rows: Sequence[BenchRow], labels: Labels, columns: Sequence[str]) -> 
 
 
 def _figures(row: BenchRow) -> dict[str, str]:
-    """Return the numbers of a row by their headings."""
+    """Return {heading: number as text} for one row of the bench."""
     made = row.measurement
     times = [1000 * row.summary.p50, 1000 * row.summary.p90, 1000 * row.summary.p99, row.answers_per_s]
     memory = [_scaled(value, 1 / MEGABYTE) for value in (made.peak_bytes, made.steady_bytes, made.size_bytes)]
@@ -167,7 +178,7 @@ def _figures(row: BenchRow) -> dict[str, str]:
 
 
 def _show_cards(group: Sequence[BenchRow], labels: Labels) -> None:
-    """Show a few lines for each row of a group, where a table is too wide."""
+    """Show a few lines for each row of the bench, for a screen that is too narrow for a table."""
     for row in group:
         p50, p90, p99, per_s, ratio, load, cold, peak, steady, disk = _figures(row).values()
         screen.print(Text(labels[_subject(row.measurement)]))
@@ -179,7 +190,7 @@ def _show_cards(group: Sequence[BenchRow], labels: Labels) -> None:
 
 
 def _ratio_words(row: BenchRow) -> str:
-    """Return the ratio to the baseline with its interval."""
+    """Return the ratio of the median time to that of the baseline as text, with its interval."""
     ratio = row.ratio
     if ratio is None:
         return "baseline"
@@ -190,7 +201,7 @@ def _ratio_words(row: BenchRow) -> str:
 
 
 def _show_subjects(rows: Sequence[BenchRow], labels: Labels) -> None:
-    """Show the format, precision and runtime behind each label, and the work of one answer."""
+    """Show for each label the format, precision and runtime, and the operations and energy of one answer."""
     shown: set[Subject] = set()
     for row in rows:
         made = row.measurement
@@ -205,13 +216,13 @@ def _show_subjects(rows: Sequence[BenchRow], labels: Labels) -> None:
 
 
 def _name(measurement: Measurement, rows: Sequence[BenchRow]) -> str:
-    """Return the name of the artifact, or its path if another one has the same name."""
+    """Return the name of a measured artifact, or its path if another artifact of the bench has the same name."""
     paths = {row.measurement.artifact_path for row in rows if row.measurement.artifact == measurement.artifact}
     return measurement.artifact if len(paths) == 1 else measurement.artifact_path
 
 
 def _work_words(measurement: Measurement) -> str:
-    """Return the operations of one answer and the weights that it reads; empty if both are unknown."""
+    """Return as text the operations of one answer and the weights that it reads; empty if both are unknown."""
     parts = []
     if measurement.flops is not None:
         parts.append(f"{significant(measurement.flops / 1e9)} GFLOP")
@@ -221,7 +232,7 @@ def _work_words(measurement: Measurement) -> str:
 
 
 def _energy_words(some: Sequence[BenchRow], rows: Sequence[BenchRow]) -> str:
-    """Return the energy of one answer in each task; empty if the machine does not measure it."""
+    """Return as text the energy of one answer in each task; empty if the machine does not measure energy."""
     energies = [
         f"{significant(row.measurement.energy_j)} J{_task_suffix(row, rows)}"
         for row in some
@@ -231,7 +242,7 @@ def _energy_words(some: Sequence[BenchRow], rows: Sequence[BenchRow]) -> str:
 
 
 def _show_baseline(rows: Sequence[BenchRow], bench: BenchRecord, earlier: BenchRecord | None, labels: Labels) -> None:
-    """Show what the ratios are relative to, and the noise between two processes of the baseline."""
+    """Show what the ratios are relative to, and how much two processes of the baseline differ (the noise floor)."""
     ratios = [row.ratio for row in rows if row.ratio]
     if not ratios:
         return
@@ -251,7 +262,7 @@ def _show_baseline(rows: Sequence[BenchRow], bench: BenchRecord, earlier: BenchR
 
 
 def _show_detector(rows: Sequence[BenchRow], labels: Labels, detector_s: float | None) -> None:
-    """Show the model's share of a whole answer, or how to get it."""
+    """Show the model's share of a whole answer with the region detector, or the option that shows this share."""
     if all(row.measurement.task.picture_size for row in rows):
         if detector_s is not None:
             words = "warning: --detector-ms has no effect: these models read whole images, without a detector"
@@ -275,7 +286,7 @@ def _show_detector(rows: Sequence[BenchRow], labels: Labels, detector_s: float |
 
 
 def _show_machine(rows: Sequence[BenchRow]) -> None:
-    """Show the machine, the versions of libraries, and the runs that were made."""
+    """Show the machine, the versions of the libraries, and the number of runs."""
     first = rows[0].measurement
     machine, task = first.machine, first.task
     runs = min(row.measurement.task.runs for row in rows)
@@ -290,19 +301,19 @@ def _show_machine(rows: Sequence[BenchRow]) -> None:
 
 
 def _versions(rows: Sequence[BenchRow]) -> dict[str, str]:
-    """Return the versions of the libraries that were used; for another device, all known versions."""
+    """Return {library: version} for the libraries that were used; for another device, all known versions."""
     first = rows[0].measurement
     used = {row.measurement.task.runtime.partition("-")[0] for row in rows} | {"lxcompress"}
     return {name: version for name, version in first.machine.packages.items() if first.target or name in used}
 
 
 def _label_of(row: BenchRow, rows: Sequence[BenchRow], labels: Labels) -> str:
-    """Return the label of a row, with its threads or tokens if the bench has several of them."""
+    """Return the label of a row, with its tokens and threads if the rows of the bench differ in them."""
     return labels[_subject(row.measurement)] + _task_suffix(row, rows)
 
 
 def _task_suffix(row: BenchRow, rows: Sequence[BenchRow]) -> str:
-    """Return the tokens and threads that distinguish a row from others of its artifact and runtime."""
+    """Return the tokens and threads of a row as text, so far as the rows of the bench differ in them."""
     task, words = row.measurement.task, ""
     if len({other.measurement.task.tokens for other in rows}) > 1:
         words += f" with {task.tokens} tokens"
@@ -312,7 +323,7 @@ def _task_suffix(row: BenchRow, rows: Sequence[BenchRow]) -> str:
 
 
 def _doubts(rows: Sequence[BenchRow], labels: Labels) -> list[str]:
-    """Return one line for each kind of warning: the labels it is about, and its text in the first row that has it."""
+    """Return one line for each kind of warning: the labels that it concerns, and the text of the first such warning."""
     kinds: dict[str, list[tuple[BenchRow, str]]] = {}
     for row in rows:
         for doubt in row.measurement.doubts:
@@ -329,7 +340,7 @@ def _doubts(rows: Sequence[BenchRow], labels: Labels) -> list[str]:
 
 
 def _labels_of(some: Sequence[BenchRow], rows: Sequence[BenchRow], labels: Labels) -> str:
-    """Return the labels of some of the rows, grouped by task."""
+    """Return the labels of the rows `some` as text, grouped by task."""
     by_task: dict[str, list[str]] = {}
     for row in some:
         by_task.setdefault(_task_suffix(row, rows), []).append(labels[_subject(row.measurement)])
@@ -337,6 +348,7 @@ def _labels_of(some: Sequence[BenchRow], rows: Sequence[BenchRow], labels: Label
 
 
 def _scaled(value: float | None, factor: float) -> str:
+    """Return a value times `factor` as text; "-" if it is unknown."""
     return _ABSENT if value is None else _short(factor * value)
 
 

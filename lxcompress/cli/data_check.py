@@ -62,6 +62,7 @@ def check_cli(
 
 
 def _print_json(path: Path, check: CheckReport) -> None:
+    """Print the facts and findings of a check as JSON."""
     from lxcompress.output import json_text
 
     document = {
@@ -75,7 +76,7 @@ def _print_json(path: Path, check: CheckReport) -> None:
 
 
 def _show(check: CheckReport) -> None:
-    """Show the facts, one column for each split, and then the findings."""
+    """Show the facts about the data, with a column for each split, and then the findings."""
     from rich.text import Text
 
     from lxcompress.cli.screen import out
@@ -93,6 +94,7 @@ def _show(check: CheckReport) -> None:
 
 
 def _facts(facts: Sequence[Fact], keys: Sequence[str], headings: Sequence[str]) -> Table:
+    """Return a table of facts about the data, with a column for each of `keys`."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -107,7 +109,7 @@ def _facts(facts: Sequence[Fact], keys: Sequence[str], headings: Sequence[str]) 
 
 
 def _findings(findings: Sequence[Finding]) -> Table:
-    """Return a table with the file of each finding on a separate line, so that it can be copied."""
+    """Return a table of findings; the file of each finding has a separate line, so that it can be copied."""
     from rich.table import Table
     from rich.text import Text
 
@@ -121,6 +123,7 @@ def _findings(findings: Sequence[Finding]) -> Table:
 
 
 def _written(values: Mapping[str, Value], key: str, unit: Unit) -> str:
+    """Return the value of a fact for one split as text; "-" if there is none."""
     if key not in values:
         return "-"
     value = values[key]
@@ -134,4 +137,5 @@ def _written(values: Mapping[str, Value], key: str, unit: Unit) -> str:
 
 
 def _count(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 error, 2 errors."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

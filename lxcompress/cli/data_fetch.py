@@ -64,6 +64,7 @@ def fetch_cli(
 
 
 def _show_list() -> None:
+    """Show every collection that can be downloaded, with its size and its licence."""
     from lxcompress.cli.screen import out as screen
     from lxcompress.data.catalogue import CATALOGUE
     from lxcompress.data.fetch import collection_size_text
@@ -76,7 +77,7 @@ def _show_list() -> None:
 
 
 def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
-    """Show, for each collection, its licence, and for each file its size, address, target and state."""
+    """Show the licence of each collection, and the size, address, target and state of each of its files."""
     from lxcompress.cli.screen import out as screen
     from lxcompress.data.catalogue import CATALOGUE
     from lxcompress.data.fetch import (
@@ -118,7 +119,7 @@ def _show_plan(steps: Sequence[FetchStep], folder: Path) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Yield a function that shows progress: a bar on a terminal, else a line for each new file."""
+    """Yield a function that shows the progress: a bar on a terminal, else a line for each new file."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
 
@@ -151,7 +152,7 @@ def _progress() -> Iterator[Progress]:
             nonlocal shown_before
             if what != shown_before:
                 shown_before = what
-                # Reset, so that the speed is that of this file alone; bytes of an earlier run do not count.
+                # Reset the bar, so that it shows the speed of this file alone; bytes of an earlier run do not count.
                 bars.reset(shown, description=what, total=total or None, completed=done)
             bars.update(shown, completed=done, total=total or None)
 

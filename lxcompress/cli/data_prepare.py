@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from lxcompress.progress import Progress
 
 LINE_PERIOD_S = 10
-"""Seconds between two progress lines, where there is no terminal for a bar."""
+"""Seconds between two lines of progress; they are printed if there is no terminal for a bar."""
 MOST_BAD_ROWS = 10
-"""Bad rows that are shown; the file lists all."""
+"""The largest number of bad rows that are shown; a file lists all of them."""
 
 
 def prepare_cli(
@@ -61,6 +61,7 @@ def prepare_cli(
 
 
 def _show(made: PrepareResult, out: Path, duration_s: float) -> None:
+    """Show the store that was written, how long it took, and what the user should know about it."""
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.screen import remarks
     from lxcompress.data.regions.store import find_box_doubt, open_store
@@ -92,7 +93,7 @@ def _show(made: PrepareResult, out: Path, duration_s: float) -> None:
 
 
 def _show_bad(path: Path, count: int) -> None:
-    """Show the first bad rows."""
+    """Show the first bad rows of the sources, from the file `path` that lists all of them."""
     import json
 
     from lxcompress.cli.screen import out as screen
@@ -113,7 +114,7 @@ def _show_bad(path: Path, count: int) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Yield a function that shows progress: a bar of bytes on a terminal, else a line now and then."""
+    """Yield a function that shows the progress: a bar of bytes on a terminal, else a line now and then."""
     from lxcompress.cli.screen import remarks
 
     if not remarks.is_terminal:
@@ -146,7 +147,7 @@ def _progress() -> Iterator[Progress]:
 
 
 def _print_lines() -> Progress:
-    """Return a function that prints a line every LINE_PERIOD_S seconds."""
+    """Return a function that prints a line of progress every LINE_PERIOD_S seconds."""
     from lxcompress.cli.screen import remarks
 
     last = [time.monotonic()]

@@ -40,6 +40,7 @@ def doctor_cli(
 
 
 def _show(diagnosis: Diagnosis) -> None:
+    """Show the tables of packages, devices and checks, the commands that repair something, and the verdict."""
     from rich.text import Text
 
     from lxcompress.cli.screen import out as screen
@@ -53,7 +54,7 @@ def _show(diagnosis: Diagnosis) -> None:
 
 
 def _remedies(diagnosis: Diagnosis) -> dict[str, list[str]]:
-    """Return each command that repairs something -> the names of what it repairs."""
+    """Return {command that repairs something: names of the packages, devices and checks that it repairs}."""
     remedies: dict[str, list[str]] = {}
     pairs = [(package.remedy, package.name) for package in diagnosis.packages]
     pairs += [(device.remedy, device.name) for device in diagnosis.devices]
@@ -65,6 +66,7 @@ def _remedies(diagnosis: Diagnosis) -> dict[str, list[str]]:
 
 
 def _packages(diagnosis: Diagnosis) -> Table:
+    """Return the table of packages: the version that is installed, and the versions that are required."""
     table = _table("package", "version", "required", "")
     for package in diagnosis.packages:
         state = package.state if package.extra is None else f"{package.state}, for [{package.extra}]"
@@ -74,6 +76,7 @@ def _packages(diagnosis: Diagnosis) -> Table:
 
 
 def _devices(diagnosis: Diagnosis) -> Table:
+    """Return the table of devices, such as GPUs, and whether this machine has them."""
     table = _table("device", "", "")
     for device in diagnosis.devices:
         style = None if device.is_here else "dim"
@@ -82,6 +85,7 @@ def _devices(diagnosis: Diagnosis) -> Table:
 
 
 def _checks(diagnosis: Diagnosis) -> Table:
+    """Return the table of checks: whether each part of lxcompress works on this machine."""
     table = _table("check", "works", "", "needed for")
     for check in diagnosis.checks:
         style = None if check.works else "red" if check.is_core else "yellow"
@@ -90,6 +94,7 @@ def _checks(diagnosis: Diagnosis) -> Table:
 
 
 def _table(*headings: str) -> Table:
+    """Return an empty table with these headings."""
     from rich import box
     from rich.table import Table
 
@@ -100,6 +105,7 @@ def _table(*headings: str) -> Table:
 
 
 def _add(table: Table, *cells: str, style: str | None) -> None:
+    """Add a row of cells to the table."""
     from rich.text import Text
 
     table.add_row(*(Text(cell) for cell in cells), style=style)

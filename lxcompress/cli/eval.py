@@ -44,6 +44,7 @@ def eval_cli(
 
 
 def _print_json(evaluation: Evaluation) -> None:
+    """Print the accuracies (0-1) as JSON."""
     from lxcompress.output import json_text
 
     document = {
@@ -57,6 +58,7 @@ def _print_json(evaluation: Evaluation) -> None:
 
 
 def _show(evaluation: Evaluation) -> None:
+    """Show a table of the accuracies, overall and by answer type."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

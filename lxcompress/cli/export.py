@@ -93,7 +93,7 @@ def export_cli(
 
 
 def _choose_format(format: str | None, *, is_onnx: bool, is_twins: bool) -> str:
-    """Return the format that the options name. Raises BadParameter if they name none, or two."""
+    """Return the format that the options name. Raises BadParameter if they name none, or contradict each other."""
     if is_onnx and format not in (None, "onnx"):
         raise typer.BadParameter(f"--onnx and --format {format} contradict each other; give one of them")
     if not is_onnx and format is None and not is_twins:
@@ -102,7 +102,7 @@ def _choose_format(format: str | None, *, is_onnx: bool, is_twins: bool) -> str:
 
 
 def _export(request: ExportRequest, *, as_json: bool) -> None:
-    """Export one file and show what was written."""
+    """Export one file, and show it and how its answers compare with those of its source."""
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import json_document
 
@@ -117,7 +117,7 @@ def _export(request: ExportRequest, *, as_json: bool) -> None:
 
 
 def _export_twins(request: ExportRequest, *, dense: Path | None, structured: Path | None, as_json: bool) -> None:
-    """Export the twins of a ticket and show them."""
+    """Export the twins of a ticket (its alternatives: dense and structured, each also in int8), and show them."""
     from lxcompress.cli.screen import json_document
     from lxcompress.cli.twins import export_and_show, twins_json
     from lxcompress.workflow.study import TwinSources
@@ -128,7 +128,7 @@ def _export_twins(request: ExportRequest, *, dense: Path | None, structured: Pat
 
 
 def show_stale(folders: Sequence[Path]) -> None:
-    """Show which artifacts have measurements of earlier files only; show nothing if none has."""
+    """Show which artifacts in `folders` were measured only before their present file was written; nothing if none."""
     from lxcompress.cli.screen import remarks
     from lxcompress.exporters.twins import bench_command
     from lxcompress.measure.bench_paths import find_stale
@@ -141,7 +141,7 @@ def show_stale(folders: Sequence[Path]) -> None:
 
 
 def _show(folder: Path, made: Artifact) -> None:
-    """Show what was written, and how its answers compare with those of its source."""
+    """Show the file that was written, and how its answers compare with those of its source."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen
@@ -179,5 +179,8 @@ def _show(folder: Path, made: Artifact) -> None:
 
 
 def is_onnx(format: str) -> bool:
-    """Return whether the format is written from an ONNX graph; an unknown one is refused later, with its choices."""
+    """Return whether files of a format are written from an ONNX graph; True for an unknown format.
+
+    An unknown format is refused later, with a list of the formats.
+    """
     return not is_format(format) or find_format(format).is_onnx

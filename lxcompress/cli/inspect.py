@@ -1,4 +1,4 @@
-"""`lxcompress inspect`: show what tickets keep, and how much they have in common."""
+"""`lxcompress inspect`: show what tickets keep of the model, and how many weights two tickets share."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def inspect_cli(
 
 
 def _as_json(comparison: TicketComparison) -> dict[str, Any]:
+    """Return what tickets keep and share as plain JSON values."""
     return {
         "kept": {
             name: {part: {"kept": count.kept, "weights": count.weights} for part, count in parts.items()}
@@ -47,7 +48,7 @@ def _as_json(comparison: TicketComparison) -> dict[str, Any]:
 
 
 def _show(comparison: TicketComparison) -> None:
-    """Show a table of what is kept, and one of what every two tickets share."""
+    """Show a table of what each ticket keeps, and a table of what every two tickets share."""
     from rich.table import Table
 
     from lxcompress.cli.screen import out as screen

@@ -1,6 +1,6 @@
-"""Interrupts: end a command with one sentence on Ctrl-C, and on the signals that end a session, at any moment.
+"""Interrupts: end a command with one sentence after Ctrl-C, or after a signal that ends the session.
 
-This module imports nothing heavy, so that it is active before anything else is loaded.
+This works at any moment. The module imports nothing large, so that it is active before anything else is loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NoReturn
 
 NAMES = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "terminated"}
 SIGNALS = {getattr(signal, name): word for name, word in NAMES.items() if hasattr(signal, name)}
-"""Signal -> the word for it. The exit code is 128 + the signal's number, as in a shell."""
+"""Signal -> the word for it in the last sentence. The exit code is 128 + the signal's number, as in a shell."""
 AGAIN = "give the same command again"
 _SHOW_CURSOR = "\x1b[?25h"
 
@@ -25,10 +25,10 @@ _printed: list[str] = []
 
 @contextmanager
 def caught() -> Iterator[None]:
-    """Run a command in this context: if it is interrupted, end it with one sentence and its exit code.
+    """Run a command in this context. If it is interrupted, end it with one sentence and an exit code.
 
-    An interrupt is raised as KeyboardInterrupt, so that work in progress is cleaned up. While a module is loading, the
-    command ends at once: an exception raised there may be replaced by another one, or be lost.
+    An interrupt is raised as KeyboardInterrupt, so that work in progress is cleaned up. While a module is being
+    imported, the process ends at once instead: an exception raised there may be lost, or replaced by another one.
     """
     _install()
     try:
@@ -56,20 +56,23 @@ def say(sentence: str) -> None:
 
 
 def _install() -> None:
+    """Handle the signals, except those that the parent process ignores."""
     for number in SIGNALS:
-        # A signal that the parent process ignores, as nohup does, stays ignored.
+        # A signal that the parent process (for example nohup) ignores stays ignored.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _on_signal)
     sys.unraisablehook = _on_unraisable
 
 
 def _ignore() -> None:
+    """Ignore further signals: the command is ending."""
     for number in SIGNALS:
         if signal.getsignal(number) is _on_signal:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    """Note the signal and raise KeyboardInterrupt; end the process at once if a module is being imported."""
     _received.append(number)
     if _is_loading(frame):
         _leave()
@@ -77,7 +80,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _on_unraisable(problem: sys.UnraisableHookArgs) -> None:
-    """End the process if an interrupt hit a destructor or a callback, where Python would only print it."""
+    """End the process if an interrupt came during a destructor or a callback, where Python would only print it."""
     if _received and isinstance(problem.exc_value, KeyboardInterrupt):
         _leave()
     sys.__unraisablehook__(problem)
@@ -93,12 +96,12 @@ def _is_loading(frame: FrameType | None) -> bool:
 
 
 def _leave() -> NoReturn:
-    """End the process now: remove what it was writing, and print its last sentence."""
+    """End the process now: remove the files that are only partly written, and print the last sentence."""
     _ignore()
     if sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)
     writing = sys.modules.get("lxcompress.writing")
-    if writing is not None and hasattr(writing, "remove_own"):  # false while that module is loading
+    if writing is not None and hasattr(writing, "remove_own"):  # False while that module is being imported
         writing.remove_own()
     say(f"{SIGNALS[_received[0]]}; {AGAIN}")
     os._exit(128 + _received[0])

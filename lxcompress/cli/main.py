@@ -1,4 +1,4 @@
-"""The `lxcompress` command: collect the commands, and print an error that a user can fix as one sentence."""
+"""The `lxcompress` command: collect all commands, and print an error that the user can fix as one sentence."""
 
 from __future__ import annotations
 
@@ -85,7 +85,11 @@ def _options(
 
 
 def run() -> None:
-    """Run the command and exit: 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted."""
+    """Run the command and exit with its exit code.
+
+    The code is 0 if the command is done, 1 for an error that the user can fix, and 2 for wrong usage. After an
+    interrupt it is 128 + the number of the signal, so it is 130 for Ctrl-C.
+    """
     _escape_unencodable()
     started = time.monotonic()
     with interrupt.caught():
@@ -111,7 +115,7 @@ def _run_command() -> int:
     except typer.Abort as error:
         return _say_error("stopped at a question; give the answer as an option", error)
     except Exception as error:
-        # Any class: a library may wrap an interrupt, or a full disk, in its own error.
+        # Any exception: a library may turn an interrupt, or a full disk, into an exception of its own.
         sentence = None if interrupt.is_received() else _explain(error)
         if sentence is None:
             raise
@@ -119,7 +123,7 @@ def _run_command() -> int:
 
 
 def _explain(error: Exception) -> str | None:
-    """Return an error that the user can fix as one sentence; None for a fault of this program."""
+    """Return one sentence for an error that the user can fix; None for a fault of this program."""
     if isinstance(error, LxError):
         return str(error)
     number = error.errno if isinstance(error, OSError) else find_storage_problem(error)
@@ -131,7 +135,10 @@ def _explain(error: Exception) -> str | None:
 
 
 def _is_output_full() -> bool:
-    """Return whether standard output can take no more; drop the rest, which Python would report at exit."""
+    """Return whether standard output can take no more text; if so, drop the text that is left.
+
+    Otherwise Python would report the error again at exit.
+    """
     try:
         sys.stdout.flush()
     except OSError:
@@ -142,11 +149,11 @@ def _is_output_full() -> bool:
 
 
 _CommandError: type[Exception] = typer.BadParameter.__mro__[2]
-"""The ClickException that typer uses; some versions of typer carry a copy of click under another name."""
+"""The class ClickException that typer uses; some versions of typer contain a copy of click under another name."""
 
 
 def _say_error(sentence: str, error: Exception | None = None) -> int:
-    """Print an error as one sentence, with --verbose after its traceback; return the exit code."""
+    """Print an error as one sentence, with --verbose also its traceback before; return the exit code."""
     if output.is_verbose and error is not None:
         traceback.print_exception(error)
     line = as_sentence(f"error: {sentence}")
@@ -156,7 +163,7 @@ def _say_error(sentence: str, error: Exception | None = None) -> int:
 
 
 def _say_usage(error: Any) -> int:
-    """Print a usage error as one sentence; return the exit code."""
+    """Print an error in the command line as one sentence; return the exit code."""
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help text
         error.show()
         return error.exit_code
@@ -170,7 +177,7 @@ def _say_usage(error: Any) -> int:
 
 
 def _log_to_screen() -> None:
-    """Show the log records of this package: notices always, the rest with --verbose."""
+    """Show the log records of this package: warnings and errors always, the others with --verbose."""
     logger = logging.getLogger("lxcompress")
     logger.handlers = [_RemarkHandler()]
     logger.propagate = False
@@ -181,7 +188,7 @@ class _RemarkHandler(logging.Handler):
     """A log handler that shows the records of this package on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show one record."""
+        """Show one log record."""
         from lxcompress.cli.screen import remarks
 
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
@@ -189,7 +196,7 @@ class _RemarkHandler(logging.Handler):
 
 
 def _escape_unencodable() -> None:
-    """Let both streams escape characters that their encoding lacks: names and ids may have any character."""
+    """Let standard output and standard error escape characters that their encoding lacks, for example in names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

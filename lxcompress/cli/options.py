@@ -1,4 +1,4 @@
-"""The options of every command: --quiet, --verbose and --log FILE, before the command or after it."""
+"""The options that every command has: --quiet, --verbose and --log FILE, before or after the command's name."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass
 class OutputOptions:
-    """How much a command shows, and the log file it copies its output to."""
+    """The settings for how much a command shows, and the log file that its output is copied to."""
 
     is_quiet: bool = False
     is_verbose: bool = False
     log: IO[str] | None = None
     open_lines: dict[str, str] = field(default_factory=dict)
-    """Name of a stream -> the start of its line that is not complete."""
+    """Name of a stream -> the beginning of its last line, which has no end yet."""
 
     def keep(self, stream: str, text: str) -> None:
-        """Append the complete lines of `text` to the log, if there is one."""
+        """Append the complete lines of `text` to the log, if there is a log; `stream` is where the text is shown."""
         if self.log is None:
             return
         *lines, self.open_lines[stream] = (self.open_lines.get(stream, "") + text).split("\n")
@@ -45,14 +45,14 @@ output = OutputOptions()
 
 
 class Tee:
-    """A standard stream that is also copied to the log; `is_muted` says whether --quiet silences it."""
+    """A standard stream whose text is also copied to the log; `is_muted` says whether --quiet silences the stream."""
 
     def __init__(self, name: str, *, is_muted: bool) -> None:
         self.name, self.is_muted = name, is_muted
 
     @property
     def stream(self) -> IO[str]:
-        """Return the stream; tests and --json replace it in `sys`."""
+        """Return the stream that `sys` has now; tests and --json replace it."""
         return getattr(sys, self.name)
 
     @property
@@ -61,7 +61,7 @@ class Tee:
         return getattr(self.stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write `text` to the log, and to the stream unless it is silenced; return its length."""
+        """Write `text` to the log, and to the stream unless --quiet silences it; return the number of characters."""
         if not (self.is_muted and output.is_quiet):
             self.stream.write(text)
         output.keep(self.name, text)
@@ -72,13 +72,13 @@ class Tee:
         self.stream.flush()
 
     def isatty(self) -> bool:
-        """Return whether the stream is a terminal that shows progress bars."""
+        """Return whether the stream is a terminal on which progress bars are shown."""
         shows_bars = not (self.is_muted and (output.is_quiet or output.log is not None))
         return shows_bars and self.stream.isatty()
 
 
 def take_options(words: Sequence[str]) -> list[str]:
-    """Apply --quiet, --verbose and --log FILE of a command line; return its other words."""
+    """Apply --quiet, --verbose and --log FILE in a command line; return its other words."""
     others: list[str] = []
     rest = iter(words)
     for word in rest:
@@ -99,7 +99,7 @@ def take_options(words: Sequence[str]) -> list[str]:
 
 
 def _check_log(log: Path, words: Sequence[str]) -> None:
-    """Raise LxError if the log is a file that the command reads."""
+    """Raise LxError if the log file is also named by a word of the command, and so may be one of its inputs."""
     for word in words:
         path = Path(word.rpartition("=")[2])
         if path.is_file() and path.samefile(log):
@@ -107,7 +107,7 @@ def _check_log(log: Path, words: Sequence[str]) -> None:
 
 
 def set_options(*, quiet: bool, verbose: bool, log: Path | None) -> None:
-    """Set the options that are given and keep the others. Raises LxError if the log cannot be opened."""
+    """Apply the given options and keep the others unchanged. Raises LxError if the log cannot be opened."""
     output.is_quiet = output.is_quiet or quiet
     output.is_verbose = output.is_verbose or verbose
     if log is not None:

@@ -1,4 +1,7 @@
-"""`lxcompress pick`: show which ticket to ship by a stated rule, and why the others were not picked."""
+"""`lxcompress pick`: show which ticket to ship by a stated rule, and why the other groups were not picked.
+
+A group holds the runs of one method and one sparsity, over all seeds.
+"""
 
 from __future__ import annotations
 
@@ -79,9 +82,9 @@ def pick_cli(
 
 
 NEAREST = 3
-"""Groups that are named for each reason, the nearest first."""
+"""The number of groups that are named for each reason; those nearest to the rule come first."""
 WARNINGS = 2
-"""Warnings that are shown without --all."""
+"""The number of warnings that are shown without --all."""
 REASONS = {
     "": "satisfy the rule, and another is sparser or more accurate",
     "accuracy": "keep too little accuracy",
@@ -99,7 +102,7 @@ REASONS = {
 
 
 def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
-    """Show the choice in at most 15 lines; with --all also the tables and all warnings."""
+    """Show the choice in at most 15 lines; with --all, show also the tables and all warnings."""
     from lxcompress.analysis.verdict import compared_words, verdict
     from lxcompress.cli.screen import out, remarks
     from lxcompress.units import percent
@@ -138,7 +141,7 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
 
 
 def _show_more(choice: Choice) -> None:
-    """Show one line that says what --all adds."""
+    """Show one line that says what else --all would show."""
     from lxcompress.cli.screen import out
 
     more = len(choice.warnings) - WARNINGS
@@ -151,7 +154,7 @@ def _show_more(choice: Choice) -> None:
 
 
 def _accuracy_words(picked: PickedTicket) -> str:
-    """Return the mean accuracy of the group and its interval, with a warning about the chosen seed."""
+    """Return the mean accuracy of the picked group and its interval as text, with a warning about the chosen seed."""
     from lxcompress.analysis.words import plus_minus
     from lxcompress.units import percent
 
@@ -166,7 +169,7 @@ def _accuracy_words(picked: PickedTicket) -> str:
 
 
 def _file_words(picked: PickedTicket) -> str:
-    """Return the format, size, latency, memory and accuracy of the picked file."""
+    """Return the format, size, latency, memory and accuracy of the picked file as text."""
     from lxcompress.analysis.alternatives import candidate_of
     from lxcompress.units import percent, significant
 
@@ -181,7 +184,7 @@ def _file_words(picked: PickedTicket) -> str:
 
 
 def _show_files(title: str, points: Sequence[CandidateFile]) -> None:
-    """Show a table of files: role, accuracy, size, latency and memory."""
+    """Show a table of exported files: role, accuracy, size, latency and memory."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -208,7 +211,7 @@ def _show_files(title: str, points: Sequence[CandidateFile]) -> None:
 
 
 def _show_front(choice: Choice) -> None:
-    """Show the Pareto-optimal files; if none is measured, the tickets that are optimal in accuracy and sparsity."""
+    """Show the Pareto-optimal files; if no file is measured, the tickets optimal in accuracy and sparsity."""
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
@@ -222,7 +225,7 @@ def _show_front(choice: Choice) -> None:
 
 
 def _show_rejected(choice: Choice, *, show_all: bool) -> None:
-    """Show the groups that were not picked: a row for each with --all, else a line for each reason."""
+    """Show the groups that were not picked: with --all a row for each group, else a line for each reason."""
     from lxcompress.cli.screen import out
 
     tickets = [group for group in choice.rejected if not group.key.method.is_control]
@@ -247,7 +250,7 @@ def _show_rejected(choice: Choice, *, show_all: bool) -> None:
 
 
 def _show_groups(rejected: Sequence[RejectedGroup]) -> None:
-    """Show a table with a row for each group and the reasons against it."""
+    """Show a table with a row for each group that was not picked, and the reasons."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -265,7 +268,7 @@ def _show_groups(rejected: Sequence[RejectedGroup]) -> None:
 
 
 def _show_reasons(rejected: Sequence[RejectedGroup]) -> None:
-    """Show a line for each constraint: how many groups violate it, and the nearest of them."""
+    """Show a line for each constraint: how many groups violate it, and which of them are nearest to it."""
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
@@ -283,7 +286,7 @@ def _show_reasons(rejected: Sequence[RejectedGroup]) -> None:
 
 
 def _remedy(run: Path, choice: Choice) -> str:
-    """Return what to do when nothing satisfies the rule."""
+    """Return what the user can do if no ticket satisfies the rule."""
     if choice.nearest is not None and choice.nearest.commands:
         return f"Find out with: {' && '.join(choice.nearest.commands)}"
     if choice.dense is None or not choice.is_final:

@@ -1,4 +1,4 @@
-"""Show the progress of long work: bars on a terminal, else a line for each finished run."""
+"""Show the progress of long work: bars on a terminal, else lines of text."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lxcompress.progress import Progress
 from lxcompress.units import duration, percent
 
 STEPS_A_RUN = 1000
-"""The bar of the study counts thousandths of a run."""
+"""The steps of the study's bar for each run: it counts thousandths of a run."""
 SPEED_PERIOD_S = 3600
-"""The time left is estimated from the last hour: a thousandth of a long run takes minutes."""
+"""The time left is estimated from this last hour, because a thousandth of a long run takes minutes."""
 
 
 class StudyBars:
-    """A progress bar for the whole study, and one for the current run."""
+    """A progress bar for the whole study, and one for the current run; it is a StudyReporter."""
 
     def __init__(self, progress: RichProgress) -> None:
         self.progress = progress
@@ -29,7 +29,7 @@ class StudyBars:
         self.done = self.total = 0
 
     def prepare(self, what: str) -> None:
-        """Show what is prepared before the first run."""
+        """Show what the study does before its next run."""
         self.progress.update(self.current, description=what)
 
     def remark(self, what: str) -> None:
@@ -37,7 +37,7 @@ class StudyBars:
         self.progress.console.print(what, markup=False, style="yellow", soft_wrap=True)
 
     def begin(self, what: str, done: int, total: int) -> None:
-        """Show that run number `done` of `total` begins."""
+        """Show that the run `what` begins, after `done` of the `total` runs."""
         if self.whole is None:
             self.whole = self.progress.add_task("study", total=total * STEPS_A_RUN)
         self.done, self.total = done, total
@@ -57,14 +57,14 @@ class StudyBars:
 
 
 class StudyLines:
-    """Plain lines, one for each finished run, with the time left."""
+    """Lines of text, one for each finished run, with the time left; it is a StudyReporter."""
 
     def __init__(self) -> None:
         self.done = self.total = 0
         self.started = time.monotonic()
 
     def prepare(self, what: str) -> None:
-        """Show what is prepared before the first run."""
+        """Show what the study does before its next run."""
         remarks.print(what, markup=False)
 
     def remark(self, what: str) -> None:
@@ -72,16 +72,16 @@ class StudyLines:
         remarks.print(what, markup=False, style="yellow", soft_wrap=True)
 
     def begin(self, what: str, done: int, total: int) -> None:
-        """Show that run number `done` of `total` begins."""
+        """Note that a run begins, after `done` of the `total` runs; show nothing."""
         if done == 0:
             self.started = time.monotonic()
         self.done, self.total = done, total
 
     def step(self, what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-        """Do nothing."""
+        """Show nothing: a line is printed only when a run is finished."""
 
     def end(self, what: str, accuracy: float, duration_s: float) -> None:
-        """Print the accuracy and the time of the finished run."""
+        """Print the accuracy and the time of the finished run, and the time left."""
         done = self.done + 1
         left = (time.monotonic() - self.started) / done * (self.total - done)
         line = f"{f'[{done}/{self.total}]':>8} {what:<32} {percent(accuracy):>6} %  {duration(duration_s):>12}"
@@ -90,7 +90,7 @@ class StudyLines:
 
 @contextmanager
 def watch_study() -> Iterator[StudyBars | StudyLines]:
-    """Yield the object that shows a study's progress: bars on a terminal, else lines."""
+    """Yield the StudyReporter that shows a study's progress: bars on a terminal, else lines."""
     if not remarks.is_terminal:
         yield StudyLines()
         return
@@ -100,9 +100,9 @@ def watch_study() -> Iterator[StudyBars | StudyLines]:
 
 @contextmanager
 def working(title: str) -> Iterator[Progress]:
-    """Show `title`, then what the yielded Progress is called with.
+    """Show `title`, and yield a function that shows the progress of the work.
 
-    On a terminal it is a bar, else a line for each new `what`.
+    On a terminal the progress is a bar, else a line for each new stage of the work.
     """
     if not remarks.is_terminal:
         shown_before = title
@@ -126,7 +126,7 @@ def working(title: str) -> Iterator[Progress]:
 
 
 def bars() -> RichProgress:
-    """Return progress bars with the time left, which disappear at the end."""
+    """Return an object that shows progress bars with the time left; the bars disappear at the end."""
     return RichProgress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

@@ -98,7 +98,7 @@ def prune_cli(
 
 
 def _show(model: str, out: Path, made: Provenance) -> None:
-    """Show what was removed, and the next command."""
+    """Show how many weights were removed, and the command to run next."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen

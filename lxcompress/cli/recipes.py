@@ -1,4 +1,4 @@
-"""`lxcompress recipes`: list, print or copy the recipes that ship, with their cost and the data they need."""
+"""`lxcompress recipes`: list, print or copy the shipped recipes, with their cost and the data that they need."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def recipes_cli(
 
 
 def _copy(text: str, out: Path) -> None:
-    """Write the recipe to the new file `out`. Raises RecipeError if that exists."""
+    """Write the text of a recipe to the new file `out`. Raises RecipeError if the file exists."""
     from lxcompress.errors import RecipeError
 
     if out.exists():
@@ -68,6 +68,7 @@ def _copy(text: str, out: Path) -> None:
 
 
 def _show(cards: Sequence[RecipeCard]) -> None:
+    """Show a table of the shipped recipes: name, purpose, cost and data."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,7 @@
-"""`lxcompress report`: write the report files of a run, and show its tables."""
+"""`lxcompress report`: write the report files of a run, and show its tables.
+
+A group holds the runs of one method and one sparsity, over all seeds.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +20,23 @@ if TYPE_CHECKING:
     from lxcompress.analysis.summary import RunSummary
 
 NARROW = 76
-"""On fewer characters the table has no deviations of the pruned and rewound stages, and no comparison with dense."""
+"""If fewer characters fit, the table lacks the deviations at pruned and rewound, and the comparison with dense."""
 ROOMY = 100
-"""From this width on the table has two decimals."""
+"""If at least this many characters fit into the width, the numbers in the table have two decimals."""
 
 
 MOST_NAMED = 6
-"""Groups without a finished run that are named; more are counted."""
+"""The largest number of groups without a finished run that are named; if there are more, only their number is shown."""
 SHORTEST_NAME = 28
-"""Characters of a method's name that stay on one line; names are folded to this before a column is dropped."""
+"""Characters of a method's name that stay on one line; longer names are folded before a column is dropped."""
 MARKS = "^<~*"
 Section = tuple[str, list[list[str]]]
-"""A heading, and the cells of the lines below it."""
+"""A part of a table: its heading, and the cells of each line below the heading."""
 
 
 @dataclass(frozen=True)
 class MethodColumns:
-    """The optional columns of a methods table: deviations, and the time and steps of a run."""
+    """The settings for optional columns of the methods table: standard deviations, and the time and steps of a run."""
 
     spreads: bool
     costs: bool
@@ -45,7 +48,7 @@ COLUMN_CHOICES = (
     MethodColumns(spreads=False, costs=True),
     MethodColumns(spreads=False, costs=False),
 )
-"""From most columns to fewest."""
+"""The choices of optional columns, from the most columns to the fewest."""
 
 
 def report_cli(
@@ -107,6 +110,7 @@ def report_cli(
 
 
 def _print_markdown(run: Path) -> None:
+    """Print a summary of the run in Markdown."""
     from lxcompress.analysis.pick import pick_ticket
     from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
@@ -118,7 +122,7 @@ def _print_markdown(run: Path) -> None:
 
 
 def _label(summary: RunSummary) -> None:
-    """Show which faults of the published study the run reproduces, if it does."""
+    """Show which faults of the published study the run reproduces; nothing if it reproduces none."""
     from rich.padding import Padding
 
     from lxcompress.analysis.protocol import fault_lines, protocol_title
@@ -133,6 +137,7 @@ def _label(summary: RunSummary) -> None:
 
 
 def _table(summary: RunSummary, picked: SeedGroup | None, width: int) -> Table:
+    """Return the table of accuracies, with a row for the dense model and one for each group and floor."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -150,13 +155,16 @@ def _table(summary: RunSummary, picked: SeedGroup | None, width: int) -> Table:
 
 
 def methods_table(methods: MethodTable, width: int, picked: GroupKey | None = None) -> Table:
-    """Return a table with a row for each method, and as many columns as `width` characters allow."""
+    """Return the methods table: a row for each method, and as many optional columns as fit into `width` characters."""
     drawn = [_draw(methods, picked, columns) for columns in COLUMN_CHOICES]
     return _table_of(*drawn[_widest_fit(methods, width, picked)], width)
 
 
 def sizes_table(methods: MethodTable, width: int) -> Table:
-    """Return a table of parameters and FLOPs of the smaller models, if there is room with shares of the dense model."""
+    """Return a table with the parameters and FLOPs of smaller models.
+
+    Each number has its share of the dense model's number, if this fits into `width` characters.
+    """
     from lxcompress.units import short_percent
 
     heads = ["smaller models", "", *(f"{short_percent(target)} %" for target in methods.sized_targets)]
@@ -175,7 +183,7 @@ def sizes_table(methods: MethodTable, width: int) -> Table:
 
 
 def _methods_legend(summary: RunSummary, methods: MethodTable, width: int, picked: GroupKey | None) -> str:
-    """Return what the marks of the methods table mean, and the purpose of each control."""
+    """Return what the marks in the methods table mean, and what each control is for."""
     from lxcompress.analysis.methods import off_target
     from lxcompress.report.methods import table_note
 
@@ -192,14 +200,17 @@ def _methods_legend(summary: RunSummary, methods: MethodTable, width: int, picke
 
 
 def _widest_fit(methods: MethodTable, width: int, picked: GroupKey | None) -> int:
-    """Return the index of the first of COLUMN_CHOICES that fits `width` with folded names; the last if none fits."""
+    """Return the index of the first of COLUMN_CHOICES that fits into `width` characters; the last if none fits.
+
+    Long names of methods may be folded.
+    """
     folded = max(0, max(len(row.name) for row in methods.rows) - SHORTEST_NAME)
     widths = [_natural_width(*_draw(methods, picked, columns)) - folded for columns in COLUMN_CHOICES]
     return next((index for index, needed in enumerate(widths) if needed <= width), len(COLUMN_CHOICES) - 1)
 
 
 def _draw(methods: MethodTable, picked: GroupKey | None, columns: MethodColumns) -> tuple[list[str], list[Section]]:
-    """Return the headings and the sections of the methods table."""
+    """Return the headings and the sections of the methods table, as text."""
     from lxcompress.report.methods import steps_words, time_words
     from lxcompress.units import short_percent
 
@@ -214,7 +225,7 @@ def _draw(methods: MethodTable, picked: GroupKey | None, columns: MethodColumns)
 
 
 def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | None, columns: MethodColumns) -> str:
-    """Return the share of dense accuracy that a group keeps, with the marks of its legend."""
+    """Return the share of dense accuracy that a group keeps, with the marks that the legend explains."""
     from lxcompress.analysis.methods import NOTHING, off_target
     from lxcompress.analysis.words import kept_words
 
@@ -231,13 +242,14 @@ def _share(methods: MethodTable, group: SeedGroup | None, picked: GroupKey | Non
 
 
 def _size(words: Callable[[SeedGroup], str], group: SeedGroup | None) -> str:
+    """Return the size of a group's model, written by `words`; a dash if no run of the group is finished."""
     from lxcompress.analysis.methods import NOTHING
 
     return words(group) if group else NOTHING
 
 
 def _aligned(lines: list[list[str]]) -> list[list[str]]:
-    """Return the lines with spaces for missing marks, so that the digits of a column are aligned."""
+    """Return the lines with spaces in place of missing marks, so that the digits in a column are aligned."""
 
     def padded(cells: Sequence[str]) -> list[str]:
         marks = [len(cell) - len(cell.rstrip(MARKS)) for cell in cells]
@@ -248,13 +260,13 @@ def _aligned(lines: list[list[str]]) -> list[list[str]]:
 
 
 def _natural_width(heads: Sequence[str], sections: Sequence[Section]) -> int:
-    """Return the width of the table, in characters, when nothing is folded."""
+    """Return the width of a table in characters if nothing is folded."""
     lines = [heads, *(line for _, found in sections for line in found)]
     return sum(max(len(line[index]) for line in lines) for index in range(len(heads))) + len(heads) - 1
 
 
 def _table_of(heads: Sequence[str], sections: Sequence[Section], width: int) -> Table:
-    """Return a table in sections with headings; names that do not fit are folded after a hyphen."""
+    """Return a table with these headings and sections; names that do not fit are folded after a hyphen."""
     import textwrap
 
     from rich.box import SIMPLE_HEAD
@@ -279,6 +291,7 @@ def _table_of(heads: Sequence[str], sections: Sequence[Section], width: int) -> 
 def _rows(
     summary: RunSummary, picked: SeedGroup | None, *, is_narrow: bool, digits: int
 ) -> list[tuple[list[str], str | None]]:
+    """Return the cells and the style of each row: the dense model, the groups and the floors."""
     from lxcompress.analysis.floors import named_floors
     from lxcompress.analysis.words import plus_minus, points
     from lxcompress.units import percent
@@ -310,6 +323,7 @@ def _rows(
 
 
 def _legend(summary: RunSummary) -> str:
+    """Return what the numbers and marks in the table of accuracies mean."""
     from lxcompress.analysis.words import numbered
 
     seeds = numbered("seed", summary.recipe.seeds)
@@ -327,7 +341,7 @@ def _legend(summary: RunSummary) -> str:
 
 
 def _unfinished(summary: RunSummary) -> str:
-    """Return which groups have no finished run, in words; empty if every group has one."""
+    """Return which groups have no finished run, as text; empty if every group has one."""
     if not summary.unstarted:
         return ""
     if len(summary.unstarted) > MOST_NAMED:
@@ -338,6 +352,7 @@ def _unfinished(summary: RunSummary) -> str:
 
 
 def _range(shares: Sequence[float]) -> str:
+    """Return the smallest and the largest of some fractions as text, in percent."""
     from lxcompress.units import percent
 
     least, most = percent(min(shares), 1), percent(max(shares), 1)
@@ -345,6 +360,7 @@ def _range(shares: Sequence[float]) -> str:
 
 
 def _open(path: Path) -> None:
+    """Open the report in the browser, or say that no browser was found."""
     import webbrowser
 
     from lxcompress.cli.screen import remarks

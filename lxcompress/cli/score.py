@@ -75,7 +75,7 @@ def score_cli(
 
 
 def _as_json(report: ScoreReport) -> dict[str, Any]:
-    """Return the scores in percent, not rounded; the official code rounds them to two digits."""
+    """Return the scores in percent as plain JSON values, without rounding; the official code rounds to two digits."""
     document: dict[str, Any] = {"overall": 100 * report.overall.accuracy}
     if report.consistency is not None:
         document |= {"consistency": 100 * report.consistency.accuracy, "sentences": report.consistency.questions}
@@ -85,6 +85,7 @@ def _as_json(report: ScoreReport) -> dict[str, Any]:
 
 
 def _table(report: ScoreReport) -> Table:
+    """Return a table of the scores and their numbers of questions: overall, and in each group of questions."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""The terminal: one console for results (standard output), one for progress and remarks (standard error)."""
+"""The terminal: one console for results (standard output), and two for progress and remarks (standard error)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Screen(Console):
     """A console that escapes control characters in text, so that data cannot control the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the segments of `renderable` with escaped text; rich's own control segments stay unchanged."""
+        """Yield the segments of `renderable` with escaped text; control segments of the library rich stay unchanged."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
 
@@ -29,15 +29,15 @@ class Screen(Console):
 out = Screen(file=cast(IO[str], Tee("stdout", is_muted=False)), highlight=False, soft_wrap=False)
 remarks = Screen(file=cast(IO[str], Tee("stderr", is_muted=True)), highlight=False)
 warnings = Screen(file=cast(IO[str], Tee("stderr", is_muted=False)), highlight=False)
-"""The console for remarks that --quiet still shows: an interrupt, a result that cannot be trusted."""
+"""The console for remarks that are shown even with --quiet: an interrupt, a result that cannot be trusted."""
 
 
 @contextmanager
 def json_document(*, wanted: bool) -> Iterator[Callable[[Any], None]]:
-    """Yield a function that takes the JSON document of a command; print that document when the block ends.
+    """Yield a function that takes the JSON document of a command; print the document when the block ends.
 
-    Inside the block all other output, also of other libraries, goes to standard error. Unless `wanted`, output is not
-    redirected and the function does nothing.
+    Inside the block all other output, also that of other libraries, goes to standard error. Without `wanted`, the
+    output is not redirected and the function does nothing.
     """
     if not wanted:
         yield lambda document: None
@@ -51,7 +51,7 @@ def json_document(*, wanted: bool) -> Iterator[Callable[[Any], None]]:
 
 @contextmanager
 def _stdout_as_stderr() -> Iterator[None]:
-    """Redirect standard output to standard error, also for code that writes to the file descriptor."""
+    """Redirect standard output to standard error, even for code that writes to the file descriptor."""
     sys.stdout.flush()
     with redirect_stdout(sys.stderr):
         try:
@@ -74,7 +74,7 @@ def _stdout_as_stderr() -> Iterator[None]:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Run resumable work in this context: an interrupt ends it with one sentence and exit code 130."""
+    """Run work that can be resumed in this context: an interrupt ends it with one sentence and exit code 130."""
     try:
         yield
     except KeyboardInterrupt:

@@ -48,7 +48,7 @@ def status_cli(
 
 
 def _table(steps: Sequence[RunStatus], seeds: Sequence[int]) -> Table:
-    """Return a table with a row for each method and sparsity, and a column for each seed."""
+    """Return a table of the states: a row for each method and sparsity, and a column for each seed."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -67,7 +67,7 @@ def _table(steps: Sequence[RunStatus], seeds: Sequence[int]) -> Table:
 
 
 def _word(step: RunStatus) -> str:
-    """Return the accuracy of a finished run, else the sign of its state."""
+    """Return the accuracy of a finished run in percent, or the sign of another state."""
     from lxcompress.units import percent
 
     if step.accuracy is not None:
@@ -76,7 +76,7 @@ def _word(step: RunStatus) -> str:
 
 
 def _sentence(status: StudyProgress) -> str:
-    """Return, for example: 14 of 30 runs done, 1 running, 15 missing; about 16 min left."""
+    """Return how far the study is: "14 of 30 runs done, 1 running, 15 missing; about 16 min left", for example."""
     from lxcompress.units import duration
 
     counts = status.counts

@@ -1,4 +1,4 @@
-"""`lxcompress study`: finetune, prune, rewind and retrain, for every run of a recipe."""
+"""`lxcompress study`: fine-tune, prune, rewind and retrain, for every run of a recipe."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def study_cli(
 
 
 def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
-    """Run the study, show how it went, and return the document for --json."""
+    """Run the study and show its progress and result; return the document for --json."""
     from rich.markup import escape
 
     from lxcompress.cli.progress import watch_study
@@ -80,7 +80,10 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
 
 
 def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
-    """Export the pick and its twins, show them, and return them for --json; None if there is no pick."""
+    """Export the pick and its twins, show them, and return the document for --json; None if nothing is picked.
+
+    Twins are the alternatives that the picked ticket is compared with.
+    """
     from lxcompress.analysis.verdict import verdict
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
@@ -104,7 +107,7 @@ def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
 
 
 def _plan(recipe: Recipe, path: Path, root: Path, only: str) -> dict[str, Any]:
-    """Show what the study would run and how long it takes; return the plan for --json."""
+    """Show which runs the study would do and how long they take; return the plan for --json."""
     from lxcompress.cli.progress import working
     from lxcompress.workflow.study import is_data_missing, plan_study
 
@@ -116,6 +119,7 @@ def _plan(recipe: Recipe, path: Path, root: Path, only: str) -> dict[str, Any]:
 
 
 def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
+    """Show the plan of a study: the number of runs, the data, the time and the disk space."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen
@@ -149,5 +153,5 @@ def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
 
 
 def _gpu_hours(device: str, seconds: float) -> str:
-    """Return the GPU hours as words; empty for a CPU."""
+    """Return the GPU hours of `seconds` as text; empty if the device is a CPU."""
     return "" if device == "cpu" else f", {seconds / 3600:.1f} GPU hours"

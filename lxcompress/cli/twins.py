@@ -1,4 +1,4 @@
-"""Show the twins of a ticket: a table, what is missing from it, and the command that measures them."""
+"""Show the twins of a ticket (its alternatives): the exported ones, the missing ones, and how to measure them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def export_and_show(
     sources: TwinSources, *, format: str, out: Path | None = None, recipe: Recipe | None = None
 ) -> list[TwinExport | MissingTwin]:
-    """Export the twins of a ticket that are missing, show all of them, and return them. Raises LxError."""
+    """Export the twins of a ticket that are not exported yet, and show all twins; return them. Raises LxError."""
     from lxcompress.cli.export import show_stale
     from lxcompress.cli.progress import working
     from lxcompress.exporters.twins import TwinExport
@@ -30,7 +30,7 @@ def export_and_show(
 
 
 def twins_json(twins: Sequence[TwinExport | MissingTwin]) -> dict[str, Any]:
-    """Return the twins as --json prints them: the exported ones, and why the others are absent."""
+    """Return the twins as plain JSON values: the exported ones, and why the others are missing."""
     from lxcompress.exporters.twins import MissingTwin, TwinExport
 
     return {
@@ -44,7 +44,7 @@ def twins_json(twins: Sequence[TwinExport | MissingTwin]) -> dict[str, Any]:
 
 
 def show_twins(twins: Sequence[TwinExport | MissingTwin]) -> None:
-    """Show a row for each exported twin, a line for each absent one, and the command that measures them."""
+    """Show a row for each exported twin, a line for each missing one, and the command that measures the twins."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -77,7 +77,7 @@ def show_twins(twins: Sequence[TwinExport | MissingTwin]) -> None:
 
 
 def _row(twin: TwinExport, exported: Sequence[TwinExport]) -> tuple[str, ...]:
-    """Return the cells of a twin: its size, that size relative to dense, its accuracy and its changed answers."""
+    """Return the cells of a twin: its size, the ratio of that to dense, its accuracy, and how many answers changed."""
     from lxcompress.exporters.twins import DENSE
     from lxcompress.units import percent, size_text
 

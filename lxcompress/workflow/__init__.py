@@ -1,4 +1,4 @@
-"""The steps behind a command that are no printing: the command line and the Python API both call them.
+"""The work behind the commands, without parsing and printing: the command line and the Python API both call it.
 
-Each module imports the libraries of its work inside its functions, so that `lxcompress --help` stays fast.
+Each module imports the libraries that it needs inside its functions, so that `lxcompress --help` stays fast.
 """

@@ -1,4 +1,4 @@
-"""Measure artifacts, on this machine or on a device, and save the samples while they come in."""
+"""Measure artifacts, on this machine or on another device, and save the samples while the bench runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 RUNS = 50
 THREADS = 1
-"""The timed runs and the threads of artifacts that lie in no run folder."""
+"""The number of timed runs, and of threads, for artifacts that are in no run folder."""
 
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """The artifacts to measure, and how: `device` is None for this machine; `earlier` is the baseline, if it is a saved
-    bench and not one of the artifacts.
+    """The artifacts to measure, and the settings of the bench.
+
+    `device` is the device to measure on; None is this machine. `earlier` is the saved bench to compare with; None if
+    the baseline is one of the artifacts.
     """
 
     artifacts: Sequence[Path]
@@ -35,7 +37,7 @@ class BenchRequest:
 
 
 def default_options(run: RunDir | None) -> BenchOptions:
-    """Return the threads and runs that the recipe of `run` names, else those of a bench outside of a run folder."""
+    """Return the threads and runs in the recipe of `run`; for None, return the defaults outside of a run folder."""
     from lxcompress.measure.plan import BenchOptions
     from lxcompress.recipe import load_run_recipe
 
@@ -46,7 +48,7 @@ def default_options(run: RunDir | None) -> BenchOptions:
 
 
 def read_earlier(baseline: Path | None) -> BenchRecord | None:
-    """Return the saved bench in the file `baseline`; None if that is no file. Raises MeasureError."""
+    """Return the saved bench in the file `baseline`; None if `baseline` is not a file. Raises MeasureError."""
     if baseline is None or not baseline.is_file():
         return None
     from lxcompress.errors import MeasureError
@@ -56,9 +58,9 @@ def read_earlier(baseline: Path | None) -> BenchRecord | None:
 
 
 def default_file(run: RunDir | None, device: Profile | None) -> Path | None:
-    """Return the new file in the run folder that a bench is saved to, or None outside of a run folder.
+    """Return the file in the run folder that a new bench is saved in; None without a run folder.
 
-    A bench of another device goes to a folder of that device.
+    The benches of another device are in a folder of that device.
     """
     from datetime import datetime, timezone
 
@@ -72,7 +74,8 @@ def default_file(run: RunDir | None, device: Profile | None) -> Path | None:
 def measure(request: BenchRequest, *, progress: Progress = no_progress, keep: Keep = lambda bench: None) -> BenchRecord:
     """Return the measurements of the artifacts. Raises MeasureError if the earlier bench is of another machine.
 
-    Raises KeyboardInterrupt if an interrupt comes before the first measurement; a later one ends the bench early.
+    Raises KeyboardInterrupt if an interrupt comes before the first measurement; a later one ends the bench early. While
+    the bench runs, `keep` is called with a function that returns the bench so far.
     """
     from lxcompress.machine import describe_machine
     from lxcompress.measure.artifacts import bench_artifacts
@@ -81,7 +84,7 @@ def measure(request: BenchRequest, *, progress: Progress = no_progress, keep: Ke
 
     earlier = request.earlier
     if earlier and earlier.measurements and not request.device:
-        check_same_machine(describe_machine(), earlier.measurements[0])  # before minutes are spent
+        check_same_machine(describe_machine(), earlier.measurements[0])  # before the measurements, which take minutes
     if request.device:
         return bench_device(request.artifacts, request.options, request.device, progress=progress, keep=keep)
     return bench_artifacts(request.artifacts, request.options, progress=progress, keep=keep)
@@ -94,9 +97,10 @@ def measure_and_save(
     progress: Progress = no_progress,
     show_unsaved: Callable[[BenchRecord], None] = lambda bench: None,
 ) -> BenchRecord:
-    """Measure, write the samples next to `path` while they come in, and save the bench there; return it.
+    """Measure the artifacts and save the bench in the file `path`; return the bench.
 
-    If the bench cannot be written, `show_unsaved` is called with it before the WriteError is raised.
+    While the bench runs, its samples are saved in a file next to `path`. If the bench cannot be saved, `show_unsaved`
+    is called with the bench before the WriteError is raised.
     """
     from lxcompress.measure.bench_paths import lock_samples, save_bench
     from lxcompress.writing import WriteError

@@ -1,4 +1,4 @@
-"""Read what the comment at the head of a shipped recipe says: its purpose, cost, data and commands."""
+"""Read the comment at the beginning of a shipped recipe: its purpose, cost, data and commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from lxcompress.text import read_text
 
 @dataclass(frozen=True)
 class RecipeCard:
-    """The facts in the comment at the head of a recipe."""
+    """The facts in the comment at the beginning of a recipe.
+
+    `what` is the purpose of the recipe, in one sentence.
+    """
 
     name: str
     what: str
@@ -21,14 +24,14 @@ class RecipeCard:
 
 
 def shipped_cards() -> list[RecipeCard]:
-    """Return the cards of all recipes that ship with the package, by name."""
+    """Return the cards of all recipes that are shipped with the package, sorted by name."""
     from lxcompress.recipe import shipped_recipes
 
     return [read_card(path) for path in shipped_recipes()]
 
 
 def find_shipped(name: str) -> Path:
-    """Return the recipe that ships under `name`. Raises RecipeError, which names the nearest one."""
+    """Return the path of the shipped recipe `name`. Raises RecipeError, which suggests the most similar name."""
     from lxcompress.errors import RecipeError
     from lxcompress.recipe import shipped_recipes
     from lxcompress.settings import did_you_mean
@@ -62,4 +65,5 @@ def read_card(path: Path) -> RecipeCard:
 
 
 def _first_sentence(text: str) -> str:
+    """Return the first sentence of a text, without its full stop."""
     return re.split(r"(?<=[.?])\s+(?=[A-Z])", text.strip())[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Check the names and paths that a command is given, before torch, transformers or onnx are imported."""
+"""Check the names and paths given to a command, before torch, transformers or onnx are imported."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def check_model(source: str) -> None:
-    """Raise ModelError if the model at `source` does not exist; a name of the Hugging Face hub is downloaded now."""
+    """Raise ModelError if the model at `source` does not exist; a model of the Hugging Face hub is downloaded."""
     check_source(source)
 
 
 def check_scored(source: str) -> None:
-    """Raise ModelError if the model, ticket or artifact that is to be evaluated does not exist."""
+    """Raise ModelError if the model, ticket or artifact to evaluate does not exist."""
     if not is_there(Path(source) / ARTIFACT_FILE):
         check_source(source)
 
 
 def check_ticket(path: Path) -> None:
-    """Raise LxError if the ticket or model that is to be exported does not exist, or is a file of another kind."""
+    """Raise LxError if the ticket or model to export does not exist, or is a file that is not a model."""
     if is_there(path) and not path.is_dir() and not is_original(str(path)):
         raise ExportError(
             f"{path}: is a file, expected a folder or a .pth file; give a ticket, or a transformers folder"
@@ -36,20 +36,23 @@ def check_ticket(path: Path) -> None:
 
 
 def check_empty(out: Path) -> None:
-    """Raise PruneError if the output folder `out` holds something already."""
+    """Raise PruneError if `out` exists, unless it is an empty folder."""
     if is_there(out) and (not out.is_dir() or not is_vacant(out)):
         raise PruneError(f"--out {out}: exists and is not an empty folder; give another --out, or remove it")
 
 
 def check_paths(paths: Sequence[Path], *, what: str, kind: type[LxError]) -> None:
-    """Raise an error of class `kind` for the first of `paths` that does not exist; `what` says what to give."""
+    """Raise an error of the class `kind` for the first of `paths` that does not exist.
+
+    The error ends with `what`, which says what the user should give.
+    """
     for path in paths:
         if not is_there(path):
             raise kind(f"{path}: no such folder{near_path(path)}; {what}")
 
 
 def check_run_folder(root: Path, recipe: Recipe, recipe_path: Path | None) -> None:
-    """Raise WriteError if a study in the folder `root` would overwrite its inputs, a model or an artifact."""
+    """Raise WriteError if a study in the folder `root` would overwrite its own inputs, a model or an artifact."""
     from lxcompress.recipe import input_paths
     from lxcompress.rundir import RunDir
 

@@ -1,4 +1,4 @@
-"""Check the data of a recipe, or a store of region features, and name the command that repairs each problem."""
+"""Check the data of a recipe, or a store of region features, and add a remedy to each problem."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 
 
 def check_store(path: Path, *, is_fast: bool = False, progress: Progress = no_progress) -> CheckReport:
-    """Check the store of region features in the folder `path`."""
+    """Return the facts and problems of the store of region features in the folder `path`.
+
+    `is_fast` skips the values and the checksum of the features.
+    """
     from lxcompress.data import check
 
     return check.check_store(path, is_fast=is_fast, progress=progress)
 
 
 def check_recipe(recipe: Recipe, *, is_fast: bool = False, progress: Progress = no_progress) -> CheckReport:
-    """Check the data of `recipe` against its start model; a problem of the start model is a finding too."""
+    """Return the facts and problems of the data of `recipe`, compared with its start model.
+
+    A problem of the start model is a finding too. `is_fast` skips the values and the checksum of the features.
+    """
     from lxcompress.data.check import as_finding, check_data
     from lxcompress.errors import LxError
     from lxcompress.models.answers import read_answers
@@ -50,7 +56,10 @@ def check_recipe(recipe: Recipe, *, is_fast: bool = False, progress: Progress = 
 
 
 def add_remedy(finding: Finding) -> Finding:
-    """Return the finding of a missing file with the command that downloads or prepares it, where one is known."""
+    """Return the finding of a missing file with the command that downloads or prepares the file, if one is known.
+
+    Any other finding is returned unchanged.
+    """
     from lxcompress.data.catalogue import CATALOGUE
     from lxcompress.workflow.cards import shipped_cards
 

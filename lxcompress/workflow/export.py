@@ -1,4 +1,4 @@
-"""Export a ticket or a model: check everything that is cheap to check first, then write and compare the file."""
+"""Export a ticket or a model: first check what can be checked quickly, then write the file and check its answers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """The ticket or model to export, and the file that is wanted."""
+    """The ticket or model to export, and the settings of the file to write.
+
+    `fuse` and `opset` are for ONNX formats, and `layouts` is for the engine, as in exporters.formats.ExportOptions.
+    """
 
     source: Path
     format: str = "onnx"
     precision: str | None = None
-    """The format's default if None."""
+    """The precision of the file; None is the default of the format."""
     out: Path | None = None
-    """The folder to write; RUN/artifacts/NAME if None."""
+    """The folder to write; None is RUN/artifacts/NAME."""
     recipe: Recipe | None = None
-    """The recipe whose validation questions compare the file with its source."""
+    """The recipe whose validation questions are answered to compare the file with its source."""
     fuse: bool = True
     opset: int | None = None
     layouts: str | None = None
 
 
 def check_request(request: ExportRequest, *, others: Sequence[Path] = ()) -> None:
-    """Raise LxError for an unknown format or precision, and for paths that cannot be read or written.
+    """Raise LxError for an unknown format or precision, and for a path that cannot be read or written.
 
-    `others` are inputs too: the recipe's file, and models that the ticket is compared with.
+    `others` are further inputs that must not be overwritten: the recipe's file, and the models that the ticket is
+    compared with.
     """
     from lxcompress.exporters.formats import check_format
     from lxcompress.recipe import input_paths
@@ -50,7 +54,10 @@ def check_request(request: ExportRequest, *, others: Sequence[Path] = ()) -> Non
 
 
 def export_file(request: ExportRequest, *, progress: Progress = no_progress) -> tuple[Path, Artifact]:
-    """Write the file and compare it with its source; return its folder and its record. Raises ExportError."""
+    """Write the file and compare its answers with those of its source; return its folder and its record.
+
+    Raises ExportError.
+    """
     from lxcompress.exporters import artifact
     from lxcompress.exporters.formats import ExportOptions
 

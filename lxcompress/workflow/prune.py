@@ -1,4 +1,4 @@
-"""Prune one model outside of a study: check everything that is cheap to check first, then do the work."""
+"""Prune one model outside of a study: first check what can be checked quickly, then do the work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_options(model: str, out: Path, options: PruneOptions, *, recipe_files: Sequence[Path] = ()) -> None:
-    """Raise LxError for options that contradict each other and for paths that cannot be read or written."""
+    """Raise LxError for options that contradict each other, and for a path that cannot be read or written."""
     from lxcompress.errors import TicketError
     from lxcompress.recipe import input_paths
     from lxcompress.workflow.checks import check_empty, check_model, check_paths
@@ -32,7 +32,7 @@ def check_options(model: str, out: Path, options: PruneOptions, *, recipe_files:
 
 
 def prune_model(model: str, out: Path, options: PruneOptions, *, progress: Progress = no_progress) -> Provenance:
-    """Prune the model and write it as a ticket to the folder `out`; return the record of the ticket."""
+    """Prune the model and write it as a ticket into the folder `out`; return the record of the ticket."""
     from lxcompress.study import prune
 
     return prune.prune_model(model, out, options, progress=progress)

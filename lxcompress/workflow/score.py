@@ -16,7 +16,10 @@ USUAL_KIND = "vqa"
 
 @dataclass(frozen=True)
 class OfficialFiles:
-    """What predictions are scored against: the official files of a data set, or the recipe of generated questions."""
+    """The files to score predictions with: the official files of a data set, or the recipe of generated questions.
+
+    `kind` is the kind of data set; None is VQA.
+    """
 
     questions: Path | None = None
     annotations: Path | None = None
@@ -25,7 +28,7 @@ class OfficialFiles:
 
 
 def find_file_problem(files: OfficialFiles) -> str | None:
-    """Return why these files do not go together, with what to give; None if they do."""
+    """Return why these files cannot be used together, and what to give instead; None if they can."""
     kind = files.kind or USUAL_KIND
     if kind not in data_kind_names():
         return f"--kind {kind} is unknown; give one of {', '.join(data_kind_names())}"
@@ -46,7 +49,10 @@ def find_file_problem(files: OfficialFiles) -> str | None:
 
 
 def score_file(predictions: Path, files: OfficialFiles, *, only_predicted: bool = False) -> ScoreReport:
-    """Return the scores of the file `predictions`. Raises LxError, also for files that do not go together."""
+    """Return the scores of a file of predictions. Raises LxError, also for files that cannot be used together.
+
+    With `only_predicted`, only questions that have a prediction are scored.
+    """
     problem = find_file_problem(files)
     if problem:
         from lxcompress.errors import DataError
@@ -64,7 +70,10 @@ def score_file(predictions: Path, files: OfficialFiles, *, only_predicted: bool 
 
 
 def _score_recipe(predictions: Path, recipe: Path, kind: str | None, *, only_predicted: bool) -> ScoreReport:
-    """Return the scores of predictions for the validation questions of `recipe`, which no official file holds."""
+    """Return the scores of predictions for the validation questions of `recipe`.
+
+    These are generated questions, so no official file contains them.
+    """
     from lxcompress.data.predictions import score_numbered
     from lxcompress.errors import RecipeError
     from lxcompress.recipe import load_recipe

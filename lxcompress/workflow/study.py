@@ -1,4 +1,4 @@
-"""Run a study to its end: all missing runs, the pick, and the twins that the pick is compared with."""
+"""Run a study to its end: all missing runs, the pick, and the twins (alternatives to compare the pick with)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 
 def default_run_folder(recipe: Recipe) -> Path:
-    """Return the run folder of a study that is given none: runs/NAME."""
+    """Return the run folder of a study if the user gives none: runs/NAME."""
     return Path("runs") / recipe.name
 
 
 def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
-    """Return what the study would run and how long; estimate it from published counts if its data are missing."""
+    """Return which runs the study would do and how long they take.
+
+    If its data are missing, the plan is estimated from published numbers of questions.
+    """
     from lxcompress.study import plan
 
     absent = plan.find_absent(recipe)
@@ -41,7 +44,7 @@ def is_data_missing(recipe: Recipe) -> bool:
 
 
 def study_state(root: Path) -> dict[str, Any]:
-    """Return how far the study in `root` is, as `lxcompress status --json` prints it."""
+    """Return how far the study in the folder `root` is, as {"state": the JSON of `lxcompress status`}."""
     from lxcompress.analysis.study_progress import study_progress, study_progress_json
     from lxcompress.rundir import read_run
 
@@ -50,14 +53,17 @@ def study_state(root: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class GridPick:
-    """The pick of a complete study by its recipe's rule; `result` is that of the picked ticket, if there is one."""
+    """The pick of a complete study, by the rule of its recipe.
+
+    `result` is the record of the picked run; None if nothing is picked.
+    """
 
     choice: Choice
     result: Result | None
 
 
 def pick_when_complete(root: Path) -> GridPick | None:
-    """Return the pick among the recipe's own runs; None while some of them are missing."""
+    """Return the pick among the runs of the recipe, without twins; None while some of these runs are missing."""
     from lxcompress.analysis.pick import pick_of_grid
     from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
@@ -72,7 +78,10 @@ def pick_when_complete(root: Path) -> GridPick | None:
 
 
 def draw_structured_twin(root: Path, picked: Result, progress: StudyReporter) -> str | None:
-    """Draw a structured ticket of the picked one's size, unless the run has one; return why there can be none."""
+    """Draw a structured ticket that is as large as the picked ticket; return why this is impossible, or None.
+
+    Nothing is drawn if the run has such a ticket, or if the picked ticket is structured.
+    """
     from lxcompress.errors import PruneError
     from lxcompress.rundir import read_run
     from lxcompress.study.twins import draw_twin, find_twin, is_structured, twin_cell
@@ -88,7 +97,11 @@ def draw_structured_twin(root: Path, picked: Result, progress: StudyReporter) ->
 
 @dataclass(frozen=True)
 class TwinSources:
-    """A ticket and the models that it is compared with; in a run folder, `dense` and `other` are found."""
+    """A ticket, and the models that it is compared with.
+
+    `dense` is its dense model. `other` is a structured ticket of equal size, or a masked one if the ticket is
+    structured. In a run folder both are found if they are None.
+    """
 
     ticket: Path
     dense: Path | None = None
@@ -103,9 +116,9 @@ def export_twins(
     recipe: Recipe | None = None,
     progress: Progress = no_progress,
 ) -> list[TwinExport | MissingTwin]:
-    """Export the twins of a ticket that are missing; return all of them, the absent ones last.
+    """Export the twins of a ticket that are not exported yet; return all twins, the missing ones last.
 
-    A twin whose export failed is an MissingTwin with `is_failure`; `check_twins` raises for it.
+    A twin whose export failed is a MissingTwin with `is_failure`; `check_twins` raises an error for it.
     """
     from lxcompress.exporters import twins
 

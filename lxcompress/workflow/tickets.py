@@ -1,4 +1,4 @@
-"""Compare tickets: what each keeps of the model, and how many of its weights two of them share."""
+"""Compare tickets: what each ticket keeps of its model, and how many weights two tickets share."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TicketComparison:
-    """What tickets keep, by their shortest distinct names."""
+    """What some tickets keep and share. A ticket is named by its folder, or by its path if folders have equal names."""
 
     kept: Mapping[str, Mapping[str, KeptCount]]
-    """Name of a ticket -> part of the model, or weight matrix -> what is kept of it."""
+    """Name of a ticket -> {part of the model, or weight matrix: how many of its weights are kept}."""
     overlaps: Mapping[tuple[str, str], Overlap]
-    """Names of two tickets -> the share of weights that both keep."""
+    """Names of two tickets -> how many of the weights that either of the two keeps are kept by both (0-1)."""
 
 
 def compare_tickets(folders: Sequence[Path], *, by_matrix: bool = False) -> TicketComparison:
-    """Return what each ticket keeps of each part of its model, or of each weight matrix. Raises LxError."""
+    """Return what each ticket keeps of each part of its model, and what every two tickets share. Raises LxError.
+
+    With `by_matrix`, the counts are for each weight matrix and not for each part.
+    """
     from lxcompress.catalog.families import modality
     from lxcompress.errors import TicketError
     from lxcompress.pruning.overlap import kept_by_matrix, kept_by_part, overlap
@@ -39,9 +42,10 @@ def compare_tickets(folders: Sequence[Path], *, by_matrix: bool = False) -> Tick
 
 
 def read_mask(folder: Path) -> Mapping[str, np.ndarray]:
-    """Return which weights a ticket keeps of the model that it was drawn from.
+    """Return {name of a weight matrix: which of its weights the ticket keeps}.
 
-    Imports torch only for tickets that are smaller models.
+    The matrices are those of the model that the ticket was drawn from. torch is imported only for tickets that are
+    smaller models.
     """
     from lxcompress.pruning.bits import read_kept
 
@@ -54,5 +58,5 @@ def read_mask(folder: Path) -> Mapping[str, np.ndarray]:
 
 
 def _short_name(folder: Path, folders: Sequence[Path]) -> str:
-    """Return the name of the folder, or its path if another ticket has the same name."""
+    """Return the name of a ticket's folder, or its path if another ticket's folder has the same name."""
     return folder.name if sum(other.name == folder.name for other in folders) == 1 else str(folder)
