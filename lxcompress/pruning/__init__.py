@@ -1,1 +1,4 @@
-"""Pruning: criteria give scores, a selection keeps the highest, and the result is a Mask or a Surgery."""
+"""Pruning: a criterion scores the weights, a selection keeps those with the highest scores.
+
+The result is a Mask or a Surgery.
+"""

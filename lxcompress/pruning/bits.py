@@ -18,9 +18,10 @@ from lxcompress.records import Provenance, check_seal, read_unsealed
 
 
 def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
-    """Return {weight matrix: bool array, True = kept} of a ticket; None for a ticket that is a smaller model.
+    """Return {name of a weight matrix: bool array, True = kept} of a ticket; None if the ticket is a smaller model.
 
-    The files are compared with the checksums of the ticket, and removed weights must be zero. Raises TicketError.
+    Raises TicketError, also if a file does not match its checksum in the ticket's record, or if a removed weight is not
+    zero.
     """
     if not (folder / TICKET_FILE).is_file():
         raise TicketError(
@@ -43,7 +44,7 @@ def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
 
 
 def read_mask_file(path: Path) -> dict[str, np.ndarray]:
-    """Return {weight matrix: bool array, True = kept} of a mask file. Raises TicketError."""
+    """Return {name of a weight matrix: bool array, True = kept} from a mask file. Raises TicketError."""
     try:
         with safe_open(path, framework="np") as file:
             shapes = json.loads((file.metadata() or {})["shapes"])
@@ -56,7 +57,7 @@ def read_mask_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_checked_mask(folder: Path) -> dict[str, np.ndarray]:
-    """Return the mask of a ticket's folder. Raises TicketError if a removed weight is not zero."""
+    """Return the mask in a ticket's mask.safetensors. Raises TicketError if a removed weight is not zero."""
     path, kept = folder / WEIGHTS_FILE, read_mask_file(folder / MASK_FILE)
     try:
         with safe_open(path, framework="np") as weights:
@@ -73,7 +74,7 @@ def _read_checked_mask(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _unpack(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return packed bits as a bool array of this shape. Raises ValueError for another number of bits."""
+    """Return packed bits as a bool array of `shape`. Raises ValueError if the number of bits does not fit."""
     count = math.prod(shape)
     if bits.dtype != np.uint8 or bits.size != -(-count // 8):
         raise ValueError(f"{bits.size} bytes of {bits.dtype} for {count} bits")

@@ -1,7 +1,7 @@
-"""Choose a Mask from scores: keep exactly k units, those with the highest scores; among equal scores the earlier ones.
+"""Choose a Mask from scores: keep exactly k units, those with the highest scores; of equal scores, the earlier units.
 
-The granularity says what a unit is, and the scope which units compete with each other. The number of units to keep is
-computed from shapes alone, so that an impossible Selection is reported before anything is trained.
+The granularity says what a unit is, and the scope says which units are compared with each other. The number of units to
+keep is computed from shapes alone, so that an impossible Selection is reported before anything is trained.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lxcompress.pruning.scope import (
 from lxcompress.pruning.selection import Selection
 
 Modality = Callable[[str], str]
-"""the name of a weight -> the part of the model that it belongs to: language, vision, cross or head"""
+"""Name of a weight matrix -> the part of the model that the matrix belongs to: language, vision, cross or head."""
 
 
 def choose_mask(
@@ -38,9 +38,9 @@ def choose_mask(
     seed: int,
     statistics: CalibrationStatistics | None = None,
 ) -> Mask:
-    """Return the Mask that `criterion` and `selection` give. Raises PruneError.
+    """Score the weights by `criterion`, and return the Mask that keeps the highest scores. Raises PruneError.
 
-    For scopes modality and sensitivity, which need more than the weights, use `mask_from_scores`.
+    The scopes modality and sensitivity need more than the weights: use `mask_from_scores` for them.
     """
     return mask_from_scores(score_weights(prunable, criterion=criterion, seed=seed, statistics=statistics), selection)
 
@@ -53,12 +53,13 @@ def mask_from_scores(
     modality: Modality | None = None,
     sensitivities: Mapping[str, Curve] | None = None,
 ) -> Mask:
-    """Return the Mask that keeps the units with the highest scores: exactly the share 1 - sparsity of all units.
+    """Return the Mask that keeps the units with the highest scores: the fraction 1 - sparsity of all units.
 
-    `scores` are float32, on the CPU, without NaN. Weights that `within` removed are removed here too, so that a series
-    of masks is nested. Matrices that `find_kept_dense` names stay dense, and the sparsity is that of the others.
-    `modality` is needed by scope modality, and `sensitivities` by scope sensitivity. Raises PruneError if no matrix can
-    be pruned, if a matrix would lose all its weights, or if the scope cannot reach the sparsity.
+    `scores` are float32, on the CPU, without NaN. Weights that the mask `within` removed are removed here too, so that
+    masks of increasing sparsity are nested. Matrices that `find_kept_dense` names stay dense, and the sparsity counts
+    the other matrices only. Scope modality needs `modality`, and scope sensitivity needs `sensitivities`. Raises
+    PruneError if no matrix can be pruned, if a matrix would lose all its weights, or if the scope cannot reach the
+    sparsity.
     """
     shapes = {name: score.shape for name, score in scores.items()}
     counts = _count_kept(shapes, selection, modality, sensitivities)
@@ -68,23 +69,24 @@ def mask_from_scores(
     kept = _keep_units(scores, [name for name in shapes if name not in dense], selection, counts, within)
     mask = Mask({name: kept[name] if name in kept else torch.ones(shapes[name], dtype=torch.bool) for name in shapes})
     _check_within(mask, within, f"sparsity {selection.sparsity:g} by {selection.granularity}")
-    for name, matrix in mask.kept.items() if selection.scope == "global" else ():  # other scopes keep at least one
+    # Only scope global can remove all weights of a matrix: other scopes keep at least one.
+    for name, matrix in mask.kept.items() if selection.scope == "global" else ():
         if not bool(matrix.any()):
             raise _emptied(name, shapes[name], selection.sparsity, "use scope: layer")
     return mask
 
 
 def find_kept_dense(shapes: Mapping[str, torch.Size], selection: Selection) -> list[str]:
-    """Return the names of the matrices that stay dense, in order.
+    """Return the names of the matrices that stay dense, in the order of `shapes`.
 
-    They are those in `keep_dense`, and those whose size the granularity does not divide evenly.
+    They are the matrices in `keep_dense`, and the matrices whose size is not a multiple of the granularity's unit.
     """
     undivided = find_undivided(shapes, selection.granularity)
     return [name for name in shapes if name in selection.keep_dense or name in undivided]
 
 
 def describe_undivided(shapes: Mapping[str, torch.Size], granularity: str) -> str | None:
-    """Return in words which matrices the granularity does not divide evenly; None if it divides all."""
+    """Return in words which matrices have a size that is not a multiple of the granularity's unit; None if none has."""
     undivided = find_undivided(shapes, granularity)
     if not undivided:
         return None
@@ -100,9 +102,9 @@ def check_selection(
     modality: Modality | None = None,
     sensitivities: Mapping[str, Curve] | None = None,
 ) -> None:
-    """Raise PruneError if no scores could give a Mask of these shapes by `selection`.
+    """Raise PruneError if matrices of these shapes cannot be pruned by `selection`, whatever their scores are.
 
-    While `sensitivities` are not measured yet, scope sensitivity is checked as scope layer.
+    Before `sensitivities` are measured (None), scope sensitivity is checked as scope layer.
     """
     scope = "layer" if selection.scope == "sensitivity" and sensitivities is None else selection.scope
     _count_kept(shapes, replace(selection, scope=scope), modality, sensitivities)
@@ -116,7 +118,7 @@ def _count_kept(
 ) -> dict[str, int]:
     """Return {name: number of units to keep} of the matrices to prune. Raises PruneError.
 
-    It is empty for scope global, where the scores decide, and for N:M, which is the same in each group.
+    The result is empty for scope global, where the scores decide, and for N:M, where every M weights keep N.
     """
     units = read_granularity(selection.granularity)
     _check_settings(selection, units)
@@ -146,7 +148,7 @@ def _count_kept(
 
 
 def _check_settings(selection: Selection, units: Block | NOfM) -> None:
-    """Raise PruneError for a sparsity, a scope and a granularity that contradict each other, whatever the model."""
+    """Raise PruneError for a sparsity, a scope and a granularity that contradict each other for every model."""
     sparsity, scope, granularity = selection.sparsity, selection.scope, selection.granularity
     if scope not in SCOPES:
         raise PruneError(f"scope {scope}: is unknown; this lxcompress knows {', '.join(SCOPES)}")
@@ -171,7 +173,7 @@ def _check_names(shapes: Mapping[str, torch.Size], selection: Selection) -> None
 def _check_scope_inputs(
     selection: Selection, modality: Modality | None, sensitivities: Mapping[str, Curve] | None
 ) -> None:
-    """Raise PruneError if the scope lacks what it needs, or if another scope is given them."""
+    """Raise PruneError if the scope lacks rates or sensitivities that it needs, or is given some without effect."""
     given = (("relative_rates", selection.relative_rates, "modality"), ("sensitivities", sensitivities, "sensitivity"))
     for what, value, its_scope in given:
         if value is not None and selection.scope != its_scope:
@@ -187,9 +189,10 @@ def _check_scope_inputs(
 def _keep_units(
     scores: Weights, names: Sequence[str], selection: Selection, counts: Mapping[str, int], within: Mask | None
 ) -> dict[str, Tensor]:
-    """Return {name: bool of the weight's shape, True = kept} for the weights `names`.
+    """Return {name: bool of the matrix's shape, True = kept} for the matrices `names`.
 
-    One matrix is masked at a time where the scope allows it, so that little memory is needed.
+    `counts` has the number of units to keep of each matrix. Where the scope allows it, one matrix is handled at a time,
+    so that little memory is needed.
     """
     units = read_granularity(selection.granularity)
     if isinstance(units, NOfM):
@@ -216,7 +219,7 @@ def _mask_scores(name: str, scores: Weights, within: Mask | None) -> Tensor:
 
 
 def _check_within(mask: Mask, within: Mask | None, what: str) -> None:
-    """Raise PruneError if the mask keeps a weight that `within` removed."""
+    """Raise PruneError if `mask` keeps a weight that the earlier mask `within` removed; `what` names the settings."""
     for name, kept_before in within.kept.items() if within else ():
         if bool((mask.kept[name] & ~kept_before).any()):
             raise PruneError(

@@ -1,8 +1,8 @@
-"""Controls: what a ticket is compared with, to show whether its mask and its weights matter.
+"""Controls: models that a ticket is compared with, to show whether its mask and its weights matter.
 
-- the same mask on new random weights (Frankle & Carbin 2019): do the start weights matter?
-- a shuffled mask with the same counts (Frankle et al. 2021): does it matter which weights of a matrix are kept?
-- a dense model with the same number of weights (Wang et al. 2020, MiniVLM): is pruning better than a small model?
+- the ticket's mask on new random weights (Frankle & Carbin 2019): do the start weights matter?
+- a shuffled mask that keeps as many weights of each matrix (Frankle et al. 2021): does it matter which ones are kept?
+- a dense model with as many weights (Wang et al. 2020, MiniVLM): is pruning better than a small model?
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lxcompress.pruning.mask import Mask
 
 
 def shuffle_mask(mask: Mask, seed: int) -> Mask:
-    """Return a Mask that keeps as many weights of each matrix as `mask`, but random ones.
+    """Return a Mask that keeps as many weights of each matrix as `mask`, at random positions.
 
     Single weights are shuffled, so blocks and N:M patterns are lost.
     """
@@ -35,9 +35,10 @@ def shuffle_mask(mask: Mask, seed: int) -> Mask:
 
 
 def reinitialise(model: Model, seed: int, *, last_bias: float | None = None) -> dict[str, Tensor]:
-    """Return new weights for `model`, drawn by transformers' initialiser, with the answer head of heads.draw_head.
+    """Return {name: tensor} of new random weights for `model`.
 
-    The model and the global random generator are not changed.
+    transformers' initialiser draws the encoder, and the family draws the answer head. The model and the global random
+    generator are not changed.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
@@ -47,10 +48,10 @@ def reinitialise(model: Model, seed: int, *, last_bias: float | None = None) -> 
 
 
 def small_config(config: PreTrainedConfig, prunable_target: int) -> PreTrainedConfig:
-    """Return the config of a narrower model of the family, with about `prunable_target` prunable weights.
+    """Return the config of a narrower model of the same family, with about `prunable_target` prunable weights.
 
-    Its depth and its number of heads stay the same. The heads are narrower, and the feed-forwards keep their ratio to
-    the hidden size. Raises PruneError for a target that no narrower model has.
+    The numbers of layers and heads stay the same. The heads are narrower, and the width of the feed-forwards keeps its
+    ratio to the hidden size. Raises PruneError unless the target is above 0 and below the number of the whole model.
     """
     heads = config.num_attention_heads
     full = count_prunable(config)
@@ -70,7 +71,7 @@ def small_config(config: PreTrainedConfig, prunable_target: int) -> PreTrainedCo
 
 
 def count_prunable(config: PreTrainedConfig) -> int:
-    """Return the number of prunable weights of the model of `config`, without its dead branch."""
+    """Return the number of prunable weights of the model of `config`, without those that no answer depends on."""
     family = find_family(config.model_type)
     shapes: Mapping[str, torch.Size] = family.shapes(config)
     return sum(
@@ -81,7 +82,7 @@ def count_prunable(config: PreTrainedConfig) -> int:
 
 
 def _with_heads_of(config: PreTrainedConfig, width: int) -> PreTrainedConfig:
-    """Return a copy of `config` with attention heads of `width`."""
+    """Return a copy of `config` whose attention heads have this width, with hidden sizes to match."""
     small = copy.deepcopy(config)
     small.hidden_size = width * config.num_attention_heads
     small.intermediate_size = max(1, round(config.intermediate_size * small.hidden_size / config.hidden_size))

@@ -1,6 +1,6 @@
 """The score functions of the criteria in catalog/criteria.py. Weights with high scores are kept (choose.py).
 
-Scores do not depend on the sparsity, so that the masks of one criterion are nested.
+Scores do not depend on the sparsity, so the masks of one criterion at increasing sparsities are nested.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from lxcompress.pruning.mask import Weights
 
 @dataclass(frozen=True)
 class CalibrationStatistics:
-    """What was measured about the weights of a model, by their names; empty where it was not measured."""
+    """Statistics of the weights of a model, each as {name of a weight: statistic}; empty if it was not measured."""
 
     gradient: Weights = field(default_factory=dict)
-    """mean over batches of |dL/dw|, the shape of w"""
+    """mean of |dL/dw| over batches, in the shape of w"""
     squared_gradient: Weights = field(default_factory=dict)
-    """mean over batches of (dL/dw)^2, the shape of w"""
+    """mean of (dL/dw)^2 over batches, in the shape of w"""
     input_norm: Weights = field(default_factory=dict)
-    """float32 [C]: the L2 norm of each of a matrix's C inputs over the sample"""
+    """float32 [C]: the L2 norm of each of the C inputs of a matrix, over the calibration questions"""
     movement: Weights = field(default_factory=dict)
-    """sum of -w * dL/dw over the steps of the dense run, the shape of w"""
+    """sum of -w * dL/dw over the steps of the dense run, in the shape of w"""
 
 
 Score = Callable[[Tensor, Tensor, Generator], Tensor]
 """(weight, statistic, generator) -> a new tensor with a score for each element of the weight.
 
-The weight is float32, on the CPU. The statistic is that which the criterion's spec needs; empty if it needs none.
+The weight is float32, on the CPU. The statistic is the one that the spec of the criterion names, or an empty tensor if
+the spec names none.
 """
 
 
@@ -49,7 +50,7 @@ def negative_magnitude(weight: Tensor, _statistic: Tensor, _generator: Generator
 
 
 def noise(weight: Tensor, _statistic: Tensor, generator: Generator) -> Tensor:
-    """Return uniform noise, which depends on the generator and the shape only."""
+    """Return uniform random numbers, which depend on the generator and the shape only."""
     return torch.rand(weight.shape, generator=generator)
 
 
@@ -59,7 +60,7 @@ def movement(_weight: Tensor, statistic: Tensor, _generator: Generator) -> Tenso
 
 
 def taylor(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
-    """Return |w| * mean of |dL/dw|, the first-order change of the loss without w.
+    """Return |w| * mean of |dL/dw|: how much the loss changes if w becomes 0, to first order.
 
     Source: Molchanov et al. 2019, Importance estimation for neural network pruning.
     """
@@ -67,14 +68,17 @@ def taylor(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
 
 
 def wanda(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
-    """Return |w| * L2 norm of its input (Sun et al. 2023, A simple and effective pruning approach)."""
+    """Return |w| * the L2 norm of the input that w multiplies.
+
+    Source: Sun et al. 2023, A simple and effective pruning approach.
+    """
     return weight.abs().mul_(statistic)
 
 
 def fisher(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
-    """Return w^2 / 2 * mean of (dL/dw)^2, the second-order change of the loss without w.
+    """Return w^2 / 2 * mean of (dL/dw)^2: how much the loss changes if w becomes 0, to second order.
 
-    The diagonal of the empirical Fisher matrix replaces that of the Hessian.
+    The diagonal of the empirical Fisher matrix replaces the diagonal of the Hessian.
     Source: LeCun et al. 1990, Optimal brain damage; Theis et al. 2018, Faster gaze prediction with dense networks.
     """
     return weight.square().mul_(statistic).mul_(0.5)
@@ -83,10 +87,10 @@ def fisher(weight: Tensor, statistic: Tensor, _generator: Generator) -> Tensor:
 def score_weights(
     prunable: Weights, *, criterion: str, seed: int, statistics: CalibrationStatistics | None = None
 ) -> dict[str, Tensor]:
-    """Return {name: scores, float32 on the CPU, of the weight's shape}; `seed` is for criteria that draw at random.
+    """Return {name: scores, float32 on the CPU, in the shape of the weight}, by `criterion`.
 
-    Raises PruneError if the model has no prunable weight, if a weight, a statistic or a score is not finite, or if
-    statistics are missing.
+    `seed` has an effect on criteria with random scores. Raises PruneError if there is no prunable weight, if a weight
+    or a score is not finite, or if a statistic is missing.
     """
     if not prunable:
         raise PruneError("the model has no prunable weight (a matrix outside the embeddings and the output layer)")
@@ -106,15 +110,15 @@ def score_weights(
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return whether every value is a finite number; no copy is made."""
-    low, high = torch.aminmax(tensor)  # NaN if any value is NaN
+    """Return whether every value of the tensor is a finite number; the tensor is not copied."""
+    low, high = torch.aminmax(tensor)  # both are NaN if any value is NaN
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def _find_statistic(
     criterion: str, needs: Statistic, name: str, weight: Tensor, statistics: CalibrationStatistics
 ) -> Tensor:
-    """Return the statistic of a weight. Raises PruneError if it is missing, or has another shape than the weight's."""
+    """Return the statistic that the criterion needs of a weight. Raises PruneError if it is missing or does not fit."""
     measured: Weights = getattr(statistics, needs)
     words = needs.replace("_", " ")
     if name not in measured:

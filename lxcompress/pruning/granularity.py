@@ -1,9 +1,12 @@
-"""Granularity: what is removed as one unit. A block's score is the sum of its weights' scores; N:M is a rule per group.
+"""Granularity of a mask: which weights are removed together as one unit.
 
 - weight: each weight is a unit.
-- block-1x4, block-4x1: a unit is four neighbours of one output, or of four outputs at one input. These are the shapes
-  that sparse kernels and int8 dot products read at once (Gray et al. 2017).
+- block-1x4: a unit is the weights of four neighbouring inputs of one output.
+- block-4x1: a unit is the weights of four neighbouring outputs at one input.
 - N:M: of every M neighbours along the input, exactly N are kept (2:4: Mishra et al. 2021; others: Zhou et al. 2021).
+
+The score of a block is the sum of the scores of its weights. Sparse kernels and int8 dot products read blocks of these
+shapes at once (Gray et al. 2017).
 
 Shapes: R rows (outputs), C columns (inputs) of a weight; U, V rows and columns of blocks.
 """
@@ -32,7 +35,7 @@ class Block:
         return self.rows * self.columns
 
     def score(self, scores: Tensor) -> Tensor:
-        """Return [U, V]: the sum of `scores` [R, C] over each block; for single weights `scores` itself."""
+        """Return [U, V]: the sum of `scores` [R, C] over each block. For blocks of one weight, returns `scores`."""
         if self.size == 1:
             return scores
         up, along = scores.shape[0] // self.rows, scores.shape[1] // self.columns
@@ -44,18 +47,18 @@ class Block:
         return total
 
     def spread(self, kept: Tensor) -> Tensor:
-        """Return bool [R, C]: the value of each block of `kept` [U, V] for all its weights."""
+        """Return bool [R, C]: for each weight, the value of its block in `kept` [U, V]."""
         if self.size == 1:
             return kept
         up, along = kept.shape
         wide = kept[:, None, :, None].expand(up, self.rows, along, self.columns)
-        # contiguous, because reshape returns a view when there is one block a row
+        # Made contiguous, because reshape returns a view if there is only one block in a row.
         return wide.reshape(up * self.rows, along * self.columns).contiguous()
 
 
 @dataclass(frozen=True)
 class NOfM:
-    """The N:M pattern: of every `of` neighbours along the input, `keep` are kept."""
+    """The N:M pattern: of every `of` neighbouring weights along the input, `keep` are kept."""
 
     keep: int
     of: int
@@ -67,7 +70,7 @@ class NOfM:
 
 
 BLOCKS: Mapping[str, Block] = {"weight": Block(1, 1), "block-1x4": Block(1, 4), "block-4x1": Block(4, 1)}
-"""The granularities of a mask by name, apart from N:M."""
+"""The granularities of a mask by name, except N:M."""
 
 
 def read_granularity(text: str) -> Block | NOfM:
@@ -84,7 +87,7 @@ def read_granularity(text: str) -> Block | NOfM:
 
 
 def find_undivided(shapes: Mapping[str, torch.Size], granularity: str) -> list[str]:
-    """Return the names of the weights whose shape the granularity does not divide evenly, in order."""
+    """Return the names of the matrices whose size is not a multiple of the granularity's unit, in order."""
     units = read_granularity(granularity)
     rows, columns = (1, units.of) if isinstance(units, NOfM) else (units.rows, units.columns)
     if rows == columns == 1:

@@ -1,4 +1,4 @@
-"""Mask: which weights are kept. It is never derived from zeros in the weights, because a kept weight may be zero."""
+"""Mask: which weights are kept. A mask is never derived from zeros in the weights: a kept weight may be zero."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lxcompress.records import Sparsity
 Weights = Mapping[str, Tensor]
 """{name: tensor}, as in a state dict"""
 HALF = 1 << 16
-"""The number of values that 16 bits, half of a float, can have."""
+"""The number of values of 16 bits, which are half of a float32."""
 SIGN = np.uint32(1 << 31)
 """The sign bit of a float32."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Which weights are kept: {name: bool tensor, True = kept}. Tensors that it does not name are kept whole."""
+    """The kept weights of a model: {name: bool tensor, True = kept}. Tensors that are not named are kept whole."""
 
     kept: Mapping[str, Tensor]
 
     def apply(self, weights: Weights) -> dict[str, Tensor]:
-        """Return `weights` with zeros for what is not kept; the input is not changed.
+        """Return a copy of `weights` with zeros for the weights that are not kept; tensors without a mask are shared.
 
-        Raises PruneError if the mask does not fit.
+        Raises PruneError if the mask does not fit the weights.
         """
         self.check(weights)
         return {
@@ -59,7 +59,11 @@ class Mask:
         return sum(int(weights[name].masked_fill(kept, 0).count_nonzero()) for name, kept in self.kept.items())
 
     def count(self, live: int, whole: int) -> Sparsity:
-        """Return the sparsity: among the prunable weights, among `live` weights, and in the `whole` published model."""
+        """Return the Sparsity of the mask.
+
+        `live` is the number of weights that an answer depends on, and `whole` the number of weights of the published
+        model.
+        """
         prunable = sum(kept.numel() for kept in self.kept.values())
         remaining = sum(int(kept.sum()) for kept in self.kept.values())
         removed = prunable - remaining
@@ -75,19 +79,19 @@ class Mask:
 
 
 def keep_top(scores: Tensor, keep: int) -> Tensor:
-    """Return bool of the shape of `scores`: True for exactly the `keep` highest; of equal scores the earlier ones.
+    """Return bool of the shape of `scores`: True for exactly the `keep` highest scores; of equal ones, the earlier.
 
-    It partitions, then removes ties, and does not sort, so the time is linear in the number of weights.
+    The scores are partitioned, not sorted, so the time is linear in the number of weights.
     """
     return keep_top_of_each(scores.reshape(1, -1), keep).view(scores.shape)
 
 
 def keep_top_of_each(scores: Tensor, keep: int) -> Tensor:
-    """Return bool [R, C]: True for the `keep` highest of each row of scores [R, C]; of equal scores the earlier."""
+    """Return bool [R, C]: True for the `keep` highest of each row of `scores` [R, C]; of equal ones, the earlier."""
     if keep <= 0 or keep >= scores.shape[1]:
         return torch.full_like(scores, keep > 0, dtype=torch.bool)
     index = scores.shape[1] - keep
-    # numpy's partition returns no indices, as torch's kthvalue does, and needs a tenth of the time with AVX-512.
+    # numpy's partition needs a tenth of the time of torch's kthvalue with AVX-512, as it returns no indices.
     threshold = torch.from_numpy(np.partition(scores.numpy(), index, axis=1)[:, index, None].copy())
     kept = scores >= threshold
     total = np.count_nonzero(kept.numpy())
@@ -98,9 +102,9 @@ def keep_top_of_each(scores: Tensor, keep: int) -> Tensor:
 
 
 def _drop_later_ties(kept: Tensor, scores: Tensor, threshold: Tensor, keep: int) -> None:
-    """Change `kept` [R, C] in place so that each row keeps exactly `keep`.
+    """Change `kept` [R, C] in place so that each row keeps exactly `keep` weights.
 
-    Of the scores that equal the row's `threshold` [R, 1], the later ones are dropped.
+    Of the weights whose score is equal to the row's `threshold` [R, 1], the later ones are removed.
     """
     rows = (kept.sum(1) > keep).nonzero()[:, 0]
     above = scores[rows] > threshold[rows]
@@ -109,9 +113,10 @@ def _drop_later_ties(kept: Tensor, scores: Tensor, threshold: Tensor, keep: int)
 
 
 def keep_top_by_row(scores: Tensor, keep: int) -> Tensor:
-    """Return bool [R, C]: True for exactly `keep` of all: the highest of each row, with row counts that differ by 1.
+    """Return bool [R, C]: True for exactly `keep` of all scores, spread evenly over the rows.
 
-    The rows that keep one more are those whose next score is highest; of equal scores the earlier rows.
+    Each row keeps its highest scores, and the numbers of kept scores in two rows differ by at most 1. One more is kept
+    in the rows whose next score is highest; of equal scores, in the earlier rows.
     """
     base, extra = divmod(keep, len(scores))
     kept = keep_top_of_each(scores, base)
@@ -122,7 +127,7 @@ def keep_top_by_row(scores: Tensor, keep: int) -> Tensor:
 
 
 def keep_top_together(scores: Weights, keep: int) -> dict[str, Tensor]:
-    """Return {name: bool}: True for exactly the `keep` highest of all tensors; of equal scores the earlier ones."""
+    """Return {name: bool}: True for exactly the `keep` highest scores of all tensors; of equal ones, the earlier."""
     total = sum(score.numel() for score in scores.values())
     if keep <= 0 or keep >= total:
         return {name: torch.full_like(score, keep > 0, dtype=torch.bool) for name, score in scores.items()}
@@ -138,9 +143,10 @@ def keep_top_together(scores: Weights, keep: int) -> dict[str, Tensor]:
 
 
 def find_threshold(scores: Sequence[Tensor], keep: int) -> float:
-    """Return the `keep`-th highest of all the float32 scores; for 0 it may return -0.
+    """Return the `keep`-th highest of all float32 scores in `scores` (if it is 0, perhaps as -0).
 
-    It counts the upper and then the lower half of the floats' bits in a histogram, so that no tensor is copied.
+    Two histograms find it: one of the upper 16 bits of the floats, then one of the lower 16 bits. The tensors are
+    neither joined nor sorted.
     """
     upper = np.zeros(HALF, dtype=np.int64)
     for score in scores:
@@ -157,15 +163,18 @@ def find_threshold(scores: Sequence[Tensor], keep: int) -> float:
 
 
 def _ordered(score: Tensor) -> np.ndarray:
-    """Return uint32 numbers that have the order of the floats; the bits of negative floats are inverted for that."""
+    """Return uint32 numbers with the same order as the float32 scores.
+
+    The sign bit of positive floats is set, and all bits of negative floats are inverted.
+    """
     bits = score.reshape(-1).numpy().view(np.uint32)
-    if bits.max(initial=0) < SIGN:  # no negative score, the usual case: a third of the time
+    if bits.max(initial=0) < SIGN:  # no negative score: the usual case, which takes a third of the time
         return bits ^ SIGN
     return np.where(bits & SIGN, ~bits, bits ^ SIGN)
 
 
 def _from_the_top(histogram: np.ndarray, rank: int) -> tuple[int, int]:
-    """Return the bin of the `rank`-th highest value (from 1), and the rank of the value within that bin."""
+    """Return the bin with the `rank`-th highest value (counted from 1), and the rank of the value within that bin."""
     above = np.cumsum(histogram[::-1])
     index = int(np.searchsorted(above, rank))
     return len(histogram) - 1 - index, int(rank - (above[index - 1] if index else 0))

@@ -1,7 +1,7 @@
-"""Compare masks: how many weights each keeps of every matrix and part, and how many two masks have in common.
+"""Compare masks: how many weights a mask keeps in each matrix and part, and how many kept weights two masks share.
 
-Two masks of one sparsity share some weights by chance. So an overlap is given together with the overlap of random masks
-that keep the same number of weights in each matrix.
+Two masks of the same sparsity share some weights by chance. So an overlap is given together with the overlap of random
+masks that keep the same number of weights in each matrix.
 """
 
 from __future__ import annotations
@@ -23,33 +23,36 @@ Matrices = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class KeptCount:
-    """The number of weights that are kept, and of all weights."""
+    """The number of kept weights, and of all weights, of a matrix or a part of the model."""
 
     kept: int
     weights: int
 
     @property
     def share(self) -> float:
-        """Return the share that is kept, 0-1."""
+        """Return the fraction of the weights that is kept, 0-1."""
         return self.kept / self.weights
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much two masks have in common, 0-1: weights that both keep over weights that at least one keeps (Jaccard)."""
+    """The overlap of two masks, 0-1: weights that both keep, divided by weights that at least one keeps (Jaccard)."""
 
     shared: float
     by_chance: float
-    """the same for random masks with the same number of kept weights in each matrix (ratio of the expected counts)"""
+    """the overlap of random masks that keep as many weights of each matrix (the ratio of the expected numbers)"""
 
 
 def kept_by_matrix(mask: Mask | Matrices) -> dict[str, KeptCount]:
-    """Return {name of a weight matrix: how many of its weights are kept}."""
+    """Return {name of a weight matrix: KeptCount of its weights}."""
     return {name: KeptCount(int(kept.sum()), kept.size) for name, kept in _arrays(mask).items()}
 
 
 def kept_by_part(mask: Mask | Matrices, modality: Callable[[str], str]) -> dict[str, KeptCount]:
-    """Return {language, vision, cross or head: how many weights of its matrices are kept}."""
+    """Return {part of the model (language, vision, cross, head): KeptCount of the weights in its matrices}.
+
+    `modality` maps the name of a matrix to its part.
+    """
     parts: dict[str, KeptCount] = {}
     for name, count in kept_by_matrix(mask).items():
         before = parts.get(modality(name), KeptCount(0, 0))
@@ -77,7 +80,7 @@ def overlap(one: Mask | Matrices, other: Mask | Matrices) -> Overlap:
 
 
 def _arrays(mask: Mask | Matrices) -> Matrices:
-    """Return a mask as bool arrays."""
+    """Return a mask as {name of a weight matrix: bool array}."""
     kept = mask if isinstance(mask, Mapping) else mask.kept
     return {name: np.asarray(matrix) for name, matrix in kept.items()}
 

@@ -1,13 +1,14 @@
-"""Draw masks as the published study's code does, with its faults by name; docs/reproduction.md has the evidence.
+"""Draw masks as the code of the published study does, with its faults by name; docs/reproduction.md has the evidence.
 
-Three faults concern the mask. Each can be given alone; without all three the mask is that of `choose_mask`.
+Three faults concern the mask, and each can be chosen alone. Without the three faults the mask is that of `choose_mask`.
 
-- compounded-sparsity: rounds remove a tenth of the rest of a tensor each, until the target is passed; "random"
-  then removes each weight with the probability that this gives, so its count is not exact.
+- compounded-sparsity: weights are removed in rounds, each a tenth of the remaining weights of a tensor, until the
+  target is passed. The criterion random then removes each weight with the probability that these rounds give, so the
+  number of removed weights is not exact.
 - every-tensor-pruned: biases, LayerNorm gains and the answer head's last matrix are pruned like the other matrices.
-- high-from-low-mask: "high-magnitude" removes weights that low-magnitude removes.
+- high-from-low-mask: the criterion high-magnitude removes weights that low-magnitude removes.
 
-The published code also pruned LXMERT's dead vision branch; the models here do not have it.
+The published code also pruned the vision branch of LXMERT that no answer depends on; the models here do not have it.
 Source: low_magnitude_pruning, high_magnitude_pruning and get_random_mask of Hashemi et al. 2023 (arXiv 2310.15325).
 """
 
@@ -28,9 +29,9 @@ from lxcompress.pruning.selection import Selection
 from lxcompress.recipe import Fault
 
 SHARE = 0.1
-"""The share of the remaining weights of a tensor that a round removes."""
+"""The fraction of the remaining weights of a tensor that a round removes."""
 ROUNDING = 1e-9
-"""The rounding error of floats, not a tolerance: 1 - 0.9 ** 1 is slightly less than 0.1."""
+"""The rounding error of floats: 1 - 0.9 ** 1 is slightly less than 0.1."""
 NOT_PRUNED = (
     "lxmert.embeddings.",
     "lxmert.encoder.visn_fc.visn_fc.bias",
@@ -39,11 +40,11 @@ NOT_PRUNED = (
     "lxmert.encoder.visn_fc.box_layer_norm.",
     "answer_head.logit_fc.3.bias",
 )
-"""Prefixes of tensors 0-4, 6-12 and the last of LXMERT's state dict; the published code pruned all others."""
+"""Prefixes of the tensors that the published code did not prune: numbers 0-4, 6-12 and the last of the state dict."""
 
 
 def rounds_to(target: float) -> int:
-    """Return the number of rounds until `target` (0-1) is reached, for tensors so large that a round takes a tenth."""
+    """Return the number of rounds until the sparsity `target` (0-1) is reached, if each removes exactly a tenth."""
     return max(1, math.ceil(math.log(1 - target) / math.log(1 - SHARE) - ROUNDING))
 
 
@@ -66,11 +67,12 @@ def choose_published_mask(
     seed: int,
     faults: Collection[Fault],
 ) -> Mask:
-    """Return the Mask that the published code draws from all `weights`, with those `faults` that concern the mask.
+    """Return the Mask that the published code draws, with those of `faults` that concern the mask. Raises PruneError.
 
-    Without every-tensor-pruned, `is_prunable` (the family's rule) says which tensors are pruned. The random generators
-    differ from the published ones, so a random mask has the published counts, but keeps other weights. As in the
-    published code, a compounded tensor can lose all its weights if they are equal. Raises PruneError.
+    `weights` has all tensors of the model. With every-tensor-pruned the published list says which tensors are pruned,
+    else `is_prunable` (the family's rule). The random generators differ from the published ones, so a random mask keeps
+    as many weights as the published mask, but other ones. As in the published code, compounded-sparsity can remove all
+    weights of a tensor if they are equal.
     """
     sparsity = selection.sparsity
     pruned = {
@@ -108,11 +110,12 @@ def _magnitude(name: str, weight: Tensor) -> Tensor:
 
 
 def _compounded(scores: Weights, target: float) -> dict[str, Tensor]:
-    """Return {name: bool, True = kept} after rounds over all tensors, until the share removed of all reaches `target`.
+    """Return {name: bool, True = kept}: remove weights in rounds until the sparsity of all tensors reaches `target`.
 
-    A round removes the lowest tenth of a tensor's remaining scores, one more, and all scores equal to the last one.
+    A round removes, in each tensor, the lowest tenth of the remaining scores, one more score, and all scores that are
+    equal to that one.
     """
-    # A round removes more than a tenth of the rest, so no tensor needs more rounds than rounds_to gives.
+    # A round removes more than a tenth of the remaining scores, so rounds_to gives enough rounds for every tensor.
     by_tensor = {name: _rounds(score, rounds_to(target)) for name, score in scores.items()}
     total = sum(score.numel() for score in scores.values())
     removed = [sum(counts) for counts in zip(*(counts for _, counts in by_tensor.values()), strict=True)]
@@ -121,8 +124,8 @@ def _compounded(scores: Weights, target: float) -> dict[str, Tensor]:
 
 
 def _rounds(scores: Tensor, count: int) -> tuple[list[float], list[int]]:
-    """Return for each round the highest score that it removes, and the number of scores that are removed by then."""
-    ordered = np.sort(scores.flatten().numpy())  # eight times as fast as torch's
+    """Return, for each round, the highest score that it removes, and the number of scores removed so far."""
+    ordered = np.sort(scores.flatten().numpy())  # eight times as fast as torch.sort
     cutoffs, removed = [-math.inf], [0]
     for _ in range(count):
         left = len(ordered) - removed[-1]
@@ -133,17 +136,17 @@ def _rounds(scores: Tensor, count: int) -> tuple[list[float], list[int]]:
 
 
 def _exact(scores: Weights, sparsity: float) -> dict[str, Tensor]:
-    """Return the low-magnitude mask that keeps as many weights as `sparsity` removes."""
+    """Return {name: bool, True = kept} of the highest scores: as many are kept as a mask of `sparsity` removes."""
     return {
         name: keep_top(score, score.numel() - keep_count(score.numel(), sparsity)) for name, score in scores.items()
     }
 
 
 def _keep_but_low(low: Tensor, generator: torch.Generator) -> Tensor:
-    """Return bool, True = kept: a mask that removes as many weights as `low` keeps, first those that `low` removes.
+    """Return bool, True = kept, that removes as many weights as `low` keeps; weights that `low` removes come first.
 
-    If `low` keeps more than it removes, all that it removes are removed, and a random sample of what it keeps. Else a
-    random sample of what it removes is removed.
+    If `low` keeps more weights than it removes, the result removes all weights that `low` removes, and some random
+    weights that `low` keeps. Otherwise the result removes some random weights of those that `low` removes.
     """
     flat = low.flatten()
     kept, removed = flat.nonzero()[:, 0], (~flat).nonzero()[:, 0]
@@ -154,11 +157,11 @@ def _keep_but_low(low: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _sample(indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return `count` different values of `indices`."""
+    """Return `count` different random values of `indices`."""
     return indices[torch.randperm(len(indices), generator=generator)[:count]]
 
 
 def _keep_by_chance(low: Tensor, generator: torch.Generator) -> Tensor:
-    """Return bool, True = kept: each weight is removed with the probability that is the share that `low` removes."""
+    """Return bool, True = kept. A weight is removed with a probability: the fraction of weights that `low` removes."""
     share = 1 - int(low.sum()) / low.numel()
     return torch.rand(low.shape, generator=generator) >= share

@@ -1,4 +1,4 @@
-"""Schedules: in how many rounds a ticket is drawn, and the algorithm that draws it.
+"""Schedules: the rounds in which a ticket is drawn, and the algorithm that draws a ticket.
 
 `one-shot` prunes the dense model once. `iterative` prunes in rounds and ranks the remaining weights again in each
 round, without training between rounds (the published study). `iterative-retrain` rewinds and retrains in each round
@@ -16,16 +16,16 @@ from torch import Tensor
 from lxcompress.pruning.mask import Weights
 
 RATE = 0.2
-"""The default share of the remaining weights that a round removes (Frankle & Carbin 2019, section 2)."""
+"""The default fraction of the remaining weights that a round removes (Frankle & Carbin 2019, section 2)."""
 ROUNDING = 1e-6
-"""A round that ends this close to the target sparsity is the last one."""
+"""A round whose sparsity is at most this far below the target is the last round."""
 
 
 class Cut(Protocol):
-    """What removes weights: a Mask or a Surgery."""
+    """A Mask or a Surgery: it removes weights from a model."""
 
     def apply(self, weights: Weights) -> dict[str, Tensor]:
-        """Return the weights that remain."""
+        """Return the weights after the cut: removed weights are zero (Mask) or left out (Surgery)."""
         ...
 
 
@@ -34,7 +34,10 @@ AnyCut = TypeVar("AnyCut", bound=Cut)
 
 @dataclass(frozen=True)
 class DrawResult:
-    """The result of drawing a ticket: the cut, and the remaining weights before rewinding, rewound, and retrained."""
+    """The result of drawing a ticket: the last cut, and the remaining weights at three stages of the last round.
+
+    The stages are: after pruning, after rewinding, and after retraining.
+    """
 
     cut: Cut
     pruned: Weights
@@ -50,10 +53,10 @@ def draw_ticket(
     rewind: Callable[[Weights], Weights],
     train: Callable[[Weights, AnyCut, float], Weights],
 ) -> DrawResult:
-    """Prune, rewind and retrain, once for each of `sparsities` in order (Frankle & Carbin 2019).
+    """Prune, rewind and retrain, once for each of `sparsities` in order (Frankle & Carbin 2019); return the last round.
 
-    `choose(trained, sparsity, last cut)` returns the cut, `rewind(trained)` the weights to which the model is rewound,
-    and `train(rewound, cut, sparsity)` the retrained weights.
+    `choose(trained, sparsity, previous cut or None)` returns the cut. `rewind(trained)` returns the weights that the
+    model is set back to. `train(rewound, cut, sparsity)` returns the retrained weights.
     """
     trained, cut, pruned, rewound = dense, None, dense, dense
     for sparsity in sparsities:
@@ -65,10 +68,11 @@ def draw_ticket(
 
 
 def rounds_to(target: float, rate: float = RATE) -> list[float]:
-    """Return the sparsity after each round: a round removes `rate` of the rest, and the last reaches `target` (0-1).
+    """Return the sparsity (0-1) after each round.
 
-    All rounds but the last are the same for every target, so that targets can share them. For 0.5 with rate 0.2 they
-    are 0.2, 0.36, 0.488 and 0.5.
+    A round removes the fraction `rate` of the remaining weights, and the last round reaches `target`. For 0.5 with rate
+    0.2 the sparsities are 0.2, 0.36, 0.488 and 0.5. The rounds before the last do not depend on the target, so several
+    targets can share them.
     """
     rounds, kept = [], 1 - rate
     while 1 - kept < target - ROUNDING:

@@ -1,11 +1,13 @@
 """Scope: how a sparsity is shared among the matrices of a model. Counts are in units: single weights, or blocks.
 
-- layer: every matrix has the same sparsity; row: every output row too (Sun et al. 2023).
-- global: the units with the lowest scores of the whole model are removed; no share is fixed before.
+- layer: every matrix has the same sparsity.
+- row: every output row of every matrix has the same sparsity (Sun et al. 2023).
+- global: the units with the lowest scores of the whole model are removed, so the scores decide each matrix's sparsity.
 - modality: language, vision, cross and head are pruned at different relative rates.
 - sensitivity: each matrix is pruned up to the same measured rise of the loss (Han et al. 2015, section 3).
 
-The total is exact for every scope. Scopes layer and row round the count of each matrix separately.
+The total number of removed units is exact for global, modality and sensitivity. Scopes layer and row round the number
+of each matrix separately.
 """
 
 from __future__ import annotations
@@ -18,27 +20,28 @@ from lxcompress.errors import PruneError
 
 SCOPES = ("layer", "row", "global", "modality", "sensitivity")
 Curve = Mapping[float, float]
-"""{sparsity (0-1): the rise of the loss when only one matrix is pruned to it}"""
+"""{sparsity (0-1): the rise of the loss when only one matrix is pruned, to this sparsity}"""
 HALVINGS = 100
-"""Steps of a bisection: more than a float has bits, so that the result is exact to the last bit."""
+"""The steps of a bisection: more than a float has bits, so the result is exact to the last bit."""
 
 
 def keep_count(units: int, sparsity: float) -> int:
-    """Return how many of `units` are kept at `sparsity`."""
+    """Return how many of `units` units are kept at `sparsity` (0-1)."""
     return units - round(units * sparsity)
 
 
 def share_alike(units: Mapping[str, int], sparsity: float) -> dict[str, int]:
-    """Return {name: number of units to keep}, where each matrix has the same `sparsity`."""
+    """Return {name: number of units to keep} if each matrix has the same `sparsity`; `units` is {name: all units}."""
     return {name: keep_count(count, sparsity) for name, count in units.items()}
 
 
 def share_by_modality(
     units: Mapping[str, int], sparsity: float, *, rates: Mapping[str, float], modality: Callable[[str], str]
 ) -> dict[str, int]:
-    """Return {name: number of units to keep}: modality m loses the share c x rates[m], with the c of the exact total.
+    """Return {name: number of units to keep} for scope modality. Raises PruneError.
 
-    Each matrix keeps at least one unit; the other matrices lose more instead. Raises PruneError.
+    The sparsity of a matrix in part m is c x rates[m], with one c for all matrices that makes the total exact. If that
+    would remove all units of a matrix, it keeps one, and the other matrices lose more.
     """
     rate_of = {}
     for name in units:
@@ -64,10 +67,11 @@ def share_by_modality(
 def share_by_sensitivity(
     units: Mapping[str, int], sparsity: float, sensitivities: Mapping[str, Curve]
 ) -> dict[str, int]:
-    """Return {name: number of units to keep}: each matrix has the largest sparsity whose loss rises by at most t.
+    """Return {name: number of units to keep} for scope sensitivity. Raises PruneError.
 
-    t is the same for all matrices and makes the total exact. Between measured sparsities the rise is interpolated
-    linearly and never falls; beyond the last measured sparsity it is taken as too high. Raises PruneError.
+    Each matrix has the largest sparsity at which the loss rises by at most t, with one t for all matrices that makes
+    the total exact. Between measured sparsities the rise is interpolated linearly. Where a measured rise is lower than
+    an earlier one, the earlier one is used. No matrix is pruned beyond its last measured sparsity.
     """
     curves = {name: _read_curve(name, sensitivities) for name in units}
 
@@ -80,7 +84,10 @@ def share_by_sensitivity(
 
 
 def _read_curve(name: str, sensitivities: Mapping[str, Curve]) -> tuple[list[float], list[float]]:
-    """Return the measured sparsities of a matrix, from 0 upwards, and for each the highest rise of the loss so far."""
+    """Return the measured sparsities of a matrix, in order from 0, and the rise of the loss at each sparsity.
+
+    A rise that is lower than an earlier one is replaced by the earlier one.
+    """
     if not sensitivities.get(name):
         raise PruneError(f"{name}: has no measured sensitivity, which scope sensitivity needs; measure it")
     sparsities, rises = [0.0], [0.0]
@@ -93,7 +100,7 @@ def _read_curve(name: str, sensitivities: Mapping[str, Curve]) -> tuple[list[flo
 
 
 def _allowed(sparsities: list[float], rises: list[float], most: float) -> float:
-    """Return the largest sparsity whose rise is at most `most`."""
+    """Return the largest sparsity at which the loss rises by at most `most`, by linear interpolation."""
     last = bisect.bisect_right(rises, most) - 1
     if last < 0:
         return 0.0
@@ -113,13 +120,14 @@ def _solve_counts(
 ) -> dict[str, int]:
     """Return {name: number of units to keep} for the x between `low` and `high` that makes the total exact.
 
-    `removed(x)` gives the units to remove of each matrix, and grows with x. Where the total jumps over the wanted
-    number, each matrix gets the same share of the jump. Raises PruneError, with `remedy`, if `high` removes too few.
+    `removed(x)` returns {name: units to remove}, and grows with x. If no x gives the wanted total, because `removed`
+    jumps over it, each matrix gets the same fraction of its jump. Raises PruneError, which ends in `remedy`, if even
+    `removed(high)` is too little.
     """
     total = sum(units.values())
     wanted = total - keep_count(total, sparsity)
     most = sum(removed(high).values())
-    if most < wanted - 0.5 - 1e-6:  # 0.5 for the rounding to whole units, 1e-6 for that of floats
+    if most < wanted - 0.5 - 1e-6:  # 0.5 for the rounding to whole units, 1e-6 for the rounding of floats
         raise PruneError(
             f"sparsity {sparsity:g}: removes {wanted} of {total}, but these settings allow at most {most:.0f}; {remedy}"
         )
@@ -135,7 +143,10 @@ def _solve_counts(
 
 
 def _round_to(total: int, exact: Mapping[str, float]) -> dict[str, int]:
-    """Return whole numbers with the sum `total`, by rounding up the values of `exact` with the largest remainders."""
+    """Return the values of `exact` as whole numbers with the sum `total`.
+
+    All values are rounded down, then those with the largest remainders are increased by 1.
+    """
     whole = {name: math.floor(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: whole[name] - exact[name])
     for name in by_remainder[: total - sum(whole.values())]:

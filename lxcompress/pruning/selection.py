@@ -1,4 +1,4 @@
-"""Selection: how much of a model is pruned, in which units, and how the sparsity is shared among its matrices."""
+"""Selection: how much of a model is pruned, in which units, and how the sparsity is shared among the matrices."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ if TYPE_CHECKING:
     from lxcompress.recipe import Method
 
 MULTIPLE = 8
-"""The default for `Selection.multiple`: CPU vectors of 8 floats and GPU tensor cores work on such widths."""
+"""The default of `Selection.multiple`: CPU vectors of 8 floats and GPU tensor cores work best on multiples of 8."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a pruning step removes from a model; docs/methods.md describes the values of each setting."""
+    """The settings of one pruning step; docs/methods.md describes the values of each setting."""
 
     sparsity: float
-    """share of the prunable weights to remove, 0-1; matrices of `keep_dense` are not counted"""
+    """fraction of the prunable weights to remove, 0-1; matrices in `keep_dense` are not counted"""
     granularity: str = "weight"
     """what is removed as one unit, such as weight, block-1x4, 2:4 or head"""
     scope: str = "layer"
     """how the sparsity is shared among the matrices, such as layer or global"""
     relative_rates: Mapping[str, float] | None = None
-    """part of the model (language, vision, cross, head) -> its rate; only for scope modality"""
+    """part of the model (language, vision, cross, head) -> its rate relative to the others; only for scope modality"""
     keep_dense: tuple[str, ...] = ()
     """names of weight matrices that are not pruned"""
     multiple: int = MULTIPLE
-    """the widths of a smaller model are multiples of it; it has no effect on masks"""
+    """the widths of a smaller model are multiples of this number; it has no effect on masks"""
 
     @classmethod
     def from_method(cls, method: Method, sparsity: float, *, multiple: int = MULTIPLE) -> Selection:
-        """Return the selection that a recipe's method makes at `sparsity`."""
+        """Return the Selection with the settings of a recipe's method, at `sparsity`."""
         return cls(
             sparsity=sparsity,
             granularity=method.granularity,

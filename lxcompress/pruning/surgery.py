@@ -1,12 +1,12 @@
-"""Surgery: which neurons, attention heads and layers are kept. It can be applied to any weights of its model.
+"""Surgery: which neurons, attention heads and layers are kept. It can be applied to start weights and trained weights.
 
-torch-pruning's dependency graph (Fang et al. 2023, DepGraph) finds which rows and columns of which tensors belong
-together. The slicing is done here, so that a Surgery is a list of numbers and needs no code.
+torch-pruning's dependency graph (Fang et al. 2023, DepGraph) finds which rows and columns of which tensors belong to
+one neuron or head. This module cuts the tensors, so that a Surgery is only a list of numbers.
 
-A removed unit counts with all its weights: those in prunable matrices for `achieved`, and those in all tensors (biases
-and gains too) for the shares of the live and of the whole model. If the last layer of a stack is removed, the new last
-layer has a branch that no answer depends on (in LXMERT the vision side of the last cross layer). That branch is removed
-too. Its weights are not counted at all: they are neither prunable nor live, neither kept nor removed.
+The sparsity counts all weights of a removed unit. `achieved` counts those in prunable matrices; `of_live` and `of_all`
+count those in all tensors, biases and gains too. If the last layer of a stack is removed, the new last layer has a
+branch that no answer depends on (in LXMERT the vision side of the last cross layer). That branch is removed too. Its
+weights are not counted at all: they are neither prunable nor live, neither kept nor removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Size = Annotated[int, Field(ge=1)]
 
 
 def _write_indices(indices: tuple[int, ...]) -> str:
-    """Return indices as runs, such as "0-2 5" for 0 1 2 5: readable, and a tenth as long as a list."""
+    """Return indices as a text of runs, such as "0-2 5" for 0, 1, 2, 5; it is a tenth as long as a list."""
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][1] + 1:
@@ -48,7 +48,10 @@ def _write_indices(indices: tuple[int, ...]) -> str:
 
 
 def _read_indices(text: Any) -> Any:
-    """Return the indices of a text of runs; anything but a text is left to pydantic. Raises ValueError."""
+    """Return the indices in a text of runs, such as "0-2 5". Raises ValueError.
+
+    A value that is not a text is returned unchanged, and checked by pydantic.
+    """
     if not isinstance(text, str):
         return text
     if len(text) > 1 << 20:
@@ -65,9 +68,10 @@ Indices = Annotated[
 
 
 class Part(Record):
-    """The part of a tensor that belongs to a group: unit u is [u * width, (u + 1) * width) of dimension `dim`.
+    """A tensor that has rows or columns of each unit of a group: unit u has [u * width, (u + 1) * width) along `dim`.
 
-    Without `dim` (layers) the whole tensor, of `width` elements, belongs to the unit whose index is in its name.
+    `dim` is None for layers. Then the whole tensor, of `width` elements, belongs to the layer whose index is in the
+    tensor's name.
     """
 
     tensor: str
@@ -77,9 +81,10 @@ class Part(Record):
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """Units that can be removed separately; each unit has a part of several tensors.
+    """A group of units that can be removed separately.
 
-    The units are the neurons of one feed-forward, the heads of one attention, or the layers of one stack.
+    The units are the neurons of one feed-forward, the heads of one attention, or the layers of one stack. `units` is
+    their number. `parts` are the tensors that hold the weights of the units.
     """
 
     kind: Kind
@@ -89,7 +94,7 @@ class UnitGroup:
 
 
 class GroupCut(Record):
-    """A group, and the units of it that are kept: at least one, in increasing order."""
+    """The cut of one group: the group, and the indices of the units that are kept (at least one, in order)."""
 
     kind: Kind
     name: str
@@ -119,7 +124,10 @@ class GroupCut(Record):
         return self.units - len(self.keep)
 
     def find_dead(self) -> tuple[str, ...]:
-        """Return the tensors of the new last layer that the old last layer did not have: no answer depends on them."""
+        """Return the names of the tensors of the new last layer that no answer depends on.
+
+        They are the tensors that the old last layer did not have; the result is empty if the last layer is kept.
+        """
         last, new_last = f"{self.name}.{self.units - 1}.", f"{self.name}.{self.keep[-1]}."
         if self.kind != "layer" or last == new_last:
             return ()
@@ -128,7 +136,7 @@ class GroupCut(Record):
         return tuple(name for name in tensors if name.removeprefix(new_last) not in used)
 
     def rename(self, name: str) -> str | None:
-        """Return the name that a tensor has after the cut, or None if it is removed; other tensors keep their names."""
+        """Return the name of a tensor after the cut, which renumbers layers; None if the layer is removed."""
         unit = unit_of(name, self.name) if self.kind == "layer" else None
         if unit is None:
             return name
@@ -139,20 +147,20 @@ class GroupCut(Record):
 
 
 class Surgery(FileRecord):
-    """The cuts of a model, group by group; groups without a GroupCut are kept whole."""
+    """The cuts of a model: one GroupCut for each group with removed units; other groups are kept whole."""
 
     cuts: tuple[GroupCut, ...]
 
     @property
     def granularity(self) -> str:
-        """Return the kinds of units that are removed: neuron, head, layer, or neuron+head."""
+        """Return the kinds of the removed units: neuron, head, layer, or neuron+head."""
         return "+".join(kind for kind in get_args(Kind) if any(cut.kind == kind for cut in self.cuts))
 
     def apply(self, weights: Weights) -> dict[str, Tensor]:
         """Return the weights of the smaller model; tensors that are not cut are shared with `weights`.
 
-        It cuts start weights as it cuts trained weights, so that a smaller model can be rewound. Raises PruneError if
-        the weights are of another model.
+        Start weights are cut in the same way as trained weights, so a smaller model can be rewound. Raises PruneError
+        if the weights belong to another model.
         """
         self.check({name: tensor.shape for name, tensor in weights.items()})
         smaller = dict(weights)
@@ -167,7 +175,7 @@ class Surgery(FileRecord):
         return smaller
 
     def check(self, shapes: Shapes) -> None:
-        """Raise PruneError unless `shapes` has all tensors of the surgery, in the sizes that it was made for."""
+        """Raise PruneError unless `shapes` has all tensors of the surgery, with the sizes before the surgery."""
         for cut in self.cuts:
             for part in cut.parts:
                 if part.tensor not in shapes:
@@ -178,15 +186,15 @@ class Surgery(FileRecord):
                 _check_size(cut, part, shapes[part.tensor])
 
     def find_shapes(self, shapes: Shapes) -> dict[str, torch.Size]:
-        """Return the shapes of the smaller model's tensors, from those of the whole model. Raises PruneError."""
+        """Return {name: shape} of the smaller model, from the `shapes` of the whole model. Raises PruneError."""
         whole = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
         return {name: tensor.shape for name, tensor in self.apply(whole).items()}
 
     def mask(self, shapes: Shapes) -> Mask:
-        """Return the Mask over the prunable weights, of these shapes, with which the model answers as the smaller one.
+        """Return the Mask that removes the weights of the removed units from the prunable matrices of these `shapes`.
 
-        A removed unit is zero in every matrix. Raises PruneError for layers, which have no such mask: a layer of zeros
-        still adds its biases and its norm.
+        With this mask, the whole model answers as the smaller model does. Raises PruneError if layers are removed:
+        no mask does the same, because a layer of zeros still adds its biases and its norm.
         """
         if any(cut.kind == "layer" for cut in self.cuts):
             raise PruneError(
@@ -200,8 +208,10 @@ class Surgery(FileRecord):
         return Mask(kept)
 
     def count(self, live: int, whole: int, shapes: Shapes) -> Sparsity:
-        """Return the sparsity: among the prunable weights (of these shapes before the surgery), among the `live`
-        weights, and in the `whole` published model. The top of this file says what is counted. Raises PruneError.
+        """Return the Sparsity of the surgery; the top of this file says which weights are counted. Raises PruneError.
+
+        `shapes` has the prunable matrices before the surgery. `live` is the number of weights that an answer depends on
+        before the surgery, and `whole` the number of weights of the published model.
         """
         prunable = sum(shape.numel() for shape in shapes.values())
         removed = removed_live = dead = dead_live = 0
@@ -226,7 +236,10 @@ class Surgery(FileRecord):
         )
 
     def _matrices(self, shapes: Shapes) -> Iterator[tuple[GroupCut, Part]]:
-        """Yield every part of a prunable matrix. Raises PruneError if one is missing or has another size."""
+        """Yield (cut, part) for every part that is a prunable matrix in `shapes`.
+
+        Raises PruneError if a matrix is missing or has another size.
+        """
         for cut in self.cuts:
             for part in cut.parts:
                 if part.tensor in shapes:
@@ -239,7 +252,7 @@ class Surgery(FileRecord):
 def find_groups(model: Model, kinds: Collection[str]) -> tuple[UnitGroup, ...]:
     """Return the groups of these kinds (neuron, head, layer), in the order of the model's modules.
 
-    Raises PruneError if units of a feed-forward or an attention have parts in tensors outside it.
+    Raises PruneError if a neuron or a head also has weights outside of its feed-forward or attention.
     """
     assert set(kinds) <= set(get_args(Kind)), kinds
     module, family = model.module, model.family
@@ -268,7 +281,7 @@ def find_groups(model: Model, kinds: Collection[str]) -> tuple[UnitGroup, ...]:
 
 
 def surgery_of(mask: Mask, groups: Collection[UnitGroup]) -> Surgery:
-    """Return the Surgery that removes each unit of which `mask` keeps no weight; layers have no mask."""
+    """Return the Surgery that removes each neuron or head of `groups` of which `mask` keeps no weight."""
     cuts = []
     for group in groups:
         rows = next(part for part in group.parts if part.tensor in mask.kept and part.dim == 0)
@@ -290,15 +303,15 @@ def operate(model: Model, surgery: Surgery) -> Model:
 
 
 def cut_config(config: PreTrainedConfig, family: Family, surgery: Surgery) -> PreTrainedConfig:
-    """Return the config of the smaller model: a copy, with fewer layers if layers are removed."""
+    """Return the config of the smaller model: a copy of `config`, with fewer layers if the surgery removes layers."""
     fields = family.stacks(config)
     return with_layers(config, {fields[cut.name]: len(cut.keep) for cut in surgery.cuts if cut.kind == "layer"})
 
 
 def recount(smaller: Model, surgery: Surgery) -> Sparsity:
-    """Return the sparsity of the surgery, computed from the `smaller` model that it made.
+    """Return the Sparsity of the surgery, computed from the `smaller` model.
 
-    Raises PruneError if the surgery makes another model than that.
+    Raises PruneError if the result of the surgery has other shapes than `smaller`.
     """
     family, config = smaller.family, uncut_config(smaller, surgery)
     shapes = {name: shape for name, shape in family.shapes(config).items() if not family.is_dead(name, config)}
@@ -311,7 +324,7 @@ def recount(smaller: Model, surgery: Surgery) -> Sparsity:
 
 
 def uncut_config(smaller: Model, surgery: Surgery) -> PreTrainedConfig:
-    """Return the config of the model before the surgery, from that of the `smaller` one. Raises PruneError."""
+    """Return the config of the model before the surgery, computed from the `smaller` model. Raises PruneError."""
     fields = smaller.family.stacks(smaller.config)
     stacks = {cut.name: cut.units for cut in surgery.cuts if cut.kind == "layer"}
     for name in stacks.keys() - fields.keys():
@@ -320,7 +333,7 @@ def uncut_config(smaller: Model, surgery: Surgery) -> PreTrainedConfig:
 
 
 def unit_of(tensor: str, stack: str) -> int | None:
-    """Return the index of the layer of `stack` that a tensor belongs to; None if it belongs to none."""
+    """Return the index of the layer in `stack` that a tensor belongs to; None if the tensor is not in the stack."""
     if not tensor.startswith(f"{stack}."):
         return None
     number = tensor[len(stack) + 1 :].split(".", 1)[0]
@@ -328,7 +341,7 @@ def unit_of(tensor: str, stack: str) -> int | None:
 
 
 def _kept_indices(cut: GroupCut, part: Part) -> Tensor:
-    """Return int64: the indices along the part's dimension that are kept."""
+    """Return the indices (int64) of the rows or columns of a part that are kept."""
     keep = torch.tensor(cut.keep)
     return (keep[:, None] * part.width + torch.arange(part.width)).flatten()
 
@@ -346,7 +359,7 @@ def _check_size(cut: GroupCut, part: Part, shape: torch.Size) -> None:
 
 
 def _removed_size(cut: GroupCut, part: Part, shapes: Shapes) -> int:
-    """Return the number of removed elements of a part; a tensor that is not in `shapes` is a vector."""
+    """Return the number of elements that a cut removes from a part; a tensor that is not in `shapes` is a vector."""
     if part.dim is None:
         return 0 if unit_of(part.tensor, cut.name) in cut.keep else part.width
     if part.tensor not in shapes:
@@ -359,9 +372,9 @@ def _removed_size(cut: GroupCut, part: Part, shapes: Shapes) -> int:
 def _traced(model: Model) -> Iterator[Any]:
     """Yield torch-pruning's dependency graph of the model.
 
-    It is traced from all outputs of the encoder, not from the answer only: LXMERT's last cross-attention is used twice,
-    and one of its outputs feeds no answer, but the graph must have both. Scaled dot-product attention hides which
-    tensors belong together, so attention is traced in its plain form.
+    The graph is traced from all outputs of the encoder, not only from the answer. LXMERT's last cross-attention is used
+    twice, and one of its two outputs leads to no answer, but the graph must have both. Scaled dot-product attention
+    hides which tensors belong together, so attention is traced in its plain ("eager") form.
     """
     import torch_pruning
 
@@ -391,15 +404,16 @@ def _traced(model: Model) -> Iterator[Any]:
 
 
 def _tensors(out: Any) -> list[Tensor]:
-    """Return the tensors of a model's output that depend on weights."""
+    """Return the tensors in a model's output that depend on weights (those with a gradient)."""
     values = out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else (out,)
     return [value for value in values if isinstance(value, Tensor) and value.grad_fn is not None]
 
 
 def _find_parts(graph: Any, module: nn.Module, root: str, expected: set[str], *, width: int) -> tuple[Part, ...]:
-    """Return the parts that belong to the outputs of the linear layer `root`, in the order of the model's tensors.
+    """Return the parts that are cut when outputs of the linear layer `root` are removed, in the order of the tensors.
 
-    Raises PruneError unless they are the parts of the `expected` linear layers, each with its indices in order.
+    `width` is the number of outputs of one unit. Raises PruneError unless exactly the `expected` linear layers are cut,
+    each with its indices in order.
     """
     import torch_pruning
 

@@ -1,10 +1,10 @@
 """Choose which neurons, attention heads and layers to keep, by the scores of the weights that they consist of.
 
-Both scopes use one rule. Within a group, units are removed from the lowest mean score per weight to the highest, in
-steps that keep the group's width a multiple of what hardware computes fast. The steps of all groups are sorted, and
-steps are taken from the front until the sparsity is nearest to the requested one. For scope layer the sort key is the
-share of its group that is removed by then, so that all groups lose the same share, within one step. For scope global
-the key is the score.
+Both scopes use one rule. Within a group, units are removed in order of their mean score per weight, lowest first. They
+are removed in steps that keep the width of the group a multiple of `Selection.multiple`. The steps of all groups are
+sorted, and steps are taken from the front until the sparsity is nearest to the requested one. For scope layer the steps
+are sorted by the fraction of their group that is removed after them, so that all groups lose the same fraction, within
+one step. For scope global they are sorted by score.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lxcompress.units import short_percent
 
 SCOPES = ("layer", "global")
 ROUNDING = 1e-9
-"""The rounding error of shares computed as floats; no tolerance of the method."""
+"""The rounding error of sparsities that are computed as floats."""
 _GROUP_NOUNS = {
     "neuron": "feed-forward",
     "head": "head group",
@@ -36,16 +36,18 @@ _GROUP_NOUNS = {
 
 @dataclass(frozen=True)
 class RemovalStep:
-    """Units of one group that are removed together, after the units of the group's earlier steps."""
+    """Units of one group that are removed together, after the units of the earlier steps of the group."""
 
     group: int
     """index of the group"""
     units: tuple[int, ...]
     share: float
-    """share of the group's units that is removed in the middle of the step; -1 if an earlier surgery removed them"""
+    """fraction of the group's units (0-1) that is removed in the middle of the step; -1 for units that an earlier
+    surgery removed"""
     score: float
-    """the highest mean score of a weight in this and the group's earlier steps"""
+    """mean score of the step's weights, or that of an earlier step of the group if it is higher"""
     weights: int
+    """number of prunable weights of the units"""
 
 
 def choose_units(
@@ -56,12 +58,12 @@ def choose_units(
     prunable: Shapes,
     within: Surgery | None = None,
 ) -> Surgery:
-    """Return the Surgery that removes the requested share of the `prunable` weights, as nearly as whole units allow.
+    """Return the Surgery whose sparsity is nearest to the requested one. Raises PruneError.
 
-    `scores` has the scores of every prunable matrix, by name. Kept widths are multiples of `selection.multiple`, heads
-    and layers are kept whole, and each group keeps at least one step. What `within` removes is removed here too. Groups
-    with a matrix of `keep_dense` stay whole, and the sparsity is that of the other matrices. A sparsity below the first
-    step, with which a gradual schedule begins, removes nothing. Raises PruneError.
+    `scores` has the scores of every prunable matrix, by name. Kept widths are multiples of `selection.multiple`. Heads
+    and layers are removed whole, and each group keeps the units of at least one step. Units that the surgery `within`
+    removed are removed here too. Groups with a matrix in `keep_dense` are not cut, and the sparsity counts the other
+    matrices only. A gradual schedule begins with a sparsity below that of the first step, for which nothing is removed.
     """
     groups, prunable = _without_dense(groups, prunable, selection.keep_dense)
     steps = _sort_steps(
@@ -73,9 +75,10 @@ def choose_units(
 def check_structured(
     model: Model, selection: Selection, *, groups: tuple[UnitGroup, ...] | None = None
 ) -> tuple[UnitGroup, ...]:
-    """Return all groups of the model, which are found here unless `groups` are given.
+    """Return all groups of the model; they are searched for unless `groups` is given.
 
-    Raises PruneError if no scores could give a Surgery by `selection`, or if it would remove nothing.
+    Raises PruneError if the model cannot be cut by `selection`, whatever the scores are, or if nothing would be
+    removed.
     """
     sparsity, granularity = selection.sparsity, selection.granularity
     if not 0 < sparsity < 1:
@@ -96,9 +99,9 @@ def check_structured(
 def _without_dense(
     groups: Sequence[UnitGroup], prunable: Shapes, keep_dense: Collection[str]
 ) -> tuple[list[UnitGroup], Shapes]:
-    """Return the groups and the prunable matrices without those of `keep_dense`.
+    """Return the groups that have no matrix in `keep_dense`, and the prunable matrices that are not in `keep_dense`.
 
-    Raises PruneError for an unknown name, or if no group is left.
+    Raises PruneError for an unknown name in `keep_dense`, or if no group is left.
     """
     unknown = sorted(set(keep_dense) - set(prunable))
     if unknown:
@@ -116,9 +119,10 @@ def _sort_steps(
     selection: Selection,
     within: Surgery | None,
 ) -> list[RemovalStep]:
-    """Return the steps of all groups in the order in which they are taken; steps of `within` come first.
+    """Return the steps of all groups in the order in which they are taken; units that `within` removed come first.
 
-    Raises PruneError for a scope that units do not have, and for a sparsity that is not one.
+    `mean_scores` has the scores of the units of each group. Raises PruneError for a scope other than layer and global,
+    and for a sparsity outside of 0-1.
     """
     if selection.scope not in SCOPES:
         raise PruneError(f"scope {selection.scope}: granularity {_kinds(groups)} has scope layer or global")
@@ -139,9 +143,9 @@ def _sort_steps(
 def _take_steps(
     steps: Sequence[RemovalStep], groups: Sequence[UnitGroup], prunable: Shapes, selection: Selection
 ) -> tuple[Surgery, list[float]]:
-    """Return the Surgery with the sparsity nearest to the requested one, and all sparsities that steps can reach.
+    """Return the Surgery with the sparsity nearest to the requested one, and the list of all sparsities in reach.
 
-    Raises PruneError if the requested sparsity is above the highest of them.
+    Raises PruneError if the requested sparsity is above the highest one in reach.
     """
     sparsities = _reachable_sparsities(steps, groups, prunable)
     if selection.sparsity > sparsities[-1] + ROUNDING:
@@ -151,7 +155,7 @@ def _take_steps(
             f"{kinds}: can remove at most {100 * sparsities[-1]:.1f} % of the prunable weights without emptying a "
             f"{_GROUP_NOUNS[kinds]}, and {short_percent(selection.sparsity)} % is requested; lower the sparsity{more}"
         )
-    first = sum(step.share < 0 for step in steps)  # the steps of the earlier surgery are always taken
+    first = sum(step.share < 0 for step in steps)  # the units that an earlier surgery removed are always removed
     count = min(range(first, len(sparsities)), key=lambda taken: abs(sparsities[taken] - selection.sparsity))
     return _to_surgery(steps[:count], groups), sparsities
 
@@ -195,7 +199,7 @@ def _unit_sizes(group: UnitGroup, prunable: Shapes) -> list[int]:
 
 
 def _step_size(group: UnitGroup, multiple: int) -> int:
-    """Return how many units a step removes, so that the width that is left stays a multiple."""
+    """Return how many units a step removes, so that the remaining width stays a multiple of `multiple`."""
     if group.kind == "layer":
         return 1
     width = group.parts[0].width
@@ -205,9 +209,10 @@ def _step_size(group: UnitGroup, multiple: int) -> int:
 def _group_steps(
     group: int, mean_scores: Tensor, unit_sizes: Sequence[int], step_size: int, removed: Collection[int]
 ) -> Iterator[RemovalStep]:
-    """Yield the steps of one group, the lowest scores first; the last units are in no step, so that some are kept.
+    """Yield the steps of the group with index `group`, those with the lowest scores first.
 
-    Among equal scores the later unit is removed first. Units in `removed` are removed before all others.
+    The units with the highest scores are in no step, so that they are always kept. Of equal scores, the later unit is
+    removed first. Units in `removed` come before all others.
     """
     values, units = mean_scores.tolist(), len(unit_sizes)
     order = sorted(range(units), key=lambda unit: (unit not in removed, values[unit], -unit))
@@ -222,9 +227,10 @@ def _group_steps(
 
 
 def _reachable_sparsities(steps: Sequence[RemovalStep], groups: Sequence[UnitGroup], prunable: Shapes) -> list[float]:
-    """Return the sparsity after none, the first, the first two ... of the steps."""
+    """Return the sparsities (0-1) after 0, 1, 2, ... steps: one more value than there are steps."""
     total = sum(shape.numel() for shape in prunable.values())
-    if any(group.kind == "layer" for group in groups):  # few steps, after which some of the kept weights may be dead
+    # Without the last layer, a branch of the new last layer is removed too, which only the Surgery counts.
+    if any(group.kind == "layer" for group in groups):
         surgeries = (_to_surgery(steps[:count], groups) for count in range(len(steps) + 1))
         return [surgery.count(total, total, prunable).achieved for surgery in surgeries]
     sparsities, removed = [0.0], 0
