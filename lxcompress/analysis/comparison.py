@@ -121,8 +121,8 @@ def find_dense_int8(picked: ExportedArtifact, others: Sequence[CandidateFile]) -
 def best_free_alternative(picked: CandidateFile, others: Sequence[CandidateFile]) -> CandidateFile | None:
     """Return the dense int8 file of the same format if it is at least as good as `picked` in everything.
 
-    Return None if it is worse in something, if there is no such file, or if no bench measured both files at one task in
-    one runtime.
+    Return None if there is no such file, if it is worse in something, or if too little is known. The accuracy of both
+    files must be known. If `picked` was measured, one bench must have measured both at one task and in one runtime.
     """
     free = find_dense_int8(picked.exported, others)
     return free if free is not None and is_no_worse(free, picked) else None

@@ -136,7 +136,7 @@ class Plot:
         self.axes.plot([x], [y], "o", clip_on=False, markeredgecolor=HEX["ink"], **look)
 
     def marker(self, marker: Marker) -> None:
-        """Draw one marker."""
+        """Draw one marker at its position."""
         from matplotlib.lines import Line2D
 
         edge = ("card", 1.2) if marker.is_whole else (marker.colour, 2.0)

@@ -71,7 +71,7 @@ def _append(out: ET.Element, kind: str, attributes: Mapping[str, str]) -> ET.Ele
 
 
 def _page_style(text: str) -> str:
-    """Return a style that matplotlib wrote, with the colours and the font of the page instead."""
+    """Return a style that matplotlib wrote, with its colours and font replaced by those of the page."""
     pairs = [pair.partition(":") for pair in text.split(";") if pair.strip()]
     style: dict[str, str] = {}
     for key, value in ((key.strip(), value.strip()) for key, _, value in pairs):
