@@ -617,6 +617,7 @@ def dump_sealed(record: Record) -> str:
 
 
 def _read_text(path: Path, error: type[LxError]) -> str:
+    """Return the text of a record's file. Raises `error`."""
     try:
         return read_text(path)
     except (OSError, ValueError) as problem:
@@ -630,6 +631,7 @@ def _digest(tree: Any) -> str:
 
 
 def _contradiction(expected: str, found: str) -> PydanticCustomError:
+    """Return the error for values of a record that contradict each other."""
     return PydanticCustomError(
         "contradiction", "expected that {expected}, got {found}", {"expected": expected, "found": found}
     )
@@ -648,4 +650,5 @@ def _say(problem: ValidationError) -> str:
 
 
 def _cut(text: str, most: int = 60) -> str:
+    """Return `text`, shortened to at most `most` characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

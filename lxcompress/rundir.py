@@ -93,6 +93,7 @@ class RunDir:
 
     @property
     def lock(self) -> Path:
+        """The lock file that one study holds while it runs in the folder."""
         return self.root / ".lock"
 
     @property
@@ -142,9 +143,11 @@ class RunDir:
         return sorted((self.root / self.drawn).glob(f"*/{RESULT_FILE}"))
 
     def start(self, seed: int) -> Path:
+        """Return the path of the start weights of a seed."""
         return self.root / "seeds" / str(seed) / START_FILE
 
     def dense(self, seed: int) -> Path:
+        """Return the folder of the dense run of a seed."""
         return self.root / "seeds" / str(seed) / "dense"
 
     def find_dense_seed(self, folder: Path) -> int | None:
@@ -154,15 +157,19 @@ class RunDir:
         return seed if seed is not None and folder.absolute() == self.dense(seed).absolute() else None
 
     def snapshot(self, seed: int, step: int) -> Path:
+        """Return the path of the weights that the dense run of a seed had after `step` steps."""
         return self.root / "seeds" / str(seed) / f"step-{step}.safetensors"
 
     def movement(self, seed: int) -> Path:
+        """Return the path of the statistic of criterion movement, for a seed."""
         return self.root / "seeds" / str(seed) / MOVEMENT_FILE
 
     def sensitivity(self, seed: int, name: str) -> Path:
+        """Return the path of the sensitivities of a seed; `name` is the id of the method that needs them."""
         return self.root / "seeds" / str(seed) / f"sensitivity-{name}.json"
 
     def round(self, seed: int, method: str, sparsity: float) -> Path:
+        """Return the folder of a round of the schedule iterative-retrain, which ends at `sparsity` (0-1)."""
         return self.root / "seeds" / str(seed) / "rounds" / method / short_percent(sparsity)
 
     @contextmanager
@@ -173,12 +180,15 @@ class RunDir:
             yield
 
     def dense_result(self, seed: int) -> Path:
+        """Return the path of the record of the dense run of a seed."""
         return self.dense(seed) / DENSE_FILE
 
     def ticket(self, cell: Cell) -> Path:
+        """Return the folder of the ticket of a cell."""
         return self.root / self.drawn / cell.id
 
     def result(self, cell: Cell) -> Path:
+        """Return the path of the record of a cell."""
         return self.ticket(cell) / RESULT_FILE
 
 
@@ -280,6 +290,7 @@ def discard_begun(run: RunDir) -> None:
 
 
 def _read_result(path: Path) -> Result:
+    """Return the record of a cell. Raises RunError if it is damaged, or belongs to another cell than its folder."""
     record = read_record(path, Result, remedy=REDO)
     if record.cell != path.parent.name:
         raise RunError(f"{path}: belongs to {record.cell}; restore the record of {path.parent.name}, or {REDO}")

@@ -113,10 +113,12 @@ class Sizes:
 
     @property
     def weights(self) -> int:
+        """The number of weights of the model, without those that no answer depends on."""
         return sum(map(prod, self.shapes.values()))
 
     @property
     def prunable_weights(self) -> int:
+        """The number of prunable weights."""
         return sum(prod(self.shapes[name]) for name in self.prunable)
 
     def kept(self, sparsity: float) -> dict[str, int]:
@@ -319,6 +321,7 @@ def read_measured() -> MeasuredFacts:
 
 
 def _advise(sizes: Sizes, format: str, precision: str, sparsities: Sequence[float]) -> Advice:
+    """Return the Advice for one format and one precision, with the file size at each sparsity."""
     same = file_bytes(sizes, 0, format=format, precision=precision)
     fp32 = sizes.weights * VALUE_BYTES["fp32"]
     sizes_at = {sparsity: file_bytes(sizes, sparsity, format=format, precision=precision) for sparsity in sparsities}

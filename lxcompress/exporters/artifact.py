@@ -393,6 +393,7 @@ def _copy_words(source: ExportSource, out: Path, written: Sequence[Path]) -> lis
 
 
 def _input_words(task: AnswerTask | None) -> str:
+    """Return in words which inputs the parity check used."""
     if task:
         return "validation questions"
     return "seeded random inputs (no data is known for this model: give --recipe)"
@@ -456,6 +457,7 @@ def _torch_answer(model: Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarr
 
 
 def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Return the arrays of a batch as torch tensors, by the same names."""
     return {name: torch.from_numpy(array) for name, array in feeds.items()}
 
 

@@ -60,6 +60,7 @@ def _write_ticket(out: Path, ticket: Ticket) -> list[Path]:
 
 
 def _notes(job: Job, *, has_mask: bool) -> Sequence[str]:
+    """Return the notes for the user about the file."""
     notes = []
     if not has_mask:
         notes.append("there is no mask to pack: every weight is stored")

@@ -215,6 +215,7 @@ _DATE = "com.github.apple.coremltools.conversion_date"
 
 
 def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:
+    """Return the notes for the user about the package: the systems that it needs, and its limits."""
     tokens = job.model.config.max_position_embeddings
     notes = [f"needs {SYSTEMS[system]}; one question at a time, of up to {tokens} tokens"]
     if is_sparse:

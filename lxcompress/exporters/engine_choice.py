@@ -59,6 +59,7 @@ class LayoutChoice:
 
 
 def _by_weights(type: str, tile: int, *, hopeless: float, usual: float) -> LayoutChoice:
+    """Return the layout that leaves out single zeros, with tiles of `tile` inputs."""
     return LayoutChoice("sparse", partial(sparse, type=type, tile=tile), "weights", hopeless, usual)
 
 
@@ -118,6 +119,7 @@ class LayoutChooser:
         return layout.pack(weight)
 
     def _choose(self, weight: np.ndarray, columns: int, shares: Mapping[str, float]) -> LayoutChoice:
+        """Return the fastest layout, as measured on some rows of `weight`, or the usual one if it cannot be timed."""
         if self._time is None or weight.size < LEAST:
             return next(_layout for _layout in self._layouts if _layout.is_usual(shares))
         layouts = [_layout for _layout in self._layouts if _layout.is_promising(shares)]

@@ -122,6 +122,7 @@ def _is_worth_it(result: np.ndarray, sources: Iterable[TensorProto]) -> bool:
 
 
 def _width(tensor: TensorProto) -> int:
+    """Return the bytes of one element of a stored tensor."""
     return helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 

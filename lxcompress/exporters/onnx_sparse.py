@@ -121,6 +121,7 @@ def break_even(precision: str) -> float:
 
 
 def _could_be_sparse(tensor: TensorProto) -> bool:
+    """Return whether a stored tensor is a matrix of a type that may be stored as sparse."""
     kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8)
     return len(tensor.dims) == 2 and tensor.data_type in kinds
 

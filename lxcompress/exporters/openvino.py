@@ -133,4 +133,5 @@ def _find_stored(node: ov.Node) -> tuple[ov.Node | None, np.ndarray | int]:
 
 
 def _last_line(error: Exception) -> str:
+    """Return the last line of an error's message, which has OpenVINO's reason; without a message, the error's type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -285,6 +285,7 @@ def _attend(draft: Draft, attention: Block, queries: Sequence[Any], keys_and_val
 
 
 def _projections(attention: Block) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    """Return the linear layers of an attention: query, key and value."""
     return attention.query, attention.key, attention.value
 
 
@@ -310,8 +311,10 @@ def _norm(draft: Draft, state: Any, norm: nn.LayerNorm, *, share: float = 1.0, a
 
 
 def _bias(layer: nn.Linear) -> np.ndarray:
+    """Return the bias of a linear layer as float32; zeros if it has none."""
     return np.zeros(layer.out_features, np.float32) if layer.bias is None else _array(layer.bias)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor as a float32 array on the CPU."""
     return tensor.detach().cpu().float().numpy()

@@ -124,6 +124,7 @@ class _Reader:
 
 
 def _failed(precision: str, error: Exception) -> ExportError:
+    """Return the error for a quantiser that failed."""
     first = first_line(error)
     return ExportError(
         f"--precision {precision}: ONNX Runtime's tool failed ({first}); export it in fp32, and report this line"

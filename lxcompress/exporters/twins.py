@@ -154,6 +154,7 @@ def _fp32_of(digest: str, done: Iterable[TwinExport | MissingTwin]) -> Path | No
 
 
 def _export(wanted: TwinRequest, source: Any, fp32: Path | None, progress: Progress) -> TwinExport | MissingTwin:
+    """Export one twin; if that fails, return the reason instead."""
     options = ExportOptions(wanted.format, wanted.precision, twin=wanted.twin, fp32=fp32)
     try:
         made = export(source, wanted.out, options, progress=progress)
@@ -172,16 +173,19 @@ def _naming(twin: str, progress: Progress) -> Progress:
 
 
 def _other_twin(provenance: Provenance) -> str:
+    """Return the role of the ticket to compare with: structured for a masked ticket, and the reverse."""
     return MASKED_TWIN if provenance.granularity in STRUCTURED else STRUCTURED_TWIN
 
 
 def _dense_of(run: RunDir | None, provenance: Provenance) -> Path | MissingTwin:
+    """Return the folder of the dense model that a ticket was drawn from, or why it is not known."""
     if run is None or provenance.cell is None or not run.dense_result(provenance.seed).is_file():
         return MissingTwin(DENSE, "the model that the ticket was drawn of is not known; give it with --dense FOLDER")
     return run.dense(provenance.seed)
 
 
 def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path | MissingTwin:
+    """Return the folder of the ticket of equal size to compare with, or why there is none."""
     twin = _other_twin(provenance)
     if run is None or not (ticket / RESULT_FILE).is_file():
         return MissingTwin(
@@ -194,6 +198,7 @@ def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path 
 
 
 def _none_found(run: RunDir, twin: str) -> str:
+    """Return in words why the study has no ticket to compare with, and how to draw one."""
     if twin == MASKED_TWIN:
         return "the study has no ticket of masked weights of this seed and size"
     again = command_line("study", run.recipe, "--out", run.root, "--set", "export.twins=true")
@@ -201,6 +206,7 @@ def _none_found(run: RunDir, twin: str) -> str:
 
 
 def _check_dense(folder: Path) -> Path:
+    """Return `folder` if it is a transformers folder and not a ticket. Raises ExportError."""
     if is_ticket(folder):
         raise ExportError(f"--dense {folder}: is a ticket; give the dense model that it was drawn of")
     if not (folder / CONFIG_FILE).is_file():

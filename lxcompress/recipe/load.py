@@ -122,6 +122,7 @@ def _find_old_keys(tree: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def _has(section: object, key: str) -> bool:
+    """Return whether `section` is a mapping that has the key."""
     return isinstance(section, Mapping) and key in section
 
 
@@ -139,6 +140,7 @@ def dump_recipe(recipe: RecipeSection) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the values in a YAML file. Raises RecipeError."""
     try:
         tree = read_yaml_file(path)
     except FileNotFoundError:

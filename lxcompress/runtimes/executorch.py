@@ -197,4 +197,5 @@ def _fits(shape: tuple[int, ...], bound: tuple[int, ...], rows: int) -> bool:
 
 
 def _size(shape: tuple[int, ...]) -> str:
+    """Return a shape in words, such as 1 x 20."""
     return " x ".join(str(size) for size in shape)

@@ -99,6 +99,7 @@ def _find_model(path: Path) -> Path:
 
 
 def _options(threads: int) -> ort.SessionOptions:
+    """Return the settings of a session on `threads` threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

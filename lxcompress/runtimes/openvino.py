@@ -80,6 +80,7 @@ def open_bfloat16(path: Path, *, threads: int) -> OpenvinoSession:
 
 
 def _open(path: Path, *, threads: int, precision: str) -> OpenvinoSession:
+    """Load and compile the model file at `path`, or in the folder `path`. Raises MeasureError."""
     model = _find(path)
     try:
         compiled = openvino.Core().compile_model(str(model), DEVICE, _options(threads, precision))
@@ -94,6 +95,7 @@ def _open(path: Path, *, threads: int, precision: str) -> OpenvinoSession:
 
 
 def _options(threads: int, precision: str) -> dict[str, object]:
+    """Return OpenVINO's settings for short latency on `threads` threads."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
