@@ -2,8 +2,9 @@
 
 Shapes: S scenes, O objects (padded to MOST_OBJECTS).
 
-The words of a question and its answer are drawn first, the answer evenly among those of its family. Then a scene is
-searched in which that answer is right. So neither the commonest answer nor the wording alone scores well.
+The words of a question and its answer are drawn first; all answers that its family of questions allows are equally
+likely. Then a scene is chosen in which this answer is right. So a model that always gives the commonest answer, or that
+reads only the words, does not score well.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from lxcompress.recipe import ScenesData
 FEWEST_OBJECTS, MOST_OBJECTS = 3, 7
 QUESTIONS_A_SCENE = 4
 FEATURE_NOISE = 0.05
+"""The standard deviation of the noise on each feature."""
 WINDOW = 128
+"""How many scenes are searched for one in which the drawn answer is right."""
 TOKEN_LIMIT = 24
 CAMERA_RIGHT = np.asarray([0.656, 0.755])
 CAMERA_FRONT = np.asarray([0.755, -0.656])
@@ -44,7 +47,7 @@ RELATIONS = {"left of": ("right", -1), "right of": ("right", 1), "behind": ("fro
 
 @dataclass(frozen=True)
 class Scenes:
-    """Scenes as arrays [S, O]; `present` is false for padding."""
+    """Scenes as arrays [S, O]: the attributes and the position of each object; `present` is false for padding."""
 
     present: np.ndarray
     values: Mapping[str, np.ndarray]
@@ -63,17 +66,17 @@ class Scenes:
 
 @dataclass(frozen=True)
 class SceneQuestion:
-    """A question in words, the answers of its family, and the function that answers it for a scene."""
+    """A question in words, the answers that its family allows, and the function that answers it for each scene."""
 
     words: str
     answers: tuple[str, ...]
     answer: Callable[[Scenes], np.ndarray]
-    """int [S], an index into `answers`, -1 where the question makes no sense"""
+    """scenes -> int [S]: an index into `answers`, or -1 for a scene in which the question makes no sense"""
 
 
 @dataclass(frozen=True)
 class GeneratedImages:
-    """The regions of the scenes of one split; an image's name is its row."""
+    """The regions of the scenes of one split; the name of an image is the row of its scene."""
 
     regions: Regions
 
@@ -85,9 +88,9 @@ class GeneratedImages:
 
 
 def read_scenes(settings: ScenesData, problems: Problems | None = None) -> QuestionSet:
-    """Generate the questions and scenes of both splits. The same settings give the same ones; no scene is in both.
+    """Generate the questions and scenes of both splits. No scene is in both; equal settings give equal data.
 
-    With `pixels` the scenes and questions are the same, and each scene is one region: its picture.
+    If `pixels` is set, the same scenes and questions are generated, but each scene has one region: its picture.
     """
     (problems or Problems.strict()).progress("drawing scenes")
     return QuestionSet(
@@ -145,13 +148,13 @@ def _draw_split(name: str, count: int, seed: np.random.SeedSequence, pixels: int
 
 
 def _spread(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return positions [S, O] in -3..3, in random order, at least a quarter apart."""
+    """Return positions [S, O] in -3..3, in random order; two positions in a row are at least 0.25 apart."""
     order = rng.permuted(np.tile(np.arange(shape[1]), (shape[0], 1)), axis=1)
     return 6 * (order + rng.uniform(0.15, 0.85, shape)) / shape[1] - 3
 
 
 def _detect(scenes: Scenes, rng: np.random.Generator) -> Regions:
-    """Return the objects of the scenes as regions, with small noise on their features, as a detector has."""
+    """Return the objects of the scenes as Regions. Their features have small random errors, as those of a detector."""
     height = _height(scenes)
     ground = scenes.right[..., None] * CAMERA_RIGHT + scenes.front[..., None] * CAMERA_FRONT
     exact = object_features(dict(scenes.values), np.concatenate([ground, height[..., None]], axis=-1))
@@ -162,9 +165,9 @@ def _detect(scenes: Scenes, rng: np.random.Generator) -> Regions:
 
 
 def _picture(scenes: Scenes, side: int) -> Regions:
-    """Return each scene as one region, the whole image: its features are the pixels of the picture.
+    """Return each scene as one region, its picture of `side` x `side` pixels; the features are the pixels.
 
-    They are stored in half precision, which distinguishes all 256 shades.
+    The pixels are stored as float16, which has a different number for each of the 256 shades.
     """
     positions = project(scenes.right, scenes.front, _height(scenes))
     pictures = torch.from_numpy(draw_pictures(scenes.values, positions, scenes.present, side=side)).half()
@@ -185,18 +188,18 @@ def _height(scenes: Scenes) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Phrase:
-    """A description of objects: 'small red thing', 'metal cube'."""
+    """A description of objects, such as 'small red thing' or 'metal cube': attribute -> index of the wanted value."""
 
     wanted: Mapping[str, int]
 
     def noun(self, *, plural: bool = False) -> str:
-        """Return the description in words."""
+        """Return the words of the phrase, such as 'small red thing', or 'small red things' in the plural."""
         words = [ATTRIBUTES[name][self.wanted[name]] for name in ("size", "color", "material") if name in self.wanted]
         noun = ATTRIBUTES["shape"][self.wanted["shape"]] if "shape" in self.wanted else "thing"
         return " ".join([*words, noun + "s" * plural])
 
     def match(self, scenes: Scenes) -> np.ndarray:
-        """Return, as bool [S, O], which objects the description fits."""
+        """Return which objects of the scenes fit the description: bool [S, O]."""
         found = scenes.present
         for name, value in self.wanted.items():
             found = found & (scenes.values[name] == value)
@@ -204,26 +207,29 @@ class Phrase:
 
 
 def _draw_phrase(rng: np.random.Generator, *, without: str | None = None, most: int = 2) -> Phrase:
+    """Return a random Phrase with 1 to `most` attributes; the attribute `without` is never one of them."""
     names = [name for name in ATTRIBUTES if name != without]
     chosen = rng.permutation(names)[: rng.integers(1, most + 1)]
     return Phrase({str(name): int(rng.integers(len(ATTRIBUTES[str(name)]))) for name in chosen})
 
 
 def _draw_relation(rng: np.random.Generator) -> str:
+    """Return a random one of RELATIONS."""
     return tuple(RELATIONS)[rng.integers(len(RELATIONS))]
 
 
 def _draw_attribute(rng: np.random.Generator) -> str:
+    """Return the name of a random attribute."""
     return tuple(ATTRIBUTES)[rng.integers(len(ATTRIBUTES))]
 
 
 def _only(match: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the value of the one object that matches, [S]; -1 if none or several do."""
+    """Return for each scene the value of the only object that matches, int [S]; -1 if none or several match."""
     return np.where(match.sum(1) == 1, values[np.arange(len(match)), match.argmax(1)], -1)
 
 
 def _related(scenes: Scenes, relation: str, anchor: np.ndarray) -> np.ndarray:
-    """Return, as bool [S, O], which objects are in `relation` to the first object of `anchor` [S, O]."""
+    """Return which objects are in `relation` to the first object that `anchor` (bool [S, O]) marks: bool [S, O]."""
     axis, sign = RELATIONS[relation]
     position = getattr(scenes, axis)
     origin = position[np.arange(len(position)), anchor.argmax(1)]
@@ -231,11 +237,12 @@ def _related(scenes: Scenes, relation: str, anchor: np.ndarray) -> np.ndarray:
 
 
 def _yes_no(truth: np.ndarray) -> np.ndarray:
-    """Return indices into (yes, no), [S]."""
+    """Return for each scene the index into YES_NO: 0 where `truth` is true, else 1. int [S]."""
     return np.where(truth, 0, 1)
 
 
 def _where(sense: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """Return `answer` [S], with -1 for scenes in which the question makes no sense."""
     return np.where(sense, answer, -1)
 
 
@@ -244,21 +251,25 @@ SMALL_COUNTS = COUNTS[:5]
 
 
 def _ask_value(attribute: str, phrase: str) -> str:
+    """Return the words of a question for the value of an attribute of one object."""
     return f"what is the {phrase} made of?" if attribute == "material" else f"what {attribute} is the {phrase}?"
 
 
 def _exists(rng: np.random.Generator) -> SceneQuestion:
+    """Ask whether there is an object."""
     phrase = _draw_phrase(rng, most=3)
     return SceneQuestion(f"is there a {phrase.noun()}?", YES_NO, lambda scenes: _yes_no(phrase.match(scenes).any(1)))
 
 
 def _counts(rng: np.random.Generator) -> SceneQuestion:
+    """Ask how many objects there are."""
     phrase = _draw_phrase(rng)
     words = f"how many {phrase.noun(plural=True)} are there?"
     return SceneQuestion(words, SMALL_COUNTS, lambda scenes: phrase.match(scenes).sum(1))
 
 
 def _asks_value(rng: np.random.Generator) -> SceneQuestion:
+    """Ask for an attribute of the only object that fits a description."""
     attribute = _draw_attribute(rng)
     phrase = _draw_phrase(rng, without=attribute)
     words = _ask_value(attribute, phrase.noun())
@@ -268,6 +279,7 @@ def _asks_value(rng: np.random.Generator) -> SceneQuestion:
 
 
 def _compares_counts(rng: np.random.Generator) -> SceneQuestion:
+    """Ask whether there are more (or fewer) objects of one description than of another."""
     first, second = _draw_phrase(rng, most=1), _draw_phrase(rng, most=1)
     comparison = ("more", "fewer")[rng.integers(2)]
     sign = 1 if comparison == "more" else -1
@@ -281,6 +293,7 @@ def _compares_counts(rng: np.random.Generator) -> SceneQuestion:
 
 
 def _compares_values(rng: np.random.Generator) -> SceneQuestion:
+    """Ask whether two objects have the same value of an attribute."""
     attribute = _draw_attribute(rng)
     first, second = _draw_phrase(rng, without=attribute), _draw_phrase(rng, without=attribute)
 
@@ -295,6 +308,7 @@ def _compares_values(rng: np.random.Generator) -> SceneQuestion:
 
 
 def _relates(rng: np.random.Generator) -> SceneQuestion:
+    """Ask whether one object is in a relation to another."""
     relation, first, second = _draw_relation(rng), _draw_phrase(rng), _draw_phrase(rng)
 
     def answer(scenes: Scenes) -> np.ndarray:
@@ -306,6 +320,7 @@ def _relates(rng: np.random.Generator) -> SceneQuestion:
 
 
 def _counts_related(rng: np.random.Generator) -> SceneQuestion:
+    """Ask how many objects are in a relation to another object."""
     relation, phrase, anchor = _draw_relation(rng), _draw_phrase(rng, most=1), _draw_phrase(rng)
 
     def answer(scenes: Scenes) -> np.ndarray:
@@ -318,6 +333,7 @@ def _counts_related(rng: np.random.Generator) -> SceneQuestion:
 
 
 def _asks_value_of_related(rng: np.random.Generator) -> SceneQuestion:
+    """Ask for an attribute of the only object that is in a relation to another object."""
     attribute, relation = _draw_attribute(rng), _draw_relation(rng)
     phrase, anchor = _draw_phrase(rng, without=attribute, most=1), _draw_phrase(rng)
 

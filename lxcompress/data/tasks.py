@@ -1,4 +1,4 @@
-"""Load the AnswerTask that a recipe's `data` section describes."""
+"""Load the AnswerTask that the `data` section of a recipe describes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lxcompress.data.tokens import Vocabulary, shipped_vocabulary
 from lxcompress.recipe import AnyData
 
 FEATURE_SIZE = 2048
-"""The size of the Faster R-CNN features that LXMERT reads (Anderson et al. 2018)."""
+"""The number of Faster R-CNN features of a region that LXMERT reads (Anderson et al. 2018)."""
 
 
 def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_size: int = FEATURE_SIZE) -> AnswerTask:
     """Return the task that `settings` describes, tokenized with `vocabulary` (by default the shipped one).
 
-    `feature_size` is that of blank images, for data without features. Raises DataError.
+    If the data have no images, blank images with `feature_size` features are used. Raises DataError.
     """
     vocabulary = vocabulary or shipped_vocabulary()
     question_set = read_question_set(settings, Problems.strict())
@@ -35,15 +35,15 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
 
 
 def read_question_set(settings: AnyData, problems: Problems) -> QuestionSet:
-    """Return the questions of both splits, read by the reader of the kind of `settings`."""
+    """Return the questions of both splits; the reader of the kind of data (`settings.kind`) reads them."""
     found: QuestionSet = resolve(find_data_kind(settings.kind).read)(settings, problems)
     return found
 
 
 def load_fitting_task(settings: AnyData, vocabulary: Vocabulary, model: ModelShape) -> AnswerTask:
-    """Return the task of `settings` for a model of that shape, and check the fit before and after reading the data.
+    """Return the task of `settings`; check before and after reading the data that a model of the shape `model` fits.
 
-    Raises RecipeError if the model does not read such data, DataError if they cannot be read.
+    Raises RecipeError if the model cannot read such data, and DataError if the data cannot be read.
     """
     check_fit(model, foresee_data(settings, len(vocabulary)))
     task = load_task(settings, vocabulary, model.feature_size or FEATURE_SIZE)
@@ -52,7 +52,7 @@ def load_fitting_task(settings: AnyData, vocabulary: Vocabulary, model: ModelSha
 
 
 def data_files(settings: AnyData) -> dict[str, tuple[Path, ...]]:
-    """Return the files and folders that `settings` names, by field."""
+    """Return the files and folders that `settings` name: name of the setting -> paths."""
     files: dict[str, tuple[Path, ...]] = {}
     for name, value in settings:
         paths = value if isinstance(value, tuple) else (value,)
@@ -62,6 +62,6 @@ def data_files(settings: AnyData) -> dict[str, tuple[Path, ...]]:
 
 
 def _open_images(settings: AnyData, feature_size: int) -> ImageSource:
-    """Return the images of the store that `settings` names; the blank image if they name none."""
+    """Return the images of the store that `settings` name; blank images if they name none."""
     features = getattr(settings, "features", None)
     return BlankImages(feature_size) if features is None else StoreImages(open_store(features))

@@ -1,7 +1,7 @@
 """Tokenize questions to WordPiece ids, as BERT does (Devlin et al. 2019), with the tokenizers library.
 
 A vocabulary is read from `vocab.txt` or `tokenizer.json`, and its settings from other files of the same folder. Token
-ids are always those of transformers' BertTokenizer; settings that would give other ids are refused in one sentence.
+ids are always equal to those of transformers' BertTokenizer; settings that would give other ids raise DataError.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ _WHITE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B
 """The white space that the tokenizers library strips from the end of a line of vocab.txt (Unicode White_Space)."""
 _BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast", "LxmertTokenizer", "LxmertTokenizerFast")
 _PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes that use only tokenizer.json; those of BERT take their settings from tokenizer_config.json."""
+"""Names of tokenizer classes that read only tokenizer.json. The classes of BERT take their settings from
+tokenizer_config.json."""
 _SWITCHES = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-"""The settings that may be changed, by the names of transformers, and their defaults."""
+"""The settings that may be changed: name in transformers -> default."""
 _NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -54,7 +55,7 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
     "add_prefix_space": (False,),
     "split_special_tokens": (False,),
 }
-"""Settings that must have one of these values, because this module tokenizes so; other values are refused."""
+"""The settings that may not be changed: name -> the values that agree with how this module tokenizes."""
 _ROLES = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
 _MOST_TOKENS = 10_000_000
 _MINE = "make them BERT's own, or give another vocabulary as model.vocabulary"
@@ -62,12 +63,12 @@ _MINE = "make them BERT's own, or give another vocabulary as model.vocabulary"
 
 @dataclass(frozen=True)
 class Vocabulary(Sequence[str]):
-    """The tokens of a model in the order of their ids, and the settings of its tokenizer (transformers' names)."""
+    """The tokens of a model in the order of their ids, and the settings of its tokenizer (named as in transformers)."""
 
     tokens: tuple[str, ...]
     do_lower_case: bool = True
     strip_accents: bool | None = None
-    """None: strip accents if questions are lower-cased"""
+    """None means: strip accents if `do_lower_case` is set"""
     tokenize_chinese_chars: bool = True
 
     def __len__(self) -> int:
@@ -82,7 +83,7 @@ class Vocabulary(Sequence[str]):
 
     @cached_property
     def ids(self) -> Mapping[str, int]:
-        """Return token -> id; a repeated token has its last id, as in transformers."""
+        """Return token -> id; a token that comes twice has the last of its ids, as in transformers."""
         return {token: index for index, token in enumerate(self.tokens)}
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
@@ -93,7 +94,7 @@ class Vocabulary(Sequence[str]):
 
     @property
     def settings(self) -> dict[str, bool | None]:
-        """Return the settings of tokenizer_config.json."""
+        """Return the settings as in tokenizer_config.json: name -> value."""
         return {name: getattr(self, name) for name in _SWITCHES}
 
     @property
@@ -104,7 +105,10 @@ class Vocabulary(Sequence[str]):
 
 @cache
 def shipped_vocabulary() -> Vocabulary:
-    """Return the vocabulary of the shipped mini model: words of scenes and CLEVR, and letters for all other words."""
+    """Return the vocabulary of the shipped mini model.
+
+    It has the words of scenes and CLEVR; all other words are made of its letters.
+    """
     text = (resources.files("lxcompress.data") / VOCABULARY_FILE).read_text("utf-8")
     return Vocabulary(parse_vocabulary(text, VOCABULARY_FILE))
 
@@ -112,8 +116,9 @@ def shipped_vocabulary() -> Vocabulary:
 def read_vocabulary(path: Path, usual: Vocabulary | None = None) -> Vocabulary:
     """Read the vocabulary in `path`: a vocab.txt (one token on each line), a tokenizer.json, or a folder with either.
 
-    The settings come from other files of that folder; without any they are those of `usual`, else BERT's. Raises
-    DataError for a file that cannot be read, and for settings that would give other ids than transformers' tokenizer.
+    The settings come from other files of the same folder. Without such files they are those of `usual`, or else BERT's.
+    Raises DataError for a file that cannot be read, and for settings that would give other ids than transformers'
+    tokenizer.
     """
     path = _find_in(path) if path.is_dir() else path
     folder, stored = path.parent, None
@@ -148,12 +153,15 @@ def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
 
 
 def has_vocabulary(folder: Path) -> bool:
-    """Return whether a folder has a vocabulary, of either form."""
+    """Return whether a folder has a vocabulary: a vocab.txt or a tokenizer.json."""
     return any((folder / name).is_file() for name in (VOCABULARY_FILE, TOKENIZER_FILE))
 
 
 def format_vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
-    """Return file name -> text for the files that store `vocabulary`: vocab.txt, and its settings unless default."""
+    """Return the files that store `vocabulary`: file name -> text.
+
+    They are vocab.txt and, unless the settings are the defaults, tokenizer_config.json.
+    """
     files = {VOCABULARY_FILE: "\n".join(vocabulary.tokens) + "\n"}
     if not vocabulary.is_usual:
         files[SETTINGS_FILE] = format_settings(vocabulary)
@@ -161,15 +169,15 @@ def format_vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def format_settings(vocabulary: Vocabulary, **more: object) -> str:
-    """Return the text of tokenizer_config.json for `vocabulary`."""
+    """Return the text of tokenizer_config.json for `vocabulary`, with the further fields `more`."""
     return json.dumps({"tokenizer_class": "BertTokenizer", **vocabulary.settings, **more}, indent=1) + "\n"
 
 
 def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np.ndarray:
     """Return ids int32 [Q, L]: [CLS] words [SEP], padded with 0 to the longest question and cut to `limit` tokens.
 
-    They are those of transformers' BertTokenizer: special tokens in the text of a question are special. A lone
-    surrogate, which is not a character and makes that tokenizer raise TypeError, is left out.
+    The ids are equal to those of transformers' BertTokenizer: "[SEP]" in the text of a question becomes the special
+    token. A lone surrogate is not a character, and BertTokenizer raises TypeError for it; here it is left out.
     """
     ids = vocabulary.ids
     tokenizer = Tokenizer(WordPiece(dict(ids), unk_token=UNKNOWN))
@@ -193,7 +201,7 @@ def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np
 
 @dataclass(frozen=True)
 class _TokenizerFile:
-    """The contents of a tokenizer.json."""
+    """The contents of a tokenizer.json: its tokens, and the settings of its normalizer."""
 
     path: Path
     tokens: tuple[str, ...]
@@ -201,7 +209,7 @@ class _TokenizerFile:
 
 
 def _find_in(folder: Path) -> Path:
-    """Return the vocabulary file of a folder. Raises DataError."""
+    """Return the path of the vocabulary file in a folder. Raises DataError if there is none."""
     found = next((folder / name for name in (VOCABULARY_FILE, TOKENIZER_FILE) if (folder / name).is_file()), None)
     if found is None:
         raise DataError(f"{folder}: has neither {VOCABULARY_FILE} nor {TOKENIZER_FILE}; give BERT's vocab.txt")
@@ -209,7 +217,7 @@ def _find_in(folder: Path) -> Path:
 
 
 def _check_tokens(tokens: Sequence[str], where: str) -> None:
-    """Raise DataError unless the special tokens are there and id 0 is padding."""
+    """Raise DataError unless `tokens` have all special tokens, and [PAD] has the id 0."""
     present = set(tokens)
     missing = [token for token in SPECIAL if token not in present]
     if missing:
@@ -233,7 +241,7 @@ def _check_same_tokens(path: Path, tokens: Sequence[str], others: Sequence[str])
 
 
 def _read_tokenizer(path: Path) -> _TokenizerFile:
-    """Read a tokenizer.json. Raises DataError for one that tokenizes differently from BERT."""
+    """Read a tokenizer.json. Raises DataError for a tokenizer that gives other ids than BERT's."""
     document = _read_object(path)
     model = _part(document, "model", path)
     kind = model.get("type", "WordPiece" if "vocab" in model and "merges" not in model else None)
@@ -264,7 +272,7 @@ def _read_tokenizer(path: Path) -> _TokenizerFile:
 
 
 def _order_tokens(found: object, path: Path) -> tuple[str, ...]:
-    """Return the tokens of {token: id} in the order of their ids; an unused id is an empty token."""
+    """Return the tokens of `found`, {token: id}, in the order of their ids; an unused id gets an empty token."""
     if not isinstance(found, dict) or not found:
         raise DataError(f"{path}: model.vocab is {shorten(found)}, expected {{token: id}}; copy the file again")
     wrong = [id for id in found.values() if type(id) is not int or not 0 <= id < _MOST_TOKENS]
@@ -276,14 +284,14 @@ def _order_tokens(found: object, path: Path) -> tuple[str, ...]:
         raise DataError(f"{path}: model.vocab gives two tokens one id, or has wide gaps between ids; copy it again")
     tokens = [""] * (max(found.values()) + 1)
     for token, id in found.items():
-        # A token that ends in white space fits no line of vocab.txt, and no word of a question ends so.
+        # A token that ends in white space cannot be a line of vocab.txt, and no word of a question ends in white space.
         tokens[id] = token if token == token.rstrip(_WHITE) and "\n" not in token else ""
     _check_tokens(tokens, str(path))
     return tuple(tokens)
 
 
 def _check_template(found: object, path: Path) -> None:
-    """Raise DataError unless the post-processor puts [CLS] before a question and [SEP] after it."""
+    """Raise DataError unless the post-processor `found` puts [CLS] before a question and [SEP] after it."""
     kind = found.get("type") if isinstance(found, dict) else None
     is_bert = kind == "BertProcessing"
     if kind == "TemplateProcessing" and isinstance(found, dict):
@@ -299,7 +307,7 @@ def _check_template(found: object, path: Path) -> None:
 
 
 def _read_settings(path: Path) -> Mapping[str, Any] | None:
-    """Read a tokenizer_config.json, if there is one. Raises DataError for settings that are not supported."""
+    """Read a tokenizer_config.json; None if there is none. Raises DataError for settings that are not supported."""
     if not path.is_file():
         return None
     given = _read_object(path)
@@ -322,7 +330,10 @@ def _read_settings(path: Path) -> Mapping[str, Any] | None:
 
 
 def _combine_settings(path: Path, given: Mapping[str, Any], stored: _TokenizerFile | None) -> dict[str, Any]:
-    """Return the settings of a tokenizer. Raises DataError if tokenizer.json and tokenizer_config.json contradict."""
+    """Return the settings of a tokenizer: name -> value.
+
+    `given` is from tokenizer_config.json, `stored` from tokenizer.json. Raises DataError if the two contradict.
+    """
     tokens = stored.tokens if stored else ()
     added = given.get("added_tokens_decoder") or {}
     for id, token in added.items() if isinstance(added, dict) else ():
@@ -342,6 +353,7 @@ def _combine_settings(path: Path, given: Mapping[str, Any], stored: _TokenizerFi
 
 
 def _check_flags(settings: Mapping[str, object], path: Path) -> None:
+    """Raise DataError unless all settings are true or false; strip_accents may be null."""
     for name, value in settings.items():
         allowed = (bool, type(None)) if name == "strip_accents" else (bool,)
         if not isinstance(value, allowed):
@@ -355,6 +367,7 @@ def _check_special(path: Path) -> None:
 
 
 def _check_roles(given: Mapping[str, Any], path: Path) -> None:
+    """Raise DataError if a role, such as pad_token, has another token than in BERT."""
     for role, token in _ROLES.items():
         if role in given and (_content(given[role]) != token or _has_flags(given[role])):
             raise DataError(f"{path}: {role} is {shorten(given[role])}, expected {token}; {_MINE}")
@@ -371,6 +384,7 @@ def _check_added(path: Path, tokens: Sequence[str]) -> None:
 
 
 def _check_added_token(token: object, id: object, tokens: Sequence[str], path: Path) -> None:
+    """Raise DataError unless an added token is one of BERT's special tokens, with its usual id and no flags."""
     name = _content(token)
     is_own = not tokens or (type(id) is int and 0 <= id < len(tokens) and tokens[id] == name)
     if name not in SPECIAL or _has_flags(token) or not is_own:
@@ -381,7 +395,7 @@ def _check_added_token(token: object, id: object, tokens: Sequence[str], path: P
 
 
 def _content(token: object) -> object:
-    """Return the text of a token, which may be an object or the text itself."""
+    """Return the text of a token, which is given as a JSON object or as the text itself."""
     return token.get("content") if isinstance(token, dict) else token
 
 
@@ -393,6 +407,7 @@ def _has_flags(token: object) -> bool:
 
 
 def _part(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    """Return the object in the field `name` of a document. Raises DataError for anything else."""
     found = document.get(name)
     if not isinstance(found, dict):
         raise DataError(f"{path}: its {name} is {shorten(found)}, expected an object; {_MINE}")
@@ -400,7 +415,7 @@ def _part(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, An
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises DataError."""
+    """Read a file with one JSON object. Raises DataError."""
     text = _read_text(path)
     try:
         found = parse_json(text)
@@ -412,6 +427,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
+    """Return the text of a file. Raises DataError."""
     try:
         return read_text(path)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Unpack zip archives that others made: check them first, and never write outside the folder."""
+"""Unpack zip archives from other people: check them first, and never write outside the given folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from lxcompress.rundir import write_whole
 
 PIECE_BYTES = 1 << 20
 SYMLINK = 0o120000
-"""The file type of a symbolic link, in the upper half of a member's external attributes."""
+"""The bits of a file type that mean a symbolic link; a zip has them in the upper half of `external_attr`."""
 
 
 def check_zip(path: Path, wanted: Sequence[str], folder: Path, *, label: str) -> None:
-    """Raise DataError unless `path` is a zip archive whose files called `wanted` can be unpacked to `folder`.
+    """Raise DataError unless `path` is a zip archive whose files that match `wanted` can be unpacked to `folder`.
 
-    `wanted` are patterns for file names, as in a shell; without patterns nothing is unpacked. The error names `label`.
+    `wanted` are patterns for file names, as in a shell; without patterns, only the zip itself is checked. The error
+    names `label`.
     """
     with _errors(label), zipfile.ZipFile(path) as packed:
         if wanted:
@@ -32,7 +33,7 @@ def check_zip(path: Path, wanted: Sequence[str], folder: Path, *, label: str) ->
 
 
 def read_through(path: Path, *, label: str, progress: Progress) -> None:
-    """Read every file of an archive and compare its CRC. Raises DataError, which names `label`."""
+    """Read every file of an archive, and compare its CRC-32. Raises DataError, which names `label`."""
     with _errors(label), zipfile.ZipFile(path) as packed:
         done, total = 0, sum(member.file_size for member in packed.infolist())
         for member in packed.infolist():
@@ -43,9 +44,10 @@ def read_through(path: Path, *, label: str, progress: Progress) -> None:
 
 
 def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, progress: Progress) -> dict[str, int]:
-    """Unpack the files called `wanted` that `folder` lacks or has with other contents; each is written whole or not.
+    """Unpack the files that match `wanted` to `folder`; return path in the zip -> number of bytes.
 
-    Returns path in the zip -> bytes, for new and old files. Raises DataError, which names `label`.
+    Files that exist already, with the same contents, are not written again. Each file is written atomically. Raises
+    DataError, which names `label`.
     """
     with _errors(label), zipfile.ZipFile(path) as packed:
         members = _members(packed, wanted, folder, label)
@@ -69,17 +71,17 @@ def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, progr
 
 
 def is_unpacked(members: dict[str, int], folder: Path) -> bool:
-    """Return whether all files that `unpack` returned are still in `folder`, by their sizes."""
+    """Return whether all files that `unpack` returned are still in `folder`, with the same sizes."""
     return bool(members) and all(_has_size(folder / name, size) for name, size in members.items())
 
 
 def is_content(sums: dict[str, int], folder: Path) -> bool:
-    """Return whether the files in `folder` have the CRC-32 that `sums` names."""
+    """Return whether the files in `folder` have the CRC-32 in `sums` (path -> CRC-32)."""
     return all((folder / name).is_file() and sum_content(folder / name) == sum_ for name, sum_ in sums.items())
 
 
 def sum_content(path: Path) -> int:
-    """Return the CRC-32 of a file, which a zip archive holds of each of its files."""
+    """Return the CRC-32 of a file; a zip archive has the CRC-32 of each of its files, to compare with."""
     found = 0
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
@@ -88,7 +90,10 @@ def sum_content(path: Path) -> int:
 
 
 def _members(packed: zipfile.ZipFile, wanted: Sequence[str], folder: Path, label: str) -> list[zipfile.ZipInfo]:
-    """Return the files called `wanted`. Raises DataError if any file, wanted or not, would leave the folder."""
+    """Return the files of an archive that match `wanted`.
+
+    Raises DataError if none matches, or if any file of the archive would be written outside the folder.
+    """
     for member in packed.infolist():
         if not _stays_inside(member, folder.resolve()):
             raise DataError(
@@ -110,7 +115,7 @@ def _members(packed: zipfile.ZipFile, wanted: Sequence[str], folder: Path, label
 
 
 def _stays_inside(member: zipfile.ZipInfo, folder: Path) -> bool:
-    """Return whether a file of an archive stays inside the folder."""
+    """Return whether a file of an archive would be written inside `folder`, and is not a link."""
     path = PurePosixPath(member.filename)
     is_link = (member.external_attr >> 16) & 0o170000 == SYMLINK
     is_plain = bool(path.parts) and ".." not in path.parts
@@ -120,6 +125,7 @@ def _stays_inside(member: zipfile.ZipInfo, folder: Path) -> bool:
 
 
 def _copy(packed: zipfile.ZipFile, member: zipfile.ZipInfo, told: Callable[[int], None], part: Path) -> None:
+    """Write a file of an archive to `part`; call `told` with the bytes that are written so far."""
     with packed.open(member) as source, part.open("wb") as file:
         while piece := source.read(PIECE_BYTES):
             file.write(piece)
@@ -127,16 +133,18 @@ def _copy(packed: zipfile.ZipFile, member: zipfile.ZipInfo, told: Callable[[int]
 
 
 def _add(progress: Progress, done: int, total: int, more: int) -> None:
+    """Report progress: `more` bytes of the current file, after `done` bytes of earlier files."""
     progress("unpacking", done + more, total)
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:
+    """Return whether the file exists and has this size."""
     return path.is_file() and path.stat().st_size == size_bytes
 
 
 @contextmanager
 def _errors(label: str) -> Iterator[None]:
-    """Turn the errors of a damaged archive into a DataError."""
+    """Turn the errors that a damaged archive causes inside the block into a DataError, which names `label`."""
     try:
         yield
     except DAMAGE as problem:

@@ -1,7 +1,8 @@
-"""VQA v1.0 and v2.0 (Antol et al. 2015, Goyal et al. 2017): the official files, or LXMERT's JSON; content decides.
+"""Read VQA v1.0 and v2.0 (Antol et al. 2015, Goyal et al. 2017): the official files, or LXMERT's JSON.
 
-The official questions and annotations JSON are those of real and of abstract scenes, open-ended or multiple-choice.
-LXMERT's JSON (Tan & Bansal 2019) is a list of questions with the credits of their answers.
+The contents of a file decide which of the two it is. The official files are a questions JSON and an annotations JSON,
+of real images or abstract scenes, open-ended or multiple-choice. LXMERT's JSON (Tan & Bansal 2019) is a list of
+questions with the credits of their answers.
 """
 
 from __future__ import annotations
@@ -29,35 +30,35 @@ from lxcompress.recipe import VqaData
 from lxcompress.text import shorten
 
 LEAST_ANSWERS = 9
-"""An answer needs to be the commonest one of so many questions to get a label (compute_softscore.py, LXMERT's)."""
+"""An answer gets a label if it is the commonest answer to this many questions or more (as in compute_softscore.py)."""
 CREDIT = (0.0, 0.3, 0.6, 0.9, 1.0)
-"""The credit of an answer that 0, 1, 2, 3, and 4 or more people gave."""
+"""The credit of an answer; the index is the number of people who gave it (4 means 4 or more)."""
 UNKNOWN_TYPE = "unknown"
 _QUESTIONS = "give VQA's questions JSON as its authors publish it, or LXMERT's"
 _ANNOTATIONS = "give VQA's annotations JSON as its authors publish it"
 
 
 class Annotation(NamedTuple):
-    """The answers of people to one question."""
+    """The answers that people gave to one question, and the types of the question."""
 
     answers: tuple[str, ...]
     image: int | str | None
     type: str
     majority: str | None
-    """the commonest answer"""
+    """the commonest of the answers"""
     family: str
-    """the question's first words, by which the authors group questions"""
+    """the first words of the question; the authors group questions by them"""
 
 
 Annotations = Mapping[int | str, Annotation]
-"""question id -> what people answered"""
+"""question id -> the answers that people gave"""
 
 
 def read_vqa(settings: VqaData, problems: Problems | None = None) -> QuestionSet:
     """Read the questions of both splits. The labels are those of `data.answers`, or the commonest training answers.
 
-    Validation questions without annotations have no credits, as those of a test split. Raises DataError under the
-    strict policy, which is the default.
+    Validation questions without annotations have no credits, like the questions of a test split. Raises DataError
+    under the strict policy, which is the default.
     """
     problems = problems or Problems.strict()
     train, annotations = _read_split(settings, "train", problems)
@@ -76,7 +77,10 @@ def read_vqa(settings: VqaData, problems: Problems | None = None) -> QuestionSet
 
 
 def read_annotations(files: Iterable[Path], problems: Problems | None = None) -> dict[int | str, Annotation]:
-    """Return question id -> what people answered, from VQA's annotations JSON. Raises DataError by default."""
+    """Return question id -> Annotation, from VQA's annotations JSON files.
+
+    Raises DataError under the strict policy, which is the default.
+    """
     problems = problems or Problems.strict()
     annotations: dict[int | str, Annotation] = {}
     for path in files:
@@ -96,19 +100,19 @@ def read_annotations(files: Iterable[Path], problems: Problems | None = None) ->
 
 
 def soft_label(answers: Iterable[str]) -> dict[str, float]:
-    """Return answer -> credit, 0-1, by how many people gave it.
+    """Return answer -> credit (0-1); the credit depends on how many people gave the answer.
 
-    Answers count as they are written, as in compute_softscore.py (Hu's bottom-up-attention-vqa), which made LXMERT's
-    labels: it normalises the commonest answers, which make the vocabulary, and no others.
+    Answers are not normalised, as in compute_softscore.py (Hu's bottom-up-attention-vqa), which made LXMERT's labels.
+    That script normalises only the commonest answers, of which it makes the vocabulary.
     """
     return {answer: CREDIT[min(count, 4)] for answer, count in sorted(Counter(answers).items())}
 
 
 def image_name(document: Mapping[str, Any], image: int | str) -> str:
-    """Return the name of an image's file without its extension, from the header of a questions file.
+    """Return the name of an image: its file name without the extension.
 
-    Without such a header the name is the number, by which a store finds images too. The images of test-dev2015 are
-    those of test2015.
+    The name is made of the image's number and of the header of the questions file (`document`). Without such a header
+    it is the number alone, by which a store finds the image too. The images of test-dev2015 are those of test2015.
     """
     kind, subtype = document.get("data_type"), document.get("data_subtype")
     if not (isinstance(image, int) and isinstance(kind, str) and isinstance(subtype, str)):
@@ -117,7 +121,7 @@ def image_name(document: Mapping[str, Any], image: int | str) -> str:
 
 
 def _read_split(settings: VqaData, name: str, problems: Problems) -> tuple[SplitQuestions, Annotations]:
-    """Return the questions of a split with the credits of its annotations, and the annotations."""
+    """Return the questions of the split `name`, with the credits of its annotations; and the annotations."""
     files, annotation_files = getattr(settings, name), getattr(settings, f"{name}_annotations") or ()
     errors = problems.errors
     annotations = read_annotations(annotation_files, problems)
@@ -154,7 +158,10 @@ def _read_split(settings: VqaData, name: str, problems: Problems) -> tuple[Split
 def _check_annotations(
     split: SplitQuestions, official: Sequence[Path], annotations: Annotations, given: Path, problems: Problems
 ) -> None:
-    """Report questions and annotations that do not belong together; `given` is the first file of annotations."""
+    """Report questions without an annotation, and annotations without a question.
+
+    `official` are the official question files, and `given` is the first file of annotations.
+    """
     if not official:
         problems.add(
             DataError(f"{given}: has no effect, because LXMERT's JSON holds the answers too; leave the annotations out")
@@ -191,14 +198,14 @@ def _check_annotations(
 
 
 def _explain_types(question_id: int | str, others: Mapping[int | str, object]) -> str:
-    """Return a hint if the ids of the other file are of the other type: 5, or "5"."""
+    """Return a hint if the ids of the other file have another type (5, or "5"); else an empty text."""
     return explain_types(question_id, next(iter(others), question_id))
 
 
 def _official_question(
     record: Any, index: int, path: Path, header: Mapping[str, Any], annotations: Annotations
 ) -> Question:
-    """Return the question of a record of the official JSON `header`. Raises DataError."""
+    """Return the Question of a record of an official file, whose other fields are in `header`. Raises DataError."""
     fields = record if isinstance(record, dict) else {}
     question_id, image, words = (fields.get(name) for name in ("question_id", "image_id", "question"))
     choices = fields.get("multiple_choices") or ()
@@ -257,7 +264,10 @@ def _read_annotation_file(path: Path, problems: Problems) -> list[tuple[int | st
 
 
 def _keep_answer(found: dict[str, Any]) -> Any:
-    """Return one person's answer without its number and confidence: there are millions, and no more is needed."""
+    """Return what is kept of a JSON object; of one person's answer, only the text.
+
+    Its number and confidence are not needed, and there are millions of answers.
+    """
     answer = found.get("answer")
     return sys.intern(answer) if type(answer) is str and "answers" not in found else found
 
@@ -288,10 +298,10 @@ def _annotation(record: Any, index: int, path: Path) -> tuple[int | str, Annotat
 
 
 def _make_labels(train: SplitQuestions, annotations: Annotations, *, least: int) -> tuple[str, ...]:
-    """Return the answers that are the commonest of `least` training questions or more, by count, then by text.
+    """Return the answers that are the commonest answer to at least `least` training questions: the labels.
 
-    If a file does not tell the commonest answer (LXMERT's), each answer with a credit counts. Raises DataError if no
-    answer is common enough.
+    They are sorted by the number of questions, then by text. LXMERT's JSON does not tell the commonest answer; then
+    every answer with a credit is counted. Raises DataError if no answer is common enough.
     """
     majorities = [
         annotations[question_id].majority if question_id in annotations else None for question_id in train.files

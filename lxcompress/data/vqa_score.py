@@ -1,9 +1,9 @@
-"""Compute the VQA accuracy: equal to the official evaluation code on every prediction, with its quirks.
+"""Compute the VQA accuracy. It equals that of the official code for every prediction, including its errors.
 
 The rules are those of vqaEval.py (github.com/GT-Vision-Lab/VQA, master, under Python 3; Antol et al. 2015);
-docs/score.md explains them. Accuracies are 0-1 and not rounded. The official code averages accuracies that are not
-rounded either, and rounds the results: each mean, and each question's accuracy (`official_percent`), to two digits of
-a percentage.
+docs/score.md explains them. Accuracies are 0-1 and not rounded. The official code also averages accuracies that are
+not rounded. It rounds only its results, each mean and the accuracy of each question, to a percentage with two digits
+(`official_percent`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Id = int | str
 """The id of a question; its type is the same in all files of a data set."""
 
 ENOUGH = 3
-"""An answer is fully right if so many other people gave it (Antol et al. 2015)."""
+"""An answer is fully right if this many other people gave it (Antol et al. 2015)."""
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 NUMBERS = {
     "none": "0",
@@ -45,7 +45,8 @@ NUMBERS = {
     "ten": "10",
 }
 ARTICLES = frozenset({"a", "an", "the"})
-# The official table without its four keys with capitals (Im, Ive, Id've, I'dve), which no lower-case word can match.
+# The official table, without the four keys that have capitals (Im, Ive, Id've, I'dve): words are lower-case, so they
+# never match.
 _CONTRACTIONS = """
     aint=ain't arent=aren't cant=can't couldve=could've couldnt=couldn't couldn'tve=couldn't've couldnt've=couldn't've
     didnt=didn't doesnt=doesn't dont=don't hadnt=hadn't hadnt've=hadn't've hadn'tve=hadn't've hasnt=hasn't
@@ -69,14 +70,15 @@ _CONTRACTIONS = """
 CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTIONS.split())
 # Both patterns match the digits of every script, as the official code does under Python 3.
 NUMBER_COMMA = re.compile(r"\d,\d")
-# The official pattern begins with a mistyped look-behind, (?!<=\d), which is always true: a full stop after a digit is
+# The official pattern begins with (?!<=\d), a mistyped look-behind that is always true. So a full stop after a digit is
 # removed too.
 FULL_STOP = re.compile(r"\.(?!\d)")
 MOST_FULL_STOPS = 32
-"""The official code passes re.UNICODE, whose value is 32, as the number of substitutions."""
+"""How many full stops are removed: the official code passes re.UNICODE (32) as the number of substitutions."""
 CACHED = 1 << 18
 MOST_ANSWERS = 1000
-"""The most answers to a question; VQA's have 10. Leaving each one out in turn takes quadratic time."""
+"""The most answers to a question; VQA's questions have 10. The score leaves out each answer in turn, so its time is
+quadratic in their number."""
 MULTIPLE_CHOICE = "Multiple Choice"
 NO_FILE_REMEDY = "check the path"
 PREDICTIONS_REMEDY = 'write the evaluation server\'s format, [{"question_id": 1, "answer": "yes"}]'
@@ -84,18 +86,18 @@ PREDICTIONS_REMEDY = 'write the evaluation server\'s format, [{"question_id": 1,
 
 @dataclass(frozen=True)
 class HumanAnswers:
-    """The answers of people to one question."""
+    """The answers that people gave to one question, and the types of the question."""
 
     answers: tuple[str, ...]
     answer_type: str | None = None
     question_type: str | None = None
     voters: tuple[int, ...] | None = None
-    """who gave each answer, if some records cannot be told apart; else None"""
+    """for each answer, an index that says who gave it; None if all people differ"""
 
 
 @dataclass(frozen=True)
 class QuestionIndex:
-    """The ids of a questions file, and the choices of the multiple-choice task."""
+    """The question ids in a questions file; for the multiple-choice task, also the choices of each question."""
 
     ids: frozenset[Id]
     choices: Mapping[Id, frozenset[str]] | None = None
@@ -103,7 +105,7 @@ class QuestionIndex:
 
 @dataclass(frozen=True)
 class TypeScore:
-    """The mean accuracy, 0-1, of the questions of one type."""
+    """The mean accuracy (0-1) of the questions of one type, and how many questions there are."""
 
     accuracy: float
     questions: int
@@ -111,14 +113,14 @@ class TypeScore:
 
 @dataclass(frozen=True)
 class VqaScore:
-    """Accuracies, 0-1; types by decreasing count, without questions whose annotation has no type."""
+    """The VQA accuracies, 0-1. Types are sorted by decreasing number of questions; None is no type."""
 
     overall: float
     per_answer_type: dict[str, TypeScore]
     per_question_type: dict[str, TypeScore]
     per_question: dict[Id, float]
     indistinct: int
-    """how many questions have records that differ in nothing but the answer: equal records are left out together"""
+    """how many questions have answer records that differ in the answer only; see `vqa_accuracy`"""
 
 
 def score_vqa_files(files: ScoreFiles) -> ScoreReport:
@@ -152,9 +154,10 @@ def score_predictions(
     where: str = "the predictions",
     among: str = "the annotations",
 ) -> VqaScore:
-    """Return the official scores of `predictions`, which answer each annotated question and no other.
+    """Return the official scores of `predictions`.
 
-    Raises DataError, which names the predictions as `where` and the annotations as `among`.
+    Raises DataError unless there is a prediction for each annotated question, and for no other question. The error
+    names the predictions as `where` and the annotations as `among`.
     """
     check_known(predictions, annotations, where=where, among=among)
     check_complete(predictions, annotations, where=where)
@@ -172,10 +175,11 @@ def score_predictions(
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str], *, voters: Sequence[int] | None = None) -> float:
-    """Return the accuracy, 0-1, of `prediction`: the mean of min(1, equal answers / 3), each answer left out once.
+    """Return the accuracy (0-1) of `prediction` for one question.
 
-    Both sides are normalised only if `answers` differ. The official code leaves a record out together with all equal
-    records; `voters` says who gave each answer if they are not all different people.
+    Each of `answers` is left out once; the accuracy is the mean of min(1, right answers among the others / 3). The
+    prediction and the answers are normalised only if the answers differ from each other. The official code leaves out
+    equal records of answers together; `voters` has an index of who gave each answer, or None if all people differ.
     """
     assert answers, "an accuracy needs answers"
     said, given = _strip(prediction), [_strip(answer) for answer in answers]
@@ -183,23 +187,24 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], *, voters: Sequence[in
         said, given = normalise(said), [normalise(answer) for answer in given]
     equal = [answer == said for answer in given]
     count = sum(equal)
-    # Leaving out an answer that differs from the prediction leaves out no equal answer.
+    # If the answer that is left out differs from the prediction, all equal answers remain.
     others = [count - (_repeats(index, equal, voters) if is_equal else 0) for index, is_equal in enumerate(equal)]
-    # The integer 1 is that of the official code: since Python 3.12, a sum of only floats is rounded differently.
+    # As in the official code, 1 is an integer: since Python 3.12, a sum of only floats is rounded differently.
     return sum(min(1, other / ENOUGH) for other in others) / len(others)
 
 
 @lru_cache(maxsize=CACHED)
 def normalise(answer: str) -> str:
-    """Return `answer` in the form that is compared: lower case, digits, apostrophes, no punctuation, no articles."""
+    """Return `answer` as it is compared: lower case, digits for numbers, apostrophes, no punctuation, no articles."""
     words = (NUMBERS.get(word, word) for word in strip_punctuation(_strip(answer)).lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def strip_punctuation(text: str) -> str:
-    """Return `text` with each mark replaced by a space, or removed if the mark is next to a space anywhere in `text`.
+    """Return `text` without punctuation, as the official code removes it.
 
-    If `text` has a comma between digits, all marks are removed. Then the first 32 full stops that are not followed by a
+    A mark of PUNCTUATION is replaced by a space; if the mark is next to a space anywhere in `text`, it is removed. If
+    `text` has a comma between digits, all marks are removed. Then the first 32 full stops that are not followed by a
     digit are removed. Apostrophes, colons and all other characters stay.
     """
     has_number_comma = NUMBER_COMMA.search(text) is not None
@@ -212,7 +217,7 @@ def strip_punctuation(text: str) -> str:
 
 
 def official_percent(accuracy: float) -> float:
-    """Return an accuracy of 0-1 as the official code stores it: in percent, rounded to two digits."""
+    """Return an accuracy (0-1) as the official code stores it: in percent, rounded to two digits."""
     return round(100 * accuracy, 2)
 
 
@@ -267,7 +272,7 @@ def read_annotations(path: Path) -> dict[Id, HumanAnswers]:
 
 
 def read_questions(path: Path) -> QuestionIndex:
-    """Return the ids and choices in VQA's questions JSON. Raises DataError."""
+    """Return the question ids and the choices in VQA's questions JSON. Raises DataError."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
     choices: dict[Id, frozenset[str]] = {}
     for index, record in enumerate(_below(document, "questions", path=path)):
@@ -333,12 +338,15 @@ def keep_predicted(asked: Mapping[Key, Value], predictions: Mapping[Key, object]
 
 
 def mean(accuracies: Collection[float]) -> float:
-    """Return the mean of one accuracy or more."""
+    """Return the mean of accuracies; there must be at least one."""
     return math.fsum(accuracies) / len(accuracies)
 
 
 def mean_by(types: Iterable[tuple[str | None, float]]) -> dict[str, TypeScore]:
-    """Return the mean accuracy of each type, by decreasing count; None is no type."""
+    """Return type -> mean accuracy, sorted by decreasing number of questions.
+
+    `types` has a pair (type, accuracy) for each question; questions with the type None are left out.
+    """
     grouped: dict[str, list[float]] = {}
     for name, accuracy in types:
         if name is not None:
@@ -348,7 +356,7 @@ def mean_by(types: Iterable[tuple[str | None, float]]) -> dict[str, TypeScore]:
 
 
 def read_list(path: Path, *, remedy: str) -> list[Any]:
-    """Return the predictions in a JSON file, a list of one or more. Raises DataError."""
+    """Return the list of predictions in a JSON file. Raises DataError for anything else, and for an empty list."""
     document = read_json(path, remedy=NO_FILE_REMEDY)
     if not isinstance(document, list) or not document:
         raise DataError(f"{path}: is {shorten(document)}, expected a list of one prediction or more; {remedy}")
@@ -356,7 +364,7 @@ def read_list(path: Path, *, remedy: str) -> list[Any]:
 
 
 def _question_id(record: Any) -> Id | None:
-    """Return the question_id of a record, a number or a text; None if it has neither."""
+    """Return the question_id of a record if it is a number or a text; else None."""
     number = record.get("question_id") if isinstance(record, dict) else None
     return number if is_id(number) else None
 
@@ -372,14 +380,20 @@ def _strip(text: str) -> str:
 
 
 def _repeats(index: int, equal: Sequence[bool], voters: Sequence[int] | None) -> int:
-    """Return how many equal answers are left out with the one at `index`: itself, and those of the same voter."""
+    """Return how many right answers are left out with the answer at `index`: itself, and those of the same voter.
+
+    `equal` says which answers equal the prediction.
+    """
     if voters is None:
         return 1
     return sum(is_equal and voter == voters[index] for is_equal, voter in zip(equal, voters, strict=True))
 
 
 def _voters(records: Sequence[dict[str, Any]]) -> tuple[int, ...] | None:
-    """Return who gave each answer: records that differ only in the answer are one voter. None if all voters differ."""
+    """Return for each record an index of the voter; None if all voters differ.
+
+    Records that differ only in the answer are taken as one voter.
+    """
     ids = [record.get("answer_id") for record in records]
     if all(type(answer_id) is int for answer_id in ids) and len(set(ids)) == len(ids):
         return None
@@ -389,7 +403,7 @@ def _voters(records: Sequence[dict[str, Any]]) -> tuple[int, ...] | None:
 
 
 def _below(document: Any, key: str, *, path: Path) -> list[Any]:
-    """Return the list below `key` of a document. Raises DataError."""
+    """Return the list in the field `key` of a document. Raises DataError."""
     found = field(document, key, list)
     if found:
         return found

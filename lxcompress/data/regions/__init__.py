@@ -1,1 +1,1 @@
-"""Region features: readers, and the memory-mapped store that they are converted into."""
+"""Region features: readers of published files, and the memory-mapped store into which these are converted."""

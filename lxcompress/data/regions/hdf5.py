@@ -1,4 +1,4 @@
-"""Read region features from HDF5, in the layouts that projects publish; h5py is an optional dependency.
+"""Read region features from HDF5 files, in the layouts that other projects publish; this needs the extra `hdf5` (h5py).
 
 Shapes: N images, O regions, F features of a region, T regions of all images.
 
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 HDF5 = b"\x89HDF\r\n\x1a\n"
 IMAGE_LIMIT, REGION_LIMIT = 10_000_000, 1_000_000_000
 CACHE_BYTES = 1 << 26
-"""The cache of chunks, so that a chunk with several images is read once."""
+"""The size of HDF5's cache of chunks; it is large enough to read a chunk with several images only once."""
 LIMIT_BYTES = 1 << 28
-"""The most bytes of a chunk, which HDF5 decompresses whole for a single row of it, and of all ids."""
+"""The most bytes of a chunk, and of all ids. HDF5 decompresses a whole chunk to read one of its rows."""
 GQA_FIELDS = ("file", "idx", "width", "height", "objectsNum")
 IDS = ("image_ids", "image_id", "ids")
 SIZES = (("image_w", "image_h"), ("widths", "heights"))
@@ -68,7 +68,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Hdf5Source:
-    """One HDF5 file: `rows_of[i]` is where the image `images[i]` stands in its arrays."""
+    """One HDF5 file of region features: the image `images[i]` is in row `rows_of[i]` of its arrays."""
 
     path: Path
     images: tuple[str, ...]
@@ -114,13 +114,13 @@ class Hdf5Source:
 
 
 def open_hdf5(path: Path, *, scale: Scale = scale_boxes) -> Hdf5Source:
-    """Return the HDF5 file `path`; the names in it decide its layout. Raises DataError for an unknown layout."""
+    """Open the HDF5 file `path`; the names in it decide its layout. Raises DataError for an unknown layout."""
     with _open(path) as file:
         try:
             source = _source(path, file, scale)
         except DataError:
             raise
-        except Exception as problem:  # as above
+        except Exception as problem:  # as in `Hdf5Source._row`
             found = unreadable(path, problem, DataError)
             raise found or DataError(f"{path}: is damaged HDF5 ({problem}); download it again") from None
     if not source.images:
@@ -144,6 +144,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 
 def _source(path: Path, file: h5py.File, scale: Scale) -> Hdf5Source:
+    """Return the source of an open file, by the layout that its names show. Raises DataError."""
     names = set(file)
     if {"image_features", "spatial_features"} <= names and file["image_features"].ndim == 2:
         _count(path, file, ("image_features", "spatial_features"), most=REGION_LIMIT)
@@ -170,7 +171,7 @@ def _source(path: Path, file: h5py.File, scale: Scale) -> Hdf5Source:
 
 
 def _count(path: Path, file: h5py.File, names: Sequence[str], *, most: int = IMAGE_LIMIT) -> int:
-    """Return how many rows the datasets `names` have. Raises DataError if they differ, or are impossibly many."""
+    """Return the number of rows of the datasets `names`. Raises DataError if they differ, or if it is too large."""
     counts = {name: len(file[name]) for name in names}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -187,6 +188,7 @@ def _count(path: Path, file: h5py.File, names: Sequence[str], *, most: int = IMA
 
 
 def _read_group(scale: Scale, file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image that has a group of its own (VL-T5, VOLTA); see `Hdf5Source.read`."""
     group = file[image]
     boxes = _array(group["boxes"])
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -196,11 +198,13 @@ def _read_group(scale: Scale, file: h5py.File, image: str, row: int) -> tuple[np
 
 
 def _read_bottom_up(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image of bottom-up attention's layout; see `Hdf5Source.read`."""
     features, boxes = _pair(_array(file["image_features"], row), _array(file["spatial_features"], row), 6)
     return features, check_boxes(boxes[:, :4])
 
 
 def _read_ragged(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image of the bilinear attention networks' layout; see `Hdf5Source.read`."""
     start, stop = (whole(number) for number in _few_numbers(file["pos_boxes"], row, 2))
     total = len(file["image_features"])
     if start is None or stop is None or not 0 <= start < stop <= total:
@@ -211,6 +215,7 @@ def _read_ragged(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.
 
 
 def _read_arrays(scale: Scale, file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image of ViLBERT's or vqa-counting's layout; see `Hdf5Source.read`."""
     width, height = next(pair for pair in SIZES if {*pair} <= set(file))
     features, boxes = _pair(_array(file["features"], row), _array(file["boxes"], row), 4)
     count = check_count(_few_numbers(file["num_boxes"], row, 1)) if "num_boxes" in file else len(boxes)
@@ -220,7 +225,10 @@ def _read_arrays(scale: Scale, file: h5py.File, image: str, row: int) -> tuple[n
 
 @dataclass(frozen=True)
 class _GqaReader:
-    """Reads an image of GQA's object features; `info` is gqa_objects_info.json, of this file alone."""
+    """A reader of the images in one file of GQA's object features.
+
+    `info` has the entries of gqa_objects_info.json that are about this file.
+    """
 
     info: dict[str, dict[str, int]]
     scale: Scale
@@ -236,14 +244,17 @@ class _GqaReader:
 def _cut(
     features: np.ndarray, boxes: np.ndarray, count: int, scale: Scale, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first `count` regions, without the padding, and their boxes as 0-1. Raises RowError."""
+    """Return the features and the boxes (0-1) of the first `count` regions; the rest is padding. Raises RowError."""
     if count > len(boxes):
         raise RowError(f"it has {count:,} regions, where the file has room for {len(boxes)}")
     return features[:count], scale(boxes[:count], size)
 
 
 def _gqa_info(path: Path, count: int) -> dict[str, dict[str, int]]:
-    """Return the images of the GQA file `path`, which has `count` rows, from gqa_objects_info.json in its folder."""
+    """Return the entries of gqa_objects_info.json that are about the GQA file `path`: image -> entry.
+
+    `count` is the number of rows of the file. Raises DataError.
+    """
     info_path = path.with_name("gqa_objects_info.json")
     number = re.search(r"_([0-9]+)\.h", path.name)
     if not info_path.is_file() or number is None:
@@ -273,7 +284,10 @@ def _gqa_info(path: Path, count: int) -> dict[str, dict[str, int]]:
 
 
 def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
-    """Return the ids of `count` images in their order, from the file or its folder. Raises DataError."""
+    """Return the ids of the `count` images in the order of their rows; they are in the file, or in a file next to it.
+
+    Raises DataError.
+    """
     inside = next((name for name in IDS if name in file), None)
     text, listed, indexed = (path.with_name(path.stem + end) for end in ("_ids.txt", "_ids.json", "_imgid2idx.json"))
     if inside is not None:
@@ -310,7 +324,7 @@ def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
 
 
 def _read_ids(path: Path, array: h5py.Dataset) -> list[str]:
-    """Return the ids in a dataset. Raises DataError if it holds anything else, or too much for ids."""
+    """Return the ids in a dataset. Raises DataError if the dataset has more than one dimension, or is too large."""
     if array.ndim != 1 or len(array) > IMAGE_LIMIT or len(array) * array.dtype.itemsize > LIMIT_BYTES:
         raise DataError(
             f"{path}: its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected an id for "
@@ -321,7 +335,7 @@ def _read_ids(path: Path, array: h5py.Dataset) -> list[str]:
 
 
 def _id(value: object) -> str:
-    """Return an id as text; bytes that are not UTF-8 become text that `check_id` refuses, so ids stay different."""
+    """Return an id as text. Bytes that are not UTF-8 become a text that `check_id` refuses, and ids stay different."""
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="surrogateescape")
     number = None if isinstance(value, str) else whole(value)
@@ -329,6 +343,7 @@ def _id(value: object) -> str:
 
 
 def _read_text(path: Path) -> str:
+    """Return the text of a file. Raises DataError."""
     try:
         return read_text(path)
     except (OSError, ValueError) as problem:
@@ -336,6 +351,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> Any:
+    """Return the JSON document in a file. Raises DataError."""
     try:
         return parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as problem:
@@ -344,7 +360,10 @@ def _read_json(path: Path) -> Any:
 
 
 def _pair(features: np.ndarray, boxes: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features [O, F] and boxes [O, columns]; both, or only the features, may be transposed. Raises RowError."""
+    """Return features [O, F] and boxes [O, columns] of an image. Raises RowError.
+
+    The given arrays may be transposed: both, or only the features.
+    """
     if boxes.shape[1] == columns and len(features) == len(boxes):
         return features, boxes
     if len(boxes) == columns and features.shape[1] == boxes.shape[1]:
@@ -355,7 +374,7 @@ def _pair(features: np.ndarray, boxes: np.ndarray, columns: int) -> tuple[np.nda
 
 
 def _array(array: h5py.Dataset, row: int | slice | None = None) -> np.ndarray:
-    """Return a dataset, or some of its rows, in the byte order of this machine. Raises RowError if it is too large."""
+    """Return a dataset, or some of its rows, as floats. Raises RowError if it is too large, empty or not numbers."""
     shape = array.shape if row is None else array.shape[1:]
     many = row.stop - row.start if isinstance(row, slice) else 1
     name = array.name.rpartition("/")[2]
@@ -371,7 +390,7 @@ def _array(array: h5py.Dataset, row: int | slice | None = None) -> np.ndarray:
 
 
 def _few_numbers(array: h5py.Dataset, row: int, count: int) -> np.ndarray:
-    """Return row `row` of a dataset with `count` numbers in each row. Raises RowError for another dataset."""
+    """Return row `row` of a dataset that has `count` numbers in each row. Raises RowError if it has another shape."""
     if array.dtype.kind not in "iuf" or math.prod(array.shape[1:]) != count:
         raise RowError(f"its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected numbers")
     _check_chunks(array)
@@ -379,7 +398,7 @@ def _few_numbers(array: h5py.Dataset, row: int, count: int) -> np.ndarray:
 
 
 def _check_chunks(array: h5py.Dataset) -> None:
-    """Raise RowError for a dataset that would fill the memory, or that is stored in another file."""
+    """Raise RowError for a dataset whose chunks would fill the memory, or whose data are stored in another file."""
     name = array.name.rpartition("/")[2]
     if array.chunks is not None and math.prod(array.chunks) * array.dtype.itemsize > LIMIT_BYTES:
         raise RowError(f"its {name} are kept in chunks of {list(array.chunks)}, more than {LIMIT_BYTES:,} bytes each")

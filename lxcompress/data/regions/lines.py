@@ -1,4 +1,4 @@
-"""Stream the lines of a large text file, plain, gzip or in a zip: constant memory, resumable at any line."""
+"""Stream the lines of a large text file (plain, gzip, or in a zip) in constant memory, from any line on."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, Position
 from lxcompress.errors import DataError, unreadable
 
 READ_BYTES = 1 << 20
-"""The bytes of one read: with the results of a row it fits the second-level cache; larger reads were slower."""
+"""The bytes of one read. Together with the results of a row they fit into the CPU's second-level cache; larger reads
+were slower."""
 AHEAD = 4
-"""How many pieces are decompressed before they are needed."""
+"""How many pieces of READ_BYTES a thread decompresses before they are needed."""
 GZIP_RATIO = 0.6
-"""The approximate compression of base64 text; real features gave 0.55."""
+"""The approximate size of gzipped base64 text, relative to the text; real features gave 0.55."""
 
 
 class TextLine(NamedTuple):
-    """A line without its line end: bytes `start` to `stop` of `buffer`, which changes with the next line.
+    """A line without its line end: the bytes `start` to `stop` of `buffer`.
 
-    For a line of more than ROW_LIMIT_BYTES, `stop` is -1 and the buffer does not hold it.
+    The buffer is used again for the next line. For a line of more than ROW_LIMIT_BYTES, `stop` is -1, and the buffer
+    does not have the line.
     """
 
     position: Position
@@ -38,7 +40,7 @@ class TextLine(NamedTuple):
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file, or a file in a zip archive."""
+    """A text file: the file `path`, or the file `member` in the zip archive `path`."""
 
     path: Path
     member: str = ""
@@ -49,7 +51,7 @@ class TextFile:
 
     @contextmanager
     def lines(self, start: Position = FIRST) -> Iterator[Iterator[TextLine]]:
-        """Yield the lines from `start` on, while open; a compressed file is decompressed in a thread."""
+        """Open the file; yield an iterator over its lines from `start` on. A thread decompresses a compressed file."""
         with self._open() as stream:
             if self._is_plain:
                 stream.seek(start.offset)
@@ -59,14 +61,17 @@ class TextFile:
                     yield self._split(ahead, start, skip=start.offset)
 
     def size_bytes(self) -> int:
-        """Return the size on the disk."""
+        """Return the bytes of the file on the disk; for a file in a zip, its compressed size."""
         if self.member:
             with self._zip() as packed:
                 return packed.getinfo(self.member).compress_size
         return self.path.stat().st_size
 
     def text_bytes(self) -> int:
-        """Return the size as text; for gzip, the most likely size that its last four bytes allow."""
+        """Return the number of bytes of the uncompressed text.
+
+        For gzip it is an estimate: the last four bytes of the file tell the size modulo 2^32, and GZIP_RATIO the rest.
+        """
         if self.member:
             with self._zip() as packed:
                 return min(packed.getinfo(self.member).file_size, most_unpacked(self._packed_bytes()))
@@ -79,7 +84,7 @@ class TextFile:
         return min(most_unpacked(size), low + max(0, round((size / GZIP_RATIO - low) / 2**32)) * 2**32)
 
     def _packed_bytes(self) -> int:
-        """Return the compressed size; for a file in a zip what the zip says, but at most the size of the zip."""
+        """Return the compressed size in bytes; a wrong size in a zip is limited to the size of the zip."""
         return min(self.size_bytes(), self.path.stat().st_size)
 
     @property
@@ -126,7 +131,10 @@ def begins(path: Path, count: int) -> bytes:
 
 
 def _split(stream: _Stream, start: Position, skip: int) -> Iterator[TextLine]:
-    """Yield the lines of `stream`, which begins `skip` bytes before `start`; empty lines are counted and left out."""
+    """Yield the lines of `stream` from `start` on; the stream begins `skip` bytes before `start`.
+
+    Empty lines are counted, but not yielded.
+    """
     buffer = bytearray(2 * READ_BYTES)
     while skip:
         with memoryview(buffer) as view:
@@ -135,8 +143,8 @@ def _split(stream: _Stream, start: Position, skip: int) -> Iterator[TextLine]:
             return
         skip -= count
     item, offset = start
-    first = have = 0  # the bytes not yet used are buffer[first:have]; the line at `offset` begins with them
-    dropped = 0  # bytes of that line that were dropped because it is longer than a row may be
+    first = have = 0  # buffer[first:have] are the bytes that are not used yet: the beginning of the line at `offset`
+    dropped = 0  # how many bytes of this line were dropped, because the line is longer than a row may be
     while True:
         with memoryview(buffer) as view:
             count = stream.readinto(view[have : have + READ_BYTES])
@@ -169,7 +177,10 @@ class _Stream(Protocol):
 
 
 class _ReadAhead:
-    """A stream that a thread reads ahead of its use; decompression releases the global interpreter lock."""
+    """A stream that a thread reads before the bytes are needed.
+
+    Two threads are faster, because decompression releases the global interpreter lock.
+    """
 
     def __init__(self, stream: IO[bytes], packed_bytes: int) -> None:
         self._packed_bytes = packed_bytes
@@ -201,7 +212,7 @@ class _ReadAhead:
                 came: bytes | BaseException = stream.read(READ_BYTES)
                 size += len(came)
                 check_ratio(size, self._packed_bytes)
-            except Exception as problem:  # raised where the stream is used
+            except Exception as problem:  # `readinto` raises it, in the thread that uses the stream
                 came = problem
             is_over = not came or isinstance(came, BaseException)
             while not self._is_closed.is_set():

@@ -1,6 +1,6 @@
-"""Read the header of a .npy array without numpy, whose reader evaluates it as Python and trusts its sizes.
+"""Read the header of a .npy file without numpy. The reader of numpy parses it as Python, and trusts its sizes.
 
-For a damaged header numpy raises TokenError, TypeError or SyntaxError, or allocates as much memory as it says.
+For a damaged header, numpy raises TokenError, TypeError or SyntaxError, or allocates as much memory as the header says.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from lxcompress.text import shorten
 MAGIC = b"\x93NUMPY"
 MOST_HEADER_BYTES = 1 << 16
 MOST_DIGITS = 18
-# Matched without white space, and in one way only: a pattern with many ways would take for ever on a damaged header.
+# The header is matched after white space is removed. The pattern can match in one way only; otherwise a damaged header
+# could take for ever.
 _FIELDS = (
     r"['\"]descr['\"]:['\"](?P<descr>[^'\"]*)['\"]",
     r"['\"]fortran_order['\"]:(?P<fortran>True|False)",
     r"['\"]shape['\"]:\((?P<shape>[0-9L,]*)\)",  # Python 2's numpy wrote long integers as 3L
 )
 _HEADER = re.compile(rf"\{{(?:(?:{'|'.join(_FIELDS)}),?)+\}}")
-# Only numbers: objects are pickles, and other types are not features. f16 is numpy's long double.
+# Only types of numbers are read: objects are stored as pickles, and other types are no features. f16 is a long double.
 _NUMBERS = re.compile(r"[<>|=]?(?:f[248]|f16|[iu][1248])")
 
 
 class NpyHeader(NamedTuple):
-    """The header of a .npy file; the data follow it directly."""
+    """The header of a .npy file; the data follow the header directly."""
 
     shape: tuple[int, ...]
     is_fortran: bool
     dtype: np.dtype
     size_bytes: int
-    """of the data"""
+    """the number of bytes of the data"""
 
 
 def read_npy_header(file: IO[bytes]) -> NpyHeader:

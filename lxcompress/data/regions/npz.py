@@ -2,9 +2,13 @@
 
 Shapes: O regions, F features of a region.
 
-Two layouts are read. bottom-up-attention.pytorch and openvqa: `x` [O, F] or [F, O], `bbox` [O, 4] in pixels, and
-`image_w` `image_h` or `width` `height`. UNITER (Chen et al. 2020): `features` [O, F] and `norm_bb` [O, 6], boxes 0-1
-and their size. Other arrays are not read, and nothing is unpickled.
+Two layouts can be read:
+
+- bottom-up-attention.pytorch and openvqa: `x` [O, F] or [F, O], `bbox` [O, 4] in pixels, and `image_w` with `image_h`,
+  or `width` with `height`;
+- UNITER (Chen et al. 2020): `features` [O, F], and `norm_bb` [O, 6]: boxes 0-1, then their width and height.
+
+Other arrays are not read, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -43,13 +47,13 @@ from lxcompress.errors import DataError, unreadable
 from lxcompress.machine import usable_cores
 
 AHEAD = 4
-"""How many files each worker may read ahead."""
+"""How many files per worker may be read before they are needed."""
 KNOWN = "x and bbox with image_w and image_h (or width and height), or features and norm_bb"
 
 
 @dataclass(frozen=True)
 class NpzSource:
-    """A folder of .npz files, read in the order of their names; `workers` threads decompress them."""
+    """A folder of .npz files. They are read in the order of their names, by `workers` threads."""
 
     folder: Path
     names: tuple[str, ...]
@@ -109,11 +113,14 @@ class NpzSource:
 
 
 def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_boxes) -> NpzSource:
-    """Return the .npz files in `folder`, by name. Raises DataError if there are none."""
+    """Return the source of all .npz files in `folder`. Raises DataError if there are none.
+
+    Without `workers` there is one thread for each usable CPU core.
+    """
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
-    except OSError as problem:  # also for a link that leads to itself
+    except OSError as problem:  # also raised for a link that leads to itself
         where = problem.filename or folder
         raise DataError(f"{where}: cannot be read ({problem.strerror or problem}); take it out of the folder") from None
     found = tuple(name for name in names if name.endswith(".npz"))
@@ -124,17 +131,17 @@ def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_b
 
 
 def image_id(name: str) -> str:
-    """Return the id of a file's image: its name without .npz, and without .jpg before that."""
+    """Return the id of the image of a file: the file name without .npz, and without an extension (.jpg) before it."""
     return strip_extension(name.removesuffix(".npz"))
 
 
 def _any(names: list[str], suffix: str) -> bool:
-    """Return whether a name ends in `suffix`."""
+    """Return whether any of `names` ends in `suffix`."""
     return any(name.endswith(suffix) for name in names)
 
 
 def _read(packed: zipfile.ZipFile, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Return features [O, F] and boxes 0-1 [O, 4]. Raises RowError."""
+    """Return the features [O, F] and the boxes (0-1) [O, 4] in a .npz file. Raises RowError."""
     names = {name.removesuffix(".npy") for name in packed.namelist() if name.endswith(".npy")}
     if {"features", "norm_bb"} <= names:
         boxes = _array(packed, "norm_bb", 2)
@@ -152,7 +159,9 @@ def _read(packed: zipfile.ZipFile, scale: Scale) -> tuple[np.ndarray, np.ndarray
 
 
 def _array(packed: zipfile.ZipFile, name: str, dimensions: int) -> np.ndarray:
-    """Return the array `name`, read without numpy, which would allocate what a damaged header says.
+    """Return the array `name` of a .npz file, as floats.
+
+    It is read without numpy's reader, which would allocate as much memory as a damaged header says.
 
     Raises RowError.
     """

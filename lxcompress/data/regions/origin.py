@@ -1,4 +1,4 @@
-"""Decide whether a source file has changed, by its content; equal file times save reading it again."""
+"""Decide whether a source file has changed. If its times are unchanged, so is the file; else its content decides."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from lxcompress.rundir import sha256
 
 
 def get_stamp(path: Path) -> str:
-    """Return a text that changes if the file `path`, or a file in the folder `path`, is changed or copied."""
+    """Return a stamp (a text) of the file `path`, or of all files in the folder `path`.
+
+    The stamp changes if a file is changed or copied.
+    """
     lines = [f"{file.name} {_file_stamp(file)}" for file in _files(path)]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def digest_content(path: Path) -> str:
-    """Return the SHA-256 of the file `path`; for a folder, of the names and checksums of its files."""
+    """Return the SHA-256 of the file `path`; for a folder, the SHA-256 of the names and checksums of its files."""
     if not path.is_dir():
         return sha256(path)
     lines = [f"{file.name} {sha256(file)}" for file in _files(path)]
@@ -26,9 +29,10 @@ def digest_content(path: Path) -> str:
 
 
 def is_same(kept: SourceFile, now: SourceFile, path: Path, *, made: Path) -> bool:
-    """Return whether the source `now` at `path` equals the record `kept`; if its times differ, its content decides.
+    """Return whether the source at `path`, now described by `now`, is the one that the record `kept` describes.
 
-    A record of an older version has neither: then the source is the same unless it changed after the file `made`.
+    If their stamps differ, the content of the source decides. A record of an older version has neither stamp nor
+    checksum; then the source is the same if it is not newer than the file `made`.
     """
     if (kept.name, kept.size_bytes) != (now.name, now.size_bytes):
         return False
@@ -45,7 +49,7 @@ def check_unchanged(files: Sequence[SourceFile], paths: Sequence[Path]) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the files in a folder, sorted, or the file itself."""
+    """Return the files in the folder `path`, sorted; for a file, the file itself."""
     return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 

@@ -1,4 +1,7 @@
-"""Convert sources of region features to one store: streamed, in constant memory, resumed after an interruption.
+"""Convert sources of region features to one store, in constant memory; an interrupted conversion can be resumed.
+
+The store is written to the folder STORE.part, which is renamed at the end. Its journal (write.py) counts the rows that
+are written. A bad row is a row of a source that cannot be used.
 
 Shapes: O regions of an image, F features of a region.
 """
@@ -48,16 +51,22 @@ from lxcompress.progress import Progress, no_progress
 from lxcompress.writing import PREFIX, BusyError, check_out, explain_write_errors, remove_stale, take_lock
 
 REGIONS = 36
-"""The regions of an image that LXMERT reads (Tan & Bansal 2019)."""
+"""The number of regions of an image that LXMERT reads (Tan & Bansal 2019)."""
 REGIONS_LIMIT = 1000
 PUBLISHED = ReadOptions()
+"""The options for sources as their authors publish them."""
 KEPT = (FEATURES, BOXES, OBJECTS, IDS)
 PARTS = {name + end for name in (*KEPT, BAD_LINES, BAD_ROWS, JOURNAL, RECORD, LOCK) for end in ("", ".part")}
+"""The names that a conversion may write to the folder of an unfinished store."""
 
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """The options of a conversion: regions of each image, whether bad rows are left out, and how sources are read."""
+    """The options of a conversion.
+
+    `objects` is the room for regions of each image, `skip_bad` says whether bad rows are left out, and `reading` says
+    how sources are read.
+    """
 
     objects: int
     skip_bad: bool
@@ -66,7 +75,7 @@ class StoreOptions:
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """A finished store; `kept_before` images were converted by earlier runs."""
+    """The record of a finished store, and how many of its images were converted by earlier runs (`kept_before`)."""
 
     record: StoreRecord
     kept_before: int
@@ -83,8 +92,8 @@ def prepare_store(
 ) -> PrepareResult:
     """Convert the sources `paths`, in their order, to the store `out`, with room for `objects` regions of each image.
 
-    A bad row raises a DataError; with `skip_bad` it is left out and listed in bad_rows.json. What is done stays in
-    `out`.part, and the same call resumes from it. Raises DataError, also for images with more regions.
+    A bad row raises DataError; with `skip_bad` it is left out and listed in bad_rows.json. After an error the converted
+    rows stay in `out`.part, and the same call resumes from them. Raises DataError also for an image with more regions.
     """
     options = StoreOptions(objects, skip_bad, reading)
     if not 1 <= objects <= REGIONS_LIMIT:
@@ -106,7 +115,7 @@ def prepare_store(
         if found is not None:
             shutil.rmtree(part)
             return PrepareResult(found, found.images)
-        if (part / RECORD).is_file():  # complete, but interrupted before the folder was renamed
+        if (part / RECORD).is_file():  # it is complete, but its folder was not renamed
             record, before = read_store_record(part), 0
         else:
             journal = _begin(part, sources, files, origins, options)
@@ -149,7 +158,7 @@ def _convert(
     skip_bad: bool,
     progress: Progress,
 ) -> StoreRecord:
-    """Read what the journal does not count yet, and finish the store in `part`."""
+    """Read the rows that the journal does not count yet, and finish the store in `part`; return its record."""
     seen = _seen(part, journal)
     writer = StoreWriter(part, journal)
     try:
@@ -166,7 +175,10 @@ def _convert(
 def _append(
     sources: Sequence[RegionSource], writer: StoreWriter, seen: set[str], *, skip_bad: bool, progress: Progress
 ) -> None:
-    """Read the rows that the journal does not count yet. Raises DataError."""
+    """Read the rows that the journal does not count yet, and give them to `writer`. Raises DataError.
+
+    `seen` has the ids of the images that are stored; the ids of new images are added.
+    """
     journal = writer.journal
     sizes = [file.size_bytes for file in journal.sources]
     piece = writer.take()
@@ -198,7 +210,7 @@ def _append(
 
 
 def _misfit(row: RegionRow, journal: Journal, seen: set[str], source: RegionSource, part: Path) -> str | None:
-    """Return why `row` does not fit this store; None if it does. Raises DataError if it has too many regions."""
+    """Return the reason why `row` does not fit this store, or None. Raises DataError if it has too many regions."""
     count, features = row.features.shape
     if count > journal.objects:
         raise DataError(
@@ -213,7 +225,7 @@ def _misfit(row: RegionRow, journal: Journal, seen: set[str], source: RegionSour
 
 
 def _complaint(source: RegionSource, row: BadRow) -> str:
-    """Return the error for a bad row."""
+    """Return the text of the error for a bad row."""
     return (
         f"{source.where}: {_which(source, row)}: {row.reason}; correct it or download it again and give the same "
         "command, which resumes from this row, or leave such rows out with --skip-bad"
@@ -221,14 +233,17 @@ def _complaint(source: RegionSource, row: BadRow) -> str:
 
 
 def _which(source: RegionSource, row: RegionRow | BadRow) -> str:
-    """Return the position and the image of a row as text."""
+    """Return the position and the image of a row as text, for an error message."""
     return f"{source.unit} {row.position.item:,} (image {row.image!r})"
 
 
 def _begin(
     part: Path, sources: Sequence[RegionSource], files: list[SourceFile], origins: Sequence[Path], options: StoreOptions
 ) -> Journal:
-    """Return the journal of the unfinished store in `part`, or a new one. Raises DataError if it has other sources."""
+    """Return the journal of the unfinished store in `part`, or a new journal.
+
+    Raises DataError if the unfinished store was begun with other sources or options.
+    """
     journal = read_journal(part)
     if journal is None:
         features = _feature_size(sources, skip_bad=options.skip_bad)
@@ -246,7 +261,7 @@ def _begin(
         is_alike and is_same(kept, now, path, made=made)
         for kept, now, path in zip(journal.sources, files, origins, strict=is_alike)
     ]
-    # A source that was read must not have changed; one that was not read may have been corrected.
+    # A source that was read to its end must be unchanged. A source that was not read yet may have been corrected.
     if not is_alike or not all(same[:done]):
         raise DataError(
             f"{part}: was begun from {', '.join(names)} with {_name_options(journal)}; give these, unchanged and in "
@@ -268,13 +283,13 @@ def _begin(
 
 
 def _with_content(files: Sequence[SourceFile], origins: Sequence[Path]) -> list[SourceFile]:
-    """Return the files with the checksums of their content; each path is read once."""
+    """Return the records `files` with the checksums of their contents; each of the paths `origins` is read once."""
     sums = {path: digest_content(path) for path in dict.fromkeys(origins)}
     return [file.model_copy(update={"sha256": sums[path]}) for file, path in zip(files, origins, strict=True)]
 
 
 def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
-    """Raise DataError unless a source that has changed still gives the rows that are stored of it."""
+    """Raise DataError unless a source, whose file has changed, still gives the rows that were stored from it."""
     shape = (journal.images, journal.objects)
     features = np.memmap(part / FEATURES, "<f2", "r", HEADER_BYTES, (*shape, journal.features)) if shape[0] else []
     boxes = np.memmap(part / BOXES, "<f4", "r", HEADER_BYTES, (*shape, 4)) if shape[0] else []
@@ -286,7 +301,7 @@ def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
             if row.position.item > journal.item:
                 break
             if isinstance(row, BadRow) or row.image in earlier or row.features.shape[1] != journal.features:
-                continue  # it was left out before, too; if not, the numbers of rows differ
+                continue  # it was left out before too; if it was not, the counts below differ
             count = min(len(row.boxes), journal.objects)
             half[:] = 0
             to_half(row.features[:count], half[:count])
@@ -309,7 +324,7 @@ def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
 
 
 def _changed(source: RegionSource, journal: Journal, part: Path) -> DataError:
-    """Return the error for a source that has changed in the part that was converted."""
+    """Return the error for a source that has changed before the position up to which it was converted."""
     return DataError(
         f"{source.where}: has changed before {source.unit} {journal.item:,}, up to which it was converted; delete "
         f"{part} to begin again"
@@ -317,15 +332,20 @@ def _changed(source: RegionSource, journal: Journal, part: Path) -> DataError:
 
 
 def _options(made: Journal | StoreRecord) -> tuple[int, str]:
+    """Return the options that decide what a store contains: regions of an image, and how sources are read."""
     return made.objects, made.reading
 
 
 def _name_options(made: Journal | StoreRecord) -> str:
+    """Return these options as text, as on the command line."""
     return f"--objects {made.objects} {made.reading}".strip()
 
 
 def _feature_size(sources: Sequence[RegionSource], *, skip_bad: bool) -> int:
-    """Return F of the first good row. Raises DataError if there is none, or for a bad row unless `skip_bad`."""
+    """Return the number of features F of the first good row.
+
+    Raises DataError if there is no good row, or, unless `skip_bad`, if a bad row comes first.
+    """
     for source in sources:
         with source.rows(FIRST) as rows:
             for row in rows:
@@ -337,7 +357,7 @@ def _feature_size(sources: Sequence[RegionSource], *, skip_bad: bool) -> int:
 
 
 def _seen(part: Path, journal: Journal) -> set[str]:
-    """Return the ids that are stored already."""
+    """Return the ids of the images that are stored in `part` already."""
     if not journal.ids_bytes:
         return set()
     with (part / IDS).open("rb") as file:
@@ -345,7 +365,7 @@ def _seen(part: Path, journal: Journal) -> set[str]:
 
 
 def _check_same(row: RegionRow | BadRow | None, journal: Journal, source: RegionSource, part: Path) -> None:
-    """Raise DataError unless the last row before the interruption is still in the same position."""
+    """Raise DataError unless `row` is of the same image as the last row that was stored before the interruption."""
     if row is None or row.image != journal.image:
         raise _changed(source, journal, part)
 
@@ -366,7 +386,10 @@ def _check_space(out: Path, part: Path, sources: Sequence[RegionSource], journal
 def _finished(
     out: Path, files: list[SourceFile], origins: Sequence[Path], objects: int, reading: ReadOptions
 ) -> StoreRecord | None:
-    """Return the record of `out` if it is this store; None if there is nothing. Raises DataError for anything else."""
+    """Return the record of `out` if the store is finished there; None if `out` is absent or empty.
+
+    Raises DataError if `out` is anything else, or a store of other sources or options.
+    """
     if (out / RECORD).is_file():
         record = read_store_record(out)
         is_alike = [source.name for source in record.sources] == [file.name for file in files]
@@ -391,7 +414,10 @@ def _finished(
 
 @contextmanager
 def _locked(part: Path) -> Iterator[None]:
-    """Lock the unfinished store for one conversion. Raises DataError if another holds it, or it is something else."""
+    """Make the folder `part` of an unfinished store, and lock it for one conversion.
+
+    Raises DataError if another conversion holds the lock, or if the folder has a file that no conversion writes.
+    """
     with explain_write_errors(part):
         part.mkdir(parents=True, exist_ok=True)
     remove_stale(part)
@@ -402,7 +428,7 @@ def _locked(part: Path) -> Iterator[None]:
     try:
         with explain_write_errors(part):
             lock = take_lock(part / LOCK)
-    except (BusyError, FileNotFoundError):  # not found: the other conversion has just ended
+    except (BusyError, FileNotFoundError):  # FileNotFoundError: the other conversion has just ended
         raise DataError(f"{part}: another conversion is running; wait for it, or give another --out") from None
     try:
         yield

@@ -1,4 +1,4 @@
-"""RegionRow: the regions that a source has of one image. BadRow: why a row cannot be used.
+"""RegionRow and BadRow: what a source of region features gives for one image, and the checks of the values in it.
 
 Shapes: O regions, F features of a region.
 """
@@ -14,24 +14,25 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 BOX_TOLERANCE = 1e-5
-"""How far a box may reach outside its image, relative to its size (LXMERT's loader, Tan & Bansal 2019)."""
+"""How far a box may reach outside its image, relative to the image's size (LXMERT's loader, Tan & Bansal 2019)."""
 SIZE_LIMIT = 1_000_000
-"""The most pixels of an image's side; a larger number is damaged."""
+"""The most pixels of an image's side; a larger number is taken for damage."""
 ID_LIMIT = 1000
+"""The most characters of an image id."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-# Some programs write sizes and counts as floats: 200.0 is 200.
+# Some programs write sizes and counts as floats, so 200.0 means 200.
 _WHOLE = re.compile(r"\s*([0-9]{1,18})(?:\.0*)?\s*", re.ASCII)
 ROW_LIMIT_BYTES = 1 << 24
-"""The most bytes of one image; 100 regions of 2048 features are 1.1 MB of base64."""
+"""The most bytes that a source may have for one image; 100 regions of 2048 features are 1.1 MB of base64."""
 
 
 class Position(NamedTuple):
     """The position of an image in its source."""
 
     item: int
-    """counted from 1: a line, a file of a folder, a row of an array"""
+    """the number, from 1, of the line, of the file in a folder, or of the row of an array"""
     offset: int = 0
-    """the first byte of a line"""
+    """the byte at which the line begins, in the uncompressed file"""
 
 
 FIRST = Position(1)
@@ -39,7 +40,7 @@ FIRST = Position(1)
 
 @dataclass(frozen=True)
 class RegionRow:
-    """The regions of one image."""
+    """The regions of one image, and the position from which they were read."""
 
     position: Position
     image: str
@@ -51,7 +52,7 @@ class RegionRow:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used; `image` is empty if it cannot be read."""
+    """A row that cannot be used, and why; `image` is the id of its image, or empty if the id cannot be read."""
 
     position: Position
     image: str
@@ -66,18 +67,18 @@ class RegionSource(Protocol):
     """A file, a file in a zip, or a folder with the regions of many images."""
 
     name: str
-    """the name in store.json"""
+    """the name of the source in store.json"""
     where: str
-    """the path for messages"""
+    """the path of the source in messages"""
     unit: str
-    """what an item is: line, file or row"""
+    """what the items of the source are called: line, file or row"""
     size_bytes: int
 
     def rows(self, start: Position) -> AbstractContextManager[Iterator[RegionRow | BadRow]]:
-        """Yield the rows from `start` on, in their order, while open. Raises DataError if reading fails."""
+        """Open the source; yield an iterator over its rows from `start` on. Raises DataError if reading fails."""
 
     def share(self, position: Position) -> float:
-        """Return the share of the source before `position`, 0-1."""
+        """Return which fraction (0-1) of the source lies before `position`."""
 
     def about_images(self) -> int:
         """Return the approximate number of images."""
@@ -89,10 +90,10 @@ Scale = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The options for sources that differ from what the authors of their format publish."""
+    """The options to read sources that differ from the files that the authors of the format publish."""
 
     boxes: Literal["pixels", "normalised"] = "pixels"
-    """what the boxes are, in a format that has them in pixels"""
+    """the unit of the boxes in the source, for formats whose published files have pixels"""
     strip_extension: bool = False
     """whether .jpg, .jpeg or .png is removed from the end of image ids"""
 
@@ -107,7 +108,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class StrippedSource:
-    """A source whose image ids are read without the extension of an image file."""
+    """A source like `source`, whose image ids are returned without the extension of an image file (.jpg)."""
 
     source: RegionSource
 
@@ -140,13 +141,13 @@ class StrippedSource:
 
 
 def strip_extension(image: str) -> str:
-    """Return `image` without the extension of an image file; an id that is only an extension is not changed."""
+    """Return the id `image` without .jpg, .jpeg or .png at its end; an id that is only an extension is not changed."""
     stem, dot, ending = image.rpartition(".")
     return stem if stem and dot and f".{ending.lower()}" in IMAGE_SUFFIXES else image
 
 
 def check_id(image: str) -> str:
-    """Return `image` if it can be a line of ids.txt. Raises RowError."""
+    """Return the id `image`. Raises RowError if it cannot be a line of ids.txt."""
     if not image:
         raise RowError("its image id is empty")
     if len(image) > ID_LIMIT or not image.isprintable():
@@ -155,7 +156,7 @@ def check_id(image: str) -> str:
 
 
 def check_count(text: object) -> int:
-    """Return a number of regions. Raises RowError."""
+    """Return a number of regions as an int. Raises RowError if it is not a whole number above 0."""
     count = whole(text)
     if count is None or count <= 0:
         raise RowError(f"its number of regions is {shown(text)}, expected 1 or more")
@@ -163,7 +164,7 @@ def check_count(text: object) -> int:
 
 
 def check_size(width: object, height: object) -> tuple[int, int]:
-    """Return the width and the height of an image, in pixels. Raises RowError."""
+    """Return the width and the height of an image, in pixels, as ints. Raises RowError for impossible sizes."""
     sizes = whole(width), whole(height)
     if any(size is None or not 0 < size <= SIZE_LIMIT for size in sizes):
         raise RowError(f"its image is {shown(width)} x {shown(height)} pixels large, expected two positive numbers")
@@ -171,22 +172,22 @@ def check_size(width: object, height: object) -> tuple[int, int]:
 
 
 def scale_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return boxes 0-1, float32 [O, 4], for boxes in pixels of an image of `size` (width, height). Raises RowError."""
-    # In float32, as in LXMERT's code; what float32 cannot hold becomes infinite, and is refused below.
+    """Divide boxes in pixels by the `size` of their image (width, height); return float32 [O, 4]. Raises RowError."""
+    # In float32, as in LXMERT's code. A value that float32 cannot hold becomes infinite, and check_boxes refuses it.
     with np.errstate(over="ignore", invalid="ignore"):
         return check_boxes(boxes.astype(np.float32) / np.asarray([*size, *size], dtype=np.float32))
 
 
 def keep_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return boxes that are 0-1 already, float32 [O, 4], whatever the size of their image. Raises RowError."""
+    """Return boxes that are 0-1 already as float32 [O, 4]; `size` is ignored. Raises RowError."""
     with np.errstate(over="ignore"):
         return check_boxes(boxes.astype(np.float32))
 
 
 def check_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Return boxes 0-1, float32, clipped where they exceed the image by at most BOX_TOLERANCE. Raises RowError."""
+    """Return boxes as float32, clipped to 0-1. Raises RowError if a box exceeds this by more than BOX_TOLERANCE."""
     low, high = boxes.min(), boxes.max()
-    if not (low >= -BOX_TOLERANCE and high <= 1 + BOX_TOLERANCE):  # NaN is neither
+    if not (low >= -BOX_TOLERANCE and high <= 1 + BOX_TOLERANCE):  # also true for NaN
         worst = low if not low >= -BOX_TOLERANCE else high
         raise RowError(f"a box reaches to {worst:.6g} of its image's side, expected 0 to 1")
     if (boxes[:, 2:] - boxes[:, :2]).min() < -BOX_TOLERANCE:
@@ -197,19 +198,19 @@ def check_boxes(boxes: np.ndarray) -> np.ndarray:
 def as_numbers(array: np.ndarray) -> np.ndarray:
     """Return an array of real numbers as floats of 2, 4 or 8 bytes, in the byte order of this machine.
 
-    float16 cannot hold more than 65504, and float32 holds every integer up to there: nothing is lost.
+    Integers of 1 or 2 bytes become float32, which holds them exactly; larger integers become float64.
     """
     if array.dtype.kind in "iu" and array.dtype.itemsize > 2:
         return array.astype(np.float64)
     if array.dtype.kind in "iu":
         return array.astype(np.float32)
     wanted = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
-    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite, which is refused later
+    with np.errstate(over="ignore"):  # a long double too large for float64 becomes infinite, which is refused later
         return array.astype(wanted, copy=False)
 
 
 def turn_features(array: np.ndarray, count: int) -> np.ndarray:
-    """Return features [O, F] of `count` regions, from an array that may be [F, O]. Raises RowError."""
+    """Return the features [O, F] of `count` regions; `array` is [O, F] or [F, O]. Raises RowError for another shape."""
     is_turned = array.ndim == 2 and len(array) != count and array.shape[1] == count
     turned = array.T if is_turned else array
     if array.ndim != 2 or len(turned) != count:
@@ -218,7 +219,7 @@ def turn_features(array: np.ndarray, count: int) -> np.ndarray:
 
 
 def whole(value: object) -> int | None:
-    """Return a whole number from digits or from an array with one number; None if it is not one."""
+    """Return the whole number in a text of digits, or in an array of one number; None for anything else."""
     if isinstance(value, bytes | str):
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         found = _WHOLE.fullmatch(text) if len(text) <= 30 else None
@@ -231,6 +232,6 @@ def whole(value: object) -> int | None:
 
 
 def shown(value: object) -> str:
-    """Return `value` as text, short enough for a sentence."""
+    """Return `value` as quoted text, cut to 30 characters, for an error message."""
     text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
     return repr(text if len(text) <= 30 else text[:30] + "...")

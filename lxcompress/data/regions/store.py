@@ -1,4 +1,4 @@
-"""RegionStore: the regions of many images in one folder, memory-mapped, so that opening it reads almost nothing.
+"""RegionStore: the regions of many images in one folder. Its files are memory-mapped, so opening reads almost nothing.
 
 Shapes: N images, O regions of an image (padded with zeros), F features of a region.
 
@@ -6,7 +6,7 @@ Shapes: N images, O regions of an image (padded with zeros), F features of a reg
 STORE/
   features.npy   float16 [N, O, F]
   boxes.npy      float32 [N, O, 4], x1 y1 x2 y2 over the image's width and height, 0-1
-  objects.npy    int32 [N], how many of the O regions exist
+  objects.npy    int32 [N], how many of the O regions an image has
   ids.txt        N image ids, one on each line
   store.json     the sources and the checksums; written last
 ```
@@ -32,19 +32,20 @@ from lxcompress.text import read_text
 FEATURES, BOXES, OBJECTS, IDS = "features.npy", "boxes.npy", "objects.npy", "ids.txt"
 RECORD = "store.json"
 HEADER_BYTES = 128
-"""The length of numpy's header in each .npy file of a store, padded."""
+"""The length of numpy's header, with its padding, in each .npy file of a store."""
 PIECE_BYTES = 1 << 20
 PIECE_ROWS = 4096
 NARROW = 0.05
-"""No detector finds regions only in this corner: 2 pixels of 40, the narrowest image that a detector reads."""
+"""An image whose boxes all lie in this corner (0-1 of each side) is suspicious: no detector finds regions only there.
+It is 2 pixels of 40, the narrowest image that a detector reads."""
 MOST_NARROW = 0.05
-"""The share of images with only such boxes that is still plausible."""
-# COCO_train2014_000000132417 and 132417 are the same image; n132417 (a GQA id) is another.
+"""The largest fraction of images with only such boxes that is still plausible."""
+# The ids COCO_train2014_000000132417 and 132417 are the same image; n132417 (a GQA id) is another image.
 _NUMBER = re.compile(r"(?:^|_)0*([0-9]{1,18})$")
 
 
 class SourceFile(Record):
-    """A source of a store: a file or folder, its checksum, and a stamp of its times and inode."""
+    """The record of a source of a store (a file or a folder); origin.py explains `stamp`."""
 
     name: str
     size_bytes: Count
@@ -53,16 +54,18 @@ class SourceFile(Record):
 
 
 class StoredFile(Record):
-    """A file of a store; `sha256` covers the data after the 128-byte header of an array, or all of ids.txt."""
+    """The record of a file of a store. `sha256` is that of an array's data without the header, or of all of ids.txt."""
 
     size_bytes: Count
     sha256: Sha256
 
 
 class StoreRecord(FileRecord):
-    """store.json: `largest_feature` is the largest magnitude of the features, `skipped` counts bad rows.
+    """The contents of store.json.
 
-    `reading` holds the options of `data prepare` that changed how boxes and ids were read.
+    `images`, `objects` and `features` are N, O and F. `largest_feature` is the largest magnitude of a feature.
+    `skipped` is the number of bad rows that were left out. `reading` has the options of `data prepare` that change how
+    boxes and ids are read.
     """
 
     images: Positive
@@ -77,7 +80,7 @@ class StoreRecord(FileRecord):
 
 @dataclass(frozen=True, eq=False)
 class RegionStore:
-    """An open store: its arrays are copy-on-write memory maps of the files, which never change."""
+    """An open store. Its arrays are memory maps of the files; writing to an array does not change its file."""
 
     path: Path
     ids: tuple[str, ...]
@@ -92,10 +95,10 @@ class RegionStore:
         return len(self.ids)
 
     def row(self, name: str) -> int:
-        """Return the row of image `name`.
+        """Return the row of the image `name`. Raises KeyError if there is none.
 
-        It is found by its whole id, else by its id without .jpg, .jpeg or .png, else by the number at its end, if only
-        one image has that number. Raises KeyError.
+        The image is looked up by its whole id; then by its id without .jpg, .jpeg or .png; then by the number at the
+        end of its id, if only one image of the store has this number.
         """
         found = self._by_id.get(name)
         if found is None:
@@ -109,23 +112,26 @@ class RegionStore:
         return found
 
     def rows(self, names: Iterable[str]) -> np.ndarray:
-        """Return the rows of the images `names`, int64. Raises KeyError for the first that is missing."""
+        """Return the rows of the images `names`, as int64. Raises KeyError for the first image that is missing."""
         return np.fromiter(map(self.row, names), dtype=np.int64)
 
     def find_longer(self, names: Iterable[str]) -> tuple[str, str] | None:
-        """Return the first of `names` that differs from an id of the store only by its extension, and that id."""
+        """Return the first of `names` that differs from an id of the store only by a file extension, and this id.
+
+        Return None if there is none.
+        """
         by_stem = {strip_extension(image): image for image in self.ids}
         pairs = ((name, by_stem.get(strip_extension(name), name)) for name in names)
         return next(((name, image) for name, image in pairs if name != image), None)
 
     @cached_property
     def _by_id(self) -> dict[str, int]:
-        """Return id -> row."""
+        """Return image id -> row."""
         return {name: row for row, name in enumerate(self.ids)}
 
     @cached_property
     def _by_number(self) -> dict[int, int | None]:
-        """Return number -> row, with None for a number at the end of several ids."""
+        """Return number at the end of an id -> row; the row is None if several ids end in this number."""
         found: dict[int, int | None] = {}
         for row, name in enumerate(self.ids):
             if number := _NUMBER.search(name):
@@ -135,7 +141,7 @@ class RegionStore:
 
 
 def open_store(path: Path) -> RegionStore:
-    """Return the store in the folder `path`. Raises DataError if it has none, or if its files contradict store.json."""
+    """Open the store in the folder `path`. Raises DataError if there is none, or if its files contradict store.json."""
     record = read_store_record(path)
     ids = tuple(read_ids(path / IDS))
     check_id_count(path, ids, record)
@@ -176,8 +182,8 @@ def read_store_record(path: Path) -> StoreRecord:
 def find_box_doubt(boxes: np.ndarray) -> str | None:
     """Return a warning if the boxes [N, O, 4] of a store may have been divided twice; else None.
 
-    Boxes that are 0-1 in the source, and were divided by the size of the image all the same, are all tiny. One source
-    of several may be so, and therefore images are counted.
+    If the boxes of a source are 0-1 already, and were divided by the size of the image again, all of them are tiny.
+    This may be true of one of several sources; so the images with only tiny boxes are counted.
     """
     narrow = 0
     for start in range(0, len(boxes), PIECE_ROWS):
@@ -197,7 +203,7 @@ def part_of(path: Path) -> Path:
 
 
 def data_pieces(path: Path) -> Iterable[bytes]:
-    """Yield the bytes that a checksum of the file `path` covers, in pieces."""
+    """Yield, in pieces, the bytes of the file `path` that its checksum covers: without the header of an array."""
     with path.open("rb") as file:
         file.seek(HEADER_BYTES if path.suffix == ".npy" else 0)
         while piece := file.read(PIECE_BYTES):
@@ -207,7 +213,7 @@ def data_pieces(path: Path) -> Iterable[bytes]:
 def map_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
     """Return the array in `path` as a memory map. Raises DataError.
 
-    It is copy-on-write, because torch warns about read-only arrays.
+    The map is copy-on-write and not read-only, because torch warns about read-only arrays.
     """
     try:
         with path.open("rb") as file:
@@ -231,7 +237,7 @@ def map_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.
 
 
 def read_ids(path: Path) -> list[str]:
-    """Return the ids in ids.txt, whatever their number. Raises DataError."""
+    """Return the ids in ids.txt, without a check of their number. Raises DataError."""
     try:
         text = read_text(path)
     except (OSError, ValueError) as problem:
@@ -241,5 +247,5 @@ def read_ids(path: Path) -> list[str]:
 
 
 def store_remedy(path: Path) -> str:
-    """Return the remedy for a damaged store."""
+    """Return the remedy, for an error message, for the damaged store in the folder `path`."""
     return f"delete {path} and make it again with: {command_line('data', 'prepare', 'SOURCE', '--out', path)}"

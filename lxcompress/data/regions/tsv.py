@@ -1,8 +1,9 @@
 """Region features as tab-separated text with base64 columns, as LXMERT and bottom-up attention publish them.
 
 Shapes: O regions, F features of a region.
-Read are: LXMERT's obj36 files (Tan & Bansal 2019; 10 columns) and those of bottom-up attention (Anderson et al. 2018;
-6 columns), both float32, boxes x1 y1 x2 y2 in pixels, no header; plain, gzip, or any `.tsv` in a zip.
+Two formats can be read: LXMERT's obj36 files (Tan & Bansal 2019; 10 columns), and the files of bottom-up attention
+(Anderson et al. 2018; 6 columns). In both, numbers are float32, boxes are x1 y1 x2 y2 in pixels, and there is no
+header. Files may be plain, gzip, or any `.tsv` in a zip.
 """
 
 from __future__ import annotations
@@ -53,20 +54,21 @@ LXMERT = (
 )
 BOTTOM_UP = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 COLUMNS = {len(columns): columns for columns in (LXMERT, BOTTOM_UP)}
-# Split files are called x.tsv.0, x.tsv.1. macOS adds names that begin with ._ to zip archives.
+# A file that was split has the names x.tsv.0, x.tsv.1. macOS adds files to zips whose names begin with "._".
 _MEMBER = re.compile(r"(?:^|/)(?!\._)[^/]+\.tsv(?:\.[0-9]+)?$", re.IGNORECASE)
 SAMPLE = 64
-"""How many rows are measured to estimate the number of rows; rows of 10 to 100 regions differ tenfold."""
+"""How many rows are measured to estimate the number of rows of a file. Rows have 10 to 100 regions, so that their
+lengths differ tenfold."""
 PEEKED_BYTES = 64
 BYTES_OPENINGS, QUOTES = (b"b'", b'b"'), b"'\""
 SHOWN_BYTES = 60
-"""The most bytes to show of the first column of a bad row, which may be anything."""
+"""The most bytes of a bad row's first column that a message shows; the column may contain anything."""
 EXPECTED = f"LXMERT's {len(LXMERT)} columns ({' '.join(LXMERT)}) or bottom-up attention's {len(BOTTOM_UP)}"
 
 
 @dataclass(frozen=True)
 class TsvSource:
-    """One TSV file of region features; a row with other columns than the first is bad."""
+    """One TSV file of region features; a row with another number of columns than `columns` is a bad row."""
 
     text: TextFile
     columns: tuple[str, ...]
@@ -103,15 +105,15 @@ class TsvSource:
         return self.text.text_bytes()
 
     def _row(self, line: TextLine) -> RegionRow | BadRow | None:
-        """Return the row of a line; None for a blank line, and for one that names the columns."""
+        """Return the row of a line; None for a blank line, and for a first line that names the columns."""
         if line.stop < 0:
             return BadRow(
                 line.position, "", f"it is longer than {ROW_LIMIT_BYTES:,} bytes, the most that a row may have"
             )
         buffer, start, stop = line.buffer, line.start, line.stop
-        if buffer[stop - 1] == ord("\r"):  # as Python's csv module ends lines
+        if buffer[stop - 1] == ord("\r"):  # Python's csv module ends lines with \r\n
             stop -= 1
-        # All columns but the features are short. The features are found from the end of the line, and are not copied.
+        # All columns but the last, the features, are short. The last column follows the last tab, and is not copied.
         tab = buffer.rfind(b"\t", start, stop)
         fields = bytes(memoryview(buffer)[start : tab if tab >= 0 else stop]).split(b"\t")
         if line.position == FIRST:
@@ -142,7 +144,10 @@ class TsvSource:
 
 
 def open_tsv(path: Path, *, scale: Scale = scale_boxes) -> list[TsvSource]:
-    """Return the TSV file `path`, or those in the zip `path`, by name. Raises DataError for another format."""
+    """Return the source in the TSV file `path`; for a zip, the sources of all TSV files in it, sorted by name.
+
+    Raises DataError for a file of another format.
+    """
     if not is_zip(path):
         return [_open(TextFile(path), scale)]
     try:
@@ -157,7 +162,7 @@ def open_tsv(path: Path, *, scale: Scale = scale_boxes) -> list[TsvSource]:
 
 
 def _open(text: TextFile, scale: Scale) -> TsvSource:
-    """Return the source of a text file; the number of columns decides its format. Raises DataError."""
+    """Return the source in a text file; the number of columns decides the format. Raises DataError."""
     with text.lines() as lines:
         first = next(lines, None)
         name = None if first is None else find_other_encoding(bytes(first.buffer[:PEEKED_BYTES]))
@@ -166,7 +171,7 @@ def _open(text: TextFile, scale: Scale) -> TsvSource:
                 f"{text.where}: is {name} text, expected UTF-8; convert it with: iconv -f {name} -t UTF-8 {text.path}"
             )
         lines = lines if first is None else chain((first,), lines)
-        # Two lines, because the first row may be damaged; of a file of another format no more is read.
+        # Two lines are read, because the first row may be damaged; of a file of another format no more is read.
         counts = [_count_columns(line) for line in islice(lines, 2)]
     if not counts:
         raise DataError(f"{text.where}: is empty, expected region features; download it again")
@@ -180,23 +185,25 @@ def _open(text: TextFile, scale: Scale) -> TsvSource:
 
 
 def _bare(column: bytes) -> bytes:
-    """Return a column without b'' around it, which a program for Python 2 writes when Python 3 runs it."""
+    """Return a column without b'' around it. A program for Python 2 writes this if it is run by Python 3."""
     is_wrapped = column[:2] in BYTES_OPENINGS and len(column) > 2 and column[-1] == column[1]
     return column[2:-1] if is_wrapped else column
 
 
 def _columns(count: int) -> str:
+    """Return a number of columns as text."""
     return "1 column" if count == 1 else f"{count} columns"
 
 
 def _count_columns(line: TextLine) -> int:
+    """Return the number of columns of a line; 1 for a line that is too long."""
     return 1 if line.stop < 0 else line.buffer.count(b"\t", line.start, line.stop) + 1
 
 
 def _decode(name: str, packed: bytes | memoryview, count: int) -> np.ndarray:
-    """Return float32 [count, ...] from base64. Raises RowError."""
+    """Return the float32 numbers [count, ...] in the base64 text `packed`. Raises RowError, which names `name`."""
     try:
-        # Strict: a lenient decoder skips what is not base64, and the numbers after it would be wrong.
+        # Strict, because a lenient decoder skips characters that are not base64, and later numbers would be wrong.
         data = pybase64.b64decode_as_bytearray(packed, validate=True)
     except ValueError:
         raise RowError(f"its {name} are not base64") from None
@@ -206,6 +213,7 @@ def _decode(name: str, packed: bytes | memoryview, count: int) -> np.ndarray:
 
 
 def _text(name: bytes) -> str:
+    """Return an image id as text. Raises RowError if it is not UTF-8."""
     try:
         return name.decode("utf-8")
     except UnicodeDecodeError:

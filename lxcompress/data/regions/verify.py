@@ -37,27 +37,27 @@ from lxcompress.errors import DataError
 
 PIECE_BYTES = 4 << 20
 HALF_INFINITY = 0x7C00
-"""The bits of infinity as float16, without the sign: bits that are not less are infinite, or not a number."""
+"""The bits of infinity as float16, without the sign bit. A value with these bits or larger ones is infinite or NaN."""
 
 
 @dataclass(frozen=True)
 class StoreContents:
-    """The parts of a store that could be read; a damaged array is left out."""
+    """The parts of a store that could be read; `arrays` leaves out damaged arrays."""
 
     path: Path
     record: StoreRecord
     arrays: Mapping[str, np.ndarray]
     ids: tuple[str, ...] | None
-    """None unless there is one for each image"""
+    """the image ids; None unless there is one id for each image"""
 
     @property
     def names(self) -> Sequence[str]:
-        """Return the ids; the row numbers if the ids are unknown."""
+        """Return a name for each image: its id, or the number of its row if the ids are unknown."""
         return self.ids or [f"row {row}" for row in range(self.record.images)]
 
     @property
     def counts(self) -> np.ndarray:
-        """Return how many regions each image has, int [N]; all of them where the file of counts is damaged."""
+        """Return the number of regions of each image, int [N]. If objects.npy is damaged, it is O for all images."""
         objects = self.arrays.get(OBJECTS)
         if objects is None:
             return np.full(self.record.images, self.record.objects)
@@ -65,7 +65,7 @@ class StoreContents:
 
     @property
     def store(self) -> RegionStore | None:
-        """Return the store to look images up in, whatever its arrays hold; None if its ids are unknown."""
+        """Return a store for looking up images; its arrays may be empty. Return None if the ids are unknown."""
         if self.ids is None:
             return None
         nothing = np.empty(0)
@@ -73,12 +73,14 @@ class StoreContents:
         return RegionStore(self.path, self.ids, *arrays)
 
     def images_at(self, rows: Sequence[int] | np.ndarray) -> str:
-        """Return the images in `rows` as text: "image X", or "2 images (X, Y)"."""
+        """Return the names of the images in `rows` as text: "image X", or "2 images (X, Y)"."""
         return several([self.names[row] for row in rows], "image")
 
 
 def verify_store(path: Path, problems: Problems | None = None, *, is_fast: bool = False) -> StoreContents | None:
-    """Read the store in the folder `path` through; return None if there is none. A fast check reads no features.
+    """Verify the store in the folder `path`; return its contents, or None if no store can be read there.
+
+    A fast check compares no checksums and reads no features.
 
     Raises DataError under the strict policy, which is the default.
     """
@@ -102,7 +104,10 @@ def verify_store(path: Path, problems: Problems | None = None, *, is_fast: bool 
 
 
 def _read_contents(path: Path, problems: Problems) -> StoreContents | None:
-    """Return what can be read of a store; None if nothing confirms how many images store.json says it has."""
+    """Return the parts of a store that can be read.
+
+    Return None if no array and no list of ids agrees with the number of images in store.json.
+    """
     record = problems.attempt(lambda: read_store_record(path))
     if record is None:
         return None
@@ -122,7 +127,7 @@ def _read_contents(path: Path, problems: Problems) -> StoreContents | None:
 
 
 def _check_counts(contents: StoreContents, problems: Problems) -> None:
-    """Report images with an impossible number of regions."""
+    """Report an error if images have an impossible number of regions."""
     objects, most = contents.arrays.get(OBJECTS), contents.record.objects
     wrong = np.flatnonzero((objects < 1) | (objects > most)) if objects is not None else ()
     if len(wrong):
@@ -135,7 +140,7 @@ def _check_counts(contents: StoreContents, problems: Problems) -> None:
 
 
 def _check_boxes(contents: StoreContents, problems: Problems) -> None:
-    """Report boxes outside 0-1, and boxes that end before they begin."""
+    """Report errors for boxes outside 0-1, and boxes that end before they begin; warn of boxes that are all tiny."""
     if BOXES not in contents.arrays:
         return
     outside, turned = [], []
@@ -143,7 +148,7 @@ def _check_boxes(contents: StoreContents, problems: Problems) -> None:
     for start in range(0, len(counts), PIECE_ROWS):
         boxes = contents.arrays[BOXES][start : start + PIECE_ROWS]
         present = np.arange(boxes.shape[1]) < counts[start : start + len(boxes), None]
-        is_inside = ((boxes >= 0) & (boxes <= 1)).all(-1)  # NaN is neither
+        is_inside = ((boxes >= 0) & (boxes <= 1)).all(-1)  # also false for NaN
         is_turned = (boxes[..., 2:] < boxes[..., :2]).any(-1)
         outside.extend(start + np.flatnonzero((present & ~is_inside).any(1)))
         turned.extend(start + np.flatnonzero((present & is_inside & is_turned).any(1)))
@@ -161,7 +166,7 @@ def _check_boxes(contents: StoreContents, problems: Problems) -> None:
 
 
 def _check_bytes(contents: StoreContents, problems: Problems, *, is_fast: bool) -> None:
-    """Compare the sizes and checksums of the files, and look at every feature; a fast check compares the sizes only."""
+    """Compare the sizes and checksums of the files, and check every feature; a fast check compares only the sizes."""
     path, record = contents.path, contents.record
     total, done = sum(file.size_bytes for file in record.files.values()), 0
     for name in (FEATURES, BOXES, OBJECTS, IDS):
@@ -184,7 +189,7 @@ def _check_bytes(contents: StoreContents, problems: Problems, *, is_fast: bool) 
 
 
 def _check_features(contents: StoreContents, problems: Problems) -> Iterator[memoryview]:
-    """Yield the bytes of the features, and report those that are not finite, and regions of zeros only."""
+    """Yield the bytes of the features, for their checksum; report those that are not finite, and regions of zeros."""
     file, shape = contents.path / FEATURES, contents.arrays[FEATURES].shape
     counts, row_bytes = contents.counts, 2 * shape[1] * shape[2]
     bits = np.empty((max(1, PIECE_BYTES // row_bytes), *shape[1:]), dtype="<u2")
@@ -211,7 +216,7 @@ def _check_features(contents: StoreContents, problems: Problems) -> Iterator[mem
                 f"{store_remedy(contents.path)}"
             )
         )
-    if blank and OBJECTS in contents.arrays:  # without the counts, padding (zeros) looks like a region
+    if blank and OBJECTS in contents.arrays:  # without the counts, padding looks like regions of zeros
         problems.warn(
             file,
             f"{count_of(blank_regions, 'region')} of {contents.images_at(blank)} "

@@ -1,12 +1,15 @@
-"""Write a store: append rows to its files, compute checksums on the way, and survive any interruption.
+"""Write a store: append rows to its files, and compute their checksums; an interruption at any time loses little.
 
-Shapes: R rows of a piece, O regions, F features of a region.
+Rows are collected in pieces. A thread appends the pieces to the files, and records in the journal how many bytes of
+each file are valid.
+
+Shapes: R rows (images) of a piece, O regions, F features of a region.
 
 ```
 STORE.part/
   features.npy boxes.npy objects.npy ids.txt    as in the store; the .npy headers are written at the end
   bad.jsonl                                     the rows that were left out
-  journal.json                                  how much of each file is valid, and the last row of which source
+  journal.json                                  how much of each file is valid, and which row was read last
 ```
 """
 
@@ -47,21 +50,24 @@ from lxcompress.text import shorten
 JOURNAL, BAD_LINES, BAD_ROWS, LOCK = "journal.json", "bad.jsonl", "bad_rows.json", ".lock"
 PIECE_BYTES = 4 << 20
 PIECES = 3
-"""One piece is filled, one is written, one waits."""
+"""The number of pieces in memory: one is filled, one is written, one waits."""
 CHECKPOINT_S = 5.0
+"""The seconds between two updates of the journal."""
 TORCH_GRAIN = 32768
-"""How many elements torch converts in the calling thread; for more it wakes its threads, which takes longer."""
+"""How many numbers are converted in one call. For more numbers torch would use several threads, which takes longer."""
 HALF_INFINITY = 0x7C00
-"""The bits of infinity as float16, without the sign: bits that are not less are infinite, or not a number."""
+"""The bits of infinity as float16, without the sign bit. A value with these bits or larger ones is infinite or NaN."""
 MOST_ITEMS = 1 << 62
 """The most bytes or rows of a source; a position in a file is a 64-bit number."""
 
 
 class Journal(FileRecord):
-    """The record of how much of the files is valid.
+    """The record of an unfinished store: how much of its files is valid, and which row was read last.
 
-    The last row, of the image `image`, is at `item` and `offset` of `sources[source]`. The rows from `first` on are of
-    that source.
+    The last row is of the image `image`, at the position (`item`, `offset`) of `sources[source]`. The rows of the store
+    from `first` on are from that source. `images` and `bad` count the rows that were stored and left out; `ids_bytes`
+    and `bad_bytes` are the valid bytes of ids.txt and bad.jsonl. `largest_bits` are the bits of the largest magnitude
+    of a feature, as float16.
     """
 
     objects: Count
@@ -82,7 +88,7 @@ class Journal(FileRecord):
 
 @dataclass(frozen=True)
 class LastRow:
-    """The last row that was read."""
+    """The last row that was read: index of its source, position and image; see Journal for `first`."""
 
     source: int = 0
     position: Position = FIRST
@@ -92,7 +98,7 @@ class LastRow:
 
 @dataclass
 class Piece:
-    """Rows that are to be written, and the bad rows between them."""
+    """A piece: rows that will be written together, and the bad rows that came between them."""
 
     features: np.ndarray
     """float16 [R, O, F]"""
@@ -117,7 +123,7 @@ class Piece:
         self.largest_bits = 0
 
     def add(self, row: RegionRow) -> str | None:
-        """Add `row`, rounded to float16; if its features do not fit float16, return the reason instead."""
+        """Add `row`, rounded to float16; return None. If its features do not fit float16, return the reason instead."""
         index, count = len(self.images), len(row.boxes)
         target = self.features[index]
         to_half(row.features, target[:count])
@@ -135,13 +141,13 @@ class Piece:
         return None
 
     def leave_out(self, row: BadRow, source: SourceFile, unit: str) -> None:
-        """Add `row` to the list of rows that are left out."""
+        """Add `row` to the list of bad rows; `unit` is what an item of `source` is called."""
         entry = {"source": source.name, unit: row.position.item, "image": row.image, "reason": row.reason}
         self.bad.append(json.dumps(entry, ensure_ascii=True))
 
 
 class StoreWriter:
-    """A writer of pieces to the files in `part`: a thread writes one while the next is filled."""
+    """A writer of pieces to the files in `part`. Its thread writes one piece while the caller fills the next."""
 
     def __init__(self, part: Path, journal: Journal) -> None:
         self.part, self.journal = part, journal
@@ -165,7 +171,7 @@ class StoreWriter:
         threading.Thread(target=self._run, name="write", daemon=True).start()
 
     def take(self) -> Piece:
-        """Return an empty piece to fill. Raises DataError if an earlier one could not be written."""
+        """Return an empty piece to fill. Raises DataError if an earlier piece could not be written."""
         piece = self._free.get()
         if piece is None:
             self._free.put(None)
@@ -174,24 +180,24 @@ class StoreWriter:
         return piece
 
     def put(self, piece: Piece) -> None:
-        """Give `piece` to the thread that writes."""
+        """Give `piece` to the thread, which writes it."""
         self._coming.put(piece)
 
     def close(self) -> None:
-        """Wait until everything is on the disk and in the journal; `check` tells whether that succeeded.
+        """Wait until all pieces are on the disk and in the journal; `check` tells whether this succeeded.
 
-        An interrupt waits too: no thread may still write to a store that the next conversion resumes.
+        Ctrl-C does not end the wait: the thread must not write any more when the next conversion resumes the store.
         """
         self._coming.put(None)
         interrupt: KeyboardInterrupt | None = None
         is_over = False
         while not is_over:
-            try:  # not Thread.join: after an interrupt it may report a thread as ended that still runs
+            try:  # not Thread.join: after an interrupt it may return although the thread still runs
                 is_over = self._ended.get()
             except KeyboardInterrupt as came:
                 interrupt = came
         for file in self._files.values():
-            with suppress(OSError):  # a full disk: `check` reports it
+            with suppress(OSError):  # `check` reports the error, such as a full disk
                 file.close()
         if interrupt is not None:
             raise interrupt
@@ -202,7 +208,7 @@ class StoreWriter:
             raise self._failure()
 
     def finish(self) -> StoreRecord:
-        """Write the headers, the list of rows left out, and, last, store.json. The writer must be closed before."""
+        """Write the headers, the list of bad rows, and, last, store.json; return its record. Call `close` before."""
         journal, part = self.journal, self.part
         shape = (journal.images, journal.objects)
         shapes = {FEATURES: (*shape, journal.features), BOXES: (*shape, 4), OBJECTS: shape[:1]}
@@ -230,7 +236,7 @@ class StoreWriter:
         return record
 
     def _open(self) -> None:
-        """Open the files, cut off what the journal does not count, and begin the checksums with the rest."""
+        """Open the files, cut off the bytes that the journal does not count, and add the rest to the checksums."""
         for name, size in _sizes(self.journal).items():
             path = self.part / name
             path.touch()
@@ -241,6 +247,7 @@ class StoreWriter:
             self._files[name] = path.open("ab")
 
     def _run(self) -> None:
+        """Write the pieces that come, until None comes: the work of the thread."""
         last = time.monotonic()
         try:
             while (piece := self._coming.get()) is not None:
@@ -256,8 +263,9 @@ class StoreWriter:
         self._ended.put(True)
 
     def _append(self, piece: Piece) -> None:
+        """Append a piece to the files, and count it in the journal in memory."""
         count = len(piece.images)
-        if not count and not piece.bad:  # then its mark is out of date
+        if not count and not piece.bad:  # the piece is empty, and its mark is out of date
             return
         ids = "".join(f"{image}\n" for image in piece.images).encode()
         bad = "".join(f"{line}\n" for line in piece.bad).encode()
@@ -284,13 +292,14 @@ class StoreWriter:
         )
 
     def _keep(self) -> None:
-        """Bring what was appended to the disk, then record it in the journal."""
+        """Bring the appended bytes to the disk; after that, write the journal that counts them."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
         write_record(self.part / JOURNAL, self.journal)
 
     def _failure(self) -> BaseException:
+        """Return the error of the thread; a DataError for an error of the disk."""
         problem = self._problem
         if isinstance(problem, OSError):
             reason = problem.strerror or str(problem)
@@ -316,7 +325,7 @@ def read_journal(part: Path) -> Journal | None:
 
 
 def _find_contradiction(part: Path, journal: Journal) -> str | None:
-    """Return what is impossible in a journal, or contradicts the files in `part`; None if nothing is."""
+    """Return a sentence about what is impossible in a journal, or contradicts the files in `part`; else None."""
     where = part / JOURNAL
     limits = {
         "objects": (1, ROW_LIMIT_BYTES // 4),
@@ -348,7 +357,10 @@ def _find_contradiction(part: Path, journal: Journal) -> str | None:
 
 
 def _read_lines(path: Path, size_bytes: int) -> list[str] | None:
-    """Return the lines in the first bytes of a file; None if they are not whole lines of text, or not JSON lines."""
+    """Return the lines in the first `size_bytes` of a file; None unless they are whole lines of text.
+
+    The lines of bad.jsonl must also be JSON.
+    """
     with path.open("rb") as file:
         data = file.read(size_bytes)
     if data and not data.endswith(b"\n"):
@@ -364,14 +376,14 @@ def _read_lines(path: Path, size_bytes: int) -> list[str] | None:
 
 
 def _sizes(journal: Journal) -> dict[str, int]:
-    """Return how many bytes of each file a journal counts."""
+    """Return the number of bytes of each file that a journal counts as valid: file name -> bytes."""
     row_bytes = {FEATURES: 2 * journal.objects * journal.features, BOXES: 16 * journal.objects, OBJECTS: 4}
     sizes = {name: HEADER_BYTES + journal.images * size for name, size in row_bytes.items()}
     return sizes | {IDS: journal.ids_bytes, BAD_LINES: journal.bad_bytes}
 
 
 def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
-    """Return numpy's header of an array, version 1.0, padded to HEADER_BYTES whatever the shape."""
+    """Return numpy's header of an array, in version 1.0 of the format, padded to HEADER_BYTES."""
     magic = b"\x93NUMPY\x01\x00"
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape!r}, }}"
     length = HEADER_BYTES - len(magic) - 2
@@ -379,7 +391,7 @@ def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
 
 
 def to_half(values: np.ndarray, target: np.ndarray) -> None:
-    """Round `values` to float16 into `target`; torch's conversion is about a hundred times as fast as numpy's."""
+    """Round `values` to float16, and store them in `target`; torch does this about 100 times as fast as numpy."""
     source = torch.from_numpy(np.ascontiguousarray(values)).view(-1)
     rounded = torch.from_numpy(target).view(-1)
     for given, kept in zip(source.split(TORCH_GRAIN), rounded.split(TORCH_GRAIN), strict=True):
