@@ -23,7 +23,7 @@ Statistic = Literal["movement", "gradient", "squared_gradient", "input_norm"]
 
 @dataclass(frozen=True)
 class CriterionSpec:
-    """A pruning criterion: its name in recipes and on the command line, its score, and what the score needs."""
+    """A pruning criterion: its name in recipes and commands, its score function, and the statistic that this needs."""
 
     name: str
     score: str

@@ -46,7 +46,7 @@ class FormatSpec:
     title: str = ""
     """the name in sentences; by default `name`"""
     note: str = ""
-    """what a runtime does with the smaller file of a format that leaves zeros out"""
+    """a clause for the user: what a runtime does with a file that leaves zeros out"""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", self.name):  # the name becomes a part of folder names

@@ -238,7 +238,10 @@ def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") 
 
 
 def verdict(advice: Advice, estimate: SizeEstimate) -> str:
-    """Return one sentence, such as: 50 % as ONNX COO fp32: +43 % file, no speed; smaller than dense above 66.7 %."""
+    """Return one sentence that says what a sparsity gains in one format and precision.
+
+    For example: 50 % as ONNX COO fp32: +43 % file, no speed; smaller than dense above 66.7 %.
+    """
     spec = find_format(advice.format)
     opening = f"{short_percent(estimate.sparsity)} % as {spec.title or spec.name} {advice.precision}"
     size = "the same file" if abs(estimate.of_same - 1) < 0.005 else f"{_signed(estimate.of_same)} file"

@@ -34,7 +34,7 @@ Lay = Callable[[np.ndarray], PackedWeight]
 
 @dataclass(frozen=True)
 class LayoutChoice:
-    """A layout that a matrix can be stored in, and the fractions of zeros for which the layout is worth it.
+    """A layout that a matrix can be stored in, and the fractions of zeros from which the layout is timed or chosen.
 
     `leaves_out` names what the layout does not store when it is zero: "weights" or "blocks", the keys of
     `count_shares`; None for a dense layout, which fits every matrix. `hopeless` and `usual` are fractions (0-1) of such

@@ -34,7 +34,7 @@ OLDEST_OPSET, NEWEST_OPSET = 17, 25
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user chooses for an export.
+    """The options of an export that a user can choose.
 
     If `precision` is None, the format's default is written. `twin` is the role of the file among the twins of a ticket.
     `fuse` and `opset` are for ONNX, `layouts` is for the engine. `fp32` is the folder of an artifact of the same model

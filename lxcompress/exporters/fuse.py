@@ -128,7 +128,7 @@ def _set_aside(graph: GraphProto) -> dict[str, bytes]:
             readers.setdefault(name, []).append(node)
 
     def comes_to(name: str, *operations: str) -> bool:
-        """Return whether steps of these operations follow each other, the first of which reads the value `name`."""
+        """Return whether the value `name` goes through steps of these operations, one after the other."""
         found = [node for node in readers.get(name, ()) if node.op_type == operations[0]]
         return bool(found) and (
             len(operations) == 1 or any(comes_to(node.output[0], *operations[1:]) for node in found)

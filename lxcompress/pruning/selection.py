@@ -20,7 +20,7 @@ class Selection:
     sparsity: float
     """fraction of the prunable weights to remove, 0-1; matrices in `keep_dense` are not counted"""
     granularity: str = "weight"
-    """what is removed as one unit, such as weight, block-1x4, 2:4 or head"""
+    """the unit that is removed, such as weight, block-1x4, 2:4 or head"""
     scope: str = "layer"
     """how the sparsity is shared among the matrices, such as layer or global"""
     relative_rates: Mapping[str, float] | None = None

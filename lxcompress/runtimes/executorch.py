@@ -154,7 +154,7 @@ def _load(program: Path, make: Callable[[], Made]) -> Made:
     with _diverted() as last:
         try:
             return make()
-        except Exception as problem:  # as above
+        except Exception as problem:  # the runtime raises RuntimeError, its bindings raise others
             words = last() or first_line(problem)
             raise MeasureError(f"{program}: ExecuTorch cannot load it ({words}); export it again") from problem
 
