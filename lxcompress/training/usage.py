@@ -93,6 +93,7 @@ class UsageMeter:
         )
 
     def _stop_sampler(self) -> None:
+        """Stop the thread, if it was started."""
         if self.sampler:
             self.sampler.stop()
 

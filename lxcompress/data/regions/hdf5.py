@@ -101,6 +101,7 @@ class Hdf5Source:
         return len(self.images)
 
     def _row(self, file: h5py.File, item: int) -> RegionRow | BadRow:
+        """Return the row of the image number `item`, counted from 1."""
         position, image = Position(item), self.images[item - 1]
         try:
             features, boxes = self.read(file, image, self.rows_of[item - 1])
@@ -130,6 +131,7 @@ def open_hdf5(path: Path, *, scale: Scale = scale_boxes) -> Hdf5Source:
 
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for the block. Raises DataError without h5py, and for a damaged file."""
     try:
         import h5py
     except ImportError:

@@ -89,10 +89,12 @@ class TextFile:
 
     @property
     def _is_plain(self) -> bool:
+        """Return whether the file is not compressed."""
         return not self.member and begins(self.path, len(GZIP)) != GZIP
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
+        """Open the uncompressed text as a stream of bytes. Raises DataError."""
         with ExitStack() as stack:
             try:
                 if self.member:
@@ -106,18 +108,21 @@ class TextFile:
             yield stream
 
     def _zip(self) -> zipfile.ZipFile:
+        """Return the open zip archive. Raises DataError."""
         try:
             return zipfile.ZipFile(self.path)
         except DAMAGE as problem:
             raise self._damaged(problem) from None
 
     def _split(self, stream: _Stream, start: Position, skip: int = 0) -> Iterator[TextLine]:
+        """Yield the lines as `_split` does. Raises DataError for a damaged file."""
         try:
             yield from _split(stream, start, skip)
         except DAMAGE as problem:
             raise self._damaged(problem) from None
 
     def _damaged(self, problem: Exception) -> DataError:
+        """Return the error for a file that cannot be read further because of `problem`."""
         found = unreadable(self.where, problem, DataError)
         return found or DataError(
             f"{self.where}: cannot be read further ({problem}); download it again and run the same command"
@@ -173,6 +178,8 @@ def _split(stream: _Stream, start: Position, skip: int) -> Iterator[TextLine]:
 
 
 class _Stream(Protocol):
+    """A stream of bytes that fills a buffer, as io.RawIOBase does."""
+
     def readinto(self, view: memoryview, /) -> int | None: ...
 
 
@@ -206,6 +213,7 @@ class _ReadAhead:
         self._thread.join()
 
     def _run(self, stream: IO[bytes]) -> None:
+        """Read `stream` to its end, or until `close`: the work of the thread."""
         is_over, size = False, 0
         while not is_over:
             try:

@@ -88,6 +88,7 @@ class NpzSource:
         return len(self.names)
 
     def _rows(self, pool: ThreadPoolExecutor, start: Position) -> Iterator[RegionRow | BadRow]:
+        """Yield the rows from `start` on; the threads of `pool` read the next files ahead."""
         coming: deque[Future[RegionRow | BadRow]] = deque()
         for item in range(start.item, len(self.names) + 1):
             coming.append(pool.submit(self._row, Position(item)))
@@ -97,6 +98,7 @@ class NpzSource:
             yield coming.popleft().result()
 
     def _row(self, position: Position) -> RegionRow | BadRow:
+        """Read one file; a thread does this."""
         path = self.folder / self.names[position.item - 1]
         image = image_id(path.name)
         try:

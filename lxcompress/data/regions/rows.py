@@ -99,6 +99,7 @@ class ReadOptions:
 
     @property
     def scale(self) -> Scale:
+        """Return the function that turns the boxes of a source into boxes 0-1."""
         return scale_boxes if self.boxes == "pixels" else keep_boxes
 
     def __str__(self) -> str:

@@ -102,6 +102,7 @@ class TsvSource:
 
     @cached_property
     def _text_bytes(self) -> int:
+        """Return the number of bytes of the uncompressed text, or an estimate of it."""
         return self.text.text_bytes()
 
     def _row(self, line: TextLine) -> RegionRow | BadRow | None:

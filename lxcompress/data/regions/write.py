@@ -114,6 +114,7 @@ class Piece:
 
     @property
     def is_full(self) -> bool:
+        """Return whether the piece has room for no more rows, or has many bad rows."""
         return len(self.images) == len(self.features) or len(self.bad) >= 1000
 
     def clear(self) -> None:
