@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from typing import TypeVar
 
 from lxcompress.text import as_sentence
 
@@ -25,6 +26,9 @@ class LxError(Exception):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(as_sentence(sentence))
+
+
+Kind = TypeVar("Kind", bound=LxError)
 
 
 class RecipeError(LxError):
@@ -63,7 +67,7 @@ class MeasureError(LxError):
     """An artifact that could not be measured."""
 
 
-def unreadable(path: object, problem: BaseException, kind: type[LxError]) -> LxError | None:
+def unreadable(path: object, problem: BaseException, kind: type[Kind]) -> Kind | None:
     """Return the error for a file that the system did not let us read; None if `problem` is about its contents.
 
     Libraries may give the number of the system's error only in the text of their own.

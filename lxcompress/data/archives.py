@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import struct
 import zipfile
@@ -56,7 +57,7 @@ def check_ratio(unpacked_bytes: int, packed_bytes: int) -> None:
         raise ValueError(f"it unpacks to more than {MOST_RATIO} times its size, as no data file does")
 
 
-def read_unpacked(stream: IO[bytes], packed_bytes: int) -> bytes:
+def read_unpacked(stream: IO[bytes] | gzip.GzipFile, packed_bytes: int) -> bytes:
     """Return all bytes that `stream` unpacks from `packed_bytes` bytes.
 
     Raises ValueError before a zip bomb fills the memory, whatever size the zip states.

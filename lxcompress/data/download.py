@@ -11,9 +11,8 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -80,7 +79,7 @@ def download(request: DownloadRequest, progress: Progress, pauses_s: Sequence[fl
     """
     part = part_of(request.target)
     part.parent.mkdir(parents=True, exist_ok=True)
-    pauses = iter(())  # no pause before the first byte: without a network, the error comes at once
+    pauses: Iterator[float] = iter(())  # no pause before the first byte: without a network, the error comes at once
     while True:
         have = _size(part)
         try:
@@ -230,7 +229,13 @@ class HttpOnly(urllib.request.HTTPRedirectHandler):
     """A handler that follows redirects only to http or https, and never from https to http."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type, scheme) == ("https", "http"):

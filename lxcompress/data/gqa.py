@@ -77,7 +77,9 @@ def _read_questions(path: Path, remedy: str, problems: Problems) -> list[Questio
     if isinstance(document, list):
         found = problems.read_records(document, lambda record, index: _lxmert_question(record, index, path))
     elif isinstance(document, dict):
-        found = problems.read_records(document.items(), lambda record, _: _official_question(*record, path))
+        found = problems.read_records(
+            document.items(), lambda record, _: _official_question(record[0], record[1], path)
+        )
     else:
         raise DataError(f"{path}: is {shorten(document)}, expected questions; {_REMEDY}")
     if not document:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from lxcompress.text import shorten
 
 
-def is_id(value: Any) -> bool:
+def is_id(value: Any) -> TypeGuard[int | str]:
     """Return whether `value` can be the id of a question or an image: an int or a str, but not a bool."""
     return type(value) is int or type(value) is str
 

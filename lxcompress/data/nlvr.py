@@ -98,7 +98,7 @@ def read_nlvr(settings: NlvrData, problems: Problems | None = None) -> QuestionS
     kept = [question for question in weak.questions if group_of(question) not in scored]
     questions = [*train.questions, *kept]
     _check_once(questions, settings, problems)
-    facts = ()
+    facts: tuple[Fact, ...] = ()
     if settings.weak:
         dropped = len(weak.questions) - len(kept)
         facts = (Fact("weak questions", {"train": len(kept)}), Fact("weak questions dropped", {"train": dropped}))
@@ -166,8 +166,14 @@ def _example(record: Mapping[str, Any], index: int, path: Path, key: str) -> Exa
     """Return the Example of a record, whose label is in the field `key`. Raises DataError."""
     identifier, words, boxes = (record.get(name) for name in ("identifier", "sentence", "structured_rep"))
     group, _, number = str(identifier).partition("-")
-    is_named = isinstance(identifier, str) and group and number and isinstance(words, str)
-    if not (is_named and isinstance(boxes, list) and len(boxes) == BOXES):
+    if not (
+        isinstance(identifier, str)
+        and group
+        and number
+        and isinstance(words, str)
+        and isinstance(boxes, list)
+        and len(boxes) == BOXES
+    ):
         raise DataError(
             f"{path}: record {index} is {shorten(record)}, expected a sentence, an identifier (group-number) and a "
             f"structured_rep of {BOXES} boxes; {_REMEDY}"

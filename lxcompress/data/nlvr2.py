@@ -67,15 +67,23 @@ def _question(record: Mapping[str, Any], index: int, path: Path) -> Question:
     is_lxmert = "sent" in record
     words = record.get("sent" if is_lxmert else "sentence")
     try:
-        pair = (record.get("img0"), record.get("img1")) if is_lxmert else image_names(str(identifier))
+        left, right = (record.get("img0"), record.get("img1")) if is_lxmert else image_names(str(identifier))
     except ValueError:
-        pair = (None, None)
-    if not all(isinstance(text, str) for text in (identifier, words, *pair)):
+        left = right = None
+    if not (
+        isinstance(identifier, str) and isinstance(words, str) and isinstance(left, str) and isinstance(right, str)
+    ):
         raise DataError(
             f"{path}: record {index} is {shorten(record)}, expected a sentence and an identifier, "
             f"split-set-pair-sentence; {_REMEDY}"
         )
-    return Question(id=identifier, images=pair, words=words, credits=_credits(record, identifier, path), type=ONE_TYPE)
+    return Question(
+        id=identifier,
+        images=(left, right),
+        words=words,
+        credits=_credits(record, identifier, path),
+        type=ONE_TYPE,
+    )
 
 
 def _credits(record: Mapping[str, Any], identifier: str, path: Path) -> Credits:

@@ -61,7 +61,7 @@ def score_numbered(predictions: Path, settings: AnyData, *, only_predicted: bool
 
     where, task = str(predictions), load_task(whole_split(settings))
     given, right = read_predictions(predictions), task.valid.answers[:, 0].tolist()
-    asked = dict(enumerate(zip(right, task.valid.types, strict=True)))
+    asked: dict[int | str, tuple[int, str]] = dict(enumerate(zip(right, task.valid.types, strict=True)))
     check_known(given, asked, where=where, among=f"the validation questions of data.kind={settings.kind}")
     counted = keep_predicted(asked, given, where=where) if only_predicted else asked
     check_complete(given, counted, where=where)

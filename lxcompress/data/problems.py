@@ -98,8 +98,8 @@ class Problems:
                 kind = _kind_of(str(error))
                 first.setdefault(kind, error)
                 counts[kind] += 1
-        for kind, error in first.items():
-            self.add(error, count=counts[kind])
+        for kind, earliest in first.items():
+            self.add(earliest, count=counts[kind])
         return items
 
     def _keep(self, finding: Finding) -> None:

@@ -118,9 +118,9 @@ def parse_credits(label: Mapping[str, Any], question_id: int | str, path: Path) 
 
 def _check_one_type(files: Mapping[int | str, Path]) -> None:
     """Raise DataError if some question ids are numbers and others are texts: 5 and "5" would be two questions."""
-    first = {type(question_id): question_id for question_id in reversed(files)}
-    if len(first) > 1:
-        number, text = first[int], first[str]
+    number = next((question_id for question_id in files if isinstance(question_id, int)), None)
+    text = next((question_id for question_id in files if isinstance(question_id, str)), None)
+    if number is not None and text is not None:
         has_one_file = files[number] == files[text]
         where = str(files[text]) if has_one_file else f"{files[number]} and {files[text]}"
         raise DataError(

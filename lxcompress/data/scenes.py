@@ -119,7 +119,9 @@ def draw_scenes(count: int, rng: np.random.Generator) -> Scenes:
 
 def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tuple[list[str], list[int], list[int]]:
     """Return `count` questions: their words, their labels (indices into ANSWERS) and the rows of their scenes."""
-    words, labels, rows = [], [], []
+    words: list[str] = []
+    labels: list[int] = []
+    rows: list[int] = []
     while len(words) < count:
         question = FAMILIES[rng.integers(len(FAMILIES))](rng)
         wanted = rng.integers(len(question.answers))
@@ -258,7 +260,9 @@ def _ask_value(attribute: str, phrase: str) -> str:
 def _exists(rng: np.random.Generator) -> SceneQuestion:
     """Ask whether there is an object."""
     phrase = _draw_phrase(rng, most=3)
-    return SceneQuestion(f"is there a {phrase.noun()}?", YES_NO, lambda scenes: _yes_no(phrase.match(scenes).any(1)))
+    return SceneQuestion(
+        f"is there a {phrase.noun()}?", YES_NO, lambda scenes: _yes_no(np.any(phrase.match(scenes), 1))
+    )
 
 
 def _counts(rng: np.random.Generator) -> SceneQuestion:

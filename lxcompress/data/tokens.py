@@ -136,7 +136,12 @@ def read_vocabulary(path: Path, usual: Vocabulary | None = None) -> Vocabulary:
         settings = _combine_settings(path, given or {}, stored)
     _check_special(folder / SPECIAL_FILE)
     _check_added(folder / ADDED_FILE, tokens)
-    return Vocabulary(tokens, **settings)
+    return Vocabulary(
+        tokens,
+        do_lower_case=bool(settings["do_lower_case"]),
+        strip_accents=settings["strip_accents"],
+        tokenize_chinese_chars=bool(settings["tokenize_chinese_chars"]),
+    )
 
 
 def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
@@ -296,11 +301,12 @@ def _check_template(found: object, path: Path) -> None:
     is_bert = kind == "BertProcessing"
     if kind == "TemplateProcessing" and isinstance(found, dict):
         steps = found.get("single")
-        names = [
-            step.get("SpecialToken", step.get("Sequence", {})).get("id")
+        pieces = [
+            step.get("SpecialToken", step.get("Sequence"))
             for step in (steps if isinstance(steps, list) else [])
-            if isinstance(step, dict) and isinstance(step.get("SpecialToken", step.get("Sequence")), dict)
+            if isinstance(step, dict)
         ]
+        names = [piece.get("id") for piece in pieces if isinstance(piece, dict)]
         is_bert = names == [CLASSIFY, "A", SEPARATE]
     if not is_bert:
         raise DataError(f"{path}: its post_processor does not put {CLASSIFY} and {SEPARATE} around a text; {_MINE}")

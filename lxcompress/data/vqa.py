@@ -150,8 +150,10 @@ def _read_split(settings: VqaData, name: str, problems: Problems) -> tuple[Split
     if annotation_files and problems.errors == errors:
         _check_annotations(split, official, annotations, annotation_files[0], problems)
     if problems.errors == errors:
-        remedies = [f"give them as data.{split_name}_annotations" for split_name in ("train", "valid")]
-        check_has_answers(split, *remedies, problems)
+        train_remedy, valid_remedy = (
+            f"give them as data.{split_name}_annotations" for split_name in ("train", "valid")
+        )
+        check_has_answers(split, train_remedy, valid_remedy, problems)
     return split, annotations
 
 
@@ -209,8 +211,13 @@ def _official_question(
     fields = record if isinstance(record, dict) else {}
     question_id, image, words = (fields.get(name) for name in ("question_id", "image_id", "question"))
     choices = fields.get("multiple_choices") or ()
-    is_sound = is_id(question_id) and is_id(image) and isinstance(words, str) and isinstance(choices, (list, tuple))
-    if not (is_sound and all(isinstance(choice, str) for choice in choices)):
+    if not (
+        is_id(question_id)
+        and is_id(image)
+        and isinstance(words, str)
+        and isinstance(choices, (list, tuple))
+        and all(isinstance(choice, str) for choice in choices)
+    ):
         raise DataError(
             f"{path}: question {index} is {shorten(record)}, expected a question_id, an image_id and a question; "
             f"{_QUESTIONS}"
@@ -238,8 +245,14 @@ def _lxmert_question(record: Any, index: int, path: Path) -> Question:
     question_id, image, words = (fields.get(name) for name in ("question_id", "img_id", "sent"))
     label, kind = fields.get("label", {}), fields.get("answer_type", UNKNOWN_TYPE)
     family = fields.get("question_type", "")
-    is_sound = is_id(question_id) and all(isinstance(text, str) for text in (image, words, kind, family))
-    if not (is_sound and isinstance(label, dict)):
+    if not (
+        is_id(question_id)
+        and isinstance(image, str)
+        and isinstance(words, str)
+        and isinstance(kind, str)
+        and isinstance(family, str)
+        and isinstance(label, dict)
+    ):
         raise DataError(
             f"{path}: question {index} is {shorten(record)}, expected a question_id, an img_id, a sent and a label; "
             f"{_QUESTIONS}"

@@ -255,11 +255,12 @@ def read_annotations(path: Path) -> dict[Id, HumanAnswers]:
                 f"{path}: question_id {question} has {len(records):,} answers, expected at most {MOST_ANSWERS}; give "
                 "VQA's annotations JSON"
             )
-        answers = tuple(field(record, "answer", str) for record in records)
-        if None in answers:
+        given = [field(record, "answer", str) for record in records]
+        answers = tuple(answer for answer in given if answer is not None)
+        if len(answers) < len(given):
             raise DataError(
-                f"{path}: answer {answers.index(None)} of question_id {question} is "
-                f"{shorten(records[answers.index(None)])}, expected a record with a text as answer, as in "
+                f"{path}: answer {given.index(None)} of question_id {question} is "
+                f"{shorten(records[given.index(None)])}, expected a record with a text as answer, as in "
                 '{"answer": "yes", "answer_id": 1}; give VQA\'s annotations JSON'
             )
         annotations[question] = HumanAnswers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import queue
 import threading
 import zipfile
@@ -53,7 +54,7 @@ class TextFile:
     def lines(self, start: Position = FIRST) -> Iterator[Iterator[TextLine]]:
         """Open the file; yield an iterator over its lines from `start` on. A thread decompresses a compressed file."""
         with self._open() as stream:
-            if self._is_plain:
+            if isinstance(stream, io.FileIO):  # plain text
                 stream.seek(start.offset)
                 yield self._split(stream, start)
             else:
@@ -93,9 +94,10 @@ class TextFile:
         return not self.member and begins(self.path, len(GZIP)) != GZIP
 
     @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
+    def _open(self) -> Iterator[IO[bytes] | gzip.GzipFile]:
         """Open the uncompressed text as a stream of bytes. Raises DataError."""
         with ExitStack() as stack:
+            stream: IO[bytes] | gzip.GzipFile
             try:
                 if self.member:
                     stream = stack.enter_context(stack.enter_context(self._zip()).open(self.member))
@@ -180,7 +182,7 @@ def _split(stream: _Stream, start: Position, skip: int) -> Iterator[TextLine]:
 class _Stream(Protocol):
     """A stream of bytes that fills a buffer, as io.RawIOBase does."""
 
-    def readinto(self, view: memoryview, /) -> int | None: ...
+    def readinto(self, view: memoryview, /) -> int: ...
 
 
 class _ReadAhead:
@@ -189,7 +191,7 @@ class _ReadAhead:
     Two threads are faster, because decompression releases the global interpreter lock.
     """
 
-    def __init__(self, stream: IO[bytes], packed_bytes: int) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, packed_bytes: int) -> None:
         self._packed_bytes = packed_bytes
         self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(AHEAD)
         self._is_closed = threading.Event()
@@ -212,13 +214,14 @@ class _ReadAhead:
         self._is_closed.set()
         self._thread.join()
 
-    def _run(self, stream: IO[bytes]) -> None:
+    def _run(self, stream: IO[bytes] | gzip.GzipFile) -> None:
         """Read `stream` to its end, or until `close`: the work of the thread."""
         is_over, size = False, 0
         while not is_over:
+            came: bytes | BaseException
             try:
-                came: bytes | BaseException = stream.read(READ_BYTES)
-                size += len(came)
+                came = piece = stream.read(READ_BYTES)
+                size += len(piece)
                 check_ratio(size, self._packed_bytes)
             except Exception as problem:  # `readinto` raises it, in the thread that uses the stream
                 came = problem

@@ -291,8 +291,11 @@ def _with_content(files: Sequence[SourceFile], origins: Sequence[Path]) -> list[
 def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
     """Raise DataError unless a source, whose file has changed, still gives the rows that were stored from it."""
     shape = (journal.images, journal.objects)
-    features = np.memmap(part / FEATURES, "<f2", "r", HEADER_BYTES, (*shape, journal.features)) if shape[0] else []
-    boxes = np.memmap(part / BOXES, "<f4", "r", HEADER_BYTES, (*shape, 4)) if shape[0] else []
+    features: Sequence[np.ndarray] | np.ndarray = []
+    boxes: Sequence[np.ndarray] | np.ndarray = []
+    if shape[0]:
+        features = np.memmap(part / FEATURES, "<f2", "r", HEADER_BYTES, (*shape, journal.features))
+        boxes = np.memmap(part / BOXES, "<f4", "r", HEADER_BYTES, (*shape, 4))
     ids = (part / IDS).read_bytes()[: journal.ids_bytes].decode("utf-8").split("\n")[:-1]
     at, earlier = journal.first, set(ids[: journal.first])
     half = np.zeros((journal.objects, journal.features), "<f2")

@@ -66,13 +66,21 @@ class RowError(Exception):
 class RegionSource(Protocol):
     """A file, a file in a zip, or a folder with the regions of many images."""
 
-    name: str
-    """the name of the source in store.json"""
-    where: str
-    """the path of the source in messages"""
-    unit: str
-    """what the items of the source are called: line, file or row"""
-    size_bytes: int
+    @property
+    def name(self) -> str:
+        """Return the name of the source in store.json."""
+
+    @property
+    def where(self) -> str:
+        """Return the path of the source in messages."""
+
+    @property
+    def unit(self) -> str:
+        """Return what the items of the source are called: line, file or row."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of the source on the disk."""
 
     def rows(self, start: Position) -> AbstractContextManager[Iterator[RegionRow | BadRow]]:
         """Open the source; yield an iterator over its rows from `start` on. Raises DataError if reading fails."""
@@ -228,8 +236,8 @@ def whole(value: object) -> int | None:
     number = np.asarray(value)
     if number.size != 1 or number.dtype.kind not in "iuf" or not np.isfinite(number).all():
         return None
-    number = float(number.reshape(()))
-    return int(number) if number.is_integer() else None
+    only = float(number.reshape(()))
+    return int(only) if only.is_integer() else None
 
 
 def shown(value: object) -> str:

@@ -143,7 +143,8 @@ def _check_boxes(contents: StoreContents, problems: Problems) -> None:
     """Report errors for boxes outside 0-1, and boxes that end before they begin; warn of boxes that are all tiny."""
     if BOXES not in contents.arrays:
         return
-    outside, turned = [], []
+    outside: list[int] = []
+    turned: list[int] = []
     counts = contents.counts
     for start in range(0, len(counts), PIECE_ROWS):
         boxes = contents.arrays[BOXES][start : start + PIECE_ROWS]
@@ -198,7 +199,7 @@ def _check_features(contents: StoreContents, problems: Problems) -> Iterator[mem
     blank_regions = start = 0
     with file.open("rb") as stream:
         stream.seek(HEADER_BYTES)
-        view = memoryview(bits).cast("B")
+        view = bits.data.cast("B")
         while got := stream.readinto(view):
             yield view[:got]
             piece = bits[: got // row_bytes]

@@ -271,7 +271,7 @@ class StoreWriter:
         ids = "".join(f"{image}\n" for image in piece.images).encode()
         bad = "".join(f"{line}\n" for line in piece.bad).encode()
         arrays = {FEATURES: piece.features, BOXES: piece.boxes, OBJECTS: piece.objects}
-        data = {name: memoryview(array[:count].reshape(-1).view(np.uint8)) for name, array in arrays.items()}
+        data = {name: array[:count].reshape(-1).view(np.uint8).data for name, array in arrays.items()}
         for name, digest in self._digests.items():
             digest.update(data.get(name, ids))
             self._files[name].write(data.get(name, ids))
