@@ -223,8 +223,8 @@ def _check_within(mask: Mask, within: Mask | None, what: str) -> None:
     for name, kept_before in within.kept.items() if within else ():
         if bool((mask.kept[name] & ~kept_before).any()):
             raise PruneError(
-                f"{name}: {what} keeps more than the earlier mask left; raise the sparsity, or draw both masks with "
-                "the same granularity and scope"
+                f"{name}: {what} would keep weights that the earlier mask removed; raise the sparsity, or draw both "
+                "masks with the same granularity and scope"
             )
 
 

@@ -113,7 +113,7 @@ class GroupCut(Record):
             raise ValueError("parts must not be empty")
         for part in self.parts:
             if (part.dim is None) != (self.kind == "layer"):
-                raise ValueError("dim must be given, except for layers")
+                raise ValueError("a part of a group of layers must have no dim, and every other part must have one")
             if self.kind == "layer" and unit_of(part.tensor, self.name) not in range(self.units):
                 raise ValueError(f"{part.tensor} must be in a layer of {self.name}")
         return self

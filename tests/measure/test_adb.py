@@ -133,7 +133,7 @@ def test_without_a_serial_the_only_device_is_meant(small, tmp_path, monkeypatch)
     assert len(measure(one, monkeypatch, [small], BenchOptions(runs=1), profile).measurements) == 1
     assert not any("-s" in call[:1] for call in one.calls())
     two = build_phone(tmp_path / "two", devices={"A": "device", "B": "device"})
-    with pytest.raises(MeasureError, match=r"sees 2 devices \(A, B\); say which with serial: in the profile"):
+    with pytest.raises(MeasureError, match=r"sees 2 devices \(A, B\); set the key serial"):
         measure(two, monkeypatch, [small], BenchOptions(runs=1), profile)
 
 

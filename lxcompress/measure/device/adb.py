@@ -318,7 +318,7 @@ def _check_devices(printed: str, profile: Profile) -> None:
     serial = profile.serial or (next(iter(states)) if len(states) == 1 else None)
     if serial is None and states:
         raise MeasureError(
-            f"adb: sees {len(states)} devices ({', '.join(states)}); say which with serial: in the profile"
+            f"adb: sees {len(states)} devices ({', '.join(states)}); set the key serial of the profile to one of them"
         )
     state = states.get(serial) if serial else None
     if state is None:
