@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
@@ -78,7 +77,7 @@ class Anatomy:
     """
 
 
-def is_prunable(anatomy: Anatomy, name: str, shape: torch.Size) -> bool:
+def is_prunable(anatomy: Anatomy, name: str, shape: tuple[int, ...]) -> bool:
     """Return whether the tensor `name` is a weight matrix that may be pruned."""
     is_excluded = any(fnmatchcase(name, pattern) for pattern in anatomy.unprunable)
     return len(shape) == 2 and not is_excluded and not name.startswith(anatomy.output_layer)

@@ -82,7 +82,7 @@ class Family:
         with torch.device("meta"):
             return {name: tensor.shape for name, tensor in self.make(config).state_dict().items()}
 
-    def is_prunable(self, name: str, shape: torch.Size) -> bool:
+    def is_prunable(self, name: str, shape: tuple[int, ...]) -> bool:
         """Return whether the tensor `name` is a weight matrix that may be pruned."""
         return anatomies.is_prunable(self.anatomy, name, shape)
 

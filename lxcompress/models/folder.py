@@ -213,9 +213,9 @@ def _find_problem(name: str, value: object) -> str | None:
         is_good = type(value) is int and least <= value <= most
         return None if is_good else f"a whole number of {least} to {most}" if least < most else f"{least}"
     if name in _SHARES or name in _POSITIVE:
-        most = 1.0 if name in _SHARES else 1e3
-        is_good = type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
-        return None if is_good else f"a number of 0 to {most:g}"
+        highest = 1.0 if name in _SHARES else 1e3
+        is_good = (type(value) is int or type(value) is float) and math.isfinite(value) and 0 <= value <= highest
+        return None if is_good else f"a number of 0 to {highest:g}"
     if name in _SWITCHES:
         return None if isinstance(value, bool) else "true or false"
     if name == "hidden_act":

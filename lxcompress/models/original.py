@@ -151,7 +151,7 @@ def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
             f"{path}: is {sizes['hidden_size']} wide, no multiple of {HEAD_WIDTH}, the width of BERT's heads; "
             "convert it to a transformers folder, whose config.json tells their number"
         )
-    config = LxmertConfig(**sizes, **layers, num_attention_heads=heads)
+    config = LxmertConfig.from_dict({**sizes, **layers, "num_attention_heads": heads})
     head = {
         name: weights[name]
         for name in weights

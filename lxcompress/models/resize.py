@@ -66,16 +66,18 @@ def _narrow(module: nn.Module, name: str, *, outputs: int | None = None, inputs:
 
 def _set_heads(attention: nn.Module, name: str, width: int) -> None:
     """Set the number of heads of an attention module to fit `width`, the rows of its query; the head size stays."""
-    size, before = attention.attention_head_size, attention.num_attention_heads
+    size, before = (int(getattr(attention, field)) for field in ("attention_head_size", "num_attention_heads"))
     if width % size:
         raise ValueError(f"{name}.query.weight has {width} rows, which is not a multiple of its head size {size}")
-    attention.num_attention_heads = width // size
+    new = {"num_attention_heads": width // size}
     for field in (
         "all_head_size",
         "head_size",
     ):  # the name differs between families
         if getattr(attention, field, None) == before * size:
-            setattr(attention, field, width)
+            new[field] = width
+    for field, value in new.items():
+        setattr(attention, field, value)
 
 
 def _check(module: nn.Module, shapes: Mapping[str, torch.Size]) -> None:

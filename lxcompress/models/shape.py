@@ -51,5 +51,5 @@ def describe_folder(folder: str) -> ModelShape:
 
 def _labels(config: PreTrainedConfig, answers: int) -> tuple[str, ...] | None:
     """Return the texts of the answers; None unless the config has one for each row of the answer head."""
-    named = tuple(str(config.id2label[index]) for index in sorted(config.id2label))
+    named = tuple(str(text) for _, text in sorted((config.id2label or {}).items()))
     return named if len(named) == answers and not named[0].startswith(UNNAMED) else None

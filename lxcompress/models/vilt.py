@@ -87,8 +87,8 @@ def _embed_patches(model: ViltForQuestionAnswering, features: Tensor) -> Tensor:
 
     A picture has the size of the model's config, so the position embeddings need no interpolation.
     """
-    config, embeddings = model.config, model.vilt.embeddings
-    pixels = features.reshape(-1, config.num_channels, config.image_size, config.image_size)
+    embeddings, size = model.vilt.embeddings, picture_size(model.config)
+    pixels = features.reshape(-1, model.config.num_channels, size, size)
     patches = embeddings.patch_embeddings(pixels).flatten(2).transpose(1, 2)
     image_token = embeddings.cls_token.expand(patches.shape[0], -1, -1)
     embedded: Tensor = embeddings.dropout(torch.cat([image_token, patches], dim=1) + embeddings.position_embeddings)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import PruneError
@@ -170,6 +170,7 @@ class Surgery(FileRecord):
                 renamed = {name: None if name in dead else cut.rename(name) for name in smaller}
                 smaller = {new: smaller[name] for name, new in renamed.items() if new is not None}
             for part in cut.parts if cut.kind != "layer" else ():
+                assert part.dim is not None
                 tensor = smaller[part.tensor]
                 smaller[part.tensor] = tensor.index_select(part.dim, _kept_indices(cut, part).to(tensor.device))
         return smaller
@@ -202,6 +203,7 @@ class Surgery(FileRecord):
             )
         kept = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
         for cut, part in self._matrices(shapes):
+            assert part.dim is not None
             along = torch.zeros(shapes[part.tensor][part.dim], dtype=torch.bool)
             along[_kept_indices(cut, part)] = True
             kept[part.tensor] &= along[:, None] if part.dim == 0 else along
@@ -260,11 +262,11 @@ def find_groups(model: Model, kinds: Collection[str]) -> tuple[UnitGroup, ...]:
     if "neuron" in kinds or "head" in kinds:
         with _traced(model) as graph:
             for block in family.feed_forwards(module) if "neuron" in kinds else ():
-                units = module.get_submodule(block.first).out_features
+                units = _linear(module, block.first).out_features
                 parts = _find_parts(graph, module, block.first, set(block), width=1)
                 groups.append(UnitGroup("neuron", block.first, units, parts))
             for attention in family.attentions(module) if "head" in kinds else ():
-                width = module.get_submodule(attention.value).out_features // attention.heads
+                width = _linear(module, attention.value).out_features // attention.heads
                 expected = {attention.query, attention.key, attention.value, attention.output}
                 parts = _find_parts(graph, module, attention.value, expected, width=width)
                 groups.append(UnitGroup("head", attention.module, attention.heads, parts))
@@ -383,7 +385,9 @@ def _traced(model: Model) -> Iterator[Any]:
     seen: list[Tensor] = []
 
     def forward(traced: nn.Module, inputs: Inputs) -> list[Tensor]:
-        hook = traced.base_model.register_forward_hook(lambda _, __, out: seen.extend(_tensors(out)))
+        base = traced.base_model
+        assert isinstance(base, nn.Module)
+        hook = base.register_forward_hook(lambda _, __, out: seen.extend(_tensors(out)))
         try:
             scores = model.family.answer(traced, inputs)
         finally:
@@ -393,14 +397,27 @@ def _traced(model: Model) -> Iterator[Any]:
     attention = model.config._attn_implementation
     try:
         if attention not in (None, "eager"):
-            module.set_attn_implementation("eager")
+            _set_attention(module, "eager")
         with torch.enable_grad():
             graph = torch_pruning.DependencyGraph()
             yield graph.build_dependency(module, example_inputs=example, forward_fn=forward, verbose=False)
     finally:
         if attention not in (None, "eager"):
-            module.set_attn_implementation(attention)
+            _set_attention(module, attention)
         module.train(was_training)
+
+
+def _set_attention(module: nn.Module, implementation: str) -> None:
+    """Change how a model of transformers computes attention."""
+    assert isinstance(module, PreTrainedModel), f"a {type(module).__name__} is no model of transformers"
+    module.set_attn_implementation(implementation)
+
+
+def _linear(module: nn.Module, name: str) -> nn.Linear:
+    """Return a linear layer of a module, by its name."""
+    layer = module.get_submodule(name)
+    assert isinstance(layer, nn.Linear), f"{name} is a {type(layer).__name__}"
+    return layer
 
 
 def _tensors(out: Any) -> list[Tensor]:
@@ -418,8 +435,9 @@ def _find_parts(graph: Any, module: nn.Module, root: str, expected: set[str], *,
     import torch_pruning
 
     names = {submodule: name for name, submodule in module.named_modules()}
-    size = module.get_submodule(root).out_features
-    found = graph.get_pruning_group(module.get_submodule(root), torch_pruning.prune_linear_out_channels, range(size))
+    layer = _linear(module, root)
+    size = layer.out_features
+    found = graph.get_pruning_group(layer, torch_pruning.prune_linear_out_channels, range(size))
     parts = {}
     for dependency, indices in found:
         target = dependency.target.module

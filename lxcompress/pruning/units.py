@@ -131,7 +131,7 @@ def _sort_steps(
             f"sparsity {selection.sparsity:g}: is a share of the weights from 0 to below 1, such as 0.5 for 50 %"
         )
     removed = {cut.name: set(range(cut.units)) - set(cut.keep) for cut in within.cuts} if within else {}
-    steps = []
+    steps: list[RemovalStep] = []
     for index, (group, group_scores) in enumerate(zip(groups, mean_scores, strict=True)):
         size = _step_size(group, selection.multiple)
         unit_sizes = _unit_sizes(group, prunable)

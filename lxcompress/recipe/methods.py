@@ -302,7 +302,7 @@ CONFLICTS = (
 """All rules for combinations that a method may not have; the first rule that a method breaks is reported."""
 
 
-def plain_method(criterion: str, granularity: str = "weight", scope: str = "layer") -> Method:
+def plain_method(criterion: str, granularity: str = "weight", scope: Scope = "layer") -> Method:
     """Return the Method of a criterion and a granularity of the grid: one-shot, and rewound to the start weights.
 
     The name of the method does not name the scope.
