@@ -12,7 +12,8 @@ _REQUIREMENT = re.compile(
     r"""(?P<name>[\w.-]+)\s*(\[[^]]*\])?\s*(?P<range>[^;]*)(;.*extra\s*==\s*['"](?P<extra>[^'"]+)['"])?"""
 )
 _OWN_NAME = "lxcompress"
-_DEVELOPERS = ("test", "dev")
+_COMBINED = ("all", "test", "dev")
+"""Extras that include others, in increasing width: a library is told by the narrowest extra that has it."""
 
 State = Literal["ok", "too old", "too new", "missing"]
 
@@ -35,15 +36,16 @@ def read_packages() -> tuple[Package, ...]:
     An extra that combines others requires lxcompress itself, or the libraries of those extras a second time.
     """
     packages: dict[str, Package] = {}
-    for package in map(read_package, sorted(_requirements(), key=_is_combined)):
+    for package in map(read_package, sorted(_requirements(), key=_rank_extra)):
         if package.name != _OWN_NAME:
             packages.setdefault(package.name, package)
     return (_read_python(), *packages.values())
 
 
-def _is_combined(requirement: str) -> bool:
-    """Return whether a requirement belongs to an extra that combines others, or to one for developers."""
-    return _parse(requirement)[2] in (*_DEVELOPERS, "all")
+def _rank_extra(requirement: str) -> int:
+    """Return 0 for a requirement of an extra that combines no others; a larger number for each extra that does."""
+    extra = _parse(requirement)[2]
+    return _COMBINED.index(extra) + 1 if extra in _COMBINED else 0
 
 
 def read_package(requirement: str) -> Package:

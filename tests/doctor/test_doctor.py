@@ -71,9 +71,19 @@ def test_each_library_is_shown_once_with_the_extra_that_a_user_would_add() -> No
 
 def test_an_extra_of_extras_is_no_library_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builders write `lxcompress[coreml]` as it stands, or the libraries that it means."""
-    wanted = ["coremltools>=9; extra == 'coreml'", "lxcompress[coreml]; extra == 'all'", "pytest>=8; extra == 'test'"]
+    wanted = [
+        "lxcompress[coreml]; extra == 'all'",
+        "coremltools>=9; extra == 'all'",
+        "coremltools>=9; extra == 'coreml'",
+        "pytest>=8; extra == 'dev'",
+        "pytest>=8; extra == 'test'",
+    ]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
-    assert [package.name for package in read_packages()] == ["python", "coremltools", "pytest"]
+    assert [(package.name, package.extra) for package in read_packages()] == [
+        ("python", None),
+        ("coremltools", "coreml"),
+        ("pytest", "test"),
+    ]
 
 
 def test_a_library_in_range_needs_no_remedy() -> None:

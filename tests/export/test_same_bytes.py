@@ -24,10 +24,11 @@ EXPORT = """
 import sys
 from pathlib import Path
 from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import ExportOptions
 source = open_source(Path("ticket"))
 for each in sys.argv[2:]:
     format, precision = each.split(":")
-    export(source, Path(sys.argv[1], f"{format}-{precision}"), format=format, precision=precision)
+    export(source, Path(sys.argv[1], f"{format}-{precision}"), ExportOptions(format=format, precision=precision))
 """
 
 
