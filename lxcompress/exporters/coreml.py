@@ -132,8 +132,9 @@ def within_half(graph: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     transformers masks a position by adding (1 - mask) times the lowest float32. In half precision the lowest float32 is
     minus infinity. Minus infinity times 0 is NaN, so Core ML would answer with NaN only.
     """
-    for module in (part for part in graph.modules() if part._c._has_method("forward")):  # a ModuleList has none
-        for node in module.graph.findAllNodes("prim::Constant"):
+    parts = (part for part in graph.modules() if isinstance(part, torch.jit.ScriptModule))
+    for module in (part for part in parts if part._c._has_method("forward")):  # a ModuleList has none
+        for node in module.graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]  # not in torch's stub
             kind = node.kindOf("value") if node.hasAttribute("value") else ""
             if kind == "f" and node.f("value") < -WIDEST_HALF:
                 node.f_("value", MASKED)

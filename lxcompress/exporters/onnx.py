@@ -14,6 +14,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def move(folder: Path, out: Path) -> list[Path]:
     moved = []
     for name in (DATA_FILE, MODEL_FILE):
         if (folder / name).is_file():
-            write_whole(out / name, lambda part, source=folder / name: os.replace(source, part))
+            write_whole(out / name, partial(os.replace, folder / name))
             moved.append(out / name)
         else:
             (out / name).unlink(missing_ok=True)  # left by an earlier, larger model
@@ -237,8 +238,11 @@ def _name_batch(program: torch.onnx.ONNXProgram) -> None:
     If a question has several rows, no input has that axis (only a multiple of it), and the exporter invents a name.
     """
     graph = program.model.graph
-    found = graph.outputs[0].shape[0].value
-    for value in (value for node in graph for value in node.outputs if value.shape is not None):
-        for axis, size in enumerate(value.shape):
-            if getattr(size, "value", size) == found:
-                value.shape[axis] = BATCH
+    given = graph.outputs[0].shape
+    assert given is not None
+    first = given[0]
+    assert not isinstance(first, int)
+    for shape in (value.shape for node in graph for value in node.outputs if value.shape is not None):
+        for axis, size in enumerate(shape):
+            if getattr(size, "value", size) == first.value:
+                shape[axis] = BATCH
