@@ -59,7 +59,7 @@ class MethodRow:
 
     @property
     def words(self) -> str:
-        """What a control controls for; for a method named by the recipe, the name made of its settings; else empty."""
+        """The purpose of a control; for a method that the recipe names, the id made of its settings; else empty."""
         if self.method.control:
             times = "twice" if self.method.length == 2 else f"{self.method.length} times"
             words = CONTROL_WORDS[self.method.control].format(times=times)

@@ -27,7 +27,7 @@ from lxcompress.units import percent
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the records of a study say. `dense` and `usage` are None while no run is finished.
+    """The summary of the records of a study. `dense` and `usage` are None while no run is finished.
 
     `groups` has one entry for each method and sparsity with a finished cell; `unstarted` holds the keys of the others.
     `dense_missing` holds the seeds whose dense run is not finished. `twins` are groups of one seed that were drawn to

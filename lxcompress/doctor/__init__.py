@@ -1,1 +1,1 @@
-"""What of lxcompress works on this machine, and which devices it has: `lxcompress doctor`."""
+"""`lxcompress doctor`: check which parts of lxcompress work on this machine, and list its devices."""

@@ -15,7 +15,7 @@ from lxcompress.doctor.requirements import Package, read_packages
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What this machine and this installation can do; `is_sound` if every core package and core check works."""
+    """The state of this machine and installation; `is_sound` says whether every core package and check works."""
 
     lxcompress: str
     is_sound: bool

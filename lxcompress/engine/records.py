@@ -23,7 +23,7 @@ EMBED, LOAD, JOIN, LINEAR, NORM, ATTEND, SCORES = range(7)
 """Operations."""
 ACTIVATIONS = {None: 0, "gelu": 1, "tanh": 2, "relu": 3}
 BY_INPUT, BY_POSITION, BY_CONSTANT = range(3)
-"""What selects the row that EMBED looks up."""
+"""The source of the row index that EMBED looks up."""
 
 HEADER = np.dtype(
     [

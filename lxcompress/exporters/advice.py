@@ -143,7 +143,7 @@ class SizeEstimate:
 
 @dataclass(frozen=True)
 class Advice:
-    """What sparsity gains in one format and precision.
+    """The gains of sparsity in one format and precision.
 
     The file is smaller than the dense one above the sparsity `break_even` (0-1). If `break_even` is None, no sparsity
     makes the file smaller.

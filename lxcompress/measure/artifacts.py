@@ -99,7 +99,7 @@ class BenchRun:
 
 @dataclass(frozen=True)
 class GroupConditions:
-    """What the measurements of one group have in common."""
+    """The conditions that all measurements of one group share."""
 
     machine: Machine
     group: BenchGroup
