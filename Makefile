@@ -10,11 +10,13 @@ VENV := .venv
 ENGINE := $(wildcard lxcompress/engine/source/* lxcompress/engine/build.py)
 BIN := $(VENV)/bin
 RUN := runs/quickstart
-FAST := $(wildcard $(addprefix tests/,$(addsuffix .py, \
+FAST := $(addprefix tests/,$(addsuffix .py, \
 	test_house test_order test_bitmask test_extensions test_output test_recipe test_settings test_text \
-	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule))))
+	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule)))
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo check test test-native mutants clean
+.PHONY: demo check check-style check-types check-fast test test-native mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -24,13 +26,20 @@ demo: $(VENV)/installed
 	@echo "open $(CURDIR)/$(RUN)/report.html in a browser"
 
 check: $(VENV)/tested
+	@$(MAKE) --no-print-directory --keep-going -j 2 $(SYNC) check-style check-types check-fast
+
+check-style: $(VENV)/tested
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+
+check-types: $(VENV)/tested
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST)
+
+check-fast: $(VENV)/tested $(FAST)
+	$(PYTEST) $(FAST)
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(FAST:%=--ignore=%)
+	$(PYTEST) --no-loadscope-reorder $(FAST:%=--ignore=%)
 
 test-native: $(VENV)/tested
 	$(BIN)/python -m pytest -m native -rs tests/engine
