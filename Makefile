@@ -2,6 +2,7 @@
 # make check: format, lint, types, the laws of the structure and the fast tests, in less than a minute.
 # make test: make check, then the other tests.
 # make test-native: the tests that need sanitizers, valgrind or an emulator; each skip names what is missing.
+# make test-slow: the tests that take minutes each.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
 
@@ -16,7 +17,7 @@ FAST := $(addprefix tests/,$(addsuffix .py, \
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo check check-style check-types check-fast test test-native mutants clean
+.PHONY: demo check check-style check-types check-fast test test-native test-slow mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -43,6 +44,9 @@ test: check
 
 test-native: $(VENV)/tested
 	$(BIN)/python -m pytest -m native -rs tests/engine
+
+test-slow: $(VENV)/tested
+	$(PYTEST) -m slow --no-loadscope-reorder
 
 mutants: $(VENV)/tested
 	$(BIN)/python -m tests.mutants
