@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,9 @@ PACKAGES = (
     "torchao",
     "coremltools",
 )
+
+GPU_FILES = ("nvidia", "nvhost", "nvgpu", "nvmap", "dxg", "kfd")
+"""How the names of the files in /dev begin that drivers make on Linux: NVIDIA (Jetson too), Windows' own (WSL), AMD."""
 
 
 def describe_machine() -> Machine:
@@ -63,6 +67,8 @@ def usable_cores() -> tuple[int, ...]:
 
 def accelerator_name() -> str | None:
     """Return the name of the GPU that torch would use, or None."""
+    if not _may_have_gpu():  # the import of torch takes a second
+        return None
     try:
         import torch
     except (ImportError, OSError):  # OSError: torch is installed, but its libraries cannot be loaded
@@ -70,6 +76,11 @@ def accelerator_name() -> str | None:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{processor_name()} (MPS)" if torch.backends.mps.is_available() else None
+
+
+def _may_have_gpu() -> bool:
+    """Return False where no GPU is possible: on Linux without the device files of a GPU driver."""
+    return sys.platform != "linux" or any(name.startswith(GPU_FILES) for name in os.listdir("/dev"))
 
 
 def _versions() -> dict[str, str]:

@@ -176,3 +176,20 @@ def test_the_machine_names_itself_and_its_libraries() -> None:
     assert machine.processor
     assert machine.packages["lxcompress"] == lxcompress.__version__
     assert {"torch", "numpy", "onnxruntime"} <= set(machine.packages)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch alone knows whether there is a GPU")
+@pytest.mark.parametrize("file", ["nvidiactl", "nvhost-gpu", "dxg", "kfd", "null"])
+def test_torch_is_asked_for_the_gpu_where_there_is_a_driver(file: str) -> None:
+    """The import of torch takes a second, and a machine without a driver has no GPU."""
+    code = f"""
+import os, sys, types
+os.listdir = lambda folder: ["tty", {file!r}]
+sys.modules["torch"] = types.SimpleNamespace(
+    cuda=types.SimpleNamespace(is_available=lambda: True, get_device_name=lambda index: "Toy GPU")
+)
+from lxcompress.machine import accelerator_name
+print(accelerator_name())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == ("None\n" if file == "null" else "Toy GPU\n")
