@@ -27,6 +27,7 @@ from lxcompress.training.device import choose_device
 from lxcompress.training.evaluate import score_split
 from lxcompress.training.fit import fit
 from lxcompress.training.spec import FitSpec
+from tests import children
 
 TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "started", "seal"}
 
@@ -55,12 +56,15 @@ def tensors(root: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {str(path.relative_to(root)): load_weights(path) for path in sorted(root.rglob("*.safetensors"))}
 
 
-def assert_equal_runs(one: Path, other: Path) -> None:
-    assert numbers(one) == numbers(other)
-    first, second = tensors(one), tensors(other)
-    assert first.keys() == second.keys()
-    for file in first:
-        assert all(torch.equal(first[file][name], second[file][name]) for name in first[file]), file
+def assert_same_runs(whole: Path, part: Path, runs: int) -> None:
+    """Assert that `part` has so many runs, and that they are those of `whole` to the last bit."""
+    expected, found = numbers(whole), numbers(part)
+    assert len(found) == runs + 1  # the floors
+    assert found == {file: expected[file] for file in found}
+    weights, its = tensors(whole), tensors(part)
+    for file in its:
+        assert its[file].keys() == weights[file].keys()
+        assert all(torch.equal(weights[file][name], its[file][name]) for name in its[file]), file
 
 
 def test_every_cell_and_every_dense_run_has_its_result(finished, toy_recipe) -> None:
@@ -139,31 +143,52 @@ def test_doing_it_again_does_nothing(finished, toy_recipe) -> None:
     assert numbers(finished) == before
 
 
+KILLED_AT_A_STEP = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from lxcompress.recipe import load_recipe
+from lxcompress.study.run import run_study
+from lxcompress.study.reporter import SilentReporter
+class Killer(SilentReporter):
+    steps = 0
+    def step(self, what, done, total, *, value):
+        self.steps += 1
+        if self.steps == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+torch.set_num_threads(int(sys.argv[4]))
+run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), only="*-50-seed0", progress=Killer())
+"""
+
+
 @pytest.mark.parametrize("after", [2, 9, 25])
 def test_killed_and_resumed_equals_uninterrupted(finished, toy_recipe_file, toy_recipe, tmp_path, after) -> None:
-    """SIGKILL after the `after`-th optimizer step of the study's first runs, then the same command again."""
-    killer = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from lxcompress.recipe import load_recipe\n"
-        "from lxcompress.study.run import run_study\n"
-        "from lxcompress.study.reporter import SilentReporter\n"
-        "class Killer(SilentReporter):\n"
-        "    steps = 0\n"
-        "    def step(self, what, done, total, *, value):\n"
-        "        self.steps += 1\n"
-        "        if self.steps == int(sys.argv[3]):\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "torch.set_num_threads(int(sys.argv[4]))\n"
-        "run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), progress=Killer())\n"
-    )
-    arguments = [str(toy_recipe_file), str(tmp_path / "run"), str(after), str(torch.get_num_threads())]
-    done = subprocess.run([sys.executable, "-c", killer, *arguments], capture_output=True, text=True, check=False)
+    """SIGKILL after the `after`-th optimizer step (of 48, 12 a run), then the same call again."""
+    root = tmp_path / "run"
+    done = children.run(KILLED_AT_A_STEP, toy_recipe_file, root, after, torch.get_num_threads())
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not is_busy(RunDir(tmp_path / "run"))
-    run_study(toy_recipe, tmp_path / "run")
-    assert_equal_runs(finished, tmp_path / "run")
+    assert not is_busy(RunDir(root))
+    run_study(toy_recipe, root, only="*-50-seed0")
+    assert_same_runs(finished, root, runs=4)
+
+
+KILLED_AT_A_WRITE = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from lxcompress.recipe import load_recipe
+from lxcompress.study.run import run_study
+replace, writes = os.replace, []
+def count(source, target):
+    writes.append(target)
+    last = len(writes) == int(sys.argv[3])
+    if last and sys.argv[5] == 'before': os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+    if last: os.kill(os.getpid(), signal.SIGKILL)
+os.replace = count
+torch.set_num_threads(int(sys.argv[4]))
+run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), only='*-50-seed0')
+"""
 
 
 @pytest.mark.parametrize("moment", ["before", "behind"])
@@ -172,31 +197,11 @@ def test_killed_at_a_write_and_resumed_equals_uninterrupted(
     finished, toy_recipe_file, toy_recipe, tmp_path, write, moment
 ) -> None:
     """SIGKILL just before or after the `write`-th file of the run gets its name."""
-    killer = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from lxcompress.recipe import load_recipe\n"
-        "from lxcompress.study.run import run_study\n"
-        "replace, writes = os.replace, []\n"
-        "def count(source, target):\n"
-        "    writes.append(target)\n"
-        "    last = len(writes) == int(sys.argv[3])\n"
-        "    if last and sys.argv[5] == 'before': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    replace(source, target)\n"
-        "    if last: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "os.replace = count\n"
-        "torch.set_num_threads(int(sys.argv[4]))\n"
-        "run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), only='*-50-seed0')\n"
-    )
     root = tmp_path / "run"
-    arguments = [str(toy_recipe_file), str(root), str(write), str(torch.get_num_threads()), moment]
-    done = subprocess.run([sys.executable, "-c", killer, *arguments], capture_output=True, text=True, check=False)
+    done = children.run(KILLED_AT_A_WRITE, toy_recipe_file, root, write, torch.get_num_threads(), moment)
     assert done.returncode == -signal.SIGKILL, done.stderr
     run_study(toy_recipe, root, only="*-50-seed0")
-    whole = numbers(finished)
-    assert all(whole[file] == value for file, value in numbers(root).items())
-    assert len(numbers(root)) == 5
+    assert_same_runs(finished, root, runs=4)
     assert not list(root.rglob("checkpoint.safetensors"))
 
 
@@ -246,10 +251,10 @@ def test_a_cell_that_cannot_be_drawn_does_not_keep_the_others_from_it(toy_recipe
 
 
 def test_a_study_in_pieces_equals_one_in_a_piece(finished, toy_recipe, tmp_path) -> None:
-    assert run_study(toy_recipe, tmp_path, only="random-*-seed1") == 3
-    assert run_study(toy_recipe, tmp_path, only="*-90-seed0") == 4
-    run_study(toy_recipe, tmp_path)
-    assert_equal_runs(finished, tmp_path)
+    assert run_study(toy_recipe, tmp_path, only="random-*-seed0") == 3
+    assert run_study(toy_recipe, tmp_path, only="*-90-seed0") == 2
+    assert run_study(toy_recipe, tmp_path, only="*-seed0") == 2
+    assert_same_runs(finished, tmp_path, runs=7)
 
 
 def test_a_finished_cell_is_never_lost(toy_recipe, tmp_path) -> None:
@@ -352,39 +357,32 @@ def test_sigint_leaves_what_is_finished(toy_recipe_file, tmp_path) -> None:
     assert len(read_run(tmp_path / "run").dense) == 1
 
 
+SHARING = """
+import sys
+from pathlib import Path
+import torch
+from lxcompress.recipe import load_recipe
+from lxcompress.study.run import run_study
+torch.set_num_threads(1)
+print(run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), only="*-50-*"))
+"""
+
+
 def test_two_processes_share_a_study_and_end_with_the_numbers_of_one(toy_recipe_file, finished, tmp_path) -> None:
     """Processes started as by `accelerate launch` take whole runs, and no run is done twice."""
-    program = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from lxcompress.recipe import load_recipe\n"
-        "from lxcompress.study.run import run_study\n"
-        "torch.set_num_threads(1)\n"
-        "print(run_study(load_recipe(Path(sys.argv[1])), Path(sys.argv[2])))\n"
-    )
     root = tmp_path / "shared"
-    arguments = [sys.executable, "-c", program, str(toy_recipe_file), str(root)]
-    workers = [
-        subprocess.Popen(
-            arguments,
-            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [worker.communicate(timeout=240) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
-    did = [int(out) for out, _ in said]
-    assert sum(did) == 14
+    numbers = ({**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2))
+    workers = [children.start(SHARING, toy_recipe_file, root, env=environment) for environment in numbers]
+    said = [worker.finish() for worker in workers]
+    assert [worker.returncode for worker in said] == [0, 0], said
+    did = [int(worker.stdout) for worker in said]
+    assert sum(did) == 8
     assert min(did) > 0
     alone, shared = read_run(finished), read_run(root)
-    assert shared.results.keys() == alone.results.keys()
-    for name, result in alone.results.items():
-        assert shared.results[name].retrained == result.retrained
-        assert shared.results[name].pruned == result.pruned
+    assert len(shared.results) == 6
+    for name, result in shared.results.items():
+        assert alone.results[name].retrained == result.retrained
+        assert alone.results[name].pruned == result.pruned
     for seed, dense in alone.dense.items():
         assert shared.dense[seed].trained == dense.trained
 

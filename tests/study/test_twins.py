@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from lxcompress.study.reporter import SilentReporter
 from lxcompress.study.run import run_study
 from lxcompress.study.twins import draw_twin, find_twin, ticket_folder, twin_cell, wants_twin
 from lxcompress.tickets import load_ticket
+from tests import children
 
 PICKED = "low-magnitude-weight-50-seed0"
 TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "epochs", "seal"}
@@ -88,30 +88,31 @@ def test_a_twin_that_is_there_is_not_drawn_again(drawn) -> None:
     assert run_study(read_run(drawn).recipe, drawn, progress=Refuser()) == 0
 
 
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from lxcompress.rundir import read_run
+from lxcompress.study.twins import draw_twin, twin_cell
+from lxcompress.study.reporter import SilentReporter
+class Killer(SilentReporter):
+    steps = 0
+    def step(self, what, done, total, *, value):
+        self.steps += 1
+        if self.steps == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+torch.set_num_threads(1)
+root = Path(sys.argv[1])
+draw_twin(root, twin_cell(read_run(root).results[sys.argv[3]]), progress=Killer())
+"""
+
+
 @pytest.mark.parametrize("after", [1, 11])
 def test_killed_and_resumed_equals_uninterrupted(study, drawn, tmp_path, after) -> None:
     """SIGKILL after the `after`-th optimizer step of the twin (of 12), then the same call again."""
-    killer = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from lxcompress.rundir import read_run\n"
-        "from lxcompress.study.twins import draw_twin, twin_cell\n"
-        "from lxcompress.study.reporter import SilentReporter\n"
-        "class Killer(SilentReporter):\n"
-        "    steps = 0\n"
-        "    def step(self, what, done, total, *, value):\n"
-        "        self.steps += 1\n"
-        "        if self.steps == int(sys.argv[2]):\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "torch.set_num_threads(1)\n"
-        "root = Path(sys.argv[1])\n"
-        f"draw_twin(root, twin_cell(read_run(root).results['{PICKED}']), progress=Killer())\n"
-    )
     root = tmp_path / "run"
     shutil.copytree(study, root)
-    arguments = [sys.executable, "-c", killer, str(root), str(after)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=dict(os.environ))
+    done = children.run(KILLER, root, after, PICKED)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert find_twin(read_run(root), picked(root)) is None
     draw_twin(root, twin_cell(picked(root)))
