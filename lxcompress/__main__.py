@@ -7,7 +7,7 @@ import os
 try:
     from lxcompress.cli.interrupt import caught
 except KeyboardInterrupt:  # before the handler is installed
-    os.write(2, b"interrupted; give the same command again\n")
+    os.write(2, b"interrupted; run the same command again\n")
     os._exit(130)
 
 

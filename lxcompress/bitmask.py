@@ -133,7 +133,7 @@ def iterate_tensors(path: Path) -> Iterator[tuple[str, PackedTensor]]:
             about = file.metadata() or {}
             _check_kind(path, about)
             if compute_digest(path, about["sha256"]) != about["sha256"]:
-                raise ValueError("its SHA-256 is not the one that it was written with")
+                raise ValueError("its contents do not match the SHA-256 in its header")
             precision, shapes = about["precision"], _read_shapes(about["shapes"])
             sizes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             for name in _names(sizes, precision, shapes):
@@ -165,7 +165,7 @@ def compute_digest(path: Path, stated: str) -> str:
         size = file.read(8)
         header = file.read(int.from_bytes(size, "little"))
         if len(stated) != len(UNSIGNED) or header.count(stated.encode()) != 1:
-            raise ValueError("its header does not state one SHA-256")
+            raise ValueError("its header does not have exactly one SHA-256")
         digest.update(size + header.replace(stated.encode(), UNSIGNED.encode()))
         while piece := file.read(_PIECE):
             digest.update(piece)
@@ -207,20 +207,20 @@ def _check_weights(
 ) -> None:
     """Raise ExportError unless the weights and masks can be stored in this precision."""
     if precision not in PRECISIONS:
-        raise ExportError(f"{path}: has no precision {precision}; give {', '.join(PRECISIONS)}")
+        raise ExportError(f"{path}: a bitmask file has no precision {precision}; give {', '.join(PRECISIONS)}")
     for name, weight in weights.items():
         if weight.dtype not in (np.float32, np.float16):
-            raise ExportError(f"{path}: {name} is {weight.dtype}, and a bitmask holds float32; convert it first")
+            raise ExportError(f"{path}: {name} is {weight.dtype}, expected float32; convert it first")
         largest = max(float(weight.max(initial=0)), -float(weight.min(initial=0)))  # NaN stays NaN
         if not np.isfinite(largest) or np.isnan(weight.min(initial=0)):
             raise ExportError(f"{path}: {name} has values that are NaN or infinite; train the model again")
         if precision == "fp16" and largest >= HALF_LIMIT:
             raise ExportError(
-                f"{path}: {name} has the value {largest:g}, and fp16 has at most 65504; give --precision fp32 or int8"
+                f"{path}: {name} has the value {largest:g}, but fp16 holds at most 65504; give --precision fp32 or int8"
             )
     for name, mask in masks.items():
         if name not in weights or mask.shape != weights[name].shape or mask.dtype != bool:
-            raise ExportError(f"{path}: the mask's {name} does not fit the weights; use the mask of this model")
+            raise ExportError(f"{path}: the mask of {name} does not fit its weights; use the mask of this model")
         if np.any(weights[name][~mask]):
             raise ExportError(f"{path}: {name} has weights that its mask removed; apply the mask to it first")
 
@@ -306,24 +306,24 @@ def _check_kind(path: Path, about: Mapping[str, str]) -> None:
     if about.get("kind") != KIND:
         raise ValueError(f"its metadata has the kind {about.get('kind')}, expected {KIND}")
     if not about["version"].isdecimal() or len(about["version"]) > 9:
-        raise ValueError(f"its version is {about['version'][:20]!r}")
+        raise ValueError(f"its version is {about['version'][:20]!r}, expected a whole number")
     if int(about["version"]) > VERSION:
         raise TicketError(
-            f"{path}: is a bitmask checkpoint of version {about['version']}, and this lxcompress reads up to "
-            f"{VERSION}; upgrade lxcompress"
+            f"{path}: is a bitmask checkpoint of version {about['version']}, but this lxcompress reads versions up "
+            f"to {VERSION}; upgrade lxcompress"
         )
     if about["precision"] not in PRECISIONS:
-        raise ValueError(f"its precision is {about['precision']!r}")
+        raise ValueError(f"its precision is {about['precision']!r}, expected one of {', '.join(PRECISIONS)}")
 
 
 def _read_shapes(text: str) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of the tensors with a mask, from the JSON in the header. Raises ValueError."""
     shapes = json.loads(text)
     if not isinstance(shapes, dict):
-        raise ValueError("its shapes are not an object of lists")
+        raise ValueError("its list of shapes is not a JSON object")
     for name, shape in shapes.items():
         if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
-            raise ValueError(f"the shape of {name} is not a list of sizes")
+            raise ValueError(f"the shape of {name} is not a list of whole numbers")
         if len(shape) > MOST_DIMENSIONS or prod(size or 1 for size in shape) > MOST_WEIGHTS:
             raise ValueError(f"the shape of {name} is too large")
     return {name: tuple(shape) for name, shape in shapes.items()}
@@ -385,4 +385,4 @@ def _check_packed(name: str, packed: PackedTensor, precision: str) -> None:
     if beyond and packed.bits[-1] & ((1 << beyond) - 1):
         raise ValueError(f"{name} has bits set beyond its end")
     if int(np.bitwise_count(packed.bits).sum(dtype=np.int64)) != len(packed.values):
-        raise ValueError(f"{name} has {len(packed.values)} values, but its bits keep another number")
+        raise ValueError(f"{name} has {len(packed.values)} values, but its mask keeps another number of them")

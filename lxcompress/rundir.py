@@ -251,7 +251,9 @@ def read_dense(run: RunDir, seed: int) -> Dense | None:
         return None
     record = read_record(path, Dense, remedy=REDO)
     if record.seed != seed:
-        raise RunError(f"{path}: has seed {record.seed}; restore the record of seed {seed}, or {REDO}")
+        raise RunError(
+            f"{path}: belongs to seed {record.seed}, expected seed {seed}; restore the right record, or {REDO}"
+        )
     return record
 
 
@@ -293,7 +295,9 @@ def _read_result(path: Path) -> Result:
     """Return the record of a cell. Raises RunError if it is damaged, or belongs to another cell than its folder."""
     record = read_record(path, Result, remedy=REDO)
     if record.cell != path.parent.name:
-        raise RunError(f"{path}: belongs to {record.cell}; restore the record of {path.parent.name}, or {REDO}")
+        raise RunError(
+            f"{path}: belongs to {record.cell}, expected {path.parent.name}; restore the right record, or {REDO}"
+        )
     return record
 
 

@@ -337,4 +337,4 @@ def _scalar(event: yaml.ScalarEvent, line: int, *, is_key: bool) -> Any:
 
 def _unread_tag(line: int, tag: str) -> SettingsProblem:
     short = echo(tag.replace("tag:yaml.org,2002:", "!!")).strip("'")
-    return SettingsProblem(f"line {line}: is not valid YAML (the tag {short} is not read); give a plain value")
+    return SettingsProblem(f"line {line}: is not valid YAML (the tag {short} is not supported); give a plain value")

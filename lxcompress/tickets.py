@@ -49,7 +49,7 @@ class Ticket:
     def mask(self) -> Mask:
         """Return the ticket's mask. Raises TicketError for a ticket that is a smaller model, which has none."""
         if isinstance(self.cut, Surgery):
-            raise TicketError(f"{self.folder}: is a smaller model and has no mask; give a ticket with a mask")
+            raise TicketError(f"{self.folder}: is a structured ticket, which has no mask; give a ticket with a mask")
         return self.cut
 
 
@@ -120,7 +120,7 @@ def load_ticket(folder: Path) -> Ticket:
     if provenance.sparsity != sparsity:
         what = "surgery" if isinstance(cut, Surgery) else "mask"
         raise TicketError(
-            f"{folder / TICKET_FILE}: its sparsity is not that of its {what}; the ticket was changed, draw it again"
+            f"{folder / TICKET_FILE}: its sparsity differs from its {what}'s; the ticket was changed, draw it again"
         )
     # The seal is checked last, because the checks above have more specific errors.
     check_seal(folder / TICKET_FILE, TicketError, remedy="draw the ticket again")

@@ -43,11 +43,11 @@ _WORDS = {
     errno.EEXIST: "a part of its path is a file, not a folder",
     errno.EISDIR: "it is a folder",
     errno.ENAMETOOLONG: "a name in its path is too long",
-    errno.EIO: "its disk fails",
+    errno.EIO: "its disk has an error",
 }
-_ROOM = "make room, and give the same command"
+_ROOM = "free some space, and run the same command"
 _ELSEWHERE = "give a path that can be written to"
-_REMEDIES = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: "raise the limit, and give the same command"}
+_REMEDIES = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: "raise the limit, and run the same command"}
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors that only writing can cause, however deep in a library they occur."""
 _SAID = {

@@ -336,19 +336,19 @@ FORGED: dict[str, tuple[Callable[[dict, dict], None], str]] = {
     "another order of rows": (set_shape(7, 3), "scales/w is [3], expected [7]"),
     "an absurd shape": (set_shape(10**12, 7), "bits/w is"),
     "an overflowing shape": (set_shape(2**32, 2**32), "is too large"),
-    "a negative shape": (set_shape(-3, -7), "not a list of sizes"),
-    "a shape of words": (set_shape("3", "7"), "not a list of sizes"),
-    "a shape of truths": (set_shape(3, 7, True), "not a list of sizes"),
-    "a shape of fractions": (set_shape(3.0, 7), "not a list of sizes"),
-    "shapes that are a list": (tell(shapes="[]"), "not an object of lists"),
+    "a negative shape": (set_shape(-3, -7), "not a list of whole numbers"),
+    "a shape of words": (set_shape("3", "7"), "not a list of whole numbers"),
+    "a shape of truths": (set_shape(3, 7, True), "not a list of whole numbers"),
+    "a shape of fractions": (set_shape(3.0, 7), "not a list of whole numbers"),
+    "shapes that are a list": (tell(shapes="[]"), "is not a JSON object"),
     "shapes that are nothing": (tell(shapes="{"), "cannot be read"),
     "shapes without end": (tell(shapes="[" * 100_000), "cannot be read"),
     "shapes is too large": (tell(shapes='{"w": [3, 7], "../../x": [1]}'), "is missing"),
     "a mask forgotten": (tell(shapes="{}"), "bits/w is unexpected"),
     "no shapes": (lambda tensors, about: about.pop("shapes"), "it has no 'shapes'"),
     "no checksum": (lambda tensors, about: about.pop("sha256"), "it has no 'sha256'"),
-    "a checksum that is empty": (tell(sha256=""), "state one SHA-256"),
-    "a checksum twice": (lambda tensors, about: about.update(sha256="a" * 64, more="a" * 64), "state one SHA-256"),
+    "a checksum that is empty": (tell(sha256=""), "exactly one SHA-256"),
+    "a checksum twice": (lambda tensors, about: about.update(sha256="a" * 64, more="a" * 64), "exactly one SHA-256"),
     "another kind": (tell(kind="pt"), "expected lxcompress.bitmask"),
     "no version": (tell(version="one"), "its version is 'one'"),
     "a precision of its own": (tell(precision="int4"), "its precision is 'int4'"),
@@ -359,8 +359,8 @@ FORGED: dict[str, tuple[Callable[[dict, dict], None], str]] = {
     "a stranger": (lambda tensors, about: tensors.update(x=np.ones(1, np.uint8)), "x is unexpected"),
     "fewer bits": (put("bits/w", lambda bits: bits[:-1]), "bits/w is [2], expected [3]"),
     "bits beyond the end": (put("bits/w", set_last_bit), "beyond its end"),
-    "bits turned": (put("bits/w", lambda bits: ~bits & 0b11111000), "keep another number"),
-    "a value more": (put("values/w", lambda values: np.append(values, values[:1])), "keep another number"),
+    "bits turned": (put("bits/w", lambda bits: ~bits & 0b11111000), "keeps another number"),
+    "a value more": (put("values/w", lambda values: np.append(values, values[:1])), "keeps another number"),
     "values in a shape": (put("values/w", lambda values: values[None]), "expected 1"),
     "values of another kind": (put("values/w", lambda values: values.astype(np.float32)), "float32, expected int8"),
     "a vector in int8": (put("values/bias", lambda values: values.astype(np.int8)), "int8, expected float32"),
@@ -397,7 +397,7 @@ def test_forging_nothing_leaves_a_file_that_is_read(file) -> None:
 
 def test_a_newer_version_is_refused_before_anything_else(file) -> None:
     forge(file, lambda tensors, about: about.update(version="2", sha256="of another kind"))
-    refused(file, "version 2", "reads up to 1", "upgrade lxcompress")
+    refused(file, "version 2", "reads versions up to 1", "upgrade lxcompress")
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_a_full_disk_is_found_however_a_library_wraps_it(error, depth, tmp_path)
         outer.__cause__ = error
         error = outer
     assert find_storage_problem(error) == errno.ENOSPC
-    said = r"file: cannot be written \(its disk is full\); make room"
+    said = r"file: cannot be written \(its disk is full\); free some space"
     with pytest.raises(WriteError, match=said), explain_write_errors(tmp_path / "file"):
         raise error
 

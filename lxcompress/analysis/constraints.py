@@ -82,8 +82,8 @@ def check_export(exported: ExportedArtifact, group: SeedGroup, threshold: float 
         return []
     left = mean + change
     reason = (
-        f"{exported.name}: the export costs accuracy, which leaves {percent(left)} % "
-        f"where the rule asks for {percent(threshold)} %"
+        f"{exported.name}: the export costs accuracy, which leaves {percent(left)} %, "
+        f"but the rule asks for {percent(threshold)} %"
     )
     return [Violation("export accuracy", reason, (threshold - left) / threshold)]
 

@@ -31,7 +31,10 @@ class FamilySpec:
     def __post_init__(self) -> None:
         for prefix, part in self.parts.items():
             if part not in get_args(Modality):
-                raise ValueError(f"parts[{prefix!r}] is {part!r}, expected one of {', '.join(get_args(Modality))}")
+                raise ValueError(
+                    f"family {self.name}: parts[{prefix!r}] is {part!r}, expected one of "
+                    f"{', '.join(get_args(Modality))}"
+                )
 
     def find_part(self, tensor: str) -> Modality | None:
         """Return the part that a tensor belongs to; None if no prefix matches."""

@@ -16,7 +16,7 @@ from typing import NoReturn
 NAMES = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "terminated"}
 SIGNALS = {getattr(signal, name): word for name, word in NAMES.items() if hasattr(signal, name)}
 """Signal -> the word for it in the last sentence. The exit code is 128 + the signal's number, as in a shell."""
-AGAIN = "give the same command again"
+AGAIN = "run the same command again"
 _SHOW_CURSOR = "\x1b[?25h"
 
 _received: list[int] = []

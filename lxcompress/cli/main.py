@@ -113,7 +113,7 @@ def _run_command() -> int:
     except _CommandError as error:
         return _say_usage(error)
     except typer.Abort as error:
-        return _say_error("stopped at a question; give the answer as an option", error)
+        return _say_error("the command asked a question and got no answer; give the answer as an option", error)
     except Exception as error:
         # Any exception: a library may turn an interrupt, or a full disk, into an exception of its own.
         sentence = None if interrupt.is_received() else _explain(error)

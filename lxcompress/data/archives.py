@@ -54,7 +54,9 @@ def most_unpacked(packed_bytes: int) -> int:
 def check_ratio(unpacked_bytes: int, packed_bytes: int) -> None:
     """Raise ValueError if a compressed file unpacks to more bytes than `most_unpacked` allows."""
     if unpacked_bytes > most_unpacked(packed_bytes):
-        raise ValueError(f"it unpacks to more than {MOST_RATIO} times its size, as no data file does")
+        raise ValueError(
+            f"it unpacks to more than {MOST_RATIO} times its size, which no data file of a public data set does"
+        )
 
 
 def read_unpacked(stream: IO[bytes] | gzip.GzipFile, packed_bytes: int) -> bytes:

@@ -237,7 +237,7 @@ def _question(record: Any, index: int, path: Path) -> Question:
     answer = answer_text(fields.get("answer"))
     if answer not in ANSWERS:
         raise DataError(
-            f"{path}: question {index} has the answer {fields.get('answer')!r}, which is none of CLEVR's "
+            f"{path}: question {index} has the answer {fields.get('answer')!r}, which is not one of CLEVR's "
             f"{len(ANSWERS)}; give CLEVR's questions JSON"
         )
     return Question(index, (str(image),), words, {answer: 1.0}, answer_type(answer))
@@ -273,8 +273,8 @@ def _parse_scene(objects: Sequence[Any], image: int, path: Path) -> _Scene:
         is_near = np.abs([*scene.positions[-1], *scene.pixels[-1]]).max() < FARTHEST
         if not (is_near and scene.pixels[-1][2] > NEAREST):
             raise DataError(
-                f"{path}: object {number} of image_index {image} has a position that cannot be seen; give CLEVR v1.0's "
-                "scenes JSON"
+                f"{path}: object {number} of image_index {image} has a position outside of the camera's view; give "
+                "CLEVR v1.0's scenes JSON"
             )
     return scene
 
@@ -299,7 +299,7 @@ def _build_regions(scenes: Sequence[_Scene]) -> Regions:
 def _value_index(thing: dict[str, Any], name: str, names: Sequence[str]) -> int:
     """Return the index in `names` of the object's value of an attribute. Raises KeyError, TypeError or ValueError."""
     if thing[name] not in names:
-        raise ValueError(f"{name} {thing[name]!r} is none of {', '.join(names)}")
+        raise ValueError(f"{name} {thing[name]!r} is not one of {',  '.join(names)}")
     return names.index(thing[name])
 
 

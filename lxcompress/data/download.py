@@ -221,7 +221,7 @@ def _check_space(address: str, folder: Path, wanted: int | None) -> None:
     if wanted is not None and wanted > free:
         raise DataError(
             f"{address}: needs {wanted:,} bytes more, and the disk of {folder} has {free:,} left; "
-            "make room, or give another --to"
+            "free some space, or give another --to"
         )
 
 

@@ -132,7 +132,7 @@ def fetch(
     if wanted > free:
         raise DataError(
             f"{folder}: needs {size_text(wanted)} more, and its disk has {size_text(free)} left; "
-            "make room, or give another --to"
+            "free some space, or give another --to"
         )
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
@@ -199,7 +199,7 @@ def _download(
     """Download a file, check it, and move it to its target; return its SHA-256."""
     part, wanted = part_of(step.target), _wanted(step, kept)
     also = f" (its authors also keep it at {collection.elsewhere})" if collection.elsewhere else ""
-    remedy = f"try again later, or download it elsewhere{also}, save it as {step.target} and give the same command"
+    remedy = f"try again later, or download it elsewhere{also}, save it as {step.target} and run the same command"
 
     request = DownloadRequest(step.remote.address, step.target, step.remote.size_bytes, wanted is not None, remedy)
 
@@ -215,7 +215,7 @@ def _download(
         if wanted not in (None, sha256):
             raise DataError(
                 f"{step.remote.address}: has the SHA-256 {sha256}, but {_origin(step)} {wanted}; "
-                f"it was removed: {remedy}"
+                f"the downloaded file was deleted; {remedy}"
             )
         _check_zip(part, step, progress, is_trusted=wanted is not None)
     except DataError:
@@ -239,7 +239,7 @@ def _check_there(step: FetchStep, kept: ChecksumRecord | None, progress: Progres
         what = f"SHA-256 {sha256}, but {_origin(step)} {wanted}" if wanted else f"{size:,} bytes"
         raise DataError(
             f"{step.target}: is not the expected file ({what}); it was renamed to {aside.name}, "
-            "and the same command fetches another"
+            "and running the same command downloads it again"
         )
     _check_zip(step.target, step, progress, is_trusted=wanted is not None)
     return sha256

@@ -87,7 +87,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     for answer, label in labelled.items():
         if type(label) is not int or not 0 <= label < len(labelled):
             raise DataError(
-                f"{path}: the label of {answer!r} is {shorten(label)}, expected a number of 0 to {len(labelled) - 1}; "
+                f"{path}: the label of {answer!r} is {shorten(label)}, expected a number from 0 to "
+                f"{len(labelled) - 1}; "
                 f"{_VOCABULARY}"
             )
         if label in answers:

@@ -101,7 +101,7 @@ def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
         return []
     if model.picture_size is None and data.pixels:
         return [
-            f"reads {reads} features a region, but data.pixels={data.pixels} gives pictures; "
+            f"reads regions of {reads} features, but data.pixels={data.pixels} gives pictures; "
             "leave data.pixels out, or give a model that reads pictures (ViLT)"
         ]
     if model.picture_size is not None and (reads != gives or (data.regions or 1) != 1):
@@ -113,7 +113,7 @@ def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
         ]
     if reads != gives:
         return [
-            f"reads {reads} features a region, but {kind} gives {gives}; "
+            f"reads regions of {reads} features, but {kind} gives {gives}; "
             "give features of the detector that it was pre-trained with, or a model that reads these "
             "(model.start=mini reads scenes)"
         ]
@@ -135,8 +135,9 @@ def _check_length(model: ModelShape, data: DataShape) -> list[str]:
     if model.positions is None or data.longest is None or data.longest <= model.positions:
         return []
     return [
-        f"reads {model.positions} tokens a question, but data.kind={data.kind} has one of {data.longest}; "
-        "cut them with data.tokens where the data has it, or give a model with more positions"
+        f"reads at most {model.positions} tokens per question, but data.kind={data.kind} has a question of "
+        f"{data.longest}; "
+        "cut questions with data.tokens (if this kind has it), or give a model with more positions"
     ]
 
 
@@ -145,7 +146,7 @@ def _check_images(model: ModelShape, data: DataShape) -> list[str]:
     if model.images is None or data.images is None or model.images == data.images:
         return []
     return [
-        f"reads {model.images} {_plural(model.images, 'image')} a question, but data.kind={data.kind} has "
+        f"reads {model.images} {_plural(model.images, 'image')} per question, but data.kind={data.kind} has "
         f"{data.images}; give data of such questions, or a model of the family LXMERT that is fine-tuned on these"
     ]
 

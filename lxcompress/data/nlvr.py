@@ -203,11 +203,11 @@ def see_object(thing: Mapping[str, Any], box: int) -> tuple[list[float], list[fl
     """
     color, shape, size, x, y = (thing[name] for name in ("color", "type", "size", "x_loc", "y_loc"))
     if str(color).lower() not in _COLOR:
-        raise ValueError(f"color {color!r} is none of Yellow, #0099ff, Black")
+        raise ValueError(f"color {color!r} is not one of Yellow, #0099ff, Black")
     if shape not in _SHAPE:
-        raise ValueError(f"type {shape!r} is none of {', '.join(_SHAPE)}")
+        raise ValueError(f"type {shape!r} is not one of {', '.join(_SHAPE)}")
     if size not in _SIZE:
-        raise ValueError(f"size {size!r} is none of {', '.join(map(str, _SIZE))}")
+        raise ValueError(f"size {size!r} is not one of {', '.join(map(str, _SIZE))}")
     for name, value in (("x_loc", x), ("y_loc", y)):
         if type(value) not in (int, float) or not 0 <= value + size / 2 <= BOX_SIDE:
             raise ValueError(f"{name} {value!r} is not within its box")

@@ -65,7 +65,7 @@ class Problems:
         if self._is_strict:
             raise error
         finding = as_finding(error)
-        more = f" (the first of {count:,} of the kind)" if count > 1 else ""
+        more = f" (the first of {count:,} such problems)" if count > 1 else ""
         self._keep(Finding(finding.severity, finding.where, finding.sentence + more))
 
     def warn(self, where: object, sentence: str) -> None:

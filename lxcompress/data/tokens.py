@@ -58,7 +58,7 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
 """The settings that may not be changed: name -> the values that agree with how this module tokenizes."""
 _ROLES = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
 _MOST_TOKENS = 10_000_000
-_MINE = "make them BERT's own, or give another vocabulary as model.vocabulary"
+_MINE = "give a tokenizer with BERT's own settings, or another vocabulary as model.vocabulary"
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _check_tokens(tokens: Sequence[str], where: str) -> None:
     present = set(tokens)
     missing = [token for token in SPECIAL if token not in present]
     if missing:
-        raise DataError(f"{where}: a WordPiece vocabulary has {', '.join(SPECIAL)}; {missing[0]} is missing")
+        raise DataError(f"{where}: has no token {missing[0]}, expected {', '.join(SPECIAL)}; give BERT's vocab.txt")
     if tokens[0] != PAD or tokens.count(PAD) > 1:
         raise DataError(
             f"{where}: {PAD} must be the first token of the vocabulary (id 0 is padding) and must not occur again, "

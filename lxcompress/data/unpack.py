@@ -61,7 +61,7 @@ def unpack(path: Path, wanted: Sequence[str], folder: Path, *, label: str, progr
         if coming > free:
             raise DataError(
                 f"{label}: unpacks to {coming:,} bytes more, and the disk of {folder} has {free:,} left; "
-                "make room, and give the same command"
+                "free some space, and run the same command"
             )
         done = 0
         for member in new:

@@ -327,7 +327,8 @@ def _make_labels(train: SplitQuestions, annotations: Annotations, *, least: int)
         labels = tuple(sorted(frequent, key=lambda answer: (-counts[answer], answer)))
     if not labels:
         raise DataError(
-            f"{train.where}: no answer is the commonest one of {least} questions; give data.train_annotations, a "
+            f"{train.where}: no answer is the most frequent one of {least} questions or more; give "
+            "data.train_annotations, a "
             "smaller data.least_answers, or an answer vocabulary as data.answers"
         )
     return labels

@@ -300,7 +300,8 @@ def check_choices(predictions: Mapping[Id, str], questions: QuestionIndex, *, wh
     for question, answer in predictions.items():
         if answer not in questions.choices.get(question, ()):
             raise DataError(
-                f"{where}: {answer!r} is none of the multiple choices of question_id {question}; predict one of them "
+                f"{where}: {answer!r} is not one of the multiple choices of question_id {question}; predict one of "
+                "them "
                 "letter by letter, or give the open-ended questions"
             )
 

@@ -159,7 +159,7 @@ def _check_numbers(weight: np.ndarray, type: int) -> None:
     if not largest < (BF16_LIMIT if type == BF16 else np.inf) or np.isnan(weight.min(initial=0)):
         rows, columns = weight.shape
         raise ExportError(
-            f"a weight of {rows} x {columns} holds NaN or values that are too large ({largest:g}); "
+            f"a weight matrix of {rows} x {columns} has NaN or values that are too large ({largest:g}); "
             "train the model again"
         )
 

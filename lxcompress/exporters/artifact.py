@@ -419,12 +419,12 @@ def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> f
         if is_smaller and elements > sparsity.kept:
             raise ExportError(
                 f"{out}: holds {elements} weights, but the ticket's smaller model has {sparsity.kept}; "
-                "the export lost the surgery: report it"
+                "some removed weights are back: report this message as a bug of lxcompress"
             )
         if not is_smaller and zeros < removed:
             raise ExportError(
                 f"{out}: holds {zeros} zeros, but the ticket's mask removes {removed}; "
-                "the export lost the mask: report it"
+                "some removed weights are back: report this message as a bug of lxcompress"
             )
     return zeros / elements
 

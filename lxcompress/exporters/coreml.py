@@ -59,8 +59,8 @@ def write(job: Job) -> WrittenFiles:
     # Raised outside of the except block, where the caught error would keep temporary folders of coremltools alive.
     if path is None and "FileWriter" in str(problem):  # the only word of coremltools about a full disk
         raise WriteError(
-            f"{job.out}: cannot be written (Core ML Tools: {problem}); make room there and in the folder of "
-            "temporary files, and give the same command"
+            f"{job.out}: cannot be written (Core ML Tools: {problem}); free some space there and in the folder of "
+            "temporary files, and run the same command"
         )
     if path is None:
         raise ExportError(

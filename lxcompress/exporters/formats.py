@@ -133,7 +133,7 @@ def check_family(format: str, family: str) -> None:
     families = find_format(format).families
     if families is not None and family not in families:
         raise ExportError(
-            f"format {format}: takes {' and '.join(families)} models; its converter cannot read this {family} model; "
+            f"format {format}: supports only {' and '.join(families)} models, and this is a {family} model; "
             "give --format executorch or onnx, which run on Apple's systems too"
         )
 
@@ -148,7 +148,7 @@ def _list_choices(name: str, known: Sequence[str]) -> str:
 def check_opset(opset: int | None) -> None:
     """Raise ExportError for an ONNX opset that torch cannot write; None is accepted."""
     if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        raise ExportError(f"--opset {opset}: cannot be written; give {OLDEST_OPSET} to {NEWEST_OPSET}, or none")
+        raise ExportError(f"--opset {opset}: is not supported; give {OLDEST_OPSET} to {NEWEST_OPSET}, or leave it out")
 
 
 def check_layouts(format: str, layouts: str | None) -> Layouts:
@@ -159,7 +159,7 @@ def check_layouts(format: str, layouts: str | None) -> Layouts:
     if layouts is None:
         return "measured"
     if format != "engine":
-        raise ExportError(f"--layouts {layouts}: is for format engine, and {format} has no layouts; leave it out")
+        raise ExportError(f"--layouts {layouts}: is for format engine, but the format is {format}; leave it out")
     if layouts not in LAYOUTS:
         raise ExportError(f"--layouts {layouts}: is unknown; give {' or '.join(LAYOUTS)}")
     return "table" if layouts == "table" else "measured"

@@ -79,7 +79,11 @@ def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
         with quiet_onnxruntime():
             fused = optimize_by_fusion(model, "bert", 0, 0, options).model
     except Exception as error:  # a pattern that matches in part raises AssertionError or KeyError
-        raise ExportError(f"ONNX Runtime's optimizer failed ({type(error).__name__}: {error}); report it") from error
+        raise ExportError(
+            f"ONNX Runtime's optimizer failed ({type(error).__name__}: {error}); export it with --no-fuse, and report "
+            "this "
+            "message as a bug of lxcompress"
+        ) from error
     for tensor in fused.graph.initializer:
         tensor.raw_data = aside.pop(tensor.name, tensor.raw_data)
     del fused.graph.input[:]  # the optimizer removed inputs that no step reads, such as boxes: restore them

@@ -136,7 +136,8 @@ def _refusal(out: Path, precision: str, dense: int, counted: tuple[int, int]) ->
     zeros, elements = counted
     grown = dense - dense_bytes(elements, precision) + sparse_bytes(elements - zeros, precision)
     return ExportError(
-        f"{out}: sparse initializers would take {size_text(grown)} where the dense file takes {size_text(dense)}, "
-        f"because {percent(zeros / elements, 1)} % of its weights are zeros, and in {precision} more than "
-        f"{percent(break_even(precision), 1)} % must be; give --format bitmask, which gains from a few zeros"
+        f"{out}: with sparse matrices the file would have {size_text(grown)}, but the dense file has "
+        f"{size_text(dense)}: "
+        f"{percent(zeros / elements, 1)} % of its weights are zeros, and {precision} needs more than "
+        f"{percent(break_even(precision), 1)} %; give --format bitmask, which is smaller with fewer zeros too"
     )

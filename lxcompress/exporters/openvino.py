@@ -46,7 +46,7 @@ def write(job: Job) -> WrittenFiles:
         ov.save_model(converted, str(files[0]), compress_to_fp16=job.precision == "fp16")
     except RuntimeError as error:  # for a full disk OpenVINO only says "iostream error"
         raise WriteError(
-            f"{job.out}: cannot be written (OpenVINO: {_last_line(error)}); make room, and give the same command"
+            f"{job.out}: cannot be written (OpenVINO: {_last_line(error)}); free some space, and run the same command"
         ) from error
     return WrittenFiles(files, notes)
 

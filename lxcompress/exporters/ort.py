@@ -30,12 +30,13 @@ CONFIG_FILE = "model.required_operators_and_types.config"
 _LEVEL = "ORT_CONVERT_ONNX_MODELS_TO_ORT_OPTIMIZATION_LEVEL"
 """The environment variable that sets the converter's optimization level; no argument sets it."""
 HALF_NOTE = (
-    "fp16 halves the file alone: a processor without half arithmetic widens every weight for every answer, which "
-    "takes longer than fp32 (by two thirds on the mini model); int8 is smaller and faster"
+    "fp16 halves the file, but a processor without fp16 arithmetic converts all weights to fp32 for every answer, "
+    "which "
+    "is slower than an fp32 file (by two thirds on the mini model); int8 is smaller and faster"
 )
 CPU_NOTE = (
-    "mobile usability check of ONNX Runtime: neither NNAPI nor Core ML would help, because they support only scattered "
-    "steps; run it on the phone's CPU"
+    "mobile usability check of ONNX Runtime: neither NNAPI nor Core ML would help, because they support only some of "
+    "its steps; run it on the phone's CPU"
 )
 ACCELERATOR_NOTE = (
     "mobile usability check of ONNX Runtime: {} may run it faster than the phone's CPU, once its shapes are fixed "
@@ -49,7 +50,7 @@ def write(job: Job) -> WrittenFiles:
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         stage = Path(folder)
         notes = list(onnx.write(replace(job, out=stage)).notes)
-        job.progress("checking what a phone makes of it")
+        job.progress("checking whether a phone can run it")
         notes.append(check_mobile(stage / onnx.MODEL_FILE))
         job.progress("converting it to ONNX Runtime's format")
         files = convert(stage / onnx.MODEL_FILE, job.out, keep_half=job.precision == "fp16")
@@ -86,7 +87,9 @@ def _convert(path: Path, out: Path) -> None:
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         first = first_line(error)
-        raise ExportError(f"ONNX Runtime could not convert the model to its format ({first}); use --onnx") from error
+        raise ExportError(
+            f"ONNX Runtime could not convert the model to its .ort format ({first}); use --onnx"
+        ) from error
 
 
 def check_mobile(path: Path) -> str:
@@ -156,7 +159,7 @@ def _read_graph(path: Path) -> Any:
     session = fbs.InferenceSession.InferenceSession
     content = path.read_bytes()
     if not session.InferenceSessionBufferHasIdentifier(content, 0):
-        raise ExportError(f"{path}: is no file of ONNX Runtime's format; export it again")
+        raise ExportError(f"{path}: is not a file in ONNX Runtime's format; export it again")
     return session.GetRootAsInferenceSession(content, 0).Model().Graph()
 
 

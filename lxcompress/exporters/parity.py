@@ -53,7 +53,8 @@ def compare(
         expected = reference(feed)
         if not np.isfinite(expected).all():
             raise ExportError(
-                f"the model's own answers to {inputs} are NaN or infinite; check the features and the training, or "
+                f"the model itself answers {inputs} with NaN or infinite scores; check the features and the training, "
+                "or "
                 "export another model"
             )
         found = candidate(feed)
@@ -82,7 +83,7 @@ def check(parity: Parity, where: str) -> None:
         raise ExportError(
             f"{where}: its answers differ from the ticket's (scores differ by {parity.max_abs_difference:.2g}, at most "
             f"{parity.tolerance:.2g} allowed; {parity.changed_answers} of {parity.questions} answers changed); "
-            "the file was deleted; report it"
+            "the file was deleted; report this message as a bug of lxcompress"
         )
 
 
@@ -95,8 +96,8 @@ def doubt(parity: Parity, found: Score | None, expected: Score | None, precision
     allowed, share = CHANGES.get(precision), parity.changed_answers / parity.questions if parity.questions else 0.0
     if allowed is not None and parity.changed_answers > max(1, allowed * parity.questions):
         doubts.append(
-            f"{parity.changed_answers} of {parity.questions} answers changed ({percent(share)} %), and {precision} "
-            f"explains {percent(allowed)} %: export it in a wider precision, or with --no-fuse"
+            f"{parity.changed_answers} of {parity.questions} answers changed ({percent(share)} %), but {precision} "
+            f"explains only {percent(allowed)} %: export it in a wider precision, or with --no-fuse"
         )
     if found is None or expected is None:
         return doubts
@@ -110,9 +111,8 @@ def doubt(parity: Parity, found: Score | None, expected: Score | None, precision
     if drop > bound:
         doubts.append(
             f"accuracy is {percent(found.accuracy)} %, {100 * drop:.2f} points below the "
-            f"{percent(expected.accuracy)} % of its source's record on as many questions, and {precision} explains "
-            f"{100 * bound:.2f} points: "
-            "the model, its words or the data may have changed"
+            f"{percent(expected.accuracy)} % of its source's record on as many questions, but {precision} explains "
+            f"only {100 * bound:.2f} points: the model, its vocabulary or the data may have changed"
         )
     return doubts
 

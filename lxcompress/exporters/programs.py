@@ -122,19 +122,20 @@ def check_model(model: Model) -> None:
     """Raise ExportError for a model that the engine cannot run, before anything is packed."""
     if model.family.name not in _ANSWERS:
         raise ExportError(
-            f"format engine: has no program for {model.family.name}, only for "
+            f"format engine: does not support {model.family.name} models, only "
             f"{' and '.join(_ANSWERS)}; give --format onnx"
         )
     images = model.family.count_images(model.config)
     if images != 1:
         raise ExportError(
-            f"format engine: answers questions about one image, and this {model.family.name} reads {images} a "
-            "question; give --format onnx"
+            f"format engine: supports one image per question, but this {model.family.name} model reads {images}; "
+            "give --format onnx"
         )
     activation = model.config.hidden_act
     if activation not in ACTIVATIONS:
         raise ExportError(
-            f"format engine: has no activation {activation}, only {', '.join(ACTIVATIONS)}; give --format onnx"
+            f"format engine: does not support the activation {activation}, only {', '.join(ACTIVATIONS)}; give "
+            "--format onnx"
         )
 
 

@@ -127,5 +127,6 @@ def _failed(precision: str, error: Exception) -> ExportError:
     """Return the error for a quantiser that failed."""
     first = first_line(error)
     return ExportError(
-        f"--precision {precision}: ONNX Runtime's tool failed ({first}); export it in fp32, and report this line"
+        f"--precision {precision}: ONNX Runtime's tool failed ({first}); export it in fp32, and report this message as "
+        "a bug of lxcompress"
     )

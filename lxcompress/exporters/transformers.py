@@ -61,7 +61,9 @@ def _find_fields(out: Path, model: Model) -> dict[str, int]:
     """
     kind = type(model.module)
     if not kind.__module__.startswith("transformers."):
-        raise ExportError(f"{out}: transformers has no {kind.__name__}, which reads several images; {_INSTEAD}")
+        raise ExportError(
+            f"{out}: transformers has no {kind.__name__}, because this model reads several images; {_INSTEAD}"
+        )
     weights, family = model.weights, model.family
     widths = {weights[f"{block.first}.weight"].shape[0] for block in family.feed_forwards(model.module)}
     fields = {"intermediate_size": widths.pop()} if len(widths) == 1 else {}
@@ -69,8 +71,9 @@ def _find_fields(out: Path, model: Model) -> dict[str, int]:
     for name, tensor in weights.items():
         if expected.get(name) != tensor.shape:
             raise ExportError(
-                f"{out}: transformers loads models whose layers are of one size, and {name} is "
-                f"{list(tensor.shape)} where its config makes it {list(expected.get(name, ()))}; {_INSTEAD}"
+                f"{out}: transformers needs layers of equal size, but {name} has the shape {list(tensor.shape)}, "
+                "expected "
+                f"{list(expected.get(name, ()))} by its config; {_INSTEAD}"
             )
     return fields
 
@@ -86,7 +89,7 @@ def _convert(out: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor
     converted = tensor.detach().to(dtype)
     if not bool(converted.isfinite().all()):
         is_wide = bool(tensor.isfinite().all())
-        reason = "beyond 65504, where fp16 ends" if is_wide else "that are no numbers, or infinite"
+        reason = "above 65504, the largest of fp16" if is_wide else "that are NaN or infinite"
         remedy = "give --precision fp32" if is_wide else "train the model again"
         raise ExportError(f"{out}: {name} holds values {reason}; {remedy}")
     return converted

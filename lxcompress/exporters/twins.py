@@ -76,7 +76,7 @@ def plan_twins(
     """
     check_format(format, None)
     if not is_ticket(ticket):
-        raise ExportError(f"{ticket}: is not a ticket, and --twins are of one; give a folder such as RUN/tickets/CELL")
+        raise ExportError(f"{ticket}: is not a ticket, which --twins needs; give a folder such as RUN/tickets/CELL")
     provenance, run = read_record(ticket / TICKET_FILE, Provenance, ExportError), find_run(ticket)
     plain, dense_source = (
         find_format(format).plain_precision,
@@ -180,7 +180,7 @@ def _other_twin(provenance: Provenance) -> str:
 def _dense_of(run: RunDir | None, provenance: Provenance) -> Path | MissingTwin:
     """Return the folder of the dense model that a ticket was drawn from, or why it is not known."""
     if run is None or provenance.cell is None or not run.dense_result(provenance.seed).is_file():
-        return MissingTwin(DENSE, "the model that the ticket was drawn of is not known; give it with --dense FOLDER")
+        return MissingTwin(DENSE, "the model that the ticket was drawn from is not known; give it with --dense FOLDER")
     return run.dense(provenance.seed)
 
 
@@ -189,7 +189,7 @@ def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path 
     twin = _other_twin(provenance)
     if run is None or not (ticket / RESULT_FILE).is_file():
         return MissingTwin(
-            twin, "none is known outside of a study; give a ticket of equal size with --structured FOLDER"
+            twin, "the ticket is not in a run folder, so none is known; give one of equal size with --structured FOLDER"
         )
     found = find_twin(read_run(run.root), read_record(ticket / RESULT_FILE, Result))
     if found is None:
@@ -200,15 +200,15 @@ def _other_of(ticket: Path, run: RunDir | None, provenance: Provenance) -> Path 
 def _none_found(run: RunDir, twin: str) -> str:
     """Return in words why the study has no ticket to compare with, and how to draw one."""
     if twin == MASKED_TWIN:
-        return "the study has no ticket of masked weights of this seed and size"
+        return "the study has no ticket with a mask, of this seed and size"
     again = command_line("study", run.recipe, "--out", run.root, "--set", "export.twins=true")
-    return f"the study has none of this seed and size; it draws one of the picked ticket with: {again}"
+    return f"the study has none of this seed and size; draw one for the picked ticket with: {again}"
 
 
 def _check_dense(folder: Path) -> Path:
     """Return `folder` if it is a transformers folder and not a ticket. Raises ExportError."""
     if is_ticket(folder):
-        raise ExportError(f"--dense {folder}: is a ticket; give the dense model that it was drawn of")
+        raise ExportError(f"--dense {folder}: is a ticket; give the dense model that it was drawn from")
     if not (folder / CONFIG_FILE).is_file():
         raise ExportError(f"--dense {folder}: is not a transformers folder (it has no config.json); give one")
     return folder
@@ -224,5 +224,5 @@ def _check_other(folder: Path, provenance: Provenance) -> Path:
     kind = read_record(folder / TICKET_FILE, Provenance, ExportError).granularity
     if (kind in STRUCTURED) == (provenance.granularity in STRUCTURED):
         wanted = "masked weights" if provenance.granularity in STRUCTURED else "a smaller model (neuron, head, layer)"
-        raise ExportError(f"--structured {folder}: is of granularity {kind}; give a ticket of {wanted}")
+        raise ExportError(f"--structured {folder}: has granularity {kind}; give a ticket with {wanted}")
     return folder

@@ -101,16 +101,20 @@ def check_options(options: BenchOptions) -> None:
     for name, given in (("threads", options.threads), ("lengths", options.lengths), ("runtimes", options.runtimes)):
         if len(set(given)) < len(given):
             raise MeasureError(
-                f"{name}: expected each value once, got {', '.join(map(str, given))}; leave the second out"
+                f"{name}: expected different values, got {', '.join(map(str, given))}; give each value once"
             )
     if not options.threads or min(options.threads) < 1:
         raise MeasureError(f"threads: expected 1 or more, got {min(options.threads, default=0)}; give --threads 1")
     if options.lengths and min(options.lengths) < 1:
         raise MeasureError(f"lengths: expected 1 token or more, got {min(options.lengths)}; give --lengths 9,20")
     if options.runs < 1:
-        raise MeasureError(f"runs: expected 1 or more (30 for a sound figure), got {options.runs}; give --runs 50")
+        raise MeasureError(
+            f"runs: expected 1 or more (30 or more for reliable figures), got {options.runs}; give --runs 50"
+        )
     if options.warmup < 0:
-        raise MeasureError(f"warmup: expected 0 or more, got {options.warmup}; leave it out for {WARMUP}")
+        raise MeasureError(
+            f"warmup: expected 0 or more, got {options.warmup}; leave it out for the default of {WARMUP}"
+        )
     unknown = [name for name in options.runtimes if not is_runtime(name)]
     if unknown:
         raise MeasureError(f"runtime {unknown[0]}: is unknown; expected one of: {', '.join(sorted(runtime_names()))}")
@@ -124,7 +128,7 @@ def leave_out_unfinished(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, 
     unfinished = [path for path in paths if _is_unfinished(path)]
     finished = [path for path in paths if path not in unfinished]
     remarks = tuple(
-        f"{path}: is half-made (it has no {ARTIFACT_FILE}), and is left out; export it again, or delete it"
+        f"{path}: is unfinished (it has no {ARTIFACT_FILE}), and is left out; export it again, or delete it"
         for path in unfinished
     )
     return (finished, remarks) if finished else (list(paths), ())
@@ -182,7 +186,8 @@ def check_positions(targets: Sequence[BenchTarget], lengths: Sequence[int]) -> N
         most = target.record.positions or _read_positions(target.path)
         if most is not None and lengths and max(lengths) > most:
             raise MeasureError(
-                f"{target.path}: reads {most} tokens a question, but --lengths asks for {max(lengths)}; give lengths "
+                f"{target.path}: reads at most {most} tokens per question, but --lengths asks for {max(lengths)}; give "
+                "lengths "
                 f"of at most {most}, or leave --lengths out for those of the data"
             )
 

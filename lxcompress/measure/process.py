@@ -123,7 +123,7 @@ def _describe_death(process: subprocess.Popen[str], errors: IO[bytes], path: str
     errors.seek(0)
     lines = errors.read().decode("utf-8", errors="replace").strip().splitlines()[-_LAST_LINES:]
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    last = f"its last words: {' / '.join(line.strip() for line in lines)}" if lines else "it said nothing"
+    last = f"its last output: {' / '.join(line.strip() for line in lines)}" if lines else "it printed nothing"
     return (
         f"{path}: the process that measured it died ({how}; {last}); if the system was short of memory, measure fewer "
         "artifacts at a time, else export it again"

@@ -207,15 +207,16 @@ def _load_stored(where: str, folder: Path) -> Model:
     words, expected = weights.get(family.anatomy.words, torch.empty(0)), (config.vocab_size, config.hidden_size)
     if words.shape != expected:  # before a model of the size in config.json is allocated
         raise ModelError(
-            f"{where}: {family.anatomy.words} has the shape {list(words.shape)}, expected {list(expected)} by its "
-            "config.json; copy the folder again"
+            f"{where}: {family.anatomy.words} has the shape {list(words.shape)}, expected {list(expected)} by "
+            "its config.json; copy the folder again"
         )
     try:
         with no_init_weights():  # all weights are assigned below, so drawing them would waste time and memory
             module = build_resized(config, family, {name: tensor.shape for name, tensor in weights.items()})
     except ValueError as error:
         raise ModelError(
-            f"{where}: its tensors fit no model of its config.json, whole or smaller ({error}); copy the folder again, "
+            f"{where}: its tensors do not fit its config.json, neither whole nor pruned ({error}); copy the folder "
+            "again, "
             "or draw the ticket again"
         ) from None
     module.load_state_dict(weights, strict=True, assign=True)
@@ -483,7 +484,7 @@ def _find_head_rows(
     images = family.count_images(found.config)
     if reads != images:
         raise ModelError(
-            f"{where}: the answer head of {start} reads {reads} images a question, but the data have {images}; "
+            f"{where}: the answer head of {start} reads {reads} images per question, but the data have {images}; "
             "leave model.pretrained_answers out, so that a new head is drawn"
         )
     rows = find_rows(labels, answers)

@@ -134,8 +134,8 @@ class Family:
         if self.images_field is None:
             if images != 1:
                 raise ModelError(
-                    f"{self.title}: answers questions about one image, but the data have {images} a question; "
-                    "start from an LXMERT (model.start=mini)"
+                    f"{self.title}: reads one image per question, but the data have {images}; "
+                    "start from an LXMERT model (model.start=mini)"
                 )
         elif images != 1:
             setattr(config, self.images_field, images)
@@ -164,7 +164,7 @@ def read_images(config: PreTrainedConfig, field: str) -> int:
     """
     images = getattr(config, field, 1)
     if type(images) is not int or images < 1:
-        raise ValueError(f"{field} is a whole number from 1, got {images!r}")
+        raise ValueError(f"{field}: expected a whole number from 1, got {images!r}")
     return images
 
 
@@ -177,6 +177,7 @@ def find_family(name: str) -> Family:
     family = resolve(spec.family)
     if not isinstance(family, Family) or family.name != name:
         raise ExtensionError(
-            f"families: {spec.family} is {family!r:.80}, expected a Family with the name {name!r}; correct that package"
+            f"family {name}: {spec.family} is {family!r:.80}, expected a Family with the name {name!r}; correct that "
+            "package"
         )
     return family

@@ -211,11 +211,11 @@ def _find_problem(name: str, value: object) -> str | None:
     if name in _SIZES:
         least, most = _SIZES[name]
         is_good = type(value) is int and least <= value <= most
-        return None if is_good else f"a whole number of {least} to {most}" if least < most else f"{least}"
+        return None if is_good else f"a whole number from {least} to {most}" if least < most else f"{least}"
     if name in _SHARES or name in _POSITIVE:
         highest = 1.0 if name in _SHARES else 1e3
         is_good = (type(value) is int or type(value) is float) and math.isfinite(value) and 0 <= value <= highest
-        return None if is_good else f"a number of 0 to {highest:g}"
+        return None if is_good else f"a number from 0 to {highest:g}"
     if name in _SWITCHES:
         return None if isinstance(value, bool) else "true or false"
     if name == "hidden_act":
@@ -305,7 +305,10 @@ def _weight_files(folder: Path, where: str) -> Sequence[Path]:
         is_plain = name == Path(name).name and name.endswith((".safetensors", ".bin")) and "\\" not in name
         is_plain = is_plain and len(name) <= MOST_NAME
         if not is_plain:
-            raise ModelError(f"{where}: {found.name} names the file {shorten(name)}, expected one of this folder")
+            raise ModelError(
+                f"{where}: {found.name} names the file {shorten(name)}, expected one of this folder; copy the folder "
+                "again"
+            )
         if not (folder / name).is_file():
             raise ModelError(
                 f"{where}: lacks {shorten(name)[1:-1]}, which {found.name} names; copy the whole folder again"

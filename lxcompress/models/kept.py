@@ -65,7 +65,7 @@ def check_like(
 ) -> None:
     """Raise `error` unless `tensors` have the names, shapes and types of `like`, and only finite values."""
     for name in sorted(tensors.keys() ^ like.keys()):
-        lacks = "lacks" if name in like else "holds the unknown"
+        lacks = "lacks" if name in like else "has the unknown"
         raise error(f"{path}: {lacks} tensor {name}; {remedy}")
     for name, expected in like.items():
         tensor = tensors[name]

@@ -148,8 +148,9 @@ def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
     heads, rest = divmod(sizes["hidden_size"], HEAD_WIDTH)
     if rest or not heads:
         raise ModelError(
-            f"{path}: is {sizes['hidden_size']} wide, no multiple of {HEAD_WIDTH}, the width of BERT's heads; "
-            "convert it to a transformers folder, whose config.json tells their number"
+            f"{path}: its hidden size {sizes['hidden_size']} is not a multiple of {HEAD_WIDTH}, the size of BERT's "
+            "heads; "
+            "convert it to a transformers folder, whose config.json has the number of heads"
         )
     config = LxmertConfig.from_dict({**sizes, **layers, "num_attention_heads": heads})
     head = {

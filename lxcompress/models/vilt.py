@@ -44,7 +44,7 @@ def check_config(config: ViltConfig) -> None:
     if not isinstance(config.image_size, int) or not isinstance(config.patch_size, int):
         raise ValueError(f"image_size and patch_size are whole numbers, got {config.image_size}, {config.patch_size}")
     if config.patch_size < 1 or config.image_size < 1 or config.image_size % config.patch_size:
-        raise ValueError(f"image_size {config.image_size} is no multiple of patch_size {config.patch_size}")
+        raise ValueError(f"image_size {config.image_size} is not a multiple of patch_size {config.patch_size}")
 
 
 def answer(model: ViltForQuestionAnswering, inputs: Inputs) -> Tensor:

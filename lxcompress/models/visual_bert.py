@@ -44,7 +44,7 @@ def remove_dead(model: VisualBertForQuestionAnswering) -> None:
 def check_config(config: VisualBertConfig) -> None:
     """Raise ValueError for a config from which no model can be built."""
     if config.bypass_transformer:
-        raise ValueError("bypass_transformer is on, which leaves the regions out of the encoder and is not supported")
+        raise ValueError("bypass_transformer: true is not supported: the encoder would not read the regions")
 
 
 def answer(model: VisualBertForQuestionAnswering, inputs: Inputs) -> Tensor:

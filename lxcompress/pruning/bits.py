@@ -37,7 +37,7 @@ def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
     count, total = sum(int(matrix.sum()) for matrix in kept.values()), sum(matrix.size for matrix in kept.values())
     if (provenance.sparsity.kept, provenance.sparsity.prunable) != (count, total):
         raise TicketError(
-            f"{folder / TICKET_FILE}: its sparsity is not that of its mask; the ticket was changed, draw it again"
+            f"{folder / TICKET_FILE}: its sparsity differs from its mask's; the ticket was changed, draw it again"
         )
     check_seal(folder / TICKET_FILE, TicketError, remedy="draw the ticket again")
     return kept

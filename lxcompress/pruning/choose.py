@@ -130,7 +130,7 @@ def _count_kept(
     pruned = {name: shape for name, shape in shapes.items() if name not in dense}
     for name, shape in pruned.items():
         if selection.scope == "row" and len(shape) != 2:
-            raise PruneError(f"{name}: is not a matrix, so scope row finds no rows in it; use scope layer")
+            raise PruneError(f"{name}: is not a matrix, so scope row does not fit it; use scope layer")
     if isinstance(units, NOfM) or selection.scope == "global":
         return {}
     totals = {name: shape.numel() // units.size for name, shape in pruned.items()}
@@ -151,16 +151,20 @@ def _check_settings(selection: Selection, units: Block | NOfM) -> None:
     """Raise PruneError for a sparsity, a scope and a granularity that contradict each other for every model."""
     sparsity, scope, granularity = selection.sparsity, selection.scope, selection.granularity
     if scope not in SCOPES:
-        raise PruneError(f"scope {scope}: is unknown; this lxcompress knows {', '.join(SCOPES)}")
+        raise PruneError(f"scope {scope}: is unknown; give one of {', '.join(SCOPES)}")
     if not 0 <= sparsity < 1:
         raise PruneError(f"sparsity {sparsity:g}: is a share of the weights from 0 to below 1, such as 0.5 for 50 %")
     if isinstance(units, NOfM) and abs(sparsity - units.sparsity) > 1e-9:
         raise PruneError(
-            f"sparsity {sparsity:g}: granularity {granularity} removes {units.sparsity:g} of the weights and no other "
-            f"share; give sparsity {units.sparsity:g}, or another granularity"
+            f"sparsity {sparsity:g}: granularity {granularity} always removes {units.sparsity:g} of the weights; give "
+            f"sparsity {units.sparsity:g}, or another granularity"
         )
     if isinstance(units, NOfM) and scope not in ("layer", "row"):
-        raise PruneError(f"scope {scope}: has no effect on granularity {granularity}, whose groups all keep the same")
+        raise PruneError(
+            f"scope {scope}: has no effect with granularity {granularity}, which keeps as many weights of every group; "
+            "give "
+            "scope layer"
+        )
 
 
 def _check_names(shapes: Mapping[str, torch.Size], selection: Selection) -> None:

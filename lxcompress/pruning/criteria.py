@@ -93,16 +93,21 @@ def score_weights(
     or a score is not finite, or if a statistic is missing.
     """
     if not prunable:
-        raise PruneError("the model has no prunable weight (a matrix outside the embeddings and the output layer)")
+        raise PruneError(
+            "the model has no prunable weight (a matrix outside the embeddings and the output layer); give another "
+            "model"
+        )
     if not is_criterion(criterion):
-        raise PruneError(f"criterion {criterion}: is unknown; this lxcompress knows {', '.join(criterion_names())}")
+        raise PruneError(f"criterion {criterion}: is unknown; give one of {', '.join(criterion_names())}")
     spec, statistics = find_criterion(criterion), statistics or CalibrationStatistics()
     score: Score = resolve(spec.score)
     generator = torch.Generator().manual_seed(seed)
     scores = {}
     for name, weight in prunable.items():
         if not is_finite(weight):
-            raise PruneError(f"{name}: holds values that are not finite, so it cannot be ranked; mend the checkpoint")
+            raise PruneError(
+                f"{name}: has values that are NaN or infinite, so it cannot be ranked; give another checkpoint"
+            )
         statistic = _find_statistic(criterion, spec.needs, name, weight, statistics) if spec.needs else torch.empty(0)
         scores[name] = score(weight.detach().float().cpu(), statistic, generator)
         _check_scores(criterion, spec.needs, name, weight, scores[name])

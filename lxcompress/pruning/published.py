@@ -105,7 +105,9 @@ def choose_published_mask(
 def _magnitude(name: str, weight: Tensor) -> Tensor:
     """Return |w|. Raises PruneError if a weight is not finite."""
     if not bool(torch.isfinite(weight).all()):
-        raise PruneError(f"{name}: holds values that are not finite, so it cannot be ranked; mend the checkpoint")
+        raise PruneError(
+            f"{name}: has values that are NaN or infinite, so it cannot be ranked; give another checkpoint"
+        )
     return weight.detach().float().cpu().abs()
 
 

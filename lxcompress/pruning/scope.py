@@ -48,19 +48,17 @@ def share_by_modality(
         part = modality(name)
         if part not in rates:
             raise PruneError(
-                f"{name}: belongs to modality {part}, which has no rate; give relative_rates.{part}, or 0 to protect it"
+                f"{name}: belongs to modality {part}, which has no rate; give relative_rates.{part} (0 removes nothing)"
             )
         rate_of[name] = rates[part]
         if not (math.isfinite(rate_of[name]) and rate_of[name] >= 0):
-            raise PruneError(
-                f"relative_rates.{part}: is {rate_of[name]:g}; a rate is 0 (to protect) or a positive number"
-            )
+            raise PruneError(f"relative_rates.{part}: is {rate_of[name]:g}, expected 0 (nothing is removed) or more")
 
     def removed(factor: float) -> dict[str, float]:
         return {name: min(units[name] - 1, factor * rate_of[name] * units[name]) for name in units}
 
     highest = max((1 / rate for rate in rate_of.values() if rate > 0), default=0.0)
-    remedy = "lower the sparsity, or give parts of the rate 0 a higher one"
+    remedy = "lower the sparsity, or raise the rates that are 0"
     return _solve_counts(units, sparsity, removed, 0.0, highest, remedy)
 
 
@@ -79,7 +77,7 @@ def share_by_sensitivity(
         return {name: min(units[name] - 1, _allowed(*curves[name], most) * units[name]) for name in units}
 
     highest = max((rises[-1] for _, rises in curves.values()), default=0.0)
-    remedy = "lower the sparsity, or measure the sensitivities at higher ones"
+    remedy = "lower the sparsity, or measure sensitivities at higher sparsities"
     return _solve_counts(units, sparsity, removed, -1.0, highest, remedy)
 
 
@@ -89,7 +87,7 @@ def _read_curve(name: str, sensitivities: Mapping[str, Curve]) -> tuple[list[flo
     A rise that is lower than an earlier one is replaced by the earlier one.
     """
     if not sensitivities.get(name):
-        raise PruneError(f"{name}: has no measured sensitivity, which scope sensitivity needs; measure it")
+        raise PruneError(f"{name}: its sensitivity was not measured, and scope sensitivity needs it; measure it")
     sparsities, rises = [0.0], [0.0]
     for sparsity, rise in sorted(sensitivities[name].items()):
         if math.isnan(rise):
@@ -129,7 +127,7 @@ def _solve_counts(
     most = sum(removed(high).values())
     if most < wanted - 0.5 - 1e-6:  # 0.5 for the rounding to whole units, 1e-6 for the rounding of floats
         raise PruneError(
-            f"sparsity {sparsity:g}: removes {wanted} of {total}, but these settings allow at most {most:.0f}; {remedy}"
+            f"sparsity {sparsity:g}: removes {wanted} of {total} units, but these settings allow {most:.0f}; {remedy}"
         )
     for _ in range(HALVINGS):
         middle = (low + high) / 2

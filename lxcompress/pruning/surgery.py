@@ -108,7 +108,7 @@ class GroupCut(Record):
         if any(first >= second for first, second in zip(self.keep, self.keep[1:], strict=False)):
             raise ValueError("keep must be in increasing order")
         if self.keep[0] < 0 or self.keep[-1] >= self.units:
-            raise ValueError(f"keep must have units of 0 to {self.units - 1}")
+            raise ValueError(f"keep must have units from 0 to {self.units - 1}")
         if not self.parts:
             raise ValueError("parts must not be empty")
         for part in self.parts:

@@ -90,8 +90,9 @@ def check_structured(
     surgery, sparsities = _take_steps(steps, pruned, prunable, selection)
     if not surgery.cuts:
         raise PruneError(
-            f"{granularity}: the least that can be removed is {100 * sparsities[1]:.1f} % of the prunable weights, and "
-            f"{short_percent(sparsity)} % is nearer to none; raise the sparsity"
+            f"granularity {granularity}: {short_percent(sparsity)} % is too little; at least {100 * sparsities[1]:.1f} "
+            "% of "
+            "the prunable weights must be removed; raise the sparsity"
         )
     return found
 
@@ -108,7 +109,7 @@ def _without_dense(
         raise PruneError(f"keep_dense: the model has no prunable weight {unknown[0]}; name one that it has")
     left = [group for group in groups if not any(part.tensor in keep_dense for part in group.parts)]
     if not left:
-        raise PruneError("keep_dense: leaves no group that could be pruned; list fewer weights")
+        raise PruneError("keep_dense: no group is left that could be pruned; list fewer weights")
     return left, {name: shape for name, shape in prunable.items() if name not in keep_dense}
 
 
@@ -125,7 +126,9 @@ def _sort_steps(
     and for a sparsity outside of 0-1.
     """
     if selection.scope not in SCOPES:
-        raise PruneError(f"scope {selection.scope}: granularity {_kinds(groups)} has scope layer or global")
+        raise PruneError(
+            f"scope {selection.scope}: granularity {_kinds(groups)} does not support it; give scope layer or global"
+        )
     if not 0 <= selection.sparsity < 1:
         raise PruneError(
             f"sparsity {selection.sparsity:g}: is a share of the weights from 0 to below 1, such as 0.5 for 50 %"
@@ -152,7 +155,8 @@ def _take_steps(
         kinds = _kinds(groups)
         more = "" if kinds in ("neuron+head", "layer") else ", or use neuron+head"
         raise PruneError(
-            f"{kinds}: can remove at most {100 * sparsities[-1]:.1f} % of the prunable weights without emptying a "
+            f"granularity {kinds}: can remove at most {100 * sparsities[-1]:.1f} % of the prunable weights without "
+            "emptying a "
             f"{_GROUP_NOUNS[kinds]}, and {short_percent(selection.sparsity)} % is requested; lower the sparsity{more}"
         )
     first = sum(step.share < 0 for step in steps)  # the units that an earlier surgery removed are always removed

@@ -183,7 +183,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     branch = tree
     *parents, leaf = key.split(".")
     if len(parents) > MOST_KEYS:
-        raise RecipeError(f"--set {shown}: names {len(parents) + 1} nested keys; a recipe has fewer levels")
+        raise RecipeError(f"--set {shown}: has {len(parents) + 1} nested keys; a recipe has fewer levels")
     for parent in parents:
         inner = branch.get(parent, {})
         if not isinstance(inner, dict):

@@ -53,7 +53,7 @@ def _read_granularity(value: Any) -> str:
     text = str(value)
     if is_granularity(text):
         return text
-    raise ValueError(f"is none of {', '.join((*MASKED, *STRUCTURED))} or N:M, such as 2:4")
+    raise ValueError(f"expected one of {', '.join((*MASKED, *STRUCTURED))}, or N:M such as 2:4")
 
 
 def is_granularity(text: str) -> bool:
@@ -87,7 +87,7 @@ class Distill(RecipeSection):
     @model_validator(mode="after")
     def _check_has_effect(self) -> Distill:
         if not (self.weight or self.hidden):
-            raise ValueError("weight and hidden are both 0: nothing is learnt from the dense model; leave distill out")
+            raise ValueError("weight and hidden are both 0, so distillation has no effect; leave distill out")
         return self
 
 
@@ -230,7 +230,7 @@ _NO_EFFECT_ON_DENSE = (*_SELECTION, "granularity", "rewind", "ticket", "distill"
 
 CONFLICTS = (
     Conflict(
-        "relative_rates and scope: modality go together",
+        "relative_rates needs scope: modality, and scope: modality needs relative_rates",
         lambda method: (method.relative_rates is None) != (method.scope != "modality"),
     ),
     Conflict(
@@ -242,19 +242,19 @@ CONFLICTS = (
         lambda method: method.rewind_at is not None and method.rewind != "step",
     ),
     Conflict(
-        "granularity {method.granularity} has scope layer or global",
+        "granularity {method.granularity} supports only scope layer or global",
         lambda method: method.is_structured and method.scope not in ("layer", "global"),
     ),
     Conflict(
-        "granularity {method.granularity} leaves scope nothing to choose",
+        "scope has no effect with granularity {method.granularity}: leave scope out",
         lambda method: method.is_n_of_m and method.scope != "layer",
     ),
     Conflict(
-        "granularity {method.granularity} has one sparsity, so its schedule is one-shot",
+        "granularity {method.granularity} has one sparsity, so it supports only schedule one-shot",
         lambda method: method.is_n_of_m and method.schedule != "one-shot",
     ),
     Conflict(
-        "granularity {method.granularity} has the schedule one-shot alone",
+        "granularity {method.granularity} supports only schedule one-shot",
         lambda method: method.granularity == "layer" and method.schedule != "one-shot",
     ),
     Conflict(
@@ -267,7 +267,7 @@ CONFLICTS = (
         ),
     ),
     Conflict(
-        "schedule gradual ranks while it trains, which criterion {method.criterion} cannot",
+        "schedule gradual prunes during training, where criterion {method.criterion} cannot be computed",
         lambda method: method.schedule == "gradual" and method.criterion_spec.needs_questions,
     ),
     Conflict(
@@ -287,7 +287,7 @@ CONFLICTS = (
         lambda method: method.control == "reinitialised" and (method.rewind != "start" or method.schedule == "gradual"),
     ),
     Conflict(
-        "epochs_factor says how much longer control dense-longer trains, and needs it",
+        "epochs_factor needs control: dense-longer",
         lambda method: method.epochs_factor is not None and method.control != "dense-longer",
     ),
     Conflict(
@@ -295,7 +295,7 @@ CONFLICTS = (
         lambda method: method.sparsities is not None and (method.is_n_of_m or method.control == "dense-longer"),
     ),
     Conflict(
-        "control {method.control} is dense: nothing else of a method has an effect on it",
+        "control {method.control} is dense, so the other settings of the method have no effect: leave them out",
         lambda method: method.is_dense and method.differs_in(*_NO_EFFECT_ON_DENSE),
     ),
 )

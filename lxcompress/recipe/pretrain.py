@@ -36,7 +36,7 @@ class Architecture(RecipeSection):
     @model_validator(mode="after")
     def _check_heads_divide(self) -> Architecture:
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads")
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads")
         return self
 
 

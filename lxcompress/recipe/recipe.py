@@ -92,7 +92,7 @@ class Prune(RecipeSection):
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         if not ids:
-            raise ValueError("has no method: give criteria, or methods")
+            raise ValueError("there is no method: give criteria, or methods")
         repeated = next((method_id for index, method_id in enumerate(ids) if method_id in ids[:index]), None)
         if repeated:
             raise ValueError(f"two methods are called {repeated}; give one of them a name")
@@ -153,7 +153,9 @@ def _read_protocol(value: Any) -> Any:
     names = value if isinstance(value, (list, tuple)) else [value]
     unknown = [name for name in names if name not in list(FAULTS)]
     if unknown:
-        raise ValueError(f"{echo(unknown[0])} is none of corrected, published, or a list of {', '.join(FAULTS)}")
+        raise ValueError(
+            f"{echo(unknown[0])} is unknown, expected corrected, published, or a list of {', '.join(FAULTS)}"
+        )
     return tuple(names)
 
 
@@ -202,7 +204,8 @@ class Recipe(RecipeSection):
             is_plain = method.model_dump(exclude={"name", "criterion", "scope"}) == plain
             if not is_plain or method.criterion not in PUBLISHED_CRITERIA:
                 raise ValueError(
-                    f"protocol: the published study did not draw {method.id}; leave it out, or give protocol: corrected"
+                    f"protocol: the published study has no method {method.id}; leave it out, or give protocol: "
+                    "corrected"
                 )
         return self
 

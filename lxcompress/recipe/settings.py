@@ -52,7 +52,7 @@ class RecipeSection(BaseModel):
             return values
         for old, new in cls.old_keys.items():
             if old in values and new in values:
-                raise ValueError(f"{old} is the old name of {new}; keep {new} alone")
+                raise ValueError(f"{old} is the old name of {new}; keep only {new}")
         return {cls.old_keys.get(key, key): value for key, value in values.items()}
 
     def checkpoint_key(self, *, exclude_defaults: bool = False) -> str:
@@ -98,7 +98,7 @@ class Train(RecipeSection):
     @model_validator(mode="after")
     def _check_batch_divides(self) -> Train:
         if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}")
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         return self
 
 
@@ -132,5 +132,7 @@ def check_sparsities_differ(values: tuple[float, ...]) -> tuple[float, ...]:
     Two cells with the same id would share a folder.
     """
     if len({short_percent(value) for value in check_distinct(values)}) != len(values):
-        raise ValueError("values must differ in the first six digits of their percentages, which name the cells")
+        raise ValueError(
+            "values must differ in the first six digits of their percentages, which are part of the runs' names"
+        )
     return values

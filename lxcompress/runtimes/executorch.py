@@ -33,7 +33,7 @@ try:
     from executorch.extension.pybindings import _C as library  # noqa: N811
 except ImportError as problem:
     raise MeasureError(
-        f"runtime executorch: its library cannot be imported ({problem}); add it with: "
+        f"runtime executorch: its library cannot be imported ({problem}); install it with: "
         "pip install 'lxcompress[executorch]'"
     ) from None
 
@@ -89,8 +89,8 @@ class ExecutorchSession:
         for name, bound in self.bounds.items():
             if not _fits(feeds[name].shape, bound, rows):
                 raise MeasureError(
-                    f"{self.path}: takes {name} of {_size(bound)} at most, {bound[0]} rows a question, but was given "
-                    f"{_size(feeds[name].shape)}; ask shorter, or export the model with data of that size"
+                    f"{self.path}: takes {name} of at most {_size(bound)}, {bound[0]} rows per question, but was given "
+                    f"{_size(feeds[name].shape)}; give shorter questions, or export the model with data of that size"
                 )
         return rows
 

@@ -22,7 +22,8 @@ try:
     import openvino
 except ImportError as problem:
     raise MeasureError(
-        f"runtime openvino: its library cannot be imported ({problem}); add it with: pip install 'lxcompress[openvino]'"
+        f"runtime openvino: its library cannot be imported ({problem}); install it with: pip install "
+        "'lxcompress[openvino]'"
     ) from None
 
 MODEL_FILE = "model.xml"
@@ -132,7 +133,7 @@ def _check_plain(model: Path) -> None:
         raise MeasureError(f"{model}: is not an ONNX file, or is cut short; export it again") from None
     if own:
         raise MeasureError(
-            f"{model}: has operators of {', '.join(own)}, which OpenVINO is not to be trusted with; export it with "
+            f"{model}: has operators of {', '.join(own)}, of which OpenVINO supports only some; export it with "
             "--no-fuse, or with --format openvino"
         )
 

@@ -63,8 +63,9 @@ def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
     twice = next((method_id for index, method_id in enumerate(ids) if method_id in ids[:index]), None)
     if twice:
         raise RunError(
-            f"{run.root}: one of prune.criteria and prune.methods has {twice} here, and the other one in the recipe; "
-            "give the new method another name, or give another --out"
+            f"{run.root}: method {twice} is under both prune.criteria and prune.methods: one in this folder, the other "
+            "in "
+            "the recipe; give the new method another name, or give another --out"
         )
     return widened
 

@@ -204,9 +204,10 @@ def load_cut(cell: Cell, model: Model) -> Choice:
     provenance = load_ticket(folder).provenance
     if abs(provenance.target - cell.sparsity) > 1e-9 or provenance.granularity != cell.method.granularity:
         raise PruneError(
-            f"{folder}: this ticket has sparsity {provenance.target:g} and granularity {provenance.granularity}, and "
-            f"its method needs {cell.sparsity:g} and {cell.method.granularity}; give the method that granularity, and "
-            "that sparsity alone or a path with {sparsity} in it"
+            f"{folder}: this ticket has sparsity {provenance.target:g} and granularity {provenance.granularity}, but "
+            f"its method needs {cell.sparsity:g} and {cell.method.granularity}; give the method the ticket's "
+            "granularity "
+            "and sparsity, or a path with {sparsity} in it"
         )
     return load_fitting_cut(folder, model)
 
@@ -220,9 +221,7 @@ def load_fitting_cut(folder: Path, model: Model) -> Choice:
         ticket.cut.check(model.weights)
         missing = sorted(model.prunable.keys() - ticket.cut.kept.keys())
         if missing:
-            raise PruneError(
-                f"{folder}: its mask does not have {missing[0]}; take a ticket of a model with the same parts"
-            )
+            raise PruneError(f"{folder}: its mask lacks {missing[0]}; give a ticket of a model with the same parts")
     return ticket.cut
 
 

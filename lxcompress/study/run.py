@@ -102,7 +102,9 @@ def begin(recipe: Recipe, run: RunDir, worker: StudyWorker, progress: StudyRepor
     """
     if worker.leads:
         if run.recipe.exists() and not has_work(run) and not belongs_to_recipe(recipe, run):
-            progress.remark(f"{run.root}: another recipe began here and finished no run; what it left is removed")
+            progress.remark(
+                f"{run.root}: another recipe began here and finished no run; its unfinished files are removed"
+            )
             discard_begun(run)
         if not is_whole(run.machine):
             write_record(run.machine, describe_machine())
@@ -162,7 +164,9 @@ def choose_cells(recipe: Recipe, only: str) -> list[Cell]:
     """Return the recipe's cells whose id matches the glob `only`. Raises RecipeError if there are none."""
     cells = [cell for cell in recipe.cells() if fnmatchcase(cell.id, only)]
     if not cells:
-        raise RecipeError(f"--only {only}: matches no cell of the recipe; its first is {recipe.cells()[0].id}")
+        raise RecipeError(
+            f"--only {only}: matches no run of the recipe; give a pattern that does, such as {recipe.cells()[0].id}"
+        )
     return cells
 
 
@@ -214,7 +218,7 @@ def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWo
             if left:
                 time.sleep(RETRY_S)
     if failed:
-        raise RunError(f"{len(failed)} of {len(missing)} runs could not be drawn, the others are done; {failed[0]}")
+        raise RunError(f"{len(failed)} of {len(missing)} runs failed, the others are done; the first: {failed[0]}")
     return done
 
 

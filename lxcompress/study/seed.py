@@ -115,7 +115,7 @@ def keep_start(run: RunDir, seed: int, made: Weights, *, what: str, progress: St
             kept = load_kept(path, what, like=made)
             if known in (None, sha256(path)):
                 return kept
-            reason = "is not the file that this seed's dense run and tickets began from"
+            reason = "is not the file that the dense run and the tickets of this seed were trained from"
         else:
             reason = "is missing"
     except RunError as error:
@@ -126,7 +126,10 @@ def keep_start(run: RunDir, seed: int, made: Weights, *, what: str, progress: St
         if known not in (None, sha256(again)):
             save_weights(again, made)  # in the file format of an earlier version
         if known not in (None, sha256(again)):
-            raise RunError(f"{path}: {reason}, and this machine makes another; restore the file, or give another --out")
+            raise RunError(
+                f"{path}: {reason}, and this machine would make a different one; restore the file, or give another "
+                "--out"
+            )
         if path.exists():
             progress.remark(f"{path}: {reason}; it was made again")
         os.replace(again, path)

@@ -46,7 +46,9 @@ def this_worker() -> StudyWorker:
         rank, count, local_rank = -1, 0, 0
     if not 0 <= rank < count:
         given = ", ".join(f"{name}={os.environ.get(name)}" for name in names)
-        raise RunError(f"{given}: are not a launcher's numbers; start with accelerate launch -m lxcompress study")
+        raise RunError(
+            f"{given}: expected numbers that fit together; start with: accelerate launch -m lxcompress study"
+        )
     return StudyWorker(rank, count, local_rank if count > 1 else None)
 
 

@@ -144,13 +144,13 @@ def _with_states(function: AnswerFunction | HiddenFunction | None) -> HiddenFunc
 def _pair_states(student: nn.Module, teacher: Teacher, example: Inputs) -> list[tuple[int, int]]:
     """Return the pairs of states that are compared, as indices. Raises RunError if the models cannot be compared."""
     if teacher.hidden is None:
-        raise RunError("distill.hidden: this family of models shows no hidden states; give distill.hidden=0")
+        raise RunError("distill.hidden: this family of models gives no hidden states to compare; give distill.hidden=0")
     own = _find_streams(student, teacher.hidden, example)
     other = _find_streams(teacher.module, teacher.hidden, example)
     if len(own) != len(other) or {width for _, width in own} != {width for _, width in other}:
         raise RunError(
-            f"distill.hidden: the teacher's hidden states are {other[0][1]} wide in {len(other)} streams, the model's "
-            f"{own[0][1]} in {len(own)}, and cannot be compared; give distill.hidden=0"
+            f"distill.hidden: the teacher has {len(other)} streams of hidden size {other[0][1]}, but the model has "
+            f"{len(own)} of {own[0][1]}, so they cannot be compared; give distill.hidden=0"
         )
     return pair_last_states([count for count, _ in own], [count for count, _ in other])
 

@@ -56,7 +56,7 @@ def move_to_device_if_it_fits(
     if not device.is_cuda:
         if data_on_device == "on":
             kind = device.torch_device.type
-            where = "the CPU, where the data is already" if kind == "cpu" else f"{kind} (CUDA has)"
+            where = "the CPU, because its memory holds the data already" if kind == "cpu" else f"{kind} (CUDA has)"
             raise RunError(f"train.data_on_device=on has no effect on {where}; leave it at auto")
         return task
     distinct = {id(split.regions): split.regions for split in (task.train, task.valid)}

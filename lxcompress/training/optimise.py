@@ -82,7 +82,7 @@ def optimise(
     per_epoch = max(1, -(-batches.rows // settings.batch_size))
     total = per_epoch * settings.epochs
     if not 0 <= spec.skip < total:
-        raise RunError(f"skip={spec.skip}: leaves nothing of a schedule of {total} steps; rewind to an earlier step")
+        raise RunError(f"skip={spec.skip}: the run has only {total} steps; rewind to an earlier step")
     state = FitState(model, optimizer, spec.hooks)
     epochs = load_checkpoint(spec.checkpoint, spec.key, state) if spec.checkpoint else []
     recent = math.nan
@@ -127,10 +127,7 @@ def uses_graph(settings: Train, device: DeviceSpec, *, is_static: bool) -> bool:
     """Return whether steps are replayed as a CUDA graph. Raises RunError if train.graph=on and this is not possible."""
     possible = device.is_cuda and is_static
     if settings.graph == "on" and not possible:
-        raise RunError(
-            f"train.graph=on: a step is captured on CUDA alone, and this runs on {device.torch_device}; "
-            "leave it at auto"
-        )
+        raise RunError(f"train.graph=on: works on CUDA only, but this runs on {device.torch_device}; leave it at auto")
     return possible and settings.graph != "off"
 
 

@@ -62,7 +62,7 @@ def pretrain(settings: Pretrain, task: AnswerTask, out: Path, progress: Progress
             return _pretrain(settings, task, out, progress)
     except BusyError:
         raise RunError(
-            f"{out}: another pretrain is at work in this folder; wait for it, or give another --out"
+            f"{out}: another pretrain is running in this folder; wait for it, or give another --out"
         ) from None
 
 

@@ -573,7 +573,7 @@ def test_what_is_told_of_the_file():
     run = run_with(file)
     told = [warning for warning in warnings_of(run, Rule(retain=0.95)) if "unfinished" not in warning]
     assert told[0] == "onnx fp32: busy"
-    assert "the export costs accuracy, which leaves 70.00 % where the rule asks for 76.00 %" in told[1]
+    assert "the export costs accuracy, which leaves 70.00 %, but the rule asks for 76.00 %" in told[1]
     assert warnings_of(run_with()) == []
     like = exported("like", precision="int8", parameters=2_000_000)
     run = run_with(like)

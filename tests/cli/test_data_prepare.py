@@ -59,7 +59,7 @@ def test_boxes_that_were_divided_twice_are_doubted(tmp_path) -> None:
     made = [Picture(each.image, each.width, each.height, each.features, each.scaled) for each in pictures(20)]
     source = write_tsv(tmp_path / "a.tsv", list(map(row, made)))
     said = prepare(source, "--out", tmp_path / "store", "--objects", 6)
-    assert "warning: no box of 20 of 20 images" in said
+    assert "warning: in 20 of 20 images all boxes" in said
     assert "--boxes normalised" in said
     assert "doubt" not in prepare(source, "--out", tmp_path / "other", "--objects", 6, "--boxes", "normalised")
 

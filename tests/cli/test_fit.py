@@ -76,20 +76,22 @@ MISFITS = {
         (*WORDS, "zyx", "zyxw"),
     ),
     "questions beyond the positions": Misfit(
-        "reads 24 tokens a question, but data.kind=vqa has one of 40", {"max_position_embeddings": 24}, question=LONG
+        "reads at most 24 tokens per question, but data.kind=vqa has a question of 40",
+        {"max_position_embeddings": 24},
+        question=LONG,
     ),
     "features of another width": Misfit(
-        f"reads 20 features a region, but data.kind=scenes gives {FEATURES}",
+        f"reads regions of 20 features, but data.kind=scenes gives {FEATURES}",
         {"visual_feat_dim": 20, "num_qa_labels": len(ANSWERS)},
         data=SCENES,
     ),
     "pictures for a model of regions": Misfit(
-        f"reads {FEATURES} features a region, but data.pixels=16 gives pictures",
+        f"reads regions of {FEATURES} features, but data.pixels=16 gives pictures",
         {"num_qa_labels": len(ANSWERS)},
         data=SCENES | {"pixels": 16},
     ),
     "two images a question": Misfit(
-        "reads 2 images a question, but data.kind=vqa has 1", {"images_per_question": 2}, is_of_the_head=True
+        "reads 2 images per question, but data.kind=vqa has 1", {"images_per_question": 2}, is_of_the_head=True
     ),
     "fewer answers": Misfit("gives 5 answers, but data.kind=vqa has 6", {"num_qa_labels": 5}, is_of_the_head=True),
     "other answers": Misfit(

@@ -134,7 +134,7 @@ def test_files_of_another_split_are_told_apart(files, tmp_path) -> None:
 
 def test_multiple_choice_predictions_are_held_to_the_choices(tmp_path) -> None:
     files = vqa(tmp_path, SAID, task="Multiple Choice")
-    assert "'two' is none of the multiple choices of question_id 3" in str(score(*files.options).exception)
+    assert "'two' is not one of the multiple choices of question_id 3" in str(score(*files.options).exception)
     assert score(*vqa(tmp_path, SAID | {3: "2"}, task="Multiple Choice").options).exit_code == 0
 
 

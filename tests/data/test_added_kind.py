@@ -122,7 +122,7 @@ def test_an_added_kind_gives_a_task_and_its_errors_are_collected(recipe_file, tm
         load_task(data)
     result = CliRunner().invoke(app, [str(recipe_file), "--json"])
     said = [finding["sentence"] for finding in json.loads(result.stdout)["findings"]]
-    assert "(the first of 2 of the kind)" in said[0]
+    assert "(the first of 2 such problems)" in said[0]
     assert "question id q0 is in" in said[1]
 
 

@@ -339,7 +339,7 @@ def test_records_that_are_refused_for_the_same_are_one_finding_with_their_number
     rewrite(path, edit)
     one, other = check(of_vqa.redistributed(tmp_path, train=path, tokens=TOKENS)).findings
     assert one.sentence.startswith("question id 3 credits 'yes' with -3")
-    assert one.sentence.endswith("(the first of 3 of the kind)")
+    assert one.sentence.endswith("(the first of 3 such problems)")
     assert other.sentence.startswith('question 9 is "?"')
 
 
@@ -527,18 +527,18 @@ def left_out(store: Path) -> None:
 THIRD = f"image {IMAGES[2]}"
 DAMAGED: tuple[tuple[Callable[[Path], None], str, str, str], ...] = (
     (broken_byte, "error", "features.npy", "its checksum differs"),
-    (no_number, "error", "features.npy", f"has {THIRD} with a feature that is infinite or no number"),
-    (infinite, "error", "features.npy", f"has {THIRD} with a feature that is infinite or no number"),
+    (no_number, "error", "features.npy", f"has {THIRD} with a feature that is NaN or infinite"),
+    (infinite, "error", "features.npy", f"has {THIRD} with a feature that is NaN or infinite"),
     (all_zero, "warning", "features.npy", f"1 region of {THIRD} has only zeros as features"),
     (box_outside, "error", "boxes.npy", f"has {THIRD} with a box outside 0-1"),
     (box_of_no_number, "error", "boxes.npy", f"has {THIRD} with a box outside 0-1"),
     (box_turned, "error", "boxes.npy", f"has {THIRD} with a box that ends before it begins"),
-    (no_region, "error", "objects.npy", f"has {THIRD} with a number of regions that is not 1 to 5"),
+    (no_region, "error", "objects.npy", f"has {THIRD} with fewer than 1 or more than 5 regions"),
     (id_twice, "error", "ids.txt", f"has id {IMAGES[2]} twice"),
-    (id_missing, "error", "ids.txt", "has 5 ids, where store.json has 6"),
+    (id_missing, "error", "ids.txt", "has 5 ids, but store.json has 6"),
     (file_missing, "error", "boxes.npy", "is damaged or missing"),
     (file_cut, "error", "features.npy", "is damaged or missing"),
-    (another_shape, "error", "objects.npy", "holds int32 [5], where store.json has int32 [6]"),
+    (another_shape, "error", "objects.npy", "holds int32 [5], but store.json has int32 [6]"),
     (left_out, "warning", "store", "3 rows of its sources were left out"),
 )
 
@@ -595,7 +595,7 @@ def test_a_store_of_many_pieces_is_looked_at_whole(tmp_path, monkeypatch) -> Non
 
 def test_features_of_another_size_are_an_error_for_every_kind(sound) -> None:
     findings = check(sound, model=ModelShape("start", feature_size=2048)).findings
-    said = [each for each in findings if "reads 2048 features a region, but data.kind=" in each.sentence]
+    said = [each for each in findings if "reads regions of 2048 features, but data.kind=" in each.sentence]
     is_blind = getattr(sound, "features", FEATURES) is None
     assert [each.severity for each in said] == ([] if is_blind else ["error"])
 
@@ -617,7 +617,7 @@ def test_bad_scenes_and_questions_of_clevr_are_counted_and_the_rest_is_told(tmp_
     assert {each.severity for each in found.findings} == {"error"}
     assert set(said) == {("questions.json", "error"), ("scenes.json", "error")}
     assert "question 5 has the answer 'maybe'" in sentences
-    assert "(the first of 3 of the kind)" in sentences
+    assert "(the first of 3 such problems)" in sentences
     assert "scene of image_index 2 has no object" in sentences
     assert "object 0 of image_index 1 is not a CLEVR object (color 'orange'" in sentences
     assert "asks about image 2 that" in sentences

@@ -339,9 +339,9 @@ def test_a_redirect_from_https_stays_encrypted(scheme) -> None:
 
 
 def test_too_little_room_is_said_before_anything_is_asked_for(server, tmp_path) -> None:
-    with pytest.raises(DataError, match="make room"):
+    with pytest.raises(DataError, match="free some space"):
         bring(tmp_path, RemoteFile(server.address("/a.bin"), about_bytes=10**18))
-    with pytest.raises(DataError, match="make room"):
+    with pytest.raises(DataError, match="free some space"):
         fetch(
             ["toy"],
             tmp_path,
@@ -351,7 +351,7 @@ def test_too_little_room_is_said_before_anything_is_asked_for(server, tmp_path) 
     assert server.asked == []
     server.headers = {"Content-Length": str(10**18)}
     server.has_lengths = False
-    with pytest.raises(DataError, match="make room"):
+    with pytest.raises(DataError, match="free some space"):
         bring(tmp_path, RemoteFile(server.address("/a.bin")))
     assert files_in(tmp_path) == set()
 

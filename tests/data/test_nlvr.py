@@ -203,9 +203,9 @@ def test_a_scene_without_objects_is_one_region_that_shows_nothing(tmp_path) -> N
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"color": "Red"}, "color 'Red' is none of Yellow, #0099ff, Black"),
-        ({"type": "star"}, "type 'star' is none of circle, square, triangle"),
-        ({"size": 15}, "size 15 is none of 10, 20, 30"),
+        ({"color": "Red"}, "color 'Red' is not one of Yellow, #0099ff, Black"),
+        ({"type": "star"}, "type 'star' is not one of circle, square, triangle"),
+        ({"size": 15}, "size 15 is not one of 10, 20, 30"),
         ({"x_loc": 96}, "x_loc 96 is not within its box"),
         ({"y_loc": -20}, "y_loc -20 is not within its box"),
         ({"x_loc": "5"}, "x_loc '5'"),

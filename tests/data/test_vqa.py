@@ -183,7 +183,7 @@ def test_the_vocabulary_is_normalised_and_credits_are_not(tmp_path) -> None:
 def test_nine_is_the_default(tmp_path) -> None:
     made = read(official(tmp_path, trained=range(37), answers=None))
     assert made.labels == ("yes", "2", "net", "red")
-    assert "no answer is the commonest one of 9" in complain(official(tmp_path, trained=range(32), answers=None))
+    assert "no answer is the most frequent one of 9" in complain(official(tmp_path, trained=range(32), answers=None))
 
 
 def test_without_a_vocabulary_lxmerts_credits_make_one(tmp_path) -> None:

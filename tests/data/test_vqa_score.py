@@ -301,7 +301,7 @@ def test_a_multiple_choice_prediction_is_one_of_the_choices(tmp_path) -> None:
     asked = {"task_type": "Multiple Choice", "questions": [{"question_id": 1, "multiple_choices": ["yes", "2"]}]}
     questions = read_questions(write(tmp_path / "q.json", asked))
     check_choices({1: "2"}, questions, where="p.json")
-    with pytest.raises(DataError, match=r"p\.json: 'two' is none of the multiple choices of question_id 1"):
+    with pytest.raises(DataError, match=r"p\.json: 'two' is not one of the multiple choices of question_id 1"):
         check_choices({1: "two"}, questions, where="p.json")
     asked["task_type"] = "Open-Ended"
     check_choices({1: "two"}, read_questions(write(tmp_path / "q.json", asked)), where="p.json")

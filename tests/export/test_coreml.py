@@ -252,7 +252,7 @@ def test_other_families_are_refused_in_our_words_before_anything_is_converted(fa
     model = Model(adapter.build(toy.config), toy.config, adapter)
     save_model(tmp_path / "model", model, model.weights, shipped_vocabulary())
     with pytest.raises(
-        ExportError, match=f"takes lxmert models; its converter cannot read this {family} model.*--format executorch"
+        ExportError, match=f"supports only lxmert models, and this is a {family} model.*--format executorch"
     ):
         export(open_source(tmp_path / "model"), tmp_path / "out", ExportOptions("coreml"))
     assert not (tmp_path / "out").exists()

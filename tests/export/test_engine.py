@@ -308,15 +308,15 @@ def test_more_regions_than_usual_are_taken_if_the_data_has_them(tmp_path) -> Non
     [
         (
             lambda: (vilt.FAMILY, ViltConfig(**SIZES, num_hidden_layers=1, image_size=32, patch_size=16)),
-            "format engine: has no program for vilt, only for lxmert and visual_bert; give --format onnx",
+            "format engine: does not support vilt models, only lxmert and visual_bert;  give --format onnx",
         ),
         (
             lambda: (lxmert.FAMILY, LxmertConfig(**SIZES, images_per_question=2, l_layers=0, r_layers=0, x_layers=1)),
-            "format engine: answers questions about one image, and this lxmert reads 2 a question; give --format onnx",
+            "format engine: supports one image per question, but this lxmert model reads 2; give --format onnx",
         ),
         (
             lambda: (lxmert.FAMILY, LxmertConfig(**SIZES, hidden_act="silu", l_layers=0, r_layers=0, x_layers=1)),
-            "format engine: has no activation silu, only gelu, relu, tanh; give --format onnx",
+            "format engine: does not support the activation silu, only gelu, relu, tanh; give --format onnx",
         ),
     ],
 )

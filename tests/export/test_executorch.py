@@ -47,7 +47,7 @@ def test_the_program_answers_as_the_ticket_at_every_shape(ticket, session, rows,
 
 
 def test_longer_questions_and_other_inputs_are_refused(session) -> None:
-    with pytest.raises(MeasureError, match=r"takes input_ids of 1 x 24 at most.* but was given 1 x 25; ask shorter"):
+    with pytest.raises(MeasureError, match=r"takes input_ids of at most 1 x 24.* but was given 1 x 25; give shorter"):
         session.answer(some_inputs(1, MOST_TOKENS + 1, 5).numpy())
     with pytest.raises(MeasureError, match=r"takes visual_feats of 1 x 100 x 12 at most.* given 1 x 101 x 12"):
         session.answer(some_inputs(1, 9, MOST_OBJECTS + 1).numpy())
@@ -104,5 +104,5 @@ def test_int8_of_a_pair_keeps_zeros_and_takes_two_rows_a_question(tmp_path) -> N
     found, expected = session.answer(inputs.numpy()), score(load_ticket(folder).model, inputs).numpy()
     assert found.shape == (3, 7)
     assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
-    with pytest.raises(MeasureError, match="2 rows a question"):
+    with pytest.raises(MeasureError, match="2 rows per question"):
         session.answer(some_inputs(3, 9, 5).numpy())

@@ -142,5 +142,5 @@ def test_three_images_and_no_data_are_proven_on_random_inputs(toy_start, tmp_pat
 def test_data_of_single_images_does_not_prove_a_pair_model(toy_recipe, toy_start, tmp_path) -> None:
     pair, weights = load_start(str(toy_start), ANSWERS, 0, images=2)
     save_model(tmp_path / "pair", pair, weights, shipped_vocabulary())
-    with pytest.raises(RecipeError, match=r"reads 2 images a question, but data\.kind=scenes has 1"):
+    with pytest.raises(RecipeError, match=r"reads 2 images per question, but data\.kind=scenes has 1"):
         export(open_source(tmp_path / "pair", toy_recipe), tmp_path / "out", ExportOptions("onnx"))

@@ -212,7 +212,7 @@ def test_one_that_fails_keeps_none_from_the_rest(study, tmp_path) -> None:
         ({"ticket": "dense"}, "is not a ticket"),
         ({"dense": "ticket"}, "is a ticket; give the dense model"),
         ({"dense": "nowhere"}, "is not a transformers folder"),
-        ({"other": "ticket"}, "is of granularity weight; give a ticket of a smaller model"),
+        ({"other": "ticket"}, "has granularity weight; give a ticket with a smaller model"),
         ({"other": "dense"}, "is not a ticket"),
         ({"format": "x"}, "--format x: is unknown"),
     ],

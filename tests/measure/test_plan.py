@@ -115,9 +115,9 @@ def test_questions_of_unlike_data_are_not_mixed(tmp_path: Path) -> None:
     [
         ({"threads": ()}, "threads: expected 1 or more"),
         ({"threads": (1, 0)}, "threads: expected 1 or more, got 0"),
-        ({"threads": (2, 2)}, "threads: expected each value once, got 2, 2"),
+        ({"threads": (2, 2)}, "threads: expected different values, got 2, 2"),
         ({"lengths": (9, 0)}, "lengths: expected 1 token or more, got 0"),
-        ({"lengths": (9, 9)}, "lengths: expected each value once"),
+        ({"lengths": (9, 9)}, "lengths: expected different values"),
         ({"runtimes": ("abacus",)}, "runtime abacus: is unknown; expected one of: engine"),
     ],
 )
@@ -134,6 +134,6 @@ def test_questions_beyond_the_positions_are_refused_for_every_runtime(runtime, t
     (older / "config.json").write_text('{"max_position_embeddings": 64}', encoding="utf-8")
     for path in (said, older):
         assert len(plan(path, lengths=(9, 64), runtimes=(runtime,)).groups) == 2
-        with pytest.raises(MeasureError, match="reads 64 tokens a question, but --lengths asks for 65"):
+        with pytest.raises(MeasureError, match="reads at most 64 tokens per question, but --lengths asks for 65"):
             plan(path, lengths=(9, 65), runtimes=(runtime,))
     assert plan(build_artifact(tmp_path / "unknown"), lengths=(65,), runtimes=(runtime,)).groups

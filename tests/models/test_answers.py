@@ -160,7 +160,7 @@ def test_a_head_over_one_image_is_not_copied_into_one_over_two(pretrained, liste
     complain(
         lambda: load_start(pretrained[0], LABELS, 0, head=HeadInit(listed), images=2),
         listed,
-        "reads 1 images a question, but the data have 2",
+        "reads 1 images per question, but the data have 2",
     )
     model, weights = load_start(pretrained[0], PRETRAINED, 0, images=2)
     save_model(tmp_path / "pair", model, weights, shipped_vocabulary())
@@ -168,7 +168,7 @@ def test_a_head_over_one_image_is_not_copied_into_one_over_two(pretrained, liste
     complain(
         lambda: load_start(pair, LABELS, 0, head=HeadInit(listed)),
         pair,
-        "reads 2 images a question, but the data have 1",
+        "reads 2 images per question, but the data have 1",
     )
     _, again = load_start(pair, PRETRAINED, 0, head=HeadInit(listed), images=2)
     assert all(torch.equal(again[name], weights[name]) for name in weights)

@@ -295,7 +295,7 @@ def test_two_images_a_question_are_for_lxmert_alone(name, start) -> None:
     if name == "lxmert":
         assert load_start(str(start), ("true", "false"), 0, images=2)[0].family.count_images
         return
-    with pytest.raises(ModelError, match="one image, but the data have 2 a question; start from an LXMERT"):
+    with pytest.raises(ModelError, match="one image per question, but the data have 2; start from an LXMERT"):
         load_start(str(start), ("true", "false"), 0, images=2)
 
 
@@ -310,7 +310,7 @@ def test_data_that_a_model_cannot_read_is_told_before_training(toy, start, tmp_p
 def test_questions_longer_than_the_model_reads_are_told_before_training(toy, tmp_path) -> None:
     config = type(toy.config).from_dict({**toy.config.to_dict(), "max_position_embeddings": 8})
     start = save_start(replace(toy, config=config), tmp_path / "start")
-    with pytest.raises(RecipeError, match="reads 8 tokens a question, but data"):
+    with pytest.raises(RecipeError, match="reads at most 8 tokens per question, but data"):
         run_study(recipe(start, **toy.data), tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 

@@ -158,5 +158,5 @@ def test_a_config_that_says_nonsense_is_refused(images, saved) -> None:
     config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
     (saved / "config.json").write_text(json.dumps({**config, "images_per_question": images}), encoding="utf-8")
     for call in (load_model, lambda where: load_start(where, LABELS, 0)):
-        with pytest.raises(ModelError, match=r"images_per_question: .*, expected a whole number of 1"):
+        with pytest.raises(ModelError, match=r"images_per_question: .*, expected a whole number from 1"):
             call(str(saved))

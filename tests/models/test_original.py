@@ -253,7 +253,7 @@ def test_a_tensor_of_another_shape_is_named(name, tmp_path) -> None:
 
 def test_a_width_whose_heads_cannot_be_told_is_refused(tmp_path) -> None:
     tensors = expand(pretrained_shapes(Sizes(**{**vars(TINY), "hidden": 48})))
-    complain(lambda: account(write(tmp_path, tensors)), "48 wide", "config.json")
+    complain(lambda: account(write(tmp_path, tensors)), "hidden size 48", "config.json")
 
 
 class Bomb:

@@ -65,7 +65,7 @@ def test_answering_draws_nothing(start) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"patch_size": 5}, "image_size 16 is no multiple of patch_size 5"),
+        ({"patch_size": 5}, "image_size 16 is not a multiple of patch_size 5"),
         ({"image_size": [16, 24]}, r"has image_size: .*, expected a whole number"),
     ],
 )

@@ -313,13 +313,13 @@ def shapes(**more) -> dict[str, torch.Size]:
         (
             {},
             {"scope": "modality", **OPTIONS["modality"], "relative_rates": {**RATES, "vision": 0, "language": 0}},
-            ("sparsity 0.5", "at most", "lower the sparsity"),
+            ("sparsity 0.5", "allow", "lower the sparsity"),
         ),
         ({}, {"scope": "sensitivity", "sensitivities": {}}, ("language.a", "measure it")),
         (
             {},
             {"scope": "sensitivity", "sensitivities": CURVES, "sparsity": 0.97},
-            ("sparsity 0.97", "at most", "higher ones"),
+            ("sparsity 0.97", "allow", "at higher sparsities"),
         ),
         (
             {},

@@ -84,4 +84,9 @@ def test_what_cannot_be_ranked_is_told() -> None:
     complain(lambda: score_weights({"a": WEIGHT}, criterion="biggest", seed=0), "biggest", *CRITERIA, kind=PruneError)
     for value in (float("nan"), float("inf"), -float("inf")):
         spoilt = {"a": WEIGHT, "b": torch.tensor([[1.0, value]])}
-        complain(lambda given=spoilt: score_weights(given, criterion="random", seed=0), "b", "not finite", "mend")
+        complain(
+            lambda given=spoilt: score_weights(given, criterion="random", seed=0),
+            "b",
+            "NaN or infinite",
+            "another checkpoint",
+        )

@@ -222,5 +222,5 @@ def test_a_global_scope_has_no_published_mask():
 
 
 def test_weights_that_are_not_finite_are_refused():
-    with pytest.raises(PruneError, match="not finite"):
+    with pytest.raises(PruneError, match="NaN or infinite"):
         choose({MATRIX: torch.tensor([[1.0, float("nan")]])}, COMPOUND)

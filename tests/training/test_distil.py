@@ -291,10 +291,11 @@ def test_states_of_another_width_are_an_error_before_any_training(toy, toy_start
     who = Teacher(wide.module, lxmert.FAMILY.answer, Share(hidden=0.1), lxmert.FAMILY.hidden)
     before = copy_of(toy)
     with pytest.raises(
-        RunError, match=r"distill\.hidden: .* are 32 wide in 2 streams, the model's 16 in 2, .*hidden=0"
+        RunError,
+        match=r"distill\.hidden: the teacher has 2 streams of hidden size 32, but the model has 2 of 16, .*hidden=0",
     ):
         run(toy, task, teacher=who)
-    with pytest.raises(RunError, match=r"distill\.hidden: this family of models shows no hidden states"):
+    with pytest.raises(RunError, match=r"distill\.hidden: this family of models gives no hidden states"):
         run(toy, task, teacher=replace(who, hidden=None))
     assert equal(copy_of(toy), before)
     run(toy, task, teacher=replace(who, settings=Share()))

@@ -396,7 +396,7 @@ def test_a_late_start_resumes_as_any_other(cut, toy, task, tmp_path) -> None:
 
 @pytest.mark.parametrize("skip", [-1, STEPS, STEPS + 1])
 def test_a_start_behind_the_end_is_an_error(skip, toy, task) -> None:
-    with pytest.raises(RunError, match=rf"skip={skip}: leaves nothing of a schedule of 12 steps; rewind to an earlier"):
+    with pytest.raises(RunError, match=rf"skip={skip}: the run has only 12 steps; rewind to an earlier"):
         run(toy, task, skip=skip)
 
 

@@ -424,7 +424,7 @@ def test_the_categorical_loss_is_cross_entropy(toy, task) -> None:
 
 
 def test_a_switch_that_cannot_be_turned_on_is_an_error(toy, task) -> None:
-    with pytest.raises(RunError, match=r"train\.graph=on: a step is captured on CUDA alone, and this runs on cpu"):
+    with pytest.raises(RunError, match=r"train\.graph=on: works on CUDA only, but this runs on cpu"):
         run(toy, task, settings=SETTINGS.model_copy(update={"graph": "on"}))
 
 

@@ -169,7 +169,7 @@ def _source(path: Path, file: h5py.File, scale: Scale) -> Hdf5Source:
         images = tuple(file)
         return Hdf5Source(path, images, range(len(images)), partial(_read_group, scale))
     shown = ", ".join(f"{name} {list(getattr(file[name], 'shape', []))}" for name in list(file)[:8])
-    raise DataError(f"{path}: has a layout that is not known ({shown or 'nothing in it'}); expected {EXPECTED}")
+    raise DataError(f"{path}: its layout is not known ({shown or 'it is empty'}); expected {EXPECTED}")
 
 
 def _count(path: Path, file: h5py.File, names: Sequence[str], *, most: int = IMAGE_LIMIT) -> int:
@@ -194,7 +194,7 @@ def _read_group(scale: Scale, file: h5py.File, image: str, row: int) -> tuple[np
     group = file[image]
     boxes = _array(group["boxes"])
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise RowError(f"its boxes are {list(boxes.shape)}, expected [regions, 4]")
+        raise RowError(f"its boxes have the shape {list(boxes.shape)}, expected [regions, 4]")
     size = check_size(_array(group["img_w"]), _array(group["img_h"]))
     return turn_features(_array(group["features"]), len(boxes)), scale(boxes, size)
 
@@ -210,7 +210,7 @@ def _read_ragged(file: h5py.File, image: str, row: int) -> tuple[np.ndarray, np.
     start, stop = (whole(number) for number in _few_numbers(file["pos_boxes"], row, 2))
     total = len(file["image_features"])
     if start is None or stop is None or not 0 <= start < stop <= total:
-        raise RowError(f"its regions are {start} to {stop}, where the file has {total:,}")
+        raise RowError(f"its regions are rows {start} to {stop}, but the file has {total:,} rows")
     mine = slice(start, stop)
     features, boxes = _pair(_array(file["image_features"], mine), _array(file["spatial_features"], mine), 6)
     return features, check_boxes(boxes[:, :4])
@@ -248,7 +248,7 @@ def _cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the features and the boxes (0-1) of the first `count` regions; the rest is padding. Raises RowError."""
     if count > len(boxes):
-        raise RowError(f"it has {count:,} regions, where the file has room for {len(boxes)}")
+        raise RowError(f"it should have {count:,} regions, but the file has only {len(boxes)}")
     return features[:count], scale(boxes[:count], size)
 
 
@@ -261,7 +261,7 @@ def _gqa_info(path: Path, count: int) -> dict[str, dict[str, int]]:
     number = re.search(r"_([0-9]+)\.h", path.name)
     if not info_path.is_file() or number is None:
         raise DataError(
-            f"{path}: is of GQA, whose gqa_objects_N.h5 need gqa_objects_info.json; put it into this folder"
+            f"{path}: looks like a file of GQA, which needs gqa_objects_info.json; copy that file into this folder"
         )
     info = _read_json(info_path)
     mine = {}
@@ -276,12 +276,12 @@ def _gqa_info(path: Path, count: int) -> dict[str, dict[str, int]]:
             continue
         if not 0 <= entry["idx"] < count:
             raise DataError(
-                f"{info_path}: has row {entry['idx']} for image {image}, where {path.name} has {count:,} rows; give "
-                "the files of one release"
+                f"{info_path}: has row {entry['idx']} for image {image}, but {path.name} has {count:,} rows; give "
+                "two files of the same release"
             )
         mine[image] = entry
     if not mine:
-        raise DataError(f"{info_path}: names no image of {path.name}; download it")
+        raise DataError(f"{info_path}: names no image of {path.name}; download both files again")
     return mine
 
 
@@ -307,7 +307,8 @@ def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
         rows = list(found.values()) if isinstance(found, dict) else []
         if not all(type(row) is int for row in rows) or sorted(rows) != list(range(count)):
             raise DataError(
-                f"{indexed}: does not map ids to the {count:,} rows of {path.name}; give the file of this one"
+                f"{indexed}: does not map image ids to the {count:,} rows of {path.name}; give the one that belongs to "
+                "it"
             )
         ids = sorted(found, key=lambda image: found[image])
     else:
@@ -315,12 +316,12 @@ def _find_ids(path: Path, file: h5py.File, count: int) -> tuple[str, ...]:
         remedy = (
             f"write what {pickled.name} holds as JSON to {indexed.name} (pickles are never read here)"
             if pickled.is_file()
-            else f"write them to {text.name} (one on each line, in order) or {indexed.name} ({{id: row}})"
+            else f"write the ids to {text.name} (one on each line, in order) or {indexed.name} ({{id: row}})"
         )
-        raise DataError(f"{path}: does not say which images it is of (no {', '.join(IDS)}); {remedy}")
+        raise DataError(f"{path}: has no image ids (no {', '.join(IDS)}); {remedy}")
     if len(ids) != count:
         raise DataError(
-            f"{where}: has {len(ids):,} ids, where {path.name} has {count:,} images; give those of this file"
+            f"{where}: has {len(ids):,} ids, but {path.name} has {count:,} images; give the ids of that file"
         )
     return tuple(ids)
 
@@ -349,7 +350,7 @@ def _read_text(path: Path) -> str:
     try:
         return read_text(path)
     except (OSError, ValueError) as problem:
-        raise DataError(f"{path}: cannot be read ({problem}); make it again") from None
+        raise DataError(f"{path}: cannot be read ({problem}); write it again") from None
 
 
 def _read_json(path: Path) -> Any:
@@ -358,7 +359,7 @@ def _read_json(path: Path) -> Any:
         return parse_json(read_text(path))
     except (OSError, ValueError, RecursionError) as problem:
         found = unreadable(path, problem, DataError)
-        raise found or DataError(f"{path}: is damaged or not JSON ({problem}); make it again") from None
+        raise found or DataError(f"{path}: is damaged or not JSON ({problem}); write it again") from None
 
 
 def _pair(features: np.ndarray, boxes: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -371,7 +372,7 @@ def _pair(features: np.ndarray, boxes: np.ndarray, columns: int) -> tuple[np.nda
     if len(boxes) == columns and features.shape[1] == boxes.shape[1]:
         return features.T, boxes.T
     if boxes.shape[1] != columns:
-        raise RowError(f"its boxes are {list(boxes.shape)}, expected [regions, {columns}]")
+        raise RowError(f"its boxes have the shape {list(boxes.shape)}, expected [regions, {columns}]")
     return turn_features(features, len(boxes)), boxes
 
 
@@ -381,11 +382,13 @@ def _array(array: h5py.Dataset, row: int | slice | None = None) -> np.ndarray:
     many = row.stop - row.start if isinstance(row, slice) else 1
     name = array.name.rpartition("/")[2]
     if array.dtype.kind not in "iuf" or many * math.prod(shape) * array.dtype.itemsize > ROW_LIMIT_BYTES:
-        raise RowError(f"its {name} are {array.dtype} {list(shape)}, expected few numbers")
+        raise RowError(
+            f"its {name} are {array.dtype} {list(shape)}, expected numbers of at most {ROW_LIMIT_BYTES:,} bytes"
+        )
     _check_chunks(array)
     found = np.asarray(array[()] if row is None else array[row])
     if isinstance(row, slice | int) and found.ndim != 2:
-        raise RowError(f"its {name} are {list(found.shape)}, expected two dimensions")
+        raise RowError(f"its {name} have the shape {list(found.shape)}, expected two dimensions")
     if found.size == 0:
         raise RowError("it has no regions")
     return as_numbers(found)
@@ -394,7 +397,10 @@ def _array(array: h5py.Dataset, row: int | slice | None = None) -> np.ndarray:
 def _few_numbers(array: h5py.Dataset, row: int, count: int) -> np.ndarray:
     """Return row `row` of a dataset that has `count` numbers in each row. Raises RowError if it has another shape."""
     if array.dtype.kind not in "iuf" or math.prod(array.shape[1:]) != count:
-        raise RowError(f"its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected numbers")
+        raise RowError(
+            f"its {array.name.rpartition('/')[2]} are {array.dtype} {list(array.shape)}, expected numbers, {count} a "
+            "row"
+        )
     _check_chunks(array)
     return np.asarray(array[row]).reshape(-1)
 
@@ -403,6 +409,8 @@ def _check_chunks(array: h5py.Dataset) -> None:
     """Raise RowError for a dataset whose chunks would fill the memory, or whose data are stored in another file."""
     name = array.name.rpartition("/")[2]
     if array.chunks is not None and math.prod(array.chunks) * array.dtype.itemsize > LIMIT_BYTES:
-        raise RowError(f"its {name} are kept in chunks of {list(array.chunks)}, more than {LIMIT_BYTES:,} bytes each")
+        raise RowError(
+            f"its {name} are stored in chunks of {list(array.chunks)}, expected at most {LIMIT_BYTES:,} bytes each"
+        )
     if array.external or array.is_virtual:
-        raise RowError(f"its {name} are in another file; give one that holds them itself")
+        raise RowError(f"its {name} are stored in another file, expected them in this one")

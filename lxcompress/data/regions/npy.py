@@ -42,9 +42,9 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
     """Read the header of an array of numbers, and leave `file` at the first byte of the data. Raises ValueError."""
     start = file.read(8)
     if start[:6] != MAGIC or len(start) < 8:
-        raise ValueError("it does not begin as a .npy file does")
+        raise ValueError("it does not begin like a .npy file")
     if start[6] not in (1, 2, 3):
-        raise ValueError(f"it is of version {start[6]} of the .npy format, expected 1 to 3")
+        raise ValueError(f"its version of the .npy format is {start[6]}, expected 1 to 3")
     length = int.from_bytes(file.read(2 if start[6] == 1 else 4), "little")
     if not 0 < length <= MOST_HEADER_BYTES:
         raise ValueError(f"its .npy header has {length:,} bytes, expected 1 to {MOST_HEADER_BYTES:,}")
@@ -53,12 +53,12 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
         raise ValueError("its .npy header is cut short")
     found = _HEADER.fullmatch("".join(text.decode("latin-1").split()))
     if found is None or None in found.groups():
-        raise ValueError(f"its .npy header is damaged, or not of plain numbers: {shorten(text.decode('latin-1'))}")
+        raise ValueError(f"its .npy header is damaged, or is not one of numbers: {shorten(text.decode('latin-1'))}")
     if not _NUMBERS.fullmatch(found["descr"]):
         raise ValueError(f"it holds {shorten(found['descr'])}, expected numbers, such as <f4")
     sides = re.findall("[0-9]+", found["shape"])
     if any(len(side) > MOST_DIGITS for side in sides):
-        raise ValueError(f"its .npy header tells of the shape ({shorten(found['shape'])})")
+        raise ValueError(f"its .npy header has the shape ({shorten(found['shape'])}), expected smaller sizes")
     shape = tuple(map(int, sides))
     dtype = np.dtype(found["descr"])
     return NpyHeader(shape, found["fortran"] == "True", dtype, prod(shape) * dtype.itemsize)

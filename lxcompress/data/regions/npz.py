@@ -48,7 +48,7 @@ from lxcompress.machine import usable_cores
 
 AHEAD = 4
 """How many files per worker may be read before they are needed."""
-KNOWN = "x and bbox with image_w and image_h (or width and height), or features and norm_bb"
+KNOWN = "the arrays x, bbox, image_w, image_h (or width, height), or the arrays features, norm_bb"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class NpzSource:
             found = unreadable(path, problem, DataError)
             if found is not None:
                 raise found from None
-            return BadRow(position, image, f"it is damaged or no .npz file ({problem})")
+            return BadRow(position, image, f"it is damaged or not an .npz file ({problem})")
 
 
 def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_boxes) -> NpzSource:
@@ -127,8 +127,8 @@ def open_npz(folder: Path, *, workers: int | None = None, scale: Scale = scale_b
         raise DataError(f"{where}: cannot be read ({problem.strerror or problem}); take it out of the folder") from None
     found = tuple(name for name in names if name.endswith(".npz"))
     if not found:
-        reason = "it has .npy files, which hold no boxes unless pickled" if _any(names, ".npy") else "it has none"
-        raise DataError(f"{folder}: is a folder without .npz files ({reason}); give one whose files hold {KNOWN}")
+        more = " (its .npy files cannot be used, because they hold no boxes)" if _any(names, ".npy") else ""
+        raise DataError(f"{folder}: has no .npz files{more}; give a folder of .npz files with {KNOWN}")
     return NpzSource(folder, found, workers or len(usable_cores()), scale)
 
 
@@ -148,14 +148,14 @@ def _read(packed: zipfile.ZipFile, scale: Scale) -> tuple[np.ndarray, np.ndarray
     if {"features", "norm_bb"} <= names:
         boxes = _array(packed, "norm_bb", 2)
         if boxes.shape[1] != 6:
-            raise RowError(f"its norm_bb is {list(boxes.shape)}, expected [regions, 6]")
+            raise RowError(f"norm_bb has the shape {list(boxes.shape)}, expected [regions, 6]")
         return turn_features(_array(packed, "features", 2), len(boxes)), check_boxes(boxes[:, :4])
     size = next((pair for pair in (("image_w", "image_h"), ("width", "height")) if {*pair} <= names), None)
     if size is None or not {"x", "bbox"} <= names:
-        raise RowError(f"it holds {', '.join(sorted(names)) or 'nothing'}, expected {KNOWN}")
+        raise RowError(f"it has the arrays {', '.join(sorted(names)) or '(none)'}, expected {KNOWN}")
     boxes = _array(packed, "bbox", 2)
     if boxes.shape[1] != 4:
-        raise RowError(f"its bbox is {list(boxes.shape)}, expected [regions, 4]")
+        raise RowError(f"bbox has the shape {list(boxes.shape)}, expected [regions, 4]")
     pixels = check_size(*(_array(packed, name, 0) for name in size))
     return turn_features(_array(packed, "x", 2), len(boxes)), scale(boxes, pixels)
 
@@ -171,11 +171,11 @@ def _array(packed: zipfile.ZipFile, name: str, dimensions: int) -> np.ndarray:
         try:
             shape, is_fortran, dtype, size = read_npy_header(file)
         except ValueError as problem:
-            raise RowError(f"its {name} cannot be read ({problem})") from None
+            raise RowError(f"array {name} cannot be read ({problem})") from None
         if len(shape) != dimensions or not 0 < size <= ROW_LIMIT_BYTES:
-            raise RowError(f"its {name} is {list(shape)}, expected an array of {dimensions} dimensions")
+            raise RowError(f"array {name} has the shape {list(shape)}, expected {dimensions} dimensions")
         data = file.read(size)
     if len(data) != size:
-        raise RowError(f"its {name} is cut short")
+        raise RowError(f"array {name} is cut short")
     array = np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order="F" if is_fortran else "C")
     return as_numbers(array)

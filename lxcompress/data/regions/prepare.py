@@ -167,7 +167,7 @@ def _convert(
         writer.close()
     writer.check()
     if not writer.journal.images:
-        raise DataError(f"{sources[0].where}: has no row that can be used; give region features")
+        raise DataError(f"{sources[0].where}: has no usable row; give a source with good rows of region features")
     check_unchanged(journal.sources, origins)
     return writer.finish()
 
@@ -220,15 +220,15 @@ def _misfit(row: RegionRow, journal: Journal, seen: set[str], source: RegionSour
     if features != journal.features:
         return f"each of its regions has {features:,} features, but those of the first image have {journal.features:,}"
     if row.image in seen:
-        return "its image id came before"
+        return "an earlier row has the same image id"
     return None
 
 
 def _complaint(source: RegionSource, row: BadRow) -> str:
     """Return the text of the error for a bad row."""
     return (
-        f"{source.where}: {_which(source, row)}: {row.reason}; correct it or download it again and give the same "
-        "command, which resumes from this row, or leave such rows out with --skip-bad"
+        f"{source.where}: {_which(source, row)}: {row.reason}; correct it or download it again and run the "
+        "same command, which resumes from this row, or leave such rows out with --skip-bad"
     )
 
 
@@ -264,8 +264,8 @@ def _begin(
     # A source that was read to its end must be unchanged. A source that was not read yet may have been corrected.
     if not is_alike or not all(same[:done]):
         raise DataError(
-            f"{part}: was begun from {', '.join(names)} with {_name_options(journal)}; give these, unchanged and in "
-            f"this order, or delete {part} to begin again"
+            f"{part}: was begun from {', '.join(names)} with {_name_options(journal)}; give the same sources and "
+            f"options in this order, or delete {part} to begin again"
         )
     if journal.item and not same[done]:
         _check_rows(sources[done], journal, part)
@@ -329,8 +329,8 @@ def _check_rows(source: RegionSource, journal: Journal, part: Path) -> None:
 def _changed(source: RegionSource, journal: Journal, part: Path) -> DataError:
     """Return the error for a source that has changed before the position up to which it was converted."""
     return DataError(
-        f"{source.where}: has changed before {source.unit} {journal.item:,}, up to which it was converted; delete "
-        f"{part} to begin again"
+        f"{source.where}: has changed since it was converted up to {source.unit} {journal.item:,}; delete {part} "
+        "to begin again"
     )
 
 
@@ -356,7 +356,7 @@ def _feature_size(sources: Sequence[RegionSource], *, skip_bad: bool) -> int:
                     return row.features.shape[1]
                 if not skip_bad:
                     raise DataError(_complaint(source, row))
-    raise DataError(f"{sources[0].where}: has no row that can be used; give region features")
+    raise DataError(f"{sources[0].where}: has no usable row; give a source with good rows of region features")
 
 
 def _seen(part: Path, journal: Journal) -> set[str]:
@@ -382,7 +382,7 @@ def _check_space(out: Path, part: Path, sources: Sequence[RegionSource], journal
     if need > free + have:
         raise DataError(
             f"{out}: needs about {need / 1e9:.1f} GB ({images:,} images), and its disk has {free / 1e9:.1f} GB "
-            "left; make room, or give an --out on another disk"
+            "left; free some space, or give an --out on another disk"
         )
 
 
@@ -408,7 +408,7 @@ def _finished(
             )
         made_of = ", ".join(file.name for file in record.sources)
         raise DataError(
-            f"{out}: is a store of {made_of} with {_name_options(record)}; delete it, or give another --out"
+            f"{out}: was made from {made_of} with {_name_options(record)}; delete it, or give another --out"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is not a store; give another --out")
@@ -427,7 +427,9 @@ def _locked(part: Path) -> Iterator[None]:
     names = [file.name for file in part.iterdir()]
     strange = [name for name in names if name not in PARTS and not name.startswith(PREFIX)]
     if strange:
-        raise DataError(f"{part}: has {strange[0]}, which no conversion wrote; move it away, or give another --out")
+        raise DataError(
+            f"{part}: has {strange[0]}, which lxcompress did not write; move it away, or give another --out"
+        )
     try:
         with explain_write_errors(part):
             lock = take_lock(part / LOCK)

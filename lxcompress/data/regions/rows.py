@@ -198,7 +198,7 @@ def check_boxes(boxes: np.ndarray) -> np.ndarray:
     low, high = boxes.min(), boxes.max()
     if not (low >= -BOX_TOLERANCE and high <= 1 + BOX_TOLERANCE):  # also true for NaN
         worst = low if not low >= -BOX_TOLERANCE else high
-        raise RowError(f"a box reaches to {worst:.6g} of its image's side, expected 0 to 1")
+        raise RowError(f"a box has the coordinate {worst:.6g} (1 is the image's side), expected 0 to 1")
     if (boxes[:, 2:] - boxes[:, :2]).min() < -BOX_TOLERANCE:
         raise RowError("a box ends before it begins, expected x1 y1 x2 y2")
     return (boxes if low >= 0 and high <= 1 else boxes.clip(0, 1)).astype(np.float32, copy=False)

@@ -162,7 +162,7 @@ def check_id_count(path: Path, ids: Sequence[str], record: StoreRecord) -> None:
     """Raise DataError unless the store in the folder `path` has an id for each image."""
     if len(ids) != record.images:
         raise DataError(
-            f"{path / IDS}: has {len(ids):,} ids, where store.json has {record.images:,}; {store_remedy(path)}"
+            f"{path / IDS}: has {len(ids):,} ids, but store.json has {record.images:,} images; {store_remedy(path)}"
         )
 
 
@@ -191,9 +191,10 @@ def find_box_doubt(boxes: np.ndarray) -> str | None:
     if narrow <= MOST_NARROW * len(boxes):
         return None
     return (
-        f"no box of {narrow:,} of {len(boxes):,} images reaches beyond {100 * NARROW:g} % of its image's side, as when "
-        "boxes that are 0-1 already are divided by the image's size again; if they are, convert them again with "
-        "--boxes normalised"
+        f"in {narrow:,} of {len(boxes):,} images all boxes lie within the first {100 * NARROW:g} % of the image's "
+        "sides; "
+        "perhaps boxes that were 0-1 already were divided by the image's size again; if so, convert the sources again "
+        "with --boxes normalised"
     )
 
 
@@ -224,7 +225,7 @@ def map_array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> np.
     if header.shape != shape or header.dtype != kind or header.is_fortran:
         order = " in Fortran's order" if header.is_fortran else ""
         raise DataError(
-            f"{path}: holds {header.dtype} {list(header.shape)}{order}, where store.json has {np.dtype(kind)} "
+            f"{path}: holds {header.dtype} {list(header.shape)}{order}, but store.json has {np.dtype(kind)} "
             f"{list(shape)}; {store_remedy(path.parent)}"
         )
     size = path.stat().st_size

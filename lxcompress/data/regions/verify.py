@@ -97,8 +97,8 @@ def verify_store(path: Path, problems: Problems | None = None, *, is_fast: bool 
     if contents.record.skipped:
         problems.warn(
             path,
-            f"{count_of(contents.record.skipped, 'row')} of its sources were left out, as bad_rows.json tells; correct "
-            "the sources and convert them again if questions are about these images",
+            f"{count_of(contents.record.skipped, 'row')} of its sources were left out (bad_rows.json lists them); if "
+            "questions are about these images, correct the sources and convert them again",
         )
     return contents
 
@@ -133,8 +133,8 @@ def _check_counts(contents: StoreContents, problems: Problems) -> None:
     if len(wrong):
         problems.add(
             DataError(
-                f"{contents.path / OBJECTS}: has {contents.images_at(wrong)} with a number of regions that is not 1 to "
-                f"{most}; {store_remedy(contents.path)}"
+                f"{contents.path / OBJECTS}: has {contents.images_at(wrong)} with fewer than 1 or more than {most} "
+                f"regions;  {store_remedy(contents.path)}"
             )
         )
 
@@ -173,12 +173,14 @@ def _check_bytes(contents: StoreContents, problems: Problems, *, is_fast: bool) 
     for name in (FEATURES, BOXES, OBJECTS, IDS):
         file, expected = path / name, record.files.get(name)
         if expected is None:
-            problems.add(DataError(f"{path / RECORD}: names no checksum of {name}; {store_remedy(path)}"))
+            problems.add(DataError(f"{path / RECORD}: has no checksum of {name}; {store_remedy(path)}"))
         elif not file.is_file() or (name != IDS and name not in contents.arrays):
             continue  # reported before
         elif file.stat().st_size != expected.size_bytes:
             size = file.stat().st_size
-            problems.add(DataError(f"{file}: is not what was written (it has {size:,} bytes); {store_remedy(path)}"))
+            problems.add(
+                DataError(f"{file}: was changed after it was written (it has {size:,} bytes); {store_remedy(path)}")
+            )
         elif not is_fast:
             digest = hashlib.sha256()
             for piece in _check_features(contents, problems) if name == FEATURES else data_pieces(file):
@@ -186,7 +188,9 @@ def _check_bytes(contents: StoreContents, problems: Problems, *, is_fast: bool) 
                 done += len(piece)
                 problems.progress(f"checking {name}", done, total)
             if digest.hexdigest() != expected.sha256:
-                problems.add(DataError(f"{file}: is not what was written (its checksum differs); {store_remedy(path)}"))
+                problems.add(
+                    DataError(f"{file}: was changed after it was written (its checksum differs); {store_remedy(path)}")
+                )
 
 
 def _check_features(contents: StoreContents, problems: Problems) -> Iterator[memoryview]:
@@ -213,7 +217,7 @@ def _check_features(contents: StoreContents, problems: Problems) -> Iterator[mem
     if infinite:
         problems.add(
             DataError(
-                f"{file}: has {contents.images_at(infinite)} with a feature that is infinite or no number; "
+                f"{file}: has {contents.images_at(infinite)} with a feature that is NaN or infinite; "
                 f"{store_remedy(contents.path)}"
             )
         )

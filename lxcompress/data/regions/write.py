@@ -132,7 +132,7 @@ class Piece:
         if largest >= HALF_INFINITY:
             given = np.asarray(row.features, dtype=np.float64)
             if not np.isfinite(given).all():
-                return "its features hold a value that is infinite or no number"
+                return "its features hold values that are NaN or infinite"
             return f"its features reach {np.abs(given).max():.6g}, more than float16 holds (65504)"
         target[count:] = 0
         self.boxes[index, :count], self.boxes[index, count:] = row.boxes, 0
@@ -305,7 +305,7 @@ class StoreWriter:
         if isinstance(problem, OSError):
             reason = problem.strerror or str(problem)
             return DataError(
-                f"{self.part}: cannot be written ({reason}); make room, and give the same command, which resumes"
+                f"{self.part}: cannot be written ({reason}); free some space, and run the same command, which resumes"
             )
         return problem or AssertionError("a writer without a problem failed")
 
@@ -340,20 +340,20 @@ def _find_contradiction(part: Path, journal: Journal) -> str | None:
     for name, (least, most) in limits.items():
         value = getattr(journal, name)
         if not least <= value <= most:
-            return f"{where}: {name} is {shorten(value)}, expected a number of {least} to {most}"
+            return f"{where}: {name} is {shorten(value)}, expected a number from {least} to {most}"
     if journal.images + journal.bad == 0:
         return None
     for name, size in _sizes(journal).items():
         path = part / name
         if not path.is_file() or path.stat().st_size < size:
-            return f"{path}: is shorter than its journal says"
+            return f"{path}: is shorter than {JOURNAL} says"
     for name, size_bytes, count in (
         (IDS, journal.ids_bytes, journal.images),
         (BAD_LINES, journal.bad_bytes, journal.bad),
     ):
         lines = _read_lines(part / name, size_bytes)
         if lines is None or len(lines) != count:
-            return f"{part / name}: does not hold the {count:,} lines that its journal says"
+            return f"{part / name}: does not have the {count:,} lines that {JOURNAL} says"
     return None
 
 

@@ -327,7 +327,7 @@ def _check_devices(printed: str, profile: Profile) -> None:
         )
     if state != "device":
         raise MeasureError(
-            f"adb: device {serial} is {state}; unlock it, allow USB debugging on its screen, or plug it in anew"
+            f"adb: device {serial} is {state}; unlock it, allow USB debugging on its screen, or plug it in again"
         )
 
 

@@ -99,7 +99,9 @@ class Runner(ProfilePart):
                 raise ValueError(f"{echo(word)} is not a valid template ({problem})") from None
             unknown = [name for name in named if name not in PLACEHOLDERS]
             if unknown:
-                raise ValueError(f"{echo(word)} names {{{unknown[0]}}}, known are {', '.join(PLACEHOLDERS)}")
+                raise ValueError(
+                    f"{echo(word)} has the placeholder {{{unknown[0]}}}, expected one of {', '.join(PLACEHOLDERS)}"
+                )
         if not any("{runs}" in word for word in command):
             raise ValueError("no word has {runs}: the runner would not know how many runs to make")
         return command

@@ -79,13 +79,13 @@ DAMAGES: dict[str, tuple[Callable[[Picture], list[str]], str]] = {
     "no width": (lambda picture: row(picture, img_w=0), "pixels large, expected two positive numbers"),
     "a height below 0": (lambda picture: row(picture, img_h=-3), "pixels large"),
     "a height of 10**30": (lambda picture: row(picture, img_h=10**30), "pixels large"),
-    "NaN": (with_value(np.nan), "infinite or no number"),
-    "infinity": (with_value(np.inf), "infinite or no number"),
-    "minus infinity": (with_value(-np.inf), "infinite or no number"),
+    "NaN": (with_value(np.nan), "NaN or infinite"),
+    "infinity": (with_value(np.inf), "NaN or infinite"),
+    "minus infinity": (with_value(-np.inf), "NaN or infinite"),
     "more than float16": (with_value(-65520), "its features reach 65520, more than float16 holds (65504)"),
-    "a box left of the image": (with_box(-2e-5, 0, 1, 1), "a box reaches to -2e-05"),
-    "a box below the image": (with_box(0, 0, 1, 1.001), "a box reaches to 1.001"),
-    "a box of NaN": (with_box(0, 0, 1, np.nan), "a box reaches to nan"),
+    "a box left of the image": (with_box(-2e-5, 0, 1, 1), "a box has the coordinate -2e-05"),
+    "a box below the image": (with_box(0, 0, 1, 1.001), "a box has the coordinate 1.001"),
+    "a box of NaN": (with_box(0, 0, 1, np.nan), "a box has the coordinate nan"),
     "a box of width and height": (with_box(0.6, 0.6, 0.2, 0.2), "a box ends before it begins, expected x1 y1 x2 y2"),
     "no id": (lambda picture: row(picture, img_id=""), "its image id is empty"),
     "an id of two lines": (lambda picture: row(picture, img_id="a\x85b"), "its image id is not a line of text"),
@@ -137,7 +137,9 @@ def test_skipped_rows_are_listed_and_the_others_are_as_without_them(tmp_path, ma
 
 def test_the_same_image_twice_is_a_bad_row_across_sources_too(tmp_path, made) -> None:
     paths = [write_tsv(tmp_path / f"{name}.tsv", list(map(row, made[:9]))) for name in "ab"]
-    with pytest.raises(DataError, match=r"b.tsv: line 1 .image 'COCO_train2014_000000000001'.: .* came before"):
+    with pytest.raises(
+        DataError, match=r"b.tsv: line 1 .image .COCO_train2014_000000000001..: .* has the same image id"
+    ):
         prepare_store(paths, tmp_path / "store", objects=5)
     prepare_store(paths, tmp_path / "store", objects=5, skip_bad=True)
     entries = json.loads((tmp_path / "store" / "bad_rows.json").read_text())
@@ -214,13 +216,15 @@ def test_bad_files_of_a_folder_are_told_by_place_and_image(tmp_path, made) -> No
     np.savez(fifth, x=np.zeros((4, 3)))
     np.savez(sixth, x=np.array([{}], dtype=object), bbox=np.zeros((4, 4)), image_w=5, image_h=5)
     eighth.write_bytes(b"no zip at all")
-    with pytest.raises(DataError, match=r"file 3 .image 'COCO_train2014_000000000003'.: it is damaged or no .npz file"):
+    with pytest.raises(
+        DataError, match=r"file 3 .image 'COCO_train2014_000000000003'.: it is damaged or not an .npz file"
+    ):
         prepare_store([folder], tmp_path / "store", objects=5)
     prepare_store([folder], tmp_path / "store", objects=5, skip_bad=True)
     entries = json.loads((tmp_path / "store" / "bad_rows.json").read_text())
     assert [entry["file"] for entry in entries] == [3, 5, 6, 8]
-    assert "it holds x, expected x and bbox" in entries[1]["reason"]
-    assert 'its x cannot be read (it holds "|O", expected numbers' in entries[2]["reason"]
+    assert "it has the arrays x, expected the arrays x, bbox" in entries[1]["reason"]
+    assert 'array x cannot be read (it holds "|O", expected numbers' in entries[2]["reason"]
 
 
 def _assert_same(one: Path, two: Path) -> None:

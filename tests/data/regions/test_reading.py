@@ -65,7 +65,7 @@ def test_boxes_in_pixels_that_are_said_to_be_normalised_are_refused(made, tmp_pa
 def test_a_store_of_another_reading_is_not_taken_for_this_one(made, tmp_path) -> None:
     path = write(tmp_path, "tsv", made)
     convert(tmp_path, path)
-    complain(lambda: convert(tmp_path, path, ReadOptions(strip_extension=True)), "is a store of", kind=DataError)
+    complain(lambda: convert(tmp_path, path, ReadOptions(strip_extension=True)), "was made from", kind=DataError)
 
 
 def find_rows(questions: list[Question], store: RegionStore) -> list[list[int]]:

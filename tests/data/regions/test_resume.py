@@ -173,7 +173,10 @@ def test_other_sources_are_not_mixed_with_what_is_done(sources, tmp_path, change
         write_tsv(sources[0], list(map(row, pictures(30)[13:])))
     else:
         write_tsv(sources[0], list(map(row, pictures(2))))
-    with pytest.raises(DataError, match=r"begun from a.tsv.*delete .*store.part|has changed before line .* delete"):
+    with pytest.raises(
+        DataError,
+        match=r"begun from a.tsv.*delete .*store.part|has changed since it was converted up to line .* delete",
+    ):
         prepare_store(sources, out, objects=objects, skip_bad=True)
 
 
@@ -182,7 +185,7 @@ def test_files_that_were_lost_are_noticed(sources, tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt):
         convert(sources, out, interrupt(6))
     os.truncate(part_of(out) / "features.npy", 200)
-    with pytest.raises(DataError, match=r"features.npy: is shorter than its journal says; delete"):
+    with pytest.raises(DataError, match=r"features.npy: is shorter than journal.json says; delete"):
         convert(sources, out)
 
 
@@ -205,7 +208,7 @@ def test_the_disk_is_asked_before_anything_is_written(sources, tmp_path, monkeyp
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(DataError, match=r"needs about 0.0 GB .*make room, or give an --out on another"):
+    with pytest.raises(DataError, match=r"needs about 0.0 GB .*free some space, or give an --out on another"):
         convert(sources, tmp_path / "store")
     assert [path.name for path in part_of(tmp_path / "store").iterdir() if path.name != ".lock"] == []
 
@@ -217,12 +220,12 @@ def test_what_stands_at_out_is_never_overwritten(sources, tmp_path) -> None:
     with pytest.raises(DataError, match="exists and is not a store; give another --out"):
         convert(sources, out)
     convert(sources[:1], tmp_path / "other")
-    with pytest.raises(DataError, match=r"is a store of a.tsv with --objects 5; delete it, or give another --out"):
+    with pytest.raises(DataError, match=r"was made from a.tsv with --objects 5; delete it, or give another --out"):
         convert(sources, tmp_path / "other")
     part = part_of(tmp_path / "third")
     part.mkdir()
     (part / "mine.txt").write_text("years of work")
-    with pytest.raises(DataError, match=r"has mine\.txt, which no conversion wrote"):
+    with pytest.raises(DataError, match=r"has mine\.txt, which lxcompress did not write"):
         convert(sources, tmp_path / "third")
     assert (out / "thesis.txt").read_text() == (part / "mine.txt").read_text() == "years of work"
 
@@ -241,7 +244,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_kept_is_gone_on_with(sources, t
     command = [sys.executable, "-c", f"{limit}{ignore}\n{script}", "0", str(out), *map(str, sources)]
     died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "DataError" in died.stderr
-    assert "cannot be written (File too large); make room, and give the same command" in died.stderr
+    assert "cannot be written (File too large); free some space, and run the same command" in died.stderr
     assert convert(sources, out) > 0
     verify_store(out)
 
@@ -312,7 +315,7 @@ def test_a_resumed_store_mixes_no_old_rows_with_new_ones(image, is_before, table
     assert 3 <= kept < 19
     swap(table, image, 3)
     if is_before:
-        with pytest.raises(DataError, match=r"has changed before line .*; delete .*store.part"):
+        with pytest.raises(DataError, match=r"has changed since it was converted up to line .*; delete .*store.part"):
             convert([table], out)
         shutil.rmtree(part_of(out))
     convert([table], out)

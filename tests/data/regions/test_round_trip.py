@@ -146,7 +146,7 @@ def test_boxes_that_leave_the_image_by_a_rounding_error_are_cut_at_its_edge(tmp_
     store = convert(tmp_path, write_tsv(tmp_path / "a.tsv", [row(picture, boxes=boxes)]))
     assert store.boxes[0, 0].tolist() == [0, 0, 1, 1]
     boxes[0, 2] = picture.width * (1 + 2e-5)
-    with pytest.raises(DataError, match=r"a box reaches to 1\.00002"):
+    with pytest.raises(DataError, match=r"a box has the coordinate 1\.00002"):
         convert(tmp_path, write_tsv(tmp_path / "b.tsv", [row(picture, boxes=boxes)]))
 
 

@@ -96,7 +96,7 @@ def test_a_changed_bit_is_found_and_its_file_named(store, name) -> None:
     data = bytearray(path.read_bytes())
     data[-2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match=f"{name}: is not what was written .its checksum differs.; delete"):
+    with pytest.raises(DataError, match=f"{name}: was changed after it was written .its checksum differs.; delete"):
         verify_store(store)
 
 
@@ -116,7 +116,7 @@ def test_a_file_of_another_length_is_named(store, name, damage) -> None:
 
 def test_an_array_of_another_shape_or_type_is_named(store) -> None:
     np.save(store / FEATURES, np.zeros((9, 5, 11), np.float16))
-    with pytest.raises(DataError, match=r"holds float16 \[9, 5, 11\], where store.json has float16 \[9, 5, 12\]"):
+    with pytest.raises(DataError, match=r"holds float16 \[9, 5, 11\], but store.json has float16 \[9, 5, 12\]"):
         open_store(store)
     np.save(store / FEATURES, np.zeros((9, 5, 12), np.float32))
     with pytest.raises(DataError, match=r"holds float32"):
@@ -134,8 +134,8 @@ def test_pickled_objects_are_never_loaded(store) -> None:
     [
         (BOXES, 1.5, "a box outside 0-1"),
         (BOXES, np.nan, "a box outside 0-1"),
-        (OBJECTS, 6, "1 to 5"),
-        (OBJECTS, 0, "1 to"),
+        (OBJECTS, 6, "more than 5"),
+        (OBJECTS, 0, "fewer than 1"),
     ],
 )
 def test_values_out_of_range_are_found_though_the_checksum_agrees(store, name, value, reason) -> None:
