@@ -19,7 +19,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,10 @@ import lxcompress
 from tests.survivors import SURVIVORS
 
 PACKAGE = Path(lxcompress.__file__).parent
-JOBS = 2
+JOBS = int(os.environ.get("JOBS", "2"))
+"""How many changes are tried at a time."""
+CALLED = "__called__"
+"""The name, in the module under test, of the set of the functions that were called."""
 MOST_S = 60.0
 """The time limit of one change: a change that loops for ever is noticed."""
 TESTS: dict[str, tuple[str, ...]] = {
@@ -61,6 +63,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "pruning/published": ("tests/pruning/test_published.py",),
     "pruning/schedule": ("tests/pruning/test_schedule.py",),
     "pruning/scope": ("tests/pruning/test_choose.py", "tests/training/test_sensitivity.py"),
+    "pruning/selection": ("tests/pruning/test_choose.py",),
     "pruning/surgery": ("tests/pruning/test_surgery.py",),
     "pruning/units": ("tests/pruning/test_surgery.py",),
     "stats": ("tests/test_stats_interval.py", "tests/test_stats_pareto.py", "tests/measure/test_compare.py"),
@@ -229,9 +232,12 @@ def spans(tree: ast.Module) -> Iterator[tuple[str, int, int]]:
 
 def apply(mutant: Mutant, module: ModuleType) -> bool:
     """Put the change into the running `module`; return whether anything was there to change."""
-    code = compile(mutant.tree, module.__file__ or "", "exec", dont_inherit=True)
-    if not mutant.function:
-        return apply_constant(mutant, module)
+    return replace_codes(mutant.tree, module) if mutant.function else apply_constant(mutant, module)
+
+
+def replace_codes(tree: ast.Module, module: ModuleType) -> bool:
+    """Give each function of the running `module` its code in `tree`; return whether there was any."""
+    code = compile(tree, module.__file__ or "", "exec", dont_inherit=True)
     old_and_new = {(new.co_name, new.co_firstlineno): new for new in inner_codes(code)}
     found = False
     for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
@@ -340,16 +346,46 @@ class Runner:
         self.failed |= share < 0.95
 
 
+class Recorder(ast.NodeTransformer):
+    """Begins each function of one outermost function with a statement that records its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body.insert(0, ast.Expr(self.record()))
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        self.generic_visit(node)
+        node.body = ast.Subscript(ast.Tuple([self.record(), node.body], ast.Load()), ast.Constant(1), ast.Load())
+        return node
+
+    def record(self) -> ast.Call:
+        add = ast.Attribute(ast.Name(CALLED, ast.Load()), "add", ast.Load())
+        return ast.Call(add, [ast.Constant(self.name)], [])
+
+
+def record_calls(module: ModuleType) -> set[str]:
+    """Change the functions of the running `module`, and return the set in which each call puts a name."""
+    tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
+    names = {first: name for name, first, _ in spans(tree)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first in names:
+                Recorder(names[first]).visit(node)
+    called: set[str] = set()
+    module.__dict__[CALLED] = called
+    replace_codes(ast.fix_missing_locations(tree), module)
+    return called
+
+
 def trace(
     session: pytest.Session, items: Sequence[pytest.Item], module: ModuleType
 ) -> tuple[dict[str, set[str]], dict[str, float], list[str]]:
     """Run `items` once; return which functions of `module` each calls, how long each takes, and which fail."""
-    names = {
-        (name.rpartition(".")[2], line): name
-        for name, first, last in spans(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")))
-        for line in range(first, last + 1)
-    }
-    by_line = {line: name for (_, line), name in names.items()}
     calls: dict[str, set[str]] = defaultdict(set)
     seconds: dict[str, float] = {}
     read, write = os.pipe()
@@ -357,23 +393,13 @@ def trace(
     if child == 0:
         folder = Path(tempfile.mkdtemp(prefix="mutant"))
         enter(session, folder)
-        current: set[str] = set()
-
-        def see(frame, event: str, argument: object) -> None:  # type: ignore[no-untyped-def]
-            if event == "call" and frame.f_code.co_filename == module.__file__:
-                name = by_line.get(frame.f_code.co_firstlineno)
-                if name is not None:
-                    current.add(name)
-
+        called = record_calls(module)
         lines: list[list[object]] = []
         for index, item in enumerate(items):
-            current.clear()
+            called.clear()
             began = time.perf_counter()
-            sys.setprofile(see)
-            threading.setprofile(see)
             failed = run_item(session, items, index)
-            sys.setprofile(None)
-            lines.append([item.nodeid, sorted(current), time.perf_counter() - began, failed])
+            lines.append([item.nodeid, sorted(called), time.perf_counter() - began, failed])
         shutil.rmtree(folder, ignore_errors=True)
         with os.fdopen(write, "w") as stream:
             json.dump(lines, stream)
@@ -383,8 +409,8 @@ def trace(
         text = stream.read()
     os.waitpid(child, 0)
     wrong: list[str] = []
-    for nodeid, called, took, failed in json.loads(text) if text else []:
-        calls[nodeid] |= set(called)
+    for nodeid, functions, took, failed in json.loads(text) if text else []:
+        calls[nodeid] |= set(functions)
         seconds[nodeid] = took
         if failed:
             wrong.append(nodeid)
