@@ -1,8 +1,8 @@
 """Change one operator, constant or condition of a module at a time, and check that a test of the module fails.
 
 `python -m tests.mutants [MODULE...]` prints one row a module and each change that no test noticed. The tests are
-collected once. Each change runs in a fork of that process: first the tests that call the changed function, then the
-other tests of the module.
+collected once. Each change runs in a fork of that process, which runs the tests that call the changed function.
+All tests of the module run if the change is in a constant, or in a function that a fixture calls.
 Why this is no library: cosmic-ray starts Python and torch for each change, and most changes of mutmut are of texts.
 """
 
@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "pruning/overlap": ("tests/pruning/test_overlap.py",),
     "pruning/published": ("tests/pruning/test_published.py",),
     "pruning/schedule": ("tests/pruning/test_schedule.py",),
-    "pruning/scope": ("tests/pruning/test_choose.py", "tests/training/test_sensitivity.py"),
+    "pruning/scope": ("tests/pruning/test_choose.py",),
     "pruning/selection": ("tests/pruning/test_choose.py",),
     "pruning/surgery": ("tests/pruning/test_surgery.py",),
     "pruning/units": ("tests/pruning/test_surgery.py",),
@@ -260,11 +260,24 @@ def apply_constant(mutant: Mutant, module: ModuleType) -> bool:
             if isinstance(target, ast.Name) and node.value is not None:
                 new = eval(compile(ast.Expression(node.value), "", "eval"), module.__dict__)
                 old = module.__dict__[target.id]
-                for other in list(sys.modules.values()):
-                    if getattr(other, "__dict__", {}).get(target.id) is old:
-                        other.__dict__[target.id] = new
+                holders = [m for m in list(sys.modules.values()) if getattr(m, "__dict__", {}).get(target.id) is old]
+                for holder in holders:
+                    holder.__dict__[target.id] = new
+                for function in [found for found in gc.get_objects() if type(found) is FunctionType]:
+                    if function.__module__ in {holder.__name__ for holder in holders}:
+                        replace_defaults(function, old, new)
                 return True
     return False
+
+
+def replace_defaults(function: FunctionType, old: object, new: object) -> None:
+    """Put `new` in place of each default of `function` that is the object `old`."""
+    if function.__defaults__:
+        function.__defaults__ = tuple(new if value is old else value for value in function.__defaults__)
+    if function.__kwdefaults__:
+        function.__kwdefaults__ = {
+            name: new if value is old else value for name, value in function.__kwdefaults__.items()
+        }
 
 
 def inner_codes(code: CodeType) -> Iterator[CodeType]:
@@ -296,10 +309,11 @@ class Runner:
         began, cpu = time.monotonic(), os.times()
         module = importlib.import_module(f"lxcompress.{name.replace('/', '.')}")
         own = [item for item in session.items if item.nodeid.split("::")[0] in TESTS[name]]
-        calls, seconds, wrong = trace(session, own, module)
-        if wrong:
+        traced = trace(session, own, module)
+        wrong = [test.nodeid for test in traced if test.failed]
+        if wrong or len(traced) < len(own):
             self.failed = True
-            print(f"{name}: its tests fail without any change: {wrong[:3]}")
+            print(f"{name}: its tests fail without any change: {wrong[:3] or 'the traced run ended early'}")
             return
         mutants = make_mutants(name)
         step = max(1, -(-len(mutants) // self.count)) if self.count else 1
@@ -312,7 +326,7 @@ class Runner:
         while waiting or running:
             while waiting and len(running) < JOBS:
                 mutant = waiting.pop(0)
-                items = sorted(own, key=lambda item: (mutant.function not in calls[item.nodeid], seconds[item.nodeid]))
+                items = choose_tests(mutant, own, traced)
                 folder = tempfile.mkdtemp(prefix="mutant")
                 child = fork(session, mutant, module, items, Path(folder))
                 running[child], ends[child], folders[child] = mutant, time.monotonic() + MOST_S, folder
@@ -382,41 +396,66 @@ def record_calls(module: ModuleType) -> set[str]:
     return called
 
 
-def trace(
-    session: pytest.Session, items: Sequence[pytest.Item], module: ModuleType
-) -> tuple[dict[str, set[str]], dict[str, float], list[str]]:
-    """Run `items` once; return which functions of `module` each calls, how long each takes, and which fail."""
-    calls: dict[str, set[str]] = defaultdict(set)
-    seconds: dict[str, float] = {}
+@dataclass(frozen=True)
+class Traced:
+    """What a test did without any change."""
+
+    nodeid: str
+    in_fixtures: list[str]
+    """the functions of the module that its fixtures called"""
+    called: list[str]
+    """the functions of the module that it or its fixtures called"""
+    seconds: float
+    failed: bool
+
+
+def trace(session: pytest.Session, items: Sequence[pytest.Item], module: ModuleType) -> list[Traced]:
+    """Run `items` once, in a fork; return what each did, as far as the run came."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         folder = Path(tempfile.mkdtemp(prefix="mutant"))
         enter(session, folder)
         called = record_calls(module)
-        lines: list[list[object]] = []
-        for index, item in enumerate(items):
-            called.clear()
-            began = time.perf_counter()
-            failed = run_item(session, items, index)
-            lines.append([item.nodeid, sorted(called), time.perf_counter() - began, failed])
-        shutil.rmtree(folder, ignore_errors=True)
+        watch = FixtureWatch(called)
+        session.config.pluginmanager.register(watch)
         with os.fdopen(write, "w") as stream:
-            json.dump(lines, stream)
+            for index, item in enumerate(items):
+                called.clear()
+                began = time.perf_counter()
+                failed = run_item(session, items, index)
+                seconds = time.perf_counter() - began
+                json.dump([item.nodeid, watch.in_fixtures, sorted(called), seconds, failed], stream)
+                stream.write("\n")
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as stream:
-        text = stream.read()
+        traced = [Traced(*json.loads(line)) for line in stream]
     os.waitpid(child, 0)
-    wrong: list[str] = []
-    for nodeid, functions, took, failed in json.loads(text) if text else []:
-        calls[nodeid] |= set(functions)
-        seconds[nodeid] = took
-        if failed:
-            wrong.append(nodeid)
-    if not text:
-        wrong.append("the traced run ended early")
-    return calls, seconds, wrong
+    return traced
+
+
+class FixtureWatch:
+    """A plugin of pytest that keeps which functions were called before the test itself began."""
+
+    def __init__(self, called: set[str]) -> None:
+        self.called = called
+        self.in_fixtures: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        self.in_fixtures = sorted(self.called)
+
+
+def choose_tests(mutant: Mutant, items: Sequence[pytest.Item], traced: Sequence[Traced]) -> list[pytest.Item]:
+    """Return the tests that may notice the change, the quickest first.
+
+    A fixture may be shared by tests of which only the first calls the changed function: then it is every test.
+    """
+    every = not mutant.function or any(mutant.function in test.in_fixtures for test in traced)
+    seconds = {test.nodeid: test.seconds for test in traced if every or mutant.function in test.called}
+    return sorted((item for item in items if item.nodeid in seconds), key=lambda item: seconds[item.nodeid])
 
 
 def fork(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _SHORTCUT = "the general path gives the same; the condition only saves time"
 _CANCELS = "a factor of both medians cancels in their ratio"
+_BRACKET = "a wider bracket, or a halving more, ends at the same value"
+_EITHER_END = "where the middle is the wanted value, both ends of the bracket come to it"
 
 _ALIKE = "a part of the key that all such files share, so it decides nothing"
 
@@ -42,5 +44,25 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "keep_top_together: keep <= 0 or keep >= total -> keep <= 0 and keep >= total": _SHORTCUT,
         "_ordered: 0 -> 1": "the initial value is for no scores, and 1 is less than SIGN too",
         "_from_the_top: 0 -> 1": "the top bin of the upper half has no numbers; the rank in the lower is unused",
+    },
+    "pruning/scope": {
+        "(module): 100 -> 101": _BRACKET,
+        "share_by_modality: 1 -> 2 #2": _BRACKET,
+        "share_by_modality: 0.0 -> 1.0": "without a rate above 0 nothing is removed, at any factor",
+        "share_by_sensitivity: 0.0 -> 1.0": "the value for no matrices, which have no units to share",
+        "share_by_sensitivity: 1.0 -> 2.0": _BRACKET,
+        "_solve_counts: most < wanted - 0.5 - 1e-06 -> most <= wanted - 0.5 - 1e-06": "no sum is this number to the bit",
+        "_solve_counts: sum(removed(middle).values()) >= wanted -> sum(removed(middle).values()) > wanted": _EITHER_END,
+        "_solve_counts: 0.0 -> 1.0 #2": "both ends of the bracket are equal then",
+    },
+    "stats": {
+        "(module): 2000 -> 2001": "a resample more moves an end by less than another seed does",
+        "_from_logit: 700 -> 701": "a share of 1e-304 is 0 to every reader",
+        "_from_logit: value > -700 -> value >= -700": "a share of 1e-304 is 0 to every reader",
+        "student_t: 1.0 -> 2.0": _BRACKET,
+        "student_t: 2 -> 3": _BRACKET,
+        "student_t: 80 -> 81": _BRACKET,
+        "student_t: share_within(high, freedom) < level -> share_within(high, freedom) <= level": _BRACKET,
+        "student_t: share_within(middle, freedom) < level -> share_within(middle, freedom) <= level": _EITHER_END,
     },
 }

@@ -1,4 +1,4 @@
-"""Student's interval against the definition of his distribution, and against published quantiles."""
+"""Percentiles, and Student's interval against the definition of his distribution and published quantiles."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 
-from lxcompress.stats import mean_interval, share_within, student_t
+from lxcompress.stats import bootstrap_interval, mean_interval, percentiles, ratio, share_within, student_t
 
 PUBLISHED = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 30: 2.0423, 120: 1.9799}
 
@@ -56,3 +57,55 @@ def test_of_little_spread_it_is_the_plain_interval_of_student():
 def test_one_seed_has_no_interval():
     assert mean_interval([0.7]) is None
     assert mean_interval([0.7, 0.7]) == (0.7, 0.7)
+
+
+@pytest.mark.parametrize("level", [0.01, 0.3, 0.5, 0.99, 0.9999])
+def test_the_quantile_is_the_inverse_of_the_share(level):
+    for freedom in (1, 2, 5, 30):
+        assert share_within(student_t(freedom, level), freedom) == pytest.approx(level, rel=1e-12)
+
+
+@pytest.mark.parametrize(("freedom", "level"), [(0, 0.5), (3, 0.0), (3, 1.0), (3, 1.5)])
+def test_no_other_share_or_freedom_has_a_quantile(freedom, level):
+    with pytest.raises(AssertionError):
+        student_t(freedom, level)
+
+
+def test_a_mean_that_rounds_to_an_end_is_that_end():
+    """The logit of 0 and of 1 does not exist, though the values differ by the last bit."""
+    assert mean_interval([1.0, math.nextafter(1.0, 0.0)]) == (1.0, 1.0)
+    assert mean_interval([0.0, math.nextafter(0.0, 1.0)]) == (0.0, 0.0)
+
+
+def test_an_interval_beyond_the_range_of_floats_is_all_shares():
+    assert mean_interval([0.0, 1.0], level=0.999) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("freedom", [2, 9, 30])
+def test_a_bootstrap_interval_reaches_as_far_as_student_s(freedom):
+    """Of equally spaced estimates the quantile is the probability, whose normal score is Student's t."""
+    low, high = bootstrap_interval(np.linspace(0, 1, 1001), freedom + 1)
+    assert low == pytest.approx(1 - high)
+    score = statistics.NormalDist().inv_cdf(high)
+    assert score == pytest.approx(PUBLISHED[freedom] * math.sqrt((freedom + 1) / freedom), abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 101])
+def test_percentiles_are_those_of_the_standard_library(count):
+    chance = random.Random(count)
+    values = [chance.uniform(1, 5) for _ in range(count)]
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    found = percentiles(values)
+    assert (found.p50, found.p90, found.p99) == pytest.approx((cuts[49], cuts[89], cuts[98]))
+    assert found.mean == pytest.approx(statistics.fmean(values))
+    assert found.spread == pytest.approx((cuts[74] - cuts[24]) / cuts[49])
+
+
+def test_one_sample_is_every_percentile_and_none_has_no_percentile():
+    assert set(vars(percentiles([3.0])).values()) == {3.0, 0.0}
+    with pytest.raises(AssertionError, match="at least one sample"):
+        percentiles([])
+
+
+def test_a_part_of_nothing_is_nothing():
+    assert (ratio(1.0, 4.0), ratio(1.0, 0.0)) == (0.25, 0.0)

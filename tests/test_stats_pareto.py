@@ -54,3 +54,8 @@ def test_equal_rows_all_stay_and_keep_their_order():
 def test_what_is_not_a_number_has_no_place_in_an_order():
     with pytest.raises(AssertionError, match="not a number"):
         pareto_front([float("nan")], better=lambda value: (value,))
+
+
+def test_rows_of_unlike_coordinates_have_no_order():
+    with pytest.raises(AssertionError, match="same coordinates"):
+        pareto_front([(1.0,), (1.0, 2.0)], better=lambda point: point)

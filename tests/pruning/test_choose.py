@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import pytest
 import torch
@@ -239,6 +240,41 @@ def test_a_rise_that_falls_is_read_as_flat_and_what_costs_nothing_goes_first() -
     assert share_by_sensitivity(units, 0.3, curves) == {"free": 400, "dear": 1000}
     assert share_by_sensitivity(units, 0.6, curves) == {"free": 100, "dear": 700}
     assert share_by_sensitivity(units, 0.9, curves) == {"free": 100, "dear": 100}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_factor_gives_every_modality_its_sparsity(seed) -> None:
+    """Parts of higher rates keep one unit, at several factors on the way to the one that is asked for."""
+    chance = random.Random(seed)
+    rates = {str(number): chance.uniform(0.2, 4) for number in range(8)}
+    units = {name: chance.randint(50_000, 100_000) for name in rates}
+    kept = share_by_modality(units, 0.8, rates=rates, modality=lambda name: name)
+    gone = {name: 1 - kept[name] / units[name] for name in units}
+    factor = gone[min(rates, key=rates.get)] / min(rates.values())
+    assert len({name for name in units if kept[name] == 1}) in range(1, 8)
+    for name, rate in rates.items():
+        assert gone[name] == pytest.approx(min(1 - 1 / units[name], factor * rate), abs=3e-4)
+
+
+def test_no_matrix_loses_all_units_or_goes_beyond_its_last_measured_sparsity() -> None:
+    free, dear = {1.0: 0.0}, {0.5: 1.0, 0.9: 3.0}
+    assert share_by_sensitivity({"free": 10, "dear": 10}, 0.5, {"free": free, "dear": dear}) == {"free": 1, "dear": 9}
+    assert share_by_sensitivity({"dear": 10}, 0.9, {"dear": dear}) == {"dear": 1}
+    assert share_by_sensitivity({"dear": 10}, 0.0, {"dear": dear}) == {"dear": 10}
+    units = {"a": 8, "b": 8, "c": 64}
+    curves = {"a": {0.28125: 0.0}, "b": {0.28125: 0.0}, "c": {0.5: 0.0}}  # 2.25, 2.25 and 32 units
+    assert share_by_sensitivity(units, 37 / 80, curves) == {"a": 5, "b": 6, "c": 32}
+
+
+def test_a_single_unit_that_costs_nothing_goes_first() -> None:
+    units, curves = {"dear": 2, "free": 2}, {"dear": {0.5: 1.0}, "free": {0.5: 0.0}}
+    assert share_by_sensitivity(units, 0.25, curves) == {"dear": 2, "free": 1}
+
+
+def test_what_is_measured_may_fall_short_by_half_a_unit_and_no_more() -> None:
+    assert share_by_sensitivity({"a": 8}, 0.5, {"a": {0.4375: 1.0}}) == {"a": 4}
+    with pytest.raises(PruneError, match="at most 89"):
+        share_by_sensitivity({"a": 100}, 0.9, {"a": {0.89: 1.0}})
 
 
 @pytest.mark.parametrize("scope", ["layer", "row", "global", "modality", "sensitivity"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lxcompress.pruning.mask import Mask, keep_top
-from lxcompress.pruning.schedule import draw_ticket, rounds_to
+from lxcompress.pruning.schedule import ROUNDING, draw_ticket, rounds_to
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.9])
@@ -20,6 +20,14 @@ def test_rounds_rise_by_the_rate_and_end_at_the_target(target, rate) -> None:
     shares = [1 - after / before for before, after in itertools.pairwise(kept)]
     assert all(share == pytest.approx(rate) for share in shares[:-1])
     assert 0 < shares[-1] <= rate + 1e-6
+
+
+def test_a_round_removes_a_fifth_unless_told_otherwise() -> None:
+    assert rounds_to(0.5) == pytest.approx([0.2, 0.36, 0.488, 0.5])
+
+
+def test_a_round_just_below_the_target_is_the_last() -> None:
+    assert rounds_to(0.5 + ROUNDING, 0.5) == [0.5 + ROUNDING]
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5])
