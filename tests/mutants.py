@@ -36,8 +36,8 @@ JOBS = int(os.environ.get("JOBS", "2"))
 """How many changes are tried at a time."""
 CALLED = "__called__"
 """The name, in the module under test, of the set of the functions that were called."""
-MOST_S = 60.0
-"""The time limit of one change: a change that loops for ever is noticed."""
+LEAST_S, SLOWER = 10.0, 10.0
+"""The time limit of one change: seconds, and a factor of what its tests take. A change that never ends is noticed."""
 TESTS: dict[str, tuple[str, ...]] = {
     "analysis/alternatives": ("tests/analysis/test_comparison.py", "tests/analysis/test_pick.py"),
     "analysis/comparison": ("tests/analysis/test_comparison.py",),
@@ -315,6 +315,7 @@ class Runner:
             self.failed = True
             print(f"{name}: its tests fail without any change: {wrong[:3] or 'the traced run ended early'}")
             return
+        seconds = {test.nodeid: test.seconds for test in traced}
         mutants = make_mutants(name)
         step = max(1, -(-len(mutants) // self.count)) if self.count else 1
         mutants = mutants[::step]
@@ -329,7 +330,8 @@ class Runner:
                 items = choose_tests(mutant, own, traced)
                 folder = tempfile.mkdtemp(prefix="mutant")
                 child = fork(session, mutant, module, items, Path(folder))
-                running[child], ends[child], folders[child] = mutant, time.monotonic() + MOST_S, folder
+                limit = LEAST_S + SLOWER * sum(seconds[item.nodeid] for item in items)
+                running[child], ends[child], folders[child] = mutant, time.monotonic() + limit, folder
             child, status = os.waitpid(-1, os.WNOHANG)
             if child:
                 shutil.rmtree(folders.pop(child), ignore_errors=True)
@@ -338,7 +340,7 @@ class Runner:
                 continue
             for late in [each for each in running if time.monotonic() > ends[each]]:
                 os.killpg(late, signal.SIGKILL)
-                ends[late] += MOST_S
+                ends[late] += LEAST_S
             select.select([], [], [], 0.005)
         used = sum(os.times()[:4]) - sum(cpu[:4])
         counted = Counter(outcomes.values())
