@@ -31,7 +31,7 @@ PACKAGES = (
 )
 
 GPU_FILES = ("nvidia", "nvhost", "nvgpu", "nvmap", "dxg", "kfd")
-"""How the names of the files in /dev begin that drivers make on Linux: NVIDIA (Jetson too), Windows' own (WSL), AMD."""
+"""How the names of a GPU's device files in /dev begin on Linux: NVIDIA (Jetson too), Windows' own (WSL), AMD."""
 
 
 def describe_machine() -> Machine:

@@ -21,7 +21,7 @@ def no_progress(what: str, done: int = 0, total: int = 0, *, value: float | None
 
 
 def relabel(progress: Progress, what: str) -> Progress:
-    """Return a Progress that shows `what` for whatever the work says that it does."""
+    """Return a Progress that shows `what` instead of the words that the work gives."""
 
     def show(_: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
         progress(what, done, total, value=value)

@@ -95,7 +95,7 @@ def share_within(t: float, freedom: int) -> float:
 
 
 def resample(count: int, *, seed: int) -> np.ndarray:
-    """Return the indices of each bootstrap resample, [S, N]: `count` of them, drawn with replacement."""
+    """Return the indices [S, N] of S bootstrap resamples; each draws N = `count` indices with replacement."""
     return np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
 
 

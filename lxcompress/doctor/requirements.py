@@ -13,7 +13,7 @@ _REQUIREMENT = re.compile(
 )
 _OWN_NAME = "lxcompress"
 _COMBINED = ("all", "test", "dev")
-"""Extras that include others, in increasing width: a library is told by the narrowest extra that has it."""
+"""Extras that include others, the narrowest first; a library is listed under the narrowest extra that has it."""
 
 State = Literal["ok", "too old", "too new", "missing"]
 

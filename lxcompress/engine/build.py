@@ -119,7 +119,10 @@ def _build(compile_: Sequence[str], sets: Mapping[str, tuple[str, ...]], folder:
 
 
 def _write_origin(folder: Path) -> Path:
-    """Write a source with the checksums of the library's files, by which the binding refuses another version."""
+    """Write a C source with the checksums of the library's files.
+
+    engine/library.py compares these checksums when it loads a library, and refuses a library of another version.
+    """
     path = folder / "built.c"
     path.write_text(
         '#define PUBLIC __attribute__((visibility("default")))\n'

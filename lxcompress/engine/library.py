@@ -261,7 +261,10 @@ class InferenceSession:
             raise MeasureError(f"{self.path}: this session was opened in another process, before a fork; open one here")
 
     def _fit(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Return the feeds in the model's order, contiguous and in its types. Raises MeasureError if they cannot be."""
+        """Return the feeds in the model's order, contiguous and in its types.
+
+        Raises MeasureError for feeds that do not fit the model's inputs.
+        """
         names = [wanted.name for wanted in self._inputs]
         if not isinstance(feeds, Mapping) or set(feeds) != set(names):
             given = _join(feeds) if isinstance(feeds, Mapping) else f"a {type(feeds).__name__}"

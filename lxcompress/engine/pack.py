@@ -4,7 +4,7 @@ The weight of a product is divided into panels of rows, a panel into tiles of un
 rows; all arrays follow this order. A unit is a column, or four neighbouring int8 (layouts QUANTISED and BLOCKS), which
 this module handles as one int32 cell.
 
-Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, one a row).
+Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, from four rows).
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def _each_tile(rows: int, units: int, panel: int, tile: int) -> Iterator[tuple[s
 
 
 def _pack_dense(cells: np.ndarray, panel: int, tile: int) -> np.ndarray:
-    """Return the entries [E, 4] of cells [R, U]."""
+    """Return all cells [R, U] as entries [E, 4], in the order of the file."""
     _check_cut(panel, tile)
     rows, units = cells.shape
     packed = np.empty((rounded(rows, GROUP) // GROUP * units, GROUP), cells.dtype)

@@ -298,10 +298,10 @@ class Program:
         return value
 
     def _place_values(self) -> tuple[list[tuple[int, int]], list[int]]:
-        """Return the tensors (channels, size), and the tensor of each value; values share a tensor one after the other.
+        """Return the tensors (channels, size), and the tensor of each value.
 
-        A tensor is free after its value was last read. An operation must not overwrite what it reads, so its reads end
-        after it.
+        Values that are needed at different times share a tensor: it is free after its value was last read. An operation
+        must not overwrite what it reads, so its reads end after it.
         """
         ends = [0] * len(self._values)
         for number, op in enumerate(self._ops):

@@ -58,7 +58,7 @@ def fuse_where_true(
 
 
 def fuse(model: ModelProto, *, attention: bool) -> ModelProto:
-    """Return the model with every fusion of ONNX Runtime's transformer optimizer, those of attention if `attention`.
+    """Return the model with every fusion of ONNX Runtime's transformer optimizer; attention only if `attention`.
 
     `model` is changed: do not use it afterwards. Raises ExportError if the optimizer fails.
     """

@@ -29,7 +29,7 @@ INTERRUPTED = "interrupted: not all runs were made; repeat"
 CUT_SHORT = "interrupted: other rows of this bench are missing; repeat"
 
 Keep = Callable[[Callable[[], BenchRecord]], None]
-"""Is called with a function that returns the bench so far, and calls it only if it saves the bench now."""
+"""A function that saves the bench so far, if it is time to. Its argument returns the bench, and is called only then."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class TargetSamples:
 
 @dataclass
 class BenchRun:
-    """A bench at work: what it measures, and its measurements so far; `noise` holds those of the repeated baseline."""
+    """A running bench: its plan and its measurements so far; `noise` has the measurements of the repeated baseline."""
 
     plan: BenchPlan
     options: BenchOptions
@@ -151,9 +151,10 @@ def bench_plan(
     keep: Keep = lambda bench: None,
     powercap: Path = POWERCAP,
 ) -> BenchRecord:
-    """Measure what is planned, with the runs and the warm-up of `options`. Raises MeasureError.
+    """Measure the targets of the plan, with the runs and the warm-up of `options`. Raises MeasureError.
 
-    After each round `keep` is called with a function that returns the bench so far, whose measurements have a warning.
+    After each round `keep` is called with a function that returns the bench so far. Each measurement of that bench has
+    a warning that others are missing.
     """
     started = datetime.now(timezone.utc)
     run = BenchRun(plan, options, describe_machine(), progress, keep, powercap, started)
@@ -178,7 +179,10 @@ def is_interrupted(bench: BenchRecord) -> bool:
 
 
 def plan_rounds(count: int, runs: int) -> list[list[tuple[int, int]]]:
-    """Return the turns of each round, as (index, runs) of `count` targets; each round starts with the next target."""
+    """Return the turns of each round, as pairs (index of a target, runs); each round starts with another target.
+
+    There are `count` targets, and each of them gets `runs` runs in all rounds together.
+    """
     sizes = [min(RUNS_A_TURN, runs - start) for start in range(0, runs, RUNS_A_TURN)]
     return [[((turn + first) % count, size) for turn in range(count)] for first, size in enumerate(sizes)]
 
@@ -231,7 +235,7 @@ def _load_cold(target: BenchTarget, conditions: GroupConditions) -> ColdLoadRepl
 
 
 def _check_memory(target: BenchTarget) -> None:
-    """Raise MeasureError if the file alone does not fit, before the system ends a process because of it."""
+    """Raise MeasureError if the artifact's files are larger than the free memory: the system might kill the process."""
     free = psutil.virtual_memory().available
     if target.size_bytes > free:
         raise MeasureError(

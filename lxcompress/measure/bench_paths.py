@@ -37,7 +37,7 @@ def find_common_run(artifacts: Sequence[Path]) -> RunDir | None:
 
 
 def find_stale(artifacts: Sequence[Path]) -> list[Path]:
-    """Return the artifacts that were measured only before their files changed, by the benches of their run folder.
+    """Return the artifacts that have measurements in their run folder, but none of their present files.
 
     Raises RunError for a damaged bench.
     """
@@ -54,7 +54,7 @@ def find_stale(artifacts: Sequence[Path]) -> list[Path]:
 
 
 def name_bench(run: RunDir, started: datetime, *, device: str | None = None) -> Path:
-    """Reserve and return a file name in the run folder for the bench that started then, in UTC.
+    """Reserve a file name in the run folder for a bench, and return it; the name has the time `started`, in UTC.
 
     A bench of another `device` goes into that device's folder, because no report puts two machines into one table.
     """

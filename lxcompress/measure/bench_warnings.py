@@ -20,7 +20,7 @@ DO_NOT_COMPARE = "do not compare it with others"
 
 
 def sample_warnings(values: Sequence[float]) -> list[str]:
-    """Return warnings about samples, in the order of their measurement; none if nothing shows."""
+    """Return warnings about samples, in the order of their measurement; none if the samples are as expected."""
     summary = percentiles(values)
     warnings = []
     if len(values) < FEW_RUNS:

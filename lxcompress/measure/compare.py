@@ -1,4 +1,4 @@
-"""Compare two measurements: the ratio of their medians, its confidence interval, and whether it is a difference."""
+"""Compare two measurements: the ratio of their medians, its confidence interval, and whether they differ at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lxcompress.stats import bootstrap_interval, resample
 Verdict = Literal["faster", "slower", "no difference", "unknown"]
 
 FEW_ROUNDS = 6
-"""Fewer rounds than this all lie on one side of the true ratio in more than 5 % of cases: no 95 % interval exists."""
+"""The fewest rounds for a 95 % interval: fewer all lie on one side of the true ratio in more than 5 % of cases."""
 _SEED = 0
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -25,8 +25,8 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 class Ratio:
     """The median latency of one measurement over that of its baseline; below 1 is faster.
 
-    `low` to `high` is a 95 % interval, None with too few rounds. `floor` is the noise floor: a ratio no further from 1
-    is no difference. `doubts` say what differs between the two measurements.
+    `low` to `high` is a 95 % interval, None with too few rounds. `floor` is the noise floor: a ratio that is no further
+    from 1 counts as no difference. `doubts` say what differs between the two measurements, apart from the artifact.
     """
 
     value: float
@@ -56,9 +56,10 @@ def compare_apart(one: Measurement, baseline: Measurement, *, floor: float = 0.0
 
 
 def noise_floor(baseline: Measurement, again: Measurement) -> float:
-    """Return the noise floor: how far from 1 the ratio of the baseline to itself, in two processes, may lie.
+    """Return the noise floor: how far from 1 the ratio of two measurements of the same baseline may be.
 
-    That is the end of its interval that is further from 1.
+    The baseline was measured in two processes. The noise floor is the end of the ratio's interval that is further from
+    1.
     """
     ratio = compare_in_turns(again, baseline)
     ends = (ratio.value, ratio.low or ratio.value, ratio.high or ratio.value)
@@ -66,10 +67,10 @@ def noise_floor(baseline: Measurement, again: Measurement) -> float:
 
 
 def compare_all(bench: BenchRecord, kept: BenchRecord | None = None) -> list[Ratio | None]:
-    """Return the ratio of each measurement to its baseline; None for a baseline, and where no baseline has its task.
+    """Return the ratio of each measurement to its baseline; None for a baseline itself, and if there is no baseline.
 
     The baseline has the same threads and questions. It is an artifact of this bench, or one of the saved bench `kept`.
-    Raises MeasureError if that was made on another machine.
+    Raises MeasureError if `kept` was measured on another machine.
     """
     if kept is not None:
         return [_compare_with_saved(measurement, kept) for measurement in bench.measurements]
@@ -77,7 +78,7 @@ def compare_all(bench: BenchRecord, kept: BenchRecord | None = None) -> list[Rat
 
 
 def find_baseline(bench: BenchRecord, task_of: Measurement) -> Measurement | None:
-    """Return the bench's first measurement of its baseline in the task of `task_of`, perhaps in another runtime."""
+    """Return the first measurement of the bench's baseline with the threads and questions of `task_of`; else None."""
     same = [measurement for measurement in bench.measurements if _task(measurement) == _task(task_of)]
     if bench.baseline is None:
         return same[0] if same else None
@@ -181,7 +182,7 @@ def _seconds(measurement: Measurement) -> np.ndarray:
 
 
 def _rounds(measurement: Measurement) -> np.ndarray:
-    """Return the samples [R, V], one round a row; short rounds end in NaN. Without rounds each sample is a round."""
+    """Return the samples [R, V], one row per round; a short row ends in NaN. Without rounds each sample is a row."""
     seconds = _seconds(measurement)
     sizes = measurement.rounds or [1] * len(seconds)
     rows = np.full((len(sizes), max(sizes)), np.nan)

@@ -28,7 +28,7 @@ from lxcompress.training.feed import move_to_device_if_it_fits
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A score, and what it is of."""
+    """The score of a model, a ticket or an artifact."""
 
     source: str
     kind: str
@@ -68,7 +68,10 @@ def _evaluate_artifact(source: str, recipe: Recipe, progress: Progress) -> Evalu
 
 
 def _load_task(source: str, recipe: Recipe, **shape: Any) -> AnswerTask:
-    """Return the recipe's data, checked for the model at `source`; `shape` is from its record. Raises LxError."""
+    """Return the recipe's data, after checking that the model at `source` can answer them. Raises LxError.
+
+    `shape` has the fields of an artifact's record that are compared with the data.
+    """
     task = load_fitting_task(recipe.data, load_vocabulary(source), replace(describe_folder(source), **shape))
     if not task.valid.credits.any():
         raise RecipeError(

@@ -75,8 +75,8 @@ class TurnRequest:
 class TurnReply:
     """The reply to TurnRequest: the seconds of each run, and what the worker has used so far.
 
-    `energy_j` is that of this turn's timed runs. `busy_threads` counts the threads that took processor time since the
-    worker was ready.
+    `energy_j` is the energy of the timed runs of this turn. `busy_threads` counts the threads that took processor time
+    since the worker was ready.
     """
 
     seconds: list[float]

@@ -41,7 +41,7 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class BenchTarget:
-    """An artifact with checked files, the runtime it is measured in, and the weights that this holds, if known."""
+    """An artifact with checked files, its runtime, and the weights that the runtime holds (None if not known)."""
 
     path: Path
     record: Artifact
@@ -156,8 +156,9 @@ def read_artifacts(paths: Sequence[Path], progress: Progress = no_progress) -> l
 def choose_runtimes(
     artifacts: Sequence[BenchTarget], runtimes: Sequence[str]
 ) -> tuple[tuple[BenchTarget, ...], tuple[str, ...]]:
-    """Return each artifact with its runtimes: those of `runtimes` that serve it, else its usual one; and remarks.
+    """Return each artifact with the runtimes to measure it in, and remarks on what is left out.
 
+    These are the given `runtimes` that can run the artifact's format; if none is given, the usual one of the format.
     Raises MeasureError if nothing remains, or if a runtime's library is missing.
     """
     targets, remarks = [], []
@@ -180,7 +181,8 @@ def choose_runtimes(
 def check_positions(targets: Sequence[BenchTarget], lengths: Sequence[int]) -> None:
     """Raise MeasureError if one of `lengths` exceeds the position embeddings of a target.
 
-    OpenVINO answers such a question from memory outside the table, and its time would count.
+    OpenVINO would answer such a question without an error, with values from outside the table, and its time would
+    count.
     """
     for target in targets:
         most = target.record.positions or _read_positions(target.path)

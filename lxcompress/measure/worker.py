@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def serve(requests: TextIO, replies: TextIO) -> None:
-    """Reply to one ColdLoadRequest, or to a SetupRequest and then a TurnRequest a line. Raises LxError."""
+    """Reply to one ColdLoadRequest, or to a SetupRequest and then to one TurnRequest per line. Raises LxError."""
     request = read_message(requests.readline())
     if isinstance(request, ColdLoadRequest):
         _send(replies, load_cold(request))

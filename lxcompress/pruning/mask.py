@@ -79,7 +79,7 @@ class Mask:
 
 
 def keep_top(scores: Tensor, keep: int) -> Tensor:
-    """Return bool of the shape of `scores`: True for exactly the `keep` highest scores; of equal ones, the earlier.
+    """Return bool of the shape of `scores`: True for exactly the `keep` highest scores; of equal scores, the earlier.
 
     The scores are partitioned, not sorted, so the time is linear in the number of weights.
     """
@@ -87,7 +87,7 @@ def keep_top(scores: Tensor, keep: int) -> Tensor:
 
 
 def keep_top_of_each(scores: Tensor, keep: int) -> Tensor:
-    """Return bool [R, C]: True for the `keep` highest of each row of `scores` [R, C]; of equal ones, the earlier."""
+    """Return bool [R, C]: True for the `keep` highest of each row of `scores` [R, C]; of equal scores, the earlier."""
     if keep <= 0 or keep >= scores.shape[1]:
         return torch.full_like(scores, keep > 0, dtype=torch.bool)
     index = scores.shape[1] - keep
@@ -127,7 +127,7 @@ def keep_top_by_row(scores: Tensor, keep: int) -> Tensor:
 
 
 def keep_top_together(scores: Weights, keep: int) -> dict[str, Tensor]:
-    """Return {name: bool}: True for exactly the `keep` highest scores of all tensors; of equal ones, the earlier."""
+    """Return {name: bool}: True for exactly the `keep` highest scores of all tensors; of equal scores, the earlier."""
     total = sum(score.numel() for score in scores.values())
     if keep <= 0 or keep >= total:
         return {name: torch.full_like(score, keep > 0, dtype=torch.bool) for name, score in scores.items()}

@@ -308,7 +308,7 @@ def test_more_regions_than_usual_are_taken_if_the_data_has_them(tmp_path) -> Non
     [
         (
             lambda: (vilt.FAMILY, ViltConfig(**SIZES, num_hidden_layers=1, image_size=32, patch_size=16)),
-            "format engine: does not support vilt models, only lxmert and visual_bert;  give --format onnx",
+            "format engine: does not support vilt models, only lxmert and visual_bert; give --format onnx",
         ),
         (
             lambda: (lxmert.FAMILY, LxmertConfig(**SIZES, images_per_question=2, l_layers=0, r_layers=0, x_layers=1)),

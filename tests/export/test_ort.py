@@ -132,7 +132,7 @@ def test_the_check_names_accelerators_that_would_help(tmp_path) -> None:
 
 def test_noise_is_one_sentence(tmp_path) -> None:
     (tmp_path / "model.ort").write_bytes(b"noise" * 10)
-    with pytest.raises(ExportError, match=r"model\.ort: is no file of ONNX Runtime's format"):
+    with pytest.raises(ExportError, match=r"model\.ort: is not a file in ONNX Runtime's format"):
         ort.count_zeros(tmp_path)
     with pytest.raises(MeasureError, match=r"model\.ort: .*cannot load it"):
         open_session(tmp_path, threads=1)

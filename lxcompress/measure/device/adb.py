@@ -244,7 +244,7 @@ def _adb(profile: Profile, *words: str) -> tuple[str, ...]:
 
 @dataclass
 class _DeviceRun:
-    """A bench on a device at work: its cases, their samples so far, and what is known of the device."""
+    """A running bench on a device: its cases, their samples so far, and the properties of the device."""
 
     cases: Sequence[Case]
     profile: Profile

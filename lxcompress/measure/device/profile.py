@@ -62,7 +62,7 @@ class PrintedNumber(ProfilePart):
 
 
 def _source_kind(found: object) -> str:
-    """Return which of the two a section means, so that an error is about that one."""
+    """Return "pattern" or "column": which kind of number source a section is, so that an error names the right keys."""
     is_pattern = "pattern" in found if isinstance(found, dict) else isinstance(found, PrintedNumber)
     return "pattern" if is_pattern else "column"
 
