@@ -181,7 +181,7 @@ def is_interrupted(bench: BenchRecord) -> bool:
 def plan_rounds(count: int, runs: int) -> list[list[tuple[int, int]]]:
     """Return the turns of each round, as pairs (index of a target, runs); each round starts with another target.
 
-    There are `count` targets, and each of them gets `runs` runs in all rounds together.
+    There are `count` targets; a target gets `runs` runs in all rounds together.
     """
     sizes = [min(RUNS_A_TURN, runs - start) for start in range(0, runs, RUNS_A_TURN)]
     return [[((turn + first) % count, size) for turn in range(count)] for first, size in enumerate(sizes)]
