@@ -1,8 +1,8 @@
-"""Child processes that start with torch and transformers imported, for tests that kill, interrupt or share a study.
+"""Child processes that start with the libraries imported, for tests that need a process of its own for a command.
 
-Importing these libraries takes a new interpreter 4 s of processor time, and takes a child of this module none: one
-process, the server, imports them and nothing of lxcompress, has one thread, and forks when a test asks for a child. The
-child is a real process in its own session: a signal reaches it alone, and its exit code is that of its own code.
+Importing torch and transformers takes a new interpreter 4 s of processor time, and takes a child of this module none:
+one process, the server, imports them and nothing of lxcompress, has one thread, and forks when a test asks for a child.
+The child is a real process in its own session: a signal reaches it alone, and its exit code is that of its own code.
 
 An interpreter reads PYTHONHASHSEED, PYTHONPATH and OMP_NUM_THREADS when it starts, so they have no effect on a child.
 """
@@ -25,38 +25,48 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "from lxcompress.__main__ import run; run()"
 """The program of the `lxcompress` command: its arguments are the words after `lxcompress`."""
-LIBRARIES = (
-    *("filelock", "onnx", "psutil", "pydantic", "rich.console", "rich.progress", "safetensors.torch", "torch"),
-    *("torch._dynamo", "torch.export", "transformers.models.lxmert.modeling_lxmert", "typer", "yaml"),
+LIGHT = ("filelock", "jinja2", "numpy", "psutil", "pydantic", "rich.console", "rich.progress", "typer", "yaml")
+"""The libraries of commands that read: none that takes long to import."""
+CHARTS = (*LIGHT, "matplotlib.figure", "matplotlib.ticker", "matplotlib.backends.backend_svg")
+"""The libraries of `lxcompress report`."""
+TORCH = (
+    *LIGHT,
+    *("onnx", "safetensors.torch", "torch", "torch._dynamo", "torch.export"),
+    "transformers.models.lxmert.modeling_lxmert",
 )
+"""The libraries of commands that train, prune and export."""
 LONGEST_REQUEST = 1 << 17
 
 
 @dataclass
 class Child:
-    """A child process whose output goes to two files; `process` is None for a fork of the server."""
+    """A child process whose output goes to two files; `parent` is its server, or the process where there are none."""
 
     pid: int
     out: IO[str]
     errors: IO[str]
-    process: subprocess.Popen[bytes] | None = None
+    parent: socket.socket | subprocess.Popen[bytes]
     returncode: int | None = None
 
     def poll(self) -> int | None:
         """Return the exit code (minus the number of the signal that ended it), or None while it runs."""
-        if self.returncode is None:
-            self.returncode = self.process.poll() if self.process else _ask({"wait": self.pid, "options": os.WNOHANG})
+        if isinstance(self.parent, subprocess.Popen):
+            self.returncode = self.parent.poll()
+        elif self.returncode is None:
+            self.returncode = _ask(self.parent, {"wait": self.pid, "options": os.WNOHANG})
         return self.returncode
 
     def wait(self) -> int:
         """Return the exit code when the child has ended."""
-        if self.returncode is None:
-            self.returncode = self.process.wait() if self.process else _ask({"wait": self.pid, "options": 0})
+        if isinstance(self.parent, subprocess.Popen):
+            self.returncode = self.parent.wait()
+        elif self.returncode is None:
+            self.returncode = _ask(self.parent, {"wait": self.pid, "options": 0})
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -71,7 +81,13 @@ class Child:
         return subprocess.CompletedProcess([], code, *said)
 
 
-def start(code: str, *arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Child:
+def start(
+    code: str,
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    libraries: tuple[str, ...] = TORCH,
+) -> Child:
     """Start a child that runs `code` as `python -c` does, with its arguments in `sys.argv`."""
     words, environment = [str(argument) for argument in arguments], dict(os.environ if env is None else env)
     out, errors = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
@@ -80,14 +96,13 @@ def start(code: str, *arguments: object, env: Mapping[str, str] | None = None, c
         process = subprocess.Popen(command, env=environment, cwd=cwd, stdout=out, stderr=errors, start_new_session=True)
         return Child(process.pid, out, errors, process)
     request = {"code": code, "arguments": words, "env": environment, "cwd": os.fspath(cwd or Path.cwd())}
-    return Child(_ask(request, out.fileno(), errors.fileno()), out, errors)
+    server = _server(libraries)
+    return Child(_ask(server, request, out.fileno(), errors.fileno()), out, errors, server)
 
 
-def run(
-    code: str, *arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run `code` in a child as `python -c` does; return its exit code and what it printed."""
-    return start(code, *arguments, env=env, cwd=cwd).finish()
+def run(code: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a child as `python -c` does; return its exit code and what it printed. The options are start's."""
+    return start(code, *arguments, **options).finish()
 
 
 def _read_all(file: IO[str]) -> str:
@@ -97,10 +112,10 @@ def _read_all(file: IO[str]) -> str:
 
 
 @cache
-def _server() -> socket.socket:
-    """Start the server of this test process; return the socket that it listens to."""
+def _server(libraries: tuple[str, ...]) -> socket.socket:
+    """Start the server of this test process that has imported `libraries`; return the socket that it listens to."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    program = f"from tests.children import serve; serve({its.fileno()})"
+    program = f"from tests.children import serve; serve({its.fileno()}, {libraries!r})"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=ROOT,
@@ -119,22 +134,22 @@ def _server() -> socket.socket:
     return ours
 
 
-def _ask(request: Mapping[str, object], *descriptors: int) -> int:
-    """Send a request to the server, and return its reply: a process id, or an exit code."""
+def _ask(server: socket.socket, request: Mapping[str, object], *descriptors: int) -> int:
+    """Send a request to a server, and return its reply: a process id, or an exit code."""
     text = json.dumps(request).encode()
     assert len(text) < LONGEST_REQUEST
-    socket.send_fds(_server(), [text], descriptors)
-    reply = _server().recv(LONGEST_REQUEST)
+    socket.send_fds(server, [text], descriptors)
+    reply = server.recv(LONGEST_REQUEST)
     assert reply, "the server of child processes has ended"
     return json.loads(reply)
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, libraries: tuple[str, ...]) -> None:
     """Import the libraries, then start children and wait for them as requests ask, until the socket is closed."""
     with socket.socket(fileno=descriptor) as requests:
         for name in ("torchao", "torch.utils._pytree"):  # they warn of GPU kernels that are not installed
             logging.getLogger(name).setLevel(logging.ERROR)
-        for name in LIBRARIES:
+        for name in libraries:
             import_module(name)
         assert len(os.listdir("/proc/self/task")) == 1, "a fork of a process of several threads may hang"
         assert not any(name.partition(".")[0] == "lxcompress" for name in sys.modules)

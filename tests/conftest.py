@@ -51,9 +51,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+TINY = {**TOY, "l_layers": 0, "r_layers": 0, "x_layers": 1}
+"""One layer: its export to ONNX takes a third of the toy's time."""
+
+
 @pytest.fixture(scope="session")
 def toy_start(tmp_path_factory) -> Path:
     """A transformers folder with a toy encoder, as a pre-training leaves it."""
+    return save_start(tmp_path_factory.mktemp("toy"), TOY)
+
+
+@pytest.fixture(scope="session")
+def tiny_start(tmp_path_factory) -> Path:
+    """The same with one layer, for tests whose law does not depend on the model."""
+    return save_start(tmp_path_factory.mktemp("tiny"), TINY)
+
+
+def save_start(folder: Path, sizes: dict[str, int]) -> Path:
+    """Save an encoder of random weights as a pre-training leaves it."""
     import torch
     from transformers import LxmertConfig, LxmertForPreTraining
 
@@ -61,9 +76,8 @@ def toy_start(tmp_path_factory) -> Path:
     from lxcompress.data.tokens import shipped_vocabulary
     from lxcompress.training.pretrain import save_encoder
 
-    folder = tmp_path_factory.mktemp("toy")
     config = LxmertConfig(
-        vocab_size=len(shipped_vocabulary()), num_qa_labels=len(ANSWERS), visual_feat_dim=FEATURES, **TOY
+        vocab_size=len(shipped_vocabulary()), num_qa_labels=len(ANSWERS), visual_feat_dim=FEATURES, **sizes
     )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(7)
@@ -86,6 +100,15 @@ def toy_recipe_file(toy_start, tmp_path_factory) -> Path:
         "prune": {"criteria": ["low-magnitude", "random", "high-magnitude"], "sparsities": [0.5, 0.9]},
         "export": {"twins": False},
     }
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe_file(toy_recipe_file, tiny_start, tmp_path_factory) -> Path:
+    """The toy's recipe on the model of one layer."""
+    path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
+    recipe = yaml.safe_load(toy_recipe_file.read_text(encoding="utf-8")) | {"model": {"start": str(tiny_start)}}
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return path
 

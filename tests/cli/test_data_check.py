@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from typer.testing import CliRunner
 from lxcompress.cli.main import app
 from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.errors import DataError
+from tests import children
 from tests.cli.test_predict import write_vqa
 from tests.data.regions.pictures import pictures, row, write_tsv
 
@@ -92,14 +91,8 @@ def test_it_reads_at_sixty_columns(folder) -> None:
     damage_missing(folder)
     damage_byte(folder)
     # A program of its own: the console reads its width when it starts.
-    done = subprocess.run(
-        [sys.executable, "-m", "lxcompress", "data", "check", "recipe.yaml"],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "60"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    words = ("data", "check", "recipe.yaml")
+    done = children.run(children.COMMAND, *words, cwd=folder, env=os.environ | {"COLUMNS": "60"})
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: recipe.yaml: 2 problems, listed above")
     lines = done.stdout.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -13,8 +14,12 @@ app = typer.Typer()
 app.command()(doctor_cli)
 
 
-def test_the_exit_code_is_the_verdict_on_the_core() -> None:
-    done = CliRunner().invoke(app, ["--json"])
+@pytest.fixture(scope="module")
+def done():
+    return CliRunner().invoke(app, ["--json"])
+
+
+def test_the_exit_code_is_the_verdict_on_the_core(done) -> None:
     diagnosis = json.loads(done.stdout)
     core = [trial["works"] for trial in diagnosis["trials"] if trial["is_core"]]
     required = [package["state"] == "ok" for package in diagnosis["packages"] if package["extra"] is None]
@@ -23,8 +28,8 @@ def test_the_exit_code_is_the_verdict_on_the_core() -> None:
     assert all(trial["works"] or trial["remedy"] for trial in diagnosis["trials"] if trial["is_core"])
 
 
-def test_the_tables_name_every_package_device_and_trial() -> None:
-    diagnosis = json.loads(CliRunner().invoke(app, ["--json"]).stdout)
+def test_the_tables_name_every_package_device_and_trial(done) -> None:
+    diagnosis = json.loads(done.stdout)
     shown = CliRunner().invoke(app, []).stdout
     for each in diagnosis["packages"] + diagnosis["devices"] + diagnosis["trials"]:
         assert each["name"] in shown

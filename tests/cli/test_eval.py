@@ -14,6 +14,7 @@ from lxcompress.engine.build import find_compiler
 from lxcompress.errors import LxError, MeasureError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
+from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Dense, Result, read_record
 from lxcompress.study.run import run_study
 
@@ -21,10 +22,10 @@ CELL = "low-magnitude-weight-50-seed0"
 
 
 @pytest.fixture(scope="module")
-def run(toy_recipe, tmp_path_factory) -> Path:
-    """A run of one cell on the toy."""
+def run(tiny_recipe_file, tmp_path_factory) -> Path:
+    """A run of one cell on the model of one layer; its recipe has the name toy."""
     root = tmp_path_factory.mktemp("run")
-    run_study(toy_recipe, root, only=CELL)
+    run_study(load_recipe(tiny_recipe_file), root, only=CELL)
     return root
 
 

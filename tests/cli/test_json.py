@@ -21,6 +21,7 @@ from lxcompress.errors import LxError, ModelError
 from lxcompress.models.source import near_path
 from lxcompress.output import command_line
 from lxcompress.workflow.checks import check_model
+from tests import children
 
 VERBS = "study|status|report|pick|advise|prune|inspect|export|bench|predict|score|eval|pretrain|recipes|data"
 COMMAND = re.compile(rf"lxcompress ({VERBS})\b[^;,()]*$")
@@ -133,13 +134,8 @@ WATCHED = (
 
 def watched(words: list[str], folder: Path) -> tuple[subprocess.CompletedProcess[str], str]:
     """A command in a process of its own, and the heavy libraries that it imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *words],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = children.run(WATCHED, *words, cwd=folder, env=offline, libraries=children.LIGHT)
     return done, (folder / "heavy").read_text(encoding="utf-8").strip()
 
 
@@ -208,7 +204,7 @@ def test_an_artifact_given_as_a_model_and_wrong_inputs_are_refused_at_once(tmp_p
         f"try:\n    app({list(words)!r}, standalone_mode=False)\n"
         "except LxError as error:\n    print(error, *(name for name in ('torch', 'onnx') if name in sys.modules))"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = children.run(code, cwd=tmp_path, libraries=children.LIGHT)
     wanted = {"eval": "expected a folder|no such", "advise": "is a share"}.get(words[0], "is an exported file")
     assert re.search(wanted, run.stdout), run.stdout + run.stderr
     assert run.stdout.split()[-1] not in ("torch", "onnx"), run.stdout

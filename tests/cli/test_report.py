@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import typer
@@ -16,6 +14,7 @@ from lxcompress.analysis.groups import GroupKey
 from lxcompress.cli.report import report_cli
 from lxcompress.errors import RunError
 from lxcompress.recipe import Method
+from tests import children
 from tests.report.synthetic import METHODS, curve, gpu_usage, many, recipe, write_run, write_twins
 
 app = typer.Typer()
@@ -126,11 +125,6 @@ def test_help_has_an_example():
 
 
 def _program(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        env={**os.environ, "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", **environment},
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
+    done = children.run(PROGRAM, *arguments, env={**os.environ, **environment}, libraries=children.CHARTS)
+    assert done.returncode == 0, done.stderr
+    return done

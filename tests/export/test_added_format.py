@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,9 @@ from lxcompress.catalog.extensions import resolve
 from lxcompress.catalog.formats import FORMATS
 from lxcompress.catalog.runtimes import RUNTIMES, list_serving
 from lxcompress.doctor.checks import CHECKS
+from lxcompress.recipe import load_recipe
 from lxcompress.study.run import run_study
+from tests import children
 
 TICKET = "low-magnitude-weight-50-seed0"
 EXTENSION = Path(__file__).parents[1] / "extension"
@@ -22,20 +23,18 @@ EXTENSION = Path(__file__).parents[1] / "extension"
 
 def lxcompress(*words: object) -> subprocess.CompletedProcess[str]:
     """Run a command with the example package installed."""
-    return subprocess.run(
-        [sys.executable, "-m", "lxcompress", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": str(EXTENSION), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    return children.run(
+        f"import sys; sys.path.insert(0, {str(EXTENSION)!r}); {children.COMMAND}",
+        *words,
+        env=os.environ | {"PYTHONPATH": str(EXTENSION), "OMP_NUM_THREADS": "1"},  # of the workers of `bench`
     )
 
 
 @pytest.fixture(scope="module")
-def run(toy_recipe, tmp_path_factory) -> Path:
+def run(tiny_recipe_file, tmp_path_factory) -> Path:
     """A run folder with one ticket."""
     root = tmp_path_factory.mktemp("run")
-    run_study(toy_recipe, root, only=TICKET)
+    run_study(load_recipe(tiny_recipe_file), root, only=TICKET)
     return root
 
 

@@ -38,10 +38,10 @@ NEEDS = {"openvino": "openvino", "executorch": "executorch", "coreml": "coremlto
 
 
 @pytest.fixture(scope="module")
-def run(toy_start, toy_recipe_file, tmp_path_factory) -> Path:
+def run(tiny_start, toy_recipe_file, tmp_path_factory) -> Path:
     """A run folder of one ticket, below a folder of a marked name, from a start whose files name their place."""
     home = tmp_path_factory.mktemp("home") / MARK
-    shutil.copytree(toy_start, home / "start")
+    shutil.copytree(tiny_start, home / "start")
     config = json.loads((home / "start" / "config.json").read_text("utf-8"))
     config["_name_or_path"] = str(home / "start")
     (home / "start" / "config.json").write_text(json.dumps(config), "utf-8")

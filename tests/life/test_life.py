@@ -18,20 +18,21 @@ import typer.core
 from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
+from lxcompress.engine.library import is_built
 from lxcompress.errors import LxError
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def home(toy_recipe_file, tmp_path_factory):
+def home(tiny_recipe_file, tmp_path_factory):
     """A folder in which the toy study was run, reported, exported and measured by the commands alone."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        say("study", str(toy_recipe_file), "--out", "run")
+        say("study", str(tiny_recipe_file), "--out", "run")
         say("export", "run/tickets/low-magnitude-weight-50-seed0", "--onnx")
-        say("export", "run/seeds/0/dense", "--onnx")
+        say("export", "run/seeds/0/dense", "--format", "engine" if is_built() else "onnx")
         artifacts = sorted(str(path) for path in Path("run/artifacts").iterdir())
         say("bench", *artifacts, "--runs", "5")
         say("report", "run")
@@ -73,7 +74,7 @@ def test_pick_speaks_json_whether_or_not_there_is_a_ticket(home) -> None:
 
 
 def test_pick_says_why_each_was_rejected_when_none_is_left(home) -> None:
-    result = CliRunner().invoke(app, ["pick", str(home / "run"), "--max-size-mb", "0", "--retain", "1"])
+    result = CliRunner().invoke(app, ["pick", str(home / "run"), "--max-size-mb", "0", "--retain", "1", "--all"])
     assert isinstance(result.exception, LxError)
     for criterion in ("low-magnitude", "random", "high-magnitude"):
         assert criterion in result.output
@@ -83,12 +84,12 @@ def test_a_model_is_pruned_exported_and_pruned_again(home) -> None:
     pruned = str(home / "pruned")
     say("prune", str(home / "run/seeds/0/dense"), "--criterion", "low-magnitude", "--sparsity", "0.5", "--out", pruned)
     say("prune", pruned, "--sparsity", "0.8", "--out", str(home / "again"))
-    assert "no data" in say("export", pruned, "--onnx", "--out", str(home / "file"))
+    assert "no data" in say("export", pruned, "--format", "transformers", "--out", str(home / "file"))
     assert json.loads((home / "file/artifact.json").read_text("utf-8"))["accuracy"] is None
 
 
-def test_dry_run_writes_nothing(home, toy_recipe_file) -> None:
-    printed = say("study", str(toy_recipe_file), "--out", str(home / "other"), "--dry-run")
+def test_dry_run_writes_nothing(home, tiny_recipe_file) -> None:
+    printed = say("study", str(tiny_recipe_file), "--out", str(home / "other"), "--dry-run")
     assert "2 dense runs and 12 ticket runs" in printed
     assert not (home / "other").exists()
 
@@ -152,8 +153,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["bench", "{home}/run/tickets/low-magnitude-weight-50-seed0"], "export"),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_sentence(home, toy_recipe_file, toy_start, arguments, sentence) -> None:
-    given = [each.format(home=home, recipe=toy_recipe_file, start=toy_start) for each in arguments]
+def test_what_a_user_gets_wrong_is_one_sentence(home, tiny_recipe_file, toy_start, arguments, sentence) -> None:
+    given = [each.format(home=home, recipe=tiny_recipe_file, start=toy_start) for each in arguments]
     said = fail(*given)
     assert sentence in said
     assert "\n" not in said
@@ -218,8 +219,9 @@ ELSEWHERE = (
     "adb",
     "RETRAINED",
     "column-norm",
+    "doctor",
 )
-"""Parts of commands that need published files or a phone, or write a format that tests/export writes."""
+"""Parts of commands that need published files or a phone, or that other tests run: tests/export, tests/cli."""
 
 
 def as_the_shell_would(line: str) -> list[str]:
@@ -228,11 +230,11 @@ def as_the_shell_would(line: str) -> list[str]:
     return [each for word in words for each in (sorted(glob.glob(word)) or [word])]
 
 
-def test_every_documented_command_runs(home, toy_recipe_file, monkeypatch) -> None:
+def test_every_documented_command_runs(home, tiny_recipe_file, monkeypatch) -> None:
     """Return a command of the docs with the toy's recipe, run folder and ticket."""
     monkeypatch.chdir(home)
     stand_ins = {
-        "recipes/quickstart.yaml": str(toy_recipe_file),
+        "recipes/quickstart.yaml": str(tiny_recipe_file),
         "runs/quickstart": "run",
         "low-magnitude-weight-50-seed2": "low-magnitude-weight-50-seed0",
         "MODEL": "run/seeds/0/dense",

@@ -20,6 +20,7 @@ from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.data.regions.store import part_of
 from lxcompress.data.regions.verify import verify_store
 from lxcompress.errors import DataError
+from tests import children
 from tests.data.regions.pictures import pictures, row, write_hdf5, write_npz, write_tsv
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,8 +121,7 @@ def test_interrupted_at_every_step_equals_uninterrupted(sources, tmp_path, unint
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_and_resumed_equals_uninterrupted(sources, tmp_path, uninterrupted, seed) -> None:
     out, images = tmp_path / "store", random.Random(seed).randrange(3, IMAGES - 6)
-    command = [sys.executable, "-c", DYING, str(images), str(out), *map(str, sources)]
-    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    died = children.run(DYING, images, out, *sources, cwd=ROOT)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert not out.exists()
     convert(sources, out)
@@ -337,6 +337,7 @@ try:
 except DataError as error:
     print(error)
 """
+"""A conversion that starts when its input has a line."""
 
 
 def test_of_many_conversions_to_one_store_each_ends_and_the_store_is_whole(table, tmp_path) -> None:
