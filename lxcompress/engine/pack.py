@@ -1,10 +1,11 @@
 """Pack weights in the order in which the engine's kernels read them (docs/engine.md; source/file.h).
 
 The weight of a product is divided into panels of rows, a panel into tiles of units, and a tile into groups of four
-rows; all arrays follow this order. A unit is a column, or four neighbouring int8 (layouts QUANTISED and BLOCKS), which
+rows; all arrays follow this order. A unit is a column, or four neighbouring int8 (the layouts IN_BLOCKS), which
 this module handles as one int32 cell.
 
-Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, from four rows).
+Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, from four rows), S neighbouring rows
+that share an index (1, 2 or 4).
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from lxcompress.engine.records import (
     GROUP,
     GROUPS,
     I8,
+    IN_BLOCKS,
     MOST_PANEL,
     MOST_TILE,
     QUANTISED,
+    SHARED_BLOCKS,
+    SHARED_SPARSE,
     SPARSE,
     TABLE,
     VECTOR,
@@ -54,9 +58,11 @@ class PackedWeight:
     tile: int
     entries: int
     values: np.ndarray
-    """[R, C] for a vector or table, [E, 16] for QUANTISED and BLOCKS, else [E, 4]"""
+    """[R, C] for a vector or table, [E, 16] for layouts IN_BLOCKS, else [E, 4]"""
+    shared: int = 0
+    """S for a layout of shared rows, else 0"""
     indices: np.ndarray | None = None
-    """uint8 [E, 4], the unit within its tile"""
+    """uint8 [E, 4 / S], the unit within its tile"""
     groups: np.ndarray | None = None
     """GROUPS [tiles * r / 4]"""
     starts: np.ndarray | None = None
@@ -89,13 +95,17 @@ def dense(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 128) -
     return PackedWeight(DENSE, PRECISIONS[type], rows, columns, panel, tile, len(cells), cells, scales=scales)
 
 
-def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) -> PackedWeight:
-    """Pack the weights that are not zero in the stored type: int8 leaves out those that it rounds to zero."""
+def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256, shared: int = 1) -> PackedWeight:
+    """Pack the weights that are not zero in the stored type: int8 leaves out those that it rounds to zero.
+
+    Of `shared` rows (1; or 2 or 4 in fp32 and bf16), a column is left out if all of them are zero there.
+    """
+    assert shared == 1 or type != "int8", "int8 shares rows in blocks only"
     values, scales = _store(weight, PRECISIONS[type])
     rows, columns = weight.shape
-    cells, indices, groups, starts = _pack_sparse(values, panel, tile)
+    cells, indices, groups, starts = _pack_sparse(values, panel, tile, shared)
     return PackedWeight(
-        SPARSE,
+        SPARSE if shared == 1 else SHARED_SPARSE,
         PRECISIONS[type],
         rows,
         columns,
@@ -103,6 +113,7 @@ def sparse(weight: np.ndarray, type: str, *, panel: int = 128, tile: int = 256) 
         tile,
         len(cells),
         cells,
+        0 if shared == 1 else shared,
         indices,
         groups,
         starts,
@@ -119,14 +130,17 @@ def quantised(weight: np.ndarray, *, panel: int = 128) -> PackedWeight:
     return PackedWeight(QUANTISED, I8, rows, columns, panel, MOST_TILE, len(cells), values, scales=scales, sums=sums)
 
 
-def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> PackedWeight:
-    """Pack the blocks of 1 x 4 int8 that are not all zero, to be multiplied with quantised activations."""
+def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256, shared: int = 1) -> PackedWeight:
+    """Pack the blocks of `shared` x 4 int8 that are not all zero, to be multiplied with quantised activations.
+
+    `shared` is 1, 2 or 4.
+    """
     blocks_, scales, sums = _store_blocks(weight)
     rows, columns = weight.shape
-    cells, indices, groups, starts = _pack_sparse(blocks_, panel, tile)
+    cells, indices, groups, starts = _pack_sparse(blocks_, panel, tile, shared)
     values = cells.view(np.int8)
     return PackedWeight(
-        BLOCKS,
+        BLOCKS if shared == 1 else SHARED_BLOCKS,
         I8,
         rows,
         columns,
@@ -134,6 +148,7 @@ def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256) -> PackedWe
         tile,
         len(cells),
         values,
+        0 if shared == 1 else shared,
         indices,
         groups,
         starts,
@@ -234,40 +249,49 @@ def _pack_dense(cells: np.ndarray, panel: int, tile: int) -> np.ndarray:
     return packed
 
 
-def _pack_sparse(cells: np.ndarray, panel: int, tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the entries [E, 4] of the cells [R, U] that are not zero, with their indices, groups and starts."""
+def _pack_sparse(
+    cells: np.ndarray, panel: int, tile: int, shared: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the entries [E, 4] of the cells [R, U] that are not left out, with their indices, groups and starts."""
     _check_cut(panel, tile)
+    assert shared in (1, 2, GROUP), shared
     parts, starts = [], [0]
     for block in _each_panel(cells, panel):
-        tiles = [_pack_tile(block[:, unit : unit + tile]) for unit in range(0, cells.shape[1], tile)]
+        tiles = [_pack_tile(block[:, unit : unit + tile], shared) for unit in range(0, cells.shape[1], tile)]
         parts += tiles
         starts.append(starts[-1] + sum(len(values) for values, _, _ in tiles))
     values, indices, groups = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return values, indices, groups, np.array(starts, "<u8")
 
 
-def _pack_tile(block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the values [e, 4], indices [e, 4] and groups of one tile [rows, units]; the densest rows come first."""
-    kept = block != 0
+def _pack_tile(block: np.ndarray, shared: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the values [e, 4], indices [e, 4 / S] and groups of one tile [rows, units]; the densest rows come first.
+
+    `rows` is a multiple of 4. Rows that share an index are sorted together, and a set of them is called a band here.
+    """
+    bands = block.reshape(-1, shared, block.shape[1])
+    a_group = GROUP // shared
+    kept = (bands != 0).any(1)
     order = np.argsort(-np.count_nonzero(kept, axis=1), kind="stable")
     kept = kept[order]
     counts = np.count_nonzero(kept, axis=1)
-    groups = np.zeros(len(order) // GROUP, GROUPS)
-    groups["rows"] = order.reshape(-1, GROUP)
-    groups["count"] = most = counts[::GROUP]  # sorted, so the first of each four is the largest
-    begins = np.repeat(np.cumsum(most) - most, GROUP)  # the first entry of each row
+    groups = np.zeros(len(block) // GROUP, GROUPS)
+    groups["rows"] = (order[:, None] * shared + np.arange(shared)).reshape(-1, GROUP)
+    groups["count"] = most = counts[::a_group]  # sorted, so the first band of each group is the largest
+    begins = np.repeat(np.cumsum(most) - most, a_group)  # the first entry of each band
     rows, units = np.nonzero(kept)
     skip = begins - (np.cumsum(counts) - counts)
-    positions = (np.arange(len(rows)) + skip[rows]) * GROUP + rows % GROUP
-    values, indices = np.zeros((most.sum(), GROUP), block.dtype), np.zeros((most.sum(), GROUP), np.uint8)
-    values.reshape(-1)[positions] = block[order][kept]
+    positions = (np.arange(len(rows)) + skip[rows]) * a_group + rows % a_group
+    values = np.zeros((most.sum(), a_group, shared), block.dtype)
+    indices = np.zeros((most.sum(), a_group), np.uint8)
+    values.reshape(-1, shared)[positions] = bands[order].transpose(0, 2, 1)[kept]
     indices.reshape(-1)[positions] = units
-    return values, indices, groups
+    return values.reshape(-1, GROUP), indices, groups
 
 
 def _unpack_product(packed: PackedWeight) -> np.ndarray:
     """Return the stored values [r, C rounded up to units] of the weight of a product, in their type."""
-    in_blocks = packed.layout in (QUANTISED, BLOCKS)
+    in_blocks = packed.layout in IN_BLOCKS
     units = -(-packed.columns // 4) if in_blocks else packed.columns
     entries = packed.values.view(_BLOCK) if in_blocks else packed.values
     entries = entries.reshape(-1, GROUP)
@@ -301,6 +325,7 @@ def _unpack_sparse(
         rows = np.repeat(groups["rows"], groups["count"], axis=0)
         # Groups are padded with zeros at unit 0, which must not overwrite a value that the row has there.
         values, units = entries[at : at + len(rows)], packed.indices[at : at + len(rows)]
+        units = np.repeat(units, GROUP // units.shape[1], axis=1)
         real = values != 0
         block[rows[real], units[real]] = values[real]
         at, first = at + len(rows), first + len(groups)

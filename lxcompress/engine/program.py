@@ -21,7 +21,6 @@ from lxcompress.engine.records import (
     ACTIVATIONS,
     ALIGN,
     ATTEND,
-    BLOCKS,
     BY_CONSTANT,
     BY_INPUT,
     BY_POSITION,
@@ -33,9 +32,11 @@ from lxcompress.engine.records import (
     GROUPS,
     HEADER,
     I8,
+    IN_BLOCKS,
     INPUT,
     INT64,
     JOIN,
+    LEAVE_OUT_ZEROS,
     LINEAR,
     LOAD,
     MAGIC,
@@ -43,11 +44,9 @@ from lxcompress.engine.records import (
     NONE,
     NORM,
     OP,
-    QUANTISED,
     ROWS,
     SCORES,
     SIZE,
-    SPARSE,
     SUM,
     TABLE,
     TENSOR,
@@ -344,7 +343,7 @@ class Program:
         records = np.zeros(len(self._weights), WEIGHT)
         offset = 0
         for record, packed in zip(records, self._weights, strict=True):
-            for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries"):
+            for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries", "shared"):
                 record[name] = getattr(packed, name)
             for name in ARRAYS:
                 array = getattr(packed, name)
@@ -418,22 +417,22 @@ def read_weights(path: Path) -> list[PackedWeight]:
 
 def _read_weight(record: np.void, data: np.ndarray) -> PackedWeight:
     header: dict[str, Any] = {
-        name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries")
+        name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries", "shared")
     }
     layout, kind = header["layout"], pack.KINDS[header["type"]]
-    units = -(-header["columns"] // 4) if layout >= QUANTISED else header["columns"]
+    units = -(-header["columns"] // 4) if layout in IN_BLOCKS else header["columns"]
     many = rounded(header["rows"], GROUP)
     if layout in (VECTOR, TABLE):
         shapes: dict[str, tuple[Any, tuple[int, ...]]] = {"values": (kind, (header["rows"], header["columns"]))}
     else:
-        shapes = {"values": (kind, (header["entries"], 16 if layout >= QUANTISED else GROUP))}
-    if layout in (SPARSE, BLOCKS):
-        shapes["indices"] = (np.uint8, (header["entries"], GROUP))
+        shapes = {"values": (kind, (header["entries"], 16 if layout in IN_BLOCKS else GROUP))}
+    if layout in LEAVE_OUT_ZEROS:
+        shapes["indices"] = (np.uint8, (header["entries"], GROUP // max(1, header["shared"])))
         shapes["groups"] = (GROUPS, (many // GROUP * -(-units // header["tile"]),))
         shapes["starts"] = ("<u8", (-(-many // header["panel"]) + 1,))
     if header["type"] == I8:
         shapes["scales"] = ("<f4", (many,))
-    if layout >= QUANTISED:
+    if layout in IN_BLOCKS:
         shapes["sums"] = ("<i4", (many,))
     arrays: dict[str, Any] = {name: _view_array(data, int(record[name]), *shape) for name, shape in shapes.items()}
     return PackedWeight(**header, **arrays)

@@ -15,8 +15,12 @@ CONSTANT, ROWS, SUM = 0, 1, 2
 MOST_COLUMNS = 1 << 16
 INT64, FLOAT32 = 0, 1
 """Types of inputs."""
-VECTOR, TABLE, DENSE, SPARSE, QUANTISED, BLOCKS = range(6)
+VECTOR, TABLE, DENSE, SPARSE, QUANTISED, BLOCKS, SHARED_SPARSE, SHARED_BLOCKS = range(8)
 """Layouts of weights."""
+IN_BLOCKS = frozenset({QUANTISED, BLOCKS, SHARED_BLOCKS})
+"""The layouts whose unit is four neighbouring int8; their products read quantised inputs."""
+LEAVE_OUT_ZEROS = frozenset({SPARSE, BLOCKS, SHARED_SPARSE, SHARED_BLOCKS})
+"""The layouts without the units of zeros."""
 F32, BF16, I8 = range(3)
 """Types of weights."""
 EMBED, LOAD, JOIN, LINEAR, NORM, ATTEND, SCORES = range(7)
@@ -64,7 +68,8 @@ WEIGHT = np.dtype(
         ("starts", "<u8"),
         ("scales", "<u8"),
         ("sums", "<u8"),
-        ("reserved", "<u8", 2),
+        ("shared", "<u4"),
+        ("reserved", "<u4", 3),
     ]
 )
 GROUPS = np.dtype([("rows", "u1", GROUP), ("count", "<u2"), ("reserved", "<u2")])

@@ -77,21 +77,22 @@ class Reference:
             found |= {"whole": stored.astype(np.int64), "scales": scales[:rows]}
             found["matrix"] = found["matrix"] * scales[:rows, None]
             assert not scales[rows:].any()
-            if record["layout"] in (r.QUANTISED, r.BLOCKS):
+            if record["layout"] in r.IN_BLOCKS:
                 sums = self._array(record, "sums", "<i4", many)
                 assert (sums[:rows] == found["whole"].sum(1)).all()
                 assert not sums[rows:].any()
         return found
 
     def _unpack_product(self, record: np.void) -> np.ndarray:
-        wide = 4 if record["layout"] in (r.QUANTISED, r.BLOCKS) else 1
-        is_sparse = record["layout"] in (r.SPARSE, r.BLOCKS)
+        wide = 4 if record["layout"] in r.IN_BLOCKS else 1
+        is_sparse = record["layout"] in r.LEAVE_OUT_ZEROS
         rows, units = -(-int(record["rows"]) // 4) * 4, -(-int(record["columns"]) // wide)
         panel, tile, entries = int(record["panel"]), int(record["tile"]), int(record["entries"])
         numbers = self._numbers(record, entries * 4 * wide).reshape(entries, 4, wide)
         panels, tiles = range(0, rows, panel), range(0, units, tile)
         if is_sparse:
-            indices = self._array(record, "indices", "u1", entries * 4).reshape(entries, 4)
+            shared = max(1, int(record["shared"]))
+            indices = self._array(record, "indices", "u1", entries * 4 // shared).reshape(entries, 4 // shared)
             groups = iter(self._array(record, "groups", r.GROUPS, rows // 4 * len(tiles)))
             starts = self._array(record, "starts", "<u8", len(panels) + 1)
             assert starts[-1] == entries
@@ -111,7 +112,7 @@ class Reference:
                     seen += mine
                     for step in range(count):
                         for place, row in enumerate(mine):
-                            unit = left + (int(indices[entry, place]) if is_sparse else step)
+                            unit = left + (int(indices[entry, place // shared]) if is_sparse else step)
                             matrix[row, unit] += numbers[entry, place]
                         entry += 1
                 assert sorted(seen) == list(range(first, min(first + panel, rows)))
@@ -180,7 +181,7 @@ class Reference:
 
     def _linear(self, op: np.void, x: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
         weight, layout = self.weights[op["weight"]], self.tables["weights"][op["weight"]]["layout"]
-        if layout in (r.QUANTISED, r.BLOCKS):
+        if layout in r.IN_BLOCKS:
             whole, step, zero = quantise(x)
             y = (weight["whole"] @ (whole - zero)) * (step * weight["scales"][:, None]).astype(self.kind)
         else:

@@ -7,6 +7,7 @@ of one question for each column shows them all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,12 @@ PACKERS: dict[str, Callable[..., PackedWeight]] = {
     for layout in ("dense", "sparse")
     for type in pack.PRECISIONS
 } | {"quantised": pack.quantised, "blocks": pack.blocks}
-FLOATS = [name for name in PACKERS if name not in ("quantised", "blocks")]
+PACKERS |= {
+    f"sparse {type} of {rows} rows": partial(pack.sparse, type=type, shared=rows)
+    for type in ("fp32", "bf16")
+    for rows in (2, 4)
+} | {f"blocks of {rows} rows": partial(pack.blocks, shared=rows) for rows in (2, 4)}
+FLOATS = [name for name in PACKERS if not name.startswith(("quantised", "blocks"))]
 Feeds = dict[str, np.ndarray]
 
 

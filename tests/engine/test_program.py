@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -130,6 +131,11 @@ PACKERS: dict[str, Callable[[np.ndarray], PackedWeight]] = {
     for layout in ("dense", "sparse")
     for type in pack.PRECISIONS
 } | {"quantised": pack.quantised, "blocks": pack.blocks}
+PACKERS |= {
+    f"sparse {type} of {rows} rows": partial(pack.sparse, type=type, shared=rows)
+    for type in ("fp32", "bf16")
+    for rows in (2, 4)
+} | {f"blocks of {rows} rows": partial(pack.blocks, shared=rows) for rows in (2, 4)}
 
 
 @pytest.mark.parametrize("name", PACKERS)

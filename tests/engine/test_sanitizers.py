@@ -144,6 +144,9 @@ def make_case(path: Path) -> Case:
         return Case(path, questions, np.concatenate([session.run(None, feeds)[0].ravel() for feeds in batches]))
 
 
+SHARED = (("fp32", 2), ("bf16", 4))
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     """The seeds, and products of more than one panel and tile of usual sizes."""
@@ -152,6 +155,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     wide = {f"dense-{type}": pack.dense(weight, type) for type in pack.PRECISIONS}
     wide |= {f"sparse-{type}": pack.sparse(weight, type) for type in pack.PRECISIONS}
     wide |= {"quantised": pack.quantised(weight), "blocks": pack.blocks(weigh(133, 1030))}
+    wide |= {f"blocks-{rows}-rows": pack.blocks(weigh(133, 1030), shared=rows) for rows in (2, 4)}
+    wide |= {f"sparse-{type}-{rows}-rows": pack.sparse(weight, type, shared=rows) for type, rows in SHARED}
     assert set(wide) == set(PACKERS)
     for name, packed in wide.items():
         write_product(folder / f"wide-{name}.lxe", packed, "gelu")

@@ -182,7 +182,7 @@ static int check_groups(lx_model *model, uint32_t place, complaint *to) {
   uint32_t panels = (rows + weight->panel - 1) / weight->panel, tiles = (units + weight->tile - 1) / weight->tile;
   NEED(claim(model, weight->groups, (uint64_t)rows / LX_GROUP * tiles, sizeof(lx_group)) &&
            claim(model, weight->starts, panels + 1, sizeof(uint64_t)) &&
-           claim(model, weight->indices, weight->entries, LX_GROUP),
+           claim(model, weight->indices, weight->entries, lx_indices(weight)),
        "weight %u lies outside of the file", place);
   const lx_group *group = (const lx_group *)(model->data + weight->groups);
   const uint64_t *starts = (const uint64_t *)(model->data + weight->starts);
@@ -212,7 +212,9 @@ static int check_weight(lx_model *model, uint32_t place, complaint *to) {
   uint64_t rows = weight->rows, columns = weight->columns, many = lx_rounded(weight->rows, LX_GROUP);
   NEED(rows > 0 && rows <= MOST_CHANNELS && columns > 0 && columns <= MOST_CHANNELS && rows * columns <= 1ull << 34,
        "weight %u is %u x %u", place, weight->rows, weight->columns);
-  NEED(weight->type <= LX_I8 && weight->layout <= LX_BLOCKS, "weight %u is of no known kind", place);
+  NEED(weight->type <= LX_I8 && weight->layout < LX_LAYOUTS, "weight %u is of no known kind", place);
+  NEED(weight->layout < LX_SHARED_SPARSE || weight->shared == 2 || weight->shared == LX_GROUP,
+       "weight %u has an index for %u rows, expected 2 or 4", place, weight->shared);
   int is_product = weight->layout >= LX_DENSE;
   NEED(!is_product || (weight->panel > 0 && weight->panel <= LX_MOST_PANEL && weight->panel % LX_GROUP == 0 &&
                        weight->tile > 0 && weight->tile <= LX_MOST_TILE),
@@ -234,16 +236,18 @@ static int check_weight(lx_model *model, uint32_t place, complaint *to) {
       is_whole = claim(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
       break;
     case LX_SPARSE:
+    case LX_SHARED_SPARSE:
+      NEED(weight->layout == LX_SPARSE || weight->type != LX_I8, "weight %u is of no known kind", place);
       is_whole = claim(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
       break;
     default:
       NEED(weight->type == LX_I8 && claim(model, weight->sums, many, 4), "weight %u has no sums", place);
-      NEED(weight->layout == LX_BLOCKS || weight->entries == many / LX_GROUP * lx_units(weight),
+      NEED(lx_is_sparse(weight) || weight->entries == many / LX_GROUP * lx_units(weight),
            "weight %u has another number of entries", place);
       is_whole = claim(model, weight->values, weight->entries, 16);
   }
   NEED(is_whole, "weight %u lies outside of the file", place);
-  return weight->layout == LX_SPARSE || weight->layout == LX_BLOCKS ? check_groups(model, place, to) : 0;
+  return lx_is_sparse(weight) ? check_groups(model, place, to) : 0;
 }
 
 static int has_size(const lx_model *model, int32_t size) { return size >= 0 && (uint32_t)size < model->head.sizes; }

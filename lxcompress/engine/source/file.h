@@ -45,14 +45,27 @@ typedef struct {
   uint32_t reserved[2];
 } lx_tensor;
 
-enum { LX_VECTOR = 0, LX_TABLE = 1, LX_DENSE = 2, LX_SPARSE = 3, LX_QUANTISED = 4, LX_BLOCKS = 5 };
+/* LX_SHARED_...: neighbouring rows share the indices of their units. A layout from LX_QUANTISED on reads quantised inputs,
+   but for LX_SHARED_SPARSE. */
+enum {
+  LX_VECTOR = 0,
+  LX_TABLE = 1,
+  LX_DENSE = 2,
+  LX_SPARSE = 3,
+  LX_QUANTISED = 4,
+  LX_BLOCKS = 5,
+  LX_SHARED_SPARSE = 6,
+  LX_SHARED_BLOCKS = 7,
+  LX_LAYOUTS = 8
+};
 enum { LX_F32 = 0, LX_BF16 = 1, LX_I8 = 2 };
 typedef struct {
   uint32_t layout, type, rows, columns;
   uint32_t panel, tile; /* rows of a panel, a multiple of 4; units of a tile */
   uint64_t entries;
   uint64_t values, indices, groups, starts, scales, sums; /* offsets from data_start */
-  uint64_t reserved[2];
+  uint32_t shared; /* LX_SHARED_...: the rows that share an index, 2 or 4 */
+  uint32_t reserved[3];
 } lx_weight;
 
 /* Four rows of a panel (their indices in it), and their number of entries in a tile. */
@@ -104,9 +117,24 @@ uint32_t lx_crc(uint32_t before, const void *bytes, size_t size);
 /* Always returns -1, with `error` written. */
 int lx_fail(char *error, size_t error_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* Whether the product reads quantised inputs, four bytes at once. */
+static inline int lx_is_quantised(const lx_weight *weight) {
+  return weight->layout == LX_QUANTISED || weight->layout == LX_BLOCKS || weight->layout == LX_SHARED_BLOCKS;
+}
+
+/* Whether units of zeros are left out, so that the weight has groups, starts and indices. */
+static inline int lx_is_sparse(const lx_weight *weight) {
+  return weight->layout == LX_SPARSE || weight->layout == LX_BLOCKS || weight->layout >= LX_SHARED_SPARSE;
+}
+
+/* The indices of an entry of a sparse weight: one for each row, or for each set of rows that share it. */
+static inline uint32_t lx_indices(const lx_weight *weight) {
+  return weight->layout >= LX_SHARED_SPARSE ? LX_GROUP / weight->shared : LX_GROUP;
+}
+
 /* Units of a weight's columns: the columns, or blocks of four of them. */
 static inline uint32_t lx_units(const lx_weight *weight) {
-  return weight->layout >= LX_QUANTISED ? (weight->columns + 3) / 4 : weight->columns;
+  return lx_is_quantised(weight) ? (weight->columns + 3) / 4 : weight->columns;
 }
 
 static inline uint32_t lx_rounded(uint32_t value, uint32_t to) { return (value + to - 1) / to * to; }

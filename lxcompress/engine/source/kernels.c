@@ -302,6 +302,24 @@ INLINE bits dot(bits sum, bits x, bits w) {
 }
 #endif
 
+/* Where rows share an index: four bytes of weights repeated over a vector as they are read, or, on processors whose
+   instructions name a lane of the weights, all weights of an entry read at once. */
+#if defined(__aarch64__)
+enum { REPEATS_READ = 0 };
+#else
+enum { REPEATS_READ = 1 };
+#endif
+INLINE vector repeat(const void *from) {
+  uint32_t value;
+  memcpy(&value, from, sizeof value);
+  return (vector)((bits){0} + value); /* as bits: a sum of floats would change the bytes of some blocks */
+}
+#ifdef __ARM_FEATURE_DOTPROD
+INLINE bits dot_repeated(bits sum, bits x, bits w) { return dot_row(sum, x, (vector)w, 0); }
+#else
+INLINE bits dot_repeated(bits sum, bits x, bits w) { return dot(sum, x, w); }
+#endif
+
 #ifndef __ARM_FEATURE_DOTPROD
 INLINE bits dot_row(bits sum, bits x, vector w, int r) { return dot(sum, x, (bits)pick(w, r)); }
 #endif
@@ -319,10 +337,16 @@ typedef struct {
 } walk;
 
 /* All groups of a tile, for `vectors` vectors of columns; returns how many entries there were. Where there are few vectors,
-   entries go to two sums in turn: one alone would wait for itself. What limits the loop is how much can be read in a cycle:
-   so places and weights are read for several entries at once, and only activations for each. */
-INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, const int is_blocks, const int type,
+   entries go to two sums in turn: one alone would wait for itself. `shared` rows of an entry have one index, or 0 for a
+   dense tile: all of its rows read the same unit.
+
+   Where each row has its own index, the reads of activations limit the loop (two in a cycle), so indices and weights are
+   read for several entries at once. Where rows share an index, multiply-adds limit it, and a weight is repeated over a
+   vector as it is read. */
+INLINE size_t walk_tile(const walk *at, const int vectors, const int shared, const int is_blocks, const int type,
                         const int is_tight) {
+  const int is_sparse = shared > 0, is_repeated = shared > 1 && REPEATS_READ && (is_blocks || type == LX_F32);
+  const size_t each_index = is_sparse ? (size_t)(LX_GROUP / shared) : 0;
   const int turns = vectors <= TWO_SUMS ? 2 : 1;
   const size_t x_stride = is_tight ? (size_t)(vectors * LANES) : at->x_stride, y_stride = at->y_stride;
   const size_t bytes = entry_bytes(is_blocks, type);
@@ -340,18 +364,26 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, 
         if (turns == 2) sum[1][r][v] = splat(0.0f);
       }
     }
-/* An entry, `n` units into a dense tile or at the four units whose numbers are the bytes of `places`. */
-#define ADD(turn, entry, places, n)                                                                              \
+/* An entry, `n` units into a dense tile, or at the units of `places`: its indices are the bytes from the first on. */
+#define ADD(turn, entry, at_value, places, first_index, n)                                                        \
   do {                                                                                                           \
     const vector w = entry;                                                                                      \
+    vector in[MOST_VECTORS];                                                                                     \
     UNROLL for (int r = 0; r < LX_GROUP; r++) {                                                                  \
-      const float *from = is_sparse ? x + (size_t)((places) >> 8 * r & 255) * x_stride : dense + (n)*x_stride;   \
-      const vector each = pick(w, r);                                                                            \
+      if (!is_sparse || r % shared == 0) {                                                                       \
+        const size_t k = is_sparse ? (first_index) + (size_t)(r / shared) : 0;                                   \
+        const float *from =                                                                                      \
+            is_sparse ? x + (size_t)((places)[k / 8] >> 8 * (k % 8) & 255) * x_stride : dense + (n)*x_stride;    \
+        UNROLL for (int v = 0; v < vectors; v++) in[v] = load(from + v * LANES);                                 \
+      }                                                                                                          \
+      const vector weight = is_repeated ? repeat((at_value) + 4 * r) : is_blocks ? w : pick(w, r);               \
       UNROLL for (int v = 0; v < vectors; v++) {                                                                 \
-        if (is_blocks)                                                                                           \
-          sum[turn][r][v] = (vector)dot_row((bits)sum[turn][r][v], load_bits(from + v * LANES), w, r);           \
+        if (is_blocks && is_repeated)                                                                            \
+          sum[turn][r][v] = (vector)dot_repeated((bits)sum[turn][r][v], (bits)in[v], (bits)weight);              \
+        else if (is_blocks)                                                                                      \
+          sum[turn][r][v] = (vector)dot_row((bits)sum[turn][r][v], (bits)in[v], weight, r);                      \
         else                                                                                                     \
-          sum[turn][r][v] += each * load(from + v * LANES);                                                      \
+          sum[turn][r][v] += weight * in[v];                                                                     \
       }                                                                                                          \
     }                                                                                                            \
   } while (0)
@@ -359,20 +391,21 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, 
     uint32_t n = 0;
     for (; n + AT_ONCE <= count; n += AT_ONCE) {
       uint64_t places[AT_ONCE / 2] = {0};
-      if (is_sparse) memcpy(places, index, sizeof places);
-      const vector some = LANES > 4 ? read_entries(value, type, is_blocks) : splat(0.0f);
+      if (is_sparse) memcpy(places, index, AT_ONCE * each_index);
+      const vector some = LANES > 4 && !is_repeated ? read_entries(value, type, is_blocks) : splat(0.0f);
       UNROLL for (int e = 0; e < AT_ONCE; e++)
-        ADD(e % turns, LANES > 4 ? take_entry(some, e) : read_entry(value + (size_t)e * bytes, type, is_blocks),
-            places[e / 2] >> 32 * (e % 2), (size_t)e);
+        ADD(e % turns,
+            is_repeated ? some : LANES > 4 ? take_entry(some, e) : read_entry(value + (size_t)e * bytes, type, is_blocks),
+            value + (size_t)e * bytes, places, (size_t)e * each_index, (size_t)e);
       __builtin_prefetch(value + AHEAD, 0, 2);
       if (is_sparse) __builtin_prefetch(index + AHEAD / LX_GROUP, 0, 2);
-      value += AT_ONCE * bytes, index += AT_ONCE * LX_GROUP, dense += AT_ONCE * x_stride;
+      value += AT_ONCE * bytes, index += AT_ONCE * each_index, dense += AT_ONCE * x_stride;
     }
     for (; n < count; n++) {
-      uint32_t places = 0;
-      if (is_sparse) memcpy(&places, index, sizeof places);
-      ADD(0, read_entry(value, type, is_blocks), places, 0);
-      value += bytes, index += LX_GROUP, dense += x_stride;
+      uint64_t places[1] = {0};
+      if (is_sparse) memcpy(places, index, each_index);
+      ADD(0, is_repeated ? splat(0.0f) : read_entry(value, type, is_blocks), value, places, 0, 0);
+      value += bytes, index += each_index, dense += x_stride;
     }
 #undef ADD
     UNROLL for (int r = 0; r < LX_GROUP; r++) {
@@ -387,25 +420,33 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int is_sparse, 
 }
 
 INLINE size_t walk_kind(const walk *at, const int vectors, const lx_weight *weight, const int is_tight) {
+#define FLOATS(shared)                                                                         \
+  (weight->type == LX_F32    ? walk_tile(at, vectors, shared, 0, LX_F32, is_tight)             \
+   : weight->type == LX_BF16 ? walk_tile(at, vectors, shared, 0, LX_BF16, is_tight)            \
+                             : walk_tile(at, vectors, (shared) < 2 ? (shared) : 1, 0, LX_I8, is_tight))
   switch (weight->layout) {
     case LX_DENSE:
-      return weight->type == LX_F32    ? walk_tile(at, vectors, 0, 0, LX_F32, is_tight)
-             : weight->type == LX_BF16 ? walk_tile(at, vectors, 0, 0, LX_BF16, is_tight)
-                                       : walk_tile(at, vectors, 0, 0, LX_I8, is_tight);
+      return FLOATS(0);
     case LX_SPARSE:
-      return weight->type == LX_F32    ? walk_tile(at, vectors, 1, 0, LX_F32, is_tight)
-             : weight->type == LX_BF16 ? walk_tile(at, vectors, 1, 0, LX_BF16, is_tight)
-                                       : walk_tile(at, vectors, 1, 0, LX_I8, is_tight);
+      return FLOATS(1);
+    case LX_SHARED_SPARSE:
+      return weight->shared == 2 ? FLOATS(2) : FLOATS(4);
     case LX_QUANTISED:
       return walk_tile(at, vectors, 0, 1, LX_I8, is_tight);
-    default:
+    case LX_BLOCKS:
       return walk_tile(at, vectors, 1, 1, LX_I8, is_tight);
+    default:
+      return weight->shared == 2 ? walk_tile(at, vectors, 2, 1, LX_I8, is_tight)
+                                 : walk_tile(at, vectors, 4, 1, LX_I8, is_tight);
   }
+#undef FLOATS
 }
 
-#define WALK(count)                                                                            \
-  static __attribute__((noinline)) size_t walk_##count(const walk *at, const lx_weight *weight) { \
-    return at->x_stride == count * LANES ? walk_kind(at, count, weight, 1) : walk_kind(at, count, weight, 0); \
+/* Rows of activations start at multiples of LX_COLUMNS, so only some counts of vectors can fill them. */
+#define WALK(count)                                                                                            \
+  static __attribute__((noinline)) size_t walk_##count(const walk *at, const lx_weight *weight) {               \
+    const int is_tight = count * LANES % LX_COLUMNS == 0 && at->x_stride == count * LANES;                      \
+    return is_tight ? walk_kind(at, count, weight, 1) : walk_kind(at, count, weight, 0);                        \
   }
 WALK(1)
 WALK(2)
@@ -440,69 +481,76 @@ static size_t walk_vectors(const walk *at, const lx_weight *weight, uint32_t vec
   }
 }
 
-/* bias + residual of a row, for one vector of columns. */
-INLINE vector begin_row(const lx_product *job, uint32_t row, uint32_t column) {
-  vector start = splat(job->bias && row < job->weight->rows ? job->bias[row] : 0.0f);
-  if (job->residual && row < job->weight->rows) start += load(job->residual + row * job->residual_stride + column);
-  return start;
-}
-
-static void begin_panel(const lx_product *job, uint32_t first, uint32_t rows) {
-  for (uint32_t row = first; row < first + rows; row++)
-    for (uint32_t column = 0; column < job->columns; column += LANES)
-      store(job->y + row * job->y_stride + column, begin_row(job, row, column));
-}
-
-/* Scales, bias, residual and activation: what is left once all tiles are summed. */
-static uint32_t end_panel(const lx_product *job, uint32_t first, uint32_t rows) {
+/* Scales, bias, residual and activation of one vector of columns: what is left once all tiles of a panel are summed.
+   Returns the lanes that are not finite. */
+INLINE bits end_vector(const lx_product *job, uint32_t first, uint32_t rows, uint32_t column, const int is_blocks,
+                       const int is_scaled, const int has_residual, const uint32_t activation) {
   const lx_weight *weight = job->weight;
-  const int is_blocks = weight->layout >= LX_QUANTISED, is_scaled = weight->type == LX_I8;
-  const int is_done = !is_scaled && job->activation == LX_LINEAR_ONLY;
   const float *scales = (const float *)(job->data + weight->scales);
   const uint32_t *sums = (const uint32_t *)(job->data + weight->sums);
+  const vector x_scale = is_blocks ? load(job->x_scale + column) : splat(0.0f);
+  const bits x_zero = is_blocks ? load_bits(job->x_zero + column) : (bits){0};
+  vector wrong = splat(0.0f); /* NaN from the first value on that is not finite; else +0, to which -0 adds nothing */
+  for (uint32_t row = first; row < first + rows; row++) {
+    float *y = job->y + row * job->y_stride + column;
+    vector value = load(y);
+    if (is_blocks) {
+      const bits exact = (bits)value - x_zero * sums[row];
+      value = __builtin_convertvector((whole)exact, vector) * (x_scale * scales[row]);
+    } else if (is_scaled) {
+      value *= scales[row];
+    }
+    if (job->bias) value += job->bias[row]; /* no multiply-add: integer products are the same to the bit everywhere */
+    if (has_residual) value += load(job->residual + row * job->residual_stride + column);
+    wrong += value * 0.0f;
+    store(y, activate(value, activation));
+  }
+  return (bits)wrong;
+}
+
+/* The rows of a panel, of which those after the weight's last are zeros that nothing reads. */
+INLINE uint32_t end_kind(const lx_product *job, uint32_t first, uint32_t rows, const int is_blocks, const int is_scaled) {
   const uint32_t whole_vectors = job->columns / LANES * LANES;
   const bits last = first_lanes(job->columns - whole_vectors);
   bits found = {0};
-  for (uint32_t row = first; row < first + rows; row++) {
-    float *y = job->y + row * job->y_stride;
-    if (is_done) {
-      for (uint32_t column = 0; column < whole_vectors; column += LANES) found |= not_finite(load(y + column));
-      if (whole_vectors < job->columns) found |= not_finite(load(y + whole_vectors)) & last;
-      continue;
-    }
-    for (uint32_t column = 0; column < job->columns; column += LANES) {
-      vector value = load(y + column);
-      if (is_blocks) {
-        bits exact = (bits)value - load_bits(job->x_zero + column) * sums[row];
-        value = __builtin_convertvector((whole)exact, vector) * (load(job->x_scale + column) * scales[row]);
-      } else if (is_scaled) {
-        value *= scales[row];
-      }
-      if (is_scaled) value += begin_row(job, row, column);
-      found |= column < whole_vectors ? not_finite(value) : not_finite(value) & last;
-      store(y + column, activate(value, job->activation));
-    }
+  rows = smaller(rows, job->weight->rows - first);
+  for (uint32_t column = 0; column < job->columns; column += LANES) {
+    bits here;
+#define END(residual, activation) end_vector(job, first, rows, column, is_blocks, is_scaled, residual, activation)
+    if (job->residual)
+      here = END(1, job->activation);
+    else if (job->activation == LX_GELU)
+      here = END(0, LX_GELU);
+    else if (job->activation == LX_LINEAR_ONLY)
+      here = END(0, LX_LINEAR_ONLY);
+    else
+      here = END(0, job->activation);
+#undef END
+    found |= column < whole_vectors ? here : here & last;
   }
   return any(found);
+}
+
+static uint32_t end_panel(const lx_product *job, uint32_t first, uint32_t rows) {
+  if (lx_is_quantised(job->weight)) return end_kind(job, first, rows, 1, 1);
+  return job->weight->type == LX_I8 ? end_kind(job, first, rows, 0, 1) : end_kind(job, first, rows, 0, 0);
 }
 
 static uint32_t product(const lx_product *job) {
   const lx_weight *weight = job->weight;
   const uint32_t rows = lx_rounded(weight->rows, LX_GROUP), units = lx_units(weight);
   const uint32_t first = job->panel * weight->panel, many = smaller(weight->panel, rows - first);
-  const int is_sparse = weight->layout == LX_SPARSE || weight->layout == LX_BLOCKS;
+  const int is_sparse = lx_is_sparse(weight);
   const uint32_t tiles = (units + weight->tile - 1) / weight->tile;
   size_t entry = is_sparse ? ((const uint64_t *)(job->data + weight->starts))[job->panel]
                            : (size_t)(first / LX_GROUP) * units;
   const lx_group *groups = (const lx_group *)(job->data + weight->groups) + (size_t)(first / LX_GROUP) * tiles;
-  const int is_scaled = weight->type == LX_I8;
-  if (!is_scaled) begin_panel(job, first, many);
   for (uint32_t tile = 0; tile < tiles; tile++) {
     walk at = {.groups = is_sparse ? groups + (size_t)tile * (many / LX_GROUP) : NULL,
-               .indices = job->data + weight->indices + entry * LX_GROUP,
-               .values = job->data + weight->values + entry * entry_bytes(weight->layout >= LX_QUANTISED, (int)weight->type),
+               .indices = is_sparse ? job->data + weight->indices + entry * lx_indices(weight) : NULL,
+               .values = job->data + weight->values + entry * entry_bytes(lx_is_quantised(weight), (int)weight->type),
                .many = many / LX_GROUP,
-               .is_first = is_scaled && tile == 0,
+               .is_first = tile == 0,
                .units = smaller(weight->tile, units - tile * weight->tile),
                .x_stride = job->x_stride,
                .y_stride = job->y_stride};

@@ -67,7 +67,7 @@ static need count_memory(const lx_model *model) {
   all.memory += ROOM * all.columns + LX_COLUMNS * LX_GROUP;
   for (uint32_t n = 0; n < model->head.ops; n++) {
     const lx_op *op = &model->ops[n];
-    if (op->code == LX_LINEAR && model->weights[op->weight].layout >= LX_QUANTISED) {
+    if (op->code == LX_LINEAR && lx_is_quantised(&model->weights[op->weight])) {
       uint64_t units = lx_units(&model->weights[op->weight]) + ROOM;
       uint64_t bytes = units * stride_of(model->sizes[op->in[0].columns].most);
       if (bytes > all.bytes) all.bytes = bytes;
@@ -327,7 +327,7 @@ static void join(const lx_session *session, const lx_op *op, uint32_t first) {
 static uint32_t multiply(const lx_session *session, const lx_op *op, uint32_t panel) {
   const lx_weight *weight = &session->model->weights[op->weight];
   const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
-  const int is_quantised = weight->layout >= LX_QUANTISED;
+  const int is_quantised = lx_is_quantised(weight);
   lx_product job = {.weight = weight, .data = session->model->data, .panel = panel, .columns = out.columns,
                     .x = is_quantised ? (const void *)session->bytes : in.at,
                     .x_stride = is_quantised ? out.stride : in.stride,
@@ -407,7 +407,7 @@ static void run_op(lx_session *session, const lx_op *op, int thread) {
       items = op->count;
       break;
     case LX_LINEAR:
-      if (model->weights[op->weight].layout >= LX_QUANTISED) {
+      if (lx_is_quantised(&model->weights[op->weight])) {
         for (uint32_t n; (n = lx_pool_next(session->pool, thread, vectors)) < vectors;) found |= quantise(session, op, n);
         lx_pool_meet(session->pool);
       }

@@ -105,7 +105,7 @@ static void check_room(const lx_session *session, int fill) {
 static int has_sound_indices(const lx_model *model) {
   for (uint32_t n = 0; n < model->head.weights; n++) {
     const lx_weight *weight = &model->weights[n];
-    if (weight->layout != LX_SPARSE && weight->layout != LX_BLOCKS) continue;
+    if (!lx_is_sparse(weight)) continue;
     const uint32_t rows = lx_rounded(weight->rows, LX_GROUP), units = lx_units(weight);
     const uint32_t tiles = split(units, weight->tile), panels = split(rows, weight->panel);
     const lx_group *group = (const lx_group *)(model->data + weight->groups);
@@ -115,7 +115,7 @@ static int has_sound_indices(const lx_model *model) {
       for (uint32_t tile = 0; tile < tiles; tile++) {
         const uint32_t left = units - tile * weight->tile, here = left < weight->tile ? left : weight->tile;
         for (uint32_t g = 0; g < many / LX_GROUP; g++, group++)
-          for (uint32_t k = 0; k < LX_GROUP * (uint32_t)group->count; k++)
+          for (uint32_t k = 0; k < lx_indices(weight) * (uint32_t)group->count; k++)
             if (*index++ >= here) return 0;
       }
     }

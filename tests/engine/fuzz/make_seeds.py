@@ -24,6 +24,10 @@ PACKERS: dict[str, Callable[[np.ndarray], PackedWeight]] = {
     },
     "quantised": lambda weight: pack.quantised(weight, panel=8),
     "blocks": lambda weight: pack.blocks(weight, panel=4, tile=2),
+    "sparse-fp32-2-rows": lambda weight: pack.sparse(weight, "fp32", panel=8, tile=3, shared=2),
+    "sparse-bf16-4-rows": lambda weight: pack.sparse(weight, "bf16", panel=8, tile=3, shared=4),
+    "blocks-2-rows": lambda weight: pack.blocks(weight, panel=4, tile=2, shared=2),
+    "blocks-4-rows": lambda weight: pack.blocks(weight, panel=8, tile=2, shared=4),
 }
 
 

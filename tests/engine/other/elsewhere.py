@@ -119,4 +119,12 @@ def is_near(found: np.ndarray, expected: np.ndarray, within: float) -> bool:
 
 DRAWN = [(seed, FLOATS, 1e-5) for seed in FLOAT_SEEDS] + [(seed, list(PACKERS), 0.02) for seed in SEEDS]
 """Seeds, kinds of products, how near answers are: a quantised activation between two steps may go to either."""
-LAYERS = ("dense fp32", "sparse fp32", "blocks", "quantised")
+LAYERS = (
+    "dense fp32",
+    "sparse fp32",
+    "sparse fp32 of 4 rows",
+    "blocks",
+    "blocks of 2 rows",
+    "blocks of 4 rows",
+    "quantised",
+)
