@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,17 @@ def tiny_recipe_file(toy_recipe_file, tiny_start, tmp_path_factory) -> Path:
 def toy_recipe(toy_recipe_file) -> Recipe:
     """The toy recipe, read."""
     return load_recipe(toy_recipe_file)
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A folder on the path of Python, in which a test installs packages."""
+    from lxcompress.catalog import extensions
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    caches = (extensions._entry_points, extensions.load_added)
+    for cached in caches:
+        cached.cache_clear()
+    yield tmp_path
+    for cached in caches:
+        cached.cache_clear()

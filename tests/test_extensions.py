@@ -4,29 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lxcompress.catalog import extensions
 from lxcompress.catalog.extensions import added_names, load_added, resolve
 from lxcompress.errors import ExtensionError
-
-
-def write_package(folder, name: str, entry_points: str, module: str = "") -> None:
-    """Write an installed package as pip leaves it: its metadata and one module."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(entry_points, encoding="utf-8")
-    (folder / f"{name}.py").write_text(module, encoding="utf-8")
-
-
-@pytest.fixture
-def packages(tmp_path, monkeypatch):
-    """A folder on the path of Python, in which a test installs packages."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for cached in (extensions._entry_points, load_added):
-        cached.cache_clear()
-    yield tmp_path
-    for cached in (extensions._entry_points, load_added):
-        cached.cache_clear()
+from tests.packages import write_package
 
 
 def test_a_name_is_known_without_an_import(packages) -> None:

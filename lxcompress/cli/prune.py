@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lxcompress.records import Provenance
 
 GRANULARITIES = (
-    "weight, block-1x4, block-4x1, N:M such as 2:4; neuron, head, layer or neuron+head make a smaller model."
+    "weight, block-ROWSxCOLUMNS such as block-4x4, N:M such as 2:4; neuron, head, layer or neuron+head make a smaller "
+    "model."
 )
 
 
@@ -36,6 +37,9 @@ def prune_cli(
     ),
     scope: str = typer.Option(
         "layer", "--scope", help="layer, row: the same share of each; global: of all matrices together."
+    ),
+    least_kept: float = typer.Option(
+        0.0, "--least-kept", help="With --scope global: the least share of its weights that each matrix keeps."
     ),
     keep_dense: list[str] = typer.Option([], "--keep-dense", help="A weight matrix not to prune; repeatable."),
     spare: list[str] = typer.Option([], "--spare", hidden=True),
@@ -81,6 +85,7 @@ def prune_cli(
         criterion=criterion,
         granularity=granularity,
         scope=scope,
+        least_kept=least_kept,
         keep_dense=(*keep_dense, *spare),
         multiple=multiple,
         like=like,

@@ -17,9 +17,11 @@ from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.granularity import Block, NOfM, find_undivided, read_granularity
 from lxcompress.pruning.mask import Mask, Weights, keep_top, keep_top_by_row, keep_top_of_each, keep_top_together
 from lxcompress.pruning.scope import (
+    FLOORED,
     SCOPES,
     Curve,
     keep_count,
+    least_kept,
     share_alike,
     share_by_modality,
     share_by_sensitivity,
@@ -69,10 +71,6 @@ def mask_from_scores(
     kept = _keep_units(scores, [name for name in shapes if name not in dense], selection, counts, within)
     mask = Mask({name: kept[name] if name in kept else torch.ones(shapes[name], dtype=torch.bool) for name in shapes})
     _check_within(mask, within, f"sparsity {selection.sparsity:g} by {selection.granularity}")
-    # Only scope global can remove all weights of a matrix: other scopes keep at least one.
-    for name, matrix in mask.kept.items() if selection.scope == "global" else ():
-        if not bool(matrix.any()):
-            raise _emptied(name, shapes[name], selection.sparsity, "use scope: layer")
     return mask
 
 
@@ -131,13 +129,19 @@ def _count_kept(
     for name, shape in pruned.items():
         if selection.scope == "row" and len(shape) != 2:
             raise PruneError(f"{name}: is not a matrix, so scope row does not fit it; use scope layer")
-    if isinstance(units, NOfM) or selection.scope == "global":
+    if isinstance(units, NOfM):
         return {}
     totals = {name: shape.numel() // units.size for name, shape in pruned.items()}
+    if selection.scope == "global":
+        _check_least_kept(totals, selection)
+        return {}
     if selection.scope == "modality":
         assert selection.relative_rates is not None
         assert modality is not None
-        return share_by_modality(totals, selection.sparsity, rates=selection.relative_rates, modality=modality)
+        least = {name: least_kept(count, selection.least_kept) for name, count in totals.items()}
+        return share_by_modality(
+            totals, selection.sparsity, rates=selection.relative_rates, modality=modality, least=least
+        )
     if selection.scope == "sensitivity":
         return share_by_sensitivity(totals, selection.sparsity, sensitivities or {})
     counts = share_alike(totals, selection.sparsity)
@@ -147,6 +151,18 @@ def _count_kept(
     return counts
 
 
+def _check_least_kept(totals: Mapping[str, int], selection: Selection) -> None:
+    """Raise PruneError if the least number of units of all matrices is more than the sparsity keeps together."""
+    least = sum(least_kept(count, selection.least_kept) for count in totals.values())
+    kept = keep_count(sum(totals.values()), selection.sparsity)
+    if kept < least:
+        raise PruneError(
+            f"sparsity {selection.sparsity:g}: keeps {kept} of {sum(totals.values())} units, but the {len(totals)} "
+            f"matrices keep at least {least} (least_kept {selection.least_kept:g}, and one unit each); lower the "
+            "sparsity or least_kept"
+        )
+
+
 def _check_settings(selection: Selection, units: Block | NOfM) -> None:
     """Raise PruneError for a sparsity, a scope and a granularity that contradict each other for every model."""
     sparsity, scope, granularity = selection.sparsity, selection.scope, selection.granularity
@@ -154,6 +170,10 @@ def _check_settings(selection: Selection, units: Block | NOfM) -> None:
         raise PruneError(f"scope {scope}: is unknown; give one of {', '.join(SCOPES)}")
     if not 0 <= sparsity < 1:
         raise PruneError(f"sparsity {sparsity:g}: is a share of the weights from 0 to below 1, such as 0.5 for 50 %")
+    if not 0 <= selection.least_kept < 1:
+        raise PruneError(f"least_kept {selection.least_kept:g}: is a share from 0 to below 1, such as 0.02")
+    if selection.least_kept and scope not in FLOORED:
+        raise PruneError(f"least_kept: has no effect with scope {scope}; leave it out, or use {' or '.join(FLOORED)}")
     if isinstance(units, NOfM) and abs(sparsity - units.sparsity) > 1e-9:
         raise PruneError(
             f"sparsity {sparsity:g}: granularity {granularity} always removes {units.sparsity:g} of the weights; give "
@@ -208,11 +228,30 @@ def _keep_units(
         }
     if selection.scope == "global":
         unit_scores = {name: units.score(_mask_scores(name, scores, within)) for name in names}
-        total = sum(score.numel() for score in unit_scores.values())
-        kept = keep_top_together(unit_scores, keep_count(total, selection.sparsity))
+        kept = _keep_together(unit_scores, selection)
         return {name: units.spread(matrix) for name, matrix in kept.items()}
     keep = keep_top_by_row if selection.scope == "row" else keep_top
     return {name: units.spread(keep(units.score(_mask_scores(name, scores, within)), counts[name])) for name in names}
+
+
+def _keep_together(unit_scores: dict[str, Tensor], selection: Selection) -> dict[str, Tensor]:
+    """Return {name: bool, True = kept} of the units for scope global: the best of all matrices together.
+
+    A matrix that would keep too few keeps its `least_kept` best ones, unless an earlier mask removed them (-inf), and
+    the other matrices lose more. That may leave another matrix with too few, so it is repeated.
+    """
+    keep = keep_count(sum(score.numel() for score in unit_scores.values()), selection.sparsity)
+    least = {name: least_kept(score.numel(), selection.least_kept) for name, score in unit_scores.items()}
+    unit_scores = dict(unit_scores)
+    while True:
+        kept = keep_top_together(unit_scores, keep)
+        short = [name for name, count in least.items() if int(kept[name].sum()) < count]
+        for name in short:
+            score = unit_scores[name]
+            best = keep_top(score, least.pop(name)) & (score > float("-inf"))
+            unit_scores[name] = score.masked_fill(best, float("inf"))
+        if not short:
+            return kept
 
 
 def _mask_scores(name: str, scores: Weights, within: Mask | None) -> Tensor:

@@ -1,8 +1,7 @@
 """Granularity of a mask: which weights are removed together as one unit.
 
 - weight: each weight is a unit.
-- block-1x4: a unit is the weights of four neighbouring inputs of one output.
-- block-4x1: a unit is the weights of four neighbouring outputs at one input.
+- block-RxC: a unit is the weights of R neighbouring outputs at C neighbouring inputs, such as block-4x1.
 - N:M: of every M neighbours along the input, exactly N are kept (2:4: Mishra et al. 2021; others: Zhou et al. 2021).
 
 The score of a block is the sum of the scores of its weights. Sparse kernels and int8 dot products read blocks of these
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lxcompress.errors import PruneError
+from lxcompress.recipe.methods import read_block
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,19 @@ class NOfM:
         return 1 - self.keep / self.of
 
 
-BLOCKS: Mapping[str, Block] = {"weight": Block(1, 1), "block-1x4": Block(1, 4), "block-4x1": Block(4, 1)}
-"""The granularities of a mask by name, except N:M."""
-
-
 def read_granularity(text: str) -> Block | NOfM:
     """Return the granularity of a mask that `text` names. Raises PruneError for any other text."""
-    if text in BLOCKS:
-        return BLOCKS[text]
+    if text == "weight":
+        return Block(1, 1)
+    block = read_block(text)
+    if block:
+        return Block(*block)
     keep, colon, of = text.partition(":")
     if colon and keep.isdecimal() and of.isdecimal() and 0 < int(keep) < int(of):
         return NOfM(int(keep), int(of))
     raise PruneError(
-        f"granularity {text}: is not a granularity of a mask; use one of {', '.join(BLOCKS)}, "
-        "or N:M with N below M, such as 2:4"
+        f"granularity {text}: is not a granularity of a mask; use weight, "
+        "block-RxC such as block-4x4, or N:M with N below M, such as 2:4"
     )
 
 

@@ -6,6 +6,7 @@
 - modality: language, vision, cross and head are pruned at different relative rates.
 - sensitivity: each matrix is pruned up to the same measured rise of the loss (Han et al. 2015, section 3).
 
+Scopes global and modality keep at least one unit, and at least the fraction `least_kept` of the units, of each matrix.
 The total number of removed units is exact for global, modality and sensitivity. Scopes layer and row round the number
 of each matrix separately.
 """
@@ -19,6 +20,8 @@ from collections.abc import Callable, Mapping
 from lxcompress.errors import PruneError
 
 SCOPES = ("layer", "row", "global", "modality", "sensitivity")
+FLOORED = ("global", "modality")
+"""The scopes that could remove a whole matrix: each matrix keeps at least a fraction of its units."""
 Curve = Mapping[float, float]
 """{sparsity (0-1): the rise of the loss when only one matrix is pruned, to this sparsity}"""
 HALVINGS = 100
@@ -30,19 +33,32 @@ def keep_count(units: int, sparsity: float) -> int:
     return units - round(units * sparsity)
 
 
+def least_kept(units: int, fraction: float) -> int:
+    """Return how many of `units` units are kept at least: `fraction` (0-1) of them, rounded up, and at least one."""
+    return max(1, math.ceil(round(units * fraction, 6)))
+
+
 def share_alike(units: Mapping[str, int], sparsity: float) -> dict[str, int]:
     """Return {name: number of units to keep} if each matrix has the same `sparsity`; `units` is {name: all units}."""
     return {name: keep_count(count, sparsity) for name, count in units.items()}
 
 
 def share_by_modality(
-    units: Mapping[str, int], sparsity: float, *, rates: Mapping[str, float], modality: Callable[[str], str]
+    units: Mapping[str, int],
+    sparsity: float,
+    *,
+    rates: Mapping[str, float],
+    modality: Callable[[str], str],
+    least: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Return {name: number of units to keep} for scope modality. Raises PruneError.
 
-    The sparsity of a matrix in part m is c x rates[m], with one c for all matrices that makes the total exact. If that
-    would remove all units of a matrix, it keeps one, and the other matrices lose more.
+    `least` has the fewest units that each matrix keeps; by default one.
+
+    The sparsity of a matrix in part m is c x rates[m], with one c for all matrices that makes the total exact. A matrix
+    that would keep fewer than `least` keeps these, and the other matrices lose more.
     """
+    fewest = least or dict.fromkeys(units, 1)
     rate_of = {}
     for name in units:
         part = modality(name)
@@ -55,7 +71,7 @@ def share_by_modality(
             raise PruneError(f"relative_rates.{part}: is {rate_of[name]:g}, expected 0 (nothing is removed) or more")
 
     def removed(factor: float) -> dict[str, float]:
-        return {name: min(units[name] - 1, factor * rate_of[name] * units[name]) for name in units}
+        return {name: min(units[name] - fewest[name], factor * rate_of[name] * units[name]) for name in units}
 
     highest = max((1 / rate for rate in rate_of.values() if rate > 0), default=0.0)
     remedy = "lower the sparsity, or raise the rates that are 0"

@@ -25,6 +25,8 @@ class Selection:
     """how the sparsity is shared among the matrices, such as layer or global"""
     relative_rates: Mapping[str, float] | None = None
     """part of the model (language, vision, cross, head) -> its rate relative to the others; only for scope modality"""
+    least_kept: float = 0.0
+    """the smallest fraction of its units (0-1) that a matrix keeps; only for scopes global and modality"""
     keep_dense: tuple[str, ...] = ()
     """names of weight matrices that are not pruned"""
     multiple: int = MULTIPLE
@@ -38,6 +40,7 @@ class Selection:
             granularity=method.granularity,
             scope=method.scope,
             relative_rates=method.relative_rates.model_dump() if method.relative_rates else None,
+            least_kept=method.least_kept,
             keep_dense=method.keep_dense,
             multiple=multiple,
         )

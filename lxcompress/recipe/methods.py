@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -19,8 +20,10 @@ Rewind = Literal["start", "step", "learning-rate", "none"]
 Control = Literal["reinitialised", "shuffled", "dense-longer", "small-dense"]
 
 SCOPES: tuple[str, ...] = get_args(Scope)
-MASKED = ("weight", "block-1x4", "block-4x1")
-"""Granularities whose result is a mask, in addition to N:M (2:4, 4:8)."""
+MASKED = ("weight", "block-1x4", "block-4x1", "block-4x4")
+"""Granularities whose result is a mask, as examples: any block-RxC and any N:M (2:4, 4:8) is one too."""
+MOST_BLOCK = 64
+"""The most rows, and the most columns, of a block."""
 STRUCTURED = ("neuron", "head", "layer", "neuron+head")
 """Granularities whose result is a smaller model."""
 DENSE_CONTROLS = ("dense-longer", "small-dense")
@@ -53,12 +56,22 @@ def _read_granularity(value: Any) -> str:
     text = str(value)
     if is_granularity(text):
         return text
-    raise ValueError(f"expected one of {', '.join((*MASKED, *STRUCTURED))}, or N:M such as 2:4")
+    raise ValueError(f"expected one of {', '.join((*MASKED, *STRUCTURED))}, another block-RxC, or N:M such as 2:4")
 
 
 def is_granularity(text: str) -> bool:
     """Return whether `text` names a granularity."""
-    return text in MASKED or text in STRUCTURED or is_n_of_m(text)
+    return text == "weight" or text in STRUCTURED or read_block(text) is not None or is_n_of_m(text)
+
+
+def read_block(text: str) -> tuple[int, int] | None:
+    """Return the rows and columns of a block that `text` names, such as (4, 1) for block-4x1; None if it names none.
+
+    A block has 1 to MOST_BLOCK rows and columns, and more than one weight.
+    """
+    found = re.fullmatch(r"block-([1-9][0-9]?)x([1-9][0-9]?)", text, re.ASCII)
+    rows, columns = (int(found[1]), int(found[2])) if found else (1, 1)
+    return (rows, columns) if rows * columns > 1 and max(rows, columns) <= MOST_BLOCK else None
 
 
 def is_n_of_m(text: str) -> bool:
@@ -122,6 +135,7 @@ class Method(RecipeSection):
     granularity: Granularity = "weight"
     scope: Scope = "layer"
     relative_rates: Rates | None = None
+    least_kept: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Schedule = "one-shot"
     rate: Fraction | None = None
     rewind: Rewind = "start"
@@ -163,6 +177,7 @@ class Method(RecipeSection):
             "ticket" if self.ticket else self.criterion,
             self.granularity.replace(":", "of"),
             self.scope if self.scope != "layer" else "",
+            f"least{short_percent(self.least_kept)}" if self.least_kept else "",
             # The old name of keep_dense: ids are the names of folders, which must not change.
             "spared" if self.keep_dense else "",
             f"{self.schedule}{rounds}" if self.schedule != "one-shot" else "",
@@ -225,13 +240,21 @@ class Conflict:
     """returns True if a method breaks the rule"""
 
 
-_SELECTION = ("criterion", "scope", "schedule", "keep_dense")
+_SELECTION = ("criterion", "scope", "least_kept", "schedule", "keep_dense")
 _NO_EFFECT_ON_DENSE = (*_SELECTION, "granularity", "rewind", "ticket", "distill")
 
 CONFLICTS = (
     Conflict(
         "relative_rates needs scope: modality, and scope: modality needs relative_rates",
         lambda method: (method.relative_rates is None) != (method.scope != "modality"),
+    ),
+    Conflict(
+        "least_kept needs scope: global or modality",
+        lambda method: method.least_kept > 0 and method.scope not in ("global", "modality"),
+    ),
+    Conflict(
+        "least_kept has no effect on granularity {method.granularity}",
+        lambda method: method.least_kept > 0 and method.is_structured,
     ),
     Conflict(
         "rate needs an iterative schedule",
@@ -275,7 +298,8 @@ CONFLICTS = (
         lambda method: method.schedule == "gradual" and method.scope in ("modality", "sensitivity"),
     ),
     Conflict(
-        "the mask of a ticket is already drawn: criterion, scope, schedule and keep_dense have no effect on it",
+        "the mask of a ticket is already drawn: criterion, scope, least_kept, schedule and keep_dense have no effect "
+        "on it",
         lambda method: method.ticket is not None and method.differs_in(*_SELECTION),
     ),
     Conflict(

@@ -24,6 +24,8 @@ class PruneOptions:
     criterion: str = "low-magnitude"
     granularity: str = "weight"
     scope: str = "layer"
+    least_kept: float = 0.0
+    """the smallest fraction of its weights (0-1) that a matrix keeps; only for scope global"""
     keep_dense: tuple[str, ...] = ()
     """names of weight matrices that are not pruned"""
     multiple: int = MULTIPLE
@@ -42,7 +44,12 @@ class PruneOptions:
         """Return the Selection: those of the options that say what to remove."""
         assert self.sparsity is not None, "options are checked before they are used"
         return Selection(
-            self.sparsity, self.granularity, self.scope, keep_dense=self.keep_dense, multiple=self.multiple
+            self.sparsity,
+            self.granularity,
+            self.scope,
+            least_kept=self.least_kept,
+            keep_dense=self.keep_dense,
+            multiple=self.multiple,
         )
 
     def check(self) -> None:
@@ -61,6 +68,10 @@ class PruneOptions:
         if self.scope not in SCOPES:
             raise PruneError(f"--scope {self.scope}: is unknown or needs a study; give {', '.join(SCOPES)}")
         share = "a share of the weights between 0 and 1, such as 0.5 for 50 %"
+        if not 0 <= self.least_kept < 1:
+            raise PruneError(f"--least-kept {self.least_kept:g}: expected a share of the weights, such as 0.02 for 2 %")
+        if self.least_kept and (self.scope != "global" or self.granularity in STRUCTURED):
+            raise PruneError("--least-kept: has an effect with --scope global and a mask only; leave it out")
         if self.sparsity is None:
             raise PruneError(f"--sparsity: is missing; give {share}")
         if not 0 < self.sparsity < 1:

@@ -16,12 +16,14 @@ from lxcompress.pruning.choose import (
     find_kept_dense,
     mask_from_scores,
 )
-from lxcompress.pruning.granularity import BLOCKS
+from lxcompress.pruning.granularity import Block, read_granularity
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count, share_by_modality, share_by_sensitivity
 from lxcompress.pruning.selection import Selection
 from tests.complain import complain
 
+GRANULARITIES = ("weight", "block-1x4", "block-4x1", "block-2x1", "block-2x4", "block-4x4")
+BLOCKS: dict[str, Block] = {name: read_granularity(name) for name in GRANULARITIES}
 SHAPES = {"language.a": (12, 16), "vision.b": (8, 24), "cross.c": (4, 8), "head.d": (20, 4)}
 RATES = {"language": 1.0, "vision": 0.5, "cross": 2.0, "head": 0.25}
 CURVES = {
@@ -95,11 +97,17 @@ def slow_rows(scored: list[tuple[float, tuple[int, int]]], keep: int) -> set:
 
 
 def slow_mask(scores, sparsity, granularity, scope) -> dict[str, torch.Tensor]:
-    size = {"weight": (1, 1), "block-1x4": (1, 4), "block-4x1": (4, 1)}[granularity]
+    size = BLOCKS[granularity].rows, BLOCKS[granularity].columns
     blocks = {name: blocks_of(score, *size) for name, score in scores.items()}
     if scope == "global":
         together = [(value, (name, place)) for name, each in blocks.items() for value, place in each]
-        best = slow_top(together, keep_count(len(together), sparsity))
+        keep = keep_count(len(together), sparsity)
+        best = slow_top(together, keep)
+        forced: set[object] = set()
+        while empty := [name for name in scores if name not in {other for other, _ in best}]:
+            forced |= {(empty[0], place) for place in slow_top(blocks[empty[0]], 1)}
+            others = [pair for pair in together if pair[1] not in forced]
+            best = forced | slow_top(others, keep - len(forced))
         chosen = {name: {place for other, place in best if other == name} for name in scores}
     else:
         top = slow_rows if scope == "row" else slow_top
@@ -328,8 +336,8 @@ def shapes(**more) -> dict[str, torch.Size]:
         ({"odd": (16,)}, {"scope": "row"}, ("odd", "not a matrix", "scope layer")),
         ({}, {"granularity": "2:4", "sparsity": 0.7}, ("sparsity 0.7", "2:4", "give sparsity 0.5")),
         ({}, {"granularity": "2:4", "scope": "global"}, ("scope global", "2:4")),
-        ({}, {"granularity": "4:2"}, ("granularity 4:2", "block-1x4", "2:4")),
-        ({}, {"granularity": "neuron"}, ("granularity neuron", "block-4x1")),
+        ({}, {"granularity": "4:2"}, ("granularity 4:2", "block-RxC", "2:4")),
+        ({}, {"granularity": "neuron"}, ("granularity neuron", "block-4x4")),
         ({}, {"scope": "corner"}, ("scope corner", "layer, row, global, modality, sensitivity")),
         ({}, {"sparsity": 1.0}, ("sparsity 1", "0.5 for 50 %")),
         ({}, {"sparsity": 0.99}, ("cross.c", "all of its 32 weights", "lower the sparsity")),
@@ -387,6 +395,41 @@ def test_an_earlier_mask_that_left_too_few_is_told() -> None:
     complain(lambda: pick(scores, sparsity=0.5, within=other), "3 x 3, but 12 x 16", kind=PruneError)
 
 
-def test_a_global_sparsity_that_empties_a_matrix_is_told() -> None:
-    scores = {**draw(8), "tiny": torch.full((4, 4), -1e9)}
-    complain(lambda: pick(scores, sparsity=0.5, scope="global"), "tiny", "all of its 16", "scope: layer")
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_no_matrix_keeps_less_than_its_least_share_and_the_total_stays_exact(granularity, fraction) -> None:
+    scores = {**draw(8), "tiny": torch.full((4, 8), -1e9)}
+    sparsity = 0.5
+    block = BLOCKS[granularity]
+    kept = pick(scores, sparsity=sparsity, scope="global", granularity=granularity, least_kept=fraction).kept
+    units = {name: score.numel() // block.size for name, score in scores.items()}
+    counts = {name: int(matrix.sum()) // block.size for name, matrix in kept.items()}
+    assert sum(counts.values()) == keep_count(sum(units.values()), sparsity)
+    assert counts["tiny"] == max(1, math.ceil(fraction * units["tiny"]))
+    assert all(counts[name] >= fraction * units[name] for name in units)
+
+
+def test_a_least_share_keeps_the_best_units_and_does_not_bring_any_back() -> None:
+    scores = {"large": torch.arange(100.0, 200).view(10, 10), "tiny": torch.arange(16.0).view(4, 4)}
+    before = pick({**scores, "tiny": -scores["tiny"]}, sparsity=0.1, scope="global", least_kept=0.25)
+    assert before.kept["tiny"].nonzero().tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
+    after = pick(scores, sparsity=0.5, scope="global", least_kept=0.125, within=before)
+    assert after.kept["tiny"].nonzero().tolist() == [[0, 2], [0, 3]]
+
+
+def test_more_than_the_sparsity_keeps_is_refused() -> None:
+    complain(
+        lambda: pick(draw(8), sparsity=0.9, scope="global", least_kept=0.2),
+        "0.9",
+        "least_kept 0.2",
+        "lower the sparsity",
+    )
+    complain(lambda: check({"a": torch.Size((4, 4))}, sparsity=0.5, least_kept=0.2), "no effect with scope layer")
+    complain(lambda: check({"a": torch.Size((4, 4))}, sparsity=0.5, scope="global", least_kept=1), "least_kept 1")
+
+
+def test_a_modality_keeps_the_least_share_of_each_matrix() -> None:
+    kept = pick(draw(1), sparsity=0.75, scope="modality", least_kept=0.15, **OPTIONS["modality"]).kept
+    shares = {name: float(matrix.float().mean()) for name, matrix in kept.items()}
+    assert min(shares.values()) >= 0.15
+    assert shares["cross.c"] == pytest.approx(0.15, abs=1 / 32)

@@ -157,10 +157,14 @@ def test_a_mask_of_another_model_is_refused() -> None:
         mask.apply({"b": torch.ones(2, 3)})
 
 
-def test_a_sparsity_that_empties_a_layer_is_refused() -> None:
+def test_a_sparsity_that_empties_a_layer_is_refused_or_leaves_one_weight() -> None:
     small = {"large": torch.randn(50, 50) + 10, "tiny": torch.full((1, 2), 1e-3)}
-    with pytest.raises(PruneError, match=r"tiny: sparsity 0\.5 would remove all"):
-        choose_mask(small, Selection(0.5, scope="global"), criterion="low-magnitude", seed=0)
+    assert (
+        int(choose_mask(small, Selection(0.5, scope="global"), criterion="low-magnitude", seed=0).kept["tiny"].sum())
+        == 1
+    )
+    with pytest.raises(PruneError, match=r"tiny: sparsity 0\.8 would remove all"):
+        choose_mask(small, Selection(0.8), criterion="low-magnitude", seed=0)
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

@@ -28,6 +28,7 @@ from lxcompress.training.evaluate import score_split
 from lxcompress.training.fit import fit
 from lxcompress.training.spec import FitSpec
 from tests import children
+from tests.packages import write_package
 
 TIMES = {"drawing_s", "shared_s", "duration_s", "machine", "started", "seal"}
 
@@ -243,11 +244,21 @@ def test_training_that_diverges_says_so_and_leaves_no_result(toy_recipe_file, tm
     assert not read_run(tmp_path).dense
 
 
-def test_a_cell_that_cannot_be_drawn_does_not_keep_the_others_from_it(toy_recipe_file, tmp_path) -> None:
-    recipe = load_recipe(toy_recipe_file, ["prune.scope=global", "seeds=[0]", "prune.sparsities=[0.5, 0.9999]"])
-    with pytest.raises(RunError, match=r"failed, the others are done; the first: .*would remove all"):
-        run_study(recipe, tmp_path, only="low-*")
-    assert set(read_run(tmp_path).results) == {"low-magnitude-weight-50-seed0"}
+WITHOUT_SCORES = """
+from lxcompress.catalog.criteria import CriterionSpec
+SPEC = CriterionSpec(name="without-scores", score="without_scores:score", needs=None, summary="gives NaN")
+def score(weight, statistic, generator):
+    return weight * float("nan")
+"""
+
+
+def test_a_cell_that_cannot_be_drawn_does_not_keep_the_others_from_it(packages, toy_recipe_file, tmp_path) -> None:
+    point = "[lxcompress.criteria]\nwithout-scores = without_scores:SPEC\n"
+    write_package(packages, "without_scores", point, WITHOUT_SCORES)
+    settings = ["prune.criteria=[without-scores, low-magnitude]", "seeds=[0]", "prune.sparsities=[0.5]"]
+    with pytest.raises(RunError, match=r"1 of 3 .* failed, the others are done; the first: .*is not finite"):
+        run_study(load_recipe(toy_recipe_file, settings), tmp_path / "run")
+    assert set(read_run(tmp_path / "run").results) == {"low-magnitude-weight-50-seed0"}
 
 
 def test_a_study_in_pieces_equals_one_in_a_piece(finished, toy_recipe, tmp_path) -> None:
