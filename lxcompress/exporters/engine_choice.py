@@ -24,6 +24,7 @@ import numpy as np
 from lxcompress.engine import InferenceSession, is_built
 from lxcompress.engine.pack import PackedWeight, blocks, dense, quantised, sparse
 from lxcompress.engine.program import Program
+from lxcompress.engine.records import GROUP
 
 Time = Callable[[Sequence[PackedWeight], int], Sequence[float]]
 """(packed matrices, columns of the input) -> the seconds of one product with each matrix."""
@@ -32,15 +33,29 @@ Lay = Callable[[np.ndarray], PackedWeight]
 """Packs a matrix, float32 [outputs, inputs]."""
 
 
+UNITS: Mapping[str, tuple[int, int]] = {
+    "1x1": (1, 1),
+    "2x1": (2, 1),
+    "4x1": (4, 1),
+    "1x4": (1, 4),
+    "2x4": (2, 4),
+    "4x4": (4, 4),
+}
+"""The name of what a layout leaves out when all of its weights are zero -> its rows and columns."""
+
+
 @dataclass(frozen=True)
 class LayoutChoice:
     """A layout that a matrix can be stored in, and the fractions of zeros from which the layout is timed or chosen.
 
-    `leaves_out` names what the layout does not store when it is zero: "weights" or "blocks", the keys of
-    `count_shares`; None for a dense layout, which fits every matrix. `hopeless` and `usual` are fractions (0-1) of such
-    zeros. Up to `hopeless` the layout was never the fastest, so it is not timed. From `usual` on it usually is the
-    fastest, which decides where nothing can be timed. Both were measured on 2 cores of an AMD server with AVX-512 and
-    VNNI, on 512 rows of 768 and of 3072 weights, with 1 to 56 columns.
+    `leaves_out` names one of UNITS; None for a dense layout, which fits every matrix. `hopeless` and `usual` are
+    fractions (0-1) of units that are zero. Up to `hopeless` the layout was never the fastest, so it is not timed. From
+    `usual` on it usually is the fastest, which decides where nothing can be timed. Both were measured on 2 cores of an
+    AMD server with AVX-512 and VNNI, on 512 rows of 768 and of 3072 weights, with 1 to 56 columns.
+
+    Rows that share an index store zeros of one row where another row has a weight. Such a layout names the unit of a
+    single row in `finer`. It is timed if it stores at most TIMED times as many weights as that unit needs, and chosen
+    without a measurement up to CHOSEN times.
     """
 
     name: str
@@ -48,35 +63,77 @@ class LayoutChoice:
     leaves_out: str | None = None
     hopeless: float = 0.0
     usual: float = 0.0
+    finer: str | None = None
 
     def is_promising(self, shares: Mapping[str, float]) -> bool:
         """Return whether the layout may be the fastest for a matrix with these fractions of zeros, and is timed."""
-        return self.leaves_out is None or shares[self.leaves_out] > self.hopeless
+        return self.leaves_out is None or (shares[self.leaves_out] > self.hopeless and self._stores(shares) <= TIMED)
 
     def is_usual(self, shares: Mapping[str, float]) -> bool:
         """Return whether the layout usually is the fastest for a matrix with these fractions of zeros."""
-        return self.leaves_out is None or shares[self.leaves_out] >= self.usual
+        return self.leaves_out is None or (shares[self.leaves_out] >= self.usual and self._stores(shares) <= CHOSEN)
+
+    def _stores(self, shares: Mapping[str, float]) -> float:
+        """Return the number of stored weights divided by the number that the unit of a single row would store."""
+        if self.finer is None or self.leaves_out is None:
+            return 1.0
+        fewest = 1 - shares[self.finer]
+        return (1 - shares[self.leaves_out]) / fewest if fewest else 1.0
+
+
+TIMED, CHOSEN = 2.0, 1.25
+"""Rows that share an index multiply one and a half to two times as fast, so more zeros than this do not pay."""
 
 
 def _by_weights(type: str, tile: int, *, hopeless: float, usual: float) -> LayoutChoice:
     """Return the layout that leaves out single zeros, with tiles of `tile` inputs."""
-    return LayoutChoice("sparse", partial(sparse, type=type, tile=tile), "weights", hopeless, usual)
+    return LayoutChoice("sparse", partial(sparse, type=type, tile=tile), "1x1", hopeless, usual)
+
+
+def _by_rows(type: str) -> list[LayoutChoice]:
+    """Return the layouts that leave out columns of zeros of 4 and of 2 neighbouring rows."""
+    return [
+        LayoutChoice(
+            f"sparse, {rows} rows together",
+            partial(sparse, type=type, tile=tile, shared=rows),
+            f"{rows}x1",
+            hopeless=0.05,
+            usual=0.1,
+            finer="1x1",
+        )
+        for rows in (4, 2)
+        for tile in (128, 256)
+    ]
 
 
 LAYOUTS: Mapping[str, Sequence[LayoutChoice]] = {
     "fp32": (
+        *_by_rows("fp32"),
         _by_weights("fp32", 128, hopeless=0.15, usual=0.3),
         _by_weights("fp32", 256, hopeless=0.15, usual=0.3),
         LayoutChoice("dense", partial(dense, type="fp32")),
     ),
     "bf16": (
+        *_by_rows("bf16"),
         _by_weights("bf16", 128, hopeless=0.15, usual=0.4),
         _by_weights("bf16", 256, hopeless=0.15, usual=0.4),
         LayoutChoice("dense", partial(dense, type="bf16")),
     ),
     "int8": (
-        LayoutChoice("blocks", partial(blocks, tile=128), "blocks", hopeless=0.15, usual=0.4),
-        LayoutChoice("blocks", partial(blocks, tile=256), "blocks", hopeless=0.15, usual=0.4),
+        *(
+            LayoutChoice(
+                f"blocks of {rows} rows",
+                partial(blocks, tile=tile, shared=rows),
+                f"{rows}x4",
+                hopeless=0.05,
+                usual=0.1,
+                finer="1x4",
+            )
+            for rows in (4, 2)
+            for tile in (128, 256)
+        ),
+        LayoutChoice("blocks", partial(blocks, tile=128), "1x4", hopeless=0.15, usual=0.4),
+        LayoutChoice("blocks", partial(blocks, tile=256), "1x4", hopeless=0.15, usual=0.4),
         _by_weights("int8", 128, hopeless=0.7, usual=0.9),
         LayoutChoice("dense", quantised),
     ),
@@ -125,15 +182,28 @@ class LayoutChooser:
         layouts = [_layout for _layout in self._layouts if _layout.is_promising(shares)]
         if len(layouts) == 1:
             return layouts[0]
-        part = weight[:: -(-len(weight) // SAMPLE_ROWS)]
+        part = take_rows(weight, SAMPLE_ROWS)
         seconds = self._time([layout.pack(part) for layout in layouts], columns)
         return layouts[int(np.argmin(seconds))]
 
 
+def take_rows(weight: np.ndarray, most: int) -> np.ndarray:
+    """Return about `most` rows of the matrix, evenly spread, in bands of GROUP rows that may share indices."""
+    bands = np.arange(0, len(weight), GROUP)[:: -(-len(weight) // most)]
+    rows = (bands[:, None] + np.arange(GROUP)).reshape(-1)
+    return weight[rows[rows < len(weight)]]
+
+
 def count_shares(weight: np.ndarray) -> dict[str, float]:
-    """Return the fractions of zeros (0-1) in a matrix: of single weights, and of blocks of 1 x 4 weights."""
-    kept = np.pad(weight != 0, ((0, 0), (0, -weight.shape[1] % 4))).reshape(-1, 4)
-    return {"weights": 1 - np.count_nonzero(weight) / weight.size, "blocks": 1 - float(kept.any(1).mean())}
+    """Return the fraction (0-1) of each of UNITS that has zeros only in a matrix; those at its edges may be smaller."""
+    rows, columns = weight.shape
+    kept = np.pad(weight != 0, ((0, -rows % 4), (0, -columns % 4)))
+    shares = {}
+    for name, (height, width) in UNITS.items():
+        parts = kept[: -(-rows // height) * height, : -(-columns // width) * width]
+        found = parts.reshape(len(parts) // height, height, -1, width).any((1, 3))
+        shares[name] = 1 - float(found.mean())
+    return shares
 
 
 def time_here() -> Time | None:

@@ -29,6 +29,8 @@ from lxcompress.engine.records import (
     LINEAR,
     OP,
     QUANTISED,
+    SHARED_BLOCKS,
+    SHARED_SPARSE,
     SIZE,
     SPARSE,
     TENSOR,
@@ -37,7 +39,15 @@ from lxcompress.engine.records import (
 from lxcompress.errors import ExportError, MeasureError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.engine import count_zeros, usual_columns, write
-from lxcompress.exporters.engine_choice import LAYOUTS, LEAST, SAMPLE_ROWS, LayoutChooser, count_shares, time_here
+from lxcompress.exporters.engine_choice import (
+    LAYOUTS,
+    LEAST,
+    SAMPLE_ROWS,
+    LayoutChooser,
+    count_shares,
+    take_rows,
+    time_here,
+)
 from lxcompress.exporters.formats import ExportOptions, Job, check_layouts
 from lxcompress.exporters.parity import TOLERANCES
 from lxcompress.exporters.programs import Usual, build_program
@@ -149,6 +159,10 @@ def test_the_file_answers_as_the_model_for_questions_of_any_length(name, pattern
         (partial(sparse, type="int8"), SPARSE, 5e-2),
         (quantised, QUANTISED, 5e-2),
         (partial(blocks, tile=4), BLOCKS, 5e-2),
+        (partial(sparse, type="fp32", tile=16, panel=8, shared=2), SHARED_SPARSE, 1e-5),
+        (partial(sparse, type="bf16", shared=4), SHARED_SPARSE, 2e-2),
+        (partial(blocks, tile=4, shared=2), SHARED_BLOCKS, 5e-2),
+        (partial(blocks, shared=4), SHARED_BLOCKS, 5e-2),
     ],
 )
 def test_any_layout_gives_the_same_answers(name, lay, layout, bound, tmp_path) -> None:
@@ -360,11 +374,11 @@ def test_the_layout_that_takes_least_time_is_taken(precision, width) -> None:
     assert columns == 20
     assert len(candidates) >= 2
     for wanted in candidates:
-        cut = (wanted.layout, wanted.tile)
-        made = LayoutChooser(precision, time=Clock(lambda each, cut=cut: (each.layout, each.tile) != cut)).pack(
-            weight, 20
-        )
-        assert (made.layout, made.tile, made.rows, made.columns) == (*cut, *weight.shape)
+        cut = (wanted.layout, wanted.shared, wanted.tile)
+        made = LayoutChooser(
+            precision, time=Clock(lambda each, cut=cut: (each.layout, each.shared, each.tile) != cut)
+        ).pack(weight, 20)
+        assert (made.layout, made.shared, made.tile, made.rows, made.columns) == (*cut, *weight.shape)
 
 
 @pytest.mark.parametrize("precision", LAYOUTS)
@@ -391,8 +405,8 @@ def test_of_a_large_matrix_some_rows_are_timed() -> None:
     weight = matrix(0.5, rows=3 * SAMPLE_ROWS + 8, columns=64)
     assert LayoutChooser("fp32", time=clock).pack(weight, 20).rows == len(weight)
     ((candidates, _),) = clock.asked
-    assert {each.rows for each in candidates} == {len(weight[::4])}
-    assert len(weight[::4]) <= SAMPLE_ROWS
+    assert {each.rows for each in candidates} == {len(take_rows(weight, SAMPLE_ROWS))}
+    assert SAMPLE_ROWS / 2 < len(take_rows(weight, SAMPLE_ROWS)) <= SAMPLE_ROWS
 
 
 @pytest.mark.parametrize("precision", LAYOUTS)
@@ -410,8 +424,30 @@ def test_without_the_engine_and_for_little_matrices_a_rule_chooses(precision) ->
 def test_the_shares_of_zeros_are_counted() -> None:
     weight = np.zeros((2, 6), np.float32)
     weight[0, 0] = weight[1, 5] = 1
-    assert count_shares(weight) == {"weights": pytest.approx(10 / 12), "blocks": 0.5}
-    assert count_shares(matrix(0.75, width=4)) == {"weights": 0.75, "blocks": 0.75}
+    expected = {"1x1": 10 / 12, "2x1": 4 / 6, "4x1": 4 / 6, "1x4": 0.5, "2x4": 0.0, "4x4": 0.0}
+    assert count_shares(weight) == {name: pytest.approx(share) for name, share in expected.items()}
+    shares = count_shares(matrix(0.75, width=4))
+    assert shares["1x1"] == shares["1x4"] == 0.75
+    assert shares["4x4"] < shares["2x4"] < 0.75
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_rows_that_have_the_same_zeros_share_their_indices(precision, rows) -> None:
+    width = 4 if precision == "int8" else 1
+    whole = np.repeat(matrix(0.7, rows=128 // rows, width=width), rows, axis=0)
+    packed = LayoutChooser(precision, time=None).pack(whole, 20)
+    assert packed.layout == (SHARED_BLOCKS if precision == "int8" else SHARED_SPARSE)
+    assert packed.shared == rows
+    clock = Clock(lambda each: abs(each.shared - rows))
+    assert LayoutChooser(precision, time=clock).pack(whole, 20).shared == rows
+    assert LayoutChooser(precision, time=None).pack(matrix(0.7, width=width), 20).shared == 0
+
+
+def test_rows_are_taken_in_bands() -> None:
+    taken = take_rows(np.arange(40)[:, None], 12)
+    assert taken[:, 0].tolist() == [0, 1, 2, 3, 16, 17, 18, 19, 32, 33, 34, 35]
+    assert take_rows(np.arange(6)[:, None], 12)[:, 0].tolist() == list(range(6))
 
 
 def test_the_table_gives_the_same_bytes_in_any_process(tmp_path) -> None:
