@@ -4,8 +4,8 @@ The weight of a product is divided into panels of rows, a panel into tiles of un
 rows; all arrays follow this order. A unit is a column, or four neighbouring int8 (the layouts IN_BLOCKS), which
 this module handles as one int32 cell.
 
-Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, from four rows), S neighbouring rows
-that share an index (1, 2 or 4).
+Shapes: R rows, r rows rounded up to 4, C columns, U units, E entries (4 cells each, from four rows), S
+neighbouring rows that share an index (1, 2 or 4).
 """
 
 from __future__ import annotations
