@@ -22,7 +22,7 @@ from lxcompress.filenames import (
     TICKET_FILE,
     WEIGHTS_FILE,
 )
-from lxcompress.records import Artifact, Dense, Provenance, Result, read_record
+from lxcompress.records import Artifact, Dense, Provenance, Result, read_record, read_unsealed
 from lxcompress.rundir import sha256
 
 READ_IF_THERE = (
@@ -78,13 +78,33 @@ def check_files(folder: Path, origin: Origin, only: Collection[str] | None = Non
             )
 
 
-def ticket_origin(folder: Path, provenance: Provenance) -> Origin:
+def is_packed(folder: Path) -> bool:
+    """Return whether the weights in a folder are stored as a bitmask checkpoint."""
+    return (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
+
+
+def read_checked_provenance(folder: Path) -> Provenance:
+    """Return the record of the ticket in `folder`, after its files were compared with its checksums.
+
+    The seal of the record is not checked: the caller checks it last, because other checks have more specific errors.
+    Raises TicketError, also if `folder` is not a ticket.
+    """
+    if not (folder / TICKET_FILE).is_file():
+        raise TicketError(
+            f"{folder}: is not a ticket (it has no {TICKET_FILE}); give a folder made by `lxcompress study` "
+            "(RUN/tickets/...) or by `lxcompress prune`"
+        )
+    provenance = read_unsealed(folder / TICKET_FILE, Provenance, TicketError)
+    check_files(folder, _ticket_origin(folder, provenance))
+    return provenance
+
+
+def _ticket_origin(folder: Path, provenance: Provenance) -> Origin:
     """Return the checksums in ticket.json."""
-    is_packed = (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
-    files = {BITMASK_FILE if is_packed else WEIGHTS_FILE: provenance.model_sha256}
+    files = {BITMASK_FILE if is_packed(folder) else WEIGHTS_FILE: provenance.model_sha256}
     if provenance.surgery_sha256:
         files[SURGERY_FILE] = provenance.surgery_sha256
-    elif not is_packed:
+    elif not is_packed(folder):
         files[MASK_FILE] = provenance.mask_sha256
     return Origin(
         "the ticket",
@@ -105,7 +125,7 @@ def _origins(folder: Path) -> list[Origin]:
     """Return the checksums of all records in `folder`. Raises LxError for a record that cannot be read."""
     found = []
     if (folder / TICKET_FILE).is_file():
-        found.append(ticket_origin(folder, read_record(folder / TICKET_FILE, Provenance, TicketError)))
+        found.append(_ticket_origin(folder, read_record(folder / TICKET_FILE, Provenance, TicketError)))
     elif (folder / RESULT_FILE).is_file():  # a control, which is not a ticket
         files = read_record(folder / RESULT_FILE, Result).files
         remedy = f"delete {RESULT_FILE}, and lxcompress study repeats this run"

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from lxcompress.bitmask import read_masks
-from lxcompress.checksums import check_files, hash_files, ticket_origin
+from lxcompress.checksums import hash_files, is_packed, read_checked_provenance
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.filenames import BITMASK_FILE, MASK_FILE, SURGERY_FILE, TICKET_FILE, WEIGHTS_FILE
-from lxcompress.models.checkpoints import Model, Words, is_packed, read_model, save_model, save_weights
+from lxcompress.models.checkpoints import Model, Words, read_model, save_model, save_weights
 from lxcompress.pruning.bits import read_mask_file
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, recount, uncut_config
-from lxcompress.records import Provenance, Sparsity, check_seal, dump_record, read_record, read_unsealed
+from lxcompress.records import Provenance, Sparsity, check_seal, dump_record, read_record
 from lxcompress.rundir import sha256, write_record, write_text
 
 NO_SUMS = {"model_sha256": "", "mask_sha256": "", "surgery_sha256": ""}
@@ -104,13 +104,7 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
 
 def load_ticket(folder: Path) -> Ticket:
     """Read the ticket in `folder`, and verify its checksums and its mask or surgery. Raises TicketError."""
-    if not (folder / TICKET_FILE).is_file():
-        raise TicketError(
-            f"{folder}: is not a ticket (it has no {TICKET_FILE}); give a folder made by `lxcompress study` "
-            "(RUN/tickets/...) or by `lxcompress prune`"
-        )
-    provenance = read_unsealed(folder / TICKET_FILE, Provenance, TicketError)
-    check_files(folder, ticket_origin(folder, provenance))
+    provenance = read_checked_provenance(folder)
     model = read_model(folder)
     read = _read_surgery if provenance.surgery_sha256 else _read_mask
     try:

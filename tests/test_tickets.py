@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from lxcompress.tickets import (
     save_mask,
     save_ticket,
 )
+from tests.complain import complain as complain_of_kind
 
 FILES = ("config.json", "model.safetensors", "vocab.txt", "mask.safetensors", "ticket.json")
 
@@ -85,6 +87,9 @@ def provenance_of(model: Model, mask: Mask, **fields: Any) -> Provenance:
     )
 
 
+complain = partial(complain_of_kind, kind=TicketError)
+
+
 def half(model: Model) -> Mask:
     return choose_mask(model.prunable, Selection(0.5), criterion="random", seed=0)
 
@@ -92,16 +97,6 @@ def half(model: Model) -> Mask:
 def save(folder: Path, model: Model, mask: Mask, weights: dict[str, torch.Tensor], **fields: Any) -> None:
     provenance = provenance_of(model, mask, **fields)
     save_ticket(folder, model, cut=mask, weights=weights, vocabulary=shipped_vocabulary(), provenance=provenance)
-
-
-def complain(call: Callable[[], object], *named: object, kind: type[LxError] = TicketError) -> None:
-    """`call` ends with one sentence of that kind, which has each of `named` in it."""
-    with pytest.raises(kind) as caught:
-        call()
-    said = str(caught.value)
-    assert said.count("\n") == 0
-    for name in named:
-        assert str(name) in said, said
 
 
 def same(first: Mask, second: Mask) -> bool:

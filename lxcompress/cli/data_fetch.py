@@ -123,19 +123,13 @@ def _progress() -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as RichProgress
 
+    from lxcompress.cli.progress import print_stages
     from lxcompress.cli.screen import remarks
 
-    shown_before = ""
     if not remarks.is_terminal:
-
-        def say(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-            nonlocal shown_before
-            if what != shown_before:
-                shown_before = what
-                remarks.print(what, markup=False, soft_wrap=True)
-
-        yield say
+        yield print_stages()
         return
+    shown_before = ""
     with RichProgress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

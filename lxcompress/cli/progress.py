@@ -98,6 +98,18 @@ def watch_study() -> Iterator[StudyBars | StudyLines]:
         yield StudyBars(progress)
 
 
+def print_stages(shown: str = "") -> Progress:
+    """Return a function that prints a line for each new stage of the work, except the stage `shown`."""
+
+    def say(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+        nonlocal shown
+        if what != shown:
+            shown = what
+            remarks.print(what, markup=False, soft_wrap=True)
+
+    return say
+
+
 @contextmanager
 def working(title: str) -> Iterator[Progress]:
     """Show `title`, and yield a function that shows the progress of the work.
@@ -105,16 +117,8 @@ def working(title: str) -> Iterator[Progress]:
     On a terminal the progress is a bar, else a line for each new stage of the work.
     """
     if not remarks.is_terminal:
-        shown_before = title
         remarks.print(title, markup=False, soft_wrap=True)
-
-        def say(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-            nonlocal shown_before
-            if what != shown_before:
-                shown_before = what
-                remarks.print(what, markup=False, soft_wrap=True)
-
-        yield say
+        yield print_stages(title)
         return
     with bars() as progress:
         shown = progress.add_task(title, total=None)

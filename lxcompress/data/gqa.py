@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lxcompress.data.files import list_files, read_json, read_labels
+from lxcompress.data.files import list_files, read_json
 from lxcompress.data.ids import is_id
 from lxcompress.data.problems import Problems
 from lxcompress.data.question_set import (
-    check_answerable,
     check_has_answers,
     check_splits_differ,
     parse_credits,
+    read_answer_vocabulary,
     read_split,
 )
 from lxcompress.data.questions import Question, QuestionSet, SplitQuestions, count_answers
@@ -49,10 +49,7 @@ def read_gqa(settings: GqaData, problems: Problems | None = None) -> QuestionSet
     check_splits_differ(train, valid, problems)
     labels: tuple[str, ...] | None = None
     if settings.answers is not None:
-        answers = settings.answers
-        labels = problems.attempt(lambda: read_labels(answers))
-        if labels is not None:
-            check_answerable((train, valid), labels, answers, problems)
+        labels = read_answer_vocabulary(settings.answers, (train, valid), problems)
     elif train.is_complete and train.has_answers:
         labels = count_answers(train.questions, 1)
     return QuestionSet(train, valid, labels, settings.tokens)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lxcompress.data.files import read_labels
 from lxcompress.data.ids import name_id
 from lxcompress.data.problems import Problems, few, percent, several
 from lxcompress.data.questions import Credits, Question, SplitQuestions
@@ -81,7 +82,20 @@ def check_splits_differ(train: SplitQuestions, valid: SplitQuestions, problems: 
         )
 
 
-def check_answerable(
+def read_answer_vocabulary(
+    answers: Path, splits: Sequence[SplitQuestions], problems: Problems
+) -> tuple[str, ...] | None:
+    """Return the labels in the file `answers`; None if it cannot be read, which is reported.
+
+    It is an error if the labels have no answer to most questions of a split.
+    """
+    labels = problems.attempt(lambda: read_labels(answers))
+    if labels is not None:
+        _check_answerable(splits, labels, answers, problems)
+    return labels
+
+
+def _check_answerable(
     splits: Sequence[SplitQuestions], labels: Sequence[str], answers: Path, problems: Problems
 ) -> None:
     """Report an error if the answer vocabulary in the file `answers` has no answer to most questions of a split."""

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lxcompress.data.files import read_json, read_labels
+from lxcompress.data.files import read_json
 from lxcompress.data.ids import explain_types, is_id, name_id
 from lxcompress.data.problems import Problems, several
 from lxcompress.data.question_set import (
-    check_answerable,
     check_has_answers,
     check_splits_differ,
     parse_credits,
+    read_answer_vocabulary,
     read_split,
 )
 from lxcompress.data.questions import Question, QuestionSet, SplitQuestions, count_answers
@@ -66,10 +66,7 @@ def read_vqa(settings: VqaData, problems: Problems | None = None) -> QuestionSet
     check_splits_differ(train, valid, problems)
     labels: tuple[str, ...] | None = None
     if settings.answers is not None:
-        answers = settings.answers
-        labels = problems.attempt(lambda: read_labels(answers))
-        if labels is not None:
-            check_answerable((train, valid), labels, answers, problems)
+        labels = read_answer_vocabulary(settings.answers, (train, valid), problems)
     elif train.is_complete and train.has_answers:
         least = settings.least_answers or LEAST_ANSWERS
         labels = problems.attempt(lambda: _make_labels(train, annotations, least=least))

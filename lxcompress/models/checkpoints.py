@@ -22,7 +22,7 @@ from transformers import PreTrainedConfig
 from transformers.initialization import no_init_weights
 
 from lxcompress.bitmask import iterate_tensors, unpack
-from lxcompress.checksums import check_folder
+from lxcompress.checksums import check_folder, is_packed
 from lxcompress.data.tokens import (
     TOKENIZER_FILE,
     VOCABULARY_FILE,
@@ -184,11 +184,6 @@ def read_stored_types(start: str) -> set[str]:
     if is_packed(folder):
         return {name_type(str(packed.values.dtype)) for _, packed in iterate_tensors(folder / BITMASK_FILE)}
     return read_types(folder, start)
-
-
-def is_packed(folder: Path) -> bool:
-    """Return whether the weights in a folder are stored as a bitmask checkpoint."""
-    return (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
 
 
 def _load_stored(where: str, folder: Path) -> Model:

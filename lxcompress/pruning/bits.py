@@ -11,10 +11,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lxcompress.bitmask import read_masks
-from lxcompress.checksums import check_files, ticket_origin
+from lxcompress.checksums import is_packed, read_checked_provenance
 from lxcompress.errors import TicketError, unreadable
 from lxcompress.filenames import BITMASK_FILE, MASK_FILE, TICKET_FILE, WEIGHTS_FILE
-from lxcompress.records import Provenance, check_seal, read_unsealed
+from lxcompress.records import check_seal
 
 
 def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
@@ -23,17 +23,10 @@ def read_kept(folder: Path) -> dict[str, np.ndarray] | None:
     Raises TicketError, also if a file does not match its checksum in the ticket's record, or if a removed weight is not
     zero.
     """
-    if not (folder / TICKET_FILE).is_file():
-        raise TicketError(
-            f"{folder}: is not a ticket (it has no {TICKET_FILE}); give a folder made by `lxcompress study` "
-            "(RUN/tickets/...) or by `lxcompress prune`"
-        )
-    provenance = read_unsealed(folder / TICKET_FILE, Provenance, TicketError)
-    check_files(folder, ticket_origin(folder, provenance))
+    provenance = read_checked_provenance(folder)
     if provenance.surgery_sha256:
         return None
-    is_packed = (folder / BITMASK_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
-    kept = read_masks(folder / BITMASK_FILE) if is_packed else _read_checked_mask(folder)
+    kept = read_masks(folder / BITMASK_FILE) if is_packed(folder) else _read_checked_mask(folder)
     count, total = sum(int(matrix.sum()) for matrix in kept.values()), sum(matrix.size for matrix in kept.values())
     if (provenance.sparsity.kept, provenance.sparsity.prunable) != (count, total):
         raise TicketError(

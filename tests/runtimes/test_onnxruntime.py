@@ -16,8 +16,9 @@ from onnx import numpy_helper
 from lxcompress.errors import MeasureError
 from lxcompress.runtimes import open_session, runtime_of
 from lxcompress.runtimes.onnxruntime import quiet_onnxruntime
-from tests.measure.artifacts import FEATURES, build_artifact
+from tests.measure.artifacts import build_artifact
 from tests.runtimes.broken import check_broken_inputs_are_refused
+from tests.runtimes.toy import answer_slowly, draw_feeds
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,37 +28,18 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_artifact(tmp_path_factory.mktemp("runtimes") / "toy")
 
 
-def _feeds(batch: int, tokens: int, objects: int) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(batch)
-    return {
-        "input_ids": random.integers(0, 30, (batch, tokens)),
-        "attention_mask": random.integers(0, 2, (batch, tokens)),
-        "visual_feats": random.random((batch, objects, FEATURES), dtype=np.float32),
-        "visual_pos": random.random((batch, objects, 4), dtype=np.float32),
-        "visual_attention_mask": random.integers(0, 2, (batch, objects)),
-    }
-
-
-def _slow_answer(folder: Path, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    weights = {each.name: numpy_helper.to_array(each) for each in onnx.load(folder / "model.onnx").graph.initializer}
-    words = weights["table"][feeds["input_ids"]] * feeds["attention_mask"][..., None]
-    regions = np.concatenate([feeds["visual_feats"], feeds["visual_pos"]], axis=-1)
-    seen = regions * feeds["visual_attention_mask"][..., None]
-    return words.mean(axis=1) @ weights["a"] + seen.mean(axis=1) @ weights["b"]
-
-
 @pytest.mark.parametrize(("batch", "tokens", "objects"), [(1, 7, 5), (4, 3, 2), (2, 20, 36)])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_scores_are_those_of_the_graph(artifact: Path, batch: int, tokens: int, objects: int, threads: int) -> None:
-    feeds = _feeds(batch, tokens, objects)
+    feeds = draw_feeds(batch, tokens, objects)
     scores = open_session(artifact, threads=threads).answer(feeds)
     assert scores.dtype == np.float32
     assert scores.shape == (batch, 3)
-    np.testing.assert_allclose(scores, _slow_answer(artifact, feeds), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores, answer_slowly(artifact, feeds), rtol=1e-4, atol=1e-5)
 
 
 def test_a_folder_and_the_file_in_it_are_the_same(artifact: Path) -> None:
-    feeds = _feeds(2, 7, 5)
+    feeds = draw_feeds(2, 7, 5)
     from_folder = open_session(artifact, threads=1).answer(feeds)
     from_file = open_session(artifact / "model.onnx", threads=1).answer(feeds)
     np.testing.assert_array_equal(from_folder, from_file)
@@ -65,7 +47,7 @@ def test_a_folder_and_the_file_in_it_are_the_same(artifact: Path) -> None:
 
 def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
     session = open_session(artifact, threads=1)
-    feeds = _feeds(1, 7, 5)
+    feeds = draw_feeds(1, 7, 5)
     with pytest.raises(MeasureError, match=r"takes the inputs .*visual_pos.* but was given"):
         session.answer({name: value for name, value in feeds.items() if name != "visual_pos"})
     with pytest.raises(MeasureError, match=r"but was given .*token_type_ids"):
@@ -75,13 +57,13 @@ def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
 
 
 def test_broken_inputs_and_scores_are_refused(artifact: Path, tmp_path: Path) -> None:
-    check_broken_inputs_are_refused(open_session(artifact, threads=1), _feeds(2, 7, 5))
+    check_broken_inputs_are_refused(open_session(artifact, threads=1), draw_feeds(2, 7, 5))
     model = onnx.load(artifact / "model.onnx")
     weight = next(each for each in model.graph.initializer if each.name == "b")
     weight.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weight), np.nan), "b"))
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(MeasureError, match=r"model\.onnx: answers finite inputs with NaN or infinity"):
-        open_session(tmp_path, threads=1).answer(_feeds(2, 7, 5))
+        open_session(tmp_path, threads=1).answer(draw_feeds(2, 7, 5))
 
 
 def test_files_that_cannot_be_served_are_one_sentence(artifact: Path, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 import openvino
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from lxcompress.errors import MeasureError
 from lxcompress.runtimes import open_session
-from tests.measure.artifacts import FEATURES, build_artifact
+from tests.measure.artifacts import build_artifact
 from tests.runtimes.broken import check_broken_inputs_are_refused
+from tests.runtimes.toy import answer_slowly, draw_feeds
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,42 +37,23 @@ def ir(artifact: Path) -> Path:
     return out
 
 
-def _feeds(rows: int, tokens: int, objects: int) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(rows)
-    return {
-        "input_ids": random.integers(0, 30, (rows, tokens)),
-        "attention_mask": random.integers(0, 2, (rows, tokens)),
-        "visual_feats": random.random((rows, objects, FEATURES), dtype=np.float32),
-        "visual_pos": random.random((rows, objects, 4), dtype=np.float32),
-        "visual_attention_mask": random.integers(0, 2, (rows, objects)),
-    }
-
-
-def _slow_answer(folder: Path, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    weights = {each.name: numpy_helper.to_array(each) for each in onnx.load(folder / "model.onnx").graph.initializer}
-    words = weights["table"][feeds["input_ids"]] * feeds["attention_mask"][..., None]
-    regions = np.concatenate([feeds["visual_feats"], feeds["visual_pos"]], axis=-1)
-    seen = regions * feeds["visual_attention_mask"][..., None]
-    return words.mean(axis=1) @ weights["a"] + seen.mean(axis=1) @ weights["b"]
-
-
 @pytest.mark.parametrize(("rows", "tokens", "objects"), [(1, 7, 5), (4, 3, 2), (2, 20, 36)])
 @pytest.mark.parametrize("kind", ["onnx", "ir"])
 def test_scores_are_those_of_the_graph(
     artifact: Path, ir: Path, kind: str, rows: int, tokens: int, objects: int
 ) -> None:
-    feeds = _feeds(rows, tokens, objects)
+    feeds = draw_feeds(rows, tokens, objects)
     scores = open_session(artifact if kind == "onnx" else ir, threads=1, runtime="openvino").answer(feeds)
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, _slow_answer(artifact, feeds), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores, answer_slowly(artifact, feeds), rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_rounds_where_the_processor_has_it(artifact: Path) -> None:
-    feeds = _feeds(4, 7, 5)
+    feeds = draw_feeds(4, 7, 5)
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         session = open_session(artifact, threads=1, runtime="openvino-bf16")
         assert session.compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
-        np.testing.assert_allclose(session.answer(feeds), _slow_answer(artifact, feeds), atol=0.1)
+        np.testing.assert_allclose(session.answer(feeds), answer_slowly(artifact, feeds), atol=0.1)
     else:
         with pytest.raises(MeasureError, match="no products of bfloat16"):
             open_session(artifact, threads=1, runtime="openvino-bf16")
@@ -93,8 +75,8 @@ from pathlib import Path
 core = max(os.sched_getaffinity(0))
 os.sched_setaffinity(0, {{core}})
 from lxcompress.runtimes import open_session
-from tests.runtimes.test_openvino import _feeds
-open_session(Path({str(artifact)!r}), threads=2, runtime="openvino").answer(_feeds(8, 20, 36))
+from tests.runtimes.toy import draw_feeds
+open_session(Path({str(artifact)!r}), threads=2, runtime="openvino").answer(draw_feeds(8, 20, 36))
 assert {{core}} == set().union(*(os.sched_getaffinity(int(each)) for each in os.listdir("/proc/self/task")))
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -122,7 +104,7 @@ assert not any(name.startswith("openvino_telemetry.") for name in sys.modules)
 
 def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
     session = open_session(artifact, threads=1, runtime="openvino")
-    feeds = _feeds(1, 7, 5)
+    feeds = draw_feeds(1, 7, 5)
     with pytest.raises(MeasureError, match=r"takes the inputs .*visual_pos.* but was given"):
         session.answer({name: value for name, value in feeds.items() if name != "visual_pos"})
     with pytest.raises(MeasureError, match="failed while answering"):
@@ -130,7 +112,7 @@ def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
 
 
 def test_broken_inputs_are_refused(artifact: Path) -> None:
-    check_broken_inputs_are_refused(open_session(artifact, threads=1, runtime="openvino"), _feeds(2, 7, 5))
+    check_broken_inputs_are_refused(open_session(artifact, threads=1, runtime="openvino"), draw_feeds(2, 7, 5))
 
 
 def test_operators_of_onnx_runtime_are_refused_with_the_remedy(artifact: Path, tmp_path: Path) -> None:
