@@ -169,15 +169,15 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
                 new.ops[index] = OPPOSITES[type(operator)]()  # type: ignore[call-overload]
                 yield new
     elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in OPPOSITES:
-        text = isinstance(node, ast.BinOp) and (is_text(node.left) or is_text(node.right))
-        if not text:
+        if not (isinstance(node, ast.BinOp) and (is_text(node.left) or is_text(node.right) or is_path(node))):
             new = copy.deepcopy(node)
             new.op = OPPOSITES[type(node.op)]()  # type: ignore[assignment]
             yield new
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not | ast.Invert):
         yield node.operand
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
-        yield ast.Constant(not node.value if isinstance(node.value, bool) else node.value + 1)
+        more = node.value + 1 if node.value + 1 != node.value else node.value * 2  # 1e38 + 1 is 1e38
+        yield ast.Constant(not node.value if isinstance(node.value, bool) else more)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SWAPPED:
         new = copy.deepcopy(node)
         new.func = ast.Name(SWAPPED[node.func.id], ast.Load())
@@ -196,6 +196,11 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
 
 def is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def is_path(node: ast.BinOp) -> bool:
+    """Return whether `node` is folder / NAME, which no other operator accepts."""
+    return isinstance(node.op, ast.Div) and isinstance(node.left, ast.Name) and node.left.id in ("folder", "run")
 
 
 def make_mutants(module: str) -> list[Mutant]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _SHORTCUT = "the general path gives the same; the condition only saves time"
 _CANCELS = "a factor of both medians cancels in their ratio"
+_ANY_NEGATIVE = "numpy takes any negative size as the one to find"
+_FAR_BELOW = "0 and 1 are both far below the largest number of the type"
 _BRACKET = "a wider bracket, or a halving more, ends at the same value"
 _EITHER_END = "where the middle is the wanted value, both ends of the bracket come to it"
 
@@ -25,12 +27,32 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_speed_key: 0.0 -> 1.0 #3": _ALIKE,
         "_speed_key: 2 -> 3": "a file that fits is chosen among exported ones alone",
     },
+    "data/nlvr2_score": {
+        "score_nlvr: 1.0 -> 2.0": "a score is at most 1, so it is the smaller one with either",
+    },
+    "engine/pack": {
+        "vector: 1 -> 2": _ANY_NEGATIVE,
+        "unpack: 1 -> 2": _ANY_NEGATIVE,
+        "_check_numbers: 0 -> 1": _FAR_BELOW,
+        "_check_numbers: 0 -> 1 #2": _FAR_BELOW,
+        "_check_numbers: 0 -> 1 #3": "the smallest value is NaN with either initial value",
+        "_check_cut: 1 -> 2": "the number after the largest panel is no multiple of 4",
+        "_pack_dense: 1 -> 2": _ANY_NEGATIVE,
+        "_pack_tile: 1 -> 2 #3": _ANY_NEGATIVE,
+        "_pack_tile: 1 -> 2 #4": _ANY_NEGATIVE,
+        "_pack_tile: 1 -> 2 #5": _ANY_NEGATIVE,
+        "_unpack_product: 1 -> 2": _ANY_NEGATIVE,
+        "_unpack_dense: 1 -> 2": _ANY_NEGATIVE,
+    },
     "measure/compare": {
         "_judge: low is None or high is None -> low is None and high is None": "both are None, or neither is",
         "_judge: value < 1 -> value <= 1": "a ratio of 1 is no difference, and ends before",
-        "_medians: 1 -> 2": "numpy takes any negative size as the one to find",
+        "_medians: 1 -> 2": _ANY_NEGATIVE,
         "_medians: 2 -> 3 #3": _CANCELS,
         "_medians: (pooled[row, below] + pooled[row, above]) / 2 -> (pooled[row, below] + pooled[row, above]) * 2": _CANCELS,
+    },
+    "pruning/controls": {
+        "small_config: count_prunable(_with_heads_o ...  middle)) <= prunable_target -> count_prunable(_with_heads_o ... , middle)) < prunable_target": _EITHER_END,
     },
     "pruning/mask": {
         "(module): 1 -> 2": "a larger histogram counts the same",

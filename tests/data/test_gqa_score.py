@@ -6,12 +6,21 @@ import gzip
 import json
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lxcompress.data.gqa_score import GqaQuestion, read_gqa_predictions, read_gqa_questions, score_gqa
+from lxcompress.data.gqa_score import (
+    GqaQuestion,
+    read_gqa_predictions,
+    read_gqa_questions,
+    score_gqa,
+    score_gqa_files,
+)
+from lxcompress.data.scoring import ScoreFiles
+from lxcompress.data.vqa_score import TypeScore
 from lxcompress.errors import DataError
 from tests.real import real
 
@@ -100,6 +109,18 @@ def test_a_question_without_types_is_in_the_whole_alone() -> None:
 def test_a_question_without_a_prediction_is_named() -> None:
     with pytest.raises(DataError, match=r"p\.json: has no prediction for 1 of 2 questions \(2 is the first\)"):
         score_gqa({"1": "yes"}, {"1": GqaQuestion("yes"), "2": GqaQuestion("no")}, where="p.json")
+
+
+def test_a_file_is_scored_whole_or_only_where_it_answers(tmp_path) -> None:
+    """A question that does not say whether it is balanced is one that counts."""
+    asked = {"1": {"answer": "yes"}, "2": {"answer": "no"}, "3": {"answer": "no", "isBalanced": False}}
+    said = [{"questionId": "1", "prediction": "yes"}, {"questionId": "9", "prediction": "no"}]
+    files = ScoreFiles(write(tmp_path / "p.json", said), write(tmp_path / "q.json", asked))
+    with pytest.raises(DataError, match="no prediction for 1 of 2"):
+        score_gqa_files(files)
+    report = score_gqa_files(replace(files, only_predicted=True))
+    assert (report.overall, report.per_question) == (TypeScore(1.0, 1), {"1": 100.0})
+    assert [doubt[:23] for doubt in report.doubts] == ["only 1 of 2 questions h", "1 of 2 predictions are "]
 
 
 def test_files_are_read_plain_gzip_or_zip(tmp_path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,11 @@ from lxcompress.data.nlvr2_score import (
     read_nlvr_labels,
     read_nlvr_predictions,
     score_nlvr,
+    score_nlvr2_files,
+    score_nlvr_files,
 )
+from lxcompress.data.scoring import ScoreFiles
+from lxcompress.data.vqa_score import TypeScore
 from lxcompress.errors import DataError
 from tests.real import real
 
@@ -70,6 +75,21 @@ def test_predictions_of_others_count_for_nothing_and_a_missing_one_is_named() ->
     assert score_nlvr(labels | {"dev-9-0-0": True}, labels, sentence=nlvr2_sentence).overall == 1
     with pytest.raises(DataError, match=r"p\.csv: has no prediction for 1 of 2 questions \(dev-1-1-0 is the first\)"):
         score_nlvr({"dev-1-0-0": True}, labels, sentence=nlvr2_sentence, where="p.csv")
+
+
+def test_a_file_is_scored_whole_or_only_where_it_answers(tmp_path) -> None:
+    said, asked = tmp_path / "p.csv", tmp_path / "q.json"
+    said.write_text("dev-1-0-0,True\ndev-9-0-0,True\n", encoding="utf-8")
+    labels = [{"identifier": f"dev-1-{pair}-0", "label": "True"} for pair in range(2)]
+    asked.write_text(json.dumps(labels), encoding="utf-8")
+    with pytest.raises(DataError, match="no prediction for 1 of 2"):
+        score_nlvr2_files(ScoreFiles(said, asked))
+    report = score_nlvr2_files(replace(ScoreFiles(said, asked), only_predicted=True))
+    assert (report.overall, report.consistency) == (TypeScore(1.0, 1), TypeScore(1.0, 1))
+    assert report.per_question == {"dev-1-0-0": 100.0}
+    assert [doubt[:23] for doubt in report.doubts] == ["only 1 of 2 questions h", "1 of 2 predictions are "]
+    with pytest.raises(DataError, match="1 of its 2 questions are not in"):
+        score_nlvr_files(ScoreFiles(said, asked))
 
 
 def test_identifiers_of_the_other_kind_are_recognised() -> None:

@@ -67,7 +67,7 @@ def test_what_was_packed_is_unpacked(name: str, fill: str) -> None:
         assert np.array_equal(again, of_type(weight, name)), shape
 
 
-@pytest.mark.parametrize(("panel", "tile"), [(4, 3), (8, 70), (64, 256), (128, 64), (252, 255), (256, 256)])
+@pytest.mark.parametrize(("panel", "tile"), [(4, 1), (4, 3), (8, 70), (64, 256), (128, 64), (252, 255), (256, 256)])
 def test_any_panel_and_tile_gives_the_same_weight(panel: int, tile: int) -> None:
     weight = draw((70, 270), 0.3)
     for type in pack.PRECISIONS:
@@ -76,6 +76,22 @@ def test_any_panel_and_tile_gives_the_same_weight(panel: int, tile: int) -> None
     whole = of_type(weight, "int8")
     assert np.array_equal(unpack(pack.blocks(weight, panel=panel, tile=tile)), whole)
     assert np.array_equal(unpack(pack.quantised(weight, panel=panel)), whole)
+
+
+@pytest.mark.parametrize(("panel", "tile"), [(0, 8), (6, 8), (260, 8), (8, 0), (8, 257)])
+def test_no_other_panel_or_tile_is_packed(panel: int, tile: int) -> None:
+    for packer in (pack.dense, pack.sparse):
+        with pytest.raises(AssertionError, match=str(tile if panel == 8 else panel)):
+            packer(draw((12, 30), 1), "fp32", panel=panel, tile=tile)
+
+
+def test_vectors_and_tables_are_not_cut() -> None:
+    weight = draw((3, 5), 1)
+    uncut = {"vector": (pack.vector(weight[0]), 5, 1), "table": (pack.table(weight, "fp32"), 3, 5)}
+    for name, (packed, rows, columns) in uncut.items():
+        assert packed.values.shape == (packed.rows, packed.columns) == (rows, columns), name
+        assert (packed.panel, packed.tile, packed.entries) == (0, 0, 0), name
+    assert np.array_equal(unpack(uncut["vector"][0])[:, 0], weight[0])
 
 
 def test_bf16_and_int8_are_within_half_a_step() -> None:

@@ -87,6 +87,12 @@ def test_a_small_model_is_the_nearest_that_can_be_built(config, sparsity) -> Non
     assert counted == count_prunable(small)
 
 
-@pytest.mark.parametrize("target", [0, -5, 10**12])
+def test_the_smallest_model_has_heads_and_feed_forwards_of_one_number() -> None:
+    config = LxmertConfig(num_qa_labels=40, l_layers=1, r_layers=1, x_layers=1, vocab_size=50, intermediate_size=8)
+    small = small_config(config, 1)
+    assert (small.hidden_size, small.intermediate_size) == (config.num_attention_heads, 1)
+
+
+@pytest.mark.parametrize("target", [0, -5, 10**12, count_prunable(CONFIGS[0])])
 def test_a_size_that_is_no_smaller_is_refused(target) -> None:
     complain(lambda: small_config(CONFIGS[0], target), str(target), "small-dense", kind=PruneError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lxcompress.catalog.criteria import CRITERIA
+from lxcompress.catalog.criteria import CRITERIA, CriterionSpec
 from lxcompress.errors import PruneError
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
@@ -90,3 +90,27 @@ def test_what_cannot_be_ranked_is_told() -> None:
             "NaN or infinite",
             "another checkpoint",
         )
+
+
+def to_double(weight: torch.Tensor, statistic: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+    return weight.double()
+
+
+def to_row(weight: torch.Tensor, statistic: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+    return weight[0]
+
+
+def size_of_statistic(weight: torch.Tensor, statistic: torch.Tensor, _generator: torch.Generator) -> torch.Tensor:
+    return torch.full_like(weight, statistic.numel())
+
+
+def test_a_criterion_of_another_shape_or_type_is_told(monkeypatch) -> None:
+    for score in (to_double, to_row):
+        spec = CriterionSpec("added", f"{__name__}:{score.__name__}")
+        monkeypatch.setitem(CRITERIA, "added", spec)
+        complain(lambda: score_weights({"a": WEIGHT}, criterion="added", seed=0), "a", "added", "[2, 3]", "float32")
+
+
+def test_a_criterion_that_needs_no_statistic_is_given_an_empty_one(monkeypatch) -> None:
+    monkeypatch.setitem(CRITERIA, "added", CriterionSpec("added", f"{__name__}:size_of_statistic"))
+    assert not score_weights({"a": WEIGHT}, criterion="added", seed=0)["a"].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,12 @@ def test_masks_drawn_at_random_overlap_as_by_chance() -> None:
     found = overlap(one, other)
     assert found.shared == pytest.approx(found.by_chance, abs=0.02)
     assert 0 < found.by_chance < 1
+
+
+def test_the_overlap_by_chance_is_the_ratio_of_expected_numbers() -> None:
+    """Of 4 weights, 2 and 1 are kept: half a weight is shared on average, and 2.5 are kept by one mask or the other."""
+    one, other = np.array([[True, True, False, False]]), np.array([[True, False, False, False]])
+    assert overlap({"a": one}, {"a": other}).by_chance == 0.2
 
 
 def test_what_is_kept_adds_up_by_part() -> None:
