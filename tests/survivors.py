@@ -5,6 +5,7 @@ from __future__ import annotations
 _SHORTCUT = "the general path gives the same; the condition only saves time"
 _CANCELS = "a factor of both medians cancels in their ratio"
 _ANY_NEGATIVE = "numpy takes any negative size as the one to find"
+_CACHE = "the size of a cache changes no score"
 _FAR_BELOW = "0 and 1 are both far below the largest number of the type"
 _BRACKET = "a wider bracket, or a halving more, ends at the same value"
 _EITHER_END = "where the middle is the wanted value, both ends of the bracket come to it"
@@ -27,8 +28,24 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_speed_key: 0.0 -> 1.0 #3": _ALIKE,
         "_speed_key: 2 -> 3": "a file that fits is chosen among exported ones alone",
     },
+    "bitmask": {
+        "pack: 1 -> 2": _ANY_NEGATIVE,
+        "_by_row: 1 -> 2": _ANY_NEGATIVE,
+        "_scale_rows: 0 -> 1 #2": "1 is less than a least weight above 1 only, and there the largest weight decides",
+        "_check_weights: 0 -> 1": _FAR_BELOW,
+        "_check_weights: 0 -> 1 #2": _FAR_BELOW,
+        "_check_weights: 0 -> 1 #3": "the smallest value is NaN with either initial value",
+        "_write: False -> True": "a copy has the same values; it costs time and memory only",
+        "_names: 0 -> 1": "of the parts only the names are read here, which no number changes",
+        "_take: 0 -> 1 #2": "of the parts only the names are read here, which no number changes",
+    },
     "data/nlvr2_score": {
         "score_nlvr: 1.0 -> 2.0": "a score is at most 1, so it is the smaller one with either",
+    },
+    "data/vqa_score": {
+        "(module): 1 -> 2": _CACHE,
+        "(module): 18 -> 19": _CACHE,
+        "(module): 1 << 18 -> 1 >> 18": _CACHE,
     },
     "engine/pack": {
         "vector: 1 -> 2": _ANY_NEGATIVE,

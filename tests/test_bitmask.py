@@ -149,6 +149,16 @@ def test_a_row_of_any_size_is_half_a_step_away_at_most(largest) -> None:
     assert (error <= HALF_STEP * packed.scales[:, None]).all()
 
 
+def test_a_scale_is_the_smallest_that_reaches_the_largest_weight() -> None:
+    weight = np.abs(draw((200, 3), None)[0]) + np.float32(1e-9)
+    weight[0] = 127
+    scales = pack(weight, precision="int8").scales
+    assert scales[0] == 1
+    below = np.nextafter(scales, np.float32(0)).astype(np.float64)
+    assert (127 * scales.astype(np.float64) >= weight.max(1)).all()
+    assert (127 * below < weight.max(1)).all()
+
+
 def test_the_same_weights_give_the_same_bytes(tmp_path) -> None:
     weights, masks = draw_all(0.5)
     for place in ("a", "b"):
@@ -386,6 +396,24 @@ def test_a_shape_of_nothing_and_of_anything_is_refused(shape, tmp_path) -> None:
     write_bitmask(tmp_path / "b", {"w": np.zeros((0, 5), np.float32)}, {"w": np.zeros((0, 5), bool)}, precision="fp32")
     forge(tmp_path / "b", set_shape(*shape))
     refused(tmp_path / "b", "is too large")
+
+
+@pytest.mark.parametrize(
+    ("shape", "beyond"), [((0, 2**48), (0, 2**48 + 1)), ((0, 2**47, 2), (0, 2**47, 3)), ((0,) * 32, (0,) * 33)]
+)
+def test_the_largest_shapes_are_read_and_no_larger_ones(shape, beyond, tmp_path) -> None:
+    write_bitmask(tmp_path / "b", {"w": np.zeros((0, 5), np.float32)}, {"w": np.zeros((0, 5), bool)}, precision="fp32")
+    forge(tmp_path / "b", set_shape(*shape))
+    assert read_bitmask(tmp_path / "b")["w"].shape == shape
+    forge(tmp_path / "b", set_shape(*beyond))
+    refused(tmp_path / "b", "is too large")
+
+
+def test_a_version_has_nine_digits_at_most(file) -> None:
+    forge(file, tell(version="9" * 9))
+    refused(file, "upgrade lxcompress")
+    forge(file, tell(version="9" * 10))
+    refused(file, "its version is")
 
 
 def test_forging_nothing_leaves_a_file_that_is_read(file) -> None:

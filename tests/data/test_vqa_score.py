@@ -6,23 +6,27 @@ import gzip
 import json
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lxcompress.data.scoring import ScoreFiles
 from lxcompress.data.vqa_score import (
     CONTRACTIONS,
     HumanAnswers,
     QuestionIndex,
     check_choices,
     keep_predicted,
+    mean_by,
     normalise,
     official_percent,
     read_annotations,
     read_predictions,
     read_questions,
     score_predictions,
+    score_vqa_files,
     vqa_accuracy,
 )
 from lxcompress.errors import DataError
@@ -269,6 +273,30 @@ def test_a_prediction_of_an_unknown_question_is_named() -> None:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_file_is_scored_whole_or_only_where_it_answers(tmp_path) -> None:
+    asked = write(tmp_path / "q.json", {"questions": [{"question_id": 1}, {"question_id": 2}]})
+    told = [annotation(number, ["yes", "yes", "no", "no", "no"]) for number in (1, 2)]
+    answers = write(tmp_path / "a.json", {"annotations": told})
+    files = ScoreFiles(write(tmp_path / "p.json", [{"question_id": 1, "answer": "yes"}]), asked, answers)
+    with pytest.raises(DataError, match="no prediction for 1 of 2"):
+        score_vqa_files(files)
+    report = score_vqa_files(replace(files, only_predicted=True))
+    assert (report.overall.questions, report.per_question) == (1, {1: 53.33})
+    assert [doubt[:22] for doubt in report.doubts] == ["only 1 of 2 questions "]
+    for person in told[0]["answers"]:
+        person["answer_id"] = 1
+    write(answers, {"annotations": told[:1]})
+    assert [doubt[:22] for doubt in score_vqa_files(files).doubts] == ["1 of 1 questions have "]
+
+
+def test_a_question_has_a_thousand_answers_at_most(tmp_path) -> None:
+    path = write(tmp_path / "a.json", {"annotations": [annotation(7, ["yes"] * 1000)]})
+    assert len(read_annotations(path)[7].answers) == 1000
+    write(path, {"annotations": [annotation(7, ["yes"] * 1001)]})
+    with pytest.raises(DataError, match="1,001 answers"):
+        read_annotations(path)
+
+
 def test_files_are_read_plain_gzip_or_zip(tmp_path) -> None:
     plain = write(tmp_path / "a.json", {"annotations": [annotation(7, ["yes", "no"], answer_type="yes/no")]})
     packed = tmp_path / "a.json.gz"
@@ -295,6 +323,20 @@ def test_records_without_an_id_leave_their_equals_out_as_in_the_official_code(tm
     write(path, {"annotations": [{"question_id": 1, "answers": records}]})
     score = score_predictions({1: "yes"}, read_annotations(path))
     assert (score.overall, score.indistinct) == (1.0, 0)
+
+
+@pytest.mark.parametrize("ids", [[[1], [2]], [1, [2]], [1, 2], [None, "a"]])
+def test_answers_whose_records_differ_are_of_two_people(ids, tmp_path) -> None:
+    """What an answer_id is does not matter, and without one any other field tells two people apart."""
+    records = [record("yes") | {"answer_id": value} for value in ids]
+    others = [{"answer": "yes", "answer_confidence": str(value)} for value in ids]
+    for told in (records, others):
+        path = write(tmp_path / "a.json", {"annotations": [{"question_id": 1, "answers": told}]})
+        assert read_annotations(path)[1].voters is None
+
+
+def test_types_of_as_many_questions_are_in_the_order_of_their_names() -> None:
+    assert list(mean_by([("b", 0.0), ("a", 1.0), ("c", 0.5), ("c", 0.5), (None, 1.0)])) == ["c", "a", "b"]
 
 
 def test_a_multiple_choice_prediction_is_one_of_the_choices(tmp_path) -> None:
