@@ -219,6 +219,11 @@ def open_run(root: Path) -> RunDir:
     return run
 
 
+def find_run(folder: Path) -> RunDir | None:
+    """Return the run folder that contains `folder`, if there is one."""
+    return next((RunDir(parent) for parent in folder.absolute().parents if RunDir(parent).recipe.is_file()), None)
+
+
 def read_run(root: Path) -> Run:
     """Read everything that is finished in the run folder at `root`. Raises RunError, also for a damaged file."""
     run = open_run(root)

@@ -47,7 +47,7 @@ from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, dense_id, load_run_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Parity, Provenance, Role, Score, read_record, role_of_twin
-from lxcompress.rundir import RunDir, sha256, write_record, write_text
+from lxcompress.rundir import RunDir, find_run, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
 from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recipe
 from lxcompress.text import read_text
@@ -131,11 +131,6 @@ def describe_source(folder: Path) -> str:
     """
     run = find_run(folder)
     return folder.absolute().relative_to(run.root).as_posix() if run else folder.absolute().name
-
-
-def find_run(folder: Path) -> RunDir | None:
-    """Return the run folder that contains `folder`, if there is one."""
-    return next((RunDir(parent) for parent in folder.absolute().parents if RunDir(parent).recipe.is_file()), None)
 
 
 def default_out(folder: Path, format: str, precision: str | None = None) -> Path:

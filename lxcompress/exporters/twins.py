@@ -14,14 +14,14 @@ from typing import Any
 
 from lxcompress.catalog.formats import find_format
 from lxcompress.errors import ExportError
-from lxcompress.exporters.artifact import default_out, digest_source, export, find_run, open_source
+from lxcompress.exporters.artifact import default_out, digest_source, export, open_source
 from lxcompress.exporters.formats import ExportOptions, check_format
 from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, RESULT_FILE, TICKET_FILE
 from lxcompress.output import command_line
 from lxcompress.progress import Progress, no_progress
 from lxcompress.recipe import STRUCTURED, Recipe
 from lxcompress.records import Artifact, Provenance, Result, is_whole, read_record
-from lxcompress.rundir import RunDir, read_run, sha256
+from lxcompress.rundir import RunDir, find_run, read_run, sha256
 from lxcompress.study.twins import find_twin, ticket_folder
 from lxcompress.tickets import is_ticket
 from lxcompress.writing import WriteError
