@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -100,10 +100,17 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near}?" if near else f"known are {', '.join(known)}"
 
 
-def first_problem(error: ValidationError, kind: type[BaseModel], *, remedy: str = "") -> str:
+def first_problem(
+    error: ValidationError,
+    kind: type[BaseModel],
+    *,
+    remedy: str = "",
+    added_tags: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> str:
     """Return the first validation problem as one sentence; unknown keys come first, because they explain the others.
 
-    `remedy` is another way to give a value than in the file, such as " or give --set {key}=VALUE".
+    `remedy` is another way to give a value than in the file, such as " or give --set {key}=VALUE". `added_tags` maps
+    the key of a section to the kinds of it that are not in its type.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
@@ -112,7 +119,8 @@ def first_problem(error: ValidationError, kind: type[BaseModel], *, remedy: str 
     others = len(problems) - 1
     more = f" ({others} more problem{'s' * (others > 1)} after it)" if others else ""
     if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        return f"{_tag_problem(first, key, section, remedy)}{more}"
+        tags = (*_tagged(section), *added_tags.get(key, ()))
+        return f"{_tag_problem(first, key, tags, remedy)}{more}"
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_known_keys(steps, _follow(kind, first['loc'][:-1])[1])}{more}"
     if first["type"] == "missing":
@@ -130,10 +138,9 @@ def _dotted(steps: Sequence[int | str]) -> str:
     return ".".join(text if len(text) <= 40 and text.isprintable() else echo(text) for text in texts)
 
 
-def _tag_problem(problem: Mapping[str, Any], key: str, section: Any, remedy: str) -> str:
-    """Return the problem of a section whose kind is missing or unknown, with the known kinds."""
+def _tag_problem(problem: Mapping[str, Any], key: str, tags: Sequence[str], remedy: str) -> str:
+    """Return the problem of a section whose kind is missing or unknown; `tags` are the known kinds."""
     tag = str(problem["ctx"]["discriminator"]).strip("'")
-    tags = list(_tagged(section))
     given = problem["input"].get(tag) if isinstance(problem["input"], Mapping) else None
     if problem["type"] == "union_tag_not_found":
         return f"{key}.{tag}: is missing; it is one of {', '.join(tags)}; add it{remedy.format(key=f'{key}.{tag}')}"

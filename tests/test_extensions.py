@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lxcompress.catalog.extensions import added_names, load_added, resolve
+from lxcompress.catalog.families import find_family_spec, modality
+from lxcompress.catalog.formats import FORMATS, all_formats, find_format
+from lxcompress.catalog.runtimes import find_runtime_spec, list_serving
 from lxcompress.errors import ExtensionError
 from tests.packages import write_package
 
@@ -25,6 +28,27 @@ def test_a_broken_package_is_named_in_one_sentence(packages, module: str) -> Non
     write_package(packages, "broken", "[lxcompress.formats]\nodd = broken:spec\n", module)
     with pytest.raises(ExtensionError, match=r"^broken: its entry point 'odd' .* cannot be loaded"):
         load_added("formats", "odd")
+
+
+def test_a_broken_package_is_one_warning_and_stops_nothing(packages, caplog) -> None:
+    write_package(
+        packages,
+        "unsound",
+        "".join(f"[lxcompress.{group}]\nodd = unsound:spec\n" for group in ("formats", "runtimes", "families")),
+        "raise ValueError('no\\nand no')",
+    )
+    for _ in range(2):
+        assert [spec.name for spec in all_formats()] == list(FORMATS)
+        assert list_serving("bitmask") == ("torch", "torch-compile")
+        assert modality("some.tensor") == "head"
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(" (")[0] for line in said] == [
+        f"unsound: its entry point 'odd' of lxcompress.{group}" for group in ("formats", "runtimes", "families")
+    ]
+    assert all("ValueError: no; update or uninstall that package; lxcompress works without it" in line for line in said)
+    for find in (find_format, find_runtime_spec, find_family_spec):
+        with pytest.raises(ExtensionError, match=r"^unsound: its entry point 'odd' .* cannot be loaded"):
+            find("odd")
 
 
 def test_two_packages_with_one_name_are_refused(packages) -> None:

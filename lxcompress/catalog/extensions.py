@@ -5,15 +5,19 @@ A package adds them through the entry points of Python packaging.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module, metadata
 from typing import Any, Literal, TypeVar
 
 from lxcompress.errors import ExtensionError
+from lxcompress.text import first_line
 
 Group = Literal["formats", "runtimes", "criteria", "families", "data"]
 Spec = TypeVar("Spec")
+
+log = logging.getLogger(__name__)
 
 
 def added_names(group: Group) -> tuple[str, ...]:
@@ -38,7 +42,7 @@ def load_added(group: Group, name: str) -> Any:
     except Exception as error:  # the code of another package may raise anything; the error names that package
         raise ExtensionError(
             f"{_package(point)}: its entry point {name!r} of lxcompress.{group} ({point.value}) cannot be loaded: "
-            f"{type(error).__name__}: {error}; update or uninstall that package"
+            f"{type(error).__name__}: {first_line(error)}; update or uninstall that package"
         ) from error
 
 
@@ -71,6 +75,20 @@ def load_spec(group: Group, name: str, kind: type[Spec]) -> Spec:
             f"expected a {kind.__name__} with the name {name!r}; correct that package"
         )
     return spec
+
+
+@cache
+def load_spec_or_warn(group: Group, name: str, kind: type[Spec]) -> Spec | None:
+    """Return the spec that a package adds to `group` as `name`; None if it cannot be loaded.
+
+    The first call for a broken spec logs a warning that names the package. For code that goes through all specs: a
+    broken package must not stop a command that does not use it.
+    """
+    try:
+        return load_spec(group, name, kind)
+    except ExtensionError as error:
+        log.warning("%s; lxcompress works without it", error)
+        return None
 
 
 def resolve(path: str) -> Any:

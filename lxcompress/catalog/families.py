@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lxcompress.catalog.extensions import all_names, load_spec
+from lxcompress.catalog.extensions import all_names, load_spec, load_spec_or_warn
 
 Modality = Literal["language", "vision", "cross", "head"]
 """A part of a model: the layers that read the question, the image, or both; head is the rest (pooler, answer head)."""
@@ -98,11 +98,11 @@ def find_family_spec(name: str) -> FamilySpec:
 def modality(tensor: str) -> Modality:
     """Return the part of the model that the tensor with this name belongs to; no model is needed.
 
-    If no family of lxcompress has the tensor, the families of other packages are searched. Raises ExtensionError if one
-    of them fails to load.
+    If no family of lxcompress has the tensor, the families of other packages are searched. A family that fails to load
+    is left out, with a warning.
     """
     for family in FAMILIES.values():
         if part := family.find_part(tensor):
             return part
-    added = (find_family_spec(name) for name in family_names() if name not in FAMILIES)
-    return next((part for family in added if (part := family.find_part(tensor))), "head")
+    added = (load_spec_or_warn("families", name, FamilySpec) for name in family_names() if name not in FAMILIES)
+    return next((part for family in added if family and (part := family.find_part(tensor))), "head")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lxcompress.catalog.extensions import all_names, load_spec
+from lxcompress.catalog.extensions import all_names, load_spec, load_spec_or_warn
 from lxcompress.catalog.libraries import describe_missing
 
 
@@ -167,5 +167,6 @@ def stores_zeros(format: str, precision: str) -> bool:
 
 
 def all_formats() -> tuple[FormatSpec, ...]:
-    """Return the spec of every format. Raises ExtensionError if the format of another package fails to load."""
-    return tuple(find_format(name) for name in format_names())
+    """Return the spec of every format. A format of another package that fails to load is left out, with a warning."""
+    found = (FORMATS.get(name) or load_spec_or_warn("formats", name, FormatSpec) for name in format_names())
+    return tuple(spec for spec in found if spec is not None)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lxcompress.catalog.extensions import all_names, load_spec
+from lxcompress.catalog.extensions import all_names, load_spec, load_spec_or_warn
 from lxcompress.catalog.formats import find_format, is_format
 from lxcompress.catalog.libraries import describe_missing
 
@@ -100,8 +100,10 @@ def find_runtime_spec(name: str) -> RuntimeSpec:
 
 
 def list_serving(format: str) -> tuple[str, ...]:
-    """Return the names of the runtimes that serve a format, the default first; empty if no runtime does."""
+    """Return the names of the runtimes that serve a format, the default first; empty if no runtime does.
+
+    A runtime of another package that fails to load is left out, with a warning.
+    """
     named_by_format = find_format(format).runtimes if is_format(format) else ()
-    return tuple(
-        name for name in runtime_names() if name in named_by_format or format in find_runtime_spec(name).formats
-    )
+    found = (RUNTIMES.get(name) or load_spec_or_warn("runtimes", name, RuntimeSpec) for name in runtime_names())
+    return tuple(spec.name for spec in found if spec and (spec.name in named_by_format or format in spec.formats))

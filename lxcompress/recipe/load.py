@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from lxcompress.catalog.extensions import added_names
 from lxcompress.errors import RecipeError
 from lxcompress.filenames import RECIPE_FILE
 from lxcompress.recipe.data import with_added_data
@@ -102,7 +103,8 @@ def validate_settings(tree: Mapping[str, Any], kind: type[RecipeSection], where:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {first_problem(error, kind, remedy=', or give --set {key}=VALUE')}") from None
+        remedy, added_tags = ", or give --set {key}=VALUE", {"data": added_names("data")}
+        raise RecipeError(f"{where}: {first_problem(error, kind, remedy=remedy, added_tags=added_tags)}") from None
 
 
 def _methods(tree: Mapping[str, Any]) -> list[Any]:

@@ -102,7 +102,7 @@ def test_a_recipe_reads_the_settings_of_an_added_kind(recipe_file) -> None:
     assert load_recipe(recipe_file) == recipe
     with pytest.raises(RecipeError, match=r"data\.token: unknown key; did you mean data\.tokens\?"):
         load_recipe(recipe_file, ["data.token=3"])
-    with pytest.raises(RecipeError, match=r"data\.kind: should be one of .*got 'cvs'"):
+    with pytest.raises(RecipeError, match=r"data\.kind: should be one of .*nlvr, csv, got 'cvs'; did you mean csv\?"):
         load_recipe(recipe_file, ["data.kind=cvs"])
 
 
