@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lxcompress.recipe import Recipe, load_recipe
+from tests.once import make_once, open_store
 
 # The toy's matrices are too small to share: one thread is several times faster, and the same in every process.
 # This is set before torch is imported, which the fixtures do, so that the laws of the structure start without it.
@@ -29,6 +30,9 @@ TOY = {
     "x_layers": 2,
     "max_position_embeddings": 64,
 }
+
+TOY_CELL = "low-magnitude-weight-50-seed0"
+"""The cell of `toy_run`."""
 
 FIRST = (
     "tests/life/test_life.py",
@@ -56,19 +60,25 @@ TINY = {**TOY, "l_layers": 0, "r_layers": 0, "x_layers": 1}
 """One layer: its export to ONNX takes a third of the toy's time."""
 
 
-@pytest.fixture(scope="session")
-def toy_start(tmp_path_factory) -> Path:
-    """A transformers folder with a toy encoder, as a pre-training leaves it."""
-    return save_start(tmp_path_factory.mktemp("toy"), TOY)
+@pytest.fixture(scope="session", autouse=True)
+def store(tmp_path_factory) -> None:
+    """Opens the folder of what is made once."""
+    open_store(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def tiny_start(tmp_path_factory) -> Path:
+def toy_start() -> Path:
+    """A transformers folder with a toy encoder, as a pre-training leaves it: only read it."""
+    return make_once("toy-start", lambda folder: save_start(folder, TOY))
+
+
+@pytest.fixture(scope="session")
+def tiny_start() -> Path:
     """The same with one layer, for tests whose law does not depend on the model."""
-    return save_start(tmp_path_factory.mktemp("tiny"), TINY)
+    return make_once("tiny-start", lambda folder: save_start(folder, TINY))
 
 
-def save_start(folder: Path, sizes: dict[str, int]) -> Path:
+def save_start(folder: Path, sizes: dict[str, int]) -> None:
     """Save an encoder of random weights as a pre-training leaves it."""
     import torch
     from transformers import LxmertConfig, LxmertForPreTraining
@@ -84,7 +94,6 @@ def save_start(folder: Path, sizes: dict[str, int]) -> Path:
         torch.manual_seed(7)
         model = LxmertForPreTraining(config)
     save_encoder(model, folder, shipped_vocabulary())
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -132,3 +141,21 @@ def packages(tmp_path, monkeypatch) -> Iterator[Path]:
     yield tmp_path
     for cached in caches:
         cached.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_recipe) -> Path:
+    """A run folder of the toy recipe with the one ticket TOY_CELL: only read it."""
+    from lxcompress.study.run import run_study
+
+    return make_once("toy-run", lambda folder: run_study(toy_recipe, folder, only=TOY_CELL))
+
+
+@pytest.fixture(scope="session")
+def toy_onnx(toy_run) -> Path:
+    """The ticket of `toy_run` as ONNX in fp32: only read it."""
+    from lxcompress.exporters.artifact import export, open_source
+    from lxcompress.exporters.formats import ExportOptions
+
+    source = toy_run / "tickets" / TOY_CELL
+    return make_once("toy-onnx", lambda folder: export(open_source(source), folder, ExportOptions("onnx")))

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import ExportError
-from lxcompress.exporters.artifact import default_out, export, open_source
-from lxcompress.exporters.fold import fold_constants, opset_of
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.fold import fold_constants
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.onnx import count_zeros, move, save, trace
 from lxcompress.exporters.parity import check, compare
@@ -24,28 +24,23 @@ from lxcompress.models.checkpoints import load_model
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
 from lxcompress.runtimes import open_session
-from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
+from tests.conftest import TOY_CELL
 from tests.export.graphs import FAMILIES, NAMES, scores, traced
 
-TICKET = "low-magnitude-weight-50-seed0"
+TICKET = TOY_CELL
 
 
-@pytest.fixture(scope="module")
-def run(toy_recipe, tmp_path_factory) -> Path:
+@pytest.fixture
+def run(toy_run) -> Path:
     """A run folder with one ticket."""
-    root = tmp_path_factory.mktemp("run")
-    run_study(toy_recipe, root, only=TICKET)
-    return root
+    return toy_run
 
 
-@pytest.fixture(scope="module")
-def exported(run) -> Path:
-    """The ticket as ONNX, where export puts it by itself."""
-    folder = run / "tickets" / TICKET
-    out = default_out(folder, "onnx")
-    export(open_source(folder), out, ExportOptions("onnx"))
-    return out
+@pytest.fixture
+def exported(toy_onnx) -> Path:
+    """The ticket as ONNX."""
+    return toy_onnx
 
 
 def random_inputs(model, batch: int, tokens: int, objects: int) -> Inputs:
@@ -110,11 +105,21 @@ def test_batch_length_and_regions_are_free(exported) -> None:
     assert shapes["visual_feats"][:2] == shapes["visual_pos"][:2] == ["batch", "objects"]
 
 
-def test_a_dense_run_exports_too_and_knows_its_accuracy(run) -> None:
-    folder = run / "seeds" / "0" / "dense"
-    artifact = export(open_source(folder), run / "dense-onnx", ExportOptions("onnx"))
+def test_a_dense_run_exports_too_knows_its_accuracy_and_prints_nothing(run, tmp_path, capfd) -> None:
+    """In fp32, and in int8 made of it: the model is traced once for both."""
+    told: list[str] = []
+    source, plain, narrow = open_source(run / "seeds" / "0" / "dense"), tmp_path / "fp32", tmp_path / "int8"
+    artifact = export(source, plain, ExportOptions("onnx"), progress=lambda what, *_: told.append(what))
     assert artifact.cell is None
     assert artifact.accuracy == artifact.source_accuracy
+    assert artifact.notes == ["fused: 5 Attention, 5 BiasGelu, 13 SkipLayerNormalization"]
+    options = ExportOptions("onnx", "int8", fp32=plain)
+    export(source, narrow, options, progress=lambda what, *_: told.append(what))
+    assert capfd.readouterr() == ("", "")
+    assert {"tracing the model", "fusing its steps", "writing it in fp32", "writing it in int8"} <= set(told)
+    for folder in (plain, narrow):
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["artifact.json", "config.json", "model.onnx", "vocab.txt"]
 
 
 def test_answers_that_differ_are_an_error(run, exported, tmp_path) -> None:
@@ -175,24 +180,9 @@ def test_the_file_does_not_say_where_it_was_made(exported) -> None:
     assert b".py" not in content
 
 
-def test_an_export_prints_nothing_and_says_what_it_does(run, tmp_path, capfd) -> None:
-    told: list[str] = []
-    source = open_source(run / "tickets" / TICKET)
-    artifact = export(source, tmp_path, ExportOptions("onnx", "int8"), progress=lambda what, *_: told.append(what))
-    assert capfd.readouterr() == ("", "")
-    assert {"tracing the model", "fusing its steps", "writing it in int8"} <= set(told)
-    assert artifact.notes == ["fused: 5 Attention, 5 BiasGelu, 13 SkipLayerNormalization"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "artifact.json",
-        "config.json",
-        "model.onnx",
-        "vocab.txt",
-    ]
-
-
-def test_an_opset_is_had_or_refused() -> None:
+def test_an_opset_that_is_not_had_is_refused() -> None:
+    """Those that are had are in tests/export/test_versions.py."""
     given = traced("visual_bert")
-    assert opset_of(trace(given.model, given.example, 18)) == 18
     for opset in (12, 99):  # neither is tried
         with pytest.raises(ExportError, match=f"--opset {opset}: .* give 17 to 25"):
             trace(given.model, given.example, opset)
