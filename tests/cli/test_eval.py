@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,16 @@ from lxcompress.engine.build import find_compiler
 from lxcompress.errors import LxError, MeasureError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
-from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Dense, Result, read_record
-from lxcompress.study.run import run_study
+from tests.conftest import TOY_CELL
 
-CELL = "low-magnitude-weight-50-seed0"
+CELL = TOY_CELL
 
 
-@pytest.fixture(scope="module")
-def run(tiny_recipe_file, tmp_path_factory) -> Path:
-    """A run of one cell on the model of one layer; its recipe has the name toy."""
-    root = tmp_path_factory.mktemp("run")
-    run_study(load_recipe(tiny_recipe_file), root, only=CELL)
-    return root
+@pytest.fixture
+def run(toy_run) -> Path:
+    """A run of one cell on the toy."""
+    return toy_run
 
 
 def told(*arguments: object) -> dict:
@@ -73,9 +71,13 @@ def test_a_dense_run_scores_what_its_record_says(run) -> None:
         ),
     ],
 )
-def test_an_artifact_scores_what_its_record_says_in_the_runtime_that_serves_it(format, runtime, run, tmp_path) -> None:
-    source = open_source(run / "tickets" / CELL)
-    export(source, tmp_path / "out", ExportOptions(format))
+def test_an_artifact_scores_what_its_record_says_in_the_runtime_that_serves_it(
+    format, runtime, run, tmp_path, request
+) -> None:
+    if format == "onnx":
+        shutil.copytree(request.getfixturevalue("toy_onnx"), tmp_path / "out")
+    else:
+        export(open_source(run / "tickets" / CELL), tmp_path / "out", ExportOptions(format))
     found, record = told(tmp_path / "out", run), read_record(tmp_path / "out/artifact.json", Artifact)
     assert {name: found[name] for name in ("accuracy", "by_type", "questions")} == record.accuracy.model_dump()
     assert (found["kind"], found["runtime"]) == ("artifact", runtime)

@@ -81,12 +81,10 @@ def blind_run(toy_start, tmp_path_factory) -> Path:
     return folder / "run"
 
 
-@pytest.fixture(scope="module")
-def scenes_run(toy_recipe, tmp_path_factory) -> Path:
+@pytest.fixture
+def scenes_run(toy_run) -> Path:
     """A study of the toy on scenes."""
-    root = tmp_path_factory.mktemp("scenes") / "run"
-    run_study(toy_recipe, root, only="low-magnitude-weight-50-seed0")
-    return root
+    return toy_run
 
 
 def test_predictions_score_as_the_study_scored(blind_run, tmp_path) -> None:

@@ -11,16 +11,13 @@ from lxcompress.cli.main import app
 from lxcompress.errors import LxError
 from lxcompress.pruning.granularity import find_undivided
 from lxcompress.pruning.surgery import Surgery
-from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket, mask_of
 
 
-@pytest.fixture(scope="module")
-def dense(toy_recipe, tmp_path_factory) -> str:
+@pytest.fixture
+def dense(toy_run) -> str:
     """The dense model of a toy study."""
-    root = tmp_path_factory.mktemp("run")
-    run_study(toy_recipe, root, only="low-magnitude-weight-50-seed0")
-    return str(root / "seeds/0/dense")
+    return str(toy_run / "seeds/0/dense")
 
 
 def say(*arguments: object) -> str:

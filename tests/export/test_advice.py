@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from math import prod
 
 import pytest
@@ -14,9 +15,9 @@ from lxcompress.exporters.advice import Sizes, advise, break_even, file_bytes, f
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.models import lxmert
-from lxcompress.study.run import run_study
+from tests.conftest import TOY_CELL
 
-TICKET = "low-magnitude-weight-50-seed0"
+TICKET = TOY_CELL
 SIZES = {
     ("transformers", "fp32"): (856, 856, 856),
     ("onnx-sparse", "fp32"): (1226, 782, 338),
@@ -36,10 +37,10 @@ def whole() -> Sizes:
 
 
 @pytest.fixture(scope="module")
-def exported(toy_recipe, tmp_path_factory):
+def exported(toy_run, tmp_path_factory):
     """A function that exports the toy's ticket, and gives its record and the sizes of its model."""
     root = tmp_path_factory.mktemp("advice")
-    run_study(toy_recipe, root / "run", only=TICKET)
+    shutil.copytree(toy_run, root / "run")
 
     def make(format: str, precision: str, source: str = f"tickets/{TICKET}"):
         opened = open_source(root / "run" / source)

@@ -24,22 +24,21 @@ from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
 from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
-from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
 from tests.complain import complain
+from tests.conftest import TOY_CELL
 from tests.models.families import TOYS, save_start
 
-TICKET = "low-magnitude-weight-50-seed0"
+TICKET = TOY_CELL
 PRECISIONS = ("fp32", "fp16", "int8")
 HALF_STEP = 0.5 * (1 + 1e-4)
 SMALLER = {"neuron": 0.2, "head": 0.1, "neuron+head": 0.3, "layer": 0.2}
 
 
 @pytest.fixture(scope="module")
-def run(toy_recipe, tmp_path_factory) -> Path:
+def run(toy_run, tmp_path_factory) -> Path:
     """A run folder with one ticket, and that ticket as a bitmask of each precision where export puts it by itself."""
-    root = tmp_path_factory.mktemp("run")
-    run_study(toy_recipe, root, only=TICKET)
+    root = shutil.copytree(toy_run, tmp_path_factory.mktemp("bitmask") / "run")
     source = open_source(root / "tickets" / TICKET)
     for precision in PRECISIONS:
         export(source, default_out(source.folder, "bitmask", precision), ExportOptions("bitmask", precision))

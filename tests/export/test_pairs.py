@@ -19,13 +19,14 @@ from lxcompress.errors import MeasureError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.measure.artifacts import measure_artifacts
-from lxcompress.models.checkpoints import Model, load_start, save_model
+from lxcompress.models.checkpoints import Model, load_model, load_start, save_model
 from lxcompress.recipe import Nlvr2Data, Recipe
 from lxcompress.records import Artifact, read_record
 from lxcompress.runtimes import Session, open_session
 from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
 from tests.data.regions.pictures import pictures, row, write_tsv
+from tests.export.small import save_small
 from tests.models.original import some_inputs
 
 TICKET = "low-magnitude-weight-50-seed0"
@@ -126,15 +127,13 @@ def test_a_pair_is_measured_as_one_question(exported) -> None:
     assert all(value > 0 for value in measured.latency.values)
 
 
-def test_three_images_and_no_data_are_proven_on_random_inputs(toy_start, tmp_path) -> None:
-    three, weights = load_start(str(toy_start), ("no", "yes"), 0, images=3)
-    save_model(tmp_path / "three", three, weights, shipped_vocabulary())
+def test_three_images_and_no_data_are_proven_on_random_inputs(tmp_path) -> None:
+    three = load_model(save_small(tmp_path / "three", images=3))
     artifact = export(open_source(tmp_path / "three"), tmp_path / "out", ExportOptions("onnx"))
     assert artifact.images == 3
     assert artifact.parity.inputs.startswith("seeded random inputs")
     assert artifact.parity.questions == 30
     inputs = some_inputs(three.config, 12)
-    three.load(weights)
     found = open_session(tmp_path / "out", threads=1).answer(inputs.numpy())
     np.testing.assert_allclose(found, score(three, inputs), atol=1e-5)
 

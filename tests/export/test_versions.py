@@ -38,9 +38,17 @@ print(onnxruntime.__version__)
 """
 
 
-def write(out: Path, precision: str, opset: int | None, *, fuse: bool = True, fp32: Path | None = None) -> Path:
-    """The file of a small LXMERT."""
-    given = traced("lxmert")
+def write(
+    out: Path,
+    precision: str,
+    opset: int | None,
+    *,
+    fuse: bool = True,
+    fp32: Path | None = None,
+    name: str = "visual_bert",
+) -> Path:
+    """The file of a small model."""
+    given = traced(name)
     feeds = [questions(given, 4, tokens, 6).numpy() for tokens in (5, 9)]
     job = Job(given.model, given.example, precision, out, out, None, lambda: iter(feeds), fuse, opset, fp32)
     writer.write(job)
@@ -112,7 +120,7 @@ def test_a_runtime_of_the_operators_time_answers_as_todays(tmp_path: Path, preci
     np.savez(tmp_path / "feeds.npz", **feeds)
     for opset in range(OLDEST_OPSET, 21):
         for fuse in (True, False):
-            path = write(tmp_path / f"{opset}-{fuse}", precision, opset, fuse=fuse)
+            path = write(tmp_path / f"{opset}-{fuse}", precision, opset, fuse=fuse, name="lxmert")
             assert version_of(path) == (opset, FORMAT_OF_OPSET[opset])
             command = [str(old_python), "-c", ASK, str(path), str(tmp_path / "feeds.npz"), str(tmp_path / "old.npy")]
             done = subprocess.run(command, capture_output=True, text=True)
