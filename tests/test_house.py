@@ -74,6 +74,36 @@ def private_reads(tree: ast.AST) -> list[str]:
     ]
 
 
+def private_members(tree: ast.AST) -> set[str]:
+    """Return the private methods and attributes that the classes in `tree` have."""
+    bodies = [node for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for node in owner.body]
+    methods = {node.name for node in bodies if isinstance(node, ast.FunctionDef)}
+    fields = {
+        node.target.id for node in bodies if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    stored = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    return {name for name in methods | fields | stored if private(name)}
+
+
+def foreign_members(tree: ast.AST, members: set[str]) -> list[str]:
+    """Return the reads in `tree` of private `members` of the package's classes that no class in `tree` has."""
+    own = private_members(tree)
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in members and node.attr not in own
+    ]
+
+
+def test_no_module_reads_a_private_member_of_a_class_of_another() -> None:
+    members = {member for tree in TREES.values() for member in private_members(tree)}
+    reads = {name: foreign_members(tree, members) for name, tree in TREES.items()}
+    assert not {name: found for name, found in reads.items() if found}
+    assert foreign_members(ast.parse("session._library.close()\npart._asdict()"), members) == ["session._library"]
+
+
 def test_a_class_name_has_one_meaning() -> None:
     homes: dict[str, set[str]] = defaultdict(set)
     for name, tree in TREES.items():
