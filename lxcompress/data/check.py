@@ -179,7 +179,7 @@ def _describe_store(contents: StoreContents, sheet: FactSheet, *, is_fast: bool)
 def _count_answers(context: CheckContext) -> None:
     """Add facts about the answers and the question types of each split.
 
-    One of them is the score that is reached by always giving the commonest answer.
+    One of them is the score that is reached by always giving the most frequent answer.
     """
     used, sheet = context.used, context.sheet
     answered = {name: sum(bool(question.credits) for question in asked) for name, asked in used.items()}

@@ -145,7 +145,7 @@ def build_split(
 
 
 def count_answers(questions: Iterable[Question], least: int) -> tuple[str, ...]:
-    """Return the answers that at least `least` questions give credit to, the commonest first, then sorted by text."""
+    """Return the answers that at least `least` questions give credit to, by decreasing frequency, then by text."""
     counts: dict[str, int] = {}
     for question in questions:
         for answer in question.credits:

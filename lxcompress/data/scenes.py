@@ -3,8 +3,8 @@
 Shapes: S scenes, O objects (padded to MOST_OBJECTS).
 
 The words of a question and its answer are drawn first; all answers that its family of questions allows are equally
-likely. Then a scene is chosen in which this answer is right. So a model that always gives the commonest answer, or that
-reads only the words, does not score well.
+likely. Then a scene is chosen in which this answer is right. So a model that always gives the most frequent answer, or
+that reads only the words, does not score well.
 """
 
 from __future__ import annotations

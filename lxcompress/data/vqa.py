@@ -30,7 +30,7 @@ from lxcompress.recipe import VqaData
 from lxcompress.text import shorten
 
 LEAST_ANSWERS = 9
-"""An answer gets a label if it is the commonest answer to this many questions or more (as in compute_softscore.py)."""
+"""An answer gets a label if it is the most frequent one of this many questions or more (as in compute_softscore.py)."""
 CREDIT = (0.0, 0.3, 0.6, 0.9, 1.0)
 """The credit of an answer; the index is the number of people who gave it (4 means 4 or more)."""
 UNKNOWN_TYPE = "unknown"
@@ -45,7 +45,7 @@ class Annotation(NamedTuple):
     image: int | str | None
     type: str
     majority: str | None
-    """the commonest of the answers"""
+    """the most frequent of the answers"""
     family: str
     """the first words of the question; the authors group questions by them"""
 
@@ -55,7 +55,7 @@ Annotations = Mapping[int | str, Annotation]
 
 
 def read_vqa(settings: VqaData, problems: Problems | None = None) -> QuestionSet:
-    """Read the questions of both splits. The labels are those of `data.answers`, or the commonest training answers.
+    """Read the questions of both splits. The labels are those of `data.answers`, or the most frequent training answers.
 
     Validation questions without annotations have no credits, like the questions of a test split. Raises DataError
     under the strict policy, which is the default.
@@ -100,7 +100,7 @@ def soft_label(answers: Iterable[str]) -> dict[str, float]:
     """Return answer -> credit (0-1); the credit depends on how many people gave the answer.
 
     Answers are not normalised, as in compute_softscore.py (Hu's bottom-up-attention-vqa), which made LXMERT's labels.
-    That script normalises only the commonest answers, of which it makes the vocabulary.
+    That script normalises only the most frequent answers, of which it makes the vocabulary.
     """
     return {answer: CREDIT[min(count, 4)] for answer, count in sorted(Counter(answers).items())}
 
@@ -308,9 +308,9 @@ def _annotation(record: Any, index: int, path: Path) -> tuple[int | str, Annotat
 
 
 def _make_labels(train: SplitQuestions, annotations: Annotations, *, least: int) -> tuple[str, ...]:
-    """Return the answers that are the commonest answer to at least `least` training questions: the labels.
+    """Return the answers that are the most frequent answer to at least `least` training questions: the labels.
 
-    They are sorted by the number of questions, then by text. LXMERT's JSON does not tell the commonest answer; then
+    They are sorted by the number of questions, then by text. LXMERT's JSON does not tell the most frequent answer; then
     every answer with a credit is counted. Raises DataError if no answer is common enough.
     """
     majorities = [

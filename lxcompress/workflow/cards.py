@@ -59,7 +59,7 @@ def read_card(path: Path) -> RecipeCard:
         name=path.stem,
         what=_first_sentence(parts[0]),
         cost=_first_sentence(facts.get("Cost", "see --dry-run")),
-        data=_first_sentence(facts.get("Data", "none: embedded scenes")),
+        data=_first_sentence(facts.get("Data", "none: built-in scenes")),
         commands=tuple(commands),
     )
 
