@@ -124,11 +124,11 @@ class Reference:
         given = [feeds[name] for name in names]
         kept: dict[int, np.ndarray] = {}
         sizes: list[int] = []
-        for place, size in enumerate(self.tables["sizes"]):
+        for index, size in enumerate(self.tables["sizes"]):
             columns = int(size["add"])
             if size["kind"] == r.ROWS:
-                kept[place] = np.flatnonzero(given[size["b"]])
-                columns = len(kept[place])
+                kept[index] = np.flatnonzero(given[size["b"]])
+                columns = len(kept[index])
                 assert columns
             elif size["kind"] == r.SUM:
                 columns += sizes[size["a"]] + (0 if size["b"] == r.NONE else sizes[size["b"]])

@@ -246,37 +246,49 @@ def _point_behind(field: str) -> Change:
 
 
 LIES: dict[str, tuple[str, str, Change]] = {
-    "ops that are none": ("joined", "operation 0 is of kind 7", _set("ops", "code", 7)),
-    "slices that are not read": ("dense-fp32", "operation 0 reads too much", _slice(0, 0, "tensor", 0)),
+    "ops that are none": ("joined", "operation 0 has the unknown kind 7", _set("ops", "code", 7)),
+    "slices that are not read": (
+        "dense-fp32",
+        "operation 0 has an input that it does not read",
+        _slice(0, 0, "tensor", 0),
+    ),
     "sizes of slices that are not read": (
         "dense-fp32",
-        "operation 0 reads too much",
+        "operation 0 has an input that it does not read",
         lambda file: (_slice(0, 0, "tensor", 0)(file), _slice(0, 0, "columns", 0x7FFFFFFF)(file)),
     ),
-    "tensors that are none": ("joined", "operation 2 reads no tensor", _slice(2, 0, "tensor", 100)),
-    "tensors below zero": ("joined", "operation 2 reads no tensor", _slice(2, 0, "tensor", -2)),
-    "channels behind the last": ("attention", "reads channels that are not there", _slice(2, 2, "row", 13)),
-    "channels that wrap": ("attention", "reads channels that are not there", _slice(2, 2, "row", 0xFFFFFFFF)),
-    "no channels": ("attention", "reads channels that are not there", _slice(2, 0, "rows", 0)),
-    "columns of no size": ("joined", "reads columns of no size", _slice(2, 0, "columns", 99)),
-    "starts of no size": ("joined", "reads columns of no size", _slice(3, 0, "start", -2)),
-    "columns behind the last": ("joined", "columns from 2 are not there", _slice(3, 0, "start", 3)),
-    "an output that is read": ("dense-fp32", "operation 2 reads what it writes", _set("ops", "out", 0, 2)),
-    "what was not written": ("joined", "operation 1 reads what was not written", _swap_ops(1)),
-    "a sum onto nothing": ("embeddings", "operation 0 adds to what was not written", _set("ops", "adds", 1)),
-    "scores before the end": ("dense-fp32", "operation 2 gives the scores, which only the last does", _swap_ops(2)),
+    "tensors that are none": ("joined", "operation 2 reads a tensor that does not exist", _slice(2, 0, "tensor", 100)),
+    "tensors below zero": ("joined", "operation 2 reads a tensor that does not exist", _slice(2, 0, "tensor", -2)),
+    "channels behind the last": ("attention", "reads channels that do not exist", _slice(2, 2, "row", 13)),
+    "channels that wrap": ("attention", "reads channels that do not exist", _slice(2, 2, "row", 0xFFFFFFFF)),
+    "no channels": ("attention", "reads channels that do not exist", _slice(2, 0, "rows", 0)),
+    "columns of no size": ("joined", "reads columns that are not a size of the file", _slice(2, 0, "columns", 99)),
+    "starts of no size": ("joined", "reads columns that are not a size of the file", _slice(3, 0, "start", -2)),
+    "columns behind the last": ("joined", "columns from column 2 do not exist", _slice(3, 0, "start", 3)),
+    "an output that is read": ("dense-fp32", "operation 2 reads the tensor that it writes", _set("ops", "out", 0, 2)),
+    "what was not written": ("joined", "operation 1 reads a tensor before it is written", _swap_ops(1)),
+    "a sum onto nothing": ("embeddings", "operation 0 adds to a tensor before it is written", _set("ops", "adds", 1)),
+    "scores before the end": ("dense-fp32", "operation 2 gives the scores, but is not the last one", _swap_ops(2)),
     "no scores": ("dense-fp32", "the last operation gives no scores", _leave_out_scores),
-    "another number of scores": ("dense-fp32", "gives another number of scores", _set("head", "scores", 9)),
-    "heads that do not divide": ("attention", "attends to what does not fit", _set("ops", "count", 5, 2)),
-    "no heads": ("attention", "attends to what does not fit", _set("ops", "count", 0, 2)),
+    "another number of scores": ("dense-fp32", "gives a wrong number of scores", _set("head", "scores", 9)),
+    "heads that do not divide": (
+        "attention",
+        "has queries, keys or values that do not fit its output",
+        _set("ops", "count", 5, 2),
+    ),
+    "no heads": ("attention", "has queries, keys or values that do not fit its output", _set("ops", "count", 0, 2)),
     "a row behind the table": ("embeddings", "embeds row 3 of 3", _set("ops", "count", 3, 2)),
     "a place behind the table": ("embeddings", "a position is 9, expected 0 to 8", _set("ops", "weight", 0, 1)),
-    "a weight that is none": ("dense-fp32", "multiplies what does not fit", _set("ops", "weight", 9, 2)),
-    "a bias that is none": ("dense-fp32", "has no such bias", _set("ops", "bias", 0, 2)),
-    "an activation that is none": ("dense-fp32", "has activation 4", _set("ops", "activation", 4, 2)),
-    "no columns": ("joined", "size 2 is 0", _set("sizes", "add", 0, 2)),
-    "sizes of later ones": ("joined", "the sum of what comes later", _set("sizes", "a", 3, 3)),
-    "a size too large": ("joined", "may be 65537", _set("sizes", "most", 65537)),
+    "a weight that is none": (
+        "dense-fp32",
+        "has a weight or input that does not fit its output",
+        _set("ops", "weight", 9, 2),
+    ),
+    "a bias that is none": ("dense-fp32", "has a bias that does not fit its output", _set("ops", "bias", 0, 2)),
+    "an activation that is none": ("dense-fp32", "has the unknown activation 4", _set("ops", "activation", 4, 2)),
+    "no columns": ("joined", "size 2 has the value 0", _set("sizes", "add", 0, 2)),
+    "sizes of later ones": ("joined", "the sum of sizes that are not before it", _set("sizes", "a", 3, 3)),
+    "a size too large": ("joined", "has the limit 65537", _set("sizes", "most", 65537)),
     "a size that no mask has": ("joined", "size 0 has no mask", _set("sizes", "b", 1)),
     "no rows": ("dense-fp32", "weight 0 is 0 x 7", _set("weights", "rows", 0)),
     "a weight of more than all memory": ("dense-fp32", "weight 0 is", _set("weights", "columns", 0xFFFFFFFF)),
@@ -291,19 +303,23 @@ LIES: dict[str, tuple[str, str, Change]] = {
     "entries that wrap": ("sparse-fp32", "has too many entries", _set("weights", "entries", (1 << 64) - 1)),
     "more entries than counted": (
         "sparse-fp32",
-        "has a panel that starts elsewhere|entries, expected",
+        "has a panel with a wrong start|entries, expected",
         _group(0, count=9),
     ),
-    "a row twice": ("sparse-fp32", "has a row twice, or none such", _group(0, row=255)),
+    "a row twice": ("sparse-fp32", "has a row that is repeated or does not exist", _group(0, row=255)),
     "arrays that are shared": ("layers", "lies outside of the file", _share_arrays),
     "scales that are not there": ("dense-int8", "has no scales", _point_behind("scales")),
     "sums that are not there": ("quantised", "has no sums", _set("weights", "sums", 1)),
     "a name with a line's end": ("joined", "input 0 has no name", _set("inputs", "name", b"a\nb")),
     "a name of commands": ("joined", "input 0 has no name", _set("inputs", "name", b"\x1b[2J")),
     "a name without an end": ("joined", "input 0 has no name", _set("inputs", "name", b"a" * 32)),
-    "an input of no type": ("joined", "input 0 is of type 2", _set("inputs", "type", 2)),
+    "an input of no type": ("joined", "input 0 has the unknown type 2", _set("inputs", "type", 2)),
     "an input of no width": ("joined", "input 1 is 0 wide", _set("inputs", "width", 0, 1)),
-    "an input of no size": ("joined", "has rows of no size", _set("inputs", "size", -1)),
+    "an input of no size": (
+        "joined",
+        "has a number of rows that is not a size of the file",
+        _set("inputs", "size", -1),
+    ),
     "a tensor of no channels": ("joined", "tensor 0 has 0 channels", _set("tensors", "channels", 0)),
 }
 
@@ -335,7 +351,7 @@ def test_other_versions_are_named(seeds: dict[str, bytes], tmp_path: Path, versi
     file.head["version"] = version
     path = tmp_path / "model.lxe"
     path.write_bytes(file.bytes)
-    with pytest.raises(MeasureError, match=rf"is of version {version}, and this engine reads version {VERSION}\)"):
+    with pytest.raises(MeasureError, match=rf"has version {version}, but this engine reads version {VERSION}\)"):
         ModelFile(path)
 
 
@@ -357,7 +373,7 @@ def test_a_small_file_gets_no_large_memory(seeds: dict[str, bytes], tmp_path: Pa
     file.sizes["most"][0] = 1 << 16
     path = tmp_path / "model.lxe"
     path.write_bytes(file.seal())
-    with pytest.raises(MeasureError, match=r"a session of 1 would need 4194[0-9]{3} MB, expected less than 4096"):
+    with pytest.raises(MeasureError, match=r"a session with threads=1 would need 4194[0-9]{3} MB, expected less than 4096"):
         ModelFile(path).session()
 
 

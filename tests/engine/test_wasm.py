@@ -168,7 +168,7 @@ await tell(() => session.run(feeds).scores.dims);
     assert said[1] == "input_ids is batch x rows, but was given 2 values as 1 x 3"
     assert said[2].startswith("inputs have ")
     assert said[3].startswith("an id is 999, expected 0 to ")
-    assert said[4].startswith("is cut short or grown")
+    assert said[4].startswith("is cut short or too long")
     assert said[5] == "its weights are damaged"
     assert said[6] == "[1,5]"
 

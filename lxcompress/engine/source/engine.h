@@ -1,7 +1,7 @@
 /* The engine: one mapped model file, any number of sessions over it.
 
    A model is read-only and may be shared by threads; a session answers one call at a time. Every function that can fail
-   says why in `error`, one sentence without a line's end. Nothing here prints, exits or keeps global state.
+   says why in `error`: one sentence, without a newline. Nothing here prints, exits or keeps global state.
 
    No score is ever computed from NaN or infinity: lx_run refuses the answer instead, on every instruction set. */
 
@@ -25,23 +25,23 @@ enum { LX_INT64 = 0, LX_FLOAT32 = 1 };
    inside of the model is NaN or overflows. LX_REFUSED: anything else. */
 enum { LX_ANSWERED = 0, LX_REFUSED = -1, LX_NOT_FINITE = -2 };
 
-/* What a model takes: `rank` 2 is [batch, rows], rank 3 is [batch, rows, width]. */
+/* An input of a model: `rank` 2 means [batch, rows], rank 3 means [batch, rows, width]. */
 typedef struct {
   const char *name;
   int type, rank;
   int64_t width, most_rows;
 } lx_input;
 
-/* What is given for one input, dense and in C order; `rows` and `width` as above (`width` 1 for rank 2). */
+/* The data of one input, dense and in C order; `rows` and `width` as above (`width` is 1 for rank 2). */
 typedef struct {
   const void *data;
   int64_t rows, width;
 } lx_feed;
 
-/* Maps the file at `path` and checks all of its structure; NULL, and `error`, for a file that is not whole and sound. */
+/* Maps the file at `path` and checks all of its structure. Returns NULL and writes `error` if the file is damaged. */
 lx_model *lx_open(const char *path, char *error, size_t error_bytes);
 
-/* The same for a file that lies in memory, at an address that is a multiple of 64, and stays there. */
+/* Does the same for a file in memory. Its address must be a multiple of 64, and it must stay there. */
 lx_model *lx_open_bytes(const void *bytes, size_t size, char *error, size_t error_bytes);
 
 /* Reads every byte of the weights and compares their checksum with the stated one: 0 if it is the same. */
@@ -56,13 +56,13 @@ int64_t lx_count_scores(const lx_model *model);
 /* The instruction sets that this processor can run, best first, as one text with spaces between. */
 const char *lx_instruction_sets(void);
 
-/* Memory for one question of any size up to the model's largest, and `threads` - 1 threads that sleep between calls.
-   `instructions` names a set of lx_instruction_sets; NULL takes the best. */
+/* Allocates memory for one question of any size up to the model's largest, and starts `threads` - 1 threads.
+   The threads sleep between calls. `instructions` names a set of lx_instruction_sets; NULL takes the best. */
 lx_session *lx_session_open(const lx_model *model, int threads, const char *instructions, char *error,
                             size_t error_bytes);
 
-/* Scores, float32 [batch, lx_count_scores], of `feeds`, one for each input in the model's order: LX_ANSWERED if all went
-   well. If not, `scores` hold nothing of use. */
+/* Writes the scores, float32 [batch, lx_count_scores], for `feeds`: one feed for each input, in the model's order.
+   Returns LX_ANSWERED if all went well; otherwise `scores` are not valid. */
 int lx_run(lx_session *session, const lx_feed *feeds, int64_t batch, float *scores, char *error, size_t error_bytes);
 
 void lx_session_close(lx_session *session);

@@ -85,9 +85,9 @@ static int check_header(lx_model *model, complaint *to) {
   lx_header *head = &model->head;
   memcpy(head, model->bytes, sizeof *head);
   NEED(!memcmp(head->magic, LX_MAGIC, 8), "is not an engine file");
-  NEED(head->version == LX_VERSION, "is of version %u, and this engine reads version %d", head->version, LX_VERSION);
+  NEED(head->version == LX_VERSION, "has version %u, but this engine reads version %d", head->version, LX_VERSION);
   NEED(head->header_crc == lx_crc(0, head, sizeof *head - 4), "its header is damaged");
-  NEED(head->file_bytes == model->size, "is cut short or grown: expected %llu bytes, found %zu",
+  NEED(head->file_bytes == model->size, "is cut short or too long: expected %llu bytes, found %zu",
        (unsigned long long)head->file_bytes, model->size);
   NEED(head->sizes <= MOST_RECORDS && head->inputs <= MOST_RECORDS && head->tensors <= MOST_RECORDS &&
            head->weights <= MOST_RECORDS && head->ops <= MOST_RECORDS,
@@ -98,7 +98,7 @@ static int check_header(lx_model *model, complaint *to) {
        (unsigned long long)head->records_bytes, (unsigned long long)records);
   NEED(head->data_start % LX_ALIGN == 0 && head->data_start <= model->size &&
            head->data_start >= sizeof(lx_header) + records,
-       "its weights start at %llu, inside of something else", (unsigned long long)head->data_start);
+       "its weights start at %llu, which is inside of its records", (unsigned long long)head->data_start);
   NEED(head->records_crc == lx_crc(0, model->bytes + sizeof(lx_header), records), "its records are damaged");
   NEED(head->scores > 0 && head->scores <= MOST_CHANNELS, "gives %u scores", head->scores);
   NEED(head->inputs > 0, "takes no input");
@@ -125,23 +125,23 @@ static int is_name(const char name[32]) {
 static int check_input(const lx_model *model, uint32_t place, complaint *to) {
   const lx_input_record *input = &model->inputs[place];
   NEED(is_name(input->name), "input %u has no name", place);
-  NEED(input->type == LX_INT64 || input->type == LX_FLOAT32, "input %u is of type %u", place, input->type);
+  NEED(input->type == LX_INT64 || input->type == LX_FLOAT32, "input %u has the unknown type %u", place, input->type);
   NEED(input->rank == 2 || input->rank == 3, "input %u has rank %u", place, input->rank);
   NEED(input->width > 0 && input->width <= MOST_CHANNELS && (input->rank == 3 || input->width == 1),
        "input %u is %u wide", place, input->width);
   NEED(input->size >= 0 && (uint32_t)input->size < model->head.sizes && model->sizes[input->size].kind == LX_ROWS,
-       "input %u has rows of no size", place);
+       "input %u has a number of rows that is not a size of the file", place);
   return 0;
 }
 
 static int check_size(const lx_model *model, uint32_t place, complaint *to) {
   const lx_size *size = &model->sizes[place];
-  NEED(size->most > 0 && size->most <= MOST_COLUMNS, "size %u may be %u", place, size->most);
+  NEED(size->most > 0 && size->most <= MOST_COLUMNS, "size %u has the limit %u", place, size->most);
   NEED(size->add >= -MOST_COLUMNS && size->add <= MOST_COLUMNS, "size %u adds %d", place, size->add);
   int64_t a = size->a, b = size->b;
   switch (size->kind) {
     case LX_CONSTANT:
-      NEED(size->add > 0 && (uint32_t)size->add <= size->most, "size %u is %d", place, size->add);
+      NEED(size->add > 0 && (uint32_t)size->add <= size->most, "size %u has the value %d", place, size->add);
       return 0;
     case LX_ROWS:
       NEED(b >= 0 && b < model->head.inputs && model->inputs[b].type == LX_INT64 && model->inputs[b].rank == 2 &&
@@ -149,10 +149,11 @@ static int check_size(const lx_model *model, uint32_t place, complaint *to) {
            "size %u has no mask", place);
       return 0;
     case LX_SUM:
-      NEED(a >= 0 && a < place && b >= LX_NONE && b < (int64_t)place, "size %u is the sum of what comes later", place);
+      NEED(a >= 0 && a < place && b >= LX_NONE && b < (int64_t)place,
+           "size %u is the sum of sizes that are not before it", place);
       return 0;
   }
-  return FAIL("size %u is of kind %u", place, size->kind);
+  return FAIL("size %u has the unknown kind %u", place, size->kind);
 }
 
 /* Returns whether [offset, offset + count * each) is inside the weights, at a multiple of 64, and whether all arrays so far
@@ -189,13 +190,14 @@ static int check_groups(lx_model *model, uint32_t place, complaint *to) {
   uint64_t entries = 0;
   for (uint32_t panel = 0; panel < panels; panel++) {
     uint32_t first = panel * weight->panel, many = rows - first < weight->panel ? rows - first : weight->panel;
-    NEED(starts[panel] == entries, "weight %u has a panel that starts elsewhere", place);
+    NEED(starts[panel] == entries, "weight %u has a panel with a wrong start", place);
     for (uint32_t tile = 0; tile < tiles; tile++) {
       uint64_t seen[LX_MOST_PANEL / 64] = {0};
       for (uint32_t n = 0; n < many / LX_GROUP; n++, group++) {
         for (int r = 0; r < LX_GROUP; r++) {
           uint32_t row = group->rows[r];
-          NEED(row < many && !(seen[row / 64] >> row % 64 & 1), "weight %u has a row twice, or none such", place);
+          NEED(row < many && !(seen[row / 64] >> row % 64 & 1),
+               "weight %u has a row that is repeated or does not exist", place);
           seen[row / 64] |= 1ull << row % 64;
         }
         entries += group->count;
@@ -212,7 +214,7 @@ static int check_weight(lx_model *model, uint32_t place, complaint *to) {
   uint64_t rows = weight->rows, columns = weight->columns, many = lx_rounded(weight->rows, LX_GROUP);
   NEED(rows > 0 && rows <= MOST_CHANNELS && columns > 0 && columns <= MOST_CHANNELS && rows * columns <= 1ull << 34,
        "weight %u is %u x %u", place, weight->rows, weight->columns);
-  NEED(weight->type <= LX_I8 && weight->layout < LX_LAYOUTS, "weight %u is of no known kind", place);
+  NEED(weight->type <= LX_I8 && weight->layout < LX_LAYOUTS, "weight %u has an unknown type or layout", place);
   NEED(weight->layout < LX_SHARED_SPARSE || weight->shared == 2 || weight->shared == LX_GROUP,
        "weight %u has an index for %u rows, expected 2 or 4", place, weight->shared);
   int is_product = weight->layout >= LX_DENSE;
@@ -225,25 +227,25 @@ static int check_weight(lx_model *model, uint32_t place, complaint *to) {
   int is_whole;
   switch (weight->layout) {
     case LX_VECTOR:
-      NEED(weight->type == LX_F32 && columns == 1, "weight %u is no vector", place);
+      NEED(weight->type == LX_F32 && columns == 1, "weight %u is not a vector of float32", place);
       is_whole = claim(model, weight->values, rows, 4);
       break;
     case LX_TABLE:
       is_whole = claim(model, weight->values, rows * columns, value_bytes(weight));
       break;
     case LX_DENSE:
-      NEED(weight->entries == many / LX_GROUP * columns, "weight %u has another number of entries", place);
+      NEED(weight->entries == many / LX_GROUP * columns, "weight %u has a wrong number of entries", place);
       is_whole = claim(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
       break;
     case LX_SPARSE:
     case LX_SHARED_SPARSE:
-      NEED(weight->layout == LX_SPARSE || weight->type != LX_I8, "weight %u is of no known kind", place);
+      NEED(weight->layout == LX_SPARSE || weight->type != LX_I8, "weight %u has an unknown type or layout", place);
       is_whole = claim(model, weight->values, weight->entries * LX_GROUP, value_bytes(weight));
       break;
     default:
       NEED(weight->type == LX_I8 && claim(model, weight->sums, many, 4), "weight %u has no sums", place);
       NEED(lx_is_sparse(weight) || weight->entries == many / LX_GROUP * lx_units(weight),
-           "weight %u has another number of entries", place);
+           "weight %u has a wrong number of entries", place);
       is_whole = claim(model, weight->values, weight->entries, 16);
   }
   NEED(is_whole, "weight %u lies outside of the file", place);
@@ -254,12 +256,13 @@ static int has_size(const lx_model *model, int32_t size) { return size >= 0 && (
 
 static int check_slice(const lx_model *model, uint32_t op, int place, complaint *to) {
   const lx_slice *slice = &model->ops[op].in[place];
-  NEED(slice->tensor >= 0 && (uint32_t)slice->tensor < model->head.tensors, "operation %u reads no tensor", op);
+  NEED(slice->tensor >= 0 && (uint32_t)slice->tensor < model->head.tensors,
+       "operation %u reads a tensor that does not exist", op);
   uint32_t channels = model->tensors[slice->tensor].channels;
   NEED(slice->rows > 0 && slice->row <= channels && slice->rows <= channels - slice->row,
-       "operation %u reads channels that are not there", op);
+       "operation %u reads channels that do not exist", op);
   NEED((slice->start == LX_NONE || has_size(model, slice->start)) && has_size(model, slice->columns),
-       "operation %u reads columns of no size", op);
+       "operation %u reads columns that are not a size of the file", op);
   return 0;
 }
 
@@ -289,61 +292,64 @@ static int is_vector(const lx_model *model, int32_t place, uint32_t rows) {
 
 static int check_op(const lx_model *model, uint32_t place, complaint *to) {
   const lx_op *op = &model->ops[place];
-  NEED(op->code < LX_OPS, "operation %u is of kind %u", place, op->code);
+  NEED(op->code < LX_OPS, "operation %u has the unknown kind %u", place, op->code);
   int slices = count_slices(op);
   for (int n = 0; n < slices; n++)
     if (check_slice(model, place, n, to)) return -1;
-  for (int n = slices; n < 3; n++) NEED(op->in[n].tensor == LX_NONE, "operation %u reads too much", place);
+  for (int n = slices; n < 3; n++) NEED(op->in[n].tensor == LX_NONE,
+                                        "operation %u has an input that it does not read", place);
   const lx_weight *weight = find_weight(model, op->weight);
   if (op->code == LX_SCORES) {
-    NEED(op->in[0].rows == model->head.scores, "operation %u gives another number of scores", place);
+    NEED(op->in[0].rows == model->head.scores, "operation %u gives a wrong number of scores", place);
     return 0;
   }
-  NEED(op->out >= 0 && (uint32_t)op->out < model->head.tensors, "operation %u writes no tensor", place);
+  NEED(op->out >= 0 && (uint32_t)op->out < model->head.tensors, "operation %u writes a tensor that does not exist", place);
   const lx_tensor *out = &model->tensors[op->out];
   for (int n = 0; n < slices; n++)
-    NEED(op->in[n].tensor != op->out, "operation %u reads what it writes", place);
+    NEED(op->in[n].tensor != op->out, "operation %u reads the tensor that it writes", place);
   uint32_t kind = model->sizes[out->size].kind;
   switch (op->code) {
     case LX_EMBED:
-      NEED(weight && weight->layout == LX_TABLE && weight->columns == out->channels, "operation %u has no table", place);
-      NEED(op->mode <= LX_BY_CONSTANT && op->adds <= 1, "operation %u embeds by %u", place, op->mode);
+      NEED(weight && weight->layout == LX_TABLE && weight->columns == out->channels,
+           "operation %u has no table of its width", place);
+      NEED(op->mode <= LX_BY_CONSTANT && op->adds <= 1, "operation %u has the unknown mode %u", place, op->mode);
       if (op->mode == LX_BY_CONSTANT) {
         NEED(op->count < weight->rows, "operation %u embeds row %u of %u", place, op->count, weight->rows);
         return 0;
       }
-      NEED(kind == LX_ROWS, "operation %u embeds no rows", place);
+      NEED(kind == LX_ROWS, "operation %u has no mask to count positions with", place);
       NEED(op->mode == LX_BY_POSITION ||
                (op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_INT64 &&
                 model->inputs[op->input].rank == 2 && model->inputs[op->input].size == out->size),
-           "operation %u embeds no input", place);
+           "operation %u looks up an input that does not fit", place);
       return 0;
     case LX_LOAD:
       NEED(op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_FLOAT32 &&
                model->inputs[op->input].size == out->size && model->inputs[op->input].width == out->channels,
-           "operation %u loads no input", place);
+           "operation %u loads an input that does not fit", place);
       return 0;
     case LX_JOIN:
       for (int n = 0; n < slices; n++)
-        NEED(op->in[n].rows == out->channels, "operation %u joins other channels", place);
+        NEED(op->in[n].rows == out->channels, "operation %u joins tensors of different channels", place);
       return 0;
     case LX_LINEAR:
       NEED(weight && weight->layout >= LX_DENSE && weight->columns == op->in[0].rows && weight->rows == out->channels,
-           "operation %u multiplies what does not fit", place);
-      NEED(op->bias == LX_NONE || is_vector(model, op->bias, out->channels), "operation %u has no such bias", place);
-      NEED(op->activation < LX_ACTIVATIONS, "operation %u has activation %u", place, op->activation);
-      NEED(slices == 1 || op->in[1].rows == out->channels, "operation %u adds what does not fit", place);
+           "operation %u has a weight or input that does not fit its output", place);
+      NEED(op->bias == LX_NONE || is_vector(model, op->bias, out->channels),
+           "operation %u has a bias that does not fit its output", place);
+      NEED(op->activation < LX_ACTIVATIONS, "operation %u has the unknown activation %u", place, op->activation);
+      NEED(slices == 1 || op->in[1].rows == out->channels, "operation %u adds a tensor of other channels", place);
       return 0;
     case LX_NORM:
       NEED(op->in[0].rows == out->channels && (slices == 1 || op->in[1].rows == out->channels) &&
                is_vector(model, op->weight, out->channels) && is_vector(model, op->bias, out->channels),
-           "operation %u normalises what does not fit", place);
+           "operation %u has a gain, bias or input that does not fit its output", place);
       return 0;
     default:
       NEED(op->count > 0 && op->in[0].rows == out->channels && op->in[1].rows == out->channels &&
                op->in[2].rows == out->channels && out->channels % op->count == 0,
-           "operation %u attends to what does not fit", place);
-      NEED(op->in[1].columns == op->in[2].columns, "operation %u has keys and values of two sizes", place);
+           "operation %u has queries, keys or values that do not fit its output", place);
+      NEED(op->in[1].columns == op->in[2].columns, "operation %u has different numbers of keys and values", place);
       return 0;
   }
 }
@@ -355,10 +361,11 @@ static int check_order(const lx_model *model, complaint *to) {
 #define IS_WRITTEN(tensor) (written[(tensor) / 64] >> (tensor) % 64 & 1)
   for (uint32_t n = 0; n < model->head.ops; n++) {
     const lx_op *op = &model->ops[n];
-    NEED(op->code != LX_SCORES || n + 1 == model->head.ops, "operation %u gives the scores, which only the last does", n);
+    NEED(op->code != LX_SCORES || n + 1 == model->head.ops, "operation %u gives the scores, but is not the last one", n);
     for (int slice = 0; slice < count_slices(op); slice++)
-      NEED(IS_WRITTEN((uint32_t)op->in[slice].tensor), "operation %u reads what was not written", n);
-    NEED(op->code != LX_EMBED || !op->adds || IS_WRITTEN((uint32_t)op->out), "operation %u adds to what was not written", n);
+      NEED(IS_WRITTEN((uint32_t)op->in[slice].tensor), "operation %u reads a tensor before it is written", n);
+    NEED(op->code != LX_EMBED || !op->adds || IS_WRITTEN((uint32_t)op->out),
+         "operation %u adds to a tensor before it is written", n);
     if (op->code != LX_SCORES) written[op->out / 64] |= 1ull << op->out % 64;
   }
 #undef IS_WRITTEN
@@ -387,7 +394,7 @@ static int check_model(lx_model *model, complaint *to) {
 #ifdef LX_NO_MAP
 lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
   (void)path;
-  lx_fail(error, error_bytes, "this build has no files: open it from memory");
+  lx_fail(error, error_bytes, "this build cannot open files: open the model from memory");
   return NULL;
 }
 static void unmap(lx_model *model) { (void)model; }
@@ -408,7 +415,7 @@ lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
                     : MAP_FAILED;
   close(file);
   if (bytes == MAP_FAILED) {
-    lx_fail(error, error_bytes, "is empty, or no file that can be mapped");
+    lx_fail(error, error_bytes, "is empty, or cannot be mapped into memory");
     return NULL;
   }
   lx_model *model = lx_open_bytes(bytes, (size_t)about.st_size, error, error_bytes);
@@ -425,7 +432,7 @@ lx_model *lx_open_bytes(const void *bytes, size_t size, char *error, size_t erro
   complaint to = {error, error_bytes};
   lx_model *model = calloc(1, sizeof *model);
   if (!model || (uintptr_t)bytes % LX_ALIGN) {
-    lx_fail(error, error_bytes, model ? "lies at no multiple of 64" : "there is no memory to open it");
+    lx_fail(error, error_bytes, model ? "is not at a multiple of 64 in memory" : "there is not enough memory to open it");
     free(model);
     return NULL;
   }

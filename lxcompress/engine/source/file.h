@@ -1,4 +1,4 @@
-/* The binary format of the model file (docs/engine.md), and the model in memory after its check.
+/* The binary format of the model file (docs/engine.md), and the checked model in memory.
 
    All numbers are little-endian, every record has a fixed size, and every array of weights starts at a multiple of 64. */
 

@@ -1,9 +1,9 @@
-/* The vector code, in terms of LANES values at a time: compiled for each instruction set with -DLX_SET=its name.
+/* The vector code, for LANES values at a time. It is compiled for each instruction set, with -DLX_SET=NAME.
 
    A product walks through a weight panel by panel, tile by tile and group by group: the activations of a tile stay in
    the nearest cache, and four rows times up to MOST_VECTORS vectors of columns stay in registers. Each entry is four
    weights, one of each row, of which every lane of a vector gets a copy. A lane is a column: what it computes, and in what
-   order, does not depend on who computes the others. */
+   order, does not depend on the thread that computes the other columns. */
 
 #include "kernels.h"
 
@@ -30,7 +30,7 @@ enum { LANES = 4, MOST_VECTORS = 5, TWO_SUMS = 2, AT_ONCE = 2 };
 enum { LANES = 4, MOST_VECTORS = 2, TWO_SUMS = 1, AT_ONCE = 2 };
 #endif
 
-/* Bytes of weights to ask for in advance: processors do so by themselves only up to the end of a page. */
+/* How many bytes of weights are prefetched: processors prefetch by themselves only up to the end of a page. */
 enum { AHEAD = 8192 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -54,7 +54,7 @@ INLINE vector splat(float value) { return (vector){0} + value; }
 INLINE vector choose(whole where, vector yes, vector no) {
   return (vector)(((bits)yes & (bits)where) | ((bits)no & ~(bits)where));
 }
-/* Of what is no number, b: so are x86's instructions, which GCC does not find by itself. */
+/* If a or b is NaN, the result is b, as in x86's instructions, which GCC does not choose by itself. */
 #if defined(__AVX512F__)
 INLINE vector least(vector a, vector b) { return (vector)_mm512_min_ps((__m512)a, (__m512)b); }
 INLINE vector most(vector a, vector b) { return (vector)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -68,7 +68,7 @@ INLINE vector most(vector a, vector b) { return choose(a > b, a, b); }
 
 INLINE uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Zero in the lanes that are finite: what is not gives NaN. */
+/* Returns 0 in each lane that is finite, and NaN in the others. */
 INLINE bits not_finite(vector x) { return (bits)(x - x); }
 
 /* All bits of the first `columns` lanes. */
@@ -87,7 +87,7 @@ INLINE uint32_t any(bits value) {
 /* The nearest whole number, ties to even, of values below 2^22. */
 static const float MAGIC = 12582912.0f;
 
-/* e^x, within 2 units of the last place (Cephes' polynomial, as most libraries have it). */
+/* e^x, within 2 units of the last place (Cephes' polynomial, which most libraries use). */
 INLINE vector exponential(vector x) {
   x = most(least(x, splat(88.3f)), splat(-87.3f));
   vector power = x * 1.44269504f + MAGIC;
@@ -138,7 +138,7 @@ INLINE vector activate(vector x, uint32_t activation) {
   }
 }
 
-/* Four values, repeated over a vector; `pick` gives every lane the one of row r. */
+/* Four values, repeated over a vector; `pick` copies the value of row r into every lane. */
 typedef float four __attribute__((vector_size(16)));
 typedef int32_t four_whole __attribute__((vector_size(16)));
 
@@ -150,7 +150,7 @@ typedef int32_t four_whole __attribute__((vector_size(16)));
 #define FOUR(n) n, n, n, n
 
 #if defined(__AVX512F__)
-/* A shuffle from 4 to 16 values goes through memory where GCC writes it, and takes the time of eight entries. */
+/* GCC's own shuffle from 4 to 16 values goes through memory, and takes the time of eight entries. */
 INLINE vector spread(four w) { return (vector)_mm512_broadcast_f32x4((__m128)w); }
 #define PICK(w, r) PERMUTE(w, FOUR(r), FOUR(4 + r), FOUR(8 + r), FOUR(12 + r))
 #elif defined(__AVX2__)
@@ -220,7 +220,7 @@ INLINE vector read_entry(const void *from, const int type, const int is_blocks) 
   return spread(__builtin_convertvector(__builtin_convertvector(byte, four_whole), four));
 }
 
-/* As many entries as a vector has room for, one behind the other. */
+/* As many entries as fit into a vector, one after another. */
 INLINE vector read_entries(const void *from, const int type, const int is_blocks) {
   if (type == LX_F32 || is_blocks) return load(from);
   if (type == LX_BF16) {
@@ -248,7 +248,7 @@ INLINE bits dot(bits sum, bits x, bits w) {
 }
 #elif defined(__AVX2__)
 enum { X_OFFSET = 0 };
-/* The instruction for bytes would saturate; that for pairs of 16 bits does not. */
+/* The instruction for bytes would saturate; the one for pairs of 16 bits does not. */
 INLINE bits dot(bits sum, bits x, bits w) {
   __m256i even_x = (__m256i)(x & 0x00FF00FFu), odd_x = _mm256_srli_epi16((__m256i)x, 8);
   __m256i even_w = _mm256_srai_epi16(_mm256_slli_epi16((__m256i)w, 8), 8), odd_w = _mm256_srai_epi16((__m256i)w, 8);
@@ -256,7 +256,7 @@ INLINE bits dot(bits sum, bits x, bits w) {
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
 enum { X_OFFSET = 128 };
-/* The instruction names a lane of w itself, which compilers do not find. */
+/* The instruction can select a lane of w by itself, which compilers do not use. */
 INLINE bits dot_row(bits sum, bits x, vector w, int r) {
   switch (r) {
     case 0:
@@ -336,8 +336,8 @@ typedef struct {
   size_t x_stride, y_stride;
 } walk;
 
-/* All groups of a tile, for `vectors` vectors of columns; returns how many entries there were. Where there are few vectors,
-   entries go to two sums in turn: one alone would wait for itself. `shared` rows of an entry have one index, or 0 for a
+/* Adds all groups of a tile, for `vectors` vectors of columns; returns the number of entries. With few vectors, entries
+   are added to two sums in turn, because one sum alone would wait for its last addition. `shared` rows of an entry have one index, or 0 for a
    dense tile: all of its rows read the same unit.
 
    Where each row has its own index, the reads of activations limit the loop (two in a cycle), so indices and weights are
@@ -364,7 +364,7 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int shared, con
         if (turns == 2) sum[1][r][v] = splat(0.0f);
       }
     }
-/* An entry, `n` units into a dense tile, or at the units of `places`: its indices are the bytes from the first on. */
+/* Adds one entry: `n` units into a dense tile, or at the units of `places`, whose bytes from the first on are indices. */
 #define ADD(turn, entry, at_value, places, first_index, n)                                                        \
   do {                                                                                                           \
     const vector w = entry;                                                                                      \
@@ -566,7 +566,7 @@ static uint32_t product(const lx_product *job) {
   return end_panel(job, first, many);
 }
 
-/* Scores of `vectors` vectors of queries with all keys, their softmax, and the values so weighted: one head. */
+/* Computes one head for `vectors` vectors of queries: scores with all keys, their softmax, and the weighted sum of values. */
 INLINE uint32_t attend_vectors(const lx_attention *job, uint32_t column, const int vectors) {
   const float *query = job->query + column;
   const size_t stride = lx_rounded(job->queries, LX_COLUMNS);
@@ -707,7 +707,7 @@ static uint32_t quantise(const float *x, size_t x_stride, uint32_t channels, uin
     store_bits(bytes + unit * bytes_stride, pack_bytes(x + 4 * unit * x_stride, x_stride, 4, inverse, offset));
   if (channels % 4)
     store_bits(bytes + units * bytes_stride, pack_bytes(x + 4 * units * x_stride, x_stride, channels % 4, inverse, offset));
-  return any(not_finite(step) & first_lanes(columns)); /* x was looked at by what wrote it */
+  return any(not_finite(step) & first_lanes(columns)); /* x was checked when it was written */
 }
 
 const lx_kernels PASTE(lx_kernels_, LX_SET) = {

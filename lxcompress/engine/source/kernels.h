@@ -7,7 +7,7 @@
 
 /* Kernels return 0 if all values that they computed are finite. Only the requested columns count: those after the last one
    hold values of other questions. Otherwise the answer is refused, because NaN may not reach the scores: the minimum and
-   maximum of a number and NaN, and a weight that is left out, hide it. */
+   maximum of a number and NaN hide it, and so does a weight that is left out. */
 
 /* Rows of memory start at multiples of this many values, so that vectors of every size fit. */
 enum { LX_COLUMNS = 16 };

@@ -15,8 +15,8 @@ void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *c
 void lx_pool_meet(lx_pool *pool);
 
 /* Called within `work`: returns the next number below `items`, or `items` when there is none. Each number is returned once,
-   until lx_pool_meet. A thread first gets the numbers of its own share, the same ones each time, because its cache has what
-   it wrote for them before. Then it helps the others. All threads must pass the same `items`. */
+   until lx_pool_meet. A thread first gets the numbers of its own share: the same ones each time, so that its cache still
+   holds what it wrote for them. Then it helps the others. All threads must pass the same `items`. */
 unsigned lx_pool_next(lx_pool *pool, int thread, unsigned items);
 
 void lx_pool_close(lx_pool *pool);

@@ -1,7 +1,7 @@
-/* A session: memory for one question at a time, and the walk through a model's operations.
+/* A session: the memory for one question at a time, and the loop over a model's operations.
 
-   A question's sizes are found first, and every slice of every operation is checked against them; tensors are then laid
-   out one behind the other. All threads walk through the operations together. An operation is cut into items that any
+   First the sizes of a question are found, and every slice of every operation is checked against them. Then the tensors
+   are laid out one after another. All threads go through the operations together. An operation is cut into items that any
    thread may take, none of which depends on another, so that results are the same whatever the number of threads. */
 
 #define _GNU_SOURCE
@@ -13,7 +13,7 @@
 
 enum { ROOM = LX_MOST_TILE + 1, CHANNELS_AT_ONCE = 64 };
 
-/* Bytes of a session: a small file could otherwise ask for all of a machine's memory. */
+/* The most bytes of a session: a small file could otherwise ask for all of a machine's memory. */
 #ifndef LX_MOST_MEMORY
 #define LX_MOST_MEMORY (1ull << 32)
 #endif
@@ -52,8 +52,8 @@ typedef struct {
   uint64_t memory, bytes, columns, scores; /* values of four bytes; where size_t has 32 bits, more than it can count */
 } need;
 
-/* What the largest question would need: more than this is never touched. Room is left behind the last tensor for a whole
-   tile, as an index of a damaged file may point anywhere within one. */
+/* Returns what the largest question would need; no more than this is ever touched. After the last tensor there is room for
+   a whole tile, because an index of a damaged file may point anywhere within a tile. */
 static need count_memory(const lx_model *model) {
   need all = {0, 0, 0, 0};
   for (uint32_t n = 0; n < model->head.sizes; n++) {
@@ -87,7 +87,7 @@ static void *take(uint8_t **from, uint64_t bytes) {
   return taken;
 }
 
-/* Bytes of all that a session allocates. Lengths are bounded by the checks of file.c: no sum overflows 64 bits. */
+/* Returns the bytes of all that a session allocates. Lengths are bounded by the checks of file.c: no sum overflows 64 bits. */
 static uint64_t count_bytes(const lx_model *model, int threads) {
   const lx_header *head = &model->head;
   need all = count_memory(model);
@@ -139,7 +139,7 @@ lx_session *lx_session_open(const lx_model *model, int threads, const char *inst
   }
   const unsigned long long megabytes = count_bytes(model, threads) >> 20;
   if (megabytes >= LX_MOST_MEMORY >> 20) {
-    lx_fail(error, error_bytes, "a session of %d would need %llu MB, expected less than %llu", threads, megabytes,
+    lx_fail(error, error_bytes, "a session with threads=%d would need %llu MB, expected less than %llu", threads, megabytes,
             LX_MOST_MEMORY >> 20);
     return NULL;
   }
@@ -149,7 +149,8 @@ lx_session *lx_session_open(const lx_model *model, int threads, const char *inst
     if (!allocate(session)) session->pool = lx_pool_open(threads);
     if (session->pool) return session;
   }
-  lx_fail(error, error_bytes, "there is no memory, or there are no threads, for a session of %d", threads);
+  lx_fail(error, error_bytes, "there is not enough memory, or no thread can be started, for a session with threads=%d",
+          threads);
   lx_session_close(session);
   return NULL;
 }
@@ -174,7 +175,7 @@ typedef struct {
     if (!(condition)) return FAIL(__VA_ARGS__); \
   } while (0)
 
-/* Which rows a mask keeps, and how many they are. */
+/* Finds the rows that a mask keeps, and returns their number. */
 static int64_t keep_rows(const int64_t *mask, int64_t rows, int32_t *kept) {
   int64_t count = 0;
   for (int64_t row = 0; row < rows; row++)
@@ -189,10 +190,11 @@ static int find_sizes(lx_session *session, const lx_feed *feeds, complaint *to) 
     int64_t value = size->add;
     if (size->kind == LX_ROWS) {
       value = keep_rows(session->rows[size->b], feeds[size->b].rows, session->kept[n]);
-      NEED(value > 0, "%s keeps nothing of a question", model->inputs[size->b].name);
+      NEED(value > 0, "the mask %s keeps no token or region of a question", model->inputs[size->b].name);
     }
     if (size->kind == LX_SUM) value += session->sizes[size->a] + (size->b == LX_NONE ? 0 : session->sizes[size->b]);
-    NEED(value >= 0 && value <= size->most, "a question has a size of %lld, expected 0 to %u", (long long)value, size->most);
+    NEED(value >= 0 && value <= size->most,
+         "a question has a size of %lld, expected 0 to %u", (long long)value, size->most);
     session->sizes[n] = value;
   }
   return 0;
@@ -227,19 +229,19 @@ static int check_slices(const lx_session *session, const lx_op *op, complaint *t
   for (int n = 0; n < most && op->in[n].tensor != LX_NONE; n++) {
     int64_t start = start_of(session, &op->in[n]), columns = session->sizes[op->in[n].columns];
     NEED(columns > 0 && start >= 0 && start + columns <= session->tensors[op->in[n].tensor].columns,
-         "a question is too short: %lld columns from %lld are not there", (long long)columns, (long long)start);
+         "a question is too short: %lld columns from column %lld do not exist", (long long)columns, (long long)start);
   }
   return 0;
 }
 
-/* Whether the operation's slices are as many as the columns that it writes, and its rows are in its table. */
+/* Checks that the slices of an operation have as many columns as its result, and that its rows are in its table. */
 static int check_columns(const lx_session *session, const lx_op *op, complaint *to) {
   const lx_model *model = session->model;
   if (op->code == LX_SCORES) return 0;
   const int64_t out = session->tensors[op->out].columns;
   const int64_t first = op->in[0].tensor == LX_NONE ? 0 : session->sizes[op->in[0].columns];
   const int64_t second = op->in[1].tensor == LX_NONE ? 0 : session->sizes[op->in[1].columns];
-  NEED(out > 0, "a question has nothing to read");
+  NEED(out > 0, "a question has no token or region to read");
   if (op->code == LX_EMBED && op->mode != LX_BY_CONSTANT) {
     const int32_t *kept = session->kept[model->tensors[op->out].size];
     const int64_t *ids = op->mode == LX_BY_INPUT ? session->rows[op->input] : NULL;
@@ -250,10 +252,12 @@ static int check_columns(const lx_session *session, const lx_op *op, complaint *
     }
     return 0;
   }
-  if (op->code == LX_JOIN) NEED(first + second == out, "what is joined is not as long as its parts");
-  if (op->code == LX_ATTEND) NEED(first == out, "attention gives as many columns as it asks with");
+  if (op->code == LX_JOIN) NEED(first + second == out,
+                                "two joined tensors do not have the number of columns of the result");
+  if (op->code == LX_ATTEND) NEED(first == out, "attention has another number of queries than of results");
   if (op->code == LX_LINEAR || op->code == LX_NORM)
-    NEED(first == out && (op->in[1].tensor == LX_NONE || second == out), "what is added is not as long");
+    NEED(first == out && (op->in[1].tensor == LX_NONE || second == out),
+         "two tensors that are added have different numbers of columns");
   return 0;
 }
 
@@ -340,7 +344,7 @@ static uint32_t multiply(const lx_session *session, const lx_op *op, uint32_t pa
   return session->kernels->product(&job);
 }
 
-/* How many columns of the vector that starts at `column` are asked for. */
+/* Returns how many columns of the vector that starts at `column` are requested. */
 static uint32_t columns_of_vector(const lx_session *session, size_t column, uint32_t columns) {
   const uint32_t left = columns - (uint32_t)column;
   return left < session->kernels->lanes ? left : session->kernels->lanes;
@@ -454,16 +458,18 @@ static int check_feeds(const lx_session *session, const lx_feed *feeds, complain
     const lx_input_record *input = &model->inputs[n];
     const lx_size *size = &model->sizes[input->size];
     NEED(feeds[n].data, "%s is missing", input->name);
-    NEED(feeds[n].width == input->width, "%s is %lld wide, expected %u", input->name, (long long)feeds[n].width, input->width);
+    NEED(feeds[n].width == input->width,
+         "%s is %lld wide, expected %u", input->name, (long long)feeds[n].width, input->width);
     NEED(feeds[n].rows > 0 && feeds[n].rows <= size->most, "%s has %lld rows, expected 1 to %u", input->name,
          (long long)feeds[n].rows, size->most);
-    NEED(feeds[n].rows == feeds[size->b].rows, "%s has %lld rows, and its mask %lld", input->name, (long long)feeds[n].rows,
+    NEED(feeds[n].rows == feeds[size->b].rows,
+         "%s has %lld rows, but its mask has %lld", input->name, (long long)feeds[n].rows,
          (long long)feeds[size->b].rows);
   }
   return 0;
 }
 
-/* A row at a time, so that the compiler looks at many values at once and the first that is not finite can be named. */
+/* Checks one row at a time, so that the compiler checks many values at once, and the first bad row can be named. */
 static int check_finite(const lx_session *session, const lx_feed *feeds, int64_t place, complaint *to) {
   const lx_model *model = session->model;
   for (uint32_t n = 0; n < model->head.inputs; n++) {
