@@ -91,15 +91,17 @@ def asked(rows: dict[str, Measurement]) -> Iterator[str]:
     """Yield the table of speed-ups and memory, by sparsity."""
     task = next(iter(rows.values())).task
     yield f"### {task.threads} thread{'s' * (task.threads > 1)}, {task.tokens} tokens\n"
-    yield f"| | {' | '.join(f'{each} %' for each in SPARSITIES)} |"
+    yield f"| | {' | '.join(f'{sparsity} %' for sparsity in SPARSITIES)} |"
     yield f"|---|{'---|' * len(SPARSITIES)}"
     fastest = min(DENSE_INT8, key=lambda name: median(rows[name]))
     first = rows["ONNX Runtime fp32"]
-    blocks = {each: speed_up(rows[f"engine int8, {each} % in blocks"], rows[fastest]) for each in SPARSITIES}
+    blocks = {
+        sparsity: speed_up(rows[f"engine int8, {sparsity} % in blocks"], rows[fastest]) for sparsity in SPARSITIES
+    }
     yield row("fp32", "fp32, single weights: times as fast as ONNX Runtime fp32, dense",
-              {each: speed_up(rows[f"engine fp32, {each} %"], first) for each in SPARSITIES})  # fmt: skip
+              {sparsity: speed_up(rows[f"engine fp32, {sparsity} %"], first) for sparsity in SPARSITIES})  # fmt: skip
     yield row("int8", f"int8, blocks: times as fast as {fastest}, dense, the fastest such", blocks)
-    held = {each: rows[f"engine fp32, {each} %"].peak_bytes / first.peak_bytes for each in SPARSITIES}
+    held = {sparsity: rows[f"engine fp32, {sparsity} %"].peak_bytes / first.peak_bytes for sparsity in SPARSITIES}
     yield row(
         "memory", "fp32, single weights: peak memory of ONNX Runtime fp32's", {k: f"{v:.2f}" for k, v in held.items()}
     )
@@ -108,7 +110,10 @@ def asked(rows: dict[str, Measurement]) -> Iterator[str]:
 def row(kind: str, title: str, cells: dict[int, str]) -> str:
     """Return a row of the table, each cell with its requirement."""
     bars, aims = BARS[kind]
-    told = (f"{cells[each]} ({bars[each]:g}{f', aim {aims[each]:g}' if aims else ''})" for each in SPARSITIES)
+    told = (
+        f"{cells[sparsity]} ({bars[sparsity]:g}{f', aim {aims[sparsity]:g}' if aims else ''})"
+        for sparsity in SPARSITIES
+    )
     return f"| {title} | {' | '.join(told)} |"
 
 

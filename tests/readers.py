@@ -61,7 +61,7 @@ def read_task(kind: str, folder: Path, **files: str) -> None:
         {"kind": kind, **{name: folder / value if isinstance(value, str) else value for name, value in files.items()}}
     )
     check = check_data(settings)
-    assert all("\n" not in each.sentence for each in check.findings)
+    assert all("\n" not in finding.sentence for finding in check.findings)
     task = load_task(settings)
     if kind in ("vqa", "gqa", "nlvr", "nlvr2"):
         given = [(number, task.labels[0]) for number in task.train.ids]
@@ -248,8 +248,8 @@ def of_nlvr_predictions(folder: Path) -> Subject:
     (folder / "p.csv").write_text("".join(f"dev-{n}-0-0,True\n" for n in range(COUNT)))
 
     def read(folder: Path) -> None:
-        for each in nlvr2_score.read_nlvr_predictions(folder / "p.csv"):
-            nlvr2_score.nlvr2_sentence(each)
+        for prediction in nlvr2_score.read_nlvr_predictions(folder / "p.csv"):
+            nlvr2_score.nlvr2_sentence(prediction)
 
     return Subject(Path("p.csv"), "columns", read)
 

@@ -106,9 +106,9 @@ def test_the_size_is_known_from_shapes_alone(model, precision, tmp_path) -> None
 def slowly(weight: np.ndarray, mask: np.ndarray) -> tuple[list[int], list[float]]:
     """Bits and kept values, one after another."""
     octets, values = [0] * -(-weight.size // 8), []
-    for place, (value, kept) in enumerate(zip(weight.flatten().tolist(), mask.flatten().tolist(), strict=True)):
+    for index, (value, kept) in enumerate(zip(weight.flatten().tolist(), mask.flatten().tolist(), strict=True)):
         if kept:
-            octets[place // 8] |= 1 << (7 - place % 8)
+            octets[index // 8] |= 1 << (7 - index % 8)
             values.append(value)
     return octets, values
 
@@ -285,8 +285,8 @@ def refused(path: Path, *named: object) -> None:
 
 def test_a_flipped_bit_anywhere_is_found(file) -> None:
     raw = file.read_bytes()
-    for place in range(len(raw)):
-        file.write_bytes(raw[:place] + bytes([raw[place] ^ 1 << place % 8]) + raw[place + 1 :])
+    for index in range(len(raw)):
+        file.write_bytes(raw[:index] + bytes([raw[index] ^ 1 << index % 8]) + raw[index + 1 :])
         complain(lambda: read_bitmask(file), file, kind=TicketError)
     file.write_bytes(raw)
     assert len(read_bitmask(file)) == 3

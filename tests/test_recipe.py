@@ -159,7 +159,7 @@ def complain(folder: Path, tree: Any, *overrides: str, kind: type = Recipe) -> s
         read_settings(write(folder, tree), kind, overrides)
     said = str(caught.value)
     assert said.count("\n") == 0
-    assert said.startswith((str(folder / "recipe.yaml"), *(f"--set {each}" for each in overrides)))
+    assert said.startswith((str(folder / "recipe.yaml"), *(f"--set {override}" for override in overrides)))
     return said
 
 
@@ -169,7 +169,7 @@ def leaves(kind: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in kind.model_fields.items():
         parts = () if get_origin(field.annotation) is tuple else get_args(field.annotation)
         sections = [each for each in (field.annotation, *parts) if is_section(each)]
-        names += [leaf for each in sections for leaf in leaves(each, f"{prefix}{name}.")] or [prefix + name]
+        names += [leaf for section in sections for leaf in leaves(section, f"{prefix}{name}.")] or [prefix + name]
     return list(dict.fromkeys(names))
 
 
@@ -521,7 +521,7 @@ def test_yaml_reads_a_bare_pattern_as_it_was_written(tmp_path) -> None:
     path = write(tmp_path, SCENES)
     for pattern in ("1:2", "2:4", "4:8", "1:16", "7:32"):
         recipe = load_recipe(path, [f"prune.methods=[{{granularity: {pattern}}}]"])
-        (cell,) = {each.method: each for each in recipe.cells()}.values()
+        (cell,) = {cell.method: cell for cell in recipe.cells()}.values()
         kept, of = map(int, pattern.split(":"))
         assert cell.method.granularity == pattern
         assert cell.sparsity == 1 - kept / of

@@ -174,8 +174,8 @@ def is_own_reader(call: ast.Call) -> bool:
         return isinstance(call.func, ast.Attribute)
     if name == "load":
         return isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "json"
-    mode = next((each.value for each in call.args[:2] if isinstance(each, ast.Constant)), "r")
-    return name == "open" and any(each.arg == "encoding" for each in call.keywords) and "w" not in str(mode)
+    mode = next((arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant)), "r")
+    return name == "open" and any(keyword.arg == "encoding" for keyword in call.keywords) and "w" not in str(mode)
 
 
 def test_text_is_read_by_one_reader() -> None:

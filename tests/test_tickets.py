@@ -349,7 +349,7 @@ def test_pruning_is_the_same_each_time_and_random_turns_on_the_seed(folder, tmp_
     for out, seed in zip(outs, (0, 0, 0, 0, 1), strict=True):
         prune_model(str(folder), out, PruneOptions(criterion="random", sparsity=0.5, seed=seed))
     files = [[sha256(out / name) for name in FILES] for out in outs]
-    assert all(each == files[0] for each in files[:4])
+    assert all(file == files[0] for file in files[:4])
     assert files[4][FILES.index("mask.safetensors")] != files[0][FILES.index("mask.safetensors")]
 
 
@@ -414,7 +414,7 @@ def test_a_smaller_model_comes_back_as_it_was_cut(smaller, folder, inputs) -> No
     assert isinstance(ticket.cut, Surgery)
     made = operate(dense, ticket.cut)
     assert 0 < ticket.model.live == made.live < dense.live
-    assert ticket.provenance.sparsity.kept == sum(each.numel() for each in ticket.model.prunable.values())
+    assert ticket.provenance.sparsity.kept == sum(matrix.numel() for matrix in ticket.model.prunable.values())
     assert all(torch.equal(ticket.model.weights[name], each) for name, each in made.weights.items())
     with torch.no_grad():
         said, expected = (each.family.answer(each.module, inputs) for each in (ticket.model, made))

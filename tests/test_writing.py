@@ -74,7 +74,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*"))
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -101,7 +101,7 @@ def test_of_many_writers_one_wins_whole_and_no_part_is_left(kind, tmp_path) -> N
 def test_what_a_kill_leaves_is_hidden_and_the_next_write_removes_it(kind, tmp_path) -> None:
     with start(HANG, tmp_path, kind) as hung:
         assert hung.stdout.readline() == "mid-write\n"
-        assert list(tmp_path.glob("*")) == [each for each in tmp_path.iterdir() if each.name.startswith(PREFIX)]
+        assert list(tmp_path.glob("*")) == [path for path in tmp_path.iterdir() if path.name.startswith(PREFIX)]
         write_text(tmp_path / "other", "its work on the way stays while it is at work")
         assert len(names(tmp_path)) > 1
         hung.kill()

@@ -133,12 +133,12 @@ def bench(*artifacts: ExportedArtifact, again: Sequence[Measurement] = ()) -> li
     """The artifacts with their measurements in a new bench; its baseline, the first one, was measured `again`."""
     found = BenchRecord(
         started="2026-01-02T03:04:05Z",
-        measurements=[measurement for each in artifacts for measurement in each.measurements],
+        measurements=[measurement for artifact in artifacts for measurement in artifact.measurements],
         noise=list(again),
     )
     return [
-        replace(each, benches=(*((measurement, found) for measurement in each.measurements), *each.benches))
-        for each in artifacts
+        replace(artifact, benches=(*((measurement, found) for measurement in artifact.measurements), *artifact.benches))
+        for artifact in artifacts
     ]
 
 

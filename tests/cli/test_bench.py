@@ -52,8 +52,8 @@ def test_artifacts_of_a_run_are_kept_in_it_by_its_recipe(run: Path) -> None:
     (file,) = (run / "measurements").iterdir()
     assert str(file) in done.stdout
     kept = read_record(file, BenchRecord)
-    assert [each.artifact for each in kept.measurements] == ["dense", LONG_NAME]
-    assert [len(each.latency.values) for each in kept.measurements] == [6, 6]
+    assert [measurement.artifact for measurement in kept.measurements] == ["dense", LONG_NAME]
+    assert [len(measurement.latency.values) for measurement in kept.measurements] == [6, 6]
     assert "only 6 runs" in done.stdout
 
 
@@ -128,7 +128,7 @@ def test_many_rows_of_a_full_size_model_stay_readable(measured: BenchRecord, col
     lines = shown(BenchRecord(started="", measurements=rows, baseline="3"), columns, monkeypatch)
     assert max(map(len, lines)) <= columns
     text = " ".join(" ".join(lines).split())
-    assert all(f"{each.artifact}" in text for each in rows)
+    assert all(f"{row.artifact}" in text for row in rows)
     assert "…" not in text
     assert "warning: all: busy machine: others" in text
     assert text.count("long tail") == 1
@@ -187,7 +187,7 @@ def test_lengths_are_rows_of_their_own_and_left_out_formats_are_named(run: Path,
     out = tmp_path / "bench.json"
     done = bench(run / "artifacts" / "dense", core, "--runs", 1, "--lengths", "4,9", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert [each.task.tokens for each in read_record(out, BenchRecord).measurements] == [4, 9]
+    assert [measurement.task.tokens for measurement in read_record(out, BenchRecord).measurements] == [4, 9]
     assert "note: core: format coreml runs on other systems only" in " ".join(done.stdout.split())
     alone = bench(core)
     assert alone.returncode == 1
@@ -229,7 +229,10 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_with_130(run: Path, tmp
         printed = driver.communicate(timeout=60)[0]
     assert driver.returncode == 130
     kept = read_record(out, BenchRecord)
-    assert [(each.task.threads, each.task.tokens) for each in kept.measurements] == [(1, 4), (1, 4)]
+    assert [(measurement.task.threads, measurement.task.tokens) for measurement in kept.measurements] == [
+        (1, 4),
+        (1, 4),
+    ]
     assert "interrupted: not all runs were made" in " ".join(printed.split())
 
 

@@ -36,7 +36,9 @@ def test_a_device_is_measured_and_its_bench_lies_apart(run: Path, tmp_path: Path
     assert str(file) in done.stdout
     assert list(run.glob("measurements/*.json")) == []
     kept = read_record(file, BenchRecord)
-    assert [(each.artifact, each.target, len(each.latency.values)) for each in kept.measurements] == [
+    assert [
+        (measurement.artifact, measurement.target, len(measurement.latency.values)) for measurement in kept.measurements
+    ] == [
         ("dense", "toy phone", 6),
         ("picked", "toy phone", 6),
     ]

@@ -30,11 +30,11 @@ def folder(tmp_path, toy_start) -> Path:
     train, valid = write_vqa(tmp_path, "train", 60, 1000), write_vqa(tmp_path, "valid", 24, 5000)
     images = pictures(10, features=FEATURES)
     numbers = [*range(100, 106), *range(500, 503), 900]
-    rows = [row(each, img_id=f"COCO_train2014_{n:012d}") for each, n in zip(images, numbers, strict=True)]
+    rows = [row(image, img_id=f"COCO_train2014_{n:012d}") for image, n in zip(images, numbers, strict=True)]
     write_tsv(tmp_path / "regions.tsv", rows)
     prepare_store([tmp_path / "regions.tsv"], tmp_path / "store")
-    answers = ["", "yes", "no", "red", "2", "3", "metal", *(f"else {each}" for each in range(10))]
-    (tmp_path / "answers.json").write_text(json.dumps({answer: place for place, answer in enumerate(answers)}))
+    answers = ["", "yes", "no", "red", "2", "3", "metal", *(f"else {index}" for index in range(10))]
+    (tmp_path / "answers.json").write_text(json.dumps({answer: index for index, answer in enumerate(answers)}))
     recipe = {
         "name": "checked",
         "data": {
@@ -60,16 +60,16 @@ def checked(target: Path, *options: str) -> dict:
         assert isinstance(done.exception, DataError)
     else:
         assert done.exit_code == 0, done.output
-    assert found["errors"] == sum(each["severity"] == "error" for each in found["findings"])
+    assert found["errors"] == sum(finding["severity"] == "error" for finding in found["findings"])
     return found
 
 
 def errors(found: dict) -> list[tuple[str, str]]:
-    return [(each["where"], each["sentence"]) for each in found["findings"] if each["severity"] == "error"]
+    return [(finding["where"], finding["sentence"]) for finding in found["findings"] if finding["severity"] == "error"]
 
 
 def facts(found: dict) -> dict[str, dict]:
-    return {each["name"]: each["values"] for each in found["facts"]}
+    return {fact["name"]: fact["values"] for fact in found["facts"]}
 
 
 def rewrite(path: Path, change: Callable[[dict], None]) -> None:
@@ -116,7 +116,7 @@ def test_json_is_all_that_standard_output_gets(folder) -> None:
 def test_errors_are_listed_before_warnings(folder) -> None:
     damage_byte(folder)
     found = checked(folder / "recipe.yaml", "--set", "data.tokens=4")
-    assert [each["severity"] for each in found["findings"]] == ["error", "warning", "warning"]
+    assert [finding["severity"] for finding in found["findings"]] == ["error", "warning", "warning"]
 
 
 def test_a_start_model_that_is_missing_is_a_finding_and_the_data_are_checked(folder) -> None:
@@ -206,7 +206,7 @@ def test_features_of_another_size_are_found(folder) -> None:
     found = checked(folder / "recipe.yaml", "--set", "model.start=mini", "--set", f"data.features={folder / 'other'}")
     assert errors(found)
     images = pictures(3, features=20)
-    write_tsv(folder / "other.tsv", [row(each) for each in images])
+    write_tsv(folder / "other.tsv", [row(image) for image in images])
     prepare_store([folder / "other.tsv"], folder / "other")
     found = checked(folder / "recipe.yaml", "--set", f"data.features={folder / 'other'}")
     assert any("20" in sentence and "18" in sentence for _, sentence in errors(found)), errors(found)

@@ -56,7 +56,10 @@ def test_it_says_what_was_made_and_how_to_use_it(source, tmp_path) -> None:
 
 
 def test_boxes_that_were_divided_twice_are_doubted(tmp_path) -> None:
-    made = [Picture(each.image, each.width, each.height, each.features, each.scaled) for each in pictures(20)]
+    made = [
+        Picture(picture.image, picture.width, picture.height, picture.features, picture.scaled)
+        for picture in pictures(20)
+    ]
     source = write_tsv(tmp_path / "a.tsv", list(map(row, made)))
     said = prepare(source, "--out", tmp_path / "store", "--objects", 6)
     assert "warning: in 20 of 20 images all boxes" in said
@@ -73,8 +76,8 @@ def test_done_is_not_done_again(source, tmp_path) -> None:
 
 def test_a_bad_row_is_an_error_and_skipped_rows_are_shouted(tmp_path) -> None:
     rows = [row(picture) for picture in pictures(30)]
-    for place in range(4, 18):
-        rows[place][9] = "?"
+    for index in range(4, 18):
+        rows[index][9] = "?"
     path = write_tsv(tmp_path / "a.tsv", rows)
     with pytest.raises(DataError, match=r"line 5 .*not base64"):
         prepare(path, "--out", tmp_path / "store", "--objects", 6)

@@ -164,9 +164,13 @@ def test_a_misfit_is_the_same_sentence_from_every_command(name, tmp_path) -> Non
     for command, arguments in COMMANDS.items():
         if misfit.is_of_the_head and command in OF_A_FRESH_HEAD:
             continue
-        result = CliRunner().invoke(app, [str(each) for each in arguments(tmp_path)])
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments(tmp_path)])
         if command == "data check":
-            found = [each["sentence"] for each in json.loads(result.stdout)["findings"] if each["severity"] == "error"]
+            found = [
+                finding["sentence"]
+                for finding in json.loads(result.stdout)["findings"]
+                if finding["severity"] == "error"
+            ]
             told[command] = " | ".join(found)
         else:
             assert isinstance(result.exception, RecipeError), f"{command}: {result.output} {result.exception!r}"
@@ -186,7 +190,7 @@ def test_what_only_looks_like_a_misfit_is_accepted_by_every_command(fields, tmp_
     write_recipe(tmp_path)
     for name, arguments in COMMANDS.items():
         folder = tmp_path / "made" / name.replace(" ", "")
-        given = [str(each).replace(str(tmp_path / "out"), str(folder)) for each in arguments(tmp_path)]
+        given = [str(argument).replace(str(tmp_path / "out"), str(folder)) for argument in arguments(tmp_path)]
         folder.parent.mkdir(exist_ok=True)
         result = CliRunner().invoke(app, given)
         assert result.exit_code == 0, f"{name}: {result.output} {result.exception!r}"
@@ -203,6 +207,6 @@ def test_a_saved_model_without_words_of_answers_counts_the_rows_of_its_head(tmp_
         ["prune", tmp_path / "model", "--sparsity", "0.5", "--out", ticket],
         ["predict", ticket, tmp_path / "recipe.yaml", "--out", tmp_path / "answers.json"],
     ):
-        result = CliRunner().invoke(app, [str(each) for each in arguments])
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
     assert len(json.loads((tmp_path / "answers.json").read_text())) == 12

@@ -208,7 +208,7 @@ def test_an_artifact_given_as_a_model_and_wrong_inputs_are_refused_at_once(tmp_p
     wanted = {"eval": "expected a folder|no such", "advise": "is a share"}.get(words[0], "is an exported file")
     assert re.search(wanted, run.stdout), run.stdout + run.stderr
     assert run.stdout.split()[-1] not in ("torch", "onnx"), run.stdout
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["made"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]
 
 
 def test_no_command_with_a_value_is_printed_unquoted() -> None:

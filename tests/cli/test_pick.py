@@ -71,7 +71,7 @@ def test_the_answer_has_15_lines_at_80_columns(tmp_path, monkeypatch):
     assert len(_pick(run).output.splitlines()) <= 15
     folders = write_twins(run, cell)
     assert len(_pick(run).output.splitlines()) <= 15
-    write_bench(run, "all", folders, doubts={each.name: ["busy machine", "drift", "long tail"] for each in folders})
+    write_bench(run, "all", folders, doubts={folder.name: ["busy machine", "drift", "long tail"] for folder in folders})
     assert len(_pick(run).output.splitlines()) <= 15
     assert len(_pick(run, "--max-latency-ms", "1").stdout.splitlines()) <= 15
     assert len(_pick(run, "--all").output.splitlines()) > 60
@@ -121,7 +121,7 @@ def test_what_nothing_beats_is_listed(run):
     folder = write_artifact(run, "one", cell=json.loads(_pick(run, "--json").stdout)["picked"]["cell"])
     write_bench(run, "bench", [folder])
     assert "Pareto-optimal files" in _pick(run, "--all").stdout
-    assert [each["artifact"] for each in json.loads(_pick(run, "--json").stdout)["files"]] == [folder.as_posix()]
+    assert [file["artifact"] for file in json.loads(_pick(run, "--json").stdout)["files"]] == [folder.as_posix()]
 
 
 def test_the_interval_of_the_accuracy_is_said_or_that_there_is_none(run, tmp_path):
@@ -134,8 +134,8 @@ def test_many_that_were_not_picked_are_counted_by_what_they_broke(tmp_path):
     run = write_run(tmp_path / "run", many())
     text, rows = _pick(run, "--retain", "1").stdout, _pick(run, "--retain", "1", "--all").stdout
     rejected = json.loads(_pick(run, "--retain", "1", "--json").stdout)["rejected"]
-    tickets = [each for each in rejected if each["broken"] != ["a control"] and "control" not in each["broken"]]
-    low = [each for each in tickets if "accuracy" in each["broken"]]
+    tickets = [group for group in rejected if group["broken"] != ["a control"] and "control" not in group["broken"]]
+    low = [ticket for ticket in tickets if "accuracy" in ticket["broken"]]
     said = " ".join(text.split())
     assert f"not picked: {len(tickets)} groups" in said
     assert f"{len(low)} keep too little accuracy; nearest: " in said

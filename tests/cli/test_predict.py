@@ -34,7 +34,7 @@ def write_vqa(folder: Path, split: str, count: int, first: int) -> tuple[Path, P
         words, kind, answer, right = ASKED[place % len(ASKED)]
         number = first + place
         questions.append({"question_id": number, "image_id": number // 10, "question": words})
-        given = [answer] * right + [f"else {each}" for each in range(10 - right)]
+        given = [answer] * right + [f"else {index}" for index in range(10 - right)]
         annotations.append(
             {
                 "question_id": number,
@@ -156,14 +156,14 @@ def test_text_ids_are_scored_as_they_were_predicted_and_types_are_named(blind_ru
         return tmp_path / name
 
     numbers = (answers, folder / "valid_questions.json", folder / "valid_annotations.json")
-    texts = tuple(as_texts(path, f"texts-{place}.json") for place, path in enumerate(numbers))
+    texts = tuple(as_texts(path, f"texts-{index}.json") for index, path in enumerate(numbers))
     data = recipe.data.model_copy(update={"valid": (texts[1],), "valid_annotations": (texts[2],)})
     predict(str(blind_run / "seeds/0/dense"), recipe.model_copy(update={"data": data}), tmp_path / "said.json")
     assert json.loads((tmp_path / "said.json").read_text()) == json.loads(texts[0].read_text())
 
     def score(said: Path, questions: Path, annotations: Path):
         words = ["score", said, "--questions", questions, "--annotations", annotations, "--json"]
-        return CliRunner().invoke(app, [str(each) for each in words])
+        return CliRunner().invoke(app, [str(word) for word in words])
 
     assert json.loads(score(*texts).stdout) == json.loads(score(*numbers).stdout)
     for mixed in ((answers, *texts[1:]), (texts[0], *numbers[1:]), (*numbers[:2], texts[2])):

@@ -21,13 +21,13 @@ def dense(toy_run) -> str:
 
 
 def say(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception!r}"
     return result.output
 
 
 def refuse(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert isinstance(result.exception, LxError), f"{arguments}: {result.output} {result.exception!r}"
     return str(result.exception)
 
@@ -57,7 +57,7 @@ def test_prune_keeps_dense_what_a_granularity_does_not_divide_and_says_so(granul
     if whole:
         assert f"kept dense {len(whole)} matri" in heard
         assert whole[0] in heard
-    total, left = sum(each.numel() for each in shapes.values()), sum(shapes[name].numel() for name in whole)
+    total, left = sum(shape.numel() for shape in shapes.values()), sum(shapes[name].numel() for name in whole)
     count = ticket.provenance.sparsity
     assert (count.prunable, count.kept) == (total, left + (total - left) // 2)
     again = say("prune", dense, "--like", tmp_path / "out", "--out", tmp_path / "again")
@@ -87,8 +87,8 @@ def test_inspect_says_what_is_kept_and_shared(dense, tmp_path) -> None:
         ticket = load_ticket(path)
         parts = told["kept"][path.name]
         assert set(parts) == {"language", "vision", "cross", "head"}
-        assert sum(each["kept"] for each in parts.values()) == ticket.provenance.sparsity.kept
-        assert sum(each["weights"] for each in parts.values()) == ticket.provenance.sparsity.prunable
+        assert sum(part["kept"] for part in parts.values()) == ticket.provenance.sparsity.kept
+        assert sum(part["weights"] for part in parts.values()) == ticket.provenance.sparsity.prunable
     assert [pair["tickets"] for pair in told["overlap"]] == [["a", "b"], ["a", "c"], ["b", "c"]]
     assert all(0 < pair["shared"] < 1 for pair in told["overlap"])
     every = json.loads(say("inspect", tickets[2], "--matrices", "--json"))

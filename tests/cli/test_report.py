@@ -78,7 +78,7 @@ def test_many_methods_fit_and_each_has_its_row(tmp_path, width):
     assert "…" not in text
     assert max(map(len, table.splitlines())) <= width
     names = "".join(line.partition(" ")[0] for line in table.split("Share of dense")[0].splitlines())
-    assert all(GroupKey(Method(**each), 0).series in names for each in METHODS)
+    assert all(GroupKey(Method(**method), 0).series in names for method in METHODS)
     assert ("time/run" in table) == (width >= 120)
     assert ("±" in table.split("Share of dense")[0]) == (width >= 120)
     assert "dense-longer: no pruning, twice the training" in table

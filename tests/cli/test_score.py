@@ -140,8 +140,8 @@ def test_multiple_choice_predictions_are_held_to_the_choices(tmp_path) -> None:
 
 def test_answers_that_nothing_tells_apart_are_a_doubt(files) -> None:
     document = json.loads(files.annotations.read_text(encoding="utf-8"))
-    for each in document["annotations"][0]["answers"]:
-        del each["answer_id"]
+    for answer in document["annotations"][0]["answers"]:
+        del answer["answer_id"]
     write(files.annotations, document)
     result = score(*files.options, "--json")
     assert json.loads(result.stdout)["overall"] == pytest.approx(47.5)

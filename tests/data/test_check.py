@@ -46,7 +46,7 @@ def facts(found: CheckReport) -> dict[str, Mapping[str, Any]]:
 
 
 def make_store(folder: Path, images: list[str] = IMAGES) -> Path:
-    made = [replace(each, image=name) for each, name in zip(pictures(len(images)), images, strict=True)]
+    made = [replace(picture, image=name) for picture, name in zip(pictures(len(images)), images, strict=True)]
     prepare_store([write_tsv(folder / "regions.tsv", [row(each) for each in made])], folder / "store", objects=5)
     return folder / "store"
 
@@ -112,7 +112,7 @@ def test_sound_data_are_left_in_peace(sound) -> None:
     found = check(sound, model=ModelShape("start", feature_size=SIZE if getattr(sound, "features", None) else FEATURES))
     expected = ()
     if isinstance(sound, GqaData):  # whose toy asks about an image in both splits: three questions an image, 30 asked
-        expected = tuple(each for each in found.findings if "images are in" in each.sentence)
+        expected = tuple(finding for finding in found.findings if "images are in" in finding.sentence)
     assert found.findings == expected
     assert found.errors == 0
 
@@ -154,7 +154,7 @@ def test_tokens_are_counted_as_the_model_gets_them(tmp_path) -> None:
 
 def test_the_proposed_tokens_end_the_complaint(tmp_path) -> None:
     data = of_vqa.official(tmp_path, tokens=5)
-    proposed = [int(each.sentence.rpartition("data.tokens=")[2].split()[0]) for each in check(data).findings]
+    proposed = [int(finding.sentence.rpartition("data.tokens=")[2].split()[0]) for finding in check(data).findings]
     assert len(proposed) == len(SPLITS)
     assert check(data.model_copy(update={"tokens": max(proposed)})).findings == ()
     assert check(data.model_copy(update={"tokens": min(proposed) - 1})).findings
@@ -284,7 +284,7 @@ REFUSED: tuple[tuple[Damage, str, str], ...] = (
 """What loading refuses too, with the file and the words of the one finding."""
 
 
-@pytest.mark.parametrize(("damage", "file", "said"), REFUSED, ids=[each[0].__name__ for each in REFUSED])
+@pytest.mark.parametrize(("damage", "file", "said"), REFUSED, ids=[case[0].__name__ for case in REFUSED])
 def test_what_loading_refuses_is_one_finding_and_the_rest_is_still_told(damage, file, said, tmp_path) -> None:
     before = facts(check(vqa(tmp_path)))
     data = damage(tmp_path, vqa_again(tmp_path))
@@ -317,15 +317,15 @@ def test_everything_is_found_at_once_and_errors_come_first(tmp_path) -> None:
         data = damage(tmp_path, data)
     change(data.features, "features.npy", (1, 0, 3), 7)
     found = check(data, model=ModelShape("start", feature_size=2048))
-    where = [Path(each.where).name for each in found.findings]
-    assert [each.severity for each in found.findings] == ["error"] * found.errors + ["warning"] * found.warnings
+    where = [Path(finding.where).name for finding in found.findings]
+    assert [finding.severity for finding in found.findings] == ["error"] * found.errors + ["warning"] * found.warnings
     assert {"absent.json", "more.json", "q-valid.json", "ans2label.json", "features.npy", "start"} <= set(where)
-    twice = next(each.sentence for each in found.findings if "come twice" in each.sentence)
+    twice = next(finding.sentence for finding in found.findings if "come twice" in finding.sentence)
     assert "10 question ids (30, 31, 32 and 7 more)" in twice
-    missing = next(each for each in found.findings if "lacks" in each.sentence)
+    missing = next(finding for finding in found.findings if "lacks" in finding.sentence)
     assert "COCO_train2014_000000000040" in missing.sentence
     assert missing.where == str(lxmert)
-    assert "without a word" in next(each.sentence for each in found.findings if each.severity == "warning")
+    assert "without a word" in next(finding.sentence for finding in found.findings if finding.severity == "warning")
 
 
 def test_records_that_are_refused_for_the_same_are_one_finding_with_their_number(tmp_path) -> None:
@@ -346,7 +346,7 @@ def test_records_that_are_refused_for_the_same_are_one_finding_with_their_number
 @pytest.mark.parametrize("files", ["train", "valid"])
 def test_a_split_without_answers_is_told(files, tmp_path) -> None:
     found = check(vqa(tmp_path, **{f"{files}_annotations": None}))
-    assert [each.severity for each in found.findings] == ["error" if files == "train" else "warning"]
+    assert [finding.severity for finding in found.findings] == ["error" if files == "train" else "warning"]
     assert "has no answers" in found.findings[0].sentence
     assert facts(found)["with an answer"][files] == 0
 
@@ -354,9 +354,12 @@ def test_a_split_without_answers_is_told(files, tmp_path) -> None:
 def test_images_of_both_splits_are_a_warning(tmp_path) -> None:
     data = vqa(tmp_path)
     of_vqa.write(data.valid[0], of_vqa.questions([*range(40, 43), 110]) | {"data_subtype": "train2014"})
-    rewrite(data.valid[0], lambda document: [each.update(image_id=3) for each in document["questions"][:3]])
+    rewrite(data.valid[0], lambda document: [question.update(image_id=3) for question in document["questions"][:3]])
     of_vqa.write(data.valid_annotations[0], of_vqa.annotations([*range(40, 43), 110]))
-    rewrite(data.valid_annotations[0], lambda document: [each.pop("image_id") for each in document["annotations"]])
+    rewrite(
+        data.valid_annotations[0],
+        lambda document: [annotation.pop("image_id") for annotation in document["annotations"]],
+    )
     found = check(data.model_copy(update={"features": None}))
     (finding,) = found.findings
     assert finding.severity == "warning"
@@ -367,8 +370,8 @@ def test_choices_without_a_label_are_told(tmp_path) -> None:
     data = vqa(tmp_path)
 
     def offer(document: Any) -> None:
-        for place, each in enumerate(document["questions"]):
-            each["multiple_choices"] = ["yes", "green"] if place else ["green", "blue"]
+        for index, question in enumerate(document["questions"]):
+            question["multiple_choices"] = ["yes", "green"] if index else ["green", "blue"]
 
     rewrite(data.train[0], offer)
     found = check(data)
@@ -420,7 +423,9 @@ BAD_RECORDS: tuple[tuple[str, Callable[[list[Any], list[Any]], object], str, tup
 
 
 @pytest.mark.parametrize("make", [gqa, nlvr2, nlvr], ids=lambda make: make.__name__)
-@pytest.mark.parametrize(("edit", "file", "said"), [each[1:] for each in BAD_RECORDS], ids=[e[0] for e in BAD_RECORDS])
+@pytest.mark.parametrize(
+    ("edit", "file", "said"), [bad_record[1:] for bad_record in BAD_RECORDS], ids=[e[0] for e in BAD_RECORDS]
+)
 def test_a_bad_record_of_another_kind_is_one_finding(make, edit, file, said, tmp_path) -> None:
     train, valid = others(make)
     assert check(make(tmp_path, train, valid)).findings == ()
@@ -430,7 +435,7 @@ def test_a_bad_record_of_another_kind_is_one_finding(make, edit, file, said, tmp
         load_task(data)
     (finding,) = check(data).findings
     assert (finding.severity, finding.where) == ("error", str(tmp_path / file))
-    assert any(each in finding.sentence for each in said)
+    assert any(sentence in finding.sentence for sentence in said)
     other = "train" if file == "v.json" else "valid"
     assert facts(check(data))["questions"][other] == len(train if other == "train" else valid)
 
@@ -543,7 +548,7 @@ DAMAGED: tuple[tuple[Callable[[Path], None], str, str, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("damage", "severity", "file", "said"), DAMAGED, ids=[each[0].__name__ for each in DAMAGED])
+@pytest.mark.parametrize(("damage", "severity", "file", "said"), DAMAGED, ids=[case[0].__name__ for case in DAMAGED])
 def test_each_damage_of_a_store_is_one_finding(damage, severity, file, said, tmp_path) -> None:
     store = make_store(tmp_path)
     damage(store)
@@ -595,9 +600,9 @@ def test_a_store_of_many_pieces_is_looked_at_whole(tmp_path, monkeypatch) -> Non
 
 def test_features_of_another_size_are_an_error_for_every_kind(sound) -> None:
     findings = check(sound, model=ModelShape("start", feature_size=2048)).findings
-    said = [each for each in findings if "reads regions of 2048 features, but data.kind=" in each.sentence]
+    said = [finding for finding in findings if "reads regions of 2048 features, but data.kind=" in finding.sentence]
     is_blind = getattr(sound, "features", FEATURES) is None
-    assert [each.severity for each in said] == ([] if is_blind else ["error"])
+    assert [sentence.severity for sentence in said] == ([] if is_blind else ["error"])
 
 
 # Data sets that know their scenes.
@@ -612,9 +617,9 @@ def test_bad_scenes_and_questions_of_clevr_are_counted_and_the_rest_is_told(tmp_
     seen["scenes"][4]["objects"][0]["color"] = "pink"
     data = of_clevr.settings(tmp_path, scenes=seen, questions=asked)
     found = check(data)
-    said = {(Path(each.where).name, each.severity): each.sentence for each in found.findings}
-    sentences = " ".join(each.sentence for each in found.findings)
-    assert {each.severity for each in found.findings} == {"error"}
+    said = {(Path(finding.where).name, finding.severity): finding.sentence for finding in found.findings}
+    sentences = " ".join(finding.sentence for finding in found.findings)
+    assert {finding.severity for finding in found.findings} == {"error"}
     assert set(said) == {("questions.json", "error"), ("scenes.json", "error")}
     assert "question 5 has the answer 'maybe'" in sentences
     assert "(the first of 3 such problems)" in sentences
@@ -675,9 +680,9 @@ def test_weak_questions_are_told_apart(tmp_path) -> None:
 
 
 def test_answers_that_are_all_alike_are_a_warning(tmp_path) -> None:
-    same = [each | {"label": "true"} for each in of_nlvr.records(range(10))]
+    same = [record | {"label": "true"} for record in of_nlvr.records(range(10))]
     data = of_nlvr.settings(tmp_path, train=of_nlvr.write(tmp_path / "same.json", same), weak=None)
-    assert {each.severity for each in check(data).findings} == {"warning"}
+    assert {finding.severity for finding in check(data).findings} == {"warning"}
     assert "the answer 'true' is right for 100 %" in check(data).findings[0].sentence
 
 
@@ -701,8 +706,8 @@ def test_real_vqa_is_sound_but_for_its_images(tmp_path) -> None:
 
 def test_gqas_answers_are_doubtful_for_real_vqa() -> None:
     data = of_vqa.slice_data(answers=real("vocab", "gqa_trainval_ans2label.json"))
-    doubts = [each for each in check_data(data).findings if each.where == str(data.answers)]
-    assert [each.severity for each in doubts] == ["warning"]
+    doubts = [finding for finding in check_data(data).findings if finding.where == str(data.answers)]
+    assert [doubt.severity for doubt in doubts] == ["warning"]
     assert "the best possible score is" in doubts[0].sentence
 
 
@@ -717,7 +722,7 @@ def test_real_features_are_sound(tmp_path) -> None:
     told = check_data(data, model=ModelShape("start", feature_size=2048))
     # The questions are about one image more than the features.
     assert facts(told)["images not in the store"] == {"train": 1, "valid": 1}
-    assert [each.sentence.partition(" that ")[0].partition(" (")[0] for each in told.findings] == [
+    assert [finding.sentence.partition(" that ")[0].partition(" (")[0] for finding in told.findings] == [
         "6 question ids",
         "asks about image COCO_train2014_000000131486",
     ]
@@ -736,7 +741,7 @@ def test_real_clevr_nlvr_and_nlvr2_are_read_whole() -> None:
     assert facts(found)["score of giving only that"]["valid"] == pytest.approx(0.553, abs=5e-4)
     dev = real("nlvr2", "dev.json.gz")
     found = check_data(Nlvr2Data(kind="nlvr2", train=dev, valid=dev, tokens=41), words)
-    assert [each.sentence.partition(" (")[0] for each in found.findings] == ["6,982 question ids"]
+    assert [finding.sentence.partition(" (")[0] for finding in found.findings] == ["6,982 question ids"]
     assert all(facts(found)["images"][split] == 8_102 for split in SPLITS)
 
 
@@ -744,4 +749,4 @@ def test_a_finding_is_kept_once() -> None:
     absent = Path("absent.json")
     found = check_data(VqaData(kind="vqa", train=(absent, absent), valid=absent))
     assert len(found.findings) == len(set(found.findings)) == 2
-    assert all(isinstance(each, Finding) and each.where == "absent.json" for each in found.findings)
+    assert all(isinstance(finding, Finding) and finding.where == "absent.json" for finding in found.findings)

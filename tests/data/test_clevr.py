@@ -43,7 +43,7 @@ def thing(number: int) -> dict[str, Any]:
 
 
 def scene(image: int) -> dict[str, Any]:
-    objects = [thing(3 * image + place) for place in range(1 + image % 4)]
+    objects = [thing(3 * image + index) for index in range(1 + image % 4)]
     return {
         "split": "train",
         "image_index": image,
@@ -72,7 +72,7 @@ def scenes_file(count: int, first: int = 0) -> dict[str, Any]:
 
 
 def questions_file(count: int, each: int = 9, first: int = 0) -> dict[str, Any]:
-    numbers = [(image, place) for image in range(first, first + count) for place in range(each)]
+    numbers = [(image, index) for image in range(first, first + count) for index in range(each)]
     return {"info": INFO, "questions": [question(image, image + place) for image, place in numbers]}
 
 
@@ -131,13 +131,13 @@ def same(first: AnswerTask, second: AnswerTask) -> bool:
 def test_true_and_false_are_words_and_one_and_zero_are_numbers(answer, text, tmp_path) -> None:
     assert answer_text(answer) == text
     asked = write(tmp_path / "q.json", {"questions": [question(0, 0) | {"answer": answer}]})
-    assert [list(each.credits) for each in read_questions(asked)] == [[text]]
+    assert [list(question.credits) for question in read_questions(asked)] == [[text]]
 
 
 def test_every_question_keeps_its_own_answer_and_type(tmp_path) -> None:
     task = load_task(settings(tmp_path))
     for split, images in ((task.train, range(6)), (task.valid, range(6, 8))):
-        wanted = [question(image, image + place)["answer"] for image in images for place in range(9)]
+        wanted = [question(image, image + index)["answer"] for image in images for index in range(9)]
         assert answers_of(split) == [answer_text(answer) for answer in wanted]
         kind = {bool: "yes/no", int: "number", str: "other"}
         assert list(split.types) == [kind[type(answer)] for answer in wanted]
@@ -179,19 +179,19 @@ def test_limits_cut_questions_and_nothing_else(tmp_path) -> None:
 def test_features_and_boxes_are_those_of_the_scene(tmp_path) -> None:
     task = load_task(settings(tmp_path))
     assert task.feature_size == FEATURES
-    for row, place in enumerate(task.train.scene):
+    for row, index in enumerate(task.train.scene):
         objects = scene(row // 9)["objects"]
-        assert int(task.train.regions.objects[place]) == len(objects)
+        assert int(task.train.regions.objects[index]) == len(objects)
         for number, each in enumerate(objects):
             one_hot = [float(value == each[name]) for name, names in ATTRIBUTES.items() for value in names]
             expected = torch.tensor(one_hot + [value / 3 for value in each["3d_coords"]])
-            torch.testing.assert_close(task.train.regions.features[place, number], expected)
-            x1, y1, x2, y2 = (float(value) for value in task.train.regions.boxes[place, number])
+            torch.testing.assert_close(task.train.regions.features[index, number], expected)
+            x1, y1, x2, y2 = (float(value) for value in task.train.regions.boxes[index, number])
             x, y, _ = each["pixel_coords"]
             assert 0 <= x1 < x / 480 < x2 <= 1
             assert 0 <= y1 < y / 320 < y2 <= 1
-        assert not bool(task.train.regions.features[place, len(objects) :].any())
-        assert not bool(task.train.regions.boxes[place, len(objects) :].any())
+        assert not bool(task.train.regions.features[index, len(objects) :].any())
+        assert not bool(task.train.regions.boxes[index, len(objects) :].any())
 
 
 def test_a_nearer_object_has_the_larger_box(tmp_path) -> None:
@@ -389,7 +389,7 @@ def test_no_word_of_the_slice_is_unknown_and_none_is_cut(published) -> None:
 def test_the_answers_of_the_slice_are_those_of_its_file(published) -> None:
     data, task = published
     asked = json.loads(gzip.decompress(data.questions.read_bytes()))["questions"]
-    given = [each["answer"] for each in asked]
+    given = [question["answer"] for question in asked]
     answers = answers_of(task.train) + answers_of(task.valid)
     assert set(answers) <= set(ANSWERS)
     for text, value in (("yes", True), ("no", False), ("1", 1), ("0", 0)):
@@ -419,8 +419,8 @@ def test_left_and_right_of_the_slice_agree_with_its_boxes(published) -> None:
     for row, each in enumerate(sorted(scenes, key=lambda scene: scene["image_index"])[-150:]):
         centre = (task.valid.regions.boxes[row, :, 0] + task.valid.regions.boxes[row, :, 2]).tolist()
         assert int(task.valid.regions.objects[row]) == len(each["objects"])
-        for place, lefts in enumerate(each["relationships"]["left"]):
-            agreed += sum(centre[left] < centre[place] for left in lefts)
+        for index, lefts in enumerate(each["relationships"]["left"]):
+            agreed += sum(centre[left] < centre[index] for left in lefts)
             total += len(lefts)
     assert total > 1000
     assert agreed / total > 0.95

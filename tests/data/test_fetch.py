@@ -518,8 +518,8 @@ def test_what_a_recipe_reads_is_what_fetch_brings(recipe) -> None:
     fetched = {name for line in re.findall(r"lxcompress data fetch (.*)", text) for name in line.split("#")[0].split()}
     assert fetched <= set(CATALOGUE)
     for name, file in re.findall(r"\bdata/([\w-]+)/([\w./-]+\w)", text):
-        brought = {each.name for each in CATALOGUE[name].files}
-        assert file in brought or any(each.unpack for each in CATALOGUE[name].files), f"{name} brings no {file}"
+        brought = {file.name for file in CATALOGUE[name].files}
+        assert file in brought or any(file.unpack for file in CATALOGUE[name].files), f"{name} brings no {file}"
 
 
 def test_no_checksum_stands_for_two_files() -> None:

@@ -78,7 +78,7 @@ def complain(data: NlvrData) -> str:
 
 
 def groups_of(split: Split) -> set[str]:
-    return {str(each).partition("-")[0] for each in split.ids}
+    return {str(question_id).partition("-")[0] for question_id in split.ids}
 
 
 def seen(split: Split) -> list[torch.Tensor]:
@@ -107,10 +107,10 @@ def test_whole_groups_are_held_out_and_weak_ones_go_with_them(holdout, tmp_path)
     assert not groups_of(task.train) & groups_of(task.valid)
     assert groups_of(task.train) | groups_of(task.valid) == {str(group) for group in range(12)}
     # Gold comes before weak, each in its file's order, and no weak question is scored.
-    numbers = [int(str(each).partition("-")[2]) for each in task.train.ids]
+    numbers = [int(str(question_id).partition("-")[2]) for question_id in task.train.ids]
     gold = 2 * (10 - len(groups_of(task.valid)))
     assert [number < 2 for number in numbers] == [True] * gold + [False] * (len(numbers) - gold)
-    assert all(str(each).endswith(("-0", "-1")) for each in task.valid.ids)
+    assert all(str(question_id).endswith(("-0", "-1")) for question_id in task.valid.ids)
 
 
 def test_the_same_groups_are_held_out_whatever_the_order() -> None:
@@ -166,7 +166,7 @@ def test_objects_are_seen_as_they_are(tmp_path) -> None:
         boxes = record(*map(int, str(name).split("-")))["structured_rep"]
         things = [(box, each) for box, found in enumerate(boxes) for each in found]
         assert int(task.valid.regions.objects[row]) == max(1, len(things))
-        for place, (box, each) in enumerate(things):
+        for index, (box, each) in enumerate(things):
             attributes = {"color": {NAMES[each["color"]]}, "shape": {NAMES[each["type"]]}, "material": set()} | {
                 "size": {10: {"small"}, 20: {"small", "large"}, 30: {"large"}}[each["size"]]
             }
@@ -178,9 +178,9 @@ def test_objects_are_seen_as_they_are(tmp_path) -> None:
             x, y = 100 * box + each["x_loc"], each["y_loc"]
             half = each["size"] / 2
             expected = torch.tensor([*shown, (x + half) / 150 - 1, (y + half) / 50 - 1, box - 1])
-            torch.testing.assert_close(task.valid.regions.features[row, place], expected)
+            torch.testing.assert_close(task.valid.regions.features[row, index], expected)
             corners = torch.tensor([x / 300, y / 100, (x + 2 * half) / 300, (y + 2 * half) / 100])
-            torch.testing.assert_close(task.valid.regions.boxes[row, place], corners)
+            torch.testing.assert_close(task.valid.regions.boxes[row, index], corners)
         assert not bool(task.valid.regions.features[row, len(things) :].any())
         assert not bool(task.valid.regions.boxes[row, len(things) :].any())
         assert task.labels[int(task.valid.answers[row, 0])] == record(*map(int, str(name).split("-")))["label"]
@@ -194,7 +194,7 @@ def test_boxes_stand_side_by_side_in_the_picture() -> None:
 
 
 def test_a_scene_without_objects_is_one_region_that_shows_nothing(tmp_path) -> None:
-    found = [each | {"structured_rep": [[], [], []]} for each in records(range(10))]
+    found = [record | {"structured_rep": [[], [], []]} for record in records(range(10))]
     task = load(settings(tmp_path, train=write(tmp_path / "empty.json", found), weak=None))
     assert task.train.regions.objects.tolist() == [1] * len(task.train)
     assert not bool(task.train.regions.features.any())

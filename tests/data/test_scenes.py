@@ -91,8 +91,8 @@ def read_answer(question: str, things: list[dict]) -> str:
                 described, _, anchor = phrase.partition(f" {relation} ")
                 (origin,) = matching(anchor)
                 others = [each for each in matching(described) if each is not origin]
-                return [each for each in others if sign * (each[axis] - origin[axis]) > 0]
-        return [each for each in things if fits(each, phrase)]
+                return [other for other in others if sign * (other[axis] - origin[axis]) > 0]
+        return [thing for thing in things if fits(thing, phrase)]
 
     if text.startswith("is there "):
         return "yes" if matching(text.removeprefix("is there ")) else "no"
@@ -116,13 +116,15 @@ def read_answer(question: str, things: list[dict]) -> str:
         pairs = [("material", phrase.split(" made of the same material as "))]
     else:
         pairs = [
-            (each, phrase.split(f" the same {each} as ")) for each in ATTRIBUTES if f" the same {each} as " in phrase
+            (attribute, phrase.split(f" the same {attribute} as "))
+            for attribute in ATTRIBUTES
+            if f" the same {attribute} as " in phrase
         ]
     if pairs:
         attribute, (first, second) = pairs[0]
         (one,), (two,) = matching(first), matching(second)
         return "yes" if one[attribute] == two[attribute] else "no"
-    relation = next(each for each in RELATIONS if f" {each} " in phrase)
+    relation = next(relation for relation in RELATIONS if f" {relation} " in phrase)
     described, _, anchor = phrase.partition(f" {relation} ")
     (one,), (two,) = matching(described), matching(anchor)
     axis, sign = RELATIONS[relation]

@@ -42,8 +42,8 @@ def annotation(number: int) -> dict[str, Any]:
         "question_type": "what is",
         "multiple_choice_answer": given[0],
         "answers": [
-            {"answer": answer, "answer_confidence": "maybe", "answer_id": place}
-            for place, answer in enumerate(given, 1)
+            {"answer": answer, "answer_confidence": "maybe", "answer_id": index}
+            for index, answer in enumerate(given, 1)
         ],
         "image_id": number // 10,
         "answer_type": TYPES[number % 4],

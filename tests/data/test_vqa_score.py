@@ -58,13 +58,13 @@ def drawn(rng: random.Random) -> list[str]:
 
 def slow_accuracy(prediction: str, records: list[dict[str, Any]]) -> float:
     """The definition: each record left out with all records equal to it; no text has space at its ends."""
-    if len({each["answer"] for each in records}) > 1:
+    if len({record["answer"] for record in records}) > 1:
         prediction = normalise(prediction)
-        records = [each | {"answer": normalise(each["answer"])} for each in records]
+        records = [record | {"answer": normalise(record["answer"])} for record in records]
     shares = []
     for one in records:
-        others = [each for each in records if each != one]
-        shares.append(min(1, len([each for each in others if each["answer"] == prediction]) / 3))
+        others = [record for record in records if record != one]
+        shares.append(min(1, len([other for other in others if other["answer"] == prediction]) / 3))
     return sum(shares) / len(shares)
 
 
@@ -188,9 +188,9 @@ def test_the_definition_is_met_whoever_answered(seed) -> None:
     rng = random.Random(seed)
     for keys in (range(1, 11), [None] * 10, [rng.randint(1, 3) for _ in range(10)]):
         records = [record(text, key) for text, key in zip(drawn(rng), keys, strict=True)]
-        voters = [[each | {"answer": ""} for each in records].index(one | {"answer": ""}) for one in records]
+        voters = [[record | {"answer": ""} for record in records].index(one | {"answer": ""}) for one in records]
         for prediction in TEXTS:
-            answers = [each["answer"] for each in records]
+            answers = [record["answer"] for record in records]
             assert vqa_accuracy(prediction, answers, voters=voters) == slow_accuracy(prediction, records)
 
 

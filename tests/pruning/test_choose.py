@@ -159,8 +159,8 @@ def test_n_of_m_keeps_the_n_best_of_each_group(levels, granularity, scope) -> No
     assert len(kept) >= 3
     for name, score in scores.items():
         for group, chosen in zip(score.reshape(-1, of), kept[name].reshape(-1, of), strict=True):
-            expected = slow_top([(float(value), place) for place, value in enumerate(group)], keep)
-            assert {place for place in range(of) if chosen[place]} == expected
+            expected = slow_top([(float(value), index) for index, value in enumerate(group)], keep)
+            assert {index for index in range(of) if chosen[index]} == expected
 
 
 @pytest.mark.parametrize("levels", [None, 2])

@@ -54,7 +54,7 @@ def test_the_threshold_is_the_score_at_its_place_in_the_sort(keep, sign) -> None
 
 @pytest.mark.parametrize("keep", [1, 5, 11])
 def test_among_equals_the_earlier_stay(keep) -> None:
-    assert keep_top(torch.ones(12), keep).tolist() == [place < keep for place in range(12)]
+    assert keep_top(torch.ones(12), keep).tolist() == [index < keep for index in range(12)]
 
 
 @pytest.mark.parametrize("levels", [None, 1, 3])

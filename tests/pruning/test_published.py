@@ -198,7 +198,7 @@ def test_the_names_are_the_published_places():
     names = list(FAMILY.shapes(config))
     left_out = {0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, len(names) - 1}
     assert names[5] == "lxmert.encoder.visn_fc.visn_fc.weight"
-    assert [published_prunable(name) for name in names] == [place not in left_out for place in range(len(names))]
+    assert [published_prunable(name) for name in names] == [index not in left_out for index in range(len(names))]
 
 
 def test_every_tensor_pruned_adds_to_the_familys_rule_but_for_the_boxes():

@@ -154,7 +154,7 @@ def test_torch_pruning_cuts_the_same_bits(model, granularity) -> None:
     for cut in surgery.cuts:
         root = module.get_submodule(cut.name if cut.kind == "neuron" else f"{cut.name}.key")
         width = cut.parts[0].width
-        gone = [unit * width + place for unit in range(cut.units) if unit not in cut.keep for place in range(width)]
+        gone = [unit * width + index for unit in range(cut.units) if unit not in cut.keep for index in range(width)]
         graph.get_pruning_group(root, torch_pruning.prune_linear_out_channels, gone).prune()
     theirs, ours = module.state_dict(), operate(model, surgery).weights
     assert theirs.keys() == ours.keys()
@@ -206,11 +206,11 @@ def test_widths_are_multiples_and_heads_are_whole(any_model, scope, multiple) ->
         assert width > 0
         assert width % multiple == 0
         assert smaller.module.get_submodule(block.second).in_features == width
-    for each in smaller.family.attentions(smaller.module):
-        width = smaller.module.get_submodule(each.query).out_features
-        assert width == 16 * each.heads
+    for attention in smaller.family.attentions(smaller.module):
+        width = smaller.module.get_submodule(attention.query).out_features
+        assert width == 16 * attention.heads
         assert width == 64 or width % multiple == 0
-        assert each.heads >= 1
+        assert attention.heads >= 1
 
 
 @pytest.mark.parametrize("granularity", MASKED)
@@ -496,5 +496,7 @@ def test_a_smaller_model_is_exported(granularity, sparsity, tmp_path) -> None:
     write_onnx(smaller, ask(model), tmp_path)
     found = open_session(tmp_path, threads=1).answer(ask(model).numpy())
     np.testing.assert_allclose(found, answers(smaller).numpy(), atol=1e-5)
-    stored = sum(numpy_helper.to_array(each).size for each in onnx.load(tmp_path / "model.onnx").graph.initializer)
+    stored = sum(
+        numpy_helper.to_array(initializer).size for initializer in onnx.load(tmp_path / "model.onnx").graph.initializer
+    )
     assert stored < model.live - (model.live - smaller.live) / 2  # some of cross-attention's are stored both ways round

@@ -262,7 +262,7 @@ def write_twins(run: RunDir, cell: str, *, threads: Sequence[int] = (1, 2)) -> l
             )
     for count in threads:
         parts = [run.measurements / f"{folder.name}-{count}.json" for folder in folders]
-        measured = [each for part in parts for each in read_record(part, BenchRecord).measurements]
+        measured = [measurement for part in parts for measurement in read_record(part, BenchRecord).measurements]
         for part in parts:
             part.unlink()
         write_record(run.measurements / f"twins-{count}.json", BenchRecord(started=STARTED, measurements=measured))

@@ -107,8 +107,8 @@ def test_what_is_drawn_lies_within_the_frame(drawing):
         assert 0 <= float(text.get("x")) <= width
         assert 0 <= float(text.get("y")) <= height
     for path in tree.iter(f"{SVG}path"):
-        moved = [float(each) for each in re.findall(r"-?[\d.]+", path.get("transform", "0 0"))]
-        numbers = [float(each) for each in re.findall(r"-?[\d.]+(?:e-?\d+)?", path.get("d"))]
+        moved = [float(found_text) for found_text in re.findall(r"-?[\d.]+", path.get("transform", "0 0"))]
+        numbers = [float(found_text) for found_text in re.findall(r"-?[\d.]+(?:e-?\d+)?", path.get("d"))]
         assert all(-12 <= x + moved[0] <= width + 12 for x in numbers[::2])
         assert all(-12 <= y + moved[1] <= height + 12 for y in numbers[1::2])
 
@@ -128,7 +128,7 @@ def test_a_band_needs_more_than_one_seed():
 
 def test_points_say_their_numbers():
     tree = ET.fromstring(draw(lines=[line("low"), line("random", 1)]))
-    titles = [each.text for each in tree.iter(f"{SVG}title")]
+    titles = [node.text for node in tree.iter(f"{SVG}title")]
     assert [f"{name} at {x}" for name in ("low", "random") for x in (0.5, 0.7, 0.9)] == titles[2:]
     assert titles[:2] == ["dense, 88", "floor"]
 
@@ -149,11 +149,11 @@ def test_labels_beside_dots_cover_neither_dots_nor_each_other():
         for n in range(14)
     ]
     tree = ET.fromstring(draw_costs(dots, y=(0.55, 0.95)))
-    labels = [each for each in tree.iter(f"{SVG}text") if each.get("class") == "halo"]
+    labels = [node for node in tree.iter(f"{SVG}text") if node.get("class") == "halo"]
     assert len(labels) >= 10
     boxes = [
-        (float(each.get("x")), float(each.get("y")) - 10, float(each.get("x")) + 6.5 * len(each.text))
-        for each in labels
+        (float(label.get("x")), float(label.get("y")) - 10, float(label.get("x")) + 6.5 * len(label.text))
+        for label in labels
     ]
     for one, other in itertools.combinations(boxes, 2):
         assert one[2] <= other[0] or other[2] <= one[0] or abs(one[1] - other[1]) >= 12

@@ -42,7 +42,7 @@ def test_each_artifact_keeps_the_measurements_of_every_task(twins):
     entries = entries_of(twins)
     assert len(entries) == len(TWINS)
     for entry in entries:
-        assert [each.task.threads for each in entry.exported.measurements] == [1, 2]
+        assert [measurement.task.threads for measurement in entry.exported.measurements] == [1, 2]
         assert entry.exported.fresh is entry.exported.measurements[0]
         assert entry.exported.measurement is entry.exported.fresh
     assert has_more(entries)
@@ -149,7 +149,7 @@ def test_a_ticket_is_not_shown_without_what_costs_nothing(run):
     )
     assert lacking.command in text
     write_artifact(run, "b", cell=None)
-    assert [each.twins for each in find_missing_baselines(summarise(read_run(run.root)), entries_of(run))] == [
+    assert [baseline.twins for baseline in find_missing_baselines(summarise(read_run(run.root)), entries_of(run))] == [
         ("the dense model in int8",)
     ]
     write_artifact(run, "c", cell=None, precision="int8")

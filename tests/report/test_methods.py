@@ -43,7 +43,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> RunSummary:
 
 def test_every_group_has_its_cell_and_every_method_its_row(studied):
     table = tabulate(studied)
-    assert sorted(row.method.id for row in table.rows) == sorted(Method(**each).id for each in METHODS)
+    assert sorted(row.method.id for row in table.rows) == sorted(Method(**method).id for method in METHODS)
     cells = [group for row in table.rows for group in row.groups.values()]
     assert {group.key: group for group in cells} == {group.key: group for group in studied.groups}
     kinds = [row.kind for row in table.rows]
@@ -52,16 +52,16 @@ def test_every_group_has_its_cell_and_every_method_its_row(studied):
 
 
 def test_time_and_steps_are_those_of_the_records(studied):
-    dense = {each.seed: each for each in studied.dense_runs}
+    dense = {dense_run.seed: dense_run for dense_run in studied.dense_runs}
     for row in tabulate(studied).rows:
-        found = [each for each in studied.results if each.method["id"] == row.method.id]
+        found = [result for result in studied.results if result.method["id"] == row.method.id]
         assert row.cell_s == pytest.approx(statistics.fmean(each.duration_s for each in found))
         multiples = [each.steps / dense[each.seed].steps for each in found]
         assert row.steps == pytest.approx((min(multiples), max(multiples)))
 
 
 def test_ratios_are_of_the_same_seed(studied):
-    dense = {each.seed: each.trained.accuracy for each in studied.dense_runs}
+    dense = {dense_run.seed: dense_run.trained.accuracy for dense_run in studied.dense_runs}
     for group in studied.groups:
         scores = group.retrained.overall.by_seed
         assert group.ratios.by_seed == pytest.approx({seed: score / dense[seed] for seed, score in scores.items()})
@@ -112,12 +112,12 @@ def test_the_best_are_whole_and_nothing_beats_them(studied):
         assert group.is_complete
         assert not key.method.is_control
         rivals = [
-            each.retained
-            for each in studied.groups
-            if each.key.target == key.target
-            and each.is_complete
-            and not each.key.method.is_control
-            and each.key.method.is_structured == key.method.is_structured
+            group.retained
+            for group in studied.groups
+            if group.key.target == key.target
+            and group.is_complete
+            and not group.key.method.is_control
+            and group.key.method.is_structured == key.method.is_structured
         ]
         assert group.retained == max(rivals)
 
@@ -128,14 +128,14 @@ def test_a_control_is_never_picked_and_never_nearest(studied, retain):
     tickets = [each.group.key for each in (choice.picked,) if each] + [each.key for each in (choice.nearest,) if each]
     assert tickets
     assert not any(key.method.is_control for key in tickets)
-    rejected = [each for each in choice.rejected if each.key.method.is_control]
+    rejected = [group for group in choice.rejected if group.key.method.is_control]
     assert len(rejected) == sum(group.key.method.is_control for group in studied.groups)
-    assert {each.broken for each in rejected} == {("control",)}
+    assert {group.broken for group in rejected} == {("control",)}
     json.dumps(choice_json(choice), allow_nan=False)
 
 
 def test_controls_alone_leave_nothing_to_pick(tmp_path):
-    methods = [each for each in METHODS if "control" in each]
+    methods = [method for method in METHODS if "control" in method]
     summary = summarise(read_run(write_run(tmp_path, recipe(criteria=None, methods=methods)).root))
     choice = pick_ticket(summary, Rule(retain=0.1))
     assert choice.picked is choice.nearest is None
@@ -181,7 +181,7 @@ def test_a_large_study_is_drawn_by_its_best_and_says_what_is_left_out(studied):
         assert not any(method.is_control for method in shown.lines)
         assert any(method.is_structured for method in shown.lines)
         assert (worst in shown.lines) == (picked is not None)
-        baselines = {each for each in studied.recipe.prune.all_methods() if each.control in DENSE_CONTROLS}
+        baselines = {method for method in studied.recipe.prune.all_methods() if method.control in DENSE_CONTROLS}
         parts = [set(shown.lines), set(shown.left_out), baselines]
         assert set.union(*parts) == set(studied.recipe.prune.all_methods())
         assert sum(map(len, parts)) == len(studied.recipe.prune.all_methods())
@@ -238,7 +238,7 @@ def test_the_time_left_is_that_of_the_same_cells_of_other_seeds(tmp_path):
     left = [cell for cell in run.recipe.cells() if cell.id not in run.results]
     twins = [run.results[cell.id.replace("seed2", "seed0")] for cell in left]
     assert len(left) == 4
-    assert study_progress(run, busy=False).left_s == pytest.approx(sum(each.duration_s for each in twins))
+    assert study_progress(run, busy=False).left_s == pytest.approx(sum(twin.duration_s for twin in twins))
 
 
 def test_methods_of_like_names_stay_apart(tmp_path):

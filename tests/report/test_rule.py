@@ -42,13 +42,15 @@ def obvious_winner(summary, rule):
     """The rule by brute force over raw records: (sparsity, accuracy) of the winner, or None."""
     if summary.dense_missing:
         return None
-    dense = sum(each.trained.accuracy for each in summary.dense_runs) / len(summary.dense_runs)
+    dense = sum(dense_run.trained.accuracy for dense_run in summary.dense_runs) / len(summary.dense_runs)
     least = dense * rule.retain if rule.retain is not None else dense - rule.max_drop
     measured = {cost.artifact.cell: cost for cost in summary.artifacts}
     won = []
     for criterion in (method.criterion for method in summary.recipe.prune.all_methods()):
         for sparsity in SPARSITIES:
-            found = [each for each in summary.results if each.criterion == criterion and each.target == sparsity]
+            found = [
+                result for result in summary.results if result.criterion == criterion and result.target == sparsity
+            ]
             if len(found) < len(summary.recipe.seeds):
                 continue
             mean = sum(each.retrained.accuracy for each in found) / len(found)
@@ -97,9 +99,9 @@ def test_the_pick_is_the_obvious_one_and_each_other_has_a_reason(tmp_path, seed)
         mine = group and (round(group.achieved.mean, 4), group.retrained.overall.mean)
         assert mine == (pytest.approx(obvious_winner(summary, rule)) if mine else obvious_winner(summary, rule))
         assert group is None or group.is_complete
-        keys = {each.key for each in summary.groups} | set(summary.unstarted)
-        assert {each.key for each in choice.rejected} == keys - ({group.key} if group else set())
-        assert all(each.reasons and all(each.reasons) for each in choice.rejected)
+        keys = {group.key for group in summary.groups} | set(summary.unstarted)
+        assert {group.key for group in choice.rejected} == keys - ({group.key} if group else set())
+        assert all(group.reasons and all(group.reasons) for group in choice.rejected)
         json.dumps(choice_json(choice), allow_nan=False)
 
 
@@ -124,7 +126,7 @@ def test_an_incomplete_group_never_wins(tmp_path):
     write_run(tmp_path, recipe(), score=score)
     choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9))
     assert choice.picked.group.key.target == 0.7
-    reasons = [each.reasons for each in choice.rejected if each.key.target == 0.9]
+    reasons = [group.reasons for group in choice.rejected if group.key.target == 0.9]
     assert reasons == [("incomplete: seed 1 not finished",)] * 3
     assert any("not finished" in doubt for doubt in choice.warnings)
 
@@ -137,14 +139,14 @@ def test_of_equally_sparse_groups_the_more_accurate_wins(tmp_path):
     )
     choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.9))
     assert choice.picked.group.key.method.criterion == "random"
-    assert all("as sparse as the pick" in each.reasons[0] for each in choice.rejected)
+    assert all("as sparse as the pick" in group.reasons[0] for group in choice.rejected)
 
 
 def test_a_ticket_no_better_than_blind_is_refused(tmp_path):
     write_run(tmp_path, recipe(), score=lambda cell: Accuracies(0.5, 0.3, 0.42), floor=0.42)
     choice = pick_ticket(summarise(read_run(tmp_path)), Rule(retain=0.1))
     assert choice.picked is None
-    assert all("floor" in each.broken for each in choice.rejected)
+    assert all("floor" in group.broken for group in choice.rejected)
 
 
 def test_the_shipped_ticket_is_the_best_seeds(summary):
@@ -310,7 +312,7 @@ def test_dense_int8_that_is_worse_in_anything_is_shown_and_not_preferred(run, wo
     choice = beside(run, **worse)
     assert choice.picked.free is None
     assert verdict(choice).startswith("Ship ")
-    assert "dense int8" in {each.role for each in choice.picked.others}
+    assert "dense int8" in {other.role for other in choice.picked.others}
 
 
 @pytest.mark.parametrize("apart", [{"threads": 2}, {}, {"runtime": "openvino"}])
@@ -350,7 +352,7 @@ def test_twins_that_are_missing_are_named(run):
     write_artifact(run, "c", cell=f"taylor-neuron+head-50-seed{seed}", twin="structured")
     picked = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99)).picked
     assert picked.missing_twins == ()
-    assert [each.role for each in picked.others] == ["dense", "dense int8", "structured"]
+    assert [other.role for other in picked.others] == ["dense", "dense int8", "structured"]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -369,12 +371,12 @@ def test_the_fronts_hold_what_nothing_beats(tmp_path, seed):
         for cost in measured
     }
     unbeaten = {name for name, row in rows.items() if not any(_beats(other, row) for other in rows.values())}
-    assert {each.exported.folder for each in choice.files} == unbeaten
+    assert {file.exported.folder for file in choice.files} == unbeaten
     whole = [group for group in summary.groups if group.is_complete]
     points = {group.key.label: (-group.retrained.overall.mean, -round(group.achieved.mean, 4)) for group in whole}
     points["dense"] = (-summary.dense.overall.mean, 0.0)
     unbeaten = {name for name, row in points.items() if not any(_beats(other, row) for other in points.values())}
-    assert {each.label for each in choice.front} == unbeaten
+    assert {point.label for point in choice.front} == unbeaten
 
 
 def _beats(one, other) -> bool:
@@ -386,7 +388,7 @@ def test_memory_that_is_not_known_satisfies_no_limit_on_it(run):
     write_bench(run, "bench", [folder], peak_bytes=None)
     choice = pick_ticket(summarise(read_run(run.root)), Rule(retain=0.99, max_memory_mb=1000))
     assert choice.picked is None
-    assert all("memory" in reason or "below" in reason for each in choice.rejected for reason in each.reasons)
+    assert all("memory" in reason or "below" in reason for group in choice.rejected for reason in group.reasons)
 
 
 def test_accuracy_has_its_interval_over_seeds(run, tmp_path):
@@ -446,7 +448,7 @@ def test_nothing_is_offered_that_cannot_run_here(tmp_path, seed, monkeypatch):
     summary = summarise(read_run(tmp_path))
     for rule in (chance_rule(seed), chance_rule(200 + seed), Rule(retain=0.7)):
         choice = pick_ticket(summary, rule)
-        commands = [command for each in choice.rejected for command in each.commands]
+        commands = [command for group in choice.rejected for command in group.commands]
         commands += choice.picked.commands if choice.picked else choice.nearest.commands if choice.nearest else ()
         assert not any(name in command for command in commands for name in ("coreml", "openvino", "executorch"))
 

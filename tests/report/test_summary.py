@@ -28,7 +28,7 @@ def test_mean_and_deviation_are_the_textbooks(summary):
 
 
 def test_differences_are_of_the_same_seed(summary):
-    dense = {each.seed: each.trained.accuracy for each in summary.dense_runs}
+    dense = {dense_run.seed: dense_run.trained.accuracy for dense_run in summary.dense_runs}
     for group in summary.groups:
         for result in _results(summary, group):
             assert group.paired.by_seed[result.seed] == result.retrained.accuracy - dense[result.seed]

@@ -28,7 +28,7 @@ def test_the_csv_reads_back_to_the_same_numbers(summary):
         assert {name: float(row[f"pruned_{name}"]) for name in result.pruned.by_type} == result.pruned.by_type
         assert float(row["difference"]) == result.retrained.accuracy - float(row["dense"])
     dense = {int(row["seed"]): float(row["dense"]) for row in rows if row["kind"] == "dense"}
-    assert dense == {each.seed: each.trained.accuracy for each in summary.dense_runs}
+    assert dense == {dense_run.seed: dense_run.trained.accuracy for dense_run in summary.dense_runs}
 
 
 def test_every_column_is_explained(summary):
@@ -64,13 +64,13 @@ def test_the_json_holds_every_measurement_and_the_front(run):
     dense = tree["summary"]["costs"][0]
     assert (dense["stands_for"], dense["ratios"]) == ("dense", {"size": None, "latency": None, "memory": None})
     assert tree["summary"]["costs"][1]["ratios"]["size"] == 207 / 856
-    assert any("latency" in each["on_front"] for each in tree["summary"]["costs"])
+    assert any("latency" in cost["on_front"] for cost in tree["summary"]["costs"])
     assert tree["summary"]["lacking_twins"] == []
 
 
 def test_the_json_holds_every_record(run, summary):
     tree = json.loads(results_json(summary, pick_ticket(summary, Rule(retain=0.99))))
-    assert [Result.model_validate(each) for each in tree["results"]] == list(summary.results)
+    assert [Result.model_validate(result) for result in tree["results"]] == list(summary.results)
     assert tree["pick"]["picked"]["criterion"] == "low-magnitude"
     assert tree["recipe"]["name"] == "synthetic"
     assert tree["floors"]["question_only"]["accuracy"] == 0.42

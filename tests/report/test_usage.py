@@ -49,13 +49,13 @@ def test_totals_are_the_sums_of_their_runs(usage, tmp_path) -> None:
     assert taken.runs == len(runs_of(summary)) == 20
     assert taken.duration_s == pytest.approx(2 * 61 + 18 * 63)
     assert taken.gpu_s == pytest.approx(sum(run.duration_s for run in runs_of(summary) if run.device == "cuda"))
-    assert (taken.energy_j or 0) == pytest.approx(sum(each.energy_j or 0 for each in used))
-    assert taken.peak_bytes == max((each.peak_bytes for each in used), default=None)
+    assert (taken.energy_j or 0) == pytest.approx(sum(usage.energy_j or 0 for usage in used))
+    assert taken.peak_bytes == max((usage.peak_bytes for usage in used), default=None)
     assert taken.counted == len(used)
-    busy = [(each.utilisation or 0) * each.duration_s for each in used]
+    busy = [(usage.utilisation or 0) * usage.duration_s for usage in used]
     if used:
-        assert taken.utilisation == pytest.approx(sum(busy) / sum(each.duration_s for each in used))
-        assert taken.energy_each_j == pytest.approx(statistics.fmean(each.energy_j or 0 for each in used))
+        assert taken.utilisation == pytest.approx(sum(busy) / sum(usage.duration_s for usage in used))
+        assert taken.energy_each_j == pytest.approx(statistics.fmean(usage.energy_j or 0 for usage in used))
     else:
         assert taken.utilisation is taken.energy_j is taken.energy_each_j is None
 

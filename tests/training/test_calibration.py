@@ -59,7 +59,7 @@ def gradients_by_hand(family, loss, rows):
 
 def indices_of(sample: Split, split: Split) -> list[int]:
     """Return the rows of `split` that are in `sample`."""
-    return [split.ids.index(each) for each in sample.ids]
+    return [split.ids.index(question_id) for question_id in sample.ids]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -156,7 +156,7 @@ def test_statistics_depend_on_the_seed_and_leave_the_model_unchanged(family, kin
     assert torch.equal(torch.get_rng_state(), state)
     assert not model.module.training
     assert all(torch.equal(model.weights[name], each) for name, each in start.items())
-    assert all(each.grad is None for each in model.module.parameters())
+    assert all(parameter.grad is None for parameter in model.module.parameters())
     assert not any(module._forward_pre_hooks for module in model.module.modules())
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)

@@ -31,7 +31,7 @@ def task() -> AnswerTask:
 
 
 def test_what_is_made_ahead_comes_in_order() -> None:
-    assert list(prefetch(range(50), lambda each: each * each)) == [each * each for each in range(50)]
+    assert list(prefetch(range(50), lambda each: each * each)) == [index * index for index in range(50)]
     assert list(prefetch([], str)) == []
 
 

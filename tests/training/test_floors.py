@@ -98,8 +98,8 @@ def test_one_word_that_decides_is_learnt_for_questions_never_seen() -> None:
         for color in ("red", "blue", "green", "gray", "cyan", "brown")
         for noun in nouns
     ]
-    held_out = [each for place, each in enumerate(asked) if place % 5 == 0]
-    train = [each for each in asked if each not in held_out]
+    held_out = [question for index, question in enumerate(asked) if index % 5 == 0]
+    train = [question for question in asked if question not in held_out]
     floors = find_floors(task_of(train * 4, held_out))
     assert floors.question_only.accuracy == 1
 

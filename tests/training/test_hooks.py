@@ -131,7 +131,7 @@ def test_the_gradients_that_a_hook_sees_are_masked_and_clipped(toy, task) -> Non
     seen = Recorder(dict(toy.module.named_parameters()))
     run(toy, task, hooks=[seen], masks=mask.kept, settings=SETTINGS.model_copy(update={"clip_norm": 0.01}))
     for gradients in seen.gradients:
-        norm = torch.stack([each.norm() for each in gradients.values() if each is not None]).norm()
+        norm = torch.stack([gradient.norm() for gradient in gradients.values() if gradient is not None]).norm()
         assert float(norm) == pytest.approx(0.01, rel=1e-2)
         assert all(not bool(gradients[name][~kept].any()) for name, kept in mask.kept.items())
 
@@ -212,7 +212,7 @@ def test_resumed_with_hooks_equals_uninterrupted(kind, cut, toy, task, tmp_path)
         hooks = {"movement": [movement], "gradual": [prune], "both": [prune, movement]}[kind]
         masks = None if kind == "movement" else prune.masks
         epochs = run(toy, task, hooks=hooks, masks=masks, **options)
-        return [each.train_loss for each in epochs], copy_of(toy), [hook.state() for hook in hooks]
+        return [epoch.train_loss for epoch in epochs], copy_of(toy), [hook.state() for hook in hooks]
 
     losses, end, states = once()
     with pytest.raises(CutOffError):
@@ -355,7 +355,7 @@ def test_a_late_start_has_the_batches_and_the_rates_of_the_plain_run(skip) -> No
     (whole, epochs), (late, late_epochs) = course(), course(skip)
     assert late.rows == whole.rows[skip:]
     assert late.moved == pytest.approx(whole.moved[skip:], abs=1e-5)
-    assert [each.epoch for each in late_epochs] == [each.epoch for each in epochs][skip // 3 :]
+    assert [late_epoch.epoch for late_epoch in late_epochs] == [epoch.epoch for epoch in epochs][skip // 3 :]
 
 
 def test_a_late_start_from_its_snapshot_goes_the_plain_runs_way(toy_start, task) -> None:

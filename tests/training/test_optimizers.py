@@ -17,11 +17,11 @@ def slow_bert_adam(weight: Tensor, gradients: list[Tensor], rates: list[float], 
     values = [float(each) for each in weight.flatten()]
     mean, square = [0.0] * len(values), [0.0] * len(values)
     for gradient, rate in zip(gradients, rates, strict=True):
-        for place, slope in enumerate(gradient.flatten().tolist()):
-            mean[place] = 0.9 * mean[place] + 0.1 * slope
-            square[place] = 0.999 * square[place] + 0.001 * slope * slope
-            update = mean[place] / (math.sqrt(square[place]) + 1e-6) + decay * values[place]
-            values[place] -= rate * update
+        for index, slope in enumerate(gradient.flatten().tolist()):
+            mean[index] = 0.9 * mean[index] + 0.1 * slope
+            square[index] = 0.999 * square[index] + 0.001 * slope * slope
+            update = mean[index] / (math.sqrt(square[index]) + 1e-6) + decay * values[index]
+            values[index] -= rate * update
     return torch.tensor(values).view_as(weight)
 
 
@@ -36,8 +36,8 @@ def test_bert_adam_is_the_slow_one() -> None:
         matrix.grad, bias.grad = (each.clone() for each in pair)
         set_rate(optimizer, rate)
         optimizer.step()
-    for place, weight in enumerate((matrix, bias)):
-        slow = slow_bert_adam(starts[place], [pair[place] for pair in gradients], rates, 0.01)
+    for index, weight in enumerate((matrix, bias)):
+        slow = slow_bert_adam(starts[index], [pair[index] for pair in gradients], rates, 0.01)
         torch.testing.assert_close(weight.detach(), slow, rtol=1e-5, atol=1e-6)
 
 

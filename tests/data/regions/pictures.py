@@ -112,7 +112,7 @@ def write_hdf5(path: Path, made: Sequence[Picture], *, kind: str) -> Path:
     spatial = [np.concatenate([p.scaled, p.scaled[:, 2:] - p.scaled[:, :2]], axis=1) for p in made]
     ids = [int(picture.image[-12:]) for picture in made]
     widths, heights = [picture.width for picture in made], [picture.height for picture in made]
-    most = max(len(each) for each in boxes)
+    most = max(len(box) for box in boxes)
     with h5py.File(path, "w") as file:
         if kind == "groups":
             for picture in made:
@@ -127,28 +127,28 @@ def write_hdf5(path: Path, made: Sequence[Picture], *, kind: str) -> Path:
                 json.dumps({str(image): place for place, image in reversed(list(enumerate(ids)))}), encoding="utf-8"
             )
         elif kind == "ragged":
-            ends = np.cumsum([len(each) for each in boxes])
+            ends = np.cumsum([len(box) for box in boxes])
             file["pos_boxes"] = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1).astype(np.int32)
             file["image_features"], file["spatial_features"] = np.concatenate(features), np.concatenate(spatial)
             file["image_bb"] = np.concatenate(boxes)
             lines = "".join(f"{image}\n" for image in ids)
             path.with_name(f"{path.stem}_ids.txt").write_text(lines, encoding="utf-8")
         elif kind == "vilbert":
-            file["features"] = np.stack([_pad(each, most) for each in features])
-            file["boxes"] = np.stack([_pad(each, most) for each in boxes])
-            file["num_boxes"] = np.asarray([len(each) for each in boxes], dtype=np.float32)
+            file["features"] = np.stack([_pad(feature, most) for feature in features])
+            file["boxes"] = np.stack([_pad(box, most) for box in boxes])
+            file["num_boxes"] = np.asarray([len(box) for box in boxes], dtype=np.float32)
             file["image_ids"] = np.asarray(ids, dtype=np.float32)  # as written, where no type is given
             file["image_w"], file["image_h"] = np.asarray(widths, np.float32), np.asarray(heights, np.float32)
         elif kind == "counting":
-            file["features"] = np.stack([each.T for each in features]).astype(np.float16)
-            file["boxes"] = np.stack([each.T for each in boxes])
+            file["features"] = np.stack([feature.T for feature in features]).astype(np.float16)
+            file["boxes"] = np.stack([box.T for box in boxes])
             file["ids"], file["widths"], file["heights"] = np.asarray(ids, np.int32), widths, heights
         else:
-            file["features"] = np.stack([_pad(each, most) for each in features])
-            file["bboxes"] = np.stack([_pad(each, most) for each in boxes])
+            file["features"] = np.stack([_pad(feature, most) for feature in features])
+            file["bboxes"] = np.stack([_pad(box, most) for box in boxes])
             info = {
-                str(image): {"width": w, "height": h, "objectsNum": len(box), "idx": place, "file": 3}
-                for place, (image, w, h, box) in enumerate(zip(ids, widths, heights, boxes, strict=True))
+                str(image): {"width": w, "height": h, "objectsNum": len(box), "idx": index, "file": 3}
+                for index, (image, w, h, box) in enumerate(zip(ids, widths, heights, boxes, strict=True))
             }
             other = {"n7": {"width": 9, "height": 9, "objectsNum": 1, "idx": 0, "file": 1}}
             text = json.dumps(other | info)

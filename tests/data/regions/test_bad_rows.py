@@ -124,7 +124,7 @@ def test_skipped_rows_are_listed_and_the_others_are_as_without_them(tmp_path, ma
     out = tmp_path / "store"
     prepare_store([damaged_file(tmp_path / "a.tsv", made, damage)], out, objects=5, skip_bad=True)
     verify_store(out)
-    good = [row(picture) for place, picture in enumerate(made, 1) if place != BAD]
+    good = [row(picture) for index, picture in enumerate(made, 1) if index != BAD]
     prepare_store([write_tsv(tmp_path / "good.tsv", good)], tmp_path / "good", objects=5)
     for each in DATA:
         assert (out / each).read_bytes() == (tmp_path / "good" / each).read_bytes()

@@ -46,7 +46,9 @@ def made() -> list[Picture]:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_boxes_that_are_normalised_are_doubted_unless_it_is_said(source, made, tmp_path) -> None:
-    small = [Picture(each.image, each.width, each.height, each.features, each.scaled) for each in made]
+    small = [
+        Picture(picture.image, picture.width, picture.height, picture.features, picture.scaled) for picture in made
+    ]
     (tmp_path / "said").mkdir()
     (tmp_path / "pixels").mkdir()
     assert find_box_doubt(convert(tmp_path / "pixels", write(tmp_path / "pixels", source, made)).boxes) is None
@@ -55,7 +57,7 @@ def test_boxes_that_are_normalised_are_doubted_unless_it_is_said(source, made, t
     assert "--boxes normalised" in check_store(tmp_path / "store").findings[0].sentence
     store = convert(tmp_path / "said", path, NORMALISED)
     assert find_box_doubt(store.boxes) is None
-    np.testing.assert_allclose(store.boxes[:, :3], [each.scaled for each in made], atol=1e-6)
+    np.testing.assert_allclose(store.boxes[:, :3], [picture.scaled for picture in made], atol=1e-6)
 
 
 def test_boxes_in_pixels_that_are_said_to_be_normalised_are_refused(made, tmp_path) -> None:
@@ -78,8 +80,8 @@ def asked(*images: str) -> list[Question]:
 
 
 def test_ids_with_an_ending_in_the_features_alone_are_told_with_both_and_mended_by_an_option(made, tmp_path) -> None:
-    path = write_tsv(tmp_path / "a.tsv", [row(each, img_id=f"{each.image}.JPG".lower()) for each in made])
-    questions = asked(*(each.image.lower() for each in made))
+    path = write_tsv(tmp_path / "a.tsv", [row(picture, img_id=f"{picture.image}.JPG".lower()) for picture in made])
+    questions = asked(*(picture.image.lower() for picture in made))
     store = convert(tmp_path, path)
     name = made[0].image.lower()
     said = complain(lambda: find_rows(questions, store), kind=DataError)
@@ -93,7 +95,7 @@ def test_ids_with_an_ending_in_the_features_alone_are_told_with_both_and_mended_
 
 def test_ids_with_an_ending_in_the_questions_alone_are_found(made, tmp_path) -> None:
     store = convert(tmp_path, write(tmp_path, "tsv", made))
-    questions = asked(*(f"{each.image}.jpg" for each in made))
+    questions = asked(*(f"{picture.image}.jpg" for picture in made))
     assert find_rows(questions, store) == [[row] for row in range(6)]
 
 
@@ -114,17 +116,17 @@ def write_questions(folder: Path, images: list[str]) -> GqaData:
 
 @pytest.mark.parametrize("is_stripped", [False, True])
 def test_ids_with_an_ending_in_the_questions_alone_are_told_with_both(made, is_stripped, tmp_path) -> None:
-    lines = [row(each, img_id=f"{each.image}.png" if is_stripped else each.image) for each in made]
+    lines = [row(picture, img_id=f"{picture.image}.png" if is_stripped else picture.image) for picture in made]
     convert(tmp_path, write_tsv(tmp_path / "a.tsv", lines), ReadOptions(strip_extension=is_stripped))
-    check = check_data(write_questions(tmp_path, [f"{each.image}.jpg" for each in made]))
-    said = [each for each in check.findings if each.where.endswith("data.train")]
-    assert [each.severity for each in said] == ["warning"]
+    check = check_data(write_questions(tmp_path, [f"{picture.image}.jpg" for picture in made]))
+    said = [finding for finding in check.findings if finding.where.endswith("data.train")]
+    assert [sentence.severity for sentence in said] == ["warning"]
     assert f'"{made[0].image}.jpg" is taken for "{made[0].image}"' in said[0].sentence
     assert not check.errors
 
 
 def test_ids_with_two_endings_are_told_with_both(made, tmp_path) -> None:
-    lines = [row(each, img_id=f"{each.image}.png") for each in made]
+    lines = [row(picture, img_id=f"{picture.image}.png") for picture in made]
     store = convert(tmp_path, write_tsv(tmp_path / "a.tsv", lines))
     said = complain(lambda: find_rows(asked(f"{made[0].image}.jpg"), store), kind=DataError)
     assert f'"{made[0].image}.jpg" and the features "{made[0].image}.png"' in said
@@ -160,14 +162,14 @@ def test_an_ending_is_that_of_an_image_file(image, stem) -> None:
 def test_a_mark_or_other_line_ends_change_nothing(change, made, tmp_path) -> None:
     path = write(tmp_path, "tsv", made)
     path.write_bytes(change(path.read_bytes()))
-    assert convert(tmp_path, path).ids == tuple(each.image for each in made)
+    assert convert(tmp_path, path).ids == tuple(picture.image for picture in made)
 
 
 @pytest.mark.parametrize("quote", ["b'{}'", 'b"{}"'])
 def test_columns_written_as_pythons_bytes_are_read(quote, made, tmp_path) -> None:
     (tmp_path / "plain").mkdir()
     plain = convert(tmp_path / "plain", write(tmp_path / "plain", "tsv", made))
-    path = write_tsv(tmp_path / "a.tsv", [[quote.format(column) for column in row(each)] for each in made])
+    path = write_tsv(tmp_path / "a.tsv", [[quote.format(column) for column in row(picture)] for picture in made])
     store = convert(tmp_path, path)
     assert store.ids == plain.ids
     assert np.array_equal(store.features, plain.features)
@@ -175,7 +177,7 @@ def test_columns_written_as_pythons_bytes_are_read(quote, made, tmp_path) -> Non
 
 
 def test_sizes_and_counts_written_as_floats_are_read(made, tmp_path) -> None:
-    rows = [row(each, img_w=f"{each.width}.0", img_h=f"{each.height}.00", num_boxes="3.") for each in made]
+    rows = [row(picture, img_w=f"{picture.width}.0", img_h=f"{picture.height}.00", num_boxes="3.") for picture in made]
     assert len(convert(tmp_path, write_tsv(tmp_path / "a.tsv", rows))) == 6
 
 

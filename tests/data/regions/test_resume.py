@@ -351,7 +351,7 @@ def test_of_many_conversions_to_one_store_each_ends_and_the_store_is_whole(table
         racer.stdin.write("go\n")
         racer.stdin.flush()
     said = [racer.communicate(timeout=120)[0] for racer in racers]
-    assert any(each == "made\n" for each in said)
-    assert all(each == "made\n" or "another conversion is running" in each for each in said), said
+    assert any(sentence == "made\n" for sentence in said)
+    assert all(sentence == "made\n" or "another conversion is running" in sentence for sentence in said), said
     verify_store(tmp_path / "store")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "table.tsv"]

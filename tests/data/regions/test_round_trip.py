@@ -45,13 +45,13 @@ def data(store: RegionStore) -> list[bytes]:
 def assert_holds(store: RegionStore, made: Sequence[Picture], *, atol: float = 0) -> None:
     """Features rounded to float16, boxes 0-1, and nothing but zeros beyond them."""
     assert len(store) == len(made)
-    for place, picture in enumerate(made):
+    for index, picture in enumerate(made):
         count = len(picture.boxes)
-        assert store.objects[place] == count
-        assert np.array_equal(store.features[place, :count], picture.features.astype(np.float16))
-        assert np.allclose(store.boxes[place, :count], picture.scaled, rtol=0, atol=atol)
-        assert not store.features[place, count:].any()
-        assert not store.boxes[place, count:].any()
+        assert store.objects[index] == count
+        assert np.array_equal(store.features[index, :count], picture.features.astype(np.float16))
+        assert np.allclose(store.boxes[index, :count], picture.scaled, rtol=0, atol=atol)
+        assert not store.features[index, count:].any()
+        assert not store.boxes[index, count:].any()
 
 
 @pytest.mark.parametrize(("seed", "features"), [(0, 1), (1, 12), (2, 2048), (3, 33001)])
@@ -122,7 +122,7 @@ def test_many_workers_read_what_one_reads_in_the_same_order(tmp_path) -> None:
     read = []
     for workers in (1, 7):
         with open_npz(folder, workers=workers).rows() as rows:
-            read.append([(each.position, each.image, each.features.tobytes(), each.boxes.tobytes()) for each in rows])
+            read.append([(row.position, row.image, row.features.tobytes(), row.boxes.tobytes()) for row in rows])
     assert read[0] == read[1]
     assert len(read[0]) == 60
 
@@ -164,15 +164,15 @@ def test_the_published_rows_are_what_lxmert_reads(tmp_path) -> None:
     csv.field_size_limit(sys.maxsize)
     with path.open(newline="") as file:
         rows = list(csv.reader(file, delimiter="\t"))
-    assert store.ids == tuple(each[0] for each in rows)
-    for place, columns in enumerate(rows):
+    assert store.ids == tuple(row[0] for row in rows)
+    for index, columns in enumerate(rows):
         features, boxes = (np.frombuffer(base64.b64decode(columns[at]), np.float32).reshape(36, -1) for at in (9, 8))
         boxes = boxes.copy()
         boxes[:, (0, 2)] /= int(columns[2])
         boxes[:, (1, 3)] /= int(columns[1])
-        assert np.array_equal(store.features[place], features.astype(np.float16))
-        assert np.array_equal(store.boxes[place], boxes.clip(0, 1))
-        assert store.row(str(int(columns[0][-12:]))) == place
+        assert np.array_equal(store.features[index], features.astype(np.float16))
+        assert np.array_equal(store.boxes[index], boxes.clip(0, 1))
+        assert store.row(str(int(columns[0][-12:]))) == index
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".tsv.gz", ".zip"])
