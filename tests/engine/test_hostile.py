@@ -373,7 +373,9 @@ def test_a_small_file_gets_no_large_memory(seeds: dict[str, bytes], tmp_path: Pa
     file.sizes["most"][0] = 1 << 16
     path = tmp_path / "model.lxe"
     path.write_bytes(file.seal())
-    with pytest.raises(MeasureError, match=r"a session with threads=1 would need 4194[0-9]{3} MB, expected less than 4096"):
+    with pytest.raises(
+        MeasureError, match=r"a session with threads=1 would need 4194[0-9]{3} MB, expected less than 4096"
+    ):
         ModelFile(path).session()
 
 

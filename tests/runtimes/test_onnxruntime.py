@@ -59,7 +59,7 @@ def test_other_inputs_are_refused_by_name(artifact: Path) -> None:
 def test_broken_inputs_and_scores_are_refused(artifact: Path, tmp_path: Path) -> None:
     check_broken_inputs_are_refused(open_session(artifact, threads=1), draw_feeds(2, 7, 5))
     model = onnx.load(artifact / "model.onnx")
-    weight = next(each for each in model.graph.initializer if each.name == "b")
+    weight = next(initializer for initializer in model.graph.initializer if initializer.name == "b")
     weight.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weight), np.nan), "b"))
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(MeasureError, match=r"model\.onnx: answers finite inputs with NaN or infinity"):
