@@ -17,6 +17,7 @@ from lxcompress.cli import bench_table
 from lxcompress.measure.artifacts import BenchOptions, bench_artifacts
 from lxcompress.records import BenchRecord, Measurement, Samples, read_record
 from lxcompress.rundir import write_record
+from tests import children
 from tests.measure.artifacts import build_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,15 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(*arguments: object, columns: int = 100, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", BENCH, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8", **environment},
-        check=False,
-    )
+    environment = {**os.environ, "COLUMNS": str(columns), **environment}
+    return children.run(BENCH, *arguments, cwd=ROOT, env=environment, libraries=children.LIGHT)
 
 
 def test_artifacts_of_a_run_are_kept_in_it_by_its_recipe(run: Path) -> None:
