@@ -5,6 +5,7 @@ from __future__ import annotations
 _SHORTCUT = "the general path gives the same; the condition only saves time"
 _CANCELS = "a factor of both medians cancels in their ratio"
 _ANY_NEGATIVE = "numpy takes any negative size as the one to find"
+_CUDA = "it is called on a CUDA device only, on which none of these tests was run (docs/gpu.md)"
 _CACHE = "the size of a cache changes no score"
 _FAR_BELOW = "0 and 1 are both far below the largest number of the type"
 _BRACKET = "a wider bracket, or a halving more, ends at the same value"
@@ -69,6 +70,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_medians: (pooled[row, below] + pooled[row, above]) / 2 -> (pooled[row, below] + pooled[row, above]) * 2": _CANCELS,
     },
     "pruning/controls": {
+        "small_config: config.hidden_size // heads -> config.hidden_size * heads": _BRACKET,
         "small_config: count_prunable(_with_heads_o ...  middle)) <= prunable_target -> count_prunable(_with_heads_o ... , middle)) < prunable_target": _EITHER_END,
     },
     "pruning/mask": {
@@ -93,6 +95,24 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_solve_counts: most < wanted - 0.5 - 1e-06 -> most <= wanted - 0.5 - 1e-06": "no sum is this number to the bit",
         "_solve_counts: sum(removed(middle).values()) >= wanted -> sum(removed(middle).values()) > wanted": _EITHER_END,
         "_solve_counts: 0.0 -> 1.0 #2": "both ends of the bracket are equal then",
+    },
+    "training/step": {
+        "(module): 3 -> 4": _CUDA,
+        "GraphStep.__call__: for leaf in leaves if isinstance(leaf, Tensor) -> for leaf in leaves if not isinstance(leaf, Tensor)": _CUDA,
+        "GraphStep.__call__: self.graph is None -> self.graph is not None": _CUDA,
+        "GraphStep.__call__: self.repeats.count(form) > STEPS_BEFORE_CAPTURE -> self.repeats.count(form) >= STEPS_BEFORE_CAPTURE": _CUDA,
+        "GraphStep.__call__: self.graph is None and self. ... form) > STEPS_BEFORE_CAPTURE -> self.graph is None or self.r ... form) > STEPS_BEFORE_CAPTURE": _CUDA,
+        "GraphStep.__call__: if self.graph is None and se ... APTURE: self._capture(parts) -> if not (self.graph is None a ... PTURE): self._capture(parts)": _CUDA,
+        "GraphStep.__call__: self.graph is None -> self.graph is not None #2": _CUDA,
+        "GraphStep.__call__: form != self.repeats.form -> form == self.repeats.form": _CUDA,
+        "GraphStep.__call__: self.graph is None or form != self.repeats.form -> self.graph is None and form != self.repeats.form": _CUDA,
+        "GraphStep.__call__: if self.graph is None or for ... f._run_on_side_stream(parts) -> if not (self.graph is None o ... f._run_on_side_stream(parts)": _CUDA,
+        "GraphStep.__call__: self.loss is not None -> self.loss is None": _CUDA,
+        "GraphStep._capture: leaf.clone() if isinstance(leaf, Tensor) else leaf -> leaf.clone() if not isinstance(leaf, Tensor) else leaf": _CUDA,
+        "GraphStep._capture: for leaf in static if isinstance(leaf, Tensor) -> for leaf in static if not isinstance(leaf, Tensor)": _CUDA,
+        "GraphStep._capture: True -> False": _CUDA,
+        "RepeatCounter.__init__: 0 -> 1": "the first form is another than None, and sets the number to 1",
+        "EagerStep.__call__: len(parts) > 1 -> len(parts) >= 1": "the share of a single micro-batch is 1",
     },
     "stats": {
         "(module): 2000 -> 2001": "a resample more moves an end by less than another seed does",
