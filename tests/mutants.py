@@ -54,7 +54,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "data/vqa_score": ("tests/data/test_vqa_score.py",),
     "engine/pack": ("tests/engine/test_pack.py",),
     "measure/compare": ("tests/measure/test_compare.py",),
-    "pruning/bits": ("tests/pruning/test_choose.py", "tests/pruning/test_mask.py"),
+    "pruning/bits": ("tests/test_tickets.py",),
     "pruning/choose": ("tests/pruning/test_choose.py",),
     "pruning/controls": ("tests/pruning/test_controls.py",),
     "pruning/criteria": ("tests/pruning/test_criteria.py",),

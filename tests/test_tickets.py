@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -22,6 +23,7 @@ from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import LxError, ModelError, PruneError, TicketError
 from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
+from lxcompress.pruning.bits import read_kept
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count
@@ -250,6 +252,7 @@ def test_a_provenance_that_counts_otherwise_than_its_mask_is_refused(field, tick
     counted = json.loads((ticket / "ticket.json").read_text("utf-8"))["sparsity"]
     edit(ticket, {"sparsity": counted | {field: counted[field] * 2}})
     complain(lambda: load_ticket(ticket), ticket, "sparsity")
+    complain(lambda: read_kept(ticket), ticket)
 
 
 def edit(ticket: Path, change: dict[str, Any]) -> None:
@@ -269,7 +272,14 @@ def test_weights_revived_under_a_right_checksum_are_found(ticket) -> None:
     weights[name][tuple((~mask.kept[name]).nonzero()[0])] = 0.5
     save_file(weights, path, metadata={"format": "pt"})
     reseal(ticket)
-    complain(lambda: load_ticket(ticket), ticket, "not zero")
+    for read in (load_ticket, read_kept):
+        complain(lambda read=read: read(ticket), ticket, "not zero")
+
+
+def test_a_mask_is_read_without_the_model(ticket) -> None:
+    kept, mask = read_kept(ticket), load_ticket(ticket).mask
+    assert list(kept) == list(mask.kept)
+    assert all(np.array_equal(kept[name], matrix.numpy()) for name, matrix in mask.kept.items())
 
 
 def test_a_mask_of_another_model_under_a_right_checksum_is_found(ticket) -> None:
@@ -412,6 +422,7 @@ def smaller(request, folder, tmp_path) -> Path:
 def test_a_smaller_model_comes_back_as_it_was_cut(smaller, folder, inputs) -> None:
     dense, ticket = load_model(folder), load_ticket(smaller)
     assert isinstance(ticket.cut, Surgery)
+    assert read_kept(smaller) is None
     made = operate(dense, ticket.cut)
     assert 0 < ticket.model.live == made.live < dense.live
     assert ticket.provenance.sparsity.kept == sum(matrix.numel() for matrix in ticket.model.prunable.values())
