@@ -97,7 +97,7 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str | None:
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return "did you mean X?", or the list of known names if none is similar."""
     near = nearest(name, known)
-    return f"did you mean {near}?" if near else f"known are {', '.join(known)}"
+    return f"did you mean {near}?" if near else f"give one of {', '.join(known)}"
 
 
 def first_problem(
