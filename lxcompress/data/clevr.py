@@ -299,7 +299,7 @@ def _build_regions(scenes: Sequence[_Scene]) -> Regions:
 def _value_index(thing: dict[str, Any], name: str, names: Sequence[str]) -> int:
     """Return the index in `names` of the object's value of an attribute. Raises KeyError, TypeError or ValueError."""
     if thing[name] not in names:
-        raise ValueError(f"{name} {thing[name]!r} is not one of {',  '.join(names)}")
+        raise ValueError(f"{name} {thing[name]!r} is not one of {', '.join(names)}")
     return names.index(thing[name])
 
 
