@@ -86,6 +86,11 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_ordered: 0 -> 1": "the initial value is for no scores, and 1 is less than SIGN too",
         "_from_the_top: 0 -> 1": "the top bin of the upper half has no numbers; the rank in the lower is unused",
     },
+    "pruning/published": {
+        "_compounded: count / total >= target - ROUNDING -> count / total > target - ROUNDING": "no share is this number to the bit",
+        "_rounds: -math.inf -> math.inf": "the first value is used for a tensor without scores only",
+        "_keep_by_chance: torch.rand(low.shape, generator=generator) >= share -> torch.rand(low.shape, generator=generator) > share": "a random number is the share itself once in 16 million",
+    },
     "pruning/scope": {
         "(module): 100 -> 101": _BRACKET,
         "share_by_modality: 1 -> 2 #2": _BRACKET,

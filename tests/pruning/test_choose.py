@@ -20,6 +20,7 @@ from lxcompress.pruning.granularity import Block, read_granularity
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count, share_by_modality, share_by_sensitivity
 from lxcompress.pruning.selection import Selection
+from lxcompress.recipe import Method
 from tests.complain import complain
 
 GRANULARITIES = ("weight", "block-1x4", "block-4x1", "block-2x1", "block-2x4", "block-4x4")
@@ -433,3 +434,10 @@ def test_a_modality_keeps_the_least_share_of_each_matrix() -> None:
     shares = {name: float(matrix.float().mean()) for name, matrix in kept.items()}
     assert min(shares.values()) >= 0.15
     assert shares["cross.c"] == pytest.approx(0.15, abs=1 / 32)
+
+
+def test_a_selection_has_the_settings_of_its_method() -> None:
+    named = {"granularity": "block-1x4", "keep_dense": ("head.d",)}
+    found = Selection.from_method(Method(scope="modality", relative_rates=RATES, **named), 0.3)
+    assert found == Selection(0.3, scope="modality", relative_rates=RATES, multiple=8, **named)
+    assert Selection.from_method(Method(**named), 0.3) == Selection(0.3, multiple=8, **named)
