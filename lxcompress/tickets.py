@@ -26,7 +26,8 @@ from lxcompress.bitmask import read_masks
 from lxcompress.checksums import hash_files, is_packed, read_checked_provenance
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.filenames import BITMASK_FILE, MASK_FILE, SURGERY_FILE, TICKET_FILE, WEIGHTS_FILE
-from lxcompress.models.checkpoints import Model, Words, read_model, save_model, save_weights
+from lxcompress.models.checkpoints import Model, read_model, save_model, save_weights
+from lxcompress.models.vocabulary import Words
 from lxcompress.pruning.bits import read_mask_file
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, recount, uncut_config

@@ -466,7 +466,8 @@ BESIDE: Mapping[str, Any] = {
 
 
 def of_model(name: str, form: str, folder: Path) -> Subject:
-    from lxcompress.models.checkpoints import load_model, load_vocabulary, save_vocabulary
+    from lxcompress.models.checkpoints import load_model
+    from lxcompress.models.vocabulary import load_vocabulary, save_vocabulary
     from tests.export.small import WORDS, save_small
 
     save_small(folder / "m")

@@ -18,8 +18,8 @@ from lxcompress.cli.main import app
 from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExtensionError, RecipeError
-from lxcompress.models.checkpoints import load_start
 from lxcompress.models.flops import count_flops
+from lxcompress.models.start import load_start
 from lxcompress.pruning.criteria import score_weights
 from lxcompress.pruning.surgery import find_groups
 from lxcompress.recipe import Recipe, load_recipe

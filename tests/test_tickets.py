@@ -22,7 +22,9 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import LxError, ModelError, PruneError, TicketError
-from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
+from lxcompress.models.checkpoints import Model, load_model, save_model
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.pruning.bits import read_kept
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask

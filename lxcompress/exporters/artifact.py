@@ -31,18 +31,12 @@ from lxcompress.exporters.formats import (
 from lxcompress.exporters.parity import check, compare, doubt
 from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, DENSE_FILE, SURGERY_FILE, TICKET_FILE, WEIGHTS_FILE
 from lxcompress.machine import describe_machine
-from lxcompress.models.checkpoints import (
-    Model,
-    load_model,
-    load_vocabulary,
-    read_stored_types,
-    read_word_files,
-    save_config,
-    without_paths,
-)
+from lxcompress.models.checkpoints import Model, load_model, read_stored_types, save_config
 from lxcompress.models.flops import count_flops
+from lxcompress.models.paths import without_paths
 from lxcompress.models.shape import describe_model
 from lxcompress.models.source import SUFFIX, find_folder, is_hub_name, is_original
+from lxcompress.models.vocabulary import load_vocabulary, read_word_files
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, dense_id, load_run_recipe, validate_settings

@@ -16,8 +16,9 @@ from lxcompress.data.tokens import SETTINGS_FILE, VOCABULARY_FILE, format_settin
 from lxcompress.errors import ExportError, LxError
 from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.filenames import WEIGHTS_FILE
-from lxcompress.models.checkpoints import Model, identify, load_vocabulary, save_config, save_vocabulary, save_weights
+from lxcompress.models.checkpoints import Model, identify, save_config, save_weights
 from lxcompress.models.resize import with_layers
+from lxcompress.models.vocabulary import load_vocabulary, save_vocabulary
 from lxcompress.rundir import write_text
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}

@@ -14,8 +14,9 @@ from lxcompress.errors import RecipeError
 from lxcompress.exporters.artifact import score_session
 from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.measure.plan import read_artifacts
-from lxcompress.models.checkpoints import load_model, load_vocabulary
+from lxcompress.models.checkpoints import load_model
 from lxcompress.models.shape import describe_folder
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.progress import Progress, no_progress
 from lxcompress.recipe import Recipe
 from lxcompress.records import Score

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,35 +23,21 @@ from transformers.initialization import no_init_weights
 
 from lxcompress.bitmask import iterate_tensors, unpack
 from lxcompress.checksums import check_folder, is_packed
-from lxcompress.data.tokens import (
-    TOKENIZER_FILE,
-    VOCABULARY_FILE,
-    WORD_FILES,
-    Vocabulary,
-    format_vocabulary,
-    has_vocabulary,
-    read_vocabulary,
-)
 from lxcompress.errors import ModelError, unreadable
 from lxcompress.filenames import BITMASK_FILE, CONFIG_FILE, SURGERY_FILE, WEIGHTS_FILE
 from lxcompress.models import lxmert
-from lxcompress.models.answers import find_rows, read_answers
 from lxcompress.models.family import Family, find_family
 from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors, read_types
 from lxcompress.models.original import read_original
+from lxcompress.models.paths import without_paths
 from lxcompress.models.resize import build_resized
-from lxcompress.models.source import MINI, WEIGHT_FILES, find_file, find_folder, is_original
+from lxcompress.models.source import WEIGHT_FILES, find_file, find_folder, is_original
 from lxcompress.models.tensors import name_type, read_pickled
+from lxcompress.models.vocabulary import Words, save_vocabulary
 from lxcompress.rundir import write_text, write_whole
-from lxcompress.text import read_text, shorten
+from lxcompress.text import shorten
 
 _ANSWERS_WANTED = "give a fine-tuned model, or fine-tune this one: a study with model.start set to it draws a new head"
-
-_PATH_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "special_tokens_map_file")
-"""Keys of config.json and tokenizer_config.json that transformers fills with paths; no code reads these paths."""
-
-Words = Vocabulary | Mapping[str, str]
-"""A vocabulary, or the text of each of its files by file name."""
 
 
 @dataclass(frozen=True)
@@ -87,64 +73,6 @@ class Model:
         self.module.load_state_dict(dict(weights), strict=True)
 
 
-@dataclass(frozen=True)
-class HeadInit:
-    """The settings for a new answer head of a start model."""
-
-    pretrained_answers: Path | None = None
-    """the file that lists the answers of the start's own head, from which rows are copied; None draws a new head"""
-    last_bias: float | None = None
-    """the bias of an answer whose row is not copied; None is the default of heads.draw_head or heads.copy_head"""
-
-
-def resolve_start(start: str) -> str:
-    """Return the folder or hub name for a recipe's `model.start`: `mini` is a folder of this package."""
-    return str(MINI) if start == "mini" else start
-
-
-def load_start(
-    start: str,
-    labels: Sequence[str],
-    seed: int,
-    *,
-    head: HeadInit = HeadInit(),
-    vocabulary: Path | None = None,
-    images: int = 1,
-) -> tuple[Model, dict[str, Tensor]]:
-    """Return the start of a study's seed: a pre-trained encoder with an answer head for `labels`, and its weights.
-
-    `vocabulary` replaces the vocabulary of the start; tokens that are in both keep their embeddings. The answer head
-    reads `images` images for each question. Raises LxError.
-    """
-    if (Path(start) / SURGERY_FILE).is_file():
-        raise ModelError(
-            f"{start}: is a smaller model made by pruning, and a study needs a whole one; give the model that it was "
-            "made from"
-        )
-    check_folder(Path(start))
-    found = _find_whole(start)
-    config, family, weights = found.config, found.family, dict(found.weights)
-    own_head = {name: weights.pop(name) for name in list(weights) if name.startswith(family.anatomy.head)}
-    family.set_answers(config, len(labels))
-    name_answers(config, labels)
-    family.set_images(config, images)
-    generator = torch.Generator().manual_seed(seed)
-    if head.pretrained_answers is None:
-        weights |= family.fresh_head(config, generator, last_bias=head.last_bias)
-    else:
-        rows = _find_head_rows(start, own_head, labels, found, head.pretrained_answers)
-        weights |= family.copied_head(own_head, rows, last_bias=head.last_bias)
-    if vocabulary is not None:
-        weights[family.anatomy.words] = _embed(
-            start, weights[family.anatomy.words], vocabulary, generator, config.initializer_range
-        )
-        config.vocab_size = len(weights[family.anatomy.words])
-    model = Model(family.build(config), config, family)
-    weights = {name: tensor for name, tensor in weights.items() if not family.is_dead(name, config)}
-    model.load(weights)
-    return model, {name: tensor.clone() for name, tensor in weights.items()}
-
-
 def load_model(folder: str | Path) -> Model:
     """Return the fine-tuned question-answering model in `folder`.
 
@@ -162,7 +90,7 @@ def read_model(folder: str | Path) -> Model:
         path = find_folder(where)
         if (path / SURGERY_FILE).is_file() or is_packed(path):
             return _load_stored(where, path)
-    found = _find_whole(where)
+    found = read_full_checkpoint(where)
     if found.headless:
         raise ModelError(f"{where}: {found.headless}, so it cannot answer questions; {_ANSWERS_WANTED}")
     found.config.dtype = torch.float32
@@ -218,29 +146,6 @@ def _load_stored(where: str, folder: Path) -> Model:
     return Model(module, config, family)
 
 
-def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
-    """Return the WordPiece vocabulary in `vocabulary`; if that is None, return the one in the model's folder.
-
-    If `vocabulary` has no tokenizer settings, those of the model are used. Raises LxError.
-    """
-    if vocabulary is not None and not vocabulary.exists():
-        return read_vocabulary(vocabulary)  # raises an error; it is reported first even if the start is missing too
-    check_folder(Path(start), only=WORD_FILES)
-    found = _vocabulary_folder(start)
-    if vocabulary is not None:
-        return read_vocabulary(vocabulary, None if found is None else read_vocabulary(found))
-    if found is None and is_original(start):
-        raise ModelError(
-            f"{start}: its folder has no {VOCABULARY_FILE}; give model.vocabulary, or copy {VOCABULARY_FILE} of "
-            "bert-base-uncased there (30,522 tokens: huggingface.co/google-bert/bert-base-uncased)"
-        )
-    if found is None:
-        raise ModelError(
-            f"{start}: has no {VOCABULARY_FILE} and no {TOKENIZER_FILE}; copy the vocabulary of its pre-training there"
-        )
-    return read_vocabulary(found)
-
-
 def read_config(start: str) -> tuple[PreTrainedConfig, Family]:
     """Return the config of a model and its family. Raises ModelError.
 
@@ -264,54 +169,6 @@ def save_model(folder: Path, model: Model, weights: Mapping[str, Tensor], vocabu
     save_config(folder, model)
     save_vocabulary(folder, vocabulary)
     save_weights(folder / WEIGHTS_FILE, weights)
-
-
-def save_vocabulary(folder: Path, vocabulary: Words) -> None:
-    """Write the files of a vocabulary into a folder, and remove those of an earlier vocabulary."""
-    files = format_vocabulary(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
-    for name in WORD_FILES:
-        if name in files:
-            write_text(folder / name, without_paths(files[name]))
-        else:
-            (folder / name).unlink(missing_ok=True)
-
-
-def without_paths(text: str) -> str:
-    """Return the JSON of a config or tokenizer, with each path that transformers wrote shortened to its last name.
-
-    Any other text is returned unchanged. So a model that is shipped tells nothing about the machine that made it.
-    """
-    if not any(f'"{key}"' in text for key in _PATH_KEYS):
-        return text
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError):  # the function that reads this file reports what is wrong
-        return text
-    found = [key for key in _PATH_KEYS if isinstance(tree, dict) and _is_path(tree.get(key))]
-    if not found:
-        return text
-    names = {key: PureWindowsPath(tree[key]).name for key in found}
-    return json.dumps({**tree, **names}, indent=1, ensure_ascii=False) + "\n"
-
-
-def _is_path(value: object) -> bool:
-    """Return whether a value is an absolute path on any operating system."""
-    return isinstance(value, str) and (value.startswith(("/", "~", "\\")) or PureWindowsPath(value).is_absolute())
-
-
-def read_word_files(start: str) -> Mapping[str, str]:
-    """Return {name: text} of a model's vocabulary files, for code that only copies the files.
-
-    Raises ModelError for a file that is not text.
-    """
-    folder = _vocabulary_folder(start)
-    found = [] if folder is None else [folder / name for name in WORD_FILES if (folder / name).is_file()]
-    try:
-        return {path.name: read_text(path) for path in found}
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder}: a file of its vocabulary cannot be read ({error}); copy it again, or remove it"
-        ) from None
 
 
 def save_config(folder: Path, model: Model, **fields: Any) -> Path:
@@ -352,7 +209,7 @@ def name_answers(config: PreTrainedConfig, labels: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _Checkpoint:
+class FullCheckpoint:
     """A checkpoint that was read: its config, family and tensors.
 
     The tensors have the names that the family's question-answering model uses.
@@ -366,7 +223,7 @@ class _Checkpoint:
     """why the checkpoint has no answer head of its family, as part of a sentence; None if it has one"""
 
 
-def _find_whole(start: str) -> _Checkpoint:
+def read_full_checkpoint(start: str) -> FullCheckpoint:
     """Return the checkpoint of a model of full size: its encoder and, if it has one, its answer head.
 
     Raises ModelError.
@@ -374,7 +231,7 @@ def _find_whole(start: str) -> _Checkpoint:
     if is_original(start):
         original = read_original(Path(start))
         has_head = any(name.startswith(lxmert.FAMILY.anatomy.head) for name in original.weights)
-        return _Checkpoint(
+        return FullCheckpoint(
             original.config, lxmert.FAMILY, original.weights, None if has_head else "has no answer head (logit_fc)"
         )
     folder = find_folder(start)
@@ -399,7 +256,7 @@ def _find_whole(start: str) -> _Checkpoint:
             f"{start}: lacks {len(lacking)} tensors ({lacking[0]} is the first); give a whole checkpoint of this model"
         )
     wanted = {own: name for own, name in names.items() if not (headless and is_head[name])}
-    return _Checkpoint(config, family, read_tensors(folder, start, wanted), headless)
+    return FullCheckpoint(config, family, read_tensors(folder, start, wanted), headless)
 
 
 def _match_names(
@@ -453,71 +310,6 @@ def _explain_no_head(
             f"expected {list(expected[other])}"
         )
     return None
-
-
-def _find_head_rows(
-    start: str, head: Mapping[str, Tensor], labels: Sequence[str], found: _Checkpoint, pretrained_answers: Path
-) -> tuple[int | None, ...]:
-    """Return for each label the row of the start's answer head to copy; None for a label that the head lacks.
-
-    Raises ModelError if the start has no such head, or if it has no row for any label.
-    """
-    answers, family = read_answers(pretrained_answers), found.family
-    where = f"model.pretrained_answers={pretrained_answers}"
-    if not head:
-        raise ModelError(
-            f"{where}: {start} has no answer head to copy from; start from one that has "
-            "(model_LXRT.pth, unc-nlp/lxmert-base-uncased), or leave model.pretrained_answers out"
-        )
-    given = len(head[f"{family.anatomy.output_layer}weight"])
-    if given != len(answers):
-        raise ModelError(
-            f"{where}: lists {len(answers)} answers, but the answer head of {start} gives {given}; "
-            "give the list that the head was trained with, or leave model.pretrained_answers out"
-        )
-    reads = head[f"{family.anatomy.first_layer}weight"].shape[1] // found.config.hidden_size
-    images = family.count_images(found.config)
-    if reads != images:
-        raise ModelError(
-            f"{where}: the answer head of {start} reads {reads} images per question, but the data have {images}; "
-            "leave model.pretrained_answers out, so that a new head is drawn"
-        )
-    rows = find_rows(labels, answers)
-    if all(row is None for row in rows):
-        raise ModelError(
-            f"{where}: has none of the {len(labels)} answers of the data ({labels[0]!r} is the first); "
-            "leave model.pretrained_answers out"
-        )
-    return rows
-
-
-def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, deviation: float) -> Tensor:
-    """Return the word embeddings for the vocabulary in `path`.
-
-    `table` holds the word embeddings of the start. A token that the start has too keeps its row of `table`; the rows of
-    the other tokens are drawn. Raises LxError.
-    """
-    folder = _vocabulary_folder(start)
-    tokens = read_vocabulary(path).tokens
-    own = tokens if folder is None else read_vocabulary(folder).tokens
-    if len(own) > len(table):  # fewer tokens are allowed: some tables are padded to a multiple
-        where = f"model.vocabulary={path}" if folder is None else str(folder)
-        raise ModelError(
-            f"{where}: has {len(own)} tokens, but {start} embeds {len(table)}; "
-            f"put the vocabulary of its pre-training into its folder as {VOCABULARY_FILE}"
-        )
-    rows = {token: row for row, token in enumerate(own)}
-    kept = torch.tensor([token in rows for token in tokens])
-    moved = torch.empty(len(tokens), table.shape[1])
-    moved[kept] = table[torch.tensor([rows[token] for token in tokens if token in rows])]
-    moved[~kept] = torch.normal(0.0, deviation, (int((~kept).sum()), table.shape[1]), generator=generator)
-    return moved
-
-
-def _vocabulary_folder(start: str) -> Path | None:
-    """Return the folder of a model if it has a vocabulary, else None. Raises ModelError if there is no model."""
-    folder = find_file(start).parent if is_original(start) else find_folder(start)
-    return folder if has_vocabulary(folder) else None
 
 
 def identify(where: str) -> tuple[PreTrainedConfig, Family]:

@@ -10,8 +10,10 @@ from pydantic import BaseModel
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError, RunError
-from lxcompress.models.checkpoints import Model, load_vocabulary, resolve_start
+from lxcompress.models.checkpoints import Model
 from lxcompress.models.shape import describe_start
+from lxcompress.models.start import resolve_start
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.recipe import AnyData, Recipe, load_run_recipe
 from lxcompress.rundir import RunDir, has_work
 

@@ -8,7 +8,8 @@ from typing import Any
 from lxcompress.catalog.criteria import find_criterion
 from lxcompress.errors import PruneError, TicketError
 from lxcompress.filenames import SURGERY_FILE, TICKET_FILE
-from lxcompress.models.checkpoints import Model, load_model, read_word_files
+from lxcompress.models.checkpoints import Model, load_model
+from lxcompress.models.vocabulary import read_word_files
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.choose import check_selection, find_kept_dense, mask_from_scores
 from lxcompress.pruning.criteria import CalibrationStatistics, score_weights

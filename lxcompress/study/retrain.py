@@ -18,8 +18,9 @@ from typing import Any
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import PruneError
 from lxcompress.machine import describe_machine
-from lxcompress.models.checkpoints import Model, load_vocabulary
+from lxcompress.models.checkpoints import Model
 from lxcompress.models.shape import describe_folder
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.progress import Progress, relabel
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery

@@ -18,16 +18,9 @@ from lxcompress.data.split import AnswerTask
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import RecipeError, RunError, TicketError
 from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
-from lxcompress.models.checkpoints import (
-    HeadInit,
-    Model,
-    load_start,
-    load_weights,
-    resolve_start,
-    save_model,
-    save_weights,
-)
+from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
 from lxcompress.models.kept import check_like, load_kept, save_kept
+from lxcompress.models.start import HeadInit, load_start, resolve_start
 from lxcompress.pruning.mask import Weights
 from lxcompress.pruning.surgery import UnitGroup, find_groups
 from lxcompress.recipe import FAULTS, Recipe

@@ -8,8 +8,9 @@ from pathlib import Path
 from lxcompress.data.predictions import AnswerList, format_predictions, whole_split
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError
-from lxcompress.models.checkpoints import load_model, load_vocabulary
+from lxcompress.models.checkpoints import load_model
 from lxcompress.models.shape import describe_folder
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.recipe import QuestionsData, Recipe
 from lxcompress.rundir import write_text
 from lxcompress.training.device import choose_device, explain_out_of_memory, move

@@ -28,7 +28,7 @@ from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary
 from lxcompress.errors import RunError
 from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
-from lxcompress.models.checkpoints import save_vocabulary
+from lxcompress.models.vocabulary import save_vocabulary
 from lxcompress.progress import Progress
 from lxcompress.recipe import Pretrain
 from lxcompress.records import Epoch, Score

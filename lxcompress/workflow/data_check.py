@@ -33,8 +33,9 @@ def check_recipe(recipe: Recipe, *, is_fast: bool = False, progress: Progress = 
     from lxcompress.data.check import as_finding, check_data
     from lxcompress.errors import LxError
     from lxcompress.models.answers import read_answers
-    from lxcompress.models.checkpoints import load_vocabulary, resolve_start
     from lxcompress.models.shape import describe_start
+    from lxcompress.models.start import resolve_start
+    from lxcompress.models.vocabulary import load_vocabulary
 
     start, data = resolve_start(recipe.model.start), recipe.data
     readers: dict[str, Callable[[], Any]] = {

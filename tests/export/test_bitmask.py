@@ -18,7 +18,9 @@ from lxcompress.errors import ExportError, LxError, TicketError
 from lxcompress.exporters.artifact import default_out, export, open_source
 from lxcompress.exporters.bitmask import count_zeros
 from lxcompress.exporters.formats import ExportOptions
-from lxcompress.models.checkpoints import Model, load_model, load_start, load_vocabulary, save_model
+from lxcompress.models.checkpoints import Model, load_model, save_model
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.pruning.surgery import Surgery
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256

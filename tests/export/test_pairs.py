@@ -19,7 +19,8 @@ from lxcompress.errors import MeasureError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.measure.artifacts import measure_artifacts
-from lxcompress.models.checkpoints import Model, load_model, load_start, save_model
+from lxcompress.models.checkpoints import Model, load_model, save_model
+from lxcompress.models.start import load_start
 from lxcompress.recipe import Nlvr2Data, Recipe
 from lxcompress.records import Artifact, read_record
 from lxcompress.runtimes import Session, open_session

@@ -19,7 +19,9 @@ from lxcompress.errors import LxError
 from lxcompress.exporters.artifact import default_out, digest_source, export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.twins import TwinRequest, find_fresh
-from lxcompress.models.checkpoints import load_model, load_start, load_vocabulary, save_model
+from lxcompress.models.checkpoints import load_model, save_model
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from tests.complain import complain

@@ -20,7 +20,8 @@ from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import ExportSource, export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.transformers import count_zeros
-from lxcompress.models.checkpoints import load_model, load_start, save_model
+from lxcompress.models.checkpoints import load_model, save_model
+from lxcompress.models.start import load_start
 from lxcompress.rundir import sha256
 from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model

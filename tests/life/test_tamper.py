@@ -22,7 +22,8 @@ from lxcompress.data.tokens import tokenize
 from lxcompress.errors import LxError, RunError
 from lxcompress.exporters.artifact import open_source
 from lxcompress.measure.plan import read_artifacts
-from lxcompress.models.checkpoints import load_model, load_vocabulary
+from lxcompress.models.checkpoints import load_model
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.recipe import Recipe, ScenesData, load_recipe
 from lxcompress.records import Artifact
 from lxcompress.rundir import RunDir, read_run

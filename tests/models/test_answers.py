@@ -13,7 +13,8 @@ from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import DataError
 from lxcompress.models import lxmert
 from lxcompress.models.answers import convert, find_rows, read_answers
-from lxcompress.models.checkpoints import HeadInit, load_start, save_model
+from lxcompress.models.checkpoints import save_model
+from lxcompress.models.start import HeadInit, load_start
 from tests.complain import complain
 from tests.models.original import CONFIG, TINY, draw, pretrained_shapes, released, some_inputs
 from tests.real import real

@@ -19,15 +19,9 @@ from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import DataError
 from lxcompress.models import lxmert
-from lxcompress.models.checkpoints import (
-    Model,
-    load_model,
-    load_start,
-    load_vocabulary,
-    load_weights,
-    save_model,
-    save_weights,
-)
+from lxcompress.models.checkpoints import Model, load_model, load_weights, save_model, save_weights
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.recipe import ScenesData
 from tests.complain import complain
 

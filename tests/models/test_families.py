@@ -20,7 +20,8 @@ from lxcompress.errors import ModelError, PruneError, RecipeError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions, load_writer
 from lxcompress.exporters.onnx import count_zeros
-from lxcompress.models.checkpoints import HeadInit, Model, load_model, load_start, save_model
+from lxcompress.models.checkpoints import Model, load_model, save_model
+from lxcompress.models.start import HeadInit, load_start
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import Recipe
 from lxcompress.runtimes import open_session

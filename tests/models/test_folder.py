@@ -25,9 +25,11 @@ from transformers import (
 import lxcompress
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tokens import shipped_vocabulary
-from lxcompress.models.checkpoints import identify, load_model, load_start, load_vocabulary, save_model
+from lxcompress.models.checkpoints import identify, load_model, save_model
 from lxcompress.models.source import find_folder, is_hub_name
+from lxcompress.models.start import load_start
 from lxcompress.models.tensors import unwrap
+from lxcompress.models.vocabulary import load_vocabulary
 from tests.complain import complain
 from tests.models.families import TOYS, Toy, save_start
 

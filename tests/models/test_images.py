@@ -15,8 +15,9 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert
-from lxcompress.models.checkpoints import Model, load_model, load_start, save_model
+from lxcompress.models.checkpoints import Model, load_model, save_model
 from lxcompress.models.original import account
+from lxcompress.models.start import load_start
 from tests.models.original import TINY, draw, fine_tuned_shapes, some_inputs
 
 LABELS = ("false", "true")

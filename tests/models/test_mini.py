@@ -8,7 +8,9 @@ from safetensors import safe_open
 from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
-from lxcompress.models.checkpoints import MINI, load_start, load_vocabulary
+from lxcompress.models.source import MINI
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.training.device import choose_device
 from lxcompress.training.fit import fit

@@ -16,9 +16,11 @@ from lxcompress.data.objects import FEATURES
 from lxcompress.data.tokens import SPECIAL
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert
-from lxcompress.models.checkpoints import Model, feature_size, load_model, load_start, load_vocabulary
+from lxcompress.models.checkpoints import Model, feature_size, load_model
 from lxcompress.models.original import ASIDE, DEAD_BRANCH, account, read_original
 from lxcompress.models.source import is_original
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from tests.complain import complain
 from tests.models.original import (
     CONFIG,

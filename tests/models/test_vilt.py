@@ -12,7 +12,8 @@ from transformers import ViltConfig, ViltForQuestionAnswering
 from lxcompress.data.objects import ANSWERS
 from lxcompress.errors import ModelError
 from lxcompress.models import vilt
-from lxcompress.models.checkpoints import feature_size, load_start
+from lxcompress.models.checkpoints import feature_size
+from lxcompress.models.start import load_start
 from tests.models.families import PIXELS, TOYS, ask_vilt, save_start, some_inputs
 
 TOY = TOYS["vilt"]

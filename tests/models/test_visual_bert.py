@@ -13,7 +13,8 @@ from transformers import VisualBertConfig
 from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.errors import ModelError
 from lxcompress.models import visual_bert
-from lxcompress.models.checkpoints import feature_size, load_model, load_start
+from lxcompress.models.checkpoints import feature_size, load_model
+from lxcompress.models.start import load_start
 from tests.models.families import TOYS, save_start, some_inputs
 
 TOY = TOYS["visual_bert"]

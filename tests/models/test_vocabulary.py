@@ -11,8 +11,11 @@ from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import SPECIAL, shipped_vocabulary, tokenize
 from lxcompress.errors import DataError, ModelError
-from lxcompress.models.checkpoints import MINI, Model, load_start, load_vocabulary
+from lxcompress.models.checkpoints import Model
 from lxcompress.models.lxmert import ANATOMY
+from lxcompress.models.source import MINI
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from tests.real import real
 
 QUESTIONS = ("Is there a red cube?", "How many green spheres are left of the thing?", "What color is it?")

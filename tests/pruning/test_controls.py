@@ -8,8 +8,8 @@ from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.objects import ANSWERS
 from lxcompress.errors import PruneError
-from lxcompress.models.checkpoints import load_start
 from lxcompress.models.family import find_family
+from lxcompress.models.start import load_start
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.controls import count_prunable, reinitialise, shuffle_mask, small_config
 from lxcompress.pruning.selection import Selection

@@ -17,7 +17,8 @@ from lxcompress.errors import MeasureError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.measure.artifacts import measure_artifacts
-from lxcompress.models.checkpoints import Model, load_start, save_model
+from lxcompress.models.checkpoints import Model, save_model
+from lxcompress.models.start import load_start
 from lxcompress.runtimes import open_session
 from lxcompress.runtimes.torch import open_compiled, open_torch
 from lxcompress.study.options import PruneOptions

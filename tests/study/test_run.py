@@ -16,7 +16,8 @@ from lxcompress.analysis.study_progress import study_progress
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RecipeError, RunError
-from lxcompress.models.checkpoints import load_start, load_weights
+from lxcompress.models.checkpoints import load_weights
+from lxcompress.models.start import load_start
 from lxcompress.recipe import Cell, Recipe, load_recipe, plain_method
 from lxcompress.rundir import RunDir, is_busy, read_run
 from lxcompress.study.plan import plan_study

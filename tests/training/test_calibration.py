@@ -14,7 +14,7 @@ from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import Split
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import PruneError
-from lxcompress.models.checkpoints import load_start
+from lxcompress.models.start import load_start
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.criteria import CalibrationStatistics
 from lxcompress.pruning.selection import Selection

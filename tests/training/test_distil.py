@@ -14,7 +14,8 @@ from lxcompress.data.split import AnswerTask, Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RunError
 from lxcompress.models import lxmert
-from lxcompress.models.checkpoints import Model, load_start
+from lxcompress.models.checkpoints import Model
+from lxcompress.models.start import load_start
 from lxcompress.recipe import Distill, ScenesData, Train
 from lxcompress.records import Epoch
 from lxcompress.training.device import DeviceSpec

@@ -11,7 +11,8 @@ from torch import Tensor
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.split import AnswerTask, Inputs, Split
 from lxcompress.data.tasks import load_task
-from lxcompress.models.checkpoints import Model, load_start
+from lxcompress.models.checkpoints import Model
+from lxcompress.models.start import load_start
 from lxcompress.recipe import ScenesData, Train
 from lxcompress.training.device import DeviceSpec
 from lxcompress.training.evaluate import (

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import RunError
-from lxcompress.models.checkpoints import Model, load_start
+from lxcompress.models.checkpoints import Model
+from lxcompress.models.start import load_start
 from lxcompress.pruning.choose import choose_mask
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.selection import Selection

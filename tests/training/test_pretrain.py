@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_task
-from lxcompress.models.checkpoints import load_start, load_vocabulary
+from lxcompress.models.start import load_start
+from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.recipe import Pretrain, ScenesData
 from lxcompress.training.pretrain import pretrain
 

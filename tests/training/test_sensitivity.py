@@ -8,7 +8,7 @@ import torch
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import PruneError
-from lxcompress.models.checkpoints import load_start
+from lxcompress.models.start import load_start
 from lxcompress.pruning.choose import mask_from_scores
 from lxcompress.pruning.criteria import score_weights
 from lxcompress.pruning.selection import Selection
