@@ -19,7 +19,7 @@ from lxcompress.errors import ModelError
 from lxcompress.models.paths import without_paths
 from lxcompress.models.source import find_file, find_folder, is_original
 from lxcompress.rundir import write_text
-from lxcompress.text import read_text
+from lxcompress.text import parse_json, read_text
 
 Words = Vocabulary | Mapping[str, str]
 """A vocabulary, or the text of each of its files by file name."""
@@ -51,13 +51,18 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
 def read_word_files(start: str) -> Mapping[str, str]:
     """Return {name: text} of a model's vocabulary files, for code that only copies the files.
 
-    Raises ModelError for a file that is not text.
+    Whether lxcompress supports the settings in them is not checked. Raises ModelError for a file that is not text, or
+    not JSON as its name says.
     """
     folder = find_vocabulary_folder(start)
     found = [] if folder is None else [folder / name for name in WORD_FILES if (folder / name).is_file()]
     try:
-        return {path.name: read_text(path) for path in found}
-    except (OSError, ValueError) as error:
+        texts = {path.name: read_text(path) for path in found}
+        for name in texts:
+            if name.endswith(".json"):
+                parse_json(texts[name])
+        return texts
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{folder}: a file of its vocabulary cannot be read ({error}); copy it again, or remove it"
         ) from None

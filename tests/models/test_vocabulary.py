@@ -15,7 +15,7 @@ from lxcompress.models.checkpoints import Model
 from lxcompress.models.lxmert import ANATOMY
 from lxcompress.models.source import MINI
 from lxcompress.models.start import load_start
-from lxcompress.models.vocabulary import load_vocabulary
+from lxcompress.models.vocabulary import load_vocabulary, read_word_files
 from tests.real import real
 
 QUESTIONS = ("Is there a red cube?", "How many green spheres are left of the thing?", "What color is it?")
@@ -126,3 +126,16 @@ def test_the_mini_reads_real_questions_with_berts_vocabulary() -> None:
     ids = tokenize([asked], vocabulary, 20)[0].tolist()
     assert vocabulary.index("[UNK]") not in ids
     assert answers(model, vocabulary).shape == (3, len(ANSWERS))
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"a": 1, "a": 2}', "[" * 100_000, b"\xff"], ids=("cut", "twice", "deep", "bytes")
+)
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_a_broken_file_of_words_is_not_copied(name, text, tmp_path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")
+    (tmp_path / name).write_text('{"do_lower_case": 3}', encoding="utf-8")
+    assert read_word_files(str(tmp_path)) == {"vocab.txt": "[PAD]\n", name: '{"do_lower_case": 3}'}
+    (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ModelError, match=r"a file of its vocabulary cannot be read"):
+        read_word_files(str(tmp_path))
