@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -54,6 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((index for index, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST))
 
     items.sort(key=rank)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_search() -> None:
+    """Set aside all objects that live before a test file, most of them of imported libraries.
+
+    An export collects garbage several times, and each collection would look at half a million objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 TINY = {**TOY, "l_layers": 0, "r_layers": 0, "x_layers": 1}
