@@ -113,7 +113,7 @@ def test_a_file_that_would_grow_is_refused_with_the_numbers(precision, sparsity,
     with pytest.raises(ExportError) as raised:
         sparse.leave_zeros_out(dense, tmp_path / "out", precision)
     said = str(raised.value)
-    assert f"in {precision} more than {share} % must be" in said
+    assert f"{precision} needs more than {share} %" in said
     assert "--format bitmask" in said
     assert not (tmp_path / "out").exists()
 
