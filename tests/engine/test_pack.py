@@ -12,6 +12,8 @@ import torch
 from lxcompress import bitmask
 from lxcompress.engine import pack
 from lxcompress.engine.pack import PackedWeight, unpack
+from lxcompress.engine.records import BLOCKS, SHARED_BLOCKS, SHARED_SPARSE
+from lxcompress.engine.records import SPARSE as SPARSE_LAYOUT
 from lxcompress.errors import ExportError
 from tests.complain import complain
 
@@ -83,6 +85,15 @@ def test_no_other_panel_or_tile_is_packed(panel: int, tile: int) -> None:
     for packer in (pack.dense, pack.sparse):
         with pytest.raises(AssertionError, match=str(tile if panel == 8 else panel)):
             packer(draw((12, 30), 1), "fp32", panel=panel, tile=tile)
+
+
+@pytest.mark.parametrize("shared", [1, 2, 4])
+def test_the_layout_says_whether_rows_share_an_index(shared: int) -> None:
+    weight = draw((8, 30), 0.5)
+    packed = pack.sparse(weight, "fp32", shared=shared), pack.blocks(weight, shared=shared)
+    layouts = (SPARSE_LAYOUT, BLOCKS) if shared == 1 else (SHARED_SPARSE, SHARED_BLOCKS)
+    assert tuple(each.layout for each in packed) == layouts
+    assert {each.shared for each in packed} == {0 if shared == 1 else shared}
 
 
 def test_vectors_and_tables_are_not_cut() -> None:
