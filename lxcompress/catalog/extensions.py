@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib import import_module, metadata
-from typing import Any, Literal, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lxcompress.errors import ExtensionError
 from lxcompress.text import first_line
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 Group = Literal["formats", "runtimes", "criteria", "families", "data"]
 Spec = TypeVar("Spec")
@@ -115,6 +118,8 @@ def _entry_points(group: Group) -> dict[str, metadata.EntryPoint]:
 
 
 def _all_entry_points(group: Group) -> Iterator[metadata.EntryPoint]:
+    from importlib import metadata  # 2 MB of modules that a measured process does without
+
     yield from metadata.entry_points(group=f"lxcompress.{group}")
 
 
