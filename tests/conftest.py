@@ -72,8 +72,8 @@ TINY = {**TOY, "l_layers": 0, "r_layers": 0, "x_layers": 1}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def store(tmp_path_factory) -> None:
-    """Opens the folder of what is made once."""
+def folder_of_what_is_made_once(tmp_path_factory) -> None:
+    """Open the folder of what many tests read."""
     open_store(tmp_path_factory)
 
 

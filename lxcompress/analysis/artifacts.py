@@ -72,17 +72,17 @@ class ExportedArtifact:
 
     @property
     def is_stale(self) -> bool:
-        """Return whether an earlier file in the folder was measured, but not the present one."""
+        """Return whether an earlier file in the folder was measured, and the file that is there now was not."""
         return self.outdated is not None
 
     @property
     def latency_p90_ms(self) -> float | None:
-        """The 90th percentile of the latency of one answer, in ms; None if the present file is not measured."""
+        """The 90th percentile of the latency of one answer, in ms; None if the file as it is now is not measured."""
         return latency_ms(self.fresh).p90 if self.fresh else None
 
     @property
     def peak_mb(self) -> float | None:
-        """The peak memory of the process, in MB of 10^6 bytes; None if it is unknown for the present file."""
+        """The peak memory of the process that answered, in MB of 10^6 bytes; None if the file is not measured."""
         peak = self.fresh.peak_bytes if self.fresh else None
         return None if peak is None else peak / 1e6
 

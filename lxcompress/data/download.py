@@ -30,7 +30,7 @@ PIECE_BYTES = 1 << 18
 
 
 class PartRecord(Record):
-    """The version of the file that a `.part` is from, as told in the server's reply with the first byte."""
+    """The version of the remote file that a `.part` is a part of, as the server named it when the download began."""
 
     address: str
     etag: str | None

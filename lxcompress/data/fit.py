@@ -95,7 +95,7 @@ def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
 
 
 def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the images: regions with a number of features each, or pictures with a number of pixels a side."""
+    """Return a sentence if the model reads other images: regions with another number of features, or pictures."""
     kind, reads, gives = f"data.kind={data.kind}", model.feature_size, data.feature_size
     if reads is None or gives is None:
         return []
@@ -121,7 +121,7 @@ def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_words(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the vocabulary with the word embedding: it must have a row for each token, and may have more rows."""
+    """Return a sentence if the vocabulary has more tokens than the word embedding has rows, else nothing."""
     if model.embeddings is None or data.tokens is None or data.tokens <= model.embeddings:
         return []
     return [
@@ -131,7 +131,7 @@ def _check_words(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_length(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the length of the longest question with the number of position embeddings."""
+    """Return a sentence if the longest question has more tokens than the model has positions, else nothing."""
     if model.positions is None or data.longest is None or data.longest <= model.positions:
         return []
     return [
@@ -142,7 +142,7 @@ def _check_length(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_images(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the number of images that a question is about."""
+    """Return a sentence if the model reads another number of images per question, else nothing."""
     if model.images is None or data.images is None or model.images == data.images:
         return []
     return [
@@ -152,7 +152,7 @@ def _check_images(model: ModelShape, data: DataShape) -> list[str]:
 
 
 def _check_answers(model: ModelShape, data: DataShape) -> list[str]:
-    """Compare the number of answers; compare also their texts, if the config of the model has them."""
+    """Return a sentence if the model has other answers: another number, or other texts if its config has them."""
     if model.answers is None or data.labels is None:
         return []
     count = len(data.labels)

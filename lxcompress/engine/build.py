@@ -101,7 +101,10 @@ class _CompilerRun(NamedTuple):
 
 
 def _build(compile_: Sequence[str], sets: Mapping[str, tuple[str, ...]], folder: Path, out: Path) -> BuildResult:
-    """Compile and link with the command `compile_`, in an empty folder."""
+    """Compile SOURCE for each of the instruction sets `sets` with the command `compile_`, and link the library `out`.
+
+    `folder` is an empty folder for the object files.
+    """
     kernels = {name: [*flags, f"-DLX_SET={name}", str(SOURCE / "kernels.c")] for name, flags in sets.items()}
     tried = _compile_all(compile_, kernels, folder)
     _check(tried["base"])  # the one set that runs everywhere; the others only make it faster

@@ -131,9 +131,10 @@ def quantised(weight: np.ndarray, *, panel: int = 128) -> PackedWeight:
 
 
 def blocks(weight: np.ndarray, *, panel: int = 128, tile: int = 256, shared: int = 1) -> PackedWeight:
-    """Pack the blocks of `shared` x 4 int8 that are not all zero, to be multiplied with quantised activations.
+    """Pack the blocks of a weight that are not all zero as int8, to be multiplied with quantised activations.
 
-    `shared` is 1, 2 or 4.
+    A block is `shared` (1, 2 or 4) neighbouring rows at 4 neighbouring columns. A panel has `panel` rows, and a tile
+    `tile` blocks side by side.
     """
     blocks_, scales, sums = _store_blocks(weight)
     rows, columns = weight.shape

@@ -241,7 +241,7 @@ class Program:
         return self._do(ATTEND, query.rows, query.columns, (query, key, value), count=heads, scalar=scale)
 
     def scores(self, x: Value) -> None:
-        """Make the first column of `x` the scores."""
+        """End the program: its answer, the scores, is the first column of `x`."""
         assert all(op.code != SCORES for op in self._ops), "a program has its scores once"
         self._ops.append(_Op(SCORES, None, (x,)))
 

@@ -141,7 +141,7 @@ def read_config(path: Path, weights: Mapping[str, Tensor]) -> LxmertConfig:
         shape = list(weights[name].shape)
         if len(shape) != 2 or not all(shape):
             raise ModelError(
-                f"{path}: {_authors_name(name)} has the shape {shape}, expected a matrix; give a whole checkpoint"
+                f"{path}: {_authors_name(name)} has the shape {shape}, expected a matrix; download the checkpoint again"
             )
     sizes = {field: weights[name].shape[axis] for field, (name, axis) in _SIZED.items()}
     layers = {field: _count_layers(weights, stack) for field, stack in _STACKS.items()}

@@ -155,10 +155,10 @@ def near_path(path: Path) -> str:
 
 
 def _looks_local(start: str) -> bool:
-    """Return whether a missing OWNER/NAME looks like a path.
+    """Return whether OWNER/NAME, which is no file or folder, was probably meant as a path, not as a name of the hub.
 
-    It does if OWNER is a usual name of a folder or similar to a name in the current folder, or if NAME ends like a
-    file.
+    It was if OWNER is a usual name of a folder or similar to a name in the current folder, or if NAME has the
+    ending of a file.
     """
     owner = start.split("/", 1)[0]
     if owner.lower() in _PATH_WORDS or start.endswith((".safetensors", ".bin", ".onnx", ".yaml", ".json")):

@@ -138,7 +138,10 @@ def _rounds(scores: Tensor, count: int) -> tuple[list[float], list[int]]:
 
 
 def _exact(scores: Weights, sparsity: float) -> dict[str, Tensor]:
-    """Return {name: bool, True = kept} of the highest scores: as many are kept as a mask of `sparsity` removes."""
+    """Return {name: bool, True = kept} of the weights with the highest scores.
+
+    The fraction `sparsity` of the weights is kept, not removed: `_keep_but_low` removes as many as are kept here.
+    """
     return {
         name: keep_top(score, score.numel() - keep_count(score.numel(), sparsity)) for name, score in scores.items()
     }

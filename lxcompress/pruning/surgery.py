@@ -199,7 +199,8 @@ class Surgery(FileRecord):
         """
         if any(cut.kind == "layer" for cut in self.cuts):
             raise PruneError(
-                "granularity layer: has no mask, because a layer of zeros changes its input; use schedule: one-shot"
+                "granularity layer: a mask cannot remove a layer, because a layer whose weights are zeros still "
+                "changes its input; use schedule: one-shot, which removes the layer itself"
             )
         kept = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
         for cut, part in self._matrices(shapes):

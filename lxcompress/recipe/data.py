@@ -47,7 +47,10 @@ class ClevrData(RecipeSection):
     @model_validator(mode="after")
     def _check_one_source_of_validation(self) -> ClevrData:
         if (self.valid_scenes is None) != (self.valid_questions is None):
-            raise ValueError("valid_scenes and valid_questions go together: give both, or neither to hold scenes out")
+            raise ValueError(
+                "valid_scenes and valid_questions go together: give both, or leave both out; then some of the training "
+                "scenes are used for validation"
+            )
         if self.valid_scenes is not None and self.holdout is not None:
             raise ValueError("holdout has no effect when there are validation files: give one or the other")
         return self

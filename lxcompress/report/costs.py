@@ -90,7 +90,7 @@ def cost_rows(entries: Sequence[CostEntry]) -> list[CostRow]:
 
 
 def measurement_rows(entries: Sequence[CostEntry]) -> list[MeasurementRow]:
-    """Return a row for every measurement of the present files; for each artifact the default task comes first."""
+    """Return a row for every measurement of a file that was not replaced since; the one in the charts comes first."""
     return [
         MeasurementRow(
             number=entry.number,

@@ -53,7 +53,10 @@ def ticket_folder(run: RunDir, cell: str) -> Path:
 
 
 def wants_twin(recipe: Recipe, run: RunDir) -> bool:
-    """Return whether a study may draw a twin at its end: it has drawn none, and a sparsity has only masked tickets."""
+    """Return whether a study may draw a structured ticket at its end, to compare the picked masked ticket with.
+
+    It may if it has drawn none so far, and the grid has a sparsity at which all tickets are masked.
+    """
     if not recipe.export.twins or "mask-applied-once" in recipe.faults:  # that fault leaves no tickets to pick from
         return False
     methods = [method for method in recipe.prune.all_methods() if not method.is_control]

@@ -148,7 +148,7 @@ def test_both_forms_of_an_answer_vocabulary_give_the_same_labels(tmp_path) -> No
     ("document", "named"),
     [
         ({"yes": 0, "no": 0}, "'yes' and 'no' have the same label 0"),
-        ({"yes": 0, "no": 2}, "the label of 'no' is 2, expected a number of 0 to 1"),
+        ({"yes": 0, "no": 2}, "the label of 'no' is 2, expected a number from 0 to 1"),
         ({"yes": 1, "no": 2}, "the label of 'no' is 2"),
         ({"yes": -1}, "the label of 'yes' is -1"),
         ({"yes": True}, "the label of 'yes' is true"),

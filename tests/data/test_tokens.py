@@ -218,7 +218,7 @@ STORED: dict[str, tuple[Callable[[dict], object], str]] = {
     "huge ids": (lambda made: made["model"]["vocab"].update(red=10**9), "1000000000"),
     "wide gaps": (lambda made: made["model"]["vocab"].update(red=10**6), "gaps"),
     "one id twice": (lambda made: made["model"]["vocab"].update(new=6), "two tokens one id"),
-    "no [SEP]": (lambda made: made["model"]["vocab"].pop("[SEP]"), "[SEP] is missing"),
+    "no [SEP]": (lambda made: made["model"]["vocab"].pop("[SEP]"), "has no token [SEP]"),
     "another unknown": (lambda made: made["model"].update(unk_token="<unk>"), "<unk>"),
     "another prefix": (lambda made: made["model"].update(continuing_subword_prefix="@@"), "@@"),
     "short words": (lambda made: made["model"].update(max_input_chars_per_word=5), "max_input_chars_per_word"),

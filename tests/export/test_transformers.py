@@ -172,7 +172,7 @@ def test_layers_of_many_sizes_are_refused_with_what_would_do(model, wish, tmp_pa
     complain(
         lambda: export(source, tmp_path / "out", ExportOptions("transformers")),
         tmp_path / "out",
-        "of one size",
+        "of equal size",
         "--format bitmask, or onnx",
         kind=ExportError,
     )
