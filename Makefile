@@ -43,7 +43,7 @@ test: check
 	$(PYTEST) --no-loadscope-reorder $(FAST:%=--ignore=%)
 
 test-native: $(VENV)/tested
-	$(BIN)/python -m pytest -m native -rs tests/engine
+	$(BIN)/python -m pytest -m native -rs tests/engine tests/runtimes/test_torch.py
 
 test-slow: $(VENV)/tested
 	$(PYTEST) -m slow --no-loadscope-reorder

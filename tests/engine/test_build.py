@@ -96,6 +96,7 @@ def test_without_a_compiler_that_serves_the_package_is_whole_but_for_the_library
     } <= names
 
 
+@pytest.mark.native
 def test_with_a_compiler_the_wheel_is_for_this_machine_and_runs(tree: Path, tmp_path: Path, quick: str) -> None:
     wheel = _hatch(tree, "wheel", tmp_path, CC=quick)
     assert re.search(r"-py3-none-(?!any)\w+\.whl$", wheel.name)
@@ -111,6 +112,7 @@ def test_with_a_compiler_the_wheel_is_for_this_machine_and_runs(tree: Path, tmp_
     assert tuple(sets) == instruction_sets()
 
 
+@pytest.mark.native
 def test_an_editable_install_has_its_library_beside_its_sources(tree: Path, tmp_path: Path, quick: str) -> None:
     wheel = _hatch(tree, "editable", tmp_path, CC=quick)
     assert IN_WHEEL not in _names(wheel)

@@ -172,6 +172,7 @@ def test_it_is_measured_in_a_process_of_its_own(single) -> None:
     assert all(value > 0 for value in measured.latency.values)
 
 
+@pytest.mark.native
 @pytest.mark.skipif(not COMPILERS, reason="no C++ compiler is here, which torch.compile needs")
 def test_it_compiles_once_for_any_length(single, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
