@@ -71,6 +71,14 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_medians: 2 -> 3 #3": _CANCELS,
         "_medians: (pooled[row, below] + pooled[row, above]) / 2 -> (pooled[row, below] + pooled[row, above]) * 2": _CANCELS,
     },
+    "pruning/choose": {
+        "_check_settings: abs(sparsity - units.sparsity) > 1e-09 -> abs(sparsity - units.sparsity) >= 1e-09": (
+            "no sparsity that can be written is exactly this far from the pattern's"
+        ),
+        "_keep_together: int(kept[name].sum()) < count -> int(kept[name].sum()) <= count": (
+            "a matrix that keeps exactly its least keeps the same units when they are raised"
+        ),
+    },
     "pruning/controls": {
         "small_config: config.hidden_size // heads -> config.hidden_size * heads": _BRACKET,
         "small_config: count_prunable(_with_heads_o ...  middle)) <= prunable_target -> count_prunable(_with_heads_o ... , middle)) < prunable_target": _EITHER_END,
@@ -130,5 +138,11 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "student_t: 80 -> 81": _BRACKET,
         "student_t: share_within(high, freedom) < level -> share_within(high, freedom) <= level": _BRACKET,
         "student_t: share_within(middle, freedom) < level -> share_within(middle, freedom) <= level": _EITHER_END,
+    },
+    "tickets": {
+        "load_ticket: 'surgery' if isinstance(cut, Surgery) else 'mask' -> 'surgery' if not isinstance(cut, Surgery) else 'mask'": (
+            "a word of a message"
+        ),
+        "save_mask: 1 -> 2": _ANY_NEGATIVE,
     },
 }

@@ -22,6 +22,8 @@ from lxcompress.data.split import Inputs
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import LxError, ModelError, PruneError, TicketError
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.models.checkpoints import Model, load_model, save_model
 from lxcompress.models.start import load_start
 from lxcompress.models.vocabulary import load_vocabulary
@@ -40,6 +42,7 @@ from lxcompress.tickets import (
     is_ticket,
     load_mask,
     load_ticket,
+    mask_of,
     save_mask,
     save_ticket,
 )
@@ -490,6 +493,28 @@ def test_a_ticket_that_was_cut_has_no_mask_and_is_not_cut_again(smaller, tmp_pat
         )
     assert not (tmp_path / "out").exists()
     complain(lambda: load_start(str(smaller), ANSWERS, 0), smaller, "a whole one", kind=ModelError)
+
+
+def test_the_mask_of_a_smaller_model_has_the_shapes_of_the_whole_one(smaller, folder) -> None:
+    whole, ticket = load_model(folder), load_ticket(smaller)
+    if any(cut.kind == "layer" for cut in ticket.cut.cuts):
+        complain(lambda: mask_of(ticket), "granularity layer", kind=PruneError)
+        return
+    mask = mask_of(ticket)
+    assert {name: kept.shape for name, kept in mask.kept.items()} == {
+        name: weight.shape for name, weight in whole.prunable.items()
+    }
+    assert mask.count(whole.live, whole.whole).kept == ticket.provenance.sparsity.kept
+
+
+def test_the_mask_of_a_masked_ticket_is_its_own(ticket) -> None:
+    read = load_ticket(ticket)
+    assert mask_of(read) is read.mask
+
+
+def test_a_ticket_as_a_bitmask_has_the_same_mask(ticket, tmp_path) -> None:
+    export(open_source(ticket), tmp_path / "bitmask", ExportOptions("bitmask"))
+    assert same(load_ticket(tmp_path / "bitmask").mask, load_ticket(ticket).mask)
 
 
 def change_surgery(folder: Path, change: Callable[[dict], None]) -> None:

@@ -314,6 +314,8 @@ def test_words_count_what_stays_dense_and_name_the_first() -> None:
     said = describe_undivided(shapes(odd=(8, 18), other=(3, 3)), "2:4")
     assert said == "2 of 6 matrices, which 2:4 does not divide: odd (8 x 18) and 1 more"
     assert describe_undivided(shapes(odd=(8, 18)), "weight") is None
+    said = describe_undivided(shapes(odd=(8, 18)), "2:4")
+    assert said == "1 of 5 matrices, which 2:4 does not divide: odd (8 x 18)"
 
 
 def test_scores_are_left_as_they_are() -> None:
@@ -345,6 +347,7 @@ def shapes(**more) -> dict[str, torch.Size]:
         ({}, {"relative_rates": RATES}, ("relative_rates", "scope layer", "scope modality")),
         ({}, {"sensitivities": CURVES}, ("sensitivities", "scope layer")),
         ({}, {"scope": "modality"}, ("scope modality", "give relative_rates")),
+        ({}, {"scope": "modality", "relative_rates": RATES}, ("scope modality", "give relative_rates")),
         (
             {},
             {"scope": "modality", **OPTIONS["modality"], "relative_rates": {"language": 1.0}},
@@ -416,6 +419,8 @@ def test_a_least_share_keeps_the_best_units_and_does_not_bring_any_back() -> Non
     assert before.kept["tiny"].nonzero().tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
     after = pick(scores, sparsity=0.5, scope="global", least_kept=0.125, within=before)
     assert after.kept["tiny"].nonzero().tolist() == [[0, 2], [0, 3]]
+    more = pick(scores, sparsity=0.5, scope="global", least_kept=0.4, within=before)
+    assert torch.equal(more.kept["tiny"], before.kept["tiny"])
 
 
 def test_more_than_the_sparsity_keeps_is_refused() -> None:
@@ -426,7 +431,9 @@ def test_more_than_the_sparsity_keeps_is_refused() -> None:
         "lower the sparsity",
     )
     complain(lambda: check({"a": torch.Size((4, 4))}, sparsity=0.5, least_kept=0.2), "no effect with scope layer")
-    complain(lambda: check({"a": torch.Size((4, 4))}, sparsity=0.5, scope="global", least_kept=1), "least_kept 1")
+    complain(lambda: check({"a": torch.Size((4, 4))}, sparsity=0.5, scope="global", least_kept=1), "least_kept 1: is a")
+    exact = pick({"a": draw(8)["cross.c"]}, sparsity=0.75, scope="global", least_kept=0.25)
+    assert int(exact.kept["a"].sum()) == 8
 
 
 def test_a_modality_keeps_the_least_share_of_each_matrix() -> None:
