@@ -57,7 +57,7 @@ LAST_FILES = {
 """Pattern of the folders of cells, twins, dense runs and rounds -> the file that is written last in such a folder."""
 LONGEST_WAIT_S = 3600.0
 """How long a worker waits for the leading worker to write the files of the study."""
-RETRY_S = 2.0
+RETRY_S = 0.5
 """The seconds between two looks, while a worker waits for the leading worker, or for runs that others do."""
 
 StudyRun = int | Cell
