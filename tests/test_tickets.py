@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,8 @@ from lxcompress.tickets import (
 )
 from tests.complain import complain as complain_of_kind
 
+SMALLER = {"neuron": 0.2, "head": 0.1, "neuron+head": 0.3, "layer": 0.2}
+"""The granularity of a smaller model -> its sparsity."""
 FILES = ("config.json", "model.safetensors", "vocab.txt", "mask.safetensors", "ticket.json")
 
 
@@ -56,18 +59,29 @@ def model(toy_start) -> Model:
     return load_start(str(toy_start), ANSWERS, 0)[0]
 
 
+@pytest.fixture(scope="module")
+def made(toy_start, tmp_path_factory) -> Path:
+    """A folder with a fine-tuned toy, a ticket of half its weights, and its smaller models: the tests take copies."""
+    root = tmp_path_factory.mktemp("made")
+    model = load_start(str(toy_start), ANSWERS, 0)[0]
+    save_model(root / "model", model, model.weights, shipped_vocabulary())
+    prune_model(str(root / "model"), root / "ticket", PruneOptions(criterion="low-magnitude", sparsity=0.5))
+    for granularity, sparsity in SMALLER.items():
+        options = PruneOptions(criterion="low-magnitude", granularity=granularity, sparsity=sparsity)
+        prune_model(str(root / "model"), root / granularity, options)
+    return root
+
+
 @pytest.fixture
-def folder(model, tmp_path) -> Path:
+def folder(made, tmp_path) -> Path:
     """A fine-tuned toy as a transformers folder."""
-    save_model(tmp_path / "model", model, model.weights, shipped_vocabulary())
-    return tmp_path / "model"
+    return Path(shutil.copytree(made / "model", tmp_path / "model"))
 
 
 @pytest.fixture
-def ticket(folder, tmp_path) -> Path:
+def ticket(made, tmp_path) -> Path:
     """A ticket of half the toy's weights."""
-    prune_model(str(folder), tmp_path / "ticket", PruneOptions(criterion="low-magnitude", sparsity=0.5))
-    return tmp_path / "ticket"
+    return Path(shutil.copytree(made / "ticket", tmp_path / "ticket"))
 
 
 @pytest.fixture(scope="module")
@@ -413,15 +427,10 @@ def test_a_ticket_that_was_changed_is_not_pruned_further(ticket, tmp_path) -> No
     )
 
 
-SMALLER = {"neuron": 0.2, "head": 0.1, "neuron+head": 0.3, "layer": 0.2}
-
-
 @pytest.fixture(params=SMALLER)
-def smaller(request, folder, tmp_path) -> Path:
+def smaller(request, made, tmp_path) -> Path:
     """A ticket that is a smaller model."""
-    wish = {"granularity": request.param, "sparsity": SMALLER[request.param]}
-    prune_model(str(folder), tmp_path / "smaller", PruneOptions(criterion="low-magnitude", **wish))
-    return tmp_path / "smaller"
+    return Path(shutil.copytree(made / request.param, tmp_path / "smaller"))
 
 
 def test_a_smaller_model_comes_back_as_it_was_cut(smaller, folder, inputs) -> None:
