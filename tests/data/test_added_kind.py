@@ -17,6 +17,7 @@ from lxcompress.catalog import extensions
 from lxcompress.catalog.data_kinds import DATA_KINDS, data_kind_names, find_data_kind
 from lxcompress.catalog.extensions import load_added, resolve
 from lxcompress.cli.data_check import check_cli
+from lxcompress.cli.main import app as lxcompress
 from lxcompress.data.predictions import format_predictions
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import DataError, RecipeError
@@ -132,6 +133,12 @@ def test_an_added_kind_is_studied_predicted_and_scored(recipe_file, tmp_path) ->
     run = read_run(tmp_path / "run")
     assert run.recipe == recipe
     assert len(run.results) == 1
+    words = ["predict", str(run.dir.ticket(recipe.cells()[0])), str(recipe_file), "--out", str(tmp_path / "said.csv")]
+    assert CliRunner().invoke(lxcompress, words).exit_code == 0
+    words = ["score", str(tmp_path / "said.csv"), "--kind", "csv", "--questions", str(recipe.data.questions)]
+    done = CliRunner().invoke(lxcompress, [*words, "--only-predicted", "--json"])
+    (result,) = run.results.values()
+    assert json.loads(done.stdout)["overall"] == pytest.approx(100 * result.retrained.accuracy)
     task = load_task(recipe.data)
     given = [(name, "red") for name in task.valid.ids]
     predictions = tmp_path / "predictions.csv"
