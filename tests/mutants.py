@@ -425,7 +425,7 @@ def record_calls(module: ModuleType) -> set[str]:
 
 @dataclass(frozen=True)
 class Traced:
-    """What a test did without any change."""
+    """The record of one test that ran without any change to the code."""
 
     nodeid: str
     in_fixtures: list[str]

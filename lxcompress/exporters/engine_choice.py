@@ -90,16 +90,16 @@ def _by_weights(type: str, tile: int, *, hopeless: float, usual: float) -> Layou
     return LayoutChoice("sparse", partial(sparse, type=type, tile=tile), "1x1", hopeless, usual)
 
 
-def _by_rows(type: str) -> list[LayoutChoice]:
-    """Return the layouts that leave out columns of zeros of 4 and of 2 neighbouring rows."""
+def _by_rows(name: str, pack: Callable[..., PackedWeight], columns: int) -> list[LayoutChoice]:
+    """Return the layouts that leave out units of `columns` columns that are zero in 4, or in 2, neighbouring rows."""
     return [
         LayoutChoice(
-            f"sparse, {rows} rows together",
-            partial(sparse, type=type, tile=tile, shared=rows),
-            f"{rows}x1",
+            f"{name} of {rows} rows",
+            partial(pack, tile=tile, shared=rows),
+            f"{rows}x{columns}",
             hopeless=0.05,
             usual=0.1,
-            finer="1x1",
+            finer=f"1x{columns}",
         )
         for rows in (4, 2)
         for tile in (128, 256)
@@ -108,30 +108,19 @@ def _by_rows(type: str) -> list[LayoutChoice]:
 
 LAYOUTS: Mapping[str, Sequence[LayoutChoice]] = {
     "fp32": (
-        *_by_rows("fp32"),
+        *_by_rows("sparse", partial(sparse, type="fp32"), 1),
         _by_weights("fp32", 128, hopeless=0.15, usual=0.3),
         _by_weights("fp32", 256, hopeless=0.15, usual=0.3),
         LayoutChoice("dense", partial(dense, type="fp32")),
     ),
     "bf16": (
-        *_by_rows("bf16"),
+        *_by_rows("sparse", partial(sparse, type="bf16"), 1),
         _by_weights("bf16", 128, hopeless=0.15, usual=0.4),
         _by_weights("bf16", 256, hopeless=0.15, usual=0.4),
         LayoutChoice("dense", partial(dense, type="bf16")),
     ),
     "int8": (
-        *(
-            LayoutChoice(
-                f"blocks of {rows} rows",
-                partial(blocks, tile=tile, shared=rows),
-                f"{rows}x4",
-                hopeless=0.05,
-                usual=0.1,
-                finer="1x4",
-            )
-            for rows in (4, 2)
-            for tile in (128, 256)
-        ),
+        *_by_rows("blocks", blocks, 4),
         LayoutChoice("blocks", partial(blocks, tile=128), "1x4", hopeless=0.15, usual=0.4),
         LayoutChoice("blocks", partial(blocks, tile=256), "1x4", hopeless=0.15, usual=0.4),
         _by_weights("int8", 128, hopeless=0.7, usual=0.9),

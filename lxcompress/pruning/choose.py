@@ -182,8 +182,7 @@ def _check_settings(selection: Selection, units: Block | NOfM) -> None:
     if isinstance(units, NOfM) and scope not in ("layer", "row"):
         raise PruneError(
             f"scope {scope}: has no effect with granularity {granularity}, which keeps as many weights of every group; "
-            "give "
-            "scope layer"
+            "give scope layer"
         )
 
 

@@ -206,8 +206,7 @@ def load_cut(cell: Cell, model: Model) -> Choice:
         raise PruneError(
             f"{folder}: this ticket has sparsity {provenance.target:g} and granularity {provenance.granularity}, but "
             f"its method needs {cell.sparsity:g} and {cell.method.granularity}; give the method the ticket's "
-            "granularity "
-            "and sparsity, or a path with {sparsity} in it"
+            "granularity and sparsity, or a path with {sparsity} in it"
         )
     return load_fitting_cut(folder, model)
 

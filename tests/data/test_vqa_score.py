@@ -327,7 +327,7 @@ def test_records_without_an_id_leave_their_equals_out_as_in_the_official_code(tm
 
 @pytest.mark.parametrize("ids", [[[1], [2]], [1, [2]], [1, 2], [None, "a"]])
 def test_answers_whose_records_differ_are_of_two_people(ids, tmp_path) -> None:
-    """What an answer_id is does not matter, and without one any other field tells two people apart."""
+    """The value of answer_id has no effect. Without an answer_id, two people differ by any other field."""
     records = [record("yes") | {"answer_id": value} for value in ids]
     others = [{"answer": "yes", "answer_confidence": str(value)} for value in ids]
     for told in (records, others):

@@ -262,7 +262,10 @@ def test_onnx_answers_as_the_ticket_at_every_shape(toy, run, tmp_path) -> None:
 
 
 IN_ONNX = {("lxmert", "layer"), ("visual_bert", "neuron"), ("vilt", "layer")}
-"""What is traced: a converter reads the smaller model, and not how it came to be one. The others are bitmasks."""
+"""The pairs that are exported to ONNX; the others are exported as bitmasks.
+
+The converter sees only the smaller model, so each family and each granularity once is enough.
+"""
 
 
 @pytest.mark.parametrize("granularity", ["neuron", "layer"])

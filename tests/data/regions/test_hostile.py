@@ -114,17 +114,16 @@ def test_memory_does_not_grow_with_the_source(tmp_path, suffix, monkeypatch) -> 
     assert peaks[1] - peaks[0] < 0.1 * grown
 
 
-@pytest.mark.parametrize("name", ["../../escaped.tsv", "/tmp/escaped-by-lxcompress.tsv", "a/../../../escaped.tsv"])
+@pytest.mark.parametrize("name", ["../../escaped.tsv", "{root}/escaped.tsv", "a/../../../escaped.tsv"])
 def test_names_that_lead_out_of_a_zip_lead_nowhere(tmp_path, name) -> None:
     made = pictures(4)
     text = write_tsv(tmp_path / "a.tsv", list(map(row, made))).read_bytes()
     path = tmp_path / "deep" / "er" / "a.zip"
     path.parent.mkdir(parents=True)
     with zipfile.ZipFile(path, "w") as packed:
-        packed.writestr(name, text)
+        packed.writestr(name.format(root=tmp_path), text)
     prepare_store([path], path.parent / "store", objects=5)
     assert not list(tmp_path.rglob("escaped*"))
-    assert not Path("/tmp/escaped-by-lxcompress.tsv").exists()
     assert len(open_store(path.parent / "store")) == 4
 
 
