@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -80,6 +82,11 @@ def _check_no_nul(text: str) -> str:
     return text
 
 
+def _is_none(value: object) -> bool:
+    """Return whether a value is None; its key is then not written, as in records of earlier versions."""
+    return value is None
+
+
 IS_NUMBER = BeforeValidator(_check_number)
 Count = Annotated[int, IS_NUMBER, Field(ge=0, le=LARGEST_COUNT)]
 Positive = Annotated[int, IS_NUMBER, Field(ge=1, le=LARGEST_COUNT)]
@@ -141,6 +148,39 @@ class Score(Record):
     accuracy: Fraction
     by_type: dict[str, Fraction]
     questions: Positive
+
+
+CREDITS_REMEDY = "restore the record, or delete it and run lxcompress study again"
+
+
+class ScoreByQuestion(Score):
+    """A Score that also has the credit of every question, so that two models can be compared question by question.
+
+    `credits` is base64 of the zlib-compressed credits: one byte for each question, in the order of the split, which is
+    the credit in hundredths.
+    """
+
+    credits: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+
+    def credit_of_each(self) -> list[float]:
+        """Return the credit (0-1) of each question, in the order of the split. Raises RunError if they are damaged."""
+        try:
+            decoder = zlib.decompressobj()
+            hundredths = decoder.decompress(base64.b64decode(self.credits, validate=True), self.questions + 1)
+        except (ValueError, zlib.error) as problem:
+            raise RunError(f"credits of a test score: are no compressed bytes ({problem}); {CREDITS_REMEDY}") from None
+        if len(hundredths) != self.questions or max(hundredths) > 100:
+            raise RunError(
+                f"credits of a test score: expected {self.questions} numbers of 0 to 100, got other ones; "
+                f"{CREDITS_REMEDY}"
+            )
+        return [number / 100 for number in hundredths]
+
+
+def pack_credits(credits: Sequence[float]) -> str:
+    """Return the credits (0-1) of the questions as a ScoreByQuestion stores them, rounded to hundredths."""
+    hundredths = bytes(round(100 * credit) for credit in credits)
+    return base64.b64encode(zlib.compress(hundredths, 9)).decode()
 
 
 class Floors(FileRecord):
@@ -210,14 +250,16 @@ class Sensitivity(FileRecord):
 class Dense(FileRecord):
     """The scores of the dense model of one seed; the cells of the seed are compared with them.
 
-    `start` is the score of the start weights, and `trained` the score after training. `files` maps the name of each
-    other file in the folder to its SHA-256. `start_sha256` is the SHA-256 of the start weights. Records of an earlier
-    version have no `files` and no `start_sha256`.
+    `start` is the score of the start weights, and `trained` the score after training, both on the validation split.
+    `test` is the score of the trained model on the test split; None if the recipe has no test split. `files` maps the
+    name of each other file in the folder to its SHA-256. `start_sha256` is the SHA-256 of the start weights. Records of
+    an earlier version have no `files` and no `start_sha256`.
     """
 
     seed: Count
     start: Score
     trained: Score
+    test: Annotated[ScoreByQuestion | None, Field(exclude_if=_is_none)] = None
     epochs: list[Epoch]
     steps: Count
     duration_s: Amount
@@ -261,6 +303,9 @@ class Sparsity(Record):
 class Result(FileRecord):
     """The scores of a Cell after pruning, rewinding and retraining, and the epochs of its retraining.
 
+    `pruned`, `rewound` and `retrained` are scores on the validation split. `test` is the score of the retrained model
+    on the test split; None if the recipe has no test split. Nothing is picked or judged by it.
+
     `method` has the settings of the cell's Method that are not defaults. `kept_dense` names the prunable matrices that
     the method does not prune: those in keep_dense, and those whose shape the granularity does not divide. `regrown`
     counts the removed weights that are not zero after retraining; only the fault mask-applied-once leaves any.
@@ -287,6 +332,7 @@ class Result(FileRecord):
     pruned: Score
     rewound: Score
     retrained: Score
+    test: Annotated[ScoreByQuestion | None, Field(exclude_if=_is_none)] = None
     regrown: Count = 0
     kept_by_modality: dict[str, Fraction] = {}
     parameters: Count | None = None

@@ -96,17 +96,19 @@ BARE = {
 }
 """What each kind of data cannot do without."""
 MORE = {
-    "scenes": {"train": 17, "valid": 18, "seed": 19, "pixels": 24},
+    "scenes": {"train": 17, "valid": 18, "seed": 19, "pixels": 24, "test": 20},
     "clevr": {
         "scenes": "other-scenes.json",
         "questions": "other-questions.json",
         "holdout": 20,
+        "test": 30,
         "max_train": 21,
         "max_valid": 22,
     },
     "vqa": {
         "train": "[other.json, more.json]",
         "valid": "other.json",
+        "test": "test.json",
         "features": "store",
         "tokens": 23,
         "max_train": 21,
@@ -119,6 +121,7 @@ MORE = {
     "gqa": {
         "train": "other.json",
         "valid": "other.json",
+        "test": "test.json",
         "features": "store",
         "tokens": 23,
         "max_train": 21,
@@ -128,6 +131,7 @@ MORE = {
     "nlvr2": {
         "train": "other.json",
         "valid": "other.json",
+        "test": "test.json",
         "features": "store",
         "tokens": 23,
         "max_train": 21,
@@ -136,6 +140,7 @@ MORE = {
     "nlvr": {
         "train": "other.json",
         "valid": "other.json",
+        "test": "test.json",
         "weak": "weak.json",
         "holdout": 0.25,
         "max_train": 21,
@@ -143,7 +148,12 @@ MORE = {
     },
 }
 """A value for each field of each kind of data that can be set alone, other than its default and than BARE's."""
-TOGETHER = {("clevr", "valid_scenes"): "valid_questions", ("clevr", "valid_questions"): "valid_scenes"}
+TOGETHER = {
+    ("clevr", "valid_scenes"): "valid_questions",
+    ("clevr", "valid_questions"): "valid_scenes",
+    ("vqa", "test_annotations"): "test",
+    **{(kind, "max_test"): "test" for kind in ("vqa", "gqa", "nlvr2", "nlvr")},
+}
 """Fields of data that are given with another, or not at all."""
 
 
@@ -197,7 +207,7 @@ def test_a_written_recipe_has_every_field(tmp_path) -> None:
         if not key.startswith("data."):
             for step in key.split("."):
                 section = section[step]
-    assert set(written["data"]) == {"kind", "train", "valid", "seed", "pixels"}
+    assert set(written["data"]) == {"kind", "train", "valid", "seed", "pixels"}  # test is written if there is one
 
 
 def test_every_field_is_known_to_these_tests() -> None:
@@ -226,11 +236,23 @@ def test_set_reaches_every_field_of_data(kind, field, tmp_path) -> None:
 
 @pytest.mark.parametrize(("kind", "field"), TOGETHER)
 def test_fields_that_go_together_are_set_together(kind, field, tmp_path) -> None:
-    other = TOGETHER[kind, field]
+    other, value = TOGETHER[kind, field], 5 if field == "max_test" else Path("f.json")
     tree = {"name": "some", "data": {"kind": kind, **BARE[kind]}}
-    assert "go together" in complain(tmp_path, tree, f"data.{field}=f.json")
-    recipe = load_recipe(write(tmp_path, tree), [f"data.{field}=f.json", f"data.{other}=g.json"])
-    assert value_at(recipe, f"data.{field}") == Path("f.json")
+    assert "together" in complain(tmp_path, tree, f"data.{field}={value}")
+    recipe = load_recipe(write(tmp_path, tree), [f"data.{field}={value}", f"data.{other}=g.json"])
+    assert value_at(recipe, f"data.{field}") in (value, (value,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, bare in BARE.items() for name in bare if "valid" in bare]
+)
+def test_a_test_file_is_in_no_other_split(kind, name, tmp_path) -> None:
+    tree = {"name": "some", "data": {"kind": kind, **BARE[kind], "test": ["x.json", "same.json"], name: "same.json"}}
+    assert f"test and {name} both name same.json" in complain(tmp_path, tree)
+
+
+def test_a_pretraining_has_no_test_split(tmp_path) -> None:
+    assert "test has no effect on a pre-training" in complain(tmp_path, PRETRAIN, "data.test=30", kind=Pretrain)
 
 
 @pytest.mark.parametrize(

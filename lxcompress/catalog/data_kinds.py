@@ -30,6 +30,8 @@ class DataKindSpec:
     """whether the official answers are in a second file, which the score needs"""
     images: int = 1
     """how many images a question is about"""
+    test_settings: frozenset[str] = frozenset()
+    """the settings that decide the test split and nothing else; they may be added to a study that has finished runs"""
     feature_size: int | None = None
     """the number of features of a region; None if it depends on the store of region features or on the data"""
 
@@ -42,6 +44,7 @@ DATA_KINDS: dict[str, DataKindSpec] = {
             settings="lxcompress.recipe.data:ScenesData",
             read="lxcompress.data.scenes:read_scenes",
             check="lxcompress.data.scenes:check_scenes",
+            test_settings=frozenset({"test"}),
             feature_size=SCENE_FEATURES,
         ),
         DataKindSpec(
@@ -57,6 +60,7 @@ DATA_KINDS: dict[str, DataKindSpec] = {
             read="lxcompress.data.vqa:read_vqa",
             score="lxcompress.data.vqa_score:score_vqa_files",
             has_annotations=True,
+            test_settings=frozenset({"test", "test_annotations", "max_test"}),
         ),
         DataKindSpec(
             name="gqa",
@@ -64,6 +68,7 @@ DATA_KINDS: dict[str, DataKindSpec] = {
             read="lxcompress.data.gqa:read_gqa",
             score="lxcompress.data.gqa_score:score_gqa_files",
             write_predictions="lxcompress.data.predictions:gqa_predictions",
+            test_settings=frozenset({"test", "max_test"}),
         ),
         DataKindSpec(
             name="nlvr2",
@@ -72,6 +77,7 @@ DATA_KINDS: dict[str, DataKindSpec] = {
             score="lxcompress.data.nlvr2_score:score_nlvr2_files",
             write_predictions="lxcompress.data.predictions:sentence_predictions",
             images=2,
+            test_settings=frozenset({"test", "max_test"}),
         ),
         DataKindSpec(
             name="nlvr",

@@ -84,7 +84,8 @@ def _show(check: CheckReport) -> None:
 
     of_splits = [fact for fact in check.facts if WHOLE not in fact.values]
     of_all = [fact for fact in check.facts if WHOLE in fact.values]
-    for facts, keys, headings in ((of_splits, SPLITS, SPLITS), (of_all, (WHOLE,), ("",))):
+    splits = [name for name in SPLITS if any(name in fact.values for fact in of_splits)]
+    for facts, keys, headings in ((of_splits, splits, splits), (of_all, [WHOLE], [""])):
         if facts:
             out.print(_facts(facts, keys, headings))
     if check.findings:

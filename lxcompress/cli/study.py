@@ -133,7 +133,8 @@ def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
     )
     if plan.twins:
         screen.print("twins     1 structured ticket to compare the pick with, and 6 exports; --no-twins skips them")
-    screen.print(f"data      {plan.train_questions:,} training and {plan.valid_questions:,} validation questions")
+    counts = f"{plan.train_questions:,} training and {plan.valid_questions:,} validation questions"
+    screen.print(f"data      {counts}" + (f", {plan.test_questions:,} to test on" if plan.test_questions else ""))
     speed = f"{1000 * plan.step_s:.3g} ms per step, {plan.scoring_s:.1f} s per evaluation"
     screen.print(f"device    {plan.device}, {plan.precision}, {speed}")
     if plan.peak_bytes is not None:

@@ -158,7 +158,7 @@ def _check_images(context: CheckContext, *, is_fast: bool) -> None:
         rows_used.update(row for _, row in found if row >= 0)
     if store is not None:
         sheet.add("images not in the store", missing)
-        if len(missing) == len(SPLITS):
+        if len(missing) == len(context.question_set.splits):
             sheet.add("images not asked about", len(store) - len(rows_used))
 
 

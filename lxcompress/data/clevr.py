@@ -9,7 +9,8 @@ Shapes: S scenes, O objects (padded), F = 18 features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 
 from lxcompress.data.check_context import CheckContext
-from lxcompress.data.facts import SPLITS
 from lxcompress.data.files import read_json, whole_number
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, answer_type, object_boxes, object_features
 from lxcompress.data.problems import Problems, few, several
@@ -64,10 +64,10 @@ class ClevrScenes:
 
 
 def read_clevr(settings: ClevrData, problems: Problems | None = None) -> QuestionSet:
-    """Read the questions and scenes of both splits; without validation files, hold out the last `holdout` scenes.
+    """Read the questions and scenes of the splits; without validation files, hold out the last `holdout` scenes.
 
-    A question about a scene that the scenes file lacks is an error. Raises DataError under the strict policy, which is
-    the default.
+    The last validation scenes that have `test` questions are the test split. A question about a scene that the scenes
+    file lacks is an error. Raises DataError under the strict policy, which is the default.
     """
     problems = problems or Problems.strict()
     train = _read_split("train", settings.questions, settings.scenes, problems)
@@ -75,6 +75,7 @@ def read_clevr(settings: ClevrData, problems: Problems | None = None) -> Questio
         valid = _read_split("valid", settings.valid_questions, settings.valid_scenes, problems)
     else:
         train, valid = _hold_out(train, settings, problems)
+    valid, test = _hold_out_test(valid, settings, problems) if settings.test else (valid, None)
     for split in (train, valid):
         if split.is_complete and not split.questions:
             problems.add(
@@ -82,7 +83,7 @@ def read_clevr(settings: ClevrData, problems: Problems | None = None) -> Questio
                     f"{split.where}: no question is left for the {split.name} split; give more, or change data.holdout"
                 )
             )
-    return QuestionSet(train, valid, ANSWERS, TOKEN_LIMIT, has_ids=False)
+    return QuestionSet(train, valid, ANSWERS, TOKEN_LIMIT, has_ids=False, test=test)
 
 
 def check_clevr(context: CheckContext) -> None:
@@ -95,9 +96,11 @@ def check_clevr(context: CheckContext) -> None:
     context.sheet.add("scenes not asked about", unused)
     means = {name: float(np.mean([len(objects) for objects in found.values()])) for name, found in scenes.items()}
     context.sheet.add("objects of a scene, mean", means)
-    train, valid = question_set.train.images, question_set.valid.images
-    if isinstance(train, ClevrScenes) and isinstance(valid, ClevrScenes) and train.path != valid.path:
-        _check_scenes_differ(train, valid, context.problems)
+    train = question_set.train.images
+    for held_out in (question_set.valid, question_set.test):
+        images = held_out.images if held_out else None
+        if isinstance(train, ClevrScenes) and isinstance(images, ClevrScenes) and train.path != images.path:
+            _check_scenes_differ(train, images, context.problems)
 
 
 def _check_scenes_differ(train: ClevrScenes, valid: ClevrScenes, problems: Problems) -> None:
@@ -192,14 +195,49 @@ def _hold_out(train: SplitQuestions, settings: ClevrData, problems: Problems) ->
             )
         )
         return train, nothing
-    last = set(sorted(scenes)[-holdout:])
+    return _part(train, set(sorted(scenes)[-holdout:]), "valid")
+
+
+def _hold_out_test(
+    valid: SplitQuestions, settings: ClevrData, problems: Problems
+) -> tuple[SplitQuestions, SplitQuestions]:
+    """Return two splits: `valid` without its last scenes and their questions, and a test split about these scenes.
+
+    The scenes are the fewest that have `data.test` questions; the first questions about them are the test split.
+    Scenes without a question stay where they are.
+    """
+    assert settings.test is not None
+    counts = Counter(image_of(question) for question in valid.questions)
+    last: set[int] = set()
+    found = 0
+    for image in sorted(counts, reverse=True):
+        if found >= settings.test:
+            break
+        last.add(image)
+        found += counts[image]
+    if valid.questions and (found < settings.test or len(last) == len(counts)):
+        fewest = counts[min(counts)]
+        problems.add(
+            DataError(
+                f"{valid.where}: its validation scenes have {len(valid.questions):,} questions, too few to hold "
+                f"{settings.test:,} out for the test split and to validate on others; give a data.test of at most "
+                f"{len(valid.questions) - fewest:,}, or more validation scenes"
+            )
+        )
+    rest, test = _part(valid, last, "test")
+    return rest, replace(test, questions=test.questions[: settings.test])
+
+
+def _part(split: SplitQuestions, chosen: Container[int], name: str) -> tuple[SplitQuestions, SplitQuestions]:
+    """Return two splits: `split` without the scenes `chosen` and their questions, and a split `name` of these."""
     parts = []
-    for name in SPLITS:
-        is_wanted = last.__contains__ if name == "valid" else lambda image: image not in last
-        found = {image: objects for image, objects in scenes.items() if is_wanted(image)}
-        questions = [question for question in train.questions if is_wanted(image_of(question))]
-        images = replace(train.images, scenes=found)
-        parts.append(replace(train, name=name, questions=questions, images=images))
+    for part_name, is_chosen in ((split.name, False), (name, True)):
+        questions = [question for question in split.questions if (image_of(question) in chosen) is is_chosen]
+        images = split.images
+        if isinstance(images, ClevrScenes):
+            scenes = {image: objects for image, objects in images.scenes.items() if (image in chosen) is is_chosen}
+            images = replace(images, scenes=scenes)
+        parts.append(replace(split, name=part_name, questions=questions, images=images))
     return parts[0], parts[1]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-SPLITS = ("train", "valid")
+SPLITS = ("train", "valid", "test")
+"""The names of the splits; a data set without a test split has the first two."""
 WHOLE = "all"
 """The key of a fact about the whole data set."""
 

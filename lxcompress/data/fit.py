@@ -86,9 +86,9 @@ def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
         kind=settings.kind,
         pixels=getattr(settings, "pixels", None),
         tokens=len(task.vocabulary),
-        longest=max(split.input_ids.shape[1] for split in (task.train, task.valid)),
+        longest=max(split.input_ids.shape[1] for split in task.splits),
         feature_size=task.feature_size,
-        regions=max(split.regions.features.shape[1] for split in (task.train, task.valid)),
+        regions=max(split.regions.features.shape[1] for split in task.splits),
         images=task.valid.images,
         labels=task.labels,
     )

@@ -46,13 +46,14 @@ def read_gqa(settings: GqaData, problems: Problems | None = None) -> QuestionSet
     """
     problems = problems or Problems.strict()
     train, valid = (_read_split(settings, name, problems) for name in ("train", "valid"))
-    check_splits_differ(train, valid, problems)
+    test = _read_split(settings, "test", problems) if settings.test else None
+    check_splits_differ(train, valid, problems, test=test)
     labels: tuple[str, ...] | None = None
     if settings.answers is not None:
-        labels = read_answer_vocabulary(settings.answers, (train, valid), problems)
+        labels = read_answer_vocabulary(settings.answers, [train, valid, *([test] if test else [])], problems)
     elif train.is_complete and train.has_answers:
         labels = count_answers(train.questions, 1)
-    return QuestionSet(train, valid, labels, settings.tokens)
+    return QuestionSet(train, valid, labels, settings.tokens, test=test)
 
 
 def _read_split(settings: GqaData, name: str, problems: Problems) -> SplitQuestions:

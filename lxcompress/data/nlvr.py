@@ -76,17 +76,17 @@ Scenes = Mapping[int | str, tuple[np.ndarray, np.ndarray]]
 
 
 def read_nlvr(settings: NlvrData, problems: Problems | None = None) -> QuestionSet:
-    """Read the sentences of both splits; without `valid`, hold out the fraction `holdout` of the training groups.
+    """Read the sentences of the splits; without `valid`, hold out the fraction `holdout` of the training groups.
 
     Weakly labelled sentences (`weak`) are added to the training split, but not those of a group in the validation
-    split. Raises DataError under the strict policy, which is the default.
+    or the test split. Raises DataError under the strict policy, which is the default.
     """
     problems = problems or Problems.strict()
     train, scenes = _read_split(settings, "train", problems)
     weak, weak_scenes = _read_split(settings, "weak", problems)
     if settings.valid:
         valid, valid_scenes = _read_split(settings, "valid", problems)
-        _check_groups(train, valid, problems)
+        _check_groups(train, valid, "leave data.valid out", problems)
     else:
         groups, share = {group_of(question) for question in train.questions}, settings.holdout or HOLDOUT
         held = problems.attempt(lambda: held_out(groups, share, train.where)) if train.questions else None
@@ -94,7 +94,10 @@ def read_nlvr(settings: NlvrData, problems: Problems | None = None) -> QuestionS
         training = [question for question in train.questions if not (held and group_of(question) in held)]
         valid, valid_scenes = replace(train, name="valid", questions=validating), scenes
         train = replace(train, questions=training)
-    scored = {group_of(question) for question in valid.questions}
+    test, test_scenes = _read_split(settings, "test", problems)
+    for split in (train, valid):
+        _check_groups(split, test, "leave data.test out", problems)
+    scored = {group_of(question) for question in (*valid.questions, *test.questions)}
     kept = [question for question in weak.questions if group_of(question) not in scored]
     questions = [*train.questions, *kept]
     _check_once(questions, settings, problems)
@@ -108,6 +111,7 @@ def read_nlvr(settings: NlvrData, problems: Problems | None = None) -> QuestionS
         labels=LABELS,
         token_limit=TOKEN_LIMIT,
         facts=facts,
+        test=replace(test, images=_list_images(test.questions, test_scenes)) if settings.test else None,
     )
 
 
@@ -220,15 +224,15 @@ def see_object(thing: Mapping[str, Any], box: int) -> tuple[list[float], list[fl
     return features, [min(1.0, max(0.0, corner)) for corner in corners]
 
 
-def _check_groups(train: SplitQuestions, valid: SplitQuestions, problems: Problems) -> None:
-    """Report an error if a group of examples is in both splits."""
+def _check_groups(train: SplitQuestions, valid: SplitQuestions, remedy: str, problems: Problems) -> None:
+    """Report an error if a group of examples is in both splits; `remedy` says what to do without other files."""
     trained = {group_of(question) for question in train.questions}
     shared = sorted({group_of(question) for question in valid.questions} & trained)
     if shared:
         problems.add(
             DataError(
                 f"{valid.where}: {several(shared, 'group')} {'is' if len(shared) == 1 else 'are'} in {train.where} "
-                "too, so their sentences would be known; give files without a group in common, or leave data.valid out"
+                f"too, so their sentences would be known; give files without a group in common, or {remedy}"
             )
         )
 

@@ -25,14 +25,15 @@ _REMEDY = "give NLVR2's JSON lines as its authors publish them, or LXMERT's JSON
 
 
 def read_nlvr2(settings: Nlvr2Data, problems: Problems | None = None) -> QuestionSet:
-    """Read the sentences of both splits, each with its pair of images; a question's id is its identifier.
+    """Read the sentences of the splits, each with its pair of images; a question's id is its identifier.
 
     Validation sentences without a label have no credits. Raises DataError under the strict policy, the default.
     """
     problems = problems or Problems.strict()
     train, valid = (_read_split(settings, name, problems) for name in ("train", "valid"))
-    check_splits_differ(train, valid, problems)
-    return QuestionSet(train, valid, LABELS, settings.tokens)
+    test = _read_split(settings, "test", problems) if settings.test else None
+    check_splits_differ(train, valid, problems, test=test)
+    return QuestionSet(train, valid, LABELS, settings.tokens, test=test)
 
 
 def image_names(identifier: str) -> tuple[str, str]:

@@ -48,27 +48,43 @@ def read_split(
 
 
 def check_has_answers(split: SplitQuestions, train_remedy: str, valid_remedy: str, problems: Problems) -> None:
-    """Report a split without any answer: an error for the training split, a warning for the validation split."""
+    """Report a split without any answer: an error for train and test, a warning for the validation split.
+
+    The remedy for the test split is `valid_remedy`.
+    """
     if split.has_answers:
         return
     if split.name == "train":
         problems.add(DataError(f"{split.where}: has no answers to learn from; {train_remedy}"))
+    elif split.name == "test":
+        problems.add(
+            DataError(
+                f"{split.where}: has no answers, so nothing can be tested; {valid_remedy}, or leave data.test out"
+            )
+        )
     else:
         problems.warn(split.where, f"has no answers, so nothing can be scored; {valid_remedy}")
 
 
-def check_splits_differ(train: SplitQuestions, valid: SplitQuestions, problems: Problems) -> None:
-    """Report questions that are in both splits as an error, and images that are in both as a warning."""
+def check_splits_differ(
+    train: SplitQuestions, valid: SplitQuestions, problems: Problems, *, test: SplitQuestions | None = None
+) -> None:
+    """Report questions that are in two splits as an error, and images that are in two as a warning."""
+    _check_two_differ(train, valid, "validate on questions that are not trained on", problems)
+    for split in (train, valid):
+        if test is not None:
+            _check_two_differ(split, test, "test on questions that nothing was trained on or picked with", problems)
+
+
+def _check_two_differ(train: SplitQuestions, valid: SplitQuestions, remedy: str, problems: Problems) -> None:
+    """Report questions that are in both splits as an error with `remedy`, and images that are in both as a warning."""
     train_ids = {question.id: question for question in train.questions}
     shared = [question for question in valid.questions if question.id in train_ids]
     if shared:
         ids, verb = [question.id for question in shared], "is" if len(shared) == 1 else "are"
         other = train.file_of(train_ids[ids[0]])
         problems.add(
-            DataError(
-                f"{valid.file_of(shared[0])}: {several(ids, 'question id')} {verb} in {other} too; "
-                "validate on questions that are not trained on"
-            )
+            DataError(f"{valid.file_of(shared[0])}: {several(ids, 'question id')} {verb} in {other} too; {remedy}")
         )
         return  # a warning about their images would repeat the error
     trained = {image: question for question in train.questions for image in question.images}

@@ -27,7 +27,7 @@ Credits = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Question:
-    """One question, with the credit (0-1) of each answer. A question of a test split has no credits."""
+    """One question, with the credit (0-1) of each answer. A question without published answers has none."""
 
     id: int | str
     images: tuple[str, ...]
@@ -86,7 +86,7 @@ class SplitQuestions:
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """The questions of both splits, and the answers that a model may give."""
+    """The questions of the splits, and the answers that a model may give."""
 
     train: SplitQuestions
     valid: SplitQuestions
@@ -98,14 +98,17 @@ class QuestionSet:
     """whether the data set gives ids to its questions; if not, the id of a question is its index"""
     facts: tuple[Fact, ...] = ()
     """facts for the report of `data check` that only the reader of the files knows"""
+    test: SplitQuestions | None = None
+    """the questions that only what was picked is scored on; None without a test split"""
 
     @property
     def splits(self) -> dict[str, SplitQuestions]:
-        """Return both splits: name -> split."""
-        return dict(zip(SPLITS, (self.train, self.valid), strict=True))
+        """Return the splits that there are: name -> split."""
+        named = zip(SPLITS, (self.train, self.valid, self.test), strict=True)
+        return {name: split for name, split in named if split is not None}
 
     def first(self, settings: Any) -> dict[str, Sequence[Question]]:
-        """Return the questions that a study uses: the first data.max_train and data.max_valid of the splits.
+        """Return the questions that a study uses: the first data.max_train, max_valid and max_test of the splits.
 
         A split without questions is left out.
         """

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from lxcompress.data.check_context import CheckContext
+from lxcompress.data.facts import SPLITS
 from lxcompress.data.objects import (
     ANSWERS,
     ATTRIBUTES,
@@ -88,14 +89,20 @@ class GeneratedImages:
 
 
 def read_scenes(settings: ScenesData, problems: Problems | None = None) -> QuestionSet:
-    """Generate the questions and scenes of both splits. No scene is in both; equal settings give equal data.
+    """Generate the questions and scenes of the splits. No scene is in two; equal settings give equal data.
 
     If `pixels` is set, the same scenes and questions are generated, but each scene has one region: its picture.
     """
     (problems or Problems.strict()).progress("drawing scenes")
+
+    def draw(name: str, count: int) -> SplitQuestions:
+        stream = SPLITS.index(name) + 1
+        return _draw_split(name, count, np.random.SeedSequence([settings.seed, stream]), settings.pixels)
+
     return QuestionSet(
-        train=_draw_split("train", settings.train, np.random.SeedSequence([settings.seed, 1]), settings.pixels),
-        valid=_draw_split("valid", settings.valid, np.random.SeedSequence([settings.seed, 2]), settings.pixels),
+        train=draw("train", settings.train),
+        valid=draw("valid", settings.valid),
+        test=None if settings.test is None else draw("test", settings.test),
         labels=ANSWERS,
         token_limit=TOKEN_LIMIT,
         has_ids=False,

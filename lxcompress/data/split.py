@@ -52,7 +52,7 @@ INPUT_NAMES: tuple[str, ...] = Inputs._fields
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of all images. Two splits may share the tensors, which may be memory maps.
+    """The regions of all images. Splits may share the tensors, which may be memory maps.
 
     A whole picture is one region: its features are the pixels, channel after channel, and its box is the image.
     """
@@ -176,10 +176,17 @@ class AnswerTask:
     valid: Split
     labels: tuple[str, ...]
     vocabulary: Vocabulary
+    test: Split | None = None
+    """the questions that only what was picked is scored on; None without a test split"""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Return the splits that there are: train, valid, and test if there is one."""
+        return (self.train, self.valid) if self.test is None else (self.train, self.valid, self.test)
 
     @property
     def feature_size(self) -> int:
-        """Return F, the number of features of a region; it is the same in both splits."""
+        """Return F, the number of features of a region; it is the same in all splits."""
         return self.train.regions.features.shape[-1]
 
 

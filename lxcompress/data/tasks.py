@@ -27,15 +27,15 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
     vocabulary = vocabulary or shipped_vocabulary()
     question_set = read_question_set(settings, Problems.strict())
     questions, shared = question_set.first(settings), _open_images(settings, feature_size)
-    train, valid = (
-        build_split(questions.get(name, ()), split, split.images or shared, question_set, vocabulary)
+    splits = {
+        name: build_split(questions.get(name, ()), split, split.images or shared, question_set, vocabulary)
         for name, split in question_set.splits.items()
-    )
-    return AnswerTask(train=train, valid=valid, labels=question_set.labels or (), vocabulary=vocabulary)
+    }
+    return AnswerTask(labels=question_set.labels or (), vocabulary=vocabulary, **splits)
 
 
 def read_question_set(settings: AnyData, problems: Problems) -> QuestionSet:
-    """Return the questions of both splits; the reader of the kind of data (`settings.kind`) reads them."""
+    """Return the questions of all splits; the reader of the kind of data (`settings.kind`) reads them."""
     found: QuestionSet = resolve(find_data_kind(settings.kind).read)(settings, problems)
     return found
 

@@ -55,22 +55,23 @@ Annotations = Mapping[int | str, Annotation]
 
 
 def read_vqa(settings: VqaData, problems: Problems | None = None) -> QuestionSet:
-    """Read the questions of both splits. The labels are those of `data.answers`, or the most frequent training answers.
+    """Read the questions of the splits. The labels are those of `data.answers`, or the most frequent training answers.
 
-    Validation questions without annotations have no credits, like the questions of a test split. Raises DataError
+    Validation questions without annotations have no credits, like those of VQA's published test split. Raises DataError
     under the strict policy, which is the default.
     """
     problems = problems or Problems.strict()
     train, annotations = _read_split(settings, "train", problems)
     valid, _ = _read_split(settings, "valid", problems)
-    check_splits_differ(train, valid, problems)
+    test = _read_split(settings, "test", problems)[0] if settings.test else None
+    check_splits_differ(train, valid, problems, test=test)
     labels: tuple[str, ...] | None = None
     if settings.answers is not None:
-        labels = read_answer_vocabulary(settings.answers, (train, valid), problems)
+        labels = read_answer_vocabulary(settings.answers, [train, valid, *([test] if test else [])], problems)
     elif train.is_complete and train.has_answers:
         least = settings.least_answers or LEAST_ANSWERS
         labels = problems.attempt(lambda: _make_labels(train, annotations, least=least))
-    return QuestionSet(train, valid, labels, settings.tokens)
+    return QuestionSet(train, valid, labels, settings.tokens, test=test)
 
 
 def read_annotations(files: Iterable[Path], problems: Problems | None = None) -> dict[int | str, Annotation]:
@@ -147,10 +148,8 @@ def _read_split(settings: VqaData, name: str, problems: Problems) -> tuple[Split
     if annotation_files and problems.errors == errors:
         _check_annotations(split, official, annotations, annotation_files[0], problems)
     if problems.errors == errors:
-        train_remedy, valid_remedy = (
-            f"give them as data.{split_name}_annotations" for split_name in ("train", "valid")
-        )
-        check_has_answers(split, train_remedy, valid_remedy, problems)
+        remedy = f"give them as data.{name}_annotations"
+        check_has_answers(split, remedy, remedy, problems)
     return split, annotations
 
 

@@ -10,21 +10,26 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, create_model, model_validator
 
 from lxcompress.catalog.extensions import added_names, load_added, resolve
-from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed
+from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed, is_unset
 
 MOST_SCENES = 10_000_000
+
+TestFiles = Annotated[Files | None, Field(exclude_if=is_unset)]
+"""The files of the test split; without them the key is not written, so that recipes of before stay as they are."""
+TestCount = Annotated[Count | None, Field(exclude_if=is_unset)]
 
 
 class ScenesData(RecipeSection):
     """The settings of the built-in data set: scenes and questions, which are generated from `seed` at each start.
 
-    `train` and `valid` are the numbers of questions. With `pixels` each scene is drawn as a square picture of this
-    width, for models that read pictures (ViLT).
+    `train`, `valid` and `test` are the numbers of questions; without `test` there is no test split. With `pixels` each
+    scene is drawn as a square picture of this width, for models that read pictures (ViLT).
     """
 
     kind: Literal["scenes"]
     train: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 6000
     valid: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 1500
+    test: Annotated[int, Field(gt=0, le=MOST_SCENES)] | None = Field(default=None, exclude_if=is_unset)
     seed: Seed = 0
     pixels: Annotated[int, Field(ge=8, le=512)] | None = None
 
@@ -32,7 +37,8 @@ class ScenesData(RecipeSection):
 class ClevrData(RecipeSection):
     """The settings of CLEVR v1.0 as its authors publish it: scenes and questions as JSON, plain or in gzip.
 
-    `holdout` is the number of training scenes that validate if there are no validation files.
+    `holdout` is the number of training scenes that validate if there are no validation files. `test` is the number of
+    questions of the test split. They are about the last validation scenes, which then do not validate.
     """
 
     kind: Literal["clevr"]
@@ -41,6 +47,7 @@ class ClevrData(RecipeSection):
     valid_scenes: Path | None = None
     valid_questions: Path | None = None
     holdout: Count | None = None
+    test: TestCount = None
     max_train: Count | None = None
     max_valid: Count | None = None
 
@@ -59,16 +66,23 @@ class ClevrData(RecipeSection):
 class QuestionsData(RecipeSection):
     """The settings that all data sets of questions about region features have in common.
 
-    `train` and `valid` are files of questions, `features` is a store of region features, and longer questions are cut
-    to `tokens` tokens.
+    `train`, `valid` and `test` are files of questions; without `test` there is no test split. `features` is a store of
+    region features, and longer questions are cut to `tokens` tokens.
     """
 
     train: Files
     valid: Files
+    test: TestFiles = None
     features: Path | None = None
     tokens: Annotated[int, Field(ge=4, le=512)] = 20
     max_train: Count | None = None
     max_valid: Count | None = None
+    max_test: TestCount = None
+
+    @model_validator(mode="after")
+    def _check_test_files(self) -> QuestionsData:
+        _check_test(self.test, self.max_test, {"train": self.train, "valid": self.valid})
+        return self
 
 
 class VqaData(QuestionsData):
@@ -82,6 +96,7 @@ class VqaData(QuestionsData):
     kind: Literal["vqa"]
     train_annotations: Files | None = None
     valid_annotations: Files | None = None
+    test_annotations: TestFiles = None
     answers: Path | None = None
     least_answers: Count | None = None
 
@@ -89,6 +104,12 @@ class VqaData(QuestionsData):
     def _check_one_answer_vocabulary(self) -> VqaData:
         if self.answers is not None and self.least_answers is not None:
             raise ValueError("least_answers has no effect when there is a file of answers: give one or the other")
+        return self
+
+    @model_validator(mode="after")
+    def _check_annotations_have_questions(self) -> VqaData:
+        if self.test_annotations is not None and self.test is None:
+            raise ValueError("test_annotations and test, the questions, go together: give both, or leave both out")
         return self
 
 
@@ -118,16 +139,39 @@ class NlvrData(RecipeSection):
     kind: Literal["nlvr"]
     train: Files
     valid: Files | None = None
+    test: TestFiles = None
     weak: Files | None = None
     holdout: Fraction | None = None
     max_train: Count | None = None
     max_valid: Count | None = None
+    max_test: TestCount = None
 
     @model_validator(mode="after")
     def _check_one_source_of_validation(self) -> NlvrData:
         if self.valid is not None and self.holdout is not None:
             raise ValueError("holdout has no effect when there are validation files: give one or the other")
         return self
+
+    @model_validator(mode="after")
+    def _check_test_files(self) -> NlvrData:
+        _check_test(self.test, self.max_test, {"train": self.train, "valid": self.valid, "weak": self.weak})
+        return self
+
+
+def _check_test(test: Files | None, most: int | None, others: Mapping[str, Files | None]) -> None:
+    """Raise ValueError if a test file is also a file of another split, or if `most` limits a split that is not there.
+
+    `others` maps the names of the other splits to their files.
+    """
+    if test is None and most is not None:
+        raise ValueError("max_test and test go together: give both, or leave max_test out")
+    for name, files in others.items():
+        shared = next((path for path in test or () if path in (files or ())), None)
+        if shared is not None:
+            raise ValueError(
+                f"test and {name} both name {shared}: what is picked would be tested on questions that it was made or "
+                "picked with; give other files as test, or leave it out"
+            )
 
 
 AnyData = ScenesData | ClevrData | VqaData | GqaData | Nlvr2Data | NlvrData

@@ -60,7 +60,9 @@ class Pretrain(RecipeSection):
 
     @field_validator("data")
     @classmethod
-    def _check_has_no_pixels(cls, data: ScenesData) -> ScenesData:
+    def _check_data(cls, data: ScenesData) -> ScenesData:
         if data.pixels is not None:
             raise ValueError("LXMERT reads regions and no pictures: leave pixels out")
+        if data.test is not None:
+            raise ValueError("test has no effect on a pre-training, where nothing is picked: leave test out")
         return data

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from lxcompress.catalog.data_kinds import find_data_kind
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError, RunError
@@ -73,11 +74,15 @@ def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
 
 
 def check_same_study(recipe: Recipe, run: RunDir) -> None:
-    """Raise RunError if the run folder has a dense run or a ticket that `recipe` would make in another way."""
+    """Raise RunError if the run folder has a dense run or a ticket that `recipe` would make in another way.
+
+    A test split may be added: it changes no run.
+    """
     if not run.recipe.exists() or not has_work(run):
         return
     kept, given = (cell_defining_fields(made_with) for made_with in (load_run_recipe(run.recipe), recipe))
-    differing = sorted(key for key in kept.keys() | given.keys() if kept.get(key) != given.get(key))
+    new = {f"data.{name}" for name in find_data_kind(recipe.data.kind).test_settings if f"data.{name}" not in kept}
+    differing = sorted(key for key in (kept.keys() | given.keys()) - new if kept.get(key) != given.get(key))
     if differing:
         key = differing[0]
         raise RunError(

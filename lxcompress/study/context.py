@@ -16,7 +16,7 @@ from lxcompress.models.checkpoints import Model
 from lxcompress.progress import Progress
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Recipe
-from lxcompress.records import Epoch, Machine, Score
+from lxcompress.records import Epoch, Machine, Score, ScoreByQuestion
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import cell_defining_fields
 from lxcompress.training import fit as fitting
@@ -74,6 +74,17 @@ def score(context: StudyContext, model: Model) -> Score:
     model.module.eval()
     return fitting.score(
         model.module,
+        context.task,
+        answer=model.family.answer,
+        settings=context.recipe.train,
+        device=context.device,
+    )
+
+
+def score_test(context: StudyContext, model: Model) -> ScoreByQuestion | None:
+    """Return the test Score of the model with its current weights; None if the recipe has no test split."""
+    return fitting.score_test(
+        model.module.eval(),
         context.task,
         answer=model.family.answer,
         settings=context.recipe.train,

@@ -18,7 +18,7 @@ from lxcompress.rundir import sha256, write_record
 from lxcompress.study.agreement import name_paths
 from lxcompress.study.cell import CellRun, TicketCost, make_cell_spec, rewind, skipped_steps, train
 from lxcompress.study.choose import Choice, CutChooser, kept_dense_of, load_cut, sparsities_of
-from lxcompress.study.context import StudyContext, count_steps, run_fields, score_weights, timed
+from lxcompress.study.context import StudyContext, count_steps, run_fields, score_test, score_weights, timed
 from lxcompress.study.reporter import StudyReporter
 from lxcompress.study.rounds import train_round
 from lxcompress.study.seed import SeedRun, parameters_of
@@ -54,6 +54,8 @@ def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: Stu
         with timed() as scoring:
             pruned = score_weights(context, ticket.model, ticket.drawn.pruned)
             rewound = score_weights(context, ticket.model, ticket.drawn.rewound)
+            ticket.model.load(ticket.drawn.trained)
+            test = score_test(context, ticket.model)
         usage = meter.stop()
     retrained = cost.epochs[-1].valid
     kept_dense = kept_dense_of(context.recipe, seed_run.model, cell)
@@ -74,6 +76,7 @@ def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: Stu
         pruned=pruned,
         rewound=rewound,
         retrained=retrained,
+        test=test,
         regrown=cut.count_violations(ticket.drawn.trained) if isinstance(cut, Mask) else 0,
         kept_by_modality=_kept_by_modality(seed_run.model, ticket),
         parameters=ticket.model.live,

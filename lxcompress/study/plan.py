@@ -25,6 +25,7 @@ from lxcompress.study.agreement import check_same_study, load_start_task, resolv
 from lxcompress.study.choose import check_cells, sparsities_of
 from lxcompress.study.context import count_steps
 from lxcompress.study.run import StudyRun, choose_cells, missing_runs
+from lxcompress.study.score_test import list_untested
 from lxcompress.study.seed import REWIND_AT, dense_source, make_start
 from lxcompress.study.twins import wants_twin
 from lxcompress.study.worker import this_worker
@@ -69,6 +70,8 @@ class StudyPlan:
     free_bytes: int
     peak_bytes: int | None
     """GPU memory of a timed step; None without a GPU"""
+    test_questions: int = 0
+    """0 without a test split"""
     absent: str | None = None
     """the first data file that is missing; the plan then comes from published counts, not from real steps"""
 
@@ -132,7 +135,8 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
 
     one_epoch = FitSpec(recipe.train.model_copy(update={"epochs": 1}))
     fitting.fit(model.module, sample, one_epoch, answer=model.family.answer, device=device, progress=stamp)
-    scoring_s = _time_scoring(model, sample, recipe, device) * len(task.valid) / len(sample.valid)
+    question_s = _time_scoring(model, sample, recipe, device) / len(sample.valid)
+    scoring_s, test_s = question_s * len(task.valid), question_s * len(task.test or ())
     laps = [after - before for before, after in itertools.pairwise(stamps)]
     timed_laps = sorted(laps[warmup:] or laps)
     step_s = timed_laps[len(timed_laps) // 2]
@@ -140,6 +144,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
     work = find_missing_work(recipe, missing, run)
     twins = int(only == "*" and wants_twin(recipe, run))
     trainings, scorings = work.trainings + twins, work.scorings + twins * (recipe.train.epochs + 2)
+    tested = len(work.trained) + twins + len(list_untested(recipe, run))
     steps = count_steps(recipe, task)
     size = sum(tensor.numel() * tensor.element_size() for tensor in start.values())
     mask = sum(tensor.numel() for tensor in model.prunable.values()) // 8
@@ -156,7 +161,11 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
         settling_s=settling_s,
         rounds=len(work.rounds),
         twins=twins,
-        duration_s=(settling_s if work.trained else 0.0) + trainings * steps * step_s + scorings * scoring_s,
+        duration_s=(settling_s if work.trained else 0.0)
+        + trainings * steps * step_s
+        + scorings * scoring_s
+        + tested * test_s,
+        test_questions=len(task.test or ()),
         disk_bytes=work.disk_bytes(size, mask) + twins * (1 + EXPORTED) * size,
         free_bytes=shutil.disk_usage(_existing_folder(root)).free,
         peak_bytes=torch.cuda.max_memory_reserved(device.torch_device) if device.is_cuda else None,

@@ -41,6 +41,7 @@ from lxcompress.study.choose import check_cells, say_undivided
 from lxcompress.study.context import StudyContext
 from lxcompress.study.draw import run_cell
 from lxcompress.study.reporter import SilentReporter, StudyReporter
+from lxcompress.study.score_test import list_untested, score_untested
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.worker import StudyWorker, claimed, this_worker
 from lxcompress.training.device import DeviceSpec, choose_device
@@ -81,13 +82,15 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", progress: StudyRep
         if worker.leads:
             run.current.unlink(missing_ok=True)  # left by a study that was killed
         missing = missing_runs(recipe, cells, run)
-        if not missing:
+        untested = list_untested(recipe, run) if worker.leads else []
+        if not missing and not untested:
             begin(recipe, run, worker, progress)
             return 0
         try:
             context = open_context(
                 recipe, run, device, missing, progress, ready=lambda: begin(recipe, run, worker, progress)
             )
+            score_untested(context, untested, progress)
             return _do_runs(context, missing, worker, progress)
         finally:
             if worker.leads:

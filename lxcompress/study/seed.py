@@ -27,7 +27,7 @@ from lxcompress.recipe import FAULTS, Recipe
 from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record, read_unsealed
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
 from lxcompress.study.agreement import check_protocol
-from lxcompress.study.context import StudyContext, count_steps, fit, make_spec, run_fields, score, timed
+from lxcompress.study.context import StudyContext, count_steps, fit, make_spec, run_fields, score, score_test, timed
 from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.training.device import move
 from lxcompress.training.movement import Movement
@@ -162,6 +162,8 @@ def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, pr
         with timed() as scoring:
             begun = score(context, model)
         epochs = fit_dense(context, model, start, seed, folder, progress)
+        with timed(scoring):
+            test = score_test(context, model)
         usage = meter.stop()
     save_model(folder, model, model.weights, context.task.vocabulary)
     result = Dense(
@@ -170,6 +172,7 @@ def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, pr
         start_sha256=sha256(context.run.start(seed)),
         start=begun,
         trained=epochs[-1].valid,
+        test=test,
         usage=usage,
         **run_fields(context, epochs, steps=count_steps(context.recipe, context.task), scoring_s=scoring.seconds),
     )

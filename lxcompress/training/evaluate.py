@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lxcompress.data.split import NO_LABEL, Inputs, Split
-from lxcompress.records import Score
+from lxcompress.records import Score, ScoreByQuestion, pack_credits
 from lxcompress.training.device import DeviceSpec
 from lxcompress.training.feed import needs_prefetch, pin_inputs, prefetch
 
@@ -82,8 +82,25 @@ def batches_by_length(split: Split, batch_size: int) -> Iterator[Tensor]:
 
 def score_answers(labels: Tensor, split: Split) -> Score:
     """Return the Score of the answers `labels` (int64 [Q]) on `split`."""
+    return _score_credit(credit_of(labels, split), split)
+
+
+def score_by_question(
+    answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec
+) -> ScoreByQuestion:
+    """Return the Score on `split` of a model (as in `score_split`), with the credit of each question."""
+    credit = credit_of(best_answers(answer, split, batch_size, device), split)
+    return ScoreByQuestion(**_score_credit(credit, split).model_dump(), credits=pack_credits(credit.tolist()))
+
+
+def credit_of(labels: Tensor, split: Split) -> Tensor:
+    """Return the credit (0-1) of each of the answers `labels` (int64 [Q]) on `split`: float64 [Q]."""
     credits, answers = split.credits.cpu(), split.answers.cpu()
-    credit = (credits * (answers == labels[:, None])).sum(1).double()
+    return (credits * (answers == labels[:, None])).sum(1).double()
+
+
+def _score_credit(credit: Tensor, split: Split) -> Score:
+    """Return the Score of answers with the credit `credit` (float64 [Q]) on `split`."""
     by_type: dict[str, list[int]] = defaultdict(list)
     for row, kind in enumerate(split.types):
         by_type[kind].append(row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -51,7 +52,7 @@ def move_to_device_if_it_fits(
     """Return `task` with its data moved to the GPU, or unchanged.
 
     `data_on_device` is on, off or auto. With auto, the data is moved if there is room for it and for training with
-    `rows` questions in a (micro-)batch. Region features that both splits share are moved once. Raises RunError.
+    `rows` questions in a (micro-)batch. Region features that splits share are moved once. Raises RunError.
     """
     if not device.is_cuda:
         if data_on_device == "on":
@@ -59,19 +60,15 @@ def move_to_device_if_it_fits(
             where = "the CPU, because its memory holds the data already" if kind == "cpu" else f"{kind} (CUDA has)"
             raise RunError(f"train.data_on_device=on has no effect on {where}; leave it at auto")
         return task
-    distinct = {id(split.regions): split.regions for split in (task.train, task.valid)}
+    distinct = {id(split.regions): split.regions for split in task.splits}
     size = sum(regions.size_bytes for regions in distinct.values())
     free, _ = torch.cuda.mem_get_info(device.torch_device)
     if data_on_device == "off" or (data_on_device == "auto" and size + reserve_bytes(rows) > free):
         return task
     with explain_out_of_memory("give train.data_on_device=off"):
         moved: dict[int, Regions] = {key: regions.to(device.torch_device) for key, regions in distinct.items()}
-        return AnswerTask(
-            train=task.train.to(device.torch_device, moved[id(task.train.regions)]),
-            valid=task.valid.to(device.torch_device, moved[id(task.valid.regions)]),
-            labels=task.labels,
-            vocabulary=task.vocabulary,
-        )
+        train, valid, *test = (split.to(device.torch_device, moved[id(split.regions)]) for split in task.splits)
+        return replace(task, train=train, valid=valid, test=test[0] if test else None)
 
 
 def reserve_bytes(rows: int) -> int:

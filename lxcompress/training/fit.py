@@ -20,10 +20,10 @@ from lxcompress.data.split import AnswerTask
 from lxcompress.errors import RunError
 from lxcompress.progress import Progress
 from lxcompress.recipe import Train
-from lxcompress.records import Epoch, Score
+from lxcompress.records import Epoch, Score, ScoreByQuestion
 from lxcompress.training.device import DeviceSpec, explain_out_of_memory
 from lxcompress.training.distil import AnswerFunction, Teacher, distillation_loss
-from lxcompress.training.evaluate import score_split
+from lxcompress.training.evaluate import score_by_question, score_split
 from lxcompress.training.feed import Batch, feed, make_batch
 from lxcompress.training.losses import LOSSES
 from lxcompress.training.optimise import BatchSource, Objective, optimise
@@ -86,6 +86,16 @@ def score(model: nn.Module, task: AnswerTask, *, answer: AnswerFunction, setting
     """Return the model's Score on the validation split."""
     with explain_out_of_memory(f"lower train.eval_batch_size (it is {settings.eval_batch_size})"):
         return score_split(lambda inputs: answer(model, inputs), task.valid, settings.eval_batch_size, device)
+
+
+def score_test(
+    model: nn.Module, task: AnswerTask, *, answer: AnswerFunction, settings: Train, device: DeviceSpec
+) -> ScoreByQuestion | None:
+    """Return the model's Score on the test split, with the credit of each question; None without a test split."""
+    if task.test is None:
+        return None
+    with explain_out_of_memory(f"lower train.eval_batch_size (it is {settings.eval_batch_size})"):
+        return score_by_question(lambda inputs: answer(model, inputs), task.test, settings.eval_batch_size, device)
 
 
 def uses_compile(settings: Train, device: DeviceSpec) -> bool:

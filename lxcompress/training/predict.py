@@ -29,6 +29,7 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
         if not isinstance(data, QuestionsData):
             raise RecipeError(f"--questions: data.kind={data.kind} has no question files; leave it out")
         other = {"valid": tuple(questions), "valid_annotations": None}
+        other |= {"test": None, "test_annotations": None}  # the files may be those of the test split
         data = data.model_copy(update={name: value for name, value in other.items() if hasattr(data, name)})
     task = load_fitting_task(data, load_vocabulary(folder), describe_folder(folder))
     model = load_model(folder)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lxcompress.data.check import SPLITS, WHOLE, CheckReport, Finding, check_data, check_store
+from lxcompress.data.check import WHOLE, CheckReport, Finding, check_data, check_store
 from lxcompress.data.fit import ModelShape
 from lxcompress.data.objects import FEATURES
 from lxcompress.data.regions.prepare import prepare_store
@@ -81,7 +81,9 @@ def rewrite(path: Path, edit: Callable[[Any], None]) -> None:
 
 SOUND: dict[str, Callable[[Path], AnyData]] = {
     "scenes": lambda folder: ScenesData(kind="scenes", train=64, valid=32),
+    "scenes, with a test split": lambda folder: ScenesData(kind="scenes", train=64, valid=32, test=16),
     "clevr": lambda folder: of_clevr.settings(folder),
+    "clevr, with a test split": lambda folder: of_clevr.settings(folder, test=5),
     "clevr, files of its own": lambda folder: of_clevr.settings(
         folder,
         valid_scenes=of_clevr.write(folder / "valid-scenes.json", of_clevr.scenes_file(3, first=20)),
@@ -91,6 +93,15 @@ SOUND: dict[str, Callable[[Path], AnyData]] = {
     "vqa, zipped": lambda folder: of_vqa.official(folder, suffix=".zip", tokens=TOKENS),
     "vqa, its own answers": lambda folder: vqa(folder, answers=None),
     "vqa, LXMERT's": lambda folder: of_vqa.redistributed(folder, features=make_store(folder), tokens=TOKENS),
+    "vqa, with a test split": lambda folder: of_vqa.redistributed(
+        folder,
+        features=make_store(folder, [*IMAGES, "COCO_val2014_000000000020"]),
+        tokens=TOKENS,
+        test=of_vqa.write(
+            folder / "test.json",
+            [question | {"img_id": "COCO_val2014_000000000020"} for question in of_vqa.lxmert(range(200, 210))],
+        ),
+    ),
     "vqa, a part": lambda folder: vqa(folder, max_train=7, max_valid=3),
     "gqa": lambda folder: of_gqa.settings(folder, tokens=TOKENS),
     "gqa, LXMERT's": lambda folder: of_gqa.settings(folder, of_gqa.lxmert, tokens=TOKENS),
@@ -119,7 +130,8 @@ def test_sound_data_are_left_in_peace(sound) -> None:
 
 def test_the_facts_are_those_of_the_task(sound) -> None:
     task, told = load_task(sound), facts(check(sound))
-    for split, held in (("train", task.train), ("valid", task.valid)):
+    assert ("test" in told["questions"]) == (task.test is not None)
+    for split, held in zip(("train", "valid", "test"), task.splits, strict=False):
         assert told["questions"][split] == len(held)
         for kind in set(held.types) if len(set(task.train.types + task.valid.types)) > 1 else ():
             assert told[f"of type {kind}"][split] == held.types.count(kind)
@@ -155,7 +167,7 @@ def test_tokens_are_counted_as_the_model_gets_them(tmp_path) -> None:
 def test_the_proposed_tokens_end_the_complaint(tmp_path) -> None:
     data = of_vqa.official(tmp_path, tokens=5)
     proposed = [int(finding.sentence.rpartition("data.tokens=")[2].split()[0]) for finding in check(data).findings]
-    assert len(proposed) == len(SPLITS)
+    assert len(proposed) == len(("train", "valid"))
     assert check(data.model_copy(update={"tokens": max(proposed)})).findings == ()
     assert check(data.model_copy(update={"tokens": min(proposed) - 1})).findings
 
@@ -742,7 +754,7 @@ def test_real_clevr_nlvr_and_nlvr2_are_read_whole() -> None:
     dev = real("nlvr2", "dev.json.gz")
     found = check_data(Nlvr2Data(kind="nlvr2", train=dev, valid=dev, tokens=41), words)
     assert [finding.sentence.partition(" (")[0] for finding in found.findings] == ["6,982 question ids"]
-    assert all(facts(found)["images"][split] == 8_102 for split in SPLITS)
+    assert all(facts(found)["images"][split] == 8_102 for split in ("train", "valid"))
 
 
 def test_a_finding_is_kept_once() -> None:

@@ -134,6 +134,26 @@ def test_true_and_false_are_words_and_one_and_zero_are_numbers(answer, text, tmp
     assert [list(question.credits) for question in read_questions(asked)] == [[text]]
 
 
+@pytest.mark.parametrize("test", [1, 9, 12, 45])
+def test_a_test_split_is_about_scenes_that_nothing_else_is_about(test, tmp_path) -> None:
+    without, found = load_task(settings(tmp_path, holdout=6)), load_task(settings(tmp_path, holdout=6, test=test))
+    assert found.test is not None
+    assert len(found.test) == test
+    scenes = [scenes_of(split) for split in found.splits]
+    assert len(scenes[0] | scenes[1] | scenes[2]) == sum(map(len, scenes)) == 8
+    assert torch.equal(found.train.input_ids, without.train.input_ids)
+    kept = len(found.valid)
+    assert kept == 54 - 9 * len(scenes[2])
+    assert torch.equal(found.valid.answers, without.valid.answers[:kept])  # the first ones validate, as before
+
+
+@pytest.mark.parametrize(("test", "most"), [(46, 45), (54, 45), (1000, 45)])
+def test_a_test_split_leaves_scenes_to_validate(test, most, tmp_path) -> None:
+    said = complain(settings(tmp_path, holdout=6, test=test))
+    assert f"too few to hold {test:,} out" in said
+    assert f"a data.test of at most {most}" in said
+
+
 def test_every_question_keeps_its_own_answer_and_type(tmp_path) -> None:
     task = load_task(settings(tmp_path))
     for split, images in ((task.train, range(6)), (task.valid, range(6, 8))):

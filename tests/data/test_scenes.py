@@ -16,7 +16,7 @@ from lxcompress.training.floors import find_floors
 
 @pytest.fixture(scope="module")
 def task():
-    return load_task(ScenesData(kind="scenes", train=3000, valid=600))
+    return load_task(ScenesData(kind="scenes", train=3000, valid=600, test=600))
 
 
 def test_the_same_seed_gives_the_same_task_and_another_seed_another() -> None:
@@ -29,8 +29,20 @@ def test_the_same_seed_gives_the_same_task_and_another_seed_another() -> None:
 
 
 def test_the_splits_share_no_scene(task) -> None:
-    train = {row.numpy().tobytes() for row in task.train.regions.boxes}
-    assert not any(row.numpy().tobytes() in train for row in task.valid.regions.boxes)
+    scenes = [{row.numpy().tobytes() for row in split.regions.boxes} for split in task.splits]
+    assert [len(found) for found in scenes] == [len(split.regions.boxes) for split in task.splits]
+    assert len(scenes[0] | scenes[1] | scenes[2]) == sum(map(len, scenes))
+
+
+def test_a_test_split_changes_no_other_split() -> None:
+    with_test, without = (load_task(ScenesData(kind="scenes", train=60, valid=20, test=test)) for test in (40, None))
+    assert without.test is None
+    assert with_test.test is not None
+    assert len(with_test.test) == 40
+    for split, same in ((with_test.train, without.train), (with_test.valid, without.valid)):
+        assert torch.equal(split.input_ids, same.input_ids)
+        assert torch.equal(split.regions.features, same.regions.features)
+        assert torch.equal(split.answers, same.answers)
 
 
 def test_every_word_is_in_the_vocabulary(task) -> None:
