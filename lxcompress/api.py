@@ -136,16 +136,18 @@ def export(
     format: str = "onnx",
     precision: str | None = None,
     recipe: Recipe | StrPath | None = None,
+    fixed: str | None = None,
 ) -> Artifact:
     """Write a ticket or a model as a file to ship, compare its answers with those of the source; return its record.
 
     `out` is RUN/artifacts/NAME by default, and `precision` is the default of the format. `recipe` gives the validation
-    questions for a source that is in no run folder. Raises ExportError.
+    questions for a source that is in no run folder. With `fixed`, such as "20x36", the file takes questions of 20
+    tokens over 36 regions only, and the runtimes pad smaller ones. Raises ExportError.
     """
     from lxcompress.workflow.export import ExportRequest, check_request, export_file
 
     known = None if recipe is None else _recipe(recipe)
-    request = ExportRequest(Path(source), format, precision, _path(out), known)
+    request = ExportRequest(Path(source), format, precision, _path(out), known, fixed=fixed)
     check_request(request)
     return export_file(request)[1]
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from lxcompress.errors import LxError, RunError
+from lxcompress.shapes import FixedShape
 from lxcompress.text import read_text, shorten
 
 RECORD_VERSION = 1
@@ -423,10 +424,11 @@ class Artifact(FileRecord):
     `source_sha256` is one SHA-256 over all files of the source that an export reads. It tells whether the artifact is
     up to date. A question has `images` rows of inputs, and each row has `objects` regions. `lengths` maps a number of
     tokens to the number of validation questions of that length, and `tokens` is the median length. `positions` is the
-    number of tokens of the longest question that the file takes; older records do not have it. `picture_size` is the
-    width in pixels of a picture, for a model that reads pictures whole, each as one region. `parameters` is the number
-    of weights of the model that answers. `flops` are the operations for one question of `tokens` tokens, if zeros are
-    multiplied too.
+    number of tokens of the longest question that the file takes; older records do not have it. `fixed` is the only
+    shape of questions that the file takes, if it was exported with --fixed; the runtimes pad smaller ones.
+    `picture_size` is the width in pixels of a picture, for a model that reads pictures whole, each as one region.
+    `parameters` is the number of weights of the model that answers. `flops` are the operations for one question of
+    `tokens` tokens, or of the fixed shape, if zeros are multiplied too.
 
     `parity` and `accuracy` are None if no runtime on this machine serves the file; `unproven` says why. `twin` is the
     name of the file among the twins of a ticket, and `role` its role in a comparison. `seed` is the seed of the file's
@@ -451,6 +453,7 @@ class Artifact(FileRecord):
     objects: Positive
     lengths: dict[Key, Count] = {}
     positions: Positive | None = None
+    fixed: FixedShape | None = None
     images: Positive = 1
     feature_size: Count
     picture_size: Positive | None = None

@@ -13,6 +13,7 @@ ORDER = (
     "errors",
     "writing",
     "units",
+    "shapes",
     "output",
     "progress",
     "quiet",

@@ -41,6 +41,8 @@ class FormatSpec:
     """whether zeros take fewer bytes than other values, in all precisions that are not in `keeps_zeros_in`"""
     keeps_zeros_in: Mapping[str, str] = field(default_factory=dict)
     """precision in which zeros take as many bytes as other values -> the reason in words"""
+    fixes_shapes: bool = False
+    """whether the writer reads `Job.fixed`, and can write a file for questions of one shape only"""
     keeps_embeddings: bool = False
     """whether int8 leaves the embeddings in float32"""
     title: str = ""
@@ -76,8 +78,8 @@ def _built_in(name: str, module: str, *precisions: str, **settings: object) -> F
 FORMATS: Mapping[str, FormatSpec] = {
     spec.name: spec
     for spec in (
-        _built_in("onnx", "onnx", "fp32", "fp16", "int8", "int8-static", is_onnx=True),
-        _built_in("ort", "ort", "fp32", "fp16", "int8", "int8-static", is_onnx=True),
+        _built_in("onnx", "onnx", "fp32", "fp16", "int8", "int8-static", is_onnx=True, fixes_shapes=True),
+        _built_in("ort", "ort", "fp32", "fp16", "int8", "int8-static", is_onnx=True, fixes_shapes=True),
         _built_in(
             "onnx-sparse",
             "onnx_sparse",

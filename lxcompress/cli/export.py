@@ -43,6 +43,11 @@ def export_cli(
         "--layouts",
         help="engine: measured (fastest on this machine) or table (same bytes on every export).  [default: measured]",
     ),
+    fixed: str | None = typer.Option(
+        None,
+        "--fixed",
+        help="Tokens x regions, such as 20x36: memory is planned for that shape, and smaller questions are padded.",
+    ),
     no_fuse: bool = typer.Option(
         False, "--no-fuse", help="Write only standard ONNX operators; ONNX Runtime alone can run fused ones."
     ),
@@ -67,7 +72,7 @@ def export_cli(
     chosen = _choose_format(format, is_onnx=onnx, is_twins=twins)
     if not twins and (dense or structured):
         raise typer.BadParameter("--dense and --structured name twins; give --twins too")
-    if twins and (precision or opset is not None or no_fuse or layouts):
+    if twins and (precision or opset is not None or no_fuse or layouts or fixed):
         raise typer.BadParameter("--twins exports with default settings and its own precisions; give only --format")
     if not is_onnx(chosen) and (opset is not None or no_fuse):
         raise typer.BadParameter(f"--opset and --no-fuse are for ONNX formats; format {chosen} has neither")
@@ -81,7 +86,7 @@ def export_cli(
 
     known = load_recipe(recipe) if recipe else None
     request = ExportRequest(
-        ticket, chosen, precision, out=out, recipe=known, fuse=not no_fuse, opset=opset, layouts=layouts
+        ticket, chosen, precision, out=out, recipe=known, fuse=not no_fuse, opset=opset, layouts=layouts, fixed=fixed
     )
     sources = [path for path in (dense, structured) if path]
     check_request(request, others=[*sources, *([recipe] if recipe else [])])

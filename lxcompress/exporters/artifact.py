@@ -24,6 +24,7 @@ from lxcompress.exporters.formats import (
     ExportOptions,
     Feeds,
     Job,
+    WrittenFiles,
     default_precision,
     load_writer,
     name_artifact,
@@ -43,6 +44,8 @@ from lxcompress.recipe import AnyData, Recipe, dense_id, load_run_recipe, valida
 from lxcompress.records import Artifact, Dense, Parity, Provenance, Role, Score, read_record, role_of_twin
 from lxcompress.rundir import RunDir, find_run, sha256, write_record, write_text
 from lxcompress.runtimes import Session, open_session, runtime_of
+from lxcompress.runtimes.fixed import FixedShapeSession
+from lxcompress.shapes import FixedShape
 from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recipe
 from lxcompress.text import read_text
 from lxcompress.tickets import Ticket, is_ticket, load_ticket, write_provenance
@@ -127,18 +130,18 @@ def describe_source(folder: Path) -> str:
     return folder.absolute().relative_to(run.root).as_posix() if run else folder.absolute().name
 
 
-def default_out(folder: Path, format: str, precision: str | None = None) -> Path:
-    """Return the default folder of an artifact of the source `folder`.
+def default_out(folder: Path, format: str, precision: str | None = None, fixed: FixedShape | None = None) -> Path:
+    """Return the default folder of an artifact of the source `folder`; `fixed` is the shape of a file of fixed shape.
 
     It is in artifacts/ of the source's run folder, or next to a source that is in no run folder. For a model of the hub
     it is in the current folder.
     """
     if is_hub_name(str(folder)):
-        return Path(name_artifact(folder.name, format, precision))
+        return Path(name_artifact(folder.name, format, precision, fixed))
     run = find_run(folder)
     seed = run.find_dense_seed(folder) if run else None
     name = folder.absolute().name if seed is None else dense_id(seed)
-    name = name_artifact(name.removesuffix(SUFFIX), format, precision)
+    name = name_artifact(name.removesuffix(SUFFIX), format, precision, fixed)
     return run.artifacts / name if run else folder.absolute().with_name(name)
 
 
@@ -171,10 +174,14 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
     accuracy is measured in the format's default runtime. Raises ExportError.
     """
     options = options.check(source.model.family.name)
+    if options.fixed:
+        _check_fits_model(options.fixed, source.model)
     spec, writer = find_format(options.format), load_writer(options.format)
     _check_out(source, out, options.fp32)
     task = _load_task(source) if source.data else None
-    feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model))
+    if options.fixed and task:
+        _check_holds_data(options.fixed, task)
+    feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model, options.fixed))
     progress(f"writing {options.format}")
     with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming_a_full_disk(out):
         written = writer.write(_make_job(source, made, options, task, feeds, progress))
@@ -204,10 +211,11 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
             ],
             layouts=written.layouts,
             doubts=doubt(parity, accuracy, source.accuracy, precision) if parity else [],
-            positions=written.positions or source.model.config.max_position_embeddings,
+            positions=_longest(source.model, written, options),
+            fixed=options.fixed,
             machine=describe_machine(),
             **_origin(source),
-            **_questions(source.model, task),
+            **_questions(source.model, task, options.fixed),
         )
         write_record(made / ARTIFACT_FILE, artifact)
     return artifact
@@ -234,8 +242,45 @@ def _make_job(
         opset=options.opset,
         fp32=options.fp32,
         layouts="table" if options.layouts == "table" else "measured",
+        fixed=options.fixed,
         progress=progress,
     )
+
+
+def _check_fits_model(fixed: FixedShape, model: Model) -> None:
+    """Raise ExportError for a shape that the model cannot read: too many tokens, or several regions of a picture."""
+    positions = model.config.max_position_embeddings
+    if fixed.tokens > positions:
+        raise ExportError(
+            f"--fixed {fixed}: asks for {fixed.tokens} tokens, but this model has {positions} positions; give at most "
+            f"--fixed {FixedShape(positions, fixed.objects)}"
+        )
+    if model.family.picture_size(model.config) is not None and fixed.objects != 1:
+        raise ExportError(
+            f"--fixed {fixed}: asks for {fixed.objects} regions, but {model.family.title} reads a picture as one "
+            f"region; give --fixed {FixedShape(fixed.tokens, 1)}"
+        )
+
+
+def _check_holds_data(fixed: FixedShape, task: AnswerTask) -> None:
+    """Raise ExportError if a question that the export answers has more tokens or regions than the shape."""
+    splits = (task.train, task.valid)
+    tokens = max(int(split.lengths.max()) for split in splits)
+    objects = max(int(split.regions.objects[split.scene].max()) for split in splits)
+    if tokens > fixed.tokens or objects > fixed.objects:
+        wanted = FixedShape(max(tokens, fixed.tokens), max(objects, fixed.objects))
+        raise ExportError(
+            f"--fixed {fixed}: the questions of this model's data have up to {tokens} tokens and {objects} regions; "
+            f"give --fixed {wanted}"
+        )
+
+
+def _longest(model: Model, written: WrittenFiles, options: ExportOptions) -> int:
+    """Return the number of tokens of the longest question that the file takes."""
+    if options.fixed:
+        return options.fixed.tokens
+    positions: int = written.positions or model.config.max_position_embeddings
+    return positions
 
 
 def _find_role(source: ExportSource, twin: str | None) -> Role:
@@ -304,6 +349,9 @@ def _prove(
     if the scores differ by more than the tolerance.
     """
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(options.format))
+    if options.fixed:  # the record, which says so later, is not written yet
+        images = source.model.family.count_images(source.model.config)
+        session = FixedShapeSession(out, session, options.fixed, images)
     reported = _with_progress(feeds, "comparing its answers with the ticket's", progress)
     words, where = _input_words(task), str(out)
     answer = _torch_answer(source.model)
@@ -336,14 +384,16 @@ def _without_paths(note: str, *folders: Path) -> str:
     return note
 
 
-def _questions(model: Model, task: AnswerTask | None) -> dict[str, Any]:
+def _questions(model: Model, task: AnswerTask | None, fixed: FixedShape | None) -> dict[str, Any]:
     """Return the fields of an artifact that describe a usual question, and the operations that one answer needs."""
-    tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(model)
+    tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(model, fixed)
     return {
         "tokens": tokens,
         "objects": objects,
         "lengths": _count_lengths(task.valid) if task else {},
-        "flops": count_flops(model, tokens=tokens, objects=objects),
+        "flops": count_flops(
+            model, tokens=fixed.tokens if fixed else tokens, objects=fixed.objects if fixed else objects
+        ),
     }
 
 
@@ -472,13 +522,13 @@ def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
     yield task.valid.inputs(rows[:1]).numpy()
 
 
-def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
+def _random_feeds(model: Model, fixed: FixedShape | None) -> Iterator[dict[str, np.ndarray]]:
     """Yield seeded random inputs of the model's shapes: token ids, features in 0-1, and boxes [x1, y1, x2, y2].
 
     A box has x1 <= x2 and y1 <= y2, as those of a detector.
     """
     rng, images = np.random.default_rng(0), model.family.count_images(model.config)
-    features, (longest, most) = model.family.feature_size(model.config), _random_lengths(model)
+    features, (longest, most) = model.family.feature_size(model.config), _random_lengths(model, fixed)
     for number in range(RANDOM_BATCHES):
         questions, tokens, objects = (4 if number else 2), max(1, longest - number), max(1, most - number)
         rows = questions * images
@@ -493,8 +543,13 @@ def _random_feeds(model: Model) -> Iterator[dict[str, np.ndarray]]:
         }
 
 
-def _random_lengths(model: Model) -> tuple[int, int]:
-    """Return the number of tokens and of regions of random questions; a picture that is read whole is one region."""
+def _random_lengths(model: Model, fixed: FixedShape | None) -> tuple[int, int]:
+    """Return the number of tokens and of regions of random questions; a picture that is read whole is one region.
+
+    They are those of `fixed`, if it is given.
+    """
+    if fixed:
+        return fixed.tokens, fixed.objects
     tokens = min(RANDOM_TOKENS, model.config.max_position_embeddings)
     return tokens, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from lxcompress.catalog.formats import all_formats, find_format, format_names, i
 from lxcompress.errors import ExportError
 from lxcompress.progress import Progress, no_progress
 from lxcompress.settings import nearest
+from lxcompress.shapes import FixedShape
+from lxcompress.text import shorten
 
 if TYPE_CHECKING:  # names and precisions are checked before torch is imported
     from lxcompress.data.split import Inputs
@@ -39,6 +42,7 @@ class ExportOptions:
     If `precision` is None, the format's default is written. `twin` is the role of the file among the twins of a ticket.
     `fuse` and `opset` are for ONNX, `layouts` is for the engine. `fp32` is the folder of an artifact of the same model
     in fp32, exported with the same options. The ONNX formats make fp16 and int8 from that file, without a second trace.
+    `fixed` is the one shape of questions that the file takes; None for any shape.
     """
 
     format: str
@@ -48,6 +52,7 @@ class ExportOptions:
     opset: int | None = None
     layouts: str | None = None
     fp32: Path | None = None
+    fixed: FixedShape | None = None
 
     def check(self, family: str | None = None) -> ExportOptions:
         """Return the options with every default filled in. Raises ExportError for an option that cannot be used.
@@ -58,6 +63,7 @@ class ExportOptions:
         if family is not None:
             check_family(self.format, family)
         check_opset(self.opset)
+        check_fixed(self.format, self.fixed)
         layouts = check_layouts(self.format, self.layouts)
         return replace(self, precision=precision, layouts=layouts)
 
@@ -67,8 +73,9 @@ class Job:
     """The input of a writer: the model, and how and where to write it.
 
     `model` is in evaluation mode. `example` has at least two questions. `calibration` returns batches of training
-    questions, or seeded random ones where no data are known. `precision`, `fuse`, `opset`, `fp32` and `layouts` are
-    those of ExportOptions.
+    questions, or seeded random ones where no data are known. `precision`, `fuse`, `opset`, `fp32`, `layouts` and
+    `fixed` are those of ExportOptions. No question in `example` and `calibration` is larger than `fixed`, but some are
+    smaller.
     """
 
     model: Model
@@ -82,6 +89,7 @@ class Job:
     opset: int | None = None
     fp32: Path | None = None
     layouts: Layouts = "measured"
+    fixed: FixedShape | None = None
     progress: Progress = no_progress
 
 
@@ -165,6 +173,26 @@ def check_layouts(format: str, layouts: str | None) -> Layouts:
     return "table" if layouts == "table" else "measured"
 
 
+def parse_fixed(text: str) -> FixedShape:
+    """Return the shape that a user names, such as 20x36: tokens x regions. Raises ExportError for other text."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text.strip().lower(), re.ASCII)
+    if found is None:
+        raise ExportError(
+            f"--fixed {shorten(text)}: expected tokens x regions, each 1 or more; give 20x36, for example"
+        )
+    return FixedShape(int(found[1]), int(found[2]))
+
+
+def check_fixed(format: str, fixed: FixedShape | None) -> None:
+    """Raise ExportError if a shape is given for a format whose files take questions of any shape only."""
+    if fixed is not None and not find_format(format).fixes_shapes:
+        known = [spec.name for spec in all_formats() if spec.fixes_shapes]
+        raise ExportError(
+            f"--fixed {fixed}: format {format} has no fixed shapes; leave it out, or give --format "
+            f"{', '.join(known[:-1])} or {known[-1]}"
+        )
+
+
 def load_writer(format: str) -> Writer:
     """Import and return the functions of a format. Raises ExportError if a library that it needs is not installed."""
     spec = find_format(format)
@@ -174,13 +202,14 @@ def load_writer(format: str) -> Writer:
     return Writer(resolve(spec.write), resolve(spec.count_zeros))
 
 
-def name_artifact(source: str, format: str, precision: str | None) -> str:
-    """Return the default folder name of an artifact: SOURCE-FORMAT, or SOURCE-FORMAT-PRECISION.
+def name_artifact(source: str, format: str, precision: str | None, fixed: FixedShape | None = None) -> str:
+    """Return the default folder name of an artifact: SOURCE-FORMAT, SOURCE-FORMAT-PRECISION or SOURCE-FORMAT-20x36.
 
-    The precision is part of the name unless it is the format's default.
+    The precision is part of the name unless it is the format's default, and so is the shape if it is fixed.
     """
     is_default = precision in (None, default_precision(format))
-    return f"{source}-{format}" if is_default else f"{source}-{format}-{precision}"
+    parts = [source, format, *([] if is_default else [precision]), *([fixed] if fixed else [])]
+    return "-".join(map(str, parts))
 
 
 def default_precision(format: str) -> str:

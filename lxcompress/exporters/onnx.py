@@ -1,7 +1,8 @@
 """ONNX, through torch's dynamo exporter: the sizes of batch, question and regions are dynamic.
 
 A model is traced, its constants are folded, its steps are fused, and its precision is reduced, in this order: fusions
-and quantisers look for stored matrices, which folding makes. Each stage reads the file of the stage before, so that the
+and quantisers look for stored matrices, which folding makes. Fixed shapes come last, because the checks and the
+calibration of the other stages take batches of many shapes. Each stage reads the file of the stage before, so that the
 memory holds one copy of the weights at a time.
 
 A model that reads a picture whole reads it as one region of a fixed size. A model that reads N images for each question
@@ -24,6 +25,7 @@ from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
+from lxcompress.exporters.fix import BATCH, OBJECTS, TOKENS, fix_shapes
 from lxcompress.exporters.fold import fold_constants, opset_of
 from lxcompress.exporters.formats import NEWEST_OPSET, OLDEST_OPSET, Feeds, Job, WrittenFiles, check_opset
 from lxcompress.exporters.fuse import fuse_where_true, give_back
@@ -33,13 +35,12 @@ from lxcompress.exporters.traced import Answer
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet
 from lxcompress.rundir import write_whole
+from lxcompress.shapes import FixedShape
 from lxcompress.text import first_line
 
 MODEL_FILE = "model.onnx"
 DATA_FILE = MODEL_FILE + ".data"
 OUTPUT = "scores"
-BATCH = "batch"
-"""The name of the axis of questions. Inputs have one row for each image of a question."""
 MOST_BYTES_IN_ONE_FILE = 1_900_000_000
 """A protobuf file has at most 2 GB, so the weights of larger models are written to model.onnx.data."""
 FUSION_BATCHES = 2
@@ -54,13 +55,15 @@ def write(job: Job) -> WrittenFiles:
     with tempfile.TemporaryDirectory(dir=job.out, prefix=".") as folder:
         stage = Path(folder)
         # int8-static has other fusions, so it cannot be made from the fp32 file.
-        if job.fp32 and job.precision in ("fp16", "int8"):
+        if job.fp32 and job.precision != "int8-static":
             path, notes = job.fp32 / MODEL_FILE, [f"made of the fp32 file in {job.fp32.name}"]
         else:
             path, notes = _write_fp32(job, stage)
             give_back()
         job.progress(f"writing it in {job.precision}")
         path = _narrow(path, stage / "narrow", job)
+        if job.fixed:
+            path = _fix(path, stage / "fixed", job.fixed, job.model)
         return WrittenFiles(move(path.parent, job.out), notes)
 
 
@@ -175,6 +178,14 @@ def _narrow(path: Path, folder: Path, job: Job) -> Path:
     return folder / MODEL_FILE
 
 
+def _fix(path: Path, folder: Path, shape: FixedShape, model: Model) -> Path:
+    """Write the file at `path` with fixed input shapes to `folder`; return the new file."""
+    give_back()
+    graph = onnx.load(path)
+    fix_shapes(graph.graph, shape, images=model.family.count_images(model.config))
+    return save(graph, folder)
+
+
 def _fusion_feeds(job: Job) -> Iterator[Feeds]:
     """Yield the feeds of the fusion check: the example, its first question alone, and FUSION_BATCHES batches.
 
@@ -224,8 +235,8 @@ def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
     """Return the axes of each input that may vary, in the order of Inputs."""
     images = model.family.count_images(model.config)
     batch = torch.export.Dim(BATCH, min=1, max=1 << 16)
-    tokens = torch.export.Dim("tokens", min=1, max=model.config.max_position_embeddings)
-    objects = torch.export.Dim("objects", min=1, max=1 << 10)
+    tokens = torch.export.Dim(TOKENS, min=1, max=model.config.max_position_embeddings)
+    objects = torch.export.Dim(OBJECTS, min=1, max=1 << 10)
     rows = batch if images == 1 else images * batch
     is_picture = model.family.picture_size(model.config) is not None
     words, regions = {0: rows, 1: tokens}, {0: rows} if is_picture else {0: rows, 1: objects}

@@ -87,8 +87,8 @@ def make_plan(paths: Sequence[Path], options: BenchOptions, progress: Progress =
     finished, unfinished = leave_out_unfinished(paths)
     artifacts = read_artifacts(finished, progress)
     targets, remarks = choose_runtimes(artifacts, options.runtimes)
-    check_positions(targets, options.lengths)
     questions = choose_questions([target.record for target in targets], options)
+    check_positions(targets, [length for lengths in questions for length in lengths.of_runs(1)])
     groups = tuple(BenchGroup(threads, lengths) for threads in options.threads for lengths in questions)
     targets = tuple(
         replace(target, weights=held_weights(target.path, target.record, target.runtime)) for target in targets
@@ -188,9 +188,8 @@ def check_positions(targets: Sequence[BenchTarget], lengths: Sequence[int]) -> N
         most = target.record.positions or _read_positions(target.path)
         if most is not None and lengths and max(lengths) > most:
             raise MeasureError(
-                f"{target.path}: reads at most {most} tokens per question, but --lengths asks for {max(lengths)}; give "
-                "lengths "
-                f"of at most {most}, or leave --lengths out for those of the data"
+                f"{target.path}: reads at most {most} tokens per question, but a question of {max(lengths)} is asked "
+                f"for; give --lengths of at most {most}"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,7 +58,14 @@ def load_runtime(name: str) -> OpenFile:
     if not is_runtime(name):
         raise MeasureError(f"runtime {name}: is unknown; expected one of: {', '.join(sorted(runtime_names()))}")
     check_library(name)
-    return resolve(find_runtime_spec(name).open)
+    return partial(_open_file, resolve(find_runtime_spec(name).open))
+
+
+def _open_file(open_file: OpenFile, path: Path, *, threads: int) -> Session:
+    """Load a file with the function of a runtime; a file of fixed shape gets its questions padded."""
+    from lxcompress.runtimes.fixed import open_as_recorded  # here, because it imports numpy
+
+    return open_as_recorded(open_file(path, threads=threads), path)
 
 
 def check_library(name: str) -> None:

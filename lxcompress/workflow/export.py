@@ -20,6 +20,7 @@ class ExportRequest:
     """The ticket or model to export, and the settings of the file to write.
 
     `fuse` and `opset` are for ONNX formats, and `layouts` is for the engine, as in exporters.formats.ExportOptions.
+    `fixed` is the one shape of questions that the file takes, tokens x regions, such as 20x36.
     """
 
     source: Path
@@ -33,20 +34,22 @@ class ExportRequest:
     fuse: bool = True
     opset: int | None = None
     layouts: str | None = None
+    fixed: str | None = None
 
 
 def check_request(request: ExportRequest, *, others: Sequence[Path] = ()) -> None:
-    """Raise LxError for an unknown format or precision, and for a path that cannot be read or written.
+    """Raise LxError for an unknown format, precision or shape, and for a path that cannot be read or written.
 
     `others` are further inputs that must not be overwritten: the recipe's file, and the models that the ticket is
     compared with.
     """
-    from lxcompress.exporters.formats import check_format
+    from lxcompress.exporters.formats import check_fixed, check_format, parse_fixed
     from lxcompress.recipe import input_paths
     from lxcompress.workflow.checks import check_ticket
     from lxcompress.writing import check_out
 
     check_format(request.format, request.precision)
+    check_fixed(request.format, None if request.fixed is None else parse_fixed(request.fixed))
     check_ticket(request.source)
     if request.out is not None:
         inputs = input_paths(request.recipe) if request.recipe else []
@@ -59,12 +62,18 @@ def export_file(request: ExportRequest, *, progress: Progress = no_progress) -> 
     Raises ExportError.
     """
     from lxcompress.exporters import artifact
-    from lxcompress.exporters.formats import ExportOptions
+    from lxcompress.exporters.formats import ExportOptions, parse_fixed
 
-    folder = request.out or artifact.default_out(request.source, request.format, request.precision)
+    fixed = None if request.fixed is None else parse_fixed(request.fixed)
+    folder = request.out or artifact.default_out(request.source, request.format, request.precision, fixed)
     source = artifact.open_source(request.source, request.recipe)
     options = ExportOptions(
-        request.format, request.precision, fuse=request.fuse, opset=request.opset, layouts=request.layouts
+        request.format,
+        request.precision,
+        fuse=request.fuse,
+        opset=request.opset,
+        layouts=request.layouts,
+        fixed=fixed,
     )
     made = artifact.export(source, folder, options, progress=progress)
     return folder, made

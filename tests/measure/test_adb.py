@@ -16,6 +16,7 @@ from lxcompress.measure.device.profile import read_profile
 from lxcompress.measure.plan import BenchOptions
 from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import sha256, write_record
+from lxcompress.shapes import FixedShape
 from tests.measure.artifacts import build_artifact
 from tests.measure.phone import Phone, build_phone, write_profile
 from tests.progress import KeptProgress
@@ -63,6 +64,13 @@ def test_the_dry_run_is_the_run(small, tmp_path, profile, monkeypatch) -> None:
     assert [call[:-1] if "pull" in call else call for call in made] == [
         list(step.command[:-1] if step.kind == "pull" else step.command) for step in planned
     ]
+
+
+def test_a_file_of_fixed_shape_is_measured_at_that_shape_only(tmp_path, profile, monkeypatch) -> None:
+    fixed = build_artifact(tmp_path / "fixed", fixed=FixedShape(16, 8), positions=16, flops=100)
+    bench = measure(build_phone(tmp_path / "state"), monkeypatch, [fixed], BenchOptions(lengths=(4, 9)), profile)
+    (measured,) = bench.measurements
+    assert (measured.task.tokens, measured.task.objects, measured.flops) == (16, 8, 100)
 
 
 def test_turns_go_round_and_each_file_is_pushed_once(small, tmp_path, profile, monkeypatch) -> None:

@@ -134,6 +134,8 @@ def test_questions_beyond_the_positions_are_refused_for_every_runtime(runtime, t
     (older / "config.json").write_text('{"max_position_embeddings": 64}', encoding="utf-8")
     for path in (said, older):
         assert len(plan(path, lengths=(9, 64), runtimes=(runtime,)).groups) == 2
-        with pytest.raises(MeasureError, match="reads at most 64 tokens per question, but --lengths asks for 65"):
+        with pytest.raises(
+            MeasureError, match="reads at most 64 tokens per question, but a question of 65 is asked for"
+        ):
             plan(path, lengths=(9, 65), runtimes=(runtime,))
     assert plan(build_artifact(tmp_path / "unknown"), lengths=(65,), runtimes=(runtime,)).groups

@@ -11,12 +11,12 @@ from onnx import numpy_helper
 from tests.measure.artifacts import FEATURES
 
 
-def draw_feeds(batch: int, tokens: int, objects: int) -> dict[str, np.ndarray]:
+def draw_feeds(batch: int, tokens: int, objects: int, *, features: int = FEATURES) -> dict[str, np.ndarray]:
     random = np.random.default_rng(batch)
     return {
         "input_ids": random.integers(0, 30, (batch, tokens)),
         "attention_mask": random.integers(0, 2, (batch, tokens)),
-        "visual_feats": random.random((batch, objects, FEATURES), dtype=np.float32),
+        "visual_feats": random.random((batch, objects, features), dtype=np.float32),
         "visual_pos": random.random((batch, objects, 4), dtype=np.float32),
         "visual_attention_mask": random.integers(0, 2, (batch, objects)),
     }

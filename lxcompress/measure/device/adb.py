@@ -30,7 +30,7 @@ from lxcompress.measure.plan import (
     read_artifacts,
 )
 from lxcompress.progress import Progress, no_progress
-from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, BenchRecord, Machine, Measurement, Samples, Task
+from lxcompress.records import LARGEST_AMOUNT, LARGEST_COUNT, Artifact, BenchRecord, Machine, Measurement, Samples, Task
 from lxcompress.rundir import sha256
 
 Kind = Literal["find", "facts", "make", "push", "verify", "cool", "clear", "run", "pull"]
@@ -127,10 +127,20 @@ def plan_cases(
     cases = []
     for threads in options.threads:
         for target in targets:
-            for tokens in options.lengths or (target.record.tokens,):
+            for tokens in _lengths(target.record, options):
                 folder = f"{profile.folder}/{target.sha256[:12]}"
                 cases.append(Case(target, threads, tokens, folder, _files_to_push(target, profile)))
     return cases
+
+
+def _lengths(record: Artifact, options: BenchOptions) -> tuple[int, ...]:
+    """Return the question lengths to measure; a file of fixed shape has one, because no runner pads questions."""
+    return (record.fixed.tokens,) if record.fixed else options.lengths or (record.tokens,)
+
+
+def _count_objects(record: Artifact) -> int:
+    """Return the number of regions of an image that the runner gives to the file."""
+    return record.fixed.objects if record.fixed else record.objects
 
 
 def plan_steps(cases: Sequence[Case], options: BenchOptions, profile: Profile, scratch: Path) -> list[DeviceStep]:
@@ -226,7 +236,7 @@ def _fill(case: Case, profile: Profile, *, runs: int, samples: str) -> list[str]
         "threads": case.threads,
         "runs": runs,
         "tokens": case.tokens,
-        "objects": record.objects,
+        "objects": _count_objects(record),
         "images": record.images,
         "features": record.feature_size,
     }
@@ -450,7 +460,7 @@ def _make_measurement(case: Case, samples: CaseSamples, work: _DeviceRun, warnin
             threads=case.threads,
             batch=1,
             tokens=case.tokens,
-            objects=record.objects,
+            objects=_count_objects(record),
             images=record.images,
             picture_size=record.picture_size,
             warmup=work.profile.runner.discard,
@@ -464,7 +474,7 @@ def _make_measurement(case: Case, samples: CaseSamples, work: _DeviceRun, warnin
         peak_bytes=samples.peak_bytes,
         size_bytes=case.target.size_bytes,
         parameters=record.parameters,
-        flops=record.flops if case.tokens == record.tokens else None,
+        flops=record.flops if record.fixed or case.tokens == record.tokens else None,
         doubts=sample_warnings(samples.seconds) + warnings,
     )
 
