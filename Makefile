@@ -22,8 +22,8 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
 	$(BIN)/lxcompress bench $(RUN)/artifacts/*
-	$(BIN)/lxcompress pick $(RUN)
 	$(BIN)/lxcompress report $(RUN)
+	$(BIN)/lxcompress pick $(RUN)
 	@echo "open $(CURDIR)/$(RUN)/report.html in a browser"
 
 check: $(VENV)/tested

@@ -464,6 +464,7 @@ class Artifact(FileRecord):
     unproven: str | None = None
     source_accuracy: Score | None
     accuracy: Score | None
+    test: Annotated[Score | None, Field(exclude_if=_is_none)] = None
     notes: list[str] = []
     doubts: list[str] = []
     layouts: Literal["measured", "table"] | None = None

@@ -60,6 +60,15 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float,
     return _from_logit(logit - reach), _from_logit(logit + reach)
 
 
+def student_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
+    """Return Student's confidence interval of the mean of a sample; None for a single value."""
+    if len(values) < 2:
+        return None
+    mean, reach = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    reach *= student_t(len(values) - 1, level)
+    return mean - reach, mean + reach
+
+
 def _from_logit(value: float) -> float:
     """Return the share whose logit is `value`."""
     return 1 / (1 + math.exp(-value)) if value > -700 else 0.0

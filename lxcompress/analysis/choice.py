@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lxcompress.analysis.alternatives import DENSE_INT8, CandidateFile
 from lxcompress.analysis.artifacts import ExportedArtifact
+from lxcompress.analysis.equal_accuracy import EqualAccuracy
 from lxcompress.analysis.groups import GroupKey, SeedGroup, Spread
 from lxcompress.analysis.prediction import Prediction
 from lxcompress.analysis.rule import Rule
@@ -103,7 +104,8 @@ class Choice:
     closest to the rule, if nothing was picked; `rejected` holds every group that was not picked. `is_final` says
     whether every run of the study is finished. `front` holds the groups, and the dense model, that are Pareto-optimal
     in accuracy and sparsity. `files` holds the measured artifacts that are Pareto-optimal in accuracy, size, p90
-    latency and memory.
+    latency and memory. `equal` compares the exported tickets with dense int8 at the accuracy that the rule requires; it
+    is None if the run has no tickets, or no dense run is finished.
     """
 
     rule: Rule
@@ -117,3 +119,4 @@ class Choice:
     is_final: bool
     front: tuple[FrontPoint, ...] = ()
     files: tuple[CandidateFile, ...] = ()
+    equal: EqualAccuracy | None = None

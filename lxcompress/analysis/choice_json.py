@@ -1,4 +1,4 @@
-"""Write a choice as plain JSON values, with the keys that `lxcompress pick --json` has always had."""
+"""Write a choice as plain JSON values, with the keys of `lxcompress pick --json`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from lxcompress.analysis.alternatives import CandidateFile, candidate_of
 from lxcompress.analysis.choice import Choice, PickedTicket, RejectedGroup
+from lxcompress.analysis.equal_accuracy_words import equal_accuracy_json
 from lxcompress.analysis.groups import GroupKey, Spread
 from lxcompress.analysis.prediction import Prediction
 
@@ -30,6 +31,7 @@ def choice_json(choice: Choice) -> dict[str, Any]:
         "rejected": [_rejected_json(group) for group in choice.rejected],
         "front": [vars(point) for point in choice.front],
         "files": [_candidate_json(file) for file in choice.files],
+        "equal_accuracy": equal_accuracy_json(choice.equal) if choice.equal else None,
         "doubts": list(choice.warnings),
         "study_complete": choice.is_final,
     }

@@ -25,6 +25,11 @@ def bench_command(*folders: Path) -> str:
     return f"lxcompress bench {' '.join(map(_quoted, folders))}"
 
 
+def bench_all_command(root: Path) -> str:
+    """Return the command that measures all artifacts of the run folder `root` in one bench."""
+    return f"lxcompress bench {_quoted(root)}/artifacts/*"
+
+
 def twins_command(root: Path, cell: str) -> str:
     """Return the command that exports the ticket of `cell` in the run folder `root` with its alternatives."""
     return command_line("export", root / "tickets" / cell, "--twins")
@@ -58,7 +63,7 @@ def next_commands(
             if file.format == "onnx"
             else (format_twins_command(ticket, file.format))
         )
-        return command, f"lxcompress bench {_quoted(root)}/artifacts/*"
+        return command, bench_all_command(root)
     if file.fresh or not list_serving(file.artifact.format):
         return ()
     served = [other for other in others if list_serving(other.exported.artifact.format)]

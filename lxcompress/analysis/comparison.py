@@ -52,7 +52,7 @@ class MeasurementPair:
     @property
     def _baselines(self) -> tuple[Measurement | None, Measurement | None]:
         """The second and the first measurement of the bench's baseline at this task; None for one that is missing."""
-        again = next((found for found in self.bench.noise if _task(found) == _task(self.one)), None)
+        again = next((found for found in self.bench.noise if task_key(found) == task_key(self.one)), None)
         return again, find_baseline(self.bench, self.one)
 
 
@@ -66,8 +66,8 @@ def find_pair(one: ExportedArtifact, other: ExportedArtifact) -> MeasurementPair
         return None
     for mine, bench in one.benches:
         for its, its_bench in other.benches:
-            is_one_task = (mine.task.runtime, _task(mine)) == (its.task.runtime, _task(its))
-            if bench is its_bench and is_one_task and _task(mine) == _task(usual):
+            is_one_task = (mine.task.runtime, task_key(mine)) == (its.task.runtime, task_key(its))
+            if bench is its_bench and is_one_task and task_key(mine) == task_key(usual):
                 return MeasurementPair(mine, its, bench)
     return None
 
@@ -156,7 +156,7 @@ def _sign(mine: float, its: float, alike: float) -> int:
     return 0 if abs(mine - its) <= alike * its else -1 if mine < its else 1
 
 
-def _task(measured: Measurement) -> tuple[object, ...]:
+def task_key(measured: Measurement) -> tuple[object, ...]:
     """Return the values that two measurements at one task have in common; the runtime is compared separately."""
     task = measured.task
     return task.threads, task.batch, task.tokens, bool(task.lengths), task.objects, task.images

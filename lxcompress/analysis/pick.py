@@ -20,6 +20,7 @@ from lxcompress.analysis.constraints import (
     check_prediction,
     total_shortfall,
 )
+from lxcompress.analysis.equal_accuracy import compare_at_equal_accuracy
 from lxcompress.analysis.fronts import file_front, ticket_front
 from lxcompress.analysis.groups import GroupKey, SeedGroup, Spread
 from lxcompress.analysis.pick_warnings import pick_warnings
@@ -77,6 +78,7 @@ def pick_ticket(summary: RunSummary, rule: Rule) -> Choice:
         is_final=summary.is_complete,
         front=tuple(ticket_front(summary)),
         files=tuple(file_front(summary)),
+        equal=compare_at_equal_accuracy(summary, rule),
     )
 
 

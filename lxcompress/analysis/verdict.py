@@ -7,7 +7,10 @@ from lxcompress.analysis.choice import Choice, PickedTicket
 from lxcompress.analysis.commands import bench_command, format_twins_command
 from lxcompress.analysis.comparison import comparison, find_dense_int8, find_pair
 from lxcompress.analysis.constraints import figure
+from lxcompress.analysis.equal_accuracy_words import equal_accuracy_sentence
 from lxcompress.analysis.groups import Spread
+from lxcompress.analysis.protocol import NO_TICKETS, has_tickets
+from lxcompress.analysis.summary import RunSummary
 from lxcompress.analysis.words import plus_minus
 from lxcompress.catalog.formats import find_format
 from lxcompress.units import percent
@@ -25,6 +28,19 @@ def verdict(choice: Choice) -> str:
     size = "" if file is None or file.size_mb is None else f"about {figure(file.size_mb)} MB, "
     name = "" if file is None or picked.exported else f" (as {file.name}: predicted, {size}not exported yet)"
     return f"Ship {picked.label}{name}: {accuracy_words(choice)}.{_longer_words(choice)}"
+
+
+def headlines(summary: RunSummary, choice: Choice) -> list[str]:
+    """Return the sentences that head a result: the comparison with dense int8 at equal accuracy, and the verdict.
+
+    The comparison comes second as long as something is missing for it. A run without tickets has one sentence.
+    """
+    if not has_tickets(summary.recipe):
+        return [NO_TICKETS]
+    if choice.equal is None:
+        return [verdict(choice)]
+    both = [equal_accuracy_sentence(choice.equal), verdict(choice)]
+    return both if choice.equal.is_decided else both[::-1]
 
 
 def accuracy_words(choice: Choice) -> str:

@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from lxcompress.analysis.alternatives import CandidateFile
     from lxcompress.analysis.choice import Choice, PickedTicket, RejectedGroup
+    from lxcompress.analysis.summary import RunSummary
 
 
 def pick_cli(
@@ -74,9 +75,10 @@ def pick_cli(
     if as_json:
         typer.echo(json_text(choice_json(choice)))
     elif choice.picked is not None:
-        _show(choice, choice.picked, show_all=show_all)
+        _show(summary, choice, choice.picked, show_all=show_all)
     if choice.picked is None:
         if not as_json:
+            _show_equal(choice)
             _show_rejected(choice, show_all=show_all)
         raise RunError(f"{run}: {verdict(choice)} {_remedy(run, choice)}")
 
@@ -84,7 +86,7 @@ def pick_cli(
 NEAREST = 3
 """The number of groups that are named for each reason; those nearest to the rule come first."""
 WARNINGS = 2
-"""The number of warnings that are shown without --all."""
+"""The number of warnings that are shown without --all; below the headline it is one less."""
 REASONS = {
     "": "satisfy the rule, and another is sparser or more accurate",
     "accuracy": "keep too little accuracy",
@@ -101,15 +103,18 @@ REASONS = {
 }
 
 
-def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
+def _show(summary: RunSummary, choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     """Show the choice in at most 15 lines; with --all, show also the tables and all warnings."""
-    from lxcompress.analysis.verdict import compared_words, verdict
+    from lxcompress.analysis.verdict import compared_words, headlines
     from lxcompress.cli.screen import out, remarks
     from lxcompress.units import percent
 
     assert choice.threshold is not None
-    out.print(verdict(choice), style="bold green", markup=False)
-    out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more)", markup=False)
+    for index, sentence in enumerate(headlines(summary, choice)):
+        out.print(sentence, style="bold" if index else "bold green", markup=False)
+    is_headed = choice.equal is not None and choice.equal.is_decided
+    if show_all or choice.rule.has_limits or not is_headed:  # the headline has the required accuracy too
+        out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more)", markup=False)
     out.print(f"accuracy: {_accuracy_words(picked)}", markup=False)
     # Users copy paths and commands, so these are never folded.
     if picked.exported is not None:
@@ -120,18 +125,21 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
     else:
         out.print(f"{'exported' if picked.commands else 'ship'}: {shipped}", markup=False, soft_wrap=True)
     words, command = compared_words(picked)
-    if words:
+    if words and (show_all or not _headline_compares(choice, picked)):
         out.print(words, markup=False)
     commands = [*picked.commands, *([command] if command and not picked.commands else [])]
+    if choice.equal and choice.equal.command and not commands:
+        commands.append(choice.equal.command)
     for command in commands:
         out.print(f"next: {command}", markup=False, soft_wrap=True)
     if picked.missing_twins and not any("--twins" in command for command in commands):
         missing, make = ", ".join(picked.missing_twins), f"lxcompress export {shlex.quote(str(picked.ticket))} --twins"
         out.print(f"not exported: {missing}; make them with: {make}", markup=False, soft_wrap=True)
-    for warning in choice.warnings if show_all else choice.warnings[:WARNINGS]:
+    warnings = WARNINGS - is_headed
+    for warning in choice.warnings if show_all else choice.warnings[:warnings]:
         remarks.print(f"warning: {warning}", style="yellow", markup=False)
     if not show_all:
-        _show_more(choice)
+        _show_more(choice, warnings)
         return
     if picked.others:
         _show_files("all exported files", picked.others)
@@ -140,11 +148,26 @@ def _show(choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
         _show_rejected(choice, show_all=True)
 
 
-def _show_more(choice: Choice) -> None:
-    """Show one line that says what else --all would show."""
+def _show_equal(choice: Choice) -> None:
+    """Show how the exported tickets compare with dense int8 at equal accuracy, if they were compared."""
+    from lxcompress.analysis.equal_accuracy_words import equal_accuracy_sentence
     from lxcompress.cli.screen import out
 
-    more = len(choice.warnings) - WARNINGS
+    if choice.equal and choice.equal.is_decided:
+        out.print(equal_accuracy_sentence(choice.equal), style="bold", markup=False)
+
+
+def _headline_compares(choice: Choice, picked: PickedTicket) -> bool:
+    """Return whether the headline already says that the picked file is faster than every dense int8 file."""
+    speed = choice.equal.speed if choice.equal else None
+    return speed is not None and speed.verdict == "faster" and speed.file.exported == picked.exported
+
+
+def _show_more(choice: Choice, warnings: int) -> None:
+    """Show one line that says what else --all would show; `warnings` is the number of warnings that were shown."""
+    from lxcompress.cli.screen import out
+
+    more = len(choice.warnings) - warnings
     parts = [f"{more} more warning{'s' if more > 1 else ''}"] if more > 0 else []
     tickets = [group for group in choice.rejected if not group.key.method.is_control]
     parts += [f"{len(tickets)} {'group' if len(tickets) == 1 else 'groups'} not picked"] if tickets else []

@@ -70,10 +70,10 @@ def report_cli(
 
     from lxcompress.analysis.methods import MOST_LINES, tabulate
     from lxcompress.analysis.pick import pick_ticket
-    from lxcompress.analysis.protocol import NO_TICKETS, has_tickets
+    from lxcompress.analysis.protocol import has_tickets
     from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
-    from lxcompress.analysis.verdict import verdict
+    from lxcompress.analysis.verdict import headlines
     from lxcompress.cli.screen import out, remarks
     from lxcompress.report.write import write_report
     from lxcompress.rundir import read_run
@@ -100,7 +100,8 @@ def report_cli(
     if summary.usage:
         out.print(f"took {summary.usage.words}", style="dim", markup=False)
     out.print()
-    out.print(verdict(choice) if is_pickable else NO_TICKETS, style="bold", markup=False)
+    for sentence in headlines(summary, choice):
+        out.print(sentence, style="bold", markup=False)
     for warning in choice.warnings if is_pickable else summary.warnings:
         remarks.print(f"warning: {warning}", style="yellow", markup=False)
     for path in written:

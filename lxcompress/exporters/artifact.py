@@ -190,7 +190,9 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
         if source.ticket and made / TICKET_FILE in files:
             write_provenance(made, read_record(made / TICKET_FILE, Provenance, ExportError))
         zeros = _check_zeros(source, made, writer.count_zeros(made))
-        parity, accuracy = (None, None) if spec.unserved else _prove(source, made, options, task, feeds, progress)
+        parity, accuracy, test = (
+            (None, None, None) if spec.unserved else _prove(source, made, options, task, feeds, progress)
+        )
         precision = options.precision or default_precision(options.format)
         artifact = Artifact(
             name=out.absolute().name,
@@ -205,6 +207,7 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
             parity=parity,
             unproven=spec.unserved,
             accuracy=accuracy,
+            test=test,
             notes=[
                 *(_without_paths(note, source.folder, made) for note in written.notes),
                 *_note_types(source.folder, precision),
@@ -342,11 +345,11 @@ def _prove(
     task: AnswerTask | None,
     feeds: Sequence[Feeds],
     progress: Progress,
-) -> tuple[Parity, Score | None]:
-    """Return how the answers of the file in `out` differ from the model's, and the file's accuracy.
+) -> tuple[Parity, Score | None, Score | None]:
+    """Return how the answers of the file in `out` differ from the model's, and the file's accuracy on both splits.
 
-    The file is loaded in the format's default runtime. The accuracy is None if there is no `task`. Raises ExportError
-    if the scores differ by more than the tolerance.
+    The file is loaded in the format's default runtime. The accuracies are None if there is no `task`, and that of the
+    test split if the data have none. Raises ExportError if the scores differ by more than the tolerance.
     """
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(options.format))
     if options.fixed:  # the record, which says so later, is not written yet
@@ -357,7 +360,10 @@ def _prove(
     answer = _torch_answer(source.model)
     parity = compare(answer, session.answer, reported, where=where, inputs=words, precision=options.precision or "")
     check(parity, where)
-    return parity, score_session(session, task.valid, progress) if task else None
+    if task is None:
+        return parity, None, None
+    accuracy = score_session(session, task.valid, progress)
+    return parity, accuracy, score_session(session, task.test, progress, "test") if task.test else None
 
 
 def _origin(source: ExportSource) -> dict[str, Any]:
@@ -468,11 +474,11 @@ def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> f
     return zeros / elements
 
 
-def score_session(session: Session, split: Split, progress: Progress) -> Score:
-    """Return the accuracy of the artifact loaded in `session`, over the questions of `split`."""
+def score_session(session: Session, split: Split, progress: Progress, name: str = "validation") -> Score:
+    """Return the accuracy of the artifact loaded in `session`, over the questions of `split`, called `name`."""
     labels = torch.empty(len(split), dtype=torch.int64)
     batches = list(batches_by_length(split, PARITY_BATCH))
-    for rows in _with_progress(batches, "scoring it on the validation data", progress):
+    for rows in _with_progress(batches, f"scoring it on the {name} data", progress):
         scores = torch.from_numpy(session.answer(split.inputs(rows).numpy()))
         labels[rows] = best_labels(scores, None if split.choices is None else split.choices[rows])
     return score_answers(labels, split)

@@ -40,15 +40,17 @@ class LegendKey:
 
 @dataclass(frozen=True)
 class Header:
-    """The head of the page: the verdict, the rule, the picked ticket with its figures, and all warnings.
+    """The head of the page: the headlines, the rule, the picked ticket with its figures, and all warnings.
 
-    `protocol` is a title that names the faults that the run reproduces; it is empty without faults. `compared` says how
-    the picked file compares with dense int8, and `compared_command` is the command for what is not compared yet.
-    `missing` says which runs are not finished.
+    `headlines` are the comparison with dense int8 at equal accuracy and the verdict, the most important first.
+    `next_command` makes what is missing for the comparison. `protocol` is a title that names the faults that the run
+    reproduces; it is empty without faults. `compared` says how the picked file compares with dense int8, and
+    `compared_command` is the command for what is not compared yet. `missing` says which runs are not finished.
     """
 
     name: str
-    verdict: str
+    headlines: Sequence[str]
+    next_command: str | None
     has_tickets: bool
     protocol: str
     faults: Sequence[tuple[str, str]]

@@ -19,11 +19,11 @@ from lxcompress.analysis.floors import named_floors
 from lxcompress.analysis.methods import NOTHING
 from lxcompress.analysis.protocol import fault_lines, protocol_title
 from lxcompress.analysis.summary import RunSummary
+from lxcompress.analysis.verdict import headlines
 from lxcompress.analysis.words import kept_words, machine_line, plus_minus, points
 from lxcompress.output import printable_lines
 from lxcompress.records import Measurement
 from lxcompress.report.costs import task_words, times
-from lxcompress.report.curves import headline
 from lxcompress.report.markdown import code, escape, table
 from lxcompress.report.methods import methods_markdown
 from lxcompress.units import percent, significant
@@ -35,7 +35,7 @@ def summary_markdown(summary: RunSummary, choice: Choice) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in summary.machine.packages.items())
     parts = [
         f"### {escape(summary.recipe.name)}",
-        f"**{escape(headline(summary, choice))}**",
+        *(f"**{escape(sentence)}**" for sentence in headlines(summary, choice)),
         *_faults(summary),
         *_missing(summary),
         _accuracies(summary, choice),

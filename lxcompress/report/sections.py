@@ -14,12 +14,11 @@ from lxcompress.analysis.methods import NOTHING, MethodRow, MethodTable, off_tar
 from lxcompress.analysis.protocol import fault_lines, has_tickets, protocol_name, protocol_title
 from lxcompress.analysis.published import compare
 from lxcompress.analysis.summary import RunSummary
-from lxcompress.analysis.verdict import compared_words
+from lxcompress.analysis.verdict import compared_words, headlines
 from lxcompress.analysis.words import kept_words, machine_line, numbered, points
 from lxcompress.recipe import Method, dump_recipe
 from lxcompress.records import Dense, Floors, Result
 from lxcompress.report.chart.keys import level_key, method_key
-from lxcompress.report.curves import headline
 from lxcompress.report.methods import seeds_words, steps_words, table_note, time_words
 from lxcompress.report.page import (
     Figure,
@@ -49,7 +48,8 @@ def header(summary: RunSummary, choice: Choice) -> Header:
     compared, command = compared_words(picked) if picked else ("", None)
     return Header(
         name=summary.recipe.name,
-        verdict=headline(summary, choice),
+        headlines=headlines(summary, choice),
+        next_command=choice.equal.command if choice.equal else None,
         has_tickets=has_tickets(summary.recipe),
         protocol=protocol_title(summary.recipe),
         faults=fault_lines(summary.recipe),

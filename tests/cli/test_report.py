@@ -97,7 +97,8 @@ def test_markdown_is_printed_as_it_is_and_nothing_is_written(tmp_path):
     run = write_run(tmp_path / "run", recipe())
     write_twins(run, "low-magnitude-weight-50-seed0")
     text = _program([str(run.root), "--markdown"], COLUMNS="40").stdout
-    assert text.startswith("### synthetic\n\n**Ship low-magnitude at 50 %")
+    assert text.startswith("### synthetic\n\n**Nothing beats dense int8: no exported ticket keeps &gt;= 99 %")
+    assert "\n\n**Ship low-magnitude at 50 %" in text
     assert max(map(len, text.splitlines())) > 100
     assert not run.report.exists()
     result = CliRunner().invoke(app, [str(run.root), "--markdown", "--open"])
