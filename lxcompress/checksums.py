@@ -104,7 +104,7 @@ def _ticket_origin(folder: Path, provenance: Provenance) -> Origin:
     files = {BITMASK_FILE if is_packed(folder) else WEIGHTS_FILE: provenance.model_sha256}
     if provenance.surgery_sha256:
         files[SURGERY_FILE] = provenance.surgery_sha256
-    elif not is_packed(folder):
+    if not is_packed(folder) and (provenance.first or not provenance.surgery_sha256):
         files[MASK_FILE] = provenance.mask_sha256
     return Origin(
         "the ticket",

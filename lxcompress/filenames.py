@@ -18,6 +18,7 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 """The state of an interrupted training, in the training's folder; a finished training removes the file."""
 
 DENSE_FILE = "dense.json"
+FIRST_FILE = "first.json"
 ROUND_FILE = "round.json"
 TICKET_FILE = "ticket.json"
 RESULT_FILE = "result.json"

@@ -301,6 +301,41 @@ class Sparsity(Record):
         return self
 
 
+class FirstStepRecord(FileRecord):
+    """The finished first step of compound tickets: the smaller model that they mask.
+
+    `method` has the settings of the step, and `dense_sha256` is the SHA-256 of the dense weights that it pruned.
+    `sparsity` is that of its surgery. `epochs` are those of its last training; `steps` and `duration_s` (seconds) count
+    all its trainings. `drawing_s` is the part of `duration_s` for choosing. `files` maps the name of each other file in
+    the folder to its SHA-256.
+    """
+
+    method: Settings
+    seed: Count
+    dense_sha256: Sha256
+    sparsity: Sparsity
+    kept_dense: list[str] = []
+    epochs: list[Epoch]
+    steps: Count
+    duration_s: Amount
+    drawing_s: Amount
+    files: dict[FileName, Sha256]
+
+
+class FirstCut(Record):
+    """The first step of a compound ticket: how the smaller model was made whose weights the ticket masks.
+
+    `sparsity` counts what this step alone removed from the original model.
+    """
+
+    criterion: str
+    granularity: str
+    scope: str
+    target: Fraction
+    sparsity: Sparsity
+    kept_dense: list[str] = []
+
+
 class Result(FileRecord):
     """The scores of a Cell after pruning, rewinding and retraining, and the epochs of its retraining.
 
@@ -375,7 +410,9 @@ class Provenance(FileRecord):
 
     The start weights, the data and the accuracy are None for a model that was pruned outside of a study. The checksums
     are set when the ticket is saved: one for the weights, and one for the mask or the surgery. `files` maps the name of
-    each other file in the folder to its SHA-256. Tickets of an earlier version have no `files`.
+    each other file in the folder to its SHA-256. Tickets of an earlier version have no `files`. `first` is set for a
+    compound ticket, which has a surgery and a mask; the other fields are then those of its second step, and `sparsity`
+    and `target` count both steps over the original model.
     """
 
     cell: FolderName | None
@@ -395,6 +432,7 @@ class Provenance(FileRecord):
     data: Settings | None
     accuracy: Score | None
     retraining: Retraining | None = None
+    first: FirstCut | None = None
 
 
 class Parity(Record):

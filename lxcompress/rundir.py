@@ -9,6 +9,7 @@ RUN/
   seeds/0/movement.safetensors                       the criterion movement, summed over the dense run
   seeds/0/sensitivity-NAME.json                      the rise of the loss when one matrix is pruned
   seeds/0/rounds/METHOD/20/                          a round of iterative-retrain: mask.safetensors last
+  seeds/0/first/METHOD/                              the first step of compound tickets: first.json last
   tickets/low-magnitude-weight-50-seed0/             a model folder, mask.safetensors, ticket.json, result.json last
   twins/taylor-neuron+head-.../                      like tickets/, to compare the picked ticket with
   artifacts/NAME/                                    exported files, artifact.json last
@@ -58,6 +59,7 @@ BEGUN = (
     "seeds/*/sensitivity-*.json",
     *(f"seeds/*/dense/{name}" for name in _OF_A_MODEL),
     *(f"seeds/*/rounds/*/*/{name}" for name in _OF_A_MODEL),
+    *(f"seeds/*/first/*/{name}" for name in _OF_A_MODEL),
     *(f"{top}/*/{name}" for top in ("tickets", "twins") for name in _OF_A_MODEL),
 )
 """Patterns of the files that a study may write before its first run is finished."""
@@ -171,6 +173,10 @@ class RunDir:
     def round(self, seed: int, method: str, sparsity: float) -> Path:
         """Return the folder of a round of the schedule iterative-retrain, which ends at `sparsity` (0-1)."""
         return self.root / "seeds" / str(seed) / "rounds" / method / short_percent(sparsity)
+
+    def first(self, seed: int, method: str) -> Path:
+        """Return the folder of the smaller model that the first step `method` of compound methods makes."""
+        return self.root / "seeds" / str(seed) / "first" / method
 
     @contextmanager
     def alone_at(self, path: Path) -> Iterator[None]:

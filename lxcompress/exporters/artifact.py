@@ -459,14 +459,16 @@ def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> f
     """
     zeros, elements = counted
     if source.ticket:
-        sparsity, is_smaller = source.ticket.provenance.sparsity, isinstance(source.ticket.cut, Surgery)
-        removed = sparsity.prunable - sparsity.kept
-        if is_smaller and elements > sparsity.kept:
+        sparsity, first = source.ticket.provenance.sparsity, source.ticket.provenance.first
+        # A surgery leaves weights out, and a mask sets weights to zero; a compound does both.
+        left = first.sparsity.kept if first else sparsity.kept if source.ticket.surgery else sparsity.prunable
+        removed = left - sparsity.kept
+        if source.ticket.surgery and elements > left:
             raise ExportError(
-                f"{out}: holds {elements} weights, but the ticket's smaller model has {sparsity.kept}; "
+                f"{out}: holds {elements} weights, but the ticket's smaller model has {left}; "
                 "some removed weights are back: report this message as a bug of lxcompress"
             )
-        if not is_smaller and zeros < removed:
+        if zeros < removed:
             raise ExportError(
                 f"{out}: holds {zeros} zeros, but the ticket's mask removes {removed}; "
                 "some removed weights are back: report this message as a bug of lxcompress"

@@ -67,14 +67,14 @@ def draw_ticket(
     return DrawResult(cut, pruned, rewound, trained)
 
 
-def rounds_to(target: float, rate: float = RATE) -> list[float]:
+def rounds_to(target: float, rate: float = RATE, *, start: float = 0.0) -> list[float]:
     """Return the sparsity (0-1) after each round.
 
     A round removes the fraction `rate` of the remaining weights, and the last round reaches `target`. For 0.5 with rate
     0.2 the sparsities are 0.2, 0.36, 0.488 and 0.5. The rounds before the last do not depend on the target, so several
-    targets can share them.
+    targets can share them. `start` is the sparsity before the first round.
     """
-    rounds, kept = [], 1 - rate
+    rounds, kept = [], (1 - start) * (1 - rate)
     while 1 - kept < target - ROUNDING:
         rounds.append(1 - kept)
         kept *= 1 - rate

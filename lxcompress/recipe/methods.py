@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,8 +117,57 @@ class Rates(RecipeSection):
     head: Annotated[float, Field(ge=0)] = 1.0
 
 
+class FirstStep(RecipeSection):
+    """The settings of the first step of a compound method: it makes a smaller model, which the method then masks.
+
+    Each setting has the meaning that it has in a Method. `sparsity` counts the weights of the original model.
+    """
+
+    granularity: Granularity
+    sparsity: Fraction
+    criterion: Criterion = "low-magnitude"
+    scope: Scope = "layer"
+    schedule: Schedule = "one-shot"
+    rate: Fraction | None = None
+    rewind: Rewind = "start"
+    rewind_at: Fraction | None = None
+    distill: Distill | None = None
+    keep_dense: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_makes_a_smaller_model(self) -> FirstStep:
+        if self.granularity not in STRUCTURED:
+            raise ValueError(
+                f"granularity {self.granularity} masks weights, but first makes a smaller model: give one of "
+                f"{', '.join(STRUCTURED)}"
+            )
+        conflict = find_conflict(self._as_method())
+        if conflict:
+            raise ValueError(conflict)
+        return self
+
+    @property
+    def id(self) -> str:
+        """The id of the step without its sparsity, such as taylor-neuron+head-global."""
+        return self._as_method().id
+
+    @property
+    def method(self) -> Method:
+        """The Method that draws this step alone; its name depends on every setting, so that equal steps are shared."""
+        digest = hashlib.sha256(self.checkpoint_key(exclude_defaults=True).encode()).hexdigest()[:8]
+        return self._as_method(name=f"first-{self.id}-{short_percent(self.sparsity)}-{digest}")
+
+    def _as_method(self, name: str | None = None) -> Method:
+        """Return the step as a Method with this name; its settings are not checked."""
+        settings = {field: value for field, value in self if field != "sparsity"}
+        return Method.model_construct(name=name, sparsities=(self.sparsity,), **settings)
+
+
 class Method(RecipeSection):
     """The settings of one way to draw a ticket; docs/methods.md names the paper behind each value.
+
+    `first` makes the method a compound: its first step makes a smaller model, and the other settings mask weights of
+    that model. `sparsities` then still count the weights of the original model.
 
     `ticket` is the folder of a finished ticket, whose mask is used instead of a criterion; in this path, {sparsity} and
     {seed} stand for the sparsity and the seed of the cell. `sparsities` replaces the sparsities of the grid. The
@@ -146,6 +196,7 @@ class Method(RecipeSection):
     ticket: str | None = None
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
     keep_dense: tuple[str, ...] = ()
+    first: FirstStep | None = None
 
     @field_validator("sparsities")
     @classmethod
@@ -155,9 +206,9 @@ class Method(RecipeSection):
     @model_validator(mode="after")
     def _check_settings_have_an_effect(self) -> Method:
         """Raise ValueError for settings without effect, and for settings that exclude each other."""
-        conflict = next((conflict for conflict in CONFLICTS if conflict.test(self)), None)
+        conflict = find_conflict(self)
         if conflict:
-            raise ValueError(conflict.sentence.format(method=self))
+            raise ValueError(conflict)
         return self
 
     def differs_in(self, *fields: str) -> bool:
@@ -174,6 +225,7 @@ class Method(RecipeSection):
         rounds = "" if self.rate is None else short_percent(self.rate)
         late = "" if self.rewind_at is None else short_percent(self.rewind_at)
         parts = [
+            f"{self.first.id}-{short_percent(self.first.sparsity)}-then" if self.first else "",
             "ticket" if self.ticket else self.criterion,
             self.granularity.replace(":", "of"),
             self.scope if self.scope != "layer" else "",
@@ -199,8 +251,13 @@ class Method(RecipeSection):
 
     @property
     def is_structured(self) -> bool:
-        """Whether the method's tickets are smaller models, not masks."""
+        """Whether the method's tickets are smaller models, not masks; a compound's tickets have a mask."""
         return self.granularity in STRUCTURED
+
+    @property
+    def makes_smaller_models(self) -> bool:
+        """Whether the models of the method's tickets have fewer weights than the dense model, zeros not counted."""
+        return self.is_structured or self.first is not None
 
     @property
     def is_dense(self) -> bool:
@@ -220,14 +277,16 @@ class Method(RecipeSection):
     def targets(self, sparsities: Sequence[float]) -> tuple[float, ...]:
         """Return the target sparsities (0-1) of the method's cells; `sparsities` are those of the grid.
 
-        N:M has only one sparsity, and the control dense-longer has the sparsity 0.
+        N:M has only one sparsity, and the control dense-longer has the sparsity 0. A compound takes those sparsities
+        of the grid that are above the sparsity of its first step.
         """
         if self.control == "dense-longer":
             return (0.0,)
+        removed = self.first.sparsity if self.first else 0.0
         if self.is_n_of_m:
             kept, of = map(int, self.granularity.split(":"))
-            return (1 - kept / of,)
-        return tuple(sorted(self.sparsities or sparsities))
+            return (1 - (1 - removed) * kept / of,)
+        return tuple(sorted(sparsity for sparsity in self.sparsities or sparsities if sparsity > removed))
 
 
 @dataclass(frozen=True)
@@ -241,7 +300,7 @@ class Conflict:
 
 
 _SELECTION = ("criterion", "scope", "least_kept", "schedule", "keep_dense")
-_NO_EFFECT_ON_DENSE = (*_SELECTION, "granularity", "rewind", "ticket", "distill")
+_NO_EFFECT_ON_DENSE = (*_SELECTION, "granularity", "rewind", "ticket", "distill", "first")
 
 CONFLICTS = (
     Conflict(
@@ -322,8 +381,47 @@ CONFLICTS = (
         "control {method.control} is dense, so the other settings of the method have no effect: leave them out",
         lambda method: method.is_dense and method.differs_in(*_NO_EFFECT_ON_DENSE),
     ),
+    Conflict(
+        "first makes a smaller model, so the method itself masks weights of it: give granularity weight, a block or "
+        "N:M, not {method.granularity}",
+        lambda method: method.first is not None and method.is_structured,
+    ),
+    Conflict(
+        "control {method.control} cannot be combined with first: compare with the control of a method without first",
+        lambda method: method.first is not None and method.control is not None,
+    ),
+    Conflict(
+        "a ticket is already drawn, so first has no effect on it: leave ticket or first out",
+        lambda method: method.first is not None and method.ticket is not None,
+    ),
+    Conflict(
+        "scope sensitivity is measured on the dense model, but first makes a smaller one: give another scope",
+        lambda method: method.first is not None and method.scope == "sensitivity",
+    ),
+    Conflict(
+        "criterion {method.criterion} reads the training of the dense model, but first makes a smaller one: give "
+        "another criterion, or schedule gradual",
+        lambda method: (
+            method.first is not None and method.schedule != "gradual" and method.criterion_spec.needs_training
+        ),
+    ),
+    Conflict(
+        "sparsities count the weights of the original model, of which first removes {method.first.sparsity:g}: give "
+        "sparsities above that",
+        lambda method: (
+            method.first is not None
+            and method.sparsities is not None
+            and min(method.sparsities) <= method.first.sparsity
+        ),
+    ),
 )
 """All rules for combinations that a method may not have; the first rule that a method breaks is reported."""
+
+
+def find_conflict(method: Method) -> str | None:
+    """Return the sentence of the first rule in CONFLICTS that the method breaks; None if it breaks none."""
+    conflict = next((conflict for conflict in CONFLICTS if conflict.test(method)), None)
+    return conflict.sentence.format(method=method) if conflict else None
 
 
 def plain_method(criterion: str, granularity: str = "weight", scope: Scope = "layer") -> Method:

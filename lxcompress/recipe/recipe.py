@@ -96,6 +96,12 @@ class Prune(RecipeSection):
         repeated = next((method_id for index, method_id in enumerate(ids) if method_id in ids[:index]), None)
         if repeated:
             raise ValueError(f"two methods are called {repeated}; give one of them a name")
+        for method in self.methods:
+            if method.first and not method.targets(self.sparsities):
+                raise ValueError(
+                    f"method {method.id}: no sparsity is above that of first, {method.first.sparsity:g}; sparsities "
+                    "count the weights of the original model: give the method sparsities above it"
+                )
         return self
 
     def all_methods(self) -> tuple[Method, ...]:
@@ -106,6 +112,11 @@ class Prune(RecipeSection):
             for criterion in self.plain_criteria
         ]
         return (*plain, *self.methods)
+
+    def all_steps(self) -> tuple[Method, ...]:
+        """Return every Method of the grid, and the first steps of compound methods, each as a Method of its own."""
+        firsts = [method.first.method for method in self.methods if method.first]
+        return (*self.all_methods(), *firsts)
 
     @property
     def plain_criteria(self) -> tuple[Criterion, ...]:

@@ -53,13 +53,18 @@ class TicketCost:
 
 @dataclass(frozen=True)
 class CellRun:
-    """One cell whose ticket is being drawn, with the study, the weights of its seed, and the cost so far."""
+    """One cell whose ticket is being drawn, with the study, the weights of its seed, and the cost so far.
+
+    The first step of a compound is drawn like a cell of its own, in a `folder` of its own.
+    """
 
     context: StudyContext
     seed_run: SeedRun
     cell: Cell
     cost: TicketCost
     progress: StudyReporter
+    folder: Path
+    """where the checkpoint of the last training is saved"""
 
 
 def rewind(run: CellRun, trained: Weights) -> Weights:
@@ -74,7 +79,8 @@ def rewind(run: CellRun, trained: Weights) -> Weights:
         return run.seed_run.start
     if method.rewind == "step":
         step = rewind_step(run.context, method.rewind_at)
-        return {**run.seed_run.start, **load_snapshot(run.context.run, model, seed, step)}
+        whole = run.seed_run.whole
+        return run.seed_run.cut({**whole.start, **load_snapshot(run.context.run, whole.model, seed, step)})
     return trained
 
 
@@ -82,7 +88,7 @@ def make_cell_spec(run: CellRun, cut: Choice | None, what: str | None = None, fo
     """Return the FitSpec of one training of the cell, with the length, rewinding and teacher of the cell's method.
 
     `cut` says what is kept during the training; None keeps everything. `what` names the training in the key of its
-    checkpoint, and `folder` is the folder of the checkpoint; by default they are the id and the folder of the cell.
+    checkpoint, and `folder` is the folder of the checkpoint; by default they are the id of the cell and `run.folder`.
     """
     context, method = run.context, run.cell.method
     what = what or f"{run.cell.id} {method.checkpoint_key(exclude_defaults=True)}"
@@ -92,7 +98,7 @@ def make_cell_spec(run: CellRun, cut: Choice | None, what: str | None = None, fo
         context,
         f"{what} {digest_cut(cut)}",
         run.cell.seed,
-        folder or context.run.ticket(run.cell),
+        folder or run.folder,
         settings=train.model_copy(update={"epochs": method.length * train.epochs}),
         masks=dict(cut.kept) if masks_hold and isinstance(cut, Mask) else None,
         skip=skipped_steps(run),
@@ -127,10 +133,13 @@ def skipped_steps(run: CellRun) -> int:
 
 
 def _make_teacher(run: CellRun) -> Teacher | None:
-    """Return a copy of the trained dense model as the teacher; None if the cell's method has no distillation."""
+    """Return a copy of the trained dense model as the teacher; None if the cell's method has no distillation.
+
+    The second step of a compound learns from the dense model too: it is more accurate than the smaller model.
+    """
     if run.cell.method.distill is None:
         return None
-    model = run.seed_run.model
+    whole, model = run.seed_run.whole, run.seed_run.whole.model
     module = move(copy.deepcopy(model.module), run.context.device)
-    module.load_state_dict(dict(run.seed_run.dense))
+    module.load_state_dict(dict(whole.dense))
     return Teacher(module.eval(), model.family.answer, run.cell.method.distill, model.family.hidden)

@@ -7,12 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 
 from lxcompress.errors import PruneError, RunError
 from lxcompress.filenames import WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.pruning.choose import check_selection, describe_undivided, find_kept_dense, mask_from_scores
+from lxcompress.pruning.compound import Compound, within_smaller
 from lxcompress.pruning.controls import shuffle_mask
 from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
@@ -56,10 +58,20 @@ class CutChooser:
         if self.method.control == "dense-longer":
             return Mask({name: weights[name].new_ones(shape).bool() for name, shape in self.shapes.items()})
         if self.method.schedule == "iterative":
-            for earlier in rounds_to(sparsity, self.method.rate or RATE)[:-1]:
+            for earlier in self.rounds_to(sparsity)[:-1]:
                 within = self._rank_and_choose(weights, earlier, within)
         mask = self._rank_and_choose(weights, sparsity, within)
         return self.shuffle(mask) if sparsity == self.cell.sparsity else mask
+
+    def rounds_to(self, sparsity: float) -> list[float]:
+        """Return the sparsity after each round of an iterative schedule; the last is `sparsity`.
+
+        A round is left out if the first step of a compound removed as much, because units are removed whole.
+        """
+        first = self.seed_run.first
+        rounds = rounds_to(sparsity, self.method.rate or RATE, start=start_of_rounds(self.method))
+        removed = first.record.sparsity.achieved if first else -1.0
+        return [*(earlier for earlier in rounds[:-1] if earlier > removed), rounds[-1]]
 
     def shuffle(self, mask: Mask) -> Mask:
         """Return `mask`; for the control `shuffled`, return a random mask that keeps as many weights."""
@@ -93,8 +105,13 @@ class CutChooser:
         )
 
     def _selection(self, sparsity: float) -> Selection:
-        """Return the Selection (what to remove, and where) of the cell's method at `sparsity`."""
-        return Selection.from_method(self.method, sparsity, multiple=self.context.recipe.prune.multiple)
+        """Return the Selection (what to remove, and where) of the cell's method at `sparsity`.
+
+        `sparsity` counts the weights of the original model, and that of the result those of the model that is cut.
+        """
+        selection = Selection.from_method(self.method, sparsity, multiple=self.context.recipe.prune.multiple)
+        first = self.seed_run.first
+        return within_smaller(selection, self.shapes, first.record.sparsity.prunable) if first else selection
 
     def _rank_and_choose(self, weights: Weights, sparsity: float, within: Mask | None) -> Mask:
         """Rank the weights that `within` keeps (without it, all); return the Mask of those kept at `sparsity`."""
@@ -214,6 +231,11 @@ def load_cut(cell: Cell, model: Model) -> Choice:
 def load_fitting_cut(folder: Path, model: Model) -> Choice:
     """Return the Mask or Surgery of the ticket in `folder`. Raises LxError if it does not fit `model`."""
     ticket = load_ticket(folder)
+    if isinstance(ticket.cut, Compound):
+        raise PruneError(
+            f"{folder}: is a compound ticket, whose mask fits its own smaller model only; give a ticket with a mask of "
+            "the whole model"
+        )
     if isinstance(ticket.cut, Surgery):
         ticket.cut.check({name: tensor.shape for name, tensor in model.weights.items()})
     else:
@@ -225,7 +247,10 @@ def load_fitting_cut(folder: Path, model: Model) -> Choice:
 
 
 def kept_dense_of(recipe: Recipe, model: Model, cell: Cell) -> list[str]:
-    """Return the names of the prunable matrices that the cell's method leaves dense, whatever their scores."""
+    """Return the names of the prunable matrices that the cell's method leaves dense, whatever their scores.
+
+    `model` is the model that the cell's method cuts: the smaller model for the second step of a compound.
+    """
     method = cell.method
     if method.ticket:
         return load_ticket(find_ticket(cell)).provenance.kept_dense
@@ -241,7 +266,7 @@ def say_undivided(recipe: Recipe, model: Model, cells: Sequence[Cell]) -> list[s
     """Return a sentence for each granularity of `cells` whose blocks do not divide all matrices of the model."""
     if recipe.faults:
         return []
-    methods = [cell.method for cell in cells if not (cell.method.ticket or cell.method.is_structured)]
+    methods = [cell.method for cell in cells if not (cell.method.ticket or cell.method.makes_smaller_models)]
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     granularities = sorted({method.granularity for method in methods})
     descriptions = (describe_undivided(shapes, granularity) for granularity in granularities)
@@ -273,6 +298,9 @@ def _check_cell(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tupl
     method = cell.method
     if method.control in ("dense-longer", "small-dense") or method.ticket or recipe.faults:
         return
+    if method.first:
+        _check_compound(recipe, model, cell, groups)
+        return
     if method.is_structured:
         selection = Selection.from_method(method, cell.sparsity, multiple=recipe.prune.multiple)
         known = groups.get(method.granularity)
@@ -288,6 +316,37 @@ def _check_cell(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tupl
         check_selection(shapes, Selection.from_method(method, sparsity), modality=model.family.modality)
 
 
+def _check_compound(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tuple[UnitGroup, ...]]) -> None:
+    """Raise PruneError for a cell of a compound method whose first or second step cannot be drawn.
+
+    With a first step of scope layer, the sizes of the smaller model do not depend on the scores, so its second step is
+    checked too. Otherwise the second step is checked when the first is done.
+    """
+    method, first = cell.method, cell.method.first
+    assert first is not None
+    _check_cell(recipe, model, Cell(first.method, first.sparsity, cell.seed), groups)
+    if first.scope != "layer":
+        return
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    scores = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    selection = Selection.from_method(first.method, first.sparsity, multiple=recipe.prune.multiple)
+    surgery = choose_units(scores, groups[first.granularity], selection, prunable=shapes)
+    removed = surgery.count(model.live, model.whole, shapes)
+    smaller = surgery.find_shapes({name: weight.shape for name, weight in model.weights.items()})
+    left = {name: shape for name, shape in smaller.items() if model.family.is_prunable(name, shape)}
+    for sparsity in sparsities_of(method, cell.sparsity):
+        if sparsity == cell.sparsity or sparsity > removed.achieved:
+            second = within_smaller(Selection.from_method(method, sparsity), left, removed.prunable)
+            check_selection(left, second, modality=model.family.modality)
+
+
 def sparsities_of(method: Method, target: float) -> list[float]:
     """Return the sparsities at which a ticket of `method` is retrained, one after another; the last is `target`."""
-    return rounds_to(target, method.rate or RATE) if method.schedule == "iterative-retrain" else [target]
+    if method.schedule != "iterative-retrain":
+        return [target]
+    return rounds_to(target, method.rate or RATE, start=start_of_rounds(method))
+
+
+def start_of_rounds(method: Method) -> float:
+    """Return the sparsity before the first round of an iterative schedule: that of the first step of a compound."""
+    return method.first.sparsity if method.first else 0.0

@@ -15,11 +15,12 @@ from transformers import LxmertConfig
 from lxcompress.data.catalogue import ANSWERS, QUESTIONS
 from lxcompress.data.split import AnswerTask, Split
 from lxcompress.data.tasks import data_files
-from lxcompress.filenames import MASK_FILE
+from lxcompress.filenames import FIRST_FILE, MASK_FILE
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops
 from lxcompress.recipe import Cell, QuestionsData, Recipe
+from lxcompress.records import is_whole
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import check_same_study, load_start_task, resolve_recipe
 from lxcompress.study.choose import check_cells, sparsities_of
@@ -234,9 +235,18 @@ def find_missing_work(recipe: Recipe, missing: Sequence[StudyRun], run: RunDir) 
 
 
 def missing_rounds(missing: Sequence[StudyRun], run: RunDir) -> dict[Path, Cell]:
-    """Return the unfinished rounds of iterative-retrain: folder of a round -> a cell that goes through this round."""
+    """Return the unfinished rounds of iterative-retrain: folder of a round -> a cell that goes through this round.
+
+    The first steps of compounds are among them, and so are the rounds of a first step.
+    """
     rounds: dict[Path, Cell] = {}
-    for cell in (study_run for study_run in missing if isinstance(study_run, Cell)):
+    cells = [study_run for study_run in missing if isinstance(study_run, Cell)]
+    for cell in cells:
+        first = cell.method.first
+        folder = run.first(cell.seed, first.method.id) if first else None
+        if first and folder and folder not in rounds and not is_whole(folder / FIRST_FILE):
+            rounds[folder] = Cell(first.method, first.sparsity, cell.seed)
+    for cell in [*rounds.values(), *cells]:
         for sparsity in sparsities_of(cell.method, cell.sparsity)[:-1]:
             folder = run.round(cell.seed, cell.method.id, sparsity)
             if not (folder / MASK_FILE).exists():

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lxcompress.errors import PruneError, RecipeError, RunError
-from lxcompress.filenames import DENSE_FILE, MASK_FILE, RESULT_FILE
+from lxcompress.filenames import DENSE_FILE, FIRST_FILE, MASK_FILE, RESULT_FILE
 from lxcompress.machine import describe_machine
 from lxcompress.recipe import Cell, Recipe, dense_id, dump_recipe
 from lxcompress.records import is_whole
@@ -39,10 +39,10 @@ from lxcompress.study.agreement import (
 )
 from lxcompress.study.choose import check_cells, say_undivided
 from lxcompress.study.context import StudyContext
-from lxcompress.study.draw import run_cell
 from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.study.score_test import list_untested, score_untested
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
+from lxcompress.study.ticket import run_cell
 from lxcompress.study.worker import StudyWorker, claimed, this_worker
 from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.feed import move_to_device_if_it_fits
@@ -54,8 +54,9 @@ LAST_FILES = {
     "twins/*": RESULT_FILE,
     "seeds/*/dense": DENSE_FILE,
     "seeds/*/rounds/*/*": MASK_FILE,
+    "seeds/*/first/*": FIRST_FILE,
 }
-"""Pattern of the folders of cells, twins, dense runs and rounds -> the file that is written last in such a folder."""
+"""Pattern of the folders of cells, twins, dense runs, rounds and first steps -> the file that is written last there."""
 LONGEST_WAIT_S = 3600.0
 """How long a worker waits for the leading worker to write the files of the study."""
 RETRY_S = 0.5

@@ -22,9 +22,9 @@ from lxcompress.models.checkpoints import Model, load_weights, save_model, save_
 from lxcompress.models.kept import check_like, load_kept, save_kept
 from lxcompress.models.start import HeadInit, load_start, resolve_start
 from lxcompress.pruning.mask import Weights
-from lxcompress.pruning.surgery import UnitGroup, find_groups
+from lxcompress.pruning.surgery import Surgery, UnitGroup, find_groups
 from lxcompress.recipe import FAULTS, Recipe
-from lxcompress.records import Dense, Epoch, Provenance, is_whole, read_record, read_unsealed
+from lxcompress.records import Dense, Epoch, FirstStepRecord, Provenance, is_whole, read_record, read_unsealed
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
 from lxcompress.study.agreement import check_protocol
 from lxcompress.study.context import StudyContext, count_steps, fit, make_spec, run_fields, score, score_test, timed
@@ -39,14 +39,37 @@ REWIND_AT = 0.1
 
 
 @dataclass(frozen=True)
+class MadeSmaller:
+    """The origin of a smaller model: the model of the seed, and the first step that made the smaller model of it."""
+
+    whole: SeedRun
+    surgery: Surgery
+    record: FirstStepRecord
+
+
+@dataclass(frozen=True)
 class SeedRun:
-    """The model, start weights and dense weights of one seed."""
+    """The model, start weights and dense weights of one seed.
+
+    For the second step of a compound method it is the smaller model that `first` made: its start weights are those of
+    the seed without the removed units, and its `dense` weights are those trained by the first step.
+    """
 
     seed: int
     model: Model
     start: Weights
     dense: Weights
     groups: dict[str, tuple[UnitGroup, ...]] = field(default_factory=dict)
+    first: MadeSmaller | None = None
+
+    @property
+    def whole(self) -> SeedRun:
+        """The SeedRun of the model before a first step; the same object if there is none."""
+        return self.first.whole if self.first else self
+
+    def cut(self, weights: Weights) -> Weights:
+        """Return `weights` of the whole model without the units that a first step removed."""
+        return self.first.surgery.apply(weights) if self.first else weights
 
     def find_groups(self, granularity: str) -> tuple[UnitGroup, ...]:
         """Return the model's groups of units of a structured granularity; only the first call traces the model."""
@@ -232,7 +255,7 @@ def rewind_step(context: StudyContext, rewind_at: float | None) -> int:
 
 def rewind_steps(context: StudyContext) -> set[int]:
     """Return the steps of the dense run that the recipe's methods rewind to."""
-    methods = context.recipe.prune.all_methods()
+    methods = context.recipe.prune.all_steps()
     return {rewind_step(context, method.rewind_at) for method in methods if method.rewind == "step"}
 
 
@@ -290,7 +313,7 @@ def _is_lost(path: Path, load: Callable[[], Weights], progress: StudyReporter) -
 
 def _wants_movement(recipe: Recipe) -> bool:
     """Return whether a method scores weights by the dense run's movement; gradual pruning sums its own movement."""
-    methods = recipe.prune.all_methods()
+    methods = recipe.prune.all_steps()
     return any(method.criterion_spec.needs_training and method.schedule != "gradual" for method in methods)
 
 

@@ -73,9 +73,9 @@ def draw_twin(root: Path, cell: Cell, *, progress: StudyReporter | None = None) 
     Only one process does this, after all cells are finished. Raises LxError; the LxError is a PruneError if no such
     twin can be made of the model.
     """
-    from lxcompress.study.draw import run_cell
     from lxcompress.study.run import open_context, sweep
     from lxcompress.study.seed import prepare_seed
+    from lxcompress.study.ticket import run_cell
     from lxcompress.study.worker import this_worker
     from lxcompress.training.device import choose_device
 

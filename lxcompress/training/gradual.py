@@ -18,15 +18,15 @@ ChooseMask = Callable[[Weights, float, "Mask | None"], Mask]
 removes, and more"""
 
 
-def cubic_sparsity(step: int, begin: int, end: int, final: float) -> float:
-    """Return the sparsity (0-1) at `step`: 0 until `begin`, then rising ever more slowly, and `final` from `end` on.
+def cubic_sparsity(step: int, begin: int, end: int, final: float, *, initial: float = 0.0) -> float:
+    """Return the sparsity (0-1) at `step`: `initial` until `begin`, rising ever more slowly to `final` at `end`.
 
-    s = final * (1 - (1 - (step - begin) / (end - begin))^3). Source: Zhu & Gupta 2017, equation 1, with an initial
-    sparsity of 0.
+    s = initial + (final - initial) * (1 - (1 - (step - begin) / (end - begin))^3). Source: Zhu & Gupta 2017,
+    equation 1.
     """
     if step >= end:
         return final
-    return final * (1 - (1 - max(0, step - begin) / (end - begin)) ** 3)
+    return initial + (final - initial) * (1 - (1 - max(0, step - begin) / (end - begin)) ** 3)
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class PruningSchedule:
     """where pruning ends: a fraction of the same steps"""
     every: int | None = None
     """number of steps between two mask updates; by default so many that there are at most UPDATES updates"""
+    initial: float = 0.0
+    """the sparsity (0-1) before pruning begins"""
 
     def steps(self) -> tuple[int, int, int]:
         """Return the step where pruning begins, the step of the last mask update, and the steps between two updates."""
@@ -67,6 +69,7 @@ class GradualPruning:
         """Make the hook for `weights`: the prunable parameters of the module that is fitted, on its device."""
         self.weights = dict(weights)
         self.choose, self.sparsity = choose, sparsity
+        self.initial = schedule.initial
         self.begin, self.end, self.every = schedule.steps()
         self.masks = {name: torch.ones_like(weight, requires_grad=False) for name, weight in self.weights.items()}
         self.reached = 0.0
@@ -85,7 +88,7 @@ class GradualPruning:
         if not is_due and not (done >= self.end and self.reached < self.sparsity):
             return
         previous = self.mask if self.reached else None
-        self.reached = cubic_sparsity(done, self.begin, self.end, self.sparsity)
+        self.reached = cubic_sparsity(done, self.begin, self.end, self.sparsity, initial=self.initial)
         weights = {name: weight.detach().cpu() for name, weight in self.weights.items()}
         self._set(self.choose(weights, self.reached, previous), previous)
 

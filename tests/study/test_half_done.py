@@ -90,6 +90,6 @@ def test_keys_of_checkpoints_are_those_of_the_older_commit(context, monkeypatch)
     monkeypatch.setattr("lxcompress.study.cell._make_teacher", lambda run: None)
     keys = {"dense": make_spec(context, "dense 3, keeping [1]", 3, context.run.root).key}
     for cell in context.recipe.cells():
-        run = CellRun(context, SimpleNamespace(), cell, TicketCost(), SilentReporter())
+        run = CellRun(context, SimpleNamespace(), cell, TicketCost(), SilentReporter(), context.run.ticket(cell))
         keys[cell.id] = make_cell_spec(run, None).key
     assert keys == KEYS
