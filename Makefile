@@ -1,4 +1,5 @@
-# make demo: the quickstart study, which exports its pick and what that is compared with; their measurement, and the report.
+# make demo: the quickstart study, which exports its pick and what that is compared with; their measurement, the report,
+# and what the pick gains over the dense model in int8.
 # make check: format, lint, types, the laws of the structure and the fast tests, in less than a minute.
 # make test: make check, then the other tests.
 # make test-native: the tests that need sanitizers, valgrind or an emulator; each skip names what is missing.

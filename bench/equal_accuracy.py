@@ -50,9 +50,8 @@ def export(run: Path, formats: list[str]) -> None:
     picked = lx.pick(run).picked if formats else None
     if formats and picked is None:
         raise RunError(f"{run}: nothing is picked, so there is nothing to export; lxcompress pick says why")
-    for name in formats:
-        assert picked is not None
-        check_twins(export_twins(TwinSources(picked.ticket), format=name))
+    if picked is not None:
+        check_twins(export_twins(TwinSources(picked.ticket), formats=formats))
 
 
 def measure(run: Path) -> None:

@@ -67,7 +67,7 @@ def run_study(
     if found and found.result and found.choice.picked:
         study.draw_structured_twin(root, found.result, progress)
         sources = study.TwinSources(found.choice.picked.ticket)
-        study.check_twins(study.export_twins(sources, format=known.export.format))
+        study.check_twins(study.export_twins(sources, formats=known.export.formats))
     return read(root)
 
 

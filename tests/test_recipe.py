@@ -81,6 +81,7 @@ ANOTHER = {
     "pick.retain": 0.875,
     "export.twins": "false",
     "export.format": "openvino",
+    "export.also": "[engine]",
     "bench.threads": 26,
     "bench.runs": 27,
 }

@@ -9,7 +9,15 @@ import statistics
 import numpy as np
 import pytest
 
-from lxcompress.stats import bootstrap_interval, mean_interval, percentiles, ratio, share_within, student_t
+from lxcompress.stats import (
+    bootstrap_interval,
+    mean_interval,
+    percentiles,
+    ratio,
+    share_within,
+    student_interval,
+    student_t,
+)
 
 PUBLISHED = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 9: 2.2622, 30: 2.0423, 120: 1.9799}
 
@@ -109,3 +117,11 @@ def test_one_sample_is_every_percentile_and_none_has_no_percentile():
 
 def test_a_part_of_nothing_is_nothing():
     assert (ratio(1.0, 4.0), ratio(1.0, 0.0)) == (0.25, 0.0)
+
+
+def test_students_interval_of_a_mean_is_the_textbook_one():
+    low, high = student_interval([1.0, 2.0, 3.0])
+    assert (low, high) == (pytest.approx(2 - 4.3027 / math.sqrt(3), abs=1e-3), pytest.approx(2 + 2.4841, abs=1e-3))
+    assert student_interval([2.0, 2.0]) == (2.0, 2.0)
+    assert student_interval([1.0]) is None
+    assert student_interval([1.0, 2.0, 3.0], 0.5)[1] < high

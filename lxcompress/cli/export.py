@@ -129,7 +129,7 @@ def _export_twins(request: ExportRequest, *, dense: Path | None, structured: Pat
 
     sources = TwinSources(request.source, dense, structured)
     with json_document(wanted=as_json) as emit:
-        emit(twins_json(export_and_show(sources, format=request.format, out=request.out, recipe=request.recipe)))
+        emit(twins_json(export_and_show(sources, formats=[request.format], out=request.out, recipe=request.recipe)))
 
 
 def show_stale(folders: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -70,7 +71,7 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
     twins = None
     if recipe.export.twins:
         with resumable():
-            twins = _make_twins(root, recipe.export.format)
+            twins = _make_twins(root, recipe.export.formats)
     screen.print(
         f"next      {command_line('report', root)}    then    {command_line('pick', root)}",
         markup=False,
@@ -79,7 +80,7 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
     return {"run": str(root), "leads": True, "done": done, **study_state(root), "twins": twins}
 
 
-def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
+def _make_twins(root: Path, formats: Sequence[str]) -> dict[str, Any] | None:
     """Export the pick and its twins, show them, and return the document for --json; None if nothing is picked.
 
     Twins are the alternatives that the picked ticket is compared with.
@@ -103,7 +104,7 @@ def _make_twins(root: Path, format: str) -> dict[str, Any] | None:
         screen.print(f"twins     no structured one: {reason}", markup=False, soft_wrap=True)
     words = f"twins     of {found.result.cell}, which keeps {found.choice.rule.words}"
     screen.print(words, markup=False, soft_wrap=True)
-    return twins_json(export_and_show(TwinSources(found.choice.picked.ticket), format=format))
+    return twins_json(export_and_show(TwinSources(found.choice.picked.ticket), formats=formats))
 
 
 def _plan(recipe: Recipe, path: Path, root: Path, only: str) -> dict[str, Any]:
@@ -131,16 +132,17 @@ def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
     screen.print(
         f"to do     {plan.dense_runs} dense runs and {plan.cells} ticket runs{rounds}; {plan.steps_a_run} steps each"
     )
+    exports = f"{6 * len(recipe.export.formats)} exports"
     if plan.twins:
-        screen.print("twins     1 structured ticket to compare the pick with, and 6 exports; --no-twins skips them")
+        screen.print(f"twins     1 structured ticket to compare the pick with, and {exports}; --no-twins skips them")
     counts = f"{plan.train_questions:,} training and {plan.valid_questions:,} validation questions"
     screen.print(f"data      {counts}" + (f", {plan.test_questions:,} to test on" if plan.test_questions else ""))
     speed = f"{1000 * plan.step_s:.3g} ms per step, {plan.scoring_s:.1f} s per evaluation"
     screen.print(f"device    {plan.device}, {plan.precision}, {speed}")
     if plan.peak_bytes is not None:
         screen.print(f"memory    at most {size_text(plan.peak_bytes)} of GPU memory in the timed steps")
-    exports = ", and 6 exports" if plan.twins else ""
-    screen.print(f"time      about {duration(plan.duration_s)}{_gpu_hours(plan.device, plan.duration_s)}{exports}")
+    more = f", and {exports}" if plan.twins else ""
+    screen.print(f"time      about {duration(plan.duration_s)}{_gpu_hours(plan.device, plan.duration_s)}{more}")
     if plan.duration_s:
         end = datetime.now() + timedelta(seconds=plan.duration_s)
         screen.print(f"finished  about {end:%A %d %B, %H:%M}, if one process starts now and is not interrupted")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def export_and_show(
-    sources: TwinSources, *, format: str, out: Path | None = None, recipe: Recipe | None = None
+    sources: TwinSources, *, formats: Sequence[str], out: Path | None = None, recipe: Recipe | None = None
 ) -> list[TwinExport | MissingTwin]:
     """Export the twins of a ticket that are not exported yet, and show all twins; return them. Raises LxError."""
     from lxcompress.cli.export import show_stale
@@ -22,7 +22,7 @@ def export_and_show(
     from lxcompress.workflow.study import check_twins, export_twins
 
     with working(f"the twins of {sources.ticket}") as progress:
-        twins = export_twins(sources, format=format, out=out, recipe=recipe, progress=progress)
+        twins = export_twins(sources, formats=formats, out=out, recipe=recipe, progress=progress)
     show_twins(twins)
     show_stale([twin.out for twin in twins if isinstance(twin, TwinExport) and twin.is_new])
     check_twins(twins)
@@ -84,8 +84,9 @@ def _row(twin: TwinExport, exported: Sequence[TwinExport]) -> tuple[str, ...]:
     made = twin.artifact
     dense = next((other.artifact.size_bytes for other in exported if other.twin == DENSE), None)
     changed = f"{made.parity.changed_answers} of {made.parity.questions}" if made.parity else "not known"
+    is_only = len({other.artifact.format for other in exported}) == 1
     return (
-        twin.twin,
+        twin.twin if is_only else f"{twin.twin} ({made.format})",
         size_text(made.size_bytes),
         f"{made.size_bytes / dense:.3f}" if dense else "–",
         percent(made.accuracy.accuracy) if made.accuracy else "not known",

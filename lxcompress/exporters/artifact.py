@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +80,17 @@ class ExportSource:
     ticket: Ticket | None
     data: AnyData | None
     accuracy: Score | None
+
+    @cached_property
+    def task(self) -> AnswerTask | None:
+        """The questions of `data`, read once for all exports of the source; None if the data are not known.
+
+        Raises RecipeError if the model was made for other data.
+        """
+        if self.data is None:
+            return None
+        shape = describe_model(str(self.folder), self.model.config, self.model.family)
+        return load_fitting_task(self.data, load_vocabulary(str(self.folder)), shape)
 
 
 def open_source(folder: Path, recipe: Recipe | None = None) -> ExportSource:
@@ -178,7 +190,7 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
         _check_fits_model(options.fixed, source.model)
     spec, writer = find_format(options.format), load_writer(options.format)
     _check_out(source, out, options.fp32)
-    task = _load_task(source) if source.data else None
+    task = source.task
     if options.fixed and task:
         _check_holds_data(options.fixed, task)
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model, options.fixed))
@@ -442,13 +454,6 @@ def _input_words(task: AnswerTask | None) -> str:
     if task:
         return "validation questions"
     return "seeded random inputs (no data is known for this model: give --recipe)"
-
-
-def _load_task(source: ExportSource) -> AnswerTask:
-    """Return the questions of the source's data. Raises RecipeError if the model was made for other data."""
-    assert source.data is not None
-    shape = describe_model(str(source.folder), source.model.config, source.model.family)
-    return load_fitting_task(source.data, load_vocabulary(str(source.folder)), shape)
 
 
 def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> float:

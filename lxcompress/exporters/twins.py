@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lxcompress.catalog.formats import find_format
+from lxcompress.catalog.runtimes import find_runtime_spec, list_serving
+from lxcompress.engine import is_built
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import default_out, digest_source, export, open_source
 from lxcompress.exporters.formats import ExportOptions, check_format
@@ -102,26 +104,34 @@ def plan_twins(
     return wanted, absent
 
 
+def find_missing(format: str) -> str | None:
+    """Return a clause that says what must be installed to export and run `format`; None if nothing is missing."""
+    runtime = next(iter(list_serving(format)), None)
+    missing = find_format(format).find_missing() or (runtime and find_runtime_spec(runtime).find_missing())
+    if missing or format != "engine" or is_built():
+        return f"{format} {missing}" if missing else None
+    return "the sparse engine is not built; with a C compiler, build it with: python -m lxcompress.engine.build"
+
+
 def export_twins(
     wanted: Sequence[TwinRequest], *, recipe: Recipe | None = None, progress: Progress = no_progress
 ) -> list[TwinExport | MissingTwin]:
     """Export the twins, except for those that are exported and up to date; return one result for each, in order.
 
-    If the export of one twin fails, the others are still exported.
+    They may be of several formats. If the export of one twin fails, the others are still exported.
     """
-    done: dict[str, TwinExport | MissingTwin] = {}
+    done: dict[TwinRequest, TwinExport | MissingTwin] = {}
     for source in dict.fromkeys(request.source for request in wanted):
         digest, opened = digest_source(source), None
         for request in (request for request in wanted if request.source == source):
             found = find_fresh(request, digest)
             if found:
-                done[request.twin] = TwinExport(request.twin, request.out, found, is_new=False)
+                done[request] = TwinExport(request.twin, request.out, found, is_new=False)
                 continue
             opened = opened or open_source(source, recipe)
-            done[request.twin] = _export(
-                request, opened, _fp32_of(digest, done.values()), _naming(request.twin, progress)
-            )
-    return [done[request.twin] for request in wanted]
+            same = [twin for other, twin in done.items() if other.format == request.format]
+            done[request] = _export(request, opened, _fp32_of(digest, same), _naming(request, progress))
+    return [done[request] for request in wanted]
 
 
 def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
@@ -163,11 +173,11 @@ def _export(wanted: TwinRequest, source: Any, fp32: Path | None, progress: Progr
     return TwinExport(wanted.twin, wanted.out, made, is_new=True)
 
 
-def _naming(twin: str, progress: Progress) -> Progress:
-    """Return a Progress that puts the name of the twin before each message."""
+def _naming(request: TwinRequest, progress: Progress) -> Progress:
+    """Return a Progress that puts the name of the twin, and its format, before each message."""
 
     def show(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
-        progress(f"{twin}: {what}", done, total, value=value)
+        progress(f"{request.twin} ({request.format}): {what}", done, total, value=value)
 
     return show
 

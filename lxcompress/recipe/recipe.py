@@ -148,10 +148,29 @@ ExportFormat = Annotated[str, named(_list_export_formats)]
 
 
 class Export(RecipeSection):
-    """The exports at the end of `lxcompress study`: if `twins`, the picked ticket and the models to compare it with."""
+    """The exports at the end of `lxcompress study`: if `twins`, the picked ticket and the models to compare it with.
+
+    All of them are exported in `format`, and in each format of `also` whose libraries are installed.
+    """
 
     twins: bool = True
     format: ExportFormat = "onnx"
+    also: tuple[ExportFormat, ...] = ()
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """All formats, `format` first."""
+        return (self.format, *self.also)
+
+    @model_validator(mode="after")
+    def _check_formats_differ(self) -> Export:
+        try:
+            check_distinct((self.format, *self.also))
+        except ValueError:
+            raise ValueError(
+                f"also: the formats must differ from each other and from format, which is {self.format}"
+            ) from None
+        return self
 
 
 def _read_protocol(value: Any) -> Any:

@@ -38,8 +38,8 @@ from lxcompress.training.spec import FitSpec
 TIMED_STEPS = 8
 """How many training steps are timed."""
 EXPORTED = 4
-"""The size of the six exported files (a ticket and its twins) as a multiple of the size of the model's weights: about
-2 x (1 + 1/4) for two full-size models, each in fp32 and in int8, and the rest for a smaller model."""
+"""The size of the six exported files of a format (a ticket and its twins) as a multiple of the size of the weights:
+about 2 x (1 + 1/4) for two full-size models, each in fp32 and in int8, and the rest for a smaller model."""
 TAUGHT = 4 / 3
 """The time of a step with a teacher, as a multiple of a plain step. A plain step takes the time of three forward
 passes: one forward pass, and a backward pass that takes twice as long. The teacher adds a fourth."""
@@ -167,7 +167,7 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
         + scorings * scoring_s
         + tested * test_s,
         test_questions=len(task.test or ()),
-        disk_bytes=work.disk_bytes(size, mask) + twins * (1 + EXPORTED) * size,
+        disk_bytes=work.disk_bytes(size, mask) + twins * (1 + EXPORTED * len(recipe.export.formats)) * size,
         free_bytes=shutil.disk_usage(_existing_folder(root)).free,
         peak_bytes=torch.cuda.max_memory_reserved(device.torch_device) if device.is_cuda else None,
     )

@@ -111,18 +111,25 @@ class TwinSources:
 def export_twins(
     sources: TwinSources,
     *,
-    format: str,
+    formats: Sequence[str],
     out: Path | None = None,
     recipe: Recipe | None = None,
     progress: Progress = no_progress,
 ) -> list[TwinExport | MissingTwin]:
     """Export the twins of a ticket that are not exported yet; return all twins, the missing ones last.
 
-    A twin whose export failed is a MissingTwin with `is_failure`; `check_twins` raises an error for it.
+    They are exported in the first of `formats`, and in each other one whose libraries are installed. A twin whose
+    export failed is a MissingTwin with `is_failure`; `check_twins` raises an error for it.
     """
     from lxcompress.exporters import twins
 
-    wanted, absent = twins.plan_twins(sources.ticket, format=format, dense=sources.dense, other=sources.other, out=out)
+    first, *also = formats
+    missing = {format: why for format in also if (why := twins.find_missing(format))}
+    wanted, absent = [], [twins.MissingTwin(f"twins in {format}", why) for format, why in missing.items()]
+    for format in (name for name in (first, *also) if name not in missing):
+        found = twins.plan_twins(sources.ticket, format=format, dense=sources.dense, other=sources.other, out=out)
+        wanted += found[0]
+        absent += found[1]
     return [*twins.export_twins(wanted, recipe=recipe, progress=progress), *absent]
 
 

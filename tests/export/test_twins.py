@@ -6,12 +6,14 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
+from lxcompress.cli.twins import show_twins
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import digest_source
 from lxcompress.exporters.quantise import to_int8
@@ -21,6 +23,8 @@ from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Provenance, read_record
 from lxcompress.rundir import RunDir, sha256, write_record
 from lxcompress.study.run import run_study
+from lxcompress.workflow import study as workflow
+from lxcompress.workflow.study import TwinSources
 from tests.export.small import save_ticket
 
 TICKET = "low-magnitude-weight-50-seed0"
@@ -282,6 +286,8 @@ def test_no_twins_leaves_them_out_and_a_dry_run_counts_them(copied) -> None:
     for folder in ("artifacts", "twins"):
         shutil.rmtree(copied / folder)
     assert "1 structured ticket to compare the pick with, and 6 exports" in again(copied, "--dry-run").output
+    more = again(copied, "--dry-run", "--set", "export.also=[engine]").output
+    assert "1 structured ticket to compare the pick with, and 12 exports" in more
     assert "structured" not in again(copied, "--dry-run", "--no-twins").output
     assert "twins  " not in again(copied, "--no-twins").output
     assert not (copied / "artifacts").exists()
@@ -291,6 +297,24 @@ def test_a_part_of_a_study_waits_with_its_twins(copied) -> None:
     result = again(copied, "--set", "seeds=[0, 1]", "--only", "*seed0")
     assert result.exit_code == 0, result.output
     assert "are exported with the pick, when every run is done" in result.output
+
+
+def test_twins_of_more_formats_are_exported_where_their_libraries_are_installed(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    alone = TwinSources(save_ticket(tmp_path))
+    twins = workflow.export_twins(alone, formats=[FORMAT, "executorch", "engine"])
+    made = [each for each in twins if isinstance(each, TwinExport)]
+    names = [(each.twin, each.artifact.format) for each in made]
+    assert names == [(twin, format) for format in (FORMAT, "engine") for twin in ("ticket", "ticket int8")]
+    assert len({each.out for each in made}) == 4
+    absent = [each for each in twins if isinstance(each, MissingTwin)]
+    assert absent[0].twin == "twins in executorch"
+    assert "pip install 'lxcompress[executorch]'" in absent[0].why
+    workflow.check_twins(twins)
+    show_twins(twins)
+    assert re.search(r"ticket int8 \(engine\) +[0-9.]+ [kM]B", capsys.readouterr().out)
+    again = workflow.export_twins(alone, formats=[FORMAT, "engine"])
+    assert [each.is_new for each in again if isinstance(each, TwinExport)] == [False] * 4
 
 
 def test_the_int8_of_an_onnx_file_is_made_of_the_fp32_one(tmp_path) -> None:

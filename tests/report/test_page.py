@@ -85,6 +85,20 @@ def test_it_says_the_verdict_the_floors_and_the_truth_about_zeros(run):
     assert "Toy Processor 9000" in page.text
 
 
+def test_the_comparison_with_dense_int8_heads_the_page_once_it_is_made(run):
+    cell = "low-magnitude-weight-50-seed0"
+    ticket = write_artifact(run, "ticket", cell=cell, size_bytes=2_000_000)
+    heads = [re.search(r"<h1.*?</h1>", read(run.root)[0], re.S)[0]]
+    write_artifact(run, "dense-int8", cell=None, precision="int8", size_bytes=3_000_000)
+    write_bench(run, "bench", [ticket, ticket.with_name("dense-int8")])
+    text, page = read(run.root)
+    heads.append(re.search(r"<h1.*?</h1>", text, re.S)[0])
+    assert "Ship low-magnitude" in heads[0]
+    assert "At &gt;= 99&nbsp;% of dense accuracy, ticket 50&nbsp;% (onnx) is 1.50 times as small as" in heads[1]
+    assert "no ticket is faster" in heads[1]
+    assert "Ship low-magnitude" in page.text
+
+
 def test_no_ticket_is_said_plainly(run):
     _, page = read(run.root, Rule(retain=1.0))
     assert "No ticket keeps at least 100" in page.text
