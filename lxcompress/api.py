@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lxcompress.errors import LxError as LxError
 
@@ -152,14 +152,14 @@ def export(
     return export_file(request)[1]
 
 
-def evaluate(source: StrPath, recipe: Recipe | StrPath) -> Evaluation:
-    """Return the accuracy of a model, a ticket or an artifact on the validation questions of `recipe`."""
+def evaluate(source: StrPath, recipe: Recipe | StrPath, *, split: Literal["valid", "test"] = "valid") -> Evaluation:
+    """Return the accuracy of a model, a ticket or an artifact on the validation or test questions of `recipe`."""
     from lxcompress.measure import evaluate as evaluation
     from lxcompress.workflow.checks import check_scored
 
     known = _recipe(recipe)
     check_scored(str(source))
-    return evaluation.evaluate(str(source), known)
+    return evaluation.evaluate(str(source), known, split=split)
 
 
 def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = None) -> Session:

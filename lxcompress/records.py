@@ -170,10 +170,10 @@ class ScoreByQuestion(Score):
             hundredths = decoder.decompress(base64.b64decode(self.credits, validate=True), self.questions + 1)
         except (ValueError, zlib.error) as problem:
             raise RunError(f"credits of a test score: are no compressed bytes ({problem}); {CREDITS_REMEDY}") from None
-        if len(hundredths) != self.questions or max(hundredths) > 100:
+        if len(hundredths) != self.questions or max(hundredths, default=0) > 100:
             raise RunError(
-                f"credits of a test score: expected {self.questions} numbers of 0 to 100, got other ones; "
-                f"{CREDITS_REMEDY}"
+                f"credits of a test score: expected {self.questions} numbers of 0 to 100, got {len(hundredths)} of at "
+                f"most {max(hundredths, default=0)}; {CREDITS_REMEDY}"
             )
         return [number / 100 for number in hundredths]
 

@@ -12,6 +12,7 @@ import pytest
 from lxcompress.stats import (
     bootstrap_interval,
     mean_interval,
+    paired_interval,
     percentiles,
     ratio,
     share_within,
@@ -45,6 +46,30 @@ def test_nineteen_in_twenty_intervals_hold_the_mean():
         low, high = mean_interval([chance.gauss(0.7, 0.02) for _ in range(3)])
         hits += low <= 0.7 <= high
     assert hits / 4000 == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("of_seed", "of_question", "of_both"), [(0.0, 1.0, 1.0), (0.1, 1.0, 1.0), (0.5, 0.0, 1.0), (0.0, 0.0, 1.0)]
+)
+def test_nineteen_in_twenty_paired_intervals_hold_the_mean(of_seed, of_question, of_both):
+    """Also where seeds or questions alone make the noise; where both do, the interval may be wide."""
+    draw, hits = np.random.default_rng(0), 0
+    for _ in range(1000):
+        noise = of_seed * draw.normal(size=(3, 1)) + of_question * draw.normal(size=(1, 60))
+        low, high = paired_interval(0.3 + noise + of_both * draw.normal(size=(3, 60)))
+        hits += low <= 0.3 <= high
+    assert hits / 1000 >= 0.94
+
+
+def test_a_paired_interval_of_one_seed_is_students_over_questions():
+    values = np.array([[0.0, 1.0, 0.0, 1.0, 1.0, 0.3]])
+    reach = student_t(5) * statistics.stdev(values[0]) / math.sqrt(6)
+    assert paired_interval(values) == pytest.approx((values.mean() - reach, values.mean() + reach))
+
+
+def test_a_paired_interval_without_differences_is_a_point():
+    assert paired_interval(np.zeros((3, 5))) == (0, 0)
+    assert paired_interval(np.full((1, 1), 0.5)) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("seed", range(200))

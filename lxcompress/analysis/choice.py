@@ -12,6 +12,7 @@ from lxcompress.analysis.alternatives import DENSE_INT8, CandidateFile
 from lxcompress.analysis.artifacts import ExportedArtifact
 from lxcompress.analysis.equal_accuracy import EqualAccuracy
 from lxcompress.analysis.groups import GroupKey, SeedGroup, Spread
+from lxcompress.analysis.held_out import HeldOutAccuracy
 from lxcompress.analysis.prediction import Prediction
 from lxcompress.analysis.rule import Rule
 from lxcompress.stats import mean_interval
@@ -105,7 +106,8 @@ class Choice:
     whether every run of the study is finished. `front` holds the groups, and the dense model, that are Pareto-optimal
     in accuracy and sparsity. `files` holds the measured artifacts that are Pareto-optimal in accuracy, size, p90
     latency and memory. `equal` compares the exported tickets with dense int8 at the accuracy that the rule requires; it
-    is None if the run has no tickets, or no dense run is finished.
+    is None if the run has no tickets, or no dense run is finished. `held_out` has the accuracies on the test split of
+    dense, the pick and the tickets with exported files; nothing is picked by them.
     """
 
     rule: Rule
@@ -120,3 +122,4 @@ class Choice:
     front: tuple[FrontPoint, ...] = ()
     files: tuple[CandidateFile, ...] = ()
     equal: EqualAccuracy | None = None
+    held_out: tuple[HeldOutAccuracy, ...] = ()

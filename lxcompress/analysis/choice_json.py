@@ -8,6 +8,7 @@ from lxcompress.analysis.alternatives import CandidateFile, candidate_of
 from lxcompress.analysis.choice import Choice, PickedTicket, RejectedGroup
 from lxcompress.analysis.equal_accuracy_words import equal_accuracy_json
 from lxcompress.analysis.groups import GroupKey, Spread
+from lxcompress.analysis.held_out import HeldOutAccuracy
 from lxcompress.analysis.prediction import Prediction
 
 
@@ -34,6 +35,7 @@ def choice_json(choice: Choice) -> dict[str, Any]:
         "equal_accuracy": equal_accuracy_json(choice.equal) if choice.equal else None,
         "doubts": list(choice.warnings),
         "study_complete": choice.is_final,
+        "test": [held_out_json(model) for model in choice.held_out],
     }
 
 
@@ -64,6 +66,21 @@ def _picked_json(picked: PickedTicket) -> dict[str, Any]:
         "beside": [_candidate_json(other) for other in picked.others],
         "free": _candidate_json(picked.free) if picked.free else None,
         "missing_twins": list(picked.missing_twins),
+    }
+
+
+def held_out_json(model: HeldOutAccuracy) -> dict[str, Any]:
+    """Return the test accuracy of a model as plain JSON values."""
+    return {
+        "label": model.label,
+        "picked": model.seed is not None,
+        "seed": model.seed,
+        "questions": model.questions,
+        "accuracy": spread_json(model.accuracy),
+        "dense": spread_json(model.dense),
+        "difference": model.difference,
+        "interval": model.interval,
+        "validation_accuracy": model.valid,
     }
 
 

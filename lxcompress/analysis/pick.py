@@ -23,6 +23,7 @@ from lxcompress.analysis.constraints import (
 from lxcompress.analysis.equal_accuracy import compare_at_equal_accuracy
 from lxcompress.analysis.fronts import file_front, ticket_front
 from lxcompress.analysis.groups import GroupKey, SeedGroup, Spread
+from lxcompress.analysis.held_out import held_out_models
 from lxcompress.analysis.pick_warnings import pick_warnings
 from lxcompress.analysis.prediction import Prediction, predict_files
 from lxcompress.analysis.rule import Rule
@@ -79,6 +80,7 @@ def pick_ticket(summary: RunSummary, rule: Rule) -> Choice:
         front=tuple(ticket_front(summary)),
         files=tuple(file_front(summary)),
         equal=compare_at_equal_accuracy(summary, rule),
+        held_out=held_out_models(summary, *((picked.group, picked.label) if picked else ())),
     )
 
 

@@ -104,7 +104,8 @@ REASONS = {
 
 
 def _show(summary: RunSummary, choice: Choice, picked: PickedTicket, *, show_all: bool) -> None:
-    """Show the choice in at most 15 lines; with --all, show also the tables and all warnings."""
+    """Show the choice in at most 15 lines, and the test accuracies; with --all, also the tables and all warnings."""
+    from lxcompress.analysis.held_out import held_out_words
     from lxcompress.analysis.verdict import compared_words, headlines
     from lxcompress.cli.screen import out, remarks
     from lxcompress.units import percent
@@ -116,6 +117,8 @@ def _show(summary: RunSummary, choice: Choice, picked: PickedTicket, *, show_all
     if show_all or choice.rule.has_limits or not is_headed:  # the headline has the required accuracy too
         out.print(f"rule: {choice.rule.words} (accuracy {percent(choice.threshold)} % or more)", markup=False)
     out.print(f"accuracy: {_accuracy_words(picked)}", markup=False)
+    if choice.held_out:
+        out.print(held_out_words(choice.held_out), markup=False)
     # Users copy paths and commands, so these are never folded.
     if picked.exported is not None:
         out.print(f"file: {_file_words(picked)}", markup=False)

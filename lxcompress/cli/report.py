@@ -68,6 +68,7 @@ def report_cli(
         _print_markdown(run)
         return
 
+    from lxcompress.analysis.held_out import held_out_words
     from lxcompress.analysis.methods import MOST_LINES, tabulate
     from lxcompress.analysis.pick import pick_ticket
     from lxcompress.analysis.protocol import has_tickets
@@ -102,6 +103,8 @@ def report_cli(
     out.print()
     for sentence in headlines(summary, choice):
         out.print(sentence, style="bold", markup=False)
+    if choice.held_out and is_pickable:
+        out.print(held_out_words(choice.held_out), markup=False)
     for warning in choice.warnings if is_pickable else summary.warnings:
         remarks.print(f"warning: {warning}", style="yellow", markup=False)
     for path in written:

@@ -11,7 +11,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lxcompress.analysis.held_out import HeldOutAccuracy
     from lxcompress.analysis.study_progress import RunStatus, StudyProgress
+    from lxcompress.rundir import Run
 
 STYLES = {"done": "green", "running": "bold cyan", "interrupted": "yellow", "missing": "dim"}
 
@@ -26,6 +28,8 @@ def status_cli(
     """
     import json
 
+    from lxcompress.analysis.choice_json import held_out_json
+    from lxcompress.analysis.held_out import held_out_words
     from lxcompress.analysis.study_progress import study_progress, study_progress_json
     from lxcompress.cli.screen import out
     from lxcompress.output import command_line
@@ -33,18 +37,35 @@ def status_cli(
 
     found = read_run(run)
     status = study_progress(found, busy=is_busy(found.dir))
+    held_out = _held_out(found) if status.is_complete else ()
     if as_json:
-        typer.echo(json.dumps(study_progress_json(status), indent=1))
+        document = study_progress_json(status)
+        document |= {"test": [held_out_json(model) for model in held_out]} if held_out else {}
+        typer.echo(json.dumps(document, indent=1))
         return
     out.print(_table(status.runs, found.recipe.seeds))
     out.print("accuracy in %; ▶ running, ◼ interrupted, · missing", style="dim", markup=False)
     out.print(f"{found.recipe.name}: {_sentence(status)}", style="bold", markup=False)
+    if held_out:
+        out.print(held_out_words(held_out), markup=False)
     if status.usage:
         out.print(f"took {status.usage.words}{'' if status.is_complete else ' so far'}", style="dim", markup=False)
     if not status.is_complete and not status.is_busy:
         out.print(f"resume with: {command_line('study', found.dir.recipe, '--out', run)}", markup=False, soft_wrap=True)
     if status.is_complete:
         out.print(f"next: {command_line('report', run)}", markup=False, soft_wrap=True)
+
+
+def _held_out(run: Run) -> tuple[HeldOutAccuracy, ...]:
+    """Return the test accuracies of a finished study, of dense and of the ticket that the recipe's rule picks."""
+    if not any(record.test for record in run.dense.values()):
+        return ()
+    from lxcompress.analysis.pick import pick_ticket
+    from lxcompress.analysis.rule import default_rule
+    from lxcompress.analysis.summary import summarise
+
+    summary = summarise(run)
+    return pick_ticket(summary, default_rule(summary)).held_out
 
 
 def _table(steps: Sequence[RunStatus], seeds: Sequence[int]) -> Table:

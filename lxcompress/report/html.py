@@ -45,7 +45,7 @@ def render_html(summary: RunSummary, choice: Choice) -> str:
 def build_page(summary: RunSummary, choice: Choice) -> Page:
     """Return the content of the page. A run whose retrained models are dense again gets a page without a pick."""
     if not has_tickets(summary.recipe):
-        choice = replace(choice, picked=None, threshold=None, warnings=summary.warnings)
+        choice = replace(choice, picked=None, threshold=None, warnings=summary.warnings, held_out=())
     picked = choice.picked.group.key if choice.picked else None
     study = ChartedStudy(summary, choice, shown_methods(summary, picked))
     return Page(

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from lxcompress.analysis.artifact_costs import CostEntry, MissingBaselines
 from lxcompress.analysis.choice import PickedTicket, RejectedGroup
 from lxcompress.analysis.groups import GroupKey, SeedGroup, Stage
+from lxcompress.analysis.held_out import HeldOutAccuracy
 from lxcompress.analysis.published import PublishedComparison
 
 
@@ -45,7 +46,9 @@ class Header:
     `headlines` are the comparison with dense int8 at equal accuracy and the verdict, the most important first.
     `next_command` makes what is missing for the comparison. `protocol` is a title that names the faults that the run
     reproduces; it is empty without faults. `compared` says how the picked file compares with dense int8, and
-    `compared_command` is the command for what is not compared yet. `missing` says which runs are not finished.
+    `compared_command` is the command for what is not compared yet. `held_out` is a sentence on the
+    test split, and `held_out_rows` the models with an accuracy there; both are empty without a test split. `missing`
+    says which runs are not finished.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Header:
     compared: str
     compared_command: str | None
     figures: Sequence[Figure]
+    held_out: str
+    held_out_rows: Sequence[HeldOutAccuracy]
     missing: str | None
     warnings: Sequence[str]
 

@@ -16,6 +16,7 @@ from lxcompress.analysis.artifact_costs import (
 from lxcompress.analysis.artifacts import latency_ms
 from lxcompress.analysis.choice import Choice
 from lxcompress.analysis.floors import named_floors
+from lxcompress.analysis.held_out import held_out_words
 from lxcompress.analysis.methods import NOTHING
 from lxcompress.analysis.protocol import fault_lines, protocol_title
 from lxcompress.analysis.summary import RunSummary
@@ -39,6 +40,7 @@ def summary_markdown(summary: RunSummary, choice: Choice) -> str:
         *_faults(summary),
         *_missing(summary),
         _accuracies(summary, choice),
+        *([escape(held_out_words(choice.held_out))] if choice.held_out else []),
         *_costs(summary, entries),
         *([methods_markdown(summary).strip()] if summary.groups else []),
         *_warnings(summary, choice),

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from lxcompress.analysis.artifacts import ExportedArtifact
 from lxcompress.analysis.choice import Choice
 from lxcompress.analysis.groups import GroupKey, SeedGroup
+from lxcompress.analysis.held_out import held_out_words
 from lxcompress.analysis.methods import NOTHING, MethodRow, MethodTable, off_target, tabulate
 from lxcompress.analysis.protocol import fault_lines, has_tickets, protocol_name, protocol_title
 from lxcompress.analysis.published import compare
@@ -58,6 +59,8 @@ def header(summary: RunSummary, choice: Choice) -> Header:
         compared=compared,
         compared_command=command,
         figures=_figures(choice),
+        held_out=held_out_words(choice.held_out),
+        held_out_rows=choice.held_out,
         missing=_missing(summary),
         warnings=choice.warnings,
     )

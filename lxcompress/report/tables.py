@@ -53,6 +53,7 @@ COLUMNS: dict[str, str] = {
     "pruned": "accuracy straight after pruning the dense model",
     "rewound": "accuracy after the kept weights were set back to their start",
     "retrained": "accuracy after retraining: the ticket's",
+    "test_accuracy": "accuracy after training on the test split; nothing is picked by it, all others are of validation",
     "dense": "accuracy of the dense run of the same seed",
     "difference": "retrained minus dense of the same seed",
     "questions": "the number of validation questions that the accuracies are averaged over",
@@ -99,7 +100,7 @@ def results_csv(summary: RunSummary) -> str:
     rows += [_artifact_row(entry) for entry in number_artifacts(summary)]
     rows = [{**row, "protocol": protocol_name(summary.recipe)} for row in rows]
     types = {column: None for row in rows for column in row if column not in COLUMNS}
-    return csv_text([*COLUMNS, *types], rows)
+    return csv_text([*_columns(summary), *types], rows)
 
 
 def results_json(summary: RunSummary, choice: Choice) -> str:
@@ -131,9 +132,16 @@ def results_json(summary: RunSummary, choice: Choice) -> str:
         "results": [result.model_dump(mode="json") for result in summary.results],
         "machine": summary.machine.model_dump(mode="json"),
         "recipe": summary.recipe.model_dump(mode="json"),
-        "csv_columns": {**COLUMNS, "STAGE_TYPE": TYPE_COLUMNS},
+        "csv_columns": {**_columns(summary), "STAGE_TYPE": TYPE_COLUMNS},
     }
     return json_text(tree) + "\n"
+
+
+def _columns(summary: RunSummary) -> dict[str, str]:
+    """Return {column: meaning} of COLUMNS, without the test accuracy if the study has no test split."""
+    runs: list[Dense | Result] = [*summary.dense_runs, *summary.results]
+    has_test = any(run.test for run in runs)
+    return {name: meaning for name, meaning in COLUMNS.items() if has_test or name != "test_accuracy"}
 
 
 def _dense_row(dense: Dense) -> dict[str, Any]:
@@ -144,6 +152,7 @@ def _dense_row(dense: Dense) -> dict[str, Any]:
         "seed": dense.seed,
         "start": dense.start.accuracy,
         "dense": dense.trained.accuracy,
+        **_test_column(dense),
         "questions": dense.trained.questions,
         **_run_columns(dense),
         **_type_columns({"dense": dense.trained}),
@@ -175,11 +184,17 @@ def _cell_row(result: Result, dense: Dense | None) -> dict[str, Any]:
         "drawing_s": result.drawing_s,
         "regrown": result.regrown,
         **accuracies,
+        **_test_column(result),
         "difference": result.retrained.accuracy - dense.trained.accuracy if dense else None,
         "questions": result.retrained.questions,
         **_run_columns(result),
         **_type_columns(stages),
     }
+
+
+def _test_column(record: Dense | Result) -> dict[str, float]:
+    """Return the column of the test accuracy; none without a test split."""
+    return {"test_accuracy": record.test.accuracy} if record.test else {}
 
 
 def _run_columns(record: Dense | Result) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import check_same_study, load_start_task, resolve_recipe
 from lxcompress.study.choose import check_cells, sparsities_of
 from lxcompress.study.context import count_steps
+from lxcompress.study.held_out import list_untested
 from lxcompress.study.run import StudyRun, choose_cells, missing_runs
-from lxcompress.study.score_test import list_untested
 from lxcompress.study.seed import REWIND_AT, dense_source, make_start
 from lxcompress.study.twins import wants_twin
 from lxcompress.study.worker import this_worker

@@ -39,8 +39,8 @@ from lxcompress.study.agreement import (
 )
 from lxcompress.study.choose import check_cells, say_undivided
 from lxcompress.study.context import StudyContext
+from lxcompress.study.held_out import list_untested, score_untested
 from lxcompress.study.reporter import SilentReporter, StudyReporter
-from lxcompress.study.score_test import list_untested, score_untested
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.ticket import run_cell
 from lxcompress.study.worker import StudyWorker, claimed, this_worker

@@ -18,7 +18,7 @@ from lxcompress.analysis.pick import pick_ticket
 from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.verdict import headlines
 from lxcompress.recipe import Method
-from lxcompress.records import Parity, ScoreByQuestion
+from lxcompress.records import Parity, ScoreByQuestion, pack_credits
 from tests.analysis.handmade import bench, exported, group, measured, score, summary
 from tests.report.synthetic import Accuracies, dense_record, result_record
 
@@ -248,7 +248,7 @@ def test_a_file_that_was_not_scored_has_the_accuracy_of_its_ticket_and_one_not_c
 
 def on_test(accuracy):
     """A score of 1,000 questions of a test split."""
-    return ScoreByQuestion(accuracy=accuracy, by_type={}, questions=1000, credits="")
+    return ScoreByQuestion(accuracy=accuracy, by_type={}, questions=1000, credits=pack_credits([accuracy] * 1000))
 
 
 @pytest.mark.parametrize(

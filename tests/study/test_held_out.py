@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from lxcompress.errors import RunError
+from lxcompress.cli.main import app as lxcompress
+from lxcompress.errors import RecipeError, RunError
+from lxcompress.measure.evaluate import evaluate
 from lxcompress.recipe import Recipe, dump_recipe, load_recipe
 from lxcompress.records import Dense, read_record
 from lxcompress.rundir import RunDir, read_run
@@ -88,6 +91,22 @@ def test_another_test_split_than_the_one_of_before_is_refused(runs, recipes) -> 
 def test_a_plan_counts_the_questions_of_the_test_split(runs, recipes, tmp_path) -> None:
     assert plan_study(recipes[1], tmp_path).test_questions == 48
     assert plan_study(recipes[0], tmp_path).test_questions == 0
+
+
+def test_eval_scores_the_split_that_is_asked_for(runs, recipes) -> None:
+    folder, record = str(runs[1] / "seeds/0/dense"), read_record(RunDir(runs[1]).dense_result(0), Dense)
+    valid, test = (evaluate(folder, recipes[1], split=split) for split in ("valid", "test"))
+    assert (valid.score, valid.split) == (record.trained, "valid")
+    assert (test.score.accuracy, test.score.questions) == (record.test.accuracy, 48)
+    with pytest.raises(RecipeError, match="has no test split"):
+        evaluate(folder, recipes[0], split="test")
+
+
+def test_status_of_a_finished_study_tells_of_the_test_split(runs) -> None:
+    without, with_test = (CliRunner().invoke(lxcompress, ["status", str(root), "--json"]).stdout for root in runs)
+    assert "test" not in json.loads(without)
+    assert json.loads(with_test)["test"][0]["label"] == "dense"
+    assert "On the test split (48 questions" in CliRunner().invoke(lxcompress, ["status", str(runs[1])]).stdout
 
 
 def test_damaged_credits_are_an_error(runs) -> None:
