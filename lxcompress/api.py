@@ -66,7 +66,7 @@ def run_study(
     found = study.pick_when_complete(root) if known.export.twins else None
     if found and found.result and found.choice.picked:
         study.draw_structured_twin(root, found.result, progress)
-        sources = study.TwinSources(found.choice.picked.ticket)
+        sources = study.TwinSources(found.choice.picked.ticket, int4=known.export.int4)
         study.check_twins(study.export_twins(sources, formats=known.export.formats))
     return read(root)
 

@@ -439,7 +439,7 @@ class Parity(Record):
     """The difference between the answers of an exported file and those of its source, over `questions` questions.
 
     `max_abs_difference` is the largest difference of a score, and `tolerance` the largest one that is allowed.
-    `tolerance` is None for int8: its scores must differ, so only the changed answers are judged.
+    `tolerance` is None for int8 and int4: their scores must differ, so only the changed answers are judged.
     """
 
     questions: Positive

@@ -20,7 +20,7 @@ def advise_cli(
     ),
     format: str | None = typer.Option(None, "--format", help="Show one format.  [default: all]"),
     precision: str | None = typer.Option(
-        None, "--precision", help="fp32, fp16, bf16, int8 or int8-static.  [default: all]"
+        None, "--precision", help="fp32, fp16, bf16, int8, int8-static or int4.  [default: all]"
     ),
     model: Path | None = typer.Option(None, "--model", help="A transformers folder.  [default: full-size LXMERT]"),
     as_json: bool = typer.Option(False, "--json", help="Print sizes and measured facts as JSON."),

@@ -14,6 +14,7 @@ from lxcompress.cli.complete import complete_format, complete_precision, complet
 if TYPE_CHECKING:
     from lxcompress.records import Artifact
     from lxcompress.workflow.export import ExportRequest
+    from lxcompress.workflow.study import TwinSources
 
 
 def export_cli(
@@ -28,7 +29,7 @@ def export_cli(
     precision: str | None = typer.Option(
         None,
         "--precision",
-        help="fp32, fp16, int8, int8-static (ONNX) or bf16 (engine).  [default: fp32; Core ML's is fp16]",
+        help="fp32, fp16, int8, int8-static and int4 (ONNX) or bf16 (engine).  [default: fp32; Core ML's is fp16]",
         autocompletion=complete_precision,
     ),
     out: Path | None = typer.Option(None, "--out", help="Folder to write.  [default: in a run, RUN/artifacts/NAME]"),
@@ -60,6 +61,7 @@ def export_cli(
     structured: Path | None = typer.Option(
         None, "--structured", help="For --twins: a structured ticket of equal size; found in a run folder."
     ),
+    int4: bool = typer.Option(False, "--int4", help="For --twins: the dense model in int4 too."),
     as_json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Export a ticket, and check that the file gives the same answers.
@@ -70,8 +72,8 @@ def export_cli(
     Or:      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --twins
     """
     chosen = _choose_format(format, is_onnx=onnx, is_twins=twins)
-    if not twins and (dense or structured):
-        raise typer.BadParameter("--dense and --structured name twins; give --twins too")
+    if not twins and (dense or structured or int4):
+        raise typer.BadParameter("--dense, --structured and --int4 name twins; give --twins too")
     if twins and (precision or opset is not None or no_fuse or layouts or fixed):
         raise typer.BadParameter("--twins exports with default settings and its own precisions; give only --format")
     if not is_onnx(chosen) and (opset is not None or no_fuse):
@@ -83,6 +85,7 @@ def export_cli(
     from lxcompress.recipe import load_recipe
     from lxcompress.workflow.checks import check_paths
     from lxcompress.workflow.export import ExportRequest, check_request
+    from lxcompress.workflow.study import TwinSources
 
     known = load_recipe(recipe) if recipe else None
     request = ExportRequest(
@@ -92,7 +95,7 @@ def export_cli(
     check_request(request, others=[*sources, *([recipe] if recipe else [])])
     check_paths(sources, what="give a model or a ticket", kind=ExportError)
     if twins:
-        _export_twins(request, dense=dense, structured=structured, as_json=as_json)
+        _export_twins(request, TwinSources(ticket, dense, structured, int4), as_json=as_json)
     else:
         _export(request, as_json=as_json)
 
@@ -121,13 +124,11 @@ def _export(request: ExportRequest, *, as_json: bool) -> None:
     show_stale([folder])
 
 
-def _export_twins(request: ExportRequest, *, dense: Path | None, structured: Path | None, as_json: bool) -> None:
+def _export_twins(request: ExportRequest, sources: TwinSources, *, as_json: bool) -> None:
     """Export the twins of a ticket (its alternatives: dense and structured, each also in int8), and show them."""
     from lxcompress.cli.screen import json_document
     from lxcompress.cli.twins import export_and_show, twins_json
-    from lxcompress.workflow.study import TwinSources
 
-    sources = TwinSources(request.source, dense, structured)
     with json_document(wanted=as_json) as emit:
         emit(twins_json(export_and_show(sources, formats=[request.format], out=request.out, recipe=request.recipe)))
 

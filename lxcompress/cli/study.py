@@ -13,7 +13,7 @@ import typer
 from lxcompress.cli.complete import complete_recipe
 
 if TYPE_CHECKING:
-    from lxcompress.recipe import Recipe
+    from lxcompress.recipe import Export, Recipe
     from lxcompress.study.plan import StudyPlan
 
 
@@ -71,7 +71,7 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
     twins = None
     if recipe.export.twins:
         with resumable():
-            twins = _make_twins(root, recipe.export.formats)
+            twins = _make_twins(root, recipe.export)
     screen.print(
         f"next      {command_line('report', root)}    then    {command_line('pick', root)}",
         markup=False,
@@ -80,7 +80,7 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
     return {"run": str(root), "leads": True, "done": done, **study_state(root), "twins": twins}
 
 
-def _make_twins(root: Path, formats: Sequence[str]) -> dict[str, Any] | None:
+def _make_twins(root: Path, export: Export) -> dict[str, Any] | None:
     """Export the pick and its twins, show them, and return the document for --json; None if nothing is picked.
 
     Twins are the alternatives that the picked ticket is compared with.
@@ -104,7 +104,8 @@ def _make_twins(root: Path, formats: Sequence[str]) -> dict[str, Any] | None:
         screen.print(f"twins     no structured one: {reason}", markup=False, soft_wrap=True)
     words = f"twins     of {found.result.cell}, which keeps {found.choice.rule.words}"
     screen.print(words, markup=False, soft_wrap=True)
-    return twins_json(export_and_show(TwinSources(found.choice.picked.ticket), formats=formats))
+    sources = TwinSources(found.choice.picked.ticket, int4=export.int4)
+    return twins_json(export_and_show(sources, formats=export.formats))
 
 
 def _plan(recipe: Recipe, path: Path, root: Path, only: str) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
     """Show the plan of a study: the number of runs, the data, the time and the disk space."""
     from rich.markup import escape
 
+    from lxcompress.catalog.formats import find_format
     from lxcompress.cli.screen import out as screen
     from lxcompress.output import command_line
     from lxcompress.units import duration, size_text
@@ -132,7 +134,8 @@ def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
     screen.print(
         f"to do     {plan.dense_runs} dense runs and {plan.cells} ticket runs{rounds}; {plan.steps_a_run} steps each"
     )
-    exports = f"{6 * len(recipe.export.formats)} exports"
+    with_int4 = [name for name in recipe.export.formats if recipe.export.int4 and "int4" in find_format(name).precisions]
+    exports = f"{6 * len(recipe.export.formats) + len(with_int4)} exports"
     if plan.twins:
         screen.print(f"twins     1 structured ticket to compare the pick with, and {exports}; --no-twins skips them")
     counts = f"{plan.train_questions:,} training and {plan.valid_questions:,} validation questions"

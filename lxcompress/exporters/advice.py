@@ -38,6 +38,8 @@ ENGINE_SCALE_BYTES = 4 + 4
 """The bytes that an engine file adds for each output of an int8 matrix: a float32 scale, and the sum of the values."""
 SCALE_BYTES = 4 + 1
 """The bytes that ONNX adds for each output of an int8 matrix: a float32 scale, and an int8 zero point."""
+BLOCK_4_BITS, BLOCK_BYTES = 32, 16 + 4
+"""The weights of a block of a matrix in int4, and its bytes: half a byte for each weight, and a float32 scale."""
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -192,6 +194,8 @@ def file_bytes(sizes: Sizes, sparsity: float, *, format: str, precision: str) ->
     kept = sizes.kept(sparsity)
     if format == "bitmask":
         return bitmask_bytes(sizes.shapes, kept if sparsity else {}, precision=precision)
+    if precision == "int4":
+        return sum(_int4_bytes(shape) for shape in sizes.shapes.values())
     value = VALUE_BYTES[precision]
     total = sizes.dead * value if format == "transformers" else 0
     for name, shape in sizes.shapes.items():
@@ -220,13 +224,21 @@ def break_even(format: str, precision: str) -> float | None:
 
     Returns None if the format stores zeros in this precision.
     """
+    if stores_zeros(format, precision):
+        return None
     value = VALUE_BYTES[precision]
     if format == "onnx-sparse":
         return INDEX_BYTES / (INDEX_BYTES + value)
     if format == "engine":
         per_weight = ENGINE_INDEX_BYTES + ENGINE_GROUP_SHARE
-        return None if stores_zeros(format, precision) else per_weight / (ENGINE_INDEX_BYTES + value)
-    return None if stores_zeros(format, precision) else 1 / (8 * value)
+        return per_weight / (ENGINE_INDEX_BYTES + value)
+    return 1 / (8 * value)
+
+
+def _int4_bytes(shape: Sequence[int]) -> int:
+    """Return the bytes of a tensor in int4: a matrix in blocks, or in fp32 if that is smaller; a vector in fp32."""
+    plain = 4 * prod(shape)
+    return min(plain, shape[0] * -(-shape[1] // BLOCK_4_BITS) * BLOCK_BYTES) if len(shape) == 2 else plain
 
 
 def structured_bytes(sizes: Sizes, sparsity: float, *, precision: str = "fp32") -> int:

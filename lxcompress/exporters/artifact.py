@@ -323,10 +323,10 @@ def _find_seed(source: ExportSource) -> int | None:
 def _note_types(folder: Path, precision: str) -> list[str]:
     """Return a list with one note if the source stores weights in a type that is neither fp32 nor `precision`.
 
-    The list is empty otherwise, and for int8.
+    The list is empty otherwise, and for int8 and int4.
     """
     found = sorted(read_stored_types(str(folder)) - {"fp32", precision})
-    if not found or precision.startswith("int8"):
+    if not found or precision.startswith("int"):
         return []
     return [f"the source stores weights in {' and '.join(found)}; this file holds them in {precision}"]
 

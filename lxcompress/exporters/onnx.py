@@ -19,6 +19,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import GraphProto, ModelProto, helper, numpy_helper
@@ -28,6 +29,7 @@ from lxcompress.errors import ExportError
 from lxcompress.exporters.fix import BATCH, OBJECTS, TOKENS, fix_shapes
 from lxcompress.exporters.fold import fold_constants, opset_of
 from lxcompress.exporters.formats import NEWEST_OPSET, OLDEST_OPSET, Feeds, Job, WrittenFiles, check_opset
+from lxcompress.exporters.four_bits import packed_shapes, to_int4, unpack
 from lxcompress.exporters.fuse import fuse_where_true, give_back
 from lxcompress.exporters.products import count_in, shapes_of, steps_of
 from lxcompress.exporters.quantise import to_half, to_int8, to_int8_static
@@ -61,10 +63,10 @@ def write(job: Job) -> WrittenFiles:
             path, notes = _write_fp32(job, stage)
             give_back()
         job.progress(f"writing it in {job.precision}")
-        path = _narrow(path, stage / "narrow", job)
+        path, more = _narrow(path, stage / "narrow", job)
         if job.fixed:
             path = _fix(path, stage / "fixed", job.fixed, job.model)
-        return WrittenFiles(move(path.parent, job.out), notes)
+        return WrittenFiles(move(path.parent, job.out), [*notes, *more])
 
 
 def _write_fp32(job: Job, stage: Path) -> tuple[Path, list[str]]:
@@ -94,9 +96,13 @@ def count_zeros(out: Path) -> tuple[int, int]:
     """Return the number of zeros, and of all elements, in the prunable matrices of the file."""
     graph = onnx.load(out / MODEL_FILE).graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    return count_in(
-        steps_of(graph), shapes_of(graph), OUTPUT, lambda name: numpy_helper.to_array(stored[name], base_dir=str(out))
-    )
+    packed = packed_shapes(graph)
+
+    def read(name: str) -> np.ndarray:
+        values = numpy_helper.to_array(stored[name], base_dir=str(out))
+        return unpack(values)[:, : packed[name][1]] if name in packed else values
+
+    return count_in(steps_of(graph), shapes_of(graph) | packed, OUTPUT, read)
 
 
 def trace(model: Model, example: Inputs, opset: int | None = None) -> ModelProto:
@@ -163,19 +169,26 @@ def _date(path: Path) -> None:
         onnx.save(model, path)
 
 
-def _narrow(path: Path, folder: Path, job: Job) -> Path:
-    """Convert the fp32 file at `path` to the job's precision, in `folder`; return the new file (for fp32, `path`)."""
+def _narrow(path: Path, folder: Path, job: Job) -> tuple[Path, list[str]]:
+    """Convert the fp32 file at `path` to the job's precision, in `folder`.
+
+    Returns the new file (for fp32, `path`), and notes for the user.
+    """
     if job.precision == "fp32":
-        return path
+        return path, []
     if job.precision == "fp16":
-        return save(to_half(onnx.load(path)), folder)
+        return save(to_half(onnx.load(path)), folder), []
+    if job.precision == "int4":
+        model = onnx.load(path)
+        notes = to_int4(model)
+        return save(model, folder), notes
     folder.mkdir()
     if job.precision == "int8":
         to_int8(path, folder / MODEL_FILE)
     else:
         to_int8_static(path, folder / MODEL_FILE, job.calibration())
     _date(folder / MODEL_FILE)
-    return folder / MODEL_FILE
+    return folder / MODEL_FILE, []
 
 
 def _fix(path: Path, folder: Path, shape: FixedShape, model: Model) -> Path:

@@ -19,8 +19,9 @@ Answer = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 2e-2}
 """Precision -> the largest allowed difference of a score, divided by the largest score (or by 1, if that is larger).
 
-The tolerance is far above the effect of another order of sums, and far below what changes most answers. int8 has no
-tolerance: it rounds weights to so few values that scores must differ. Its changed answers are counted instead.
+The tolerance is far above the effect of another order of sums, and far below what changes most answers. int8 and
+int4 have no tolerance: they round weights to so few values that scores must differ. Their changed
+answers are counted instead.
 """
 
 DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.01}

@@ -44,6 +44,7 @@ PRODUCTS: Mapping[str, Sequence[tuple[int, int | None]]] = {
     "DynamicQuantizeMatMul": ((1, 3),),
     "QLinearMatMul": ((0, 2), (3, 5)),
     "QGemm": ((3, 5),),
+    "MatMulNBits": ((1, None),),
 }
 """Operation -> [(index of an input that is a matrix, index of the input that holds its zero point or None)]."""
 _PASSING = {"Transpose", "Cast", "Identity", "DequantizeLinear"}

@@ -1,8 +1,8 @@
-"""Twins: a ticket and the models to compare it with, exported together. One of them, dense int8, needs no pruning.
+"""Twins: a ticket and the models to compare it with, exported together. Dense int8 needs no pruning.
 
 The twins of a ticket of masked weights are its dense model, the ticket itself, and a structured ticket that keeps as
-many weights, each in full precision and in int8. If the ticket is a smaller model (structured), a ticket of masked
-weights takes the role of the structured ticket.
+many weights, each in full precision and in int8; on request also the dense model in int4. If the ticket is a smaller
+model (structured), a ticket of masked weights takes the role of the structured ticket.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lxcompress.study.twins import find_twin, ticket_folder
 from lxcompress.tickets import is_ticket
 from lxcompress.writing import WriteError
 
-DENSE, DENSE_INT8, TICKET, TICKET_INT8 = "dense", "dense int8", "ticket", "ticket int8"
+DENSE, DENSE_INT8, DENSE_INT4, TICKET, TICKET_INT8 = "dense", "dense int8", "dense int4", "ticket", "ticket int8"
 STRUCTURED_TWIN, MASKED_TWIN = "structured", "unstructured"
 
 
@@ -69,12 +69,14 @@ def plan_twins(
     dense: Path | None = None,
     other: Path | None = None,
     out: Path | None = None,
+    int4: bool = False,
 ) -> tuple[list[TwinRequest], list[MissingTwin]]:
     """Return the twins of a ticket that can be exported, and those that cannot.
 
     `dense` is the folder of the dense model, and `other` the folder of the structured (or masked) ticket to compare
     with. Inside a run folder both are found, and may be None. Each twin is written to a folder in `out`, or to its
-    default folder. Raises ExportError if `ticket` is not a ticket, or `dense` or `other` is no twin of it.
+    default folder. With `int4`, the dense model in int4 is one of the twins. Raises ExportError if `ticket` is not a
+    ticket, or `dense` or `other` is no twin of it.
     """
     check_format(format, None)
     if not is_ticket(ticket):
@@ -89,6 +91,7 @@ def plan_twins(
     for twin, source, precision in (
         (DENSE, dense_source, plain),
         (DENSE_INT8, dense_source, "int8"),
+        *([(DENSE_INT4, dense_source, "int4")] if int4 else []),
         (TICKET, ticket, plain),
         (TICKET_INT8, ticket, "int8"),
         (_other_twin(provenance), other_source, plain),

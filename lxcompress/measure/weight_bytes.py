@@ -26,7 +26,7 @@ _BFLOAT16 = "openvino-bf16"
 """The runtime that converts the 32-bit weights of its file to 16 bits."""
 # The operations between a table stored in fewer bits and the Gather that reads its rows.
 _DECODING = ("Cast", "DequantizeLinear", "Convert", "Subtract", "Multiply", "Identity")
-_TABLES_OF = {"Gather": (0,), "GatherBlockQuantized": (0,), "EmbedLayerNormalization": (2, 3, 4)}
+_TABLES_OF = {"Gather": (0,), "GatherBlockQuantized": (0, 2), "EmbedLayerNormalization": (2, 3, 4)}
 _OPENVINO_BITS = {
     "boolean": 8,
     "f32": 32,

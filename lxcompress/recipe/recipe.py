@@ -150,10 +150,12 @@ ExportFormat = Annotated[str, named(_list_export_formats)]
 class Export(RecipeSection):
     """The exports at the end of `lxcompress study`: if `twins`, the picked ticket and the models to compare it with.
 
-    All of them are exported in `format`, and in each format of `also` whose libraries are installed.
+    All of them are exported in `format`, and in each format of `also` whose libraries are installed. With `int4`, the
+    dense model in int4 is one of them.
     """
 
     twins: bool = True
+    int4: bool = False
     format: ExportFormat = "onnx"
     also: tuple[ExportFormat, ...] = ()
 

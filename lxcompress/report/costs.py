@@ -29,7 +29,7 @@ from lxcompress.report.curves import SMALL
 from lxcompress.report.page import CostRow, CostSection, LegendKey, MeasuredTimes, MeasurementRow, Panel
 from lxcompress.units import duration, percent, significant
 
-MARKER_OF: Mapping[str, str] = {"fp32": "o", "fp16": "D", "bf16": "v", "int8": "s", "int8-static": "^"}
+MARKER_OF: Mapping[str, str] = {"fp32": "o", "fp16": "D", "bf16": "v", "int8": "s", "int8-static": "^", "int4": "p"}
 MOST_LETTERS = 20
 """The largest number of characters in the label of a dot."""
 

@@ -100,12 +100,13 @@ class TwinSources:
     """A ticket, and the models that it is compared with.
 
     `dense` is its dense model. `other` is a structured ticket of equal size, or a masked one if the ticket is
-    structured. In a run folder both are found if they are None.
+    structured. In a run folder both are found if they are None. With `int4`, the dense model in int4 is compared too.
     """
 
     ticket: Path
     dense: Path | None = None
     other: Path | None = None
+    int4: bool = False
 
 
 def export_twins(
@@ -127,7 +128,9 @@ def export_twins(
     missing = {format: why for format in also if (why := twins.find_missing(format))}
     wanted, absent = [], [twins.MissingTwin(f"twins in {format}", why) for format, why in missing.items()]
     for format in (name for name in (first, *also) if name not in missing):
-        found = twins.plan_twins(sources.ticket, format=format, dense=sources.dense, other=sources.other, out=out)
+        found = twins.plan_twins(
+            sources.ticket, format=format, dense=sources.dense, other=sources.other, out=out, int4=sources.int4
+        )
         wanted += found[0]
         absent += found[1]
     return [*twins.export_twins(wanted, recipe=recipe, progress=progress), *absent]
