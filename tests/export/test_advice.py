@@ -173,8 +173,8 @@ def test_all_formats_and_precisions_are_there_unless_some_are_asked_for(whole) -
     [
         ({"sparsities": [50.0]}, "--sparsity 50: is a share"),
         ({"format": "x"}, "--format x: is unknown"),
-        ({"format": "bitmask", "precision": "int4"}, "--precision int4"),
-        ({"precision": "int4"}, "--precision int4: no format supports it"),
+        ({"format": "bitmask", "precision": "int2"}, "--precision int2"),
+        ({"precision": "int2"}, "--precision int2: no format supports it"),
     ],
 )
 def test_what_is_unknown_is_refused(whole, asked, sentence) -> None:
