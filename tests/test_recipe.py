@@ -80,6 +80,7 @@ ANOTHER = {
     "prune.scope": "global",
     "pick.retain": 0.875,
     "export.twins": "false",
+    "export.int4": "true",
     "export.format": "openvino",
     "export.also": "[engine]",
     "bench.threads": 26,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -134,7 +133,9 @@ def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
     screen.print(
         f"to do     {plan.dense_runs} dense runs and {plan.cells} ticket runs{rounds}; {plan.steps_a_run} steps each"
     )
-    with_int4 = [name for name in recipe.export.formats if recipe.export.int4 and "int4" in find_format(name).precisions]
+    with_int4 = [
+        name for name in recipe.export.formats if recipe.export.int4 and "int4" in find_format(name).precisions
+    ]
     exports = f"{6 * len(recipe.export.formats) + len(with_int4)} exports"
     if plan.twins:
         screen.print(f"twins     1 structured ticket to compare the pick with, and {exports}; --no-twins skips them")
