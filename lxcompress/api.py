@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lxcompress.recipe import Recipe
     from lxcompress.records import Artifact, BenchRecord, Provenance
     from lxcompress.rundir import Run
-    from lxcompress.runtimes import Session
+    from lxcompress.runtimes.image import ImageSession
     from lxcompress.study.reporter import StudyReporter
     from lxcompress.tickets import Ticket
     from lxcompress.workflow.prune import PruneOptions
@@ -162,14 +162,16 @@ def evaluate(source: StrPath, recipe: Recipe | StrPath, *, split: Literal["valid
     return evaluation.evaluate(str(source), known, split=split)
 
 
-def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = None) -> Session:
+def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = None) -> ImageSession:
     """Return an artifact, loaded and ready to answer; `runtime` is by default the usual one of its format.
 
-    `Session.answer` takes and returns numpy arrays. Raises MeasureError.
+    Its functions take and return numpy arrays: `answer` for questions with their images, `see` and `ask` for several
+    questions about one image. Raises MeasureError.
     """
     from lxcompress import runtimes
     from lxcompress.errors import MeasureError
     from lxcompress.measure.plan import read_artifacts
+    from lxcompress.runtimes.image import ImageSession
 
     folder = Path(artifact)
     if runtime is None:
@@ -177,7 +179,7 @@ def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = N
         runtime = runtimes.runtime_of(found.record.format)
     elif not folder.exists():
         raise MeasureError(f"{folder}: no such file or folder; give an artifact that lxcompress export wrote")
-    return runtimes.open_session(folder, threads=threads, runtime=runtime)
+    return ImageSession(folder, runtimes.open_session(folder, threads=threads, runtime=runtime))
 
 
 def bench(

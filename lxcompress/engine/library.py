@@ -66,6 +66,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "lx_instruction_sets": (ctypes.c_char_p, ()),
     "lx_session_open": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, *_ERROR)),
     "lx_run": (ctypes.c_int, (ctypes.c_void_p, ctypes.POINTER(_Feed), ctypes.c_int64, ctypes.c_void_p, *_ERROR)),
+    "lx_see": (ctypes.c_int, (ctypes.c_void_p, ctypes.POINTER(_Feed), *_ERROR)),
     "lx_session_close": (None, (ctypes.c_void_p,)),
 }
 
@@ -200,6 +201,7 @@ class InferenceSession:
         self._library, self._lock, self._process = mapped.library, threading.Lock(), os.getpid()
         self._error, self._inputs, self._answers = _Error(), model._inputs, model._answers
         self._feeds = (_Feed * len(model._inputs))()
+        self._seen: frozenset[str] = frozenset()
         named = None if instructions is None else instructions.encode()
         self._pointer = self._library.lx_session_open(mapped.pointer, threads, named, *self._error)
         if not self._pointer:
@@ -226,21 +228,39 @@ class InferenceSession:
             raise MeasureError(
                 f"{self.path}: has the output {SCORES}, but was asked for {_join(output_names)}; ask for None"
             )
+        return [self._answer(feeds, self._inputs)]
+
+    def see(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Compute what depends on some inputs alone, such as those of one image, and keep it for the calls of `ask`.
+
+        `feeds` has these inputs with a batch size of 1, each together with its mask. A later call replaces what is
+        kept. `run` works as before. Raises MeasureError as `run` does; then nothing is kept.
+        """
         self._check_process()
-        arrays = self._fit(feeds)
-        batch = len(arrays[0])
-        scores = np.empty((batch, self._answers), dtype=np.float32)
         with self._lock:
-            if not self._close.alive:
-                raise MeasureError(f"{self.path}: this session was closed; open another")
-            for feed, array in zip(self._feeds, arrays, strict=True):
-                feed.data, feed.rows = array.ctypes.data, array.shape[1]
-                feed.width = array.shape[2] if array.ndim == 3 else 1
-            status = self._library.lx_run(self._pointer, self._feeds, batch, scores.ctypes.data, *self._error)
-            if status:
-                remedy = _VALUE_REMEDY if status == _NOT_FINITE else _SIZE_REMEDY
-                raise MeasureError(f"{self.path}: the engine cannot answer ({self._error}); {remedy}")
-        return [scores]
+            self._check_open()
+            self._seen = frozenset()
+            known = [wanted for wanted in self._inputs if isinstance(feeds, Mapping) and wanted.name in feeds]
+            arrays = self._fit(feeds, known or self._inputs)
+            if len(known) == len(self._inputs):
+                raise MeasureError(f"{self.path}: was given all its inputs to see; give those of the image alone")
+            if len(arrays[0]) != 1:
+                raise MeasureError(
+                    f"{self.path}: sees one image at a time, but was given {len(arrays[0])}; give arrays [1, ...]"
+                )
+            self._set_feeds(known, arrays)
+            self._check_status(self._library.lx_see(self._pointer, self._feeds, *self._error), "see this")
+            self._seen = frozenset(wanted.name for wanted in known)
+
+    def ask(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the scores, float32 [B, A], of B questions about what was seen: the same as those of `run`.
+
+        `feeds` has the inputs that were not seen. Raises MeasureError as `run` does, and before `see`.
+        """
+        seen = self._seen
+        if not seen:
+            raise MeasureError(f"{self.path}: was asked before it has seen an image; call see first, or run")
+        return self._answer(feeds, [wanted for wanted in self._inputs if wanted.name not in seen])
 
     def close(self) -> None:
         """End the session's threads and free its memory; it cannot answer any more."""
@@ -255,24 +275,58 @@ class InferenceSession:
     ) -> None:
         self.close()
 
+    def _answer(self, feeds: Mapping[str, np.ndarray], inputs: Sequence[InputInfo]) -> np.ndarray:
+        """Return the scores of `feeds`, which has an array for each of `inputs`."""
+        self._check_process()
+        arrays = self._fit(feeds, inputs)
+        batch = len(arrays[0])
+        scores = np.empty((batch, self._answers), dtype=np.float32)
+        with self._lock:
+            self._check_open()
+            self._set_feeds(inputs, arrays)
+            status = self._library.lx_run(self._pointer, self._feeds, batch, scores.ctypes.data, *self._error)
+            self._check_status(status, "answer")
+        return scores
+
+    def _set_feeds(self, inputs: Sequence[InputInfo], arrays: Sequence[np.ndarray]) -> None:
+        """Point the feeds of `inputs` to `arrays`; the feeds of other inputs get no data."""
+        given = {wanted.name: array for wanted, array in zip(inputs, arrays, strict=True)}
+        for feed, wanted in zip(self._feeds, self._inputs, strict=True):
+            array = given.get(wanted.name)
+            if array is None:
+                feed.data = None
+                continue
+            feed.data, feed.rows = array.ctypes.data, array.shape[1]
+            feed.width = array.shape[2] if array.ndim == 3 else 1
+
+    def _check_status(self, status: int, verb: str) -> None:
+        """Raise MeasureError if the library could not do what `verb` says."""
+        if status:
+            remedy = _VALUE_REMEDY if status == _NOT_FINITE else _SIZE_REMEDY
+            raise MeasureError(f"{self.path}: the engine cannot {verb} ({self._error}); {remedy}")
+
+    def _check_open(self) -> None:
+        if not self._close.alive:
+            raise MeasureError(f"{self.path}: this session was closed; open another")
+
     def _check_process(self) -> None:
         if self.threads > 1 and os.getpid() != self._process:
             # A fork copies only the caller's thread, which would wait for the others forever.
             raise MeasureError(f"{self.path}: this session was opened in another process, before a fork; open one here")
 
-    def _fit(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Return the feeds in the model's order, contiguous and in its types.
+    def _fit(self, feeds: Mapping[str, np.ndarray], inputs: Sequence[InputInfo]) -> list[np.ndarray]:
+        """Return the feeds in the order of `inputs`, contiguous and in their types.
 
-        Raises MeasureError for feeds that do not fit the model's inputs.
+        Raises MeasureError for feeds that do not fit these inputs.
         """
-        names = [wanted.name for wanted in self._inputs]
+        names = [wanted.name for wanted in inputs]
         if not isinstance(feeds, Mapping) or set(feeds) != set(names):
             given = _join(feeds) if isinstance(feeds, Mapping) else f"a {type(feeds).__name__}"
             raise MeasureError(
                 f"{self.path}: takes the inputs {', '.join(sorted(names))}, but was given {given or 'none'}; "
                 "give an array for each, by its name"
             )
-        arrays = [self._fit_one(wanted, feeds[wanted.name]) for wanted in self._inputs]
+        arrays = [self._fit_one(wanted, feeds[wanted.name]) for wanted in inputs]
         batches = {len(array) for array in arrays}
         if len(batches) > 1:
             told = ", ".join(f"{name} {len(array)}" for name, array in zip(names, arrays, strict=True))

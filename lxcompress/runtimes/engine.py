@@ -27,6 +27,14 @@ class EngineSession:
         (scores,) = self.session.run(None, feeds)
         return scores
 
+    def see(self, image: Mapping[str, np.ndarray]) -> None:
+        """Compute what depends on the image alone, and keep it. Raises MeasureError; then no image is kept."""
+        self.session.see(image)
+
+    def ask(self, question: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the scores, float32 [B, A], of B questions about the image. Raises MeasureError before `see`."""
+        return self.session.ask(question)
+
 
 def open_engine(path: Path, *, threads: int) -> EngineSession:
     """Load the engine file at `path`, or in the folder `path`, to run on `threads` threads. Raises MeasureError."""

@@ -1,8 +1,10 @@
-/* Answers questions without Python, for tools that watch a program: drive MODEL QUESTIONS [THREADS [SESSIONS [RUNS [SET]]]].
+/* Answers questions without Python, for tools that watch a program: drive MODEL QUESTIONS [THREADS [SESSIONS [RUNS [SET
+   [SEE]]]]]].
 
    A file of questions is a row of batches: int64 batch, then for each input int64 rows, int64 width, and its data. The
    scores of all batches go to the standard output, as float32. Each of SESSIONS threads has a session of its own over the
-   one model, of THREADS threads, and asks everything RUNS times; each answer has to be the first, to the bit. */
+   one model, of THREADS threads, and asks everything RUNS times; each answer has to be the first, to the bit. With SEE, the
+   first question of a batch is also asked after its last inputs were seen, as many as lx_see takes, and has the same answer. */
 
 #include "engine.h"
 
@@ -11,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_SESSIONS = 16, ERROR_BYTES = 256 };
+enum { MOST_SESSIONS = 16, MOST_INPUTS = 16, ERROR_BYTES = 256 };
 
 typedef struct {
   lx_feed *feeds;
@@ -23,6 +25,7 @@ typedef struct {
   const question *questions;
   int many, threads, runs;
   const char *set;
+  int sees;
   float *scores; /* of all questions */
   char error[ERROR_BYTES];
 } job;
@@ -73,6 +76,28 @@ static int64_t count_scores(const job *all) {
   return many;
 }
 
+/* Sees the inputs of a question from `first` on, and asks it. Returns 0 if lx_see refuses: an input lacks its mask. */
+static int see(const job *all, lx_session *session, const question *about, int first, float *scores, char *error) {
+  const int inputs = lx_count_inputs(all->model);
+  lx_feed seen[MOST_INPUTS] = {0}, asked[MOST_INPUTS] = {0};
+  for (int n = 0; n < inputs; n++) *(n < first ? &asked[n] : &seen[n]) = about->feeds[n];
+  if (lx_see(session, seen, error, ERROR_BYTES)) return 0;
+  lx_run(session, asked, 1, scores, error, ERROR_BYTES);
+  return 1;
+}
+
+/* Compares what is answered after each possible lx_see with `scores`, those of a plain run. */
+static void see_all(job *all, lx_session *session, const question *about, const float *scores) {
+  const size_t bytes = (size_t)lx_count_scores(all->model) * sizeof(float);
+  float *found = need(malloc(bytes));
+  for (int first = 1; first < lx_count_inputs(all->model); first++) {
+    char error[ERROR_BYTES] = "";
+    if (see(all, session, about, first, found, error) && (*error || memcmp(found, scores, bytes)))
+      snprintf(all->error, ERROR_BYTES, "what was seen changes an answer %.200s", error);
+  }
+  free(found);
+}
+
 static void *answer(void *argument) {
   job *all = argument;
   lx_session *session = lx_session_open(all->model, all->threads, all->set, all->error, ERROR_BYTES);
@@ -85,6 +110,7 @@ static void *answer(void *argument) {
       if (!lx_run(session, all->questions[n].feeds, all->questions[n].batch, fresh, all->error, ERROR_BYTES)) {
         if (run && memcmp(fresh, to, bytes)) snprintf(all->error, ERROR_BYTES, "run %d answers otherwise", run);
         memcpy(to, fresh, bytes);
+        if (all->sees) see_all(all, session, &all->questions[n], fresh);
       }
       to += bytes / sizeof(float);
       free(fresh);
@@ -130,7 +156,7 @@ int main(int many, char **arguments) {
   }
   question *questions;
   job first = {.model = model, .threads = number(many, arguments, 3, 1), .runs = number(many, arguments, 5, 1),
-               .set = many > 6 ? arguments[6] : NULL};
+               .set = many > 6 ? arguments[6] : NULL, .sees = many > 7};
   first.many = read_questions(model, arguments[2], &questions);
   first.questions = questions;
   const int failed = answer_all(&first, sessions);

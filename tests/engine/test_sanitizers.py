@@ -81,7 +81,9 @@ def compile_watched(folder: Path, flags: Sequence[str], mains: Sequence[tuple[Pa
         assert "".join(pool.map(compile_set, sets)) == ""
     programs = [folder / main.stem for main, _ in mains]
     for (main, own), program in zip(mains, programs, strict=True):
-        rest = [SOURCE / f"{name}.c" for name in ("file", "pool", "dispatch", "run") if f"-DHAS_{name}" not in own]
+        rest = [
+            SOURCE / f"{name}.c" for name in ("file", "seen", "pool", "dispatch", "run") if f"-DHAS_{name}" not in own
+        ]
         assert compile_(*common, *own, main, *rest, *objects, "-lm", "-o", program) == ""
     return programs
 
@@ -192,7 +194,7 @@ def test_no_access_is_out_of_bounds_and_nothing_is_undefined(
     for case in cases:
         for name in dict.fromkeys([instruction_sets()[0], "base"]):
             check(case, addresses[0].answer(case.path, case.questions, 1, 1, 2, name))
-        check(case, addresses[0].answer(case.path, case.questions, 3))
+        check(case, addresses[0].answer(case.path, case.questions, 3, 1, 1, "base", "see"))
 
 
 def test_a_damaged_file_or_question_leaks_nothing(
@@ -241,6 +243,7 @@ def test_threads_and_sessions_do_not_race(threads: Watched, cases: list[Case], m
     for case in cases:
         if case.path.stem in ("layers", "layers-quantised", "joined", "wide-sparse-fp32", "wide-blocks"):
             check(case, threads.answer(case.path, case.questions, many, sessions, 5))
+            check(case, threads.answer(case.path, case.questions, many, sessions, 1, "base", "see"))
 
 
 def test_valgrind_finds_no_error_and_no_leak(tmp_path: Path, cases: list[Case]) -> None:

@@ -151,6 +151,35 @@ await tell(() => response.run(feeds).scores.data.join() === scores.data.join());
     assert (again, response) == ("true", "true")
 
 
+def test_a_page_asks_about_what_it_has_seen(wasm: Path, tmp_path: Path) -> None:
+    """As in a plain run, to the bit; a look that fails leaves no image."""
+    write_model(tmp_path / "model.lxe")
+    code = """const session = await open(model, engine);
+const { visual_feats, visual_attention_mask, ...question } = feeds, image = { visual_feats, visual_attention_mask };
+await tell(() => session.ask(question));
+session.see(image);
+const dims = [1, 5], said = { data: [1, 1, 0, 1, 1], dims };
+const longer = { input_ids: { data: [4, 5, 6, 7, 8], dims }, attention_mask: said };
+for (const asked of [question, longer]) {
+  const expected = session.run({ ...asked, ...image }).scores;
+  const found = [1, 2].map(() => session.ask(asked).scores);
+  await tell(() => found.every(({ data, dims }) => data.join() === expected.data.join() && dims[1] === 5));
+}
+await tell(() => session.see({ ...image, visual_feats: { data: new Float32Array(11), dims: [1, 1, 11] } }));
+await tell(() => session.ask(question));
+await tell(() => session.see(feeds));
+await tell(() => session.see({}));
+"""
+    said = _ask(wasm, tmp_path, FEEDS + code).splitlines()
+    not_seen = "asked before an image was seen: call see first, or run"
+    assert said[:4] == [not_seen, "true", "true", "visual_feats is 11 wide, expected 12"]
+    assert said[4:] == [
+        not_seen,
+        "all inputs are given to see: give those of the image alone",
+        "there is no input to see",
+    ]
+
+
 def test_what_does_not_fit_is_one_sentence(wasm: Path, tmp_path: Path) -> None:
     write_model(tmp_path / "model.lxe")
     code = """const session = await open(model, engine);

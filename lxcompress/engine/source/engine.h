@@ -21,7 +21,7 @@ typedef struct lx_session lx_session;
 
 enum { LX_INT64 = 0, LX_FLOAT32 = 1 };
 
-/* What lx_run returns. LX_NOT_FINITE: an input holds NaN or infinity, also in a row that its mask leaves out, or a value
+/* What lx_run and lx_see return. LX_NOT_FINITE: an input holds NaN or infinity, also in a row that its mask leaves out, or a value
    inside of the model is NaN or overflows. LX_REFUSED: anything else. */
 enum { LX_ANSWERED = 0, LX_REFUSED = -1, LX_NOT_FINITE = -2 };
 
@@ -64,6 +64,13 @@ lx_session *lx_session_open(const lx_model *model, int threads, const char *inst
 /* Writes the scores, float32 [batch, lx_count_scores], for `feeds`: one feed for each input, in the model's order.
    Returns LX_ANSWERED if all went well; otherwise `scores` are not valid. */
 int lx_run(lx_session *session, const lx_feed *feeds, int64_t batch, float *scores, char *error, size_t error_bytes);
+
+/* Computes what depends on the given inputs alone, such as those of an image, and keeps it until the next lx_see. A feed
+   without data (NULL) is an input of the questions; an input and its mask are given together. After it, lx_run takes feeds
+   without data for the inputs that were seen, computes the rest for each question, and writes the same scores as without
+   lx_see. lx_run with all inputs works as before, and keeps what was seen. Returns what lx_run returns; if it fails, nothing
+   is kept. */
+int lx_see(lx_session *session, const lx_feed *feeds, char *error, size_t error_bytes);
 
 void lx_session_close(lx_session *session);
 

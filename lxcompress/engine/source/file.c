@@ -266,21 +266,6 @@ static int check_slice(const lx_model *model, uint32_t op, int place, complaint 
   return 0;
 }
 
-/* Returns how many of its three slices an operation reads; an optional one is absent if its tensor is LX_NONE. */
-static int count_slices(const lx_op *op) {
-  switch (op->code) {
-    case LX_EMBED:
-    case LX_LOAD:
-      return 0;
-    case LX_SCORES:
-      return 1;
-    case LX_ATTEND:
-      return 3;
-    default:
-      return op->in[1].tensor == LX_NONE ? 1 : 2;
-  }
-}
-
 static const lx_weight *find_weight(const lx_model *model, int32_t place) {
   return place >= 0 && (uint32_t)place < model->head.weights ? &model->weights[place] : NULL;
 }
@@ -293,7 +278,7 @@ static int is_vector(const lx_model *model, int32_t place, uint32_t rows) {
 static int check_op(const lx_model *model, uint32_t place, complaint *to) {
   const lx_op *op = &model->ops[place];
   NEED(op->code < LX_OPS, "operation %u has the unknown kind %u", place, op->code);
-  int slices = count_slices(op);
+  int slices = lx_count_slices(op);
   for (int n = 0; n < slices; n++)
     if (check_slice(model, place, n, to)) return -1;
   for (int n = slices; n < 3; n++) NEED(op->in[n].tensor == LX_NONE,
@@ -362,7 +347,7 @@ static int check_order(const lx_model *model, complaint *to) {
   for (uint32_t n = 0; n < model->head.ops; n++) {
     const lx_op *op = &model->ops[n];
     NEED(op->code != LX_SCORES || n + 1 == model->head.ops, "operation %u gives the scores, but is not the last one", n);
-    for (int slice = 0; slice < count_slices(op); slice++)
+    for (int slice = 0; slice < lx_count_slices(op); slice++)
       NEED(IS_WRITTEN((uint32_t)op->in[slice].tensor), "operation %u reads a tensor before it is written", n);
     NEED(op->code != LX_EMBED || !op->adds || IS_WRITTEN((uint32_t)op->out),
          "operation %u adds to a tensor before it is written", n);

@@ -137,6 +137,21 @@ static inline uint32_t lx_units(const lx_weight *weight) {
   return lx_is_quantised(weight) ? (weight->columns + 3) / 4 : weight->columns;
 }
 
+/* Returns how many of its three slices an operation reads; an optional one is absent if its tensor is LX_NONE. */
+static inline int lx_count_slices(const lx_op *op) {
+  switch (op->code) {
+    case LX_EMBED:
+    case LX_LOAD:
+      return 0;
+    case LX_SCORES:
+      return 1;
+    case LX_ATTEND:
+      return 3;
+    default:
+      return op->in[1].tensor == LX_NONE ? 1 : 2;
+  }
+}
+
 static inline uint32_t lx_rounded(uint32_t value, uint32_t to) { return (value + to - 1) / to * to; }
 
 #endif

@@ -7,7 +7,9 @@
 #define _GNU_SOURCE
 #include "kernels.h"
 #include "pool.h"
+#include "seen.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +25,9 @@ typedef struct {
   size_t stride;
   uint32_t columns;
 } view;
+
+/* Which operations run: all of them; those that lx_see can do; or those that are left for the question. */
+typedef enum { RUN_ALL, RUN_BEFORE, RUN_ASKED } phase;
 
 struct lx_session {
   const lx_model *model;
@@ -41,6 +46,8 @@ struct lx_session {
   size_t scores_each;
   void *allocated;      /* what `memory` and the others lie in */
   float *answer;
+  phase phase;
+  lx_seen *seen;        /* what lx_see keeps, or NULL */
   uint32_t not_finite;  /* whether an operation read or wrote NaN or infinity; any thread sets it */
 };
 
@@ -158,6 +165,7 @@ lx_session *lx_session_open(const lx_model *model, int threads, const char *inst
 void lx_session_close(lx_session *session) {
   if (!session) return;
   lx_pool_close(session->pool);
+  lx_seen_close(session->seen, session->model);
   free(session->allocated);
   free(session);
 }
@@ -175,6 +183,21 @@ typedef struct {
     if (!(condition)) return FAIL(__VA_ARGS__); \
   } while (0)
 
+/* Returns the feed of an input: for a question about what was seen, the one that is kept. */
+static const lx_feed *find_feed(const lx_session *session, const lx_feed *feeds, uint32_t input) {
+  return session->phase == RUN_ASKED && session->seen->inputs[input] ? &session->seen->feeds[input] : &feeds[input];
+}
+
+/* Whether this phase has the value of a size. */
+static int has_size(const lx_session *session, uint32_t size) {
+  return session->phase != RUN_BEFORE || session->seen->sizes[size];
+}
+
+/* Whether an operation runs in this phase. */
+static int runs(const lx_session *session, uint32_t op) {
+  return session->phase == RUN_ALL || (session->seen->ops[op] == LX_ASKED) == (session->phase == RUN_ASKED);
+}
+
 /* Finds the rows that a mask keeps, and returns their number. */
 static int64_t keep_rows(const int64_t *mask, int64_t rows, int32_t *kept) {
   int64_t count = 0;
@@ -188,8 +211,10 @@ static int find_sizes(lx_session *session, const lx_feed *feeds, complaint *to) 
   for (uint32_t n = 0; n < model->head.sizes; n++) {
     const lx_size *size = &model->sizes[n];
     int64_t value = size->add;
+    session->sizes[n] = 0;
+    if (!has_size(session, n)) continue;
     if (size->kind == LX_ROWS) {
-      value = keep_rows(session->rows[size->b], feeds[size->b].rows, session->kept[n]);
+      value = keep_rows(session->rows[size->b], find_feed(session, feeds, (uint32_t)size->b)->rows, session->kept[n]);
       NEED(value > 0, "the mask %s keeps no token or region of a question", model->inputs[size->b].name);
     }
     if (size->kind == LX_SUM) value += session->sizes[size->a] + (size->b == LX_NONE ? 0 : session->sizes[size->b]);
@@ -225,8 +250,7 @@ static view take_slice(const lx_session *session, const lx_slice *slice) {
 }
 
 static int check_slices(const lx_session *session, const lx_op *op, complaint *to) {
-  const int most = op->code == LX_ATTEND ? 3 : op->code == LX_SCORES ? 1 : op->code <= LX_LOAD ? 0 : 2;
-  for (int n = 0; n < most && op->in[n].tensor != LX_NONE; n++) {
+  for (int n = 0; n < lx_count_slices(op); n++) {
     int64_t start = start_of(session, &op->in[n]), columns = session->sizes[op->in[n].columns];
     NEED(columns > 0 && start >= 0 && start + columns <= session->tensors[op->in[n].tensor].columns,
          "a question is too short: %lld columns from column %lld do not exist", (long long)columns, (long long)start);
@@ -445,9 +469,30 @@ static void run_op(lx_session *session, const lx_op *op, int thread) {
   lx_pool_meet(session->pool);
 }
 
-static void run_all(void *context, int thread) {
+/* Copies the result of an operation out of its tensor while an image is seen, and back into it for each question. An
+   operation after it may write the tensor, so all threads meet. */
+static void copy_result(lx_session *session, uint32_t op, int thread) {
+  const int32_t out = session->model->ops[op].out;
+  const uint32_t channels = session->model->tensors[out].channels, items = split(channels, CHANNELS_AT_ONCE);
+  const view tensor = session->tensors[out];
+  for (uint32_t n; (n = lx_pool_next(session->pool, thread, items)) < items;) {
+    const uint32_t first = n * CHANNELS_AT_ONCE;
+    const size_t at = first * tensor.stride, bytes = (end_of(first, channels) - first) * tensor.stride * sizeof(float);
+    float *kept = session->seen->results[op] + at;
+    if (session->phase == RUN_ASKED)
+      memcpy(tensor.at + at, kept, bytes);
+    else
+      memcpy(kept, tensor.at + at, bytes);
+  }
+  lx_pool_meet(session->pool);
+}
+
+static void run_ops(void *context, int thread) {
   lx_session *session = context;
-  for (uint32_t n = 0; n < session->model->head.ops; n++) run_op(session, &session->model->ops[n], thread);
+  for (uint32_t n = 0; n < session->model->head.ops; n++) {
+    if (runs(session, n)) run_op(session, &session->model->ops[n], thread);
+    if (session->phase != RUN_ALL && session->seen->ops[n] == LX_HELD) copy_result(session, n, thread);
+  }
 }
 
 /* -- running -------------------------------------------------------------------------------------------------- */
@@ -457,62 +502,124 @@ static int check_feeds(const lx_session *session, const lx_feed *feeds, complain
   for (uint32_t n = 0; n < model->head.inputs; n++) {
     const lx_input_record *input = &model->inputs[n];
     const lx_size *size = &model->sizes[input->size];
-    NEED(feeds[n].data, "%s is missing", input->name);
-    NEED(feeds[n].width == input->width,
-         "%s is %lld wide, expected %u", input->name, (long long)feeds[n].width, input->width);
-    NEED(feeds[n].rows > 0 && feeds[n].rows <= size->most, "%s has %lld rows, expected 1 to %u", input->name,
-         (long long)feeds[n].rows, size->most);
-    NEED(feeds[n].rows == feeds[size->b].rows,
-         "%s has %lld rows, but its mask has %lld", input->name, (long long)feeds[n].rows,
-         (long long)feeds[size->b].rows);
+    const lx_feed *feed = find_feed(session, feeds, n), *mask = find_feed(session, feeds, (uint32_t)size->b);
+    if (session->phase == RUN_BEFORE && !feed->data && !mask->data) continue;
+    if (feed != &feeds[n]) {
+      NEED(!feeds[n].data, "%s was seen: give none of the seen inputs with a question, or all inputs", input->name);
+      continue;
+    }
+    NEED(feed->data, "%s is missing", input->name);
+    NEED(mask->data, "%s is given without its mask %s", input->name, model->inputs[size->b].name);
+    NEED(feed->width == input->width, "%s is %lld wide, expected %u", input->name, (long long)feed->width, input->width);
+    NEED(feed->rows > 0 && feed->rows <= size->most, "%s has %lld rows, expected 1 to %u", input->name,
+         (long long)feed->rows, size->most);
+    NEED(feed->rows == mask->rows, "%s has %lld rows, but its mask has %lld", input->name, (long long)feed->rows,
+         (long long)mask->rows);
   }
   return 0;
+}
+
+/* Returns the name of what a value belongs to, for an error. */
+static const char *name_question(const lx_session *session, int64_t place, char text[32]) {
+  if (session->phase == RUN_BEFORE) return "what is seen";
+  snprintf(text, 32, "question %lld", (long long)place);
+  return text;
 }
 
 /* Checks one row at a time, so that the compiler checks many values at once, and the first bad row can be named. */
 static int check_finite(const lx_session *session, const lx_feed *feeds, int64_t place, complaint *to) {
   const lx_model *model = session->model;
   for (uint32_t n = 0; n < model->head.inputs; n++) {
-    if (model->inputs[n].type != LX_FLOAT32) continue;
     const float *values = session->rows[n];
+    if (model->inputs[n].type != LX_FLOAT32 || !values) continue;
     for (int64_t row = 0; row < feeds[n].rows; row++, values += feeds[n].width) {
       uint32_t found = 0;
       for (int64_t column = 0; column < feeds[n].width; column++) found |= !is_finite(values[column]);
       if (!found) continue;
-      lx_fail(to->text, to->bytes, "%s holds NaN or infinity in row %lld of question %lld", model->inputs[n].name,
-              (long long)row, (long long)place);
+      char text[32];
+      lx_fail(to->text, to->bytes, "%s holds NaN or infinity in row %lld of %s", model->inputs[n].name, (long long)row,
+              name_question(session, place, text));
       return LX_NOT_FINITE;
     }
   }
   return LX_ANSWERED;
 }
 
-static int run_one(lx_session *session, const lx_feed *feeds, int64_t place, complaint *to) {
+/* Points to the rows of a question; those of a seen image are the same for all questions, and its floats are not needed. */
+static void find_rows(lx_session *session, const lx_feed *feeds, int64_t place) {
   const lx_model *model = session->model;
   for (uint32_t n = 0; n < model->head.inputs; n++) {
+    const lx_feed *feed = find_feed(session, feeds, n);
     const size_t each = model->inputs[n].type == LX_INT64 ? sizeof(int64_t) : sizeof(float);
-    session->rows[n] = (const uint8_t *)feeds[n].data + (size_t)place * (size_t)(feeds[n].rows * feeds[n].width) * each;
+    const size_t before = feed == &feeds[n] ? (size_t)place * (size_t)(feed->rows * feed->width) * each : 0;
+    session->rows[n] = feed->data ? (const uint8_t *)feed->data + before : NULL;
   }
+}
+
+/* Finds the rows, sizes and tensors of a question, and checks the operations of this phase against them. */
+static int prepare(lx_session *session, const lx_feed *feeds, int64_t place, complaint *to) {
+  const lx_model *model = session->model;
+  find_rows(session, feeds, place);
   if (find_sizes(session, feeds, to)) return LX_REFUSED;
   if (check_finite(session, feeds, place, to)) return LX_NOT_FINITE;
   lay_out(session);
   for (uint32_t n = 0; n < model->head.ops; n++)
-    if (check_slices(session, &model->ops[n], to) || check_columns(session, &model->ops[n], to)) return LX_REFUSED;
+    if (runs(session, n) && (check_slices(session, &model->ops[n], to) || check_columns(session, &model->ops[n], to)))
+      return LX_REFUSED;
+  return LX_ANSWERED;
+}
+
+/* Runs the operations of this phase on all threads. */
+static int compute(lx_session *session, int64_t place, complaint *to) {
   session->not_finite = 0;
-  lx_pool_run(session->pool, run_all, session);
+  lx_pool_run(session->pool, run_ops, session);
   if (!session->not_finite) return LX_ANSWERED;
-  lx_fail(to->text, to->bytes, "a value inside of the model is NaN or overflows in question %lld", (long long)place);
+  char text[32];
+  lx_fail(to->text, to->bytes, "a value inside of the model is NaN or overflows in %s", name_question(session, place, text));
   return LX_NOT_FINITE;
 }
 
 int lx_run(lx_session *session, const lx_feed *feeds, int64_t batch, float *scores, char *error, size_t error_bytes) {
   complaint told = {error, error_bytes}, *to = &told;
   NEED(batch > 0, "there is no question");
+  session->phase = RUN_ALL;
+  for (uint32_t n = 0; session->seen && n < session->model->head.inputs; n++)
+    if (session->seen->inputs[n] && !feeds[n].data) session->phase = RUN_ASKED;
   if (check_feeds(session, feeds, to)) return LX_REFUSED;
   for (int64_t place = 0; place < batch; place++) {
     session->answer = scores + (size_t)place * session->model->head.scores;
-    const int status = run_one(session, feeds, place, to);
+    int status = prepare(session, feeds, place, to);
+    if (!status) status = compute(session, place, to);
     if (status) return status;
   }
   return LX_ANSWERED;
+}
+
+static int see(lx_session *session, const lx_feed *feeds, complaint *to) {
+  int status = prepare(session, feeds, 0, to);
+  if (status) return status;
+  status = lx_seen_allocate(session->seen, session->model, session->sizes, stride_of, LX_MOST_MEMORY);
+  NEED(status != LX_TOO_LARGE, "what is seen would need %llu MB or more", LX_MOST_MEMORY >> 20);
+  NEED(status == LX_FITS, "there is not enough memory to keep what is seen");
+  return compute(session, 0, to);
+}
+
+static void forget(lx_session *session) {
+  lx_seen_close(session->seen, session->model);
+  session->seen = NULL;
+}
+
+int lx_see(lx_session *session, const lx_feed *feeds, char *error, size_t error_bytes) {
+  complaint told = {error, error_bytes}, *to = &told;
+  forget(session);
+  uint32_t given = 0;
+  session->phase = RUN_BEFORE;
+  for (uint32_t n = 0; n < session->model->head.inputs; n++) given += feeds[n].data != NULL;
+  NEED(given, "there is no input to see");
+  if (check_feeds(session, feeds, to)) return LX_REFUSED;
+  session->seen = lx_seen_open(session->model, feeds);
+  NEED(session->seen, "there is not enough memory to keep what is seen");
+  const int status = see(session, feeds, to);
+  if (status) forget(session);
+  return status;
 }

@@ -9,7 +9,7 @@ out="${1:-engine.wasm}"
 
 exports=_initialize,aligned_alloc,malloc,free
 exports=$exports,lx_open_bytes,lx_verify,lx_close,lx_count_inputs,lx_get_input,lx_count_scores
-exports=$exports,lx_session_open,lx_run,lx_session_close
+exports=$exports,lx_session_open,lx_run,lx_see,lx_session_close
 
 # An overflow of the stack, which lies first, traps. No text of the engine's has a number with a point.
 ${CC:-clang} --target=wasm32-wasi -mexec-model=reactor -O3 -msimd128 -std=gnu11 -ffp-contract=fast -fno-math-errno \

@@ -3,6 +3,8 @@
      import { open } from "./engine.mjs";
      const session = await open(await fetch("model.lxe"), await fetch("engine.wasm"));
      const { scores } = session.run({ input_ids: { data: ids, dims: [1, 9] }, ... });   // scores.data, scores.dims
+     session.see({ visual_feats: { data: features, dims: [1, 36, 2048] }, ... });        // one image,
+     const next = session.ask({ input_ids: { data: ids, dims: [1, 9] }, ... });          // and any number of questions about it
 
    A call keeps its page busy until it has answered: call it from a worker where that matters. */
 
@@ -34,6 +36,7 @@ class Session {
   #error;
   #session;
   #answers;
+  #seen = [];
 
   constructor(c, bytes) {
     this.#c = c;
@@ -50,22 +53,38 @@ class Session {
   /* { scores: { type, dims: [B, A], data: Float32Array } } of `feeds`, { dims, data } for each of `inputs` by its name.
      Whole numbers may come as a BigInt64Array or as any array of numbers. */
   run(feeds) {
+    return this.#answer(feeds, this.inputs);
+  }
+
+  /* Computes what depends on one image alone, and keeps it for `ask`, until the next call. `feeds` has the inputs of the
+     image, each with its mask. If it throws an Error, nothing is kept. */
+  see(feeds) {
+    const c = this.#c, taken = [];
+    this.#seen = [];
+    try {
+      const inputs = this.inputs.filter(({ name }) => feeds[name]);
+      if (inputs.length === this.inputs.length) throw new Error("all inputs are given to see: give those of the image alone");
+      const images = inputs.length ? this.#checkFeeds(feeds, inputs) : 1;
+      if (images !== 1) throw new Error(`one image is seen at a time, but was given ${images}`);
+      if (c.lx_see(this.#session, this.#writeFeeds(feeds, inputs, taken), this.#error, ERROR_BYTES)) this.#fail();
+      this.#seen = inputs;
+    } finally {
+      taken.forEach((each) => c.free(each));
+    }
+  }
+
+  /* What `run` gives, of questions about the image that was seen: `feeds` has the other inputs. */
+  ask(feeds) {
+    if (!this.#seen.length) throw new Error("asked before an image was seen: call see first, or run");
+    return this.#answer(feeds, this.inputs.filter((input) => !this.#seen.includes(input)));
+  }
+
+  #answer(feeds, inputs) {
     const c = this.#c, taken = [];
     try {
-      const batch = this.#checkFeeds(feeds);
-      const table = this.#take(FEED_BYTES * this.inputs.length, taken);
+      const batch = this.#checkFeeds(feeds, inputs);
+      const table = this.#writeFeeds(feeds, inputs, taken);
       const scores = this.#take(4 * batch * this.#answers, taken);
-      this.inputs.forEach((input, place) => {
-        const { dims, data } = feeds[input.name];
-        const size = dims.reduce((a, b) => a * b, 1);
-        const at = this.#take(size * (input.type === "int64" ? 8 : 4), taken);
-        if (input.type === "int64") new BigInt64Array(c.memory.buffer, at, size).set(Array.from(data, BigInt));
-        else new Float32Array(c.memory.buffer, at, size).set(data);
-        const feed = new DataView(c.memory.buffer, table + FEED_BYTES * place, FEED_BYTES);
-        feed.setUint32(0, at, true);
-        feed.setBigInt64(8, BigInt(dims[1]), true);
-        feed.setBigInt64(16, BigInt(dims[2] ?? 1), true);
-      });
       if (c.lx_run(this.#session, table, BigInt(batch), scores, this.#error, ERROR_BYTES)) this.#fail();
       const data = new Float32Array(c.memory.buffer, scores, batch * this.#answers).slice();
       return { scores: { type: "float32", dims: [batch, this.#answers], data } };
@@ -74,9 +93,28 @@ class Session {
     }
   }
 
+  /* The address of the feeds of all inputs; those of others than `inputs` have no data. */
+  #writeFeeds(feeds, inputs, taken) {
+    const c = this.#c, bytes = FEED_BYTES * this.inputs.length, table = this.#take(bytes, taken);
+    new Uint8Array(c.memory.buffer, table, bytes).fill(0);
+    this.inputs.forEach((input, place) => {
+      if (!inputs.includes(input)) return;
+      const { dims, data } = feeds[input.name];
+      const size = dims.reduce((a, b) => a * b, 1);
+      const at = this.#take(size * (input.type === "int64" ? 8 : 4), taken);
+      if (input.type === "int64") new BigInt64Array(c.memory.buffer, at, size).set(Array.from(data, BigInt));
+      else new Float32Array(c.memory.buffer, at, size).set(data);
+      const feed = new DataView(c.memory.buffer, table + FEED_BYTES * place, FEED_BYTES);
+      feed.setUint32(0, at, true);
+      feed.setBigInt64(8, BigInt(dims[1]), true);
+      feed.setBigInt64(16, BigInt(dims[2] ?? 1), true);
+    });
+    return table;
+  }
+
   /* How many questions there are; sizes and ids are the engine's to check. */
-  #checkFeeds(feeds) {
-    const batches = this.inputs.map(({ name, shape }) => {
+  #checkFeeds(feeds, inputs) {
+    const batches = inputs.map(({ name, shape }) => {
       const feed = feeds[name];
       if (!feed) throw new Error(`${name} is missing`);
       const size = feed.dims.reduce((a, b) => a * b, 1);

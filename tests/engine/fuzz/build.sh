@@ -22,5 +22,5 @@ if [[ $("$cc" -dumpmachine) == x86_64* ]]; then
     -o "$out/$kind-avx512.o" &
 fi
 wait
-"$cc" "${flags[@]}" "${has[@]}" "$here/fuzz.c" "$source/file.c" "$source/pool.c" "$source/dispatch.c" "$out/$kind"-*.o -lm \
+"$cc" "${flags[@]}" "${has[@]}" "$here/fuzz.c" "$source/file.c" "$source/seen.c" "$source/pool.c" "$source/dispatch.c" "$out/$kind"-*.o -lm \
   -o "$out/$kind"
