@@ -2,7 +2,7 @@
 # and what the pick gains over the dense model in int8.
 # make check: format, lint, types, the laws of the structure and the fast tests, in less than a minute.
 # make test: make check, then the other tests.
-# make test-native: the tests that need sanitizers, valgrind or an emulator; each skip names what is missing.
+# make test-native: the tests that need sanitizers, valgrind, an emulator or a browser; each skip names what is missing.
 # make test-slow: the tests that take minutes each.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
@@ -44,7 +44,7 @@ test: check
 	$(PYTEST) --no-loadscope-reorder $(FAST:%=--ignore=%)
 
 test-native: $(VENV)/tested
-	$(BIN)/python -m pytest -m native -rs tests/engine tests/runtimes/test_torch.py
+	$(BIN)/python -m pytest -m native -rs tests/engine tests/runtimes/test_torch.py tests/life/test_browser.py
 
 test-slow: $(VENV)/tested
 	$(PYTEST) -m slow --no-loadscope-reorder

@@ -140,6 +140,12 @@ def toy_recipe(toy_recipe_file) -> Recipe:
     return load_recipe(toy_recipe_file)
 
 
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_recipe_file) -> Recipe:
+    """The recipe of the model of one layer, read."""
+    return load_recipe(tiny_recipe_file)
+
+
 @pytest.fixture
 def packages(tmp_path, monkeypatch) -> Iterator[Path]:
     """A folder on the path of Python, in which a test installs packages."""
@@ -163,10 +169,18 @@ def toy_run(toy_recipe) -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_onnx(toy_run) -> Path:
-    """The ticket of `toy_run` as ONNX in fp32: only read it."""
+def tiny_run(tiny_recipe) -> Path:
+    """The same of the model of one layer: only read it."""
+    from lxcompress.study.run import run_study
+
+    return make_once("tiny-run", lambda folder: run_study(tiny_recipe, folder, only=TOY_CELL))
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_run) -> Path:
+    """The ticket of `tiny_run` as ONNX in fp32: only read it."""
     from lxcompress.exporters.artifact import export, open_source
     from lxcompress.exporters.formats import ExportOptions
 
-    source = toy_run / "tickets" / TOY_CELL
-    return make_once("toy-onnx", lambda folder: export(open_source(source), folder, ExportOptions("onnx")))
+    source = tiny_run / "tickets" / TOY_CELL
+    return make_once("tiny-onnx", lambda folder: export(open_source(source), folder, ExportOptions("onnx")))

@@ -22,9 +22,9 @@ CELL = TOY_CELL
 
 
 @pytest.fixture
-def run(toy_run) -> Path:
+def run(tiny_run) -> Path:
     """A run of one cell on the toy."""
-    return toy_run
+    return tiny_run
 
 
 def told(*arguments: object) -> dict:
@@ -75,7 +75,7 @@ def test_an_artifact_scores_what_its_record_says_in_the_runtime_that_serves_it(
     format, runtime, run, tmp_path, request
 ) -> None:
     if format == "onnx":
-        shutil.copytree(request.getfixturevalue("toy_onnx"), tmp_path / "out")
+        shutil.copytree(request.getfixturevalue("tiny_onnx"), tmp_path / "out")
     else:
         export(open_source(run / "tickets" / CELL), tmp_path / "out", ExportOptions(format))
     found, record = told(tmp_path / "out", run), read_record(tmp_path / "out/artifact.json", Artifact)

@@ -31,10 +31,10 @@ ODD = "a b;$(touch executed)'\"&"
 
 
 @pytest.fixture(scope="module")
-def study(toy_recipe_file, tmp_path_factory) -> Path:
+def study(tiny_recipe_file, tmp_path_factory) -> Path:
     """The run folder of a small study, in a folder whose name a shell would act on."""
     root = tmp_path_factory.mktemp(ODD) / "run"
-    words = ["study", str(toy_recipe_file), "--out", str(root), "--set", "seeds=[0]", "--set", "train.epochs=1"]
+    words = ["study", str(tiny_recipe_file), "--out", str(root), "--set", "seeds=[0]", "--set", "train.epochs=1"]
     done = CliRunner().invoke(app, [*words, "--set", "prune.criteria=[low-magnitude]", "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
@@ -51,7 +51,7 @@ def document_of(*words: object) -> dict:
     return json.loads(done.stdout)
 
 
-def test_each_command_prints_one_json_document_and_nothing_else(study, toy_recipe_file, tmp_path) -> None:
+def test_each_command_prints_one_json_document_and_nothing_else(study, tiny_recipe_file, tmp_path) -> None:
     ticket = study / "tickets" / "low-magnitude-weight-50-seed0"
     assert document_of("inspect", ticket, "--json")["kept"]
     pruned = document_of("prune", study / "seeds" / "0" / "dense", "--sparsity", 0.5, "--out", tmp_path / "p", "--json")

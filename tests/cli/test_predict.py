@@ -54,7 +54,7 @@ def write_vqa(folder: Path, split: str, count: int, first: int) -> tuple[Path, P
 
 
 @pytest.fixture(scope="module")
-def blind_run(toy_start, tmp_path_factory) -> Path:
+def blind_run(tiny_start, tmp_path_factory) -> Path:
     """A blind VQA study of the toy, from official files."""
     folder = tmp_path_factory.mktemp("vqa")
     train, valid = write_vqa(folder, "train", 120, 1000), write_vqa(folder, "valid", 36, 5000)
@@ -71,7 +71,7 @@ def blind_run(toy_start, tmp_path_factory) -> Path:
             "least_answers": 1,
             "max_valid": 30,
         },
-        "model": {"start": str(toy_start)},
+        "model": {"start": str(tiny_start)},
         "train": {"epochs": 3, "batch_size": 8, "learning_rate": 5e-3},
         "prune": {"criteria": ["low-magnitude"], "sparsities": [0.5]},
     }
@@ -82,9 +82,9 @@ def blind_run(toy_start, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def scenes_run(toy_run) -> Path:
+def scenes_run(tiny_run) -> Path:
     """A study of the toy on scenes."""
-    return toy_run
+    return tiny_run
 
 
 def test_predictions_score_as_the_study_scored(blind_run, tmp_path) -> None:

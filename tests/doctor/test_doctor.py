@@ -12,6 +12,7 @@ import pytest
 from lxcompress.doctor.checks import CHECKS, FeatureCheck, run_check
 from lxcompress.doctor.devices import find_devices
 from lxcompress.doctor.requirements import judge, read_package, read_packages, reinstall
+from tests import children
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = [
@@ -126,8 +127,8 @@ result = run_check(next(check for check in CHECKS if check.name == {name!r}))
 assert not result.works and not result.is_core, result
 assert result.remedy == "pip install 'lxcompress[{extra}]'", result
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout == done.stderr == ""
+    done = children.run(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(("library", "runtime"), [("openvino", "openvino"), ("executorch", "executorch")])

@@ -13,11 +13,8 @@ from lxcompress.catalog.extensions import resolve
 from lxcompress.catalog.formats import FORMATS
 from lxcompress.catalog.runtimes import RUNTIMES, list_serving
 from lxcompress.doctor.checks import CHECKS
-from lxcompress.recipe import load_recipe
-from lxcompress.study.run import run_study
 from tests import children
 
-TICKET = "low-magnitude-weight-50-seed0"
 EXTENSION = Path(__file__).parents[1] / "extension"
 
 
@@ -28,14 +25,6 @@ def lxcompress(*words: object) -> subprocess.CompletedProcess[str]:
         *words,
         env=os.environ | {"PYTHONPATH": str(EXTENSION), "OMP_NUM_THREADS": "1"},  # of the workers of `bench`
     )
-
-
-@pytest.fixture(scope="module")
-def run(tiny_recipe_file, tmp_path_factory) -> Path:
-    """A run folder with one ticket."""
-    root = tmp_path_factory.mktemp("run")
-    run_study(load_recipe(tiny_recipe_file), root, only=TICKET)
-    return root
 
 
 @pytest.mark.parametrize("spec", FORMATS.values(), ids=lambda spec: spec.name)
@@ -55,9 +44,9 @@ def test_a_runtime_opens_the_formats_that_it_names(spec) -> None:
         assert callable(resolve(spec.open))
 
 
-def test_an_added_format_is_exported_proven_and_measured(run: Path, tmp_path: Path) -> None:
+def test_an_added_format_is_exported_proven_and_measured(tiny_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "program"
-    done = lxcompress("export", run / "seeds" / "0" / "dense", "--format", "torch-export", "--out", out, "--json")
+    done = lxcompress("export", tiny_run / "seeds" / "0" / "dense", "--format", "torch-export", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     assert (made["format"], made["precision"], made["role"], made["seed"]) == ("torch-export", "fp32", "dense", 0)

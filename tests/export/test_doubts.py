@@ -78,9 +78,9 @@ def test_other_questions_than_the_ticket_was_scored_on_are_a_doubt() -> None:
     assert "the data changed" in said
 
 
-def test_a_ticket_of_an_earlier_version_that_was_edited_is_exported_with_a_warning(toy_recipe_file, tmp_path) -> None:
+def test_a_ticket_of_an_earlier_version_that_was_edited_is_exported_with_a_warning(tiny_recipe_file, tmp_path) -> None:
     """No checksum of its config.json is known: its accuracy tells."""
-    run_study(load_recipe(toy_recipe_file, ["seeds=[0]", "train.epochs=1"]), tmp_path / "run", only=CELL)
+    run_study(load_recipe(tiny_recipe_file, ["seeds=[0]", "train.epochs=1"]), tmp_path / "run", only=CELL)
     ticket = tmp_path / "run" / "tickets" / CELL
     tree = json.loads((ticket / "ticket.json").read_text("utf-8"))
     tree["accuracy"]["accuracy"] = min(1.0, tree["accuracy"]["accuracy"] + 0.5)

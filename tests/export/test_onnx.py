@@ -20,27 +20,28 @@ from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.onnx import count_zeros, move, save, trace
 from lxcompress.exporters.parity import check, compare
 from lxcompress.exporters.products import find_reads, shapes_of, steps_of
-from lxcompress.models.checkpoints import load_model
+from lxcompress.models.checkpoints import Model, load_model
 from lxcompress.records import Artifact, read_record
 from lxcompress.rundir import sha256
 from lxcompress.runtimes import open_session
 from lxcompress.tickets import load_ticket
 from tests.conftest import TOY_CELL
-from tests.export.graphs import FAMILIES, NAMES, scores, traced
+from tests.export.graphs import FAMILIES, NAMES, SMALLER, scores, traced
+from tests.export.test_ships_no_path import paths_in
 
 TICKET = TOY_CELL
 
 
 @pytest.fixture
-def run(toy_run) -> Path:
+def run(tiny_run) -> Path:
     """A run folder with one ticket."""
-    return toy_run
+    return tiny_run
 
 
 @pytest.fixture
-def exported(toy_onnx) -> Path:
+def exported(tiny_onnx) -> Path:
     """The ticket as ONNX."""
-    return toy_onnx
+    return tiny_onnx
 
 
 def random_inputs(model, batch: int, tokens: int, objects: int) -> Inputs:
@@ -91,7 +92,7 @@ def test_the_dead_branch_is_not_in_the_file(run, exported) -> None:
     graph = onnx.load(exported / "model.onnx").graph
     stored = sum(numpy_helper.to_array(each).size for each in graph.initializer)
     assert stored < load_model(run / "tickets" / TICKET).whole
-    assert not any("x_layers.1.visn" in each.name for each in graph.initializer)
+    assert not any("x_layers.0.visn" in each.name for each in graph.initializer)
 
 
 def test_batch_length_and_regions_are_free(exported) -> None:
@@ -112,7 +113,7 @@ def test_a_dense_run_exports_too_knows_its_accuracy_and_prints_nothing(run, tmp_
     artifact = export(source, plain, ExportOptions("onnx"), progress=lambda what, *_: told.append(what))
     assert artifact.cell is None
     assert artifact.accuracy == artifact.source_accuracy
-    assert artifact.notes == ["fused: 5 Attention, 5 BiasGelu, 13 SkipLayerNormalization"]
+    assert artifact.notes == ["fused: 1 Attention, 1 BiasGelu, 3 SkipLayerNormalization"]
     options = ExportOptions("onnx", "int8", fp32=plain)
     export(source, narrow, options, progress=lambda what, *_: told.append(what))
     assert capfd.readouterr() == ("", "")
@@ -168,13 +169,14 @@ def test_an_unknown_format_is_refused(run, tmp_path) -> None:
         export(open_source(run / "tickets" / TICKET), tmp_path, ExportOptions("tflite"))
 
 
-def test_the_data_of_the_study_is_what_proves_the_file(run, toy_recipe) -> None:
+def test_the_data_of_the_study_is_what_proves_the_file(run, tiny_recipe) -> None:
     source = open_source(run / "tickets" / TICKET)
-    assert source.data == toy_recipe.data
+    assert source.data == tiny_recipe.data
     assert len(load_task(source.data).valid) == 64
 
 
 def test_the_file_does_not_say_where_it_was_made(exported) -> None:
+    assert paths_in(exported, str(exported.parent)) == []
     content = (exported / "model.onnx").read_bytes()
     assert b"site-packages" not in content
     assert b".py" not in content
@@ -243,6 +245,16 @@ def test_what_stored_tensors_alone_decide_is_stored_once() -> None:
     after = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
     np.testing.assert_array_equal(after, before)
     assert fold_constants(model) == 0
+
+
+def test_the_file_of_a_smaller_model_answers_as_it_and_is_smaller() -> None:
+    given = traced(SMALLER)
+    found = open_session(given.path, threads=1).answer(given.example.numpy())
+    np.testing.assert_allclose(found, scores(given.model, given.example), atol=1e-5)
+    stored = sum(numpy_helper.to_array(each).size for each in onnx.load(given.path).graph.initializer)
+    whole = Model(given.model.family.build(given.whole), given.whole, given.model.family)
+    assert given.model.live < whole.live
+    assert stored < whole.live - (whole.live - given.model.live) / 2  # some of cross-attention's are stored both ways
 
 
 @pytest.mark.parametrize("name", NAMES)

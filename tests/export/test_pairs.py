@@ -51,10 +51,10 @@ def nlvr2(folder: Path, train: int = 16, valid: int = 10) -> Nlvr2Data:
 
 
 @pytest.fixture(scope="module")
-def run(toy_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one ticket of a study over pairs."""
     root = tmp_path_factory.mktemp("pairs")
-    run_study(toy_recipe.model_copy(update={"data": nlvr2(root)}), root / "run", only=TICKET)
+    run_study(tiny_recipe.model_copy(update={"data": nlvr2(root)}), root / "run", only=TICKET)
     return root / "run"
 
 
@@ -130,12 +130,12 @@ def test_a_pair_is_measured_as_one_question(exported) -> None:
 
 def test_three_images_and_no_data_are_proven_on_random_inputs(tmp_path) -> None:
     three = load_model(save_small(tmp_path / "three", images=3))
-    artifact = export(open_source(tmp_path / "three"), tmp_path / "out", ExportOptions("onnx"))
+    artifact = export(open_source(tmp_path / "three"), tmp_path / "out", ExportOptions("bitmask"))
     assert artifact.images == 3
     assert artifact.parity.inputs.startswith("seeded random inputs")
     assert artifact.parity.questions == 30
     inputs = some_inputs(three.config, 12)
-    found = open_session(tmp_path / "out", threads=1).answer(inputs.numpy())
+    found = open_session(tmp_path / "out", threads=1, runtime="torch").answer(inputs.numpy())
     np.testing.assert_allclose(found, score(three, inputs), atol=1e-5)
 
 

@@ -24,8 +24,9 @@ from lxcompress.study.run import run_study
 
 MARK = "MARKED-folder"
 CELL = "low-magnitude-weight-50-seed0"
-FAST = (("onnx", "fp32"), ("bitmask", "int8"), ("transformers", "fp32"))
+FAST = (("bitmask", "int8"), ("transformers", "fp32"))
 SLOW = (
+    ("onnx", "fp32"),  # a ticket in it: tests/export/test_onnx.py
     ("onnx", "int8"),
     ("ort", "fp32"),
     ("onnx", "fp16"),
@@ -60,9 +61,9 @@ def parts(path: Path) -> Iterator[bytes]:
             yield from (archive.read(name) for name in archive.namelist())
 
 
-def paths_in(folder: Path) -> list[str]:
+def paths_in(folder: Path, mark: str = MARK) -> list[str]:
     """The files of a folder that hold the marked name, or where this package, its libraries or its user live."""
-    places = (MARK, str(Path(lxcompress.__file__).parent), sys.prefix, "site-packages", str(Path.home()) + "/")
+    places = (mark, str(Path(lxcompress.__file__).parent), sys.prefix, "site-packages", str(Path.home()) + "/")
     words = [place.encode(encoding) for place in places for encoding in ("utf-8", "utf-16-le", "utf-16-be")]
     words += [json.dumps(place)[1:-1].replace("/", "\\/").encode() for place in places if "/" in place]
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]

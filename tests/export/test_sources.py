@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,17 @@ from tests.complain import complain
 from tests.export.small import WORDS, save_small
 from tests.models.original import TINY, draw, fine_tuned_shapes
 
+SMALLEST = replace(TINY, language=1, cross=1)
+"""One layer of each stack."""
+
 
 @pytest.fixture
 def pth(tmp_path) -> Path:
     """A fine-tuned model of LXMERT's authors, and a vocabulary beside it."""
     folder = tmp_path / "authors"
     folder.mkdir()
-    torch.save(draw(fine_tuned_shapes(TINY)), folder / "BEST.pth")
-    words = "\n".join((*SPECIAL, *(f"word{number}" for number in range(TINY.tokens - len(SPECIAL)))))
+    torch.save(draw(fine_tuned_shapes(SMALLEST)), folder / "BEST.pth")
+    words = "\n".join((*SPECIAL, *(f"word{number}" for number in range(SMALLEST.tokens - len(SPECIAL)))))
     (folder / "vocab.txt").write_text(words, encoding="utf-8")
     return folder / "BEST.pth"
 
@@ -50,7 +54,13 @@ def fine_tuned(toy_start, tmp_path) -> Path:
 
 @pytest.mark.parametrize(
     ("format", "has_words"),
-    [("onnx", True), ("bitmask", True), ("bitmask", False), ("transformers", True), ("transformers", False)],
+    [
+        pytest.param("onnx", True, marks=pytest.mark.slow),
+        ("bitmask", True),
+        ("bitmask", False),
+        ("transformers", True),
+        ("transformers", False),
+    ],
 )
 def test_a_pth_file_is_exported(format, has_words, pth, tmp_path) -> None:
     if not has_words:

@@ -29,6 +29,7 @@ from tests.report.synthetic import (
     write_twins,
 )
 
+pytestmark = pytest.mark.native
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests import children
 from tests.data.regions.pictures import pictures, row, write_tsv
 from tests.export.small import save_small
 
-COMMAND = [sys.executable, "-m", "lxcompress"]
+LIMITED = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({{0}}, {{0}}))\n{children.COMMAND}"
+"""The program of a command in which no file may grow beyond so many bytes."""
 WORDS = (
     "Traceback",
     "report it with",
@@ -31,14 +31,7 @@ EXPORTS = ("onnx", "ort", "openvino", "executorch", "coreml", "engine", "bitmask
 
 def run(words: list[str], limit: int) -> subprocess.CompletedProcess[str]:
     """Run a command in which no file may grow beyond `limit` bytes."""
-    return subprocess.run(
-        [*COMMAND, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    return children.run(LIMITED.format(limit), *words)
 
 
 def check(words: list[str], out: Path, limit: int) -> None:

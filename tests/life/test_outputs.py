@@ -37,12 +37,12 @@ COMMANDS = {
 
 
 @pytest.fixture
-def world(toy_start, toy_recipe_file, tmp_path) -> dict[str, Path]:
+def world(tiny_start, tiny_recipe_file, tmp_path) -> dict[str, Path]:
     """Copies of what commands read."""
     for name in ("model", "other_model"):
-        shutil.copytree(toy_start, tmp_path / "inputs" / name)
-    start = shutil.copytree(toy_start, tmp_path / "inputs/start")
-    text = toy_recipe_file.read_text("utf-8").replace(str(toy_start), str(start))
+        shutil.copytree(tiny_start, tmp_path / "inputs" / name)
+    start = shutil.copytree(tiny_start, tmp_path / "inputs/start")
+    text = tiny_recipe_file.read_text("utf-8").replace(str(tiny_start), str(start))
     (tmp_path / "inputs/recipe.yaml").write_text(text, encoding="utf-8")
     (tmp_path / "inputs/pretrain.yaml").write_text("name: mini\n", encoding="utf-8")
     for name in ("questions.json", "other.json"):

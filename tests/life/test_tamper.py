@@ -38,10 +38,10 @@ TOKENIZER = '{"tokenizer_class": "BertTokenizer", "do_lower_case": false}'
 
 
 @pytest.fixture(scope="module")
-def recipe(toy_recipe_file) -> Recipe:
+def recipe(tiny_recipe_file) -> Recipe:
     late = "{criterion: low-magnitude, name: late, rewind: step, sparsities: [0.5]}"
     overrides = ["prune.criteria=[low-magnitude]", f"prune.methods=[{late}]", "train.epochs=1", "data.train=64"]
-    return load_recipe(toy_recipe_file, overrides)
+    return load_recipe(tiny_recipe_file, overrides)
 
 
 @pytest.fixture(scope="module")
@@ -257,15 +257,15 @@ def test_a_record_that_is_not_whole_is_not_finished_and_is_made_again(copy, reci
     assert any(str(path) in line and "done again" in line for line in watch.said)
 
 
-def test_a_failed_first_start_refuses_nothing(recipe, toy_recipe_file, tmp_path) -> None:
+def test_a_failed_first_start_refuses_nothing(recipe, tiny_recipe_file, tmp_path) -> None:
     """The recipe is written when data and model were read; and an older folder where it was not is taken over."""
-    wrong = load_recipe(toy_recipe_file, [f"model.start={tmp_path / 'mistyped'}"])
+    wrong = load_recipe(tiny_recipe_file, [f"model.start={tmp_path / 'mistyped'}"])
     with pytest.raises(LxError):
         run_study(wrong, tmp_path / "run")
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
-def test_what_another_recipe_began_reaches_no_ticket(run, recipe, toy_recipe_file, tmp_path) -> None:
+def test_what_another_recipe_began_reaches_no_ticket(run, recipe, tiny_recipe_file, tmp_path) -> None:
     """Start weights, floors, a snapshot, a checkpoint and a half-made ticket of another recipe, and no finished run."""
     root = tmp_path / "run"
     shutil.copytree(run, root)
@@ -284,7 +284,7 @@ def test_what_another_recipe_began_reaches_no_ticket(run, recipe, toy_recipe_fil
     assert not (root / "tickets" / OTHER).exists()
     assert any("another recipe began here" in line for line in watch.said)
     with pytest.raises(RunError, match="was made with"):  # now it has a ticket
-        run_study(load_recipe(toy_recipe_file, ["train.epochs=3"]), root)
+        run_study(load_recipe(tiny_recipe_file, ["train.epochs=3"]), root)
 
 
 @pytest.fixture(scope="module")

@@ -248,6 +248,9 @@ def test_training_moves_every_live_tensor(run) -> None:
 
 
 def test_onnx_answers_as_the_ticket_at_every_shape(toy, run, tmp_path) -> None:
+    """An LXMERT: tests/export/test_onnx.py."""
+    if toy is TOYS["lxmert"]:
+        return
     ticket = load_ticket(run / "tickets" / TICKET)
     artifact = export(open_source(run / "tickets" / TICKET), tmp_path, ExportOptions("onnx"))
     assert artifact.accuracy == artifact.source_accuracy
@@ -261,10 +264,10 @@ def test_onnx_answers_as_the_ticket_at_every_shape(toy, run, tmp_path) -> None:
         np.testing.assert_allclose(session.answer(inputs.numpy()), expected, atol=1e-5)
 
 
-IN_ONNX = {("lxmert", "layer"), ("visual_bert", "neuron"), ("vilt", "layer")}
+IN_ONNX = {("lxmert", "layer"), ("visual_bert", "neuron")}
 """The pairs that are exported to ONNX; the others are exported as bitmasks.
 
-The converter sees only the smaller model, so each family and each granularity once is enough.
+The converter sees only the smaller model, so each granularity once is enough; a whole ViLT is exported above.
 """
 
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-import onnx
 import pytest
 import torch
 import torch_pruning
-from onnx import numpy_helper
 from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LxmertConfig, ViltConfig, VisualBertConfig
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import PruneError
-from lxcompress.exporters.onnx import write_onnx
 from lxcompress.models import lxmert, vilt, visual_bert
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops, make_example
@@ -25,7 +22,6 @@ from lxcompress.pruning.selection import Selection
 from lxcompress.pruning.surgery import GroupCut, Part, Surgery, UnitGroup, find_groups, operate, recount
 from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.records import dump_record
-from lxcompress.runtimes import open_session
 from tests.complain import complain
 
 SIZES = {
@@ -485,18 +481,3 @@ def test_flops_are_those_that_torch_counts(any_model, granularity, sparsity) -> 
         model.module.set_attn_implementation(attention)
     assert count_flops(model, tokens=9, objects=5) == counter.get_total_flops() > 0
     assert granularity is None or count_flops(model, tokens=9, objects=5) < count_flops(any_model, tokens=9, objects=5)
-
-
-@pytest.mark.parametrize(("granularity", "sparsity"), [("neuron+head", 0.6), ("layer", 0.19)])
-def test_a_smaller_model_is_exported(granularity, sparsity, tmp_path) -> None:
-    """An LXMERT of few layers: each takes its time in torch's exporter."""
-    config = LxmertConfig(**{**LXMERT, "l_layers": 2, "r_layers": 1, "x_layers": 1})
-    model = draw(Model(lxmert.FAMILY.build(config), config, lxmert.FAMILY))
-    smaller = operate(model, choose(model, granularity, sparsity))
-    write_onnx(smaller, ask(model), tmp_path)
-    found = open_session(tmp_path, threads=1).answer(ask(model).numpy())
-    np.testing.assert_allclose(found, answers(smaller).numpy(), atol=1e-5)
-    stored = sum(
-        numpy_helper.to_array(initializer).size for initializer in onnx.load(tmp_path / "model.onnx").graph.initializer
-    )
-    assert stored < model.live - (model.live - smaller.live) / 2  # some of cross-attention's are stored both ways round

@@ -21,8 +21,8 @@ from lxcompress.tickets import load_mask, load_ticket
 SMALL = ["seeds=[0,1]", "prune.sparsities=[0.5]", "train.epochs=1"]
 
 
-def run_with(toy_recipe_file: Path, root: Path, protocol: str, *more: str) -> Path:
-    run_study(load_recipe(toy_recipe_file, [*SMALL, f"protocol={protocol}", *more]), root)
+def run_with(tiny_recipe_file: Path, root: Path, protocol: str, *more: str) -> Path:
+    run_study(load_recipe(tiny_recipe_file, [*SMALL, f"protocol={protocol}", *more]), root)
     return root
 
 
@@ -31,13 +31,13 @@ def losses(run: Run, seed: int) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def corrected(toy_recipe_file, tmp_path_factory) -> Path:
-    return run_with(toy_recipe_file, tmp_path_factory.mktemp("corrected"), "corrected")
+def corrected(tiny_recipe_file, tmp_path_factory) -> Path:
+    return run_with(tiny_recipe_file, tmp_path_factory.mktemp("corrected"), "corrected")
 
 
 @pytest.fixture(scope="module")
-def published(toy_recipe_file, tmp_path_factory) -> Path:
-    return run_with(toy_recipe_file, tmp_path_factory.mktemp("published"), "published")
+def published(tiny_recipe_file, tmp_path_factory) -> Path:
+    return run_with(tiny_recipe_file, tmp_path_factory.mktemp("published"), "published")
 
 
 def test_a_corrected_study_has_no_fault(corrected) -> None:
@@ -49,15 +49,15 @@ def test_a_corrected_study_has_no_fault(corrected) -> None:
     assert losses(run, 0) != losses(run, 1)
 
 
-def test_one_dense_run_stands_for_all_seeds(toy_recipe_file, corrected, tmp_path) -> None:
-    run = read_run(run_with(toy_recipe_file, tmp_path, "[one-dense-run]"))
+def test_one_dense_run_stands_for_all_seeds(tiny_recipe_file, corrected, tmp_path) -> None:
+    run = read_run(run_with(tiny_recipe_file, tmp_path, "[one-dense-run]"))
     assert losses(run, 0) == losses(run, 1) == losses(read_run(corrected), 0)
     starts = [load_weights(RunDir(tmp_path).start(seed)) for seed in (0, 1)]
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
 
 
-def test_a_mask_applied_once_lets_the_removed_grow_back(toy_recipe_file, corrected, tmp_path) -> None:
-    root = run_with(toy_recipe_file, tmp_path, "[mask-applied-once]")
+def test_a_mask_applied_once_lets_the_removed_grow_back(tiny_recipe_file, corrected, tmp_path) -> None:
+    root = run_with(tiny_recipe_file, tmp_path, "[mask-applied-once]")
     right = read_run(corrected)
     for name, result in read_run(root).results.items():
         folder = root / "tickets" / name
@@ -71,8 +71,8 @@ def test_a_mask_applied_once_lets_the_removed_grow_back(toy_recipe_file, correct
             load_ticket(folder)
 
 
-def test_every_tensor_is_pruned(toy_recipe_file, tmp_path) -> None:
-    root = run_with(toy_recipe_file, tmp_path, "[every-tensor-pruned]", "prune.criteria=[low-magnitude]")
+def test_every_tensor_is_pruned(tiny_recipe_file, tmp_path) -> None:
+    root = run_with(tiny_recipe_file, tmp_path, "[every-tensor-pruned]", "prune.criteria=[low-magnitude]")
     names = load_ticket(root / "tickets" / "low-magnitude-weight-50-seed0").mask.kept.keys()
     assert "answer_head.logit_fc.3.weight" in names
     assert any(name.endswith("LayerNorm.weight") for name in names)
@@ -108,6 +108,6 @@ def test_nothing_is_picked_where_nothing_is_a_ticket(published) -> None:
     assert all("protocol" in each.broken for each in choice.rejected)
 
 
-def test_a_folder_of_one_protocol_refuses_another(toy_recipe_file, corrected) -> None:
+def test_a_folder_of_one_protocol_refuses_another(tiny_recipe_file, corrected) -> None:
     with pytest.raises(RunError, match=r"was made with protocol="):
-        run_with(toy_recipe_file, corrected, "published")
+        run_with(tiny_recipe_file, corrected, "published")

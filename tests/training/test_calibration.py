@@ -129,11 +129,11 @@ def test_input_norms_are_those_of_every_linear_product_without_padding(family, b
     agree(found, model, start, heard_by_hand(model, start, task))
 
 
-def test_input_norms_of_a_head_over_two_images_are_as_wide_as_both(toy_start) -> None:
+def test_input_norms_of_a_head_over_two_images_are_as_wide_as_both(tiny_start) -> None:
     scenes = load_task(ScenesData(kind="scenes", train=40, valid=10))
     pairs = replace(scenes.train, scene=torch.stack([scenes.train.scene] * 2, dim=1))
     task = replace(scenes, train=pairs)
-    model, start = load_start(str(toy_start), ANSWERS, 0, images=2)
+    model, start = load_start(str(tiny_start), ANSWERS, 0, images=2)
     agree(collect((model, start, task), "input_norm"), model, start, heard_by_hand(model, start, task))
 
 

@@ -46,8 +46,8 @@ def task() -> AnswerTask:
 
 
 @pytest.fixture(scope="module")
-def model(toy_start) -> Model:
-    return load_start(str(toy_start), ANSWERS, 0)[0]
+def model(tiny_start) -> Model:
+    return load_start(str(tiny_start), ANSWERS, 0)[0]
 
 
 def hashed(inputs: Inputs) -> Tensor:

@@ -42,8 +42,8 @@ def task():
 
 
 @pytest.fixture
-def toy(toy_start) -> Model:
-    return load_start(str(toy_start), ANSWERS, 0)[0]
+def toy(tiny_start) -> Model:
+    return load_start(str(tiny_start), ANSWERS, 0)[0]
 
 
 def run(model: Model, task, **options) -> list[Epoch]:
@@ -359,9 +359,9 @@ def test_a_late_start_has_the_batches_and_the_rates_of_the_plain_run(skip) -> No
     assert [late_epoch.epoch for late_epoch in late_epochs] == [epoch.epoch for epoch in epochs][skip // 3 :]
 
 
-def test_a_late_start_from_its_snapshot_goes_the_plain_runs_way(toy_start, task) -> None:
+def test_a_late_start_from_its_snapshot_goes_the_plain_runs_way(tiny_start, task) -> None:
     """Without dropout, the loss of the next step is the same."""
-    model = load_start(str(toy_start), ANSWERS, 0)[0]
+    model = load_start(str(tiny_start), ANSWERS, 0)[0]
     for module in model.module.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

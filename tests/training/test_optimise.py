@@ -58,9 +58,9 @@ def task():
 
 
 @pytest.fixture
-def toy(toy_start) -> Model:
+def toy(tiny_start) -> Model:
     """Return a toy with dropout, as LXMERT has: a resumed epoch must draw the same dropout."""
-    model, _ = load_start(str(toy_start), ANSWERS, 0)
+    model, _ = load_start(str(tiny_start), ANSWERS, 0)
     assert any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.module.modules())
     return model
 
@@ -352,11 +352,11 @@ def has_mps() -> bool:
 
 
 @pytest.mark.parametrize("accumulate", [2, 4, 16])
-def test_micro_batches_add_up_to_their_batch(accumulate, toy_start, task) -> None:
+def test_micro_batches_add_up_to_their_batch(accumulate, tiny_start, task) -> None:
     """Without dropout, a batch in pieces gives the same gradients and weights, except for rounding."""
     ends = []
     for parts in (1, accumulate):
-        model, _ = load_start(str(toy_start), ANSWERS, 0)
+        model, _ = load_start(str(tiny_start), ANSWERS, 0)
         for module in model.module.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -369,10 +369,10 @@ def test_micro_batches_add_up_to_their_batch(accumulate, toy_start, task) -> Non
         torch.testing.assert_close(pieces[name], weight, rtol=0, atol=2e-4)
 
 
-def test_a_plain_loop_gives_the_same_weights(toy_start, task) -> None:
+def test_a_plain_loop_gives_the_same_weights(tiny_start, task) -> None:
     """A textbook loop on the same batches gives the same weights."""
-    model, _ = load_start(str(toy_start), ANSWERS, 0)
-    other, _ = load_start(str(toy_start), ANSWERS, 0)
+    model, _ = load_start(str(tiny_start), ANSWERS, 0)
+    other, _ = load_start(str(tiny_start), ANSWERS, 0)
     for module in (*model.module.modules(), *other.module.modules()):
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -24,8 +24,8 @@ QUESTIONS, SEED = 20, 4
 
 
 @pytest.fixture(scope="module")
-def toy(toy_start):
-    model, start = load_start(str(toy_start), ANSWERS, 0)
+def toy(tiny_start):
+    model, start = load_start(str(tiny_start), ANSWERS, 0)
     task = load_task(ScenesData(kind="scenes", train=60, valid=10))
     scores = score_weights(model.prunable, criterion="low-magnitude", seed=0)
     return model, start, scores, task
