@@ -58,8 +58,9 @@ def say(sentence: str) -> None:
 def _install() -> None:
     """Handle the signals, except those that the parent process ignores."""
     for number in SIGNALS:
-        # A signal that the parent process (for example nohup) ignores stays ignored.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+        # A signal that the parent process (for example nohup) ignores stays ignored. A handler that was installed
+        # when Python started, as the coverage tool does, is replaced: it would end the command without a sentence.
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _on_signal)
     sys.unraisablehook = _on_unraisable
 

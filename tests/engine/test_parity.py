@@ -6,7 +6,7 @@ of one question for each column shows them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -68,16 +68,16 @@ def show(program: Program, value: Value) -> None:
     program.scores(value.take(start=program.sum(pick, add=-1), columns=program.constant(1)))
 
 
-def pick_columns(feeds: Feeds, columns: int) -> Feeds:
-    """A question for each column; of more than 20 columns, one for the edges of each vector of 16 and for every fifth.
+def pick_columns(feeds: Feeds, columns: int, picked: Sequence[int] = ()) -> Feeds:
+    """A question for each column of `picked`, or for each one.
 
-    The columns of a vector are computed by the same instructions.
+    Of more than 20 columns it is one for the edges of each vector of 16, and two of five: the columns of a vector are
+    computed by the same instructions.
     """
-    picked = [column for column in range(columns) if columns <= 20 or column % 16 in (0, 15) or column % 5 == 4]
-    if columns - 1 not in picked:
-        picked.append(columns - 1)
-    repeated = {name: np.repeat(value[None], len(picked), 0) for name, value in feeds.items()}
-    return repeated | {"pick": np.tri(columns, dtype=np.int64)[picked]}
+    known = [column for column in range(columns) if columns <= 20 or column % 16 in (0, 15) or column % 5 in (0, 4)]
+    chosen = list(picked) or known
+    repeated = {name: np.repeat(value[None], len(chosen), 0) for name, value in feeds.items()}
+    return repeated | {"pick": np.tri(columns, dtype=np.int64)[chosen]}
 
 
 def answer(case: Case, feeds: Feeds, instructions: str) -> np.ndarray:

@@ -37,8 +37,24 @@ COMMANDS = (
 )
 
 
-def interrupt(line: str, after_s: float, number: int, paths: dict[str, Path]) -> tuple[int, str, bool]:
-    """The exit code and standard error of a command that gets a signal, and whether its own code had begun."""
+def wait_for_handlers(process: subprocess.Popen[str]) -> None:
+    """Wait until the command handles SIGHUP, the last signal that it installs a handler for."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.is_file():  # not on Linux
+        time.sleep(0.6)
+        return
+    while process.poll() is None:
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt:"))
+        if int(caught.split()[1], 16) >> (signal.SIGHUP - 1) & 1:
+            return
+        time.sleep(0.005)
+
+
+def interrupt(line: str, after_s: float | None, number: int, paths: dict[str, Path]) -> tuple[int, str, bool]:
+    """The exit code and standard error of a command that gets a signal, and whether its own code had begun.
+
+    Without `after_s` the signal comes as soon as the command handles it.
+    """
     words = [word.format(**paths) for word in line.split()]
     with subprocess.Popen(
         [*COMMAND, *words],
@@ -47,20 +63,23 @@ def interrupt(line: str, after_s: float, number: int, paths: dict[str, Path]) ->
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        time.sleep(after_s)
+        if after_s is None:
+            wait_for_handlers(process)
+        else:
+            time.sleep(after_s)
         process.send_signal(number)
         said = process.communicate(timeout=120)[1]
     has_begun = "lxcompress" in said or any(word in said for word in SENTENCES.values()) or process.returncode >= 0
     return process.returncode, said, has_begun
 
 
-def check(line: str, after_s: float, number: int, paths: dict[str, Path]) -> bool:
+def check(line: str, after_s: float | None, number: int, paths: dict[str, Path]) -> bool:
     """Whether the command was interrupted; asserts the law."""
     before = sorted(paths["out"].rglob("*"))
     code, said, has_begun = interrupt(line, after_s, number, paths)
     if not has_begun:  # Python itself was still starting: nothing of ours was there to answer
         return False
-    about = f"{line}, {signal.Signals(number).name} after {after_s:.2f} s: {said}"
+    about = f"{line}, {signal.Signals(number).name} after {after_s or 0:.2f} s: {said}"
     assert "Traceback" not in said, about
     made = [path for path in paths["out"].rglob("*") if path not in before and path.name.startswith(PREFIX)]
     assert not made, about
@@ -80,7 +99,18 @@ def paths(toy_start, toy_recipe_file, tmp_path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("number", SENTENCES)
 def test_an_early_signal_ends_a_command_in_one_sentence(number, paths) -> None:
-    assert check(COMMANDS[0], 0.6, number, paths)
+    assert check(COMMANDS[0], None, number, paths)
+
+
+HANDLER = "import os, signal\nsignal.signal(signal.SIGTERM, lambda number, frame: os._exit(3))\n"
+
+
+def test_a_handler_that_python_started_with_is_replaced(paths, tmp_path_factory, monkeypatch) -> None:
+    """The coverage tool installs one of its own in every process."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "sitecustomize.py").write_text(HANDLER, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    assert check(COMMANDS[0], None, signal.SIGTERM, paths)
 
 
 @pytest.mark.slow

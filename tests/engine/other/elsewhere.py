@@ -23,8 +23,7 @@ from tests.engine.test_parity import (
     Drawn,
     Feeds,
     draw_questions,
-    picks,
-    repeat,
+    pick_columns,
     show,
     weigh,
     write_linear,
@@ -90,7 +89,7 @@ def write_product(folder: Path, name: str) -> tuple[Case, Feeds]:
     number = 2
     case, rng, columns = write_linear(folder / "product.lxe", name, number), np.random.default_rng(number), 20
     given = {"mask": np.ones(columns, np.int64), "x": rng.normal(size=(columns, SHAPES[number]["columns"]))}
-    return case, repeat(given, columns) | {"pick": picks(columns)}
+    return case, pick_columns(given, columns)
 
 
 def write_drawn(folder: Path, seed: int, packers: list[str]) -> tuple[Case, Feeds]:
@@ -110,7 +109,7 @@ def write_layer(path: Path, name: str, *, rows: int = 3072, columns: int = 768) 
     show(program, program.linear(x, PACKERS[name](weight), rng.normal(size=rows).astype(np.float32)))
     program.write(path)
     given = {"mask": np.ones(20, np.int64), "x": rng.normal(size=(20, columns)).astype(np.float32)}
-    return repeat(given, 4) | {"pick": picks(20)[[0, 5, 14, 19]]}
+    return pick_columns(given, 20, (0, 5, 14, 19))
 
 
 def is_near(found: np.ndarray, expected: np.ndarray, within: float) -> bool:
