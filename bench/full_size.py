@@ -3,9 +3,10 @@
     python bench/full_size.py --work FOLDER [--models dense 50 70 90 smaller] [--formats onnx:fp32 ...] [--out FOLDER]
 
 The weights are random, with the configuration of transformers (3,129 answers), because the size of a file does not
-depend on them; tickets are pruned by low magnitude. Each export runs in its own process, and its time and peak memory
-are saved. An export that is already in --work is not repeated. If a format refuses a model, the reason is saved. All
-exports need about 60 GB of disk and some hours.
+depend on them; tickets are pruned by low magnitude. A format is FORMAT:PRECISION, or FORMAT:PRECISION:20x36 for a file
+of fixed shape (tokens x regions). An ONNX file is made of the fp32 file of the same model, if that is in --work. Each
+export runs in its own process, and its time and peak memory are saved. An export that is already in --work is not
+repeated. If a format refuses a model, the reason is saved. All exports need about 60 GB of disk and some hours.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lxcompress.catalog.formats import FORMATS
 from lxcompress.data.tokens import shipped_vocabulary
 from lxcompress.errors import ExportError
 from lxcompress.exporters.artifact import export, open_source
-from lxcompress.exporters.formats import ExportOptions
+from lxcompress.exporters.formats import ExportOptions, parse_fixed
 from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.machine import describe_machine
 from lxcompress.models import lxmert
@@ -49,6 +50,8 @@ MODELS: dict[str, dict[str, object]] = {
     "smaller": {"sparsity": 0.5, "granularity": "neuron+head"},
 }
 """Name of a model -> its pruning settings."""
+FIXED = "20x36"
+"""The tokens and regions of the files of fixed shape."""
 TIMING = "export.json"
 """The file in the folder of each artifact: the time of its export, or why there is none."""
 
@@ -56,9 +59,10 @@ TIMING = "export.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = [f"{name}:{precision}" for name, known in FORMATS.items() for precision in known.precisions]
+    fixed = [f"{pair}:{FIXED}" for pair in every if FORMATS[pair.partition(":")[0]].fixes_shapes]
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--formats", nargs="+", default=every, choices=every)
+    parser.add_argument("--formats", nargs="+", default=every, choices=[*every, *fixed])
     parser.add_argument("--out", type=Path, help="Folder for sizes.json, a table of all artifacts in --work.")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -87,9 +91,9 @@ def is_made(work: Path, model: str, wanted: str) -> bool:
     return subprocess.run([sys.executable, __file__, *own], check=False).returncode == 0
 
 
-def artifact_folder(work: Path, model: str, format: str, precision: str) -> Path:
-    """Return the folder of an artifact of the bench."""
-    return work / "artifacts" / f"{model}-{format}-{precision}"
+def artifact_folder(work: Path, model: str, format: str, precision: str, fixed: str = "") -> Path:
+    """Return the folder of an artifact of the bench; `fixed` is the shape of a file of fixed shape."""
+    return work / "artifacts" / "-".join(filter(None, (model, format, precision, fixed)))
 
 
 def draw(work: Path, model: str) -> None:
@@ -106,13 +110,18 @@ def draw(work: Path, model: str) -> None:
         save_model(folder, whole, whole.weights, shipped_vocabulary())
 
 
-def make(work: Path, model: str, format: str, precision: str) -> None:
+def make(work: Path, model: str, format: str, precision: str, fixed: str = "") -> None:
     """Export one artifact, or save why the format refuses it."""
-    out = artifact_folder(work, model, format, precision)
+    out = artifact_folder(work, model, format, precision, fixed)
+    plain = artifact_folder(work, model, format, "fp32")
+    is_reused = format == "onnx" and plain != out and (plain / ARTIFACT_FILE).is_file()
+    options = ExportOptions(
+        format, precision, fp32=plain if is_reused else None, fixed=parse_fixed(fixed) if fixed else None
+    )
     started = time.perf_counter()
-    took: dict[str, object] = {"model": model, "format": format, "precision": precision}
+    took: dict[str, object] = {"model": model, "format": format, "precision": precision, "fixed": fixed}
     try:
-        made = export(open_source(work / "models" / model), out, ExportOptions(format, precision))
+        made = export(open_source(work / "models" / model), out, options)
         took["size_bytes"] = made.size_bytes
     except ExportError as error:
         took["refused"] = str(error).removeprefix(f"{out}: ")

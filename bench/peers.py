@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from full_size import MODELS, artifact_folder
+from full_size import FIXED, MODELS, artifact_folder
 
+from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.plan import BenchGroup, BenchOptions, BenchPlan, BenchTarget, QuestionLengths, read_artifacts
 from lxcompress.measure.table import BenchRow, read_rows
@@ -25,20 +27,34 @@ from lxcompress.measure.weight_bytes import held_weights
 from lxcompress.records import BenchRecord, read_record
 from lxcompress.rundir import write_record, write_text
 
+
+class Peer(NamedTuple):
+    """The format and the precision of a file, its runtime, and its shape if that is fixed."""
+
+    format: str
+    precision: str
+    runtime: str
+    fixed: str = ""
+
+
 TOKENS, WARMUP = 20, 3
-PEERS: dict[str, tuple[str, str, str]] = {
-    "ONNX Runtime fp32": ("onnx", "fp32", "onnxruntime"),
-    "ONNX Runtime int8": ("onnx", "int8", "onnxruntime"),
-    "OpenVINO f32": ("openvino", "fp32", "openvino"),
-    "OpenVINO bf16": ("openvino", "fp32", "openvino-bf16"),
-    "OpenVINO int8": ("openvino", "int8", "openvino"),
-    "ExecuTorch fp32": ("executorch", "fp32", "executorch"),
-    "ExecuTorch int8": ("executorch", "int8", "executorch"),
-    "torch eager": ("bitmask", "fp32", "torch"),
-    "torch compile": ("bitmask", "fp32", "torch-compile"),
+PEERS: dict[str, Peer] = {
+    "ONNX Runtime fp32": Peer("onnx", "fp32", "onnxruntime"),
+    "ONNX Runtime fp32, fixed": Peer("onnx", "fp32", "onnxruntime", FIXED),
+    "ONNX Runtime int8": Peer("onnx", "int8", "onnxruntime"),
+    "ONNX Runtime int8, fixed": Peer("onnx", "int8", "onnxruntime", FIXED),
+    "ONNX Runtime int4": Peer("onnx", "int4", "onnxruntime"),
+    "ONNX Runtime int4, fixed": Peer("onnx", "int4", "onnxruntime", FIXED),
+    "OpenVINO f32": Peer("openvino", "fp32", "openvino"),
+    "OpenVINO bf16": Peer("openvino", "fp32", "openvino-bf16"),
+    "OpenVINO int8": Peer("openvino", "int8", "openvino"),
+    "ExecuTorch fp32": Peer("executorch", "fp32", "executorch"),
+    "ExecuTorch int8": Peer("executorch", "int8", "executorch"),
+    "torch eager": Peer("bitmask", "fp32", "torch"),
+    "torch compile": Peer("bitmask", "fp32", "torch-compile"),
 }
-"""Peer -> the format, the precision and the runtime."""
-ANCHOR = ("dense", *PEERS["ONNX Runtime fp32"])
+ANCHOR = PEERS["ONNX Runtime fp32"]
+"""The peer whose dense model takes turns with all others."""
 
 
 def main() -> None:
@@ -52,37 +68,39 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or options.work
     for threads in options.threads:
-        options = BenchOptions(threads=(threads,), runs=options.runs, warmup=WARMUP, lengths=(TOKENS,))
+        asked = BenchOptions(threads=(threads,), runs=options.runs, warmup=WARMUP, lengths=(TOKENS,))
         for peer in options.peers:
             kept = kept_at(out, peer, threads)
             if not kept.is_file():
-                write_record(kept, measure(options.work, peer, options.models, options))
+                write_record(kept, measure(options.work, peer, options.models, asked))
             write_text(out / "peers.md", table(out))
             print(f"{peer}, {threads} threads: {kept}", flush=True)
 
 
 def kept_at(out: Path, peer: str, threads: int) -> Path:
     """Return the file of a bench."""
-    return out / "peers" / f"{peer.lower().replace(' ', '-')}-{threads}.json"
+    return out / "peers" / f"{peer.lower().replace(',', '').replace(' ', '-')}-{threads}.json"
 
 
 def measure(work: Path, peer: str, models: list[str], options: BenchOptions) -> BenchRecord:
     """Measure the exported models of a peer in turns with the anchor."""
-    anchor = find_target(work, *ANCHOR)
-    wanted = [(model, *PEERS[peer]) for model in models if (model, *PEERS[peer]) != ANCHOR]
-    targets = (anchor, *(find_target(work, *peer_model) for peer_model in wanted if has(work, *peer_model)))
+    anchor = find_target(work, "dense", ANCHOR)
+    wanted = [model for model in models if (model, PEERS[peer]) != ("dense", ANCHOR)]
+    found = [model for model in wanted if (find_folder(work, model, PEERS[peer]) / ARTIFACT_FILE).is_file()]
+    targets = (anchor, *(find_target(work, model, PEERS[peer]) for model in found))
     groups = tuple(BenchGroup(threads, QuestionLengths(TOKENS)) for threads in options.threads)
     return bench_plan(BenchPlan(targets, anchor, groups, ()), options)
 
 
-def has(work: Path, model: str, format: str, precision: str, runtime: str) -> bool:
-    return (artifact_folder(work, model, format, precision) / "artifact.json").is_file()
+def find_folder(work: Path, model: str, peer: Peer) -> Path:
+    """Return the folder of a model as a peer runs it."""
+    return artifact_folder(work, model, peer.format, peer.precision, peer.fixed)
 
 
-def find_target(work: Path, model: str, format: str, precision: str, runtime: str) -> BenchTarget:
-    """Return an artifact with checked files, in a runtime."""
-    (found,) = read_artifacts([artifact_folder(work, model, format, precision)])
-    return replace(found, runtime=runtime, weights=held_weights(found.path, found.record, runtime))
+def find_target(work: Path, model: str, peer: Peer) -> BenchTarget:
+    """Return an artifact with checked files, in the runtime of a peer."""
+    (found,) = read_artifacts([find_folder(work, model, peer)])
+    return replace(found, runtime=peer.runtime, weights=held_weights(found.path, found.record, peer.runtime))
 
 
 def table(out: Path) -> str:
@@ -92,15 +110,16 @@ def table(out: Path) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for peer in PEERS:
-        for path in sorted((out / "peers").glob(kept_at(out, peer, 0).name.replace("-0.", "-*."))):
+        for path in sorted((out / "peers").glob(kept_at(out, peer, 0).name.replace("-0.", "-[0-9]*."))):
             lines += [line(peer, row) for row in read_rows(read_record(path, BenchRecord)) if is_shown(peer, row)]
     return "\n".join(lines) + "\n"
 
 
 def is_shown(peer: str, row: BenchRow) -> bool:
     """Return whether a row belongs to the peer; the anchor is shown once."""
-    task = row.measurement.task
-    return (row.measurement.format, row.measurement.precision, task.runtime) == PEERS[peer]
+    found = row.measurement
+    fixed = FIXED if found.artifact.endswith(f"-{FIXED}") else ""
+    return (found.format, found.precision, found.task.runtime, fixed) == PEERS[peer]
 
 
 def line(peer: str, row: BenchRow) -> str:
