@@ -79,7 +79,7 @@ FORMATS: Mapping[str, FormatSpec] = {
     spec.name: spec
     for spec in (
         _built_in("onnx", "onnx", "fp32", "fp16", "int8", "int8-static", "int4", is_onnx=True, fixes_shapes=True),
-        _built_in("ort", "ort", "fp32", "fp16", "int8", "int8-static", is_onnx=True, fixes_shapes=True),
+        _built_in("ort", "ort", "fp32", "fp16", "int8", "int8-static", "int4", is_onnx=True, fixes_shapes=True),
         _built_in(
             "onnx-sparse",
             "onnx_sparse",

@@ -21,6 +21,7 @@ from onnx import helper
 from lxcompress.errors import ExportError
 from lxcompress.exporters import onnx
 from lxcompress.exporters.formats import Job, WrittenFiles
+from lxcompress.exporters.four_bits import PACKED, unpack
 from lxcompress.exporters.products import GraphNode, count_in
 from lxcompress.rundir import write_text, write_whole
 from lxcompress.runtimes.onnxruntime import MOBILE_FILE, quiet_onnxruntime
@@ -119,7 +120,13 @@ def count_zeros(out: Path) -> tuple[int, int]:
         for node in _members(graph.Nodes, graph.NodesLength())
     ]
     shapes = {name: tensor.DimsAsNumpy().tolist() if tensor.DimsLength() else [] for name, tensor in stored.items()}
-    return count_in(steps, shapes, onnx.OUTPUT, lambda name: _values(stored[name], shapes[name]))
+    packed = _packed_shapes(graph)
+
+    def read(name: str) -> np.ndarray:
+        values = _values(stored[name], shapes[name])
+        return unpack(values)[:, : packed[name][1]] if name in packed else values
+
+    return count_in(steps, shapes | packed, onnx.OUTPUT, read)
 
 
 class _MessageList(logging.Handler):
@@ -161,6 +168,17 @@ def _read_graph(path: Path) -> Any:
     if not session.InferenceSessionBufferHasIdentifier(content, 0):
         raise ExportError(f"{path}: is not a file in ONNX Runtime's format; export it again")
     return session.GetRootAsInferenceSession(content, 0).Model().Graph()
+
+
+def _packed_shapes(graph: Any) -> dict[str, tuple[int, int]]:
+    """Return {name of a matrix of 4-bit codes: its shape (N, K)}, as four_bits.packed_shapes does for ONNX."""
+    found = {}
+    for node in _members(graph.Nodes, graph.NodesLength()):
+        if node.OpType().decode() == PACKED:
+            values = _members(node.Attributes, node.AttributesLength())
+            sizes = {attribute.Name().decode(): attribute.I() for attribute in values}
+            found[node.Inputs(1).decode()] = (sizes["N"], sizes["K"])
+    return found
 
 
 def _members(get: Callable[[int], Any], count: int) -> list[Any]:

@@ -29,7 +29,7 @@ def test_the_example_of_the_issue() -> None:
 def test_json_has_every_format_and_the_facts() -> None:
     tree = json.loads(say("--json").stdout)
     assert tree["weights"] == 206_842_425
-    assert len(tree["formats"]) == 28
+    assert len(tree["formats"]) == 29
     assert [sparsity["sparsity"] for sparsity in tree["formats"][0]["sparsities"]] == [0.5, 0.7, 0.9]
     assert tree["measured"]["machine"]
     assert set(tree["instead"]) == {"0.5", "0.7", "0.9"}

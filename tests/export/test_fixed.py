@@ -13,6 +13,7 @@ from lxcompress.exporters.artifact import default_out, export, open_source
 from lxcompress.exporters.fix import fix_shapes
 from lxcompress.exporters.formats import ExportOptions, check_fixed, parse_fixed
 from lxcompress.exporters.onnx import save
+from lxcompress.exporters.ort import convert
 from lxcompress.measure.evaluate import evaluate
 from lxcompress.measure.plan import BenchOptions, make_plan
 from lxcompress.models.checkpoints import save_model
@@ -21,7 +22,7 @@ from lxcompress.runtimes import open_session
 from lxcompress.runtimes.fixed import FixedShapeSession
 from lxcompress.shapes import FixedShape
 from tests.conftest import TOY_CELL
-from tests.export.graphs import NAMES, SIZES, questions, scores, traced
+from tests.export.graphs import NAMES, SIZES, Traced, questions, scores, traced
 from tests.measure.artifacts import build_artifact
 from tests.runtimes.toy import draw_feeds
 
@@ -43,22 +44,28 @@ def test_padded_questions_get_the_scores_of_the_model(name: str, tmp_path: Path)
     assert sizes["input_ids"] == sizes["attention_mask"] == [images, shape.tokens]
     assert sizes["visual_pos"] == [images, shape.objects, 4]
     assert sizes["scores"] == [1, 7]
-    session = FixedShapeSession(path, open_session(path, threads=1), shape, images)
+    convert(path, tmp_path / "mobile", keep_half=False)
+    for served in (path, tmp_path / "mobile" / "model.ort"):
+        check_padded(FixedShapeSession(served, open_session(served, threads=1), shape, images), given)
+
+
+def check_padded(session: FixedShapeSession, given: Traced) -> None:
+    shape = session.shape
     for count, tokens, objects in (*SIZES, (2, shape.tokens, shape.objects)):
         inputs = questions(given, count, tokens, objects)
         np.testing.assert_allclose(session.answer(inputs.numpy()), scores(given.model, inputs), atol=1e-5)
 
 
-def test_an_exported_file_is_fixed_scored_and_planned(toy_run, toy_onnx, toy_recipe, tmp_path) -> None:
+def test_an_exported_file_is_fixed_scored_and_planned(tiny_run, tiny_onnx, tiny_recipe, tmp_path) -> None:
     """Made of the fp32 file, so that no model is traced."""
-    source, shape, out = open_source(toy_run / "tickets" / TOY_CELL), FixedShape(24, 10), tmp_path / "fixed"
-    artifact = export(source, out, ExportOptions("onnx", "int8", fp32=toy_onnx, fixed=shape))
+    source, shape, out = open_source(tiny_run / "tickets" / TOY_CELL), FixedShape(24, 10), tmp_path / "fixed"
+    artifact = export(source, out, ExportOptions("onnx", "int8", fp32=tiny_onnx, fixed=shape))
     assert (artifact.fixed, artifact.positions) == (shape, 24)
     assert artifact.tokens < 24
-    assert artifact.flops > read_record(toy_onnx / "artifact.json", Artifact).flops
+    assert artifact.flops > read_record(tiny_onnx / "artifact.json", Artifact).flops
     assert read_record(out / "artifact.json", Artifact) == artifact
-    assert evaluate(str(out), toy_recipe).score == artifact.accuracy
-    free = open_session(toy_onnx, threads=1)
+    assert evaluate(str(out), tiny_recipe).score == artifact.accuracy
+    free = open_session(tiny_onnx, threads=1)
     feeds = draw_feeds(3, 7, 5, features=artifact.feature_size)
     difference = np.abs(open_session(out, threads=1).answer(feeds) - free.answer(feeds)).max()
     assert 0 < difference < 0.1  # int8 rounds

@@ -10,12 +10,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from lxcompress.exporters import ort
 from lxcompress.exporters.advice import file_bytes, sizes_of
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.exporters.four_bits import BLOCK, PACKED, PACKED_TABLE, ZERO, pack, to_int4, unpack
 from lxcompress.exporters.fuse import fuse
 from lxcompress.exporters.onnx import count_zeros, save
+from lxcompress.exporters.ort import convert
 from lxcompress.exporters.twins import MissingTwin, plan_twins
 from lxcompress.measure.weight_bytes import onnx_weights
 from lxcompress.runtimes import open_session
@@ -131,6 +133,14 @@ def test_removed_weights_are_zeros_in_the_file(given: Traced, file: Path) -> Non
     assert given.removed <= zeros < given.removed + 0.15 * given.prunable  # small weights are rounded to zero too
 
 
+def test_the_mobile_file_has_the_same_codes(given: Traced, file: Path, tmp_path: Path) -> None:
+    convert(file, tmp_path, keep_half=False)
+    assert ort.count_zeros(tmp_path) == count_zeros(file.parent)
+    feeds = questions(given, 3, 4, 7).numpy()
+    found, expected = (open_session(path, threads=1).answer(feeds) for path in (tmp_path, file))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_sizes_stay_free_and_the_bench_counts_the_bytes(given: Traced, file: Path) -> None:
     plain, graph = onnx.load(given.path).graph, onnx.load(file).graph
     assert list(plain.input) == list(graph.input)
@@ -151,10 +161,10 @@ def test_advice_knows_the_size_of_the_file() -> None:
     assert stored == pytest.approx(file_bytes(sizes, 0.5, format="onnx", precision="int4"), rel=0.03)
 
 
-def test_an_export_says_what_it_rounds_and_counts_changed_answers(toy_run, toy_onnx, tmp_path) -> None:
+def test_an_export_says_what_it_rounds_and_counts_changed_answers(tiny_run, tiny_onnx, tmp_path) -> None:
     """Made of the fp32 file, so that no model is traced."""
-    source = open_source(toy_run / "tickets" / TOY_CELL)
-    artifact = export(source, tmp_path / "int4", ExportOptions("onnx", "int4", fp32=toy_onnx))
+    source = open_source(tiny_run / "tickets" / TOY_CELL)
+    artifact = export(source, tmp_path / "int4", ExportOptions("onnx", "int4", fp32=tiny_onnx))
     assert artifact.precision == "int4"
     assert artifact.parity.tolerance is None
     assert artifact.prunable_zeros >= 0.5
@@ -162,8 +172,8 @@ def test_an_export_says_what_it_rounds_and_counts_changed_answers(toy_run, toy_o
     assert any("blocks of 32 do not fit or would not be smaller" in note for note in artifact.notes)  # the boxes'
 
 
-def test_dense_int4_is_a_twin_on_request(toy_run) -> None:
-    ticket = toy_run / "tickets" / TOY_CELL
+def test_dense_int4_is_a_twin_on_request(tiny_run) -> None:
+    ticket = tiny_run / "tickets" / TOY_CELL
     wanted = plan_twins(ticket, int4=True)[0]
     assert [(twin.twin, twin.precision) for twin in wanted][2] == ("dense int4", "int4")
     assert "dense int4" not in [twin.twin for twin in plan_twins(ticket)[0]]
