@@ -279,9 +279,8 @@ def _check_fits_model(fixed: FixedShape, model: Model) -> None:
 
 def _check_holds_data(fixed: FixedShape, task: AnswerTask) -> None:
     """Raise ExportError if a question that the export answers has more tokens or regions than the shape."""
-    splits = (task.train, task.valid)
-    tokens = max(int(split.lengths.max()) for split in splits)
-    objects = max(int(split.regions.objects[split.scene].max()) for split in splits)
+    tokens = max(int(split.lengths.max()) for split in task.splits)
+    objects = max(int(split.regions.objects[split.scene].max()) for split in task.splits)
     if tokens > fixed.tokens or objects > fixed.objects:
         wanted = FixedShape(max(tokens, fixed.tokens), max(objects, fixed.objects))
         raise ExportError(

@@ -112,7 +112,7 @@ def test_a_mobile_file_has_the_format_of_its_operators(tmp_path: Path, plain) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("precision", FORMATS["onnx"].precisions)
+@pytest.mark.parametrize("precision", [name for name in FORMATS["onnx"].precisions if name != "int4"])  # is newer
 def test_a_runtime_of_the_operators_time_answers_as_todays(tmp_path: Path, precision: str, old_python: Path) -> None:
     """Opsets 17 to 20, fused and plain, in ONNX Runtime 1.17."""
     given = traced("lxmert")
