@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from functools import partialmethod
+
+_STDERR = 2
 
 
 @contextmanager
@@ -74,3 +79,27 @@ def quiet_hub() -> Iterator[None]:
         logging.set_verbosity(level)
         if not hidden:
             enable_progress_bars()
+
+
+@contextmanager
+def hide_native_stderr() -> Iterator[Callable[[], str]]:
+    """Hide what a library in C++ writes to standard error; yield a function that returns the last line of it.
+
+    A library may print through Python's sys.stderr and to the standard error of the process, which may be two different
+    streams.
+    """
+    sys.stderr.flush()
+    kept = os.dup(_STDERR)
+    with tempfile.TemporaryFile() as file, redirect_stderr(io.StringIO()) as heard:
+
+        def last() -> str:
+            file.seek(0)
+            lines = (file.read().decode("utf-8", errors="replace") + heard.getvalue()).strip().splitlines()
+            return lines[-1].strip() if lines else ""
+
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield last
+        finally:
+            os.dup2(kept, _STDERR)
+            os.close(kept)

@@ -7,12 +7,7 @@ order of INPUTS.
 
 from __future__ import annotations
 
-import io
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +16,7 @@ import numpy as np
 
 from lxcompress.errors import MeasureError
 from lxcompress.output import command_line
+from lxcompress.quiet import hide_native_stderr
 from lxcompress.runtimes.feeds import check_feeds, check_scores
 from lxcompress.text import first_line
 
@@ -40,7 +36,6 @@ except ImportError as problem:
 MODEL_FILE = "model.pte"
 METHOD = "forward"
 INPUTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")
-_STDERR = 2
 _HEAD_BYTES = 40
 """The bytes at the start of a program: a flatbuffer's root and identifier, and ExecuTorch's extended header.
 
@@ -151,36 +146,12 @@ def _check_whole(program: Path) -> None:
 
 def _load(program: Path, make: Callable[[], Made]) -> Made:
     """Call `make` and return its result. Raises MeasureError, with the runtime's last message, if `make` fails."""
-    with _diverted() as last:
+    with hide_native_stderr() as last:  # when the runtime starts its threads, it prints how many processors it counts
         try:
             return make()
         except Exception as problem:  # the runtime raises RuntimeError, its bindings raise others
             words = last() or first_line(problem)
             raise MeasureError(f"{program}: ExecuTorch cannot load it ({words}); export it again") from problem
-
-
-@contextmanager
-def _diverted() -> Iterator[Callable[[], str]]:
-    """Hide what the C++ runtime writes to standard error; yield a function that returns the last line of it.
-
-    When the runtime starts its threads, it prints how many processors it counts. It prints partly through Python's
-    sys.stderr and partly to the standard error of the process, which may be two different streams.
-    """
-    sys.stderr.flush()
-    kept = os.dup(_STDERR)
-    with tempfile.TemporaryFile() as file, redirect_stderr(io.StringIO()) as heard:
-
-        def last() -> str:
-            file.seek(0)
-            lines = (file.read().decode("utf-8", errors="replace") + heard.getvalue()).strip().splitlines()
-            return lines[-1].strip() if lines else ""
-
-        os.dup2(file.fileno(), _STDERR)
-        try:
-            yield last
-        finally:
-            os.dup2(kept, _STDERR)
-            os.close(kept)
 
 
 def _fits(shape: tuple[int, ...], bound: tuple[int, ...], rows: int) -> bool:
