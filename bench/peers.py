@@ -49,7 +49,11 @@ PEERS: dict[str, Peer] = {
     "OpenVINO bf16": Peer("openvino", "fp32", "openvino-bf16"),
     "OpenVINO int8": Peer("openvino", "int8", "openvino"),
     "ExecuTorch fp32": Peer("executorch", "fp32", "executorch"),
+    "ExecuTorch fp32, fixed": Peer("executorch", "fp32", "executorch", FIXED),
     "ExecuTorch int8": Peer("executorch", "int8", "executorch"),
+    "ExecuTorch int8, fixed": Peer("executorch", "int8", "executorch", FIXED),
+    "LiteRT fp32, fixed": Peer("litert", "fp32", "litert", FIXED),
+    "LiteRT int8, fixed": Peer("litert", "int8", "litert", FIXED),
     "torch eager": Peer("bitmask", "fp32", "torch"),
     "torch compile": Peer("bitmask", "fp32", "torch-compile"),
 }

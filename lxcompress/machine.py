@@ -28,6 +28,9 @@ PACKAGES = (
     "executorch",
     "torchao",
     "coremltools",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
 )
 
 GPU_FILES = ("nvidia", "nvhost", "nvgpu", "nvmap", "dxg", "kfd")

@@ -43,6 +43,8 @@ class FormatSpec:
     """precision in which zeros take as many bytes as other values -> the reason in words"""
     fixes_shapes: bool = False
     """whether the writer reads `Job.fixed`, and can write a file for questions of one shape only"""
+    is_one_shape: bool = False
+    """whether it can write no other files, so that an export without a shape takes the largest of its data"""
     keeps_embeddings: bool = False
     """whether int8 leaves the embeddings in float32"""
     title: str = ""
@@ -123,6 +125,17 @@ FORMATS: Mapping[str, FormatSpec] = {
             extra="executorch",
             libraries=("executorch",),
             keeps_embeddings=True,
+            fixes_shapes=True,
+        ),
+        _built_in(
+            "litert",
+            "litert",
+            "fp32",
+            "int8",
+            extra="litert",
+            libraries=("ai_edge_litert", "litert_torch"),
+            fixes_shapes=True,
+            is_one_shape=True,
         ),
         _built_in(
             "coreml",
@@ -134,6 +147,7 @@ FORMATS: Mapping[str, FormatSpec] = {
             libraries=("coremltools",),
             unserved="Core ML predicts on Apple's systems only: its scores and its accuracy are not proven here",
             families=("lxmert",),
+            fixes_shapes=True,
             leaves_zeros_out=True,
             note="not measured, because Core ML runs on Apple's systems only",
         ),

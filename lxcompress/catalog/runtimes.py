@@ -75,6 +75,7 @@ RUNTIMES: Mapping[str, RuntimeSpec] = {
             ("executorch",),
             extra="executorch",
         ),
+        RuntimeSpec("litert", "ai_edge_litert", f"{_MODULE}.litert:open_litert", ("litert",), extra="litert"),
         RuntimeSpec("engine", "lxcompress", f"{_MODULE}.engine:open_engine", ("engine",)),
     )
 }

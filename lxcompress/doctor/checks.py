@@ -185,6 +185,22 @@ def _coreml() -> str:
     return f"coremltools {importlib.metadata.version('coremltools')} converts"
 
 
+def _litert() -> str:
+    """Convert one product, and run the file."""
+    from lxcompress.exporters.litert import convert_tiny
+    from lxcompress.runtimes import open_session
+
+    with tempfile.TemporaryDirectory() as folder:
+        feeds = convert_tiny(Path(folder))
+        scores = open_session(Path(folder), threads=1, runtime="litert").answer(feeds)
+    if scores.shape != (1, 1):
+        raise ArithmeticError(f"expected scores of shape (1, 1), got {scores.shape}")
+    return (
+        f"litert-torch {importlib.metadata.version('litert-torch')} converts, ai-edge-litert "
+        f"{importlib.metadata.version('ai-edge-litert')} answers"
+    )
+
+
 def _exporter() -> str:
     """Export one product with torch's dynamo exporter, which needs onnxscript."""
     import torch
@@ -263,6 +279,7 @@ CHECKS: tuple[FeatureCheck, ...] = (
     FeatureCheck("engine", False, "export --format engine, bench", _engine, "python -m lxcompress.engine.build"),
     _format_check("OpenVINO", "openvino", _openvino),
     _format_check("ExecuTorch", "executorch", _executorch),
+    _format_check("LiteRT", "litert", _litert),
     _format_check("Core ML", "coreml", _coreml),
     FeatureCheck("mini model", True, "model.start: mini", _mini_model, f"{_FROM_SOURCE} --force-reinstall --no-deps"),
     FeatureCheck("pinned threads", False, "bench without a warning", _pinning, None),

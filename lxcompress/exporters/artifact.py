@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -193,6 +193,10 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
     task = source.task
     if options.fixed and task:
         _check_holds_data(options.fixed, task)
+    is_chosen = spec.is_one_shape and options.fixed is None
+    if is_chosen:
+        shape = _largest_shape(task) if task else FixedShape(*_random_lengths(source.model, None))
+        options = replace(options, fixed=shape)
     feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model, options.fixed))
     progress(f"writing {options.format}")
     with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming_a_full_disk(out):
@@ -222,6 +226,7 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
             test=test,
             notes=[
                 *(_without_paths(note, source.folder, made) for note in written.notes),
+                *_note_shape(options.fixed, is_chosen=is_chosen),
                 *_note_types(source.folder, precision),
             ],
             layouts=written.layouts,
@@ -279,14 +284,29 @@ def _check_fits_model(fixed: FixedShape, model: Model) -> None:
 
 def _check_holds_data(fixed: FixedShape, task: AnswerTask) -> None:
     """Raise ExportError if a question that the export answers has more tokens or regions than the shape."""
-    tokens = max(int(split.lengths.max()) for split in task.splits)
-    objects = max(int(split.regions.objects[split.scene].max()) for split in task.splits)
-    if tokens > fixed.tokens or objects > fixed.objects:
-        wanted = FixedShape(max(tokens, fixed.tokens), max(objects, fixed.objects))
+    largest = _largest_shape(task)
+    if largest.tokens > fixed.tokens or largest.objects > fixed.objects:
+        wanted = FixedShape(max(largest.tokens, fixed.tokens), max(largest.objects, fixed.objects))
         raise ExportError(
-            f"--fixed {fixed}: the questions of this model's data have up to {tokens} tokens and {objects} regions; "
-            f"give --fixed {wanted}"
+            f"--fixed {fixed}: the questions of this model's data have up to {largest.tokens} tokens and "
+            f"{largest.objects} regions; give --fixed {wanted}"
         )
+
+
+def _largest_shape(task: AnswerTask) -> FixedShape:
+    """Return the most tokens of a question, and the most regions of an image, in any split."""
+    return FixedShape(
+        max(int(split.lengths.max()) for split in task.splits),
+        max(int(split.regions.objects[split.scene].max()) for split in task.splits),
+    )
+
+
+def _note_shape(fixed: FixedShape | None, *, is_chosen: bool) -> list[str]:
+    """Return a list with one note if the file has a fixed shape; `is_chosen` if the export chose the shape."""
+    if fixed is None:
+        return []
+    reason = ", which holds every question that checked it; give --fixed for another" if is_chosen else ""
+    return [f"takes one question at a time, of {fixed} tokens x regions{reason}; smaller ones are padded"]
 
 
 def _longest(model: Model, written: WrittenFiles, options: ExportOptions) -> int:

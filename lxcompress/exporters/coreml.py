@@ -24,7 +24,7 @@ import torch
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.exporters.formats import Job, WrittenFiles
-from lxcompress.exporters.traced import first_question, trace
+from lxcompress.exporters.traced import first_question, fixed_question, trace
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet, quiet_tqdm
 from lxcompress.text import first_line
@@ -109,14 +109,18 @@ def _share_of_zeros(model: Model) -> float:
 
 
 def _convert(job: Job, tools: ModuleType, system: str) -> Any:
-    """Return the model as an ML program for one question, of any number of tokens and regions up to the bounds."""
-    example = _narrow(first_question(job.model, job.example))
+    """Return the model as an ML program for one question, of the fixed shape or of any shape up to the bounds."""
+    question = (
+        fixed_question(job.model, job.example, job.fixed) if job.fixed else first_question(job.model, job.example)
+    )
+    example = _narrow(question)
+    shapes = [tensor.shape for tensor in example] if job.fixed else _shapes(job, example, tools)
     full = job.precision == "fp32"
     return tools.convert(
         trace(job.model, example) if full else within_half(trace(job.model, example)),
         inputs=[
             tools.TensorType(name=name, shape=shape, dtype=tensor.numpy().dtype)
-            for (name, tensor), shape in zip(example._asdict().items(), _shapes(job, example, tools), strict=True)
+            for (name, tensor), shape in zip(example._asdict().items(), shapes, strict=True)
         ],
         outputs=[tools.TensorType(name=OUTPUT, dtype=np.float32)],
         convert_to="mlprogram",
@@ -218,7 +222,8 @@ _DATE = "com.github.apple.coremltools.conversion_date"
 def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:
     """Return the notes for the user about the package: the systems that it needs, and its limits."""
     tokens = job.model.config.max_position_embeddings
-    notes = [f"needs {SYSTEMS[system]}; one question at a time, of up to {tokens} tokens"]
+    limits = "" if job.fixed else f"; one question at a time, of up to {tokens} tokens"
+    notes = [f"needs {SYSTEMS[system]}{limits}"]
     if is_sparse:
         notes.append("zeros are left out of the weights: a bit for each weight, and the values of those that are kept")
     return notes

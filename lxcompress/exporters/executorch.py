@@ -1,8 +1,8 @@
 """ExecuTorch: model.pte, a program for phones that multiplies matrices with XNNPACK.
 
-The memory of a program is planned when the program is written. So it answers one question at a time, of any number of
-tokens and regions up to its bounds. int8 is dynamic: weights have 8 bits and a scale for each row, activations are
-quantised at run time, and nothing is calibrated.
+The memory of a program is planned when the program is written. So it answers one question at a time: of any number of
+tokens and regions up to its bounds, for which the memory is planned, or of one fixed shape. int8 is dynamic: weights
+have 8 bits and a scale for each row, activations are quantised at run time, and nothing is calibrated.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from torch.export import Dim, ExportedProgram
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
 from lxcompress.exporters.formats import Job, WrittenFiles
-from lxcompress.exporters.traced import Answer, first_question
+from lxcompress.exporters.traced import Answer, first_question, fixed_question
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet
 from lxcompress.rundir import write_whole
 from lxcompress.runtimes.executorch import MODEL_FILE
+from lxcompress.shapes import FixedShape
 from lxcompress.text import first_line, read_text
 
 MOST_TOKENS, MOST_OBJECTS = 128, 100
@@ -40,10 +41,9 @@ _TYPES = {"xnn_datatype_fp32": np.float32, "xnn_datatype_qcint8": np.int8, "xnn_
 
 def write(job: Job) -> WrittenFiles:
     """Write model.pte. Raises ExportError."""
-    bounds = _bounds(job.model, job.example)
     try:
         with quiet(*_TALKATIVE):
-            exported = _export(job, bounds)
+            exported = _export_fixed(job, job.fixed) if job.fixed else _export_free(job)
             job.progress("lowering to XNNPACK")
             program = lower(exported)
     except Exception as error:  # torch.export, torchao and ExecuTorch raise errors of many types
@@ -54,8 +54,10 @@ def write(job: Job) -> WrittenFiles:
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / MODEL_FILE
     write_whole(path, lambda part: _save(program, part))
+    if job.fixed:
+        return WrittenFiles([path])
+    tokens, objects = _bounds(job.model, job.example)
     rows = job.model.family.count_images(job.model.config)
-    tokens, objects = bounds
     return WrittenFiles([path], [_limits(rows, tokens, objects)], positions=tokens)
 
 
@@ -97,18 +99,29 @@ def _limits(rows: int, tokens: int, objects: int | None) -> str:
     return f"one question at a time: 1 to {tokens} tokens over {over}{images}"
 
 
-def _export(job: Job, bounds: tuple[int, int | None]) -> ExportedProgram:
-    """Return the model as torch exports it, for one question at a time; its weights are quantised if the job is int8.
+def _export_free(job: Job) -> ExportedProgram:
+    """Return the model as torch exports it, for one question at a time of any shape within the bounds."""
+    bounds = _bounds(job.model, job.example)
+    example = _at_least_two(first_question(job.model, job.example), has_regions=bounds[1] is not None)
+    return _export(job, example, _dynamic_shapes(*bounds))
 
-    `bounds` are the most tokens and the most regions.
+
+def _export_fixed(job: Job, shape: FixedShape) -> ExportedProgram:
+    """Return the model as torch exports it, for one question at a time of one shape."""
+    return _export(job, fixed_question(job.model, job.example, shape), None)
+
+
+def _export(job: Job, example: Inputs, shapes: tuple[dict[int, Dim], ...] | None) -> ExportedProgram:
+    """Return the model as torch exports it; its weights are quantised if the job is int8.
+
+    `shapes` are the axes of each input that may vary; None if none may.
     """
-    example = tuple(_at_least_two(first_question(job.model, job.example), has_regions=bounds[1] is not None))
-    shapes = _dynamic_shapes(*bounds)
+    inputs = tuple(example)
     with torch.no_grad():
-        program = torch.export.export(Answer(job.model), example, dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(Answer(job.model), inputs, dynamic_shapes=shapes, strict=False)
         if job.precision == "int8":
             job.progress("quantising to int8")
-            program = torch.export.export(_quantise(program, example), example, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(_quantise(program, inputs), inputs, dynamic_shapes=shapes, strict=False)
     return program
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lxcompress.data.split import Inputs
 from lxcompress.models.checkpoints import Model
 from lxcompress.quiet import quiet
+from lxcompress.shapes import FixedShape
 
 
 class Answer(nn.Module):
@@ -44,3 +46,16 @@ def first_question(model: Model, example: Inputs) -> Inputs:
     """Return the rows of the first question of `example`: one row for each image of the question."""
     images = model.family.count_images(model.config)
     return Inputs(*(tensor[:images] for tensor in example))
+
+
+def fixed_question(model: Model, example: Inputs, shape: FixedShape) -> Inputs:
+    """Return the first question of `example`, with zeros at the end so that it has the tokens and regions of `shape`.
+
+    The masks are zero there too, so the model ignores the padding.
+    """
+    words, regions = (tuple(first_question(model, example))[part] for part in (slice(2), slice(2, None)))
+    padded = [functional.pad(word, (0, shape.tokens - word.shape[1])) for word in words]
+    for region in regions:
+        missing = shape.objects - region.shape[1]
+        padded.append(functional.pad(region, (0, missing) if region.dim() == 2 else (0, 0, 0, missing)))
+    return Inputs(*padded)

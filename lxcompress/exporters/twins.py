@@ -149,7 +149,8 @@ def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
     artifact = read_record(record, Artifact, ExportError)
     # Earlier versions left the vocabulary out of the digest.
     digests = {digest, digest_source(wanted.source, with_words=False)}
-    is_wanted = (artifact.format, artifact.precision, artifact.fixed) == (wanted.format, wanted.precision, None)
+    is_wanted = (artifact.format, artifact.precision) == (wanted.format, wanted.precision)
+    is_wanted = is_wanted and (artifact.fixed is None or find_format(wanted.format).is_one_shape)
     is_same = is_wanted and artifact.source_sha256 in digests
     files = ((wanted.out / name, sum_) for name, sum_ in artifact.files.items())
     return artifact if is_same and all(path.is_file() and sha256(path) == sum_ for path, sum_ in files) else None

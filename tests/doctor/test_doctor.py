@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = [
     ("openvino", "OpenVINO", "openvino"),
     ("executorch", "ExecuTorch", "executorch"),
+    ("litert_torch", "LiteRT", "litert"),
     ("coremltools", "Core ML", "coreml"),
 ]
 """Library, what doctor calls the result of it, and the extra that it comes with."""

@@ -25,6 +25,7 @@ from lxcompress.models.checkpoints import Model, save_model
 from lxcompress.models.family import find_family
 from lxcompress.records import Artifact
 from lxcompress.rundir import sha256
+from lxcompress.shapes import FixedShape
 from lxcompress.tickets import load_ticket
 from tests.export.small import FEATURES, SPARSITY, save_ticket, score
 from tests.models import families
@@ -266,3 +267,21 @@ def test_other_families_are_refused_in_our_words_before_anything_is_converted(fa
     ):
         export(open_source(tmp_path / "model"), tmp_path / "out", ExportOptions("coreml"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_package_of_one_shape_has_no_ranges(tmp_path) -> None:
+    ticket = save_ticket(tmp_path)
+    shape = FixedShape(9, 5)
+    artifact = export(open_source(ticket), tmp_path / "fixed", ExportOptions("coreml", "fp32", fixed=shape))
+    sizes = {
+        value.name: list(value.type.multiArrayType.shape)
+        for value in read_spec(tmp_path / "fixed" / "model.mlpackage").description.input
+        if not value.type.multiArrayType.HasField("shapeRange")
+    }
+    assert sizes["input_ids"] == sizes["attention_mask"] == [1, 9]
+    assert (sizes["visual_feats"], sizes["visual_attention_mask"]) == ([1, 5, FEATURES], [1, 5])
+    assert artifact.notes == [
+        "needs iOS 17 or macOS 14",
+        "zeros are left out of the weights: a bit for each weight, and the values of those that are kept",
+        "takes one question at a time, of 9x5 tokens x regions; smaller ones are padded",
+    ]

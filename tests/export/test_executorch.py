@@ -15,6 +15,7 @@ from lxcompress.exporters.executorch import count_zeros, lower
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.records import Artifact
 from lxcompress.runtimes import Session, open_session
+from lxcompress.shapes import FixedShape
 from lxcompress.tickets import load_ticket
 from tests.export.small import SPARSITY, save_ticket, score, some_inputs
 
@@ -106,3 +107,16 @@ def test_int8_of_a_pair_keeps_zeros_and_takes_two_rows_a_question(tmp_path) -> N
     assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     with pytest.raises(MeasureError, match="2 rows per question"):
         session.answer(some_inputs(3, 9, 5).numpy())
+
+
+def test_a_program_of_one_shape_answers_smaller_questions_padded(ticket, exported, tmp_path) -> None:
+    artifact = export(open_source(ticket), tmp_path / "fixed", ExportOptions("executorch", fixed=FixedShape(9, 5)))
+    assert (artifact.fixed, artifact.positions) == (FixedShape(9, 5), 9)
+    session = open_session(tmp_path / "fixed", threads=1, runtime="executorch")
+    for tokens, objects in ((9, 5), (3, 2)):
+        inputs = some_inputs(3, tokens, objects)
+        expected = score(load_ticket(ticket).model, inputs).numpy()
+        np.testing.assert_allclose(session.answer(inputs.numpy()), expected, atol=1e-5)
+    with pytest.raises(MeasureError, match=r"takes at most 9 tokens and 5 regions"):
+        session.answer(some_inputs(1, 10, 5).numpy())
+    assert count_zeros(tmp_path / "fixed") == count_zeros(ticket.parent / "fp32")

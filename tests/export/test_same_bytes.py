@@ -20,6 +20,7 @@ SLOW = {
     "openvino": ("fp32", "int8"),
     "executorch": ("fp32", "int8"),
     "coremltools": ("fp16", "int8"),
+    "litert_torch": ("fp32", "int8"),
 }
 EXPORT = """
 import sys
@@ -68,7 +69,7 @@ def test_the_same_ticket_gives_the_same_bytes_in_two_processes(tmp_path) -> None
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("library", SLOW)
 def test_so_it_does_in_every_other_format(tmp_path, library) -> None:
-    if library in ("openvino", "executorch", "coremltools"):
+    if library in ("openvino", "executorch", "coremltools", "litert_torch"):
         pytest.importorskip(library)
-    format = "coreml" if library == "coremltools" else library
+    format = {"coremltools": "coreml", "litert_torch": "litert"}.get(library, library)
     check_same(tmp_path, tuple(f"{format}:{precision}" for precision in SLOW[library]))

@@ -34,8 +34,10 @@ SLOW = (
     ("openvino", "fp32"),
     ("openvino", "int8"),
     ("executorch", "fp32"),
+    ("litert", "fp32"),
+    ("litert", "int8"),
 )
-NEEDS = {"openvino": "openvino", "executorch": "executorch", "coreml": "coremltools"}
+NEEDS = {"openvino": "openvino", "executorch": "executorch", "coreml": "coremltools", "litert": "litert_torch"}
 
 
 @pytest.fixture(scope="module")
