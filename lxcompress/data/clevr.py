@@ -87,7 +87,7 @@ def read_clevr(settings: ClevrData, problems: Problems | None = None) -> Questio
 
 
 def check_clevr(context: CheckContext) -> None:
-    """Add the facts of the scenes of each split, and warn of scenes that are in both splits."""
+    """Add the facts of the scenes of each split, and warn of scenes that are in two splits."""
     question_set = context.question_set
     scenes = scenes_by_split(question_set)
     context.sheet.add("scenes", {name: len(found) for name, found in scenes.items()})

@@ -60,7 +60,7 @@ class BlankImages:
 
     @cached_property
     def _regions(self) -> Regions:
-        """Return the regions of the blank image; both splits share them."""
+        """Return the regions of the blank image; all splits share them."""
         return blank_regions(self.feature_size)
 
 

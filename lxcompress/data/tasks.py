@@ -13,6 +13,7 @@ from lxcompress.data.questions import ImageSource, QuestionSet, build_split
 from lxcompress.data.regions.store import open_store
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tokens import Vocabulary, shipped_vocabulary
+from lxcompress.errors import DataError
 from lxcompress.recipe import AnyData
 
 FEATURE_SIZE = 2048
@@ -37,6 +38,8 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
 def read_question_set(settings: AnyData, problems: Problems) -> QuestionSet:
     """Return the questions of all splits; the reader of the kind of data (`settings.kind`) reads them."""
     found: QuestionSet = resolve(find_data_kind(settings.kind).read)(settings, problems)
+    if getattr(settings, "test", None) is not None and found.test is None:
+        problems.add(DataError(f"data.test: data.kind={settings.kind} has no test split; leave data.test out"))
     return found
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lxcompress.catalog.data_kinds import DATA_KINDS, find_data_kind
 from lxcompress.data.check import check_data
+from lxcompress.data.gqa import read_gqa
+from lxcompress.data.problems import Problems
+from lxcompress.data.questions import QuestionSet
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import DataError
 from lxcompress.recipe import AnyData
@@ -95,3 +100,15 @@ def test_weak_sentences_of_a_test_group_are_not_trained_on(tmp_path) -> None:
     assert "11" not in groups
     assert "10" in groups
     assert json.loads((tmp_path / "weak.json").read_text("utf-8").splitlines()[-1])["identifier"].startswith("11-")
+
+
+def read_two_splits(settings: AnyData, problems: Problems) -> QuestionSet:
+    """The reader of a kind of data that knows no test split."""
+    return replace(read_gqa(settings, problems), test=None)
+
+
+def test_a_kind_without_a_test_split_refuses_one(monkeypatch, tmp_path) -> None:
+    spec = replace(find_data_kind("gqa"), read="tests.data.test_held_out:read_two_splits")
+    monkeypatch.setitem(DATA_KINDS, "gqa", spec)
+    with pytest.raises(DataError, match="gqa has no test split; leave"):
+        load_task(make_gqa(tmp_path, range(300, 310)))
