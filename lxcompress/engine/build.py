@@ -24,8 +24,10 @@ LIBRARY = "_engine.dll" if os.name == "nt" else "_engine.so"
 COMPILERS = ("cc", "gcc", "clang")
 
 # kernels.c is compiled once for each set, with these flags; -DLX_HAS_name tells dispatch.c which sets exist.
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma")
 X86_SETS = {
-    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma"),
+    "avx512": _AVX512,
+    "avx512vl": (*_AVX512, "-DLX_HALVES", "-mprefer-vector-width=256"),
     "avxvnni": ("-mavx2", "-mfma", "-mavxvnni"),
     "avx2": ("-mavx2", "-mfma"),
     "base": (),

@@ -98,11 +98,11 @@ def _by_rows(name: str, pack: Callable[..., PackedWeight], columns: int) -> list
             partial(pack, tile=tile, shared=rows),
             f"{rows}x{columns}",
             hopeless=0.05,
-            usual=0.1,
+            usual=usual,
             finer=f"1x{columns}",
         )
         for rows in (4, 2)
-        for tile in (128, 256)
+        for tile, usual in ((256, 0.75), (128, 0.1))
     ]
 
 

@@ -190,7 +190,10 @@ class Reference:
             y = y + self.weights[op["bias"]]["matrix"]
         if residual is not None:
             y = y + residual
-        activation = {0: lambda y: y, 1: gelu, 2: np.tanh, 3: lambda y: np.maximum(y, 0)}[int(op["activation"])]
+        is_short = layout in r.IN_BLOCKS
+        activation = {0: lambda y: y, 1: short_gelu if is_short else gelu, 2: np.tanh, 3: lambda y: np.maximum(y, 0)}[
+            int(op["activation"])
+        ]
         return activation(y).astype(self.kind)
 
     def _attend(self, query: np.ndarray, key: np.ndarray, value: np.ndarray, heads: int, scale: float) -> np.ndarray:
@@ -204,6 +207,26 @@ class Reference:
 
 def gelu(x: np.ndarray) -> np.ndarray:
     return x / 2 * (1 + _erf(x / math.sqrt(2)))
+
+
+SHORT_GELU = (
+    0.3988088667,
+    -0.06617516279,
+    0.009711201303,
+    -0.001077278284,
+    8.826252451e-05,
+    -5.132146271e-06,
+    1.98103578e-07,
+    -4.509976392e-09,
+    4.552638128e-11,
+)
+"""The coefficients of P, from the constant up (bench/fit_erf.py)."""
+
+
+def short_gelu(x: np.ndarray) -> np.ndarray:
+    """GELU after a product of quantised inputs: x (1/2 + x P(x^2)), x limited to 4.25 within the brackets."""
+    inside = np.clip(x, -4.25, 4.25)
+    return x * (0.5 + inside * np.polynomial.Polynomial(SHORT_GELU)(inside**2))
 
 
 def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

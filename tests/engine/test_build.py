@@ -131,7 +131,7 @@ def test_a_set_that_the_compiler_refuses_is_left_out_and_named(tmp_path: Path, m
     compiler = build.find_compiler()
     assert compiler is not None
     first = next(iter(build.find_sets(compiler)))
-    refuse = f'case "$*" in *LX_SET={first}*) echo "error: no such flag" >&2; exit 1;; esac'
+    refuse = f'case "$*" in *"LX_SET={first} "*) echo "error: no such flag" >&2; exit 1;; esac'
     monkeypatch.setenv("CC", _write_compiler(tmp_path / "old-compiler", refuse))
     built = build.build(tmp_path / "library")
     assert built.left_out == (f"{first} (error: no such flag)",)

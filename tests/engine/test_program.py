@@ -18,7 +18,7 @@ from lxcompress.engine.program import ARRAYS, POSITION, Program, read_weights
 from lxcompress.errors import ExportError
 from lxcompress.writing import WriteError
 from tests.complain import complain
-from tests.engine.reference import Reference, gelu, quantise
+from tests.engine.reference import Reference, gelu, quantise, short_gelu
 
 WIDTH, HEADS, MOST = 16, 2, 12
 RNG = np.random.default_rng(11)
@@ -124,6 +124,13 @@ def test_what_quantise_rounds_is_within_half_a_step_and_zero_is_exact() -> None:
 def test_gelu_is_torchs() -> None:
     x = np.linspace(-8, 8, 1001)
     assert np.allclose(gelu(x), functional.gelu(torch.from_numpy(x)).numpy(), atol=1e-15)
+
+
+def test_the_short_gelu_is_near_the_exact_one_and_meets_its_ends() -> None:
+    x = np.linspace(-30, 30, 60_001)
+    assert np.abs(short_gelu(x) - gelu(x)).max() < 5e-5
+    beyond = x[np.abs(x) >= 4.25]
+    assert np.abs((short_gelu(beyond) - np.maximum(beyond, 0)) / beyond).max() < 2e-6
 
 
 PACKERS: dict[str, Callable[[np.ndarray], PackedWeight]] = {

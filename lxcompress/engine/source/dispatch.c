@@ -2,7 +2,7 @@
 
 #include "kernels.h"
 
-#ifdef LX_HAS_avxvnni
+#if defined(LX_HAS_avxvnni) || defined(LX_HAS_avx512vl)
 #include <cpuid.h>
 #endif
 #if defined(__aarch64__) && defined(__linux__)
@@ -14,6 +14,9 @@
 
 #ifdef LX_HAS_avx512
 extern const lx_kernels lx_kernels_avx512;
+#endif
+#ifdef LX_HAS_avx512vl
+extern const lx_kernels lx_kernels_avx512vl;
 #endif
 #ifdef LX_HAS_avxvnni
 extern const lx_kernels lx_kernels_avxvnni;
@@ -65,14 +68,32 @@ static int has_avxvnni(void) {
 }
 #endif
 
+#ifdef LX_HAS_avx512vl
+/* AMD's family 19h (Zen 4) computes 512 bits in two halves; its later families do not. */
+static int halves_vectors(void) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx || c != signature_AMD_ecx || d != signature_AMD_edx) return 0;
+  return __get_cpuid(1, &a, &b, &c, &d) && (a >> 8 & 0xF) + (a >> 20 & 0xFF) == 0x19;
+}
+#endif
+
 /* Filled when the library is loaded, before any thread can read it. */
 static sets known;
 
 static __attribute__((constructor)) void find(void) {
-#ifdef LX_HAS_avx512
+#if defined(LX_HAS_avx512) || defined(LX_HAS_avx512vl)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
+#ifdef LX_HAS_avx512vl
+    if (halves_vectors()) add(&known, &lx_kernels_avx512vl);
+#endif
+#ifdef LX_HAS_avx512
     add(&known, &lx_kernels_avx512);
+#endif
+#ifdef LX_HAS_avx512vl
+    if (!halves_vectors()) add(&known, &lx_kernels_avx512vl);
+#endif
+  }
 #endif
 #ifdef LX_HAS_avxvnni
   if (has_avxvnni() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))

@@ -20,15 +20,28 @@
 #include <wasm_simd128.h>
 #endif
 
-#if defined(__AVX512F__)
-enum { LANES = 16, MOST_VECTORS = 4, TWO_SUMS = 2, AT_ONCE = 4 };
-#elif defined(__AVX2__)
-enum { LANES = 8, MOST_VECTORS = 3, TWO_SUMS = 1, AT_ONCE = 2 };
-#elif defined(__aarch64__)
-enum { LANES = 4, MOST_VECTORS = 5, TWO_SUMS = 2, AT_ONCE = 2 };
-#else
-enum { LANES = 4, MOST_VECTORS = 2, TWO_SUMS = 1, AT_ONCE = 2 };
+/* A processor that computes 512 bits in two halves loses nothing with vectors of 256 bits, and pads columns less. */
+#if defined(__AVX512F__) && !defined(LX_HALVES)
+#define WIDE
 #endif
+
+#if defined(WIDE)
+#define REGISTERS_FOR 4
+enum { LANES = 16, TWO_SUMS = 2, AT_ONCE = 4 };
+#elif defined(__AVX512F__)
+#define REGISTERS_FOR 5
+enum { LANES = 8, TWO_SUMS = 2, AT_ONCE = 2 };
+#elif defined(__AVX2__)
+#define REGISTERS_FOR 3
+enum { LANES = 8, TWO_SUMS = 1, AT_ONCE = 2 };
+#elif defined(__aarch64__)
+#define REGISTERS_FOR 5
+enum { LANES = 4, TWO_SUMS = 2, AT_ONCE = 2 };
+#else
+#define REGISTERS_FOR 2
+enum { LANES = 4, TWO_SUMS = 1, AT_ONCE = 2 };
+#endif
+enum { MOST_VECTORS = REGISTERS_FOR, PAIR = 2 };
 
 /* How many bytes of weights are prefetched: processors prefetch by themselves only up to the end of a page. */
 enum { AHEAD = 8192 };
@@ -55,7 +68,7 @@ INLINE vector choose(whole where, vector yes, vector no) {
   return (vector)(((bits)yes & (bits)where) | ((bits)no & ~(bits)where));
 }
 /* If a or b is NaN, the result is b, as in x86's instructions, which GCC does not choose by itself. */
-#if defined(__AVX512F__)
+#if defined(WIDE)
 INLINE vector least(vector a, vector b) { return (vector)_mm512_min_ps((__m512)a, (__m512)b); }
 INLINE vector most(vector a, vector b) { return (vector)_mm512_max_ps((__m512)a, (__m512)b); }
 #elif defined(__AVX2__)
@@ -123,12 +136,28 @@ INLINE vector gelu(vector x) {
   return half + half * choose(t < 16.0f, z * p / q, z * 0.25f);
 }
 
+/* x (1/2 + x P(x^2)), within 4.5e-5 of GELU: for products of quantised inputs, whose own error is larger. P was fitted over
+   [-4.25, 4.25], and is exact at its ends, so that the function is 0 or x beyond (bench/fit_erf.py). */
+INLINE vector short_gelu(vector x) {
+  const vector z = most(least(x, splat(4.25f)), splat(-4.25f)), t = z * z;
+  vector p = splat(4.552638128e-11f);
+  p = p * t - 4.509976392e-09f;
+  p = p * t + 1.981035780e-07f;
+  p = p * t - 5.132146271e-06f;
+  p = p * t + 8.826252451e-05f;
+  p = p * t - 1.077278284e-03f;
+  p = p * t + 9.711201303e-03f;
+  p = p * t - 6.617516279e-02f;
+  p = p * t + 3.988088667e-01f;
+  return x * (p * z + 0.5f);
+}
+
 INLINE vector tangent(vector x) { return 1.0f - 2.0f / (exponential(x + x) + 1.0f); }
 
-INLINE vector activate(vector x, uint32_t activation) {
+INLINE vector activate(vector x, uint32_t activation, const int is_rough) {
   switch (activation) {
     case LX_GELU:
-      return gelu(x);
+      return is_rough ? short_gelu(x) : gelu(x);
     case LX_TANH:
       return tangent(x);
     case LX_RELU:
@@ -149,7 +178,7 @@ typedef int32_t four_whole __attribute__((vector_size(16)));
 #endif
 #define FOUR(n) n, n, n, n
 
-#if defined(__AVX512F__)
+#if defined(WIDE)
 /* GCC's own shuffle from 4 to 16 values goes through memory, and takes the time of eight entries. */
 INLINE vector spread(four w) { return (vector)_mm512_broadcast_f32x4((__m128)w); }
 #define PICK(w, r) PERMUTE(w, FOUR(r), FOUR(4 + r), FOUR(8 + r), FOUR(12 + r))
@@ -162,7 +191,7 @@ INLINE vector spread(four w) { return w; }
 #endif
 /* One of the entries of a vector, repeated over it. */
 INLINE vector take_entry(vector w, int n) {
-#if defined(__AVX512F__)
+#if defined(WIDE)
   switch (n) {
     case 0:
       return PERMUTE(w, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
@@ -236,10 +265,15 @@ INLINE vector read_entries(const void *from, const int type, const int is_blocks
 }
 
 /* sum + x . w over the four bytes of a value: x as `quantise` left it, w signed. Exact on every machine. */
-#if defined(__AVX512VNNI__)
+#if defined(WIDE)
 enum { X_OFFSET = 0 };
 INLINE bits dot(bits sum, bits x, bits w) {
   return (bits)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w);
+}
+#elif defined(__AVX512VNNI__)
+enum { X_OFFSET = 0 };
+INLINE bits dot(bits sum, bits x, bits w) {
+  return (bits)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)x, (__m256i)w);
 }
 #elif defined(__AVXVNNI__)
 enum { X_OFFSET = 0 };
@@ -348,6 +382,8 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int shared, con
   const int is_sparse = shared > 0, is_repeated = shared > 1 && REPEATS_READ && (is_blocks || type == LX_F32);
   const size_t each_index = is_sparse ? (size_t)(LX_GROUP / shared) : 0;
   const int turns = vectors <= TWO_SUMS ? 2 : 1;
+  /* Where a weight is read anyway, an entry at a time leaves no rest, whose number a processor predicts wrongly. */
+  const int at_once = is_repeated && turns == 1 ? 1 : AT_ONCE;
   const size_t x_stride = is_tight ? (size_t)(vectors * LANES) : at->x_stride, y_stride = at->y_stride;
   const size_t bytes = entry_bytes(is_blocks, type);
   const uint8_t *index = at->indices, *value = at->values, *const first = value;
@@ -389,19 +425,19 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int shared, con
   } while (0)
     const float *dense = x;
     uint32_t n = 0;
-    for (; n + AT_ONCE <= count; n += AT_ONCE) {
+    for (; n + (uint32_t)at_once <= count; n += (uint32_t)at_once) {
       uint64_t places[AT_ONCE / 2] = {0};
-      if (is_sparse) memcpy(places, index, AT_ONCE * each_index);
+      if (is_sparse) memcpy(places, index, (size_t)at_once * each_index);
       const vector some = LANES > 4 && !is_repeated ? read_entries(value, type, is_blocks) : splat(0.0f);
-      UNROLL for (int e = 0; e < AT_ONCE; e++)
+      UNROLL for (int e = 0; e < at_once; e++)
         ADD(e % turns,
             is_repeated ? some : LANES > 4 ? take_entry(some, e) : read_entry(value + (size_t)e * bytes, type, is_blocks),
             value + (size_t)e * bytes, places, (size_t)e * each_index, (size_t)e);
       __builtin_prefetch(value + AHEAD, 0, 2);
       if (is_sparse) __builtin_prefetch(index + AHEAD / LX_GROUP, 0, 2);
-      value += AT_ONCE * bytes, index += AT_ONCE * each_index, dense += AT_ONCE * x_stride;
+      value += (size_t)at_once * bytes, index += (size_t)at_once * each_index, dense += (size_t)at_once * x_stride;
     }
-    for (; n < count; n++) {
+    for (; at_once > 1 && n < count; n++) {
       uint64_t places[1] = {0};
       if (is_sparse) memcpy(places, index, each_index);
       ADD(0, is_repeated ? splat(0.0f) : read_entry(value, type, is_blocks), value, places, 0, 0);
@@ -450,13 +486,13 @@ INLINE size_t walk_kind(const walk *at, const int vectors, const lx_weight *weig
   }
 WALK(1)
 WALK(2)
-#if defined(__AVX512F__) || defined(__AVX2__) || defined(__aarch64__)
+#if REGISTERS_FOR >= 3
 WALK(3)
 #endif
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if REGISTERS_FOR >= 4
 WALK(4)
 #endif
-#if defined(__aarch64__) && !defined(__AVX512F__)
+#if REGISTERS_FOR >= 5
 WALK(5)
 #endif
 
@@ -464,15 +500,15 @@ static size_t walk_vectors(const walk *at, const lx_weight *weight, uint32_t vec
   switch (vectors) {
     case 1:
       return walk_1(at, weight);
-#if defined(__AVX512F__) || defined(__AVX2__) || defined(__aarch64__)
+#if REGISTERS_FOR >= 3
     case 3:
       return walk_3(at, weight);
 #endif
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if REGISTERS_FOR >= 4
     case 4:
       return walk_4(at, weight);
 #endif
-#if defined(__aarch64__)
+#if REGISTERS_FOR >= 5
     case 5:
       return walk_5(at, weight);
 #endif
@@ -481,52 +517,68 @@ static size_t walk_vectors(const walk *at, const lx_weight *weight, uint32_t vec
   }
 }
 
-/* Scales, bias, residual and activation of one vector of columns: what is left once all tiles of a panel are summed.
-   Returns the lanes that are not finite. */
-INLINE bits end_vector(const lx_product *job, uint32_t first, uint32_t rows, uint32_t column, const int is_blocks,
-                       const int is_scaled, const int has_residual, const uint32_t activation) {
+/* Scales, bias, residual and activation of some vectors of columns: what is left once all tiles of a panel are summed.
+   Returns the lanes that are not finite. All that the loop reads of `job` is copied first: its stores may alias anything. */
+INLINE void end_vectors(const lx_product *job, uint32_t first, uint32_t rows, uint32_t column, const int vectors,
+                        const int is_blocks, const int is_scaled, const int has_residual, const uint32_t activation,
+                        bits *wrong_lanes) {
   const lx_weight *weight = job->weight;
-  const float *scales = (const float *)(job->data + weight->scales);
-  const uint32_t *sums = (const uint32_t *)(job->data + weight->sums);
-  const vector x_scale = is_blocks ? load(job->x_scale + column) : splat(0.0f);
-  const bits x_zero = is_blocks ? load_bits(job->x_zero + column) : (bits){0};
-  vector wrong = splat(0.0f); /* NaN from the first value on that is not finite; else +0, to which -0 adds nothing */
-  for (uint32_t row = first; row < first + rows; row++) {
-    float *y = job->y + row * job->y_stride + column;
-    vector value = load(y);
-    if (is_blocks) {
-      const bits exact = (bits)value - x_zero * sums[row];
-      value = __builtin_convertvector((whole)exact, vector) * (x_scale * scales[row]);
-    } else if (is_scaled) {
-      value *= scales[row];
-    }
-    if (job->bias) value += job->bias[row]; /* no multiply-add: integer products are the same to the bit everywhere */
-    if (has_residual) value += load(job->residual + row * job->residual_stride + column);
-    wrong += value * 0.0f;
-    store(y, activate(value, activation));
+  const float *const scales = (const float *)(job->data + weight->scales), *const bias = job->bias;
+  const uint32_t *const sums = (const uint32_t *)(job->data + weight->sums);
+  const size_t y_stride = job->y_stride, residual_stride = job->residual_stride;
+  const float *residual = has_residual ? job->residual + first * residual_stride + column : NULL;
+  float *y = job->y + first * y_stride + column;
+  vector x_scale[PAIR], wrong[PAIR];
+  bits x_zero[PAIR];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    x_scale[v] = is_blocks ? load(job->x_scale + column + v * LANES) : splat(0.0f);
+    x_zero[v] = is_blocks ? load_bits(job->x_zero + column + v * LANES) : (bits){0};
+    wrong[v] = splat(0.0f); /* NaN from the first value on that is not finite; else +0, to which -0 adds nothing */
   }
-  return (bits)wrong;
+  for (uint32_t row = first; row < first + rows; row++, y += y_stride) {
+    const float scale = is_scaled ? scales[row] : 1.0f, offset = bias ? bias[row] : 0.0f;
+    const uint32_t sum = is_blocks ? sums[row] : 0;
+    UNROLL for (int v = 0; v < vectors; v++) {
+      vector value = load(y + v * LANES);
+      if (is_blocks) {
+        const bits exact = (bits)value - x_zero[v] * sum;
+        value = __builtin_convertvector((whole)exact, vector) * (x_scale[v] * scale);
+      } else if (is_scaled) {
+        value *= scale;
+      }
+      value += offset; /* no multiply-add: integer products are the same to the bit everywhere */
+      if (has_residual) value += load(residual + v * LANES);
+      wrong[v] += value * 0.0f;
+      store(y + v * LANES, activate(value, activation, is_blocks));
+    }
+    if (has_residual) residual += residual_stride;
+  }
+  UNROLL for (int v = 0; v < vectors; v++) wrong_lanes[v] = (bits)wrong[v];
 }
 
 /* The rows of a panel, of which those after the weight's last are zeros that nothing reads. */
 INLINE uint32_t end_kind(const lx_product *job, uint32_t first, uint32_t rows, const int is_blocks, const int is_scaled) {
-  const uint32_t whole_vectors = job->columns / LANES * LANES;
-  const bits last = first_lanes(job->columns - whole_vectors);
   bits found = {0};
   rows = smaller(rows, job->weight->rows - first);
-  for (uint32_t column = 0; column < job->columns; column += LANES) {
-    bits here;
-#define END(residual, activation) end_vector(job, first, rows, column, is_blocks, is_scaled, residual, activation)
+  for (uint32_t column = 0; column < job->columns; column += PAIR * LANES) {
+    bits here[PAIR] = {{0}};
+    const int is_one = job->columns - column <= LANES;
+#define END(residual, activation)                                                                               \
+  (is_one ? end_vectors(job, first, rows, column, 1, is_blocks, is_scaled, residual, activation, here)          \
+          : end_vectors(job, first, rows, column, PAIR, is_blocks, is_scaled, residual, activation, here))
     if (job->residual)
-      here = END(1, job->activation);
+      END(1, job->activation);
     else if (job->activation == LX_GELU)
-      here = END(0, LX_GELU);
+      END(0, LX_GELU);
     else if (job->activation == LX_LINEAR_ONLY)
-      here = END(0, LX_LINEAR_ONLY);
+      END(0, LX_LINEAR_ONLY);
     else
-      here = END(0, job->activation);
+      END(0, job->activation);
 #undef END
-    found |= column < whole_vectors ? here : here & last;
+    UNROLL for (uint32_t v = 0; v < PAIR; v++) {
+      const uint32_t start = column + v * LANES;
+      if (start < job->columns) found |= here[v] & first_lanes(job->columns - start);
+    }
   }
   return any(found);
 }
@@ -633,43 +685,113 @@ INLINE uint32_t attend_vectors(const lx_attention *job, uint32_t column, const i
 
 static uint32_t attend(const lx_attention *job) {
   uint32_t column = 0, found = 0;
-  for (; column + LANES < job->queries; column += 2 * LANES) found |= attend_vectors(job, column, 2);
-  for (; column < job->queries; column += LANES) found |= attend_vectors(job, column, 1);
+  while (column < job->queries) {
+    const uint32_t vectors = smaller((job->queries - column + LANES - 1) / LANES, MOST_VECTORS);
+    switch (vectors) {
+      case 1:
+        found |= attend_vectors(job, column, 1);
+        break;
+#if REGISTERS_FOR >= 3
+      case 3:
+        found |= attend_vectors(job, column, 3);
+        break;
+#endif
+#if REGISTERS_FOR >= 4
+      case 4:
+        found |= attend_vectors(job, column, 4);
+        break;
+#endif
+#if REGISTERS_FOR >= 5
+      case 5:
+        found |= attend_vectors(job, column, 5);
+        break;
+#endif
+      default:
+        found |= attend_vectors(job, column, 2);
+    }
+    column += vectors * LANES;
+  }
   return found;
 }
 
-static uint32_t norm(const lx_norm *job) {
+/* Normalises some vectors of columns. */
+INLINE uint32_t norm_vectors(const lx_norm *job, uint32_t column, const int vectors) {
   const uint32_t channels = job->channels;
-  vector sum[4], square[4];
-  UNROLL for (int n = 0; n < 4; n++) sum[n] = square[n] = splat(0.0f);
+  const size_t x_stride = job->x_stride, y_stride = job->y_stride, add_stride = job->add_stride;
+  const float *const x = job->x + column, *const add = job->add ? job->add + column : NULL;
+  const float *const gain = job->gain, *const bias = job->bias;
+  float *const y = job->y + column;
+  vector sum[4][PAIR], square[4][PAIR], mean[PAIR], scale[PAIR];
+  bits found[PAIR];
+  UNROLL for (int n = 0; n < 4; n++) UNROLL for (int v = 0; v < vectors; v++) sum[n][v] = square[n][v] = splat(0.0f);
   uint32_t c = 0;
-  for (; c + 4 <= channels; c += 4) UNROLL for (uint32_t n = 0; n < 4; n++) sum[n] += load(job->x + (c + n) * job->x_stride);
-  for (; c < channels; c++) sum[0] += load(job->x + c * job->x_stride);
-  const vector mean = ((sum[0] + sum[1]) + (sum[2] + sum[3])) / (float)channels;
+  for (; c + 4 <= channels; c += 4)
+    UNROLL for (uint32_t n = 0; n < 4; n++)
+      UNROLL for (int v = 0; v < vectors; v++) sum[n][v] += load(x + (c + n) * x_stride + v * LANES);
+  for (; c < channels; c++) UNROLL for (int v = 0; v < vectors; v++) sum[0][v] += load(x + c * x_stride + v * LANES);
+  UNROLL for (int v = 0; v < vectors; v++)
+    mean[v] = ((sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v])) / (float)channels;
   for (c = 0; c + 4 <= channels; c += 4) {
     UNROLL for (uint32_t n = 0; n < 4; n++) {
-      const vector off = load(job->x + (c + n) * job->x_stride) - mean;
-      square[n] += off * off;
+      UNROLL for (int v = 0; v < vectors; v++) {
+        const vector off = load(x + (c + n) * x_stride + v * LANES) - mean[v];
+        square[n][v] += off * off;
+      }
     }
   }
   for (; c < channels; c++) {
-    const vector off = load(job->x + c * job->x_stride) - mean;
-    square[0] += off * off;
+    UNROLL for (int v = 0; v < vectors; v++) {
+      const vector off = load(x + c * x_stride + v * LANES) - mean[v];
+      square[0][v] += off * off;
+    }
   }
-  vector spread_of = ((square[0] + square[1]) + (square[2] + square[3])) / (float)channels + job->epsilon;
-  for (int n = 0; n < LANES; n++) spread_of[n] = sqrtf(spread_of[n]);
-  const vector scale = 1.0f / spread_of; /* 0 where squares overflow */
-  bits found = not_finite(spread_of);
+  UNROLL for (int v = 0; v < vectors; v++) {
+    vector spread_of =
+        ((square[0][v] + square[1][v]) + (square[2][v] + square[3][v])) / (float)channels + job->epsilon;
+    for (int n = 0; n < LANES; n++) spread_of[n] = sqrtf(spread_of[n]);
+    scale[v] = 1.0f / spread_of; /* 0 where squares overflow */
+    found[v] = not_finite(spread_of);
+  }
   for (c = 0; c < channels; c++) {
-    vector y = (load(job->x + c * job->x_stride) - mean) * scale * job->gain[c] + job->bias[c];
-    if (job->add) y += load(job->add + c * job->add_stride);
-    found |= not_finite(y);
-    store(job->y + c * job->y_stride, y);
+    UNROLL for (int v = 0; v < vectors; v++) {
+      vector value = (load(x + c * x_stride + v * LANES) - mean[v]) * scale[v] * gain[c] + bias[c];
+      if (add) value += load(add + c * add_stride + v * LANES);
+      found[v] |= not_finite(value);
+      store(y + c * y_stride + v * LANES, value);
+    }
   }
-  return any(found & first_lanes(job->columns));
+  bits all = {0};
+  UNROLL for (int v = 0; v < vectors; v++) all |= found[v] & first_lanes(job->columns - column - (uint32_t)v * LANES);
+  return any(all);
+}
+
+static uint32_t norm(const lx_norm *job) {
+  uint32_t column = 0, found = 0;
+  for (; column + LANES < job->columns; column += PAIR * LANES) found |= norm_vectors(job, column, PAIR);
+  for (; column < job->columns; column += LANES) found |= norm_vectors(job, column, 1);
+  return found;
 }
 
 /* Four channels as the bytes of one value each, the first lowest. */
+#if defined(__AVX2__)
+/* The instructions that narrow numbers also limit them to 0..255, four channels at once. */
+INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector inverse, vector offset) {
+  vector value[4];
+  UNROLL for (uint32_t n = 0; n < 4; n++) value[n] = load(x + smaller(n, channels - 1) * stride) * inverse + offset;
+#if defined(WIDE)
+#define ROUND(n) _mm512_cvtps_epi32((__m512)value[n])
+  const __m512i pairs = _mm512_packus_epi16(_mm512_packs_epi32(ROUND(0), ROUND(1)), _mm512_packs_epi32(ROUND(2), ROUND(3)));
+  const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return (bits)_mm512_shuffle_epi8(pairs, order);
+#else
+#define ROUND(n) _mm256_cvtps_epi32((__m256)value[n])
+  const __m256i pairs = _mm256_packus_epi16(_mm256_packs_epi32(ROUND(0), ROUND(1)), _mm256_packs_epi32(ROUND(2), ROUND(3)));
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return (bits)_mm256_shuffle_epi8(pairs, _mm256_broadcastsi128_si256(order));
+#endif
+#undef ROUND
+}
+#else
 INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector inverse, vector offset) {
   bits packed = {0};
   UNROLL for (uint32_t n = 0; n < 4; n++) {
@@ -679,36 +801,52 @@ INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector 
   }
   return packed ^ (X_OFFSET ? 0x80808080u : 0u);
 }
+#endif
 
-static uint32_t quantise(const float *x, size_t x_stride, uint32_t channels, uint32_t columns, uint32_t *bytes,
-                         size_t bytes_stride, float *scale, int32_t *zero) {
-  vector low[4], high[4];
-  UNROLL for (int n = 0; n < 4; n++) low[n] = high[n] = splat(0.0f);
-  uint32_t c = 0;
-  for (; c + 4 <= channels; c += 4) {
-    UNROLL for (uint32_t n = 0; n < 4; n++) {
-      const vector value = load(x + (c + n) * x_stride);
-      low[n] = least(value, low[n]), high[n] = most(value, high[n]);
+/* Quantises some vectors of columns. */
+INLINE uint32_t quantise_vectors(const lx_quantise *job, uint32_t column, const int vectors) {
+  const uint32_t channels = job->channels, units = channels / 4;
+  const size_t x_stride = job->x_stride, bytes_stride = job->bytes_stride;
+  const float *const x = job->x + column;
+  uint32_t *const bytes = job->bytes + column;
+  vector low[2][PAIR], high[2][PAIR], inverse[PAIR], offset[PAIR];
+  bits found = {0};
+  UNROLL for (int n = 0; n < 2; n++) UNROLL for (int v = 0; v < vectors; v++) low[n][v] = high[n][v] = splat(0.0f);
+  for (uint32_t c = 0; c < channels; c += 2) {
+    UNROLL for (uint32_t n = 0; n < 2; n++) {
+      UNROLL for (int v = 0; v < vectors; v++) {
+        const vector value = load(x + smaller(c + n, channels - 1) * x_stride + v * LANES);
+        low[n][v] = least(value, low[n][v]), high[n][v] = most(value, high[n][v]);
+      }
     }
   }
-  for (; c < channels; c++) {
-    const vector value = load(x + c * x_stride);
-    low[0] = least(value, low[0]), high[0] = most(value, high[0]);
+  UNROLL for (int v = 0; v < vectors; v++) {
+    const vector bottom = least(low[0][v], low[1][v]), top = most(high[0][v], high[1][v]);
+    const vector step = most((top - bottom) / 255.0f, splat(1e-30f));
+    inverse[v] = 1.0f / step;
+    offset[v] = most(least(-bottom * inverse[v] + MAGIC, splat(MAGIC + 255.0f)), splat(MAGIC)) - MAGIC;
+    store(job->scale + column + v * LANES, step);
+    store_bits(job->zero + column + v * LANES, (bits)(__builtin_convertvector(offset[v], whole) - X_OFFSET));
+    /* x was checked when it was written */
+    found |= not_finite(step) & first_lanes(job->columns - column - (uint32_t)v * LANES);
   }
-  const vector bottom = least(least(low[0], low[1]), least(low[2], low[3]));
-  const vector top = most(most(high[0], high[1]), most(high[2], high[3]));
-  const vector step = most((top - bottom) / 255.0f, splat(1e-30f));
-  const vector inverse = 1.0f / step;
-  const vector offset = most(least(-bottom * inverse + MAGIC, splat(MAGIC + 255.0f)), splat(MAGIC)) - MAGIC;
-  store(scale, step);
-  store_bits(zero, (bits)(__builtin_convertvector(offset, whole) - X_OFFSET));
-  const uint32_t units = channels / 4;
   for (uint32_t unit = 0; unit < units; unit++)
-    store_bits(bytes + unit * bytes_stride, pack_bytes(x + 4 * unit * x_stride, x_stride, 4, inverse, offset));
+    UNROLL for (int v = 0; v < vectors; v++)
+      store_bits(bytes + unit * bytes_stride + v * LANES,
+                 pack_bytes(x + 4 * unit * x_stride + v * LANES, x_stride, 4, inverse[v], offset[v]));
   if (channels % 4)
-    store_bits(bytes + units * bytes_stride, pack_bytes(x + 4 * units * x_stride, x_stride, channels % 4, inverse, offset));
-  return any(not_finite(step) & first_lanes(columns)); /* x was checked when it was written */
+    UNROLL for (int v = 0; v < vectors; v++)
+      store_bits(bytes + units * bytes_stride + v * LANES,
+                 pack_bytes(x + 4 * units * x_stride + v * LANES, x_stride, channels % 4, inverse[v], offset[v]));
+  return any(found);
+}
+
+static uint32_t quantise(const lx_quantise *job) {
+  uint32_t column = 0, found = 0;
+  for (; column + LANES < job->columns; column += PAIR * LANES) found |= quantise_vectors(job, column, PAIR);
+  for (; column < job->columns; column += LANES) found |= quantise_vectors(job, column, 1);
+  return found;
 }
 
 const lx_kernels PASTE(lx_kernels_, LX_SET) = {
-    .name = TEXT(LX_SET), .lanes = LANES, .product = product, .attend = attend, .norm = norm, .quantise = quantise};
+    .name = TEXT(LX_SET), .product = product, .attend = attend, .norm = norm, .quantise = quantise};

@@ -45,20 +45,29 @@ typedef struct {
   float *y;
   size_t y_stride;
   const float *gain, *bias;
-  uint32_t channels, columns; /* columns: how many of the vector are requested */
+  uint32_t channels, columns; /* columns: at most LX_COLUMNS */
   float epsilon;
 } lx_norm;
 
+/* x [channels][x_stride] as bytes, four channels a value: byte = round(x / scale) + zero, with a scale and zero for each
+   column. */
+typedef struct {
+  const float *x;
+  size_t x_stride;
+  uint32_t channels, columns; /* columns: at most LX_COLUMNS */
+  uint32_t *bytes;
+  size_t bytes_stride;
+  float *scale;
+  int32_t *zero;
+} lx_quantise;
+
 typedef struct {
   const char *name;
-  uint32_t lanes; /* float32 values of a vector */
   uint32_t (*product)(const lx_product *job);
   uint32_t (*attend)(const lx_attention *job);
-  /* Computes one vector of columns; the pointers are at its first column. */
+  /* These compute up to LX_COLUMNS columns; the pointers are at the first of them. */
   uint32_t (*norm)(const lx_norm *job);
-  /* x [channels][x_stride] as bytes, four channels a value: byte = round(x / scale) + zero, with a scale and zero for each column. */
-  uint32_t (*quantise)(const float *x, size_t x_stride, uint32_t channels, uint32_t columns, uint32_t *bytes,
-                       size_t bytes_stride, float *scale, int32_t *zero);
+  uint32_t (*quantise)(const lx_quantise *job);
 } lx_kernels;
 
 /* The sets that this processor can run, best first; NULL ends them. */

@@ -368,26 +368,28 @@ static uint32_t multiply(const lx_session *session, const lx_op *op, uint32_t pa
   return session->kernels->product(&job);
 }
 
-/* Returns how many columns of the vector that starts at `column` are requested. */
-static uint32_t columns_of_vector(const lx_session *session, size_t column, uint32_t columns) {
+/* Returns how many of the LX_COLUMNS columns from `column` on exist. */
+static uint32_t columns_from(size_t column, uint32_t columns) {
   const uint32_t left = columns - (uint32_t)column;
-  return left < session->kernels->lanes ? left : session->kernels->lanes;
+  return left < LX_COLUMNS ? left : LX_COLUMNS;
 }
 
 static uint32_t quantise(const lx_session *session, const lx_op *op, uint32_t item) {
   const view in = take_slice(session, &op->in[0]);
-  const size_t column = (size_t)item * session->kernels->lanes;
-  return session->kernels->quantise(in.at + column, in.stride, op->in[0].rows,
-                                    columns_of_vector(session, column, in.columns), session->bytes + column,
-                                    stride_of(in.columns), session->scale + column, session->zero + column);
+  const size_t column = (size_t)item * LX_COLUMNS;
+  const lx_quantise job = {.x = in.at + column, .x_stride = in.stride, .channels = op->in[0].rows,
+                           .columns = columns_from(column, in.columns), .bytes = session->bytes + column,
+                           .bytes_stride = stride_of(in.columns), .scale = session->scale + column,
+                           .zero = session->zero + column};
+  return session->kernels->quantise(&job);
 }
 
 static uint32_t norm(const lx_session *session, const lx_op *op, uint32_t item) {
   const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
-  const size_t column = (size_t)item * session->kernels->lanes;
+  const size_t column = (size_t)item * LX_COLUMNS;
   lx_norm job = {.x = in.at + column, .x_stride = in.stride, .y = out.at + column, .y_stride = out.stride,
                  .gain = find_vector(session, op->weight), .bias = find_vector(session, op->bias),
-                 .channels = op->in[0].rows, .columns = columns_of_vector(session, column, in.columns),
+                 .channels = op->in[0].rows, .columns = columns_from(column, in.columns),
                  .epsilon = op->scalar};
   if (op->in[1].tensor != LX_NONE) {
     const view add = take_slice(session, &op->in[1]);
@@ -420,7 +422,7 @@ static uint32_t split(uint32_t all, uint32_t each) { return (all + each - 1) / e
 static void run_op(lx_session *session, const lx_op *op, int thread) {
   const lx_model *model = session->model;
   const uint32_t channels = op->code == LX_SCORES ? 0 : model->tensors[op->out].channels;
-  const uint32_t vectors = op->code == LX_SCORES ? 0 : split(session->tensors[op->out].columns, session->kernels->lanes);
+  const uint32_t parts = op->code == LX_SCORES ? 0 : split(session->tensors[op->out].columns, LX_COLUMNS);
   uint32_t items = 1, found = 0;
   switch (op->code) {
     case LX_EMBED:
@@ -429,14 +431,14 @@ static void run_op(lx_session *session, const lx_op *op, int thread) {
       items = split(channels, CHANNELS_AT_ONCE);
       break;
     case LX_NORM:
-      items = vectors;
+      items = parts;
       break;
     case LX_ATTEND:
       items = op->count;
       break;
     case LX_LINEAR:
       if (lx_is_quantised(&model->weights[op->weight])) {
-        for (uint32_t n; (n = lx_pool_next(session->pool, thread, vectors)) < vectors;) found |= quantise(session, op, n);
+        for (uint32_t n; (n = lx_pool_next(session->pool, thread, parts)) < parts;) found |= quantise(session, op, n);
         lx_pool_meet(session->pool);
       }
       items = split(lx_rounded(channels, LX_GROUP), model->weights[op->weight].panel);
