@@ -3,7 +3,8 @@
     python bench/full_size.py --work FOLDER
     python bench/engine.py --work FOLDER [--threads 1 2] [--lengths 20 9] [--runs 30] [--out FOLDER]
 
-Tickets with single weights removed run in fp32, those with blocks of 1 x 4 in int8. Every other runtime has the dense
+Tickets with single weights or blocks of 4 x 1 removed run in fp32, those with blocks of 1 x 4 or 4 x 4 in int8; so does
+a model with half of its neurons and heads, and blocks of 4 x 4 removed from the rest. Every other runtime has the dense
 model, because zeros do not change its speed (bench/peers.py). Ratios compare medians of the same rounds. A measurement
 that is already in --out is not repeated; the ratios are computed again.
 """
@@ -14,8 +15,10 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from peers import PEERS, find_target
+from full_size import SPARSITIES
+from peers import PEERS, Peer, find_folder, find_target
 
+from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.measure.artifacts import bench_plan
 from lxcompress.measure.compare import compare_in_turns
 from lxcompress.measure.plan import BenchGroup, BenchOptions, BenchPlan, BenchTarget, QuestionLengths
@@ -26,20 +29,28 @@ from lxcompress.stats import percentiles
 WARMUP = 3
 RIVALS = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", "ExecuTorch int8")
 DENSE_INT8 = ("ONNX Runtime int8", "OpenVINO int8", "ExecuTorch int8")
-SPARSITIES = (50, 70, 80, 90)
+WITHIN = (70, 80)
+"""The percentages of blocks that are removed from the model with half of the neurons and heads."""
 ENGINE: dict[str, tuple[str, str]] = {
     "engine fp32, dense": ("dense", "fp32"),
-    **{f"engine fp32, {percent} %": (str(percent), "fp32") for percent in SPARSITIES},
+    **{f"engine fp32, {percent} %, single weights": (str(percent), "fp32") for percent in SPARSITIES},
+    **{f"engine fp32, {percent} %, 4x1": (f"4x1-{percent}", "fp32") for percent in SPARSITIES},
     "engine int8, dense": ("dense", "int8"),
-    **{f"engine int8, {percent} % in blocks": (f"block-{percent}", "int8") for percent in SPARSITIES},
+    **{f"engine int8, {percent} %, 1x4": (f"1x4-{percent}", "int8") for percent in SPARSITIES},
+    **{f"engine int8, {percent} %, 4x4": (f"4x4-{percent}", "int8") for percent in SPARSITIES},
+    **{f"engine int8, half, then {percent} %, 4x4": (f"smaller-4x4-{percent}", "int8") for percent in WITHIN},
 }
 """Row -> the model and the precision of the engine's file."""
-BARS = {
-    "fp32": ({50: 1.3, 70: 1.9, 80: 2.6, 90: 4.0}, {50: 1.6, 70: 2.4, 80: 3.3, 90: 5.5}),
-    "int8": ({50: 1.0, 70: 1.4, 80: 1.8, 90: 2.3}, {50: 1.5, 70: 2.0, 80: 2.6, 90: 3.5}),
-    "memory": ({50: 0.75, 70: 0.50, 80: 0.40, 90: 0.30}, {}),
+FLOAT, INTEGER = "ONNX Runtime fp32", "the fastest dense int8"
+Bars = dict[int, float]
+BARS: dict[str, tuple[str, Bars, Bars]] = {
+    "engine fp32, {} %, 4x1": (FLOAT, {50: 2.3, 70: 3.5, 80: 4.8, 90: 7.2}, {50: 2.6, 70: 4.0, 80: 5.6, 90: 9.0}),
+    "engine fp32, {} %, single weights": (FLOAT, {}, {}),
+    "engine int8, {} %, 4x4": (INTEGER, {50: 1.8, 70: 2.6, 80: 3.4, 90: 4.6}, {50: 2.1, 70: 3.1, 80: 4.2, 90: 6.0}),
+    "engine int8, {} %, 1x4": (INTEGER, {}, {}),
+    "engine int8, half, then {} %, 4x4": (INTEGER, {70: 4.0, 80: 4.0}, {70: 6.0, 80: 6.0}),
 }
-"""The required minimum (for memory: maximum) and the goal, by sparsity in percent."""
+"""Rows -> what their times are compared with, the least speed-up and the goal, by sparsity in percent."""
 
 
 def main() -> None:
@@ -62,8 +73,10 @@ def main() -> None:
 
 def measure(work: Path, threads: int, tokens: int, runs: int) -> BenchRecord:
     """Measure all of them in turns; the dense model in ONNX Runtime fp32 is first, as the baseline."""
-    rivals = [find_target(work, "dense", *PEERS[name]) for name in RIVALS]
-    ours = [find_target(work, model, "engine", precision, "engine") for model, precision in ENGINE.values()]
+    rivals = [find_target(work, "dense", PEERS[name]) for name in RIVALS]
+    files = [(model, Peer("engine", precision, "engine")) for model, precision in ENGINE.values()]
+    made = [(model, peer) for model, peer in files if (find_folder(work, model, peer) / ARTIFACT_FILE).is_file()]
+    ours = [find_target(work, model, peer) for model, peer in made]
     targets: tuple[BenchTarget, ...] = (*rivals, *ours)
     options = BenchOptions(threads=(threads,), runs=runs, warmup=WARMUP, lengths=(tokens,))
     return bench_plan(BenchPlan(targets, targets[0], (BenchGroup(threads, QuestionLengths(tokens)),), ()), options)
@@ -71,7 +84,7 @@ def measure(work: Path, threads: int, tokens: int, runs: int) -> BenchRecord:
 
 def name_rows(bench: BenchRecord) -> dict[str, Measurement]:
     """Return the measurements of the bench by the names in this file."""
-    known = {("dense", *PEERS[name]): name for name in RIVALS}
+    known = {("dense", *PEERS[name][:3]): name for name in RIVALS}
     known |= {(model, "engine", precision, "engine"): name for name, (model, precision) in ENGINE.items()}
     return {known[_key(measurement)]: measurement for measurement in bench.measurements}
 
@@ -90,31 +103,26 @@ def tables(folder: Path) -> str:
 def asked(rows: dict[str, Measurement]) -> Iterator[str]:
     """Yield the table of speed-ups and memory, by sparsity."""
     task = next(iter(rows.values())).task
-    yield f"### {task.threads} thread{'s' * (task.threads > 1)}, {task.tokens} tokens\n"
-    yield f"| | {' | '.join(f'{sparsity} %' for sparsity in SPARSITIES)} |"
-    yield f"|---|{'---|' * len(SPARSITIES)}"
     fastest = min(DENSE_INT8, key=lambda name: median(rows[name]))
-    first = rows["ONNX Runtime fp32"]
-    blocks = {
-        sparsity: speed_up(rows[f"engine int8, {sparsity} % in blocks"], rows[fastest]) for sparsity in SPARSITIES
-    }
-    yield row("fp32", "fp32, single weights: times as fast as ONNX Runtime fp32, dense",
-              {sparsity: speed_up(rows[f"engine fp32, {sparsity} %"], first) for sparsity in SPARSITIES})  # fmt: skip
-    yield row("int8", f"int8, blocks: times as fast as {fastest}, dense, the fastest such", blocks)
-    held = {sparsity: rows[f"engine fp32, {sparsity} %"].peak_bytes / first.peak_bytes for sparsity in SPARSITIES}
-    yield row(
-        "memory", "fp32, single weights: peak memory of ONNX Runtime fp32's", {k: f"{v:.2f}" for k, v in held.items()}
-    )
+    yield f"### {task.threads} thread{'s' * (task.threads > 1)}, {task.tokens} tokens\n"
+    yield f"The fastest dense int8 of another runtime is {fastest}.\n"
+    yield f"| times as fast | {' | '.join(f'{percent} %' for percent in SPARSITIES)} |"
+    yield f"|---|{'---|' * len(SPARSITIES)}"
+    for name, (other, bars, aims) in BARS.items():
+        baseline = rows[fastest if other == INTEGER else other]
+        cells = [cell(rows.get(name.format(percent)), baseline, bars.get(percent), aims.get(percent))
+                 for percent in SPARSITIES]  # fmt: skip
+        yield f"| {name.replace('{} %, ', '')} over {other} | {' | '.join(cells)} |"
+    own = [cell(rows.get(f"engine int8, {percent} %, 4x4"), rows["engine int8, dense"], None, None)
+           for percent in SPARSITIES]  # fmt: skip
+    yield f"| engine int8, 4x4 over the engine's own dense int8 | {' | '.join(own)} |"
 
 
-def row(kind: str, title: str, cells: dict[int, str]) -> str:
-    """Return a row of the table, each cell with its requirement."""
-    bars, aims = BARS[kind]
-    told = (
-        f"{cells[sparsity]} ({bars[sparsity]:g}{f', aim {aims[sparsity]:g}' if aims else ''})"
-        for sparsity in SPARSITIES
-    )
-    return f"| {title} | {' | '.join(told)} |"
+def cell(one: Measurement | None, other: Measurement, bar: float | None, aim: float | None) -> str:
+    """Return a speed-up with its interval, and with the least one and the goal."""
+    if one is None:
+        return ""
+    return speed_up(one, other) + (f" ({bar:g}, aim {aim:g})" if bar and aim else "")
 
 
 def speed_up(one: Measurement, other: Measurement) -> str:
@@ -128,22 +136,22 @@ def full(rows: dict[str, Measurement]) -> Iterator[str]:
     """Yield the table of all measurements."""
     yield "| | p50 ms | p90 ms | load ms | peak MB | disk MB | MB read an answer |"
     yield "|---|---|---|---|---|---|---|"
-    for name, each in rows.items():
-        summary, read = percentiles(each.latency.values), each.read_bytes
+    for name, found in rows.items():
+        summary, read = percentiles(found.latency.values), found.read_bytes
         cells = (
             name,
             f"{1000 * summary.p50:.1f}",
             f"{1000 * summary.p90:.1f}",
-            "" if each.load_s is None else f"{1000 * each.load_s:.0f}",
-            f"{each.peak_bytes / 1e6:.0f}",
-            f"{each.size_bytes / 1e6:.0f}",
+            "" if found.load_s is None else f"{1000 * found.load_s:.0f}",
+            f"{found.peak_bytes / 1e6:.0f}",
+            f"{found.size_bytes / 1e6:.0f}",
             "" if read is None else f"{read / 1e6:.0f}",
         )
         yield f"| {' | '.join(cells)} |"
 
 
-def median(each: Measurement) -> float:
-    return percentiles(each.latency.values).p50
+def median(found: Measurement) -> float:
+    return percentiles(found.latency.values).p50
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from full_size import FIXED, MODELS, artifact_folder
+from full_size import FIXED, NAMES, artifact_folder
 
 from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.measure.artifacts import bench_plan
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--out", type=Path, help="Folder for the benches (peers/) and their table (peers.md).")
     options = parser.parse_args()
     out = options.out or options.work
