@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from lxcompress.api import open_session as open_session
     from lxcompress.api import pick as pick
     from lxcompress.api import prune as prune
+    from lxcompress.api import prune_to_budget as prune_to_budget
     from lxcompress.api import read_run as read_run
     from lxcompress.api import run_study as run_study
     from lxcompress.api import score as score
     from lxcompress.api import write_report as write_report
     from lxcompress.errors import LxError as LxError
     from lxcompress.measure.plan import BenchOptions as BenchOptions
+    from lxcompress.workflow.budget import PruneBudget as PruneBudget
     from lxcompress.workflow.prune import PruneOptions as PruneOptions
 
 # transformers and executorch import torchao, which warns of GPU kernels that are not installed. The warnings are
@@ -40,6 +42,7 @@ __all__ = [
     "BenchOptions",
     "LxError",
     "PickRule",
+    "PruneBudget",
     "PruneOptions",
     "bench",
     "check_data",
@@ -51,6 +54,7 @@ __all__ = [
     "open_session",
     "pick",
     "prune",
+    "prune_to_budget",
     "read_run",
     "run_study",
     "score",
@@ -61,6 +65,7 @@ _HOMES = {
     "BenchOptions": "lxcompress.measure.plan:BenchOptions",
     "LxError": "lxcompress.errors:LxError",
     "PickRule": "lxcompress.analysis.rule:Rule",
+    "PruneBudget": "lxcompress.workflow.budget:PruneBudget",
     "PruneOptions": "lxcompress.workflow.prune:PruneOptions",
 }
 """Public name that is not in lxcompress.api -> the module and the name of its object."""

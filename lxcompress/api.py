@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lxcompress.runtimes.image import ImageSession
     from lxcompress.study.reporter import StudyReporter
     from lxcompress.tickets import Ticket
+    from lxcompress.workflow.budget import PruneBudget, PrunedToBudget
     from lxcompress.workflow.prune import PruneOptions
     from lxcompress.workflow.score import ScoreReport
 
@@ -127,6 +128,23 @@ def prune(model: StrPath, out: StrPath, options: PruneOptions) -> Provenance:
 
     check_options(str(model), Path(out), options)
     return prune_model(str(model), Path(out), options)
+
+
+def prune_to_budget(model: StrPath, out: StrPath, options: PruneOptions, budget: PruneBudget) -> PrunedToBudget:
+    """Prune one model to the smallest sparsity whose exported file is within `budget`; return the ticket and the file.
+
+    The ticket is written to `out`, and the file next to it. `options` have no sparsity. Raises PruneError, with the
+    smallest cost that was reached, if no sparsity is within the budget.
+    """
+    from dataclasses import replace
+
+    from lxcompress.workflow.budget import check_budget
+    from lxcompress.workflow.budget import prune_to_budget as search
+    from lxcompress.workflow.prune import check_options
+
+    check_budget(str(model), Path(out), options, budget)
+    check_options(str(model), Path(out), replace(options, sparsity=0.5))
+    return search(str(model), Path(out), options, budget)
 
 
 def export(

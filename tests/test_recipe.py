@@ -608,3 +608,12 @@ def test_a_run_folder_of_before_is_read_without_a_notice_and_its_cells_keep_thei
     assert load_run_recipe(kept) == recipe
     assert not caplog.messages
     assert "low-magnitude-2of4-spared-50-seed0" in {cell.id for cell in recipe.cells()}
+
+
+def test_the_word_auto_lists_no_matrix_and_changes_no_id(tmp_path) -> None:
+    path = write(tmp_path, SCENES)
+    auto, plain = (
+        load_recipe(path, [f"prune.methods=[{{granularity: block-1x4{more}}}]"]) for more in (", keep_dense: auto", "")
+    )
+    assert auto == plain
+    assert auto.prune.methods[0].keep_dense == ()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from lxcompress.catalog.criteria import list_criteria
-from lxcompress.cli.complete import complete_criterion, complete_granularity, complete_recipe
+from lxcompress.cli.complete import complete_criterion, complete_format, complete_granularity, complete_recipe
 
 if TYPE_CHECKING:
     from lxcompress.records import Provenance
+    from lxcompress.workflow.budget import PruneBudget
+    from lxcompress.workflow.prune import PruneOptions
 
 GRANULARITIES = (
     "weight, block-ROWSxCOLUMNS such as block-4x4, N:M such as 2:4; neuron, head, layer or neuron+head make a smaller "
@@ -41,7 +44,11 @@ def prune_cli(
     least_kept: float = typer.Option(
         0.0, "--least-kept", help="With --scope global: the least share of its weights that each matrix keeps."
     ),
-    keep_dense: list[str] = typer.Option([], "--keep-dense", help="A weight matrix not to prune; repeatable."),
+    keep_dense: list[str] = typer.Option(
+        [],
+        "--keep-dense",
+        help="A weight matrix not to prune; repeatable. By default (auto): what the granularity does not divide.",
+    ),
     spare: list[str] = typer.Option([], "--spare", hidden=True),
     multiple: int = typer.Option(8, "--multiple", min=1, help="Widths of a smaller model are multiples of this."),
     calibrate: Path | None = typer.Option(
@@ -63,6 +70,16 @@ def prune_cli(
     seed: int = typer.Option(
         0, "--seed", min=0, max=2**31 - 1, help="Seed of the random criterion, the calibration sample and retraining."
     ),
+    max_size_mb: float | None = typer.Option(
+        None, "--max-size-mb", help="Find the sparsity: the exported file has at most so many MB (10^6 bytes)."
+    ),
+    max_latency_ms: float | None = typer.Option(
+        None, "--max-latency-ms", help="Find the sparsity: the file's median latency is at most this, on 1 thread here."
+    ),
+    format: str | None = typer.Option(
+        None, "--format", help="The format of the file of a budget.", autocompletion=complete_format
+    ),
+    precision: str | None = typer.Option(None, "--precision", help="The precision of the file of a budget."),
     as_json: bool = typer.Option(False, "--json", help="Print what was removed as JSON."),
 ) -> None:
     """Prune one model and save it as a ticket; --retrain trains it after pruning.
@@ -70,12 +87,14 @@ def prune_cli(
     \b
     Example: lxcompress prune my-model --sparsity 0.5 --out pruned-50
     Or:      lxcompress prune my-model --sparsity 0.5 --retrain my-recipe.yaml --out retrained-50
+    Or:      lxcompress prune my-model --max-size-mb 60 --format engine --precision int8 --out pruned
     """
     if overrides and retrain is None:
         raise typer.BadParameter("changes the recipe of --retrain, which is not given", param_hint="--set")
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import json_document, remarks
     from lxcompress.recipe import load_recipe
+    from lxcompress.workflow.budget import PruneBudget
     from lxcompress.workflow.prune import PruneOptions, check_options, prune_model
 
     if spare:
@@ -86,7 +105,7 @@ def prune_cli(
         granularity=granularity,
         scope=scope,
         least_kept=least_kept,
-        keep_dense=(*keep_dense, *spare),
+        keep_dense=tuple(name for name in (*keep_dense, *spare) if name != "auto"),
         multiple=multiple,
         like=like,
         seed=seed,
@@ -94,12 +113,58 @@ def prune_cli(
         retraining=None if retrain is None else load_recipe(retrain, overrides),
     )
     recipe_files = [path for path in (calibrate, retrain) if path]
+    if any(value is not None for value in (max_size_mb, max_latency_ms, format, precision)):
+        budget = PruneBudget(format or "onnx", precision, max_size_mb, max_latency_ms)
+        budget.check(options)
+        check_options(model, out, replace(options, sparsity=0.5), recipe_files=recipe_files)
+        _prune_to_budget(model, out, options, budget, as_json=as_json)
+        return
     check_options(model, out, options, recipe_files=recipe_files)
     with json_document(wanted=as_json) as emit, working(f"pruning {model}") as progress:
         made = prune_model(model, out, options, progress=progress)
         emit({"ticket": str(out), **made.model_dump(mode="json")})
     if not as_json:
         _show(model, out, made)
+
+
+def _prune_to_budget(model: str, out: Path, options: PruneOptions, budget: PruneBudget, *, as_json: bool) -> None:
+    """Find the sparsity of a budget, write the ticket and its file, and show both and all files that were tried."""
+    from dataclasses import asdict
+
+    from lxcompress.cli.progress import working
+    from lxcompress.cli.screen import json_document
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.units import short_percent
+    from lxcompress.workflow.budget import check_budget, prune_to_budget
+
+    check_budget(model, out, options, budget)
+    with json_document(wanted=as_json) as emit, working(f"pruning {model}") as progress:
+        made = prune_to_budget(model, out, options, budget, progress=progress)
+        emit(
+            {
+                "ticket": str(out),
+                "file": str(made.folder),
+                "is_met": made.is_met,
+                "final": asdict(made.final),
+                "trials": [asdict(trial) for trial in made.trials],
+                "assumed": made.assumed,
+                **made.ticket.model_dump(mode="json"),
+            }
+        )
+    if as_json:
+        return
+    _show(model, out, made.ticket)
+    tried = ", ".join(f"{short_percent(trial.sparsity)} % {trial.costs}" for trial in made.trials)
+    verdict = "within" if made.is_met else "OVER"
+    lines = (
+        f"file      {made.folder}: {budget.file}, {made.final.costs}, {verdict} the budget",
+        f"tried     {tried}",
+        f"assumed   {'; '.join(made.assumed)}",
+    )
+    for line in lines:
+        screen.print(line, markup=False, soft_wrap=True)
+    if not made.is_met:
+        screen.print("the file was slower when it was measured again: close other programs, or lower the limit")
 
 
 def _show(model: str, out: Path, made: Provenance) -> None:

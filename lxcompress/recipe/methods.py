@@ -117,6 +117,15 @@ class Rates(RecipeSection):
     head: Annotated[float, Field(ge=0)] = 1.0
 
 
+def _read_auto(value: object) -> object:
+    """Return no names for the word auto: matrices that a granularity does not divide stay dense without a name."""
+    return () if value == "auto" else value
+
+
+MatrixNames = Annotated[tuple[str, ...], BeforeValidator(_read_auto)]
+"""The names of matrices that stay dense, or auto: only those whose shape the granularity does not divide."""
+
+
 class FirstStep(RecipeSection):
     """The settings of the first step of a compound method: it makes a smaller model, which the method then masks.
 
@@ -132,7 +141,7 @@ class FirstStep(RecipeSection):
     rewind: Rewind = "start"
     rewind_at: Fraction | None = None
     distill: Distill | None = None
-    keep_dense: tuple[str, ...] = ()
+    keep_dense: MatrixNames = ()
 
     @model_validator(mode="after")
     def _check_makes_a_smaller_model(self) -> FirstStep:
@@ -195,7 +204,7 @@ class Method(RecipeSection):
     epochs_factor: Annotated[int, Field(ge=2)] | None = None
     ticket: str | None = None
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
-    keep_dense: tuple[str, ...] = ()
+    keep_dense: MatrixNames = ()
     first: FirstStep | None = None
 
     @field_validator("sparsities")

@@ -202,6 +202,7 @@ def test_every_documented_command_is_one_that_parses() -> None:
 
 
 ELSEWHERE = (
+    "--max-size-mb",
     "clevr",
     "pretrain",
     "RUN",

@@ -1,0 +1,99 @@
+"""Laws of a budget: the file of the sparsity that is found is within it, and that of a little less sparsity is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lxcompress.cli.main import app
+from lxcompress.errors import PruneError
+from lxcompress.study.options import PruneOptions
+from lxcompress.tickets import load_ticket
+from lxcompress.workflow.budget import MOST_TRIALS, NARROW, PruneBudget, Trial, find_sparsity
+from tests.complain import complain
+from tests.export.small import save_small
+
+MB = PruneBudget("engine", "int8", max_size_mb=60)
+
+
+def cost_of(size_mb, most=1.0, latency_s=None):
+    """A cost function, and the list of the sparsities that it is asked for."""
+    asked = []
+
+    def cost(sparsity: float) -> Trial:
+        if sparsity > most:
+            raise PruneError("too sparse")
+        asked.append(sparsity)
+        return Trial(sparsity, round(size_mb(sparsity) * 1e6), latency_s and latency_s(sparsity))
+
+    return cost, asked
+
+
+SIZES = {
+    "line": lambda sparsity: 100 - 90 * sparsity,
+    "curve": lambda sparsity: 100 * (1 - sparsity) ** 0.4,
+    "dense layout first": lambda sparsity: 100.0 if sparsity < 0.45 else 104 - 100 * sparsity,
+    "steps": lambda sparsity: 100 - 5 * int(20 * sparsity),
+}
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("limit", [99, 60, 42])
+def test_the_found_sparsity_is_within_the_budget_and_a_little_less_is_not(size, limit) -> None:
+    budget = PruneBudget("engine", "int8", max_size_mb=limit)
+    cost, asked = cost_of(size)
+    trials = find_sparsity(cost, budget)
+    found = min(trial.sparsity for trial in trials if trial.excess(budget) <= 1)
+    assert size(found) <= limit
+    assert size(found - 4 * NARROW) > limit
+    assert len(asked) == len(set(asked)) <= MOST_TRIALS + 2
+    assert [trial.sparsity for trial in trials] == sorted(asked)
+
+
+def test_the_larger_excess_of_two_limits_decides() -> None:
+    budget = PruneBudget("engine", "int8", max_size_mb=90, max_latency_ms=5)
+    cost, _ = cost_of(SIZES["line"], latency_s=lambda sparsity: 0.010 - 0.008 * sparsity)
+    found = min(trial.sparsity for trial in find_sparsity(cost, budget) if trial.excess(budget) <= 1)
+    assert 0.625 <= found <= 0.625 + 2 * NARROW
+
+
+def test_a_model_that_cannot_be_pruned_far_is_tried_as_far_as_it_can() -> None:
+    cost, asked = cost_of(SIZES["line"], most=0.75)
+    find_sparsity(cost, MB)
+    assert max(asked) == 0.7
+
+
+def test_a_budget_that_nothing_or_everything_meets_is_one_sentence() -> None:
+    for limit, words in ((10, ("no sparsity meets", "14.5 MB", "95%")), (100, ("needs no pruning", "100 MB"))):
+        budget = PruneBudget("engine", "int8", max_size_mb=limit)
+        complain(lambda budget=budget: find_sparsity(cost_of(SIZES["line"])[0], budget), *words, kind=PruneError)
+
+
+@pytest.mark.parametrize(
+    ("budget", "options", "words"),
+    [
+        (PruneBudget("engine"), PruneOptions(), "give --max-size-mb or --max-latency-ms"),
+        (PruneBudget("engine", None, 0), PruneOptions(), "--max-size-mb 0: expected a number above 0"),
+        (PruneBudget("engine", None, 1, float("nan")), PruneOptions(), "--max-latency-ms nan"),
+        (MB, PruneOptions(sparsity=0.5), "--sparsity: says how much is removed"),
+        (MB, PruneOptions(granularity="2:4"), "--granularity 2:4: says how much is removed"),
+    ],
+)
+def test_limits_and_options_that_contradict_each_other_are_refused(budget, options, words) -> None:
+    complain(lambda: budget.check(options), words, kind=PruneError)
+
+
+def test_the_written_file_is_within_the_budget(tmp_path) -> None:
+    """Of a model whose dense file has 31 kB."""
+    start, out = save_small(tmp_path / "model"), tmp_path / "ticket"
+    wish = ["--max-size-mb", "0.025", "--format", "bitmask", "--precision", "fp32", "--keep-dense", "auto"]
+    done = CliRunner().invoke(app, ["prune", str(start), *wish, "--out", str(out), "--json"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    told = json.loads(done.stdout)
+    files = [path for path in (tmp_path / "ticket-bitmask").iterdir() if path.name != "artifact.json"]
+    assert told["final"]["size_bytes"] == sum(path.stat().st_size for path in files) <= 25_000
+    assert told["is_met"]
+    assert load_ticket(out).provenance.sparsity.achieved == told["sparsity"]["achieved"]
+    assert len(told["trials"]) >= 3
