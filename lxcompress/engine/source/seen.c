@@ -39,6 +39,7 @@ static void hold(lx_seen *seen, uint32_t writer) {
   if (seen->ops[writer] == LX_BEFORE) seen->ops[writer] = LX_HELD;
 }
 
+/* An LX_EMBED that adds to a known value is known too: its input and the mask of that value are seen together. */
 static void find_ops(lx_seen *seen, const lx_model *model, uint32_t *writers) {
   for (uint32_t n = 0; n < model->head.ops; n++) {
     const lx_op *op = &model->ops[n];
@@ -46,7 +47,6 @@ static void find_ops(lx_seen *seen, const lx_model *model, uint32_t *writers) {
       seen->ops[n] = LX_BEFORE;
     } else {
       for (int slice = 0; slice < lx_count_slices(op); slice++) hold(seen, writers[op->in[slice].tensor]);
-      if (op->code == LX_EMBED && op->adds) hold(seen, writers[op->out]);
     }
     if (op->code != LX_SCORES) writers[op->out] = n;
   }
