@@ -27,6 +27,7 @@ from lxcompress.quiet import hide_native_stderr, quiet
 from lxcompress.rundir import write_whole
 from lxcompress.runtimes.litert import MODEL_FILE
 from lxcompress.text import first_line
+from lxcompress.writing import WriteError
 
 OUTPUT = "scores"
 _SETTINGS = {"LITERT_TORCH_SHOW_PROGRESS": "n", "RESOURCE_CONSTANT_NUMEL_THRESHOLD": "32"}
@@ -53,7 +54,7 @@ def write(job: Job) -> WrittenFiles:
     path = job.out / MODEL_FILE
     try:
         write_whole(path, lambda part: _write(job, part))
-    except OSError:
+    except WriteError:
         raise
     except Exception as error:  # torch.export, litert-torch and ai-edge-quantizer raise errors of many types
         raise ExportError(

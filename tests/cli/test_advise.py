@@ -29,7 +29,7 @@ def test_the_example_of_the_issue() -> None:
 def test_json_has_every_format_and_the_facts() -> None:
     tree = json.loads(say("--json").stdout)
     assert tree["weights"] == 206_842_425
-    assert len(tree["formats"]) == 29
+    assert len(tree["formats"]) == 31
     assert [sparsity["sparsity"] for sparsity in tree["formats"][0]["sparsities"]] == [0.5, 0.7, 0.9]
     assert tree["measured"]["machine"]
     assert set(tree["instead"]) == {"0.5", "0.7", "0.9"}
@@ -45,7 +45,7 @@ def test_nothing_is_cut_at_the_width_of_a_terminal() -> None:
     text = say().stdout
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
-    assert "Dense stands for onnx, ort, openvino, executorch." in " ".join(text.split())
+    assert "Dense stands for onnx, ort, openvino, executorch, litert." in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
