@@ -214,7 +214,7 @@ def test_a_run_of_before_there_were_twins_is_gone_on_with(study, toy_recipe_file
     old = "".join(
         line
         for line in dump_recipe(read_run(root).recipe).splitlines(keepends=True)
-        if not line.startswith(("export:", "  twins:", "  format:"))
+        if not line.startswith(("export:", "  twins:", "  int4:", "  format:", "  also:"))
     )
     RunDir(root).recipe.write_text(old, encoding="utf-8")
     assert run_study(small(toy_recipe_file, "export.twins=false"), root) == 0
