@@ -1,7 +1,8 @@
 """Count the weights that a ticket keeps in each layer, from its files and without loading a model.
 
 For a mask, the bits in the file are counted. For a smaller model, the shapes in the headers of its file and of the
-dense model's file are compared. Both take a moment for tickets of full size; loading them would take minutes.
+dense model's file are compared. For a compound, the bits are compared with the dense model's shapes. All take a moment
+for tickets of full size; loading them would take minutes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ def kept_by_layer(root: Path, cell: Cell) -> dict[str, float] | None:
     mask, model, surgery = (ticket / name for name in (MASK_FILE, WEIGHTS_FILE, SURGERY_FILE))
     if is_whole(ticket / TICKET_FILE):
         check_folder(ticket, only=(mask.name, surgery.name))
-    if mask.exists():
+    if mask.exists() and surgery.exists():
+        if not whole.exists():
+            return None
+        counts = count_compound(mask, whole, surgery)
+    elif mask.exists():
         counts = count_mask(mask)
     elif surgery.exists() and model.exists() and whole.exists():
         counts = count_matrices(model, whole, surgery)
@@ -85,6 +90,21 @@ def count_matrices(smaller: Path, whole: Path, surgery: Path) -> Counts:
     # The matrices of an answer head have numbers too, but these are not layers: each number has only one matrix.
     several = {layer for layer, count in Counter(of_layers.values()).items() if count > 1}
     return {name: counts[name] for name, layer in of_layers.items() if layer in several}
+
+
+def count_compound(mask: Path, whole: Path, surgery: Path) -> Counts:
+    """Return for each matrix in `whole` how many weights are kept by the mask of the smaller model, and its size.
+
+    The smaller model was made by the surgery in the file `surgery`. As in `count_matrices`, matrices outside of layers
+    are counted only if the mask has them. Raises TicketError for a file that cannot be read.
+    """
+    kept, kept_layers = count_mask(mask), _kept_layers(surgery)
+    counts = {}
+    for name, size in _matrix_sizes(whole).items():
+        new_name = _rename(name, kept_layers)
+        if new_name is None or new_name in kept:
+            counts[name] = (kept[new_name][0] if new_name else 0, size)
+    return counts
 
 
 def by_layer(counts: Counts) -> Counts:

@@ -17,11 +17,14 @@ from lxcompress.analysis.words import plus_minus
 from lxcompress.recipe import Control, Method
 from lxcompress.units import duration, percent, significant
 
-Kind = Literal["unstructured", "structured", "control"]
+Kind = Literal["unstructured", "structured", "compound", "control"]
+TICKET_KINDS: tuple[Kind, ...] = ("unstructured", "structured", "compound")
+"""The kinds of methods whose tickets can be picked."""
 
 KIND_WORDS: Mapping[Kind, str] = {
     "unstructured": "unstructured: zeros within matrices of full size",
     "structured": "structured: smaller matrices, heads or layers left out",
+    "compound": "compound: smaller matrices first, then zeros within them",
     "control": "controls: to compare with, never to ship",
 }
 CONTROL_WORDS: Mapping[Control, str] = {
@@ -52,10 +55,8 @@ class MethodRow:
 
     @property
     def kind(self) -> Kind:
-        """Return whether the method is unstructured, structured or a control."""
-        if self.method.is_control:
-            return "control"
-        return "structured" if self.method.is_structured else "unstructured"
+        """The kind of the method."""
+        return kind_of(self.method)
 
     @property
     def words(self) -> str:
@@ -89,16 +90,15 @@ class MethodRow:
     @property
     def is_sized(self) -> bool:
         """Return whether the method makes smaller models, and the size of at least one is known."""
-        is_smaller = self.method.is_structured or self.method.control == "small-dense"
-        return is_smaller and any(group.parameters or group.flops for group in self.groups.values())
+        return _is_smaller(self.method) and any(group.parameters or group.flops for group in self.groups.values())
 
 
 @dataclass(frozen=True)
 class MethodTable:
-    """All methods of a study: first the unstructured ones, then the structured ones, and the controls last.
+    """All methods of a study, by kind in the order of KIND_WORDS; the controls come last.
 
-    `targets` are the target sparsities. `best` holds, for each sparsity, the best complete unstructured group and the
-    best complete structured group: those that keep most of the dense accuracy. `parameters` and `flops` are those of
+    `targets` are the target sparsities. `best` holds, for each sparsity, the best complete group of each kind of
+    ticket: the one that keeps most of the dense accuracy. `parameters` and `flops` are those of
     the dense model, if known. `dense` is a sentence about the dense model.
     """
 
@@ -176,6 +176,15 @@ def tabulate(summary: RunSummary) -> MethodTable:
     )
 
 
+def kind_of(method: Method) -> Kind:
+    """Return whether the method is unstructured, structured, a compound of both, or a control."""
+    if method.is_control:
+        return "control"
+    if method.first:
+        return "compound"
+    return "structured" if method.is_structured else "unstructured"
+
+
 def off_target(group: SeedGroup) -> str | None:
     """Return the reached sparsity, such as '48.7 %', if it is over 0.05 points away from the target; else None."""
     is_off = abs(group.achieved.mean - group.key.target) > 0.0005
@@ -205,13 +214,13 @@ def shown_methods(summary: RunSummary, picked: GroupKey | None = None) -> ChartS
 
 
 def _best_keys(rows: Sequence[MethodRow], targets: Iterable[float]) -> list[GroupKey]:
-    """Return for each sparsity the keys of the best complete unstructured group and the best complete structured group.
+    """Return for each sparsity the key of the best complete group of each kind of ticket.
 
     The best group keeps most of the dense accuracy.
     """
     best = []
     for target in targets:
-        for kind in ("unstructured", "structured"):
+        for kind in TICKET_KINDS:
             found = [row.groups[target] for row in rows if row.kind == kind and target in row.groups]
             known = [(group.retained, group.key) for group in found if group.is_complete and group.retained is not None]
             if known:
@@ -249,7 +258,7 @@ def _dense_words(summary: RunSummary) -> str:
 
 def _is_smaller(method: Method) -> bool:
     """Return whether the models of a method are smaller than the dense model."""
-    return method.is_structured or method.control == "small-dense"
+    return method.makes_smaller_models or method.control == "small-dense"
 
 
 def _with_share(value: float | None, whole: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, pre
     weights.
     """
     is_dense = result.granularity in STRUCTURED or stores_zeros(format, precision)
-    removed = 0.0 if is_dense else 1 - result.sparsity.kept / result.sparsity.prunable
+    removed = 0.0 if is_dense else 1 - result.sparsity.kept / _count_maskable(result, ticket)
     own = _tensor_mb(ticket, result.parameters, removed, format, precision)
     like = _nearest(summary.artifacts, result, format, precision) if is_dense else None
     if like is None:
@@ -105,6 +106,14 @@ def _size_mb(summary: RunSummary, result: Result, ticket: Path, format: str, pre
         return own + max(0.0, like.size_mb - other)
     known = result.parameters and like.artifact.parameters
     return like.size_mb * (result.parameters or 0) / (like.artifact.parameters or 1) if known else None
+
+
+def _count_maskable(result: Result, ticket: Path) -> int:
+    """Return how many weights the ticket's mask covers: all prunable ones, or those of a compound's smaller model."""
+    sizes = _read_sizes(ticket) if result.method.get("first") else None
+    if sizes is None:
+        return result.sparsity.prunable
+    return sum(math.prod(sizes.shapes[name]) for name in sizes.prunable)
 
 
 def _tensor_mb(folder: Path, parameters: int | None, removed: float, format: str, precision: str) -> float | None:

@@ -38,6 +38,11 @@ def prune_cli(
         help=GRANULARITIES,
         autocompletion=complete_granularity,
     ),
+    first: str | None = typer.Option(
+        None,
+        "--first",
+        help="Make a smaller model first, such as neuron+head:0.5; --sparsity then counts both steps.",
+    ),
     scope: str = typer.Option(
         "layer", "--scope", help="layer, row: the same share of each; global: of all matrices together."
     ),
@@ -88,6 +93,7 @@ def prune_cli(
     Example: lxcompress prune my-model --sparsity 0.5 --out pruned-50
     Or:      lxcompress prune my-model --sparsity 0.5 --retrain my-recipe.yaml --out retrained-50
     Or:      lxcompress prune my-model --max-size-mb 60 --format engine --precision int8 --out pruned
+    Or:      lxcompress prune my-model --first neuron+head:0.5 --granularity block-4x4 --sparsity 0.8 --out compound-80
     """
     if overrides and retrain is None:
         raise typer.BadParameter("changes the recipe of --retrain, which is not given", param_hint="--set")
@@ -95,7 +101,7 @@ def prune_cli(
     from lxcompress.cli.screen import json_document, remarks
     from lxcompress.recipe import load_recipe
     from lxcompress.workflow.budget import PruneBudget
-    from lxcompress.workflow.prune import PruneOptions, check_options, prune_model
+    from lxcompress.workflow.prune import PruneOptions, check_options, prune_model, read_first
 
     if spare:
         remarks.print("--spare is now called --keep-dense; the old name is still read", style="yellow")
@@ -106,6 +112,7 @@ def prune_cli(
         scope=scope,
         least_kept=least_kept,
         keep_dense=tuple(name for name in (*keep_dense, *spare) if name != "auto"),
+        first=read_first(first, criterion=criterion, scope=scope) if first else None,
         multiple=multiple,
         like=like,
         seed=seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lxcompress.analysis.groups import SeedGroup
-from lxcompress.analysis.methods import NOTHING, MethodRow, MethodTable, off_target, tabulate
+from lxcompress.analysis.methods import NOTHING, TICKET_KINDS, MethodRow, MethodTable, kind_of, off_target, tabulate
 from lxcompress.analysis.summary import RunSummary
 from lxcompress.analysis.words import kept_words
 from lxcompress.report.markdown import escape
@@ -63,8 +63,9 @@ def methods_markdown(summary: RunSummary) -> str:
 
 def table_note(table: MethodTable, best: str = "Bold", *, has_spreads: bool = True, has_steps: bool = True) -> str:
     """Return a note on how to read the table; `best` says how the best groups are marked, such as "Bold"."""
-    kinds = {key.method.is_structured for key in table.best}
-    of = " and ".join(name for name, is_it in (("unstructured", False), ("structured", True)) if is_it in kinds)
+    found = {kind_of(key.method) for key in table.best}
+    *most, last = [str(kind) for kind in TICKET_KINDS if kind in found] or [""]
+    of = f"{', '.join(most)} and {last}" if most else last
     spreads = [group.ratios.std for row in table.rows for group in row.groups.values() if group.ratios]
     has_spreads = has_spreads and any(std is not None for std in spreads)
     deviation = ", ± standard deviation over seeds" if has_spreads else ""

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.models.checkpoints import Model
+from lxcompress.pruning.compound import TicketCut, mask_in, surgery_in
 from lxcompress.pruning.controls import reinitialise
 from lxcompress.pruning.mask import Mask, Weights
-from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import Cell
 from lxcompress.records import Epoch, dump_record
 from lxcompress.study.choose import Choice
@@ -116,13 +116,14 @@ def train(run: CellRun, model: Model, weights: Weights, spec: FitSpec) -> Weight
     return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
 
 
-def digest_cut(cut: Choice | None) -> str:
+def digest_cut(cut: TicketCut | None) -> str:
     """Return a SHA-256 of what a cut keeps; in a key, it stops a fit from resuming a checkpoint of another cut."""
     digest = hashlib.sha256()
-    if isinstance(cut, Surgery):
-        digest.update(dump_record(cut).encode())
-    elif cut is not None:
-        for name, kept in cut.kept.items():
+    surgery, mask = (surgery_in(cut), mask_in(cut)) if cut else (None, None)
+    if surgery:
+        digest.update(dump_record(surgery).encode())
+    if mask:
+        for name, kept in mask.kept.items():
             digest.update(name.encode() + np.packbits(kept.cpu().numpy()).tobytes())
     return digest.hexdigest()
 

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from lxcompress.catalog.criteria import criterion_names, find_criterion, is_criterion
 from lxcompress.errors import PruneError
 from lxcompress.pruning.selection import MULTIPLE, Selection
-from lxcompress.recipe import MASKED, STRUCTURED, Recipe, is_granularity
+from lxcompress.recipe import MASKED, STRUCTURED, FirstStep, Recipe, is_granularity
+from lxcompress.recipe.methods import is_n_of_m
 from lxcompress.settings import did_you_mean
 
 SCOPES = ("layer", "row", "global")
 """The scopes that `prune` offers; the other scopes need rates or measurements, which only a study has."""
+
+
+def read_first(text: str, *, criterion: str, scope: str) -> FirstStep:
+    """Return the first step that `text` names, such as neuron+head:0.5: a granularity and a sparsity.
+
+    It has the criterion and the scope of the second step; scope row becomes layer. Raises PruneError.
+    """
+    granularity, _, share = text.partition(":")
+    try:
+        sparsity = float(share)
+    except ValueError:
+        sparsity = 0.0
+    if granularity not in STRUCTURED or not 0 < sparsity < 1:
+        raise PruneError(
+            f"--first {text}: expected {', '.join(STRUCTURED)}, then a colon and a share of the weights, such as "
+            "neuron+head:0.5"
+        )
+    within: Literal["global", "layer"] = "global" if scope == "global" else "layer"
+    if not is_criterion(criterion):
+        return FirstStep(granularity=granularity, sparsity=sparsity)  # the criterion is refused by `check`
+    return FirstStep(granularity=granularity, sparsity=sparsity, criterion=criterion, scope=within)
 
 
 @dataclass(frozen=True)
@@ -28,6 +51,8 @@ class PruneOptions:
     """the smallest fraction of its weights (0-1) that a matrix keeps; only for scope global"""
     keep_dense: tuple[str, ...] = ()
     """names of weight matrices that are not pruned"""
+    first: FirstStep | None = None
+    """the first step, which makes a smaller model whose weights are then masked; `sparsity` counts both steps"""
     multiple: int = MULTIPLE
     """the widths of a smaller model are multiples of this number"""
     like: Path | None = None
@@ -76,6 +101,30 @@ class PruneOptions:
             raise PruneError(f"--sparsity: is missing; give {share}")
         if not 0 < self.sparsity < 1:
             raise PruneError(f"--sparsity {self.sparsity:g}: expected {share}")
+        self._check_first(self.sparsity)
+
+    def _check_first(self, sparsity: float) -> None:
+        """Raise PruneError if the first step and the other options exclude each other."""
+        if self.first is None:
+            return
+        if self.granularity in STRUCTURED:
+            raise PruneError(
+                f"--granularity {self.granularity}: makes a smaller model, as --first does already; give weight, a "
+                "block or N:M, which mask weights of the smaller model"
+            )
+        if is_n_of_m(self.granularity):
+            kept, of = map(int, self.granularity.split(":"))
+            only = 1 - (1 - self.first.sparsity) * kept / of
+            if abs(sparsity - only) > 1e-9:
+                raise PruneError(
+                    f"--sparsity {sparsity:g}: --granularity {self.granularity} after this --first always gives "
+                    f"{only:g}; give that"
+                )
+        if sparsity <= self.first.sparsity:
+            raise PruneError(
+                f"--sparsity {sparsity:g}: counts the weights of the original model, of which --first removes "
+                f"{self.first.sparsity:g}; give a sparsity above that"
+            )
 
     def _check_criterion(self) -> None:
         """Raise PruneError for an unknown criterion, or if the questions that the criterion reads are not given."""

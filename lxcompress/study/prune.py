@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ from lxcompress.models.checkpoints import Model, load_model
 from lxcompress.models.vocabulary import read_word_files
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.choose import check_selection, find_kept_dense, mask_from_scores
+from lxcompress.pruning.compound import Compound, TicketCut, count_compound, within_smaller
 from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.recipe import STRUCTURED, Recipe
-from lxcompress.records import Provenance, Retraining
+from lxcompress.records import FirstCut, Provenance, Retraining
+from lxcompress.rundir import RunDir
 from lxcompress.study.choose import load_fitting_cut
 from lxcompress.study.context import StudyContext
 from lxcompress.study.options import PruneOptions
@@ -46,14 +50,36 @@ def prune_model(source: str, out: Path, options: PruneOptions, *, progress: Prog
     training = open_data(source, retraining, work_path(out))
     context = training if calibration is None else open_data(source, calibration, work_path(out))
     progress("choosing what to keep")
-    result = _prune(source, options, context)
+    if options.first is None:
+        result = _prune(source, options, context)
+        with work_folder(out):
+            weights, record = retrain(training, result, seed=options.seed, progress=progress)
+            return _save(source, out, result, weights, training=(training.recipe, record))
     with work_folder(out):
+        apart = replace(training, run=RunDir(work_path(out) / "first"))
+        earlier: list[Retraining] = []
+
+        def train(smaller: PrunedModel) -> Weights:
+            weights, record = retrain(apart, smaller, seed=options.seed, progress=progress)
+            earlier.append(record)
+            return weights
+
+        result = _prune(source, options, context, train)
         weights, record = retrain(training, result, seed=options.seed, progress=progress)
-        return _save(source, out, result, weights, training=(training.recipe, record))
+        both = {name: getattr(record, name) + getattr(earlier[0], name) for name in ("steps", "duration_s")}
+        return _save(source, out, result, weights, training=(training.recipe, record.model_copy(update=both)))
 
 
-def _prune(source: str, options: PruneOptions, context: StudyContext | None) -> PrunedModel:
-    """Prune the model at `source`; a criterion that needs questions takes them from `context`. Raises LxError."""
+def _prune(
+    source: str,
+    options: PruneOptions,
+    context: StudyContext | None,
+    train: Callable[[PrunedModel], Weights] | None = None,
+) -> PrunedModel:
+    """Prune the model at `source`; a criterion that needs questions takes them from `context`. Raises LxError.
+
+    If there is a first step, `train` trains its smaller model, whose weights are masked next.
+    """
     earlier = load_ticket(Path(source)) if is_ticket(Path(source)) else None
     model = earlier.model if earlier else load_model(source)
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
@@ -63,7 +89,10 @@ def _prune(source: str, options: PruneOptions, context: StudyContext | None) -> 
         "scope": options.scope,
         "target": options.sparsity,
     }
-    cut: Mask | Surgery
+    kept_data = earlier.provenance.data if earlier else None
+    if options.first:
+        return _prune_twice(model, options, context, train, PrunedModel(model, model, Mask({}), {}, fields, kept_data))
+    cut: TicketCut
     if options.like is not None:
         cut = load_fitting_cut(options.like, model)
         fields = load_ticket(options.like).provenance.model_dump(include={*fields, "kept_dense"})
@@ -81,7 +110,53 @@ def _prune(source: str, options: PruneOptions, context: StudyContext | None) -> 
     else:
         sparsity, pruned, weights = cut.count(model.live, model.whole), model, cut.apply(model.weights)
     fields |= {"seed": options.seed, "sparsity": sparsity}
-    return PrunedModel(model, pruned, cut, weights, fields, earlier.provenance.data if earlier else None)
+    return PrunedModel(model, pruned, cut, weights, fields, kept_data)
+
+
+def _prune_twice(
+    model: Model,
+    options: PruneOptions,
+    context: StudyContext | None,
+    train: Callable[[PrunedModel], Weights] | None,
+    start: PrunedModel,
+) -> PrunedModel:
+    """Return the model after its first step, which makes it smaller, and a mask of the smaller model.
+
+    `start` is the model before both steps, with the fields of its record. Raises PruneError.
+    """
+    first = options.first
+    assert first is not None
+    shapes = {name: weight.shape for name, weight in model.prunable.items()}
+    selection = replace(options.selection, granularity=first.granularity, scope=first.scope, sparsity=first.sparsity)
+    selection = replace(selection, least_kept=0.0)
+    groups = check_structured(model, selection)
+    surgery = choose_units(_score(model, options, context), groups, selection, prunable=shapes)
+    removed, smaller = surgery.count(model.live, model.whole, shapes), operate(model, surgery)
+    weights = {name: tensor.clone() for name, tensor in smaller.weights.items()}
+    left = {name: weight.shape for name, weight in smaller.prunable.items()}
+    second = within_smaller(options.selection, left, removed.prunable)
+    check_selection(left, second)
+    if train:
+        weights = dict(train(replace(start, pruned=smaller, cut=surgery, weights=weights)))
+        smaller.module.cpu()
+        smaller.load(weights)
+    mask = mask_from_scores(_score(smaller, options, context), second)
+    made = FirstCut(
+        criterion=first.criterion,
+        granularity=first.granularity,
+        scope=first.scope,
+        target=first.sparsity,
+        sparsity=removed,
+        kept_dense=[name for name in shapes if name in options.keep_dense],
+    )
+    fields = {
+        **start.fields,
+        "first": made,
+        "kept_dense": find_kept_dense(left, second),
+        "seed": options.seed,
+        "sparsity": count_compound(removed, mask),
+    }
+    return PrunedModel(model, smaller, Compound(surgery, mask), mask.apply(weights), fields, start.data)
 
 
 def _score(model: Model, options: PruneOptions, context: StudyContext | None) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from lxcompress.models.checkpoints import Model
 from lxcompress.models.shape import describe_folder
 from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.progress import Progress, relabel
-from lxcompress.pruning.mask import Mask, Weights
-from lxcompress.pruning.surgery import Surgery
+from lxcompress.pruning.compound import TicketCut, mask_in
+from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Recipe
 from lxcompress.records import Retraining
 from lxcompress.rundir import RunDir
@@ -51,8 +51,8 @@ class PrunedModel:
     model: Model
     """the model before pruning"""
     pruned: Model
-    """the model after pruning: a new, smaller model if the cut is a Surgery, else the same object as `model`"""
-    cut: Mask | Surgery
+    """the model after pruning: a new, smaller model if the cut has a Surgery, else the same object as `model`"""
+    cut: TicketCut
     weights: Weights
     fields: dict[str, Any]
     """the fields of its Provenance that say how it was pruned"""
@@ -113,7 +113,8 @@ def retrain(context: StudyContext, result: PrunedModel, *, seed: int, progress: 
         progress("scoring the pruned model")
         before = score_weights(context, result.pruned, result.weights)
     what = f"retrain {seed} {_digest_weights(result.weights)} {digest_cut(result.cut)}"
-    masks = dict(result.cut.kept) if isinstance(result.cut, Mask) else None
+    mask = mask_in(result.cut)
+    masks = dict(mask.kept) if mask else None
     spec = make_spec(context, what, seed, context.run.root, masks=masks)
     epochs = fit(context, result.pruned, spec, relabel(progress, "retraining"))
     trained = {name: tensor.detach().cpu().clone() for name, tensor in result.pruned.weights.items()}

@@ -55,7 +55,8 @@ class PruneBudget:
             if not 0 < limit < float("inf"):
                 raise PruneError(f"{name} {limit:g}: expected a number above 0")
         check_format(self.format, self.precision)
-        fixed = {"--sparsity": options.sparsity, "--like": options.like}
+        first = f"{options.first.granularity}:{options.first.sparsity:g}" if options.first else None
+        fixed = {"--sparsity": options.sparsity, "--like": options.like, "--first": first}
         known = [name for name, value in fixed.items() if value is not None]
         known += [f"--granularity {options.granularity}"] if ":" in options.granularity else []
         if known:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lxcompress.progress import no_progress
 from lxcompress.study.options import PruneOptions as PruneOptions
+from lxcompress.study.options import read_first as read_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

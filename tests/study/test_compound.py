@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lxcompress.analysis.kept_weights import by_layer, kept_by_layer
+from lxcompress.analysis.methods import tabulate
+from lxcompress.analysis.prediction import predict_files
+from lxcompress.analysis.summary import summarise
 from lxcompress.checksums import check_folder
-from lxcompress.errors import LxError, RecipeError, TicketError
+from lxcompress.errors import LxError, PruneError, RecipeError, TicketError
+from lxcompress.exporters.artifact import export, open_source
+from lxcompress.exporters.formats import ExportOptions
 from lxcompress.models.checkpoints import load_weights
 from lxcompress.pruning.compound import Compound
 from lxcompress.pruning.scope import keep_count
 from lxcompress.pruning.surgery import operate
 from lxcompress.recipe import Recipe, load_recipe
+from lxcompress.report.methods import table_note
 from lxcompress.rundir import RunDir, read_run
 from lxcompress.study.agreement import load_start_task
+from lxcompress.study.choose import load_fitting_cut
+from lxcompress.study.options import PruneOptions, read_first
 from lxcompress.study.plan import plan_study
+from lxcompress.study.prune import prune_model
 from lxcompress.study.run import run_study
 from lxcompress.study.seed import make_start
 from lxcompress.tickets import load_ticket, mask_of
@@ -223,3 +234,100 @@ def test_ids_name_both_steps(recipe) -> None:
         "taylor-neuron+head-global-iterative-retrain20-lr-rewind-distilled-30-then-"
         "low-magnitude-block-1x4-global-least5-iterative-retrain30-lr-rewind-distilled"
     )
+
+
+def test_the_report_counts_a_compound_as_its_mask_in_the_original_model(drawn, recipe) -> None:
+    cell = cell_of(recipe, "rounds")
+    ticket = load_ticket(drawn.ticket(cell))
+    whole = mask_of(ticket).kept
+    by_name = {name: (int(kept.sum()), kept.numel()) for name, kept in whole.items()}
+    expected = {name: kept / size for name, (kept, size) in by_layer(by_name).items()}
+    assert kept_by_layer(drawn.root, cell) == expected
+    summary = summarise(read_run(drawn.root))
+    table = tabulate(summary)
+    assert {row.kind for row in table.rows} == {"compound"}
+    assert all(row.is_sized for row in table.rows)
+    assert "Bold: the best compound one at each sparsity" in table_note(table)
+
+
+def test_a_bitmask_of_a_compound_is_the_same_ticket_at_the_predicted_size(drawn, tmp_path) -> None:
+    folder = drawn.root / "tickets/rounds-70-seed0"
+    made = export(open_source(folder), tmp_path / "packed", ExportOptions("bitmask"))
+    packed, ticket = load_ticket(tmp_path / "packed"), load_ticket(folder)
+    assert isinstance(packed.cut, Compound)
+    assert packed.surgery == ticket.surgery
+    assert all(torch.equal(kept, packed.mask.kept[name]) for name, kept in ticket.mask.kept.items())
+    assert all(torch.equal(tensor, packed.model.weights[name]) for name, tensor in ticket.model.weights.items())
+    assert made.role == "ticket"
+    assert made.prunable_zeros == pytest.approx(
+        1 - packed.provenance.sparsity.kept / packed.provenance.first.sparsity.kept
+    )
+    run = read_run(drawn.root)
+    predicted = predict_files(summarise(run), run.results["rounds-70-seed0"], folder)
+    size_mb = next(found.size_mb for found in predicted if found.name == "bitmask fp32")
+    assert size_mb == pytest.approx((tmp_path / "packed/bitmask.safetensors").stat().st_size / 1e6, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("cell", "format", "precision"),
+    [
+        ("rounds-70-seed0", "engine", "fp32"),
+        ("rounds-70-seed0", "engine", "int8"),
+        ("layers-70-seed0", "transformers", "fp32"),
+    ],
+)
+def test_an_exported_compound_answers_as_its_ticket(cell, format, precision, drawn, tmp_path) -> None:
+    options = ExportOptions(format, precision=precision, layouts="table" if format == "engine" else None)
+    made = export(open_source(drawn.root / "tickets" / cell), tmp_path / "out", options)
+    assert made.parity.changed_answers <= (0 if precision == "fp32" else 2)
+    counted = load_ticket(drawn.root / "tickets" / cell).provenance
+    assert made.prunable_zeros >= 1 - counted.sparsity.kept / counted.first.sparsity.kept - 1e-9
+    assert made.parameters == read_run(drawn.root).results[cell].parameters
+
+
+def test_a_mask_of_a_compound_is_not_used_for_the_whole_model(drawn, recipe) -> None:
+    model, _ = make_start(recipe, load_start_task(recipe), 0)
+    folder = drawn.root / "tickets/rounds-70-seed0"
+    complain(lambda: load_fitting_cut(folder, model), folder, "compound", kind=PruneError)
+
+
+def test_a_model_is_pruned_in_two_steps_without_a_study(drawn, toy_recipe, tmp_path) -> None:
+    dense = str(drawn.dense(0))
+    first = read_first("neuron+head:0.3", criterion="low-magnitude", scope="global")
+    options = PruneOptions(sparsity=0.7, first=first, scope="global", granularity="block-1x4", multiple=1)
+    made = prune_model(dense, tmp_path / "ticket", options)
+    ticket = load_ticket(tmp_path / "ticket")
+    assert isinstance(ticket.cut, Compound)
+    assert abs(made.sparsity.kept - keep_count(made.sparsity.prunable, 0.7)) <= 2
+    alone = PruneOptions(sparsity=0.3, scope="global", granularity="neuron+head", multiple=1)
+    prune_model(dense, tmp_path / "smaller", alone)
+    assert ticket.surgery == load_ticket(tmp_path / "smaller").surgery
+    smaller = load_ticket(tmp_path / "smaller").model.weights
+    masked = ticket.mask.apply(smaller)
+    assert all(torch.equal(tensor, masked[name]) for name, tensor in ticket.model.weights.items())
+
+    taught = prune_model(dense, tmp_path / "trained", replace(options, retraining=toy_recipe))
+    trained = load_ticket(tmp_path / "trained")
+    assert trained.surgery == ticket.surgery
+    assert taught.retraining.steps == 2 * read_run(drawn.root).dense[0].steps  # the smaller model, then the masked one
+    assert not trained.model.weights["answer_head.logit_fc.3.bias"].equal(smaller["answer_head.logit_fc.3.bias"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["smaller", "ticket", "trained"]
+
+
+@pytest.mark.parametrize(
+    ("first", "options", "said"),
+    [
+        ("weight:0.5", {}, "--first weight:0.5: expected neuron"),
+        ("neuron", {}, "neuron+head:0.5"),
+        ("neuron:1.5", {}, "a share of the weights"),
+        ("neuron:0.5", {"granularity": "head"}, "makes a smaller model, as --first does already"),
+        ("neuron:0.5", {"sparsity": 0.5}, "of which --first removes 0.5"),
+        ("neuron:0.5", {"granularity": "2:4"}, "always gives 0.75"),
+    ],
+)
+def test_prune_refuses_a_first_step_that_cannot_be(first, options, said, tmp_path) -> None:
+    def ask() -> None:
+        step = read_first(first, criterion="low-magnitude", scope="layer")
+        PruneOptions(**{"sparsity": 0.7, "first": step, **options}).check()
+
+    complain(ask, said, kind=PruneError)
