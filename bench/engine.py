@@ -29,8 +29,10 @@ from lxcompress.stats import percentiles
 WARMUP = 3
 RIVALS = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", "ExecuTorch int8")
 DENSE_INT8 = ("ONNX Runtime int8", "OpenVINO int8", "ExecuTorch int8")
-WITHIN = (70, 80)
-"""The percentages of blocks that are removed from the model with half of the neurons and heads."""
+SHAPES = ("1x4", "2x4", "4x4")
+"""The blocks of a model with half of the neurons and heads."""
+WITHIN = (40, 60, 70, 80)
+"""The percentages of its blocks that are removed: 70, 80, 85 and 90 % of the weights of the dense model."""
 ENGINE: dict[str, tuple[str, str]] = {
     "engine fp32, dense": ("dense", "fp32"),
     **{f"engine fp32, {percent} %, single weights": (str(percent), "fp32") for percent in SPARSITIES},
@@ -38,9 +40,15 @@ ENGINE: dict[str, tuple[str, str]] = {
     "engine int8, dense": ("dense", "int8"),
     **{f"engine int8, {percent} %, 1x4": (f"1x4-{percent}", "int8") for percent in SPARSITIES},
     **{f"engine int8, {percent} %, 4x4": (f"4x4-{percent}", "int8") for percent in SPARSITIES},
-    **{f"engine int8, half, then {percent} %, 4x4": (f"smaller-4x4-{percent}", "int8") for percent in WITHIN},
+    **{
+        f"engine int8, half, then {percent} %, {shape}": (f"smaller-{shape}-{percent}", "int8")
+        for shape in SHAPES
+        for percent in WITHIN
+    },
 }
 """Row -> the model and the precision of the engine's file."""
+COLUMNS = tuple(sorted({*SPARSITIES, *WITHIN}))
+"""The percentages of the columns of the table of speed-ups."""
 FLOAT, INTEGER = "ONNX Runtime fp32", "the fastest dense int8"
 Bars = dict[int, float]
 BARS: dict[str, tuple[str, Bars, Bars]] = {
@@ -48,7 +56,10 @@ BARS: dict[str, tuple[str, Bars, Bars]] = {
     "engine fp32, {} %, single weights": (FLOAT, {}, {}),
     "engine int8, {} %, 4x4": (INTEGER, {50: 1.8, 70: 2.6, 80: 3.4, 90: 4.6}, {50: 2.1, 70: 3.1, 80: 4.2, 90: 6.0}),
     "engine int8, {} %, 1x4": (INTEGER, {}, {}),
-    "engine int8, half, then {} %, 4x4": (INTEGER, {70: 4.0, 80: 4.0}, {70: 6.0, 80: 6.0}),
+    **{
+        f"engine int8, half, then {{}} %, {shape}": (INTEGER, dict.fromkeys(WITHIN, 4.0), dict.fromkeys(WITHIN, 6.0))
+        for shape in SHAPES
+    },
 }
 """Rows -> what their times are compared with, the least speed-up and the goal, by sparsity in percent."""
 
@@ -106,15 +117,15 @@ def asked(rows: dict[str, Measurement]) -> Iterator[str]:
     fastest = min(DENSE_INT8, key=lambda name: median(rows[name]))
     yield f"### {task.threads} thread{'s' * (task.threads > 1)}, {task.tokens} tokens\n"
     yield f"The fastest dense int8 of another runtime is {fastest}.\n"
-    yield f"| times as fast | {' | '.join(f'{percent} %' for percent in SPARSITIES)} |"
-    yield f"|---|{'---|' * len(SPARSITIES)}"
+    yield f"| times as fast | {' | '.join(f'{percent} %' for percent in COLUMNS)} |"
+    yield f"|---|{'---|' * len(COLUMNS)}"
     for name, (other, bars, aims) in BARS.items():
         baseline = rows[fastest if other == INTEGER else other]
         cells = [cell(rows.get(name.format(percent)), baseline, bars.get(percent), aims.get(percent))
-                 for percent in SPARSITIES]  # fmt: skip
+                 for percent in COLUMNS]  # fmt: skip
         yield f"| {name.replace('{} %, ', '')} over {other} | {' | '.join(cells)} |"
     own = [cell(rows.get(f"engine int8, {percent} %, 4x4"), rows["engine int8, dense"], None, None)
-           for percent in SPARSITIES]  # fmt: skip
+           for percent in COLUMNS]  # fmt: skip
     yield f"| engine int8, 4x4 over the engine's own dense int8 | {' | '.join(own)} |"
 
 

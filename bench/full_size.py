@@ -57,7 +57,11 @@ MODELS: dict[str, dict[str, object]] = {
     "smaller": {"sparsity": 0.5, "granularity": "neuron+head"},
 }
 """Name of a model -> its pruning settings."""
-WITHIN: dict[str, Selection] = {f"smaller-4x4-{percent}": Selection(percent / 100, "block-4x4") for percent in (70, 80)}
+WITHIN: dict[str, Selection] = {
+    f"smaller-{shape}-{percent}": Selection(percent / 100, f"block-{shape}")
+    for shape in ("1x4", "2x4", "4x4")
+    for percent in (40, 60, 70, 80)
+}
 """Name of a model -> the blocks that are removed from the model "smaller", relative to its own weights."""
 NAMES = (*MODELS, *WITHIN)
 FIXED = "20x36"
