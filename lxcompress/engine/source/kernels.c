@@ -79,6 +79,18 @@ INLINE vector least(vector a, vector b) { return choose(a < b, a, b); }
 INLINE vector most(vector a, vector b) { return choose(a > b, a, b); }
 #endif
 
+/* Returns x as a product that was rounded: a compiler must not join it with a sum into one multiply-add. */
+INLINE vector rounded(vector x) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(x));
+#elif defined(__SSE2__)
+  __asm__("" : "+x"(x));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(x));
+#endif
+  return x;
+}
+
 INLINE uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /* Returns 0 in each lane that is finite, and NaN in the others. */
@@ -542,11 +554,12 @@ INLINE void end_vectors(const lx_product *job, uint32_t first, uint32_t rows, ui
       vector value = load(y + v * LANES);
       if (is_blocks) {
         const bits exact = (bits)value - x_zero[v] * sum;
-        value = __builtin_convertvector((whole)exact, vector) * (x_scale[v] * scale);
+        /* integer products are the same to the bit everywhere */
+        value = rounded(__builtin_convertvector((whole)exact, vector) * (x_scale[v] * scale));
       } else if (is_scaled) {
         value *= scale;
       }
-      value += offset; /* no multiply-add: integer products are the same to the bit everywhere */
+      value += offset;
       if (has_residual) value += load(residual + v * LANES);
       wrong[v] += value * 0.0f;
       store(y + v * LANES, activate(value, activation, is_blocks));
