@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from lxcompress.errors import LxError, RunError
 from lxcompress.shapes import FixedShape
 from lxcompress.text import read_text, shorten
+from lxcompress.unset import leave_out_unset
 
 RECORD_VERSION = 1
 LARGEST_COUNT = 2**53
@@ -81,11 +82,6 @@ def _check_no_nul(text: str) -> str:
     if "\0" in text:
         raise PydanticCustomError("path", "expected a path without NUL bytes")
     return text
-
-
-def _is_none(value: object) -> bool:
-    """Return whether a value is None; its key is then not written, as in records of earlier versions."""
-    return value is None
 
 
 IS_NUMBER = BeforeValidator(_check_number)
@@ -257,10 +253,12 @@ class Dense(FileRecord):
     an earlier version have no `files` and no `start_sha256`.
     """
 
+    _write = leave_out_unset("test")
+
     seed: Count
     start: Score
     trained: Score
-    test: Annotated[ScoreByQuestion | None, Field(exclude_if=_is_none)] = None
+    test: ScoreByQuestion | None = None
     epochs: list[Epoch]
     steps: Count
     duration_s: Amount
@@ -355,6 +353,8 @@ class Result(FileRecord):
     cells trained, and that this cell shares with them.
     """
 
+    _write = leave_out_unset("test")
+
     cell: FolderName
     method: Settings = {}
     criterion: str
@@ -368,7 +368,7 @@ class Result(FileRecord):
     pruned: Score
     rewound: Score
     retrained: Score
-    test: Annotated[ScoreByQuestion | None, Field(exclude_if=_is_none)] = None
+    test: ScoreByQuestion | None = None
     regrown: Count = 0
     kept_by_modality: dict[str, Fraction] = {}
     parameters: Count | None = None
@@ -475,6 +475,8 @@ class Artifact(FileRecord):
     or by the table, which gives the same bytes each time.
     """
 
+    _write = leave_out_unset("test")
+
     name: str
     source: PathText
     source_sha256: Sha256 | None = None
@@ -502,7 +504,7 @@ class Artifact(FileRecord):
     unproven: str | None = None
     source_accuracy: Score | None
     accuracy: Score | None
-    test: Annotated[Score | None, Field(exclude_if=_is_none)] = None
+    test: Score | None = None
     notes: list[str] = []
     doubts: list[str] = []
     layouts: Literal["measured", "table"] | None = None

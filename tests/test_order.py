@@ -14,6 +14,7 @@ ORDER = (
     "writing",
     "units",
     "shapes",
+    "unset",
     "output",
     "progress",
     "quiet",

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, create_model, model_validator
 
 from lxcompress.catalog.extensions import added_names, load_added, resolve
-from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed, is_unset
+from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed
+from lxcompress.unset import leave_out_unset
 
 MOST_SCENES = 10_000_000
 
-TestFiles = Annotated[Files | None, Field(exclude_if=is_unset)]
-"""The files of the test split; without them the key is not written, so that recipes of before stay as they are."""
-TestCount = Annotated[Count | None, Field(exclude_if=is_unset)]
+TEST_KEYS = ("test", "max_test", "test_annotations")
+"""Keys of the test split, which are not written without a value, so that recipes of before stay as they are."""
 
 
 class ScenesData(RecipeSection):
@@ -26,10 +26,12 @@ class ScenesData(RecipeSection):
     scene is drawn as a square picture of this width, for models that read pictures (ViLT).
     """
 
+    _write = leave_out_unset(*TEST_KEYS)
+
     kind: Literal["scenes"]
     train: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 6000
     valid: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 1500
-    test: Annotated[int, Field(gt=0, le=MOST_SCENES)] | None = Field(default=None, exclude_if=is_unset)
+    test: Annotated[int, Field(gt=0, le=MOST_SCENES)] | None = None
     seed: Seed = 0
     pixels: Annotated[int, Field(ge=8, le=512)] | None = None
 
@@ -41,13 +43,15 @@ class ClevrData(RecipeSection):
     questions of the test split. They are about the last validation scenes, which then do not validate.
     """
 
+    _write = leave_out_unset(*TEST_KEYS)
+
     kind: Literal["clevr"]
     scenes: Path
     questions: Path
     valid_scenes: Path | None = None
     valid_questions: Path | None = None
     holdout: Count | None = None
-    test: TestCount = None
+    test: Count | None = None
     max_train: Count | None = None
     max_valid: Count | None = None
 
@@ -70,14 +74,16 @@ class QuestionsData(RecipeSection):
     region features, and longer questions are cut to `tokens` tokens.
     """
 
+    _write = leave_out_unset(*TEST_KEYS)
+
     train: Files
     valid: Files
-    test: TestFiles = None
+    test: Files | None = None
     features: Path | None = None
     tokens: Annotated[int, Field(ge=4, le=512)] = 20
     max_train: Count | None = None
     max_valid: Count | None = None
-    max_test: TestCount = None
+    max_test: Count | None = None
 
     @model_validator(mode="after")
     def _check_test_files(self) -> QuestionsData:
@@ -96,7 +102,7 @@ class VqaData(QuestionsData):
     kind: Literal["vqa"]
     train_annotations: Files | None = None
     valid_annotations: Files | None = None
-    test_annotations: TestFiles = None
+    test_annotations: Files | None = None
     answers: Path | None = None
     least_answers: Count | None = None
 
@@ -136,15 +142,17 @@ class NlvrData(RecipeSection):
     `weak` files may be wrong, so these files are used for training and never for a score.
     """
 
+    _write = leave_out_unset(*TEST_KEYS)
+
     kind: Literal["nlvr"]
     train: Files
     valid: Files | None = None
-    test: TestFiles = None
+    test: Files | None = None
     weak: Files | None = None
     holdout: Fraction | None = None
     max_train: Count | None = None
     max_valid: Count | None = None
-    max_test: TestCount = None
+    max_test: Count | None = None
 
     @model_validator(mode="after")
     def _check_one_source_of_validation(self) -> NlvrData:

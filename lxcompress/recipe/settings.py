@@ -37,11 +37,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 Version = Annotated[int, Field(ge=1, le=RECIPE_VERSION, strict=True)]
 
 
-def is_unset(value: object) -> bool:
-    """Return whether an optional setting has no value; recipes and records are then written without its key."""
-    return value is None
-
-
 class RecipeSection(BaseModel):
     """The base of every section of a recipe: an unknown key is an error, and values cannot be changed."""
 
