@@ -47,7 +47,7 @@ class Compound:
 
 
 TicketCut = Mask | Surgery | Compound
-"""What a ticket keeps: weights of a model, a smaller model, or weights of a smaller model."""
+"""A mask of a model, a smaller model, or a smaller model with a mask of it: what a ticket keeps."""
 
 
 def count_compound(surgery: Sparsity, mask: Mask) -> Sparsity:

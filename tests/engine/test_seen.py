@@ -1,4 +1,4 @@
-"""What a session has seen changes no answer: see, then ask, gives the bytes of a plain run."""
+"""Law of see and ask: the answers to questions about a seen image have the same bytes as those of a plain run."""
 
 from __future__ import annotations
 
