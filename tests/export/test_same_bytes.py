@@ -38,7 +38,8 @@ def sums(home: Path, seed: str, wanted: tuple[str, ...]) -> dict[str, str]:
     """The SHA-256 of every file that a process of its own exports: of a hash seed, or the fork of one of another."""
     if seed:
         command = [sys.executable, "-c", EXPORT, f"out{seed}", *wanted]
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])}
+        paths = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
     else:
         done = children.run(EXPORT, "out", *wanted, cwd=home)
