@@ -68,7 +68,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "pruning/scope": ("tests/pruning/test_choose.py",),
     "pruning/selection": ("tests/pruning/test_choose.py",),
     "pruning/surgery": ("tests/pruning/test_surgery.py",),
-    "pruning/units": ("tests/pruning/test_surgery.py",),
+    "pruning/units": ("tests/pruning/test_units.py", "tests/pruning/test_surgery.py"),
     "stats": ("tests/test_stats_interval.py", "tests/test_stats_pareto.py", "tests/measure/test_compare.py"),
     "tickets": ("tests/test_tickets.py",),
     "training/step": ("tests/training/test_optimise.py", "tests/training/test_hooks.py"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops, make_example
 from lxcompress.pruning.criteria import score_weights
 from lxcompress.pruning.selection import Selection
-from lxcompress.pruning.surgery import GroupCut, Part, Surgery, UnitGroup, find_groups, operate, recount
+from lxcompress.pruning.surgery import GroupCut, Part, Surgery, UnitGroup, find_groups, operate, recount, surgery_of
 from lxcompress.pruning.units import check_structured, choose_units
 from lxcompress.records import dump_record
 from tests.complain import complain
@@ -368,8 +369,9 @@ def test_too_high_a_sparsity_says_how_much_can_go(model, granularity) -> None:
     ("wish", "named"),
     [
         ({"sparsity": 0.001, "granularity": "layer"}, ("layer", "raise the sparsity")),
-        ({"sparsity": 0.0}, ("sparsity 0",)),
-        ({"sparsity": 1.0}, ("sparsity 1",)),
+        ({"sparsity": 0.0}, ("sparsity 0", "between 0 and 1")),
+        ({"sparsity": 1.0}, ("sparsity 1", "between 0 and 1")),
+        ({"sparsity": 1.5}, ("sparsity 1.5", "between 0 and 1")),
         ({"scope": "row"}, ("scope row", "layer or global")),
         ({"multiple": 4096}, ("at most 0.0 %",)),
     ],
@@ -426,6 +428,7 @@ def test_scores_of_another_model_are_refused(model) -> None:
         {"keep": "-1"},
         {"keep": "0-99999999999"},
         {"keep": "x"},
+        {"keep": "1-2-3"},
         {"units": 0},
         {"kind": "row"},
         {"parts": []},
@@ -447,6 +450,74 @@ def test_what_is_no_surgery_is_not_read(change) -> None:
     assert GroupCut.model_validate(sound).keep == (0, 1, 2, 3, 7)
     with pytest.raises(ValidationError):
         GroupCut.model_validate({**sound, **change})
+
+
+def read_keep(keep: str, units: int) -> tuple[int, ...]:
+    parts = (Part(tensor="w", dim=0, width=1),)
+    return GroupCut.model_validate({"kind": "neuron", "name": "w", "units": units, "keep": keep, "parts": parts}).keep
+
+
+def test_the_limits_of_a_text_of_runs_are_exact() -> None:
+    """A megabyte of text, and indices below 2^20: more is refused before any list is made."""
+    most = 1 << 20
+    assert read_keep("0".ljust(most), 1) == (0,)
+    with pytest.raises(ValidationError, match="is too long"):
+        read_keep("0".ljust(most + 1), 1)
+    assert read_keep(f"0 {most - 1}", most) == (0, most - 1)
+    for keep in (f"0 {most}", f"0-{most}"):
+        with pytest.raises(ValidationError, match="too large for any model"):
+            read_keep(keep, most + 1)
+
+
+@pytest.mark.parametrize(("granularity", "sparsity"), [("neuron", 0.2), ("head", 0.2), ("neuron+head", 0.4)])
+def test_the_mask_of_a_surgery_gives_the_surgery_back(model, granularity, sparsity) -> None:
+    """Also where the first parts of a group have no row of each unit, or no mask."""
+    surgery = choose(model, granularity, sparsity)
+    assert surgery.granularity == granularity
+    groups = groups_of(model, granularity)
+    turned = [replace(group, parts=tuple(sorted(group.parts, key=lambda part: -(part.dim or 0)))) for group in groups]
+    biased = [
+        replace(group, parts=tuple(sorted(group.parts, key=lambda part: "weight" in part.tensor))) for group in groups
+    ]
+    for given in (groups, turned, biased):
+        found = surgery_of(surgery.mask(shapes_of(model)), given)
+        assert [(cut.name, cut.keep) for cut in found.cuts] == [(cut.name, cut.keep) for cut in surgery.cuts]
+
+
+def test_a_surgery_of_layers_is_named_so(model) -> None:
+    assert choose(model, "layer", 0.3).granularity == "layer"
+
+
+def test_a_neuron_group_has_no_dead_tensors_and_a_kept_last_layer_none(model) -> None:
+    part = Part(tensor="wide.1.a", dim=0, width=1)
+    assert GroupCut(kind="neuron", name="wide", units=3, keep=(0, 1), parts=(part,)).find_dead() == ()
+    parts = tuple(Part(tensor=f"wide.{unit}.{'ab'[unit == 0]}", dim=None, width=1) for unit in range(3))
+    assert GroupCut(kind="layer", name="wide", units=3, keep=(1, 2), parts=parts).find_dead() == ()
+    assert GroupCut(kind="layer", name="wide", units=3, keep=(0,), parts=parts).find_dead() == ("wide.0.b",)
+
+
+@pytest.mark.parametrize("layer", [torch.nn.LayerNorm(96), torch.nn.Linear(96, 96)])
+def test_neurons_that_another_layer_reads_too_are_no_units(layer) -> None:
+    model = make("visual_bert")
+    model.module.base_model.encoder.layer[0].intermediate.intermediate_act_fn = layer
+    complain(lambda: find_groups(model, ("neuron",)), "cannot be pruned by units", "intermediate_act_fn")
+
+
+def test_all_kinds_may_be_searched_for_at_once(model) -> None:
+    assert {group.kind for group in find_groups(model, ("neuron", "head", "layer"))} == {"neuron", "head", "layer"}
+
+
+def test_a_vector_where_a_matrix_is_cut_is_refused(model) -> None:
+    """Its second dimension does not exist, so its size there is 0."""
+    cut = GroupCut(kind="neuron", name="w", units=3, keep=(0,), parts=(Part(tensor="w", dim=1, width=1),))
+    complain(lambda: Surgery(cuts=(cut,)).apply({"w": torch.zeros(3)}), "w has the size 0, expected 3")
+
+
+def test_a_tensor_too_many_is_no_model_of_the_surgery(model) -> None:
+    surgery = choose(model, "neuron", 0.2)
+    smaller = operate(model, surgery)
+    smaller.module.register_buffer("more", torch.zeros(2))
+    complain(lambda: recount(smaller, surgery), "gives more another shape")
 
 
 def test_places_are_written_as_runs() -> None:
