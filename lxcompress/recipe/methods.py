@@ -180,7 +180,8 @@ class Method(RecipeSection):
 
     `ticket` is the folder of a finished ticket, whose mask is used instead of a criterion; in this path, {sparsity} and
     {seed} stand for the sparsity and the seed of the cell. `sparsities` replaces the sparsities of the grid. The
-    matrices in `keep_dense` are not pruned, and the sparsity counts the other matrices only.
+    matrices in `keep_dense` are not pruned, and the sparsity counts the other matrices only. `epochs_factor` makes the
+    last training of a ticket longer; the rounds before it have the epochs of the recipe.
     """
 
     old_keys: ClassVar[Mapping[str, str]] = {
@@ -244,14 +245,15 @@ class Method(RecipeSection):
             f"{self.schedule}{rounds}" if self.schedule != "one-shot" else "",
             {"start": "", "step": f"late{late}", "learning-rate": "lr-rewind", "none": "fine-tuned"}[self.rewind],
             "distilled" if self.distill else "",
+            f"last{self.epochs_factor}" if self.epochs_factor else "",
             self.control or "",
         ]
         return "-".join(part for part in parts if part)
 
     @property
     def length(self) -> int:
-        """The length of a training, as a multiple of the recipe's epochs: 1, except for the control dense-longer."""
-        return (self.epochs_factor or 2) if self.control == "dense-longer" else 1
+        """The length of the last training, as a multiple of the recipe's epochs; the rounds before it have length 1."""
+        return self.epochs_factor or (2 if self.control == "dense-longer" else 1)
 
     @property
     def criterion_spec(self) -> CriterionSpec:
@@ -379,8 +381,12 @@ CONFLICTS = (
         lambda method: method.control == "reinitialised" and (method.rewind != "start" or method.schedule == "gradual"),
     ),
     Conflict(
-        "epochs_factor needs control: dense-longer",
-        lambda method: method.epochs_factor is not None and method.control != "dense-longer",
+        "epochs_factor has no effect on control small-dense",
+        lambda method: method.epochs_factor is not None and method.control == "small-dense",
+    ),
+    Conflict(
+        "epochs_factor changes the schedule of the dense run, which rewind: step follows: leave one of them out",
+        lambda method: method.epochs_factor is not None and method.rewind == "step",
     ),
     Conflict(
         "sparsities has no effect on a method whose sparsity is fixed",

@@ -84,22 +84,38 @@ def rewind(run: CellRun, trained: Weights) -> Weights:
     return trained
 
 
-def make_cell_spec(run: CellRun, cut: Choice | None, what: str | None = None, folder: Path | None = None) -> FitSpec:
-    """Return the FitSpec of one training of the cell, with the length, rewinding and teacher of the cell's method.
+def make_cell_spec(run: CellRun, cut: Choice | None) -> FitSpec:
+    """Return the FitSpec of the last training of the cell, with the length, rewinding and teacher of its method.
 
-    `cut` says what is kept during the training; None keeps everything. `what` names the training in the key of its
-    checkpoint, and `folder` is the folder of the checkpoint; by default they are the id of the cell and `run.folder`.
+    `cut` says what is kept during the training; None keeps everything.
+    """
+    method = run.cell.method
+    what = f"{run.cell.id} {method.checkpoint_key(exclude_defaults=True)}"
+    return _make_spec(run, cut, what, run.folder, length=method.length)
+
+
+def make_round_spec(run: CellRun, mask: Mask, sparsity: float, folder: Path) -> FitSpec:
+    """Return the FitSpec of a round of the cell, which ends at `sparsity`; its checkpoint is in `folder`.
+
+    A round has the recipe's epochs, so that cells with a longer last training have the same rounds.
+    """
+    return _make_spec(run, mask, f"round {run.cell.method.id} {sparsity}", folder, length=1)
+
+
+def _make_spec(run: CellRun, cut: Choice | None, what: str, folder: Path, *, length: int) -> FitSpec:
+    """Return the FitSpec of one training; `what` names it in the key of its checkpoint, which is in `folder`.
+
+    `length` multiplies the recipe's epochs.
     """
     context, method = run.context, run.cell.method
-    what = what or f"{run.cell.id} {method.checkpoint_key(exclude_defaults=True)}"
     train = context.recipe.train
     masks_hold = "mask-applied-once" not in context.recipe.faults
     return make_spec(
         context,
         f"{what} {digest_cut(cut)}",
         run.cell.seed,
-        folder or run.folder,
-        settings=train.model_copy(update={"epochs": method.length * train.epochs}),
+        folder,
+        settings=train.model_copy(update={"epochs": length * train.epochs}),
         masks=dict(cut.kept) if masks_hold and isinstance(cut, Mask) else None,
         skip=skipped_steps(run),
         constant_rate=train.learning_rate * FINE_TUNING_RATE if method.rewind == "none" else None,
@@ -111,7 +127,8 @@ def train(run: CellRun, model: Model, weights: Weights, spec: FitSpec) -> Weight
     """Fit `model` from `weights`; add the training to the cell's cost, and return the trained weights, on the CPU."""
     model.load(weights)
     epochs = fit(run.context, model, spec, run.progress.step)
-    steps = run.cell.method.length * count_steps(run.context.recipe, run.context.task)
+    length = spec.settings.epochs // run.context.recipe.train.epochs
+    steps = length * count_steps(run.context.recipe, run.context.task)
     run.cost.add_training(epochs, steps - spec.skip)
     return {name: tensor.detach().cpu().clone() for name, tensor in model.weights.items()}
 

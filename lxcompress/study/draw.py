@@ -102,7 +102,7 @@ def _draw_gradually(run: CellRun, chooser: CutChooser) -> DrawResult:
 
     first = run.seed_run.first
     schedule = PruningSchedule(
-        count_steps(run.context.recipe, run.context.task),
+        run.cell.method.length * count_steps(run.context.recipe, run.context.task),
         skip=skipped_steps(run),
         initial=first.record.sparsity.achieved if first else 0.0,
     )

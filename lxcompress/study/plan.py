@@ -93,7 +93,7 @@ class MissingWork:
     def trainings(self) -> float:
         """Return the time of all trainings together, where 1 is the time to train the dense model once."""
         runs = sum(_training_length(study_run) for study_run in self.trained)
-        return runs + sum(_training_length(cell) for cell in self.rounds.values())
+        return runs + sum(_training_length(cell, length=1) for cell in self.rounds.values())
 
     @property
     def scorings(self) -> int:
@@ -254,13 +254,16 @@ def missing_rounds(missing: Sequence[StudyRun], run: RunDir) -> dict[Path, Cell]
     return rounds
 
 
-def _training_length(study_run: StudyRun) -> float:
-    """Return the time of a run's training, where 1 is the time of a dense run's training."""
+def _training_length(study_run: StudyRun, *, length: int | None = None) -> float:
+    """Return the time of a run's last training, where 1 is the time of a dense run's training.
+
+    `length` replaces the length of the method, as for a round.
+    """
     if isinstance(study_run, int):
         return 1.0
     method = study_run.method
     skipped = (method.rewind_at or REWIND_AT) if method.rewind == "step" else 0.0
-    return (method.length - skipped) * (TAUGHT if method.distill else 1.0)
+    return ((length or method.length) - skipped) * (TAUGHT if method.distill else 1.0)
 
 
 def _time_scoring(model: Model, sample: AnswerTask, recipe: Recipe, device: DeviceSpec) -> float:

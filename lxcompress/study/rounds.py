@@ -15,7 +15,7 @@ from lxcompress.models.kept import check_like
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.records import RoundRecord, read_record
 from lxcompress.rundir import sha256, write_record
-from lxcompress.study.cell import CellRun, make_cell_spec, skipped_steps, train
+from lxcompress.study.cell import CellRun, make_round_spec, skipped_steps, train
 from lxcompress.study.choose import CutChooser
 from lxcompress.study.context import count_steps
 from lxcompress.study.seed import parameters_of
@@ -46,7 +46,7 @@ def _train_and_save(folder: Path, run: CellRun, rewound: Weights, mask: Mask, sp
     (folder / MASK_FILE).unlink(missing_ok=True)
     model, method = run.seed_run.model, run.cell.method
     hook = Movement(parameters_of(model)) if method.criterion_spec.needs_training else None
-    spec = make_cell_spec(run, mask, what=f"round {method.id} {sparsity}", folder=folder)
+    spec = make_round_spec(run, mask, sparsity, folder)
     trained = train(run, model, rewound, replace(spec, hooks=[hook] if hook else []))
     save_weights(folder / WEIGHTS_FILE, trained)
     if hook:

@@ -35,7 +35,9 @@ METHODS = (
     "{scope: sensitivity}",
     "{schedule: iterative-retrain, rate: 0.3}",
     "{schedule: iterative-retrain, rate: 0.3, criterion: movement, rewind: learning-rate}",
+    "{schedule: iterative-retrain, rate: 0.3, epochs_factor: 2}",
     "{schedule: gradual}",
+    "{schedule: gradual, epochs_factor: 2}",
     "{schedule: gradual, criterion: movement, rewind: learning-rate}",
     "{rewind: step, rewind_at: 0.4}",
     "{rewind: learning-rate}",
@@ -142,6 +144,20 @@ def test_iterative_retraining_counts_all_its_rounds_and_shares_them(drawn, toy_r
     assert sorted(path.name for path in (wider.root / "seeds/0/rounds" / name).iterdir()) == ["30", "51"]
     alone, shared = (load_weights(each.ticket(cell_of(recipe, name)) / "model.safetensors") for each in (run, wider))
     assert all(torch.equal(alone[key], shared[key]) for key in alone)
+
+
+def test_a_longer_last_training_leaves_the_rounds_before_it_as_they_are(drawn) -> None:
+    recipe, run = drawn
+    results, name = read_run(run.root).results, "low-magnitude-weight-iterative-retrain30"
+    plain, longer = (results[cell_of(recipe, method).id] for method in (name, f"{name}-last2"))
+    once = plain.steps // 2
+    assert longer.steps == plain.steps + once
+    assert len(longer.epochs) == 2 * len(plain.epochs)
+    files = [run.root / "seeds/0/rounds" / method / "30/model.safetensors" for method in (name, f"{name}-last2")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    gradual = results[cell_of(recipe, "low-magnitude-weight-gradual-last2").id]
+    assert gradual.steps == 2 * once
+    assert gradual.sparsity.kept == plain.sparsity.kept
 
 
 def test_controls_control_for_what_they_say(drawn) -> None:
