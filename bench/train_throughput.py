@@ -20,16 +20,16 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from synthetic import FULL, TOKENS, Sizes, make_model, synthetic_task
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LxmertConfig
 
-from lxcompress.data.split import AnswerTask, Inputs, Regions, Split
+from lxcompress.data.split import AnswerTask, Inputs, Split
 from lxcompress.machine import describe_machine
 from lxcompress.models import lxmert
 from lxcompress.recipe import Train
@@ -40,8 +40,6 @@ from lxcompress.training.fit import fit
 from lxcompress.training.losses import binary_loss
 from lxcompress.training.spec import FitSpec
 
-TOKENS, REGIONS, FEATURES, ANSWERS, WORDS = 20, 36, 2048, 3129, 30522
-MEAN_TOKENS = 9
 SETTLING = {"cuda": 8, "cpu": 1, "mps": 4}
 
 
@@ -55,9 +53,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs=3, default=[9, 5, 5], help="language, vision and cross layers")
     parser.add_argument("--out", type=Path, default=None, help="a folder; bench/results/MACHINE by default")
     options = parser.parse_args()
+    options.sizes = replace(FULL, layers=tuple(options.layers))
     device = choose_device(options.device, "auto")
     questions = max(options.batches) * (options.steps + SETTLING[device.torch_device.type])
-    task = synthetic_task(questions, options.images)
+    task = synthetic_task(questions, options.images, options.sizes)
     names = ["plain loop, batch 32", *(f"ours, batch {size}" for size in options.batches)]
     ways = {"plain loop, batch 32": lambda: plain_loop(task, options, device)}
     for size in options.batches:
@@ -75,7 +74,7 @@ def main() -> None:
 
 def report(rates: dict[str, list[float]], options: argparse.Namespace, device: DeviceSpec) -> None:
     """Print the table, and save it with its raw values and the machine."""
-    flop = 3 * forward_flop(options)
+    flop = 3 * forward_flop(options.sizes)
     matmul = {precision: matmul_rate(device, precision) for precision in ("fp32", "bf16")}
     plain = statistics.median(rates["plain loop, batch 32"])
     rows = []
@@ -117,36 +116,6 @@ def folder_name(machine) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in words).lower().split())
 
 
-def synthetic_task(questions: int, images: int) -> AnswerTask:
-    """Return questions with VQA's lengths over random regions; a third of the ReLU features are zeros."""
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(images, REGIONS, FEATURES, generator=generator).add_(0.4).clamp_(min=0).half()
-    corners = torch.rand(images, REGIONS, 2, 2, generator=generator).sort(dim=2).values.flatten(2)
-    regions = Regions(features, corners, torch.full((images,), REGIONS))
-
-    def split(rows: int) -> Split:
-        lengths = torch.poisson(torch.full((rows,), float(MEAN_TOKENS - 4)), generator=generator).long() + 4
-        ids = torch.randint(1000, WORDS, (rows, TOKENS), generator=generator, dtype=torch.int32)
-        ids[torch.arange(TOKENS) >= lengths.clamp(max=TOKENS)[:, None]] = 0
-        return Split(
-            input_ids=ids,
-            scene=torch.randint(images, (rows,), generator=generator),
-            regions=regions,
-            answers=torch.randint(ANSWERS, (rows, 3), generator=generator),
-            credits=torch.tensor([1.0, 0.6, 0.3]).expand(rows, 3).contiguous(),
-            types=("other",) * rows,
-        )
-
-    return AnswerTask(split(questions), split(1), tuple(map(str, range(ANSWERS))), tuple(map(str, range(WORDS))))
-
-
-def make_model(options: argparse.Namespace) -> nn.Module:
-    """Return LXMERT with random weights, the same in each call."""
-    language, vision, cross = options.layers
-    torch.manual_seed(0)
-    return lxmert.FAMILY.build(LxmertConfig(num_qa_labels=ANSWERS, l_layers=language, r_layers=vision, x_layers=cross))
-
-
 @dataclass
 class Laps:
     """The time between two steps, after the device has finished all work before them."""
@@ -175,7 +144,7 @@ def our_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec, 
     part = AnswerTask(task.train.take(rows), task.valid, task.labels, task.vocabulary)
     laps = Laps(device, settling, settling + options.steps)
     fit(
-        make_model(options).to(device.torch_device),
+        make_model(options.sizes).to(device.torch_device),
         move_to_device_if_it_fits(part, device, "auto"),
         FitSpec(settings=Train(epochs=1, batch_size=size), seed=0),
         answer=lxmert.FAMILY.answer,
@@ -188,8 +157,8 @@ def our_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec, 
 class PlainDataset(Dataset):
     """A data set that gives one question at a time, with a target for every answer."""
 
-    def __init__(self, split: Split, rows: int) -> None:
-        self.split, self.rows = split, rows
+    def __init__(self, split: Split, rows: int, answers: int) -> None:
+        self.split, self.rows, self.answers = split, rows, answers
 
     def __len__(self) -> int:
         return self.rows
@@ -197,7 +166,7 @@ class PlainDataset(Dataset):
     def __getitem__(self, row: int) -> tuple[Tensor, ...]:
         split = self.split
         scene = int(split.scene[row])
-        target = torch.zeros(ANSWERS)
+        target = torch.zeros(self.answers)
         for answer, credit in zip(split.answers[row].tolist(), split.credits[row].tolist(), strict=True):
             target[answer] = credit
         ids = split.input_ids[row].long()
@@ -224,9 +193,9 @@ class PlainBertAdam:
 def plain_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec) -> float:
     """Return the questions per second of the reference's loop."""
     settling, size = SETTLING[device.torch_device.type], 32
-    dataset = PlainDataset(task.train, size * (options.steps + settling))
+    dataset = PlainDataset(task.train, size * (options.steps + settling), len(task.labels))
     loader = DataLoader(dataset, batch_size=size, shuffle=True, pin_memory=device.is_cuda, drop_last=True)
-    model = make_model(options).to(device.torch_device).train()
+    model = make_model(options.sizes).to(device.torch_device).train()
     weights = list(model.parameters())
     optimizer = PlainBertAdam(weights, 5e-5)
     laps = Laps(device, settling, settling + options.steps)
@@ -243,18 +212,18 @@ def plain_loop(task: AnswerTask, options: argparse.Namespace, device: DeviceSpec
     return size * options.steps / laps.seconds
 
 
-def forward_flop(options: argparse.Namespace) -> int:
+def forward_flop(sizes: Sizes) -> int:
     """Return the FLOP of a forward pass of one question at full width, as torch counts products."""
     inputs = Inputs(
         torch.ones(1, TOKENS, dtype=torch.int64),
         torch.ones(1, TOKENS, dtype=torch.int64),
-        torch.zeros(1, REGIONS, FEATURES),
-        torch.zeros(1, REGIONS, 4),
-        torch.ones(1, REGIONS, dtype=torch.int64),
+        torch.zeros(1, sizes.regions, sizes.features),
+        torch.zeros(1, sizes.regions, 4),
+        torch.ones(1, sizes.regions, dtype=torch.int64),
     )
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        lxmert.FAMILY.answer(make_model(options), inputs)
+        lxmert.FAMILY.answer(make_model(sizes), inputs)
     return counter.get_total_flops()
 
 

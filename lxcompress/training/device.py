@@ -12,7 +12,8 @@ from torch import nn
 
 from lxcompress.errors import RunError
 
-CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+CUBLAS_WORKSPACE, CUBLAS_WORKSPACE_SIZE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+"""The environment variable with the size of cuBLAS's memory, and a size with which its results are repeatable."""
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 """Parts of the error messages of torch, CUDA and its libraries when memory runs out. Not all of these errors are an
 OutOfMemoryError, so the message decides."""
@@ -57,6 +58,9 @@ def choose_device(device: str, precision: str, gpu_index: int | None = None) -> 
     chosen = ("bf16" if kind == "cuda" else "fp32") if precision == "auto" else precision
     if kind != "cuda":
         return DeviceSpec(torch.device(kind), chosen)
+    # Torch reads this once, at the first matrix product. A dense model is scored before it is trained, so a later
+    # change has no effect on a study, but has one on a study that resumes; and the size decides which kernel runs.
+    os.environ.setdefault(CUBLAS_WORKSPACE, CUBLAS_WORKSPACE_SIZE)
     if gpu_index is None:
         gpu_index = torch.cuda.current_device()  # a tensor's device has an index; without one here, == would be false
     if gpu_index >= torch.cuda.device_count():
@@ -75,7 +79,6 @@ def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")  # cuBLAS reads it when it first starts
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -95,11 +98,24 @@ def explain_out_of_memory(remedy: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the base class of torch.OutOfMemoryError
-        lines = str(error).splitlines()
-        reason = next((line for line in lines if any(text in line for text in OUT_OF_MEMORY_MESSAGES)), None)
+        reason = find_memory_message(error)
         if reason is None:
-            if not isinstance(error, torch.OutOfMemoryError):
-                raise
-            reason = (lines or [""])[0]
+            raise
         what = "the memory is too small" if "DefaultCPUAllocator" in reason else "the GPU is out of memory"
         raise RunError(f"{what} ({reason[max(0, reason.find('DefaultCPUAllocator')) :]}); {remedy}") from None
+
+
+def find_memory_message(error: BaseException) -> str | None:
+    """Return the line of `error`, or of an error before it, that says that memory ran out; None if none says so.
+
+    If memory runs out while a CUDA graph is captured, the end of the capture fails too, and torch raises this second
+    error. The first one is its context.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        lines = str(chain).splitlines()
+        reason = next((line for line in lines if any(text in line for text in OUT_OF_MEMORY_MESSAGES)), None)
+        if reason is not None or isinstance(chain, torch.OutOfMemoryError):
+            return reason or (lines or [""])[0]
+        chain = chain.__cause__ or chain.__context__
+    return None

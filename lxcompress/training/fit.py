@@ -9,8 +9,10 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -77,7 +79,7 @@ def fit(
         return Epoch(epoch=epoch, train_loss=train_loss, valid=valid, duration_s=duration_s + scoring_s)
 
     source = BatchSource(batches, len(task.train), None if is_static else task.train.lengths, is_static)
-    with compile_settings() if is_compiled else contextlib.nullcontext():
+    with compile_settings(deterministic=settings.deterministic) if is_compiled else contextlib.nullcontext():
         objective = Objective(taught_loss(spec.teacher) if spec.teacher else plain_loss(), evaluate)
         return optimise(model, objective, source, spec, device=device, progress=progress)
 
@@ -104,10 +106,16 @@ def uses_compile(settings: Train, device: DeviceSpec) -> bool:
 
 
 def can_compile() -> bool:
-    """Return whether torch.compile can make CUDA kernels here: it needs Triton, and Triton needs a C compiler."""
+    """Return whether torch.compile can make CUDA kernels here.
+
+    It needs Triton, and Triton needs a C compiler and Python's header: it compiles the code that launches a kernel.
+    """
     given = os.environ.get("CC", "").split()
     compilers = given[:1] or ["cc", "gcc", "clang"]
-    return importlib.util.find_spec("triton") is not None and any(shutil.which(name) for name in compilers)
+    has_header = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    return (
+        importlib.util.find_spec("triton") is not None and has_header and any(shutil.which(name) for name in compilers)
+    )
 
 
 def compile_function(function: Run, *, is_static: bool) -> Run:
@@ -116,11 +124,21 @@ def compile_function(function: Run, *, is_static: bool) -> Run:
 
 
 @contextlib.contextmanager
-def compile_settings() -> Iterator[None]:
-    """Let torch.compile keep MAX_COMPILED_VARIANTS inside the block. Raises RunError if the compilation fails."""
-    import torch._dynamo
+def compile_settings(*, deterministic: bool = False) -> Iterator[None]:
+    """Let torch.compile keep MAX_COMPILED_VARIANTS inside the block. Raises RunError if the compilation fails.
 
-    with torch._dynamo.config.patch(recompile_limit=MAX_COMPILED_VARIANTS):
+    If `deterministic`, no kernel is chosen because it was the fastest in a trial: two processes may choose differently,
+    and then their results differ in the last digits.
+    """
+    import torch._dynamo
+    import torch._inductor.config
+
+    # torch 2.8, the oldest version that we accept, has no such setting
+    chosen = {"deterministic": True} if deterministic and hasattr(torch._inductor.config, "deterministic") else {}
+    with (
+        torch._dynamo.config.patch(recompile_limit=MAX_COMPILED_VARIANTS),
+        torch._inductor.config.patch(chosen),
+    ):
         try:
             yield
         except torch._dynamo.exc.TorchDynamoException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -49,6 +50,19 @@ class BertAdam(torch.optim.Optimizer):
             torch._foreach_sub_(weights, update)
 
 
+class CapturedAdamW(torch.optim.AdamW):
+    """AdamW for a CUDA graph; the steps before the capture, and the last one of an epoch, run without a warning.
+
+    Torch warns at the first step of a capturable optimizer outside a capture: it may be slower than a plain one.
+    """
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+            super().step(closure)
+
+
 def make_optimizer(names: Mapping[str, nn.Parameter], settings: Train, *, captured: bool) -> torch.optim.Optimizer:
     """Return the optimizer that `settings` ask for, on the named weights `names`.
 
@@ -66,7 +80,7 @@ def make_optimizer(names: Mapping[str, nn.Parameter], settings: Train, *, captur
     ]
     if rate is None:
         return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, eps=EPSILON, fused=True)
-    return torch.optim.AdamW(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=True, capturable=True)
+    return CapturedAdamW(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=True, capturable=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

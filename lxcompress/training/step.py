@@ -7,15 +7,17 @@ Capturing computes nothing, so no step is done twice.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lxcompress.training.device import DeviceSpec
+from lxcompress.errors import RunError
+from lxcompress.training.device import DeviceSpec, find_memory_message
 
 if TYPE_CHECKING:
     from lxcompress.training.spec import FitSpec
@@ -145,9 +147,27 @@ class GraphStep:
         self.eager.optimizer.zero_grad(set_to_none=True)  # the graph must allocate the gradients in its own memory
         graph = torch.cuda.CUDAGraph()
         # Other threads may pin memory for the next batches at the same time; a capture in global mode forbids this.
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+        with (
+            explain_failed_capture(),
+            torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+        ):
             self.loss = self.eager(pytree.tree_unflatten(static, spec))
         self.graph = graph
+
+
+@contextlib.contextmanager
+def explain_failed_capture() -> Iterator[None]:
+    """Raise RunError if the step in the block cannot be captured; an error about memory passes as it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if find_memory_message(error) is not None:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(
+            f"a training step cannot be captured as a CUDA graph ({reason}); give train.graph=off, or a smaller "
+            "train.batch_size if the memory of the GPU is almost full"
+        ) from error
 
 
 class RepeatCounter:

@@ -39,6 +39,16 @@ def package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(str(folder / "packages"))
 
 
+@pytest.fixture(autouse=True)
+def header(tmp_path, monkeypatch) -> Path:
+    """Set a folder that has Python's header."""
+    folder = tmp_path / "include"
+    folder.mkdir()
+    (folder / "Python.h").write_text("")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(folder))
+    return folder / "Python.h"
+
+
 def test_auto_needs_triton_and_a_compiler(bare_path, monkeypatch) -> None:
     package(bare_path, monkeypatch)
     assert not can_compile()
@@ -49,6 +59,13 @@ def test_auto_needs_triton_and_a_compiler(bare_path, monkeypatch) -> None:
     assert can_compile()
     monkeypatch.delenv("CC")
     assert can_compile()
+
+
+def test_auto_needs_pythons_header(bare_path, monkeypatch, header) -> None:
+    package(bare_path, monkeypatch)
+    program(bare_path, "gcc")
+    header.unlink()
+    assert not can_compile()
 
 
 @pytest.mark.parametrize("name", ["cc", "gcc", "clang"])
@@ -80,6 +97,16 @@ def test_a_backend_that_fails_names_the_switch() -> None:
     assert "no C compiler is found" in told
     assert told.endswith("; give train.compile=off")
     assert "\n" not in told
+
+
+def test_a_deterministic_fit_takes_no_kernel_because_of_a_trial() -> None:
+    import torch._inductor.config as inductor
+
+    before = inductor.deterministic
+    with compile_settings(deterministic=True):
+        assert inductor.deterministic
+    with compile_settings():
+        assert inductor.deterministic == before
 
 
 def test_more_models_than_torch_keeps_by_itself_stay_compiled() -> None:

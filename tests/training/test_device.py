@@ -8,6 +8,7 @@ from torch import nn
 
 from lxcompress.errors import LxError, RunError
 from lxcompress.training.device import DeviceSpec, explain_out_of_memory, move
+from lxcompress.training.step import explain_failed_capture
 
 CPU = DeviceSpec(torch.device("cpu"), "fp32")
 
@@ -38,6 +39,24 @@ def test_torchs_own_error_is_understood_whatever_it_says() -> None:
             explain_out_of_memory("turn the knob"),
         ):
             raise torch.OutOfMemoryError(said)
+
+
+def test_an_error_that_follows_from_the_lack_of_memory_is_understood() -> None:
+    """If memory runs out in the capture of a CUDA graph, the end of the capture raises this second error."""
+    second = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    second.__context__ = torch.OutOfMemoryError("CUDA out of memory. Tried\nmore")
+    told = r"^the GPU is out of memory \(CUDA out of memory. Tried\); turn the knob$"
+    with pytest.raises(RunError, match=told), explain_out_of_memory("turn the knob"):
+        raise second
+
+
+def test_a_capture_that_fails_names_its_switch() -> None:
+    with pytest.raises(RunError) as caught, explain_failed_capture():
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+    told = str(caught.value)
+    assert "(CUDA error: operation not permitted when stream is capturing); give train.graph=off" in told
+    with pytest.raises(torch.OutOfMemoryError), explain_failed_capture():
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_the_memory_of_the_machine_is_told_from_that_of_the_gpu() -> None:
