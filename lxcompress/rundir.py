@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -44,6 +44,7 @@ from lxcompress.filenames import (
     START_FILE,
     TICKET_FILE,
 )
+from lxcompress.leases import Leases, list_live
 from lxcompress.output import command_line
 from lxcompress.recipe import Cell, Recipe, load_run_recipe
 from lxcompress.records import BenchRecord, Dense, Floors, Machine, Record, Result, dump_sealed, is_whole, read_record
@@ -70,11 +71,13 @@ class RunDir:
     """The folder of one study, and the paths in it.
 
     `drawn` is the subfolder with the tickets: "tickets" for the grid of the recipe, "twins" for the tickets that the
-    picked ticket is compared with.
+    picked ticket is compared with. `shared` has the leases of this process if processes of several machines work in the
+    folder; without it, file locks are used.
     """
 
     root: Path
     drawn: str = "tickets"
+    shared: Leases | None = field(default=None, compare=False, repr=False)
 
     @property
     def twins(self) -> RunDir:
@@ -107,6 +110,11 @@ class RunDir:
     def claims(self) -> Path:
         """The folder of lock files: one for each run that a process of a shared study is training."""
         return self.root / ".claims"
+
+    @property
+    def leases(self) -> Path:
+        """The folder of the leases of processes on several machines."""
+        return self.root / ".leases"
 
     @property
     def artifacts(self) -> Path:
@@ -181,9 +189,24 @@ class RunDir:
     @contextmanager
     def alone_at(self, path: Path) -> Iterator[None]:
         """Hold a lock for the files at `path`, so that only one process of a shared study uses them at a time."""
-        self.claims.mkdir(exist_ok=True)
-        with FileLock(self.claims / f"{'-'.join(path.relative_to(self.root).parts)}.lock"):
+        with self.alone("-".join(path.relative_to(self.root).parts)):
             yield
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold the lock `name` of this run folder; wait while another process has it."""
+        if self.shared is not None:
+            with self.shared.hold(name):
+                yield
+            return
+        self.claims.mkdir(exist_ok=True)
+        with FileLock(self.claims / f"{name}.lock"):
+            yield
+
+    def check_claims(self) -> None:
+        """Raise LeaseLostError if another process may have taken over what this process is doing."""
+        if self.shared is not None:
+            self.shared.check()
 
     def dense_result(self, seed: int) -> Path:
         """Return the path of the record of the dense run of a seed."""
@@ -313,7 +336,12 @@ def _read_result(path: Path) -> Result:
 
 
 def is_busy(run: RunDir) -> bool:
-    """Return whether a study is running in the run folder now."""
+    """Return whether a study is running in the run folder now, on this machine or on others."""
+    return is_locked(run) or bool(list_live(run.leases))
+
+
+def is_locked(run: RunDir) -> bool:
+    """Return whether a study that uses no leases is running in the run folder."""
     if not run.lock.exists():
         return False
     try:
@@ -329,17 +357,30 @@ def is_busy(run: RunDir) -> bool:
 def locked(run: RunDir) -> Iterator[None]:
     """Lock the run folder for one study, inside the `with` block; the lock also ends when the process ends.
 
-    Raises RunError if another study holds the lock.
+    Raises RunError if another study holds the lock, or if processes that joined a study work in the folder.
     """
     run.root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.lock, timeout=0):
+            if run.shared is None:
+                _refuse_joined(run)
             yield
     except Timeout:
         raise RunError(
             f"{run.root}: another study is running in this folder; wait for it ({command_line('status', run.root)}), "
             "or give another --out"
         ) from None
+
+
+def _refuse_joined(run: RunDir) -> None:
+    """Raise RunError if processes that joined a study work in the folder."""
+    live = list_live(run.leases)
+    if live:
+        hosts = ", ".join(sorted({claim.holder.host for claim in live}))
+        raise RunError(
+            f"{run.root}: processes on {hosts} work in this folder (last heartbeat {live[0].age_s:.0f} s ago); wait "
+            "for them, or join them with --join"
+        )
 
 
 def write_record(path: Path, record: Record) -> None:

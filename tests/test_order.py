@@ -12,6 +12,7 @@ ORDER = (
     "text",
     "errors",
     "writing",
+    "leases",
     "units",
     "shapes",
     "unset",

@@ -6,7 +6,7 @@ A cell is the run of one method, one sparsity and one seed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from lxcompress.analysis.groups import GroupKey
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage, usage_json
+from lxcompress.leases import PRESENT, LiveClaim, list_live
 from lxcompress.recipe import dense_id
 from lxcompress.records import Dense, Result
 from lxcompress.rundir import Run
@@ -36,17 +37,32 @@ class RunStatus:
 
 
 @dataclass(frozen=True)
+class WorkerStatus:
+    """A process that works on a study that several machines share: its node, and the runs and rounds it is doing.
+
+    `age_s` is the time since its last heartbeat, in seconds.
+    """
+
+    node: str
+    pid: int
+    doing: tuple[str, ...]
+    age_s: float
+
+
+@dataclass(frozen=True)
 class StudyProgress:
     """The state of every run, in the order of the recipe.
 
-    `is_busy` says whether a process works on the study now. `left_s` is the estimated time left in seconds. `left_s`
-    and `usage` are None while no run is finished.
+    `is_busy` says whether a process works on the study now. `left_s` is the estimated time left in seconds, if as many
+    processes go on as work now. `left_s` and `usage` are None while no run is finished. `workers` are the processes of
+    a study that several machines share.
     """
 
     is_busy: bool
     runs: tuple[RunStatus, ...]
     left_s: float | None
     usage: UsageTotals | None
+    workers: tuple[WorkerStatus, ...] = ()
 
     @property
     def counts(self) -> Counter[State]:
@@ -61,7 +77,8 @@ class StudyProgress:
 
 def study_progress(run: Run, *, busy: bool) -> StudyProgress:
     """Return the state of each run of a study; `busy` says whether a process works on the study now."""
-    current = _current_id(run, busy=busy)
+    workers = _list_workers(list_live(run.dir.leases)) if busy else ()
+    current = _current_ids(run, busy=busy) | {name for worker in workers for name in worker.doing}
     statuses = [_dense_status(run, seed, current) for seed in run.recipe.seeds]
     for cell in run.recipe.cells():
         result = run.results.get(cell.id)
@@ -71,14 +88,17 @@ def study_progress(run: Run, *, busy: bool) -> StudyProgress:
                 kind="cell",
                 group=GroupKey(cell.method, cell.sparsity).label,
                 seed=cell.seed,
-                state="done" if result else _unfinished(run.dir.ticket(cell), is_current=current == cell.id),
+                state="done" if result else _unfinished(run.dir.ticket(cell), is_current=cell.id in current),
                 accuracy=result.retrained.accuracy if result else None,
                 duration_s=result.duration_s if result else None,
             )
         )
     done: list[Dense | Result] = [*own_runs(run.recipe, run.dense.values()), *run.results.values()]
     usage = total_usage(done) if done else None
-    return StudyProgress(is_busy=busy, runs=tuple(statuses), left_s=_time_left(statuses), usage=usage)
+    left_s = _time_left(statuses)
+    if left_s is not None:
+        left_s /= max(1, len(workers))
+    return StudyProgress(is_busy=busy, runs=tuple(statuses), left_s=left_s, usage=usage, workers=workers)
 
 
 def study_progress_json(progress: StudyProgress) -> dict[str, Any]:
@@ -90,12 +110,29 @@ def study_progress_json(progress: StudyProgress) -> dict[str, Any]:
         "counts": {state: progress.counts[state] for state in ("done", "running", "interrupted", "missing")},
         "left_s": progress.left_s,
         "taken": usage_json(progress.usage) if progress.usage else None,
+        "workers": [vars(worker) for worker in progress.workers],
         "steps": [vars(run) for run in progress.runs],
     }
 
 
-def _dense_status(run: Run, seed: int, current: str | None) -> RunStatus:
-    """Return the state of the dense run of `seed`; `current` is the id of the run that a process works on now."""
+def _list_workers(live: Iterable[LiveClaim]) -> tuple[WorkerStatus, ...]:
+    """Return the processes that have the leases `live`, sorted by node."""
+    by_process: dict[tuple[str, int], list[LiveClaim]] = {}
+    for claim in live:
+        by_process.setdefault((claim.holder.host, claim.holder.pid), []).append(claim)
+    return tuple(
+        WorkerStatus(
+            node=node,
+            pid=pid,
+            doing=tuple(claim.name for claim in claims if not claim.name.startswith(PRESENT)),
+            age_s=round(min(claim.age_s for claim in claims), 1),
+        )
+        for (node, pid), claims in sorted(by_process.items())
+    )
+
+
+def _dense_status(run: Run, seed: int, current: Set[str]) -> RunStatus:
+    """Return the state of the dense run of `seed`; `current` are the ids of the runs that processes work on now."""
     dense = run.dense.get(seed)
     name = dense_id(seed)
     return RunStatus(
@@ -103,7 +140,7 @@ def _dense_status(run: Run, seed: int, current: str | None) -> RunStatus:
         kind="dense",
         group="dense",
         seed=seed,
-        state="done" if dense else _unfinished(run.dir.dense(seed), is_current=current == name),
+        state="done" if dense else _unfinished(run.dir.dense(seed), is_current=name in current),
         accuracy=dense.trained.accuracy if dense else None,
         duration_s=dense.duration_s if dense else None,
     )
@@ -116,12 +153,12 @@ def _unfinished(folder: Path, *, is_current: bool) -> State:
     return "interrupted" if folder.exists() else "missing"
 
 
-def _current_id(run: Run, *, busy: bool) -> str | None:
-    """Return the id of the run that a process works on now; None if there is none."""
+def _current_ids(run: Run, *, busy: bool) -> Set[str]:
+    """Return the id of the run that a study on one machine works on now, as a set; an empty set if there is none."""
     try:
-        return read_text(run.dir.current) if busy else None
+        return {read_text(run.dir.current)} if busy else set()
     except (FileNotFoundError, ValueError):  # the file is not written yet, or is being written
-        return None
+        return set()
 
 
 def _time_left(statuses: Sequence[RunStatus]) -> float | None:

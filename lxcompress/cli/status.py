@@ -46,6 +46,9 @@ def status_cli(
     out.print(_table(status.runs, found.recipe.seeds))
     out.print("accuracy in %; ▶ running, ◼ interrupted, · missing", style="dim", markup=False)
     out.print(f"{found.recipe.name}: {_sentence(status)}", style="bold", markup=False)
+    for worker in status.workers:
+        doing = ", ".join(worker.doing) or "between two runs"
+        out.print(f"{worker.node:<20} process {worker.pid:<8} {doing}", markup=False, soft_wrap=True)
     if held_out:
         out.print(held_out_words(held_out), markup=False)
     if status.usage:

@@ -12,6 +12,7 @@ import typer
 from lxcompress.cli.complete import complete_recipe
 
 if TYPE_CHECKING:
+    from lxcompress.leases import Leases
     from lxcompress.recipe import Export, Recipe
     from lxcompress.study.plan import StudyPlan
 
@@ -25,6 +26,9 @@ def study_cli(
     only: str = typer.Option("*", "--only", help="Do only the runs whose id matches this pattern, such as '*-seed0'."),
     no_twins: bool = typer.Option(
         False, "--no-twins", help="Do not export the pick and its twins; same as --set export.twins=false."
+    ),
+    join: bool = typer.Option(
+        False, "--join", help="Share the runs with other processes that join, on any machine that has the run folder."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would run and how long it takes; run nothing."),
     as_json: bool = typer.Option(False, "--json", help="Print the state at the end, or the plan, as JSON."),
@@ -44,11 +48,27 @@ def study_cli(
     if not dry_run:
         check_model(read.model.start)
     with json_document(wanted=as_json) as emit:
-        emit(_plan(read, recipe, root, only) if dry_run else _run(read, root, only))
+        if dry_run:
+            emit(_plan(read, recipe, root, only))
+        else:
+            emit(_join(read, root, only) if join else _run(read, root, only))
 
 
-def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
-    """Run the study and show its progress and result; return the document for --json."""
+def _join(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
+    """Run the study beside other processes that joined it; return the document for --json."""
+    from lxcompress.cli.screen import resumable
+    from lxcompress.study.worker import joined
+
+    with resumable(), joined(root) as shared:
+        return _run(recipe, root, only, shared)
+
+
+def _run(recipe: Recipe, root: Path, only: str, shared: Leases | None = None) -> dict[str, Any]:
+    """Run the study and show its progress and result; return the document for --json.
+
+    `shared` has the leases of a process that joined the study. The first of these that sees all runs done exports the
+    twins.
+    """
     from rich.markup import escape
 
     from lxcompress.cli.progress import watch_study
@@ -64,13 +84,15 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
             run_study(recipe, root, only=only)
         return {"run": str(root), "leads": False}
     with resumable(), watch_study() as progress:
-        done = run_study(recipe, root, only=only, progress=progress)
+        done = run_study(recipe, root, only=only, progress=progress, shared=shared)
     summary = f"{done} runs done" if done else "all runs were done already"
     screen.print(f"{summary}; results in [bold]{escape(str(root))}[/bold]", soft_wrap=True)
     twins = None
-    if recipe.export.twins:
+    if recipe.export.twins and (shared is None or shared.take("twins")):
         with resumable():
-            twins = _make_twins(root, recipe.export)
+            twins = _make_twins(root, recipe.export, shared)
+    elif recipe.export.twins:
+        screen.print("twins     are exported by another process that joined the study")
     screen.print(
         f"next      {command_line('report', root)}    then    {command_line('pick', root)}",
         markup=False,
@@ -79,7 +101,7 @@ def _run(recipe: Recipe, root: Path, only: str) -> dict[str, Any]:
     return {"run": str(root), "leads": True, "done": done, **study_state(root), "twins": twins}
 
 
-def _make_twins(root: Path, export: Export) -> dict[str, Any] | None:
+def _make_twins(root: Path, export: Export, shared: Leases | None) -> dict[str, Any] | None:
     """Export the pick and its twins, show them, and return the document for --json; None if nothing is picked.
 
     Twins are the alternatives that the picked ticket is compared with.
@@ -98,7 +120,7 @@ def _make_twins(root: Path, export: Export) -> dict[str, Any] | None:
         screen.print(f"twins     none, because nothing was picked. {verdict(found.choice)}", markup=False)
         return None
     with watch_study() as progress:
-        reason = draw_structured_twin(root, found.result, progress)
+        reason = draw_structured_twin(root, found.result, progress, shared)
     if reason:
         screen.print(f"twins     no structured one: {reason}", markup=False, soft_wrap=True)
     words = f"twins     of {found.result.cell}, which keeps {found.choice.rule.words}"

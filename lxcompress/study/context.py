@@ -58,15 +58,25 @@ def checkpoint_key(context: StudyContext, what: str) -> str:
 
 
 def fit(context: StudyContext, model: Model, spec: FitSpec, progress: Progress) -> list[Epoch]:
-    """Fit the model from its current weights, or from the checkpoint if it belongs to this fit; return its epochs."""
-    return fitting.fit(
+    """Fit the model from its current weights, or from the checkpoint if it belongs to this fit; return its epochs.
+
+    Raises LeaseLostError if another process may have taken over what this process is doing.
+    """
+
+    def report(what: str, done: int = 0, total: int = 0, *, value: float | None = None) -> None:
+        context.run.check_claims()
+        progress(what, done, total, value=value)
+
+    epochs = fitting.fit(
         model.module,
         context.task,
         spec,
         answer=model.family.answer,
         device=context.device,
-        progress=progress,
+        progress=report,
     )
+    context.run.check_claims()
+    return epochs
 
 
 def score(context: StudyContext, model: Model) -> Score:

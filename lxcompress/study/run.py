@@ -12,11 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from lxcompress.errors import PruneError, RecipeError, RunError
 from lxcompress.filenames import DENSE_FILE, FIRST_FILE, MASK_FILE, RESULT_FILE
+from lxcompress.leases import LeaseLostError, Leases
 from lxcompress.machine import describe_machine
 from lxcompress.recipe import Cell, Recipe, dense_id, dump_recipe
 from lxcompress.records import is_whole
@@ -43,7 +46,7 @@ from lxcompress.study.held_out import list_untested, score_untested
 from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.ticket import run_cell
-from lxcompress.study.worker import StudyWorker, claimed, this_worker
+from lxcompress.study.worker import StudyWorker, claimed, shares_runs, this_worker
 from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.feed import move_to_device_if_it_fits
 from lxcompress.training.floors import find_floors
@@ -66,21 +69,29 @@ StudyRun = int | Cell
 """a run: an int is the seed of a dense run, a Cell is a cell"""
 
 
-def run_study(recipe: Recipe, root: Path, *, only: str = "*", progress: StudyReporter | None = None) -> int:
+def run_study(
+    recipe: Recipe,
+    root: Path,
+    *,
+    only: str = "*",
+    progress: StudyReporter | None = None,
+    shared: Leases | None = None,
+) -> int:
     """Do the missing runs of `recipe` in the run folder `root`; return how many runs (dense runs and cells) were done.
 
-    Only cells whose id matches the glob `only` are done, with the dense runs that they need. Raises LxError for errors
-    that a user can fix.
+    Only cells whose id matches the glob `only` are done, with the dense runs that they need. `shared` has the leases of
+    a process that joined the study; others then do runs too, and this function returns when all runs are done. Raises
+    LxError for errors that a user can fix.
     """
     progress = progress or SilentReporter()
     worker = this_worker()
-    run = RunDir(root)
+    run = RunDir(root, shared=shared)
     recipe = resolve_recipe(recipe)
     cells = choose_cells(recipe, only)
-    with locked(run) if worker.leads else nullcontext():
+    with locked(run) if worker.leads and shared is None else nullcontext():
         check_same_study(recipe, run)
         device = choose_device(recipe.device, recipe.train.precision, worker.gpu)
-        if worker.leads:
+        if worker.leads and shared is None:
             run.current.unlink(missing_ok=True)  # left by a study that was killed
         missing = missing_runs(recipe, cells, run)
         untested = list_untested(recipe, run) if worker.leads else []
@@ -91,10 +102,11 @@ def run_study(recipe: Recipe, root: Path, *, only: str = "*", progress: StudyRep
             context = open_context(
                 recipe, run, device, missing, progress, ready=lambda: begin(recipe, run, worker, progress)
             )
-            score_untested(context, untested, progress)
+            with run.alone("test-scores") if untested and shared else nullcontext():
+                score_untested(context, list_untested(recipe, run) if untested else [], progress)
             return _do_runs(context, missing, worker, progress)
         finally:
-            if worker.leads:
+            if worker.leads and shared is None:
                 run.current.unlink(missing_ok=True)
 
 
@@ -102,8 +114,13 @@ def begin(recipe: Recipe, run: RunDir, worker: StudyWorker, progress: StudyRepor
     """Write the files of the whole study (recipe, machine); workers that do not lead wait for these files.
 
     If there are runs to do, the data have been read before, without an error. If another recipe was begun in the folder
-    and finished no run, its files are removed first. Raises RunError if the leading worker does not write the files.
+    and finished no run, its files are removed first. Raises RunError if the leading worker does not write the files, or
+    if another recipe was begun in a folder that several machines share.
     """
+    if run.shared is not None:
+        with run.alone("begin"):
+            _begin_shared(recipe, run)
+        return
     if worker.leads:
         if run.recipe.exists() and not has_work(run) and not belongs_to_recipe(recipe, run):
             progress.remark(
@@ -122,6 +139,18 @@ def begin(recipe: Recipe, run: RunDir, worker: StudyWorker, progress: StudyRepor
     raise RunError(
         f"{run.recipe}: process 0 of this study did not write it in {LONGEST_WAIT_S:.0f} s; start all processes again"
     )
+
+
+def _begin_shared(recipe: Recipe, run: RunDir) -> None:
+    """Write the files of the whole study in a folder that other processes use at the same time."""
+    if run.recipe.exists() and not belongs_to_recipe(recipe, run):
+        raise RunError(
+            f"{run.root}: another recipe began here, and other machines may be working on it; give another --out, or "
+            "start one process without --join, which removes what is unfinished"
+        )
+    if not is_whole(run.machine):
+        write_record(run.machine, describe_machine())
+    write_text(run.recipe, dump_recipe(merge_methods(recipe, run)))
 
 
 def open_context(
@@ -145,9 +174,11 @@ def open_context(
     ready()
     for line in say_undivided(recipe, model, cells):
         progress.remark(line)
-    if this_worker().leads and not is_whole(run.floors):
-        progress.prepare("computing the floors")
-        write_record(run.floors, find_floors(task))
+    if (run.shared is not None or this_worker().leads) and not is_whole(run.floors):
+        with run.alone_at(run.floors) if run.shared else nullcontext():
+            if not is_whole(run.floors):
+                progress.prepare("computing the floors")
+                write_record(run.floors, find_floors(task))
     rows = recipe.train.batch_size // recipe.train.accumulate
     task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device, rows=rows)
     return StudyContext(recipe, run, task, device, describe_machine())
@@ -194,27 +225,25 @@ def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWo
     If a cell cannot be drawn, the other runs are still done; then RunError is raised.
     """
     left, done, failed = list(missing), 0, []
-    current: SeedRun | None = None
+    seeds = _SeedCache(context, progress)
     while left:
         for study_run in list(left):
-            if _is_finished(context.run, study_run):
+            is_finished = partial(_is_finished, context.run, study_run)
+            if is_finished():
                 left.remove(study_run)
                 continue
-            if worker.count > 1 and _must_wait(context, study_run):
+            if shares_runs(context.run, worker) and _must_wait(context, study_run):
                 continue
-            with claimed(context.run, _name(study_run), worker) as is_mine:
-                if not is_mine or _is_finished(context.run, study_run):
-                    continue
-                _announce(context, study_run, len(missing) - len(left), len(missing), progress)
-                seed = _seed_of(study_run)
-                if current is None or current.seed != seed:
-                    current = None  # free the weights of the last seed before those of the next are made
-                    current = prepare_seed(context, seed, progress)
-                if isinstance(study_run, Cell):
-                    try:
-                        _do_cell(context, current, study_run, progress)
-                    except PruneError as error:
-                        failed.append(f"{study_run.id}: {error}")
+            try:
+                with claimed(context.run, _name(study_run), worker, is_finished) as is_mine:
+                    if not is_mine or is_finished():
+                        continue
+                    _announce(context, study_run, len(missing) - len(left), len(missing), progress)
+                    failed += _do_run(context, study_run, seeds)
+            except LeaseLostError as error:
+                progress.remark(f"{_name(study_run)}: is left to other processes; {error}")
+                time.sleep(RETRY_S)
+                break
             left.remove(study_run)
             done += 1
             break
@@ -224,6 +253,33 @@ def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWo
     if failed:
         raise RunError(f"{len(failed)} of {len(missing)} runs failed, the others are done; the first: {failed[0]}")
     return done
+
+
+@dataclass
+class _SeedCache:
+    """The SeedRun of the seed that was used last; its weights are freed before those of another seed are made."""
+
+    context: StudyContext
+    progress: StudyReporter
+    current: SeedRun | None = None
+
+    def prepare(self, seed: int) -> SeedRun:
+        """Return the SeedRun of a seed; do its dense run if that is missing."""
+        if self.current is None or self.current.seed != seed:
+            self.current = None
+            self.current = prepare_seed(self.context, seed, self.progress)
+        return self.current
+
+
+def _do_run(context: StudyContext, study_run: StudyRun, seeds: _SeedCache) -> list[str]:
+    """Do one run; return why it failed, as a list with one sentence, or an empty list."""
+    seed_run = seeds.prepare(_seed_of(study_run))
+    if isinstance(study_run, Cell):
+        try:
+            _do_cell(context, seed_run, study_run, seeds.progress)
+        except PruneError as error:
+            return [f"{study_run.id}: {error}"]
+    return []
 
 
 def _do_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: StudyReporter) -> None:
@@ -236,7 +292,7 @@ def _do_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: Stu
 def _announce(context: StudyContext, study_run: StudyRun, done: int, total: int, progress: StudyReporter) -> None:
     """Report which run begins; the leading worker also writes its name to a file that `lxcompress status` reads."""
     progress.begin(study_run.id if isinstance(study_run, Cell) else f"dense seed {study_run}", done, total)
-    if this_worker().leads:
+    if this_worker().leads and context.run.shared is None:
         write_text(context.run.current, _name(study_run))
 
 

@@ -188,6 +188,7 @@ def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, pr
         with timed(scoring):
             test = score_test(context, model)
         usage = meter.stop()
+    context.run.check_claims()
     save_model(folder, model, model.weights, context.task.vocabulary)
     result = Dense(
         seed=seed,

@@ -40,6 +40,7 @@ def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: Stu
         usage = meter.stop()
     retrained = cost.epochs[-1].valid
     kept_dense = kept_dense_of(context.recipe, run.seed_run.model, cell)
+    context.run.check_claims()
     files = _save(run, ticket, retrained, kept_dense)
     mask = mask_in(ticket.cut)
     scoring_s = scoring.seconds + cost.drawing.seconds + cost.earlier_s

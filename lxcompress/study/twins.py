@@ -7,11 +7,12 @@ one cell (docs/methods.md). The other twins (dense, and both in int8) are only e
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from lxcompress.errors import PruneError
 from lxcompress.filenames import RESULT_FILE
+from lxcompress.leases import Leases
 from lxcompress.recipe import STRUCTURED, Cell, Method, Recipe, load_run_recipe
 from lxcompress.records import Result, is_whole
 from lxcompress.rundir import Run, RunDir, locked, read_result, twins_of, write_text
@@ -67,11 +68,11 @@ def wants_twin(recipe: Recipe, run: RunDir) -> bool:
     return bool(masked - structured) and not is_drawn
 
 
-def draw_twin(root: Path, cell: Cell, *, progress: StudyReporter | None = None) -> None:
+def draw_twin(root: Path, cell: Cell, *, progress: StudyReporter | None = None, shared: Leases | None = None) -> None:
     """Draw the twin `cell` of the study in the run folder `root`, unless it exists; resume an interrupted drawing.
 
-    Only one process does this, after all cells are finished. Raises LxError; the LxError is a PruneError if no such
-    twin can be made of the model.
+    Only one process does this, after all cells are finished. `shared` has its leases if it joined the study. Raises
+    LxError; the LxError is a PruneError if no such twin can be made of the model.
     """
     from lxcompress.study.run import open_context, sweep
     from lxcompress.study.seed import prepare_seed
@@ -79,17 +80,19 @@ def draw_twin(root: Path, cell: Cell, *, progress: StudyReporter | None = None) 
     from lxcompress.study.worker import this_worker
     from lxcompress.training.device import choose_device
 
-    run, progress = RunDir(root), progress or SilentReporter()
-    with locked(run):
-        sweep(run)
-        run.current.unlink(missing_ok=True)  # left by a study that was killed
+    run, progress = RunDir(root, shared=shared), progress or SilentReporter()
+    with locked(run) if shared is None else nullcontext():
+        if shared is None:
+            sweep(run)
+            run.current.unlink(missing_ok=True)  # left by a study that was killed
         if read_result(run.twins, cell) is not None:
             return
         recipe = load_run_recipe(run.recipe)
         device = choose_device(recipe.device, recipe.train.precision, this_worker().gpu)
         context = open_context(recipe, run.twins, device, [], progress)
         progress.begin(f"twin {cell.id}", 0, 1)
-        write_text(run.current, cell.id)
+        if shared is None:
+            write_text(run.current, cell.id)
         try:
             run_cell(context, prepare_seed(context, cell.seed, progress), cell, progress)
         except PruneError:

@@ -12,6 +12,7 @@ from lxcompress.progress import no_progress
 if TYPE_CHECKING:
     from lxcompress.analysis.choice import Choice
     from lxcompress.exporters.twins import MissingTwin, TwinExport
+    from lxcompress.leases import Leases
     from lxcompress.progress import Progress
     from lxcompress.recipe import Recipe
     from lxcompress.records import Result
@@ -77,7 +78,9 @@ def pick_when_complete(root: Path) -> GridPick | None:
     return GridPick(choice, run.results[choice.picked.cell] if choice.picked else None)
 
 
-def draw_structured_twin(root: Path, picked: Result, progress: StudyReporter) -> str | None:
+def draw_structured_twin(
+    root: Path, picked: Result, progress: StudyReporter, shared: Leases | None = None
+) -> str | None:
     """Draw a structured ticket that is as large as the picked ticket; return why this is impossible, or None.
 
     Nothing is drawn if the run has such a ticket, or if the picked ticket is structured.
@@ -89,7 +92,7 @@ def draw_structured_twin(root: Path, picked: Result, progress: StudyReporter) ->
     if is_structured(picked) or find_twin(read_run(root), picked) is not None:
         return None
     try:
-        draw_twin(root, twin_cell(picked), progress=progress)
+        draw_twin(root, twin_cell(picked), progress=progress, shared=shared)
     except PruneError as error:
         return str(error)
     return None
