@@ -2,7 +2,8 @@
 # and what the pick gains over the dense model in int8.
 # make check: format, lint, types, the laws of the structure and the fast tests, in less than a minute.
 # make test: make check, then the other tests.
-# make test-native: the tests that need sanitizers, valgrind, an emulator or a browser; each skip names what is missing.
+# make test-native: the tests that need sanitizers, valgrind, an emulator, a browser, or the compilers of ExecuTorch and Core ML;
+# each skip names what is missing.
 # make test-slow: the tests that take minutes each.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
@@ -15,6 +16,7 @@ RUN := runs/quickstart
 FAST := $(addprefix tests/,$(addsuffix .py, \
 	test_house test_order test_bitmask test_extensions test_output test_recipe test_settings test_text \
 	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule)))
+NATIVE := $(addprefix tests/,engine runtimes/test_torch.py life/test_browser.py $(addprefix export/test_,coreml.py executorch.py))
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -44,7 +46,7 @@ test: check
 	$(PYTEST) --no-loadscope-reorder $(FAST:%=--ignore=%)
 
 test-native: $(VENV)/tested
-	$(BIN)/python -m pytest -m native -rs tests/engine tests/runtimes/test_torch.py tests/life/test_browser.py
+	$(BIN)/python -m pytest -m native -rs $(NATIVE)
 
 test-slow: $(VENV)/tested
 	$(PYTEST) -m slow --no-loadscope-reorder

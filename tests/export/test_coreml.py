@@ -30,6 +30,8 @@ from lxcompress.tickets import load_ticket
 from tests.export.small import FEATURES, SPARSITY, save_ticket, score
 from tests.models import families
 
+pytestmark = pytest.mark.native
+
 DATA = Path("Data/com.apple.CoreML")
 SENTINEL = 0xDEADBEEF
 NUMPY = {1: np.float16, 2: np.float32, 3: np.uint8, 4: np.int8}

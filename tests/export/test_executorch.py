@@ -19,6 +19,8 @@ from lxcompress.shapes import FixedShape
 from lxcompress.tickets import load_ticket
 from tests.export.small import SPARSITY, save_ticket, score, some_inputs
 
+pytestmark = pytest.mark.native
+
 MOST_TOKENS, MOST_OBJECTS = 24, 100
 """The model's positions, and the regions that any program takes."""
 
