@@ -127,6 +127,7 @@ def test_the_checkout_is_built_of_its_own_sources() -> None:
     assert found == build.fingerprint(build.list_sources()), f"sources were changed: run {library.BUILD}"
 
 
+@pytest.mark.native
 def test_a_set_that_the_compiler_refuses_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = build.find_compiler()
     assert compiler is not None
