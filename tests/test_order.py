@@ -30,6 +30,7 @@ ORDER = (
     "bitmask",
     "engine",
     "data",
+    "extractors",
     "models",
     "pruning",
     "training",
@@ -68,6 +69,7 @@ ONLY_IMPORTERS = {
     "typer": {"cli"},
     "rich": {"cli"},
     "torch_pruning": {"pruning/surgery.py"},
+    "PIL": {"extractors/photo.py"},
 }
 PACKAGE = Path(lxcompress.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)

@@ -41,7 +41,7 @@ OWN_READERS = {
     ("measure/device/adb.py", "describe_device"): "a program, as bytes",
     ("exporters/coreml.py", "_fix_bytes"): "a package that was just written",
     ("exporters/ort.py", "_read_graph"): "a model that was just written, as bytes",
-    ("data/regions/prepare.py", "_check_rows"): "the first bytes of a file that is being written",
+    ("data/regions/convert.py", "_check_rows"): "the first bytes of a file that is being written",
     ("data/regions/write.py", "finish"): "a file that this process wrote",
 }
 """(file, function) -> why it reads a file otherwise than by lxcompress.text"""

@@ -20,6 +20,7 @@ from lxcompress.cli import (
     doctor,
     eval,
     export,
+    features,
     inspect,
     interrupt,
     pick,
@@ -62,6 +63,7 @@ COMMANDS = (
     score,
     doctor,
     pretrain,
+    features,
 )
 for command in COMMANDS:
     verb = command.__name__.rpartition(".")[2]

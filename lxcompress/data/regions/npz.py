@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.data.archives import DAMAGE
+from lxcompress.data.regions.ahead import read_ahead
 from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.data.regions.rows import (
     FIRST,
@@ -46,8 +46,6 @@ from lxcompress.data.regions.rows import (
 from lxcompress.errors import DataError, unreadable
 from lxcompress.machine import usable_cores
 
-AHEAD = 4
-"""How many files per worker may be read before they are needed."""
 KNOWN = "the arrays x, bbox, image_w, image_h (or width, height), or the arrays features, norm_bb"
 
 
@@ -77,7 +75,8 @@ class NpzSource:
     def rows(self, start: Position = FIRST) -> Iterator[Iterator[RegionRow | BadRow]]:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="npz") as pool:
             try:
-                yield self._rows(pool, start)
+                positions = map(Position, range(start.item, len(self.names) + 1))
+                yield read_ahead(pool, self._row, positions, threads=self.workers)
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -86,16 +85,6 @@ class NpzSource:
 
     def about_images(self) -> int:
         return len(self.names)
-
-    def _rows(self, pool: ThreadPoolExecutor, start: Position) -> Iterator[RegionRow | BadRow]:
-        """Yield the rows from `start` on; the threads of `pool` read the next files ahead."""
-        coming: deque[Future[RegionRow | BadRow]] = deque()
-        for item in range(start.item, len(self.names) + 1):
-            coming.append(pool.submit(self._row, Position(item)))
-            if len(coming) > AHEAD * self.workers:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
 
     def _row(self, position: Position) -> RegionRow | BadRow:
         """Read one file; a thread does this."""

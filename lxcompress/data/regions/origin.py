@@ -10,9 +10,12 @@ from lxcompress.data.regions.store import SourceFile
 from lxcompress.errors import DataError
 from lxcompress.rundir import sha256
 
+Origin = Path | tuple[Path, ...]
+"""What a source is read from: a file, all files in a folder, or the files of a list"""
 
-def get_stamp(path: Path) -> str:
-    """Return a stamp (a text) of the file `path`, or of all files in the folder `path`.
+
+def get_stamp(path: Origin) -> str:
+    """Return a stamp (a text) of the file `path`, or of all files in the folder or list `path`.
 
     The stamp changes if a file is changed or copied.
     """
@@ -20,15 +23,15 @@ def get_stamp(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def digest_content(path: Path) -> str:
-    """Return the SHA-256 of the file `path`; for a folder, the SHA-256 of the names and checksums of its files."""
-    if not path.is_dir():
+def digest_content(path: Origin) -> str:
+    """Return the SHA-256 of the file `path`; for several files, the SHA-256 of their names and checksums."""
+    if isinstance(path, Path) and not path.is_dir():
         return sha256(path)
     lines = [f"{file.name} {sha256(file)}" for file in _files(path)]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def is_same(kept: SourceFile, now: SourceFile, path: Path, *, made: Path) -> bool:
+def is_same(kept: SourceFile, now: SourceFile, path: Origin, *, made: Path) -> bool:
     """Return whether the source at `path`, now described by `now`, is the one that the record `kept` describes.
 
     If their stamps differ, the content of the source decides. A record of an older version has neither stamp nor
@@ -41,15 +44,25 @@ def is_same(kept: SourceFile, now: SourceFile, path: Path, *, made: Path) -> boo
     return kept.stamp == now.stamp or kept.sha256 == digest_content(path)
 
 
-def check_unchanged(files: Sequence[SourceFile], paths: Sequence[Path]) -> None:
+def check_unchanged(files: Sequence[SourceFile], paths: Sequence[Origin]) -> None:
     """Raise DataError if a source changed while it was read."""
     for file, path in zip(files, paths, strict=True):
         if get_stamp(path) != file.stamp:
-            raise DataError(f"{path}: changed while it was read; run the same command again when the file is complete")
+            raise DataError(
+                f"{describe_origin(path)}: changed while it was read; run the same command again when the file is "
+                "complete"
+            )
 
 
-def _files(path: Path) -> list[Path]:
-    """Return the files in the folder `path`, sorted; for a file, the file itself."""
+def describe_origin(path: Origin) -> str:
+    """Return the origin as text, for messages: a path, or how many files a list has."""
+    return str(path) if isinstance(path, Path) else f"one of the {len(path):,} files ({path[0]} is the first)"
+
+
+def _files(path: Origin) -> list[Path]:
+    """Return the files in the folder `path`, sorted, or those of the list `path`; for a file, the file itself."""
+    if isinstance(path, tuple):
+        return list(path)
     return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 

@@ -1,0 +1,52 @@
+"""`lxcompress features`: extract the region features of photographs into a store that studies read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, EXTRACTORS
+from lxcompress.cli.store import show_progress, show_store
+
+
+def features_cli(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTOS...", help="JPEG, PNG or WebP files, folders of them, or patterns in quotes."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the store to write.")],
+    extractor: Annotated[
+        str, typer.Option("--extractor", help=f"The network: {', '.join(EXTRACTORS)}.")
+    ] = DEFAULT_EXTRACTOR,
+    grid: Annotated[int, typer.Option("--grid", help="Cells on a side; 6 gives 36 regions.")] = 6,
+    ids: Annotated[
+        Path | None, typer.Option("--ids", metavar="TABLE", help="CSV or TSV with the columns file,id.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Skip and list bad photographs instead of stopping at the first.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Photographs read at a time; one for each core by default.")
+    ] = None,
+) -> None:
+    """Extract region features from photographs into one store, which `data.features` of a recipe names.
+
+    The id of a photograph is its file name without the extension. The same command resumes an interrupted one.
+
+    \b
+    Example:
+      lxcompress features photos/ --out photos36
+    """
+    from lxcompress.cli.screen import remarks, resumable
+    from lxcompress.workflow.features import ExtractOptions, extract_features
+
+    options = ExtractOptions(extractor=extractor, grid=grid, ids=ids, skip_bad=skip_bad, threads=threads)
+    started = time.monotonic()
+    with resumable(), show_progress() as progress:
+        found = extract_features(photos, out, options, progress=progress)
+    show_store(found.made, out, time.monotonic() - started)
+    if found.ignored:
+        remarks.print(f"{found.ignored:,} files of the folders have another extension and were not read")

@@ -1,0 +1,1 @@
+"""Extractors: photographs become the region features that studies read."""

@@ -1,0 +1,111 @@
+"""Find photographs: files, folders and patterns; and their ids, from the names of the files or from a table."""
+
+from __future__ import annotations
+
+import csv
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxcompress.errors import DataError, unreadable
+from lxcompress.text import read_text
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""The extensions of photographs in a folder, in lower case. A file that is named itself may have another."""
+TABLE_COLUMNS = ("file", "id")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photographs to read, in this order, and their ids."""
+
+    paths: tuple[Path, ...]
+    ids: tuple[str, ...]
+    ignored: int
+    """how many files of the folders have another extension"""
+
+
+def find_photos(arguments: Sequence[Path], table: Path | None = None) -> Photos:
+    """Return the photographs that `arguments` name: files, folders with their subfolders, and patterns with * or ?.
+
+    The id of a photograph is its file name without the extension, or what `table` says. Raises DataError if there are
+    none, or if two of them have the same id.
+    """
+    paths: dict[Path, None] = {}
+    ignored = 0
+    for argument in arguments:
+        found, others = _expand(argument)
+        paths.update(dict.fromkeys(found))
+        ignored += others
+    if not paths:
+        more = f" ({ignored:,} files have another extension)" if ignored else ""
+        raise DataError(
+            f"{' '.join(map(str, arguments))}: has no photograph{more}; give files, folders or patterns of "
+            f"{', '.join(SUFFIXES)}"
+        )
+    ids = _ids_from_names(paths) if table is None else _ids_from_table(list(paths), table)
+    _check_ids(tuple(paths), ids, table)
+    return Photos(tuple(paths), ids, ignored)
+
+
+def _expand(argument: Path) -> tuple[list[Path], int]:
+    """Return the photographs that one argument names, sorted, and how many other files it has. Raises DataError."""
+    try:
+        if argument.is_dir():
+            files = sorted(path for path in argument.rglob("*") if path.is_file())
+            photos = [path for path in files if path.suffix.lower() in SUFFIXES]
+            return photos, len(files) - len(photos)
+        if argument.is_file():
+            return [argument], 0
+    except OSError as problem:
+        raise unreadable(argument, problem, DataError) or DataError(f"{argument}: {problem}") from None
+    matches = sorted(Path(match) for match in glob.glob(str(argument), recursive=True))
+    files = [path for path in matches if path.is_file()]
+    if not files:
+        what = "matches no file" if glob.has_magic(str(argument)) else "no such file or folder"
+        raise DataError(f"{argument}: {what}; give photographs, folders of them, or a pattern")
+    return files, 0
+
+
+def _ids_from_names(paths: Sequence[Path] | dict[Path, None]) -> tuple[str, ...]:
+    """Return the name of each file without the extension of a photograph."""
+    return tuple(path.stem if path.suffix.lower() in SUFFIXES else path.name for path in paths)
+
+
+def _ids_from_table(paths: Sequence[Path], table: Path) -> tuple[str, ...]:
+    """Return the id of each file from a table of two columns, file and id. Raises DataError.
+
+    A file is named by its path, or by its name alone.
+    """
+    try:
+        lines = read_text(table).splitlines()
+    except (OSError, ValueError) as problem:
+        raise unreadable(table, problem, DataError) or DataError(f"{table}: cannot be read ({problem})") from None
+    delimiter = "\t" if lines and "\t" in lines[0] else ","
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    if not rows or tuple(cell.strip() for cell in rows[0]) != TABLE_COLUMNS:
+        first = lines[0][:60] if lines else "nothing"
+        raise DataError(f"{table}: begins with {first!r}, expected the columns file,id (CSV or TSV)")
+    ids = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(TABLE_COLUMNS) or not all(cell.strip() for cell in row):
+            raise DataError(f"{table}: line {number} has {row!r}, expected a file and an id")
+        ids[row[0].strip()] = row[1].strip()
+    absent = [path for path in paths if str(path) not in ids and path.name not in ids]
+    if absent:
+        raise DataError(
+            f"{table}: has no line for {absent[0]}{f' and {len(absent) - 1:,} more' if absent[1:] else ''}; add them, "
+            "or give only the photographs that are in the table"
+        )
+    return tuple(ids[str(path)] if str(path) in ids else ids[path.name] for path in paths)
+
+
+def _check_ids(paths: Sequence[Path], ids: Sequence[str], table: Path | None) -> None:
+    """Raise DataError if two photographs have the same id."""
+    first: dict[str, Path] = {}
+    for path, name in zip(paths, ids, strict=True):
+        if name in first:
+            remedy = "give each its own id in the table" if table else "rename one, or give a table of ids with --ids"
+            raise DataError(f"{path} and {first[name]}: have the same id {name!r}; {remedy}")
+        first[name] = path
