@@ -46,6 +46,7 @@ FULL = {
 PRETRAIN = {"name": "pre", "data": {"kind": "scenes"}, "architecture": {"hidden_size": 16}}
 
 ANOTHER = {
+    "processes": 2,
     "version": RECIPE_VERSION,
     "name": "other",
     "device": "cpu",

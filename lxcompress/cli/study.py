@@ -164,14 +164,15 @@ def _show_plan(recipe: Recipe, plan: StudyPlan, path: Path, root: Path) -> None:
     counts = f"{plan.train_questions:,} training and {plan.valid_questions:,} validation questions"
     screen.print(f"data      {counts}" + (f", {plan.test_questions:,} to test on" if plan.test_questions else ""))
     speed = f"{1000 * plan.step_s:.3g} ms per step, {plan.scoring_s:.1f} s per evaluation"
-    screen.print(f"device    {plan.device}, {plan.precision}, {speed}")
+    shared = f", {plan.processes} processes" if plan.processes > 1 else ""
+    screen.print(f"device    {plan.device}, {plan.precision}{shared}, {speed}")
     if plan.peak_bytes is not None:
         screen.print(f"memory    at most {size_text(plan.peak_bytes)} of GPU memory in the timed steps")
     more = f", and {exports}" if plan.twins else ""
     screen.print(f"time      about {duration(plan.duration_s)}{_gpu_hours(plan.device, plan.duration_s)}{more}")
     if plan.duration_s:
         end = datetime.now() + timedelta(seconds=plan.duration_s)
-        screen.print(f"finished  about {end:%A %d %B, %H:%M}, if one process starts now and is not interrupted")
+        screen.print(f"finished  about {end:%A %d %B, %H:%M}, if it starts now and is not interrupted")
     if plan.absent is not None:
         basis = f"{plan.absent} is missing: counts as published, and the time of matrix products alone"
         fetch = f"{command_line('data', 'check', path)} says what to download"

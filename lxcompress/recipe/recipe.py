@@ -192,11 +192,15 @@ def _read_protocol(value: Any) -> Any:
 
 
 class Recipe(RecipeSection):
-    """The settings of a whole study: model, data, training, pruning grid, rule of the pick, exports and benchmark."""
+    """The settings of a whole study: model, data, training, pruning grid, rule of the pick, exports and benchmark.
+
+    On a CPU, `processes` is how many processes share the runs.
+    """
 
     version: Version = RECIPE_VERSION
     name: Name
     device: Device = "auto"
+    processes: Count = 1
     protocol: Annotated[tuple[Fault, ...], BeforeValidator(_read_protocol)] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     data: Data

@@ -20,7 +20,7 @@ from lxcompress.rundir import RunDir, has_work
 
 Item = TypeVar("Item")
 
-GRID_FIELDS = {"seeds", "pick", "export", "bench", "name"}
+GRID_FIELDS = {"seeds", "pick", "export", "bench", "name", "processes"}
 GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
 """Settings that may change when a study is run again in the same folder: they decide which cells there are, not how a
 cell is made. GRID_FIELDS are sections and fields of the recipe, GRID_PRUNE_FIELDS are fields of its section prune."""

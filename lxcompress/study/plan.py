@@ -26,6 +26,7 @@ from lxcompress.study.agreement import check_same_study, load_start_task, resolv
 from lxcompress.study.choose import check_cells, sparsities_of
 from lxcompress.study.context import count_steps
 from lxcompress.study.held_out import list_untested
+from lxcompress.study.helpers import count_processes, shared_threads
 from lxcompress.study.run import StudyRun, choose_cells, missing_runs
 from lxcompress.study.seed import REWIND_AT, dense_source, make_start
 from lxcompress.study.twins import wants_twin
@@ -50,7 +51,7 @@ captured."""
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The missing runs of a study, and the time and disk space that they need on this machine with one process."""
+    """The missing runs of a study, and the time and disk space that they need on this machine."""
 
     dense_runs: int
     cells: int
@@ -75,6 +76,8 @@ class StudyPlan:
     """0 without a test split"""
     absent: str | None = None
     """the first data file that is missing; the plan then comes from published counts, not from real steps"""
+    processes: int = 1
+    """how many processes share the runs"""
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,10 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
         stamps.append(time.perf_counter())
 
     one_epoch = FitSpec(recipe.train.model_copy(update={"epochs": 1}))
-    fitting.fit(model.module, sample, one_epoch, answer=model.family.answer, device=device, progress=stamp)
-    question_s = _time_scoring(model, sample, recipe, device) / len(sample.valid)
+    processes = count_processes(recipe, this_worker(), len(missing), on_cpu=device.torch_device.type == "cpu")
+    with shared_threads(processes):
+        fitting.fit(model.module, sample, one_epoch, answer=model.family.answer, device=device, progress=stamp)
+        question_s = _time_scoring(model, sample, recipe, device) / len(sample.valid)
     scoring_s, test_s = question_s * len(task.valid), question_s * len(task.test or ())
     laps = [after - before for before, after in itertools.pairwise(stamps)]
     timed_laps = sorted(laps[warmup:] or laps)
@@ -144,9 +149,10 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
     settling_s = max(0.0, sum(laps[:warmup]) - warmup * step_s)
     work = find_missing_work(recipe, missing, run)
     twins = int(only == "*" and wants_twin(recipe, run))
-    trainings, scorings = work.trainings + twins, work.scorings + twins * (recipe.train.epochs + 2)
-    tested = len(work.trained) + twins + len(list_untested(recipe, run))
+    tested = len(work.trained) + len(list_untested(recipe, run))
     steps = count_steps(recipe, task)
+    runs_s = work.trainings * steps * step_s + work.scorings * scoring_s + tested * test_s
+    twins_s = twins * (steps * step_s + (recipe.train.epochs + 2) * scoring_s + test_s)
     size = sum(tensor.numel() * tensor.element_size() for tensor in start.values())
     mask = sum(tensor.numel() for tensor in model.prunable.values()) // 8
     return StudyPlan(
@@ -162,14 +168,12 @@ def plan_study(recipe: Recipe, root: Path, *, only: str = "*") -> StudyPlan:
         settling_s=settling_s,
         rounds=len(work.rounds),
         twins=twins,
-        duration_s=(settling_s if work.trained else 0.0)
-        + trainings * steps * step_s
-        + scorings * scoring_s
-        + tested * test_s,
+        duration_s=(settling_s if work.trained else 0.0) + runs_s / processes + twins_s,
         test_questions=len(task.test or ()),
         disk_bytes=work.disk_bytes(size, mask) + twins * (1 + EXPORTED * len(recipe.export.formats)) * size,
         free_bytes=shutil.disk_usage(_existing_folder(root)).free,
         peak_bytes=torch.cuda.max_memory_reserved(device.torch_device) if device.is_cuda else None,
+        processes=processes,
     )
 
 

@@ -4,7 +4,7 @@ For each seed there is a dense run: start weights (a pre-trained encoder with a 
 fine-tuned. For each cell, the weights of the dense run are scored and pruned; the weights that are kept are rewound to
 the start weights, and retrained for as many steps.
 A run (a dense run or a cell) is finished when its last file exists, so a study that is run again does only the missing
-runs. Several processes can share a study (worker.py).
+runs. Several processes can share a study (worker.py), and a study on a CPU can start them itself (helpers.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lxcompress.filenames import DENSE_FILE, FIRST_FILE, MASK_FILE, RESULT_FILE
 from lxcompress.leases import LeaseLostError, Leases
 from lxcompress.machine import describe_machine
 from lxcompress.recipe import Cell, Recipe, dense_id, dump_recipe
-from lxcompress.records import is_whole
+from lxcompress.records import Result, is_whole
 from lxcompress.rundir import (
     RunDir,
     discard_begun,
@@ -43,6 +43,7 @@ from lxcompress.study.agreement import (
 from lxcompress.study.choose import check_cells, say_undivided
 from lxcompress.study.context import StudyContext
 from lxcompress.study.held_out import list_untested, score_untested
+from lxcompress.study.helpers import count_processes, helpers
 from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.ticket import run_cell
@@ -98,13 +99,17 @@ def run_study(
         if not missing and not untested:
             begin(recipe, run, worker, progress)
             return 0
+        on_cpu = device.torch_device.type == "cpu" and shared is None
+        count = count_processes(recipe, worker, len(missing), on_cpu=on_cpu)
         try:
-            context = open_context(
-                recipe, run, device, missing, progress, ready=lambda: begin(recipe, run, worker, progress)
-            )
-            with run.alone("test-scores") if untested and shared else nullcontext():
-                score_untested(context, list_untested(recipe, run) if untested else [], progress)
-            return _do_runs(context, missing, worker, progress)
+            with helpers(recipe, root, only, count, progress) if count > 1 else nullcontext(worker) as worker:
+                context = open_context(
+                    recipe, run, device, missing, progress, ready=lambda: begin(recipe, run, worker, progress)
+                )
+                with run.alone("test-scores") if untested and shared else nullcontext():
+                    score_untested(context, list_untested(recipe, run) if untested else [], progress)
+                done = _do_runs(context, missing, worker, progress)
+                return len(missing) if count > 1 else done
         finally:
             if worker.leads and shared is None:
                 run.current.unlink(missing_ok=True)
@@ -230,6 +235,8 @@ def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWo
         for study_run in list(left):
             is_finished = partial(_is_finished, context.run, study_run)
             if is_finished():
+                if worker.count > 1:
+                    _announce_other(context, study_run, len(missing) - len(left), len(missing), progress)
                 left.remove(study_run)
                 continue
             if shares_runs(context.run, worker) and _must_wait(context, study_run):
@@ -291,9 +298,19 @@ def _do_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: Stu
 
 def _announce(context: StudyContext, study_run: StudyRun, done: int, total: int, progress: StudyReporter) -> None:
     """Report which run begins; the leading worker also writes its name to a file that `lxcompress status` reads."""
-    progress.begin(study_run.id if isinstance(study_run, Cell) else f"dense seed {study_run}", done, total)
+    progress.begin(_title(study_run), done, total)
     if this_worker().leads and context.run.shared is None:
         write_text(context.run.current, _name(study_run))
+
+
+def _announce_other(context: StudyContext, study_run: StudyRun, done: int, total: int, progress: StudyReporter) -> None:
+    """Report a run that another process of this study has done."""
+    record = read_result(context.run, study_run) if isinstance(study_run, Cell) else read_dense(context.run, study_run)
+    assert record is not None, "the run is finished"
+    accuracy = record.retrained.accuracy if isinstance(record, Result) else record.trained.accuracy
+    name = _title(study_run)
+    progress.begin(name, done, total)
+    progress.end(name, accuracy, record.duration_s)
 
 
 def _must_wait(context: StudyContext, study_run: StudyRun) -> bool:
@@ -306,6 +323,11 @@ def _is_finished(run: RunDir, study_run: StudyRun) -> bool:
     """Return whether a run has a complete record. Raises RunError for a record that was changed."""
     record = read_result(run, study_run) if isinstance(study_run, Cell) else read_dense(run, study_run)
     return record is not None
+
+
+def _title(study_run: StudyRun) -> str:
+    """Return the name of a run for the user."""
+    return study_run.id if isinstance(study_run, Cell) else f"dense seed {study_run}"
 
 
 def _name(study_run: StudyRun) -> str:
