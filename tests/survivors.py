@@ -90,6 +90,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "small_config: count_prunable(_with_heads_o ...  middle)) <= prunable_target -> count_prunable(_with_heads_o ... , middle)) < prunable_target": _EITHER_END,
     },
     "pruning/mask": {
+        "_drop_later_ties: kept.sum(1) > keep -> kept.sum(1) >= keep": "a row with exactly as many weights comes out as it was",
         "(module): 1 -> 2": "a larger histogram counts the same",
         "(module): 16 -> 17": "a larger histogram counts the same",
         "keep_top_of_each: keep >= scores.shape[1] -> keep > scores.shape[1]": _SHORTCUT,

@@ -16,7 +16,7 @@ from lxcompress.pruning.choose import (
     find_kept_dense,
     mask_from_scores,
 )
-from lxcompress.pruning.granularity import Block, read_granularity
+from lxcompress.pruning.granularity import Block, NOfM, find_undivided, read_granularity
 from lxcompress.pruning.mask import Mask
 from lxcompress.pruning.scope import keep_count, share_by_modality, share_by_sensitivity
 from lxcompress.pruning.selection import Selection
@@ -308,6 +308,31 @@ def test_matrices_that_cannot_be_divided_stay_dense_as_if_listed(
     assert all(torch.equal(kept[name], alone[name]) for name in others)
     assert equal(kept, listed)
     check({name: score.shape for name, score in scores.items()}, **wanted)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "undivided"),
+    [
+        ("2:4", ["odd columns", "stack"]),
+        ("block-2x1", ["odd rows", "stack"]),
+        ("block-1x2", ["odd columns", "stack"]),
+        ("block-4x4", ["odd rows", "odd columns", "stack"]),
+        ("weight", []),
+    ],
+)
+def test_a_matrix_is_divided_by_rows_and_by_columns(granularity: str, undivided: list[str]) -> None:
+    sizes = {"odd rows": (3, 8), "odd columns": (8, 7), "even": (8, 8), "stack": (8, 8, 8)}
+    assert find_undivided({name: torch.Size(size) for name, size in sizes.items()}, granularity) == undivided
+
+
+@pytest.mark.parametrize("text", ["0:4", "4:4", "5:4", ":4", "2:", "-1:4", "2.0:4", "block-0x4", "row", ""])
+def test_what_is_no_granularity_of_a_mask_is_refused(text: str) -> None:
+    complain(lambda: read_granularity(text), f"granularity {text}:", "N below M, such as 2:4")
+
+
+def test_the_narrowest_patterns_are_read() -> None:
+    assert read_granularity("1:2") == NOfM(1, 2)
+    assert read_granularity("3:4") == NOfM(3, 4)
 
 
 def test_words_count_what_stays_dense_and_name_the_first() -> None:
