@@ -49,7 +49,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "analysis/pick": ("tests/analysis/test_pick.py",),
     "analysis/pick_warnings": ("tests/analysis/test_pick.py",),
     "analysis/rule": ("tests/analysis/test_pick.py",),
-    "analysis/verdict": ("tests/analysis/test_pick.py",),
+    "analysis/verdict": ("tests/analysis/test_pick.py", "tests/analysis/test_equal_accuracy.py"),
     "bitmask": ("tests/test_bitmask.py",),
     "data/gqa_score": ("tests/data/test_gqa_score.py",),
     "data/nlvr2_score": ("tests/data/test_nlvr2_score.py",),
