@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 SOURCE = Path(__file__).resolve().parent / "source"
 LIBRARY = "_engine.dll" if os.name == "nt" else "_engine.so"
 COMPILERS = ("cc", "gcc", "clang")
+GIVEN_LIBRARY, GIVEN_PLATFORM = "LXCOMPRESS_WHEEL_LIBRARY", "LXCOMPRESS_WHEEL_PLATFORM"
 
 # kernels.c is compiled once for each set, with these flags; -DLX_HAS_name tells dispatch.c which sets exist.
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma")
@@ -32,10 +33,15 @@ X86_SETS = {
     "avx2": ("-mavx2", "-mfma"),
     "base": (),
 }
-ARM_SETS = {"dotprod": ("-march=armv8.2-a+dotprod",), "base": ()}
+ARM_SETS = {"dotprod": ("-mcpu=generic+dotprod",), "base": ()}  # zig does not know -march=armv8.2-a
 OTHER_SETS: dict[str, tuple[str, ...]] = {"base": ()}
+_SETS = {("x86_64", "amd64"): X86_SETS, ("aarch64", "arm64"): ARM_SETS}
 
-_FLAGS = ("-std=gnu11", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno", "-pthread")
+_FLAGS = ("-std=gnu11", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno")
+_POSIX_FLAGS = ("-fPIC", "-pthread")
+_WINDOWS_FLAGS = ("-D__USE_MINGW_ANSI_STDIO=1",)
+# GCC for Windows aligns the stack to 16 bytes, and spills 32-byte vectors to it with instructions that need 32.
+_MINGW_GCC_FLAGS = (*_WINDOWS_FLAGS, "-Wa,-muse-unaligned-vector-move")
 _WARNINGS = ("-Wall", "-Wextra")
 _FAST = ("-O3",)
 _CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
@@ -43,6 +49,15 @@ _CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 class BuildError(Exception):
     """A library that could not be built. An LxError cannot be imported here."""
+
+
+class Target(NamedTuple):
+    """What a compiler compiles for: instruction sets, best first, with their flags; and what its libraries need."""
+
+    sets: Mapping[str, tuple[str, ...]]
+    flags: tuple[str, ...]
+    link_flags: tuple[str, ...] = ()
+    library: str = "_engine.so"
 
 
 class BuildResult(NamedTuple):
@@ -70,17 +85,23 @@ def build(out: Path, *, sanitize: str | None = None) -> BuildResult:
     if compiler is None:
         wanted = os.environ.get("CC") or ", ".join(COMPILERS)
         raise BuildError(f"there is no C compiler ({wanted}); install one (on Debian: apt install gcc libc6-dev)")
+    target = find_target(compiler)
     flags = (*_CHECKED, f"-fsanitize={sanitize}") if sanitize else _FAST
     with tempfile.TemporaryDirectory() as folder:
-        return _build([*compiler, *flags, *_FLAGS, *_WARNINGS], find_sets(compiler), Path(folder), out)
+        return _build([*compiler, *flags, *_FLAGS, *target.flags, *_WARNINGS], target, Path(folder), out)
 
 
-def find_sets(compiler: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Return the instruction sets of the machine that `compiler` compiles for, best first, with their flags."""
-    machine = _run([*compiler, "-dumpmachine"]).out.split("-")[0]
-    if machine in ("x86_64", "amd64"):
-        return X86_SETS
-    return ARM_SETS if machine in ("aarch64", "arm64") else OTHER_SETS
+def find_target(compiler: Sequence[str]) -> Target:
+    """Return what the command `compiler` compiles for, which is not this machine if it is a cross compiler."""
+    machine = _run([*compiler, "-dumpmachine"]).out.strip()
+    sets = next((sets for names, sets in _SETS.items() if machine.split("-")[0] in names), OTHER_SETS)
+    if "mingw" in machine:
+        return Target(sets, _MINGW_GCC_FLAGS, ("-static-libgcc",), "_engine.dll")
+    if "windows" in machine:
+        return Target(sets, _WINDOWS_FLAGS, library="_engine.dll")
+    if "macos" in machine or "darwin" in machine:
+        return Target(sets, _POSIX_FLAGS, ("-Wl,-install_name,@rpath/_engine.so",))
+    return Target(sets, _POSIX_FLAGS)
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
@@ -102,12 +123,12 @@ class _CompilerRun(NamedTuple):
     complaint: str
 
 
-def _build(compile_: Sequence[str], sets: Mapping[str, tuple[str, ...]], folder: Path, out: Path) -> BuildResult:
-    """Compile SOURCE for each of the instruction sets `sets` with the command `compile_`, and link the library `out`.
+def _build(compile_: Sequence[str], target: Target, folder: Path, out: Path) -> BuildResult:
+    """Compile SOURCE for each instruction set of `target` with the command `compile_`, and link the library `out`.
 
     `folder` is an empty folder for the object files.
     """
-    kernels = {name: [*flags, f"-DLX_SET={name}", str(SOURCE / "kernels.c")] for name, flags in sets.items()}
+    kernels = {name: [*flags, f"-DLX_SET={name}", str(SOURCE / "kernels.c")] for name, flags in target.sets.items()}
     tried = _compile_all(compile_, kernels, folder)
     _check(tried["base"])  # the one set that runs everywhere; the others only make it faster
     made = tuple(name for name, done in tried.items() if done.code == 0)
@@ -118,7 +139,10 @@ def _build(compile_: Sequence[str], sets: Mapping[str, tuple[str, ...]], folder:
     for done in others.values():
         _check(done)
     objects = [str(folder / f"{name}.o") for name in (*made, *others)]
-    linked = _link(compile_, objects, out)
+    library = folder / out.name  # a library for Windows contains its own name
+    linked = _run([*compile_, "-shared", *objects, *target.link_flags, "-lm", "-o", str(library)])
+    _check(linked)
+    _replace(out, library)
     successful = [done for done in (*tried.values(), *others.values(), linked) if done.code == 0]
     return BuildResult(out, made, left_out, "".join(done.complaint for done in successful))
 
@@ -148,16 +172,15 @@ def _compile_all(compile_: Sequence[str], files: Mapping[str, Sequence[str]], fo
         return dict(zip(files, pool.map(compile_one, files), strict=True))
 
 
-def _link(compile_: Sequence[str], objects: Sequence[str], out: Path) -> _CompilerRun:
+def _replace(out: Path, library: Path) -> None:
+    """Write a copy of the file `library` to `out` in one step: a process that uses the old file keeps it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
-        done = _run([*compile_, "-shared", *objects, "-lm", "-o", str(part)])
-        _check(done)
-        os.replace(part, out)  # a process that uses the old one keeps it
+        shutil.copy(library, part)
+        os.replace(part, out)
     finally:
         part.unlink(missing_ok=True)
-    return done
 
 
 def _run(command: Sequence[str]) -> _CompilerRun:
@@ -183,11 +206,18 @@ def get_build_hook() -> type:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
     class EngineHook(BuildHookInterface[Any]):
-        """Build a wheel with the library for this machine; without a compiler, build a wheel for all, without it."""
+        """Build a wheel with the library for this machine; without a compiler, build a wheel for all, without it.
+
+        release/wheels.py gives a library of another system and the tag of that system in two environment variables.
+        """
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             self.scratch = tempfile.TemporaryDirectory()  # a build must not change its sources
             is_editable = version == "editable"
+            given = os.environ.get(GIVEN_LIBRARY)
+            if given and not is_editable:
+                self._include(Path(given), os.environ[GIVEN_PLATFORM], build_data)
+                return
             out = (SOURCE.parent if is_editable else Path(self.scratch.name)) / LIBRARY
             try:
                 built = build(out)
@@ -196,9 +226,12 @@ def get_build_hook() -> type:
                 return
             self.app.display_info(f"the engine has kernels for {', '.join(built.sets)}")
             if not is_editable:
-                build_data["pure_python"] = False
-                build_data["tag"] = f"py3-none-{_find_platform()}"
-                build_data["force_include"][str(out)] = f"lxcompress/engine/{LIBRARY}"
+                self._include(out, _find_platform(), build_data)
+
+        def _include(self, library: Path, platform: str, build_data: dict[str, Any]) -> None:
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{platform}"
+            build_data["force_include"][str(library)] = f"lxcompress/engine/{library.name}"
 
         def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
             self.scratch.cleanup()

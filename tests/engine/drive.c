@@ -12,6 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#endif
 
 enum { MOST_SESSIONS = 16, MOST_INPUTS = 16, ERROR_BYTES = 256 };
 
@@ -146,6 +150,9 @@ static int number(int many, char **arguments, int place, int otherwise) {
 }
 
 int main(int many, char **arguments) {
+#ifdef _WIN32
+  _setmode(_fileno(stdout), _O_BINARY);
+#endif
   char error[ERROR_BYTES] = "";
   const int sessions = number(many, arguments, 4, 1);
   if (many < 3 || sessions < 1 || sessions > MOST_SESSIONS) return fprintf(stderr, "drive MODEL QUESTIONS ...\n"), 2;

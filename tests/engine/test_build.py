@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress import __version__
 from lxcompress.doctor.checks import CHECKS, run_check
 from lxcompress.engine import build, instruction_sets, is_built, library
 from lxcompress.errors import MeasureError
@@ -96,6 +97,17 @@ def test_without_a_compiler_that_serves_the_package_is_whole_but_for_the_library
     } <= names
 
 
+def test_a_wheel_for_another_system_has_the_library_and_the_tag_that_are_given(tree: Path, tmp_path: Path) -> None:
+    library = tmp_path / "_engine.dll"
+    library.write_bytes(b"Windows")
+    given = {build.GIVEN_LIBRARY: str(library), build.GIVEN_PLATFORM: "win_amd64"}
+    wheel = _hatch(tree, "wheel", tmp_path, CC="/nonexistent/cc", **given)
+    assert wheel.name == f"lxcompress-{__version__}-py3-none-win_amd64.whl"
+    with zipfile.ZipFile(wheel) as file:
+        assert file.read("lxcompress/engine/_engine.dll") == b"Windows"
+    assert [name for name in _names(wheel) if "_engine." in name] == ["lxcompress/engine/_engine.dll"]
+
+
 @pytest.mark.native
 def test_with_a_compiler_the_wheel_is_for_this_machine_and_runs(tree: Path, tmp_path: Path, quick: str) -> None:
     wheel = _hatch(tree, "wheel", tmp_path, CC=quick)
@@ -131,7 +143,7 @@ def test_the_checkout_is_built_of_its_own_sources() -> None:
 def test_a_set_that_the_compiler_refuses_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = build.find_compiler()
     assert compiler is not None
-    first = next(iter(build.find_sets(compiler)))
+    first = next(iter(build.find_target(compiler).sets))
     refuse = f'case "$*" in *"LX_SET={first} "*) echo "error: no such flag" >&2; exit 1;; esac'
     monkeypatch.setenv("CC", _write_compiler(tmp_path / "old-compiler", refuse))
     built = build.build(tmp_path / "library")

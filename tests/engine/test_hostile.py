@@ -140,51 +140,32 @@ def test_whole_files_are_answered(seeds: dict[str, bytes], tmp_path: Path) -> No
     assert {name: seal(content) for name, content in seeds.items()} == seeds
 
 
-def test_no_byte_can_change_unseen(seeds: dict[str, bytes], tmp_path: Path) -> None:
+def change_bytes(content: bytes) -> Iterator[tuple[str, bytes]]:
     """Each byte of header and records, and some of the weights; what lies between the arrays belongs to these."""
-
-    def change() -> Iterator[tuple[str, bytes]]:
-        content = seeds["joined"]
-        for at in [*range(File(content).end_of_records), *range(File(content).data, len(content), 7)]:
-            yield f"{at:05}", content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
-
-    told = tell(tmp_path / "changed", change())
-    assert len(told) > 1000
-    assert all(told.values())
+    for at in [*range(File(content).end_of_records), *range(File(content).data, len(content), 7)]:
+        yield f"{at:05}", content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
 
 
-def test_each_word_of_a_sealed_file_may_be_anything(seeds: dict[str, bytes], tmp_path: Path) -> None:
-    """Words of header and records, with checksums that fit; most are refused, and none does harm."""
-
-    def change(content: bytes) -> Iterator[tuple[str, bytes]]:
-        for at in range(8, File(content).end_of_records, 4):
-            word = ODD[at // 4 % len(ODD)].to_bytes(4, "little")
-            yield f"{at:05}", seal(content[:at] + word + content[at + 4 :])
-
-    for name in ("embeddings", "blocks", "joined"):
-        told = tell(tmp_path / name, change(seeds[name]))
-        assert len(told) > 150
-        assert sum(map(bool, told.values())) > len(told) / 4
+def change_words(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Words of header and records, with checksums that fit."""
+    for at in range(8, File(content).end_of_records, 4):
+        word = ODD[at // 4 % len(ODD)].to_bytes(4, "little")
+        yield f"{at:05}", seal(content[:at] + word + content[at + 4 :])
 
 
-def test_random_damage_of_sealed_files_does_no_harm(seeds: dict[str, bytes], tmp_path: Path) -> None:
+def damage(seeds: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """A few bytes anywhere, also in groups, places and starts of sparse weights."""
     rng = np.random.default_rng(0)
-
-    def change() -> Iterator[tuple[str, bytes]]:
-        for name, content in seeds.items():
-            for number in range(60):
-                damaged = bytearray(content)
-                for at in rng.integers(HEADER.itemsize, len(content), 1 + number % 4):
-                    damaged[at] = rng.integers(256)
-                yield f"{name}-{number}", seal(bytes(damaged))
-
-    assert len(set(tell(tmp_path / "damaged", change()).values())) > 20
+    for name, content in seeds.items():
+        for number in range(60):
+            damaged = bytearray(content)
+            for at in rng.integers(HEADER.itemsize, len(content), 1 + number % 4):
+                damaged[at] = rng.integers(256)
+            yield f"{name}-{number}", seal(bytes(damaged))
 
 
-def test_a_file_cut_anywhere_is_refused(seeds: dict[str, bytes], tmp_path: Path) -> None:
-    """Also where its header was made to fit: at the end of each record and array, a byte before, and a byte behind."""
-    content = seeds["sparse-int8"]
+def cut(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Files that end with each record and array, a byte before, and a byte behind; some with a header that fits."""
     file = File(content)
     ends = {0, 1, HEADER.itemsize, file.data, *range(file.data, len(content), ALIGN)}
     at = HEADER.itemsize
@@ -192,14 +173,35 @@ def test_a_file_cut_anywhere_is_refused(seeds: dict[str, bytes], tmp_path: Path)
         for _ in range(len(getattr(file, name))):
             at += kind.itemsize
             ends.add(at)
-    lengths = sorted({end + by for end in ends for by in (-1, 0, 1) if 0 <= end + by < len(content)})
-    told = tell(
-        tmp_path / "cut",
-        ((f"{n:05}-{how.__name__}", how(content[:n])) for n in lengths for how in (bytes, seal)),
-    )
+    for length in sorted({end + by for end in ends for by in (-1, 0, 1) if 0 <= end + by < len(content)}):
+        yield f"{length:05}-bytes", content[:length]
+        yield f"{length:05}-seal", seal(content[:length])
+
+
+def test_no_byte_can_change_unseen(seeds: dict[str, bytes], tmp_path: Path) -> None:
+    told = tell(tmp_path / "changed", change_bytes(seeds["joined"]))
+    assert len(told) > 1000
+    assert all(told.values())
+
+
+def test_each_word_of_a_sealed_file_may_be_anything(seeds: dict[str, bytes], tmp_path: Path) -> None:
+    """Most are refused, and none does harm."""
+    for name in ("embeddings", "blocks", "joined"):
+        told = tell(tmp_path / name, change_words(seeds[name]))
+        assert len(told) > 150
+        assert sum(map(bool, told.values())) > len(told) / 4
+
+
+def test_random_damage_of_sealed_files_does_no_harm(seeds: dict[str, bytes], tmp_path: Path) -> None:
+    assert len(set(tell(tmp_path / "damaged", damage(seeds)).values())) > 20
+
+
+def test_a_file_cut_anywhere_is_refused(seeds: dict[str, bytes], tmp_path: Path) -> None:
+    told = tell(tmp_path / "cut", cut(seeds["sparse-int8"]))
     assert len(told) > 100
     assert all(told.values())
-    assert all("cut short" in told[f"{n:05}-bytes"] for n in lengths if n >= HEADER.itemsize)
+    bare = {int(name[:5]): said for name, said in told.items() if name.endswith("-bytes")}
+    assert all("cut short" in said for length, said in bare.items() if length >= HEADER.itemsize)
 
 
 # -- one lie each -----------------------------------------------------------------------------------------------------

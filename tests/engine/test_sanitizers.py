@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from lxcompress.engine import ModelFile, instruction_sets, pack
-from lxcompress.engine.build import SOURCE, find_compiler, find_sets
+from lxcompress.engine.build import SOURCE, find_compiler, find_target, list_sources
 from lxcompress.engine.library import LIBRARY
 from tests.engine.fuzz.make_seeds import MOST, PACKERS, SEEDS, weigh, write_product, write_seeds
 
@@ -67,7 +67,7 @@ def compile_(*arguments: object) -> str:
 
 def compile_watched(folder: Path, flags: Sequence[str], mains: Sequence[tuple[Path, tuple[str, ...]]]) -> list[Path]:
     """Programs of `mains`, each with flags of its own, and the engine's best and plainest kernels."""
-    known = find_sets(find_compiler() or [])
+    known = find_target(find_compiler() or []).sets
     sets = dict.fromkeys([instruction_sets()[0], "base"])
     common = [*FLAGS, *flags, f"-I{SOURCE}", *(f"-DLX_HAS_{name}" for name in sets)]
     objects = [folder / f"{name}.o" for name in sets]
@@ -82,7 +82,9 @@ def compile_watched(folder: Path, flags: Sequence[str], mains: Sequence[tuple[Pa
     programs = [folder / main.stem for main, _ in mains]
     for (main, own), program in zip(mains, programs, strict=True):
         rest = [
-            SOURCE / f"{name}.c" for name in ("file", "seen", "pool", "dispatch", "run") if f"-DHAS_{name}" not in own
+            path
+            for path in list_sources()
+            if path.suffix == ".c" and path.stem != "kernels" and f"-DHAS_{path.stem}" not in own
         ]
         assert compile_(*common, *own, main, *rest, *objects, "-lm", "-o", program) == ""
     return programs

@@ -4,21 +4,13 @@
    the number of entries in each tile of a sparse weight. The index of an entry is one byte into a tile of 256 units that
    always exist in memory, so the weights themselves need no check. */
 
-#define _GNU_SOURCE
 #include "file.h"
+#include "system.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#ifndef LX_NO_MAP
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#endif
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the file format is little-endian, and so must the machine be"
@@ -376,42 +368,17 @@ static int check_model(lx_model *model, complaint *to) {
   return check_order(model, to);
 }
 
-#ifdef LX_NO_MAP
 lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
-  (void)path;
-  lx_fail(error, error_bytes, "this build cannot open files: open the model from memory");
-  return NULL;
-}
-static void unmap(lx_model *model) { (void)model; }
-#else
-/* The file must not change while it is open, like that of a library: reading a part that was truncated, or is on a removed
-   disk, ends the process (SIGBUS), and a part that was overwritten is not checked again. To replace a model, write another
-   file and rename it. */
-lx_model *lx_open(const char *path, char *error, size_t error_bytes) {
-  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* do not wait for a pipe, which is refused */
-  struct stat about;
-  if (file < 0 || fstat(file, &about)) {
-    lx_fail(error, error_bytes, "cannot be opened (%s)", strerror(errno));
-    if (file >= 0) close(file);
-    return NULL;
-  }
-  void *bytes = S_ISREG(about.st_mode) && about.st_size > 0
-                    ? mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, file, 0)
-                    : MAP_FAILED;
-  close(file);
-  if (bytes == MAP_FAILED) {
-    lx_fail(error, error_bytes, "is empty, or cannot be mapped into memory");
-    return NULL;
-  }
-  lx_model *model = lx_open_bytes(bytes, (size_t)about.st_size, error, error_bytes);
+  size_t size = 0;
+  const void *bytes = lx_map(path, &size, error, error_bytes);
+  if (!bytes) return NULL;
+  lx_model *model = lx_open_bytes(bytes, size, error, error_bytes);
   if (model)
     model->is_mapped = 1;
   else
-    munmap(bytes, (size_t)about.st_size);
+    lx_unmap(bytes, size);
   return model;
 }
-static void unmap(lx_model *model) { munmap((void *)model->bytes, model->size); }
-#endif
 
 lx_model *lx_open_bytes(const void *bytes, size_t size, char *error, size_t error_bytes) {
   complaint to = {error, error_bytes};
@@ -433,7 +400,7 @@ int lx_verify(const lx_model *model, char *error, size_t error_bytes) {
 }
 
 void lx_close(lx_model *model) {
-  if (model && model->is_mapped) unmap(model);
+  if (model && model->is_mapped) lx_unmap(model->bytes, model->size);
   free(model);
 }
 

@@ -114,8 +114,14 @@ struct lx_model {
 
 uint32_t lx_crc(uint32_t before, const void *bytes, size_t size);
 
+#if defined(__MINGW32__) && !defined(__clang__)
+#define LX_PRINTF gnu_printf /* build.py asks for it; the printf of Windows does not know %zu */
+#else
+#define LX_PRINTF printf
+#endif
+
 /* Always returns -1, with `error` written. */
-int lx_fail(char *error, size_t error_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int lx_fail(char *error, size_t error_bytes, const char *format, ...) __attribute__((format(LX_PRINTF, 3, 4)));
 
 /* Whether the product reads quantised inputs, four bytes at once. */
 static inline int lx_is_quantised(const lx_weight *weight) {

@@ -1,34 +1,11 @@
 /* A small pool. Between calls its threads sleep; within one they spin for a moment at a barrier, then yield. */
 
-#define _GNU_SOURCE
 #include "pool.h"
+#include "system.h"
 
-#include <stdlib.h>
-
-#ifdef LX_NO_THREADS
-
-struct lx_pool {
-  unsigned next;
-};
-
-lx_pool *lx_pool_open(int threads) { return threads == 1 ? calloc(1, sizeof(lx_pool)) : NULL; }
-void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *context) {
-  pool->next = 0;
-  work(context, 0);
-}
-void lx_pool_meet(lx_pool *pool) { pool->next = 0; }
-unsigned lx_pool_next(lx_pool *pool, int thread, unsigned items) {
-  (void)thread;
-  return pool->next < items ? pool->next++ : items;
-}
-void lx_pool_close(lx_pool *pool) { free(pool); }
-
-#else
-
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 enum { SPINS = 4000, LINE = 64 };
 
@@ -36,7 +13,7 @@ enum { SPINS = 4000, LINE = 64 };
 typedef struct {
   _Alignas(LINE) atomic_uint next; /* how many of its share were taken */
   lx_pool *pool;
-  pthread_t handle;
+  lx_thread *handle;
   int number;
 } worker;
 
@@ -46,18 +23,18 @@ struct lx_pool {
      same time. */
   _Alignas(LINE) atomic_uint arrived;
   _Alignas(LINE) atomic_uint met;
-  _Alignas(LINE) pthread_mutex_t lock;
-  pthread_cond_t called;
+  _Alignas(LINE) lx_lock *lock; /* of what follows; NULL for a pool of one thread */
   unsigned calls;
   int is_closing;
   void (*work)(void *context, int thread);
   void *context;
+  void *allocated;
   worker workers[];
 };
 
 static void pause_a_moment(unsigned spins) {
   if (spins >= SPINS) {
-    sched_yield();
+    lx_thread_yield();
     return;
   }
 #if defined(__x86_64__) || defined(__i386__)
@@ -101,48 +78,53 @@ unsigned lx_pool_next(lx_pool *pool, int thread, unsigned items) {
   return items;
 }
 
-static void *serve(void *argument) {
+static void serve(void *argument) {
   worker *self = argument;
   lx_pool *pool = self->pool;
   for (unsigned seen = 0;;) {
-    pthread_mutex_lock(&pool->lock);
-    while (pool->calls == seen && !pool->is_closing) pthread_cond_wait(&pool->called, &pool->lock);
+    lx_lock_take(pool->lock);
+    while (pool->calls == seen && !pool->is_closing) lx_lock_wait(pool->lock);
     const int is_closing = pool->is_closing;
     seen = pool->calls;
-    pthread_mutex_unlock(&pool->lock);
-    if (is_closing) return NULL;
+    lx_lock_release(pool->lock);
+    if (is_closing) return;
     pool->work(pool->context, self->number);
     lx_pool_meet(pool);
   }
 }
 
+/* Starts the threads of a pool after the first. Returns -1 if one cannot be started. */
+static int start_threads(lx_pool *pool) {
+  for (; pool->started < pool->threads; pool->started++) {
+    worker *one = &pool->workers[pool->started];
+    one->pool = pool, one->number = pool->started;
+    one->handle = lx_thread_start(serve, one);
+    if (!one->handle) return -1;
+  }
+  return 0;
+}
+
 lx_pool *lx_pool_open(int threads) {
-  const size_t bytes = sizeof(lx_pool) + (size_t)threads * sizeof(worker);
-  lx_pool *pool = aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
-  if (!pool) return NULL;
-  pool->threads = threads, pool->started = 1, pool->calls = 0, pool->is_closing = 0;
+  uint8_t *allocated = calloc(1, sizeof(lx_pool) + (size_t)threads * sizeof(worker) + LINE);
+  if (!allocated) return NULL;
+  lx_pool *pool = (lx_pool *)(allocated + (LINE - (uintptr_t)allocated % LINE) % LINE);
+  pool->allocated = allocated, pool->threads = threads, pool->started = 1;
   atomic_init(&pool->arrived, 0);
   atomic_init(&pool->met, 0);
   for (int n = 0; n < threads; n++) atomic_init(&pool->workers[n].next, 0);
-  pthread_mutex_init(&pool->lock, NULL);
-  pthread_cond_init(&pool->called, NULL);
-  for (; pool->started < threads; pool->started++) {
-    worker *one = &pool->workers[pool->started];
-    one->pool = pool, one->number = pool->started;
-    if (pthread_create(&one->handle, NULL, serve, one)) {
-      lx_pool_close(pool);
-      return NULL;
-    }
-  }
-  return pool;
+  if (threads == 1) return pool;
+  pool->lock = lx_lock_open();
+  if (pool->lock && !start_threads(pool)) return pool;
+  lx_pool_close(pool);
+  return NULL;
 }
 
 void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *context) {
   if (pool->threads > 1) {
-    pthread_mutex_lock(&pool->lock);
+    lx_lock_take(pool->lock);
     pool->work = work, pool->context = context, pool->calls++;
-    pthread_cond_broadcast(&pool->called);
-    pthread_mutex_unlock(&pool->lock);
+    lx_lock_wake_all(pool->lock);
+    lx_lock_release(pool->lock);
   }
   work(context, 0);
   lx_pool_meet(pool);
@@ -150,14 +132,13 @@ void lx_pool_run(lx_pool *pool, void (*work)(void *context, int thread), void *c
 
 void lx_pool_close(lx_pool *pool) {
   if (!pool) return;
-  pthread_mutex_lock(&pool->lock);
-  pool->is_closing = 1;
-  pthread_cond_broadcast(&pool->called);
-  pthread_mutex_unlock(&pool->lock);
-  for (int n = 1; n < pool->started; n++) pthread_join(pool->workers[n].handle, NULL);
-  pthread_cond_destroy(&pool->called);
-  pthread_mutex_destroy(&pool->lock);
-  free(pool);
+  if (pool->lock) {
+    lx_lock_take(pool->lock);
+    pool->is_closing = 1;
+    lx_lock_wake_all(pool->lock);
+    lx_lock_release(pool->lock);
+    for (int n = 1; n < pool->started; n++) lx_thread_join(pool->workers[n].handle);
+    lx_lock_close(pool->lock);
+  }
+  free(pool->allocated);
 }
-
-#endif

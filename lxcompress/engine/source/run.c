@@ -4,7 +4,6 @@
    are laid out one after another. All threads go through the operations together. An operation is cut into items that any
    thread may take, none of which depends on another, so that results are the same whatever the number of threads. */
 
-#define _GNU_SOURCE
 #include "kernels.h"
 #include "pool.h"
 #include "seen.h"

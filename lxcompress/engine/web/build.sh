@@ -13,5 +13,5 @@ exports=$exports,lx_session_open,lx_run,lx_see,lx_session_close
 
 # An overflow of the stack, which lies first, traps. No text of the engine's has a number with a point.
 ${CC:-clang} --target=wasm32-wasi -mexec-model=reactor -O3 -msimd128 -std=gnu11 -ffp-contract=fast -fno-math-errno \
-  -Wall -Wextra -DLX_NO_THREADS -DLX_NO_MAP -DLX_SET=base "$source"/*.c -lc-printscan-no-floating-point \
+  -Wall -Wextra -DLX_NO_SYSTEM -DLX_SET=base "$source"/*.c -lc-printscan-no-floating-point \
   "-Wl,--export=$(echo $exports | sed 's/,/,--export=/g'),--stack-first,-z,stack-size=262144,--strip-all" -o "$out"

@@ -22,5 +22,8 @@ if [[ $("$cc" -dumpmachine) == x86_64* ]]; then
     -o "$out/$kind-avx512.o" &
 fi
 wait
-"$cc" "${flags[@]}" "${has[@]}" "$here/fuzz.c" "$source/file.c" "$source/seen.c" "$source/pool.c" "$source/dispatch.c" "$out/$kind"-*.o -lm \
-  -o "$out/$kind"
+rest=()
+for file in "$source"/*.c; do
+  case $file in */kernels.c | */run.c) ;; *) rest+=("$file") ;; esac # fuzz.c includes run.c
+done
+"$cc" "${flags[@]}" "${has[@]}" "$here/fuzz.c" "${rest[@]}" "$out/$kind"-*.o -lm -o "$out/$kind"
