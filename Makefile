@@ -5,6 +5,8 @@
 # make test-native: the tests that need sanitizers, valgrind, an emulator, a browser, or the compilers of ExecuTorch and Core ML;
 # each skip names what is missing.
 # make test-slow: the tests that take minutes each.
+# make test-matrix: the fast tests on every installed Python from 3.10 to 3.13, and with the lowest allowed dependencies.
+# make wheels: the wheels of all systems and the source archive, in dist/; docs/releasing.md.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
 
@@ -20,7 +22,7 @@ NATIVE := $(addprefix tests/,engine runtimes/test_torch.py life/test_browser.py 
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo check check-style check-types check-fast test test-native test-slow mutants clean
+.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix wheels mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -50,6 +52,14 @@ test-native: $(VENV)/tested
 
 test-slow: $(VENV)/tested
 	$(PYTEST) -m slow --no-loadscope-reorder
+
+test-matrix: $(VENV)/tested
+	$(BIN)/python -m pip install --quiet --group matrix
+	$(BIN)/python -m release.matrix $(FAST)
+
+wheels: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group wheels
+	$(BIN)/python -m release.wheels
 
 mutants: $(VENV)/tested
 	$(BIN)/python -m tests.mutants
