@@ -98,9 +98,9 @@ def test_without_a_compiler_that_serves_the_package_is_whole_but_for_the_library
 
 
 def test_a_wheel_for_another_system_has_the_library_and_the_tag_that_are_given(tree: Path, tmp_path: Path) -> None:
-    library = tmp_path / "_engine.dll"
-    library.write_bytes(b"Windows")
-    given = {build.GIVEN_LIBRARY: str(library), build.GIVEN_PLATFORM: "win_amd64"}
+    windows = tmp_path / "_engine.dll"
+    windows.write_bytes(b"Windows")
+    given = {build.GIVEN_LIBRARY: str(windows), build.GIVEN_PLATFORM: "win_amd64"}
     wheel = _hatch(tree, "wheel", tmp_path, CC="/nonexistent/cc", **given)
     assert wheel.name == f"lxcompress-{__version__}-py3-none-win_amd64.whl"
     with zipfile.ZipFile(wheel) as file:
