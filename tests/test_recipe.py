@@ -56,6 +56,7 @@ ANOTHER = {
     "model.vocabulary": "other-vocab.txt",
     "model.pretrained_answers": "other-answers.json",
     "model.last_bias": -2.5,
+    "model.draw_feature_layer": True,
     "train.epochs": 23,
     "train.batch_size": 24,
     "train.learning_rate": "1e-3",

@@ -1,4 +1,4 @@
-"""The extractors: networks that turn a photograph into region features. A command names one as `--extractor`."""
+"""The extractors, which turn a photograph into region features. A command names one as `--extractor`."""
 
 from __future__ import annotations
 
@@ -56,10 +56,13 @@ EXTRACTORS: dict[str, ExtractorSpec] = {
     )
 }
 DEFAULT_EXTRACTOR = "grid-efficientnet-lite0"
+PIXELS = "pixels"
+"""The extractor without a network: the picture itself, for models that read pictures (ViLT)."""
+EXTRACTOR_NAMES = (*EXTRACTORS, PIXELS)
 
 
 def find_extractor(name: str) -> ExtractorSpec:
-    """Return the extractor `name`. Raises DataError if it is unknown."""
+    """Return the network of the extractor `name`. Raises DataError if it is unknown."""
     if name not in EXTRACTORS:
-        raise DataError(f"--extractor {name}: is unknown; give one of {', '.join(EXTRACTORS)}")
+        raise DataError(f"--extractor {name}: is unknown; give one of {', '.join(EXTRACTOR_NAMES)}")
     return EXTRACTORS[name]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, EXTRACTORS
+from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, EXTRACTOR_NAMES
 from lxcompress.cli.store import show_progress, show_store
 
 
@@ -19,11 +19,19 @@ def features_cli(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the store to write.")],
     extractor: Annotated[
-        str, typer.Option("--extractor", help=f"The network: {', '.join(EXTRACTORS)}.")
+        str, typer.Option("--extractor", help=f"One of {', '.join(EXTRACTOR_NAMES)}.")
     ] = DEFAULT_EXTRACTOR,
-    grid: Annotated[int, typer.Option("--grid", help="Cells on a side; 6 gives 36 regions.")] = 6,
+    grid: Annotated[int | None, typer.Option("--grid", help="Cells on a side; 6 by default: 36 regions.")] = None,
+    side: Annotated[
+        int | None, typer.Option("--side", help="Pixels on a side, for --extractor pixels (ViLT reads 384).")
+    ] = None,
     ids: Annotated[
-        Path | None, typer.Option("--ids", metavar="TABLE", help="CSV or TSV with the columns file,id.")
+        Path | None,
+        typer.Option(
+            "--ids",
+            metavar="TABLE",
+            help="CSV or TSV with the columns file,id; or numbers, for the number at the end of each file's name.",
+        ),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Skip and list bad photographs instead of stopping at the first.")
@@ -43,7 +51,7 @@ def features_cli(
     from lxcompress.cli.screen import remarks, resumable
     from lxcompress.workflow.features import ExtractOptions, extract_features
 
-    options = ExtractOptions(extractor=extractor, grid=grid, ids=ids, skip_bad=skip_bad, threads=threads)
+    options = ExtractOptions(extractor=extractor, grid=grid, side=side, ids=ids, skip_bad=skip_bad, threads=threads)
     started = time.monotonic()
     with resumable(), show_progress() as progress:
         found = extract_features(photos, out, options, progress=progress)

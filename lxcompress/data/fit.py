@@ -109,13 +109,14 @@ def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
         given = f"pictures of {pixels} x {pixels}" if pixels else f"regions of {gives} features"
         return [
             f"reads pictures of {size} x {size} pixels, but {kind} gives {given}; "
-            f"give data.kind=scenes with data.pixels={size}, or a model that reads such data"
+            f"give data.kind=scenes with data.pixels={size}, photographs of lxcompress features --extractor pixels "
+            f"--side {size}, or a model that reads such data"
         ]
     if reads != gives:
         return [
             f"reads regions of {reads} features, but {kind} gives {gives}; "
-            "give features of the detector that it was pre-trained with, or a model that reads these "
-            "(model.start=mini reads scenes)"
+            "give features of the detector that it was pre-trained with, a model that reads these, or "
+            "--set model.draw_feature_layer=true, which draws the layer that reads features"
         ]
     return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from lxcompress.text import read_text
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """The extensions of photographs in a folder, in lower case. A file that is named itself may have another."""
 TABLE_COLUMNS = ("file", "id")
+NUMBERS = Path("numbers")
+"""Given as the table of ids: the id of a photograph is the number at the end of its name."""
+_NUMBER = re.compile(r"0*([0-9]{1,18})$")
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Photos:
 def find_photos(arguments: Sequence[Path], table: Path | None = None) -> Photos:
     """Return the photographs that `arguments` name: files, folders with their subfolders, and patterns with * or ?.
 
-    The id of a photograph is its file name without the extension, or what `table` says. Raises DataError if there are
-    none, or if two of them have the same id.
+    The id of a photograph is its file name without the extension, or what `table` says; the table NUMBERS takes the
+    number at the end of the name. Raises DataError if there are none, or if two of them have the same id.
     """
     paths: dict[Path, None] = {}
     ignored = 0
@@ -44,7 +48,10 @@ def find_photos(arguments: Sequence[Path], table: Path | None = None) -> Photos:
             f"{' '.join(map(str, arguments))}: has no photograph{more}; give files, folders or patterns of "
             f"{', '.join(SUFFIXES)}"
         )
-    ids = _ids_from_names(paths) if table is None else _ids_from_table(list(paths), table)
+    if table == NUMBERS:
+        ids = tuple(_number(path) for path in paths)
+    else:
+        ids = _ids_from_names(paths) if table is None else _ids_from_table(list(paths), table)
     _check_ids(tuple(paths), ids, table)
     return Photos(tuple(paths), ids, ignored)
 
@@ -71,6 +78,14 @@ def _expand(argument: Path) -> tuple[list[Path], int]:
 def _ids_from_names(paths: Sequence[Path] | dict[Path, None]) -> tuple[str, ...]:
     """Return the name of each file without the extension of a photograph."""
     return tuple(path.stem if path.suffix.lower() in SUFFIXES else path.name for path in paths)
+
+
+def _number(path: Path) -> str:
+    """Return the number at the end of a file's name, without zeros before it. Raises DataError if there is none."""
+    found = _NUMBER.search(path.stem)
+    if found is None:
+        raise DataError(f"{path}: has no number at the end of its name, as --ids {NUMBERS} needs; give a table of ids")
+    return found[1]
 
 
 def _ids_from_table(paths: Sequence[Path], table: Path) -> tuple[str, ...]:

@@ -21,8 +21,6 @@ from lxcompress.errors import DataError
 from lxcompress.extractors.efficientnet import EfficientNetLite
 from lxcompress.rundir import sha256
 
-GRID = 6
-"""The cells on a side by default: 36 regions, as many as LXMERT reads."""
 MEAN, DEVIATION = 127.0, 128.0
 """The network reads (pixel - MEAN) / DEVIATION."""
 
@@ -33,12 +31,12 @@ class GridExtractor:
 
     spec: ExtractorSpec
     network: EfficientNetLite
-    grid: int = GRID
+    grid: int
 
     @property
-    def regions(self) -> int:
-        """Return O, the number of regions of a photograph."""
-        return self.grid * self.grid
+    def side(self) -> int:
+        """Return S, the pixels on a side of the picture that the network reads."""
+        return self.spec.side
 
     @property
     def boxes(self) -> np.ndarray:
@@ -66,7 +64,7 @@ def to_picture(pixels: np.ndarray) -> Tensor:
     return ((values - MEAN) / DEVIATION)[None]
 
 
-def load_extractor(spec: ExtractorSpec, grid: int = GRID) -> GridExtractor:
+def load_extractor(spec: ExtractorSpec, grid: int) -> GridExtractor:
     """Load the extractor's weights from its package. Raises DataError if they are not installed, or are others."""
     network = EfficientNetLite(spec.width, spec.depth).eval()
     path = find_weights(spec)

@@ -1,4 +1,7 @@
-"""PhotoSource: photographs as a source of region features. Threads read the next ones ahead."""
+"""PhotoSource: photographs as a source of region features. Threads read the next ones ahead.
+
+Shapes: S pixels a side, O regions, F features.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 
 from lxcompress.data.regions.ahead import read_ahead
 from lxcompress.data.regions.rows import FIRST, BadRow, Position, RegionRow, RowError, check_id
-from lxcompress.extractors.grid import GridExtractor
 from lxcompress.extractors.photo import quiet_pillow, read_photo
+
+
+class Extractor(Protocol):
+    """What turns the pixels of a photograph into region features."""
+
+    @property
+    def side(self) -> int:
+        """Return S, the pixels on a side of the picture that it reads."""
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """Return the boxes of the regions, the same for every photograph: float32 [O, 4], 0-1."""
+
+    def extract(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the features of the regions, float32 [O, F]; `pixels` are uint8 [S, S, 3]."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +46,7 @@ class PhotoSource:
 
     paths: tuple[Path, ...]
     ids: tuple[str, ...]
-    extractor: GridExtractor
+    extractor: Extractor
     threads: int
     unit: str = "photograph"
 
@@ -71,7 +90,7 @@ class PhotoSource:
         """Return the features of one photograph; a thread does this."""
         path, image = self.paths[position.item - 1], self.ids[position.item - 1]
         try:
-            pixels = read_photo(path, self.extractor.spec.side)
+            pixels = read_photo(path, self.extractor.side)
             return RegionRow(position, check_id(image), self.extractor.extract(pixels), self.extractor.boxes)
         except RowError as problem:
             return BadRow(position, image, f"{path}: {problem}")

@@ -64,6 +64,10 @@ class Family:
     """(config) -> None; raises ValueError for a config from which no model can be built"""
     answers_field: str = "num_labels"
     """the field of the config that states A, the number of answers"""
+    feature_layer: str | None = None
+    """the name of the linear layer that reads the features of a region; None if the family reads pictures"""
+    features_field: str = ""
+    """the field of the config that states the number of features of a region"""
     images_field: str | None = None
     """the field of the config that states N, the images of a question; None if the family reads one image only
 
@@ -141,6 +145,30 @@ class Family:
             setattr(config, self.images_field, images)
         elif hasattr(config, self.images_field):
             delattr(config, self.images_field)
+
+    def draw_feature_layer(
+        self, config: PreTrainedConfig, features: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return new weights of the layer that reads regions, for `features` features, and write that into the config.
+
+        Raises ModelError if the family names no such layer, or if the model reads so many features already.
+        """
+        if self.feature_layer is None:
+            raise ModelError(
+                f"model.draw_feature_layer: the family {self.title} has no layer for the features of regions; leave it "
+                "out"
+            )
+        if self.feature_size(config) == features:
+            raise ModelError(
+                f"model.draw_feature_layer: the start model reads {features} features, as many as the data have; "
+                "leave it out, so that its layer is kept"
+            )
+        setattr(config, self.features_field, features)
+        shapes = self.shapes(config)
+        names = [f"{self.feature_layer}.{part}" for part in ("weight", "bias")]
+        deviation: float = getattr(config, "initializer_range")  # noqa: B009 (a field that every config here has)
+        drawn = torch.normal(0.0, deviation, tuple(shapes[names[0]]), generator=generator)
+        return {names[0]: drawn, names[1]: torch.zeros(shapes[names[1]])}
 
     def fresh_head(
         self, config: PreTrainedConfig, generator: torch.Generator, *, last_bias: float | None = None

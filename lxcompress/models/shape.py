@@ -30,14 +30,18 @@ def describe_model(name: str, config: PreTrainedConfig, family: Family) -> Model
     )
 
 
-def describe_start(name: str, start: str, vocabulary: Path | None = None) -> ModelShape:
+def describe_start(
+    name: str, start: str, vocabulary: Path | None = None, *, draws_feature_layer: bool = False
+) -> ModelShape:
     """Return what a start model reads. It gets a new answer head, and with `vocabulary` also new embeddings.
 
-    A value that the study will choose (answers, images, size of the vocabulary) is None. Raises ModelError.
+    A value that the study will choose (answers, images, size of the vocabulary, features) is None. Raises ModelError.
     """
     config, family = read_config(start)
     shape = replace(describe_model(name, config, family), answers=None, labels=None)
     shape = replace(shape, images=None) if family.images_field is not None else shape
+    if draws_feature_layer and shape.picture_size is None:
+        shape = replace(shape, feature_size=None)
     return replace(shape, embeddings=None) if vocabulary else shape
 
 

@@ -20,13 +20,15 @@ from lxcompress.models.vocabulary import find_vocabulary_folder
 
 
 @dataclass(frozen=True)
-class HeadInit:
-    """The settings for a new answer head of a start model."""
+class NewLayers:
+    """The settings for the layers of a start model that are new: the answer head, and the layer that reads regions."""
 
     pretrained_answers: Path | None = None
     """the file that lists the answers of the start's own head, from which rows are copied; None draws a new head"""
     last_bias: float | None = None
     """the bias of an answer whose row is not copied; None is the default of heads.draw_head or heads.copy_head"""
+    features: int | None = None
+    """the number of features of a region, for which the layer that reads regions is drawn; None keeps the layer"""
 
 
 def resolve_start(start: str) -> str:
@@ -39,14 +41,14 @@ def load_start(
     labels: Sequence[str],
     seed: int,
     *,
-    head: HeadInit = HeadInit(),
+    layers: NewLayers = NewLayers(),
     vocabulary: Path | None = None,
     images: int = 1,
 ) -> tuple[Model, dict[str, Tensor]]:
     """Return the start of a study's seed: a pre-trained encoder with an answer head for `labels`, and its weights.
 
-    `vocabulary` replaces the vocabulary of the start; tokens that are in both keep their embeddings. The answer head
-    reads `images` images for each question. Raises LxError.
+    `layers` has the settings of new layers. `vocabulary` replaces the vocabulary of the start; tokens that are in both
+    keep their embeddings. The answer head reads `images` images for each question. Raises LxError.
     """
     if (Path(start) / SURGERY_FILE).is_file():
         raise ModelError(
@@ -61,16 +63,18 @@ def load_start(
     name_answers(config, labels)
     family.set_images(config, images)
     generator = torch.Generator().manual_seed(seed)
-    if head.pretrained_answers is None:
-        weights |= family.fresh_head(config, generator, last_bias=head.last_bias)
+    if layers.pretrained_answers is None:
+        weights |= family.fresh_head(config, generator, last_bias=layers.last_bias)
     else:
-        rows = _find_head_rows(start, own_head, labels, found, head.pretrained_answers)
-        weights |= family.copied_head(own_head, rows, last_bias=head.last_bias)
+        rows = _find_head_rows(start, own_head, labels, found, layers.pretrained_answers)
+        weights |= family.copied_head(own_head, rows, last_bias=layers.last_bias)
     if vocabulary is not None:
         weights[family.anatomy.words] = _embed(
             start, weights[family.anatomy.words], vocabulary, generator, config.initializer_range
         )
         config.vocab_size = len(weights[family.anatomy.words])
+    if layers.features is not None:
+        weights |= family.draw_feature_layer(config, layers.features, generator)
     model = Model(family.build(config), config, family)
     weights = {name: tensor for name, tensor in weights.items() if not family.is_dead(name, config)}
     model.load(weights)

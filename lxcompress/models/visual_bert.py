@@ -85,6 +85,8 @@ FAMILY = Family(
     answer=answer,
     hidden=hidden,
     feature_size=feature_size,
+    feature_layer="visual_bert.embeddings.visual_projection",
+    features_field="visual_embedding_dim",
     remove_dead=remove_dead,
     check_config=check_config,
 )

@@ -27,6 +27,10 @@ cell is made. GRID_FIELDS are sections and fields of the recipe, GRID_PRUNE_FIEL
 MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.data_on_device"}
 """Settings that may change because they only adapt a run to its machine, such as those that save memory."""
 
+ADDED_FIELDS = {"model.draw_feature_layer": False}
+"""Fields of the recipe that earlier versions did not have -> the value with which they change nothing. They are then
+left out, so that runs that an earlier version began can be resumed."""
+
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe with absolute paths, so that a run folder can be read from any working directory."""
@@ -112,7 +116,8 @@ def belongs_to_recipe(recipe: Recipe, run: RunDir) -> bool:
 def load_start_task(recipe: Recipe) -> AnswerTask:
     """Return the recipe's data, tokenized for its start model. Raises LxError, before any slow work."""
     start, vocabulary = resolve_start(recipe.model.start), recipe.model.vocabulary
-    shape = describe_start(f"model.start={recipe.model.start}", start, vocabulary)
+    draws_layer = recipe.model.draw_feature_layer
+    shape = describe_start(f"model.start={recipe.model.start}", start, vocabulary, draws_feature_layer=draws_layer)
     return load_fitting_task(recipe.data, load_vocabulary(start, vocabulary), shape)
 
 
@@ -128,12 +133,13 @@ def check_protocol(model: Model, recipe: Recipe) -> None:
 def cell_defining_fields(recipe: Recipe) -> dict[str, object]:
     """Return the settings that decide how a cell is made: dotted name -> value."""
     tree = recipe.model_dump(mode="json", exclude=GRID_FIELDS)
-    return {
+    fields = {
         f"{section}.{field}" if isinstance(value, dict) else section: inner
         for section, value in tree.items()
         for field, inner in (value.items() if isinstance(value, dict) else [("", value)])
         if not (section == "prune" and field in GRID_PRUNE_FIELDS) and f"{section}.{field}" not in MACHINE_FIELDS
     }
+    return {name: value for name, value in fields.items() if name not in ADDED_FIELDS or value != ADDED_FIELDS[name]}
 
 
 def name_paths(data: AnyData) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from lxcompress.errors import RecipeError, RunError, TicketError
 from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
 from lxcompress.models.kept import check_like, load_kept, save_kept
-from lxcompress.models.start import HeadInit, load_start, resolve_start
+from lxcompress.models.start import NewLayers, load_start, resolve_start
 from lxcompress.pruning.mask import Weights
 from lxcompress.pruning.surgery import Surgery, UnitGroup, find_groups
 from lxcompress.recipe import FAULTS, Recipe
@@ -90,7 +90,9 @@ def make_start(recipe: Recipe, task: AnswerTask, seed: int) -> tuple[Model, dict
         resolve_start(wanted.start),
         task.labels,
         seed,
-        head=HeadInit(wanted.pretrained_answers, last_bias),
+        layers=NewLayers(
+            wanted.pretrained_answers, last_bias, task.feature_size if wanted.draw_feature_layer else None
+        ),
         vocabulary=wanted.vocabulary,
         images=task.train.images,
     )

@@ -40,7 +40,12 @@ def check_recipe(recipe: Recipe, *, is_fast: bool = False, progress: Progress = 
     start, data = resolve_start(recipe.model.start), recipe.data
     readers: dict[str, Callable[[], Any]] = {
         "vocabulary": lambda: load_vocabulary(start, recipe.model.vocabulary),
-        "model": lambda: describe_start(f"model.start={recipe.model.start}", start, recipe.model.vocabulary),
+        "model": lambda: describe_start(
+            f"model.start={recipe.model.start}",
+            start,
+            recipe.model.vocabulary,
+            draws_feature_layer=recipe.model.draw_feature_layer,
+        ),
         "answers": lambda: recipe.model.pretrained_answers and read_answers(recipe.model.pretrained_answers),
     }
     read: dict[str, Any] = {}

@@ -7,23 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, find_extractor
+from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, PIXELS, find_extractor
+from lxcompress.errors import DataError
 from lxcompress.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from lxcompress.data.regions.convert import PrepareResult
+    from lxcompress.extractors.source import Extractor
+
+
+GRID, SIDES = 6, (8, 512)
+"""The cells on a side by default: 36 regions, as many as LXMERT reads; and the smallest and the largest picture."""
 
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """The options of an extraction; `threads` is one for each core by default."""
+    """The options of an extraction."""
 
     extractor: str = DEFAULT_EXTRACTOR
-    grid: int = 6
+    grid: int | None = None
+    """the cells on a side; None is GRID, and `pixels` has no cells"""
+    side: int | None = None
+    """the pixels on a side of the pictures of the extractor `pixels`"""
     ids: Path | None = None
-    """the table of image ids; None takes the names of the files"""
+    """the table of image ids, or find.NUMBERS; None takes the names of the files"""
     skip_bad: bool = False
     threads: int | None = None
+    """how many photographs are read at a time; None is one for each core"""
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,44 @@ def extract_features(
     A bad photograph raises DataError, or is left out. The same call resumes after an error.
     """
     options = options or ExtractOptions()
-    spec = find_extractor(options.extractor)
+    check_options(options)
     from lxcompress.data.regions.convert import StoreOptions, make_store
     from lxcompress.extractors.find import find_photos
-    from lxcompress.extractors.grid import load_extractor
     from lxcompress.extractors.source import PhotoSource
     from lxcompress.machine import usable_cores
 
     found = find_photos(photos, options.ids)
-    extractor = load_extractor(spec, options.grid)
+    extractor = _open_extractor(options)
     source = PhotoSource(found.paths, found.ids, extractor, options.threads or len(usable_cores()))
-    reading = f"--extractor {spec.name}"
-    store = StoreOptions(extractor.regions, options.skip_bad, reading)
+    reading = f"--extractor {options.extractor}{f' --side {options.side}' if options.side else ''}"
+    store = StoreOptions(len(extractor.boxes), options.skip_bad, reading)
     return ExtractResult(make_store([source], [found.paths], out, store, progress=progress), found.ignored)
+
+
+def check_options(options: ExtractOptions) -> None:
+    """Raise DataError if the extractor is unknown, or if an option has no effect on it."""
+    if options.extractor != PIXELS:
+        find_extractor(options.extractor)
+        if options.side is not None:
+            raise DataError(f"--side {options.side}: has no effect on {options.extractor}; it is for {PIXELS}")
+        return
+    if options.grid is not None:
+        raise DataError(f"--grid {options.grid}: has no effect on {PIXELS}, whose only region is the whole photograph")
+    if options.side is None or not SIDES[0] <= options.side <= SIDES[1]:
+        given = "is missing" if options.side is None else f"is {options.side}"
+        raise DataError(
+            f"--side: {given}, expected {SIDES[0]} to {SIDES[1]}; give the side of the pictures that the model reads "
+            "(384 for the published ViLT)"
+        )
+
+
+def _open_extractor(options: ExtractOptions) -> Extractor:
+    """Return the extractor that `options` ask for. Raises DataError."""
+    if options.extractor == PIXELS:
+        from lxcompress.extractors.pixels import PixelExtractor
+
+        assert options.side is not None, "check_options has seen a side"
+        return PixelExtractor(options.side)
+    from lxcompress.extractors.grid import load_extractor
+
+    return load_extractor(find_extractor(options.extractor), GRID if options.grid is None else options.grid)

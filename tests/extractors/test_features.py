@@ -10,14 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import ViltConfig
 
+from lxcompress.data.fit import DataShape, find_misfits
 from lxcompress.data.regions.store import FEATURES, open_store, part_of
 from lxcompress.data.regions.write import BAD_ROWS
 from lxcompress.data.tasks import load_task
 from lxcompress.errors import DataError
-from lxcompress.extractors.find import find_photos
+from lxcompress.extractors.find import NUMBERS, find_photos
+from lxcompress.extractors.photo import read_photo
+from lxcompress.models import vilt
+from lxcompress.models.shape import describe_model
 from lxcompress.recipe import VqaData
-from lxcompress.workflow.features import ExtractOptions, extract_features
+from lxcompress.workflow.features import ExtractOptions, check_options, extract_features
 from tests import children
 
 PHOTOS = 6
@@ -106,6 +111,29 @@ def test_a_study_reads_the_store(store, tmp_path) -> None:
     assert len(task.train) == 4
 
 
+def test_pictures_are_stored_for_models_that_read_them(photos, tmp_path) -> None:
+    extract_features([photos], tmp_path / "pictures", ExtractOptions(extractor="pixels", side=32))
+    opened = open_store(tmp_path / "pictures")
+    assert opened.features.shape == (PHOTOS, 1, 3 * 32 * 32)
+    assert opened.boxes[0].tolist() == [[0, 0, 1, 1]]
+    pixels = read_photo(find_photos([photos]).paths[0], 32)
+    stored = opened.features[0, 0].astype(np.float32).reshape(3, 32, 32).transpose(1, 2, 0)
+    assert np.array_equal(np.rint(stored * 127.5 + 127.5), pixels)
+    reads = describe_model("m", ViltConfig(image_size=32, patch_size=16), vilt.FAMILY)
+    assert not find_misfits(reads, DataShape("vqa", feature_size=opened.features.shape[-1], regions=1))
+
+
+def test_an_option_without_effect_is_refused() -> None:
+    for options, told in (
+        (ExtractOptions(side=32), "--side 32: has no effect on grid-efficientnet-lite0; it is for pixels"),
+        (ExtractOptions(extractor="pixels", side=32, grid=3), "--grid 3: has no effect on pixels"),
+        (ExtractOptions(extractor="pixels"), "--side: is missing, expected 8 to 512"),
+        (ExtractOptions(extractor="pixels", side=4), "--side: is 4, expected 8 to 512"),
+    ):
+        with pytest.raises(DataError, match=told):
+            check_options(options)
+
+
 def test_a_bad_photograph_stops_or_is_listed(photos, tmp_path) -> None:
     folder = tmp_path / "some"
     folder.mkdir()
@@ -158,6 +186,13 @@ def test_ids_come_from_a_table(photos, tmp_path) -> None:
         table.write_text(text)
         with pytest.raises(DataError, match=told):
             find_photos([photos], table)
+
+
+def test_ids_may_be_the_numbers_of_the_names(photos, tmp_path) -> None:
+    assert sorted(find_photos([photos], NUMBERS).ids) == [str(index) for index in range(PHOTOS)]
+    (tmp_path / "cat.jpg").touch()
+    with pytest.raises(DataError, match=r"cat\.jpg: has no number at the end of its name, as --ids numbers needs"):
+        find_photos([tmp_path], NUMBERS)
 
 
 def test_two_photographs_of_one_name_are_named(photos, tmp_path) -> None:

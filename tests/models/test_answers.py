@@ -14,7 +14,7 @@ from lxcompress.errors import DataError
 from lxcompress.models import lxmert
 from lxcompress.models.answers import convert, find_rows, read_answers
 from lxcompress.models.checkpoints import save_model
-from lxcompress.models.start import HeadInit, load_start
+from lxcompress.models.start import NewLayers, load_start
 from tests.complain import complain
 from tests.models.original import CONFIG, TINY, draw, pretrained_shapes, released, some_inputs
 from tests.real import real
@@ -97,7 +97,7 @@ def test_how_many_published_answers_were_pre_trained(name, all_of_them, found) -
 
 def test_a_copied_answer_scores_as_in_the_pre_trained_model_and_another_scores_zero(pretrained, listed) -> None:
     start, whole = pretrained
-    model, weights = load_start(start, LABELS, 0, head=HeadInit(listed))
+    model, weights = load_start(start, LABELS, 0, layers=NewLayers(listed))
     inputs = some_inputs(CONFIG, 6)
     with torch.no_grad():
         before = whole(**inputs._asdict()).question_answering_score
@@ -117,7 +117,7 @@ def test_a_copied_answer_scores_as_in_the_pre_trained_model_and_another_scores_z
 def test_all_else_is_the_start_of_a_fresh_head_and_no_seed_moves_it(pretrained, listed) -> None:
     start, _ = pretrained
     fresh = load_start(start, LABELS, 0)[1]
-    copied, other = (load_start(start, LABELS, seed, head=HeadInit(listed))[1] for seed in (0, 1))
+    copied, other = (load_start(start, LABELS, seed, layers=NewLayers(listed))[1] for seed in (0, 1))
     assert fresh.keys() == copied.keys()
     assert all(
         torch.equal(fresh[name], copied[name]) for name in fresh if not name.startswith(lxmert.FAMILY.anatomy.head)
@@ -128,20 +128,20 @@ def test_all_else_is_the_start_of_a_fresh_head_and_no_seed_moves_it(pretrained, 
 def test_the_last_bias_is_that_of_the_answers_without_a_row(pretrained, listed) -> None:
     start, whole = pretrained
     bias = f"{lxmert.FAMILY.anatomy.output_layer}bias"
-    copied = load_start(start, LABELS, 0, head=HeadInit(listed, -3.5))[1][bias]
+    copied = load_start(start, LABELS, 0, layers=NewLayers(listed, -3.5))[1][bias]
     kept = whole.state_dict()[bias]
     assert copied.tolist() == [-3.5 if row is None else kept[row].item() for row in ROWS]
-    assert load_start(start, LABELS, 0, head=HeadInit(last_bias=0.0))[1][bias].tolist() == [0.0] * len(LABELS)
-    fresh, zero = load_start(start, LABELS, 0)[1], load_start(start, LABELS, 0, head=HeadInit(last_bias=0.0))[1]
+    assert load_start(start, LABELS, 0, layers=NewLayers(last_bias=0.0))[1][bias].tolist() == [0.0] * len(LABELS)
+    fresh, zero = load_start(start, LABELS, 0)[1], load_start(start, LABELS, 0, layers=NewLayers(last_bias=0.0))[1]
     assert [name for name in fresh if not torch.equal(fresh[name], zero[name])] == [bias]
 
 
 def test_a_start_without_such_a_head_is_refused(toy_start, listed, tmp_path) -> None:
-    complain(lambda: load_start(str(toy_start), LABELS, 0, head=HeadInit(listed)), toy_start, "has no answer head")
+    complain(lambda: load_start(str(toy_start), LABELS, 0, layers=NewLayers(listed)), toy_start, "has no answer head")
     alone = {name: tensor for name, tensor in draw(pretrained_shapes(TINY)).items() if "answer" not in name}
     torch.save(alone, tmp_path / "alone.pth")
     complain(
-        lambda: load_start(str(tmp_path / "alone.pth"), LABELS, 0, head=HeadInit(listed)),
+        lambda: load_start(str(tmp_path / "alone.pth"), LABELS, 0, layers=NewLayers(listed)),
         "alone.pth",
         "has no answer head",
         "model_LXRT.pth",
@@ -150,16 +150,16 @@ def test_a_start_without_such_a_head_is_refused(toy_start, listed, tmp_path) -> 
 
 def test_a_list_of_another_length_is_refused(pretrained, listed) -> None:
     listed.write_text(json.dumps([{"ans": answer} for answer in PRETRAINED[:-1]]), encoding="utf-8")
-    complain(lambda: load_start(pretrained[0], LABELS, 0, head=HeadInit(listed)), listed, "6 answers", "gives 7")
+    complain(lambda: load_start(pretrained[0], LABELS, 0, layers=NewLayers(listed)), listed, "6 answers", "gives 7")
 
 
 def test_a_list_with_none_of_the_answers_is_refused(pretrained, listed) -> None:
-    complain(lambda: load_start(pretrained[0], ("blue",), 0, head=HeadInit(listed)), listed, "none of the 1", "blue")
+    complain(lambda: load_start(pretrained[0], ("blue",), 0, layers=NewLayers(listed)), listed, "none of the 1", "blue")
 
 
 def test_a_head_over_one_image_is_not_copied_into_one_over_two(pretrained, listed, tmp_path) -> None:
     complain(
-        lambda: load_start(pretrained[0], LABELS, 0, head=HeadInit(listed), images=2),
+        lambda: load_start(pretrained[0], LABELS, 0, layers=NewLayers(listed), images=2),
         listed,
         "reads 1 images per question, but the data have 2",
     )
@@ -167,11 +167,11 @@ def test_a_head_over_one_image_is_not_copied_into_one_over_two(pretrained, liste
     save_model(tmp_path / "pair", model, weights, shipped_vocabulary())
     pair = str(tmp_path / "pair")
     complain(
-        lambda: load_start(pair, LABELS, 0, head=HeadInit(listed)),
+        lambda: load_start(pair, LABELS, 0, layers=NewLayers(listed)),
         pair,
         "reads 2 images per question, but the data have 1",
     )
-    _, again = load_start(pair, PRETRAINED, 0, head=HeadInit(listed), images=2)
+    _, again = load_start(pair, PRETRAINED, 0, layers=NewLayers(listed), images=2)
     assert all(torch.equal(again[name], weights[name]) for name in weights)
 
 

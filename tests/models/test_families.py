@@ -21,7 +21,7 @@ from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.formats import ExportOptions, load_writer
 from lxcompress.exporters.onnx import count_zeros
 from lxcompress.models.checkpoints import Model, load_model, save_model
-from lxcompress.models.start import HeadInit, load_start
+from lxcompress.models.start import NewLayers, load_start
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import Recipe
 from lxcompress.runtimes import open_session
@@ -215,7 +215,7 @@ def test_pretrained_answers_are_copied_from_the_head_of_the_start(model, tmp_pat
     save_model(tmp_path, model, model.weights, shipped_vocabulary())
     listed = tmp_path / "all_ans.json"
     listed.write_text(json.dumps([{"ans": answer, "dsets": ["vqa"]} for answer in ANSWERS]), encoding="utf-8")
-    _, weights = load_start(str(tmp_path), ("no", "unheard of", "yes"), 0, head=HeadInit(listed, -3.0))
+    _, weights = load_start(str(tmp_path), ("no", "unheard of", "yes"), 0, layers=NewLayers(listed, -3.0))
     own = model.weights[f"{model.family.anatomy.output_layer}weight"]
     expected = torch.stack([own[1], torch.zeros_like(own[1]), own[0]])
     assert torch.equal(weights[f"{model.family.anatomy.output_layer}weight"], expected)
