@@ -52,8 +52,8 @@ TASKS: dict[str, Task] = {
     "bf16": Task(steps.compare_precision, 60, "losses within 3 % of those in fp32"),
     "memory-error": Task(steps.name_the_knob, 45, "the error names train.accumulate and train.batch_size"),
     "masks": Task(measures.select_masks, 60, "equal to those of a stable sort on the device"),
-    "plan": Task(measures.plan, 120, "the plan is made"),
-    "study": Task(measures.study, 150, "a dense run and two cells are finished"),
+    "plan": Task(measures.plan, 180, "the plan is made"),
+    "study": Task(measures.study, 180, "a dense run and two cells are finished"),
     "peak-memory": Task(measures.compare_peak, 10, "within 10 % of the plan"),
     "throughput": Task(measures.measure_throughput, 180, "8 x the plain loop at batch 32; 40 % of the matmul rate"),
     "compile": Task(steps.compare_compiled, 120, "losses within 0.1 % of those that are not compiled"),
@@ -184,7 +184,7 @@ def write_record(
 def line(name: str, record: dict | None) -> str:
     """Return a step's line of the table."""
     if record is None:
-        return f"{name:<14}{'left over':<10}{'':>8}  the time was over; give the same command again"
+        return f"{name:<14}{'left over':<10}{'':>8}  not done yet; give the same command again"
     about = record["reason"] or f"{record['passes']}{brief(record['figures'])}"
     return f"{name:<14}{record['state']:<10}{record['seconds']:>7.1f}s  {about}"
 

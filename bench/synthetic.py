@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +62,17 @@ SMALL = Sizes(layers=(1, 1, 1), hidden=32, heads=2, regions=6, features=16, answ
 
 
 def make_model(sizes: Sizes, **changes: float) -> nn.Module:
-    """Return LXMERT with random weights, the same in each call; `changes` are fields of its configuration."""
+    """Return LXMERT with random weights, the same in each call; `changes` are fields of its configuration.
+
+    Drawing full-size weights takes seconds, so the last model that was made is copied.
+    """
+    return copy.deepcopy(_draw_model(sizes, tuple(changes.items())))
+
+
+@functools.lru_cache(maxsize=1)
+def _draw_model(sizes: Sizes, changes: tuple[tuple[str, float], ...]) -> nn.Module:
     torch.manual_seed(0)
-    return lxmert.FAMILY.build(sizes.config(**changes))
+    return lxmert.FAMILY.build(sizes.config(**dict(changes)))
 
 
 def synthetic_task(questions: int, images: int, sizes: Sizes = FULL) -> AnswerTask:

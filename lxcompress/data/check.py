@@ -172,6 +172,8 @@ def _describe_store(contents: StoreContents, sheet: FactSheet, *, is_fast: bool)
         sheet.add("regions of an image, most", int(objects.max()))
     sheet.add("features of a region", record.features)
     sheet.add("largest feature", record.largest_feature)
+    if record.reading:
+        sheet.add("made with", record.reading)
     sheet.add("size of the store", sum(file.size_bytes for file in record.files.values()), "bytes")
     sheet.add("checksums", "not looked at" if is_fast else "compared")
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from transformers import ViltConfig
 
+from lxcompress.data.check import check_store
 from lxcompress.data.fit import DataShape, find_misfits
 from lxcompress.data.regions.store import FEATURES, open_store, part_of
 from lxcompress.data.regions.write import BAD_ROWS
@@ -68,6 +69,8 @@ def test_the_store_has_every_photograph(store) -> None:
     assert opened.row("3") == opened.ids.index("COCO_val2014_000000000003")
     assert (opened.objects == 36).all()
     assert json.loads((store / "store.json").read_text())["reading"] == "--extractor grid-efficientnet-lite0"
+    facts = {fact.name: fact.values for fact in check_store(store).facts}
+    assert list(facts["made with"].values()) == ["--extractor grid-efficientnet-lite0"]
 
 
 def test_features_depend_neither_on_threads_nor_on_other_photographs(photos, store, tmp_path) -> None:

@@ -208,6 +208,7 @@ ELSEWHERE = (
     "RUN",
     "RECIPE",
     "lxcompress data ",
+    "lxcompress features ",
     "predict",
     "score",
     "recipes/thesis",
@@ -222,7 +223,8 @@ ELSEWHERE = (
     "column-norm",
     "doctor",
 )
-"""Parts of commands that need published files or a phone, or that other tests run: tests/export, tests/cli."""
+"""Parts of commands that need published files or a phone, or that other tests run: tests/export, tests/cli,
+tests/extractors."""
 
 
 def as_the_shell_would(line: str) -> list[str]:
