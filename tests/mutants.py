@@ -43,8 +43,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     "analysis/alternatives": ("tests/analysis/test_comparison.py", "tests/analysis/test_pick.py"),
     "analysis/comparison": ("tests/analysis/test_comparison.py",),
     "analysis/constraints": ("tests/analysis/test_constraints.py",),
-    "analysis/equal_accuracy": ("tests/analysis/test_equal_accuracy.py",),
-    "analysis/equal_accuracy_words": ("tests/analysis/test_equal_accuracy.py",),
+    "analysis/equal_accuracy": (
+        "tests/analysis/test_equal_accuracy.py",
+        "tests/analysis/test_equal_accuracy_limits.py",
+    ),
+    "analysis/equal_accuracy_words": (
+        "tests/analysis/test_equal_accuracy.py",
+        "tests/analysis/test_equal_accuracy_limits.py",
+    ),
     "analysis/fronts": ("tests/analysis/test_pick.py",),
     "analysis/pick": ("tests/analysis/test_pick.py",),
     "analysis/pick_warnings": ("tests/analysis/test_pick.py",),

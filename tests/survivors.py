@@ -17,6 +17,7 @@ _MADE_BEFORE = "the tests hold classes that were made before the change; in the 
 _SCORES_DO = "the installed torch-pruning finds the same parts from the scores alone"
 _ALL_SHARES = "all shares change by one factor, and only their order is read"
 
+_BIT = "no share is this number to the bit"
 _ALIKE = "a part of the key that all such files share, so it decides nothing"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -88,6 +89,16 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "pruning/controls": {
         "small_config: config.hidden_size // heads -> config.hidden_size * heads": _BRACKET,
         "small_config: count_prunable(_with_heads_o ...  middle)) <= prunable_target -> count_prunable(_with_heads_o ... , middle)) < prunable_target": _EITHER_END,
+    },
+    "analysis/equal_accuracy": {
+        "SizeGain.is_smaller: self.file.exported.size_mb < ...  self.rival.exported.size_mb -> self.file.exported.size_mb < ...  self.rival.exported.size_mb": _BIT,
+        "compare_at_equal_accuracy: kept.ratios.mean >= floor - ROUNDING -> kept.ratios.mean > floor - ROUNDING": _BIT,
+        "find_shared_bench: latency_ms(measured).p50 < latency_ms(before).p50 -> latency_ms(measured).p50 <= latency_ms(before).p50": "of equal medians either may count",
+        "_speed_gain: found.low is None or found.high is None -> found.low is None and found.high is None": "an interval has both ends or none",
+    },
+    "analysis/equal_accuracy_words": {
+        "_is_confirmed: tested.ratios.mean >= found.floor - ROUNDING -> tested.ratios.mean > found.floor - ROUNDING": _BIT,
+        "_speed_words: 0.0 -> 1.0": "the rival of a speed was measured",
     },
     "pruning/mask": {
         "_drop_later_ties: kept.sum(1) > keep -> kept.sum(1) >= keep": "a row with exactly as many weights comes out as it was",

@@ -256,7 +256,10 @@ def _compare(found: EqualAccuracy, shared: SharedBench | None, root: Path) -> Eq
     if speed.verdict != "faster" and not size.is_smaller:
         size = smallest
     unmeasured = len(able) - len(measured)
-    missing = f"{unmeasured} more files keep enough accuracy and were not measured in that bench" if unmeasured else ""
+    were = "was" if unmeasured == 1 else "were"
+    missing = (
+        f"{unmeasured} of the files that keep enough accuracy {were} not measured in that bench" if unmeasured else ""
+    )
     again = bench_all_command(root) if unmeasured else None
     return replace(found, speed=speed, size=size, missing=missing, command=again)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lxcompress.analysis.equal_accuracy import EqualAccuracy, compare_at_equal_accuracy
+from lxcompress.analysis.equal_accuracy import compare_at_equal_accuracy
 from lxcompress.analysis.equal_accuracy_words import (
     COLUMNS,
     equal_accuracy_json,
@@ -18,35 +18,9 @@ from lxcompress.analysis.pick import pick_ticket
 from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.verdict import headlines
 from lxcompress.recipe import Method
-from lxcompress.records import Parity, ScoreByQuestion, pack_credits
-from tests.analysis.handmade import bench, exported, group, measured, score, summary
+from tests.analysis.at_equal_accuracy import AGREES, CELL, RULE, compared, dense, on_test, ticket
+from tests.analysis.handmade import bench, group, measured, score, summary
 from tests.report.synthetic import Accuracies, dense_record, result_record
-
-RULE = Rule(retain=0.99)
-CELL = "low-magnitude-weight-50-seed0"
-AGREES = Parity(questions=64, inputs="validation", max_abs_difference=0.01, changed_answers=1, tolerance=None)
-
-
-def dense(ms=2.0, mb=2.0, *, name="dense-int8", accuracy=0.8, precision="int8", **given):
-    """The dense model in int8; `ms` is None for a file that is not measured."""
-    times = () if ms is None else (measured(name, ms),)
-    kept = None if accuracy is None else score(accuracy)
-    return exported(name, *times, precision=precision, size_bytes=round(mb * 1e6), accuracy=kept, **given)
-
-
-def ticket(ms=1.0, mb=1.0, *, cell=CELL, name="ticket-int8", accuracy=0.8, **given):
-    """The ticket of seed 0 in int8, with a dense accuracy of 0.8."""
-    return dense(ms, mb, name=name, accuracy=accuracy, cell=cell, **given)
-
-
-def compared(*files, rule=RULE, groups=None, accuracies=(0.8,), **given) -> EqualAccuracy:
-    """The comparison of a run whose ticket has these accuracies by seed; the dense model has 0.8."""
-    groups = (group(*accuracies),) if groups is None else groups
-    run = summary(*groups, dense=(0.8,) * len(accuracies), artifacts=tuple(files), **given)
-    found = compare_at_equal_accuracy(run, rule)
-    assert found is not None
-    assert pick_ticket(run, rule).equal == found
-    return found
 
 
 def test_a_ticket_that_is_faster_and_smaller_beats_dense_int8():
@@ -244,11 +218,6 @@ def test_a_file_that_was_not_scored_has_the_accuracy_of_its_ticket_and_one_not_c
     found = compared(*bench(dense(), ticket(accuracy=None, parity=AGREES)))
     assert "100.0 % on validation (seed 0 alone; as a ticket)" in equal_accuracy_sentence(found)
     assert "no exported ticket keeps" in equal_accuracy_sentence(compared(*bench(dense(), ticket(accuracy=None))))
-
-
-def on_test(accuracy):
-    """A score of 1,000 questions of a test split."""
-    return ScoreByQuestion(accuracy=accuracy, by_type={}, questions=1000, credits=pack_credits([accuracy] * 1000))
 
 
 @pytest.mark.parametrize(
