@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydantic import ValidationError
 
@@ -29,7 +30,7 @@ class Spread:
         """The mean of the values over seeds."""
         return statistics.fmean(self.by_seed.values())
 
-    @property
+    @cached_property
     def std(self) -> float | None:
         """The sample standard deviation over seeds; None with one seed."""
         return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None

@@ -172,8 +172,7 @@ def _is_twin(group: SeedGroup, summary: RunSummary) -> bool:
 
 def _result_of(summary: RunSummary, group: SeedGroup) -> Result | None:
     """Return the record of the run whose ticket a group would ship; None if it is missing."""
-    cell = group.key.cell(group.best_seed).id
-    return next((result for result in (*summary.results, *summary.twin_results) if result.cell == cell), None)
+    return summary.result_by_cell.get(group.key.cell(group.best_seed).id)
 
 
 def _artifacts_of(group: SeedGroup, summary: RunSummary) -> list[ExportedArtifact]:

@@ -72,7 +72,7 @@ def predict_files(summary: RunSummary, result: Result, ticket: Path) -> list[Pre
             format=spec.name,
             precision=precision,
             size_mb=_size_mb(summary, result, ticket, spec.name, precision),
-            missing=spec.find_missing(),
+            missing=summary.missing_libraries[spec.name],
             sibling=_find_sibling(summary.artifacts, result, spec.name, precision),
         )
         for spec, precision in pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lxcompress.analysis.artifacts import ExportedArtifact, read_artifacts
@@ -19,6 +20,7 @@ from lxcompress.analysis.groups import (
     make_twin_groups,
 )
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage
+from lxcompress.catalog.formats import all_formats
 from lxcompress.recipe import Recipe
 from lxcompress.records import Dense, Floors, Machine, Result
 from lxcompress.rundir import Run, twins_of
@@ -50,6 +52,16 @@ class RunSummary:
     twin_results: tuple[Result, ...]
     warnings: tuple[str, ...]
 
+    @cached_property
+    def result_by_cell(self) -> dict[str, Result]:
+        """The records of the finished cells and of the twins: id of a cell -> its record."""
+        return {result.cell: result for result in (*self.twin_results, *self.results)}
+
+    @cached_property
+    def missing_libraries(self) -> dict[str, str | None]:
+        """What formats need that is not installed on this machine: name of a format -> a clause, or None."""
+        return {spec.name: spec.find_missing() for spec in all_formats()}
+
     @property
     def cells_total(self) -> int:
         """The number of cells (method x sparsity x seed) that the recipe has."""
@@ -66,9 +78,12 @@ def summarise(run: Run) -> RunSummary:
     dense = {seed: run.dense[seed] for seed in run.recipe.seeds if seed in run.dense}
     cells = [cell for cell in run.recipe.cells() if cell.id in run.results]
     results = [run.results[cell.id] for cell in cells]
+    by_group: dict[tuple[str, float], list[Result]] = {}
+    for cell in cells:
+        by_group.setdefault((cell.method.id, cell.sparsity), []).append(run.results[cell.id])
     groups, unstarted = [], []
     for key in group_keys(run.recipe):
-        finished = [run.results[cell.id] for cell in cells if (cell.method, cell.sparsity) == (key.method, key.target)]
+        finished = by_group.get((key.method.id, key.target), [])
         if finished:
             groups.append(make_group(key, finished, dense, run.recipe.seeds))
         else:
