@@ -117,6 +117,11 @@ class RunDir:
         return self.root / ".leases"
 
     @property
+    def workers(self) -> Path:
+        """A file with the tasks that the nodes of a Ray cluster do, while they do not share the run folder."""
+        return self.root / ".workers.json"
+
+    @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 

@@ -65,6 +65,8 @@ ONLY_IMPORTERS = {
     "ctypes": {"engine/library.py", "exporters/fuse.py", "measure/host/page_cache.py"},
     "hatchling": {"engine/build.py"},
     "matplotlib": {"report/chart/drawing.py", "report/chart/axes.py"},
+    "ray": {"study/ray_pool.py"},
+    "submitit": {"cli/submit.py"},
     "yaml": {"settings.py", "recipe/load.py"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -5,6 +5,7 @@ A cell is the run of one method, one sparsity and one seed.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class StudyProgress:
 
 def study_progress(run: Run, *, busy: bool) -> StudyProgress:
     """Return the state of each run of a study; `busy` says whether a process works on the study now."""
-    workers = _list_workers(list_live(run.dir.leases)) if busy else ()
+    workers = _list_workers(list_live(run.dir.leases)) + _read_workers(run.dir.workers) if busy else ()
     current = _current_ids(run, busy=busy) | {name for worker in workers for name in worker.doing}
     statuses = [_dense_status(run, seed, current) for seed in run.recipe.seeds]
     for cell in run.recipe.cells():
@@ -97,7 +98,7 @@ def study_progress(run: Run, *, busy: bool) -> StudyProgress:
     usage = total_usage(done) if done else None
     left_s = _time_left(statuses)
     if left_s is not None:
-        left_s /= max(1, len(workers))
+        left_s /= max(1, sum(worker.doing != ("driver",) for worker in workers))
     return StudyProgress(is_busy=busy, runs=tuple(statuses), left_s=left_s, usage=usage, workers=workers)
 
 
@@ -129,6 +130,15 @@ def _list_workers(live: Iterable[LiveClaim]) -> tuple[WorkerStatus, ...]:
         )
         for (node, pid), claims in sorted(by_process.items())
     )
+
+
+def _read_workers(path: Path) -> tuple[WorkerStatus, ...]:
+    """Return the processes on nodes that do not share the run folder, as the driver wrote them to `path`."""
+    try:
+        tree = json.loads(read_text(path))
+        return tuple(WorkerStatus(item["node"], item["pid"], (item["doing"],), 0.0) for item in tree)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not written yet, or being written
+        return ()
 
 
 def _dense_status(run: Run, seed: int, current: Set[str]) -> RunStatus:

@@ -32,6 +32,7 @@ from lxcompress.cli import (
     score,
     status,
     study,
+    submit,
 )
 from lxcompress.cli.data import data_app
 from lxcompress.cli.options import EPILOG, LOG, QUIET, VERBOSE, output, set_options, take_options
@@ -50,6 +51,7 @@ app = typer.Typer(
 COMMANDS = (
     recipes,
     study,
+    submit,
     status,
     report,
     pick,

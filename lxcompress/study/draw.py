@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lxcompress.models.checkpoints import Model
@@ -47,13 +48,35 @@ def draw(run: CellRun) -> DrawnTicket:
 
     For the second step of a compound this is the smaller model of the first step. Raises PruneError.
     """
-    method, model = run.cell.method, run.seed_run.model
-    chooser = CutChooser(run.context, run.seed_run, run.cell)
+    method, chooser = run.cell.method, CutChooser(run.context, run.seed_run, run.cell)
     if method.control == "small-dense":
         return _train_small_dense(run)
     if method.schedule == "gradual":
         return _as_ticket(run.seed_run, chooser, _draw_gradually(run, chooser))
     smaller: dict[int, Model] = {}
+    drawn = _draw_rounds(run, chooser, _sparsities(run, chooser), smaller)
+    if isinstance(drawn.cut, Surgery):
+        return DrawnTicket(smaller[0], drawn, _count(run.seed_run.model, drawn.cut))
+    return _as_ticket(run.seed_run, chooser, drawn)
+
+
+def train_rounds(run: CellRun, count: int) -> None:
+    """Train and save the first `count` rounds of iterative-retrain that the cell goes through, all before its last."""
+    chooser = CutChooser(run.context, run.seed_run, run.cell)
+    _draw_rounds(run, chooser, _sparsities(run, chooser)[:count], {})
+
+
+def _sparsities(run: CellRun, chooser: CutChooser) -> list[float]:
+    """Return the sparsities at which the cell's ticket is retrained, one after another."""
+    is_in_rounds = run.cell.method.schedule == "iterative-retrain"
+    return chooser.rounds_to(run.cell.sparsity) if is_in_rounds else [run.cell.sparsity]
+
+
+def _draw_rounds(
+    run: CellRun, chooser: CutChooser, sparsities: Sequence[float], smaller: dict[int, Model]
+) -> DrawResult:
+    """Prune, rewind and retrain the cell's ticket at `sparsities`; a smaller model is kept as `smaller[0]`."""
+    method, model = run.cell.method, run.seed_run.model
 
     def choose(weights: Weights, sparsity: float, within: Choice | None) -> Choice:
         with timed(run.cost.drawing):
@@ -73,18 +96,13 @@ def draw(run: CellRun) -> DrawnTicket:
             return train_round(run, chooser, rewound, cut, sparsity)
         return train(run, model, rewound, make_cell_spec(run, cut))
 
-    drawn = draw_ticket(
+    return draw_ticket(
         run.seed_run.dense,
-        sparsities=chooser.rounds_to(run.cell.sparsity)
-        if method.schedule == "iterative-retrain"
-        else [run.cell.sparsity],
+        sparsities=sparsities,
         choose=choose,
         rewind=lambda trained: rewind(run, trained),
         train=retrain,
     )
-    if isinstance(drawn.cut, Surgery):
-        return DrawnTicket(smaller[0], drawn, _count(model, drawn.cut))
-    return _as_ticket(run.seed_run, chooser, drawn)
 
 
 def _draw_gradually(run: CellRun, chooser: CutChooser) -> DrawResult:

@@ -27,8 +27,9 @@ from lxcompress.study.choose import check_cells, sparsities_of
 from lxcompress.study.context import count_steps
 from lxcompress.study.held_out import list_untested
 from lxcompress.study.helpers import count_processes, shared_threads
-from lxcompress.study.run import StudyRun, choose_cells, missing_runs
+from lxcompress.study.run import choose_cells, missing_runs
 from lxcompress.study.seed import REWIND_AT, dense_source, make_start
+from lxcompress.study.tasks import StudyRun
 from lxcompress.study.twins import wants_twin
 from lxcompress.study.worker import this_worker
 from lxcompress.training import fit as fitting
@@ -95,8 +96,8 @@ class MissingWork:
     @property
     def trainings(self) -> float:
         """Return the time of all trainings together, where 1 is the time to train the dense model once."""
-        runs = sum(_training_length(study_run) for study_run in self.trained)
-        return runs + sum(_training_length(cell, length=1) for cell in self.rounds.values())
+        runs = sum(training_length(study_run) for study_run in self.trained)
+        return runs + sum(training_length(cell, length=1) for cell in self.rounds.values())
 
     @property
     def scorings(self) -> int:
@@ -258,7 +259,7 @@ def missing_rounds(missing: Sequence[StudyRun], run: RunDir) -> dict[Path, Cell]
     return rounds
 
 
-def _training_length(study_run: StudyRun, *, length: int | None = None) -> float:
+def training_length(study_run: StudyRun, *, length: int | None = None) -> float:
     """Return the time of a run's last training, where 1 is the time of a dense run's training.
 
     `length` replaces the length of the method, as for a round.

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
+from lxcompress.data.split import AnswerTask
 from lxcompress.errors import PruneError, RecipeError, RunError
 from lxcompress.filenames import DENSE_FILE, FIRST_FILE, MASK_FILE, RESULT_FILE
 from lxcompress.leases import LeaseLostError, Leases
@@ -46,6 +47,7 @@ from lxcompress.study.held_out import list_untested, score_untested
 from lxcompress.study.helpers import count_processes, helpers
 from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
+from lxcompress.study.tasks import StudyRun
 from lxcompress.study.ticket import run_cell
 from lxcompress.study.worker import StudyWorker, claimed, shares_runs, this_worker
 from lxcompress.training.device import DeviceSpec, choose_device
@@ -65,9 +67,6 @@ LONGEST_WAIT_S = 3600.0
 """How long a worker waits for the leading worker to write the files of the study."""
 RETRY_S = 0.5
 """The seconds between two looks, while a worker waits for the leading worker, or for runs that others do."""
-
-StudyRun = int | Cell
-"""a run: an int is the seed of a dense run, a Cell is a cell"""
 
 
 def run_study(
@@ -184,6 +183,11 @@ def open_context(
             if not is_whole(run.floors):
                 progress.prepare("computing the floors")
                 write_record(run.floors, find_floors(task))
+    return make_context(recipe, run, task, device)
+
+
+def make_context(recipe: Recipe, run: RunDir, task: AnswerTask, device: DeviceSpec) -> StudyContext:
+    """Return the StudyContext of a study whose data were read, with the data on the device if they fit."""
     rows = recipe.train.batch_size // recipe.train.accumulate
     task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device, rows=rows)
     return StudyContext(recipe, run, task, device, describe_machine())
@@ -230,7 +234,7 @@ def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWo
     If a cell cannot be drawn, the other runs are still done; then RunError is raised.
     """
     left, done, failed = list(missing), 0, []
-    seeds = _SeedCache(context, progress)
+    seeds = SeedCache(context, progress)
     while left:
         for study_run in list(left):
             is_finished = partial(_is_finished, context.run, study_run)
@@ -263,7 +267,7 @@ def _do_runs(context: StudyContext, missing: Sequence[StudyRun], worker: StudyWo
 
 
 @dataclass
-class _SeedCache:
+class SeedCache:
     """The SeedRun of the seed that was used last; its weights are freed before those of another seed are made."""
 
     context: StudyContext
@@ -278,7 +282,7 @@ class _SeedCache:
         return self.current
 
 
-def _do_run(context: StudyContext, study_run: StudyRun, seeds: _SeedCache) -> list[str]:
+def _do_run(context: StudyContext, study_run: StudyRun, seeds: SeedCache) -> list[str]:
     """Do one run; return why it failed, as a list with one sentence, or an empty list."""
     seed_run = seeds.prepare(_seed_of(study_run))
     if isinstance(study_run, Cell):

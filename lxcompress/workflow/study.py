@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,8 @@ from lxcompress.progress import no_progress
 if TYPE_CHECKING:
     from lxcompress.analysis.choice import Choice
     from lxcompress.exporters.twins import MissingTwin, TwinExport
-    from lxcompress.leases import Leases
     from lxcompress.progress import Progress
-    from lxcompress.recipe import Recipe
+    from lxcompress.recipe import Cell, Recipe
     from lxcompress.records import Result
     from lxcompress.study.plan import StudyPlan
     from lxcompress.study.reporter import StudyReporter
@@ -79,11 +78,15 @@ def pick_when_complete(root: Path) -> GridPick | None:
 
 
 def draw_structured_twin(
-    root: Path, picked: Result, progress: StudyReporter, shared: Leases | None = None
+    root: Path,
+    picked: Result,
+    progress: StudyReporter,
+    draw: Callable[[Cell, StudyReporter], None] | None = None,
 ) -> str | None:
     """Draw a structured ticket that is as large as the picked ticket; return why this is impossible, or None.
 
-    Nothing is drawn if the run has such a ticket, or if the picked ticket is structured.
+    Nothing is drawn if the run has such a ticket, or if the picked ticket is structured. `draw` draws the ticket; by
+    default this process does.
     """
     from lxcompress.errors import PruneError
     from lxcompress.rundir import read_run
@@ -92,7 +95,10 @@ def draw_structured_twin(
     if is_structured(picked) or find_twin(read_run(root), picked) is not None:
         return None
     try:
-        draw_twin(root, twin_cell(picked), progress=progress, shared=shared)
+        if draw is None:
+            draw_twin(root, twin_cell(picked), progress=progress)
+        else:
+            draw(twin_cell(picked), progress)
     except PruneError as error:
         return str(error)
     return None

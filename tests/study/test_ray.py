@@ -1,0 +1,202 @@
+"""A study on a real Ray cluster of three nodes: whatever is killed, its files are those of a study in one process.
+
+`python -m pytest -m slow -s tests/study/test_ray.py` prints the counts; RAY_ROUNDS is the number of rounds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from lxcompress.analysis.study_progress import study_progress
+from lxcompress.recipe import load_recipe
+from lxcompress.rundir import read_run
+from lxcompress.study.run import run_study
+from tests import children
+from tests.study.test_run import assert_same_runs
+
+ROUNDS = int(os.environ.get("RAY_ROUNDS", "30"))
+SEED = int(os.environ.get("RAY_SEED", "17"))
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+LONGEST_S = 900
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install ray"),
+    pytest.mark.filterwarnings("ignore"),  # of Ray's own code
+    pytest.mark.timeout(4 * 3600),
+]
+
+
+@dataclass
+class ThreeNodes:
+    """A cluster on this machine: the head, which has no cores for runs, and three nodes that come back when removed."""
+
+    cluster: Any
+    nodes: list[Any] = field(default_factory=list)
+
+    def fill(self) -> None:
+        """Add nodes until there are three."""
+        while len(self.nodes) < 3:
+            self.nodes.append(self.cluster.add_node(**NODE))
+        self.cluster.wait_for_nodes()
+
+    def remove_one(self, draw: random.Random) -> None:
+        """Kill all processes of a node at once."""
+        self.cluster.remove_node(self.nodes.pop(draw.randrange(len(self.nodes))), allow_graceful=False)
+
+    def kill_worker(self, draw: random.Random) -> bool:
+        """Kill one process that does a task; return whether there was one."""
+        raylets = {info.process.pid for node in self.nodes for info in node.all_processes.get("raylet", [])}
+        busy = [process for process in psutil.process_iter() if _does_a_task(process, raylets)]
+        if busy:
+            draw.choice(busy).kill()
+        return bool(busy)
+
+
+def _does_a_task(process: psutil.Process, raylets: set[int]) -> bool:
+    """Return whether a process is a worker of one of the raylets, and does a task now."""
+    try:
+        is_busy = any(word.startswith("ray::do_on_node") for word in process.cmdline()[:1])
+        return is_busy and any(parent.pid in raylets for parent in process.parents())
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[ThreeNodes]:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
+    try:
+        three = ThreeNodes(cluster)
+        three.fill()
+        yield three
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def small(tiny_recipe_file, tmp_path_factory) -> Path:
+    """A recipe of one seed: a dense run, a shared round, and three cells."""
+    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
+    tree = yaml.safe_load(tiny_recipe_file.read_text("utf-8"))
+    methods = [{"schedule": "iterative-retrain", "rate": 0.4}]
+    tree |= {"seeds": [0], "prune": {"criteria": ["random"], "methods": methods, "sparsities": [0.5, 0.6]}}
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory) -> Path:
+    """The run folder of the study in one process."""
+    root = tmp_path_factory.mktemp("whole") / "run"
+    run_study(load_recipe(small), root)
+    return root
+
+
+def start(recipe: Path, root: Path, nodes: ThreeNodes, *more: str) -> children.Child:
+    words = ["study", recipe, "--out", root, "--executor", "ray", "--address", nodes.cluster.address]
+    return children.start(children.COMMAND, *words, "--max-retries", "9", "--json", *more)
+
+
+def assert_is(root: Path, whole: Path) -> None:
+    """Assert that all files of the study are there, that they are those of one process, and that nothing is left."""
+    assert_same_runs(whole, root, runs=len(read_run(whole).results) + 1)
+    names = {
+        path.relative_to(whole)
+        for pattern in ("*.safetensors", "result.json", "dense.json", "round.json")
+        for path in whole.rglob(pattern)
+    }
+    assert names == {
+        path.relative_to(root)
+        for pattern in ("*.safetensors", "result.json", "dense.json", "round.json")
+        for path in root.rglob(pattern)
+    }
+    for name in names:
+        if name.suffix == ".safetensors":
+            assert (root / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("folder", ["shared", "sent"])
+def test_a_cluster_gives_the_files_of_one_process(folder, small, whole, nodes, tmp_path) -> None:
+    nodes.fill()
+    more = ["--no-shared-folder"] if folder == "sent" else []
+    driver, seen = start(small, tmp_path / "run", nodes, *more), set()
+    while driver.poll() is None:
+        if (tmp_path / "run/recipe.yaml").exists() and (tmp_path / "run/machine.json").exists():
+            status = study_progress(read_run(tmp_path / "run"), busy=True)
+            seen |= {doing for worker in status.workers for doing in worker.doing}
+        time.sleep(0.2)
+    said = driver.finish()
+    assert said.returncode == 0, said.stderr
+    assert seen & {"dense-seed0", *read_run(whole).results}
+    assert not (tmp_path / "run/.workers.json").exists()
+    assert json.loads(said.stdout)["done"] == len(read_run(whole).results) + 1
+    assert_is(tmp_path / "run", whole)
+
+
+def test_a_run_that_a_user_must_mend_is_not_tried_again(small, nodes, tmp_path) -> None:
+    """A training that diverges is refused once, with everything that needs it."""
+    nodes.fill()
+    said = start(small, tmp_path / "run", nodes, "--set", "train.learning_rate=1e30").finish()
+    assert said.returncode == 1
+    assert re.search(r"6 tasks failed.* dense-seed0: .*training diverged in epoch 1", " ".join(said.stderr.split()))
+    assert "is tried again" not in said.stderr
+    assert not read_run(tmp_path / "run").dense
+
+
+def test_kills_at_random_moments_change_nothing(small, whole, nodes, tmp_path) -> None:
+    """In each round a node, a worker and the driver are killed, in any order; then the driver is started again."""
+    draw, counts = random.Random(SEED), Counter()
+    for number in range(ROUNDS):
+        nodes.fill()
+        root = tmp_path / f"run{number}"
+        more = ["--no-shared-folder"] if number % 2 else []
+        driver = start(small, root, nodes, *more)
+        events, end = ["node", "worker", "driver"], time.monotonic() + LONGEST_S
+        draw.shuffle(events)
+        for event in events:
+            moment = time.monotonic() + draw.uniform(0.5, 8)
+            while time.monotonic() < moment and driver.poll() is None:
+                time.sleep(0.05)
+            if driver.poll() is not None:
+                break
+            if event == "node":
+                nodes.remove_one(draw)
+            elif event == "worker":
+                is_killed = False
+                while not is_killed and driver.poll() is None:
+                    time.sleep(0.05)
+                    is_killed = nodes.kill_worker(draw)
+                counts["worker"] += is_killed
+                continue
+            elif event == "driver":
+                driver.send_signal(signal.SIGKILL)
+                counts["driver"] += driver.finish().returncode == -signal.SIGKILL
+                driver = start(small, root, nodes, *more)
+                continue
+            counts[event] += 1
+        while driver.poll() is None:
+            assert time.monotonic() < end, f"round {number} takes too long: {sorted(root.rglob('*'))}"
+            time.sleep(0.1)
+        said = driver.finish()
+        assert said.returncode == 0, f"round {number}, {events}: {said.stderr}"
+        assert_is(root, whole)
+        print(f"round {number + 1} of {ROUNDS} identical, {'sent' if more else 'shared'}, {dict(counts)}", flush=True)
