@@ -1,18 +1,20 @@
 """Measure the sparse engine and the other runtimes: full-size LXMERT, one question at a time, in turns.
 
     python bench/full_size.py --work FOLDER
-    python bench/engine.py --work FOLDER [--threads 1 2] [--lengths 20 9] [--runs 30] [--out FOLDER]
+    python bench/engine.py --work FOLDER [--threads 1 2] [--lengths 20 9] [--runs 30] [--models 2x1-50 ...]
+                           [--out FOLDER]
 
-Tickets with single weights or blocks of 4 x 1 removed run in fp32, those with blocks of 1 x 4 or 4 x 4 in int8; so does
-a model with half of its neurons and heads, and blocks of 4 x 4 removed from the rest. Every other runtime has the dense
-model, because zeros do not change its speed (bench/peers.py). Ratios compare medians of the same rounds. A measurement
-that is already in --out is not repeated; the ratios are computed again.
+Tickets with single weights or blocks of 2 x 1 or 4 x 1 removed run in fp32, those with blocks of 1 x 4, 2 x 4 or 4 x 4
+in int8; so does a model with half of its neurons and heads, and blocks removed from the rest. Every other runtime has
+the dense model, because zeros do not change its speed (bench/peers.py). Ratios compare medians of the same rounds.
+--models measures only the dense model and these in the engine, beside all other runtimes. A measurement that is already
+in --out is not repeated; the ratios are computed again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from full_size import SPARSITIES
@@ -29,17 +31,26 @@ from lxcompress.stats import percentiles
 WARMUP = 3
 RIVALS = ("ONNX Runtime fp32", "ONNX Runtime int8", "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", "ExecuTorch int8")
 DENSE_INT8 = ("ONNX Runtime int8", "OpenVINO int8", "ExecuTorch int8")
+FLOAT_SHAPES = ("2x1", "4x1")
+"""The blocks of fp32."""
 SHAPES = ("1x4", "2x4", "4x4")
-"""The blocks of a model with half of the neurons and heads."""
+"""The blocks of int8, of the whole model and of a model with half of the neurons and heads."""
 WITHIN = (40, 60, 70, 80)
 """The percentages of its blocks that are removed: 70, 80, 85 and 90 % of the weights of the dense model."""
 ENGINE: dict[str, tuple[str, str]] = {
     "engine fp32, dense": ("dense", "fp32"),
     **{f"engine fp32, {percent} %, single weights": (str(percent), "fp32") for percent in SPARSITIES},
-    **{f"engine fp32, {percent} %, 4x1": (f"4x1-{percent}", "fp32") for percent in SPARSITIES},
+    **{
+        f"engine fp32, {percent} %, {shape}": (f"{shape}-{percent}", "fp32")
+        for shape in FLOAT_SHAPES
+        for percent in SPARSITIES
+    },
     "engine int8, dense": ("dense", "int8"),
-    **{f"engine int8, {percent} %, 1x4": (f"1x4-{percent}", "int8") for percent in SPARSITIES},
-    **{f"engine int8, {percent} %, 4x4": (f"4x4-{percent}", "int8") for percent in SPARSITIES},
+    **{
+        f"engine int8, {percent} %, {shape}": (f"{shape}-{percent}", "int8")
+        for shape in SHAPES
+        for percent in SPARSITIES
+    },
     **{
         f"engine int8, half, then {percent} %, {shape}": (f"smaller-{shape}-{percent}", "int8")
         for shape in SHAPES
@@ -53,8 +64,10 @@ FLOAT, INTEGER = "ONNX Runtime fp32", "the fastest dense int8"
 Bars = dict[int, float]
 BARS: dict[str, tuple[str, Bars, Bars]] = {
     "engine fp32, {} %, 4x1": (FLOAT, {50: 2.3, 70: 3.5, 80: 4.8, 90: 7.2}, {50: 2.6, 70: 4.0, 80: 5.6, 90: 9.0}),
+    "engine fp32, {} %, 2x1": (FLOAT, {}, {}),
     "engine fp32, {} %, single weights": (FLOAT, {}, {}),
     "engine int8, {} %, 4x4": (INTEGER, {50: 1.8, 70: 2.6, 80: 3.4, 90: 4.6}, {50: 2.1, 70: 3.1, 80: 4.2, 90: 6.0}),
+    "engine int8, {} %, 2x4": (INTEGER, {}, {}),
     "engine int8, {} %, 1x4": (INTEGER, {}, {}),
     **{
         f"engine int8, half, then {{}} %, {shape}": (INTEGER, dict.fromkeys(WITHIN, 4.0), dict.fromkeys(WITHIN, 6.0))
@@ -70,6 +83,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--lengths", type=int, nargs="+", default=[20, 9])
     parser.add_argument("--runs", type=int, default=30)
+    names = sorted({model for model, _ in ENGINE.values()})
+    parser.add_argument("--models", nargs="+", default=names, choices=names, metavar="MODEL")
     parser.add_argument("--out", type=Path, help="Folder for the benches (engine/) and their tables (engine.md).")
     options = parser.parse_args()
     out = options.out or options.work
@@ -77,20 +92,27 @@ def main() -> None:
         for tokens in options.lengths:
             kept = out / "engine" / f"engine-{threads}-{tokens}.json"
             if not kept.is_file():
-                write_record(kept, measure(options.work, threads, tokens, options.runs))
+                write_record(
+                    kept,
+                    measure(options.work, options.models, BenchGroup(threads, QuestionLengths(tokens)), options.runs),
+                )
             write_text(out / "engine.md", tables(out / "engine"))
             print(f"{threads} threads, {tokens} tokens: {kept}", flush=True)
 
 
-def measure(work: Path, threads: int, tokens: int, runs: int) -> BenchRecord:
-    """Measure all of them in turns; the dense model in ONNX Runtime fp32 is first, as the baseline."""
+def measure(work: Path, models: Collection[str], group: BenchGroup, runs: int) -> BenchRecord:
+    """Measure `models` in the engine and the other runtimes, in turns; the baseline is ONNX Runtime in fp32."""
     rivals = [find_target(work, "dense", PEERS[name]) for name in RIVALS]
-    files = [(model, Peer("engine", precision, "engine")) for model, precision in ENGINE.values()]
+    files = [
+        (model, Peer("engine", precision, "engine"))
+        for model, precision in ENGINE.values()
+        if model in {*models, "dense"}
+    ]
     made = [(model, peer) for model, peer in files if (find_folder(work, model, peer) / ARTIFACT_FILE).is_file()]
     ours = [find_target(work, model, peer) for model, peer in made]
     targets: tuple[BenchTarget, ...] = (*rivals, *ours)
-    options = BenchOptions(threads=(threads,), runs=runs, warmup=WARMUP, lengths=(tokens,))
-    return bench_plan(BenchPlan(targets, targets[0], (BenchGroup(threads, QuestionLengths(tokens)),), ()), options)
+    options = BenchOptions(threads=(group.threads,), runs=runs, warmup=WARMUP, lengths=(group.questions.tokens,))
+    return bench_plan(BenchPlan(targets, targets[0], (group,), ()), options)
 
 
 def name_rows(bench: BenchRecord) -> dict[str, Measurement]:
