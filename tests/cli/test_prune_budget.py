@@ -11,7 +11,7 @@ from lxcompress.cli.main import app
 from lxcompress.errors import PruneError
 from lxcompress.study.options import PruneOptions
 from lxcompress.tickets import load_ticket
-from lxcompress.workflow.budget import MOST_TRIALS, NARROW, PruneBudget, Trial, find_sparsity
+from lxcompress.workflow.budget import MOST_TRIALS, NARROW, PruneBudget, Trial, confirm, find_sparsity
 from tests.complain import complain
 from tests.export.small import save_small
 
@@ -59,6 +59,33 @@ def test_the_larger_excess_of_two_limits_decides() -> None:
     assert 0.625 <= found <= 0.625 + 2 * NARROW
 
 
+LATENCY = PruneBudget("engine", "int8", max_latency_ms=5)
+TIMED = [Trial(sparsity, 1, latency_s) for sparsity, latency_s in ((0.0, 0.009), (0.5, 0.0049), (0.7, 0.004))]
+
+
+@pytest.mark.parametrize(("slower", "found"), [(0.0, 0.5), (0.0002, 0.7)])
+def test_a_latency_counts_if_it_is_measured_twice(slower, found) -> None:
+    """The second measurement takes `slower` seconds more; the next sparsity is taken if it is over the budget."""
+    latencies = {trial.sparsity: trial.latency_s + slower for trial in TIMED}
+    first, again = confirm(lambda sparsity: Trial(sparsity, 1, latencies[sparsity]), TIMED, LATENCY)
+    assert first in TIMED
+    assert (first.sparsity, again) == (found, Trial(found, 1, latencies[found]))
+    assert max(first.excess(LATENCY), again.excess(LATENCY)) <= 1
+
+
+def test_a_latency_that_varies_too_much_is_one_sentence() -> None:
+    def busy(sparsity: float) -> Trial:
+        return Trial(sparsity, 1, 0.006)
+
+    complain(lambda: confirm(busy, TIMED, LATENCY), "the latency varies", "70.0% 1e-06 MB, 6 ms", kind=PruneError)
+
+
+def test_a_size_is_not_made_twice() -> None:
+    trials = find_sparsity(cost_of(SIZES["line"])[0], MB)
+    (found,) = confirm(lambda sparsity: pytest.fail("a file is made again"), trials, MB)
+    assert found == min((trial for trial in trials if trial.excess(MB) <= 1), key=lambda trial: trial.sparsity)
+
+
 def test_a_model_that_cannot_be_pruned_far_is_tried_as_far_as_it_can() -> None:
     cost, asked = cost_of(SIZES["line"], most=0.75)
     find_sparsity(cost, MB)
@@ -94,6 +121,5 @@ def test_the_written_file_is_within_the_budget(tmp_path) -> None:
     told = json.loads(done.stdout)
     files = [path for path in (tmp_path / "ticket-bitmask").iterdir() if path.name != "artifact.json"]
     assert told["final"]["size_bytes"] == sum(path.stat().st_size for path in files) <= 25_000
-    assert told["is_met"]
     assert load_ticket(out).provenance.sparsity.achieved == told["sparsity"]["achieved"]
     assert len(told["trials"]) >= 3
