@@ -132,6 +132,7 @@ def prune_cli(
         emit({"ticket": str(out), **made.model_dump(mode="json")})
     if not as_json:
         _show(model, out, made)
+        _show_next("export", out, "--onnx")
 
 
 def _prune_to_budget(model: str, out: Path, options: PruneOptions, budget: PruneBudget, *, as_json: bool) -> None:
@@ -168,15 +169,15 @@ def _prune_to_budget(model: str, out: Path, options: PruneOptions, budget: Prune
     )
     for line in lines:
         screen.print(line, markup=False, soft_wrap=True)
+    _show_next("bench", made.folder)
 
 
 def _show(model: str, out: Path, made: Provenance) -> None:
-    """Show how many weights were removed, and the command to run next."""
+    """Show how many weights were removed, and the accuracy if it is known."""
     from rich.markup import escape
 
     from lxcompress.cli.screen import out as screen
     from lxcompress.models.checkpoints import read_stored_types
-    from lxcompress.output import command_line
     from lxcompress.units import percent
 
     count = made.sparsity
@@ -201,4 +202,11 @@ def _show(model: str, out: Path, made: Provenance) -> None:
         accuracies = [f"{percent(score.accuracy)} % {name}" for name, score in (*stages, ("retrained", made.accuracy))]
         line = f"accuracy  {', '.join(accuracies)}; on {made.accuracy.questions:,} validation questions"
         screen.print(line, markup=False, soft_wrap=True)
-    screen.print(f"next      {command_line('export', out, '--onnx')}", markup=False, soft_wrap=True)
+
+
+def _show_next(*words: str | Path) -> None:
+    """Show the command to run next."""
+    from lxcompress.cli.screen import out as screen
+    from lxcompress.output import command_line
+
+    screen.print(f"next      {command_line(*words)}", markup=False, soft_wrap=True)

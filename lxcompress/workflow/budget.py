@@ -172,7 +172,7 @@ def find_sparsity(cost: Callable[[float], Trial], budget: PruneBudget) -> list[T
     if high.excess(budget) > 1:
         best, other = (high, low) if high.excess(budget) <= low.excess(budget) else (low, high)
         raise PruneError(
-            f"no sparsity meets the budget: the smallest cost of a {budget.file} file is {best.costs}, at "
+            f"no sparsity meets the budget: the smallest cost in {budget.file} is {best.costs}, at "
             f"{best.sparsity:.0%} sparsity (at {other.sparsity:.0%}: {other.costs}); raise the limit, or give another "
             "--precision, --granularity or --format"
         )
