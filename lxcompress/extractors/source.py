@@ -67,7 +67,8 @@ class PhotoSource:
 
     @contextmanager
     def rows(self, start: Position = FIRST) -> Iterator[Iterator[RegionRow | BadRow]]:
-        # One thread for each photograph: faster than several threads for one, and the same digits on any machine.
+        # One thread for each photograph is faster than several for one, and its digits do not depend on their number.
+        before = torch.get_num_threads()
         with (
             quiet_pillow(),
             ThreadPoolExecutor(
@@ -79,6 +80,7 @@ class PhotoSource:
                 yield read_ahead(pool, self._row, positions, threads=self.threads)
             finally:
                 pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(before)  # the number of a thread is partly that of the whole process
 
     def share(self, position: Position) -> float:
         return (position.item - 1) / len(self.paths)
