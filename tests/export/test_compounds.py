@@ -14,8 +14,8 @@ from lxcompress.study.prune import prune_model
 from lxcompress.tickets import load_ticket
 from tests.export.small import save_small
 
-FAST = ("bitmask:fp32", "onnx-sparse:fp32", "ort:int4")
-SLOW = ("bitmask:int8", "onnx:fp32", "onnx:int8", "onnx:int4", "ort:fp32", "litert:fp32", "litert:int8")
+FAST = ("bitmask:fp32", "onnx-sparse:fp32")
+SLOW = ("bitmask:int8", "onnx:fp32", "onnx:int8", "onnx:int4", "ort:fp32", "ort:int4", "litert:fp32", "litert:int8")
 LIBRARIES = {"litert": "litert_torch"}
 
 
