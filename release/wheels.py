@@ -120,7 +120,7 @@ def use_wheels(out: Path, requirements: Iterable[str]) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
-        python = next(Path(folder).glob("*/python*"))
+        python = Path(folder) / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         environment = {"PATH": str(python.parent), "CC": ""}
         install = [
             str(python),
