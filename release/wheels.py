@@ -137,6 +137,9 @@ def use_wheels(out: Path, requirements: Iterable[str]) -> str:
         checked = _run([str(python), "-m", "lxcompress", "doctor"], environment, folder)
         line = next(line for line in checked.splitlines() if "engine" in line)
         answered = _run([str(python), str(ROOT / "release" / "use_engine.py")], environment, folder)
+        processor = Path("/proc/cpuinfo")
+        if processor.is_file() and " avx2 " in processor.read_text() and "avx2" not in answered:
+            raise ReleaseError(f"the engine does not use the instructions of this processor ({answered.strip()})")
         return f"{line.strip()}\n{answered.strip()}"
 
 

@@ -2,7 +2,8 @@
 
 #include "kernels.h"
 
-#if defined(LX_HAS_avxvnni) || defined(LX_HAS_avx512vl)
+#if defined(LX_HAS_avx2) || defined(LX_HAS_avxvnni) || defined(LX_HAS_avx512) || defined(LX_HAS_avx512vl)
+#define HAS_AVX 1
 #include <cpuid.h>
 #endif
 #if defined(__aarch64__) && defined(__linux__)
@@ -60,6 +61,39 @@ static int has_dotprod(void) {
 }
 #endif
 
+#ifdef HAS_AVX
+/* The processor is asked directly: __builtin_cpu_supports finds nothing in a library that zig links. */
+enum { SAVED_YMM = 0x06, SAVED_ZMM = 0xE6 };
+
+static int has_all(unsigned value, unsigned bits) { return (value & bits) == bits; }
+
+/* Returns whether the system saves these registers when it changes to another thread. */
+static int saves(unsigned registers) {
+  unsigned a = 0, b = 0, c = 0, d = 0, saved = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !has_all(c, bit_OSXSAVE | bit_AVX | bit_FMA)) return 0;
+  __asm__ __volatile__("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+#ifdef __APPLE__
+  if (has_all(saved, SAVED_YMM)) saved |= SAVED_ZMM; /* macOS saves them from the first use on */
+#endif
+  return has_all(saved, registers);
+}
+#endif
+
+#if defined(LX_HAS_avx2) || defined(LX_HAS_avxvnni)
+static int has_avx2(void) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return saves(SAVED_YMM) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_all(b, bit_AVX2);
+}
+#endif
+
+#if defined(LX_HAS_avx512) || defined(LX_HAS_avx512vl)
+static int has_avx512(void) {
+  const unsigned wanted = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return saves(SAVED_ZMM) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_all(b, wanted) && has_all(c, bit_AVX512VNNI);
+}
+#endif
+
 #ifdef LX_HAS_avxvnni
 /* Clang 16 and older do not know its name. */
 static int has_avxvnni(void) {
@@ -82,8 +116,7 @@ static sets known;
 
 static __attribute__((constructor)) void find(void) {
 #if defined(LX_HAS_avx512) || defined(LX_HAS_avx512vl)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
+  if (has_avx512()) {
 #ifdef LX_HAS_avx512vl
     if (halves_vectors()) add(&known, &lx_kernels_avx512vl);
 #endif
@@ -96,11 +129,10 @@ static __attribute__((constructor)) void find(void) {
   }
 #endif
 #ifdef LX_HAS_avxvnni
-  if (has_avxvnni() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    add(&known, &lx_kernels_avxvnni);
+  if (has_avxvnni() && has_avx2()) add(&known, &lx_kernels_avxvnni);
 #endif
 #ifdef LX_HAS_avx2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(&known, &lx_kernels_avx2);
+  if (has_avx2()) add(&known, &lx_kernels_avx2);
 #endif
 #ifdef LX_HAS_dotprod
   if (has_dotprod()) add(&known, &lx_kernels_dotprod);
