@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Tag, ValidationError
@@ -152,7 +152,7 @@ def _tag_problem(problem: Mapping[str, Any], key: str, tags: Sequence[str], reme
 
 def _known_keys(steps: Sequence[int | str], section: Any) -> str:
     """Return the key of `section` that is most similar to the last of `steps`, or all its keys."""
-    models = [option for option in _options(section) if isinstance(option, type) and issubclass(option, BaseModel)]
+    models = [option for option in _options(section) if _is_model(option)]
     known = list(models[0].model_fields) if models else []
     near = nearest(str(steps[-1]), known)
     prefix = _dotted(steps[:-1])
@@ -180,7 +180,7 @@ def _follow(kind: Any, loc: Sequence[int | str]) -> tuple[list[int | str], Any]:
             current = tagged[step]
             continue
         steps.append(step)
-        models = [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+        models = [option for option in options if _is_model(option)]
         field = models[0].model_fields.get(str(step)) if len(models) == 1 else None
         if field is not None:
             current = field.annotation
@@ -201,6 +201,11 @@ def _options(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Return whether an annotation is a section of settings; Python 3.10 takes tuple[int, ...] for a class too."""
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _tagged(annotation: Any) -> dict[str, Any]:
     """Return the tag of each member of a discriminated union: its pydantic Tag, or its Literal `kind`."""
     found: dict[str, Any] = {}
@@ -211,7 +216,7 @@ def _tagged(annotation: Any) -> dict[str, Any]:
     if get_origin(annotation) in (Union, UnionType):
         for member in get_args(annotation):
             found |= _tagged(member)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and "kind" in annotation.model_fields:
+    elif _is_model(annotation) and "kind" in annotation.model_fields:
         literal = annotation.model_fields["kind"].annotation
         if get_origin(literal) is Literal:
             found[get_args(literal)[0]] = annotation

@@ -188,7 +188,7 @@ def leaves(kind: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def value_at(recipe: Recipe, key: str) -> Any:

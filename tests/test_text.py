@@ -32,6 +32,8 @@ OWN_READERS = {
     ("report/html.py", "render_html"): "a file of the package",
     ("engine/build.py", "fingerprint"): "sources of the package, as bytes",
     ("engine/library.py", "load_library"): "a header of the package, as bytes",
+    ("leases.py", "this_system"): "/proc, which has no regular files",
+    ("leases.py", "_process_start"): "/proc, which has no regular files",
     ("machine.py", "_linux_processor"): "/proc, which has no regular files",
     ("measure/host/memory.py", "_linux_status"): "/proc, which has no regular files",
     ("measure/host/energy.py", "read_energy"): "/sys, which has no regular files",
