@@ -26,7 +26,7 @@ from lxcompress.rundir import RunDir, write_text
 from lxcompress.study.parcel import pack, unpack
 from lxcompress.study.schedule import TaskOutcome
 from lxcompress.study.task_worker import StudyJob, TaskWorker
-from lxcompress.study.tasks import StudyTask, folder_of, is_done, list_ancestors
+from lxcompress.study.tasks import StudyTask, folder_of, is_done, list_inputs
 
 NODE_FOLDER = "lxcompress-study-"
 """The name of the temporary folder of a study on a node begins so; it ends with a token of the driver."""
@@ -83,7 +83,7 @@ class RayPool:
         import ray
 
         self.run, self.options = run, options
-        self._tasks = tasks
+        self._inputs = {} if options.has_shared_folder else list_inputs(tasks)
         self._token = secrets.token_hex(8)
         root = run.root.absolute() if options.has_shared_folder else Path(NODE_FOLDER + self._token)
         self._board = None if options.has_shared_folder else _start_board()
@@ -96,7 +96,7 @@ class RayPool:
         self._do = ray.remote(do_on_node).options(**settings, scheduling_strategy="SPREAD")
         self._running: dict[Any, StudyTask] = {}
         self._parcels: dict[str, Any] = {}
-        self._uses = Counter(need.id for task in tasks for need in self._inputs(task))
+        self._uses = Counter(need.id for task in tasks for need in self._inputs_of(task))
         self._capacity, self._looked_s, self._shown_s = 0, 0.0, 0.0
 
     def capacity(self) -> int:
@@ -111,7 +111,7 @@ class RayPool:
 
     def submit(self, task: StudyTask) -> None:
         """Give a task to Ray."""
-        inputs = [(need, self._parcel(need)) for need in self._inputs(task)]
+        inputs = [(need, self._parcel(need)) for need in self._inputs_of(task)]
         self._running[self._do.remote(self._job, task, inputs, self._board)] = task
 
     def wait(self) -> Sequence[TaskOutcome]:
@@ -164,9 +164,9 @@ class RayPool:
             shown = [{**where, "doing": name} for name, where in begun.items() if name in running]
             write_text(self.run.workers, json.dumps(shown))
 
-    def _inputs(self, task: StudyTask) -> list[StudyTask]:
+    def _inputs_of(self, task: StudyTask) -> Sequence[StudyTask]:
         """Return the tasks whose files a task reads, if the machines share no folder."""
-        return [] if self.options.has_shared_folder else list_ancestors(task, self._tasks)
+        return self._inputs.get(task.id, ())
 
     def _parcel(self, task: StudyTask) -> Any:
         """Return a reference to the files of a task that is done; they are read from the run folder once."""
@@ -178,7 +178,7 @@ class RayPool:
 
     def _forget(self, task: StudyTask) -> None:
         """Free the files that no other task reads."""
-        for need in self._inputs(task):
+        for need in self._inputs_of(task):
             self._uses[need.id] -= 1
             if not self._uses[need.id]:
                 self._parcels.pop(need.id, None)

@@ -90,17 +90,16 @@ def folder_of(run: RunDir, task: StudyTask) -> Path:
     return (run.twins if task.kind == "twin" else run).ticket(cell)
 
 
-def list_ancestors(task: StudyTask, tasks: Iterable[StudyTask]) -> list[StudyTask]:
-    """Return the tasks of `tasks` that `task` is built on, directly or not; needs come first."""
-    by_id = {other.id: other for other in tasks}
-    found: dict[str, StudyTask] = {}
-    left = list(task.needs)
-    while left:
-        other = by_id[left.pop()]
-        if other.id not in found:
-            found[other.id] = other
-            left += other.needs
-    return [other for other in by_id.values() if other.id in found]
+def list_inputs(tasks: Iterable[StudyTask]) -> dict[str, tuple[StudyTask, ...]]:
+    """Return the tasks that each task is built on, directly or not: id -> tasks, needs first as in `tasks`."""
+    inputs: dict[str, tuple[StudyTask, ...]] = {}
+    by_id: dict[str, StudyTask] = {}
+    for task in tasks:
+        found: dict[str, StudyTask] = {}
+        for need in task.needs:
+            found |= {other.id: other for other in (*inputs[need], by_id[need])}
+        by_id[task.id], inputs[task.id] = task, tuple(found.values())
+    return inputs
 
 
 def _add_dense(tasks: dict[str, StudyTask], recipe: Recipe, seed: int) -> str:

@@ -22,7 +22,7 @@ from lxcompress.study.run import missing_runs, run_study
 from lxcompress.study.schedule import SimulatedPool, TaskOutcome, run_tasks
 from lxcompress.study.simulate import estimate_clusters
 from lxcompress.study.task_worker import StudyJob, TaskWorker
-from lxcompress.study.tasks import StudyTask, is_done, list_ancestors, list_tasks
+from lxcompress.study.tasks import StudyTask, is_done, list_inputs, list_tasks
 from tests.study.test_run import assert_same_runs
 
 GRID = {
@@ -57,12 +57,12 @@ def test_a_task_needs_what_it_is_made_of(tasks) -> None:
     assert list(by_id) == [task.id for task in tasks]
     iterative = "low-magnitude-weight-iterative-retrain"
     cell = by_id[f"{iterative}-50-seed0"]
-    assert [task.id for task in list_ancestors(cell, tasks)] == [
+    assert [task.id for task in list_inputs(tasks)[cell.id]] == [
         "dense-seed0",
         *(f"seeds-0-rounds-{iterative}-{percent}" for percent in ("20", "36", "48.8")),
     ]
     compound = next(task for task in tasks if task.cell and task.cell.method.first and task.kind == "cell")
-    kinds = [task.kind for task in list_ancestors(compound, tasks)]
+    kinds = [task.kind for task in list_inputs(tasks)[compound.id]]
     assert kinds[:3] == ["dense", "round", "first"]
     assert set(kinds[3:]) == {"round"}
     assert by_id["random-weight-50-seed1"].needs == ("dense-seed1",)
@@ -119,7 +119,7 @@ def test_a_task_that_fails_keeps_only_those_from_being_done_that_need_it(tasks) 
     name = next(task.id for task in tasks if task.kind == "first")
     pool = StubPool(random.Random(0), refused={name}, fails={"dense-seed1": 3})
     result = run_tasks(tasks, pool, max_retries=2)
-    lost = {task.id for task in tasks if name in {task.id, *(other.id for other in list_ancestors(task, tasks))}}
+    lost = {task.id for task in tasks if name in {task.id, *(other.id for other in list_inputs(tasks)[task.id])}}
     lost |= {task.id for task in tasks if task.seed == 1}
     assert set(result.failed) == lost
     assert set(pool.done) == {task.id for task in tasks} - lost
@@ -161,7 +161,7 @@ def test_more_workers_take_less_time_until_the_longest_chain_decides(tasks) -> N
         assert pool.busy_s == len(tasks) + 2
     assert times[0] == len(tasks) + 2
     assert times == sorted(times, reverse=True)
-    longest = max(len(list_ancestors(task, tasks)) for task in tasks)
+    longest = max(len(list_inputs(tasks)[task.id]) for task in tasks)
     assert times[-1] == longest + 2
 
 
@@ -194,7 +194,7 @@ class InProcess:
 
     def wait(self) -> Sequence[TaskOutcome]:
         task = self.waiting.pop()
-        for need in list_ancestors(task, self.tasks):
+        for need in list_inputs(self.tasks)[task.id]:
             if not is_done(self.worker.run, need):
                 unpack(pack(self.run, need), self.worker.run.root)
         outcome = self.worker.do(task)
