@@ -59,7 +59,7 @@ def test_a_worker_that_is_stopped_is_queued_again_and_goes_on(tiny_recipe_file, 
     for worker in workers_of(root):
         worker.send_signal(signal.SIGUSR2)
     assert job.result()["run"] == str(root)
-    logs = "".join(path.read_text("utf-8") for path in (root / "jobs").rglob("*_log.err"))
+    logs = "".join(path.read_text("utf-8") for path in (root / "jobs").rglob("*_log.*"))
     assert "Requeued job" in logs
     assert_same_runs(tiny_run, root, runs=2)
 
