@@ -49,8 +49,11 @@ class LabelWriter:
         """Keep labels off each position, up to `reach` pixels away from it in each direction."""
         self.occupied += [Box(x - reach, y - reach, x + reach, y + reach) for x, y in positions]
 
-    def write(self, position: tuple[float, float], labels: Sequence[str], gap: float, weight: int = 400) -> None:
-        """Write the first of `labels` that fits next to a position, `gap` pixels away; write nothing if none fits."""
+    def write(self, position: tuple[float, float], labels: Sequence[str], gap: float, weight: str = "normal") -> None:
+        """Write the first of `labels` that fits next to a position, `gap` pixels away; write nothing if none fits.
+
+        `weight` is a name: before version 3.11, matplotlib writes no SVG of text whose weight is a number.
+        """
         for words in labels:
             width = LETTER_SHARE * TICK_SIZE * len(words)
             for left, middle in _starts(*position, width, gap):

@@ -182,7 +182,7 @@ def _draw_mark(plot: Plot, mark: PickMark, lines: Sequence[MethodLine]) -> None:
     plot.ring(100 * mark.x, 100 * mark.y, 19)
     writer = LabelWriter(plot.drawing, Box(LEFT, TOP - 8, plot.right, plot.drawing.height - BOTTOM))
     writer.keep_free((plot.position(100 * point.x, 100 * point.y) for line in lines for point in line.points), 5)
-    writer.write(plot.position(100 * mark.x, 100 * mark.y), [mark.label], 15, weight=680)
+    writer.write(plot.position(100 * mark.x, 100 * mark.y), [mark.label], 15, weight="bold")
 
 
 def _draw_names(plot: Plot, lines: Sequence[MethodLine], levels: Sequence[Level]) -> None:
@@ -192,9 +192,9 @@ def _draw_names(plot: Plot, lines: Sequence[MethodLine], levels: Sequence[Level]
     for line in lines:
         if line.points:
             x, y = plot.position(100 * line.points[-1].x, 100 * line.points[-1].y)
-            wanted.append((y, x + 8, line.colour, 450 if line.is_quiet else 600, line.label))
+            wanted.append((y, x + 8, line.colour, "medium" if line.is_quiet else "semibold", line.label))
     for level in levels:
-        colour, weight = DASHES[level.kind][0], 600 if level.kind == "dense" else 450
+        colour, weight = DASHES[level.kind][0], "semibold" if level.kind == "dense" else "medium"
         wanted.append((plot.position(0, 100 * level.y)[1], right, colour, weight, level.label))
     wanted.sort(key=lambda label: label[0])
     heights = spread_apart([label[0] for label in wanted], gap=LABEL_GAP, low=TOP, high=drawing.height - BOTTOM)
