@@ -68,6 +68,7 @@ def _remedies(diagnosis: Diagnosis) -> dict[str, list[str]]:
 def _packages(diagnosis: Diagnosis) -> Table:
     """Return the table of packages: the version that is installed, and the versions that are required."""
     table = _table("package", "version", "required", "")
+    table.columns[0].no_wrap = True  # a name that is cut cannot be copied
     for package in diagnosis.packages:
         state = package.state if package.extra is None else f"{package.state}, for [{package.extra}]"
         style = None if package.state == "ok" else "yellow" if package.extra else "red"

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # As the command, but with pieces so small that many are kept a second, and each is told.
 SLOW = """
 import typer
-from lxcompress.cli import data_prepare
+from lxcompress.cli import data_prepare, store
 from lxcompress.data.regions import write
-data_prepare.LINE_PERIOD_S = 0
+store.LINE_PERIOD_S = 0
 write.PIECE_BYTES, write.CHECKPOINT_S = 2000, 0.01
 typer.run(data_prepare.prepare_cli)
 """
