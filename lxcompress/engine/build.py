@@ -33,7 +33,9 @@ X86_SETS = {
     "avx2": ("-mavx2", "-mfma"),
     "base": (),
 }
-ARM_SETS = {"dotprod": ("-mcpu=generic+dotprod",), "base": ()}  # zig does not know -march=armv8.2-a
+ARM_SETS = {"dotprod": ("-march=armv8.2-a+dotprod",), "base": ()}
+ZIG_ARM_SETS = {"dotprod": ("-mcpu=generic+dotprod",), "base": ()}
+"""The same for zig, which has no -march; GCC's generic processor has no dot product."""
 OTHER_SETS: dict[str, tuple[str, ...]] = {"base": ()}
 _SETS = {("x86_64", "amd64"): X86_SETS, ("aarch64", "arm64"): ARM_SETS}
 
@@ -95,6 +97,8 @@ def find_target(compiler: Sequence[str]) -> Target:
     """Return what the command `compiler` compiles for, which is not this machine if it is a cross compiler."""
     machine = _run([*compiler, "-dumpmachine"]).out.strip()
     sets = next((sets for names, sets in _SETS.items() if machine.split("-")[0] in names), OTHER_SETS)
+    if sets is ARM_SETS and any("zig" in word for word in compiler):
+        sets = ZIG_ARM_SETS
     if "mingw" in machine:
         return Target(sets, _MINGW_GCC_FLAGS, ("-static-libgcc",), "_engine.dll")
     if "windows" in machine:
