@@ -19,7 +19,7 @@ from lxcompress.study.run import run_study
 from lxcompress.training.usage import UsageMeter
 
 AIM_SPEEDUP, AIM_SHARE = 8.0, 0.4
-"""What the throughput must reach on a GPU: times the plain loop at batch 32, and the share of the matmul rate."""
+"""The goals on a GPU: the speed-up over the plain loop at batch 32, and the share of the matmul rate."""
 PEAK_TOLERANCE = 0.1
 
 

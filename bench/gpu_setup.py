@@ -28,7 +28,7 @@ class StepSkippedError(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """What all steps have in common: the kind of device, the size of the run, and the folder for files."""
+    """The settings of all steps: the kind of device, the size of the run, and the folder for files."""
 
     kind: str
     is_small: bool

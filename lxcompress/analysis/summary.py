@@ -59,7 +59,7 @@ class RunSummary:
 
     @cached_property
     def missing_libraries(self) -> dict[str, str | None]:
-        """What formats need that is not installed on this machine: name of a format -> a clause, or None."""
+        """Return, by format, a clause that names the libraries that are not installed here; None if none is missing."""
         return {spec.name: spec.find_missing() for spec in all_formats()}
 
     @property

@@ -54,7 +54,7 @@ class BuildError(Exception):
 
 
 class Target(NamedTuple):
-    """What a compiler compiles for: instruction sets, best first, with their flags; and what its libraries need."""
+    """The system of a compiler: its instruction sets, best first, with their flags, and the flags of a library."""
 
     sets: Mapping[str, tuple[str, ...]]
     flags: tuple[str, ...]

@@ -23,7 +23,7 @@ from lxcompress.extractors.photo import quiet_pillow, read_photo
 
 
 class Extractor(Protocol):
-    """What turns the pixels of a photograph into region features."""
+    """A network that turns the pixels of a photograph into region features."""
 
     @property
     def side(self) -> int:

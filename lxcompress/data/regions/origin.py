@@ -11,7 +11,7 @@ from lxcompress.errors import DataError
 from lxcompress.rundir import sha256
 
 Origin = Path | tuple[Path, ...]
-"""What a source is read from: a file, all files in a folder, or the files of a list"""
+"""The files of a source: one file, all files of a folder, or the files of a list."""
 
 
 def get_stamp(path: Origin) -> str:
