@@ -136,6 +136,17 @@ class Machine(Record):
     packages: dict[str, str]
 
 
+class FeatureOrigin(Record):
+    """How the features that a model was trained on were made from photographs.
+
+    `made_with` has the options of `lxcompress features` that decide the features, as in store.json. An image has
+    `regions` regions at most.
+    """
+
+    made_with: str
+    regions: Positive
+
+
 class Score(Record):
     """The accuracy on a split, 0-1: the mean credit of the model's answers to the questions of the split.
 

@@ -61,6 +61,19 @@ PIXELS = "pixels"
 EXTRACTOR_NAMES = (*EXTRACTORS, PIXELS)
 
 
+def describe_options(extractor: str, side: int | None = None) -> str:
+    """Return the options of `lxcompress features` that made a store, as its store.json keeps them."""
+    return f"--extractor {extractor}{f' --side {side}' if side else ''}"
+
+
+def read_extractor(made_with: str) -> tuple[str, int | None] | None:
+    """Return the extractor and the side that `describe_options` wrote; None if no extractor made the store."""
+    words = made_with.split()
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    name, side = options.get("--extractor"), options.get("--side", "")
+    return None if name is None else (name, int(side) if side.isdecimal() and len(side) < 6 else None)
+
+
 def find_extractor(name: str) -> ExtractorSpec:
     """Return the network of the extractor `name`. Raises DataError if it is unknown."""
     if name not in EXTRACTORS:

@@ -10,11 +10,12 @@ from lxcompress.data.fit import ModelShape, check_fit, describe_task, foresee_da
 from lxcompress.data.images import BlankImages, StoreImages
 from lxcompress.data.problems import Problems
 from lxcompress.data.questions import ImageSource, QuestionSet, build_split
-from lxcompress.data.regions.store import open_store
+from lxcompress.data.regions.store import open_store, read_store_record
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tokens import Vocabulary, shipped_vocabulary
 from lxcompress.errors import DataError
 from lxcompress.recipe import AnyData
+from lxcompress.records import FeatureOrigin
 
 FEATURE_SIZE = 2048
 """The number of Faster R-CNN features of a region that LXMERT reads (Anderson et al. 2018)."""
@@ -62,6 +63,12 @@ def data_files(settings: AnyData) -> dict[str, tuple[Path, ...]]:
         if paths and all(isinstance(path, Path) for path in paths):
             files[name] = paths
     return files
+
+
+def find_origin(settings: AnyData) -> FeatureOrigin | None:
+    """Return how the features of the data were made from photographs; None if they were not. Raises DataError."""
+    features = getattr(settings, "features", None)
+    return None if features is None else read_store_record(features).origin
 
 
 def _open_images(settings: AnyData, feature_size: int) -> ImageSource:

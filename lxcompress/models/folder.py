@@ -25,6 +25,7 @@ from lxcompress.catalog.families import family_names
 from lxcompress.errors import ModelError
 from lxcompress.filenames import CONFIG_FILE
 from lxcompress.models.family import Family, find_family
+from lxcompress.models.origin import ORIGIN_FIELD, is_origin
 from lxcompress.models.source import CODE_FILES, WEIGHT_FILES, check_weights
 from lxcompress.models.tensors import name_type, read_pickled, unwrap
 from lxcompress.text import decode_text, parse_json, read_bytes, shorten
@@ -166,7 +167,7 @@ def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrai
         raise ModelError(
             f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give the model before quantisation"
         )
-    known = {*family.config_class.__dataclass_fields__, family.images_field} - _LEFT_OUT
+    known = {*family.config_class.__dataclass_fields__, family.images_field, ORIGIN_FIELD} - _LEFT_OUT
     fields = {name: value for name, value in tree.items() if name in known}
     stacks = fields.get("num_hidden_layers")
     if isinstance(stacks, dict):
@@ -229,6 +230,8 @@ def _find_problem(name: str, value: object) -> str | None:
     if name == "architectures":
         is_good = value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
         return None if is_good else "a list of names"
+    if name == ORIGIN_FIELD:
+        return None if value is None or is_origin(value) else 'an object such as {"made_with": "", "regions": 36}'
     if name == "pad_token_id":
         return None if value is None or type(value) is int else "a whole number"
     return None

@@ -15,11 +15,13 @@ from typing import Any
 
 from lxcompress.checksums import check_files, dense_origin, hash_files
 from lxcompress.data.split import AnswerTask
+from lxcompress.data.tasks import find_origin
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import RecipeError, RunError, TicketError
 from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
 from lxcompress.models.kept import check_like, load_kept, save_kept
+from lxcompress.models.origin import set_origin
 from lxcompress.models.start import NewLayers, load_start, resolve_start
 from lxcompress.pruning.mask import Weights
 from lxcompress.pruning.surgery import Surgery, UnitGroup, find_groups
@@ -96,6 +98,7 @@ def make_start(recipe: Recipe, task: AnswerTask, seed: int) -> tuple[Model, dict
         vocabulary=wanted.vocabulary,
         images=task.train.images,
     )
+    set_origin(model.config, find_origin(recipe.data))
     check_protocol(model, recipe)
     return model, start
 

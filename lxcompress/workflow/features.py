@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, PIXELS, find_extractor
+from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, PIXELS, describe_options, find_extractor
 from lxcompress.errors import DataError
 from lxcompress.progress import Progress, no_progress
 
@@ -61,8 +61,7 @@ def extract_features(
     found = find_photos(photos, options.ids)
     extractor = _open_extractor(options)
     source = PhotoSource(found.paths, found.ids, extractor, options.threads or len(usable_cores()))
-    reading = f"--extractor {options.extractor}{f' --side {options.side}' if options.side else ''}"
-    store = StoreOptions(len(extractor.boxes), options.skip_bad, reading)
+    store = StoreOptions(len(extractor.boxes), options.skip_bad, describe_options(options.extractor, options.side))
     return ExtractResult(make_store([source], [found.paths], out, store, progress=progress), found.ignored)
 
 

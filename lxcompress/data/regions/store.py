@@ -22,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lxcompress.catalog.extractors import read_extractor
 from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.data.regions.rows import strip_extension
 from lxcompress.errors import DataError, unreadable
 from lxcompress.output import command_line
-from lxcompress.records import Amount, Count, FileName, FileRecord, Positive, Record, Sha256, read_record
+from lxcompress.records import Amount, Count, FeatureOrigin, FileName, FileRecord, Positive, Record, Sha256, read_record
 from lxcompress.text import read_text
 
 FEATURES, BOXES, OBJECTS, IDS = "features.npy", "boxes.npy", "objects.npy", "ids.txt"
@@ -76,6 +77,12 @@ class StoreRecord(FileRecord):
     largest_feature: Amount
     skipped: Count
     reading: str = ""
+
+    @property
+    def origin(self) -> FeatureOrigin | None:
+        """Return how the features were made from photographs; None if another program made them."""
+        is_made_here = read_extractor(self.reading) is not None
+        return FeatureOrigin(made_with=self.reading, regions=self.objects) if is_made_here else None
 
 
 @dataclass(frozen=True, eq=False)
