@@ -56,7 +56,7 @@ def run_study(
     from lxcompress.rundir import read_run as read
     from lxcompress.study.reporter import SilentReporter
     from lxcompress.study.run import run_study as do_missing_runs
-    from lxcompress.workflow import study
+    from lxcompress.workflow import study, twins
     from lxcompress.workflow.checks import check_model, check_run_folder
 
     known, progress = _recipe(recipe), progress or SilentReporter()
@@ -66,9 +66,10 @@ def run_study(
     do_missing_runs(known, root, only=only, progress=progress)
     found = study.pick_when_complete(root) if known.export.twins else None
     if found and found.result and found.choice.picked:
-        study.draw_structured_twin(root, found.result, progress)
-        sources = study.TwinSources(found.choice.picked.ticket, int4=known.export.int4)
-        study.check_twins(study.export_twins(sources, formats=known.export.formats))
+        sources = twins.TwinSources(found.choice.picked.ticket, int4=known.export.int4)
+        with twins.twin_helper(sources, known) as helper:
+            study.draw_structured_twin(root, found.result, progress)
+            twins.check_twins(twins.export_twins(sources, formats=known.export.formats, helper=helper))
     return read(root)
 
 

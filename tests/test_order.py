@@ -18,6 +18,7 @@ ORDER = (
     "unset",
     "output",
     "progress",
+    "helper_process",
     "quiet",
     "stats",
     "settings",

@@ -14,7 +14,7 @@ from lxcompress.cli.complete import complete_format, complete_precision, complet
 if TYPE_CHECKING:
     from lxcompress.records import Artifact
     from lxcompress.workflow.export import ExportRequest
-    from lxcompress.workflow.study import TwinSources
+    from lxcompress.workflow.twins import TwinSources
 
 
 def export_cli(
@@ -85,7 +85,7 @@ def export_cli(
     from lxcompress.recipe import load_recipe
     from lxcompress.workflow.checks import check_paths
     from lxcompress.workflow.export import ExportRequest, check_request
-    from lxcompress.workflow.study import TwinSources
+    from lxcompress.workflow.twins import TwinSources
 
     known = load_recipe(recipe) if recipe else None
     request = ExportRequest(

@@ -14,7 +14,7 @@ from lxcompress.cli.complete import complete_recipe
 
 if TYPE_CHECKING:
     from lxcompress.leases import Leases
-    from lxcompress.recipe import Cell, Export, Recipe
+    from lxcompress.recipe import Cell, Recipe
     from lxcompress.study.plan import StudyPlan
     from lxcompress.study.ray_pool import RayOptions
     from lxcompress.study.reporter import StudyReporter
@@ -178,7 +178,7 @@ def _run(recipe: Recipe, root: Path, calls: StudyCalls) -> dict[str, Any]:
     twins = None
     if recipe.export.twins and (calls.shared is None or calls.shared.take("twins")):
         with resumable():
-            twins = _make_twins(root, recipe.export, calls)
+            twins = _make_twins(root, calls)
     elif recipe.export.twins:
         screen.print("twins     are exported by another process that joined the study")
     screen.print(
@@ -189,7 +189,7 @@ def _run(recipe: Recipe, root: Path, calls: StudyCalls) -> dict[str, Any]:
     return {"run": str(root), "leads": True, "done": done, **study_state(root), "twins": twins}
 
 
-def _make_twins(root: Path, export: Export, calls: StudyCalls) -> dict[str, Any] | None:
+def _make_twins(root: Path, calls: StudyCalls) -> dict[str, Any] | None:
     """Export the pick and its twins, show them, and return the document for --json; None if nothing is picked.
 
     Twins are the alternatives that the picked ticket is compared with.
@@ -198,7 +198,8 @@ def _make_twins(root: Path, export: Export, calls: StudyCalls) -> dict[str, Any]
     from lxcompress.cli.progress import watch_study
     from lxcompress.cli.screen import out as screen
     from lxcompress.cli.twins import export_and_show, twins_json
-    from lxcompress.workflow.study import TwinSources, draw_structured_twin, pick_when_complete
+    from lxcompress.workflow.study import draw_structured_twin, pick_when_complete
+    from lxcompress.workflow.twins import TwinSources, twin_helper
 
     found = pick_when_complete(root)
     if found is None:
@@ -207,14 +208,15 @@ def _make_twins(root: Path, export: Export, calls: StudyCalls) -> dict[str, Any]
     if found.choice.picked is None or found.result is None:
         screen.print(f"twins     none, because nothing was picked. {verdict(found.choice)}", markup=False)
         return None
-    with watch_study() as progress:
-        reason = draw_structured_twin(root, found.result, progress, calls.draw_twin)
-    if reason:
-        screen.print(f"twins     no structured one: {reason}", markup=False, soft_wrap=True)
-    words = f"twins     of {found.result.cell}, which keeps {found.choice.rule.words}"
-    screen.print(words, markup=False, soft_wrap=True)
-    sources = TwinSources(found.choice.picked.ticket, int4=export.int4)
-    return twins_json(export_and_show(sources, formats=export.formats))
+    sources = TwinSources(found.choice.picked.ticket, int4=calls.recipe.export.int4)
+    with twin_helper(sources, calls.recipe) as helper:
+        with watch_study() as progress:
+            reason = draw_structured_twin(root, found.result, progress, calls.draw_twin)
+        if reason:
+            screen.print(f"twins     no structured one: {reason}", markup=False, soft_wrap=True)
+        words = f"twins     of {found.result.cell}, which keeps {found.choice.rule.words}"
+        screen.print(words, markup=False, soft_wrap=True)
+        return twins_json(export_and_show(sources, formats=calls.recipe.export.formats, helper=helper))
 
 
 def _read_counts(text: str | None) -> list[int]:

@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lxcompress.exporters.twins import MissingTwin, TwinExport
     from lxcompress.recipe import Recipe
-    from lxcompress.workflow.study import TwinSources
+    from lxcompress.workflow.twins import TwinHelper, TwinSources
 
 
 def export_and_show(
-    sources: TwinSources, *, formats: Sequence[str], out: Path | None = None, recipe: Recipe | None = None
+    sources: TwinSources,
+    *,
+    formats: Sequence[str],
+    out: Path | None = None,
+    recipe: Recipe | None = None,
+    helper: TwinHelper | None = None,
 ) -> list[TwinExport | MissingTwin]:
-    """Export the twins of a ticket that are not exported yet, and show all twins; return them. Raises LxError."""
+    """Export the twins of a ticket that are not exported yet, and show all twins; return them. Raises LxError.
+
+    The twins of the models of `helper` are left to it.
+    """
     from lxcompress.cli.export import show_stale
     from lxcompress.cli.progress import working
     from lxcompress.exporters.twins import TwinExport
-    from lxcompress.workflow.study import check_twins, export_twins
+    from lxcompress.workflow.twins import check_twins, export_twins
 
     with working(f"the twins of {sources.ticket}") as progress:
-        twins = export_twins(sources, formats=formats, out=out, recipe=recipe, progress=progress)
+        twins = export_twins(sources, formats=formats, out=out, recipe=recipe, helper=helper, progress=progress)
     show_twins(twins)
     show_stale([twin.out for twin in twins if isinstance(twin, TwinExport) and twin.is_new])
     check_twins(twins)

@@ -156,6 +156,11 @@ def find_fresh(wanted: TwinRequest, digest: str) -> Artifact | None:
     return artifact if is_same and all(path.is_file() and sha256(path) == sum_ for path, sum_ in files) else None
 
 
+def is_fresh(wanted: TwinRequest) -> bool:
+    """Return whether the twin is exported and up to date. Raises ExportError."""
+    return find_fresh(wanted, digest_source(wanted.source)) is not None
+
+
 def bench_command(folders: Iterable[Path]) -> str:
     """Return the command that measures the artifacts in `folders` in one bench."""
     return command_line("bench", *folders)

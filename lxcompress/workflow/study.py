@@ -1,18 +1,14 @@
-"""Run a study to its end: all missing runs, the pick, and the twins (alternatives to compare the pick with)."""
+"""Run a study to its end: all missing runs, the pick, and the structured twin (twins.py exports the twins)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lxcompress.progress import no_progress
-
 if TYPE_CHECKING:
     from lxcompress.analysis.choice import Choice
-    from lxcompress.exporters.twins import MissingTwin, TwinExport
-    from lxcompress.progress import Progress
     from lxcompress.recipe import Cell, Recipe
     from lxcompress.records import Result
     from lxcompress.study.plan import StudyPlan
@@ -102,56 +98,3 @@ def draw_structured_twin(
     except PruneError as error:
         return str(error)
     return None
-
-
-@dataclass(frozen=True)
-class TwinSources:
-    """A ticket, and the models that it is compared with.
-
-    `dense` is its dense model. `other` is a structured ticket of equal size, or a masked one if the ticket is
-    structured. In a run folder both are found if they are None. With `int4`, the dense model in int4 is compared too.
-    """
-
-    ticket: Path
-    dense: Path | None = None
-    other: Path | None = None
-    int4: bool = False
-
-
-def export_twins(
-    sources: TwinSources,
-    *,
-    formats: Sequence[str],
-    out: Path | None = None,
-    recipe: Recipe | None = None,
-    progress: Progress = no_progress,
-) -> list[TwinExport | MissingTwin]:
-    """Export the twins of a ticket that are not exported yet; return all twins, the missing ones last.
-
-    They are exported in the first of `formats`, and in each other one whose libraries are installed. A twin whose
-    export failed is a MissingTwin with `is_failure`; `check_twins` raises an error for it.
-    """
-    from lxcompress.exporters import twins
-
-    first, *also = formats
-    missing = {format: why for format in also if (why := twins.find_missing(format))}
-    wanted, absent = [], [twins.MissingTwin(f"twins in {format}", why) for format, why in missing.items()]
-    for format in (name for name in (first, *also) if name not in missing):
-        found = twins.plan_twins(
-            sources.ticket, format=format, dense=sources.dense, other=sources.other, out=out, int4=sources.int4
-        )
-        wanted += found[0]
-        absent += found[1]
-    return [*twins.export_twins(wanted, recipe=recipe, progress=progress), *absent]
-
-
-def check_twins(twins: Sequence[TwinExport | MissingTwin]) -> None:
-    """Raise ExportError if the export of a twin failed."""
-    from lxcompress.errors import ExportError
-    from lxcompress.exporters.twins import MissingTwin
-
-    failed = [twin for twin in twins if isinstance(twin, MissingTwin) and twin.is_failure]
-    if failed:
-        tried = [twin for twin in twins if not isinstance(twin, MissingTwin) or twin.is_failure]
-        rest = "; the others are there" if len(failed) < len(tried) else ""
-        raise ExportError(f"{len(failed)} of {len(tried)} twins could not be exported{rest}: {failed[0].why}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lxcompress import machine
 from lxcompress.cli.main import app
 from lxcompress.cli.twins import show_twins
 from lxcompress.errors import ExportError
@@ -23,8 +24,8 @@ from lxcompress.recipe import load_recipe
 from lxcompress.records import Artifact, Provenance, read_record
 from lxcompress.rundir import RunDir, sha256, write_record
 from lxcompress.study.run import run_study
-from lxcompress.workflow import study as workflow
-from lxcompress.workflow.study import TwinSources
+from lxcompress.workflow import twins as workflow
+from lxcompress.workflow.twins import TwinSources
 from tests.export.small import save_ticket
 
 TICKET = "low-magnitude-weight-50-seed0"
@@ -51,6 +52,17 @@ def study(toy_recipe_file, tmp_path_factory) -> Path:
     assert result.exit_code == 0, result.output
     (root / "said").write_text(result.output, encoding="utf-8")
     return root
+
+
+@pytest.fixture
+def two_cores(monkeypatch) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: (0, 1))
+
+
+def models(root: Path) -> dict[Path, str]:
+    """Return the checksum of each file of each artifact, except for its record, which has the time of the export."""
+    paths = (path for path in RunDir(root).artifacts.glob("*/*") if path.name != "artifact.json")
+    return {path.relative_to(root): sha256(path) for path in paths}
 
 
 def artifacts(root: Path) -> dict[str, Artifact]:
@@ -315,6 +327,33 @@ def test_twins_of_more_formats_are_exported_where_their_libraries_are_installed(
     assert re.search(r"ticket int8 \(engine\) +[0-9.]+ [kM]B", capsys.readouterr().out)
     again = workflow.export_twins(alone, formats=[FORMAT, "engine"])
     assert [each.is_new for each in again if isinstance(each, TwinExport)] == [False] * 4
+
+
+@pytest.mark.slow
+def test_a_second_process_exports_the_same_files(copied, two_cores) -> None:
+    alone = models(copied)
+    shutil.rmtree(copied / "artifacts")
+    sources = TwinSources(ticket(copied))
+    recipe = load_recipe(RunDir(copied).recipe, ["processes=2", "export.twins=true", f"export.format={FORMAT}"])
+    with workflow.twin_helper(sources, recipe) as helper:
+        assert helper is not None
+        assert helper.known == frozenset()
+        helper.process.wait()
+        assert sorted(artifacts(copied)) == sorted(SIX[:4]), "the second process exports the dense model and the ticket"
+        twins = workflow.export_twins(sources, formats=[FORMAT], helper=helper)
+    assert [(twin.twin, twin.is_new) for twin in twins] == [(name, True) for name in SIX]
+    assert models(copied) == alone
+    with workflow.twin_helper(sources, recipe) as helper:
+        assert helper is None, "all twins are up to date"
+
+
+def test_what_a_second_process_fails_to_export_is_exported_by_the_first(copied, two_cores, monkeypatch) -> None:
+    shutil.rmtree(copied / "artifacts")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    result = again(copied, "--set", "processes=2")
+    assert result.exit_code == 0, result.output
+    assert sorted(artifacts(copied)) == sorted(SIX)
+    assert "already exported" not in result.output
 
 
 def test_the_int8_of_an_onnx_file_is_made_of_the_fp32_one(tmp_path) -> None:
