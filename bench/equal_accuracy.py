@@ -25,7 +25,7 @@ from lxcompress.catalog.runtimes import list_serving
 from lxcompress.errors import LxError, RunError
 from lxcompress.output import json_text
 from lxcompress.report.markdown import escape, table
-from lxcompress.workflow.study import TwinSources, check_twins, export_twins
+from lxcompress.workflow.twins import TwinSources, check_twins, export_twins
 
 
 def main() -> None:
