@@ -20,6 +20,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -43,6 +44,14 @@ TORCH = (
 LONGEST_REQUEST = 1 << 17
 
 
+@dataclass(frozen=True)
+class Server:
+    """The process that starts children, and the socket that takes requests to it."""
+
+    requests: socket.socket
+    process: subprocess.Popen[bytes]
+
+
 @dataclass
 class Child:
     """A child process whose output goes to two files; `parent` is its server, or the process where there are none."""
@@ -50,7 +59,7 @@ class Child:
     pid: int
     out: IO[str]
     errors: IO[str]
-    parent: socket.socket | subprocess.Popen[bytes]
+    parent: Server | subprocess.Popen[bytes]
     returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -112,8 +121,8 @@ def _read_all(file: IO[str]) -> str:
 
 
 @cache
-def _server(libraries: tuple[str, ...]) -> socket.socket:
-    """Start the server of this test process that has imported `libraries`; return the socket that it listens to."""
+def _server(libraries: tuple[str, ...]) -> Server:
+    """Start the server of this test process that has imported `libraries`."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = f"from tests.children import serve; serve({its.fileno()}, {libraries!r})"
     process = subprocess.Popen(
@@ -131,16 +140,18 @@ def _server(libraries: tuple[str, ...]) -> socket.socket:
         ours.close()
         process.wait()
 
-    return ours
+    return Server(ours, process)
 
 
-def _ask(server: socket.socket, request: Mapping[str, object], *descriptors: int) -> int:
+def _ask(server: Server, request: Mapping[str, object], *descriptors: int) -> int:
     """Send a request to a server, and return its reply: a process id, or an exit code."""
     text = json.dumps(request).encode()
     assert len(text) < LONGEST_REQUEST
-    socket.send_fds(server, [text], descriptors)
-    reply = server.recv(LONGEST_REQUEST)
-    assert reply, "the server of child processes has ended"
+    reply = b""
+    with suppress(ConnectionError):
+        socket.send_fds(server.requests, [text], descriptors)
+        reply = server.requests.recv(LONGEST_REQUEST)
+    assert reply, f"the server of child processes has ended with {server.process.wait()}; it was asked: {text[:300]!r}"
     return json.loads(reply)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from lxcompress.leases import LeaseLostError, Leases, LeaseTimes, SharedFiles, list_live
+from lxcompress.claims import LeaseLostError, SharedFiles
+from lxcompress.leases import Leases, LeaseTimes, list_live
 
 TIMES = LeaseTimes()
 HOLD = """

@@ -12,6 +12,7 @@ ORDER = (
     "text",
     "errors",
     "writing",
+    "claims",
     "leases",
     "units",
     "shapes",

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import socket
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from lxcompress.claims import Holder, describe_this_process
 from lxcompress.errors import RunError
 from lxcompress.recipe import Recipe
 from lxcompress.rundir import RunDir, write_text
+from lxcompress.study.node_folder import enter_node_folder, find_node_folder, remove_node_folder
 from lxcompress.study.parcel import pack, unpack
 from lxcompress.study.schedule import TaskOutcome
 from lxcompress.study.task_worker import StudyJob, TaskWorker
 from lxcompress.study.tasks import StudyTask, folder_of, is_done, list_inputs
 
-NODE_FOLDER = "lxcompress-study-"
-"""The name of the temporary folder of a study on a node begins so; it ends with a token of the driver."""
 LOOK_S = 5.0
 """The seconds between two looks at the size of the cluster."""
 SPARE = 2
@@ -84,10 +81,9 @@ class RayPool:
 
         self.run, self.options = run, options
         self._inputs = {} if options.has_shared_folder else list_inputs(tasks)
-        self._token = secrets.token_hex(8)
-        root = run.root.absolute() if options.has_shared_folder else Path(NODE_FOLDER + self._token)
+        self._driver = describe_this_process()
         self._board = None if options.has_shared_folder else _start_board()
-        self._job = ray.put(StudyJob(recipe, root, options.has_shared_folder))
+        self._job = ray.put(StudyJob(recipe, run.root.absolute(), options.has_shared_folder, self._driver))
         gpus = options.gpus
         if gpus is None:
             gpus = float(recipe.device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0)
@@ -149,7 +145,7 @@ class RayPool:
         for node in ray.nodes():
             if node["Alive"]:
                 strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                ray.wait([clean.options(num_cpus=0, scheduling_strategy=strategy).remote(self._token)], timeout=LOOK_S)
+                ray.wait([clean.options(num_cpus=0, scheduling_strategy=strategy).remote(self._driver)], timeout=LOOK_S)
 
     def _show_nodes(self) -> None:
         """Write which node does which task for `lxcompress status`; with a shared folder, the leases show it."""
@@ -219,10 +215,12 @@ def do_on_node(job: StudyJob, task: StudyTask, inputs: Sequence[tuple[StudyTask,
     if board is not None:
         board.begin.remote(task.id, socket.gethostname(), os.getpid())
     if not job.is_shared:
-        job = replace(job, root=Path(tempfile.gettempdir()) / job.root)
+        job = replace(job, root=find_node_folder(job.driver))
     key = (str(job.root), job.is_shared)
     if key not in _workers:
         _workers.clear()
+        if not job.is_shared:
+            enter_node_folder(job.root, job.driver)
         _workers[key] = TaskWorker(job)
     worker = _workers[key]
     for need, ref in inputs:
@@ -238,10 +236,9 @@ def do_on_node(job: StudyJob, task: StudyTask, inputs: Sequence[tuple[StudyTask,
     return outcome
 
 
-def clean_node(token: str) -> str:
-    """Remove the temporary folder of a study from a node; return the node's name."""
-    shutil.rmtree(Path(tempfile.gettempdir()) / (NODE_FOLDER + token), ignore_errors=True)
-    return socket.gethostname()
+def clean_node(driver: Holder) -> None:
+    """Remove the temporary folder of the study of `driver` from a node."""
+    remove_node_folder(find_node_folder(driver))
 
 
 def _first_line(error: Exception) -> str:

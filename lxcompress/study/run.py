@@ -17,10 +17,11 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
+from lxcompress.claims import LeaseLostError
 from lxcompress.data.split import AnswerTask
 from lxcompress.errors import PruneError, RecipeError, RunError
 from lxcompress.filenames import DENSE_FILE, FIRST_FILE, MASK_FILE, RESULT_FILE
-from lxcompress.leases import LeaseLostError, Leases
+from lxcompress.leases import Leases
 from lxcompress.machine import describe_machine
 from lxcompress.recipe import Cell, Recipe, dense_id, dump_recipe
 from lxcompress.records import Result, is_whole

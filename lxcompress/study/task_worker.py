@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from lxcompress.claims import Holder, LeaseLostError, describe_this_process
 from lxcompress.errors import LxError
-from lxcompress.leases import LeaseLostError, Leases, refresh
+from lxcompress.leases import Leases, refresh
 from lxcompress.recipe import Cell, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import load_start_task
@@ -30,12 +31,14 @@ from lxcompress.training.device import choose_device
 class StudyJob:
     """The study that a worker works on: its recipe with absolute paths, and the run folder.
 
-    If the machines do not share the run folder, `root` is a folder of the worker's own machine.
+    If the machines do not share the run folder, each worker replaces `root` by a folder of its own machine.
     """
 
     recipe: Recipe
     root: Path
     is_shared: bool
+    driver: Holder = field(default_factory=describe_this_process)
+    """the process that started the study"""
 
 
 class _KeptReporter(SilentReporter):
