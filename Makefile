@@ -6,6 +6,7 @@
 # each skip names what is missing.
 # make test-slow: the tests that take minutes each.
 # make test-matrix: the fast tests on every installed Python from 3.10 to 3.13, and with the lowest allowed dependencies.
+# make gpu-proof: prove on one GPU, in at most 8 minutes, that training on CUDA is right and fast; docs/gpu.md.
 # make wheels: the wheels of all systems and the source archive, in dist/; docs/releasing.md.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
@@ -22,7 +23,7 @@ NATIVE := $(addprefix tests/,engine runtimes/test_torch.py life/test_browser.py 
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix wheels mutants clean
+.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix gpu-proof wheels mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -56,6 +57,9 @@ test-slow: $(VENV)/tested
 test-matrix: $(VENV)/tested
 	$(BIN)/python -m pip install --quiet --group matrix
 	$(BIN)/python -m release.matrix $(FAST)
+
+gpu-proof: $(VENV)/installed
+	$(BIN)/python bench/gpu_proof.py --save
 
 wheels: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group wheels
