@@ -83,6 +83,8 @@ def main() -> None:
         if name in options.again or read_record(setup, name) is None:
             record = run_step(setup, name, deadline)
             print(line(name, record), flush=True)
+            if name == "device" and record is not None and record["state"] == "failed":
+                break  # nothing else can be done
     records = {name: read_record(setup, name) for name in TASKS}
     print_table(records)
     if options.save:

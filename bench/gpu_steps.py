@@ -34,6 +34,8 @@ from lxcompress.training.spec import FitSpec
 
 def find_device(setup: Setup) -> Figures:
     """Find the GPU and its libraries."""
+    if setup.is_cuda and not torch.cuda.is_available():
+        raise StepFailedError(f"torch {torch.__version__} finds no GPU; nvidia-smi must show one, and torch needs CUDA")
     device = setup.device()
     if not setup.is_cuda:
         return {"device": "cpu", "torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lxcompress.claims import Holder, describe_this_process, read_holder, this_system, write_holder
+from lxcompress.text import read_text
 
 PREFIX = "lxcompress-study-"
 """The name of the folder begins so; it ends with the token of the driver."""
@@ -55,14 +56,22 @@ def list_stale(temporary: Path) -> list[Path]:
 
 
 def _is_used(folder: Path) -> bool:
-    """Return whether a process that uses the folder may still run. Only a killed process leaves half a record."""
+    """Return whether a process that uses the folder may still run."""
     try:
-        holders = [read_holder(file.read_text(encoding="ascii")) for file in (folder / USERS).iterdir()]
+        holders = [_read_user(file) for file in (folder / USERS).iterdir()]
     except FileNotFoundError:  # its removal was interrupted
         return False
     except OSError:  # it belongs to another user
         return True
     return any(holder is not None and not holder.is_dead for holder in holders)
+
+
+def _read_user(file: Path) -> Holder | None:
+    """Return the process that wrote this file; None if it was killed before the file was whole."""
+    try:
+        return read_holder(read_text(file))
+    except ValueError:
+        return None
 
 
 def _remove_stale(temporary: Path) -> None:

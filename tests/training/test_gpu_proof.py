@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import children
 
@@ -81,6 +82,14 @@ def test_what_no_time_is_left_for_is_left_over(tmp_path) -> None:
     cut = run(tmp_path, "--steps", "bf16", "--minutes", "0.005", code=BROKEN.replace("0.3", "30"))
     assert cut.returncode == 1
     assert not records(tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_else_is_tried(tmp_path) -> None:
+    done = run(tmp_path, "--device", "cuda")
+    assert done.returncode == 1
+    assert "finds no GPU" in records(tmp_path)["device"]["reason"]
+    assert "0 passed, 0 skipped, 1 failed, 13 left over" in done.stdout
 
 
 @pytest.mark.slow
