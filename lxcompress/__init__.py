@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lxcompress.analysis.rule import Rule as PickRule
+    from lxcompress.api import answer as answer
     from lxcompress.api import bench as bench
     from lxcompress.api import check_data as check_data
     from lxcompress.api import evaluate as evaluate
@@ -44,6 +45,7 @@ __all__ = [
     "PickRule",
     "PruneBudget",
     "PruneOptions",
+    "answer",
     "bench",
     "check_data",
     "evaluate",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lxcompress.runtimes.image import ImageSession
     from lxcompress.study.reporter import StudyReporter
     from lxcompress.tickets import Ticket
+    from lxcompress.workflow.answer import PhotoAnswers
     from lxcompress.workflow.budget import PruneBudget, PrunedToBudget
     from lxcompress.workflow.prune import PruneOptions
     from lxcompress.workflow.score import ScoreReport
@@ -199,6 +200,27 @@ def open_session(artifact: StrPath, *, threads: int = 1, runtime: str | None = N
     elif not folder.exists():
         raise MeasureError(f"{folder}: no such file or folder; give an artifact that lxcompress export wrote")
     return ImageSession(folder, runtimes.open_session(folder, threads=threads, runtime=runtime))
+
+
+def answer(
+    photo: StrPath,
+    questions: str | Sequence[str],
+    *,
+    model: StrPath,
+    extractor: str | None = None,
+    top: int = 5,
+    threshold: float | None = None,
+) -> PhotoAnswers:
+    """Return the answers of a ticket, an artifact, a model or a run to questions about one photograph.
+
+    The features are extracted once, by default with the extractor that the model was trained with. Of a run, the picked
+    file answers. `top` is the number of answers to a question; below the probability `threshold` the model is not sure.
+    Raises DataError for a photograph that cannot be used, and ModelError for a model that was trained on others.
+    """
+    from lxcompress.workflow.answer import AnswerOptions, answer_photo
+
+    asked = (questions,) if isinstance(questions, str) else tuple(questions)
+    return answer_photo(Path(photo), asked, Path(model), AnswerOptions(extractor, top, threshold))
 
 
 def bench(

@@ -16,6 +16,7 @@ import typer
 
 from lxcompress.cli import (
     advise,
+    answer,
     bench,
     doctor,
     eval,
@@ -66,6 +67,7 @@ COMMANDS = (
     doctor,
     pretrain,
     features,
+    answer,
 )
 for command in COMMANDS:
     verb = command.__name__.rpartition(".")[2]

@@ -45,6 +45,11 @@ class ImageSession:
         self._path, self._session = path, session
         self._image: dict[str, np.ndarray] | None = None
 
+    @property
+    def keeps_image(self) -> bool:
+        """Return whether `see` computes what does not depend on the question, so that `ask` costs less."""
+        return isinstance(self._session, SeeingSession)
+
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the scores, float32 [B, A], of B questions, each with its own image; the seen image stays.
 

@@ -52,14 +52,14 @@ def extract_features(
     A bad photograph raises DataError, or is left out. The same call resumes after an error.
     """
     options = options or ExtractOptions()
-    check_options(options)
+    check_options(options)  # before the photographs are listed
     from lxcompress.data.regions.convert import StoreOptions, make_store
     from lxcompress.extractors.find import find_photos
     from lxcompress.extractors.source import PhotoSource
     from lxcompress.machine import usable_cores
 
     found = find_photos(photos, options.ids)
-    extractor = _open_extractor(options)
+    extractor = open_extractor(options)
     source = PhotoSource(found.paths, found.ids, extractor, options.threads or len(usable_cores()))
     store = StoreOptions(len(extractor.boxes), options.skip_bad, describe_options(options.extractor, options.side))
     return ExtractResult(make_store([source], [found.paths], out, store, progress=progress), found.ignored)
@@ -82,8 +82,9 @@ def check_options(options: ExtractOptions) -> None:
         )
 
 
-def _open_extractor(options: ExtractOptions) -> Extractor:
+def open_extractor(options: ExtractOptions) -> Extractor:
     """Return the extractor that `options` ask for. Raises DataError."""
+    check_options(options)
     if options.extractor == PIXELS:
         from lxcompress.extractors.pixels import PixelExtractor
 
