@@ -177,8 +177,11 @@ class Round:
         """Start the driver."""
         self.driver = start(self.recipe, self.root, self.nodes, *self.more)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for so many seconds; return whether the driver still runs then."""
+    def wait(self, seconds: float, *, runs: int = 0) -> bool:
+        """Wait until so many runs are done, then for so many seconds; return whether the driver still runs then."""
+        end = time.monotonic() + LONGEST_S
+        while len(self.list_last_files()) < runs and time.monotonic() < end and self.driver.poll() is None:
+            time.sleep(0.05)
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.driver.poll() is None:
             time.sleep(0.05)
@@ -219,8 +222,9 @@ def test_kills_at_random_moments_change_nothing(number, small, whole, nodes, tmp
     draw = random.Random(f"{SEED} {number}")
     study = Round(small, tmp_path / "run", nodes, ["--no-shared-folder"] if number % 2 else [])
     study.start()
-    for what in draw.sample(["node", "worker", "driver"], 3):
-        if study.wait(draw.uniform(0.5, 8)):
+    moments = sorted(draw.choices(range(len(read_run(whole).results) + 2), k=3))
+    for what, runs in zip(draw.sample(["node", "worker", "driver"], 3), moments, strict=True):
+        if study.wait(draw.uniform(0, 4), runs=runs):
             study.kill(what, draw)
     assert not study.wait(LONGEST_S), f"takes too long: {sorted(study.root.rglob('*'))}"
     said = study.driver.finish()
