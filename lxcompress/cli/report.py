@@ -76,13 +76,12 @@ def report_cli(
     from lxcompress.analysis.summary import summarise
     from lxcompress.analysis.verdict import headlines
     from lxcompress.cli.screen import out, remarks
-    from lxcompress.report.write import write_report
+    from lxcompress.report.write import write_files
     from lxcompress.rundir import read_run
 
-    found = read_run(run)
-    written = write_report(found)
-    summary = summarise(found)
+    summary = summarise(read_run(run))
     choice = pick_ticket(summary, default_rule(summary))
+    written = write_files(summary, choice)
     is_pickable = has_tickets(summary.recipe)
     _label(summary)
     picked = choice.picked.group if choice.picked and is_pickable else None
