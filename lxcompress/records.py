@@ -136,15 +136,20 @@ class Machine(Record):
     packages: dict[str, str]
 
 
+ORIGIN_FIELD = "features_from"
+"""The field of a model's config.json with its FeatureOrigin. A model that was trained on no photographs has none."""
+
+
 class FeatureOrigin(Record):
     """How the features that a model was trained on were made from photographs.
 
     `made_with` has the options of `lxcompress features` that decide the features, as in store.json. An image has
-    `regions` regions at most.
+    `regions` regions at most. `version` is that of the extractor, as in store.json.
     """
 
     made_with: str
     regions: Positive
+    version: str = ""
 
 
 class Score(Record):

@@ -58,7 +58,11 @@ EXTRACTORS: dict[str, ExtractorSpec] = {
 DEFAULT_EXTRACTOR = "grid-efficientnet-lite0"
 PIXELS = "pixels"
 """The extractor without a network: the picture itself, for models that read pictures (ViLT)."""
-EXTRACTOR_NAMES = (*EXTRACTORS, PIXELS)
+DETECTOR = "frcnn-vg"
+"""The detector whose features LXMERT was trained on (Anderson et al. 2018); its weights are a folder of the user."""
+TORCHVISION, TRANSFORMERS = "torchvision:", "transformers:"
+"""The beginnings of extractors that are any network of a library: its name there, or the folder of the network."""
+EXTRACTOR_NAMES = (*EXTRACTORS, PIXELS, DETECTOR, f"{TORCHVISION}NAME", f"{TRANSFORMERS}FOLDER")
 
 
 def describe_options(extractor: str, side: int | None = None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from lxcompress.catalog.data_kinds import find_data_kind
+from lxcompress.data.regions.identity import ExtractorRecord, is_same_extractor, name_extractors
 from lxcompress.data.regions.store import read_store_record
 from lxcompress.data.split import AnswerTask
 from lxcompress.errors import RecipeError
@@ -32,6 +33,8 @@ class ModelShape:
     answers: int | None = None
     labels: tuple[str, ...] | None = None
     """the texts of its answers, if its config has them"""
+    extractor: ExtractorRecord | None = None
+    """the extractor of the features that it was trained on"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class DataShape:
     """the most regions of an image"""
     images: int | None = None
     labels: tuple[str, ...] | None = None
+    extractor: ExtractorRecord | None = None
+    """the extractor of its features"""
 
 
 def check_fit(model: ModelShape, data: DataShape) -> None:
@@ -77,7 +82,7 @@ def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
     if features is None:  # blank images have as many features as the model reads
         return replace(shape, feature_size=spec.feature_size)
     record = read_store_record(features)
-    return replace(shape, feature_size=record.features, regions=record.objects)
+    return replace(shape, feature_size=record.features, regions=record.objects, extractor=record.made_by)
 
 
 def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
@@ -91,6 +96,7 @@ def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:
         regions=max(split.regions.features.shape[1] for split in task.splits),
         images=task.valid.images,
         labels=task.labels,
+        extractor=task.extractor,
     )
 
 
@@ -111,6 +117,13 @@ def _check_seen(model: ModelShape, data: DataShape) -> list[str]:
             f"reads pictures of {size} x {size} pixels, but {kind} gives {given}; "
             f"give data.kind=scenes with data.pixels={size}, photographs of lxcompress features --extractor pixels "
             f"--side {size}, or a model that reads such data"
+        ]
+    if model.extractor and data.extractor and not is_same_extractor(model.extractor, data.extractor):
+        own, other = name_extractors(model.extractor, data.extractor)
+        return [
+            f"reads features of {own} ({reads:,} for a region), but {kind} gives features of {other} ({gives:,}); "
+            f"give a store of {own} (lxcompress features), a model that was trained on {other}, or "
+            "--set model.draw_feature_layer=true, which draws the layer that reads features"
         ]
     if reads != gives:
         return [

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lxcompress.data.regions.identity import ExtractorRecord
 from lxcompress.data.tokens import Vocabulary
 
 NO_LABEL = -1
@@ -178,6 +179,8 @@ class AnswerTask:
     vocabulary: Vocabulary
     test: Split | None = None
     """the questions that only what was picked is scored on; None without a test split"""
+    extractor: ExtractorRecord | None = None
+    """the extractor of the features; None if it is unknown"""
 
     @property
     def splits(self) -> tuple[Split, ...]:

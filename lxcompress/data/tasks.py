@@ -33,7 +33,8 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
         name: build_split(questions.get(name, ()), split, split.images or shared, question_set, vocabulary)
         for name, split in question_set.splits.items()
     }
-    return AnswerTask(labels=question_set.labels or (), vocabulary=vocabulary, **splits)
+    extractor = foresee_data(settings).extractor
+    return AnswerTask(labels=question_set.labels or (), vocabulary=vocabulary, extractor=extractor, **splits)
 
 
 def read_question_set(settings: AnyData, problems: Problems) -> QuestionSet:

@@ -17,8 +17,12 @@ from torch.nn import functional
 
 from lxcompress.catalog.extractors import EXTRA, ExtractorSpec
 from lxcompress.catalog.libraries import describe_missing
+from lxcompress.data.regions.identity import ExtractorRecord
 from lxcompress.errors import DataError
+from lxcompress.extractors.backbone import cut_grid
 from lxcompress.extractors.efficientnet import EfficientNetLite
+from lxcompress.extractors.photo import Picture, read_photo
+from lxcompress.extractors.weights import VERSION_LENGTH
 from lxcompress.rundir import sha256
 
 MEAN, DEVIATION = 127.0, 128.0
@@ -39,12 +43,29 @@ class GridExtractor:
         return self.spec.side
 
     @property
+    def record(self) -> ExtractorRecord:
+        """Return the identity of this extractor; its version is the beginning of the SHA-256 of its weights."""
+        return ExtractorRecord(
+            name=self.spec.name, version=self.spec.sha256[:VERSION_LENGTH], settings={"grid": self.grid}
+        )
+
+    @property
     def boxes(self) -> np.ndarray:
         """Return the boxes of the cells, row by row: float32 [O, 4], x1 y1 x2 y2, 0-1."""
-        edges = np.arange(self.grid + 1, dtype=np.float32) / np.float32(self.grid)
-        left, top = np.meshgrid(edges[:-1], edges[:-1])
-        right, bottom = np.meshgrid(edges[1:], edges[1:])
-        return np.stack([left, top, right, bottom], axis=-1).reshape(-1, 4)
+        return cut_grid(self.grid)
+
+    @property
+    def objects(self) -> int:
+        """Return the number of regions."""
+        return self.grid**2
+
+    def read(self, path: Path) -> Picture:
+        """Return the whole photograph, uint8 [S, S, 3]."""
+        return Picture(read_photo(path, self.side))
+
+    def find_regions(self, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features and the boxes of the regions."""
+        return self.extract(picture.pixels), self.boxes
 
     @torch.no_grad()
     def extract(self, pixels: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> how the picture is turned; the value 1 is upright."""
+FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+"""Name -> number of Pillow's filters, as configs of transformers have it."""
 WHITE = (255, 255, 255, 255)
 DAMAGE = (
     OSError,  # Pillow's own: an unknown format, a file that is cut off
@@ -65,8 +68,23 @@ DAMAGE = (
 _large = threading.Lock()
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A photograph as a network reads it."""
+
+    pixels: np.ndarray
+    """[height, width, 3], red green blue, 0-255"""
+    window: tuple[float, float, float, float] = (0, 0, 1, 1)
+    """the part of the photograph that it shows: x1 y1 x2 y2 over the width and the height, 0-1"""
+
+
 def read_photo(path: Path, side: int) -> np.ndarray:
-    """Return the photograph as uint8 [side, side, 3], red green blue.
+    """Return the photograph as uint8 [side, side, 3], red green blue. Raises the errors of `read_prepared`."""
+    return read_prepared(path, lambda image: to_pixels(resize(image, side)))
+
+
+def read_prepared(path: Path, prepare: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Return what `prepare` makes of the photograph: upright, in RGB, with all its pixels.
 
     Raises RowError if the file is no photograph that can be used, and DataError if it cannot be read.
     """
@@ -78,7 +96,7 @@ def read_photo(path: Path, side: int) -> np.ndarray:
                     f"it has {width:,} x {height:,} pixels, expected at most {PIXEL_LIMIT:,}; make it smaller"
                 )
             with _large if width * height > LARGE_PIXELS else nullcontext():
-                pixels = np.asarray(resize(flatten(turn_upright(image)), side))
+                pixels = prepare(flatten(turn_upright(image)))
                 image.close()  # before the next large photograph is decoded
                 return pixels
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -124,10 +142,20 @@ def flatten(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a picture in RGB: uint8 [height, width, 3]."""
+    return np.asarray(image)
+
+
 def resize(image: Image.Image, side: int) -> Image.Image:
     """Return the picture with `side` x `side` pixels; its shape is not kept, so that every part of it is seen.
 
     The width is resized before the height. In one call, versions of Pillow differ in the order, and so in the result.
     """
-    narrow = image.resize((side, image.height), Image.Resampling.BICUBIC)
-    return narrow.resize((side, side), Image.Resampling.BICUBIC)
+    return resize_to(image, side, side, "bicubic")
+
+
+def resize_to(image: Image.Image, width: int, height: int, method: str) -> Image.Image:
+    """Return the picture with `width` x `height` pixels, resized by one of FILTERS: the width, then the height."""
+    resampling = Image.Resampling(FILTERS[method])
+    return image.resize((width, image.height), resampling).resize((width, height), resampling)

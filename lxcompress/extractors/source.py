@@ -1,6 +1,6 @@
 """PhotoSource: photographs as a source of region features. Threads read the next ones ahead.
 
-Shapes: S pixels a side, O regions, F features.
+Shapes: O regions, F features.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ import numpy as np
 import torch
 
 from lxcompress.data.regions.ahead import read_ahead
+from lxcompress.data.regions.identity import ExtractorRecord
 from lxcompress.data.regions.rows import FIRST, BadRow, Position, RegionRow, RowError, check_id
-from lxcompress.extractors.photo import quiet_pillow, read_photo
+from lxcompress.extractors.photo import Picture, quiet_pillow
 
 
 class Extractor(Protocol):
     """A network that turns the pixels of a photograph into region features."""
 
     @property
-    def side(self) -> int:
-        """Return S, the pixels on a side of the picture that it reads."""
+    def record(self) -> ExtractorRecord:
+        """Return its identity: its name, its version and its settings."""
 
     @property
-    def boxes(self) -> np.ndarray:
-        """Return the boxes of the regions, the same for every photograph: float32 [O, 4], 0-1."""
+    def objects(self) -> int:
+        """Return the most regions of a photograph."""
 
-    def extract(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the features of the regions, float32 [O, F]; `pixels` are uint8 [S, S, 3]."""
+    def read(self, path: Path) -> Picture:
+        """Return a photograph as the network reads it. Raises RowError or DataError."""
+
+    def find_regions(self, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features [O, F] and the boxes [O, 4] (0-1) of the regions, float32, for what `read` returned."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class PhotoSource:
         """Return the features of one photograph; a thread does this."""
         path, image = self.paths[position.item - 1], self.ids[position.item - 1]
         try:
-            pixels = read_photo(path, self.extractor.side)
-            return RegionRow(position, check_id(image), self.extractor.extract(pixels), self.extractor.boxes)
+            features, boxes = self.extractor.find_regions(self.extractor.read(path))
+            return RegionRow(position, check_id(image), features, boxes)
         except RowError as problem:
             return BadRow(position, image, f"{path}: {problem}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lxcompress.catalog.runtimes import is_runtime, runtime_names
+from lxcompress.data.regions.identity import extractor_of_model
 from lxcompress.errors import MeasureError
 from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, TICKET_FILE
 from lxcompress.measure.lengths import draw_lengths
@@ -93,7 +94,8 @@ def make_plan(paths: Sequence[Path], options: BenchOptions, progress: Progress =
     targets = tuple(
         replace(target, weights=held_weights(target.path, target.record, target.runtime)) for target in targets
     )
-    return BenchPlan(targets, find_baseline(targets, options.baseline), groups, (*unfinished, *remarks))
+    remarks = (*unfinished, *remarks, *note_extractors(artifacts))
+    return BenchPlan(targets, find_baseline(targets, options.baseline), groups, remarks)
 
 
 def check_options(options: BenchOptions) -> None:
@@ -151,6 +153,19 @@ def read_artifacts(paths: Sequence[Path], progress: Progress = no_progress) -> l
         size_bytes = sum((path / name).stat().st_size for name in record.files)
         targets.append(BenchTarget(path, record, sha256(path / ARTIFACT_FILE), size_bytes))
     return targets
+
+
+def note_extractors(artifacts: Sequence[BenchTarget]) -> tuple[str, ...]:
+    """Return a remark if the artifacts read the features of different extractors, whose time is not measured here."""
+    names: dict[str, str] = {}
+    for artifact in artifacts:
+        found = extractor_of_model(artifact.path) if (artifact.path / CONFIG_FILE).is_file() else None
+        if found is not None:
+            names.setdefault(" ".join((found.name, found.version)).strip(), artifact.record.name)
+    if len(names) < 2:
+        return ()
+    listed = ", ".join(f"{artifact} of {extractor}" for extractor, artifact in names.items())
+    return (f"the artifacts read features of different extractors ({listed}), whose time is not in these figures",)
 
 
 def choose_runtimes(

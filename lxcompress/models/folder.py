@@ -25,9 +25,10 @@ from lxcompress.catalog.families import family_names
 from lxcompress.errors import ModelError
 from lxcompress.filenames import CONFIG_FILE
 from lxcompress.models.family import Family, find_family
-from lxcompress.models.origin import ORIGIN_FIELD, is_origin
+from lxcompress.models.origin import is_origin
 from lxcompress.models.source import CODE_FILES, WEIGHT_FILES, check_weights
 from lxcompress.models.tensors import name_type, read_pickled, unwrap
+from lxcompress.records import ORIGIN_FIELD
 from lxcompress.text import decode_text, parse_json, read_bytes, shorten
 
 MOST_CONFIG_BYTES = 64 << 20

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 from transformers import PreTrainedConfig
 
-from lxcompress.records import FeatureOrigin
-
-ORIGIN_FIELD = "features_from"
-"""The field of the config. A model that was trained on no photographs has none."""
+from lxcompress.records import ORIGIN_FIELD, FeatureOrigin
 
 
 def set_origin(config: PreTrainedConfig, origin: FeatureOrigin | None) -> None:

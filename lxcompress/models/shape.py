@@ -8,8 +8,10 @@ from pathlib import Path
 from transformers import PreTrainedConfig
 
 from lxcompress.data.fit import ModelShape
+from lxcompress.data.regions.identity import extractor_of_reading
 from lxcompress.models.checkpoints import read_config
 from lxcompress.models.family import Family
+from lxcompress.models.origin import get_origin
 
 UNNAMED = "LABEL_"
 """The prefix of the labels that transformers makes up for answers without text."""
@@ -17,7 +19,7 @@ UNNAMED = "LABEL_"
 
 def describe_model(name: str, config: PreTrainedConfig, family: Family) -> ModelShape:
     """Return what a fine-tuned model reads and answers, with the answers of its own head."""
-    answers = family.count_answers(config)
+    answers, origin = family.count_answers(config), get_origin(config)
     return ModelShape(
         name=name,
         embeddings=config.vocab_size,
@@ -27,6 +29,7 @@ def describe_model(name: str, config: PreTrainedConfig, family: Family) -> Model
         images=family.count_images(config),
         answers=answers,
         labels=_labels(config, answers),
+        extractor=extractor_of_reading(origin.made_with, origin.version) if origin else None,
     )
 
 
@@ -41,7 +44,7 @@ def describe_start(
     shape = replace(describe_model(name, config, family), answers=None, labels=None)
     shape = replace(shape, images=None) if family.images_field is not None else shape
     if draws_feature_layer and shape.picture_size is None:
-        shape = replace(shape, feature_size=None)
+        shape = replace(shape, feature_size=None, extractor=None)
     return replace(shape, embeddings=None) if vocabulary else shape
 
 

@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from lxcompress.catalog.data_kinds import find_data_kind
+from lxcompress.data.fit import foresee_data
+from lxcompress.data.regions.identity import extractor_of_model, is_same_extractor, name_extractors
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError, RunError
+from lxcompress.filenames import CONFIG_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.shape import describe_start
 from lxcompress.models.start import resolve_start
@@ -84,6 +87,7 @@ def check_same_study(recipe: Recipe, run: RunDir) -> None:
     """
     if not run.recipe.exists() or not has_work(run):
         return
+    _check_same_extractor(recipe, run)
     kept, given = (cell_defining_fields(made_with) for made_with in (load_run_recipe(run.recipe), recipe))
     new = {f"data.{name}" for name in find_data_kind(recipe.data.kind).test_settings if f"data.{name}" not in kept}
     differing = sorted(key for key in (kept.keys() | given.keys()) - new if kept.get(key) != given.get(key))
@@ -100,6 +104,19 @@ def check_same_study(recipe: Recipe, run: RunDir) -> None:
             f"{run.root}: has a method {other.id} with other settings; give the new one another name, or give another "
             "--out"
         )
+
+
+def _check_same_extractor(recipe: Recipe, run: RunDir) -> None:
+    """Raise RunError if a dense run of the folder was trained on the features of another extractor."""
+    made_by = foresee_data(recipe.data).extractor
+    for path in sorted(run.root.glob(f"seeds/*/dense/{CONFIG_FILE}")) if made_by else ():
+        trained_on = extractor_of_model(path.parent)
+        if made_by and trained_on and not is_same_extractor(trained_on, made_by):
+            old, new = name_extractors(trained_on, made_by)
+            raise RunError(
+                f"{run.root}: was made with features of {old}, but data.features now has those of {new}; "
+                "their results cannot be compared; give another --out, or the store that it was made with"
+            )
 
 
 def belongs_to_recipe(recipe: Recipe, run: RunDir) -> bool:

@@ -54,6 +54,9 @@ def checkpoint_key(context: StudyContext, what: str) -> str:
     """
     runs_on = f"{context.device.torch_device.type} {context.device.precision}"
     fields = sorted(cell_defining_fields(context.recipe).items())
+    extractor = context.task.extractor
+    if extractor is not None and extractor.version:
+        fields.append(("data.extractor", f"{extractor.name} {extractor.version}"))
     return hashlib.sha256(f"{what}\n{runs_on}\n{fields}".encode()).hexdigest()
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lxcompress.data.tasks import load_fitting_task
+from lxcompress.data.tasks import find_origin, load_fitting_task
 from lxcompress.errors import PruneError
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model
+from lxcompress.models.origin import set_origin
 from lxcompress.models.shape import describe_folder
 from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.progress import Progress, relabel
@@ -112,6 +113,8 @@ def retrain(context: StudyContext, result: PrunedModel, *, seed: int, progress: 
         move(result.pruned.module, context.device)
         progress("scoring the pruned model")
         before = score_weights(context, result.pruned, result.weights)
+    if origin := find_origin(context.recipe.data):
+        set_origin(result.pruned.config, origin)
     what = f"retrain {seed} {_digest_weights(result.weights)} {digest_cut(result.cut)}"
     mask = mask_in(result.cut)
     masks = dict(mask.kept) if mask else None

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, PIXELS, describe_options, find_extractor
+from lxcompress.catalog.extractors import (
+    DEFAULT_EXTRACTOR,
+    DETECTOR,
+    PIXELS,
+    TORCHVISION,
+    TRANSFORMERS,
+    describe_options,
+    find_extractor,
+)
 from lxcompress.errors import DataError
 from lxcompress.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from lxcompress.data.regions.convert import PrepareResult
     from lxcompress.extractors.source import Extractor
-
 
 GRID, SIDES = 6, (8, 512)
 """The cells on a side by default: 36 regions, as many as LXMERT reads; and the smallest and the largest picture."""
@@ -26,9 +33,11 @@ class ExtractOptions:
 
     extractor: str = DEFAULT_EXTRACTOR
     grid: int | None = None
-    """the cells on a side; None is GRID, and `pixels` has no cells"""
+    """the cells on a side; None is 6, and some extractors have no cells"""
     side: int | None = None
     """the pixels on a side of the pictures of the extractor `pixels`"""
+    weights: Path | None = None
+    """the file or folder of the weights, for an extractor that comes without any"""
     ids: Path | None = None
     """the table of image ids, or find.NUMBERS; None takes the names of the files"""
     skip_bad: bool = False
@@ -61,20 +70,49 @@ def extract_features(
     found = find_photos(photos, options.ids)
     extractor = open_extractor(options)
     source = PhotoSource(found.paths, found.ids, extractor, options.threads or len(usable_cores()))
-    store = StoreOptions(len(extractor.boxes), options.skip_bad, describe_options(options.extractor, options.side))
+    reading = describe_options(extractor.record.name, options.side)
+    store = StoreOptions(extractor.objects, options.skip_bad, reading, extractor.record)
     return ExtractResult(make_store([source], [found.paths], out, store, progress=progress), found.ignored)
 
 
+def prepare_pictures(
+    photos: Sequence[Path],
+    out: Path,
+    side: int,
+    *,
+    skip_bad: bool = False,
+    without_effect: str = "",
+    progress: Progress = no_progress,
+) -> PrepareResult:
+    """Store `photos` as pictures of `side` x `side` pixels, for models that read pictures. Raises DataError.
+
+    `without_effect` are the options of `lxcompress data prepare` that were given although they are for regions.
+    """
+    if without_effect:
+        raise DataError(f"{without_effect}: has no effect on --pictures {side}; leave it out")
+    options = ExtractOptions(extractor=PIXELS, side=side, skip_bad=skip_bad)
+    return extract_features(photos, out, options, progress=progress).made
+
+
 def check_options(options: ExtractOptions) -> None:
-    """Raise DataError if the extractor is unknown, or if an option has no effect on it."""
-    if options.extractor != PIXELS:
-        find_extractor(options.extractor)
-        if options.side is not None:
-            raise DataError(f"--side {options.side}: has no effect on {options.extractor}; it is for {PIXELS}")
-        return
-    if options.grid is not None:
-        raise DataError(f"--grid {options.grid}: has no effect on {PIXELS}, whose only region is the whole photograph")
-    if options.side is None or not SIDES[0] <= options.side <= SIDES[1]:
+    """Raise DataError if the extractor is unknown, if it lacks an option, or if an option has no effect on it."""
+    name = options.extractor
+    is_detector, is_torchvision = name == DETECTOR, name.startswith(TORCHVISION)
+    if not (name == PIXELS or is_detector or is_torchvision or name.startswith(TRANSFORMERS)):
+        find_extractor(name)
+    if options.side is not None and name != PIXELS:
+        raise DataError(f"--side {options.side}: has no effect on {name}; it is for {PIXELS}")
+    if options.grid is not None and name in (PIXELS, DETECTOR):
+        what = "whose only region is the whole photograph" if name == PIXELS else "which finds regions of any size"
+        raise DataError(f"--grid {options.grid}: has no effect on {name}, {what}")
+    if options.weights is not None and not (is_detector or is_torchvision):
+        raise DataError(
+            f"--weights {options.weights}: has no effect on {name}; it is for {DETECTOR} and {TORCHVISION}NAME"
+        )
+    if options.weights is None and (is_detector or is_torchvision):
+        what = "the folder unc-nlp/frcnn-vg-finetuned" if is_detector else "the file of its weights"
+        raise DataError(f"--extractor {name}: has no weights of its own; give {what} as --weights PATH")
+    if name == PIXELS and (options.side is None or not SIDES[0] <= options.side <= SIDES[1]):
         given = "is missing" if options.side is None else f"is {options.side}"
         raise DataError(
             f"--side: {given}, expected {SIDES[0]} to {SIDES[1]}; give the side of the pictures that the model reads "
@@ -83,13 +121,28 @@ def check_options(options: ExtractOptions) -> None:
 
 
 def open_extractor(options: ExtractOptions) -> Extractor:
-    """Return the extractor that `options` ask for. Raises DataError."""
+    """Return the extractor, with its weights loaded. Raises DataError."""
     check_options(options)
-    if options.extractor == PIXELS:
+    name, grid = options.extractor, GRID if options.grid is None else options.grid
+    if name == PIXELS:
         from lxcompress.extractors.pixels import PixelExtractor
 
         assert options.side is not None, "check_options has seen a side"
         return PixelExtractor(options.side)
+    if name == DETECTOR:
+        from lxcompress.extractors.detector import load_detector
+
+        assert options.weights is not None, "check_options has seen the weights"
+        return load_detector(options.weights)
+    if name.startswith(TORCHVISION):
+        from lxcompress.extractors.torchvision_models import load_torchvision
+
+        assert options.weights is not None, "check_options has seen the weights"
+        return load_torchvision(name.removeprefix(TORCHVISION), options.weights, grid)
+    if name.startswith(TRANSFORMERS):
+        from lxcompress.extractors.transformers_models import load_transformers
+
+        return load_transformers(Path(name.removeprefix(TRANSFORMERS)), grid)
     from lxcompress.extractors.grid import load_extractor
 
-    return load_extractor(find_extractor(options.extractor), GRID if options.grid is None else options.grid)
+    return load_extractor(find_extractor(name), grid)

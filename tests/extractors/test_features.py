@@ -23,7 +23,7 @@ from lxcompress.extractors.photo import read_photo
 from lxcompress.models import vilt
 from lxcompress.models.shape import describe_model
 from lxcompress.recipe import VqaData
-from lxcompress.workflow.features import ExtractOptions, check_options, extract_features
+from lxcompress.workflow.features import ExtractOptions, check_options, extract_features, prepare_pictures
 from tests import children
 
 PHOTOS = 6
@@ -202,3 +202,12 @@ def test_two_photographs_of_one_name_are_named(photos, tmp_path) -> None:
     os.link(photos / "COCO_val2014_000000000000.jpg", tmp_path / "COCO_val2014_000000000000.jpg")
     with pytest.raises(DataError, match="have the same id 'COCO_val2014_000000000000'; rename one, or give a table"):
         find_photos([photos, tmp_path])
+
+
+def test_data_prepare_makes_a_store_of_pictures(photos, tmp_path) -> None:
+    extract_features([photos], tmp_path / "features", ExtractOptions(extractor="pixels", side=16))
+    prepare_pictures([photos], tmp_path / "pictures", 16)
+    for name in (FEATURES, "boxes.npy", "ids.txt", "store.json"):
+        assert (tmp_path / "pictures" / name).read_bytes() == (tmp_path / "features" / name).read_bytes()
+    with pytest.raises(DataError, match=r"--objects 10: has no effect on --pictures 16"):
+        prepare_pictures([photos], tmp_path / "none", 16, without_effect="--objects 10")

@@ -9,9 +9,9 @@ import pytest
 from lxcompress.catalog.extractors import describe_options, read_extractor
 from lxcompress.errors import ModelError
 from lxcompress.models.checkpoints import read_config, save_config
-from lxcompress.models.origin import ORIGIN_FIELD, get_origin, set_origin
+from lxcompress.models.origin import get_origin, set_origin
 from lxcompress.models.start import load_start
-from lxcompress.records import FeatureOrigin
+from lxcompress.records import ORIGIN_FIELD, FeatureOrigin
 
 ORIGIN = FeatureOrigin(made_with="--extractor pixels --side 384", regions=1)
 

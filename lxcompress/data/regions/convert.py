@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lxcompress.data.regions.identity import ExtractorRecord, is_same_extractor
 from lxcompress.data.regions.origin import (
     Origin,
     check_unchanged,
@@ -64,12 +65,13 @@ class StoreOptions:
     """The options of a conversion.
 
     `objects` is the room for regions of each image, `skip_bad` says whether bad rows are left out, and `reading` has
-    the options of the command that change how sources are read.
+    the options of the command that change how sources are read. `extractor` makes the features, if they are made here.
     """
 
     objects: int
     skip_bad: bool
     reading: str
+    extractor: ExtractorRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -236,10 +238,11 @@ def _begin(
             features=features,
             sources=_with_content(files, origins),
             reading=options.reading,
+            extractor=options.extractor,
         )
     done = journal.source
     names = [file.name for file in journal.sources]
-    is_alike = names == [file.name for file in files] and _options(journal) == (options.objects, options.reading)
+    is_alike = names == [file.name for file in files] and _has_options(journal, options)
     made = part / JOURNAL
     same = [
         is_alike and is_same(kept, now, path, made=made)
@@ -318,14 +321,16 @@ def _changed(source: RegionSource, journal: Journal, part: Path) -> DataError:
     )
 
 
-def _options(made: Journal | StoreRecord) -> tuple[int, str]:
-    """Return the options that decide what a store contains: regions of an image, and how sources are read."""
-    return made.objects, made.reading
+def _has_options(made: Journal | StoreRecord, options: StoreOptions) -> bool:
+    """Return whether a store was made with these regions of an image, this reading of sources, and this extractor."""
+    has_same = (made.objects, made.reading) == (options.objects, options.reading)
+    return has_same and is_same_extractor(made.made_by, options.extractor)
 
 
 def _name_options(made: Journal | StoreRecord) -> str:
     """Return these options as text, as on the command line."""
-    return f"--objects {made.objects} {made.reading}".strip()
+    version = f" (version {made.extractor.version})" if made.extractor and made.extractor.version else ""
+    return f"--objects {made.objects} {made.reading}{version}".strip()
 
 
 def _feature_size(sources: Sequence[RegionSource], *, skip_bad: bool) -> int:
@@ -380,7 +385,7 @@ def _finished(
     if (out / RECORD).is_file():
         record = read_store_record(out)
         is_alike = [source.name for source in record.sources] == [file.name for file in files]
-        if is_alike and _options(record) == (options.objects, options.reading):
+        if is_alike and _has_options(record, options):
             triples = zip(record.sources, files, origins, strict=True)
             changed = next(
                 (path for kept, now, path in triples if not is_same(kept, now, path, made=out / RECORD)), None

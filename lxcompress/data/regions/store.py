@@ -22,13 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lxcompress.catalog.extractors import read_extractor
+from lxcompress.data.regions.identity import ExtractorRecord, extractor_of_reading
 from lxcompress.data.regions.npy import read_npy_header
 from lxcompress.data.regions.rows import strip_extension
 from lxcompress.errors import DataError, unreadable
 from lxcompress.output import command_line
 from lxcompress.records import Amount, Count, FeatureOrigin, FileName, FileRecord, Positive, Record, Sha256, read_record
 from lxcompress.text import read_text
+from lxcompress.unset import leave_out_unset
 
 FEATURES, BOXES, OBJECTS, IDS = "features.npy", "boxes.npy", "objects.npy", "ids.txt"
 RECORD = "store.json"
@@ -66,8 +67,10 @@ class StoreRecord(FileRecord):
 
     `images`, `objects` and `features` are N, O and F. `largest_feature` is the largest magnitude of a feature.
     `skipped` is the number of bad rows that were left out. `reading` has the options of `data prepare` that change how
-    boxes and ids are read.
+    boxes and ids are read. `extractor` made the features; None if somebody else made them.
     """
+
+    _write = leave_out_unset("extractor")
 
     images: Positive
     objects: Positive
@@ -77,12 +80,20 @@ class StoreRecord(FileRecord):
     largest_feature: Amount
     skipped: Count
     reading: str = ""
+    extractor: ExtractorRecord | None = None
+
+    @property
+    def made_by(self) -> ExtractorRecord | None:
+        """Return the extractor, which a store of an earlier version has only in `reading`; None if it is unknown."""
+        return self.extractor or extractor_of_reading(self.reading)
 
     @property
     def origin(self) -> FeatureOrigin | None:
         """Return how the features were made from photographs; None if another program made them."""
-        is_made_here = read_extractor(self.reading) is not None
-        return FeatureOrigin(made_with=self.reading, regions=self.objects) if is_made_here else None
+        made_by = self.made_by
+        if made_by is None:
+            return None
+        return FeatureOrigin(made_with=self.reading, regions=self.objects, version=made_by.version)
 
 
 @dataclass(frozen=True, eq=False)

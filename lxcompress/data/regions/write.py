@@ -29,6 +29,7 @@ from typing import IO
 import numpy as np
 import torch
 
+from lxcompress.data.regions.identity import ExtractorRecord, extractor_of_reading
 from lxcompress.data.regions.rows import FIRST, ROW_LIMIT_BYTES, BadRow, Position, RegionRow
 from lxcompress.data.regions.store import (
     BOXES,
@@ -46,6 +47,7 @@ from lxcompress.errors import DataError
 from lxcompress.records import Count, FileRecord, read_record
 from lxcompress.rundir import write_record, write_text
 from lxcompress.text import shorten
+from lxcompress.unset import leave_out_unset
 
 JOURNAL, BAD_LINES, BAD_ROWS, LOCK = "journal.json", "bad.jsonl", "bad_rows.json", ".lock"
 PIECE_BYTES = 4 << 20
@@ -67,8 +69,10 @@ class Journal(FileRecord):
     The last row is of the image `image`, at the position (`item`, `offset`) of `sources[source]`. The rows of the store
     from `first` on are from that source. `images` and `bad` count the rows that were stored and left out; `ids_bytes`
     and `bad_bytes` are the valid bytes of ids.txt and bad.jsonl. `largest_bits` are the bits of the largest magnitude
-    of a feature, as float16.
+    of a feature, as float16. `extractor` makes the features, if they are made here.
     """
+
+    _write = leave_out_unset("extractor")
 
     objects: Count
     features: Count
@@ -84,6 +88,12 @@ class Journal(FileRecord):
     bad_bytes: Count = 0
     largest_bits: Count = 0
     reading: str = ""
+    extractor: ExtractorRecord | None = None
+
+    @property
+    def made_by(self) -> ExtractorRecord | None:
+        """Return the extractor of the features, as StoreRecord.made_by does."""
+        return self.extractor or extractor_of_reading(self.reading)
 
 
 @dataclass(frozen=True)
@@ -232,6 +242,7 @@ class StoreWriter:
             largest_feature=float(np.uint16(journal.largest_bits).view(np.float16)),
             skipped=journal.bad,
             reading=journal.reading,
+            extractor=journal.extractor,
         )
         write_record(part / RECORD, record)
         return record
