@@ -25,6 +25,10 @@ def features_cli(
     side: Annotated[
         int | None, typer.Option("--side", help="Pixels on a side, for --extractor pixels (ViLT reads 384).")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="File or folder of the weights, for an extractor that comes without any."),
+    ] = None,
     ids: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +55,9 @@ def features_cli(
     from lxcompress.cli.screen import remarks, resumable
     from lxcompress.workflow.features import ExtractOptions, extract_features
 
-    options = ExtractOptions(extractor=extractor, grid=grid, side=side, ids=ids, skip_bad=skip_bad, threads=threads)
+    options = ExtractOptions(
+        extractor=extractor, grid=grid, side=side, weights=weights, ids=ids, skip_bad=skip_bad, threads=threads
+    )
     started = time.monotonic()
     with resumable(), show_progress() as progress:
         found = extract_features(photos, out, options, progress=progress)
