@@ -78,6 +78,11 @@ def read_extractor(made_with: str) -> tuple[str, int | None] | None:
     return None if name is None else (name, int(side) if side.isdecimal() and len(side) < 6 else None)
 
 
+def is_extractor(name: str) -> bool:
+    """Return whether there is an extractor of this name."""
+    return name in (*EXTRACTORS, PIXELS, DETECTOR) or name.startswith((TORCHVISION, TRANSFORMERS))
+
+
 def find_extractor(name: str) -> ExtractorSpec:
     """Return the network of the extractor `name`. Raises DataError if it is unknown."""
     if name not in EXTRACTORS:

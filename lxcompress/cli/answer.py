@@ -29,6 +29,10 @@ def answer_cli(
             help=f"One of {', '.join(EXTRACTOR_NAMES)}; by default the one that the model was trained with.",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="The weights of the extractor, if it comes without any."),
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Answers shown for each question.")] = 5,
     threshold: Annotated[
         float | None,
@@ -48,7 +52,7 @@ def answer_cli(
     from lxcompress.cli.screen import json_document
     from lxcompress.workflow.answer import AnswerOptions, answer_photo, check_request
 
-    options = AnswerOptions(extractor=extractor, top=top, threshold=threshold, threads=threads)
+    options = AnswerOptions(extractor=extractor, top=top, threshold=threshold, threads=threads, weights=weights)
     check_request(photo, questions or [], options)
     if model is None:
         raise typer.BadParameter("is missing; give a ticket, an artifact or a run folder", param_hint="--model")

@@ -8,11 +8,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lxcompress.catalog.extractors import EXTRACTOR_NAMES, PIXELS, read_extractor
+from lxcompress.catalog.extractors import (
+    DETECTOR,
+    EXTRACTOR_NAMES,
+    PIXELS,
+    TRANSFORMERS,
+    is_extractor,
+    read_extractor,
+)
 from lxcompress.errors import DataError, ModelError, RunError
 from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.output import command_line
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 
     from lxcompress.data.fit import ModelShape
     from lxcompress.data.tokens import Vocabulary
+    from lxcompress.extractors.photo import Picture
     from lxcompress.extractors.source import Extractor
     from lxcompress.records import FeatureOrigin
     from lxcompress.runtimes.image import ImageSession
@@ -36,7 +44,8 @@ MOST_TOKENS = 1_000_000
 class AnswerOptions:
     """The options of an answer.
 
-    `extractor` is by default the one that the model was trained with. `top` is the number of answers to a question.
+    `extractor` is by default the one that the model was trained with. `weights` are its weights, if it comes without
+    any. `top` is the number of answers to a question.
     The model is not sure of an answer whose probability is below `threshold` (0-1); None means that it always answers.
     """
 
@@ -44,6 +53,7 @@ class AnswerOptions:
     top: int = 5
     threshold: float | None = None
     threads: int = 1
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -118,11 +128,12 @@ def answer_photo(
     if shape.images != 1:
         raise ModelError(f"{folder}: reads {shape.images} images for a question; give a model that reads one")
     extract_options, warnings = choose_extractor(folder, shape, origin, options.extractor)
-    extractor = open_extractor(extract_options)
+    extractor = open_extractor(replace(extract_options, weights=options.weights))
+    _check_version(folder, shape, extractor)
     started = time.perf_counter()
-    pixels = _read_pixels(photo, extractor)
+    picture = _read_picture(photo, extractor)
     seen = time.perf_counter()
-    image = _extract(extractor, pixels, options.threads)
+    image = _extract(extractor, picture, options.threads)
     extracted = time.perf_counter()
     _check_width(folder, shape, image["visual_feats"], extract_options.extractor)
     answerer = _open_answerer(folder, shape, options.threads)
@@ -156,7 +167,7 @@ def check_request(photo: Path, questions: Sequence[str], options: AnswerOptions)
         raise DataError(f"--threads {options.threads}: expected 1 or more")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise DataError(f"--threshold {options.threshold:g}: expected a probability, 0 to 1")
-    if options.extractor is not None and options.extractor not in EXTRACTOR_NAMES:
+    if options.extractor is not None and not is_extractor(options.extractor):
         raise DataError(f"--extractor {options.extractor}: is unknown; give one of {', '.join(EXTRACTOR_NAMES)}")
 
 
@@ -207,18 +218,24 @@ def choose_extractor(
             f"{folder}: {trained}; if it never saw features of {wanted}, these answers mean nothing",
         )
     name, side = found
-    if wanted not in (None, name):
+    is_folder = name.startswith(TRANSFORMERS)  # the model names the folder, and only the user knows where it is
+    if is_folder and wanted is None:
+        raise ModelError(
+            f"{folder}: was trained on features of {name}; give the folder of this network as "
+            f"--extractor {TRANSFORMERS}FOLDER"
+        )
+    if wanted not in (None, name) and not (is_folder and str(wanted).startswith(TRANSFORMERS)):
         raise ModelError(
             f"{folder}: was trained on features of {name} ({shape.feature_size:,} for a region), not of {wanted}; "
             "leave --extractor out"
         )
-    if name not in EXTRACTOR_NAMES:
+    if not is_extractor(name):
         raise ModelError(
             f"{folder}: was trained on features of {name}, which this lxcompress lacks; upgrade it, or give another "
             "model"
         )
-    grid = None if name == PIXELS else math.isqrt(origin.regions)
-    return ExtractOptions(extractor=name, grid=grid, side=side), ()
+    grid = None if name in (PIXELS, DETECTOR) else math.isqrt(origin.regions)
+    return ExtractOptions(extractor=wanted or name, grid=grid, side=side), ()
 
 
 def _describe_training(folder: Path) -> str:
@@ -240,30 +257,41 @@ def _describe_training(folder: Path) -> str:
     return "names no extractor of photographs that it was trained with"
 
 
-def _read_pixels(photo: Path, extractor: Extractor) -> np.ndarray:
-    """Return the photograph as uint8 [S, S, 3]. Raises DataError."""
+def _check_version(folder: Path, shape: ModelShape, extractor: Extractor) -> None:
+    """Raise ModelError unless the extractor has the weights with which the features of the training were made."""
+    from lxcompress.data.regions.identity import is_same_extractor, name_extractors
+
+    if shape.extractor and not is_same_extractor(shape.extractor, extractor.record):
+        own, other = name_extractors(shape.extractor, extractor.record)
+        raise ModelError(
+            f"{folder}: was trained on features of {own}, not of {other}; give the weights of the training"
+        )
+
+
+def _read_picture(photo: Path, extractor: Extractor) -> Picture:
+    """Return the photograph as the extractor reads it. Raises DataError."""
     from lxcompress.data.regions.rows import RowError
-    from lxcompress.extractors.photo import quiet_pillow, read_photo
+    from lxcompress.extractors.photo import quiet_pillow
 
     try:
         with quiet_pillow():
-            return read_photo(photo, extractor.side)
+            return extractor.read(photo)
     except RowError as problem:
         raise DataError(f"{photo}: {problem}") from None
 
 
-def _extract(extractor: Extractor, pixels: np.ndarray, threads: int) -> dict[str, np.ndarray]:
+def _extract(extractor: Extractor, picture: Picture, threads: int) -> dict[str, np.ndarray]:
     """Return the inputs of a model that depend on the photograph, each [1, O, ...]: features, boxes and their mask."""
     import numpy as np
 
     from lxcompress.runtimes.torch import held_to
 
     with held_to(threads):
-        features = extractor.extract(pixels)
+        features, boxes = extractor.find_regions(picture)
     stored = features.astype(np.float16).astype(np.float32)  # as the store of the training has them
     return {
         "visual_feats": stored[None],
-        "visual_pos": extractor.boxes[None],
+        "visual_pos": boxes[None],
         "visual_attention_mask": np.ones((1, len(features)), dtype=np.int64),
     }
 

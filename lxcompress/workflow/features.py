@@ -15,6 +15,7 @@ from lxcompress.catalog.extractors import (
     TRANSFORMERS,
     describe_options,
     find_extractor,
+    is_extractor,
 )
 from lxcompress.errors import DataError
 from lxcompress.progress import Progress, no_progress
@@ -98,7 +99,7 @@ def check_options(options: ExtractOptions) -> None:
     """Raise DataError if the extractor is unknown, if it lacks an option, or if an option has no effect on it."""
     name = options.extractor
     is_detector, is_torchvision = name == DETECTOR, name.startswith(TORCHVISION)
-    if not (name == PIXELS or is_detector or is_torchvision or name.startswith(TRANSFORMERS)):
+    if not is_extractor(name):
         find_extractor(name)
     if options.side is not None and name != PIXELS:
         raise DataError(f"--side {options.side}: has no effect on {name}; it is for {PIXELS}")

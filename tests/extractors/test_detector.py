@@ -15,11 +15,17 @@ import torch
 from PIL import Image
 
 from lxcompress.data.regions.store import open_store, read_store_record
-from lxcompress.errors import DataError
+from lxcompress.data.tokens import shipped_vocabulary
+from lxcompress.errors import DataError, ModelError
 from lxcompress.extractors.boxes import pool_boxes, suppress
 from lxcompress.extractors.detector import DetectorExtractor, find_size, load_detector, resize
 from lxcompress.extractors.faster_rcnn import DetectorConfig, FasterRcnn
 from lxcompress.extractors.photo import Picture
+from lxcompress.models.checkpoints import save_model
+from lxcompress.models.origin import set_origin
+from lxcompress.models.start import NewLayers, load_start
+from lxcompress.records import FeatureOrigin
+from lxcompress.workflow.answer import AnswerOptions, answer_photo
 from lxcompress.workflow.features import ExtractOptions, extract_features
 from tests.extractors.tiny_detector import ATTRIBUTES, CONFIG, draw_picture, save_detector
 
@@ -195,3 +201,21 @@ def test_pooled_cells_hold_the_largest_values() -> None:
     assert whole[0].tolist() == [[19, 23], [43, 47]]
     assert beyond[0].tolist() == [[0, 0], [0, 0]]  # no cell of the map lies in it
     assert pool_boxes(maps, torch.tensor([[40.0, 8, 40, 8]]), 1 / 16, 1)[0, 0, 0, 0] == maps[0, 1, 3]  # halves round up
+
+
+def test_a_question_about_a_photograph_needs_the_detector_of_the_training(folder, shapes, tiny_start, tmp_path) -> None:
+    Image.fromarray(draw_picture()).save(tmp_path / "1.png")
+    model, _ = load_start(str(tiny_start), ("yes", "no"), 0, layers=NewLayers(features=64))
+    set_origin(
+        model.config, FeatureOrigin(made_with="--extractor frcnn-vg", regions=10, version=load_detector(folder).version)
+    )
+    save_model(tmp_path / "model", model, model.weights, shipped_vocabulary())
+    ask = (tmp_path / "1.png", ("is it red?",), tmp_path / "model")
+    found = answer_photo(*ask, AnswerOptions(weights=folder))
+    assert found.extractor == "frcnn-vg"
+    assert sum(possible.probability for possible in found.answers[0].answers) == pytest.approx(1)
+    with pytest.raises(DataError, match="has no weights of its own; give the folder"):
+        answer_photo(*ask)
+    other = save_detector(tmp_path / "other", shapes, MIN_DETECTIONS=2)
+    with pytest.raises(ModelError, match=r"was trained on features of frcnn-vg \(version .*\), not of frcnn-vg \(ver"):
+        answer_photo(*ask, AnswerOptions(weights=other))
