@@ -60,7 +60,7 @@ MODELS: dict[str, dict[str, object]] = {
 WITHIN: dict[str, Selection] = {
     f"smaller-{shape}-{percent}": Selection(percent / 100, f"block-{shape}")
     for shape in ("1x4", "2x4", "4x4")
-    for percent in (40, 60, 70, 72, 80)
+    for percent in (40, 60, 70, 72, 76, 80)
 }
 """Name of a model -> the blocks that are removed from the model "smaller", relative to its own weights."""
 NAMES = (*MODELS, *WITHIN)
