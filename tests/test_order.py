@@ -29,6 +29,7 @@ ORDER = (
     "machine",
     "rundir",
     "checksums",
+    "confidence",
     "bitmask",
     "engine",
     "data",
