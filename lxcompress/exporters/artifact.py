@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from lxcompress.catalog.formats import find_format
+from lxcompress.confidence.record import make_record
 from lxcompress.data.split import AnswerTask, Inputs, Split
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
@@ -31,7 +32,16 @@ from lxcompress.exporters.formats import (
     name_artifact,
 )
 from lxcompress.exporters.parity import check, compare, doubt
-from lxcompress.filenames import ARTIFACT_FILE, CONFIG_FILE, DENSE_FILE, SURGERY_FILE, TICKET_FILE, WEIGHTS_FILE
+from lxcompress.exporters.score import BATCH, score_session, score_with_confidence, with_progress
+from lxcompress.filenames import (
+    ARTIFACT_FILE,
+    CONFIG_FILE,
+    DENSE_FILE,
+    RELIABILITY_FILE,
+    SURGERY_FILE,
+    TICKET_FILE,
+    WEIGHTS_FILE,
+)
 from lxcompress.machine import describe_machine
 from lxcompress.models.checkpoints import Model, load_model, read_stored_types, save_config
 from lxcompress.models.flops import count_flops
@@ -44,19 +54,16 @@ from lxcompress.pruning.surgery import Surgery
 from lxcompress.recipe import AnyData, Recipe, dense_id, load_run_recipe, validate_settings
 from lxcompress.records import Artifact, Dense, Parity, Provenance, Role, Score, read_record, role_of_twin
 from lxcompress.rundir import RunDir, find_run, sha256, write_record, write_text
-from lxcompress.runtimes import Session, open_session, runtime_of
+from lxcompress.runtimes import open_session, runtime_of
 from lxcompress.runtimes.fixed import FixedShapeSession
 from lxcompress.shapes import FixedShape
 from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recipe
 from lxcompress.text import read_text
 from lxcompress.tickets import Ticket, is_ticket, load_ticket, write_provenance
-from lxcompress.training.evaluate import batches_by_length, best_labels, score_answers
 from lxcompress.writing import cannot_write, check_out, find_storage_problem, finished_folder
 
-Item = TypeVar("Item")
-
-PARITY_QUESTIONS, PARITY_BATCH = 512, 32
-"""The most validation questions that the parity check compares, and the questions of a batch."""
+PARITY_QUESTIONS = 512
+"""The most validation questions that the parity check compares."""
 RANDOM_BATCHES, RANDOM_TOKENS, RANDOM_OBJECTS = 8, 20, 36
 """The number of random batches for models whose data are not known, and the tokens and regions of their questions.
 
@@ -379,21 +386,24 @@ def _prove(
 ) -> tuple[Parity, Score | None, Score | None]:
     """Return how the answers of the file in `out` differ from the model's, and the file's accuracy on both splits.
 
-    The file is loaded in the format's default runtime. The accuracies are None if there is no `task`, and that of the
+    The file is loaded in the format's default runtime, and the confidence of its answers is recorded in `out`. The
+    accuracies are None if there is no `task`, and that of the
     test split if the data have none. Raises ExportError if the scores differ by more than the tolerance.
     """
     session = open_session(out, threads=torch.get_num_threads(), runtime=runtime_of(options.format))
     if options.fixed:  # the record, which says so later, is not written yet
         images = source.model.family.count_images(source.model.config)
         session = FixedShapeSession(out, session, options.fixed, images)
-    reported = _with_progress(feeds, "comparing its answers with the ticket's", progress)
+    reported = with_progress(feeds, "comparing its answers with the ticket's", progress)
     words, where = _input_words(task), str(out)
     answer = _torch_answer(source.model)
     parity = compare(answer, session.answer, reported, where=where, inputs=words, precision=options.precision or "")
     check(parity, where)
     if task is None:
         return parity, None, None
-    accuracy = score_session(session, task.valid, progress)
+    accuracy, confidence = score_with_confidence(session, task, progress)
+    if confidence:
+        write_record(out / RELIABILITY_FILE, make_record(confidence))
     return parity, accuracy, score_session(session, task.test, progress, "test") if task.test else None
 
 
@@ -444,7 +454,7 @@ def clear(out: Path) -> None:
     except ExportError:  # damaged, or from a newer version: the files are not known, and the export overwrites them
         names = {}
     record.unlink()
-    for name in names:
+    for name in (*names, RELIABILITY_FILE):
         path = out / name
         if path.resolve().is_relative_to(out.resolve()):  # a manipulated record must not delete files of another folder
             path.unlink(missing_ok=True)
@@ -500,23 +510,6 @@ def _check_zeros(source: ExportSource, out: Path, counted: tuple[int, int]) -> f
     return zeros / elements
 
 
-def score_session(session: Session, split: Split, progress: Progress, name: str = "validation") -> Score:
-    """Return the accuracy of the artifact loaded in `session`, over the questions of `split`, called `name`."""
-    labels = torch.empty(len(split), dtype=torch.int64)
-    batches = list(batches_by_length(split, PARITY_BATCH))
-    for rows in _with_progress(batches, f"scoring it on the {name} data", progress):
-        scores = torch.from_numpy(session.answer(split.inputs(rows).numpy()))
-        labels[rows] = best_labels(scores, None if split.choices is None else split.choices[rows])
-    return score_answers(labels, split)
-
-
-def _with_progress(items: Sequence[Item], what: str, progress: Progress) -> Iterator[Item]:
-    """Yield the items; before each, report to `progress` how many are done."""
-    for index, item in enumerate(items):
-        progress(what, index, len(items))
-        yield item
-
-
 def _torch_answer(model: Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
     """Return a function that answers feeds in torch, as the session of an artifact does."""
 
@@ -549,7 +542,7 @@ def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
     A batch has questions of different lengths, so padding is tested too.
     """
     rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
-    for batch in rows[1:].split(PARITY_BATCH) if len(rows) > 1 else ():
+    for batch in rows[1:].split(BATCH) if len(rows) > 1 else ():
         yield task.valid.inputs(batch).numpy()
     yield task.valid.inputs(rows[:1]).numpy()
 

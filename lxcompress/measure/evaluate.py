@@ -11,7 +11,7 @@ import torch
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError
-from lxcompress.exporters.artifact import score_session
+from lxcompress.exporters.score import score_session
 from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.measure.plan import read_artifacts
 from lxcompress.models.checkpoints import load_model

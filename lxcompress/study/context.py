@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lxcompress.confidence.record import make_record
 from lxcompress.data.split import AnswerTask
-from lxcompress.filenames import CHECKPOINT_FILE
+from lxcompress.filenames import CHECKPOINT_FILE, RELIABILITY_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.progress import Progress
 from lxcompress.pruning.mask import Weights
 from lxcompress.recipe import Recipe
 from lxcompress.records import Epoch, Machine, Score, ScoreByQuestion
-from lxcompress.rundir import RunDir
+from lxcompress.rundir import RunDir, write_record
 from lxcompress.study.agreement import cell_defining_fields
 from lxcompress.training import fit as fitting
+from lxcompress.training.confidence import measure_model
 from lxcompress.training.device import DeviceSpec
 from lxcompress.training.spec import FitSpec
 
@@ -103,6 +105,13 @@ def score_test(context: StudyContext, model: Model) -> ScoreByQuestion | None:
         settings=context.recipe.train,
         device=context.device,
     )
+
+
+def record_confidence(context: StudyContext, model: Model, folder: Path) -> None:
+    """Measure the confidence of the model's answers with its current weights, and write the record into `folder`."""
+    found = measure_model(model, context.task.valid, context.recipe.train, context.device)
+    if found:
+        write_record(folder / RELIABILITY_FILE, make_record(found))
 
 
 def score_weights(context: StudyContext, model: Model, weights: Weights) -> Score:

@@ -19,11 +19,11 @@ from lxcompress.pruning.criteria import CalibrationStatistics, score_weights
 from lxcompress.pruning.mask import Mask, Weights
 from lxcompress.pruning.surgery import Surgery, operate
 from lxcompress.pruning.units import check_structured, choose_units
-from lxcompress.recipe import STRUCTURED, Recipe
+from lxcompress.recipe import STRUCTURED
 from lxcompress.records import FirstCut, Provenance, Retraining
 from lxcompress.rundir import RunDir
 from lxcompress.study.choose import load_fitting_cut
-from lxcompress.study.context import StudyContext
+from lxcompress.study.context import StudyContext, record_confidence
 from lxcompress.study.options import PruneOptions
 from lxcompress.study.retrain import PrunedModel, open_data, retrain, work_folder, work_path
 from lxcompress.tickets import is_ticket, load_ticket, save_ticket
@@ -54,7 +54,7 @@ def prune_model(source: str, out: Path, options: PruneOptions, *, progress: Prog
         result = _prune(source, options, context)
         with work_folder(out):
             weights, record = retrain(training, result, seed=options.seed, progress=progress)
-            return _save(source, out, result, weights, training=(training.recipe, record))
+            return _save(source, out, result, weights, training=(training, record))
     with work_folder(out):
         apart = replace(training, run=RunDir(work_path(out) / "first"))
         earlier: list[Retraining] = []
@@ -67,7 +67,7 @@ def prune_model(source: str, out: Path, options: PruneOptions, *, progress: Prog
         result = _prune(source, options, context, train)
         weights, record = retrain(training, result, seed=options.seed, progress=progress)
         both = {name: getattr(record, name) + getattr(earlier[0], name) for name in ("steps", "duration_s")}
-        return _save(source, out, result, weights, training=(training.recipe, record.model_copy(update=both)))
+        return _save(source, out, result, weights, training=(training, record.model_copy(update=both)))
 
 
 def _prune(
@@ -185,19 +185,19 @@ def _save(
     result: PrunedModel,
     weights: Weights,
     *,
-    training: tuple[Recipe, Retraining] | None = None,
+    training: tuple[StudyContext, Retraining] | None = None,
 ) -> Provenance:
     """Write the ticket of a pruned model with its final `weights`, atomically; return its Provenance.
 
-    If the model was retrained, `training` is the recipe and the record of the retraining.
+    If the model was retrained, `training` is its context and the record of the retraining.
     """
-    recipe, record = training or (None, None)
+    context, record = training or (None, None)
     provenance = Provenance(
         cell=None,
         **result.fields,
         start_file=None,
         start_sha256=None,
-        data=recipe.data.model_dump(mode="json") if recipe else result.data,
+        data=context.recipe.data.model_dump(mode="json") if context else result.data,
         accuracy=record.retrained if record else None,
         retraining=record,
     )
@@ -206,6 +206,8 @@ def _save(
         save_ticket(
             folder, result.pruned, cut=result.cut, weights=weights, vocabulary=vocabulary, provenance=provenance
         )
+        if context:
+            record_confidence(context, result.pruned, folder)
     return provenance
 
 

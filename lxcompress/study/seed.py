@@ -18,7 +18,7 @@ from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import find_origin
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import RecipeError, RunError, TicketError
-from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
+from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, RELIABILITY_FILE, WEIGHTS_FILE
 from lxcompress.models.checkpoints import Model, load_weights, save_model, save_weights
 from lxcompress.models.kept import check_like, load_kept, save_kept
 from lxcompress.models.origin import set_origin
@@ -29,7 +29,17 @@ from lxcompress.recipe import FAULTS, Recipe
 from lxcompress.records import Dense, Epoch, FirstStepRecord, Provenance, is_whole, read_record, read_unsealed
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
 from lxcompress.study.agreement import check_protocol
-from lxcompress.study.context import StudyContext, count_steps, fit, make_spec, run_fields, score, score_test, timed
+from lxcompress.study.context import (
+    StudyContext,
+    count_steps,
+    fit,
+    make_spec,
+    record_confidence,
+    run_fields,
+    score,
+    score_test,
+    timed,
+)
 from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.training.device import move
 from lxcompress.training.movement import Movement
@@ -195,6 +205,7 @@ def run_dense(context: StudyContext, model: Model, start: Weights, seed: int, pr
         usage = meter.stop()
     context.run.check_claims()
     save_model(folder, model, model.weights, context.task.vocabulary)
+    record_confidence(context, model, folder)
     result = Dense(
         seed=seed,
         files=hash_files(folder),
@@ -328,7 +339,7 @@ def _repeat_dense(run: RunDir, source: int, seed: int) -> None:
     if read_dense(run, seed) is not None:
         return
     _copy(run.start(source), run.start(seed))
-    for name in (CONFIG_FILE, *WORD_FILES, WEIGHTS_FILE):
+    for name in (CONFIG_FILE, *WORD_FILES, WEIGHTS_FILE, RELIABILITY_FILE):
         if (run.dense(source) / name).is_file():
             _copy(run.dense(source) / name, run.dense(seed) / name)
     write_record(run.dense_result(seed), read_record(run.dense_result(source), Dense).model_copy(update={"seed": seed}))

@@ -14,7 +14,14 @@ from lxcompress.rundir import sha256, write_record
 from lxcompress.study.agreement import name_paths
 from lxcompress.study.cell import CellRun, TicketCost
 from lxcompress.study.choose import kept_dense_of
-from lxcompress.study.context import StudyContext, run_fields, score_test, score_weights, timed
+from lxcompress.study.context import (
+    StudyContext,
+    record_confidence,
+    run_fields,
+    score_test,
+    score_weights,
+    timed,
+)
 from lxcompress.study.draw import DrawnTicket, draw
 from lxcompress.study.first import describe_first, take_first_step
 from lxcompress.study.reporter import StudyReporter
@@ -42,6 +49,7 @@ def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: Stu
     kept_dense = kept_dense_of(context.recipe, run.seed_run.model, cell)
     context.run.check_claims()
     files = _save(run, ticket, retrained, kept_dense)
+    record_confidence(context, ticket.model, folder)
     mask = mask_in(ticket.cut)
     scoring_s = scoring.seconds + cost.drawing.seconds + cost.earlier_s
     result = Result(

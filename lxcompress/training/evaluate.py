@@ -35,13 +35,22 @@ def score_split(answer: Callable[[Inputs], Tensor], split: Split, batch_size: in
     return score_answers(best_answers(answer, split, batch_size, device), split)
 
 
-@torch.no_grad()
 def best_answers(answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec) -> Tensor:
-    """Return for each question the label with the highest score, among its choices if it has any: int64 [Q].
-
-    Questions of similar length share a batch.
-    """
+    """Return for each question the label with the highest score, among its choices if it has any: int64 [Q]."""
     labels = torch.empty(len(split), dtype=torch.int64)
+    for rows, scores, choices in answer_batches(answer, split, batch_size, device):
+        labels[rows] = best_labels(scores, choices).cpu()
+    return labels
+
+
+@torch.no_grad()
+def answer_batches(
+    answer: Callable[[Inputs], Tensor], split: Split, batch_size: int, device: DeviceSpec
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Yield the rows of each batch [B], the scores of their answers [B, A], and their choices [B, C] if they have any.
+
+    The rows are on the CPU, the rest is on `device`. Questions of similar length share a batch.
+    """
     row_lists = batches_by_length(split, batch_size)
     if needs_prefetch(split, device):
         batches = prefetch(row_lists, lambda rows: make_evaluation_batch(split, rows).pin())
@@ -50,9 +59,7 @@ def best_answers(answer: Callable[[Inputs], Tensor], split: Split, batch_size: i
     for batch in batches:
         with device.autocast():
             scores = answer(batch.inputs.to(device.torch_device))
-        choices = None if batch.choices is None else batch.choices.to(device.torch_device)
-        labels[batch.rows] = best_labels(scores, choices).cpu()
-    return labels
+        yield batch.rows, scores, None if batch.choices is None else batch.choices.to(device.torch_device)
 
 
 def make_evaluation_batch(split: Split, rows: Tensor) -> EvaluationBatch:

@@ -42,7 +42,7 @@ def find_floors(task: AnswerTask) -> Floors:
 
 def _majority(task: AnswerTask) -> Tensor:
     """Return for every validation question the same label: the one with the most credit in training. int64 [Q]."""
-    return _commonest(task.train, torch.arange(len(task.train)), len(task.labels)).expand(len(task.valid))
+    return commonest_label(task.train, torch.arange(len(task.train)), len(task.labels)).expand(len(task.valid))
 
 
 def _majority_of(task: AnswerTask, train: Sequence[str], valid: Sequence[str]) -> Tensor:
@@ -55,13 +55,14 @@ def _majority_of(task: AnswerTask, train: Sequence[str], valid: Sequence[str]) -
     rows: dict[str, list[int]] = defaultdict(list)
     for row, kind in enumerate(train):
         rows[kind].append(row)
-    best = {kind: _commonest(task.train, torch.tensor(rows[kind]), len(task.labels)) for kind in set(valid) & set(rows)}
+    known, answers = set(valid) & set(rows), len(task.labels)
+    best = {kind: commonest_label(task.train, torch.tensor(rows[kind]), answers) for kind in known}
     for row, kind in enumerate(valid):
         chosen[row] = best.get(kind, chosen[row])
     return chosen
 
 
-def _commonest(split: Split, rows: Tensor, answers: int) -> Tensor:
+def commonest_label(split: Split, rows: Tensor, answers: int) -> Tensor:
     """Return the label with the most credit, summed over the questions `rows`: int64 []."""
     return _credit(split, rows, answers).argmax()
 

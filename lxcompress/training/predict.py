@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lxcompress.catalog.data_kinds import find_data_kind
+from lxcompress.catalog.extensions import resolve
+from lxcompress.confidence.record import find_scale
 from lxcompress.data.predictions import AnswerList, format_predictions, whole_split
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.errors import RecipeError
@@ -13,6 +16,7 @@ from lxcompress.models.shape import describe_folder
 from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.recipe import QuestionsData, Recipe
 from lxcompress.rundir import write_text
+from lxcompress.training.confidence import share_of_labels
 from lxcompress.training.device import choose_device, explain_out_of_memory, move
 from lxcompress.training.evaluate import best_answers
 from lxcompress.training.feed import move_to_device_if_it_fits
@@ -22,7 +26,8 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
     """Write the answers of the model in `folder` to the file `out`; return the number of answers.
 
     The format is that of the data set. The questions are all validation questions of `recipe`, or those in the files
-    `questions` if given. Raises LxError.
+    `questions` if given. If the format has answerability, the probability that a question can be answered is 1 minus
+    that of the answers which say that it cannot, at the model's temperature. Raises LxError.
     """
     data = whole_split(recipe.data)
     if questions:
@@ -36,11 +41,18 @@ def predict(folder: str, recipe: Recipe, out: Path, questions: Sequence[Path] = 
     device = choose_device(recipe.device, recipe.train.precision)
     move(model.module, device)
     task = move_to_device_if_it_fits(task, device, recipe.train.data_on_device)
+    spec, answerable = find_data_kind(data.kind), None
+    scale = find_scale(Path(folder))
     with explain_out_of_memory(f"lower train.eval_batch_size (it is {recipe.train.eval_batch_size})"):
         labels = best_answers(
             lambda inputs: model.family.answer(model.module, inputs), task.valid, recipe.train.eval_batch_size, device
         )
+        if spec.unanswerable:
+            rows = [row for row, label in enumerate(task.labels) if label in resolve(spec.unanswerable)]
+            temperature = scale.temperature if scale else 1.0
+            share = share_of_labels(model, task.valid, recipe.train, device, temperature=temperature, labels=rows)
+            answerable = (1 - share).tolist()
     ids = task.valid.ids or range(len(labels))  # without ids of its own, a question's id is its index
     given: AnswerList = [(number, task.labels[label]) for number, label in zip(ids, labels.tolist(), strict=True)]
-    write_text(out, format_predictions(data.kind, given))
+    write_text(out, format_predictions(data.kind, given, answerable))
     return len(given)
