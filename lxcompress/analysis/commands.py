@@ -30,6 +30,11 @@ def bench_all_command(root: Path) -> str:
     return f"lxcompress bench {_quoted(root)}/artifacts/*"
 
 
+def reliability_command(root: Path) -> str:
+    """Return the command that measures the reliability of all models and artifacts of the run folder `root`."""
+    return command_line("reliability", root)
+
+
 def twins_command(root: Path, cell: str) -> str:
     """Return the command that exports the ticket of `cell` in the run folder `root` with its alternatives."""
     return command_line("export", root / "tickets" / cell, "--twins")

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lxcompress.analysis.artifacts import ExportedArtifact
-from lxcompress.analysis.commands import bench_command
+from lxcompress.analysis.commands import bench_command, reliability_command
 from lxcompress.analysis.floors import highest_floor
 from lxcompress.analysis.groups import SeedGroup
 from lxcompress.analysis.prediction import Prediction
 from lxcompress.analysis.protocol import has_tickets
+from lxcompress.analysis.reliability import Reliability, file_reliability, group_reliability
 from lxcompress.analysis.rule import Rule
 from lxcompress.analysis.summary import RunSummary
 from lxcompress.analysis.words import numbered
 from lxcompress.records import Floors
-from lxcompress.units import percent
+from lxcompress.units import percent, short_percent
 
 # This is for the rounding of floats, not a tolerance: in floats, 0.70 - 0.01 is a little more than 0.69.
 ROUNDING = 1e-9
@@ -50,12 +51,20 @@ def check_group(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: fl
         *_check_protocol(summary),
         *_check_complete(group),
         *_check_accuracy(group, rule, threshold),
+        *(_check_reliability(group_reliability(summary, group), summary, rule) if rule.needs_reliability else []),
         *(_check_floor(group.retrained.overall.mean, summary.floors) if summary.floors is not None else []),
     ]
 
 
+def check_exported(exported: ExportedArtifact, summary: RunSummary, rule: Rule) -> list[Violation]:
+    """Return the limits on the risk and on the changed answers that one artifact violates."""
+    if not rule.needs_reliability:
+        return []
+    return _check_reliability(file_reliability(summary, exported.name), summary, rule)
+
+
 def check_file(exported: ExportedArtifact, group: SeedGroup, rule: Rule, threshold: float | None) -> list[Violation]:
-    """Return the limits that one artifact violates. An export that loses too much accuracy is a violation too."""
+    """Return the limits on costs that one artifact violates. An export that loses too much accuracy is one too."""
     name = exported.name
     broken = []
     if rule.max_size_mb is not None:
@@ -166,6 +175,31 @@ def _check_floor(mean: float, floors: Floors) -> list[Violation]:
         return []
     reason = f"accuracy {percent(mean)} % is no better than the {name} floor of {percent(floor)} %"
     return [Violation("floor", reason, (floor - mean) / floor if floor > 0 else 0)]
+
+
+def _check_reliability(found: Reliability, summary: RunSummary, rule: Rule) -> list[Violation]:
+    """Return the limits on the risk and on the changed answers that a group or a file violates."""
+    flips = found.flips if rule.max_flips is not None else 0.0
+    if not found.answers or found.missing or flips is None:
+        reason = f"{found.label}: its reliability is not measured"
+        return [Violation("reliability", reason, 0, (reliability_command(summary.root),))]
+    broken = []
+    if rule.max_risk is not None:
+        coverage = short_percent(rule.coverage)
+        thing, risk = f"{found.label}: the risk at {coverage} % coverage", found.risk_at(rule.coverage)
+        broken += _check_share("risk", thing, risk, rule.max_risk)
+    if rule.max_flips is not None:
+        thing = f"{found.label}: the share of answers that are right with dense and wrong here"
+        broken += _check_share("changed answers", thing, flips, rule.max_flips)
+    return broken
+
+
+def _check_share(constraint: str, thing: str, value: float, limit: float) -> list[Violation]:
+    """Return a violation if the share `value` (0-1) is greater than `limit`; else nothing."""
+    if value <= limit + ROUNDING:
+        return []
+    reason = f"{thing}, {percent(value)} %, is over {percent(limit)} %"
+    return [Violation(constraint, reason, (value - limit) / (limit or 1))]
 
 
 def _check_sibling(file: Prediction, rule: Rule) -> list[Violation]:

@@ -15,6 +15,7 @@ from lxcompress.analysis.comparison import best_free_alternative, is_slower
 from lxcompress.analysis.constraints import (
     CONTROL,
     Violation,
+    check_exported,
     check_file,
     check_group,
     check_prediction,
@@ -114,7 +115,7 @@ def judge(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | 
     # If the ticket to ship has no file, those of other seeds are judged: they differ in values only, not in shape.
     own = [exported for exported in artifacts if result and exported.artifact.cell == result.cell] or artifacts
     tried: list[tuple[list[Violation], File]] = [
-        *((check_file(exported, group, rule, threshold), exported) for exported in own),
+        *((_check_artifact(exported, group, summary, rule, threshold), exported) for exported in own),
         *((check_prediction(file, rule, usual=summary.recipe.export.format), file) for file in predicted),
     ]
     if not tried:
@@ -131,6 +132,13 @@ def judge(group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | 
     if rule.has_limits and not (broken and needs_export):
         broken += least
     return Judgement(group, label, tuple(broken), file, len(fits), possible)
+
+
+def _check_artifact(
+    exported: ExportedArtifact, group: SeedGroup, summary: RunSummary, rule: Rule, threshold: float | None
+) -> list[Violation]:
+    """Return all limits that one artifact of a group violates."""
+    return [*check_file(exported, group, rule, threshold), *check_exported(exported, summary, rule)]
 
 
 def preference(judged: Judgement) -> tuple[float, float, float]:

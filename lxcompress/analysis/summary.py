@@ -21,9 +21,10 @@ from lxcompress.analysis.groups import (
 )
 from lxcompress.analysis.usage import UsageTotals, own_runs, total_usage
 from lxcompress.catalog.formats import all_formats
-from lxcompress.recipe import Recipe
+from lxcompress.confidence.record import AnswerConfidence, read_confidence
+from lxcompress.recipe import Recipe, dense_id
 from lxcompress.records import Dense, Floors, Machine, Result
-from lxcompress.rundir import Run, twins_of
+from lxcompress.rundir import Run, RunDir, twins_of
 from lxcompress.units import percent
 
 
@@ -61,6 +62,20 @@ class RunSummary:
     def missing_libraries(self) -> dict[str, str | None]:
         """Return, by format, a clause that names the libraries that are not installed here; None if none is missing."""
         return {spec.name: spec.find_missing() for spec in all_formats()}
+
+    @cached_property
+    def confidences(self) -> dict[str, AnswerConfidence]:
+        """The measured confidences: id of a dense run, id of a cell, or name of an artifact -> its answers.
+
+        Models whose reliability was not measured are left out. Raises RunError for a damaged record.
+        """
+        run = RunDir(self.root)
+        folders = {dense_id(dense.seed): run.dense(dense.seed) for dense in self.dense_runs}
+        folders |= {result.cell: self.root / run.twins.drawn / result.cell for result in self.twin_results}
+        folders |= {result.cell: self.root / run.drawn / result.cell for result in self.results}
+        folders |= {exported.name: exported.folder for exported in self.artifacts}
+        found = {name: read_confidence(folder) for name, folder in folders.items()}
+        return {name: answers for name, answers in found.items() if answers is not None}
 
     @property
     def cells_total(self) -> int:

@@ -35,6 +35,19 @@ def pick_cli(
     max_memory_mb: Annotated[
         float | None, typer.Option(min=0, help="Largest peak memory of the process, in MB.")
     ] = None,
+    max_risk: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Largest share of wrong answers among the --coverage questions it is most sure of."
+        ),
+    ] = None,
+    coverage: Annotated[
+        float, typer.Option(min=0, max=1, help="With --max-risk: the share of questions that it answers.")
+    ] = 0.8,
+    max_flips: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Largest share of questions that dense answers right and the ticket wrong."),
+    ] = None,
     show_all: Annotated[
         bool,
         typer.Option(
@@ -70,6 +83,9 @@ def pick_cli(
         max_size_mb=max_size_mb,
         max_latency_ms=max_latency_ms,
         max_memory_mb=max_memory_mb,
+        max_risk=max_risk,
+        coverage=coverage,
+        max_flips=max_flips,
     )
     choice = pick_ticket(summary, rule)
     if as_json:
@@ -99,6 +115,9 @@ REASONS = {
     "export": "are not exported",
     "extra": "need a package that is not installed",
     "measurement": "are not measured",
+    "reliability": "have no measured reliability",
+    "risk": "are wrong too often where they are sure",
+    "changed answers": "turn too many right answers wrong",
     "export accuracy": "lose too much when they are exported",
 }
 

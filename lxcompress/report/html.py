@@ -21,6 +21,7 @@ from lxcompress.report.costs import cost_section
 from lxcompress.report.curves import ChartedStudy, hero_section, level_legend, method_legend, stage_panels, type_section
 from lxcompress.report.kept import kept_section
 from lxcompress.report.page import Page
+from lxcompress.report.reliability import reliability_section
 from lxcompress.report.resources import resource_section
 from lxcompress.report.sections import group_section, header, method_section, run_section
 from lxcompress.units import percent
@@ -59,6 +60,9 @@ def build_page(summary: RunSummary, choice: Choice) -> Page:
         stages=stage_panels(study) if study.has_curves else [],
         types=type_section(study) if study.has_curves else None,
         groups=group_section(summary, choice, study.slots),
+        reliability=reliability_section(summary, study.slots, picked.target if picked else None)
+        if summary.dense_runs
+        else None,
         kept=kept_section(summary, study.slots, picked.target if picked else None),
         resources=resource_section(summary, summary.usage) if summary.usage else None,
         run=run_section(summary),

@@ -252,6 +252,19 @@ class KeptSection:
 
 
 @dataclass(frozen=True)
+class ReliabilitySection:
+    """The section on reliability: the label and the cells of each measured model, and the chart with its legend.
+
+    `command` measures the models that are not measured; None if all are.
+    """
+
+    rows: Sequence[tuple[str, Sequence[str]]]
+    panels: Sequence[Panel]
+    keys: Sequence[LegendKey]
+    command: str | None
+
+
+@dataclass(frozen=True)
 class ResourceSection:
     """The section on what the study used; only values that were counted have a figure and a column.
 
@@ -288,6 +301,7 @@ class Page:
     stages: Sequence[Panel]
     types: TypeSection | None
     groups: GroupSection
+    reliability: ReliabilitySection | None
     kept: KeptSection | None
     resources: ResourceSection | None
     run: RunSection

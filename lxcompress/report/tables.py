@@ -22,6 +22,7 @@ from lxcompress.analysis.groups import SeedGroup, Stage
 from lxcompress.analysis.methods import tabulate
 from lxcompress.analysis.protocol import protocol_name
 from lxcompress.analysis.published import SOURCE, PublishedGroup, compare
+from lxcompress.analysis.reliability import reliability_json
 from lxcompress.analysis.summary import RunSummary
 from lxcompress.analysis.usage import usage_json
 from lxcompress.output import csv_text, json_text
@@ -127,6 +128,7 @@ def results_json(summary: RunSummary, choice: Choice) -> str:
         },
         "published": {"source": SOURCE, "dense": comparison.dense, "doubt": comparison.warning} if comparison else None,
         "pick": choice_json(choice),
+        "reliability": reliability_json(summary),
         "floors": summary.floors.model_dump(mode="json") if summary.floors else None,
         "dense_runs": [run.model_dump(mode="json") for run in summary.dense_runs],
         "results": [result.model_dump(mode="json") for result in summary.results],
