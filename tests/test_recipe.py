@@ -94,6 +94,7 @@ BARE = {
     "scenes": {},
     "clevr": {"scenes": "s.json", "questions": "q.json"},
     "vqa": {"train": "t.json", "valid": ["v.json"]},
+    "vizwiz": {"train": "t.json", "valid": "v.json"},
     "gqa": {"train": ["t.json", "u.json"], "valid": "v.json"},
     "nlvr2": {"train": "t.json", "valid": "v.json"},
     "nlvr": {"train": "t.json"},
@@ -119,6 +120,17 @@ MORE = {
         "max_valid": 22,
         "train_annotations": "a.json",
         "valid_annotations": "[b.json]",
+        "answers": "ans.json",
+        "least_answers": 4,
+    },
+    "vizwiz": {
+        "train": "other.json",
+        "valid": "other.json",
+        "test": "test.json",
+        "features": "store",
+        "tokens": 23,
+        "max_train": 21,
+        "max_valid": 22,
         "answers": "ans.json",
         "least_answers": 4,
     },
@@ -156,7 +168,7 @@ TOGETHER = {
     ("clevr", "valid_scenes"): "valid_questions",
     ("clevr", "valid_questions"): "valid_scenes",
     ("vqa", "test_annotations"): "test",
-    **{(kind, "max_test"): "test" for kind in ("vqa", "gqa", "nlvr2", "nlvr")},
+    **{(kind, "max_test"): "test" for kind in ("vqa", "vizwiz", "gqa", "nlvr2", "nlvr")},
 }
 """Fields of data that are given with another, or not at all."""
 

@@ -26,6 +26,9 @@ class DataKindSpec:
     """(ScoreFiles) -> ScoreReport, with the official measure; None if the data set has no official files of answers"""
     write_predictions: str = "lxcompress.data.predictions:vqa_predictions"
     """(AnswerList) -> the text of a predictions file"""
+    unanswerable: str | None = None
+    """the answers that say that a question cannot be answered, a tuple of texts; None if the data set has none. With
+    them, the function of `write_predictions` gets (AnswerList, the probability that each question is answerable)"""
     has_annotations: bool = False
     """whether the official answers are in a second file, which the score needs"""
     images: int = 1
@@ -61,6 +64,16 @@ DATA_KINDS: dict[str, DataKindSpec] = {
             score="lxcompress.data.vqa_score:score_vqa_files",
             has_annotations=True,
             test_settings=frozenset({"test", "test_annotations", "max_test"}),
+        ),
+        DataKindSpec(
+            name="vizwiz",
+            settings="lxcompress.recipe.data:VizwizData",
+            read="lxcompress.data.vizwiz:read_vizwiz",
+            check="lxcompress.data.vizwiz:check_vizwiz",
+            score="lxcompress.data.vizwiz_score:score_vizwiz_files",
+            write_predictions="lxcompress.data.predictions:vizwiz_predictions",
+            unanswerable="lxcompress.data.vizwiz:UNANSWERABLE",
+            test_settings=frozenset({"test", "max_test"}),
         ),
         DataKindSpec(
             name="gqa",

@@ -20,7 +20,8 @@ KINDS = ", ".join(DATA_KINDS)
 def score_cli(
     predictions: Annotated[Path, typer.Argument(help="A model's answers, in the data set's submission format.")],
     questions: Annotated[
-        Path | None, typer.Option("--questions", help="Official questions (JSON); for NLVR and NLVR2, the examples.")
+        Path | None,
+        typer.Option("--questions", help="Official questions (JSON); for NLVR, NLVR2 and VizWiz, the examples."),
     ] = None,
     annotations: Annotated[Path | None, typer.Option("--annotations", help="VQA only: official annotations.")] = None,
     kind: Annotated[
@@ -29,6 +30,9 @@ def score_cli(
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", help="scenes and clevr only: the recipe whose validation questions were answered."),
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", help="VQA v2 only: the official list of complementary pairs (JSON).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, in percent.")] = False,
     per_question: Annotated[
@@ -50,12 +54,14 @@ def score_cli(
     from lxcompress.workflow.score import OfficialFiles, find_file_problem, score_file
     from lxcompress.writing import check_out
 
-    files = OfficialFiles(questions, annotations, kind, recipe)
+    files = OfficialFiles(questions, annotations, kind, recipe, pairs)
     problem = find_file_problem(files)
     if problem:
         raise typer.BadParameter(problem)
     if per_question is not None:
-        check_out(per_question, [predictions, questions, annotations, recipe], kind="file", option="--per-question")
+        check_out(
+            per_question, [predictions, questions, annotations, recipe, pairs], kind="file", option="--per-question"
+        )
     with working(f"scoring {predictions}"):
         report = score_file(predictions, files, only_predicted=only_predicted)
     for doubt in report.doubts:
@@ -79,6 +85,8 @@ def _as_json(report: ScoreReport) -> dict[str, Any]:
     document: dict[str, Any] = {"overall": 100 * report.overall.accuracy}
     if report.consistency is not None:
         document |= {"consistency": 100 * report.consistency.accuracy, "sentences": report.consistency.questions}
+    for name, score in report.measures.items():
+        document[name.replace(" ", "_")] = 100 * score.accuracy
     for name, group in report.groups.items():
         document[f"per_{name.replace(' ', '_')}"] = {kind: 100 * score.accuracy for kind, score in group.items()}
     return document | {"questions": report.overall.questions}
@@ -100,6 +108,8 @@ def _table(report: ScoreReport) -> Table:
     if report.consistency is not None:
         sentences = f"{report.consistency.questions:,} sentences"
         table.add_row("consistency", percent(report.consistency.accuracy), sentences, style="bold")
+    for name, score in report.measures.items():
+        table.add_row(name, percent(score.accuracy), f"{score.questions:,}", style="bold")
     for name, group in report.groups.items():
         if group:
             table.add_section()

@@ -34,6 +34,17 @@ def vqa_predictions(given: AnswerList) -> str:
     return escape_surrogates(json.dumps(document, ensure_ascii=False)) + "\n"
 
 
+def vizwiz_predictions(given: AnswerList, answerable: Sequence[float] = ()) -> str:
+    """Return the JSON for VizWiz's challenge: objects with image, answer and, if known, the probability `answerable`.
+
+    The challenge has two tasks; the file of both has one object for each image.
+    """
+    document: list[dict[str, object]] = [{"image": image, "answer": answer} for image, answer in given]
+    for record, share in zip(document, answerable, strict=False):
+        record["answerable"] = round(share, 6)
+    return escape_surrogates(json.dumps(document, ensure_ascii=False)) + "\n"
+
+
 def gqa_predictions(given: AnswerList) -> str:
     """Return the JSON for GQA's evaluation: a list of objects with questionId and prediction."""
     return json.dumps([{"questionId": str(number), "prediction": answer} for number, answer in given]) + "\n"
@@ -46,9 +57,13 @@ def sentence_predictions(given: AnswerList) -> str:
     return text.getvalue()
 
 
-def format_predictions(kind: str, given: AnswerList) -> str:
-    """Return the text of a file with the predictions `given`, in the format of the kind of data set."""
-    text: str = resolve(find_data_kind(kind).write_predictions)(given)
+def format_predictions(kind: str, given: AnswerList, answerable: Sequence[float] | None = None) -> str:
+    """Return the text of a file with the predictions `given`, in the format of the kind of data set.
+
+    `answerable` is the probability that each question can be answered, for a kind whose format has it.
+    """
+    write = resolve(find_data_kind(kind).write_predictions)
+    text: str = write(given) if answerable is None else write(given, answerable)
     return text
 
 

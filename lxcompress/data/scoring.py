@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ class ScoreFiles:
     questions: Path
     annotations: Path | None = None
     """the file of answers for VQA; the other data sets have their answers in `questions`"""
+    pairs: Path | None = None
+    """VQA v2's list of complementary pairs of questions"""
     only_predicted: bool = False
     """whether questions without a prediction are left out; if not, such a question is an error"""
 
@@ -32,6 +34,8 @@ class ScoreReport:
     """name of a grouping of the questions, such as "answer type" -> group -> score"""
     per_question: Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
     consistency: TypeScore | None = None
+    measures: Mapping[str, TypeScore] = field(default_factory=dict)
+    """name of a further measure, such as "pairs" -> its score, and the number of questions or pairs that it counts"""
     doubts: Sequence[str] = ()
     """sentences that say why this may not be the official score"""
 

@@ -16,6 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
+from lxcompress.confidence.measures import pair_accuracy
 from lxcompress.data.files import field, read_json
 from lxcompress.data.ids import explain_types, is_id
 from lxcompress.data.scoring import ScoreFiles, ScoreReport, doubt_partial
@@ -81,6 +84,7 @@ MOST_ANSWERS = 1000
 quadratic in their number."""
 MULTIPLE_CHOICE = "Multiple Choice"
 NO_FILE_REMEDY = "check the path"
+PAIRS_REMEDY = "give VQA v2's complementary pairs JSON as its authors publish it"
 PREDICTIONS_REMEDY = 'write the evaluation server\'s format, [{"question_id": 1, "answer": "yes"}]'
 
 
@@ -143,8 +147,32 @@ def score_vqa_files(files: ScoreFiles) -> ScoreReport:
         overall=TypeScore(score.overall, len(counted)),
         groups={"answer type": score.per_answer_type, "question type": score.per_question_type},
         per_question={question: official_percent(share) for question, share in score.per_question.items()},
+        measures=_score_pairs(files.pairs, score.per_question) if files.pairs else {},
         doubts=doubts,
     )
+
+
+def read_pairs(path: Path) -> list[tuple[Id, Id]]:
+    """Return the pairs of question ids in VQA v2's list of complementary pairs. Raises DataError."""
+    pairs: list[tuple[Id, Id]] = []
+    for index, record in enumerate(read_list(path, remedy=PAIRS_REMEDY)):
+        if not (isinstance(record, list) and len(record) == 2 and all(map(is_id, record))):
+            raise DataError(f"{path}: pair {index} is {shorten(record)}, expected two question ids; {PAIRS_REMEDY}")
+        pairs.append((record[0], record[1]))
+    return pairs
+
+
+def _score_pairs(path: Path, scores: Mapping[Id, float]) -> dict[str, TypeScore]:
+    """Return the share of the pairs in the file `path` of which both answers are right, over the scored questions.
+
+    Raises DataError if no pair is scored.
+    """
+    pairs = [(one, other) for one, other in read_pairs(path) if one in scores and other in scores]
+    if not pairs:
+        raise DataError(f"{path}: none of its pairs has two scored questions; give the pairs of the same split")
+    rows = {question: row for row, question in enumerate(scores)}
+    index = np.array([[rows[one], rows[other]] for one, other in pairs])
+    return {"pairs": TypeScore(pair_accuracy(np.array(list(scores.values())), index), len(pairs))}
 
 
 def score_predictions(

@@ -10,6 +10,7 @@ from lxcompress.recipe.data import (
     NlvrData,
     QuestionsData,
     ScenesData,
+    VizwizData,
     VqaData,
 )
 from lxcompress.recipe.load import (
@@ -87,6 +88,7 @@ __all__ = [
     "StartModel",
     "Switch",
     "Train",
+    "VizwizData",
     "VqaData",
     "cell_id",
     "dense_id",

@@ -108,14 +108,30 @@ class VqaData(QuestionsData):
 
     @model_validator(mode="after")
     def _check_one_answer_vocabulary(self) -> VqaData:
-        if self.answers is not None and self.least_answers is not None:
-            raise ValueError("least_answers has no effect when there is a file of answers: give one or the other")
+        _check_answers(self.answers, self.least_answers)
         return self
 
     @model_validator(mode="after")
     def _check_annotations_have_questions(self) -> VqaData:
         if self.test_annotations is not None and self.test is None:
             raise ValueError("test_annotations and test, the questions, go together: give both, or leave both out")
+        return self
+
+
+class VizwizData(QuestionsData):
+    """The settings of VizWiz-VQA: the official annotations JSON, a list of questions about named photographs.
+
+    `answers` is the file of the answer vocabulary. Without the file, the vocabulary has the answers that are the most
+    frequent answer of at least `least_answers` training questions.
+    """
+
+    kind: Literal["vizwiz"]
+    answers: Path | None = None
+    least_answers: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_one_answer_vocabulary(self) -> VizwizData:
+        _check_answers(self.answers, self.least_answers)
         return self
 
 
@@ -166,6 +182,12 @@ class NlvrData(RecipeSection):
         return self
 
 
+def _check_answers(answers: Path | None, least_answers: int | None) -> None:
+    """Raise ValueError if both a file of answers and the least number of questions of an answer are given."""
+    if answers is not None and least_answers is not None:
+        raise ValueError("least_answers has no effect when there is a file of answers: give one or the other")
+
+
 def _check_test(test: Files | None, most: int | None, others: Mapping[str, Files | None]) -> None:
     """Raise ValueError if a test file is also a file of another split, or if `most` limits a split that is not there.
 
@@ -182,7 +204,7 @@ def _check_test(test: Files | None, most: int | None, others: Mapping[str, Files
             )
 
 
-AnyData = ScenesData | ClevrData | VqaData | GqaData | Nlvr2Data | NlvrData
+AnyData = ScenesData | ClevrData | VqaData | VizwizData | GqaData | Nlvr2Data | NlvrData
 Data = Annotated[AnyData, Field(discriminator="kind")]
 DATA_KINDS: dict[str, type[RecipeSection]] = {
     get_args(section.model_fields["kind"].annotation)[0]: section for section in get_args(AnyData)

@@ -18,13 +18,14 @@ USUAL_KIND = "vqa"
 class OfficialFiles:
     """The files to score predictions with: the official files of a data set, or the recipe of generated questions.
 
-    `kind` is the kind of data set; None is VQA.
+    `kind` is the kind of data set; None is VQA. `pairs` is VQA v2's list of complementary pairs.
     """
 
     questions: Path | None = None
     annotations: Path | None = None
     kind: str | None = None
     recipe: Path | None = None
+    pairs: Path | None = None
 
 
 def find_file_problem(files: OfficialFiles) -> str | None:
@@ -33,10 +34,12 @@ def find_file_problem(files: OfficialFiles) -> str | None:
     if kind not in data_kind_names():
         return f"--kind {kind} is unknown; give one of {', '.join(data_kind_names())}"
     if files.recipe is not None:
-        if files.questions is not None or files.annotations is not None:
-            return "--recipe knows its questions; leave --questions and --annotations out"
+        if files.questions is not None or files.annotations is not None or files.pairs is not None:
+            return "--recipe knows its questions; leave --questions, --annotations and --pairs out"
         return None
     spec = find_data_kind(kind)
+    if files.pairs is not None and kind != USUAL_KIND:
+        return f"--kind {kind} has no complementary pairs; leave --pairs out"
     if spec.score is None:
         return f"--kind {kind} has no official files; give --recipe RECIPE"
     if files.questions is None:
@@ -64,7 +67,7 @@ def score_file(predictions: Path, files: OfficialFiles, *, only_predicted: bool 
     spec = find_data_kind(files.kind or USUAL_KIND)
     assert spec.score is not None
     report: ScoreReport = resolve(spec.score)(
-        ScoreFiles(predictions, files.questions, files.annotations, only_predicted)
+        ScoreFiles(predictions, files.questions, files.annotations, files.pairs, only_predicted)
     )
     return report
 

@@ -188,6 +188,18 @@ def test_nlvr_is_scored_by_its_sentences(kind, names, tmp_path) -> None:
     assert (beyond.exit_code == 0) == (kind == "nlvr2")  # as each of the official scripts has it
 
 
+def test_pairs_are_right_if_both_answers_are(files, tmp_path) -> None:
+    """Questions 1, 2 and 4 are right; 3 is wrong, and 9 is not scored."""
+    pairs = tmp_path / "pairs.json"
+    pairs.write_text("[[1, 2], [2, 3], [4, 1], [1, 9]]")
+    options = [*files.options, "--pairs", str(pairs)]
+    assert json.loads(score(*options, "--json").stdout)["pairs"] == pytest.approx(200 / 3)
+    pairs.write_text("[[1, 9]]")
+    assert "none of its pairs has two scored questions" in str(score(*options).exception)
+    pairs.write_text("[[1]]")
+    assert "pair 0 is" in str(score(*options).exception)
+
+
 @pytest.mark.parametrize(
     ("without", "more", "said"),
     [

@@ -25,6 +25,7 @@ from tests.data import test_clevr as of_clevr
 from tests.data import test_gqa as of_gqa
 from tests.data import test_nlvr as of_nlvr
 from tests.data import test_nlvr2 as of_nlvr2
+from tests.data import test_vizwiz as of_vizwiz
 from tests.data import test_vqa as of_vqa
 from tests.data.regions.pictures import pictures, real_file, row, write_tsv
 from tests.real import real
@@ -103,6 +104,7 @@ SOUND: dict[str, Callable[[Path], AnyData]] = {
         ),
     ),
     "vqa, a part": lambda folder: vqa(folder, max_train=7, max_valid=3),
+    "vizwiz": lambda folder: of_vizwiz.settings(folder, *of_vizwiz.documents(), tokens=TOKENS),
     "gqa": lambda folder: of_gqa.settings(folder, tokens=TOKENS),
     "gqa, LXMERT's": lambda folder: of_gqa.settings(folder, of_gqa.lxmert, tokens=TOKENS),
     "nlvr2": lambda folder: of_nlvr2.settings(folder, tokens=TOKENS),
