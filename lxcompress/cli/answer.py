@@ -26,7 +26,7 @@ def answer_cli(
         str | None,
         typer.Option(
             "--extractor",
-            help=f"One of {', '.join(EXTRACTOR_NAMES)}; by default the one that the model was trained with.",
+            help=f"{', '.join(EXTRACTOR_NAMES)}, or an exported extractor; by default the one of the model's training.",
         ),
     ] = None,
     weights: Annotated[

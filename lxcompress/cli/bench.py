@@ -14,6 +14,7 @@ from lxcompress.catalog.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from lxcompress.cli.bench_table import BenchView
+    from lxcompress.measure.extractor import ExtractorTime
     from lxcompress.measure.plan import BenchOptions
     from lxcompress.progress import Progress
     from lxcompress.records import BenchRecord
@@ -62,6 +63,10 @@ def bench_cli(
             min=0, help="Milliseconds of your region detector per image; shows the model's share of an answer."
         ),
     ] = None,
+    extractor: Annotated[
+        Path | None,
+        typer.Option(help="An exported extractor to measure too; shows its share of an answer."),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="adb: measure on an Android device that adb reaches.")] = None,
     profile: Annotated[Path | None, typer.Option(help="The device's profile (YAML), for --target adb.")] = None,
     dry_run: Annotated[
@@ -78,6 +83,8 @@ def bench_cli(
     Or:      lxcompress bench runs/quickstart/artifacts/* --target adb --profile phone.yaml --dry-run
     """
     _check_target(target, profile, dry_run=dry_run, runtimes=runtimes)
+    if extractor is not None and (detector_ms is not None or target):
+        raise typer.BadParameter("--extractor is measured on this machine; leave --detector-ms and --target out")
     from lxcompress.cli.bench_table import BenchView, show_steps
     from lxcompress.cli.screen import remarks
     from lxcompress.measure.artifacts import is_interrupted
@@ -100,9 +107,21 @@ def bench_cli(
     if out:
         check_out(out, [*artifacts, baseline, profile], kind="file")
     request = BenchRequest(artifacts, options, device, earlier)
-    view = BenchView(earlier, detector_s=None if detector_ms is None else detector_ms / 1000, as_json=as_json)
+    found = None if extractor is None else _time_extractor(extractor, options)
+    detector_s = found.median_s if found else None if detector_ms is None else detector_ms / 1000
+    view = BenchView(earlier, detector_s=detector_s, as_json=as_json, extractor=found.words if found else None)
     if is_interrupted(_measure(request, path, view)):
         raise typer.Exit(130)
+
+
+def _time_extractor(folder: Path, options: BenchOptions) -> ExtractorTime:
+    """Return the measured time of an exported extractor, on the first of the numbers of threads."""
+    from lxcompress.cli.progress import working
+
+    with working(f"measuring {folder.name}"):
+        from lxcompress.measure.extractor import measure_extractor
+
+        return measure_extractor(folder, threads=options.threads[0], runs=options.runs)
 
 
 def _check_target(target: str | None, profile: Path | None, *, dry_run: bool, runtimes: str | None) -> None:

@@ -44,12 +44,14 @@ class BenchView:
     """The settings for showing a bench.
 
     `earlier` is the saved bench that the bench is compared with, or None. `detector_s` is the time of the region
-    detector in seconds, if the user gave it. With `as_json`, the bench is printed as JSON.
+    detector or extractor in seconds, if it is known. With `as_json`, the bench is printed as JSON. `extractor` says
+    which extractor was measured; None if the user gave the time.
     """
 
     earlier: BenchRecord | None
     detector_s: float | None
     as_json: bool
+    extractor: str | None = None
 
     def show(self, bench: BenchRecord, path: Path | None) -> None:
         """Show a bench, and the file `path` that it was saved in. Raises MeasureError for two different machines."""
@@ -70,7 +72,7 @@ class BenchView:
         _show_tables(groups, labels)
         _show_subjects(rows, labels)
         _show_baseline(rows, bench, self.earlier, labels)
-        _show_detector(rows, labels, self.detector_s)
+        _show_detector(rows, labels, self)
         _show_machine(rows)
         for remark in bench.remarks:
             screen.print(Text(f"note: {remark}", style="yellow"))
@@ -261,26 +263,32 @@ def _show_baseline(rows: Sequence[BenchRow], bench: BenchRecord, earlier: BenchR
         screen.print(Text("warning: too few runs for intervals of the ratios; give --runs 30 or more", style="yellow"))
 
 
-def _show_detector(rows: Sequence[BenchRow], labels: Labels, detector_s: float | None) -> None:
-    """Show the model's share of a whole answer with the region detector, or the option that shows this share."""
-    if all(row.measurement.task.picture_size for row in rows):
+def _show_detector(rows: Sequence[BenchRow], labels: Labels, view: BenchView) -> None:
+    """Show the extractor's share of a whole answer, or the options that show this share."""
+    detector_s = view.detector_s
+    if view.extractor is None and all(row.measurement.task.picture_size for row in rows):
         if detector_s is not None:
             words = "warning: --detector-ms has no effect: these models read whole images, without a detector"
             screen.print(Text(words, style="yellow"))
         return
     if detector_s is None:
-        words = "region features come from a detector, which is not measured; --detector-ms X shows the model's share"
+        words = (
+            "region features come from an extractor, which is not measured; --extractor FOLDER measures it, "
+            "--detector-ms X gives its time"
+        )
         screen.print(Text(words, style="dim"))
         return
     baseline = next((row for row in rows if row.ratio is None), rows[0])
     fastest = min(rows, key=lambda row: row.summary.p50)
     for row in (baseline, fastest) if fastest is not baseline else (baseline,):
         label = _label_of(row, rows, labels)
-        answer, share = 1000 * row.summary.p50, 100 * (row.share or 0)
+        answer, share = 1000 * row.summary.p50, 100 * (1 - (row.share or 0))
+        name = "extractor" if view.extractor else "detector"
+        how = f"({view.extractor})" if view.extractor else "(as given)"
         screen.print(
             Text(
-                f"{label}: answer {_short(answer)} ms + detector {1000 * detector_s:g} ms (as given): "
-                f"the model takes {share:.0f} %"
+                f"{label}: {name} {_short(1000 * detector_s)} ms {how} + model {_short(answer)} ms: the {name} takes "
+                f"{share:.0f} % of the answer"
             )
         )
 

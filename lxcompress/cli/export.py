@@ -10,6 +10,7 @@ import typer
 
 from lxcompress.catalog.formats import FORMATS, find_format, is_format, stores_zeros
 from lxcompress.cli.complete import complete_format, complete_precision, complete_recipe
+from lxcompress.cli.export_extractor import ExtractorRequest, export_extractor_and_show
 
 if TYPE_CHECKING:
     from lxcompress.records import Artifact
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def export_cli(
-    ticket: Path = typer.Argument(help="A ticket, or a transformers folder such as RUN/seeds/0/dense."),
+    ticket: Path | None = typer.Argument(None, help="A ticket, or a transformers folder such as RUN/seeds/0/dense."),
     onnx: bool = typer.Option(False, "--onnx", help="Short for --format onnx."),
     format: str | None = typer.Option(
         None,
@@ -62,6 +63,10 @@ def export_cli(
         None, "--structured", help="For --twins: a structured ticket of equal size; found in a run folder."
     ),
     int4: bool = typer.Option(False, "--int4", help="For --twins: the dense model in int4 too."),
+    extractor: str | None = typer.Option(
+        None, "--extractor", help="Export an extractor of photographs instead, such as grid-efficientnet-lite0."
+    ),
+    grid: int | None = typer.Option(None, "--grid", help="For --extractor: cells on a side.  [default: 6]"),
     as_json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Export a ticket, and check that the file gives the same answers.
@@ -72,6 +77,15 @@ def export_cli(
     Or:      lxcompress export runs/quickstart/tickets/low-magnitude-weight-70-seed0 --twins
     """
     chosen = _choose_format(format, is_onnx=onnx, is_twins=twins)
+    if extractor is not None:
+        if ticket or twins or precision or recipe or fixed or layouts or out is None:
+            raise typer.BadParameter("--extractor is exported alone; give only --format, --grid and --out DIR")
+        export_extractor_and_show(ExtractorRequest(extractor, grid, chosen, out), as_json=as_json)
+        return
+    if ticket is None:
+        raise typer.BadParameter("give a ticket or a model, or --extractor NAME")
+    if grid is not None:
+        raise typer.BadParameter("--grid is for --extractor")
     if not twins and (dense or structured or int4):
         raise typer.BadParameter("--dense, --structured and --int4 name twins; give --twins too")
     if twins and (precision or opset is not None or no_fuse or layouts or fixed):

@@ -61,6 +61,21 @@ def write(job: Job) -> WrittenFiles:
     return WrittenFiles([path], [_limits(rows, tokens, objects)], positions=tokens)
 
 
+def write_module(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: Path) -> Path:
+    """Write any module as model.pte in `out`, for inputs of exactly these shapes. Raises ExportError."""
+    try:
+        with quiet(*_TALKATIVE), torch.no_grad():
+            program = lower(torch.export.export(module, inputs, strict=False))
+    except Exception as error:  # torch.export and ExecuTorch raise errors of many types
+        raise ExportError(
+            f"{out}: ExecuTorch could not convert the network ({first_line(error)}); report this message as a bug of "
+            "lxcompress"
+        ) from error
+    path = out / MODEL_FILE
+    write_whole(path, lambda part: _save(program, part))
+    return path
+
+
 def lower(program: ExportedProgram) -> Any:
     """Return the program as ExecuTorch writes it; XNNPACK runs every step that it supports."""
     with quiet(*_TALKATIVE):

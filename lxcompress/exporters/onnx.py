@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import GraphProto, ModelProto, helper, numpy_helper
+from torch import Tensor, nn
 
 from lxcompress.data.split import Inputs
 from lxcompress.errors import ExportError
@@ -90,6 +91,29 @@ def write_onnx(model: Model, example: Inputs, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as folder:
         return move(save(trace(model, example), Path(folder)).parent, out)
+
+
+def write_module(module: nn.Module, inputs: Mapping[str, Tensor], out: Path) -> Path:
+    """Write any module as model.onnx in `out`, for inputs of exactly these names and shapes. Raises ExportError."""
+    try:
+        with quiet("torch.onnx", "onnxscript", "onnx_ir", level=logging.CRITICAL), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                tuple(inputs.values()),
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=[OUTPUT],
+                verbose=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise ExportError(
+            f"torch could not export the network to ONNX ({first_line(error)}); report this message as a bug of "
+            "lxcompress"
+        ) from error
+    assert program is not None
+    traced = program.model_proto
+    fold_constants(traced)
+    return save(traced, out)
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

@@ -9,11 +9,14 @@ the ranges that were measured on the calibration questions.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
+import torch
+from torch import Tensor, nn
 
 from lxcompress.data.split import INPUT_NAMES
 from lxcompress.errors import ExportError
@@ -49,6 +52,29 @@ def write(job: Job) -> WrittenFiles:
             f"{job.out}: cannot be written (OpenVINO: {_last_line(error)}); free some space, and run the same command"
         ) from error
     return WrittenFiles(files, notes)
+
+
+def write_module(module: nn.Module, inputs: Mapping[str, Tensor], out: Path) -> list[Path]:
+    """Write any module as model.xml and model.bin in `out`, for inputs of exactly these names and shapes.
+
+    Raises ExportError.
+    """
+    example = tuple(inputs.values())
+    try:
+        with quiet(), torch.no_grad():
+            graph = torch.jit.trace(module, example, check_trace=False)
+        converted = ov.convert_model(graph, example_input=example, input=[list(tensor.shape) for tensor in example])
+    except (RuntimeError, ov.frontend.OpConversionFailure) as error:
+        raise ExportError(
+            f"{out}: OpenVINO {ov.get_version()} could not convert the network ({_last_line(error)}); "
+            "report this message as a bug of lxcompress"
+        ) from error
+    for port, name in zip(converted.inputs, inputs, strict=True):
+        port.get_tensor().set_names({name})
+    converted.outputs[0].get_tensor().set_names({SCORES})
+    files = [out / MODEL_FILE, out / WEIGHTS_FILE]
+    ov.save_model(converted, str(files[0]), compress_to_fp16=False)
+    return files
 
 
 def count_zeros(out: Path) -> tuple[int, int]:

@@ -36,6 +36,8 @@ except ImportError as problem:
 MODEL_FILE = "model.pte"
 METHOD = "forward"
 INPUTS = ("input_ids", "attention_mask", "visual_feats", "visual_pos", "visual_attention_mask")
+PICTURE = "picture"
+"""The input of an exported extractor, which has no other."""
 _HEAD_BYTES = 40
 """The bytes at the start of a program: a flatbuffer's root and identifier, and ExecuTorch's extended header.
 
@@ -59,8 +61,8 @@ class ExecutorchSession:
         Raises MeasureError for inputs that do not fit the program.
         """
         rows = self._count_rows(feeds)
-        tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in INPUTS]
-        step = self.bounds[INPUTS[0]][0]
+        tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in self.bounds]
+        step = next(iter(self.bounds.values()))[0]
         try:
             scores = [
                 self.module.forward([tensor[start : start + step] for tensor in tensors])[0]
@@ -79,8 +81,8 @@ class ExecutorchSession:
         Raises MeasureError for arrays that the program does not take; the program itself would only report them on
         standard error.
         """
-        check_feeds(self.path, feeds, INPUTS)
-        rows = len(feeds[INPUTS[0]])
+        check_feeds(self.path, feeds, self.bounds)
+        rows = len(feeds[next(iter(self.bounds))])
         for name, bound in self.bounds.items():
             if not _fits(feeds[name].shape, bound, rows):
                 raise MeasureError(
@@ -105,12 +107,13 @@ def open_executorch(path: Path, *, threads: int) -> ExecutorchSession:
     module = _load(program, lambda: library._load_for_executorch(str(program), program_verification=_thorough()))
     _load(program, lambda: library._unsafe_reset_threadpool(threads))
     meta = _load(program, lambda: module.method_meta(METHOD))
-    if meta.num_inputs() != len(INPUTS) or meta.num_outputs() != 1:
+    inputs = (PICTURE,) if meta.num_inputs() == 1 else INPUTS
+    if meta.num_inputs() != len(inputs) or meta.num_outputs() != 1:
         raise MeasureError(
             f"{program}: takes {meta.num_inputs()} inputs, expected {len(INPUTS)}; export it again with this version "
             "of lxcompress"
         )
-    bounds = {name: tuple(meta.input_tensor_meta(index).sizes()) for index, name in enumerate(INPUTS)}
+    bounds = {name: tuple(meta.input_tensor_meta(index).sizes()) for index, name in enumerate(inputs)}
     return ExecutorchSession(program, module, bounds)
 
 

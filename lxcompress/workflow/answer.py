@@ -21,7 +21,7 @@ from lxcompress.catalog.extractors import (
     read_extractor,
 )
 from lxcompress.errors import DataError, ModelError, RunError
-from lxcompress.filenames import ARTIFACT_FILE
+from lxcompress.filenames import ARTIFACT_FILE, EXTRACTOR_FILE
 from lxcompress.output import command_line
 from lxcompress.workflow.features import ExtractOptions, open_extractor
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from lxcompress.data.fit import ModelShape
     from lxcompress.data.tokens import Vocabulary
+    from lxcompress.extractors.artifact import ExtractorArtifact
     from lxcompress.extractors.photo import Picture
     from lxcompress.extractors.source import Extractor
     from lxcompress.records import FeatureOrigin
@@ -127,8 +128,10 @@ def answer_photo(
     shape, origin = describe_folder(str(folder)), get_origin(read_config(str(folder))[0])
     if shape.images != 1:
         raise ModelError(f"{folder}: reads {shape.images} images for a question; give a model that reads one")
-    extract_options, warnings = choose_extractor(folder, shape, origin, options.extractor)
-    extractor = open_extractor(replace(extract_options, weights=options.weights))
+    exported = _read_exported(options.extractor)
+    wanted = exported.extractor if exported else options.extractor
+    extract_options, warnings = choose_extractor(folder, shape, origin, wanted)
+    extractor = _open_extractor(replace(extract_options, weights=options.weights), options, exported)
     _check_version(folder, shape, extractor)
     started = time.perf_counter()
     picture = _read_picture(photo, extractor)
@@ -167,8 +170,16 @@ def check_request(photo: Path, questions: Sequence[str], options: AnswerOptions)
         raise DataError(f"--threads {options.threads}: expected 1 or more")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise DataError(f"--threshold {options.threshold:g}: expected a probability, 0 to 1")
-    if options.extractor is not None and not is_extractor(options.extractor):
-        raise DataError(f"--extractor {options.extractor}: is unknown; give one of {', '.join(EXTRACTOR_NAMES)}")
+    if options.extractor is not None and not is_known_extractor(options.extractor):
+        raise DataError(
+            f"--extractor {options.extractor}: is unknown; give one of {', '.join(EXTRACTOR_NAMES)}, or "
+            "the folder of an exported extractor"
+        )
+
+
+def is_known_extractor(extractor: str) -> bool:
+    """Return whether `extractor` is the name of an extractor, or the folder of an exported one."""
+    return is_extractor(extractor) or (Path(extractor) / EXTRACTOR_FILE).is_file()
 
 
 def find_answering_folder(model: Path) -> Path:
@@ -236,6 +247,29 @@ def choose_extractor(
         )
     grid = None if name in (PIXELS, DETECTOR) else math.isqrt(origin.regions)
     return ExtractOptions(extractor=wanted or name, grid=grid, side=side), ()
+
+
+def _read_exported(extractor: str | None) -> ExtractorArtifact | None:
+    """Return the record of an exported extractor, if `extractor` is its folder; else None. Raises DataError."""
+    if extractor is None or is_extractor(extractor):
+        return None
+    from lxcompress.extractors.artifact import read_extractor_artifact
+
+    return read_extractor_artifact(Path(extractor))
+
+
+def _open_extractor(wanted: ExtractOptions, options: AnswerOptions, exported: ExtractorArtifact | None) -> Extractor:
+    """Load the extractor, or its exported file. Raises DataError if the file has another grid than the model reads."""
+    if exported is None:
+        return open_extractor(wanted)
+    if wanted.grid not in (None, exported.grid):
+        raise DataError(
+            f"{options.extractor}: gives a grid of {exported.grid} x {exported.grid}, but the model was trained on "
+            f"{wanted.grid} x {wanted.grid}; export the extractor with --grid {wanted.grid}"
+        )
+    from lxcompress.runtimes.extractor import open_file_extractor
+
+    return open_file_extractor(Path(str(options.extractor)), threads=options.threads)
 
 
 def _describe_training(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lxcompress.catalog.extractors import (
     DEFAULT_EXTRACTOR,
     DETECTOR,
+    EXTRACTORS,
     PIXELS,
     TORCHVISION,
     TRANSFORMERS,
@@ -119,6 +120,14 @@ def check_options(options: ExtractOptions) -> None:
             f"--side: {given}, expected {SIDES[0]} to {SIDES[1]}; give the side of the pictures that the model reads "
             "(384 for the published ViLT)"
         )
+
+
+def check_grid(options: ExtractOptions) -> None:
+    """Raise DataError unless the extractor is a network whose last map is pooled to a grid."""
+    check_options(options)
+    if options.extractor not in EXTRACTORS:
+        grids = ", ".join(EXTRACTORS)
+        raise DataError(f"--extractor {options.extractor}: is no network that can be exported; give one of {grids}")
 
 
 def open_extractor(options: ExtractOptions) -> Extractor:

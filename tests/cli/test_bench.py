@@ -91,7 +91,8 @@ def test_the_table_fits_and_names_every_artifact(measured: BenchRecord, columns:
     for said in ("dense", LONG_NAME, "1 thread, questions of 7 tokens", "2 threads, ", "onnxruntime", "p99 is close"):
         assert said in text
     assert "…" not in text
-    assert "+ detector 210 ms (as given): the model takes 0 %" in text
+    assert "detector 210 ms (as given) + model" in text
+    assert "the detector takes 100 % of the answer" in text
 
 
 @pytest.mark.parametrize("columns", [40, 80])
@@ -172,8 +173,8 @@ def test_json_is_the_bench_with_its_summaries_and_ratios(run: Path, tmp_path: Pa
 
 def test_without_a_detector_there_is_a_reminder_and_no_share(run: Path, tmp_path: Path) -> None:
     done = bench(run / "artifacts" / "dense", "--runs", 1, "--out", tmp_path / "bench.json")
-    assert "a detector, which is not measured; --detector-ms X" in " ".join(done.stdout.split())
-    assert "the model takes" not in done.stdout
+    assert "an extractor, which is not measured; --extractor FOLDER measures it" in " ".join(done.stdout.split())
+    assert "of the answer" not in done.stdout
 
 
 def test_lengths_are_rows_of_their_own_and_left_out_formats_are_named(run: Path, tmp_path: Path) -> None:
@@ -279,4 +280,4 @@ def test_a_model_that_reads_pictures_has_no_detector_and_no_regions(measured: Be
     assert "region" not in text
     told = " ".join(shown(pictures, 120, monkeypatch, detector_s=0.21))
     assert "--detector-ms has no effect" in told
-    assert "the model takes" not in told
+    assert "of the answer" not in told

@@ -1,0 +1,47 @@
+"""The part of `lxcompress export` that writes an extractor as a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ExtractorRequest:
+    """The extractor to export, the cells of its grid on a side (None: the default), the format and the folder."""
+
+    extractor: str
+    grid: int | None
+    format: str
+    out: Path
+
+
+def export_extractor_and_show(request: ExtractorRequest, *, as_json: bool) -> None:
+    """Export an extractor, and show how its features compare with those of the network."""
+    from lxcompress.cli.progress import working
+    from lxcompress.cli.screen import json_document, out
+    from lxcompress.units import percent, size_text
+    from lxcompress.workflow.features import ExtractOptions, check_grid, open_extractor
+
+    options = ExtractOptions(extractor=request.extractor, grid=request.grid)
+    check_grid(options)
+    with json_document(wanted=as_json) as emit, working(f"reading {request.extractor}") as progress:
+        from lxcompress.exporters.extractor import export_extractor
+        from lxcompress.extractors.grid import GridExtractor
+
+        extractor = open_extractor(options)
+        assert isinstance(extractor, GridExtractor), "check_grid has seen its name"
+        made = export_extractor(extractor, request.out, format=request.format, progress=progress)
+        emit({"folder": str(request.out), **made.model_dump(mode="json")})
+    if as_json:
+        return
+    what = f"{made.extractor}, {made.grid} x {made.grid} regions of {made.features:,} features"
+    out.print(f"{request.out}  {size_text(made.size_bytes)}, {made.precision}", markup=False, soft_wrap=True)
+    out.print(f"extractor {what}; reads pictures of {made.side} x {made.side}", markup=False)
+    largest, cosine = f"{made.largest_feature:.2g}", f"{made.least_cosine:.6f}"
+    out.print(
+        f"parity    features differ by at most {made.max_abs_difference:.2g} (the largest is {largest}); cosine of a "
+        f"region at least {cosine}; on {made.pictures} pictures",
+        markup=False,
+    )
+    out.print(f"zeros     {percent(made.pruned, 1)} % of the 1 x 1 convolutions", markup=False)

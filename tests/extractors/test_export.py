@@ -1,0 +1,68 @@
+"""Laws of exported extractors: their features are those of the network, and a model answers with them as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from lxcompress.errors import DataError, ExportError
+from lxcompress.exporters.extractor import GridFeatures, draw_pictures, export_extractor, pooling_shares
+from lxcompress.extractors.artifact import read_extractor_artifact
+from lxcompress.extractors.grid import GridExtractor, to_picture
+from lxcompress.measure.extractor import measure_extractor
+from lxcompress.runtimes.extractor import open_file_extractor
+from lxcompress.workflow.features import ExtractOptions, open_extractor
+
+
+@pytest.fixture(scope="module")
+def extractor() -> GridExtractor:
+    found = open_extractor(ExtractOptions())
+    assert isinstance(found, GridExtractor)
+    return found
+
+
+@pytest.mark.parametrize(("cells", "grid"), [(7, 6), (9, 6), (7, 7), (7, 1)])
+def test_the_product_pools_as_torch_does(cells: int, grid: int) -> None:
+    maps = torch.rand(5, cells, cells)
+    expected = functional.adaptive_avg_pool2d(maps, grid).flatten(1)
+    assert torch.allclose(maps.flatten(1) @ pooling_shares(cells, grid).T, expected, atol=1e-6)
+
+
+def test_a_converter_sees_the_features(extractor) -> None:
+    pixels = next(draw_pictures(extractor.side))
+    with torch.no_grad():
+        features = GridFeatures(extractor)(to_picture(pixels)).numpy()
+    assert np.allclose(features, extractor.extract(pixels), atol=1e-5)
+
+
+def test_other_formats_are_refused(extractor, tmp_path) -> None:
+    with pytest.raises(ExportError, match="--format bitmask: no extractor is written in it; give one of onnx"):
+        export_extractor(extractor, tmp_path / "out", format="bitmask")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino", "executorch"])
+def test_a_file_gives_the_features_of_the_network(extractor, tmp_path, format: str) -> None:
+    library = {"onnx": "onnxruntime"}.get(format, format)
+    pytest.importorskip(library)
+    _check_file(extractor, tmp_path / format, format)
+
+
+def _check_file(extractor: GridExtractor, folder: Path, format: str) -> None:
+    """Export an extractor, and use the file as the commands do."""
+    made = export_extractor(extractor, folder, format=format)
+    assert made.max_abs_difference < 1e-3 * made.largest_feature
+    assert made.least_cosine > 0.9999
+    assert read_extractor_artifact(folder) == made
+    opened = open_file_extractor(folder, threads=1)
+    pixels = next(draw_pictures(extractor.side))
+    assert np.allclose(opened.extract(pixels), extractor.extract(pixels), atol=1e-3)
+    assert opened.record == extractor.record
+    assert measure_extractor(folder, threads=1, runs=1).median_s > 0
+    next(folder.glob("model.*")).write_bytes(b"changed")
+    with pytest.raises(DataError, match="has changed since it was exported"):
+        read_extractor_artifact(folder)
