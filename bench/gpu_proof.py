@@ -144,7 +144,7 @@ def wait_for(child: int, until: float) -> int | None:
 
 def _work(setup: Setup, name: str) -> None:
     """Do a step, and write its result: the whole life of the child process."""
-    log = os.open(record_path(setup, name).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(record_path(setup, name).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
     started, state, reason, figures = time.monotonic(), "passed", "", {}
@@ -211,10 +211,14 @@ def print_table(records: dict[str, dict | None]) -> None:
 
 
 def save(setup: Setup, records: dict[str, dict | None]) -> None:
-    """Write all results, with the machine, to the machine's folder of bench/results."""
+    """Write all results, with the machine, to the machine's folder of bench/results.
+
+    A trial of the script has a file of its own, which never replaces the results of a GPU.
+    """
     machine = describe_machine()
+    file = "gpu_proof.json" if setup.is_cuda and not setup.is_small else "gpu_proof-trial.json"
     results = {"machine": machine.model_dump(mode="json"), "steps": records}
-    path = Path(__file__).parent / "results" / folder_name(machine) / "gpu_proof.json"
+    path = Path(__file__).parent / "results" / folder_name(machine) / file
     write_text(path, json.dumps(results, indent=1) + "\n")
     print(f"saved in {path}")
 
