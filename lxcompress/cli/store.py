@@ -28,8 +28,9 @@ def show_store(made: PrepareResult, out: Path, duration_s: float) -> None:
 
     record = made.record
     size = sum(file.size_bytes for file in record.files.values())
+    regions = "1 region" if record.objects == 1 else f"{record.objects} regions"
     screen.print(
-        f"{out}  {record.images:,} images, {record.objects} regions of {record.features:,} features, {size_text(size)}",
+        f"{out}  {record.images:,} images, {regions} of {record.features:,} features, {size_text(size)}",
         markup=False,
         soft_wrap=True,
     )
