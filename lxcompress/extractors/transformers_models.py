@@ -56,7 +56,8 @@ def _load(folder: Path) -> tuple[nn.Module, int]:
     """Return the network in `folder`, and the pixels on a side of a patch. Raises DataError."""
     with quiet("transformers"), quiet_tqdm():
         from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModel
+        from transformers.models.auto.configuration_auto import AutoConfig
+        from transformers.models.auto.modeling_auto import AutoModel
 
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
