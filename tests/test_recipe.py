@@ -57,6 +57,7 @@ ANOTHER = {
     "model.pretrained_answers": "other-answers.json",
     "model.last_bias": -2.5,
     "model.draw_feature_layer": True,
+    "model.draw_word_embeddings": True,
     "train.epochs": 23,
     "train.batch_size": 24,
     "train.learning_rate": "1e-3",
@@ -101,7 +102,7 @@ BARE = {
 }
 """What each kind of data cannot do without."""
 MORE = {
-    "scenes": {"train": 17, "valid": 18, "seed": 19, "pixels": 24, "test": 20},
+    "scenes": {"train": 17, "valid": 18, "seed": 19, "pixels": 24, "test": 20, "objects": 9, "language": "fa"},
     "clevr": {
         "scenes": "other-scenes.json",
         "questions": "other-questions.json",
@@ -116,6 +117,7 @@ MORE = {
         "test": "test.json",
         "features": "store",
         "tokens": 23,
+        "language": "fa",
         "max_train": 21,
         "max_valid": 22,
         "train_annotations": "a.json",
@@ -140,6 +142,7 @@ MORE = {
         "test": "test.json",
         "features": "store",
         "tokens": 23,
+        "language": "fa",
         "max_train": 21,
         "max_valid": 22,
         "answers": "ans.json",
@@ -150,6 +153,7 @@ MORE = {
         "test": "test.json",
         "features": "store",
         "tokens": 23,
+        "language": "fa",
         "max_train": 21,
         "max_valid": 22,
     },

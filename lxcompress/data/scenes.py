@@ -1,8 +1,8 @@
 """The built-in data set: CLEVR-like scenes drawn from a seed, and questions whose wording does not tell the answer.
 
-Shapes: S scenes, O objects (padded to MOST_OBJECTS).
+Shapes: S scenes, O objects (padded to the most that a scene has).
 
-The words of a question and its answer are drawn first; all answers that its family of questions allows are equally
+What a question asks and its answer are drawn first; all answers that its family of questions allows are equally
 likely. Then a scene is chosen in which this answer is right. So a model that always gives the most frequent answer, or
 that reads only the words, does not score well.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,13 +29,16 @@ from lxcompress.data.objects import (
     object_features,
     project,
 )
+from lxcompress.data.persian_scenes import PERSIAN_ANSWERS, ask_persian
 from lxcompress.data.pictures import draw_pictures
 from lxcompress.data.problems import Problems
+from lxcompress.data.programs import Ask, Phrase, Program, ask_english
 from lxcompress.data.questions import Question, QuestionSet, SplitQuestions
 from lxcompress.data.split import Regions
 from lxcompress.recipe import ScenesData
 
 FEWEST_OBJECTS, MOST_OBJECTS = 3, 7
+"""How many objects a scene has; `data.objects` replaces the second."""
 QUESTIONS_A_SCENE = 4
 FEATURE_NOISE = 0.05
 """The standard deviation of the noise on each feature."""
@@ -67,12 +71,24 @@ class Scenes:
 
 @dataclass(frozen=True)
 class SceneQuestion:
-    """A question in words, the answers that its family allows, and the function that answers it for each scene."""
+    """A question as a program, the answers that its family allows, and the function that answers it for each scene."""
 
-    words: str
+    program: Program
     answers: tuple[str, ...]
     answer: Callable[[Scenes], np.ndarray]
     """scenes -> int [S]: an index into `answers`, or -1 for a scene in which the question makes no sense"""
+
+
+@dataclass(frozen=True)
+class SceneLanguage:
+    """A language in which questions about scenes are asked."""
+
+    ask: Ask
+    answers: tuple[str, ...]
+    """the answers, in the order of ANSWERS, so that a label has the same meaning in every language"""
+
+
+LANGUAGES = {None: SceneLanguage(ask_english, ANSWERS), "fa": SceneLanguage(ask_persian, PERSIAN_ANSWERS)}
 
 
 @dataclass(frozen=True)
@@ -91,19 +107,19 @@ class GeneratedImages:
 def read_scenes(settings: ScenesData, problems: Problems | None = None) -> QuestionSet:
     """Generate the questions and scenes of the splits. No scene is in two; equal settings give equal data.
 
-    If `pixels` is set, the same scenes and questions are generated, but each scene has one region: its picture.
+    If `pixels` is set, the same scenes and questions are generated, but each scene has one region: its picture. The
+    language changes the words of questions and answers, and nothing else.
     """
     (problems or Problems.strict()).progress("drawing scenes")
 
     def draw(name: str, count: int) -> SplitQuestions:
-        stream = SPLITS.index(name) + 1
-        return _draw_split(name, count, np.random.SeedSequence([settings.seed, stream]), settings.pixels)
+        return _draw_split(name, count, settings)
 
     return QuestionSet(
         train=draw("train", settings.train),
         valid=draw("valid", settings.valid),
         test=None if settings.test is None else draw("test", settings.test),
-        labels=ANSWERS,
+        labels=LANGUAGES[settings.language].answers,
         token_limit=TOKEN_LIMIT,
         has_ids=False,
     )
@@ -116,16 +132,21 @@ def check_scenes(context: CheckContext) -> None:
     context.sheet.add("scenes", counts)
 
 
-def draw_scenes(count: int, rng: np.random.Generator) -> Scenes:
-    """Return `count` scenes of 3 to 7 objects; no two objects of a scene have the same depth or side position."""
-    shape = (count, MOST_OBJECTS)
-    objects = rng.integers(FEWEST_OBJECTS, MOST_OBJECTS + 1, count)
+def draw_scenes(count: int, rng: np.random.Generator, most: int = MOST_OBJECTS) -> Scenes:
+    """Return `count` scenes of 3 to `most` objects; no two objects of a scene have the same depth or side position."""
+    shape = (count, most)
+    objects = rng.integers(FEWEST_OBJECTS, most + 1, count)
     values = {name: rng.integers(0, len(names), shape) for name, names in ATTRIBUTES.items()}
-    return Scenes(np.arange(MOST_OBJECTS) < objects[:, None], values, _spread(shape, rng), _spread(shape, rng))
+    return Scenes(np.arange(most) < objects[:, None], values, _spread(shape, rng), _spread(shape, rng))
 
 
-def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tuple[list[str], list[int], list[int]]:
-    """Return `count` questions: their words, their labels (indices into ANSWERS) and the rows of their scenes."""
+def draw_questions(
+    count: int, scenes: Scenes, rng: np.random.Generator, ask: Ask = ask_english
+) -> tuple[list[str], list[int], list[int]]:
+    """Return `count` questions: their words, their labels (indices into ANSWERS) and the rows of their scenes.
+
+    `ask` puts them into words; it does not change which questions are drawn.
+    """
     words: list[str] = []
     labels: list[int] = []
     rows: list[int] = []
@@ -135,24 +156,25 @@ def draw_questions(count: int, scenes: Scenes, rng: np.random.Generator) -> tupl
         start = int(rng.integers(len(scenes)))
         fitting = np.flatnonzero(question.answer(scenes.window(start)) == wanted)
         if len(fitting):
-            words.append(question.words)
+            words.append(ask(question.program))
             labels.append(ANSWERS.index(question.answers[wanted]))
             rows.append((start + int(rng.choice(fitting))) % len(scenes))
     return words, labels, rows
 
 
-def _draw_split(name: str, count: int, seed: np.random.SeedSequence, pixels: int | None) -> SplitQuestions:
-    """Return `count` questions and their scenes, drawn from `seed`."""
-    rng = np.random.default_rng(seed)
-    scenes = draw_scenes(max(WINDOW, count // QUESTIONS_A_SCENE), rng)
-    words, labels, rows = draw_questions(count, scenes, rng)
-    credits = [{answer: 1.0} for answer in ANSWERS]
+def _draw_split(name: str, count: int, settings: ScenesData) -> SplitQuestions:
+    """Return `count` questions and their scenes, drawn from the seed of the settings and the name of the split."""
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, SPLITS.index(name) + 1]))
+    language = LANGUAGES[settings.language]
+    scenes = draw_scenes(max(WINDOW, count // QUESTIONS_A_SCENE), rng, settings.objects or MOST_OBJECTS)
+    words, labels, rows = draw_questions(count, scenes, rng, language.ask)
+    credits = [{answer: 1.0} for answer in language.answers]
     types = [answer_type(answer) for answer in ANSWERS]
     questions = [
         Question(index, (str(row),), text, credits[label], types[label])
         for index, (text, label, row) in enumerate(zip(words, labels, rows, strict=True))
     ]
-    regions = _detect(scenes, rng) if pixels is None else _picture(scenes, pixels)
+    regions = _detect(scenes, rng) if settings.pixels is None else _picture(scenes, settings.pixels)
     return SplitQuestions(name, questions, images=GeneratedImages(regions))
 
 
@@ -192,27 +214,15 @@ def _height(scenes: Scenes) -> np.ndarray:
     return np.asarray([RADIUS[name] for name in SIZES])[scenes.values["size"]]
 
 
-# Families of questions. Each function draws the words of a question, and returns it with its answer function.
+# Families of questions. Each function draws the program of a question, and returns it with its answer function.
 
 
-@dataclass(frozen=True)
-class Phrase:
-    """A description of objects, such as 'small red thing' or 'metal cube': attribute -> index of the wanted value."""
-
-    wanted: Mapping[str, int]
-
-    def noun(self, *, plural: bool = False) -> str:
-        """Return the words of the phrase, such as 'small red thing', or 'small red things' in the plural."""
-        words = [ATTRIBUTES[name][self.wanted[name]] for name in ("size", "color", "material") if name in self.wanted]
-        noun = ATTRIBUTES["shape"][self.wanted["shape"]] if "shape" in self.wanted else "thing"
-        return " ".join([*words, noun + "s" * plural])
-
-    def match(self, scenes: Scenes) -> np.ndarray:
-        """Return which objects of the scenes fit the description: bool [S, O]."""
-        found = scenes.present
-        for name, value in self.wanted.items():
-            found = found & (scenes.values[name] == value)
-        return found
+def match(phrase: Phrase, scenes: Scenes) -> np.ndarray:
+    """Return which objects of the scenes fit the description: bool [S, O]."""
+    found = scenes.present
+    for name, value in phrase.wanted.items():
+        found = found & (scenes.values[name] == value)
+    return found
 
 
 def _draw_phrase(rng: np.random.Generator, *, without: str | None = None, most: int = 2) -> Phrase:
@@ -259,48 +269,39 @@ YES_NO = ("yes", "no")
 SMALL_COUNTS = COUNTS[:5]
 
 
-def _ask_value(attribute: str, phrase: str) -> str:
-    """Return the words of a question for the value of an attribute of one object."""
-    return f"what is the {phrase} made of?" if attribute == "material" else f"what {attribute} is the {phrase}?"
-
-
 def _exists(rng: np.random.Generator) -> SceneQuestion:
     """Ask whether there is an object."""
     phrase = _draw_phrase(rng, most=3)
-    return SceneQuestion(
-        f"is there a {phrase.noun()}?", YES_NO, lambda scenes: _yes_no(np.any(phrase.match(scenes), 1))
-    )
+    return SceneQuestion(Program("exists", (phrase,)), YES_NO, lambda scenes: _yes_no(np.any(match(phrase, scenes), 1)))
 
 
 def _counts(rng: np.random.Generator) -> SceneQuestion:
     """Ask how many objects there are."""
     phrase = _draw_phrase(rng)
-    words = f"how many {phrase.noun(plural=True)} are there?"
-    return SceneQuestion(words, SMALL_COUNTS, lambda scenes: phrase.match(scenes).sum(1))
+    return SceneQuestion(Program("count", (phrase,)), SMALL_COUNTS, lambda scenes: match(phrase, scenes).sum(1))
 
 
 def _asks_value(rng: np.random.Generator) -> SceneQuestion:
     """Ask for an attribute of the only object that fits a description."""
     attribute = _draw_attribute(rng)
     phrase = _draw_phrase(rng, without=attribute)
-    words = _ask_value(attribute, phrase.noun())
-    return SceneQuestion(
-        words, ATTRIBUTES[attribute], lambda scenes: _only(phrase.match(scenes), scenes.values[attribute])
-    )
+
+    def answer(scenes: Scenes) -> np.ndarray:
+        return _only(match(phrase, scenes), scenes.values[attribute])
+
+    return SceneQuestion(Program("value", (phrase,), attribute), ATTRIBUTES[attribute], answer)
 
 
 def _compares_counts(rng: np.random.Generator) -> SceneQuestion:
     """Ask whether there are more (or fewer) objects of one description than of another."""
     first, second = _draw_phrase(rng, most=1), _draw_phrase(rng, most=1)
-    comparison = ("more", "fewer")[rng.integers(2)]
+    comparison: Literal["more", "fewer"] = "fewer" if rng.integers(2) else "more"
     sign = 1 if comparison == "more" else -1
 
     def answer(scenes: Scenes) -> np.ndarray:
-        return _yes_no(sign * (first.match(scenes).sum(1) - second.match(scenes).sum(1)) > 0)
+        return _yes_no(sign * (match(first, scenes).sum(1) - match(second, scenes).sum(1)) > 0)
 
-    return SceneQuestion(
-        f"are there {comparison} {first.noun(plural=True)} than {second.noun(plural=True)}?", YES_NO, answer
-    )
+    return SceneQuestion(Program("compare-counts", (first, second), comparison=comparison), YES_NO, answer)
 
 
 def _compares_values(rng: np.random.Generator) -> SceneQuestion:
@@ -309,13 +310,12 @@ def _compares_values(rng: np.random.Generator) -> SceneQuestion:
     first, second = _draw_phrase(rng, without=attribute), _draw_phrase(rng, without=attribute)
 
     def answer(scenes: Scenes) -> np.ndarray:
-        one, other = first.match(scenes), second.match(scenes)
+        one, other = match(first, scenes), match(second, scenes)
         values = scenes.values[attribute]
         sense = (one.sum(1) == 1) & (other.sum(1) == 1) & ~(one & other).any(1)
         return _where(sense, _yes_no(_only(one, values) == _only(other, values)))
 
-    verb = "made of the same material as" if attribute == "material" else f"the same {attribute} as"
-    return SceneQuestion(f"is the {first.noun()} {verb} the {second.noun()}?", YES_NO, answer)
+    return SceneQuestion(Program("compare-values", (first, second), attribute), YES_NO, answer)
 
 
 def _relates(rng: np.random.Generator) -> SceneQuestion:
@@ -323,11 +323,11 @@ def _relates(rng: np.random.Generator) -> SceneQuestion:
     relation, first, second = _draw_relation(rng), _draw_phrase(rng), _draw_phrase(rng)
 
     def answer(scenes: Scenes) -> np.ndarray:
-        one, other = first.match(scenes), second.match(scenes)
+        one, other = match(first, scenes), match(second, scenes)
         sense = (one.sum(1) == 1) & (other.sum(1) == 1) & ~(one & other).any(1)
         return _where(sense, _yes_no((_related(scenes, relation, other) & one).any(1)))
 
-    return SceneQuestion(f"is the {first.noun()} {relation} the {second.noun()}?", YES_NO, answer)
+    return SceneQuestion(Program("relation", (first, second), relation=relation), YES_NO, answer)
 
 
 def _counts_related(rng: np.random.Generator) -> SceneQuestion:
@@ -335,12 +335,11 @@ def _counts_related(rng: np.random.Generator) -> SceneQuestion:
     relation, phrase, anchor = _draw_relation(rng), _draw_phrase(rng, most=1), _draw_phrase(rng)
 
     def answer(scenes: Scenes) -> np.ndarray:
-        origin = anchor.match(scenes)
-        found = (_related(scenes, relation, origin) & phrase.match(scenes)).sum(1)
+        origin = match(anchor, scenes)
+        found = (_related(scenes, relation, origin) & match(phrase, scenes)).sum(1)
         return _where(origin.sum(1) == 1, found)
 
-    words = f"how many {phrase.noun(plural=True)} are {relation} the {anchor.noun()}?"
-    return SceneQuestion(words, SMALL_COUNTS, answer)
+    return SceneQuestion(Program("count-related", (phrase, anchor), relation=relation), SMALL_COUNTS, answer)
 
 
 def _asks_value_of_related(rng: np.random.Generator) -> SceneQuestion:
@@ -349,12 +348,11 @@ def _asks_value_of_related(rng: np.random.Generator) -> SceneQuestion:
     phrase, anchor = _draw_phrase(rng, without=attribute, most=1), _draw_phrase(rng)
 
     def answer(scenes: Scenes) -> np.ndarray:
-        origin = anchor.match(scenes)
-        found = _related(scenes, relation, origin) & phrase.match(scenes)
+        origin = match(anchor, scenes)
+        found = _related(scenes, relation, origin) & match(phrase, scenes)
         return _where(origin.sum(1) == 1, _only(found, scenes.values[attribute]))
 
-    words = _ask_value(attribute, f"{phrase.noun()} {relation} the {anchor.noun()}")
-    return SceneQuestion(words, ATTRIBUTES[attribute], answer)
+    return SceneQuestion(Program("value", (phrase, anchor), attribute, relation), ATTRIBUTES[attribute], answer)
 
 
 FAMILIES: tuple[Callable[[np.random.Generator], SceneQuestion], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lxcompress.catalog.data_kinds import find_data_kind
@@ -24,9 +25,13 @@ FEATURE_SIZE = 2048
 def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_size: int = FEATURE_SIZE) -> AnswerTask:
     """Return the task that `settings` describes, tokenized with `vocabulary` (by default the shipped one).
 
-    If the data have no images, blank images with `feature_size` features are used. Raises DataError.
+    If the data have no images, blank images with `feature_size` features are used. The rules of the data's language are
+    applied to the words, whatever the vocabulary. Raises DataError.
     """
-    vocabulary = vocabulary or shipped_vocabulary()
+    language = getattr(settings, "language", None)
+    vocabulary = vocabulary or shipped_vocabulary(language)
+    if language is not None:
+        vocabulary = replace(vocabulary, language=language)
     question_set = read_question_set(settings, Problems.strict())
     questions, shared = question_set.first(settings), _open_images(settings, feature_size)
     splits = {

@@ -21,15 +21,23 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
+from lxcompress.data.persian import normalise_persian
 from lxcompress.errors import DataError
 from lxcompress.text import parse_json, read_text, shorten
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNKNOWN, CLASSIFY, SEPARATE, MASK = SPECIAL
 VOCABULARY_FILE, TOKENIZER_FILE, SETTINGS_FILE = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+TRANSLATIONS_FILE = "translations.json"
 SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
 WORD_FILES = (VOCABULARY_FILE, TOKENIZER_FILE, SETTINGS_FILE, SPECIAL_FILE, ADDED_FILE)
 """The files of a model folder that decide how words become ids."""
+PERSIAN = "fa"
+PERSIAN_WORDS = Path(__file__).parent / "persian_words"
+"""The folder of the shipped Persian vocabulary."""
+
+_LANGUAGE_KEY = "lxcompress_language"
+"""The field of tokenizer_config.json that names the language; transformers ignores it."""
 
 _WHITE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """The white space that the tokenizers library strips from the end of a line of vocab.txt (Unicode White_Space)."""
@@ -70,6 +78,8 @@ class Vocabulary(Sequence[str]):
     strip_accents: bool | None = None
     """None means: strip accents if `do_lower_case` is set"""
     tokenize_chinese_chars: bool = True
+    language: str | None = None
+    """the language whose rules are applied to a text before it is split: "fa" is Persian; None applies none"""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -100,15 +110,24 @@ class Vocabulary(Sequence[str]):
     @property
     def is_usual(self) -> bool:
         """Return whether the settings are the defaults, so that no tokenizer_config.json is needed."""
-        return self.settings == _SWITCHES
+        return self.settings == _SWITCHES and self.language is None
+
+    def normalise(self, text: str) -> str:
+        """Return `text` as it is before it is split into tokens, by the rules of the vocabulary's language."""
+        if self.language is None:
+            return text
+        return normalise_persian(text, has_persian_digits="۱" in self.ids)
 
 
 @cache
-def shipped_vocabulary() -> Vocabulary:
-    """Return the vocabulary of the shipped mini model.
+def shipped_vocabulary(language: str | None = None) -> Vocabulary:
+    """Return the vocabulary of the shipped mini model, or a Persian one if `language` is "fa".
 
-    It has the words of scenes and CLEVR; all other words are made of its letters.
+    The first has the words of scenes and CLEVR, the second those of Persian scenes; all other words are made of its
+    letters.
     """
+    if language == PERSIAN:
+        return read_vocabulary(PERSIAN_WORDS)
     text = (resources.files("lxcompress.data") / VOCABULARY_FILE).read_text("utf-8")
     return Vocabulary(parse_vocabulary(text, VOCABULARY_FILE))
 
@@ -134,6 +153,9 @@ def read_vocabulary(path: Path, usual: Vocabulary | None = None) -> Vocabulary:
     given = _read_settings(folder / SETTINGS_FILE)
     if given is not None or stored is not None:
         settings = _combine_settings(path, given or {}, stored)
+    language = None if usual is None else usual.language
+    if given is not None:
+        language = _read_language(given, folder / SETTINGS_FILE)
     _check_special(folder / SPECIAL_FILE)
     _check_added(folder / ADDED_FILE, tokens)
     return Vocabulary(
@@ -141,7 +163,21 @@ def read_vocabulary(path: Path, usual: Vocabulary | None = None) -> Vocabulary:
         do_lower_case=bool(settings["do_lower_case"]),
         strip_accents=settings["strip_accents"],
         tokenize_chinese_chars=bool(settings["tokenize_chinese_chars"]),
+        language=language,
     )
+
+
+def read_translations(path: Path) -> dict[str, str]:
+    """Return the translations beside a vocabulary: token -> token of another vocabulary; none if there is no file.
+
+    They are a JSON object in translations.json, in the folder of the vocabulary. Raises DataError.
+    """
+    file = (path if path.is_dir() else path.parent) / TRANSLATIONS_FILE
+    found = _read_object(file) if file.is_file() else {}
+    wrong = next((token for token, other in found.items() if not isinstance(other, str)), None)
+    if wrong is not None:
+        raise DataError(f"{file}: {shorten(wrong)} is {shorten(found[wrong])}, expected a token of the start model")
+    return found
 
 
 def parse_vocabulary(text: str, where: str) -> tuple[str, ...]:
@@ -175,14 +211,17 @@ def format_vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
 
 def format_settings(vocabulary: Vocabulary, **more: object) -> str:
     """Return the text of tokenizer_config.json for `vocabulary`, with the further fields `more`."""
-    return json.dumps({"tokenizer_class": "BertTokenizer", **vocabulary.settings, **more}, indent=1) + "\n"
+    language = {} if vocabulary.language is None else {_LANGUAGE_KEY: vocabulary.language}
+    fields = {"tokenizer_class": "BertTokenizer", **vocabulary.settings, **language, **more}
+    return json.dumps(fields, indent=1) + "\n"
 
 
 def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np.ndarray:
     """Return ids int32 [Q, L]: [CLS] words [SEP], padded with 0 to the longest question and cut to `limit` tokens.
 
     The ids are equal to those of transformers' BertTokenizer: "[SEP]" in the text of a question becomes the special
-    token. A lone surrogate is not a character, and BertTokenizer raises TypeError for it; here it is left out.
+    token. A lone surrogate is not a character, and BertTokenizer raises TypeError for it; here it is left out. The text
+    is normalised first if the vocabulary names a language.
     """
     ids = vocabulary.ids
     tokenizer = Tokenizer(WordPiece(dict(ids), unk_token=UNKNOWN))
@@ -200,7 +239,8 @@ def tokenize(questions: Sequence[str], vocabulary: Vocabulary, limit: int) -> np
     )
     tokenizer.enable_truncation(limit)
     tokenizer.enable_padding(pad_id=0, pad_token=PAD)
-    texts = [question.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for question in questions]
+    clean = (question.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for question in questions)
+    texts = [vocabulary.normalise(text) for text in clean]
     return np.asarray([encoding.ids for encoding in tokenizer.encode_batch(texts)], dtype=np.int32)
 
 
@@ -333,6 +373,16 @@ def _read_settings(path: Path) -> Mapping[str, Any] | None:
                     f"{path}: {name} has {shorten(_content(more[0]))} in addition to BERT's five tokens; {_MINE}"
                 )
     return given
+
+
+def _read_language(given: Mapping[str, Any], path: Path) -> str | None:
+    """Return the language that a tokenizer_config.json names. Raises DataError for one without rules."""
+    language = given.get(_LANGUAGE_KEY)
+    if language not in (None, PERSIAN):
+        raise DataError(
+            f"{path}: {_LANGUAGE_KEY} is {shorten(language)}, expected {PERSIAN} (Persian), or leave it out"
+        )
+    return language
 
 
 def _combine_settings(path: Path, given: Mapping[str, Any], stored: _TokenizerFile | None) -> dict[str, Any]:

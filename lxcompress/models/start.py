@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lxcompress.checksums import check_folder
-from lxcompress.data.tokens import VOCABULARY_FILE, read_vocabulary
+from lxcompress.data.tokens import SPECIAL, VOCABULARY_FILE, read_translations, read_vocabulary
 from lxcompress.errors import ModelError
 from lxcompress.filenames import SURGERY_FILE
 from lxcompress.models.answers import find_rows, read_answers
@@ -29,6 +29,8 @@ class NewLayers:
     """the bias of an answer whose row is not copied; None is the default of heads.draw_head or heads.copy_head"""
     features: int | None = None
     """the number of features of a region, for which the layer that reads regions is drawn; None keeps the layer"""
+    draws_words: bool = False
+    """whether the embeddings of all words are drawn; if not, only those of words that the start lacks"""
 
 
 def resolve_start(start: str) -> str:
@@ -68,11 +70,13 @@ def load_start(
     else:
         rows = _find_head_rows(start, own_head, labels, found, layers.pretrained_answers)
         weights |= family.copied_head(own_head, rows, last_bias=layers.last_bias)
-    if vocabulary is not None:
-        weights[family.anatomy.words] = _embed(
-            start, weights[family.anatomy.words], vocabulary, generator, config.initializer_range
-        )
-        config.vocab_size = len(weights[family.anatomy.words])
+    if vocabulary is not None or layers.draws_words:
+        table = weights[family.anatomy.words]
+        kept = _kept_rows(start, len(table), vocabulary, draws_all=layers.draws_words)
+        # Trained rows are far longer than rows of the initializer's range, beside which drawn words would be alike.
+        deviation = float(table.float().std()) if layers.draws_words else config.initializer_range
+        weights[family.anatomy.words] = _embed(table, kept, generator, deviation)
+        config.vocab_size = len(kept)
     if layers.features is not None:
         weights |= family.draw_feature_layer(config, layers.features, generator)
     model = Model(family.build(config), config, family)
@@ -117,24 +121,35 @@ def _find_head_rows(
     return rows
 
 
-def _embed(start: str, table: Tensor, path: Path, generator: torch.Generator, deviation: float) -> Tensor:
-    """Return the word embeddings for the vocabulary in `path`.
+def _kept_rows(start: str, embedded: int, path: Path | None, *, draws_all: bool) -> list[int | None]:
+    """Return for each token of the vocabulary in `path` the row of its embedding in the start; None if it is drawn.
 
-    `table` holds the word embeddings of the start. A token that the start has too keeps its row of `table`; the rows of
-    the other tokens are drawn. Raises LxError.
+    The start embeds `embedded` tokens. A token that the start has too keeps its row, and a token with a translation
+    gets the row of that word (Minixhofer et al. 2022); with `draws_all` only the special tokens keep theirs. Without
+    `path` the vocabulary is that of the start. Raises LxError.
     """
     folder = find_vocabulary_folder(start)
-    tokens = read_vocabulary(path).tokens
+    if path is None and folder is None:
+        raise ModelError(f"{start}: has no {VOCABULARY_FILE}, whose words could be drawn; give model.vocabulary")
+    tokens = read_vocabulary(path or folder).tokens
     own = tokens if folder is None else read_vocabulary(folder).tokens
-    if len(own) > len(table):  # fewer tokens are allowed: some tables are padded to a multiple
+    if len(own) > embedded:  # fewer tokens are allowed: some tables are padded to a multiple
         where = f"model.vocabulary={path}" if folder is None else str(folder)
         raise ModelError(
-            f"{where}: has {len(own)} tokens, but {start} embeds {len(table)}; "
+            f"{where}: has {len(own)} tokens, but {start} embeds {embedded}; "
             f"put the vocabulary of its pre-training into its folder as {VOCABULARY_FILE}"
         )
     rows = {token: row for row, token in enumerate(own)}
-    kept = torch.tensor([token in rows for token in tokens])
-    moved = torch.empty(len(tokens), table.shape[1])
-    moved[kept] = table[torch.tensor([rows[token] for token in tokens if token in rows])]
+    if draws_all:
+        return [rows[token] if token in SPECIAL else None for token in tokens]
+    translations = {} if path is None else read_translations(path)
+    return [rows.get(token, rows.get(translations.get(token, ""))) for token in tokens]
+
+
+def _embed(table: Tensor, rows: Sequence[int | None], generator: torch.Generator, deviation: float) -> Tensor:
+    """Return word embeddings: the given rows of `table`, and a drawn row for each None."""
+    kept = torch.tensor([row is not None for row in rows])
+    moved = torch.empty(len(rows), table.shape[1])
+    moved[kept] = table[torch.tensor([row for row in rows if row is not None])]
     moved[~kept] = torch.normal(0.0, deviation, (int((~kept).sum()), table.shape[1]), generator=generator)
     return moved

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lxcompress.checksums import check_folder
 from lxcompress.data.tokens import (
+    PERSIAN_WORDS,
+    SPECIAL,
     TOKENIZER_FILE,
     VOCABULARY_FILE,
     WORD_FILES,
@@ -14,6 +16,7 @@ from lxcompress.data.tokens import (
     format_vocabulary,
     has_vocabulary,
     read_vocabulary,
+    shipped_vocabulary,
 )
 from lxcompress.errors import ModelError
 from lxcompress.models.paths import without_paths
@@ -46,6 +49,20 @@ def load_vocabulary(start: str, vocabulary: Path | None = None) -> Vocabulary:
             f"{start}: has no {VOCABULARY_FILE} and no {TOKENIZER_FILE}; copy the vocabulary of its pre-training there"
         )
     return read_vocabulary(found)
+
+
+def choose_vocabulary(start: str, given: Path | None, language: str | None) -> Path | None:
+    """Return the vocabulary that replaces the one of the start model; None keeps that one.
+
+    It is `given`, if that is not None. For Persian data it is otherwise the shipped Persian vocabulary, unless the
+    start has most of its words. Raises LxError.
+    """
+    if given is not None or language is None:
+        return given
+    found = find_vocabulary_folder(start)
+    known = {} if found is None else read_vocabulary(found).ids
+    words = [token for token in shipped_vocabulary(language) if len(token.strip("#")) > 1 and token not in SPECIAL]
+    return None if sum(word in known for word in words) > len(words) / 2 else PERSIAN_WORDS
 
 
 def read_word_files(start: str) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, create_model, model_validator
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from lxcompress.catalog.extensions import added_names, load_added, resolve
 from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed
@@ -17,16 +17,22 @@ MOST_SCENES = 10_000_000
 
 TEST_KEYS = ("test", "max_test", "test_annotations")
 """Keys of the test split, which are not written without a value, so that recipes of before stay as they are."""
+ADDED_KEYS = (*TEST_KEYS, "language", "objects")
+"""All keys that earlier versions did not have; they are not written without a value either."""
+
+Language = Annotated[Literal["fa"] | None, BeforeValidator(lambda value: None if value == "en" else value)]
+"""The language of the questions: `fa` is Persian, and `en` is the same as no value."""
 
 
 class ScenesData(RecipeSection):
     """The settings of the built-in data set: scenes and questions, which are generated from `seed` at each start.
 
     `train`, `valid` and `test` are the numbers of questions; without `test` there is no test split. With `pixels` each
-    scene is drawn as a square picture of this width, for models that read pictures (ViLT).
+    scene is drawn as a square picture of this width, for models that read pictures (ViLT). A scene has at most
+    `objects` objects, 7 by default. With `language` fa the same questions are asked in Persian.
     """
 
-    _write = leave_out_unset(*TEST_KEYS)
+    _write = leave_out_unset(*ADDED_KEYS)
 
     kind: Literal["scenes"]
     train: Annotated[int, Field(gt=0, le=MOST_SCENES)] = 6000
@@ -34,6 +40,8 @@ class ScenesData(RecipeSection):
     test: Annotated[int, Field(gt=0, le=MOST_SCENES)] | None = None
     seed: Seed = 0
     pixels: Annotated[int, Field(ge=8, le=512)] | None = None
+    objects: Annotated[int, Field(ge=4, le=36)] | None = None
+    language: Language = None
 
 
 class ClevrData(RecipeSection):
@@ -71,10 +79,11 @@ class QuestionsData(RecipeSection):
     """The settings that all data sets of questions about region features have in common.
 
     `train`, `valid` and `test` are files of questions; without `test` there is no test split. `features` is a store of
-    region features, and longer questions are cut to `tokens` tokens.
+    region features, and longer questions are cut to `tokens` tokens. With `language` fa the words of questions are
+    normalised by the rules of Persian.
     """
 
-    _write = leave_out_unset(*TEST_KEYS)
+    _write = leave_out_unset(*ADDED_KEYS)
 
     train: Files
     valid: Files
@@ -84,6 +93,7 @@ class QuestionsData(RecipeSection):
     max_train: Count | None = None
     max_valid: Count | None = None
     max_test: Count | None = None
+    language: Language = None
 
     @model_validator(mode="after")
     def _check_test_files(self) -> QuestionsData:

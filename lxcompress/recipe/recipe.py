@@ -43,7 +43,8 @@ class StartModel(RecipeSection):
     `vocabulary` replaces the vocab.txt in the model's folder. `pretrained_answers` (all_ans.json) names the answer of
     each row in the .pth file's answer head, so that rows of known answers are copied. Any other answer starts with the
     bias `last_bias`. With `draw_feature_layer` the layer that reads the features of regions is drawn, with the width of
-    the data's features.
+    the data's features. With `draw_word_embeddings` the embeddings of all words are drawn, not only those that the
+    start lacks.
     """
 
     start: str = "mini"
@@ -51,6 +52,7 @@ class StartModel(RecipeSection):
     pretrained_answers: Path | None = None
     last_bias: float | None = None
     draw_feature_layer: bool = False
+    draw_word_embeddings: bool = False
 
 
 class Calibration(RecipeSection):

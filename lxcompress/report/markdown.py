@@ -6,12 +6,20 @@ import re
 from collections.abc import Sequence
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~#$])")
+RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+"""Letters of Hebrew, Arabic and Persian."""
+ISOLATED = "\u2068{}\u2069"
+"""Text between the marks of Unicode that keep its direction apart from the text around it."""
 
 
 def escape(words: str) -> str:
-    """Return text on one line in which nothing opens a tag, a link, a table cell or an emphasis."""
+    """Return text on one line in which nothing opens a tag, a link, a table cell or an emphasis.
+
+    Text with letters of a right-to-left script is isolated, so that the numbers beside it stay in their order.
+    """
     plain = " ".join(words.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return SPECIAL.sub(r"\\\1", plain)
+    escaped = SPECIAL.sub(r"\\\1", plain)
+    return ISOLATED.format(escaped) if RIGHT_TO_LEFT.search(plain) else escaped
 
 
 def code(words: str) -> str:

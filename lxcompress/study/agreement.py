@@ -17,7 +17,7 @@ from lxcompress.filenames import CONFIG_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.shape import describe_start
 from lxcompress.models.start import resolve_start
-from lxcompress.models.vocabulary import load_vocabulary
+from lxcompress.models.vocabulary import choose_vocabulary, load_vocabulary
 from lxcompress.recipe import AnyData, Recipe, load_run_recipe
 from lxcompress.rundir import RunDir, has_work
 
@@ -30,7 +30,7 @@ cell is made. GRID_FIELDS are sections and fields of the recipe, GRID_PRUNE_FIEL
 MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.data_on_device"}
 """Settings that may change because they only adapt a run to its machine, such as those that save memory."""
 
-ADDED_FIELDS = {"model.draw_feature_layer": False}
+ADDED_FIELDS = {"model.draw_feature_layer": False, "model.draw_word_embeddings": False}
 """Fields of the recipe that earlier versions did not have -> the value with which they change nothing. They are then
 left out, so that runs that an earlier version began can be resumed."""
 
@@ -132,10 +132,16 @@ def belongs_to_recipe(recipe: Recipe, run: RunDir) -> bool:
 
 def load_start_task(recipe: Recipe) -> AnswerTask:
     """Return the recipe's data, tokenized for its start model. Raises LxError, before any slow work."""
-    start, vocabulary = resolve_start(recipe.model.start), recipe.model.vocabulary
+    start, vocabulary = resolve_start(recipe.model.start), find_vocabulary(recipe)
     draws_layer = recipe.model.draw_feature_layer
     shape = describe_start(f"model.start={recipe.model.start}", start, vocabulary, draws_feature_layer=draws_layer)
     return load_fitting_task(recipe.data, load_vocabulary(start, vocabulary), shape)
+
+
+def find_vocabulary(recipe: Recipe) -> Path | None:
+    """Return the vocabulary that replaces the one of the recipe's start model; None keeps that one. Raises LxError."""
+    language = getattr(recipe.data, "language", None)
+    return choose_vocabulary(resolve_start(recipe.model.start), recipe.model.vocabulary, language)
 
 
 def check_protocol(model: Model, recipe: Recipe) -> None:

@@ -28,7 +28,7 @@ from lxcompress.pruning.surgery import Surgery, UnitGroup, find_groups
 from lxcompress.recipe import FAULTS, Recipe
 from lxcompress.records import Dense, Epoch, FirstStepRecord, Provenance, is_whole, read_record, read_unsealed
 from lxcompress.rundir import RunDir, read_dense, sha256, write_record, write_whole
-from lxcompress.study.agreement import check_protocol
+from lxcompress.study.agreement import check_protocol, find_vocabulary
 from lxcompress.study.context import (
     StudyContext,
     count_steps,
@@ -103,9 +103,12 @@ def make_start(recipe: Recipe, task: AnswerTask, seed: int) -> tuple[Model, dict
         task.labels,
         seed,
         layers=NewLayers(
-            wanted.pretrained_answers, last_bias, task.feature_size if wanted.draw_feature_layer else None
+            wanted.pretrained_answers,
+            last_bias,
+            task.feature_size if wanted.draw_feature_layer else None,
+            draws_words=wanted.draw_word_embeddings,
         ),
-        vocabulary=wanted.vocabulary,
+        vocabulary=find_vocabulary(recipe),
         images=task.train.images,
     )
     set_origin(model.config, find_origin(recipe.data))

@@ -25,7 +25,7 @@ from transformers import LxmertConfig, LxmertForPreTraining
 
 from lxcompress.data.objects import ATTRIBUTES, COLORS
 from lxcompress.data.split import AnswerTask, Split
-from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary
+from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary, tokenize
 from lxcompress.errors import RunError
 from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.models.vocabulary import save_vocabulary
@@ -43,6 +43,8 @@ IGNORE = -100
 """The label of a position that a loss ignores."""
 KINDS = 12
 """The number of kinds of objects: shape x size x material."""
+ANSWER_TOKENS = 3
+"""An answer about a scene is one word between [CLS] and [SEP]."""
 
 
 DrawnRows = tuple[Tensor, torch.Generator]
@@ -133,7 +135,7 @@ def save_encoder(model: LxmertForPreTraining, out: Path, vocabulary: Vocabulary)
 
 def _answer_words(task: AnswerTask) -> Tensor:
     """Return the token of each answer, int64 [A]; every answer about a scene is one word."""
-    return torch.tensor([task.vocabulary.index(label) for label in task.labels])
+    return torch.from_numpy(tokenize(task.labels, task.vocabulary, ANSWER_TOKENS)[:, 1]).long()
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,15 @@ def check_recipe(recipe: Recipe, *, is_fast: bool = False, progress: Progress = 
     from lxcompress.models.shape import describe_start
     from lxcompress.models.start import resolve_start
     from lxcompress.models.vocabulary import load_vocabulary
+    from lxcompress.study.agreement import find_vocabulary
 
     start, data = resolve_start(recipe.model.start), recipe.data
     readers: dict[str, Callable[[], Any]] = {
-        "vocabulary": lambda: load_vocabulary(start, recipe.model.vocabulary),
+        "vocabulary": lambda: load_vocabulary(start, find_vocabulary(recipe)),
         "model": lambda: describe_start(
             f"model.start={recipe.model.start}",
             start,
-            recipe.model.vocabulary,
+            find_vocabulary(recipe),
             draws_feature_layer=recipe.model.draw_feature_layer,
         ),
         "answers": lambda: recipe.model.pretrained_answers and read_answers(recipe.model.pretrained_answers),
