@@ -86,3 +86,11 @@ def test_names_from_records_do_nothing_in_any_report(tmp_path) -> None:
     text = results_csv(summary)
     assert is_harmless(text)
     assert not any(cell.startswith(("=", "@", "+")) for row in csv.reader(io.StringIO(text)) for cell in row)
+
+
+def test_persian_words_keep_their_joiner_and_nothing_else_is_hidden() -> None:
+    word = "پرسش\u200cها"
+    assert printable_lines(word) == word
+    assert csv_text(["a"], [{"a": word}]) == f"a\n{word}\n"
+    assert printable_lines("a\u200cb \u200c" + "ب\u200c") == "a\\u200cb \\u200c" + "ب\\u200c"
+    assert printable_lines("ب\u202eب") == "ب\\u202eب"

@@ -80,6 +80,7 @@ ANOTHER = {
     "prune.calibration.questions": 28,
     "prune.calibration.batch_size": 29,
     "prune.sparsities": "[0.625]",
+    "prune.regions": "[18, 9]",
     "prune.scope": "global",
     "pick.retain": 0.875,
     "export.twins": "false",
@@ -102,7 +103,16 @@ BARE = {
 }
 """What each kind of data cannot do without."""
 MORE = {
-    "scenes": {"train": 17, "valid": 18, "seed": 19, "pixels": 24, "test": 20, "objects": 9, "language": "fa"},
+    "scenes": {
+        "train": 17,
+        "valid": 18,
+        "seed": 19,
+        "pixels": 24,
+        "test": 20,
+        "objects": 9,
+        "language": "fa",
+        "regions": 5,
+    },
     "clevr": {
         "scenes": "other-scenes.json",
         "questions": "other-questions.json",
@@ -110,6 +120,7 @@ MORE = {
         "test": 30,
         "max_train": 21,
         "max_valid": 22,
+        "regions": 5,
     },
     "vqa": {
         "train": "[other.json, more.json]",
@@ -131,6 +142,7 @@ MORE = {
         "test": "test.json",
         "features": "store",
         "tokens": 23,
+        "language": "fa",
         "max_train": 21,
         "max_valid": 22,
         "answers": "ans.json",
@@ -173,6 +185,7 @@ TOGETHER = {
     ("clevr", "valid_questions"): "valid_scenes",
     ("vqa", "test_annotations"): "test",
     **{(kind, "max_test"): "test" for kind in ("vqa", "vizwiz", "gqa", "nlvr2", "nlvr")},
+    **{(kind, "regions"): "features" for kind in ("vqa", "vizwiz", "gqa", "nlvr2")},
 }
 """Fields of data that are given with another, or not at all."""
 
@@ -256,7 +269,7 @@ def test_set_reaches_every_field_of_data(kind, field, tmp_path) -> None:
 
 @pytest.mark.parametrize(("kind", "field"), TOGETHER)
 def test_fields_that_go_together_are_set_together(kind, field, tmp_path) -> None:
-    other, value = TOGETHER[kind, field], 5 if field == "max_test" else Path("f.json")
+    other, value = TOGETHER[kind, field], 5 if field in ("max_test", "regions") else Path("f.json")
     tree = {"name": "some", "data": {"kind": kind, **BARE[kind]}}
     assert "together" in complain(tmp_path, tree, f"data.{field}={value}")
     recipe = load_recipe(write(tmp_path, tree), [f"data.{field}={value}", f"data.{other}=g.json"])

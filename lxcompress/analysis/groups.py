@@ -64,7 +64,12 @@ class GroupKey:
 
     @property
     def label(self) -> str:
-        """The short name of the method with the target sparsity, such as low-magnitude at 70 %."""
+        """The short name of the method with the target sparsity, such as low-magnitude at 70 %.
+
+        A method that changes the regions only has no sparsity to name: regions-18.
+        """
+        if self.method.dense:
+            return self.series
         return f"{self.series} at {short_percent(self.target)} %"
 
     def cell(self, seed: int) -> Cell:

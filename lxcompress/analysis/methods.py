@@ -17,14 +17,15 @@ from lxcompress.analysis.words import plus_minus
 from lxcompress.recipe import Control, Method
 from lxcompress.units import duration, percent, significant
 
-Kind = Literal["unstructured", "structured", "compound", "control"]
+Kind = Literal["unstructured", "structured", "compound", "regions", "control"]
 TICKET_KINDS: tuple[Kind, ...] = ("unstructured", "structured", "compound")
-"""The kinds of methods whose tickets can be picked."""
+"""The kinds of methods that remove weights; the best of each kind is marked at each sparsity."""
 
 KIND_WORDS: Mapping[Kind, str] = {
     "unstructured": "unstructured: zeros within matrices of full size",
     "structured": "structured: smaller matrices, heads or layers left out",
     "compound": "compound: smaller matrices first, then zeros within them",
+    "regions": "fewer regions: no weight is removed, and the model sees less of an image",
     "control": "controls: to compare with, never to ship",
 }
 CONTROL_WORDS: Mapping[Control, str] = {
@@ -89,8 +90,8 @@ class MethodRow:
 
     @property
     def is_sized(self) -> bool:
-        """Return whether the method makes smaller models, and the size of at least one is known."""
-        return _is_smaller(self.method) and any(group.parameters or group.flops for group in self.groups.values())
+        """Return whether the method makes an answer cheaper, and the size or work of at least one model is known."""
+        return _changes_work(self.method) and any(group.parameters or group.flops for group in self.groups.values())
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def tabulate(summary: RunSummary) -> MethodTable:
         rows.append(MethodRow(method, {key.target: groups[key] for key in keys if key in groups}))
     kinds: list[Kind] = list(KIND_WORDS)
     targets = {target for row in rows for target in row.method.targets(summary.recipe.prune.sparsities)}
-    whole = [group for row in rows for group in row.groups.values() if not _is_smaller(row.method)]
+    whole = [group for row in rows for group in row.groups.values() if not _changes_work(row.method)]
     return MethodTable(
         targets=tuple(sorted(targets)),
         rows=tuple(sorted(rows, key=lambda row: kinds.index(row.kind))),
@@ -177,11 +178,13 @@ def tabulate(summary: RunSummary) -> MethodTable:
 
 
 def kind_of(method: Method) -> Kind:
-    """Return whether the method is unstructured, structured, a compound of both, or a control."""
+    """Return the kind of the method, by what it removes."""
     if method.is_control:
         return "control"
     if method.first:
         return "compound"
+    if method.dense:
+        return "regions"
     return "structured" if method.is_structured else "unstructured"
 
 
@@ -256,9 +259,9 @@ def _dense_words(summary: RunSummary) -> str:
     return f" Dense scores {plus_minus(summary.dense.overall)} % in {time} and {own[0].steps:,} steps."
 
 
-def _is_smaller(method: Method) -> bool:
-    """Return whether the models of a method are smaller than the dense model."""
-    return method.makes_smaller_models or method.control == "small-dense"
+def _changes_work(method: Method) -> bool:
+    """Return whether the models of a method are smaller than the dense model, or see fewer regions."""
+    return method.makes_smaller_models or method.control == "small-dense" or method.regions is not None
 
 
 def _with_share(value: float | None, whole: float | None) -> str:

@@ -79,10 +79,11 @@ def foresee_data(settings: AnyData, tokens: int | None = None) -> DataShape:
     if pixels:
         return replace(shape, feature_size=COLOURS * pixels**2, regions=1)
     features = getattr(settings, "features", None)
+    kept = getattr(settings, "regions", None)
     if features is None:  # blank images have as many features as the model reads
-        return replace(shape, feature_size=spec.feature_size)
+        return replace(shape, feature_size=spec.feature_size, regions=kept or getattr(settings, "objects", None))
     record = read_store_record(features)
-    return replace(shape, feature_size=record.features, regions=record.objects, extractor=record.made_by)
+    return replace(shape, feature_size=record.features, regions=kept or record.objects, extractor=record.made_by)
 
 
 def describe_task(settings: AnyData, task: AnswerTask) -> DataShape:

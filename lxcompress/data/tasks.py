@@ -11,6 +11,7 @@ from lxcompress.data.fit import ModelShape, check_fit, describe_task, foresee_da
 from lxcompress.data.images import BlankImages, StoreImages
 from lxcompress.data.problems import Problems
 from lxcompress.data.questions import ImageSource, QuestionSet, build_split
+from lxcompress.data.regions.fewer import keep_regions
 from lxcompress.data.regions.store import open_store, read_store_record
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tokens import Vocabulary, shipped_vocabulary
@@ -26,7 +27,7 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
     """Return the task that `settings` describes, tokenized with `vocabulary` (by default the shipped one).
 
     If the data have no images, blank images with `feature_size` features are used. The rules of the data's language are
-    applied to the words, whatever the vocabulary. Raises DataError.
+    applied to the words, whatever the vocabulary. With `data.regions` an image has no more regions. Raises DataError.
     """
     language = getattr(settings, "language", None)
     vocabulary = vocabulary or shipped_vocabulary(language)
@@ -39,7 +40,9 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
         for name, split in question_set.splits.items()
     }
     extractor = foresee_data(settings).extractor
-    return AnswerTask(labels=question_set.labels or (), vocabulary=vocabulary, extractor=extractor, **splits)
+    task = AnswerTask(labels=question_set.labels or (), vocabulary=vocabulary, extractor=extractor, **splits)
+    count = getattr(settings, "regions", None)
+    return task if count is None else keep_regions(task, count)
 
 
 def read_question_set(settings: AnyData, problems: Problems) -> QuestionSet:

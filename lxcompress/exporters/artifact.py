@@ -137,7 +137,9 @@ def _find_data(ticket: Ticket, run: RunDir | None, recipe: Recipe | None) -> Any
         return data
     known = [load_run_recipe(run.recipe).data] if run else []
     known += [resolve_recipe(recipe).data] if recipe else []
-    return next((candidate for candidate in known if name_paths(candidate) == name_paths(data)), None)
+    seen = {"regions": data.regions} if "regions" in type(data).model_fields else {}  # a ticket may see fewer
+    candidates = (candidate.model_copy(update=seen) for candidate in known if type(candidate) is type(data))
+    return next((candidate for candidate in candidates if name_paths(candidate) == name_paths(data)), None)
 
 
 def describe_source(folder: Path) -> str:

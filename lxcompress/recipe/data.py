@@ -17,7 +17,7 @@ MOST_SCENES = 10_000_000
 
 TEST_KEYS = ("test", "max_test", "test_annotations")
 """Keys of the test split, which are not written without a value, so that recipes of before stay as they are."""
-ADDED_KEYS = (*TEST_KEYS, "language", "objects")
+ADDED_KEYS = (*TEST_KEYS, "language", "objects", "regions")
 """All keys that earlier versions did not have; they are not written without a value either."""
 
 Language = Annotated[Literal["fa"] | None, BeforeValidator(lambda value: None if value == "en" else value)]
@@ -29,7 +29,8 @@ class ScenesData(RecipeSection):
 
     `train`, `valid` and `test` are the numbers of questions; without `test` there is no test split. With `pixels` each
     scene is drawn as a square picture of this width, for models that read pictures (ViLT). A scene has at most
-    `objects` objects, 7 by default. With `language` fa the same questions are asked in Persian.
+    `objects` objects, 7 by default; the model sees the first `regions` of them. With `language` fa the same questions
+    are asked in Persian.
     """
 
     _write = leave_out_unset(*ADDED_KEYS)
@@ -41,17 +42,25 @@ class ScenesData(RecipeSection):
     seed: Seed = 0
     pixels: Annotated[int, Field(ge=8, le=512)] | None = None
     objects: Annotated[int, Field(ge=4, le=36)] | None = None
+    regions: Count | None = None
     language: Language = None
+
+    @model_validator(mode="after")
+    def _check_regions_have_an_effect(self) -> ScenesData:
+        if self.regions is not None and self.pixels is not None:
+            raise ValueError("regions has no effect with pixels: a picture is one region; leave one of them out")
+        return self
 
 
 class ClevrData(RecipeSection):
     """The settings of CLEVR v1.0 as its authors publish it: scenes and questions as JSON, plain or in gzip.
 
     `holdout` is the number of training scenes that validate if there are no validation files. `test` is the number of
-    questions of the test split. They are about the last validation scenes, which then do not validate.
+    questions of the test split. They are about the last validation scenes, which then do not validate. The model sees
+    the first `regions` objects of a scene.
     """
 
-    _write = leave_out_unset(*TEST_KEYS)
+    _write = leave_out_unset(*ADDED_KEYS)
 
     kind: Literal["clevr"]
     scenes: Path
@@ -62,6 +71,7 @@ class ClevrData(RecipeSection):
     test: Count | None = None
     max_train: Count | None = None
     max_valid: Count | None = None
+    regions: Count | None = None
 
     @model_validator(mode="after")
     def _check_one_source_of_validation(self) -> ClevrData:
@@ -79,8 +89,8 @@ class QuestionsData(RecipeSection):
     """The settings that all data sets of questions about region features have in common.
 
     `train`, `valid` and `test` are files of questions; without `test` there is no test split. `features` is a store of
-    region features, and longer questions are cut to `tokens` tokens. With `language` fa the words of questions are
-    normalised by the rules of Persian.
+    region features, of which `regions` for each image are used, and longer questions are cut to `tokens` tokens. With
+    `language` fa the words of questions are normalised by the rules of Persian.
     """
 
     _write = leave_out_unset(*ADDED_KEYS)
@@ -93,7 +103,14 @@ class QuestionsData(RecipeSection):
     max_train: Count | None = None
     max_valid: Count | None = None
     max_test: Count | None = None
+    regions: Count | None = None
     language: Language = None
+
+    @model_validator(mode="after")
+    def _check_regions_have_an_effect(self) -> QuestionsData:
+        if self.regions is not None and self.features is None:
+            raise ValueError("regions and features, the store, go together: give both, or leave regions out")
+        return self
 
     @model_validator(mode="after")
     def _check_test_files(self) -> QuestionsData:

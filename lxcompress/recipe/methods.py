@@ -181,7 +181,8 @@ class Method(RecipeSection):
     `ticket` is the folder of a finished ticket, whose mask is used instead of a criterion; in this path, {sparsity} and
     {seed} stand for the sparsity and the seed of the cell. `sparsities` replaces the sparsities of the grid. The
     matrices in `keep_dense` are not pruned, and the sparsity counts the other matrices only. `epochs_factor` makes the
-    last training of a ticket longer; the rounds before it have the epochs of the recipe.
+    last training of a ticket longer; the rounds before it have the epochs of the recipe. With `regions` the model sees
+    fewer regions of an image than `data.regions`, and `dense` prunes nothing, so that only this changes.
     """
 
     old_keys: ClassVar[Mapping[str, str]] = {
@@ -207,6 +208,8 @@ class Method(RecipeSection):
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] | None = None
     keep_dense: MatrixNames = ()
     first: FirstStep | None = None
+    regions: Annotated[int, Field(gt=0)] | None = None
+    dense: bool = False
 
     @field_validator("sparsities")
     @classmethod
@@ -230,14 +233,13 @@ class Method(RecipeSection):
         """The id of the method: its name, or a text of its criterion, granularity and all settings without default."""
         if self.name:
             return self.name
-        if self.is_dense:
+        if self.control in DENSE_CONTROLS:
             return f"{self.control}{self.epochs_factor or ''}"
         rounds = "" if self.rate is None else short_percent(self.rate)
         late = "" if self.rewind_at is None else short_percent(self.rewind_at)
         parts = [
             f"{self.first.id}-{short_percent(self.first.sparsity)}-then" if self.first else "",
-            "ticket" if self.ticket else self.criterion,
-            self.granularity.replace(":", "of"),
+            *self._name_selection(),
             self.scope if self.scope != "layer" else "",
             f"least{short_percent(self.least_kept)}" if self.least_kept else "",
             # The old name of keep_dense: ids are the names of folders, which must not change.
@@ -246,9 +248,16 @@ class Method(RecipeSection):
             {"start": "", "step": f"late{late}", "learning-rate": "lr-rewind", "none": "fine-tuned"}[self.rewind],
             "distilled" if self.distill else "",
             f"last{self.epochs_factor}" if self.epochs_factor else "",
+            f"regions{self.regions}" if self.regions else "",
             self.control or "",
         ]
         return "-".join(part for part in parts if part)
+
+    def _name_selection(self) -> tuple[str, ...]:
+        """Return the parts of the id that say how weights are chosen."""
+        if self.dense:
+            return ("dense",)
+        return ("ticket" if self.ticket else self.criterion, self.granularity.replace(":", "of"))
 
     @property
     def length(self) -> int:
@@ -272,8 +281,13 @@ class Method(RecipeSection):
 
     @property
     def is_dense(self) -> bool:
-        """Whether the method is a control that prunes nothing."""
-        return self.control in DENSE_CONTROLS
+        """Whether the method prunes nothing: two of the controls, and methods that change the regions only."""
+        return self.dense or self.control in DENSE_CONTROLS
+
+    @property
+    def is_unpruned(self) -> bool:
+        """Whether the method's models are those of the dense run's shape, with no weight removed."""
+        return self.dense or self.control == "dense-longer"
 
     @property
     def is_control(self) -> bool:
@@ -288,10 +302,10 @@ class Method(RecipeSection):
     def targets(self, sparsities: Sequence[float]) -> tuple[float, ...]:
         """Return the target sparsities (0-1) of the method's cells; `sparsities` are those of the grid.
 
-        N:M has only one sparsity, and the control dense-longer has the sparsity 0. A compound takes those sparsities
-        of the grid that are above the sparsity of its first step.
+        N:M has only one sparsity, and a method that prunes nothing has the sparsity 0. A compound takes those
+        sparsities of the grid that are above the sparsity of its first step.
         """
-        if self.control == "dense-longer":
+        if self.is_unpruned:
             return (0.0,)
         removed = self.first.sparsity if self.first else 0.0
         if self.is_n_of_m:
@@ -390,11 +404,27 @@ CONFLICTS = (
     ),
     Conflict(
         "sparsities has no effect on a method whose sparsity is fixed",
-        lambda method: method.sparsities is not None and (method.is_n_of_m or method.control == "dense-longer"),
+        lambda method: method.sparsities is not None and (method.is_n_of_m or method.is_unpruned),
     ),
     Conflict(
         "control {method.control} is dense, so the other settings of the method have no effect: leave them out",
-        lambda method: method.is_dense and method.differs_in(*_NO_EFFECT_ON_DENSE),
+        lambda method: method.control in DENSE_CONTROLS and method.differs_in(*_NO_EFFECT_ON_DENSE),
+    ),
+    Conflict(
+        "dense prunes nothing, so it needs regions: give the number of regions that the model sees",
+        lambda method: method.dense and method.regions is None,
+    ),
+    Conflict(
+        "dense prunes nothing, so the settings that choose weights have no effect: leave them out",
+        lambda method: method.dense and method.differs_in(*_SELECTION, "granularity", "ticket"),
+    ),
+    Conflict(
+        "regions cannot be combined with first, scope sensitivity or a control: what these make is shared by methods "
+        "that see all regions",
+        lambda method: (
+            method.regions is not None
+            and (method.first is not None or method.scope == "sensitivity" or method.control is not None)
+        ),
     ),
     Conflict(
         "first makes a smaller model, so the method itself masks weights of it: give granularity weight, a block or "
@@ -437,6 +467,11 @@ def find_conflict(method: Method) -> str | None:
     """Return the sentence of the first rule in CONFLICTS that the method breaks; None if it breaks none."""
     conflict = next((conflict for conflict in CONFLICTS if conflict.test(method)), None)
     return conflict.sentence.format(method=method) if conflict else None
+
+
+def region_method(regions: int) -> Method:
+    """Return the Method that prunes nothing and sees `regions` regions of an image."""
+    return Method(name=f"regions-{regions}", dense=True, regions=regions)
 
 
 def plain_method(criterion: str, granularity: str = "weight", scope: Scope = "layer") -> Method:

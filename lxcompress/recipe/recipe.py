@@ -12,7 +12,7 @@ from lxcompress.catalog.criteria import PUBLISHED_CRITERIA
 from lxcompress.catalog.formats import all_formats
 from lxcompress.catalog.runtimes import list_serving
 from lxcompress.recipe.data import Data
-from lxcompress.recipe.methods import Criterion, Granularity, Method, plain_method
+from lxcompress.recipe.methods import Criterion, Granularity, Method, plain_method, region_method
 from lxcompress.recipe.settings import (
     RECIPE_VERSION,
     Count,
@@ -68,18 +68,20 @@ class Calibration(RecipeSection):
 class Prune(RecipeSection):
     """The pruning grid: a method for each pair of `criteria` and `granularities`, and the other `methods`.
 
-    `criteria` may be left out if there are `methods`. The widths of smaller models are multiples of `multiple`.
+    `criteria` may be left out if there are `methods`. The widths of smaller models are multiples of `multiple`. Each
+    number in `regions` is a method that prunes nothing and sees so many regions of an image.
     """
 
     criteria: tuple[Criterion, ...] | None = None
     granularities: Annotated[tuple[Granularity, ...], Field(min_length=1)] = ("weight",)
     methods: tuple[Method, ...] = ()
+    regions: tuple[Count, ...] = ()
     sparsities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.5, 0.7, 0.9)
     scope: Literal["layer", "row", "global"] = "layer"
     multiple: Count = 8
     calibration: Calibration = Calibration()
 
-    @field_validator("criteria", "granularities")
+    @field_validator("criteria", "granularities", "regions")
     @classmethod
     def _check_values_differ(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         return None if values is None else check_distinct(values)
@@ -109,13 +111,13 @@ class Prune(RecipeSection):
         return self
 
     def all_methods(self) -> tuple[Method, ...]:
-        """Return every Method of the grid: first those of the criteria, then `methods`."""
+        """Return every Method of the grid: those of the criteria, then `methods`, then those of `regions`."""
         plain = [
             plain_method(criterion, granularity, self.scope)
             for granularity in self.granularities
             for criterion in self.plain_criteria
         ]
-        return (*plain, *self.methods)
+        return (*plain, *self.methods, *map(region_method, self.regions))
 
     def all_steps(self) -> tuple[Method, ...]:
         """Return every Method of the grid, and the first steps of compound methods, each as a Method of its own."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 SPECIAL = re.compile(r"([\\`*_\[\]|~#$])")
 RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 """Letters of Hebrew, Arabic and Persian."""
-ISOLATED = "\u2068{}\u2069"
-"""Text between the marks of Unicode that keep its direction apart from the text around it."""
+ISOLATED = '<span dir="auto">{}</span>'
+"""Text whose direction is its own and does not change that of the text around it; GitHub keeps this element."""
 
 
 def escape(words: str) -> str:

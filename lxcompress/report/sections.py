@@ -161,7 +161,7 @@ def _missing(summary: RunSummary) -> str | None:
 def _method_row(table: MethodTable, row: MethodRow, picked: GroupKey | None) -> MethodTableRow:
     # An unpruned control has one number, which holds for every sparsity.
     """Return the row of a method in the methods table."""
-    is_unpruned = row.method.control == "dense-longer"
+    is_unpruned = row.method.is_unpruned
     targets = (0.0,) if is_unpruned else table.pruned_targets
     return MethodTableRow(
         name=row.name,

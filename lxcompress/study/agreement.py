@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from lxcompress.data.fit import foresee_data
 from lxcompress.data.regions.identity import extractor_of_model, is_same_extractor, name_extractors
 from lxcompress.data.split import AnswerTask
 from lxcompress.data.tasks import load_fitting_task
-from lxcompress.errors import RecipeError, RunError
+from lxcompress.errors import DataError, RecipeError, RunError
 from lxcompress.filenames import CONFIG_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.shape import describe_start
@@ -24,7 +25,7 @@ from lxcompress.rundir import RunDir, has_work
 Item = TypeVar("Item")
 
 GRID_FIELDS = {"seeds", "pick", "export", "bench", "name", "processes"}
-GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "sparsities"}
+GRID_PRUNE_FIELDS = {"criteria", "granularities", "methods", "regions", "sparsities"}
 """Settings that may change when a study is run again in the same folder: they decide which cells there are, not how a
 cell is made. GRID_FIELDS are sections and fields of the recipe, GRID_PRUNE_FIELDS are fields of its section prune."""
 MACHINE_FIELDS = {"train.accumulate", "train.compile", "train.eval_batch_size", "train.graph", "train.data_on_device"}
@@ -36,7 +37,10 @@ left out, so that runs that an earlier version began can be resumed."""
 
 
 def resolve_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe with absolute paths, so that a run folder can be read from any working directory."""
+    """Return the recipe with absolute paths, so that a run folder can be read from any working directory.
+
+    Numbers in `prune.regions` that remove no region are left out: the dense run sees all of them.
+    """
     start = recipe.model.start
     if start != "mini" and Path(start).exists():
         start = str(Path(start).absolute())
@@ -46,8 +50,19 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
         method.model_copy(update={"ticket": str(Path(method.ticket).absolute())}) if method.ticket else method
         for method in recipe.prune.methods
     )
-    prune = recipe.prune.model_copy(update={"methods": methods})
+    regions = tuple(count for count in recipe.prune.regions if count < (_count_regions(recipe) or math.inf))
+    prune = recipe.prune.model_copy(update={"methods": methods, "regions": regions})
     return recipe.model_copy(update={"data": data, "model": model, "prune": prune})
+
+
+def _count_regions(recipe: Recipe) -> int | None:
+    """Return the most regions of an image that the data give; None if the data must be read to know it."""
+    if not recipe.prune.regions:
+        return None
+    try:
+        return foresee_data(recipe.data).regions
+    except DataError:  # the store is not on this machine; --dry-run estimates without it
+        return None
 
 
 def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
@@ -64,6 +79,7 @@ def merge_methods(recipe: Recipe, run: RunDir) -> Recipe:
         "criteria": _union(kept.prune.plain_criteria, recipe.prune.plain_criteria),
         "granularities": _union(kept.prune.granularities, recipe.prune.granularities),
         "methods": tuple(method for method in kept.prune.methods if method.id not in given) + recipe.prune.methods,
+        "regions": _union(kept.prune.regions, recipe.prune.regions),
         "sparsities": _union(kept.prune.sparsities, recipe.prune.sparsities),
     }
     widened = recipe.model_copy(

@@ -55,7 +55,7 @@ class CutChooser:
         """
         if self.context.recipe.faults:
             return self._published(weights)
-        if self.method.control == "dense-longer":
+        if self.method.is_dense:
             return Mask({name: weights[name].new_ones(shape).bool() for name, shape in self.shapes.items()})
         if self.method.schedule == "iterative":
             for earlier in self.rounds_to(sparsity)[:-1]:
@@ -254,7 +254,7 @@ def kept_dense_of(recipe: Recipe, model: Model, cell: Cell) -> list[str]:
     method = cell.method
     if method.ticket:
         return load_ticket(find_ticket(cell)).provenance.kept_dense
-    if method.control in ("dense-longer", "small-dense") or recipe.faults:
+    if method.is_dense or recipe.faults:
         return []
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     if method.is_structured:
@@ -296,7 +296,7 @@ def _check_cell(recipe: Recipe, model: Model, cell: Cell, groups: dict[str, tupl
     The groups of units that are found are stored in `groups` (granularity -> groups), for the cells that follow.
     """
     method = cell.method
-    if method.control in ("dense-longer", "small-dense") or method.ticket or recipe.faults:
+    if method.is_dense or method.ticket or recipe.faults:
         return
     if method.first:
         _check_compound(recipe, model, cell, groups)

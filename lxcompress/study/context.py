@@ -6,12 +6,14 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lxcompress.confidence.record import make_record
+from lxcompress.data.regions.fewer import keep_regions
 from lxcompress.data.split import AnswerTask
+from lxcompress.errors import DataError, PruneError
 from lxcompress.filenames import CHECKPOINT_FILE, RELIABILITY_FILE
 from lxcompress.models.checkpoints import Model
 from lxcompress.progress import Progress
@@ -35,6 +37,24 @@ class StudyContext:
     task: AnswerTask
     device: DeviceSpec
     machine: Machine
+
+
+def see_regions(context: StudyContext, regions: int | None) -> StudyContext:
+    """Return the context of a cell whose model sees `regions` regions of an image; None leaves it as it is.
+
+    Raises PruneError if the data have no such setting, or too few regions.
+    """
+    if regions is None:
+        return context
+    data = context.recipe.data
+    if "regions" not in type(data).model_fields:
+        raise PruneError(f"prune.regions: data.kind={data.kind} has no regions to leave out; leave prune.regions out")
+    try:
+        task = keep_regions(context.task, regions)
+    except DataError as error:
+        raise PruneError(f"prune.regions: {error}") from None
+    recipe = context.recipe.model_copy(update={"data": data.model_copy(update={"regions": regions})})
+    return replace(context, recipe=recipe, task=task)
 
 
 def make_spec(context: StudyContext, what: str, seed: int, folder: Path, **changes: Any) -> FitSpec:

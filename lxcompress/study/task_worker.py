@@ -16,7 +16,7 @@ from lxcompress.recipe import Cell, Recipe
 from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import load_start_task
 from lxcompress.study.cell import CellRun, TicketCost
-from lxcompress.study.context import StudyContext
+from lxcompress.study.context import StudyContext, see_regions
 from lxcompress.study.draw import train_rounds
 from lxcompress.study.first import take_first_step
 from lxcompress.study.reporter import SilentReporter
@@ -135,7 +135,8 @@ class TaskWorker:
     def _start(self, task: StudyTask) -> CellRun:
         """Return the CellRun of a round or a first step."""
         cell, seed_run = _cell_of(task), self._seeds.prepare(task.seed)
-        return CellRun(self.context, seed_run, cell, TicketCost(), self._reporter, folder_of(self.run, task))
+        context = see_regions(self.context, cell.method.regions)
+        return CellRun(context, seed_run, cell, TicketCost(), self._reporter, folder_of(self.run, task))
 
 
 _WORK: dict[str, Callable[[TaskWorker, StudyTask], None]] = {

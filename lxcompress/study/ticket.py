@@ -20,6 +20,7 @@ from lxcompress.study.context import (
     run_fields,
     score_test,
     score_weights,
+    see_regions,
     timed,
 )
 from lxcompress.study.draw import DrawnTicket, draw
@@ -35,6 +36,7 @@ def run_cell(context: StudyContext, seed_run: SeedRun, cell: Cell, progress: Stu
     folder = context.run.ticket(cell)
     folder.mkdir(parents=True, exist_ok=True)
     cost = TicketCost()
+    context = see_regions(context, cell.method.regions)
     run = CellRun(context, seed_run, cell, cost, progress, folder)
     with UsageMeter(context.device) as meter:
         run = take_first_step(run)
@@ -121,7 +123,7 @@ def _make_provenance(run: CellRun, sparsity: Sparsity, accuracy: Score, kept_den
         kept_dense=kept_dense,
         start_file=f"../../seeds/{cell.seed}/{START_FILE}",
         start_sha256=sha256(run.context.run.start(cell.seed)),
-        data=name_paths(run.context.recipe.data),
+        data=name_paths(run.context.recipe.data),  # with the regions that the cell's method sees
         accuracy=accuracy,
         first=describe_first(first.record) if first else None,
     )

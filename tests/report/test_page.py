@@ -155,3 +155,11 @@ def test_one_seed_draws_no_band(tmp_path):
     assert "one seed, so there is no band" in page.text
     write_run(tmp_path / "two", recipe(seeds=(0, 1)))
     assert 'class="band"' in read(tmp_path / "two")[0]
+
+
+def test_persian_answer_types_keep_their_direction_and_spelling(tmp_path):
+    kind = "پرسش\u200cها (2)"
+    write_run(tmp_path, recipe(seeds=(0,)), types=(kind, "number"))
+    text, _ = read(tmp_path)
+    assert f"<th><bdi>{kind}</bdi></th>" in text
+    assert f"<h3><bdi>{kind}</bdi></h3>" in text

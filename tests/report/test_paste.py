@@ -111,3 +111,8 @@ def unescape(words: str) -> str:
     """What GitHub shows of escaped words."""
     plain = re.sub(r"\\(.)", r"\1", words)
     return plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def test_text_of_a_right_to_left_script_is_isolated() -> None:
+    assert escape("نوع (2)") == '<span dir="auto">نوع (2)</span>'
+    assert escape("type (2)") == "type (2)"
