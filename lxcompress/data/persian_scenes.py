@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.persian import PERSIAN_DIGITS, ZWNJ
-from lxcompress.data.programs import Phrase, Program
+from lxcompress.data.programs import Phrase, QuestionProgram
 
 HAMZA_ABOVE = "\u0654"
 """The written ezafe after a silent he."""
@@ -55,7 +55,7 @@ PERSIAN_ANSWERS = tuple(map(_answer, ANSWERS))
 """The answers in Persian, in the order of ANSWERS."""
 
 
-def ask_persian(program: Program) -> str:
+def ask_persian(program: QuestionProgram) -> str:
     """Return the Persian question of a program."""
     first, *others = program.phrases
     other = _describe(others[0]) if others else ""

@@ -28,7 +28,7 @@ class Phrase:
 
 
 @dataclass(frozen=True)
-class Program:
+class QuestionProgram:
     """What one question asks: its kind, the objects that it describes, and what it asks about them."""
 
     asked: Asked
@@ -38,11 +38,11 @@ class Program:
     comparison: Literal["more", "fewer"] | None = None
 
 
-Ask = Callable[[Program], str]
+Ask = Callable[[QuestionProgram], str]
 """A function that puts a program into the words of one language."""
 
 
-def ask_english(program: Program) -> str:
+def ask_english(program: QuestionProgram) -> str:
     """Return the English question of a program."""
     first, *others = program.phrases
     other = _noun(others[0]) if others else ""

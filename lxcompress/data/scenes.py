@@ -32,7 +32,7 @@ from lxcompress.data.objects import (
 from lxcompress.data.persian_scenes import PERSIAN_ANSWERS, ask_persian
 from lxcompress.data.pictures import draw_pictures
 from lxcompress.data.problems import Problems
-from lxcompress.data.programs import Ask, Phrase, Program, ask_english
+from lxcompress.data.programs import Ask, Phrase, QuestionProgram, ask_english
 from lxcompress.data.questions import Question, QuestionSet, SplitQuestions
 from lxcompress.data.split import Regions
 from lxcompress.recipe import ScenesData
@@ -73,7 +73,7 @@ class Scenes:
 class SceneQuestion:
     """A question as a program, the answers that its family allows, and the function that answers it for each scene."""
 
-    program: Program
+    program: QuestionProgram
     answers: tuple[str, ...]
     answer: Callable[[Scenes], np.ndarray]
     """scenes -> int [S]: an index into `answers`, or -1 for a scene in which the question makes no sense"""
@@ -272,13 +272,15 @@ SMALL_COUNTS = COUNTS[:5]
 def _exists(rng: np.random.Generator) -> SceneQuestion:
     """Ask whether there is an object."""
     phrase = _draw_phrase(rng, most=3)
-    return SceneQuestion(Program("exists", (phrase,)), YES_NO, lambda scenes: _yes_no(np.any(match(phrase, scenes), 1)))
+    return SceneQuestion(
+        QuestionProgram("exists", (phrase,)), YES_NO, lambda scenes: _yes_no(np.any(match(phrase, scenes), 1))
+    )
 
 
 def _counts(rng: np.random.Generator) -> SceneQuestion:
     """Ask how many objects there are."""
     phrase = _draw_phrase(rng)
-    return SceneQuestion(Program("count", (phrase,)), SMALL_COUNTS, lambda scenes: match(phrase, scenes).sum(1))
+    return SceneQuestion(QuestionProgram("count", (phrase,)), SMALL_COUNTS, lambda scenes: match(phrase, scenes).sum(1))
 
 
 def _asks_value(rng: np.random.Generator) -> SceneQuestion:
@@ -289,7 +291,7 @@ def _asks_value(rng: np.random.Generator) -> SceneQuestion:
     def answer(scenes: Scenes) -> np.ndarray:
         return _only(match(phrase, scenes), scenes.values[attribute])
 
-    return SceneQuestion(Program("value", (phrase,), attribute), ATTRIBUTES[attribute], answer)
+    return SceneQuestion(QuestionProgram("value", (phrase,), attribute), ATTRIBUTES[attribute], answer)
 
 
 def _compares_counts(rng: np.random.Generator) -> SceneQuestion:
@@ -301,7 +303,7 @@ def _compares_counts(rng: np.random.Generator) -> SceneQuestion:
     def answer(scenes: Scenes) -> np.ndarray:
         return _yes_no(sign * (match(first, scenes).sum(1) - match(second, scenes).sum(1)) > 0)
 
-    return SceneQuestion(Program("compare-counts", (first, second), comparison=comparison), YES_NO, answer)
+    return SceneQuestion(QuestionProgram("compare-counts", (first, second), comparison=comparison), YES_NO, answer)
 
 
 def _compares_values(rng: np.random.Generator) -> SceneQuestion:
@@ -315,7 +317,7 @@ def _compares_values(rng: np.random.Generator) -> SceneQuestion:
         sense = (one.sum(1) == 1) & (other.sum(1) == 1) & ~(one & other).any(1)
         return _where(sense, _yes_no(_only(one, values) == _only(other, values)))
 
-    return SceneQuestion(Program("compare-values", (first, second), attribute), YES_NO, answer)
+    return SceneQuestion(QuestionProgram("compare-values", (first, second), attribute), YES_NO, answer)
 
 
 def _relates(rng: np.random.Generator) -> SceneQuestion:
@@ -327,7 +329,7 @@ def _relates(rng: np.random.Generator) -> SceneQuestion:
         sense = (one.sum(1) == 1) & (other.sum(1) == 1) & ~(one & other).any(1)
         return _where(sense, _yes_no((_related(scenes, relation, other) & one).any(1)))
 
-    return SceneQuestion(Program("relation", (first, second), relation=relation), YES_NO, answer)
+    return SceneQuestion(QuestionProgram("relation", (first, second), relation=relation), YES_NO, answer)
 
 
 def _counts_related(rng: np.random.Generator) -> SceneQuestion:
@@ -339,7 +341,7 @@ def _counts_related(rng: np.random.Generator) -> SceneQuestion:
         found = (_related(scenes, relation, origin) & match(phrase, scenes)).sum(1)
         return _where(origin.sum(1) == 1, found)
 
-    return SceneQuestion(Program("count-related", (phrase, anchor), relation=relation), SMALL_COUNTS, answer)
+    return SceneQuestion(QuestionProgram("count-related", (phrase, anchor), relation=relation), SMALL_COUNTS, answer)
 
 
 def _asks_value_of_related(rng: np.random.Generator) -> SceneQuestion:
@@ -352,7 +354,7 @@ def _asks_value_of_related(rng: np.random.Generator) -> SceneQuestion:
         found = _related(scenes, relation, origin) & match(phrase, scenes)
         return _where(origin.sum(1) == 1, _only(found, scenes.values[attribute]))
 
-    return SceneQuestion(Program("value", (phrase, anchor), attribute, relation), ATTRIBUTES[attribute], answer)
+    return SceneQuestion(QuestionProgram("value", (phrase, anchor), attribute, relation), ATTRIBUTES[attribute], answer)
 
 
 FAMILIES: tuple[Callable[[np.random.Generator], SceneQuestion], ...] = (

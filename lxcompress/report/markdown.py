@@ -15,7 +15,7 @@ ISOLATED = '<span dir="auto">{}</span>'
 def escape(words: str) -> str:
     """Return text on one line in which nothing opens a tag, a link, a table cell or an emphasis.
 
-    Text with letters of a right-to-left script is isolated, so that the numbers beside it stay in their order.
+    Text with letters of a right-to-left script is isolated, so that numbers around that text stay in their order.
     """
     plain = " ".join(words.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = SPECIAL.sub(r"\\\1", plain)

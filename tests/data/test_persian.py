@@ -12,7 +12,7 @@ import torch
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.persian import ZWNJ, normalise_persian
 from lxcompress.data.persian_scenes import PERSIAN_ANSWERS, ask_persian
-from lxcompress.data.programs import Phrase, Program, ask_english
+from lxcompress.data.programs import Phrase, QuestionProgram, ask_english
 from lxcompress.data.scenes import draw_questions, draw_scenes
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import (
@@ -60,24 +60,27 @@ def test_two_english_questions_are_two_persian_ones() -> None:
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        (Program("exists", (CUBE,)), "آیا یک مکعب فلزی قرمز وجود دارد؟"),
-        (Program("count", (SPHERE,)), "چند کره\u0654 کوچک وجود دارد؟"),
-        (Program("value", (SPHERE,), "size"), "اندازه\u0654 کره\u0654 کوچک چیست؟"),
+        (QuestionProgram("exists", (CUBE,)), "آیا یک مکعب فلزی قرمز وجود دارد؟"),
+        (QuestionProgram("count", (SPHERE,)), "چند کره\u0654 کوچک وجود دارد؟"),
+        (QuestionProgram("value", (SPHERE,), "size"), "اندازه\u0654 کره\u0654 کوچک چیست؟"),
         (
-            Program("value", (Phrase({"shape": 1}), CUBE), "color", "left of"),
+            QuestionProgram("value", (Phrase({"shape": 1}), CUBE), "color", "left of"),
             "رنگ کره\u0654 سمت چپ مکعب فلزی قرمز چیست؟",
         ),
         (
-            Program("compare-counts", (CUBE, Phrase({"shape": 1})), comparison="fewer"),
+            QuestionProgram("compare-counts", (CUBE, Phrase({"shape": 1})), comparison="fewer"),
             f"آیا تعداد مکعب{ZWNJ}های فلزی قرمز از تعداد کره{ZWNJ}ها کمتر است؟",
         ),
         (
-            Program("compare-values", (CUBE, SPHERE), "material"),
+            QuestionProgram("compare-values", (CUBE, SPHERE), "material"),
             "آیا جنس مکعب فلزی قرمز با جنس کره\u0654 کوچک یکسان است؟",
         ),
-        (Program("relation", (CUBE, SPHERE), relation="in front of"), "آیا مکعب فلزی قرمز جلوی کره\u0654 کوچک است؟"),
         (
-            Program("count-related", (Phrase({"color": 4}), CUBE), relation="right of"),
+            QuestionProgram("relation", (CUBE, SPHERE), relation="in front of"),
+            "آیا مکعب فلزی قرمز جلوی کره\u0654 کوچک است؟",
+        ),
+        (
+            QuestionProgram("count-related", (Phrase({"color": 4}), CUBE), relation="right of"),
             f"چند جسم قهوه{ZWNJ}ای در سمت راست مکعب فلزی قرمز وجود دارد؟",
         ),
     ],
