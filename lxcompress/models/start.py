@@ -129,9 +129,10 @@ def _kept_rows(start: str, embedded: int, path: Path | None, *, draws_all: bool)
     `path` the vocabulary is that of the start. Raises LxError.
     """
     folder = find_vocabulary_folder(start)
-    if path is None and folder is None:
+    source = path or folder
+    if source is None:
         raise ModelError(f"{start}: has no {VOCABULARY_FILE}, whose words could be drawn; give model.vocabulary")
-    tokens = read_vocabulary(path or folder).tokens
+    tokens = read_vocabulary(source).tokens
     own = tokens if folder is None else read_vocabulary(folder).tokens
     if len(own) > embedded:  # fewer tokens are allowed: some tables are padded to a multiple
         where = f"model.vocabulary={path}" if folder is None else str(folder)
