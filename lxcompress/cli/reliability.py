@@ -57,15 +57,17 @@ def reliability_cli(
         _show_types(rows)
     questions = len(next(iter(rows[0].answers.values())).labels)
     now = f"; {len(measured)} models and files were measured now" if measured else ""
-    out.print(f"{questions:,} validation questions; docs/reliability.md says what the columns mean{now}", markup=False)
+    out.print(
+        f"{questions:,} validation questions, means over seeds; docs/reliability.md explains the columns{now}",
+        markup=False,
+    )
 
 
 def _show(rows: Sequence[Reliability]) -> None:
-    """Show a table with a row for each model: its accuracy, calibration, risk, coverage and changed answers."""
+    """Show a table with a row for each model: means over seeds, in percent."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from lxcompress.analysis.words import plus_minus
     from lxcompress.cli.screen import out
     from lxcompress.units import percent
 
@@ -77,7 +79,7 @@ def _show(rows: Sequence[Reliability]) -> None:
         names = ("accuracy", "raw_calibration_error", "calibration_error", "area", "excess_area", "coverage_at_5")
         change = row.changes.get("all")
         changed = (percent(change.right_to_wrong, 1), percent(change.wrong_to_right, 1)) if change else ("–", "–")
-        table.add_row(row.label, *(plus_minus(row.measures[name], 1) for name in names), *changed)
+        table.add_row(row.label, *(percent(row.measures[name].mean, 1) for name in names), *changed)
     out.print(table, markup=False)
 
 

@@ -57,8 +57,9 @@ def parse_answers(record: Any, where: str) -> tuple[str, ...]:
     if given is None:
         return ()
     records = given if isinstance(given, list) else []
-    answers = [found.get("answer") if isinstance(found, dict) else None for found in records]
-    if not answers or not all(isinstance(answer, str) for answer in answers) or len(answers) > MOST_ANSWERS:
+    found = [record.get("answer") if isinstance(record, dict) else None for record in records]
+    answers = [answer for answer in found if isinstance(answer, str)]
+    if not 0 < len(answers) == len(found) <= MOST_ANSWERS:
         raise DataError(
             f"{where}: has {shorten(given)} as answers, expected 1 to {MOST_ANSWERS} records with a text as answer; "
             f"{REMEDY}"

@@ -48,8 +48,8 @@ def measure_run(root: Path, remark: Remark, progress: Progress = no_progress) ->
     if not folders:
         return []
     progress("reading the data")
-    first = str(folders[0])
-    task = load_fitting_task(recipe.data, load_vocabulary(first), describe_folder(first))
+    dense = str(run.dense(recipe.seeds[0]))
+    task = load_fitting_task(recipe.data, load_vocabulary(dense), describe_folder(dense))
     measured = []
     for index, folder in enumerate(folders):
         progress(f"measuring {folder.name if folder.name != 'dense' else folder.parent.name}", index, len(folders))

@@ -90,7 +90,7 @@ def test_artifact_json_tells_the_truth(run, precision) -> None:
     artifact = read_record(out / "artifact.json", Artifact)
     names = {"bitmask.safetensors", "config.json", "ticket.json", "vocab.txt"}
     assert artifact.files == {name: sha256(out / name) for name in names}
-    assert {path.name for path in out.iterdir()} == names | {"artifact.json"}
+    assert {path.name for path in out.iterdir()} == names | {"artifact.json", "reliability.json"}
     assert artifact.size_bytes == sum((out / name).stat().st_size for name in names)
     assert (artifact.format, artifact.precision, artifact.cell) == ("bitmask", precision, TICKET)
     ticket = load_ticket(run / "tickets" / TICKET)

@@ -72,7 +72,8 @@ def test_the_file_answers_as_the_ticket_at_every_shape(run, exported, batch, tok
 def test_artifact_json_tells_the_truth(run, exported) -> None:
     artifact = read_record(exported / "artifact.json", Artifact)
     assert artifact.cell == TICKET
-    assert artifact.files == {path.name: sha256(path) for path in exported.iterdir() if path.name != "artifact.json"}
+    sealed = ("artifact.json", "reliability.json")  # records with a checksum of their own
+    assert artifact.files == {path.name: sha256(path) for path in exported.iterdir() if path.name not in sealed}
     assert artifact.size_bytes == sum((exported / name).stat().st_size for name in artifact.files)
     assert artifact.parity.max_abs_difference <= artifact.parity.tolerance
     assert artifact.parity.questions == 64
@@ -120,7 +121,7 @@ def test_a_dense_run_exports_too_knows_its_accuracy_and_prints_nothing(run, tmp_
     assert {"tracing the model", "fusing its steps", "writing it in fp32", "writing it in int8"} <= set(told)
     for folder in (plain, narrow):
         names = sorted(path.name for path in folder.iterdir())
-        assert names == ["artifact.json", "config.json", "model.onnx", "vocab.txt"]
+        assert names == ["artifact.json", "config.json", "model.onnx", "reliability.json", "vocab.txt"]
 
 
 def test_answers_that_differ_are_an_error(run, exported, tmp_path) -> None:
