@@ -21,6 +21,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # interrupts are tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+FLUSH = os.fsync
+"""The real one, which tests of the page cache need."""
+# A file is flushed to the disk against a loss of power, which no test causes. A flush takes milliseconds, and the tests
+# write thousands of files.
+os.fsync = lambda descriptor: None
 
 TOY = {
     "hidden_size": 16,
@@ -38,6 +43,9 @@ TOY_CELL = "low-magnitude-weight-50-seed0"
 FIRST = (
     "tests/life/test_life.py",
     "tests/study/test_run.py",
+    "tests/test_api.py",
+    "tests/export/test_added_format.py",
+    "tests/study/test_methods.py",
     "tests/export",
     "tests/study",
     "tests/life",

@@ -12,10 +12,17 @@ import pytest
 from lxcompress.measure.host.page_cache import drop, read_through, resident_share
 from lxcompress.measure.messages import ColdLoadRequest
 from lxcompress.measure.process import load_cold
+from tests.conftest import FLUSH
 
 MEMORY = Path("/dev/shm")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops single files from its cache")
+
+
+@pytest.fixture(autouse=True)
+def real_flush(monkeypatch) -> None:
+    """A page that is not on the disk cannot be dropped."""
+    monkeypatch.setattr(os, "fsync", FLUSH)
 
 
 @pytest.fixture
