@@ -29,7 +29,7 @@ OWN_READERS = {
     ("cli/options.py", "set_options"): "appends to the log",
     ("data/tokens.py", "shipped_vocabulary"): "a file of the package",
     ("analysis/published.py", "published_table"): "a file of the package",
-    ("report/html.py", "render_html"): "a file of the package",
+    ("report/html.py", "_template"): "a file of the package",
     ("engine/build.py", "fingerprint"): "sources of the package, as bytes",
     ("engine/library.py", "load_library"): "a header of the package, as bytes",
     ("claims.py", "this_system"): "/proc, which has no regular files",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from lxcompress import __version__
@@ -29,7 +29,15 @@ from lxcompress.units import percent
 
 def render_html(summary: RunSummary, choice: Choice) -> str:
     """Return the report as one HTML text."""
-    template = resources.files("lxcompress.report").joinpath("template.html").read_text(encoding="utf-8")
+    page = build_page(summary, choice)
+    sections = {field.name: getattr(page, field.name) for field in fields(page)}
+    return printable_lines(_template().render(**sections, published_source=SOURCE))
+
+
+@cache
+def _template() -> Template:
+    """Return the template of the page, compiled once."""
+    text = resources.files("lxcompress.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         percent=percent,
@@ -38,9 +46,7 @@ def render_html(summary: RunSummary, choice: Choice) -> str:
         numbered=partial(numbered, "seed"),
         unbroken=_unbroken,
     )
-    page = build_page(summary, choice)
-    sections = {field.name: getattr(page, field.name) for field in fields(page)}
-    return printable_lines(environment.from_string(template).render(**sections, published_source=SOURCE))
+    return environment.from_string(text)
 
 
 def build_page(summary: RunSummary, choice: Choice) -> Page:
