@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
+    from lxcompress.analysis.choice import Choice
     from lxcompress.analysis.groups import GroupKey, SeedGroup, Spread
     from lxcompress.analysis.methods import MethodRow, MethodTable
     from lxcompress.analysis.summary import RunSummary
@@ -68,13 +70,10 @@ def report_cli(
         _print_markdown(run)
         return
 
-    from lxcompress.analysis.held_out import held_out_words
-    from lxcompress.analysis.methods import MOST_LINES, tabulate
     from lxcompress.analysis.pick import pick_ticket
     from lxcompress.analysis.protocol import has_tickets
     from lxcompress.analysis.rule import default_rule
     from lxcompress.analysis.summary import summarise
-    from lxcompress.analysis.verdict import headlines
     from lxcompress.cli.screen import out, remarks
     from lxcompress.report.write import write_files
     from lxcompress.rundir import read_run
@@ -82,8 +81,24 @@ def report_cli(
     summary = summarise(read_run(run))
     choice = pick_ticket(summary, default_rule(summary))
     written = write_files(summary, choice)
+    show_tables(summary, choice, out)
+    for warning in choice.warnings if has_tickets(summary.recipe) else summary.warnings:
+        remarks.print(f"warning: {warning}", style="yellow", markup=False)
+    for path in written:
+        out.print(str(path), markup=False, soft_wrap=True)
+    if open_:
+        _open(written[0])
+
+
+def show_tables(summary: RunSummary, choice: Choice, out: Console) -> None:
+    """Print the faults of the run, its tables, what it took, and what to ship, in the width of `out`."""
+    from lxcompress.analysis.held_out import held_out_words
+    from lxcompress.analysis.methods import MOST_LINES, tabulate
+    from lxcompress.analysis.protocol import has_tickets
+    from lxcompress.analysis.verdict import headlines
+
     is_pickable = has_tickets(summary.recipe)
-    _label(summary)
+    _label(summary, out)
     picked = choice.picked.group if choice.picked and is_pickable else None
     methods = tabulate(summary)
     if len(methods.rows) <= MOST_LINES:
@@ -104,12 +119,6 @@ def report_cli(
         out.print(sentence, style="bold", markup=False)
     if choice.held_out and is_pickable:
         out.print(held_out_words(choice.held_out), markup=False)
-    for warning in choice.warnings if is_pickable else summary.warnings:
-        remarks.print(f"warning: {warning}", style="yellow", markup=False)
-    for path in written:
-        out.print(str(path), markup=False, soft_wrap=True)
-    if open_:
-        _open(written[0])
 
 
 def _print_markdown(run: Path) -> None:
@@ -124,12 +133,11 @@ def _print_markdown(run: Path) -> None:
     typer.echo(summary_markdown(summary, pick_ticket(summary, default_rule(summary))), nl=False)
 
 
-def _label(summary: RunSummary) -> None:
+def _label(summary: RunSummary, out: Console) -> None:
     """Show which faults of the published study the run reproduces; nothing if it reproduces none."""
     from rich.padding import Padding
 
     from lxcompress.analysis.protocol import fault_lines, protocol_title
-    from lxcompress.cli.screen import out
 
     if not summary.recipe.faults:
         return

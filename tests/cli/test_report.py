@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,16 +12,21 @@ import typer
 from typer.testing import CliRunner
 
 from lxcompress.analysis.groups import GroupKey
-from lxcompress.cli.report import report_cli
+from lxcompress.analysis.pick import pick_ticket
+from lxcompress.analysis.rule import default_rule
+from lxcompress.analysis.summary import RunSummary, summarise
+from lxcompress.cli.report import report_cli, show_tables
+from lxcompress.cli.screen import Screen
 from lxcompress.errors import RunError
 from lxcompress.recipe import Method
+from lxcompress.rundir import read_run
 from tests import children
 from tests.report.synthetic import METHODS, curve, gpu_usage, many, recipe, write_run, write_twins
 
 app = typer.Typer()
 app.command()(report_cli)
 BEGUN = ("low-magnitude-weight-50-seed0", "dense-longer-0-seed0")
-# The example of the docstring, as a program of its own: the console reads its width when it starts.
+# The example of the docstring, as a program of its own.
 PROGRAM = "import sys, typer; from lxcompress.cli.report import report_cli; typer.run(report_cli)"
 
 
@@ -34,10 +40,26 @@ def test_it_writes_three_files_and_names_them(tmp_path):
     assert json.loads(run.results_json.read_text(encoding="utf-8"))["pick"]["picked"]["target"] == 0.5
 
 
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory) -> RunSummary:
+    return summarise(read_run(write_run(tmp_path_factory.mktemp("run"), recipe()).root))
+
+
+@pytest.fixture(scope="module")
+def many_summary(tmp_path_factory) -> RunSummary:
+    return summarise(read_run(write_run(tmp_path_factory.mktemp("many"), many()).root))
+
+
+def shown(summary: RunSummary, width: int) -> str:
+    """What a terminal of this width shows of a run; test_the_faults_of_a_run runs the command at a width."""
+    terminal = Screen(width=width, file=io.StringIO(), highlight=False)
+    show_tables(summary, pick_ticket(summary, default_rule(summary)), terminal)
+    return terminal.file.getvalue()
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_table_fits_and_nothing_is_cut(tmp_path, width):
-    run = write_run(tmp_path / "run", recipe())
-    text = _program([str(run.root)], COLUMNS=str(width)).stdout
+def test_the_table_fits_and_nothing_is_cut(summary, width):
+    text = shown(summary, width)
     table = text.split("in %")[0]
     assert "…" not in text
     assert max(map(len, table.splitlines())) <= width
@@ -47,7 +69,7 @@ def test_the_table_fits_and_nothing_is_cut(tmp_path, width):
     assert ("vs dense" in table) == (width > 60)
 
 
-@pytest.mark.parametrize("width", [60, 120])
+@pytest.mark.parametrize("width", [60, 120])  # of a program of its own, whose console reads its width when it starts
 def test_the_faults_of_a_run_are_said_before_its_numbers(tmp_path, width):
     run = write_run(tmp_path / "run", recipe(protocol="published"))
     text = " ".join(_program([str(run.root)], COLUMNS=str(width)).stdout.split())
@@ -60,20 +82,19 @@ def test_the_faults_of_a_run_are_said_before_its_numbers(tmp_path, width):
     assert "low-magnitude <" not in text
 
 
-def test_what_the_study_took_and_what_grew_back_are_said(tmp_path):
+def test_what_the_study_took_and_what_grew_back_are_said(summary, tmp_path):
     run = write_run(tmp_path / "run", recipe(protocol="published"), usage=gpu_usage, regrown=lambda cell: 1_000)
-    text = " ".join(_program([str(run.root)], COLUMNS="60").stdout.split())
+    text = " ".join(shown(summarise(read_run(run.root)), 60).split())
     assert "took 29 min 22 s for 28 runs, 0.489 GPU hours (Toy GPU 80GB)" in text
     assert "0.1 % of the removed weights grew back" in text
-    plain = " ".join(_program([str(write_run(tmp_path / "cpu", recipe()).root)]).stdout.split())
+    plain = " ".join(shown(summary, 80).split())
     assert "took 31 min 24 s for 30 runs" in plain
     assert not any(word in plain for word in ("GPU", "Wh", "grew back"))
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 160])
-def test_many_methods_fit_and_each_has_its_row(tmp_path, width):
-    run = write_run(tmp_path / "run", many())
-    text = _program([str(run.root)], COLUMNS=str(width)).stdout
+def test_many_methods_fit_and_each_has_its_row(many_summary, width):
+    text = shown(many_summary, width)
     table = text.split("took ")[0]
     assert "…" not in text
     assert max(map(len, table.splitlines())) <= width
@@ -87,7 +108,7 @@ def test_many_methods_fit_and_each_has_its_row(tmp_path, width):
 
 def test_a_study_that_has_just_begun_is_said_in_few_words(tmp_path):
     run = write_run(tmp_path / "run", many(), score=lambda cell: curve(cell) if cell.id in BEGUN else None)
-    text = " ".join(_program([str(run.root)], COLUMNS="120").stdout.split())
+    text = " ".join(shown(summarise(read_run(run.root)), 120).split())
     assert "92 of 94 groups have no finished run" in text
     assert "± standard deviation over seeds" not in text
     assert len(text) < 7000
