@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from lxcompress.analysis.choice_json import choice_json
 from lxcompress.analysis.pick import pick_of_grid, pick_ticket
 from lxcompress.analysis.rule import Rule
-from lxcompress.analysis.summary import summarise
+from lxcompress.analysis.summary import RunSummary, summarise
 from lxcompress.analysis.verdict import compared_words, verdict
 from lxcompress.recipe import Cell, Method
 from lxcompress.rundir import RunDir, read_run, write_record
@@ -36,6 +38,19 @@ def chance_run(root: Path, seed: int) -> None:
             if chance.random() < 0.8:
                 latency, memory = chance.uniform(0.001, 0.009), chance.randint(50, 150) * 1_000_000
                 write_bench(run, cell.id, [folder], latency_s=latency, peak_bytes=memory)
+
+
+@pytest.fixture(scope="module")
+def chance_summary(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], RunSummary]:
+    """A function from a seed to the summary of its run of chance: made once, and only read."""
+
+    @functools.cache
+    def make(seed: int) -> RunSummary:
+        root = tmp_path_factory.mktemp("chance")
+        chance_run(root, seed)
+        return summarise(read_run(root))
+
+    return make
 
 
 def obvious_winner(summary, rule):
@@ -90,9 +105,8 @@ def chance_rule(seed: int) -> Rule:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_the_pick_is_the_obvious_one_and_each_other_has_a_reason(tmp_path, seed):
-    chance_run(tmp_path, seed)
-    summary = summarise(read_run(tmp_path))
+def test_the_pick_is_the_obvious_one_and_each_other_has_a_reason(chance_summary, seed):
+    summary = chance_summary(seed)
     for rule in (chance_rule(seed), chance_rule(100 + seed), Rule(retain=0.7)):
         choice = pick_ticket(summary, rule)
         group = choice.picked.group if choice.picked else None
@@ -106,9 +120,8 @@ def test_the_pick_is_the_obvious_one_and_each_other_has_a_reason(tmp_path, seed)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_tightening_never_yields_a_sparser_pick(tmp_path, seed):
-    chance_run(tmp_path, seed)
-    summary = summarise(read_run(tmp_path))
+def test_tightening_never_yields_a_sparser_pick(chance_summary, seed):
+    summary = chance_summary(seed)
     loose = Rule(retain=0.6, max_size_mb=9, max_latency_ms=9, max_memory_mb=150)
     for tight in (
         replace(loose, retain=0.8),
