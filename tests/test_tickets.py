@@ -334,9 +334,16 @@ def test_what_is_no_ticket_is_refused(make, tmp_path) -> None:
     complain(lambda: load_ticket(tmp_path / "place"), "is not a ticket", "lxcompress prune")
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
-@pytest.mark.parametrize("sparsity", [0.1, 0.37, 0.5, 0.9])
-@pytest.mark.parametrize("criterion", ["low-magnitude", "random", "high-magnitude"])
+GRID = [
+    pytest.param(criterion, sparsity, scope, marks=[] if (row + column + index) % 2 == 0 else pytest.mark.slow)
+    for row, criterion in enumerate(("low-magnitude", "random", "high-magnitude"))
+    for column, sparsity in enumerate((0.1, 0.37, 0.5, 0.9))
+    for index, scope in enumerate(("layer", "global"))
+]
+"""Every pair of values is in `make test`, and every three in `make test-slow` or there."""
+
+
+@pytest.mark.parametrize(("criterion", "sparsity", "scope"), GRID)
 def test_pruning_keeps_exactly_k_and_changes_nothing_else(criterion, sparsity, scope, folder, tmp_path) -> None:
     before = load_model(folder)
     provenance = prune_model(

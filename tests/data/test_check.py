@@ -703,6 +703,7 @@ def test_answers_that_are_all_alike_are_a_warning(tmp_path) -> None:
 # Real data.
 
 
+@pytest.mark.slow
 def test_real_vqa_is_sound_but_for_its_images(tmp_path) -> None:
     data = of_vqa.slice_data(answers=real("vocab", "vqa_trainval_ans2label.json"))
     found = check_data(data, read_vocabulary(real("vocab", "vocab.txt")))
@@ -718,6 +719,7 @@ def test_real_vqa_is_sound_but_for_its_images(tmp_path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_gqas_answers_are_doubtful_for_real_vqa() -> None:
     data = of_vqa.slice_data(answers=real("vocab", "gqa_trainval_ans2label.json"))
     doubts = [finding for finding in check_data(data).findings if finding.where == str(data.answers)]
@@ -742,6 +744,7 @@ def test_real_features_are_sound(tmp_path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_real_clevr_nlvr_and_nlvr2_are_read_whole() -> None:
     words = read_vocabulary(real("vocab", "vocab.txt"))
     scenes, questions = (real("clevr") / name for name in of_clevr.SLICE)

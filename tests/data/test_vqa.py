@@ -359,6 +359,7 @@ def test_the_slice_is_whole(published) -> None:
     assert kinds == {"number": 16_086, "yes/no": 16_033, "other": 15_942}
 
 
+@pytest.mark.slow
 def test_most_majority_answers_of_the_slice_have_a_label(published) -> None:
     files = slice_data()
     annotated = read_annotations([*(files.train_annotations or ()), *(files.valid_annotations or ())])
@@ -370,6 +371,7 @@ def test_most_majority_answers_of_the_slice_have_a_label(published) -> None:
     assert all(normalise(label) == label for label in known)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_made_of_the_slice_is_within_lxmerts(published) -> None:
     made = read(slice_data())
     assert set(made.labels) < set(published.labels)

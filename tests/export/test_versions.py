@@ -66,12 +66,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int | None], Pa
 
     @functools.cache
     def make(opset: int | None) -> Path:
+        if opset is None:
+            return traced("visual_bert").path
         return write(tmp_path_factory.mktemp("fp32"), "fp32", opset)
 
     return make
 
 
-@pytest.mark.parametrize("opset", [17, 20, None])
+@pytest.mark.parametrize("opset", [17, pytest.param(20, marks=pytest.mark.slow), None])
 def test_a_file_has_the_format_of_its_operators_in_every_precision(tmp_path: Path, opset: int | None, plain) -> None:
     found, version = version_of(plain(opset))
     assert found == opset or opset is None

@@ -264,15 +264,17 @@ def test_onnx_answers_as_the_ticket_at_every_shape(toy, run, tmp_path) -> None:
         np.testing.assert_allclose(session.answer(inputs.numpy()), expected, atol=1e-5)
 
 
-IN_ONNX = {("lxmert", "layer"), ("visual_bert", "neuron")}
-"""The pairs that are exported to ONNX; the others are exported as bitmasks.
-
-The converter sees only the smaller model, so each granularity once is enough; a whole ViLT is exported above.
-"""
-
-
-@pytest.mark.parametrize("granularity", ["neuron", "layer"])
-def test_a_ticket_that_is_a_smaller_model_exports(name, toy, start, tmp_path, granularity) -> None:
+@pytest.mark.parametrize(
+    ("granularity", "format"),
+    [
+        ("neuron", "bitmask"),
+        ("layer", "bitmask"),
+        pytest.param("neuron", "onnx", marks=pytest.mark.slow),
+        pytest.param("layer", "onnx", marks=pytest.mark.slow),
+    ],
+)
+def test_a_ticket_that_is_a_smaller_model_exports(name, toy, start, tmp_path, granularity, format) -> None:
+    """ONNX's converter sees only the smaller model, which tests/export traces too."""
     sparsity = 0.2 if granularity == "neuron" else 0.25 if name == "lxmert" else 0.4  # a layer of one of its stacks
     given = recipe(start, **toy.data)
     methods = [{"name": "cut", "granularity": granularity}]
@@ -280,7 +282,6 @@ def test_a_ticket_that_is_a_smaller_model_exports(name, toy, start, tmp_path, gr
     run_study(Recipe.model_validate({**given.model_dump(), "prune": prune}), tmp_path / "run")
     folder = next((tmp_path / "run" / "tickets").iterdir())
     ticket = load_ticket(folder)
-    format = "onnx" if (name, granularity) in IN_ONNX else "bitmask"
     artifact = export(open_source(folder), tmp_path / "out", ExportOptions(format))
     assert artifact.accuracy == artifact.source_accuracy
     assert load_writer(format).count_zeros(tmp_path / "out") == (0, ticket.provenance.sparsity.kept)
