@@ -2,8 +2,8 @@
 # and what the pick gains over the dense model in int8.
 # make check: format, lint, types, the laws of the structure and the fast tests, in less than a minute.
 # make test: make check, then the other tests.
-# make test-native: the tests that need sanitizers, valgrind, an emulator, a browser, or the compilers of ExecuTorch and Core ML;
-# each skip names what is missing.
+# make test-native: the tests that need sanitizers, valgrind, an emulator, a browser, a notebook's kernel, or the compilers of
+# ExecuTorch, Core ML and OpenVINO; each skip names what is missing.
 # make test-slow: the tests that take minutes each.
 # make test-matrix: the fast tests on every installed Python from 3.10 to 3.13, and with the lowest allowed dependencies.
 # make gpu-proof: prove on one GPU, in at most 8 minutes, that training on CUDA is right and fast; docs/gpu.md.
@@ -19,7 +19,8 @@ RUN := runs/quickstart
 FAST := $(addprefix tests/,$(addsuffix .py, \
 	test_house test_order test_bitmask test_extensions test_output test_recipe test_settings test_text \
 	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule)))
-NATIVE := $(addprefix tests/,engine runtimes/test_torch.py life/test_browser.py $(addprefix export/test_,coreml.py executorch.py))
+NATIVE := $(addprefix tests/,engine runtimes/test_torch.py life/test_browser.py test_api.py \
+	$(addprefix export/test_,coreml.py executorch.py openvino.py))
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 

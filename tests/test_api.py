@@ -95,6 +95,7 @@ def test_the_slow_code_of_the_python_page_runs_too(tmp_path_factory) -> None:
     assert "median" in run_python("\n".join(blocks()), tmp_path_factory).stdout
 
 
+@pytest.mark.native
 def test_the_notebook_runs(tmp_path, monkeypatch) -> None:
     import nbformat
     from nbclient import NotebookClient

@@ -166,6 +166,7 @@ def single(tmp_path_factory) -> tuple[Toy, Path]:
     return toy, root / "out"
 
 
+@pytest.mark.native
 def test_it_is_measured_in_a_process_of_its_own(single) -> None:
     (measured,) = measure_artifacts([single[1]], threads=1, runs=3, warmup=1)
     assert measured.task.runtime == "torch"
