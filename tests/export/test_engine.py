@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -64,7 +61,6 @@ from tests.pruning.test_surgery import choose
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler is here, so the engine is not built")
 
-ROOT = Path(__file__).resolve().parents[2]
 FEATURES, ANSWERS, TOKENS = 10, 7, 24
 SIZES = {
     "vocab_size": 50,
@@ -450,24 +446,8 @@ def test_rows_are_taken_in_bands() -> None:
     assert take_rows(np.arange(6)[:, None], 12)[:, 0].tolist() == list(range(6))
 
 
-def test_the_table_gives_the_same_bytes_in_any_process(tmp_path) -> None:
-    """With another number of threads, and sets in another order."""
-    code = f"""
-from pathlib import Path
-from tests.export.test_engine import write_by_table
-write_by_table(Path({str(tmp_path / "there")!r}))
-"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
-    write_by_table(tmp_path / "here")
-    files = sorted(path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.lxe"))
-    assert len(files) == len(FAMILIES) * len(BOUNDS)
-    for file in files:
-        assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes(), file
-
-
 def write_by_table(folder: Path) -> None:
-    """A file of each family and precision, with matrices that the table lays out."""
+    """A file of each family and precision, with matrices that the table lays out: for test_same_bytes."""
     for name in FAMILIES:
         for precision in BOUNDS:
             torch.manual_seed(0)

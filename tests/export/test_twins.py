@@ -356,14 +356,19 @@ def test_what_a_second_process_fails_to_export_is_exported_by_the_first(copied, 
     assert "already exported" not in result.output
 
 
-def test_the_int8_of_an_onnx_file_is_made_of_the_fp32_one(tmp_path) -> None:
-    """The model is traced once for both, and what is made of the file is what its quantiser makes of it."""
-    wanted, _ = plan_twins(save_ticket(tmp_path), out=tmp_path / "out")
-    plain, narrow = export_twins([each for each in wanted if each.twin in ("ticket", "ticket int8")])
+def test_the_int8_of_an_onnx_file_is_made_of_the_fp32_one(tiny_run, tiny_onnx, tmp_path) -> None:
+    """The model is not traced again, and what is made of the file is what its quantiser makes of it."""
+    wanted, _ = plan_twins(tiny_run / "tickets" / TICKET, out=tmp_path / "out")
+    both = [each for each in wanted if each.twin in ("ticket", "ticket int8")]
+    shutil.copytree(tiny_onnx, both[0].out)
+    record = read_record(tiny_onnx / "artifact.json", Artifact)
+    write_record(both[0].out / "artifact.json", record.model_copy(update={"twin": "ticket"}))
+    plain, narrow = export_twins(both)
+    assert (plain.is_new, narrow.is_new) == (False, True)
     assert narrow.artifact.notes[0] == "made of the fp32 file in ticket"
     to_int8(plain.out / "model.onnx", tmp_path / "again.onnx")
     assert (narrow.out / "model.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
-    assert narrow.artifact.parity.questions == 30
+    assert narrow.artifact.parity.questions == 64
 
 
 def _unsealed(text: str) -> str:

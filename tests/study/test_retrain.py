@@ -18,7 +18,6 @@ from lxcompress.records import Provenance
 from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from lxcompress.study.retrain import work_path
-from lxcompress.study.run import run_study
 from lxcompress.tickets import load_ticket
 from lxcompress.training import optimise as optimising
 from lxcompress.writing import exclusive
@@ -26,14 +25,12 @@ from tests.progress import KeptProgress
 
 
 @pytest.fixture(scope="module")
-def dense(toy_recipe, tmp_path_factory) -> Path:
+def dense(toy_run, tmp_path_factory) -> Path:
     """Return a fine-tuned model: a transformers folder outside of any run."""
-    root = tmp_path_factory.mktemp("run")
-    run_study(toy_recipe, root, only="low-magnitude-weight-50-seed0")
     folder = tmp_path_factory.mktemp("mine") / "model"
     folder.mkdir()
     for name in ("config.json", "model.safetensors", "vocab.txt"):
-        (folder / name).write_bytes((root / "seeds/0/dense" / name).read_bytes())
+        (folder / name).write_bytes((toy_run / "seeds/0/dense" / name).read_bytes())
     return folder
 
 
