@@ -15,16 +15,26 @@ from pathlib import Path
 import yaml
 
 _ADB = """#!{python} -IS
-import hashlib, json, shlex, sys
-from pathlib import Path
+import json, os, shlex, sys  # and no other library: a test makes some 30 calls, and pathlib takes as long as Python
 
-state = Path({state!r})
-settings = json.loads((state / "settings.json").read_text())
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+def write(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+
+def fail(code, words):
+    sys.stderr.write(words + "\\n")
+    sys.exit(code)
+
+state = {state!r}
+settings = json.loads(read(state + "/settings.json"))
 arguments = sys.argv[1:]
-with (state / "calls.jsonl").open("a") as log:
+with open(state + "/calls.jsonl", "a") as log:
     log.write(json.dumps(arguments) + "\\n")
-phone = lambda path: state / "phone" / path.lstrip("/")
-fail = lambda code, words: (sys.stderr.write(words + "\\n"), sys.exit(code))
+phone = lambda path: state + "/phone/" + path.lstrip("/")
 
 if arguments == ["devices"]:
     print("List of devices attached")
@@ -37,43 +47,44 @@ if arguments[0] == "-s":
         fail(1, "adb: device '" + arguments[1] + "' not found")
     arguments = arguments[2:]
 if arguments[0] == "push":
-    phone(arguments[2]).parent.mkdir(parents=True, exist_ok=True)
-    content = Path(arguments[1]).read_bytes()
-    phone(arguments[2]).write_bytes(content[: settings["room"]])
+    os.makedirs(os.path.dirname(phone(arguments[2])), exist_ok=True)
+    write(phone(arguments[2]), read(arguments[1])[: settings["room"]])
 elif arguments[0] == "pull":
-    Path(arguments[2]).write_bytes(phone(arguments[1]).read_bytes())
+    write(arguments[2], read(phone(arguments[1])))
 elif arguments[0] == "shell":
     words = shlex.split(arguments[1])
     if words[0] == "getprop":
         print(settings["properties"].get(words[1], ""))
     elif words[0] == "cat" and "thermal" in words[1]:
         for _ in words[1:]:
-            heat = json.loads((state / "heat.json").read_text())
+            heat = json.loads(read(state + "/heat.json"))
             print(heat[0])
-            (state / "heat.json").write_text(json.dumps(heat[1:] or heat))
+            write(state + "/heat.json", json.dumps(heat[1:] or heat).encode())
     elif words[0] == "cat":
         print(settings["files"][words[1]])
     elif words[0] == "sha256sum":
         if not settings["has_sha256sum"]:
             fail(127, "/system/bin/sh: sha256sum: inaccessible or not found")
-        print(hashlib.sha256(phone(words[1]).read_bytes()).hexdigest() + "  " + words[1])
+        import hashlib
+        print(hashlib.sha256(read(phone(words[1]))).hexdigest() + "  " + words[1])
     elif words[0] == "mkdir":
-        phone(words[2]).mkdir(parents=True, exist_ok=True)
+        os.makedirs(phone(words[2]), exist_ok=True)
     elif words[0] == "rm":
-        phone(words[2]).unlink(missing_ok=True)
+        if os.path.exists(phone(words[2])):
+            os.unlink(phone(words[2]))
     elif words[0] == "chmod":
-        phone(words[2]).chmod(0o755)
+        os.chmod(phone(words[2]), 0o755)
     elif words[0].endswith("/perf"):
         if settings["runner_fails"]:
             fail(134, "terminate called after throwing Ort::Exception")
         runs, model, samples = int(words[2]), words[5], words[6]
-        assert phone(model).is_file(), model
+        assert os.path.isfile(phone(model)), model
         lines = ["toy,%g,%d,99,%d" % (0.01 * (index + 1), 50_000_000 + runs, index) for index in range(runs)]
         print("Session creation time cost: 0.25 s")
         for index in range(runs):
             print("Iteration %d of %d: %f ms" % (index + 1, runs, 10 * (index + 1)))
         written = "\\n".join(lines) + "\\n"
-        with phone(samples).open("a") as file:
+        with open(phone(samples), "a") as file:
             file.write(written[: settings["written"]])
     else:
         fail(127, words[0] + ": not found")
