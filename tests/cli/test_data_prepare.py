@@ -105,15 +105,21 @@ def test_the_published_rows_need_no_option(tmp_path) -> None:
     assert "largest feature 35.28" in said
 
 
+@pytest.fixture(scope="module")
+def long_source(tmp_path_factory) -> Path:
+    """A source that takes long enough to be interrupted: only read it."""
+    return write_tsv(tmp_path_factory.mktemp("long") / "a.tsv", list(map(row, pictures(6_000))))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_and_killed_go_on_with_the_same_command(tmp_path, number) -> None:
-    path = write_tsv(tmp_path / "a.tsv", list(map(row, pictures(12_000))))
+def test_interrupted_and_killed_go_on_with_the_same_command(long_source, tmp_path, number) -> None:
+    path = long_source
     command = [sys.executable, "-c", SLOW, str(path), "--objects", "6", "--out"]
     env = {**os.environ, "COLUMNS": "200"}
     command.append(str(tmp_path / "store"))
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as work:
         assert work.stderr is not None
-        for _ in range(40):
+        for _ in range(20):
             assert "a.tsv: " in work.stderr.readline()
         work.send_signal(number)
         rest = work.stderr.read()

@@ -8,8 +8,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,8 +240,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_kept_is_gone_on_with(sources, t
     script = DYING.replace("    if value", "    if False and value")
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); "
     ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
-    command = [sys.executable, "-c", f"{limit}{ignore}\n{script}", "0", str(out), *map(str, sources)]
-    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    died = children.run(f"{limit}{ignore}\n{script}", 0, out, *sources, cwd=ROOT)
     assert "DataError" in died.stderr
     assert "cannot be written (File too large); free some space, and run the same command" in died.stderr
     assert convert(sources, out) > 0
@@ -325,32 +323,31 @@ def test_a_resumed_store_mixes_no_old_rows_with_new_ones(image, is_before, table
 
 
 RACER = """
-import sys
+import os, sys, time
 from pathlib import Path
 from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.errors import DataError
-print("ready", flush=True)
-sys.stdin.readline()
+table, store, start = (Path(word) for word in sys.argv[1:])
+start.with_name(f"ready-{os.getpid()}").touch()
+while not start.exists():
+    time.sleep(0.001)
 try:
-    prepare_store([Path(sys.argv[1])], Path(sys.argv[2]), objects=6)
+    prepare_store([table], store, objects=6)
     print("made")
 except DataError as error:
     print(error)
 """
-"""A conversion that starts when its input has a line."""
+"""A conversion that starts when a file is there."""
 
 
-def test_of_many_conversions_to_one_store_each_ends_and_the_store_is_whole(table, tmp_path) -> None:
-    command = [sys.executable, "-c", RACER, str(table), str(tmp_path / "store")]
-    racers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)
-    ]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    said = [racer.communicate(timeout=120)[0] for racer in racers]
+def test_of_many_conversions_to_one_store_each_ends_and_the_store_is_whole(table, tmp_path, tmp_path_factory) -> None:
+    start = tmp_path_factory.mktemp("race") / "start"
+    racers = [children.start(RACER, table, tmp_path / "store", start, cwd=ROOT) for _ in range(3)]
+    while len(list(start.parent.glob("ready-*"))) < len(racers):
+        assert all(racer.poll() is None for racer in racers)
+        time.sleep(0.01)
+    start.touch()
+    said = [racer.finish().stdout for racer in racers]
     assert any(sentence == "made\n" for sentence in said)
     assert all(sentence == "made\n" or "another conversion is running" in sentence for sentence in said), said
     verify_store(tmp_path / "store")
