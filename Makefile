@@ -20,7 +20,7 @@ FAST := $(addprefix tests/,$(addsuffix .py, \
 	test_house test_order test_bitmask test_extensions test_output test_recipe test_settings test_text \
 	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule)))
 NATIVE := $(addprefix tests/,engine runtimes/test_torch.py life/test_browser.py test_api.py \
-	$(addprefix export/test_,coreml.py executorch.py openvino.py))
+	$(addprefix export/test_,added_format.py coreml.py executorch.py openvino.py))
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 

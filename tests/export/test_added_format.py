@@ -44,16 +44,26 @@ def test_a_runtime_opens_the_formats_that_it_names(spec) -> None:
         assert callable(resolve(spec.open))
 
 
-def test_an_added_format_is_exported_proven_and_measured(tiny_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "program"
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A dense run in the added format, and what the command printed."""
+    out = tmp_path_factory.mktemp("exported") / "program"
     done = lxcompress("export", tiny_run / "seeds" / "0" / "dense", "--format", "torch-export", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout)
+    return out, json.loads(done.stdout)
+
+
+def test_an_added_format_is_exported_and_proven(exported) -> None:
+    _, made = exported
     assert (made["format"], made["precision"], made["role"], made["seed"]) == ("torch-export", "fp32", "dense", 0)
     assert made["parity"]["changed_answers"] == 0
     assert made["accuracy"] == made["source_accuracy"]
 
-    done = lxcompress("bench", out, "--runs", "3", "--out", tmp_path / "bench.json", "--json")
+
+@pytest.mark.native
+def test_an_added_format_is_measured(exported, tmp_path: Path) -> None:
+    """In processes that import torch, each of them for 3 s."""
+    done = lxcompress("bench", exported[0], "--runs", "3", "--out", tmp_path / "bench.json", "--json")
     assert done.returncode == 0, done.stderr
     (measured,) = json.loads(done.stdout)["bench"]["measurements"]
     assert measured["task"]["runtime"] == "torch-export"
