@@ -144,12 +144,14 @@ class FeatureOrigin(Record):
     """How the features that a model was trained on were made from photographs.
 
     `made_with` has the options of `lxcompress features` that decide the features, as in store.json. An image has
-    `regions` regions at most. `version` is that of the extractor, as in store.json.
+    `regions` regions at most. `version` is that of the extractor, as in store.json. The model saw `kept_regions` of
+    them, or pooled to so many (data/regions/fewer.py); None is all.
     """
 
     made_with: str
     regions: Positive
     version: str = ""
+    kept_regions: Positive | None = None
 
 
 class Score(Record):

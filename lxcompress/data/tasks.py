@@ -77,7 +77,9 @@ def data_files(settings: AnyData) -> dict[str, tuple[Path, ...]]:
 def find_origin(settings: AnyData) -> FeatureOrigin | None:
     """Return how the features of the data were made from photographs; None if they were not. Raises DataError."""
     features = getattr(settings, "features", None)
-    return None if features is None else read_store_record(features).origin
+    origin = None if features is None else read_store_record(features).origin
+    kept = getattr(settings, "regions", None)
+    return origin and origin.model_copy(update={"kept_regions": kept})
 
 
 def _open_images(settings: AnyData, feature_size: int) -> ImageSource:

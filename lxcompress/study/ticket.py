@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from lxcompress.checksums import hash_files
+from lxcompress.data.tasks import find_origin
 from lxcompress.filenames import CHECKPOINT_FILE, MASK_FILE, START_FILE
 from lxcompress.models.checkpoints import Model, save_model
 from lxcompress.models.flops import count_flops
+from lxcompress.models.origin import set_origin
 from lxcompress.pruning.compound import mask_in
 from lxcompress.pruning.mask import Mask
 from lxcompress.recipe import Cell
@@ -91,6 +93,7 @@ def _save(run: CellRun, ticket: DrawnTicket, accuracy: Score, kept_dense: list[s
     removed weights grew back. For a ticket, return an empty dict.
     """
     folder, vocabulary = run.context.run.ticket(run.cell), run.context.task.vocabulary
+    set_origin(ticket.model.config, find_origin(run.context.recipe.data))  # the cell may see fewer regions
     regrows, cut = "mask-applied-once" in run.context.recipe.faults, ticket.cut
     if not ticket.is_ticket or regrows:
         save_model(folder, ticket.model, ticket.drawn.trained, vocabulary)

@@ -136,7 +136,7 @@ def answer_photo(
     started = time.perf_counter()
     picture = _read_picture(photo, extractor)
     seen = time.perf_counter()
-    image = _extract(extractor, picture, options.threads)
+    image = _keep_regions(_extract(extractor, picture, options.threads), origin)
     extracted = time.perf_counter()
     _check_width(folder, shape, image["visual_feats"], extract_options.extractor)
     answerer = _open_answerer(folder, shape, options.threads)
@@ -327,6 +327,26 @@ def _extract(extractor: Extractor, picture: Picture, threads: int) -> dict[str, 
         "visual_feats": stored[None],
         "visual_pos": boxes[None],
         "visual_attention_mask": np.ones((1, len(features)), dtype=np.int64),
+    }
+
+
+def _keep_regions(image: dict[str, np.ndarray], origin: FeatureOrigin | None) -> dict[str, np.ndarray]:
+    """Return the inputs with as few regions as the model saw in its training."""
+    if origin is None or origin.kept_regions is None:
+        return image
+    import numpy as np
+    import torch
+
+    from lxcompress.data.regions.fewer import keep_first
+    from lxcompress.data.split import Regions
+
+    features, boxes = (torch.from_numpy(image[name]) for name in ("visual_feats", "visual_pos"))
+    given = features.shape[1]
+    kept = keep_first(Regions(features.half(), boxes, torch.tensor([given])), min(given, origin.kept_regions))
+    return {
+        "visual_feats": kept.features.float().numpy(),
+        "visual_pos": np.ascontiguousarray(kept.boxes.numpy()),
+        "visual_attention_mask": np.ones((1, kept.features.shape[1]), dtype=np.int64),
     }
 
 

@@ -126,3 +126,18 @@ def test_bad_requests_are_one_sentence(photo, model, tmp_path) -> None:
             lx.answer(path, questions, model=model)
     with pytest.raises(LxError, match="no such"):
         lx.answer(photo, "red?", model=tmp_path / "absent")
+
+
+def test_a_model_that_saw_fewer_regions_gets_as_many(photo, tiny_start, tmp_path) -> None:
+    """The grid of the photograph is pooled as the study pooled the store."""
+    extract_features([photo], tmp_path / "store", ExtractOptions(grid=2, threads=1))
+    store = open_store(tmp_path / "store")
+    made, _ = load_start(str(tiny_start), LABELS, 0, layers=NewLayers(features=1280))
+    set_origin(made.config, ORIGIN.model_copy(update={"kept_regions": 1}))
+    save_model(tmp_path / "model", made, made.weights, shipped_vocabulary())
+    words = torch.from_numpy(tokenize(QUESTIONS[:1], shipped_vocabulary(), 64)).long()
+    mean = torch.from_numpy(store.features[:1]).float().mean(1, keepdim=True).half().float()
+    inputs = Inputs(words, torch.ones_like(words), mean, torch.tensor([[[0.0, 0, 1, 1]]]), torch.ones(1, 1).long())
+    expected = float(made.family.answer(made.module.eval(), inputs).detach().softmax(1).max())
+    answered = answer_photo(photo, QUESTIONS[:1], tmp_path / "model", AnswerOptions(top=1)).answers[0]
+    assert answered.answers[0].probability == pytest.approx(expected, abs=1e-5)
