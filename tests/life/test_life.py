@@ -221,6 +221,8 @@ ELSEWHERE = (
     "adb",
     "RETRAINED",
     "column-norm",
+    "scenes-fa",
+    "daquar",
     "doctor",
 )
 """Parts of commands that need published files or a phone, or that other tests run: tests/export, tests/cli,
