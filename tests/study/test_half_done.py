@@ -81,7 +81,7 @@ def context(tmp_path) -> StudyContext:
             "prune": {"methods": methods, "sparsities": [0.5]},
         }
     )
-    task = SimpleNamespace(train=range(96))
+    task = SimpleNamespace(train=range(96), extractor=None)
     return StudyContext(recipe, RunDir(tmp_path), task, DeviceSpec(torch.device("cpu"), "fp32"), describe_machine())
 
 
