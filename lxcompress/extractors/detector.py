@@ -177,6 +177,13 @@ class Settings:
             raise DataError(f"{self._path}: {name} is {value!r}, expected {length} numbers; {REMEDY}")
         return tuple(float(number) for number in value)
 
+    def length(self, name: str) -> int:
+        """Return the length of the only list in a list: there is one map, and it has one list of sizes or shapes."""
+        value = self.get(name)
+        if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], list) or not value[0]:
+            raise DataError(f"{self._path}: {name} is {value!r}, expected a list of one list of numbers; {REMEDY}")
+        return len(value[0])
+
     def expect(self, name: str, *wanted: object) -> Any:
         """Return a value that must be one of `wanted`."""
         value = self.get(name)
@@ -219,7 +226,7 @@ def _read_network(settings: Settings) -> DetectorConfig:
         strides_first=bool(settings.get("RESNETS.STRIDE_IN_1X1")),
         caffe_pool=bool(settings.get("MODEL.MAX_POOL")),
         halves=bool(settings.get("ROI_BOX_HEAD.RES5HALVE")),
-        anchors=_count_anchors(settings),
+        anchors=settings.length("ANCHOR_GENERATOR.SIZES") * settings.length("ANCHOR_GENERATOR.ASPECT_RATIOS"),
         anchor_offset=settings.number("ANCHOR_GENERATOR.OFFSET"),
         proposal_channels=4 * width if hidden == -1 else settings.count("PROPOSAL_GENERATOR.HIDDEN_CHANNELS"),
         classes=settings.count("ROI_HEADS.NUM_CLASSES"),
@@ -236,14 +243,3 @@ def _read_network(settings: Settings) -> DetectorConfig:
         fewest=settings.count("MIN_DETECTIONS", 0),
         most=settings.count("MAX_DETECTIONS"),
     )
-
-
-def _count_anchors(settings: Settings) -> int:
-    """Return the anchors of a cell: one for each size and shape. Raises DataError."""
-    counts = []
-    for name in ("ANCHOR_GENERATOR.SIZES", "ANCHOR_GENERATOR.ASPECT_RATIOS"):
-        value = settings.get(name)
-        if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], list) or not value[0]:
-            raise DataError(f"settings {name}: is {value!r}, expected a list with one list of numbers; {REMEDY}")
-        counts.append(len(value[0]))
-    return counts[0] * counts[1]

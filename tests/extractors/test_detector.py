@@ -126,6 +126,7 @@ def test_the_shorter_side_is_resized_and_the_longer_one_limited(height, width, e
     ("changes", "told"),
     [
         ({"RESNETS": {**CONFIG["RESNETS"], "NORM": "GN"}}, "RESNETS.NORM is 'GN', expected 'BN'"),
+        ({"ANCHOR_GENERATOR": {**CONFIG["ANCHOR_GENERATOR"], "SIZES": [8]}}, r"SIZES is \[8\], expected a list of one"),
         ({"INPUT": {"FORMAT": "BGR"}}, "lacks INPUT.MIN_SIZE_TEST"),
         ({"MAX_DETECTIONS": "many"}, "MAX_DETECTIONS is 'many', expected a number from 1 on"),
         ({"MODEL": {**CONFIG["MODEL"], "PIXEL_STD": [1.0]}}, r"PIXEL_STD is \[1.0\], expected 3 numbers"),
