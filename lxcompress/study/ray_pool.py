@@ -59,9 +59,13 @@ def connected(options: RayOptions) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    starts = {"include_dashboard": False} if options.address is None and "RAY_ADDRESS" not in os.environ else {}
+    address = options.address
+    settings: dict[str, Any] = {}
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        # Without an address, Ray would look for the last cluster of this machine, even if that is gone.
+        address, settings = "local", {"include_dashboard": False}
     try:
-        ray.init(address=options.address, log_to_driver=False, logging_level="ERROR", **starts)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RunError(
             f"--address {options.address}: no Ray cluster answers there ({error}); start one with ray start --head, or "

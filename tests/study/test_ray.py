@@ -12,6 +12,7 @@ import os
 import random
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ def nodes() -> Iterator[ThreeNodes]:
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: beside other load, the tests would take hours
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
     try:
         three = ThreeNodes(cluster)
@@ -160,6 +162,23 @@ def test_a_run_that_a_user_must_mend_is_not_tried_again(small, nodes, tmp_path) 
     assert re.search(r"6 tasks failed.* dense-seed0: .*training diverged in epoch 1", " ".join(said.stderr.split()))
     assert "is tried again" not in said.stderr
     assert not read_run(tmp_path / "run").dense
+
+
+START = """
+import ray
+from lxcompress.study.ray_pool import RayOptions, connected
+with connected(RayOptions()):
+    print(len(ray.nodes()))
+"""
+
+
+def test_without_an_address_ray_starts_here_whatever_ran_before() -> None:
+    """A cluster that was killed leaves its address, where Ray would wait for it."""
+    with tempfile.TemporaryDirectory(prefix="lx") as folder:  # the names of sockets must be short
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray/ray_current_cluster").write_text("127.0.0.1:1")
+        said = children.run(START, env={**os.environ, "RAY_TMPDIR": folder})
+    assert (said.returncode, said.stdout) == (0, "1\n"), said.stderr
 
 
 @dataclass
