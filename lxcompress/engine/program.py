@@ -20,6 +20,7 @@ from lxcompress.engine.pack import PackedWeight
 from lxcompress.engine.records import (
     ACTIVATIONS,
     ALIGN,
+    ALL_COLUMNS,
     ATTEND,
     BY_CONSTANT,
     BY_INPUT,
@@ -27,6 +28,7 @@ from lxcompress.engine.records import (
     CONSTANT,
     DENSE,
     EMBED,
+    FILTER,
     FLOAT32,
     GROUP,
     GROUPS,
@@ -44,6 +46,9 @@ from lxcompress.engine.records import (
     NONE,
     NORM,
     OP,
+    PATCHES,
+    PLANES,
+    POOL,
     ROWS,
     SCORES,
     SIZE,
@@ -111,6 +116,37 @@ class Value:
             columns=columns or self.columns,
             is_whole=False,
         )
+
+
+@dataclass(frozen=True)
+class Window:
+    """The square kernel of a convolution over a square picture of `width` pixels a side.
+
+    `padding` is the number of zeros left of and above the picture; as many as are needed follow on the other sides.
+    """
+
+    kernel: int
+    stride: int
+    width: int
+    out_width: int
+    padding: int
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """The fields of the record of an operation."""
+        return {
+            "count": self.kernel,
+            "mode": self.stride,
+            "width": self.width,
+            "out_width": self.out_width,
+            "padding": self.padding,
+        }
+
+    def check(self, x: Value) -> None:
+        """Raise AssertionError unless the value is a picture of this width."""
+        assert x.start is None, "a picture is whole"
+        assert x.columns.kind == CONSTANT, "a picture has a fixed size"
+        assert x.columns.most == self.width**2, f"{x.columns.most} pixels, expected {self.width} x {self.width}"
 
 
 @dataclass
@@ -240,10 +276,49 @@ class Program:
         assert key.columns == value.columns, "one value for each key"
         return self._do(ATTEND, query.rows, query.columns, (query, key, value), count=heads, scalar=scale)
 
-    def scores(self, x: Value) -> None:
-        """End the program: its answer, the scores, is the first column of `x`."""
+    def planes(self, given: Input) -> Value:
+        """Return an input [B, channels, pixels] as a picture: a value with a column for each pixel."""
+        assert given.is_float, "an int64 input can only be embedded"
+        return self._do(PLANES, given.size.most, self.constant(given.width), (), input=given.index)
+
+    def patches(self, x: Value, window: Window) -> Value:
+        """Return the pixels under a kernel as channels, so that a product with them is a convolution."""
+        window.check(x)
+        return self._do(PATCHES, x.rows * window.kernel**2, self.constant(window.out_width**2), (x,), **window.fields)
+
+    def filter(
+        self,
+        x: Value,
+        weights: np.ndarray,
+        window: Window,
+        bias: np.ndarray | None = None,
+        activation: str | None = None,
+    ) -> Value:
+        """Return activation(a depthwise convolution of x + bias); `weights` are [channels, kernel, kernel]."""
+        window.check(x)
+        assert weights.shape == (x.rows, window.kernel, window.kernel), weights.shape
+        assert bias is None or bias.shape == (x.rows,), "one bias for each channel"
+        return self._do(
+            FILTER,
+            x.rows,
+            self.constant(window.out_width**2),
+            (x,),
+            weight=self._add_vector(weights.reshape(-1)),
+            bias=NONE if bias is None else self._add_vector(bias),
+            activation=ACTIVATIONS[activation],
+            **window.fields,
+        )
+
+    def pool(self, x: Value, width: int, grid: int) -> Value:
+        """Return the means over the cells of a grid, as torch's adaptive_avg_pool2d of a picture of `width` pixels."""
+        assert x.columns.most == width * width, "a picture is square"
+        return self._do(POOL, x.rows, self.constant(grid * grid), (x,), width=width, out_width=grid)
+
+    def scores(self, x: Value, *, all_columns: bool = False) -> None:
+        """End the program: its answer, the scores, is the first column of `x`, or all columns one after another."""
         assert all(op.code != SCORES for op in self._ops), "a program has its scores once"
-        self._ops.append(_Op(SCORES, None, (x,)))
+        assert not all_columns or x.columns.kind == CONSTANT, "the number of scores is fixed"
+        self._ops.append(_Op(SCORES, None, (x,), {"mode": ALL_COLUMNS if all_columns else 0}))
 
     def write(self, path: Path) -> None:
         """Write the model file in one step. The same calls give the same bytes. Raises LxError."""
@@ -373,7 +448,8 @@ class Program:
             head[name] = len(table)
         last = self._ops[-1].reads[0]
         assert last is not None
-        head["scores"] = last.rows
+        is_whole = self._ops[-1].fields.get("mode") == ALL_COLUMNS
+        head["scores"] = last.rows * (last.columns.most if is_whole else 1)
         with path.open("wb") as file:
             file.write(bytes(HEADER.itemsize) + records)
             file.write(bytes(start - file.tell()))

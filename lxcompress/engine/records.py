@@ -12,7 +12,7 @@ GROUP, MOST_PANEL, MOST_TILE = 4, 256, 256
 
 CONSTANT, ROWS, SUM = 0, 1, 2
 """Kinds of sizes."""
-MOST_COLUMNS = 1 << 16
+MOST_COLUMNS = 1 << 18
 INT64, FLOAT32 = 0, 1
 """Types of inputs."""
 VECTOR, TABLE, DENSE, SPARSE, QUANTISED, BLOCKS, SHARED_SPARSE, SHARED_BLOCKS = range(8)
@@ -23,9 +23,11 @@ LEAVE_OUT_ZEROS = frozenset({SPARSE, BLOCKS, SHARED_SPARSE, SHARED_BLOCKS})
 """The layouts without the units of zeros."""
 F32, BF16, I8 = range(3)
 """Types of weights."""
-EMBED, LOAD, JOIN, LINEAR, NORM, ATTEND, SCORES = range(7)
+EMBED, LOAD, JOIN, LINEAR, NORM, ATTEND, SCORES, PLANES, PATCHES, FILTER, POOL = range(11)
 """Operations."""
-ACTIVATIONS = {None: 0, "gelu": 1, "tanh": 2, "relu": 3}
+ACTIVATIONS = {None: 0, "gelu": 1, "tanh": 2, "relu": 3, "relu6": 4}
+ALL_COLUMNS = 1
+"""The mode of SCORES whose answer has every column, column after column."""
 BY_INPUT, BY_POSITION, BY_CONSTANT = range(3)
 """The source of the row index that EMBED looks up."""
 
@@ -87,7 +89,9 @@ OP = np.dtype(
         ("adds", "<u4"),
         ("scalar", "<f4"),
         ("in", SLICE, 3),
-        ("reserved", "<u4", 3),
+        ("width", "<u4"),
+        ("out_width", "<u4"),
+        ("padding", "<u4"),
     ]
 )
 for _kind, _bytes in ((HEADER, 128), (SIZE, 32), (INPUT, 64), (TENSOR, 16), (WEIGHT, 96), (GROUPS, 8), (OP, 112)):

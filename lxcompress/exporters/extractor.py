@@ -73,7 +73,7 @@ def export_extractor(
             )
         record = ExtractorArtifact(
             extractor=extractor.record.name,
-            version=extractor.record.version,
+            weights_version=extractor.record.version,
             format=format,
             precision="fp32",
             grid=extractor.grid,
@@ -151,9 +151,19 @@ def _write_executorch(extractor: GridExtractor, out: Path) -> list[Path]:
     return [write_module(GridFeatures(extractor), (_example(extractor),), out)]
 
 
+def _write_engine(extractor: GridExtractor, out: Path) -> list[Path]:
+    from lxcompress.exporters.engine_choice import LayoutChooser
+    from lxcompress.exporters.extractor_program import build_extractor
+    from lxcompress.runtimes.engine import MODEL_FILE
+
+    build_extractor(extractor, LayoutChooser("fp32", time=None).pack).write(out / MODEL_FILE)
+    return [out / MODEL_FILE]
+
+
 WRITERS: Mapping[str, Callable[[GridExtractor, Path], list[Path]]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
     "executorch": _write_executorch,
+    "engine": _write_engine,
 }
 """Format -> a function that writes the extractor's file into a folder, and returns the paths."""

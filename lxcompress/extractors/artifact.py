@@ -16,14 +16,14 @@ INPUT = "picture"
 class ExtractorArtifact(FileRecord):
     """An exported extractor: its file gives the features of `regions` regions, float32 [regions, features].
 
-    `version` is that of its weights, `side` the pixels on a side of the picture, and `grid` the cells on a side.
+    `weights_version` is that of its weights, `side` the pixels on a side of the picture, `grid` the cells on a side.
     `max_abs_difference` and `least_cosine` compare the features of a region with those of the network in torch, over
     `pictures` pictures; `largest_feature` is the largest magnitude among those. `pruned` is the fraction of zeros in
     the 1 x 1 convolutions.
     """
 
     extractor: str
-    version: str = ""
+    weights_version: str = ""
     format: str
     precision: str
     grid: Positive

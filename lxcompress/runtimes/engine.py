@@ -13,6 +13,8 @@ from lxcompress.errors import MeasureError
 from lxcompress.output import command_line
 
 MODEL_FILE = "model.lxe"
+PICTURE, PLANES = "picture", "planes"
+"""The inputs of an exported extractor: the engine needs a mask of the colours too."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,13 @@ class EngineSession:
     session: InferenceSession
 
     def answer(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError if the file has other inputs."""
+        """Return the scores, float32 [B, A], of `feeds`. Raises MeasureError if the file has other inputs.
+
+        An exported extractor takes `picture`, [1, C, S, S], and gives its features one after another, [1, O x F].
+        """
+        if set(feeds) == {PICTURE}:
+            picture = feeds[PICTURE]
+            feeds = {PICTURE: picture.reshape(*picture.shape[:2], -1), PLANES: np.ones(picture.shape[:2], np.int64)}
         (scores,) = self.session.run(None, feeds)
         return scores
 

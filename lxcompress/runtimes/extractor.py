@@ -30,7 +30,7 @@ class FileExtractor:
     def record(self) -> ExtractorRecord:
         """Return the identity of the extractor that was exported."""
         return ExtractorRecord(
-            name=self.artifact.extractor, version=self.artifact.version, settings={"grid": self.artifact.grid}
+            name=self.artifact.extractor, version=self.artifact.weights_version, settings={"grid": self.artifact.grid}
         )
 
     @property

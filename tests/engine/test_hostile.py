@@ -248,7 +248,7 @@ def _point_behind(field: str) -> Change:
 
 
 LIES: dict[str, tuple[str, str, Change]] = {
-    "ops that are none": ("joined", "operation 0 has the unknown kind 7", _set("ops", "code", 7)),
+    "ops that are none": ("joined", "operation 0 has the unknown kind 11", _set("ops", "code", 11)),
     "slices that are not read": (
         "dense-fp32",
         "operation 0 has an input that it does not read",
@@ -287,10 +287,10 @@ LIES: dict[str, tuple[str, str, Change]] = {
         _set("ops", "weight", 9, 2),
     ),
     "a bias that is none": ("dense-fp32", "has a bias that does not fit its output", _set("ops", "bias", 0, 2)),
-    "an activation that is none": ("dense-fp32", "has the unknown activation 4", _set("ops", "activation", 4, 2)),
+    "an activation that is none": ("dense-fp32", "has the unknown activation 5", _set("ops", "activation", 5, 2)),
     "no columns": ("joined", "size 2 has the value 0", _set("sizes", "add", 0, 2)),
     "sizes of later ones": ("joined", "the sum of sizes that are not before it", _set("sizes", "a", 3, 3)),
-    "a size too large": ("joined", "has the limit 65537", _set("sizes", "most", 65537)),
+    "a size too large": ("joined", "has the limit 262145", _set("sizes", "most", 262145)),
     "a size that no mask has": ("joined", "size 0 has no mask", _set("sizes", "b", 1)),
     "no rows": ("dense-fp32", "weight 0 is 0 x 7", _set("weights", "rows", 0)),
     "a weight of more than all memory": ("dense-fp32", "weight 0 is", _set("weights", "columns", 0xFFFFFFFF)),
@@ -322,6 +322,12 @@ LIES: dict[str, tuple[str, str, Change]] = {
         "has a number of rows that is not a size of the file",
         _set("inputs", "size", -1),
     ),
+    "a picture of half a row": ("picture", "operation 1 has a picture of an unknown width", _set("ops", "width", 7, 1)),
+    "a kernel of no side": ("picture", "operation 1 has a kernel of 0", _set("ops", "count", 0, 1)),
+    "a stride of nothing": ("picture", "operation 1 has a kernel of 3, a stride of 0", _set("ops", "mode", 0, 1)),
+    "a padding as wide as the kernel": ("picture", "and a padding of 3", _set("ops", "padding", 3, 1)),
+    "patches of a larger kernel": ("picture", "operation 2 does not have a channel for", _set("ops", "count", 4, 2)),
+    "scores of too many columns": ("picture", "gives a wrong number of scores", _set("ops", "mode", 0, 5)),
     "a tensor of no channels": ("joined", "tensor 0 has 0 channels", _set("tensors", "channels", 0)),
 }
 

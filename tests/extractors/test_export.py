@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lxcompress.engine import is_built
 from lxcompress.errors import DataError, ExportError
 from lxcompress.exporters.extractor import GridFeatures, draw_pictures, export_extractor, pooling_shares
 from lxcompress.extractors.artifact import read_extractor_artifact
@@ -42,6 +43,11 @@ def test_a_converter_sees_the_features(extractor) -> None:
 def test_other_formats_are_refused(extractor, tmp_path) -> None:
     with pytest.raises(ExportError, match="--format bitmask: no extractor is written in it; give one of onnx"):
         export_extractor(extractor, tmp_path / "out", format="bitmask")
+
+
+@pytest.mark.skipif(not is_built(), reason="the engine is not built")
+def test_the_engine_gives_the_features_of_the_network(extractor, tmp_path) -> None:
+    _check_file(extractor, tmp_path / "engine", "engine")
 
 
 @pytest.mark.slow

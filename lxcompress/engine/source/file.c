@@ -24,7 +24,7 @@ _Static_assert(sizeof(lx_weight) == 96, "weight");
 _Static_assert(sizeof(lx_op) == 112, "op");
 _Static_assert(sizeof(lx_group) == 8, "group");
 
-enum { MOST_RECORDS = 1 << 16, MOST_CHANNELS = 1 << 24, MOST_COLUMNS = 1 << 16 };
+enum { MOST_RECORDS = 1 << 16, MOST_CHANNELS = 1 << 24, MOST_COLUMNS = 1 << 18 };
 
 typedef struct {
   char *text;
@@ -267,6 +267,25 @@ static int is_vector(const lx_model *model, int32_t place, uint32_t rows) {
   return found && found->layout == LX_VECTOR && found->rows == rows;
 }
 
+/* Returns the value of a size that is constant; 0 for another size. */
+static uint32_t constant_of(const lx_model *model, int32_t size) {
+  const lx_size *found = &model->sizes[size];
+  return found->kind == LX_CONSTANT ? (uint32_t)found->add : 0;
+}
+
+/* Checks the sizes of the pictures that an operation reads and writes. Any kernel is allowed that some pixel is under. */
+static int check_picture(const lx_model *model, uint32_t place, complaint *to) {
+  const lx_op *op = &model->ops[place];
+  const uint32_t in = constant_of(model, op->in[0].columns), out = constant_of(model, model->tensors[op->out].size);
+  NEED(in && out && op->in[0].start == LX_NONE && op->width && in % op->width == 0 && op->out_width &&
+           out % op->out_width == 0,
+       "operation %u has a picture of an unknown width or height", place);
+  if (op->code == LX_POOL) return 0;
+  NEED(op->count > 0 && op->count <= LX_MOST_KERNEL && op->mode > 0 && op->mode <= LX_MOST_STRIDE && op->padding < op->count,
+       "operation %u has a kernel of %u, a stride of %u and a padding of %u", place, op->count, op->mode, op->padding);
+  return 0;
+}
+
 static int check_op(const lx_model *model, uint32_t place, complaint *to) {
   const lx_op *op = &model->ops[place];
   NEED(op->code < LX_OPS, "operation %u has the unknown kind %u", place, op->code);
@@ -277,7 +296,9 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
                                         "operation %u has an input that it does not read", place);
   const lx_weight *weight = find_weight(model, op->weight);
   if (op->code == LX_SCORES) {
-    NEED(op->in[0].rows == model->head.scores, "operation %u gives a wrong number of scores", place);
+    const uint64_t columns = op->mode == LX_ALL_COLUMNS ? constant_of(model, op->in[0].columns) : 1;
+    NEED(op->mode <= LX_ALL_COLUMNS && op->in[0].rows * columns == model->head.scores,
+         "operation %u gives a wrong number of scores", place);
     return 0;
   }
   NEED(op->out >= 0 && (uint32_t)op->out < model->head.tensors, "operation %u writes a tensor that does not exist", place);
@@ -304,6 +325,29 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
       NEED(op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_FLOAT32 &&
                model->inputs[op->input].size == out->size && model->inputs[op->input].width == out->channels,
            "operation %u loads an input that does not fit", place);
+      return 0;
+    case LX_PLANES:
+      NEED(op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_FLOAT32 &&
+               model->inputs[op->input].width == constant_of(model, out->size) &&
+               model->sizes[model->inputs[op->input].size].most == out->channels,
+           "operation %u loads a picture that does not fit", place);
+      return 0;
+    case LX_PATCHES:
+      if (check_picture(model, place, to)) return -1;
+      NEED((uint64_t)op->in[0].rows * op->count * op->count == out->channels,
+           "operation %u does not have a channel for each pixel under its kernel", place);
+      return 0;
+    case LX_FILTER:
+      if (check_picture(model, place, to)) return -1;
+      NEED(op->in[0].rows == out->channels && out->channels <= MOST_CHANNELS / (LX_MOST_KERNEL * LX_MOST_KERNEL) &&
+               is_vector(model, op->weight, out->channels * op->count * op->count) &&
+               (op->bias == LX_NONE || is_vector(model, op->bias, out->channels)),
+           "operation %u has a kernel, bias or input that does not fit its output", place);
+      NEED(op->activation < LX_ACTIVATIONS, "operation %u has the unknown activation %u", place, op->activation);
+      return 0;
+    case LX_POOL:
+      if (check_picture(model, place, to)) return -1;
+      NEED(op->in[0].rows == out->channels, "operation %u pools other channels than it writes", place);
       return 0;
     case LX_JOIN:
       for (int n = 0; n < slices; n++)

@@ -81,21 +81,41 @@ typedef struct {
   int32_t start, columns; /* sizes; start LX_NONE is column 0 */
 } lx_slice;
 
-enum { LX_EMBED = 0, LX_LOAD = 1, LX_JOIN = 2, LX_LINEAR = 3, LX_NORM = 4, LX_ATTEND = 5, LX_SCORES = 6, LX_OPS = 7 };
-enum { LX_LINEAR_ONLY = 0, LX_GELU = 1, LX_TANH = 2, LX_RELU = 3, LX_ACTIVATIONS = 4 };
+/* The columns of a picture are its pixels, row after row. LX_PLANES: each row of an input becomes a channel. LX_PATCHES: the
+   pixels under a kernel become channels, channel after channel and row after row, so that LX_LINEAR is a convolution.
+   LX_FILTER: a kernel for each channel (depthwise). LX_POOL: the mean of each cell of a grid, as torch's
+   adaptive_avg_pool2d. Pixels outside of the picture are zero. */
+enum {
+  LX_EMBED = 0,
+  LX_LOAD = 1,
+  LX_JOIN = 2,
+  LX_LINEAR = 3,
+  LX_NORM = 4,
+  LX_ATTEND = 5,
+  LX_SCORES = 6,
+  LX_PLANES = 7,
+  LX_PATCHES = 8,
+  LX_FILTER = 9,
+  LX_POOL = 10,
+  LX_OPS = 11
+};
+enum { LX_LINEAR_ONLY = 0, LX_GELU = 1, LX_TANH = 2, LX_RELU = 3, LX_RELU6 = 4, LX_ACTIVATIONS = 5 };
+enum { LX_FIRST_COLUMN = 0, LX_ALL_COLUMNS = 1 };
+enum { LX_MOST_KERNEL = 15, LX_MOST_STRIDE = 8 };
 enum { LX_BY_INPUT = 0, LX_BY_POSITION = 1, LX_BY_CONSTANT = 2 };
 typedef struct {
   uint32_t code;
   int32_t out;              /* a tensor; all of it is written */
-  int32_t input;            /* LX_EMBED by input, LX_LOAD */
-  int32_t weight, bias;     /* LX_NORM: weight is the gain */
+  int32_t input;            /* LX_EMBED by input, LX_LOAD, LX_PLANES */
+  int32_t weight, bias;     /* LX_NORM: weight is the gain. LX_FILTER: a vector, kernel after kernel. */
   uint32_t activation;
-  uint32_t count;           /* LX_ATTEND: heads. LX_EMBED: the constant row. */
-  uint32_t mode;            /* LX_EMBED: what selects the row */
+  uint32_t count;           /* LX_ATTEND: heads. LX_EMBED: the constant row. LX_PATCHES, LX_FILTER: the kernel's side. */
+  uint32_t mode;            /* LX_EMBED: what selects the row. LX_SCORES: which columns. LX_PATCHES, LX_FILTER: the stride. */
   uint32_t adds;            /* LX_EMBED: 1 adds to the values of `out` */
   float scalar;             /* LX_ATTEND: the factor of the scores. LX_NORM: epsilon. */
   lx_slice in[3];
-  uint32_t reserved[3];
+  uint32_t width, out_width; /* LX_PATCHES, LX_FILTER, LX_POOL: the pixels of a row of the picture that is read, and written */
+  uint32_t padding;          /* LX_PATCHES, LX_FILTER: the zeros left of and above the picture */
 } lx_op;
 
 struct lx_model {
@@ -148,8 +168,12 @@ static inline int lx_count_slices(const lx_op *op) {
   switch (op->code) {
     case LX_EMBED:
     case LX_LOAD:
+    case LX_PLANES:
       return 0;
     case LX_SCORES:
+    case LX_PATCHES:
+    case LX_FILTER:
+    case LX_POOL:
       return 1;
     case LX_ATTEND:
       return 3;

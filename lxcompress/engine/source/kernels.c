@@ -174,6 +174,8 @@ INLINE vector activate(vector x, uint32_t activation, const int is_rough) {
       return tangent(x);
     case LX_RELU:
       return most(x, splat(0.0f));
+    case LX_RELU6:
+      return least(most(x, splat(0.0f)), splat(6.0f));
     default:
       return x;
   }
@@ -585,6 +587,8 @@ INLINE uint32_t end_kind(const lx_product *job, uint32_t first, uint32_t rows, c
       END(0, LX_GELU);
     else if (job->activation == LX_LINEAR_ONLY)
       END(0, LX_LINEAR_ONLY);
+    else if (job->activation == LX_RELU6)
+      END(0, LX_RELU6);
     else
       END(0, job->activation);
 #undef END
@@ -861,5 +865,58 @@ static uint32_t quantise(const lx_quantise *job) {
   return found;
 }
 
+/* The sum of one vector: `at` is its place in the planes. Weights are in registers where they fit: the loop is bound by reads. */
+INLINE vector filter_vector(const lx_filter *job, const vector *weights, const float *at, const uint32_t side,
+                            const uint32_t stride, const size_t plane, const size_t pitch) {
+  vector sum[2] = {splat(job->bias), splat(0.0f)};
+  UNROLL for (uint32_t i = 0; i < side; i++) {
+    UNROLL for (uint32_t j = 0; j < side; j++) {
+      const float *row = at + (i % stride * stride + j % stride) * plane + i / stride * pitch;
+      sum[(side * i + j) % 2] += weights[side * i + j] * load(row + j / stride);
+    }
+  }
+  return sum[0] + sum[1];
+}
+
+/* A kernel of `side` x `side` weights over all rows. Vectors are stored in order, so that what one writes after the end of a
+   row is overwritten by the next row; the last one writes only what exists. */
+INLINE uint32_t filter_rows(const lx_filter *job, const uint32_t side, const uint32_t stride, const uint32_t activation) {
+  const uint32_t width = job->width, height = job->height, pixels = width * height;
+  const size_t plane = job->plane, pitch = job->pitch;
+  vector weights[LX_MOST_KERNEL * LX_MOST_KERNEL];
+  bits found = {0};
+  UNROLL for (uint32_t n = 0; n < side * side; n++) weights[n] = splat(job->weights[n]);
+  const lx_filter local = *job;
+  for (uint32_t row = 0; row < height; row++) {
+    const float *at = local.planes + row * pitch;
+    for (uint32_t column = 0; column < width; column += LANES) {
+      const uint32_t to = row * width + column;
+      const vector value = filter_vector(&local, weights, at + column, side, stride, plane, pitch);
+      found |= not_finite(value) & first_lanes(width - column);
+      const vector active = activate(value, activation, 0);
+      if (to + LANES <= pixels)
+        store(local.y + to, active);
+      else
+        memcpy(local.y + to, &active, (pixels - to) * sizeof(float));
+    }
+  }
+  return any(found);
+}
+
+static uint32_t filter(const lx_filter *job) {
+#define FILTER(side, stride)                                                                          \
+  (job->activation == LX_RELU6 ? filter_rows(job, side, stride, LX_RELU6) : filter_rows(job, side, stride, job->activation))
+  if (job->kernel == 3 && job->stride == 1) return FILTER(3, 1);
+  if (job->kernel == 3 && job->stride == 2) return FILTER(3, 2);
+  if (job->kernel == 5 && job->stride == 1) return FILTER(5, 1);
+  if (job->kernel == 5 && job->stride == 2) return FILTER(5, 2);
+  return filter_rows(job, job->kernel, job->stride, job->activation);
+#undef FILTER
+}
+
+/* A multiple of LX_COLUMNS that fills all vectors of a product. */
+enum { STEP = MOST_VECTORS * LANES, BLOCK = STEP % LX_COLUMNS ? (STEP % 8 ? 4 : 2) * STEP : STEP * (STEP < 32 ? 4 : 1) };
+_Static_assert(BLOCK % (int)LX_COLUMNS == 0 && BLOCK <= (int)LX_MOST_BLOCK, "block");
+
 const lx_kernels PASTE(lx_kernels_, LX_SET) = {
-    .name = TEXT(LX_SET), .product = product, .attend = attend, .norm = norm, .quantise = quantise};
+    .name = TEXT(LX_SET), .block = BLOCK, .filter = filter, .product = product, .attend = attend, .norm = norm, .quantise = quantise};

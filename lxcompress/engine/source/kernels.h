@@ -10,7 +10,7 @@
    maximum of a number and NaN hide it, and so does a weight that is left out. */
 
 /* Rows of memory start at multiples of this many values, so that vectors of every size fit. */
-enum { LX_COLUMNS = 16 };
+enum { LX_COLUMNS = 16, LX_MOST_BLOCK = 80 };
 
 /* A panel of a linear layer: y = activation(W x + bias + residual), [rows, columns], channel after channel. */
 typedef struct {
@@ -61,8 +61,23 @@ typedef struct {
   int32_t *zero;
 } lx_quantise;
 
+/* One channel: y = activation(kernel * x + bias). `planes` has stride x stride pictures, each of the pixels that the same
+   weights read: pixel (r, c) of picture (i, j) is pixel (r stride + i, c stride + j) of the padded channel. */
+typedef struct {
+  const float *planes;
+  size_t plane;            /* values of one of the pictures */
+  uint32_t pitch;          /* values of its rows */
+  const float *weights;    /* [kernel][kernel] */
+  float bias;
+  uint32_t kernel, stride, width, height; /* the width and height of y */
+  float *y;
+  uint32_t activation;
+} lx_filter;
+
 typedef struct {
   const char *name;
+  uint32_t block; /* the columns of a product with many columns that are computed together */
+  uint32_t (*filter)(const lx_filter *job);
   uint32_t (*product)(const lx_product *job);
   uint32_t (*attend)(const lx_attention *job);
   /* These compute up to LX_COLUMNS columns; the pointers are at the first of them. */

@@ -13,6 +13,9 @@
 #include <string.h>
 
 enum { ROOM = LX_MOST_TILE + 1, CHANNELS_AT_ONCE = 64 };
+/* From this many columns on, a product is cut into blocks of columns instead of panels: all rows of a block are computed while
+   its columns are in the nearest cache. A question has fewer columns, a picture more. */
+enum { MANY_COLUMNS = 4 * LX_MOST_BLOCK };
 
 /* The most bytes of a session: a small file could otherwise ask for all of a machine's memory. */
 #ifndef LX_MOST_MEMORY
@@ -41,7 +44,7 @@ struct lx_session {
   uint32_t *bytes;      /* a quantised input */
   float *scale;         /* of its columns */
   int32_t *zero;
-  float *scores;        /* of attention, for each thread */
+  float *scores;        /* of attention, a block of a product, or the planes of a filter, for each thread */
   size_t scores_each;
   void *allocated;      /* what `memory` and the others lie in */
   float *answer;
@@ -57,6 +60,12 @@ static size_t stride_of(int64_t columns) { return ((size_t)columns + LX_COLUMNS 
 typedef struct {
   uint64_t memory, bytes, columns, scores; /* values of four bytes; where size_t has 32 bits, more than it can count */
 } need;
+
+/* Returns the values in one of the planes of a filter: its rows, and room for a vector after them. */
+static uint64_t count_plane(const lx_op *op, uint64_t out) {
+  const uint64_t more = (op->count - 1) / op->mode, height = out / op->out_width;
+  return (op->out_width + more) * (height + more) + LX_COLUMNS;
+}
 
 /* Returns what the largest question would need; no more than this is ever touched. After the last tensor there is room for
    a whole tile, because an index of a damaged file may point anywhere within a tile. */
@@ -77,6 +86,14 @@ static need count_memory(const lx_model *model) {
       uint64_t units = lx_units(&model->weights[op->weight]) + ROOM;
       uint64_t bytes = units * stride_of(model->sizes[op->in[0].columns].most);
       if (bytes > all.bytes) all.bytes = bytes;
+    }
+    if (op->code == LX_LINEAR && model->sizes[op->in[0].columns].most >= MANY_COLUMNS) {
+      const uint64_t block = (lx_units(&model->weights[op->weight]) + ROOM) * (uint64_t)LX_MOST_BLOCK;
+      if (block > all.scores) all.scores = block;
+    }
+    if (op->code == LX_FILTER) {
+      const uint64_t planes = op->mode * op->mode * count_plane(op, (uint64_t)model->sizes[model->tensors[op->out].size].add);
+      if (planes > all.scores) all.scores = planes;
     }
     if (op->code == LX_ATTEND) {
       uint64_t keys = lx_rounded(model->sizes[op->in[1].columns].most, LX_GROUP);
@@ -261,6 +278,9 @@ static int check_slices(const lx_session *session, const lx_op *op, complaint *t
 static int check_columns(const lx_session *session, const lx_op *op, complaint *to) {
   const lx_model *model = session->model;
   if (op->code == LX_SCORES) return 0;
+  if (op->code == LX_PLANES)
+    NEED(session->sizes[model->inputs[op->input].size] == model->tensors[op->out].channels,
+         "a picture has another number of planes than %u", model->tensors[op->out].channels);
   const int64_t out = session->tensors[op->out].columns;
   const int64_t first = op->in[0].tensor == LX_NONE ? 0 : session->sizes[op->in[0].columns];
   const int64_t second = op->in[1].tensor == LX_NONE ? 0 : session->sizes[op->in[1].columns];
@@ -351,11 +371,103 @@ static void join(const lx_session *session, const lx_op *op, uint32_t first) {
   }
 }
 
-static uint32_t multiply(const lx_session *session, const lx_op *op, uint32_t panel) {
+/* Copies the rows of an input for LX_PLANES; prepare() checks that its mask keeps all of them. */
+static void copy_planes(const lx_session *session, const lx_op *op, uint32_t first) {
+  const view out = session->tensors[op->out];
+  const float *rows = session->rows[op->input];
+  for (uint32_t channel = first; channel < end_of(first, session->model->tensors[op->out].channels); channel++)
+    memcpy(out.at + channel * out.stride, rows + (size_t)channel * out.columns, out.columns * sizeof(float));
+}
+
+/* Copies every `stride`-th of the pixels of a row, from the pixel `first` on, which may be left of the row. */
+static void copy_row(float *to, uint32_t count, const float *row, int64_t first, uint32_t stride, uint32_t width) {
+  uint32_t n = 0;
+  for (; n < count && first + (int64_t)n * stride < 0; n++) to[n] = 0.0f;
+  const int64_t left = (int64_t)width - (first + (int64_t)n * stride), fit = left <= 0 ? 0 : (left + stride - 1) / stride;
+  const uint32_t many = fit < count - n ? (uint32_t)fit : count - n;
+  const float *from = row + first + (int64_t)n * stride;
+  float *at = to + n;
+  if (stride == 1)
+    memcpy(at, from, many * sizeof(float));
+  else if (stride == 2)
+    for (uint32_t k = 0; k < many; k++) at[k] = from[2 * k];
+  else
+    for (uint32_t k = 0; k < many; k++) at[k] = from[(size_t)stride * k];
+  n += many;
+  if (n < count) memset(to + n, 0, (count - n) * sizeof(float));
+}
+
+/* One channel of LX_PATCHES: the pixel under one weight of the kernel, for each position of the kernel. */
+static void take_patches(const lx_session *session, const lx_op *op, uint32_t channel) {
+  const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
+  const uint32_t side = op->count, under = channel % (side * side);
+  const float *x = in.at + channel / (side * side) * in.stride;
+  const int64_t height = in.columns / op->width, left = (int64_t)(under % side) - op->padding;
+  for (uint32_t row = 0; row < out.columns / op->out_width; row++) {
+    const int64_t y = (int64_t)row * op->mode + under / side - op->padding;
+    float *to = out.at + channel * out.stride + (size_t)row * op->out_width;
+    if (y < 0 || y >= height)
+      memset(to, 0, op->out_width * sizeof(float));
+    else
+      copy_row(to, op->out_width, x + y * op->width, left, op->mode, op->width);
+  }
+}
+
+static uint32_t filter(const lx_session *session, const lx_op *op, uint32_t channel, int thread) {
+  const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
+  const uint32_t stride = op->mode, more = (op->count - 1) / stride, pitch = op->out_width + more;
+  const uint32_t rows = out.columns / op->out_width + more;
+  const int64_t height = in.columns / op->width;
+  const float *x = in.at + channel * in.stride;
+  float *planes = session->scores + (size_t)thread * session->scores_each;
+  const size_t plane = (size_t)count_plane(op, out.columns);
+  for (uint32_t n = 0; n < stride * stride; n++) {
+    float *to = planes + n * plane;
+    for (uint32_t row = 0; row < rows; row++, to += pitch) {
+      const int64_t y = (int64_t)row * stride + n / stride - op->padding;
+      if (y < 0 || y >= height)
+        memset(to, 0, pitch * sizeof(float));
+      else
+        copy_row(to, pitch, x + y * op->width, (int64_t)(n % stride) - op->padding, stride, op->width);
+    }
+    memset(to, 0, LX_COLUMNS * sizeof(float));
+  }
+  const float *bias = find_vector(session, op->bias);
+  const lx_filter job = {.planes = planes, .plane = plane, .pitch = pitch,
+                         .weights = find_vector(session, op->weight) + (size_t)channel * op->count * op->count,
+                         .bias = bias ? bias[channel] : 0.0f, .kernel = op->count, .stride = stride,
+                         .width = op->out_width, .height = out.columns / op->out_width,
+                         .y = out.at + channel * out.stride, .activation = op->activation};
+  return session->kernels->filter(&job);
+}
+
+static uint32_t pool(const lx_session *session, const lx_op *op, uint32_t first) {
+  const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
+  const uint32_t width = op->width, height = in.columns / width, wide = op->out_width, high = out.columns / wide;
+  uint32_t found = 0;
+  for (uint32_t channel = first; channel < end_of(first, session->model->tensors[op->out].channels); channel++) {
+    const float *x = in.at + channel * in.stride;
+    for (uint32_t cell = 0; cell < out.columns; cell++) {
+      const uint64_t row = cell / wide, column = cell % wide;
+      const uint64_t top = row * height / high, bottom = ((row + 1) * height + high - 1) / high;
+      const uint64_t left = column * width / wide, right = ((column + 1) * width + wide - 1) / wide;
+      float sum = 0.0f;
+      for (uint64_t i = top; i < bottom; i++)
+        for (uint64_t j = left; j < right; j++) sum += x[i * width + j];
+      const float mean = sum / (float)((bottom - top) * (right - left));
+      out.at[channel * out.stride + cell] = mean;
+      found |= !is_finite(mean);
+    }
+  }
+  return found;
+}
+
+/* Returns the product of an operation, without its panel. */
+static lx_product make_product(const lx_session *session, const lx_op *op) {
   const lx_weight *weight = &session->model->weights[op->weight];
   const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
   const int is_quantised = lx_is_quantised(weight);
-  lx_product job = {.weight = weight, .data = session->model->data, .panel = panel, .columns = out.columns,
+  lx_product job = {.weight = weight, .data = session->model->data, .columns = out.columns,
                     .x = is_quantised ? (const void *)session->bytes : in.at,
                     .x_stride = is_quantised ? out.stride : in.stride,
                     .y = out.at, .y_stride = out.stride, .bias = find_vector(session, op->bias),
@@ -364,7 +476,33 @@ static uint32_t multiply(const lx_session *session, const lx_op *op, uint32_t pa
     const view residual = take_slice(session, &op->in[1]);
     job.residual = residual.at, job.residual_stride = residual.stride;
   }
+  return job;
+}
+
+static uint32_t multiply(const lx_session *session, const lx_op *op, uint32_t panel) {
+  lx_product job = make_product(session, op);
+  job.panel = panel;
   return session->kernels->product(&job);
+}
+
+static uint32_t split(uint32_t all, uint32_t each) { return (all + each - 1) / each; }
+
+/* All rows of a product for a block of columns, which are copied next to each other first: rows of a picture are far apart. */
+static uint32_t multiply_block(const lx_session *session, const lx_op *op, uint32_t item, int thread) {
+  lx_product job = make_product(session, op);
+  const size_t block = session->kernels->block, column = item * block;
+  const uint32_t left = job.columns - (uint32_t)column, units = lx_units(job.weight);
+  float *near = session->scores + (size_t)thread * session->scores_each;
+  job.columns = left < block ? left : (uint32_t)block;
+  const size_t bytes = stride_of(job.columns) * sizeof(float);
+  const float *from = (const float *)job.x + column;
+  for (uint32_t unit = 0; unit < units; unit++) memcpy(near + unit * block, from + unit * job.x_stride, bytes);
+  job.x = near, job.x_stride = block, job.y += column, job.x_scale += column, job.x_zero += column;
+  if (job.residual) job.residual += column;
+  uint32_t found = 0;
+  for (job.panel = 0; job.panel < split(lx_rounded(job.weight->rows, LX_GROUP), job.weight->panel); job.panel++)
+    found |= session->kernels->product(&job);
+  return found;
 }
 
 /* Returns how many of the LX_COLUMNS columns from `column` on exist. */
@@ -413,10 +551,14 @@ static uint32_t attend(const lx_session *session, const lx_op *op, uint32_t head
 
 static void give_scores(const lx_session *session, const lx_op *op) {
   const view in = take_slice(session, &op->in[0]);
-  for (uint32_t n = 0; n < op->in[0].rows; n++) session->answer[n] = in.at[n * in.stride];
+  const uint32_t columns = op->mode == LX_ALL_COLUMNS ? in.columns : 1;
+  for (uint32_t column = 0; column < columns; column++)
+    for (uint32_t n = 0; n < op->in[0].rows; n++)
+      session->answer[(size_t)column * op->in[0].rows + n] = in.at[n * in.stride + column];
 }
 
-static uint32_t split(uint32_t all, uint32_t each) { return (all + each - 1) / each; }
+/* Whether a product is cut into blocks of columns. */
+static int is_wide(const lx_session *session, const lx_op *op) { return session->tensors[op->out].columns >= MANY_COLUMNS; }
 
 static void run_op(lx_session *session, const lx_op *op, int thread) {
   const lx_model *model = session->model;
@@ -427,7 +569,13 @@ static void run_op(lx_session *session, const lx_op *op, int thread) {
     case LX_EMBED:
     case LX_LOAD:
     case LX_JOIN:
+    case LX_PLANES:
+    case LX_POOL:
       items = split(channels, CHANNELS_AT_ONCE);
+      break;
+    case LX_PATCHES:
+    case LX_FILTER:
+      items = channels;
       break;
     case LX_NORM:
       items = parts;
@@ -440,7 +588,8 @@ static void run_op(lx_session *session, const lx_op *op, int thread) {
         for (uint32_t n; (n = lx_pool_next(session->pool, thread, parts)) < parts;) found |= quantise(session, op, n);
         lx_pool_meet(session->pool);
       }
-      items = split(lx_rounded(channels, LX_GROUP), model->weights[op->weight].panel);
+      items = is_wide(session, op) ? split(session->tensors[op->out].columns, session->kernels->block)
+                                   : split(lx_rounded(channels, LX_GROUP), model->weights[op->weight].panel);
       break;
   }
   for (uint32_t n; (n = lx_pool_next(session->pool, thread, items)) < items;) switch (op->code) {
@@ -454,7 +603,19 @@ static void run_op(lx_session *session, const lx_op *op, int thread) {
         join(session, op, n * CHANNELS_AT_ONCE);
         break;
       case LX_LINEAR:
-        found |= multiply(session, op, n);
+        found |= is_wide(session, op) ? multiply_block(session, op, n, thread) : multiply(session, op, n);
+        break;
+      case LX_PLANES:
+        copy_planes(session, op, n * CHANNELS_AT_ONCE);
+        break;
+      case LX_PATCHES:
+        take_patches(session, op, n);
+        break;
+      case LX_FILTER:
+        found |= filter(session, op, n, thread);
+        break;
+      case LX_POOL:
+        found |= pool(session, op, n * CHANNELS_AT_ONCE);
         break;
       case LX_NORM:
         found |= norm(session, op, n);

@@ -30,7 +30,7 @@ static int reads_before(const lx_seen *seen, const lx_op *op, const uint32_t *wr
 
 static int is_before(const lx_seen *seen, const lx_model *model, const lx_op *op, const uint32_t *writers) {
   if (op->code == LX_SCORES || !seen->sizes[model->tensors[op->out].size]) return 0;
-  const int reads_input = op->code == LX_LOAD || (op->code == LX_EMBED && op->mode == LX_BY_INPUT);
+  const int reads_input = op->code == LX_LOAD || op->code == LX_PLANES || (op->code == LX_EMBED && op->mode == LX_BY_INPUT);
   return (!reads_input || seen->inputs[op->input]) && reads_before(seen, op, writers);
 }
 

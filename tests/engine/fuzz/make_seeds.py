@@ -12,7 +12,7 @@ import numpy as np
 
 from lxcompress.engine import pack
 from lxcompress.engine.pack import PackedWeight
-from lxcompress.engine.program import POSITION, Program, Value
+from lxcompress.engine.program import POSITION, Program, Value, Window
 
 SEEDS = Path(__file__).with_name("seeds")
 MOST = 20
@@ -103,6 +103,17 @@ def write_layers(path: Path, kinds: list[str]) -> None:
     program.write(path)
 
 
+def write_picture(path: Path) -> None:
+    """A picture of one colour: a filter, a convolution in blocks of columns, and the means of a grid."""
+    program = Program()
+    picture = program.planes(program.floats("picture", program.rows("planes", 1), width=400))
+    filtered = program.filter(picture, weigh(3, 3)[None], Window(3, 1, 20, 20, 1), vector(1), "relu6")
+    seen = program.patches(filtered, Window(2, 1, 20, 20, 0))
+    product = program.linear(seen, pack.sparse(weigh(6, 4), "fp32", panel=4, tile=3), vector(6), activation="relu6")
+    program.scores(program.pool(product, 20, 3), all_columns=True)
+    program.write(path)
+
+
 def write_seeds(folder: Path) -> list[Path]:
     """All of them, written into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,6 +125,7 @@ def write_seeds(folder: Path) -> list[Path]:
     write_joined(folder / "joined.lxe")
     write_layers(folder / "layers.lxe", ["blocks", "sparse-int8"])
     write_layers(folder / "layers-quantised.lxe", ["quantised", "dense-bf16"])
+    write_picture(folder / "picture.lxe")
     return sorted(folder.glob("*.lxe"))
 
 
