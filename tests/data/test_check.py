@@ -104,7 +104,7 @@ SOUND: dict[str, Callable[[Path], AnyData]] = {
         ),
     ),
     "vqa, a part": lambda folder: vqa(folder, max_train=7, max_valid=3),
-    "vizwiz": lambda folder: of_vizwiz.settings(folder, *of_vizwiz.documents(), tokens=TOKENS),
+    "vizwiz": lambda folder: of_vizwiz.settings(folder, *of_vizwiz.documents(grey=3, blue=6), tokens=TOKENS),
     "gqa": lambda folder: of_gqa.settings(folder, tokens=TOKENS),
     "gqa, LXMERT's": lambda folder: of_gqa.settings(folder, of_gqa.lxmert, tokens=TOKENS),
     "nlvr2": lambda folder: of_nlvr2.settings(folder, tokens=TOKENS),

@@ -33,10 +33,10 @@ def record(number: int, words: str, answers: dict[str, int], *, kind: str = "oth
     }
 
 
-def documents() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def documents(grey: int = 6, blue: int = 3) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     train = [record(n, "What colour is it?", {"blue": 8, "grey": 2}) for n in range(3)]
     train += [record(n, "What does this say?", {"unanswerable": 7, "soup": 3}) for n in range(3, 7)]
-    valid = [record(0, "What colour is it?", {"grey": 6, "blue": 3, "teal": 1}, kind="val")]
+    valid = [record(0, "What colour is it?", {"grey": grey, "blue": blue, "teal": 1}, kind="val")]
     valid += [record(1, "What is this?", {"unsuitable": 5, "unanswerable": 5, "blue": 1}, kind="val")]
     return train, valid
 
