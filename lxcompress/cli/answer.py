@@ -36,8 +36,11 @@ def answer_cli(
     top: Annotated[int, typer.Option("--top", min=1, help="Answers shown for each question.")] = 5,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", min=0, max=1, help=f"Say '{NOT_SURE}' below this probability; none by default."),
+        typer.Option("--threshold", min=0, max=1, help=f"Say '{NOT_SURE}' below this probability; not --risk's."),
     ] = None,
+    risk: Annotated[
+        float, typer.Option("--risk", help="0.01, 0.05 or 0.1: the share of wrong answers that the study accepted.")
+    ] = 0.05,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the extractor and of the model.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers and the times as JSON.")] = False,
 ) -> None:
@@ -52,7 +55,9 @@ def answer_cli(
     from lxcompress.cli.screen import json_document
     from lxcompress.workflow.answer import AnswerOptions, answer_photo, check_request
 
-    options = AnswerOptions(extractor=extractor, top=top, threshold=threshold, threads=threads, weights=weights)
+    options = AnswerOptions(
+        extractor=extractor, top=top, threshold=threshold, threads=threads, weights=weights, risk=risk
+    )
     check_request(photo, questions or [], options)
     if model is None:
         raise typer.BadParameter("is missing; give a ticket, an artifact or a run folder", param_hint="--model")
@@ -115,9 +120,10 @@ def _show_question(answered: QuestionAnswer, threshold: float | None) -> None:
     from lxcompress.units import percent
 
     out.print(answered.question, style="bold", markup=False)
-    if answered.is_sure is False and threshold is not None:
+    if answered.is_sure is False:
         best = percent(answered.answers[0].probability, 1)
-        out.print(f"{NOT_SURE} (best answer {best} %, below {percent(threshold, 1)} %)", style="yellow", markup=False)
+        limit = f"below {percent(threshold, 1)} %" if threshold is not None else "and none was sure enough in its study"
+        out.print(f"{NOT_SURE} (best answer {best} %, {limit})", style="yellow", markup=False)
     table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
     table.add_column(overflow="fold")
     table.add_column(justify="right", no_wrap=True)

@@ -20,6 +20,8 @@ from lxcompress.catalog.extractors import (
     is_extractor,
     read_extractor,
 )
+from lxcompress.confidence.measures import RISKS
+from lxcompress.confidence.record import ConfidenceScale, find_scale
 from lxcompress.errors import DataError, ModelError, RunError
 from lxcompress.filenames import ARTIFACT_FILE, EXTRACTOR_FILE
 from lxcompress.output import command_line
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from lxcompress.runtimes.image import ImageSession
 
 MS = 1000.0
+UNSCALED = ConfidenceScale(temperature=1.0, thresholds={})
+"""For a model whose confidence was not measured."""
 MOST_TOKENS = 1_000_000
 """More tokens than any question has: a question is never cut."""
 
@@ -47,7 +51,8 @@ class AnswerOptions:
 
     `extractor` is by default the one that the model was trained with. `weights` are its weights, if it comes without
     any. `top` is the number of answers to a question.
-    The model is not sure of an answer whose probability is below `threshold` (0-1); None means that it always answers.
+    The model is not sure of an answer whose probability is below `threshold` (0-1). None is the threshold that kept the
+    mean credit of wrong answers at `risk` (0.01, 0.05 or 0.1) in the model's study; without one it always answers.
     """
 
     extractor: str | None = None
@@ -55,6 +60,7 @@ class AnswerOptions:
     threshold: float | None = None
     threads: int = 1
     weights: Path | None = None
+    risk: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ class _Answerer:
     shape: ModelShape
     vocabulary: Vocabulary
     labels: Sequence[str]
+    scale: ConfidenceScale | None
+    """the temperature of its probabilities, and its thresholds; None if they were not measured"""
 
 
 def answer_photo(
@@ -146,7 +154,7 @@ def answer_photo(
         model=folder,
         runtime=answerer.runtime,
         extractor=extract_options.extractor,
-        threshold=options.threshold,
+        threshold=_find_threshold(answerer.scale, options),
         photo_ms=MS * (seen - started),
         extractor_ms=MS * (extracted - seen),
         image_ms=image_ms,
@@ -170,6 +178,8 @@ def check_request(photo: Path, questions: Sequence[str], options: AnswerOptions)
         raise DataError(f"--threads {options.threads}: expected 1 or more")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise DataError(f"--threshold {options.threshold:g}: expected a probability, 0 to 1")
+    if options.risk not in RISKS:
+        raise DataError(f"--risk {options.risk:g}: expected one of {', '.join(map(str, RISKS))}")
     if options.extractor is not None and not is_known_extractor(options.extractor):
         raise DataError(
             f"--extractor {options.extractor}: is unknown; give one of {', '.join(EXTRACTOR_NAMES)}, or "
@@ -377,7 +387,7 @@ def _open_answerer(folder: Path, shape: ModelShape, threads: int) -> _Answerer:
         check_folder(folder)
         runtime, path = "torch", find_folder(str(folder))
     session = ImageSession(path, open_session(path, threads=threads, runtime=runtime))
-    return _Answerer(folder, runtime, session, shape, load_vocabulary(str(folder)), labels)
+    return _Answerer(folder, runtime, session, shape, load_vocabulary(str(folder)), labels, find_scale(path))
 
 
 def _ask(
@@ -404,16 +414,22 @@ def _ask_one(answerer: _Answerer, question: str, options: AnswerOptions) -> Ques
     started = time.perf_counter()
     scores = answerer.session.ask({"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
     model_ms = MS * (time.perf_counter() - started)
-    probabilities = _softmax(scores)
+    scale = answerer.scale or UNSCALED
+    probabilities = scale.probabilities(scores[None])[0]
     best = np.argsort(-probabilities, kind="stable")[: options.top]
     answers = tuple(PossibleAnswer(answerer.labels[index], float(probabilities[index])) for index in best)
-    is_sure = None if options.threshold is None else answers[0].probability >= options.threshold
-    return QuestionAnswer(question, answers, is_sure, model_ms)
+    return QuestionAnswer(question, answers, _judge(answers[0].probability, answerer.scale, options), model_ms)
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    """Return the probability of each answer, float64 [A], for the scores [A]."""
-    import numpy as np
+def _judge(probability: float, scale: ConfidenceScale | None, options: AnswerOptions) -> bool | None:
+    """Return whether an answer of this probability may be given; None if there is no threshold."""
+    if options.threshold is None and scale is not None:
+        return scale.is_sure(probability, options.risk)
+    return None if options.threshold is None else probability >= options.threshold
 
-    powers = np.exp(scores.astype(np.float64) - scores.max())
-    return np.asarray(powers / powers.sum())
+
+def _find_threshold(scale: ConfidenceScale | None, options: AnswerOptions) -> float | None:
+    """Return the threshold of the options, else that of the model's study; None if there is none."""
+    if options.threshold is not None or scale is None:
+        return options.threshold
+    return scale.thresholds[options.risk]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ from typer.testing import CliRunner
 import lxcompress as lx
 from lxcompress.catalog.extractors import describe_options
 from lxcompress.cli.main import app
+from lxcompress.confidence.record import AnswerConfidence, make_record
 from lxcompress.data.regions.store import open_store
 from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary, tokenize
 from lxcompress.errors import DataError, LxError, ModelError
+from lxcompress.filenames import RELIABILITY_FILE
 from lxcompress.models.checkpoints import load_model, save_model
 from lxcompress.models.origin import set_origin
 from lxcompress.models.start import NewLayers, load_start
 from lxcompress.records import FeatureOrigin
+from lxcompress.rundir import write_record
 from lxcompress.workflow.answer import AnswerOptions, answer_photo
 from lxcompress.workflow.features import ExtractOptions, extract_features
 
@@ -71,6 +75,21 @@ def test_it_is_sure_from_the_threshold_on(photo, model) -> None:
     (best,) = found.answers[0].answers
     options = AnswerOptions(threshold=best.probability)
     assert answer_photo(photo, QUESTIONS[:1], model, options).answers[0].is_sure
+
+
+def test_the_study_gives_the_temperature_and_the_threshold(photo, model, tmp_path) -> None:
+    plain = answer_photo(photo, QUESTIONS[:1], model, AnswerOptions(top=4)).answers[0].answers
+    folder = shutil.copytree(model, tmp_path / "measured")
+    half = np.full(4, 0.5)
+    measured = AnswerConfidence(2.0, np.arange(4), half, half, np.ones(4), ("all",) * 4, {"all": 0})
+    write_record(folder / RELIABILITY_FILE, make_record(measured))
+    found = answer_photo(photo, QUESTIONS[:1], folder, AnswerOptions(top=4))
+    roots = np.sqrt([possible.probability for possible in plain])
+    assert [possible.probability for possible in found.answers[0].answers] == pytest.approx(roots / roots.sum())
+    assert found.threshold == pytest.approx(0.5)
+    assert found.answers[0].is_sure == (found.answers[0].answers[0].probability >= 0.5)
+    with pytest.raises(DataError, match=r"--risk 0.2: expected one of 0.01, 0.05, 0.1"):
+        answer_photo(photo, QUESTIONS[:1], folder, AnswerOptions(risk=0.2))
 
 
 def test_the_command_shows_and_prints_json(photo, model) -> None:
