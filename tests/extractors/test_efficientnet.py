@@ -27,7 +27,9 @@ LABELS = {
 """A photograph of scikit-image -> the classes of ImageNet that name what it shows."""
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize(
+    "name", [name if name == LITE0.name else pytest.param(name, marks=pytest.mark.slow) for name in EXTRACTORS]
+)
 def test_what_the_photographs_show_has_the_highest_score(name) -> None:
     found = importlib.util.find_spec("skimage")
     if found is None or found.origin is None:
