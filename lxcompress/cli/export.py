@@ -67,6 +67,9 @@ def export_cli(
         None, "--extractor", help="Export an extractor of photographs instead, such as grid-efficientnet-lite0."
     ),
     grid: int | None = typer.Option(None, "--grid", help="For --extractor: cells on a side.  [default: 6]"),
+    prune: float = typer.Option(
+        0.0, "--prune", min=0, max=0.95, help="For --extractor: fraction of its 1 x 1 convolutions to remove."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Export a ticket, and check that the file gives the same answers.
@@ -80,12 +83,12 @@ def export_cli(
     if extractor is not None:
         if ticket or twins or precision or recipe or fixed or layouts or out is None:
             raise typer.BadParameter("--extractor is exported alone; give only --format, --grid and --out DIR")
-        export_extractor_and_show(ExtractorRequest(extractor, grid, chosen, out), as_json=as_json)
+        export_extractor_and_show(ExtractorRequest(extractor, grid, chosen, out, prune), as_json=as_json)
         return
     if ticket is None:
         raise typer.BadParameter("give a ticket or a model, or --extractor NAME")
-    if grid is not None:
-        raise typer.BadParameter("--grid is for --extractor")
+    if grid is not None or prune:
+        raise typer.BadParameter("--grid and --prune are for --extractor; lxcompress prune prunes a model")
     if not twins and (dense or structured or int4):
         raise typer.BadParameter("--dense, --structured and --int4 name twins; give --twins too")
     if twins and (precision or opset is not None or no_fuse or layouts or fixed):

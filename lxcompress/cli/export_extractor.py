@@ -8,12 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ExtractorRequest:
-    """The extractor to export, the cells of its grid on a side (None: the default), the format and the folder."""
+    """The extractor to export, the cells of its grid on a side (None: the default), the format and the folder.
+
+    `prune` is the fraction (0-1) of the weights of its 1 x 1 convolutions to remove, the smallest ones first.
+    """
 
     extractor: str
     grid: int | None
     format: str
     out: Path
+    prune: float = 0.0
 
 
 def export_extractor_and_show(request: ExtractorRequest, *, as_json: bool) -> None:
@@ -28,9 +32,11 @@ def export_extractor_and_show(request: ExtractorRequest, *, as_json: bool) -> No
     with json_document(wanted=as_json) as emit, working(f"reading {request.extractor}") as progress:
         from lxcompress.exporters.extractor import export_extractor
         from lxcompress.extractors.grid import GridExtractor
+        from lxcompress.extractors.prune import prune_pointwise
 
         extractor = open_extractor(options)
         assert isinstance(extractor, GridExtractor), "check_grid has seen its name"
+        prune_pointwise(extractor.network, request.prune)
         made = export_extractor(extractor, request.out, format=request.format, progress=progress)
         emit({"folder": str(request.out), **made.model_dump(mode="json")})
     if as_json:

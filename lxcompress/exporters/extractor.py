@@ -16,6 +16,7 @@ from torch.nn import functional
 from lxcompress.errors import ExportError
 from lxcompress.extractors.artifact import INPUT, ExtractorArtifact
 from lxcompress.extractors.grid import GridExtractor, to_picture
+from lxcompress.extractors.prune import count_pruned
 from lxcompress.filenames import EXTRACTOR_FILE
 from lxcompress.machine import describe_machine
 from lxcompress.progress import Progress, no_progress
@@ -116,17 +117,6 @@ def draw_pictures(side: int) -> Iterator[np.ndarray]:
         rough = torch.rand(1, 3, ROUGH_SIDE, ROUGH_SIDE, generator=generator)
         smooth = functional.interpolate(rough, size=(side, side), mode="bilinear", align_corners=False)
         yield (255 * smooth[0]).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-
-
-def count_pruned(network: nn.Module) -> float:
-    """Return the fraction of zeros (0-1) in the weights of the 1 x 1 convolutions."""
-    weights = [layer.weight for layer in network.modules() if is_pointwise(layer)]
-    return sum(int((weight == 0).sum()) for weight in weights) / max(1, sum(weight.numel() for weight in weights))
-
-
-def is_pointwise(layer: nn.Module) -> bool:
-    """Return whether a layer is a 1 x 1 convolution: a product with as many columns as there are pixels."""
-    return isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
 
 
 def _example(extractor: GridExtractor) -> Tensor:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 MS = 1000.0
 UNSCALED = ConfidenceScale(temperature=1.0, thresholds={})
 """For a model whose confidence was not measured."""
+MOST_NATURAL_ZEROS = 0.01
+"""The published weights have 0.2 % zeros in their 1 x 1 convolutions; with more than this they were pruned."""
 MOST_TOKENS = 1_000_000
 """More tokens than any question has: a question is never cut."""
 
@@ -141,6 +143,11 @@ def answer_photo(
     extract_options, warnings = choose_extractor(folder, shape, origin, wanted)
     extractor = _open_extractor(replace(extract_options, weights=options.weights), options, exported)
     _check_version(folder, shape, extractor)
+    if exported is not None and exported.pruned > MOST_NATURAL_ZEROS:
+        warnings += (
+            f"{options.extractor}: {100 * exported.pruned:.0f} % of its 1 x 1 convolutions are removed; the model was "
+            "trained on features of the whole extractor",
+        )
     started = time.perf_counter()
     picture = _read_picture(photo, extractor)
     seen = time.perf_counter()

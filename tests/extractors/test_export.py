@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from lxcompress.engine import is_built
 from lxcompress.errors import DataError, ExportError
 from lxcompress.exporters.extractor import GridFeatures, draw_pictures, export_extractor, pooling_shares
 from lxcompress.extractors.artifact import read_extractor_artifact
+from lxcompress.extractors.efficientnet import EfficientNetLite
 from lxcompress.extractors.grid import GridExtractor, to_picture
+from lxcompress.extractors.prune import count_pruned, is_pointwise, prune_pointwise
 from lxcompress.measure.extractor import measure_extractor
 from lxcompress.runtimes.extractor import open_file_extractor
 from lxcompress.workflow.features import ExtractOptions, open_extractor
@@ -38,6 +41,24 @@ def test_a_converter_sees_the_features(extractor) -> None:
     with torch.no_grad():
         features = GridFeatures(extractor)(to_picture(pixels)).numpy()
     assert np.allclose(features, extractor.extract(pixels), atol=1e-5)
+
+
+def test_pruning_removes_the_smallest_weights_of_each_product() -> None:
+    network = EfficientNetLite(0.5, 1.0)
+    before = {name: layer.weight.clone() for name, layer in network.named_modules() if is_pointwise(layer)}
+    prune_pointwise(network, 0.3)
+    assert count_pruned(network) == pytest.approx(0.3, abs=0.01)
+    for name, layer in network.named_modules():
+        if is_pointwise(layer):
+            kept = layer.weight != 0
+            assert torch.equal(layer.weight[kept], before[name][kept])
+            assert before[name][~kept].abs().max() <= layer.weight[kept].abs().min()
+    assert all((layer.weight != 0).all() for layer in network.modules() if _is_other_convolution(layer))
+
+
+def _is_other_convolution(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution that is not pruned: one with a larger kernel."""
+    return isinstance(layer, nn.Conv2d) and not is_pointwise(layer)
 
 
 def test_other_formats_are_refused(extractor, tmp_path) -> None:
