@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def is_pointwise(layer: nn.Module) -> bool:
@@ -14,16 +14,20 @@ def is_pointwise(layer: nn.Module) -> bool:
 @torch.no_grad()
 def prune_pointwise(network: nn.Module, sparsity: float) -> None:
     """Set the smallest weights of each 1 x 1 convolution to zero, in place: the fraction `sparsity` (0-1) of them."""
-    for layer in network.modules():
-        if is_pointwise(layer):
-            weight = layer.weight
-            assert isinstance(weight, torch.Tensor)
-            removed = round(sparsity * weight.numel())
-            if removed:
-                weight.view(-1)[weight.abs().view(-1).argsort(stable=True)[:removed]] = 0
+    for weight in _weights(network):
+        removed = round(sparsity * weight.numel())
+        if removed:
+            weight.view(-1)[weight.abs().view(-1).argsort(stable=True)[:removed]] = 0
 
 
 def count_pruned(network: nn.Module) -> float:
     """Return the fraction of zeros (0-1) in the weights of the 1 x 1 convolutions."""
-    weights = [layer.weight for layer in network.modules() if is_pointwise(layer)]
-    return sum(int((weight == 0).sum()) for weight in weights) / max(1, sum(weight.numel() for weight in weights))
+    weights = _weights(network)
+    return sum(weight.numel() - int(torch.count_nonzero(weight)) for weight in weights) / max(
+        1, sum(weight.numel() for weight in weights)
+    )
+
+
+def _weights(network: nn.Module) -> list[Tensor]:
+    """Return the weights of the 1 x 1 convolutions."""
+    return [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d) and is_pointwise(layer)]
