@@ -44,9 +44,8 @@ def prepare_cli(
     Several sources make one store. The same command resumes an interrupted one.
 
     \b
-    Examples:
-      lxcompress data prepare train2014_obj36.zip val2014_obj36.zip --out coco-obj36
-      lxcompress data prepare photos/ --pictures 384 --out coco-384
+    Example: lxcompress data prepare train2014_obj36.zip val2014_obj36.zip --out coco-obj36
+    Or:      lxcompress data prepare photos/ --pictures 384 --out coco-384
     """
     from lxcompress.cli.screen import resumable
     from lxcompress.data.regions.prepare import REGIONS, prepare_store

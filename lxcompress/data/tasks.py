@@ -42,7 +42,7 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
     extractor = foresee_data(settings).extractor
     task = AnswerTask(labels=question_set.labels or (), vocabulary=vocabulary, extractor=extractor, **splits)
     count = getattr(settings, "regions", None)
-    return task if count is None else keep_regions(task, count)
+    return keep_regions(task, count) if isinstance(count, int) else task  # an added kind may have another `regions`
 
 
 def read_question_set(settings: AnyData, problems: Problems) -> QuestionSet:

@@ -144,5 +144,6 @@ def test_the_extra_all_names_every_extra_that_a_user_has() -> None:
     extras = dict(re.findall(r"^([\w-]+) = (\[.*\])$", section, flags=re.M))
     (named,) = json.loads(extras["all"])
     users = set(extras) - {"all", "test", "dev"}
+    users -= {"torchvision"}  # it must be that of the installed torch, so that [all] would break some environments
     assert set(named.removeprefix("lxcompress[").removesuffix("]").split(",")) == users
     assert users >= {"coreml", "executorch", "hdf5", "openvino"}

@@ -85,7 +85,7 @@ def recipe_file(tmp_path, toy_start) -> Path:
 def test_an_added_kind_is_listed_and_is_no_built_in_one() -> None:
     assert data_kind_names() == (*DATA_KINDS, "csv")
     assert find_data_kind("csv").name == "csv"
-    with pytest.raises(RecipeError, match=r"expected one of scenes, clevr, vqa, gqa, nlvr2, nlvr, csv"):
+    with pytest.raises(RecipeError, match=r"expected one of scenes, clevr, vqa, vizwiz, gqa, nlvr2, nlvr, csv"):
         find_data_kind("cvs")
 
 
