@@ -18,10 +18,20 @@ import torch
 
 from lxcompress.catalog.formats import find_format
 from lxcompress.confidence.record import make_record
-from lxcompress.data.split import AnswerTask, Inputs, Split
+from lxcompress.data.split import AnswerTask, Inputs
 from lxcompress.data.tasks import load_fitting_task
 from lxcompress.data.tokens import WORD_FILES
 from lxcompress.errors import ExportError, LxError
+from lxcompress.exporters.feeds import (
+    as_tensors,
+    calibration_feeds,
+    count_lengths,
+    largest_shape,
+    random_feeds,
+    random_lengths,
+    real_feeds,
+    usual_lengths,
+)
 from lxcompress.exporters.formats import (
     ExportOptions,
     Feeds,
@@ -32,7 +42,7 @@ from lxcompress.exporters.formats import (
     name_artifact,
 )
 from lxcompress.exporters.parity import check, compare, doubt
-from lxcompress.exporters.score import BATCH, score_session, score_with_confidence, with_progress
+from lxcompress.exporters.score import score_session, score_with_confidence, with_progress
 from lxcompress.filenames import (
     ARTIFACT_FILE,
     CONFIG_FILE,
@@ -61,17 +71,6 @@ from lxcompress.study.agreement import has_lost_paths, name_paths, resolve_recip
 from lxcompress.text import read_text
 from lxcompress.tickets import Ticket, is_ticket, load_ticket, write_provenance
 from lxcompress.writing import cannot_write, check_out, find_storage_problem, finished_folder
-
-PARITY_QUESTIONS = 512
-"""The most validation questions that the parity check compares."""
-RANDOM_BATCHES, RANDOM_TOKENS, RANDOM_OBJECTS = 8, 20, 36
-"""The number of random batches for models whose data are not known, and the tokens and regions of their questions.
-
-20 tokens and 36 regions are usual for LXMERT (Tan & Bansal 2019).
-"""
-
-CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 16
-"""The number of batches that the ranges of activations are measured on, and the questions of a batch."""
 
 
 @dataclass(frozen=True)
@@ -204,9 +203,9 @@ def export(source: ExportSource, out: Path, options: ExportOptions, *, progress:
         _check_holds_data(options.fixed, task)
     is_chosen = spec.is_one_shape and options.fixed is None
     if is_chosen:
-        shape = _largest_shape(task) if task else FixedShape(*_random_lengths(source.model, None))
+        shape = largest_shape(task) if task else FixedShape(*random_lengths(source.model, None))
         options = replace(options, fixed=shape)
-    feeds = list(_real_feeds(task)) if task else list(_random_feeds(source.model, options.fixed))
+    feeds = list(real_feeds(task)) if task else list(random_feeds(source.model, options.fixed))
     progress(f"writing {options.format}")
     with finished_folder(out, ARTIFACT_FILE, before=lambda: clear(out)) as made, _naming_a_full_disk(out):
         written = writer.write(_make_job(source, made, options, task, feeds, progress))
@@ -261,12 +260,12 @@ def _make_job(
     """Return the job of the format's writer; `options` must have every default filled in."""
     return Job(
         model=source.model,
-        example=Inputs(*(torch.cat([tensor, tensor]) for tensor in _as_tensors(feeds[0]).values())),
+        example=Inputs(*(torch.cat([tensor, tensor]) for tensor in as_tensors(feeds[0]).values())),
         precision=options.precision or default_precision(options.format),
         out=out,
         source=source.folder,
         ticket=source.ticket,
-        calibration=lambda: _calibration_feeds(task) if task else iter(feeds),
+        calibration=lambda: calibration_feeds(task) if task else iter(feeds),
         fuse=options.fuse,
         opset=options.opset,
         fp32=options.fp32,
@@ -293,21 +292,13 @@ def _check_fits_model(fixed: FixedShape, model: Model) -> None:
 
 def _check_holds_data(fixed: FixedShape, task: AnswerTask) -> None:
     """Raise ExportError if a question that the export answers has more tokens or regions than the shape."""
-    largest = _largest_shape(task)
+    largest = largest_shape(task)
     if largest.tokens > fixed.tokens or largest.objects > fixed.objects:
         wanted = FixedShape(max(largest.tokens, fixed.tokens), max(largest.objects, fixed.objects))
         raise ExportError(
             f"--fixed {fixed}: the questions of this model's data have up to {largest.tokens} tokens and "
             f"{largest.objects} regions; give --fixed {wanted}"
         )
-
-
-def _largest_shape(task: AnswerTask) -> FixedShape:
-    """Return the most tokens of a question, and the most regions of an image, in any split."""
-    return FixedShape(
-        max(int(split.lengths.max()) for split in task.splits),
-        max(int(split.regions.objects[split.scene].max()) for split in task.splits),
-    )
 
 
 def _note_shape(fixed: FixedShape | None, *, is_chosen: bool) -> list[str]:
@@ -435,11 +426,11 @@ def _without_paths(note: str, *folders: Path) -> str:
 
 def _questions(model: Model, task: AnswerTask | None, fixed: FixedShape | None) -> dict[str, Any]:
     """Return the fields of an artifact that describe a usual question, and the operations that one answer needs."""
-    tokens, objects = _usual_lengths(task.valid) if task else _random_lengths(model, fixed)
+    tokens, objects = usual_lengths(task.valid) if task else random_lengths(model, fixed)
     return {
         "tokens": tokens,
         "objects": objects,
-        "lengths": _count_lengths(task.valid) if task else {},
+        "lengths": count_lengths(task.valid) if task else {},
         "flops": count_flops(
             model, tokens=fixed.tokens if fixed else tokens, objects=fixed.objects if fixed else objects
         ),
@@ -517,77 +508,6 @@ def _torch_answer(model: Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarr
 
     @torch.no_grad()
     def answer(feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        return model.family.answer(model.module, Inputs(**_as_tensors(feeds))).numpy()
+        return model.family.answer(model.module, Inputs(**as_tensors(feeds))).numpy()
 
     return answer
-
-
-def _as_tensors(feeds: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """Return the arrays of a batch as torch tensors, by the same names."""
-    return {name: torch.from_numpy(array) for name, array in feeds.items()}
-
-
-def _calibration_feeds(task: AnswerTask) -> Iterator[Feeds]:
-    """Yield batches of training questions, taken at equal distances from all training data.
-
-    No accuracy is measured on training questions.
-    """
-    count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(task.train))
-    rows = torch.linspace(0, len(task.train) - 1, count).round().long()
-    for batch in rows.split(CALIBRATION_BATCH):
-        yield task.train.inputs(batch).numpy()
-
-
-def _real_feeds(task: AnswerTask) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the first validation questions as inputs: all but question 0 in batches, then question 0 alone.
-
-    A batch has questions of different lengths, so padding is tested too.
-    """
-    rows = torch.arange(min(PARITY_QUESTIONS, len(task.valid)))
-    for batch in rows[1:].split(BATCH) if len(rows) > 1 else ():
-        yield task.valid.inputs(batch).numpy()
-    yield task.valid.inputs(rows[:1]).numpy()
-
-
-def _random_feeds(model: Model, fixed: FixedShape | None) -> Iterator[dict[str, np.ndarray]]:
-    """Yield seeded random inputs of the model's shapes: token ids, features in 0-1, and boxes [x1, y1, x2, y2].
-
-    A box has x1 <= x2 and y1 <= y2, as those of a detector.
-    """
-    rng, images = np.random.default_rng(0), model.family.count_images(model.config)
-    features, (longest, most) = model.family.feature_size(model.config), _random_lengths(model, fixed)
-    for number in range(RANDOM_BATCHES):
-        questions, tokens, objects = (4 if number else 2), max(1, longest - number), max(1, most - number)
-        rows = questions * images
-        corners = np.sort(rng.random((rows, objects, 2, 2)), axis=2)
-        words = rng.integers(1, model.config.vocab_size, (questions, tokens))
-        yield {
-            "input_ids": np.repeat(words, images, axis=0),
-            "attention_mask": np.ones((rows, tokens), dtype=np.int64),
-            "visual_feats": rng.random((rows, objects, features), dtype=np.float32),
-            "visual_pos": corners.reshape(rows, objects, 4).astype(np.float32),
-            "visual_attention_mask": np.ones((rows, objects), dtype=np.int64),
-        }
-
-
-def _random_lengths(model: Model, fixed: FixedShape | None) -> tuple[int, int]:
-    """Return the number of tokens and of regions of random questions; a picture that is read whole is one region.
-
-    They are those of `fixed`, if it is given.
-    """
-    if fixed:
-        return fixed.tokens, fixed.objects
-    tokens = min(RANDOM_TOKENS, model.config.max_position_embeddings)
-    return tokens, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
-
-
-def _usual_lengths(split: Split) -> tuple[int, int]:
-    """Return the median number of tokens of a question, and of regions of its image."""
-    tokens = split.lengths
-    return int(tokens.median()), int(split.regions.objects[split.scene].median())
-
-
-def _count_lengths(split: Split) -> dict[int, int]:
-    """Return {number of tokens: how many questions of `split` have it}."""
-    tokens, counts = split.lengths.unique(return_counts=True)
-    return dict(zip(tokens.tolist(), counts.tolist(), strict=True))
