@@ -35,7 +35,7 @@ FLOAT_SHAPES = ("2x1", "4x1")
 """The blocks of fp32."""
 SHAPES = ("1x4", "2x4", "4x4")
 """The blocks of int8, of the whole model and of a model with half of the neurons and heads."""
-WITHIN = (40, 60, 70, 72, 80)
+WITHIN = (40, 60, 70, 72, 76, 80)
 """The percentages of its blocks that are removed: 70, 80, 85, 86 and 90 % of the weights of the dense model."""
 ENGINE: dict[str, tuple[str, str]] = {
     "engine fp32, dense": ("dense", "fp32"),

@@ -96,7 +96,8 @@ def test_a_layer_of_full_size_is_this_machines(machine: Machine, tmp_path: Path,
 
 
 def test_the_engine_is_small(wasm: Path) -> None:
-    assert wasm.stat().st_size < 150_000
+    """It was 145 kB before it had convolutions; a page loads about a quarter of it, compressed."""
+    assert wasm.stat().st_size < 170_000
 
 
 def _ask(wasm: Path, folder: Path, code: str) -> str:

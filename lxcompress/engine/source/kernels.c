@@ -46,6 +46,15 @@ enum { MOST_VECTORS = REGISTERS_FOR, PAIR = 2 };
 /* How many bytes of weights are prefetched: processors prefetch by themselves only up to the end of a page. */
 enum { AHEAD = 8192 };
 
+/* A page loads the library over a network: there no loop is repeated for ReLU6 alone, or 16 times for kernels of any side. */
+#ifdef __wasm__
+enum { IS_SMALL = 1 };
+#define UNROLL_KERNEL _Pragma("GCC unroll 5")
+#else
+enum { IS_SMALL = 0 };
+#define UNROLL_KERNEL UNROLL
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define PASTE_(a, b) a##b
@@ -587,7 +596,7 @@ INLINE uint32_t end_kind(const lx_product *job, uint32_t first, uint32_t rows, c
       END(0, LX_GELU);
     else if (job->activation == LX_LINEAR_ONLY)
       END(0, LX_LINEAR_ONLY);
-    else if (job->activation == LX_RELU6)
+    else if (!IS_SMALL && job->activation == LX_RELU6)
       END(0, LX_RELU6);
     else
       END(0, job->activation);
@@ -869,8 +878,8 @@ static uint32_t quantise(const lx_quantise *job) {
 INLINE vector filter_vector(const lx_filter *job, const vector *weights, const float *at, const uint32_t side,
                             const uint32_t stride, const size_t plane, const size_t pitch) {
   vector sum[2] = {splat(job->bias), splat(0.0f)};
-  UNROLL for (uint32_t i = 0; i < side; i++) {
-    UNROLL for (uint32_t j = 0; j < side; j++) {
+  UNROLL_KERNEL for (uint32_t i = 0; i < side; i++) {
+    UNROLL_KERNEL for (uint32_t j = 0; j < side; j++) {
       const float *row = at + (i % stride * stride + j % stride) * plane + i / stride * pitch;
       sum[(side * i + j) % 2] += weights[side * i + j] * load(row + j / stride);
     }
@@ -905,7 +914,8 @@ INLINE uint32_t filter_rows(const lx_filter *job, const uint32_t side, const uin
 
 static uint32_t filter(const lx_filter *job) {
 #define FILTER(side, stride)                                                                          \
-  (job->activation == LX_RELU6 ? filter_rows(job, side, stride, LX_RELU6) : filter_rows(job, side, stride, job->activation))
+  (!IS_SMALL && job->activation == LX_RELU6 ? filter_rows(job, side, stride, LX_RELU6)                \
+                                            : filter_rows(job, side, stride, job->activation))
   if (job->kernel == 3 && job->stride == 1) return FILTER(3, 1);
   if (job->kernel == 3 && job->stride == 2) return FILTER(3, 2);
   if (job->kernel == 5 && job->stride == 1) return FILTER(5, 1);
