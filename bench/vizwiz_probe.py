@@ -1,4 +1,4 @@
-"""What the question alone tells about VizWiz: accuracy and answerability of the blind mini, beside the majority.
+"""Measure how well VizWiz is answered from the question alone, without the photograph, beside the most frequent answer.
 
     python bench/vizwiz_probe.py train.json --out RUNS
 

@@ -13,7 +13,7 @@ from typing import Literal
 from lxcompress.data.objects import ATTRIBUTES
 
 Asked = Literal["exists", "count", "value", "compare-counts", "compare-values", "relation", "count-related"]
-"""What a program asks for; the value of a related object is a `value` with a relation."""
+"""The kinds of questions. A question about a related object has the kind `value`, and a relation."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class QuestionProgram:
-    """What one question asks: its kind, the objects that it describes, and what it asks about them."""
+    """A question as a program: its kind, the objects that it describes, and the attribute that it asks for."""
 
     asked: Asked
     phrases: tuple[Phrase, ...]

@@ -51,7 +51,7 @@ def many_summary(tmp_path_factory) -> RunSummary:
 
 
 def shown(summary: RunSummary, width: int) -> str:
-    """What a terminal of this width shows of a run; test_the_faults_of_a_run runs the command at a width."""
+    """Return the tables of a run as a terminal of this width shows them, without running the command."""
     terminal = Screen(width=width, file=io.StringIO(), highlight=False)
     show_tables(summary, pick_ticket(summary, default_rule(summary)), terminal)
     return terminal.file.getvalue()
