@@ -15,8 +15,8 @@ from lxcompress.data.problems import Problems
 from lxcompress.data.question_set import (
     check_has_answers,
     check_splits_differ,
+    find_labels,
     parse_credits,
-    read_answer_vocabulary,
     read_split,
 )
 from lxcompress.data.questions import Question, QuestionSet, SplitQuestions, count_answers
@@ -48,11 +48,9 @@ def read_gqa(settings: GqaData, problems: Problems | None = None) -> QuestionSet
     train, valid = (_read_split(settings, name, problems) for name in ("train", "valid"))
     test = _read_split(settings, "test", problems) if settings.test else None
     check_splits_differ(train, valid, problems, test=test)
-    labels: tuple[str, ...] | None = None
-    if settings.answers is not None:
-        labels = read_answer_vocabulary(settings.answers, [train, valid, *([test] if test else [])], problems)
-    elif train.is_complete and train.has_answers:
-        labels = count_answers(train.questions, 1)
+    labels = find_labels(
+        settings.answers, [train, valid, *([test] if test else [])], lambda: count_answers(train.questions, 1), problems
+    )
     return QuestionSet(train, valid, labels, settings.tokens, test=test)
 
 

@@ -111,6 +111,21 @@ def read_answer_vocabulary(
     return labels
 
 
+def find_labels(
+    answers: Path | None,
+    splits: Sequence[SplitQuestions],
+    count: Callable[[], tuple[str, ...] | None],
+    problems: Problems,
+) -> tuple[str, ...] | None:
+    """Return the labels of the file `answers`, or by default those that `count` makes of the training answers.
+
+    The training split is the first of `splits`. Return None if it was not read whole or has no answers.
+    """
+    if answers is not None:
+        return read_answer_vocabulary(answers, splits, problems)
+    return count() if splits[0].is_complete and splits[0].has_answers else None
+
+
 def _check_answerable(
     splits: Sequence[SplitQuestions], labels: Sequence[str], answers: Path, problems: Problems
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from lxcompress.data.check_context import CheckContext
 from lxcompress.data.files import read_json
 from lxcompress.data.problems import Problems, percent
-from lxcompress.data.question_set import check_has_answers, check_splits_differ, read_answer_vocabulary, read_split
+from lxcompress.data.question_set import check_has_answers, check_splits_differ, find_labels, read_split
 from lxcompress.data.questions import Question, QuestionSet, SplitQuestions
 from lxcompress.data.vqa import UNKNOWN_TYPE, soft_label
 from lxcompress.errors import DataError
@@ -39,12 +39,12 @@ def read_vizwiz(settings: VizwizData, problems: Problems | None = None) -> Quest
     train, valid = (_read_split(settings, name, problems) for name in ("train", "valid"))
     test = _read_split(settings, "test", problems) if settings.test else None
     check_splits_differ(train, valid, problems, test=test)
-    labels: tuple[str, ...] | None = None
-    if settings.answers is not None:
-        labels = read_answer_vocabulary(settings.answers, [train, valid, *([test] if test else [])], problems)
-    elif train.is_complete and train.has_answers:
-        least = settings.least_answers or LEAST_ANSWERS
-        labels = problems.attempt(lambda: _make_labels(train, least=least))
+    least = settings.least_answers or LEAST_ANSWERS
+
+    def count() -> tuple[str, ...] | None:
+        return problems.attempt(lambda: _make_labels(train, least=least))
+
+    labels = find_labels(settings.answers, [train, valid, *([test] if test else [])], count, problems)
     return QuestionSet(train, valid, labels, settings.tokens, test=test)
 
 

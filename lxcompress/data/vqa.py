@@ -19,8 +19,8 @@ from lxcompress.data.problems import Problems, several
 from lxcompress.data.question_set import (
     check_has_answers,
     check_splits_differ,
+    find_labels,
     parse_credits,
-    read_answer_vocabulary,
     read_split,
 )
 from lxcompress.data.questions import Question, QuestionSet, SplitQuestions, count_answers
@@ -65,12 +65,12 @@ def read_vqa(settings: VqaData, problems: Problems | None = None) -> QuestionSet
     valid, _ = _read_split(settings, "valid", problems)
     test = _read_split(settings, "test", problems)[0] if settings.test else None
     check_splits_differ(train, valid, problems, test=test)
-    labels: tuple[str, ...] | None = None
-    if settings.answers is not None:
-        labels = read_answer_vocabulary(settings.answers, [train, valid, *([test] if test else [])], problems)
-    elif train.is_complete and train.has_answers:
-        least = settings.least_answers or LEAST_ANSWERS
-        labels = problems.attempt(lambda: _make_labels(train, annotations, least=least))
+    least = settings.least_answers or LEAST_ANSWERS
+
+    def count() -> tuple[str, ...] | None:
+        return problems.attempt(lambda: _make_labels(train, annotations, least=least))
+
+    labels = find_labels(settings.answers, [train, valid, *([test] if test else [])], count, problems)
     return QuestionSet(train, valid, labels, settings.tokens, test=test)
 
 
