@@ -77,6 +77,20 @@ class PruneOptions:
             multiple=self.multiple,
         )
 
+    def first_alone(self) -> PruneOptions:
+        """Return the options that make the smaller model of the first step, without a mask."""
+        assert self.first is not None, "there is a first step"
+        return replace(
+            self,
+            first=None,
+            granularity=self.first.granularity,
+            scope=self.first.scope,
+            criterion=self.first.criterion,
+            sparsity=self.first.sparsity,
+            least_kept=0.0,
+            keep_dense=(),
+        )
+
     def check(self) -> None:
         """Raise PruneError for options that are wrong for every model."""
         if self.like is not None:

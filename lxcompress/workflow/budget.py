@@ -55,8 +55,7 @@ class PruneBudget:
             if not 0 < limit < float("inf"):
                 raise PruneError(f"{name} {limit:g}: expected a number above 0")
         check_format(self.format, self.precision)
-        first = f"{options.first.granularity}:{options.first.sparsity:g}" if options.first else None
-        fixed = {"--sparsity": options.sparsity, "--like": options.like, "--first": first}
+        fixed = {"--sparsity": options.sparsity, "--like": options.like}
         known = [name for name, value in fixed.items() if value is not None]
         known += [f"--granularity {options.granularity}"] if ":" in options.granularity else []
         if known:
@@ -132,7 +131,7 @@ def prune_to_budget(
 
     with tempfile.TemporaryDirectory(prefix="lxcompress-") as scratch:
         files = _Files(model, options, budget, Path(scratch), progress)
-        trials = find_sparsity(files.cost, budget)
+        trials = find_sparsity(files.cost, budget, options.first.sparsity if options.first else 0.0)
         confirmed = confirm(files.cost, trials, budget)
     sparsity = confirmed[0].sparsity
     made = prune_model(model, out, replace(options, sparsity=sparsity), progress=progress)
@@ -155,11 +154,12 @@ def prune_to_budget(
     return PrunedToBudget(made, artifact, folder, tuple(trials), final, tuple(assumed))
 
 
-def find_sparsity(cost: Callable[[float], Trial], budget: PruneBudget) -> list[Trial]:
+def find_sparsity(cost: Callable[[float], Trial], budget: PruneBudget, first: float = 0.0) -> list[Trial]:
     """Return the trials of a search for the smallest sparsity within the budget, in the order of their sparsity.
 
-    `cost` makes the file of a sparsity, and raises PruneError if the model cannot be pruned so far. Raises PruneError
-    if the dense file is within the budget, or if no file is.
+    `cost` makes the file of a sparsity, and raises PruneError if the model cannot be pruned so far. `first` is the
+    sparsity of the first step alone; 0 if there is none. Raises PruneError if the dense file or that of the first step
+    is within the budget, or if no file is.
     """
     low = cost(0.0)
     if low.excess(budget) <= 1:
@@ -167,8 +167,17 @@ def find_sparsity(cost: Callable[[float], Trial], budget: PruneBudget) -> list[T
             f"the budget needs no pruning: the dense file ({budget.file}) has {low.costs}; export the model, or lower "
             "the limit"
         )
-    high = _sparsest(cost)
-    trials = [low, high]
+    trials = [low]
+    if first:
+        low = cost(first)
+        if low.excess(budget) <= 1:
+            raise PruneError(
+                f"the budget needs no second step: the file of --first alone ({budget.file}) has {low.costs}; give its "
+                "granularity as --granularity, without --first, or lower the limit"
+            )
+        trials.append(low)
+    high = _sparsest(cost, first)
+    trials.append(high)
     if high.excess(budget) > 1:
         best, other = (high, low) if high.excess(budget) <= low.excess(budget) else (low, high)
         raise PruneError(
@@ -219,14 +228,18 @@ def _with_median_latency(written: Trial, others: Sequence[Trial]) -> Trial:
     return replace(written, latency_s=median(latencies)) if latencies else written
 
 
-def _sparsest(cost: Callable[[float], Trial]) -> Trial:
-    """Return the trial of the highest sparsity of MOST that the model can be pruned to. Raises PruneError."""
-    for sparsity in MOST[:-1]:
+def _sparsest(cost: Callable[[float], Trial], first: float) -> Trial:
+    """Return the trial of the highest sparsity of MOST, above `first`, that the model can be pruned to.
+
+    Raises PruneError if there is none.
+    """
+    *higher, lowest = (sparsity for sparsity in MOST if sparsity > first)
+    for sparsity in higher:
         try:
             return cost(sparsity)
         except PruneError:
             continue
-    return cost(MOST[-1])
+    return cost(lowest)
 
 
 @dataclass(frozen=True)
@@ -240,7 +253,10 @@ class _Files:
     progress: Progress
 
     def cost(self, sparsity: float) -> Trial:
-        """Prune, export and measure the model at a sparsity; 0 is the model itself. Raises LxError."""
+        """Prune, export and measure the model at a sparsity. Raises LxError.
+
+        0 is the model itself. The sparsity of the first step is the smaller model without a mask.
+        """
         from lxcompress.study.prune import prune_model
 
         self.progress(f"trying {sparsity:.1%} sparsity" if sparsity else "measuring the dense file")
@@ -252,13 +268,17 @@ class _Files:
             return _export(source, Path(folder) / "file", sparsity, self.budget, self.progress)[1]
 
     def _options(self, sparsity: float) -> PruneOptions:
-        """Return the options without retraining; a criterion that reads questions still reads those of its recipe."""
+        """Return the options of one trial, without retraining.
+
+        A criterion that reads questions still reads those of its recipe.
+        """
         from lxcompress.catalog.criteria import find_criterion
 
         calibration = self.options.calibration
         if calibration is None and not find_criterion(self.options.criterion).reads_weights_only:
             calibration = self.options.retraining
-        return replace(self.options, sparsity=sparsity, retraining=None, calibration=calibration)
+        options = replace(self.options, sparsity=sparsity, retraining=None, calibration=calibration)
+        return options.first_alone() if options.first and sparsity == options.first.sparsity else options
 
 
 def _export(

@@ -52,6 +52,17 @@ def test_the_found_sparsity_is_within_the_budget_and_a_little_less_is_not(size, 
     assert [trial.sparsity for trial in trials] == sorted(asked)
 
 
+@pytest.mark.parametrize("limit", [50, 42])
+def test_a_first_step_is_where_the_search_begins(limit) -> None:
+    """The dense file, the file of the first step, then only sparsities above it."""
+    budget = PruneBudget("engine", "int8", max_size_mb=limit)
+    cost, asked = cost_of(SIZES["line"])
+    found = min(trial.sparsity for trial in find_sparsity(cost, budget, 0.5) if trial.excess(budget) <= 1)
+    assert SIZES["line"](found) <= limit < SIZES["line"](found - 4 * NARROW)
+    assert asked[:2] == [0.0, 0.5]
+    assert min(asked[2:]) > 0.5
+
+
 def test_the_larger_excess_of_two_limits_decides() -> None:
     budget = PruneBudget("engine", "int8", max_size_mb=90, max_latency_ms=5)
     cost, _ = cost_of(SIZES["line"], latency_s=lambda sparsity: 0.010 - 0.008 * sparsity)
@@ -96,6 +107,8 @@ def test_a_budget_that_nothing_or_everything_meets_is_one_sentence() -> None:
     for limit, words in ((10, ("no sparsity meets", "14.5 MB", "95%")), (100, ("needs no pruning", "100 MB"))):
         budget = PruneBudget("engine", "int8", max_size_mb=limit)
         complain(lambda budget=budget: find_sparsity(cost_of(SIZES["line"])[0], budget), *words, kind=PruneError)
+    words = ("needs no second step", "55 MB", "without --first")
+    complain(lambda: find_sparsity(cost_of(SIZES["line"])[0], MB, 0.5), *words, kind=PruneError)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +136,15 @@ def test_the_written_file_is_within_the_budget(tmp_path) -> None:
     assert told["final"]["size_bytes"] == sum(path.stat().st_size for path in files) <= 25_000
     assert load_ticket(out).provenance.sparsity.achieved == told["sparsity"]["achieved"]
     assert len(told["trials"]) >= 3
+
+
+def test_the_file_of_two_steps_is_within_the_budget(tmp_path) -> None:
+    """The first step is fixed, and the sparsity of both is found."""
+    start, out = save_small(tmp_path / "model"), tmp_path / "ticket"
+    wish = ["--first", "neuron:0.1", "--max-size-mb", "0.025", "--format", "bitmask", "--precision", "fp32"]
+    done = CliRunner().invoke(app, ["prune", str(start), *wish, "--out", str(out), "--json"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    told = json.loads(done.stdout)
+    assert told["final"]["size_bytes"] <= 25_000
+    assert [trial["sparsity"] for trial in told["trials"]][:2] == [0.0, 0.1]
+    assert load_ticket(out).provenance.first
