@@ -117,6 +117,11 @@ def check_budget(model: str, out: Path, options: PruneOptions, budget: PruneBudg
     check_empty(_file_folder(out, budget))
 
 
+def with_some_sparsity(options: PruneOptions) -> PruneOptions:
+    """Return the options with a sparsity that they allow: they are checked before the search finds theirs."""
+    return replace(options, sparsity=(1 + (options.first.sparsity if options.first else 0)) / 2)
+
+
 def prune_to_budget(
     model: str, out: Path, options: PruneOptions, budget: PruneBudget, *, progress: Progress = no_progress
 ) -> PrunedToBudget:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
 from lxcompress.errors import PruneError
+from lxcompress.recipe import FirstStep
 from lxcompress.study.options import PruneOptions
 from lxcompress.tickets import load_ticket
-from lxcompress.workflow.budget import MOST_TRIALS, NARROW, PruneBudget, Trial, confirm, find_sparsity
+from lxcompress.workflow.budget import (
+    MOST_TRIALS,
+    NARROW,
+    PruneBudget,
+    Trial,
+    confirm,
+    find_sparsity,
+    with_some_sparsity,
+)
 from tests.complain import complain
 from tests.export.small import save_small
 
@@ -123,6 +133,16 @@ def test_a_budget_that_nothing_or_everything_meets_is_one_sentence() -> None:
 )
 def test_limits_and_options_that_contradict_each_other_are_refused(budget, options, words) -> None:
     complain(lambda: budget.check(options), words, kind=PruneError)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_options_of_two_steps_are_checked_before_the_search(share) -> None:
+    first = FirstStep(granularity="neuron+head", sparsity=share)
+    options = PruneOptions(first=first, granularity="block-2x4")
+    MB.check(options)
+    with_some_sparsity(options).check()
+    with pytest.raises(PruneError, match="makes a smaller model, as --first does"):
+        with_some_sparsity(replace(options, granularity="neuron")).check()
 
 
 def test_the_written_file_is_within_the_budget(tmp_path) -> None:
