@@ -8,6 +8,7 @@
 # make test-matrix: the fast tests on every installed Python from 3.10 to 3.13, and with the lowest allowed dependencies.
 # make gpu-proof: prove on one GPU, in at most 8 minutes, that training on CUDA is right and fast; docs/gpu.md.
 # make wheels: the wheels of all systems and the source archive, in dist/; docs/releasing.md.
+# make web: build the engine for browsers, which the package ships; needs Clang and wasi-libc, docs/engine-elsewhere.md.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
 
@@ -19,12 +20,12 @@ RUN := runs/quickstart
 FAST := $(addprefix tests/,$(addsuffix .py, \
 	test_house test_order test_bitmask test_extensions test_output test_recipe test_settings test_text \
 	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule)))
-NATIVE := $(addprefix tests/,engine runtimes/test_torch.py life/test_browser.py test_api.py \
+NATIVE := $(addprefix tests/,engine web runtimes/test_torch.py life/test_browser.py test_api.py \
 	$(addprefix export/test_,added_format.py coreml.py executorch.py openvino.py))
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix gpu-proof wheels mutants clean
+.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix gpu-proof wheels web mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -65,6 +66,9 @@ gpu-proof: $(VENV)/installed
 wheels: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group wheels
 	$(BIN)/python -m release.wheels
+
+web:
+	sh lxcompress/engine/web/build.sh lxcompress/engine/web/engine.wasm
 
 mutants: $(VENV)/tested
 	$(BIN)/python -m tests.mutants

@@ -149,6 +149,11 @@ class RunDir:
         """Return the path of the record of every bench, sorted."""
         return sorted(self.measurements.glob("*.json"))
 
+    def device_bench_records(self) -> dict[str, list[Path]]:
+        """Return the paths of the benches of each other device, sorted: name of its folder -> paths."""
+        folders = sorted(path for path in (self.measurements / "devices").glob("*") if path.is_dir())
+        return {folder.name: sorted(folder.glob("*.json")) for folder in folders}
+
     def ticket_records(self) -> list[Path]:
         """Return the path of ticket.json of every ticket in the subfolder `drawn`, sorted."""
         return sorted((self.root / self.drawn).glob(f"*/{TICKET_FILE}"))

@@ -45,6 +45,7 @@ ORDER = (
     "doctor",
     "analysis",
     "report",
+    "web",
     "workflow",
     "api",
     "cli",

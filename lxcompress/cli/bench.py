@@ -72,6 +72,10 @@ def bench_cli(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every command for the device; run none of them.")
     ] = False,
+    import_: Annotated[
+        Path | None,
+        typer.Option("--import", help="Instead of measuring, save a measurement of the page in the run folder RUN."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the bench with summaries and ratios as JSON.")] = False,
 ) -> None:
     """Measure latency (p50, p90, p99), load time, memory and size of exported artifacts.
@@ -81,7 +85,11 @@ def bench_cli(
     \b
     Example: lxcompress bench runs/quickstart/artifacts/* --threads 1,2 --runs 100
     Or:      lxcompress bench runs/quickstart/artifacts/* --target adb --profile phone.yaml --dry-run
+    Or:      lxcompress bench runs/quickstart --import phone.json
     """
+    if import_ is not None:
+        _import_measurement(artifacts, import_, as_json=as_json)
+        return
     _check_target(target, profile, dry_run=dry_run, runtimes=runtimes)
     if extractor is not None and (detector_ms is not None or target):
         raise typer.BadParameter("--extractor is measured on this machine; leave --detector-ms and --target out")
@@ -112,6 +120,19 @@ def bench_cli(
     view = BenchView(earlier, detector_s=detector_s, as_json=as_json, extractor=found.words if found else None)
     if is_interrupted(_measure(request, path, view)):
         raise typer.Exit(130)
+
+
+def _import_measurement(runs: list[Path], file: Path, *, as_json: bool) -> None:
+    """Save a measurement that the page of `lxcompress app` saved in a file, as a bench of its device; show it."""
+    from lxcompress.cli.bench_table import BenchView
+    from lxcompress.rundir import open_run
+    from lxcompress.web.inbox import keep_measurement
+    from lxcompress.web.records import read_measurement
+
+    if len(runs) != 1:
+        raise typer.BadParameter(f"--import saves in one run folder, and {len(runs)} were given")
+    path, bench = keep_measurement(read_measurement(file), open_run(runs[0]))
+    BenchView(None, detector_s=None, as_json=as_json).show(bench, path)
 
 
 def _time_extractor(folder: Path, options: BenchOptions) -> ExtractorTime:

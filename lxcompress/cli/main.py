@@ -32,10 +32,12 @@ from lxcompress.cli import (
     reliability,
     report,
     score,
+    serve,
     status,
     study,
     submit,
 )
+from lxcompress.cli import app as page_app
 from lxcompress.cli.data import data_app
 from lxcompress.cli.options import EPILOG, LOG, QUIET, VERBOSE, output, set_options, take_options
 from lxcompress.errors import LxError
@@ -70,6 +72,8 @@ COMMANDS = (
     pretrain,
     features,
     answer,
+    page_app,
+    serve,
 )
 for command in COMMANDS:
     verb = command.__name__.rpartition(".")[2]

@@ -48,6 +48,10 @@ def pick_cli(
         float | None,
         typer.Option(min=0, max=1, help="Largest share of questions that dense answers right and the ticket wrong."),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Use the measurements on this device, such as a phone, in place of this machine's."),
+    ] = None,
     show_all: Annotated[
         bool,
         typer.Option(
@@ -66,6 +70,7 @@ def pick_cli(
         raise typer.BadParameter("give --retain or --max-drop, not both: each says how much accuracy to keep")
 
     from lxcompress.analysis.choice_json import choice_json
+    from lxcompress.analysis.devices import measured_on
     from lxcompress.analysis.pick import pick_ticket
     from lxcompress.analysis.rule import Rule
     from lxcompress.analysis.summary import summarise
@@ -74,7 +79,8 @@ def pick_cli(
     from lxcompress.output import json_text
     from lxcompress.rundir import read_run
 
-    summary = summarise(read_run(run))
+    found = read_run(run)
+    summary = summarise(found if device is None else measured_on(found, device))
     if retain is None and max_drop is None:
         retain = summary.recipe.pick.retain
     rule = Rule(

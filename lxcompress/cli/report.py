@@ -82,12 +82,30 @@ def report_cli(
     choice = pick_ticket(summary, default_rule(summary))
     written = write_files(summary, choice)
     show_tables(summary, choice, out)
+    show_devices(summary, out)
     for warning in choice.warnings if has_tickets(summary.recipe) else summary.warnings:
         remarks.print(f"warning: {warning}", style="yellow", markup=False)
     for path in written:
         out.print(str(path), markup=False, soft_wrap=True)
     if open_:
         _open(written[0])
+
+
+def show_devices(summary: RunSummary, out: Console) -> None:
+    """Print a table for each other device on which files of the run were measured."""
+    from rich.table import Table
+
+    from lxcompress.report.devices import device_tables
+
+    for device in device_tables(summary):
+        out.print()
+        out.print(f"measured on {device.name}", style="bold", markup=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 1))
+        for number, name in enumerate(("file", "runtime", "p50 ms", "p90 ms", "p99 ms", "ratio", "peak MB")):
+            table.add_column(name, justify="left" if number < 2 else "right", overflow="fold")
+        for cells in device.rows:
+            table.add_row(*cells)
+        out.print(table)
 
 
 def show_tables(summary: RunSummary, choice: Choice, out: Console) -> None:

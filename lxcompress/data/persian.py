@@ -28,3 +28,12 @@ def normalise_persian(text: str, *, has_persian_digits: bool = True) -> str:
     """Return `text` with each Persian word written in one way; digits become Persian ones, or ASCII ones if not."""
     folded = unicodedata.normalize("NFC", text).translate(_FOLDED).translate(_ASCII_DIGITS)
     return folded.translate(PERSIAN_DIGITS) if has_persian_digits else folded
+
+
+def persian_replacements(*, has_persian_digits: bool) -> dict[str, str]:
+    """Return the text that `normalise_persian` replaces a character by, after NFC: character -> text."""
+    characters = {*_FOLDED, *_ASCII_DIGITS, *(PERSIAN_DIGITS if has_persian_digits else ())}
+    replaced = {
+        chr(code): normalise_persian(chr(code), has_persian_digits=has_persian_digits) for code in sorted(characters)
+    }
+    return {character: text for character, text in replaced.items() if character != text}

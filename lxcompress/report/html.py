@@ -19,6 +19,7 @@ from lxcompress.analysis.words import numbered, plus_minus, points
 from lxcompress.output import printable_lines
 from lxcompress.report.costs import cost_section
 from lxcompress.report.curves import ChartedStudy, hero_section, level_legend, method_legend, stage_panels, type_section
+from lxcompress.report.devices import device_tables
 from lxcompress.report.kept import kept_section
 from lxcompress.report.page import Page
 from lxcompress.report.reliability import reliability_section
@@ -62,6 +63,7 @@ def build_page(summary: RunSummary, choice: Choice) -> Page:
         level_keys=level_legend(study) if study.has_curves else [],
         hero=hero_section(study) if study.has_curves else None,
         costs=cost_section(summary, choice),
+        devices=device_tables(summary),
         methods=method_section(summary, picked) if summary.groups else None,
         stages=stage_panels(study) if study.has_curves else [],
         types=type_section(study) if study.has_curves else None,

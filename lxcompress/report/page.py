@@ -175,6 +175,16 @@ class CostSection:
 
 
 @dataclass(frozen=True)
+class DeviceTable:
+    """The measurements on one other device: `machine` describes it, and each row has the cells of one file."""
+
+    name: str
+    machine: str
+    rows: Sequence[Sequence[str]]
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True)
 class MethodCell:
     """What a method keeps at one sparsity, with notes below; `look` holds the names of style sheet classes."""
 
@@ -297,6 +307,7 @@ class Page:
     level_keys: Sequence[LegendKey]
     hero: HeroSection | None
     costs: CostSection
+    devices: Sequence[DeviceTable]
     methods: MethodSection | None
     stages: Sequence[Panel]
     types: TypeSection | None

@@ -95,6 +95,18 @@ def test_a_layer_of_full_size_is_this_machines(machine: Machine, tmp_path: Path,
     assert is_near(scores, here, 0 if name.startswith(("blocks", "quantised")) else 2e-6)
 
 
+def test_the_shipped_engine_has_the_functions_of_the_sources(wasm: Path) -> None:
+    """`make web` builds it again."""
+    list_exports = """const [path] = process.argv.slice(1);
+const module = new WebAssembly.Module(require("node:fs").readFileSync(path));
+console.log(JSON.stringify([WebAssembly.Module.exports(module), WebAssembly.Module.imports(module)]));"""
+    shipped, built = (
+        subprocess.run(["node", "-e", list_exports, str(path)], check=True, capture_output=True, text=True).stdout
+        for path in (WEB / "engine.wasm", wasm)
+    )
+    assert shipped == built
+
+
 def test_the_engine_is_small(wasm: Path) -> None:
     """It was 145 kB before it had convolutions; a page loads about a quarter of it, compressed."""
     assert wasm.stat().st_size < 170_000

@@ -112,10 +112,14 @@ class Browser:
 
     def open(self, page: Path, width: int, height: int, *, scheme: str = "light") -> None:
         """Shows a file at a window's size, and waits until it is loaded."""
+        self.visit(page.resolve().as_uri(), width, height, scheme=scheme)
+
+    def visit(self, url: str, width: int, height: int, *, scheme: str = "light") -> None:
+        """Shows what is at an address at a window's size, and waits until it is loaded."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
-        self.ask("Page.navigate", url=page.resolve().as_uri())
+        self.ask("Page.navigate", url=url)
         while not any(each.get("method") == "Page.loadEventFired" for each in self.events):
             self.events.append(self._read())
 

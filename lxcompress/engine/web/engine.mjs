@@ -50,6 +50,11 @@ class Session {
     this.inputs = Array.from({ length: c.lx_count_inputs(opened) }, (_, place) => this.#readInput(opened, place));
   }
 
+  /* The size of its memory: the model, and the largest work so far. */
+  get memoryBytes() {
+    return this.#c.memory.buffer.byteLength;
+  }
+
   /* { scores: { type, dims: [B, A], data: Float32Array } } of `feeds`, { dims, data } for each of `inputs` by its name.
      Whole numbers may come as a BigInt64Array or as any array of numbers. */
   run(feeds) {

@@ -1,0 +1,371 @@
+"""Write the page: a static folder with the engine, models and their vocabularies, which any web server can serve.
+
+Files that may change have their SHA-256 in their names, so a browser never mixes two versions of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lxcompress import __version__
+from lxcompress.confidence.record import find_scale
+from lxcompress.data.fit import ModelShape
+from lxcompress.data.objects import (
+    ATTRIBUTES,
+    FEATURES,
+    FOCAL_PIXELS,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    RADIUS,
+)
+from lxcompress.data.persian import persian_replacements
+from lxcompress.data.persian_scenes import ADJECTIVES, NOUNS
+from lxcompress.data.regions.identity import ExtractorRecord, is_same_extractor
+from lxcompress.data.scenes import (
+    CAMERA_FRONT,
+    CAMERA_RIGHT,
+    FEWEST_OBJECTS,
+    LANGUAGES,
+    MOST_OBJECTS,
+    draw_questions,
+    draw_scenes,
+)
+from lxcompress.data.tokens import Vocabulary
+from lxcompress.errors import MeasureError
+from lxcompress.extractors.artifact import ExtractorArtifact, read_extractor_artifact
+from lxcompress.extractors.backbone import cut_grid
+from lxcompress.extractors.grid import DEVIATION, MEAN
+from lxcompress.filenames import PAGE_FILE
+from lxcompress.measure.plan import BenchOptions, BenchTarget, choose_questions
+from lxcompress.models.checkpoints import read_config
+from lxcompress.models.origin import get_origin
+from lxcompress.models.shape import describe_folder
+from lxcompress.models.vocabulary import load_vocabulary
+from lxcompress.output import command_line
+from lxcompress.rundir import RunDir, sha256
+from lxcompress.runtimes.engine import MODEL_FILE
+from lxcompress.text import parse_json, read_text
+from lxcompress.writing import WriteError, finished_folder
+
+ASSETS = Path(__file__).parent / "page"
+ENGINE = Path(__file__).parents[1] / "engine" / "web"
+ENTRY = "index.html"
+ICON, SERVICE_WORKER, MANIFEST_FILE = "icon.svg", "sw.js", "manifest.webmanifest"
+"""The files that keep their names: browsers look for them."""
+SOURCE_FILE = "source.json"
+"""Where measurements go: the run folder of the models, as a path from the page's folder. It is not served."""
+DIGITS = 12
+EXAMPLES, SEED = 24, 0
+RISK = 0.05
+RUNS = 100
+MEASURED = 2
+"""The models that the page measures unless its reader chooses others."""
+
+
+@dataclass(frozen=True)
+class PageModel:
+    """An engine file, what it reads, and its vocabulary."""
+
+    target: BenchTarget
+    shape: ModelShape
+    vocabulary: Vocabulary
+
+    @property
+    def reads_scenes(self) -> bool:
+        """Return whether the model answers about the objects of a scene, which the page can draw."""
+        shape = self.shape
+        return shape.extractor is None and shape.picture_size is None and shape.feature_size == FEATURES
+
+    def reads_features_of(self, extractor: ExtractorArtifact) -> bool:
+        """Return whether the model was trained on all features that an exported extractor gives."""
+        origin = get_origin(read_config(str(self.target.path))[0])
+        record = ExtractorRecord(name=extractor.extractor, version=extractor.weights_version, settings={})
+        return (
+            origin is not None
+            and self.shape.extractor is not None
+            and is_same_extractor(self.shape.extractor, record)
+            and origin.regions == extractor.grid**2
+            and origin.kept_regions in (None, origin.regions)
+        )
+
+    def find_image(self, extractor: ExtractorArtifact | None) -> Literal["scene", "photo", "features"]:
+        """Return what the model answers about: a scene, a photograph, or features that the page cannot make."""
+        if self.reads_scenes:
+            return "scene"
+        return "photo" if extractor is not None and self.reads_features_of(extractor) else "features"
+
+    @property
+    def language(self) -> str:
+        """Return the language of the questions: en or fa."""
+        return self.vocabulary.language or "en"
+
+
+@dataclass(frozen=True)
+class PageExtractor:
+    """An exported extractor, and its folder."""
+
+    folder: Path
+    artifact: ExtractorArtifact
+
+
+def write_page(
+    targets: Sequence[BenchTarget], out: Path, answering: str, *, run: RunDir | None, extractor: Path | None = None
+) -> list[str]:
+    """Write the page of engine files to the folder `out`, and return the names of the page's models.
+
+    `answering` is the name of the artifact that answers, unless the reader of the page chooses another. `run` is the
+    run folder that measurements are saved in, and `extractor` the folder of an exported extractor. Raises LxError.
+    """
+    models = [read_model(target) for target in targets]
+    exported = None if extractor is None else read_page_extractor(extractor)
+    chosen = next((model for model in models if model.target.record.name == answering), models[0])
+    with finished_folder(out, PAGE_FILE, before=lambda: clear_page(out)) as made:
+        page = _describe(models, chosen, _Folder(made), exported)
+        if run is not None:
+            source = {"run": os.path.relpath(run.root.absolute(), out.absolute())}
+            (made / SOURCE_FILE).write_text(json.dumps(source) + "\n", encoding="utf-8")
+        text = json.dumps(page, indent=1, ensure_ascii=False) + "\n"
+        (made / PAGE_FILE).write_text(text, encoding="utf-8", newline="\n")
+        _write_service_worker(made, text)
+    return [model["name"] for model in page["models"]]
+
+
+def read_model(target: BenchTarget) -> PageModel:
+    """Return the model of an artifact. Raises MeasureError unless it is one engine file that reads one image."""
+    if target.record.format != "engine":
+        raise MeasureError(
+            f"{target.path}: has format {target.record.format}, but a page runs engine files; export the ticket with "
+            "--format engine"
+        )
+    if target.record.images != 1:
+        raise MeasureError(f"{target.path}: reads {target.record.images} images, but a page shows one")
+    folder = str(target.path)
+    return PageModel(target, describe_folder(folder), load_vocabulary(folder))
+
+
+def read_page_extractor(folder: Path) -> PageExtractor:
+    """Return the exported extractor in `folder`. Raises DataError, and MeasureError unless it is an engine file."""
+    artifact = read_extractor_artifact(folder)
+    if artifact.format != "engine":
+        raise MeasureError(
+            f"{folder}: has format {artifact.format}, but a page runs engine files; export the extractor with --format "
+            "engine"
+        )
+    return PageExtractor(folder, artifact)
+
+
+def list_files(page: Path) -> list[str]:
+    """Return the paths of the files that a browser may fetch from the page in the folder `page`. Raises MeasureError.
+
+    The first is the page itself.
+    """
+    try:
+        found = parse_json(read_text(page / PAGE_FILE))
+        files = [*found["code"], found["engine"]]
+        files += [found["extractor"]["file"]] if found.get("extractor") else []
+        files += [file for model in found["models"] for file in (model["file"], model["vocabulary"])]
+        paths = [str(file["path"]) for file in files]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
+        raise MeasureError(
+            f"{page}: is not a page ({type(problem).__name__}: {problem}); make one with: "
+            f"{command_line('app', 'RUN', '--out', page)}"
+        ) from None
+    return list(dict.fromkeys([ENTRY, PAGE_FILE, ICON, SERVICE_WORKER, MANIFEST_FILE, *paths]))
+
+
+def clear_page(out: Path) -> None:
+    """Remove the files of an earlier page from `out`. Raises WriteError if it has other files and no page."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / PAGE_FILE).is_file():
+        raise WriteError(f"--out {out}: has other files in it; give an empty folder, or that of an earlier page")
+    for path in list_files(out):
+        if not Path(path).is_absolute() and ".." not in Path(path).parts:
+            (out / path).unlink(missing_ok=True)
+    for folder in out.glob("code-*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+class _Folder:
+    """The folder of a page that is being written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def add(self, name: str, content: bytes | Path) -> dict[str, Any]:
+        """Write a file, the SHA-256 in its name; return its path, its SHA-256 and its size."""
+        digest = sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+        stem, _, ending = name.rpartition(".")
+        path = f"{stem}-{digest[:DIGITS]}.{ending}"
+        if isinstance(content, Path):
+            shutil.copyfile(content, self.root / path)
+        else:
+            (self.root / path).write_bytes(content)
+        return {"path": path, "sha256": digest, "bytes": (self.root / path).stat().st_size}
+
+
+def _describe(
+    models: Sequence[PageModel], chosen: PageModel, folder: _Folder, extractor: PageExtractor | None
+) -> dict[str, Any]:
+    """Write all files of the page but page.json, and return what is to be in page.json."""
+    records = [model.target.record for model in models]
+    questions = choose_questions(records, BenchOptions(runs=RUNS))[0]
+    baseline = _find_baseline(models, chosen)
+    others = [model for model in models if model not in (baseline, chosen)]
+    measured = [baseline, *([chosen] if chosen is not baseline else []), *others][:MEASURED]
+    artifact = extractor.artifact if extractor else None
+    image = chosen.find_image(artifact)
+    if extractor is not None and image != "photo":
+        raise MeasureError(
+            f"{extractor.folder}: is not the extractor that {chosen.target.record.name} was trained with; give the "
+            "export of its own extractor and grid, or leave --extractor out"
+        )
+    entries = [
+        _describe_model(model, folder) | {"reads": model.find_image(artifact), "isMeasured": model in measured}
+        for model in sorted(models, key=lambda model: model is not baseline)
+    ]
+    return {
+        "version": 1,
+        "lxcompress": __version__,
+        "language": chosen.language,
+        "answering": chosen.target.record.name,
+        "code": _write_code(folder),
+        "engine": folder.add("engine.wasm", ENGINE / "engine.wasm"),
+        "engineName": "SIMD",
+        "asks": None if image == "features" else image,
+        "world": describe_world() if image == "scene" else None,
+        "extractor": _describe_extractor(extractor, folder) if extractor else None,
+        "examples": _draw_examples(chosen.vocabulary.language) if image == "scene" else [],
+        "bench": {
+            "lengths": list(questions.of_runs(RUNS)),
+            "objects": records[0].objects,
+            "features": records[0].feature_size,
+        },
+        "models": entries,
+    }
+
+
+def _find_baseline(models: Sequence[PageModel], chosen: PageModel) -> PageModel:
+    """Return the dense model of the precision of `chosen`; without one, the first dense model, or the first."""
+    dense = [model for model in models if model.target.record.role == "dense"]
+    same = [model for model in dense if model.target.record.precision == chosen.target.record.precision]
+    return next(iter([*same, *dense, *models]))
+
+
+def _describe_model(model: PageModel, folder: _Folder) -> dict[str, Any]:
+    """Write the files of one model, and return what the page has to know of it."""
+    target, shape = model.target, model.shape
+    scale = find_scale(target.path)
+    vocabulary = json.dumps(describe_vocabulary(model.vocabulary), ensure_ascii=False).encode()
+    return {
+        "name": target.record.name,
+        "title": f"{target.record.name} ({target.size_bytes / 1e6:.1f} MB)",
+        "sha256": target.sha256,
+        "labels": list(shape.labels or [f"answer {index}" for index in range(target.record.answers)]),
+        "positions": target.record.positions or shape.positions,
+        "temperature": scale.temperature if scale else 1.0,
+        "hasThreshold": scale is not None,
+        "threshold": scale.thresholds[RISK] if scale else None,
+        "file": folder.add("model.lxe", target.path / MODEL_FILE),
+        "vocabulary": folder.add("vocabulary.json", vocabulary),
+    }
+
+
+def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return the tokens and the settings of a vocabulary, as page/wordpiece.js reads them."""
+    has_rules = vocabulary.language is not None
+    return {
+        "tokens": vocabulary.tokens,
+        "lowercase": vocabulary.do_lower_case,
+        "stripAccents": vocabulary.strip_accents,
+        "splitChinese": vocabulary.tokenize_chinese_chars,
+        "replacements": persian_replacements(has_persian_digits="۱" in vocabulary.ids) if has_rules else None,
+    }
+
+
+def describe_world() -> dict[str, Any]:
+    """Return the constants of scenes, as page/scene.js reads them, and the Persian words of attributes."""
+    return {
+        "attributes": ATTRIBUTES,
+        "radius": RADIUS,
+        "width": IMAGE_WIDTH,
+        "height": IMAGE_HEIGHT,
+        "focal": FOCAL_PIXELS,
+        "cameraRight": CAMERA_RIGHT.tolist(),
+        "cameraFront": CAMERA_FRONT.tolist(),
+        "fewest": FEWEST_OBJECTS,
+        "most": MOST_OBJECTS,
+        "words": {"fa": {**NOUNS, **ADJECTIVES}},
+    }
+
+
+def _describe_extractor(extractor: PageExtractor, folder: _Folder) -> dict[str, Any]:
+    """Write the extractor's file, and return what page/photo.js has to know of it."""
+    artifact = extractor.artifact
+    return {
+        "file": folder.add("extractor.lxe", extractor.folder / MODEL_FILE),
+        "side": artifact.side,
+        "features": artifact.features,
+        "boxes": cut_grid(artifact.grid).ravel().tolist(),
+        "mean": MEAN,
+        "deviation": DEVIATION,
+    }
+
+
+def _draw_examples(language: str | None) -> list[str]:
+    """Return different example questions in a language."""
+    random = np.random.default_rng(SEED)
+    words, _, _ = draw_questions(EXAMPLES, draw_scenes(EXAMPLES, random), random, LANGUAGES[language].ask)
+    return list(dict.fromkeys(words))
+
+
+def _write_code(folder: _Folder) -> list[dict[str, Any]]:
+    """Write the page's own files, and return those in the folder of its code: their paths, SHA-256 and sizes."""
+    sources = [*ASSETS.glob("*.js"), ASSETS / "style.css", ENGINE / "engine.mjs"]
+    # Some servers do not know that .mjs is JavaScript.
+    texts = {path.name.replace(".mjs", "-file.js"): read_text(path) for path in sources if path.name != SERVICE_WORKER}
+    texts = {name: text.replace("./engine.mjs", "./engine-file.js") for name, text in sorted(texts.items())}
+    digest = hashlib.sha256("".join(f"{name}\n{text}" for name, text in texts.items()).encode()).hexdigest()
+    code = f"code-{digest[:DIGITS]}"
+    (folder.root / code).mkdir()
+    for name, text in texts.items():
+        (folder.root / code / name).write_text(text, encoding="utf-8", newline="\n")
+    shutil.copyfile(ASSETS / ICON, folder.root / ICON)
+    entry = read_text(ASSETS / ENTRY).replace("CODE/", f"{code}/")
+    (folder.root / ENTRY).write_text(entry, encoding="utf-8", newline="\n")
+    (folder.root / MANIFEST_FILE).write_text(json.dumps(MANIFEST, indent=1) + "\n", encoding="utf-8")
+    return [_identify(folder.root, f"{code}/{name}") for name in texts]
+
+
+def _write_service_worker(root: Path, page: str) -> None:
+    """Write sw.js with the checksum of page.json, so that a browser updates what it keeps when the page changes."""
+    digest = hashlib.sha256(page.encode()).hexdigest()
+    text = f"{read_text(ASSETS / SERVICE_WORKER)}\n/* page.json: {digest} */\n"
+    (root / SERVICE_WORKER).write_text(text, encoding="utf-8", newline="\n")
+
+
+MANIFEST = {
+    "name": "lxcompress",
+    "short_name": "lxcompress",
+    "start_url": "./",
+    "display": "standalone",
+    "background_color": "#ffffff",
+    "theme_color": "#0b57d0",
+    "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}],
+}
+"""What a browser needs to offer the page as an app."""
+
+
+def _identify(root: Path, path: str) -> dict[str, Any]:
+    """Return the path, the SHA-256 and the size of a file."""
+    return {"path": path, "sha256": sha256(root / path), "bytes": (root / path).stat().st_size}

@@ -1,0 +1,131 @@
+/* The questions about a scene or a photograph: typed, spoken or taken from examples; answered in words, aloud if wanted. */
+
+import { readAnswer } from "./answer.js";
+import { startScene } from "./objects.js";
+import { startPhoto } from "./photo.js";
+import { getLanguage, say, sayCount, sayShare } from "./words.js";
+import { makeTokenizer } from "./wordpiece.js";
+
+const find = (id) => document.getElementById(id);
+const Recognition = globalThis.SpeechRecognition ?? globalThis.webkitSpeechRecognition;
+
+/* Returns { choose, showWords }: `choose` opens the chosen model. */
+export function startAsking(app, readVocabulary) {
+  const { page, call, showProblem, openModel } = app;
+  let model = null, tokenize = null, isSeen = false, answered = null;
+  const forget = () => { isSeen = false; showAnswer(null); };
+  const image = page.asks === "scene" ? startScene(page.world, forget) : startPhoto(app, forget);
+  const candidates = page.models.filter(({ reads }) => reads === page.asks);
+  find("model").append(...candidates.map(({ name, title }, index) => new Option(title, index, false, name === page.answering)));
+
+  async function choose() {
+    const chosen = candidates[find("model").value];
+    find("answer-it").disabled = true;
+    try {
+      tokenize = makeTokenizer(await readVocabulary(chosen));
+      await openModel(chosen);
+      [model, isSeen] = [chosen, false];
+      find("problem").textContent = "";
+      showAnswer(null);
+    } catch (error) {
+      model = null;
+      showProblem(error);
+    } finally {
+      find("answer-it").disabled = model === null;
+    }
+  }
+
+  async function ask() {
+    const question = find("question").value.trim();
+    if (!question) { showNote("noQuestion"); return; }
+    const ids = tokenize(question);
+    if (ids.length > model.positions) { showNote("tooLong", sayCount(model.positions)); return; }
+    try {
+      if (!isSeen) {
+        const described = await image.describe();
+        if (!described) { showNote("choosePhoto"); return; }
+        await call("seeImage", { model: model.name, image: described });
+        isSeen = true;
+      }
+      showAnswer(readAnswer(await call("askQuestion", { model: model.name, ids }), model));
+      if (find("say").checked) speak(find("answer").innerText);
+    } catch (error) {
+      showProblem(error);
+    }
+  }
+
+  function showNote(key, detail) {
+    find("answer").textContent = say(key, detail);
+    find("others").hidden = true;
+    find("question").focus();
+  }
+
+  /* The answer is replaced as a whole, so that a screen reader says it also if it is the same as before. */
+  function showAnswer(found) {
+    answered = found;
+    find("others").hidden = !found;
+    find("answer").replaceChildren();
+    if (!found) return;
+    const [best] = found.best, said = document.createElement("p"), more = document.createElement("p");
+    said.className = "said";
+    said.lang = found.isSure === false ? getLanguage() : page.language;
+    said.textContent = found.isSure === false ? say("notSure") : best.text;
+    more.className = "note";
+    const share = sayShare(best.probability);
+    if (found.isSure === false) more.textContent = `${say("guess", best.text)} (${share})`;
+    else more.textContent = say(found.isSure ? "sure" : "unmeasured", share);
+    find("answer").append(said, more);
+    find("best").replaceChildren(...found.best.map(({ text, probability }) => makeRow(text, sayShare(probability))));
+  }
+
+  function speak(text) {
+    const spoken = new SpeechSynthesisUtterance(text);
+    spoken.lang = page.language;
+    speechSynthesis.cancel();
+    speechSynthesis.speak(spoken);
+  }
+
+  function listen() {
+    const recognition = new Recognition(), button = find("speak");
+    recognition.lang = page.language;
+    const finish = () => { button.setAttribute("aria-pressed", "false"); button.textContent = say("speakQuestion"); };
+    recognition.onresult = ({ results }) => { find("question").value = results[0][0].transcript; ask(); };
+    recognition.onerror = () => showNote("notHeard");
+    recognition.onend = finish;
+    button.setAttribute("aria-pressed", "true");
+    button.textContent = say("listening");
+    recognition.start();
+  }
+
+  function showWords() {
+    find("question-language").textContent = say("askIn", say(page.language === "fa" ? "persian" : "english"));
+    find("ask-title").textContent = say(page.asks === "scene" ? "ask" : "askPhoto");
+    image.show();
+    if (answered) showAnswer(answered);
+    if (model) find("state").textContent = say("ready", model.name);
+  }
+
+  const question = find("question");
+  question.lang = page.language;
+  question.dir = page.language === "fa" ? "rtl" : "ltr";
+  for (const id of ["picture", "scene-choice", "scene-objects"]) find(id).toggleAttribute("hidden", page.asks !== "scene");
+  find("photo-choice").hidden = page.asks !== "photo";
+  find("example").hidden = !page.examples.length;
+  find("examples").append(...page.examples.map((text) => new Option(text)));
+  find("model").addEventListener("change", choose);
+  find("asking").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+  find("example").addEventListener("click", () => {
+    question.value = page.examples[Math.floor(Math.random() * page.examples.length)];
+    if (model) ask();
+  });
+  find("speak").hidden = !Recognition;
+  find("speak").addEventListener("click", listen);
+  find("say-choice").hidden = !globalThis.speechSynthesis;
+  return { choose, showWords };
+}
+
+function makeRow(...texts) {
+  const row = document.createElement("tr");
+  for (const text of texts) row.insertCell().textContent = text;
+  return row;
+}

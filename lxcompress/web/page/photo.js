@@ -1,0 +1,62 @@
+/* The photograph that the page asks about: from the camera or a file. It never leaves the device. */
+
+import { flatten, resize, toPicture } from "./pixels.js";
+import { PageError } from "./files.js";
+import { say } from "./words.js";
+
+const MOST_PIXELS = 80_000_000;
+
+const find = (id) => document.getElementById(id);
+
+/* Lets the user choose a photograph, and calls `changed` for each. Returns { describe, show }; `describe` is a promise
+   of the inputs of a model that depend on the photograph. */
+export function startPhoto({ page, call, showProblem }, changed) {
+  const { extractor } = page;
+  let picture = null, name = "";
+
+  async function read(file) {
+    if (!file) return;
+    changed();
+    picture = null;
+    try {
+      const { rgb, width, height } = await decode(file);
+      picture = toPicture(resize(rgb, width, height, extractor.side), extractor);
+      name = file.name;
+      find("problem").textContent = "";
+    } catch (error) {
+      name = "";
+      showProblem(error);
+    }
+    show();
+  }
+
+  async function decode(file) {
+    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" }).catch(() => null);
+    if (!bitmap || bitmap.width * bitmap.height > MOST_PIXELS) throw new PageError("noPhoto", file.name);
+    const { width, height } = bitmap, canvas = find("photo"), context = canvas.getContext("2d", { willReadFrequently: true });
+    Object.assign(canvas, { width, height });
+    context.drawImage(bitmap, 0, 0);
+    bitmap.close();
+    return { rgb: flatten(context.getImageData(0, 0, width, height).data), width, height };
+  }
+
+  async function describe() {
+    if (!picture) return null;
+    const features = await call("extract", { extractor, picture });
+    const regions = extractor.boxes.length / 4;
+    return {
+      visual_feats: { data: features, dims: [1, regions, extractor.features] },
+      visual_pos: { data: Float32Array.from(extractor.boxes), dims: [1, regions, 4] },
+      visual_attention_mask: { data: new Array(regions).fill(1), dims: [1, regions] },
+    };
+  }
+
+  function show() {
+    find("photo").hidden = !name;
+    find("described").textContent = name ? say("photoOf", name) : say("choosePhoto");
+  }
+
+  for (const id of ["camera", "file"]) find(id).addEventListener("change", ({ target }) => read(target.files[0]));
+  show();
+  return { describe, show };
+}

@@ -1,0 +1,139 @@
+/* Runs the engine beside the page, which stays responsive: opens models, answers, and measures in turns.
+
+   A message is { id, call, ... } and is answered by { id, result } or { id, error, key, detail }; { id, progress } comes
+   in between. */
+
+import { open } from "./engine.mjs";
+import { fetchFile } from "./files.js";
+import { roundToHalf } from "./pixels.js";
+
+const WARMUP = 10;
+const SAMPLES_A_TURN = 5;
+const TICKS_A_SAMPLE = 20;  // a sample is at least so many ticks of the clock long, so that its error is at most 5 %
+const MOST_REPEATS = 1000;
+
+const sessions = new Map();
+let compiled = null;
+let extractorSession = null;
+let isStopped = false;
+let isPaused = false;
+
+const CALLS = {
+  openExtractor,
+  extract,
+  openModel,
+  seeImage: ({ model, image }) => getSession(model).see(image),
+  askQuestion: ({ model, ids }) => Array.from(getSession(model).ask(makeQuestion(ids)).scores.data),
+  measure,
+  stop: () => { isStopped = true; },
+  pause: ({ isHidden }) => { isPaused = isHidden; },
+};
+
+self.onmessage = async ({ data }) => {
+  const report = (progress) => self.postMessage({ id: data.id, progress });
+  try {
+    self.postMessage({ id: data.id, result: await CALLS[data.call](data, report) });
+  } catch (error) {
+    self.postMessage({ id: data.id, error: error.message, key: error.key, detail: error.detail });
+  }
+};
+
+/* Fetches the engine, once, and a model. Returns the seconds that this took, and the bytes of the engine's memory. */
+async function openModel({ model, engine, base }, report) {
+  if (!sessions.has(model.name)) {
+    const started = performance.now();
+    await compile(engine, base);
+    const compiledAt = performance.now();
+    const bytes = await fetchFile(model.file, base, (done, total) => report({ done, total }));
+    const fetched = performance.now();
+    const session = await open(bytes, compiled);
+    const seconds = (from, to) => (to - from) / 1000;
+    sessions.set(model.name, { session, compileS: seconds(started, compiledAt), fetchS: seconds(compiledAt, fetched), loadS: seconds(fetched, performance.now()) });
+  }
+  const { session, ...times } = sessions.get(model.name);
+  return { ...times, memoryBytes: session.memoryBytes };
+}
+
+async function compile(engine, base) {
+  compiled ??= await WebAssembly.compile(await fetchFile(engine, base));
+}
+
+async function openExtractor({ extractor, engine, base }, report) {
+  await compile(engine, base);
+  extractorSession ??= await open(await fetchFile(extractor.file, base, (done, total) => report({ done, total })), compiled);
+}
+
+/* The features of all regions of a photograph, one region after another. */
+function extract({ extractor, picture }) {
+  const feeds = { picture: { data: picture, dims: [1, 3, extractor.side ** 2] }, planes: { data: [1, 1, 1], dims: [1, 3] } };
+  return roundToHalf(extractorSession.run(feeds).scores.data);
+}
+
+function getSession(name) {
+  return sessions.get(name).session;
+}
+
+function makeQuestion(ids) {
+  const dims = [1, ids.length];
+  return { input_ids: { data: ids, dims }, attention_mask: { data: ids.map(() => 1), dims } };
+}
+
+/* Measures models that are open: all answer the same questions, in turns whose order rotates.
+   `lengths` has the number of tokens of each timed question, about an image of `objects` regions of `features`. */
+async function measure({ models, lengths, objects, features }, report) {
+  isStopped = false;
+  const tick = findTick(), image = drawImage(objects, features), questions = new Map();
+  for (const length of lengths) if (!questions.has(length)) questions.set(length, { ...makeQuestion(drawIds(length)), ...image });
+  const found = models.map((name) => ({ name, samples: [], rounds: [], repeats: warmUp(getSession(name), questions.get(lengths[0]), tick) }));
+  for (let start = 0; start < lengths.length && !isStopped; start += SAMPLES_A_TURN) {
+    const asked = lengths.slice(start, start + SAMPLES_A_TURN), first = (start / SAMPLES_A_TURN) % found.length;
+    for (const model of [...found.slice(first), ...found.slice(0, first)]) {
+      const session = getSession(model.name);
+      model.samples.push(...asked.map((length) => timeAnswer(session, questions.get(length), model.repeats)));
+      model.rounds.push(asked.length);
+    }
+    report({ done: start + asked.length, total: lengths.length, tick, models: found });
+    do await new Promise((resume) => setTimeout(resume, isPaused ? 200 : 0)); while (isPaused && !isStopped);
+  }
+  return { tick, models: found.map((model) => ({ ...model, memoryBytes: getSession(model.name).memoryBytes })), isStopped };
+}
+
+/* The smallest step of the clock, in seconds: browsers make it coarse. */
+function findTick() {
+  let smallest = Infinity;
+  for (let step = 0; step < 50; step += 1) {
+    const start = performance.now();
+    let now = start;
+    while (now === start) now = performance.now();
+    smallest = Math.min(smallest, now - start);
+  }
+  return smallest / 1000;
+}
+
+/* Answers without timing, and returns how many answers make one sample. */
+function warmUp(session, question, tick) {
+  timeAnswer(session, question, WARMUP);
+  const answer_s = timeAnswer(session, question, WARMUP) || tick / WARMUP;
+  return Math.min(MOST_REPEATS, Math.max(1, Math.ceil((TICKS_A_SAMPLE * tick) / answer_s)));
+}
+
+/* The mean seconds of an answer to one question, asked `repeats` times. */
+function timeAnswer(session, question, repeats) {
+  const start = performance.now();
+  for (let count = 0; count < repeats; count += 1) session.run(question);
+  return (performance.now() - start) / 1000 / repeats;
+}
+
+/* Ids that every vocabulary has. */
+function drawIds(length) {
+  return Array.from({ length }, () => 1 + Math.floor(4 * Math.random()));
+}
+
+function drawImage(objects, features) {
+  const draw = (width) => ({ data: Float32Array.from({ length: objects * width }, Math.random), dims: [1, objects, width] });
+  return {
+    visual_feats: draw(features),
+    visual_pos: draw(4),
+    visual_attention_mask: { data: new Array(objects).fill(1), dims: [1, objects] },
+  };
+}
