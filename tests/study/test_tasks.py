@@ -165,16 +165,28 @@ def test_more_workers_take_less_time_until_the_longest_chain_decides(tasks) -> N
     assert times[-1] == longest + 2
 
 
-def test_the_grid_of_the_thesis_takes_84_runs_on_one_gpu_and_3_on_64(tmp_path) -> None:
-    recipe = load_recipe(Path("thesis"))
+def plan_a_run_a_second() -> StudyPlan:
+    """Return a plan in which a training takes one second and a scoring none."""
     known = {"steps_a_run": 100, "step_s": 0.01, "device": "cuda:0"}
-    plan = StudyPlan(**{field.name: known.get(field.name, 0) for field in fields(StudyPlan)})
+    return StudyPlan(**{field.name: known.get(field.name, 0) for field in fields(StudyPlan)})
+
+
+def test_the_grid_of_the_thesis_takes_84_runs_on_one_gpu_and_3_on_64(tmp_path) -> None:
+    recipe, plan = load_recipe(Path("thesis")), plan_a_run_a_second()
     found = estimate_clusters(recipe, tmp_path, plan, [1, 8, 64])
     assert [estimate.wall_s for estimate in found] == pytest.approx([84, 12, 3])
     assert [estimate.busy_s for estimate in found] == pytest.approx([84] * 3)
     assert [estimate.utilisation for estimate in found] == pytest.approx([1, 84 / 96, 84 / 192])
     (scored,) = estimate_clusters(recipe, tmp_path, replace(plan, scoring_s=0.1), [1])
     assert scored.wall_s == pytest.approx(84 + 0.1 * (3 * (4 + 1) + 81 * (4 + 2)))
+
+
+def test_the_page_about_clusters_says_what_the_simulation_gives(tmp_path) -> None:
+    found = estimate_clusters(load_recipe(Path("methods")), tmp_path, plan_a_run_a_second(), [1, 8, 64])
+    one, eight, many = (f"{estimate.wall_s:,.0f}" for estimate in found)
+    page = " ".join((Path(__file__).parents[2] / "docs/cluster.md").read_text("utf-8").split())
+    assert f"the time of {one}, {eight} and {many} runs on 1, 8 and 64 GPUs" in page
+    assert f"({found[-1].utilisation:.0%} of the 64 used)".replace("%", " %") in page
 
 
 @dataclass
