@@ -16,6 +16,7 @@ import numpy as np
 
 from lxcompress.catalog.data_kinds import find_data_kind
 from lxcompress.catalog.extensions import resolve
+from lxcompress.data.bert_rules import UNKNOWN
 from lxcompress.data.check_context import CheckContext
 from lxcompress.data.facts import SPLITS, WHOLE, Fact, FactSheet, Unit, Value
 from lxcompress.data.fit import DataShape, ModelShape, find_misfits, foresee_data
@@ -25,7 +26,7 @@ from lxcompress.data.question_set import LEAST_ANSWERABLE, by_split
 from lxcompress.data.regions.store import OBJECTS
 from lxcompress.data.regions.verify import StoreContents, verify_store
 from lxcompress.data.tasks import read_question_set
-from lxcompress.data.tokens import UNKNOWN, Vocabulary, tokenize
+from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import DataError
 from lxcompress.progress import Progress, no_progress
 from lxcompress.recipe import AnyData

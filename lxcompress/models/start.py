@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lxcompress.checksums import check_folder
-from lxcompress.data.tokens import SPECIAL, VOCABULARY_FILE, read_translations, read_vocabulary
+from lxcompress.data.bert_rules import SPECIAL
+from lxcompress.data.tokens import VOCABULARY_FILE, read_translations, read_vocabulary
 from lxcompress.errors import ModelError
 from lxcompress.filenames import SURGERY_FILE
 from lxcompress.models.answers import find_rows, read_answers

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lxcompress.checksums import check_folder
+from lxcompress.data.bert_rules import SPECIAL
 from lxcompress.data.tokens import (
     PERSIAN_WORDS,
-    SPECIAL,
     TOKENIZER_FILE,
     VOCABULARY_FILE,
     WORD_FILES,

@@ -23,9 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LxmertConfig, LxmertForPreTraining
 
+from lxcompress.data.bert_rules import MASK, SEPARATE
 from lxcompress.data.objects import ATTRIBUTES, COLORS
 from lxcompress.data.split import AnswerTask, Split
-from lxcompress.data.tokens import MASK, SEPARATE, Vocabulary, tokenize
+from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import RunError
 from lxcompress.filenames import CHECKPOINT_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lxcompress.models.vocabulary import save_vocabulary

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lxcompress.data.bert_rules import UNKNOWN
 from lxcompress.data.check import WHOLE, CheckReport, Finding, check_data, check_store
 from lxcompress.data.fit import ModelShape
 from lxcompress.data.objects import FEATURES
 from lxcompress.data.regions.prepare import prepare_store
 from lxcompress.data.split import Split
 from lxcompress.data.tasks import load_task
-from lxcompress.data.tokens import UNKNOWN, read_vocabulary, shipped_vocabulary
+from lxcompress.data.tokens import read_vocabulary, shipped_vocabulary
 from lxcompress.errors import DataError
 from lxcompress.recipe import AnyData, ClevrData, GqaData, Nlvr2Data, NlvrData, ScenesData, VqaData
 from tests.data import test_clevr as of_clevr

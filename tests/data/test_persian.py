@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lxcompress.data.bert_rules import UNKNOWN
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.persian import ZWNJ, normalise_persian
 from lxcompress.data.persian_scenes import PERSIAN_ANSWERS, ask_persian
@@ -16,7 +17,6 @@ from lxcompress.data.programs import Phrase, QuestionProgram, ask_english
 from lxcompress.data.scenes import draw_questions, draw_scenes
 from lxcompress.data.tasks import load_task
 from lxcompress.data.tokens import (
-    UNKNOWN,
     Vocabulary,
     format_vocabulary,
     read_translations,

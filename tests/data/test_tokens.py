@@ -13,15 +13,9 @@ import torch
 from tokenizers.models import WordPiece
 from transformers import BertTokenizer
 
+from lxcompress.data.bert_rules import SPECIAL
 from lxcompress.data.tasks import load_task
-from lxcompress.data.tokens import (
-    SPECIAL,
-    Vocabulary,
-    format_vocabulary,
-    read_vocabulary,
-    shipped_vocabulary,
-    tokenize,
-)
+from lxcompress.data.tokens import Vocabulary, format_vocabulary, read_vocabulary, shipped_vocabulary, tokenize
 from lxcompress.errors import DataError
 from lxcompress.recipe import DATA_KINDS
 from tests.complain import complain

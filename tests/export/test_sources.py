@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
+from lxcompress.data.bert_rules import SPECIAL
 from lxcompress.data.objects import ANSWERS
-from lxcompress.data.tokens import SPECIAL, WORD_FILES, Vocabulary, shipped_vocabulary
+from lxcompress.data.tokens import WORD_FILES, Vocabulary, shipped_vocabulary
 from lxcompress.errors import LxError
 from lxcompress.exporters.artifact import default_out, digest_source, export, open_source
 from lxcompress.exporters.formats import ExportOptions

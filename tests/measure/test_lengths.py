@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lxcompress.data.tokens import SPECIAL
+from lxcompress.data.bert_rules import SPECIAL
 from lxcompress.measure.bench_warnings import sample_warnings
 from lxcompress.measure.inputs import make_feeds, make_questions
 from lxcompress.measure.lengths import at_one_length, draw_lengths

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import LxmertConfig, LxmertForPreTraining, LxmertForQuestionAnswering
 
+from lxcompress.data.bert_rules import SPECIAL
 from lxcompress.data.objects import FEATURES
-from lxcompress.data.tokens import SPECIAL
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, feature_size, load_model

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lxcompress.data.bert_rules import SPECIAL
 from lxcompress.data.objects import ANSWERS, FEATURES
 from lxcompress.data.split import Inputs
-from lxcompress.data.tokens import SPECIAL, shipped_vocabulary, tokenize
+from lxcompress.data.tokens import shipped_vocabulary, tokenize
 from lxcompress.errors import DataError, ModelError
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.lxmert import ANATOMY
