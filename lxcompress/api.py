@@ -215,7 +215,8 @@ def answer(
     file answers. `top` is the number of answers to a question; below the probability `threshold` the model is not sure.
     Raises DataError for a photograph that cannot be used, and ModelError for a model that was trained on others.
     """
-    from lxcompress.workflow.answer import AnswerOptions, answer_photo
+    from lxcompress.workflow.answer import answer_photo
+    from lxcompress.workflow.answer_request import AnswerOptions
 
     asked = (questions,) if isinstance(questions, str) else tuple(questions)
     return answer_photo(Path(photo), asked, Path(model), AnswerOptions(extractor, top, threshold))

@@ -53,7 +53,8 @@ def answer_cli(
     """
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import json_document
-    from lxcompress.workflow.answer import AnswerOptions, answer_photo, check_request
+    from lxcompress.workflow.answer import answer_photo
+    from lxcompress.workflow.answer_request import AnswerOptions, check_request
 
     options = AnswerOptions(
         extractor=extractor, top=top, threshold=threshold, threads=threads, weights=weights, risk=risk

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lxcompress.cli.store import show_progress, show_store
+from lxcompress.cli.store import show_progress, show_store, show_unread
 
 
 def prepare_cli(
@@ -53,12 +53,15 @@ def prepare_cli(
     from lxcompress.workflow.features import prepare_pictures
 
     reading = ReadOptions(boxes=boxes, strip_extension=strip_extension)
-    started = time.monotonic()
+    started, found = time.monotonic(), None
     with resumable(), show_progress() as progress:
         if pictures is not None:
             given = f"{f'--objects {objects} ' if objects is not None else ''}{reading}".strip()
-            made = prepare_pictures(sources, out, pictures, skip_bad=skip_bad, without_effect=given, progress=progress)
+            found = prepare_pictures(sources, out, pictures, skip_bad=skip_bad, without_effect=given, progress=progress)
+            made = found.made
         else:
             size = REGIONS if objects is None else objects
             made = prepare_store(sources, out, objects=size, skip_bad=skip_bad, reading=reading, progress=progress)
     show_store(made, out, time.monotonic() - started)
+    if found is not None:
+        show_unread(found)

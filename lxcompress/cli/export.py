@@ -70,6 +70,9 @@ def export_cli(
     prune: float = typer.Option(
         0.0, "--prune", min=0, max=0.95, help="For --extractor: fraction of its 1 x 1 convolutions to remove."
     ),
+    photos: Path | None = typer.Option(
+        None, "--photos", help="For --extractor in 8 bits: folder of photographs to calibrate and compare with."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
 ) -> None:
     """Export a ticket, and check that the file gives the same answers.
@@ -81,14 +84,18 @@ def export_cli(
     """
     chosen = _choose_format(format, is_onnx=onnx, is_twins=twins)
     if extractor is not None:
-        if ticket or twins or precision or recipe or fixed or layouts or out is None:
-            raise typer.BadParameter("--extractor is exported alone; give only --format, --grid and --out DIR")
-        export_extractor_and_show(ExtractorRequest(extractor, grid, chosen, out, prune), as_json=as_json)
+        if ticket or twins or recipe or fixed or layouts or out is None:
+            raise typer.BadParameter(
+                "--extractor is exported alone, to --out DIR; give only --format, --precision, --grid, --prune and "
+                "--photos"
+            )
+        request = ExtractorRequest(extractor, grid, chosen, out, prune, precision or "fp32", photos)
+        export_extractor_and_show(request, as_json=as_json)
         return
     if ticket is None:
         raise typer.BadParameter("give a ticket or a model, or --extractor NAME")
-    if grid is not None or prune:
-        raise typer.BadParameter("--grid and --prune are for --extractor; lxcompress prune prunes a model")
+    if grid is not None or prune or photos is not None:
+        raise typer.BadParameter("--grid, --prune and --photos are for --extractor; lxcompress prune prunes a model")
     if not twins and (dense or structured or int4):
         raise typer.BadParameter("--dense, --structured and --int4 name twins; give --twins too")
     if twins and (precision or opset is not None or no_fuse or layouts or fixed):
@@ -105,16 +112,16 @@ def export_cli(
     from lxcompress.workflow.twins import TwinSources
 
     known = load_recipe(recipe) if recipe else None
-    request = ExportRequest(
+    wanted = ExportRequest(
         ticket, chosen, precision, out=out, recipe=known, fuse=not no_fuse, opset=opset, layouts=layouts, fixed=fixed
     )
     sources = [path for path in (dense, structured) if path]
-    check_request(request, others=[*sources, *([recipe] if recipe else [])])
+    check_request(wanted, others=[*sources, *([recipe] if recipe else [])])
     check_paths(sources, what="give a model or a ticket", kind=ExportError)
     if twins:
-        _export_twins(request, TwinSources(ticket, dense, structured, int4), as_json=as_json)
+        _export_twins(wanted, TwinSources(ticket, dense, structured, int4), as_json=as_json)
     else:
-        _export(request, as_json=as_json)
+        _export(wanted, as_json=as_json)
 
 
 def _choose_format(format: str | None, *, is_onnx: bool, is_twins: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lxcompress.catalog.extractors import DEFAULT_EXTRACTOR, EXTRACTOR_NAMES
-from lxcompress.cli.store import show_progress, show_store
+from lxcompress.cli.store import show_progress, show_store, show_unread
 
 
 def features_cli(
@@ -52,7 +52,7 @@ def features_cli(
     Example:
       lxcompress features photos/ --out photos36
     """
-    from lxcompress.cli.screen import remarks, resumable
+    from lxcompress.cli.screen import resumable
     from lxcompress.workflow.features import ExtractOptions, extract_features
 
     options = ExtractOptions(
@@ -62,5 +62,4 @@ def features_cli(
     with resumable(), show_progress() as progress:
         found = extract_features(photos, out, options, progress=progress)
     show_store(found.made, out, time.monotonic() - started)
-    if found.ignored:
-        remarks.print(f"{found.ignored:,} files of the folders have another extension and were not read")
+    show_unread(found)

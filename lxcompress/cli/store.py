@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lxcompress.data.regions.convert import PrepareResult
     from lxcompress.progress import Progress
+    from lxcompress.workflow.features import ExtractResult
 
 LINE_PERIOD_S = 10
 """Seconds between two lines of progress; they are printed if there is no terminal for a bar."""
@@ -49,6 +50,27 @@ def show_store(made: PrepareResult, out: Path, duration_s: float) -> None:
     if doubt:
         remarks.print(f"warning: {doubt}", style="yellow", markup=False, soft_wrap=True)
     remarks.print(f"in a recipe: data.features: {out}", markup=False, soft_wrap=True)
+
+
+def show_unread(found: ExtractResult) -> None:
+    """Show which files of the folders were not read: those with another extension, and links whose file is missing."""
+    from lxcompress.cli.screen import remarks, warnings
+
+    if found.ignored:
+        remarks.print(f"{found.ignored:,} files of the folders have another extension and were not read")
+    if found.dead_links:
+        count = len(found.dead_links)
+        words = (
+            f"{count:,} links were not read, because their files are"
+            if count > 1
+            else "1 link was not read, because its file is"
+        )
+        warnings.print(
+            f"warning: {words} missing; the first is {found.dead_links[0]}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _show_bad(path: Path, count: int) -> None:

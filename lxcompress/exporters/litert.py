@@ -39,7 +39,7 @@ _TALKATIVE = ("absl", "jax", "torch", "torchao", "transformers", "root")
 class Scores(nn.Module):
     """A model as the converter calls it: the output of the file has the name of the key."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: nn.Module) -> None:
         super().__init__()
         self.answer = answer
         self.eval()
@@ -52,16 +52,19 @@ def write(job: Job) -> WrittenFiles:
     """Write model.tflite. Raises ExportError."""
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / MODEL_FILE
-    try:
+    with _explained(job.out):
         write_whole(path, lambda part: _write(job, part))
-    except WriteError:
-        raise
-    except Exception as error:  # torch.export, litert-torch and ai-edge-quantizer raise errors of many types
-        raise ExportError(
-            f"{job.out}: litert-torch could not convert the model ({first_line(error)}); export the model to another "
-            "format, and report this message as a bug of lxcompress"
-        ) from error
     return WrittenFiles([path])
+
+
+def write_module(module: nn.Module, inputs: Mapping[str, Tensor], out: Path, *, precision: str) -> Path:
+    """Write any module as model.tflite in `out`, for inputs of exactly these names and shapes. Raises ExportError."""
+    path = out / MODEL_FILE
+    with _explained(out):
+        convert(Scores(module), dict(inputs), path)
+        if precision == "int8":
+            write_whole(path, lambda part: quantise(path, part))
+    return path
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
@@ -138,6 +141,20 @@ def _convert_model(job: Job, path: Path) -> None:
     assert job.fixed is not None, "an export to a format of one shape chooses a shape"
     example = fixed_question(job.model, job.example, job.fixed)
     convert(Scores(Answer(job.model)), dict(example._asdict()), path)
+
+
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Raise an error of the converter inside the block as ExportError; `out` is the folder of the file."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except Exception as error:  # torch.export, litert-torch and ai-edge-quantizer raise errors of many types
+        raise ExportError(
+            f"{out}: litert-torch could not convert the model ({first_line(error)}); export the model to another "
+            "format, and report this message as a bug of lxcompress"
+        ) from error
 
 
 @contextmanager

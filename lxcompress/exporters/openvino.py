@@ -9,7 +9,7 @@ the ranges that were measured on the calibration questions.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -54,10 +54,16 @@ def write(job: Job) -> WrittenFiles:
     return WrittenFiles(files, notes)
 
 
-def write_module(module: nn.Module, inputs: Mapping[str, Tensor], out: Path) -> list[Path]:
+def write_module(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    out: Path,
+    *,
+    calibration: Sequence[Mapping[str, np.ndarray]] = (),
+) -> list[Path]:
     """Write any module as model.xml and model.bin in `out`, for inputs of exactly these names and shapes.
 
-    Raises ExportError.
+    With inputs for `calibration` the weights and activations have 8 bits, else fp32. Raises ExportError.
     """
     example = tuple(inputs.values())
     try:
@@ -72,6 +78,8 @@ def write_module(module: nn.Module, inputs: Mapping[str, Tensor], out: Path) -> 
     for port, name in zip(converted.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
     converted.outputs[0].get_tensor().set_names({SCORES})
+    if calibration:
+        converted = _to_8_bits(converted, calibration)
     files = [out / MODEL_FILE, out / WEIGHTS_FILE]
     ov.save_model(converted, str(files[0]), compress_to_fp16=False)
     return files
@@ -120,15 +128,22 @@ def _shapes(model: Model) -> tuple[list[int], ...]:
 
 def _quantise(converted: ov.Model, job: Job) -> tuple[ov.Model, int]:
     """Return the model with 8-bit weights and activations, and the number of questions it was calibrated on."""
-    import nncf
-
-    feeds = [dict(feed) for feed in job.calibration()]
-    with redirect_stdout(io.StringIO()), quiet("nncf"):  # NNCF prints progress bars to standard output
-        small = nncf.quantize(
-            converted, nncf.Dataset(feeds), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(feeds)
-        )
+    feeds = list(job.calibration())
+    small = _to_8_bits(converted, feeds, transformer=True)
     rows = sum(len(feed["input_ids"]) for feed in feeds)
     return small, rows // job.model.family.count_images(job.model.config)
+
+
+def _to_8_bits(
+    converted: ov.Model, feeds: Sequence[Mapping[str, np.ndarray]], *, transformer: bool = False
+) -> ov.Model:
+    """Return the model with 8-bit weights and activations, whose ranges are measured on `feeds`."""
+    import nncf
+
+    kind = nncf.ModelType.TRANSFORMER if transformer else None
+    inputs = nncf.Dataset([dict(feed) for feed in feeds])
+    with redirect_stdout(io.StringIO()), quiet("nncf"):  # NNCF prints progress bars to standard output
+        return nncf.quantize(converted, inputs, model_type=kind, subset_size=len(feeds))
 
 
 def _count_matrices(model: ov.Model) -> list[tuple[int, int]]:

@@ -17,9 +17,10 @@ class ExtractorArtifact(FileRecord):
     """An exported extractor: its file gives the features of `regions` regions, float32 [regions, features].
 
     `weights_version` is that of its weights, `side` the pixels on a side of the picture, `grid` the cells on a side.
-    `max_abs_difference` and `least_cosine` compare the features of a region with those of the network in torch, over
-    `pictures` pictures; `largest_feature` is the largest magnitude among those. `pruned` is the fraction of zeros in
-    the 1 x 1 convolutions.
+    `max_abs_difference`, `least_cosine` and `mean_cosine` compare the features of a region with those of the network in
+    torch, over `pictures` pictures; `largest_feature` is the largest magnitude among those. The pictures are drawn for
+    a file in fp32, and photographs of the user for one in 8 bits. `calibration` is the number of photographs that gave
+    the ranges of its activations. `pruned` is the fraction of zeros in the 1 x 1 convolutions.
     """
 
     extractor: str
@@ -35,6 +36,8 @@ class ExtractorArtifact(FileRecord):
     max_abs_difference: Amount
     largest_feature: Amount
     least_cosine: float
+    mean_cosine: float | None = None
+    calibration: int = 0
     pruned: Fraction = 0.0
     machine: Machine
 

@@ -28,6 +28,8 @@ class Photos:
     ids: tuple[str, ...]
     ignored: int
     """how many files of the folders have another extension"""
+    dead_links: tuple[Path, ...] = ()
+    """the links of the folders and patterns whose file is missing"""
 
 
 def find_photos(arguments: Sequence[Path], table: Path | None = None) -> Photos:
@@ -36,31 +38,46 @@ def find_photos(arguments: Sequence[Path], table: Path | None = None) -> Photos:
     The id of a photograph is its file name without the extension, or what `table` says; the table NUMBERS takes the
     number at the end of the name. Raises DataError if there are none, or if two of them have the same id.
     """
+    paths, dead_links, ignored = list_photos(arguments)
+    if table == NUMBERS:
+        ids = tuple(_number(path) for path in paths)
+    else:
+        ids = _ids_from_names(paths) if table is None else _ids_from_table(paths, table)
+    _check_ids(paths, ids, table)
+    return Photos(paths, ids, ignored, dead_links)
+
+
+def list_photos(arguments: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...], int]:
+    """Return the photographs that `arguments` name, the links without a file, and the number of other files.
+
+    Raises DataError if there are no photographs.
+    """
     paths: dict[Path, None] = {}
+    dead_links: dict[Path, None] = {}
     ignored = 0
     for argument in arguments:
         found, others = _expand(argument)
-        paths.update(dict.fromkeys(found))
+        paths.update((path, None) for path in found if path.exists())
+        dead_links.update((path, None) for path in found if not path.exists())
         ignored += others
     if not paths:
         more = f" ({ignored:,} files have another extension)" if ignored else ""
+        more += f" ({len(dead_links):,} links have no file)" if dead_links else ""
         raise DataError(
             f"{' '.join(map(str, arguments))}: has no photograph{more}; give files, folders or patterns of "
             f"{', '.join(SUFFIXES)}"
         )
-    if table == NUMBERS:
-        ids = tuple(_number(path) for path in paths)
-    else:
-        ids = _ids_from_names(paths) if table is None else _ids_from_table(list(paths), table)
-    _check_ids(tuple(paths), ids, table)
-    return Photos(tuple(paths), ids, ignored)
+    return tuple(paths), tuple(dead_links), ignored
 
 
 def _expand(argument: Path) -> tuple[list[Path], int]:
-    """Return the photographs that one argument names, sorted, and how many other files it has. Raises DataError."""
+    """Return the photographs that one argument names, sorted, and how many other files it has. Raises DataError.
+
+    Links whose file is missing are among the photographs, unless the argument itself is one.
+    """
     try:
         if argument.is_dir():
-            files = sorted(path for path in argument.rglob("*") if path.is_file())
+            files = sorted(path for path in argument.rglob("*") if path.is_file() or _is_dead_link(path))
             photos = [path for path in files if path.suffix.lower() in SUFFIXES]
             return photos, len(files) - len(photos)
         if argument.is_file():
@@ -68,14 +85,20 @@ def _expand(argument: Path) -> tuple[list[Path], int]:
     except OSError as problem:
         raise unreadable(argument, problem, DataError) or DataError(f"{argument}: {problem}") from None
     matches = sorted(Path(match) for match in glob.glob(str(argument), recursive=True))
-    files = [path for path in matches if path.is_file()]
-    if not files:
+    files = [path for path in matches if path.is_file() or _is_dead_link(path)]
+    if not files or files == [argument]:
         what = "matches no file" if glob.has_magic(str(argument)) else "no such file or folder"
+        what = "is a link whose file is missing" if _is_dead_link(argument) else what
         raise DataError(f"{argument}: {what}; give photographs, folders of them, or a pattern")
     return files, 0
 
 
-def _ids_from_names(paths: Sequence[Path] | dict[Path, None]) -> tuple[str, ...]:
+def _is_dead_link(path: Path) -> bool:
+    """Return whether a path is a link to a file that is missing."""
+    return path.is_symlink() and not path.exists()
+
+
+def _ids_from_names(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return the name of each file without the extension of a photograph."""
     return tuple(path.stem if path.suffix.lower() in SUFFIXES else path.name for path in paths)
 

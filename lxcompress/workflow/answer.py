@@ -5,27 +5,25 @@ Shapes: S pixels a side, O regions, F features, L tokens, A answers.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from lxcompress.catalog.extractors import (
-    DETECTOR,
-    EXTRACTOR_NAMES,
-    PIXELS,
-    TRANSFORMERS,
-    is_extractor,
-    read_extractor,
-)
-from lxcompress.confidence.measures import RISKS
+from lxcompress.catalog.extractors import is_extractor
 from lxcompress.confidence.record import ConfidenceScale, find_scale
-from lxcompress.errors import DataError, ModelError, RunError
-from lxcompress.filenames import ARTIFACT_FILE, EXTRACTOR_FILE
-from lxcompress.output import command_line
-from lxcompress.workflow.features import ExtractOptions, open_extractor
+from lxcompress.errors import DataError, ModelError
+from lxcompress.filenames import ARTIFACT_FILE
+from lxcompress.workflow.answer_request import (
+    AnswerOptions,
+    check_request,
+    check_version,
+    check_width,
+    choose_extractor,
+    find_answering_folder,
+)
+from lxcompress.workflow.features import ExtractOptions, open_extractor, read_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,30 +37,15 @@ if TYPE_CHECKING:
     from lxcompress.runtimes.image import ImageSession
 
 MS = 1000.0
+SLOW = 2.0
+"""A step of more seconds is not repeated to measure it: the time of its first call is a small part of it."""
 UNSCALED = ConfidenceScale(temperature=1.0, thresholds={})
 """For a model whose confidence was not measured."""
 MOST_NATURAL_ZEROS = 0.01
 """The published weights have 0.2 % zeros in their 1 x 1 convolutions; with more than this they were pruned."""
 MOST_TOKENS = 1_000_000
 """More tokens than any question has: a question is never cut."""
-
-
-@dataclass(frozen=True)
-class AnswerOptions:
-    """The options of an answer.
-
-    `extractor` is by default the one that the model was trained with. `weights` are its weights, if it comes without
-    any. `top` is the number of answers to a question.
-    The model is not sure of an answer whose probability is below `threshold` (0-1). None is the threshold that kept the
-    mean credit of wrong answers at `risk` (0.01, 0.05 or 0.1) in the model's study; without one it always answers.
-    """
-
-    extractor: str | None = None
-    top: int = 5
-    threshold: float | None = None
-    threads: int = 1
-    weights: Path | None = None
-    risk: float = 0.05
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -92,7 +75,8 @@ class PhotoAnswers:
 
     `model` is the folder that answered, in the runtime `runtime`. `photo_ms` is the time to decode and resize the
     photograph, and `extractor_ms` that of the extractor. `image_ms` is the time of the part of the model that does not
-    depend on the question; it is None if the runtime repeats this part for each question. `warnings` are for the user.
+    depend on the question; it is None if the runtime repeats this part for each question. No time has the first call
+    of a library in it. `warnings` are for the user.
     """
 
     photo: Path
@@ -142,18 +126,16 @@ def answer_photo(
     wanted = exported.extractor if exported else options.extractor
     extract_options, warnings = choose_extractor(folder, shape, origin, wanted)
     extractor = _open_extractor(replace(extract_options, weights=options.weights), options, exported)
-    _check_version(folder, shape, extractor)
+    check_version(folder, shape, extractor)
     if exported is not None and exported.pruned > MOST_NATURAL_ZEROS:
         warnings += (
             f"{options.extractor}: {100 * exported.pruned:.0f} % of its 1 x 1 convolutions are removed; the model was "
             "trained on features of the whole extractor",
         )
-    started = time.perf_counter()
-    picture = _read_picture(photo, extractor)
-    seen = time.perf_counter()
-    image = _keep_regions(_extract(extractor, picture, options.threads), origin)
-    extracted = time.perf_counter()
-    _check_width(folder, shape, image["visual_feats"], extract_options.extractor)
+    picture, photo_ms = _time_warm(lambda: read_picture(photo, extractor))
+    extracted, extractor_ms = _time_warm(lambda: _extract(extractor, picture, options.threads))
+    image = _keep_regions(extracted, origin)
+    check_width(folder, shape, image["visual_feats"], extract_options.extractor)
     answerer = _open_answerer(folder, shape, options.threads)
     image_ms, answers = _ask(answerer, image, questions, options)
     return PhotoAnswers(
@@ -162,108 +144,27 @@ def answer_photo(
         runtime=answerer.runtime,
         extractor=extract_options.extractor,
         threshold=_find_threshold(answerer.scale, options),
-        photo_ms=MS * (seen - started),
-        extractor_ms=MS * (extracted - seen),
+        photo_ms=photo_ms,
+        extractor_ms=extractor_ms,
         image_ms=image_ms,
         answers=answers,
         warnings=warnings,
     )
 
 
-def check_request(photo: Path, questions: Sequence[str], options: AnswerOptions) -> None:
-    """Raise DataError for an option that has no meaning, before any library is imported."""
-    if not questions:
-        raise DataError(f'{photo}: is a photograph without a question; give one: lxcompress answer {photo} "..."')
-    if any(not question.strip() for question in questions):
-        raise DataError("question: is empty; write what you want to know about the photograph")
-    if photo.is_dir() or not photo.exists():
-        what = "is a folder" if photo.is_dir() else "no such file"
-        raise DataError(f"{photo}: {what}; give one JPEG, PNG or WebP photograph")
-    if options.top < 1:
-        raise DataError(f"--top {options.top}: expected 1 or more")
-    if options.threads < 1:
-        raise DataError(f"--threads {options.threads}: expected 1 or more")
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise DataError(f"--threshold {options.threshold:g}: expected a probability, 0 to 1")
-    if options.risk not in RISKS:
-        raise DataError(f"--risk {options.risk:g}: expected one of {', '.join(map(str, RISKS))}")
-    if options.extractor is not None and not is_known_extractor(options.extractor):
-        raise DataError(
-            f"--extractor {options.extractor}: is unknown; give one of {', '.join(EXTRACTOR_NAMES)}, or "
-            "the folder of an exported extractor"
-        )
+def _time_warm(step: Callable[[], Result]) -> tuple[Result, float]:
+    """Return the result of a step, and its milliseconds without what a library does in its first call.
 
-
-def is_known_extractor(extractor: str) -> bool:
-    """Return whether `extractor` is the name of an extractor, or the folder of an exported one."""
-    return is_extractor(extractor) or (Path(extractor) / EXTRACTOR_FILE).is_file()
-
-
-def find_answering_folder(model: Path) -> Path:
-    """Return the folder of the model that answers: `model` itself, or the picked file of the run folder `model`.
-
-    Raises RunError if nothing in the run satisfies its rule, and ModelError if there is no such model.
+    So a step runs twice, and the second time counts. A step of more than SLOW seconds runs once.
     """
-    from lxcompress.rundir import RunDir, read_run
-    from lxcompress.workflow.checks import check_scored
-
-    if not RunDir(model).recipe.is_file():
-        check_scored(str(model))
-        return model
-    from lxcompress.analysis.pick import pick_ticket
-    from lxcompress.analysis.rule import default_rule
-    from lxcompress.analysis.summary import summarise
-
-    summary = summarise(read_run(model))
-    picked = pick_ticket(summary, default_rule(summary)).picked
-    if picked is None:
-        raise RunError(
-            f"{model}: no ticket of this run satisfies its rule ({command_line('pick', model)} says why); give one of "
-            "its tickets, or the dense model in seeds/SEED/dense"
-        )
-    return picked.exported.folder if picked.exported else picked.ticket
-
-
-def choose_extractor(
-    folder: Path, shape: ModelShape, origin: FeatureOrigin | None, wanted: str | None
-) -> tuple[ExtractOptions, tuple[str, ...]]:
-    """Return the options of the extractor that makes the features which the model reads, and warnings for the user.
-
-    `origin` is how the features of its training were made, and `wanted` the extractor that the user named. Raises
-    ModelError if the model was trained on other features.
-    """
-    found = read_extractor(origin.made_with) if origin else None
-    if origin is None or found is None:
-        trained = _describe_training(folder)
-        if wanted is None:
-            raise ModelError(
-                f"{folder}: {trained}, so its answers about a photograph mean nothing; give a model that was trained "
-                "on a store of lxcompress features (docs/photos.md), or name the extractor of its features with "
-                "--extractor"
-            )
-        side = shape.picture_size if wanted == PIXELS else None
-        return ExtractOptions(extractor=wanted, side=side), (
-            f"{folder}: {trained}; if it never saw features of {wanted}, these answers mean nothing",
-        )
-    name, side = found
-    is_folder = name.startswith(TRANSFORMERS)  # the model names the folder, and only the user knows where it is
-    if is_folder and wanted is None:
-        raise ModelError(
-            f"{folder}: was trained on features of {name}; give the folder of this network as "
-            f"--extractor {TRANSFORMERS}FOLDER"
-        )
-    if wanted not in (None, name) and not (is_folder and str(wanted).startswith(TRANSFORMERS)):
-        raise ModelError(
-            f"{folder}: was trained on features of {name} ({shape.feature_size:,} for a region), not of {wanted}; "
-            "leave --extractor out"
-        )
-    if not is_extractor(name):
-        raise ModelError(
-            f"{folder}: was trained on features of {name}, which this lxcompress lacks; upgrade it, or give another "
-            "model"
-        )
-    grid = None if name in (PIXELS, DETECTOR) else math.isqrt(origin.regions)
-    return ExtractOptions(extractor=wanted or name, grid=grid, side=side), ()
+    started = time.perf_counter()
+    result = step()
+    seconds = time.perf_counter() - started
+    if seconds < SLOW:
+        started = time.perf_counter()
+        result = step()
+        seconds = time.perf_counter() - started
+    return result, MS * seconds
 
 
 def _read_exported(extractor: str | None) -> ExtractorArtifact | None:
@@ -287,48 +188,6 @@ def _open_extractor(wanted: ExtractOptions, options: AnswerOptions, exported: Ex
     from lxcompress.runtimes.extractor import open_file_extractor
 
     return open_file_extractor(Path(str(options.extractor)), threads=options.threads)
-
-
-def _describe_training(folder: Path) -> str:
-    """Return a clause that says on what a model was trained whose config names no extractor."""
-    from lxcompress.recipe import load_run_recipe
-    from lxcompress.records import Provenance, read_record
-    from lxcompress.rundir import find_run
-    from lxcompress.tickets import is_ticket
-
-    kind = None
-    if is_ticket(folder):
-        from lxcompress.filenames import TICKET_FILE
-
-        kind = (read_record(folder / TICKET_FILE, Provenance).data or {}).get("kind")
-    elif run := find_run(folder):
-        kind = load_run_recipe(run.recipe).data.kind
-    if kind == "scenes":
-        return "was trained on generated scenes, and never saw a photograph"
-    return "names no extractor of photographs that it was trained with"
-
-
-def _check_version(folder: Path, shape: ModelShape, extractor: Extractor) -> None:
-    """Raise ModelError unless the extractor has the weights with which the features of the training were made."""
-    from lxcompress.data.regions.identity import is_same_extractor, name_extractors
-
-    if shape.extractor and not is_same_extractor(shape.extractor, extractor.record):
-        own, other = name_extractors(shape.extractor, extractor.record)
-        raise ModelError(
-            f"{folder}: was trained on features of {own}, not of {other}; give the weights of the training"
-        )
-
-
-def _read_picture(photo: Path, extractor: Extractor) -> Picture:
-    """Return the photograph as the extractor reads it. Raises DataError."""
-    from lxcompress.data.regions.rows import RowError
-    from lxcompress.extractors.photo import quiet_pillow
-
-    try:
-        with quiet_pillow():
-            return extractor.read(photo)
-    except RowError as problem:
-        raise DataError(f"{photo}: {problem}") from None
 
 
 def _extract(extractor: Extractor, picture: Picture, threads: int) -> dict[str, np.ndarray]:
@@ -367,16 +226,6 @@ def _keep_regions(image: dict[str, np.ndarray], origin: FeatureOrigin | None) ->
     }
 
 
-def _check_width(folder: Path, shape: ModelShape, features: np.ndarray, extractor: str) -> None:
-    """Raise ModelError unless the model reads as many features of a region as the extractor gives."""
-    width = features.shape[-1]
-    if shape.feature_size != width:
-        raise ModelError(
-            f"{folder}: reads regions of {shape.feature_size:,} features, but {extractor} gives {width:,}; give the "
-            "extractor that it was trained with, or another model"
-        )
-
-
 def _open_answerer(folder: Path, shape: ModelShape, threads: int) -> _Answerer:
     """Load the model in `folder`, after its files were compared with their checksums. Raises LxError."""
     from lxcompress.checksums import check_folder
@@ -401,9 +250,7 @@ def _ask(
     answerer: _Answerer, image: dict[str, np.ndarray], questions: Sequence[str], options: AnswerOptions
 ) -> tuple[float | None, tuple[QuestionAnswer, ...]]:
     """Return the milliseconds of the part of the model that sees only the image, and the answers."""
-    started = time.perf_counter()
-    answerer.session.see(image)
-    seen_ms = MS * (time.perf_counter() - started)
+    _, seen_ms = _time_warm(lambda: answerer.session.see(image))
     answers = tuple(_ask_one(answerer, question, options) for question in questions)
     return seen_ms if answerer.session.keeps_image else None, answers
 
@@ -418,9 +265,8 @@ def _ask_one(answerer: _Answerer, question: str, options: AnswerOptions) -> Ques
     most = answerer.shape.positions
     if most is not None and ids.shape[1] > most:
         raise DataError(f"question: has {ids.shape[1]} tokens, but the model reads at most {most}; ask a shorter one")
-    started = time.perf_counter()
-    scores = answerer.session.ask({"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
-    model_ms = MS * (time.perf_counter() - started)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    scores, model_ms = _time_warm(lambda: answerer.session.ask(feeds)[0])
     scale = answerer.scale or UNSCALED
     probabilities = scale.probabilities(scores[None])[0]
     best = np.argsort(-probabilities, kind="stable")[: options.top]

@@ -23,6 +23,7 @@ from lxcompress.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from lxcompress.data.regions.convert import PrepareResult
+    from lxcompress.extractors.photo import Picture
     from lxcompress.extractors.source import Extractor
 
 GRID, SIDES = 6, (8, 512)
@@ -49,10 +50,11 @@ class ExtractOptions:
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """The store that was made, and how many files of the folders were no photographs."""
+    """The store that was made, and what was not read: files with another extension, and links without a file."""
 
     made: PrepareResult
     ignored: int
+    dead_links: tuple[Path, ...]
 
 
 def extract_features(
@@ -74,7 +76,8 @@ def extract_features(
     source = PhotoSource(found.paths, found.ids, extractor, options.threads or len(usable_cores()))
     reading = describe_options(extractor.record.name, options.side)
     store = StoreOptions(extractor.objects, options.skip_bad, reading, extractor.record)
-    return ExtractResult(make_store([source], [found.paths], out, store, progress=progress), found.ignored)
+    made = make_store([source], [found.paths], out, store, progress=progress)
+    return ExtractResult(made, found.ignored, found.dead_links)
 
 
 def prepare_pictures(
@@ -85,7 +88,7 @@ def prepare_pictures(
     skip_bad: bool = False,
     without_effect: str = "",
     progress: Progress = no_progress,
-) -> PrepareResult:
+) -> ExtractResult:
     """Store `photos` as pictures of `side` x `side` pixels, for models that read pictures. Raises DataError.
 
     `without_effect` are the options of `lxcompress data prepare` that were given although they are for regions.
@@ -93,7 +96,7 @@ def prepare_pictures(
     if without_effect:
         raise DataError(f"{without_effect}: has no effect on --pictures {side}; leave it out")
     options = ExtractOptions(extractor=PIXELS, side=side, skip_bad=skip_bad)
-    return extract_features(photos, out, options, progress=progress).made
+    return extract_features(photos, out, options, progress=progress)
 
 
 def check_options(options: ExtractOptions) -> None:
@@ -156,3 +159,15 @@ def open_extractor(options: ExtractOptions) -> Extractor:
     from lxcompress.extractors.grid import load_extractor
 
     return load_extractor(find_extractor(name), grid)
+
+
+def read_picture(photo: Path, extractor: Extractor) -> Picture:
+    """Return the photograph as the extractor reads it. Raises DataError."""
+    from lxcompress.data.regions.rows import RowError
+    from lxcompress.extractors.photo import quiet_pillow
+
+    try:
+        with quiet_pillow():
+            return extractor.read(photo)
+    except RowError as problem:
+        raise DataError(f"{photo}: {problem}") from None

@@ -26,8 +26,10 @@ from lxcompress.models.origin import set_origin
 from lxcompress.models.start import NewLayers, load_start
 from lxcompress.records import FeatureOrigin
 from lxcompress.rundir import write_record
-from lxcompress.workflow.answer import AnswerOptions, answer_photo
+from lxcompress.workflow.answer import answer_photo
+from lxcompress.workflow.answer_request import AnswerOptions
 from lxcompress.workflow.features import ExtractOptions, extract_features
+from tests.models.families import PIXELS, TOYS, save_start
 
 LABELS = ("yes", "no", "red", "two")
 QUESTIONS = ("is it red?", "how many are there?")
@@ -67,6 +69,24 @@ def test_the_answers_are_those_of_the_store(photo, model, tmp_path) -> None:
         assert [possible.probability for possible in answered.answers] == pytest.approx(
             sorted(expected.tolist(), reverse=True), abs=1e-5
         )
+
+
+def test_a_model_that_reads_pictures_answers_without_an_extractor(photo, tmp_path) -> None:
+    """ViLT sees the pixels of the photograph, as a store of pictures has them."""
+    toy = TOYS["vilt"]
+    made, _ = load_start(str(save_start(toy, tmp_path / "start")), LABELS, 0)
+    set_origin(made.config, FeatureOrigin(made_with=describe_options("pixels", PIXELS), regions=1))
+    save_model(tmp_path / "model", made, made.weights, shipped_vocabulary())
+    extract_features([photo], tmp_path / "store", ExtractOptions(extractor="pixels", side=PIXELS, threads=1))
+    pixels = torch.from_numpy(open_store(tmp_path / "store").features[:1]).float()
+    words = torch.from_numpy(tokenize(QUESTIONS[:1], shipped_vocabulary(), 64)).long()
+    whole = torch.tensor([[[0.0, 0, 1, 1]]])
+    inputs = Inputs(words, torch.ones_like(words), pixels, whole, torch.ones(1, 1).long())
+    expected = made.family.answer(made.module.eval(), inputs).detach().softmax(1)[0]
+    found = lx.answer(photo, QUESTIONS[0], model=tmp_path / "model", top=4)
+    assert (found.extractor, found.warnings) == ("pixels", ())
+    for possible in found.answers[0].answers:
+        assert possible.probability == pytest.approx(float(expected[LABELS.index(possible.text)]), abs=1e-5)
 
 
 def test_it_is_sure_from_the_threshold_on(photo, model) -> None:

@@ -25,7 +25,8 @@ from lxcompress.models.checkpoints import save_model
 from lxcompress.models.origin import set_origin
 from lxcompress.models.start import NewLayers, load_start
 from lxcompress.records import FeatureOrigin
-from lxcompress.workflow.answer import AnswerOptions, answer_photo
+from lxcompress.workflow.answer import answer_photo
+from lxcompress.workflow.answer_request import AnswerOptions
 from lxcompress.workflow.features import ExtractOptions, extract_features
 from tests.extractors.tiny_detector import ATTRIBUTES, CONFIG, draw_picture, save_detector
 

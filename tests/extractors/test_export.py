@@ -12,7 +12,14 @@ from torch.nn import functional
 
 from lxcompress.engine import is_built
 from lxcompress.errors import DataError, ExportError
-from lxcompress.exporters.extractor import GridFeatures, draw_pictures, export_extractor, pooling_shares
+from lxcompress.exporters.extractor import (
+    FileSettings,
+    GridFeatures,
+    check_settings,
+    draw_pictures,
+    export_extractor,
+    pooling_shares,
+)
 from lxcompress.extractors.artifact import read_extractor_artifact
 from lxcompress.extractors.efficientnet import EfficientNetLite
 from lxcompress.extractors.grid import GridExtractor, to_picture
@@ -63,7 +70,21 @@ def _is_other_convolution(layer: nn.Module) -> bool:
 
 def test_other_formats_are_refused(extractor, tmp_path) -> None:
     with pytest.raises(ExportError, match="--format bitmask: no extractor is written in it; give one of onnx"):
-        export_extractor(extractor, tmp_path / "out", format="bitmask")
+        export_extractor(extractor, tmp_path / "out", FileSettings("bitmask"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "photos", "message"),
+    [
+        ("bf16", None, "--precision bf16: an extractor in engine has one of fp32, int8; give it"),
+        ("fp32", 60, "--photos: has no effect on fp32"),
+        ("int8", None, "expected 8 or more, got none; give photographs .* with --photos FOLDER"),
+        ("int8", 7, "expected 8 or more, got 7"),
+    ],
+)
+def test_8_bits_need_photographs_and_fp32_needs_none(precision, photos, message) -> None:
+    with pytest.raises(ExportError, match=message):
+        check_settings("engine", precision, photos)
 
 
 @pytest.mark.skipif(not is_built(), reason="the engine is not built")
@@ -72,16 +93,33 @@ def test_the_engine_gives_the_features_of_the_network(extractor, tmp_path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["onnx", "openvino", "executorch"])
+@pytest.mark.parametrize("format", ["onnx", "ort", "openvino", "executorch", "litert"])
 def test_a_file_gives_the_features_of_the_network(extractor, tmp_path, format: str) -> None:
-    library = {"onnx": "onnxruntime"}.get(format, format)
+    library = {"onnx": "onnxruntime", "ort": "onnxruntime", "litert": "litert_torch"}.get(format, format)
     pytest.importorskip(library)
     _check_file(extractor, tmp_path / format, format)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "precision"),
+    [("engine", "int8"), ("onnx", "int8-static"), ("ort", "int8-static"), ("openvino", "int8"), ("litert", "int8")],
+)
+def test_8_bits_are_compared_on_other_pictures_than_they_are_calibrated_on(extractor, tmp_path, format, precision):
+    pytest.importorskip({"onnx": "onnxruntime", "ort": "onnxruntime", "litert": "litert_torch"}.get(format, "numpy"))
+    if format == "openvino":
+        pytest.importorskip("nncf")
+    pictures = list(draw_pictures(extractor.side))
+    made = export_extractor(extractor, tmp_path / "out", FileSettings(format, precision, 2 * pictures))
+    assert (made.pictures, made.calibration, made.precision) == (4, 4, precision)
+    assert 0.95 < made.mean_cosine < 0.9999
+    found = open_file_extractor(tmp_path / "out", threads=1).extract(pictures[1])
+    assert np.abs(found - extractor.extract(pictures[1])).max() == pytest.approx(made.max_abs_difference, rel=0.5)
+
+
 def _check_file(extractor: GridExtractor, folder: Path, format: str) -> None:
     """Export an extractor, and use the file as the commands do."""
-    made = export_extractor(extractor, folder, format=format)
+    made = export_extractor(extractor, folder, FileSettings(format))
     assert made.max_abs_difference < 1e-3 * made.largest_feature
     assert made.least_cosine > 0.9999
     assert read_extractor_artifact(folder) == made

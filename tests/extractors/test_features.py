@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from transformers import ViltConfig
+from typer.testing import CliRunner
 
+from lxcompress.cli.main import app
 from lxcompress.data.check import check_store
 from lxcompress.data.fit import DataShape, find_misfits
 from lxcompress.data.regions.store import FEATURES, open_store, part_of
@@ -170,6 +172,22 @@ def test_photographs_are_found_by_name_folder_and_pattern(photos, tmp_path) -> N
     for given, told in ((tmp_path / "empty", "has no photograph"), (tmp_path / "*.png", "matches no file")):
         with pytest.raises(DataError, match=told):
             find_photos([given])
+
+
+def test_links_without_a_file_are_named(photos, tmp_path) -> None:
+    (tmp_path / "photos").mkdir()
+    os.link(find_photos([photos]).paths[0], tmp_path / "photos" / "one.jpg")
+    dead = tmp_path / "photos" / "dead.jpg"
+    dead.symlink_to(tmp_path / "absent.jpg")
+    for given in (dead.parent, dead.parent / "*.jpg"):
+        found = find_photos([given])
+        assert ([path.name for path in found.paths], found.dead_links) == (["one.jpg"], (dead,))
+    with pytest.raises(DataError, match=r"dead\.jpg: is a link whose file is missing"):
+        find_photos([dead])
+    words = ["data", "prepare", str(dead.parent), "--pictures", "16", "--out", str(tmp_path / "store")]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    assert f"1 link was not read, because its file is missing; the first is {dead}" in shown.output
 
 
 def test_ids_come_from_a_table(photos, tmp_path) -> None:
