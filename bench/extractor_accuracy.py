@@ -2,8 +2,9 @@
 
     python bench/extractor_accuracy.py RUN --model TICKET --photos 'daquar/images/*' --out STORES FOLDER...
 
-The features of the photographs of the validation questions are extracted again with each exported extractor FOLDER; the
-first is the one to compare with. The run's recipe must name a grid of the same size. STORES gets a store for each.
+The features of all photographs of the run are extracted again with each exported extractor FOLDER, and the model
+answers the validation questions with them. It is compared with itself on the run's own store, whose grid must be of the
+same size. STORES gets a store for each extractor.
 """
 
 from __future__ import annotations
@@ -33,24 +34,26 @@ def main() -> None:
     given = parser.parse_args()
     recipe = load_run_recipe(given.run / "recipe.yaml")
     images = _find_images(recipe)
-    first: dict[str, str] = {}
+    given.out.mkdir(parents=True, exist_ok=True)
+    whole = _answer(given.model, recipe, given.out / "whole.json")
+    print(f"the run's own store: accuracy {lx.evaluate(given.model, recipe).score.accuracy:.2%}")
     for folder in given.extractors:
         store = _extract(folder, given.photos, images, given.out / folder.name)
-        own = recipe.model_copy(update={"data": recipe.data.model_copy(update={"features": store, "max_valid": None})})
+        own = recipe.model_copy(update={"data": recipe.data.model_copy(update={"features": store})})
         accuracy = lx.evaluate(given.model, own).score.accuracy
         answers = _answer(given.model, own, given.out / f"{folder.name}.json")
-        first = first or answers
-        same = sum(answers[question] == first[question] for question in first) / len(first)
+        same = sum(answers[question] == whole[question] for question in whole) / len(whole)
         print(
             f"{folder.name}: accuracy {accuracy:.2%} of {len(answers)} questions, {same:.1%} of the answers unchanged"
         )
 
 
 def _find_images(recipe: Recipe) -> set[str]:
-    """Return the ids of the photographs of the validation questions."""
-    assert isinstance(recipe.data, VqaData), "photographs are asked about in VQA's JSON"
-    (path,) = recipe.data.valid
-    return {str(question["image_id"]) for question in json.loads(Path(path).read_text())["questions"]}
+    """Return the ids of the photographs of all questions."""
+    data = recipe.data
+    assert isinstance(data, VqaData), "photographs are asked about in VQA's JSON"
+    documents = [json.loads(Path(path).read_text()) for path in (*data.train, *data.valid)]
+    return {str(question["image_id"]) for document in documents for question in document["questions"]}
 
 
 def _extract(folder: Path, photos: Path, images: set[str], out: Path) -> Path:

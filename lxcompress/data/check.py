@@ -25,7 +25,7 @@ from lxcompress.data.problems import Finding, Problems, as_finding, count_of, pe
 from lxcompress.data.question_set import LEAST_ANSWERABLE, by_split
 from lxcompress.data.regions.store import OBJECTS
 from lxcompress.data.regions.verify import StoreContents, verify_store
-from lxcompress.data.tasks import read_question_set
+from lxcompress.data.tasks import apply_language, read_question_set
 from lxcompress.data.tokens import Vocabulary, tokenize
 from lxcompress.errors import DataError
 from lxcompress.progress import Progress, no_progress
@@ -289,6 +289,7 @@ def _check_tokens(context: CheckContext, vocabulary: Vocabulary | None) -> int |
             )
     if vocabulary is None:
         return None
+    vocabulary = apply_language(vocabulary, context.settings)
     counted = {
         name: _count_tokens((question.words for question in asked), limit, vocabulary, context.problems.progress)
         for name, asked in context.used.items()

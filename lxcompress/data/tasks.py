@@ -29,10 +29,7 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
     If the data have no images, blank images with `feature_size` features are used. The rules of the data's language are
     applied to the words, whatever the vocabulary. With `data.regions` an image has no more regions. Raises DataError.
     """
-    language = getattr(settings, "language", None)
-    vocabulary = vocabulary or shipped_vocabulary(language)
-    if language is not None:
-        vocabulary = replace(vocabulary, language=language)
+    vocabulary = apply_language(vocabulary or shipped_vocabulary(getattr(settings, "language", None)), settings)
     question_set = read_question_set(settings, Problems.strict())
     questions, shared = question_set.first(settings), _open_images(settings, feature_size)
     splits = {
@@ -43,6 +40,12 @@ def load_task(settings: AnyData, vocabulary: Vocabulary | None = None, feature_s
     task = AnswerTask(labels=question_set.labels or (), vocabulary=vocabulary, extractor=extractor, **splits)
     count = getattr(settings, "regions", None)
     return keep_regions(task, count) if isinstance(count, int) else task  # an added kind may have another `regions`
+
+
+def apply_language(vocabulary: Vocabulary, settings: AnyData) -> Vocabulary:
+    """Return the vocabulary with the rules of the language of the data, if the data name one."""
+    language = getattr(settings, "language", None)
+    return vocabulary if language is None else replace(vocabulary, language=language)
 
 
 def read_question_set(settings: AnyData, problems: Problems) -> QuestionSet:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lxcompress.data.bert_rules import UNKNOWN
+from lxcompress.data.check import check_data
 from lxcompress.data.objects import ANSWERS
 from lxcompress.data.persian import ZWNJ, normalise_persian
 from lxcompress.data.persian_scenes import PERSIAN_ANSWERS, ask_persian
@@ -184,3 +185,6 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch) -> None:
     assert UNKNOWN not in {task.vocabulary[row] for row in task.train.input_ids.unique().tolist()}
     assert "کتابی" in task.vocabulary.ids, "typed with Arabic letters in the example"
     assert len(task.labels) == 4
+    report = check_data(load_recipe(tmp_path / "study.yaml").data, read_vocabulary(tmp_path / "vocab.txt"))
+    (unknown,) = (fact.values for fact in report.facts if fact.name == "unknown tokens")
+    assert set(unknown.values()) == {0}, "the check normalises as training does"
