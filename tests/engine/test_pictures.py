@@ -43,17 +43,19 @@ def columns(maps: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 0), (5, 1, 2), (5, 2, 2), (2, 3, 0), (1, 1, 0)]
+    ("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 0), (5, 1, 2), (5, 2, 2), (7, 1, 3), (2, 3, 0), (1, 1, 0)]
 )
-def test_a_filter_is_a_depthwise_convolution(tmp_path, kernel: int, stride: int, padding: int) -> None:
-    program, picture, feeds = start()
-    out = -(-SIDE // stride)
+@pytest.mark.parametrize("side", [SIDE, 5])
+def test_a_filter_is_a_depthwise_convolution(tmp_path, side: int, kernel: int, stride: int, padding: int) -> None:
+    """A row of 19 pixels is several vectors, and a row of 5 is a part of one."""
+    program, picture, feeds = start(side)
+    out = -(-side // stride)
     weights = np.random.default_rng(1).standard_normal((CHANNELS, kernel, kernel)).astype(np.float32)
     bias = np.float32([0.5, -1, 2])
-    window = Window(kernel, stride, SIDE, out, padding)
+    window = Window(kernel, stride, side, out, padding)
     program.scores(program.filter(picture, weights, window, bias, "relu6"), all_columns=True)
-    more = max(0, (out - 1) * stride + kernel - SIDE - padding)
-    maps = functional.pad(torch.from_numpy(feeds["picture"].reshape(1, CHANNELS, SIDE, SIDE)), (padding, more) * 2)
+    more = max(0, (out - 1) * stride + kernel - side - padding)
+    maps = functional.pad(torch.from_numpy(feeds["picture"].reshape(1, CHANNELS, side, side)), (padding, more) * 2)
     expected = functional.conv2d(
         maps, torch.from_numpy(weights)[:, None], torch.from_numpy(bias), stride, groups=CHANNELS
     )[..., :out, :out]

@@ -46,13 +46,11 @@ enum { MOST_VECTORS = REGISTERS_FOR, PAIR = 2 };
 /* How many bytes of weights are prefetched: processors prefetch by themselves only up to the end of a page. */
 enum { AHEAD = 8192 };
 
-/* A page loads the library over a network: there no loop is repeated for ReLU6 alone, or 16 times for kernels of any side. */
+/* A page loads the library over a network: there no loop is repeated for ReLU6 alone, and fewer rows are computed at once. */
 #ifdef __wasm__
-enum { IS_SMALL = 1 };
-#define UNROLL_KERNEL _Pragma("GCC unroll 5")
+enum { IS_SMALL = 1, FILTER_ROWS = 2 };
 #else
-enum { IS_SMALL = 0 };
-#define UNROLL_KERNEL UNROLL
+enum { IS_SMALL = 0, FILTER_ROWS = 4 };
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -200,6 +198,20 @@ typedef int32_t four_whole __attribute__((vector_size(16)));
 #define PERMUTE(w, ...) __builtin_shuffle(w, (whole){__VA_ARGS__})
 #endif
 #define FOUR(n) n, n, n, n
+
+/* Every second value of two vectors, from the first on. */
+#if defined(WIDE)
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#elif defined(__AVX2__)
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14
+#else
+#define EVENS 0, 2, 4, 6
+#endif
+#if defined(__clang__) || __GNUC__ >= 12
+INLINE vector evens(vector a, vector b) { return __builtin_shufflevector(a, b, EVENS); }
+#else
+INLINE vector evens(vector a, vector b) { return __builtin_shuffle(a, b, (whole){EVENS}); }
+#endif
 
 #if defined(WIDE)
 /* GCC's own shuffle from 4 to 16 values goes through memory, and takes the time of eight entries. */
@@ -874,53 +886,86 @@ static uint32_t quantise(const lx_quantise *job) {
   return found;
 }
 
-/* The sum of one vector: `at` is its place in the planes. Weights are in registers where they fit: the loop is bound by reads. */
-INLINE vector filter_vector(const lx_filter *job, const vector *weights, const float *at, const uint32_t side,
-                            const uint32_t stride, const size_t plane, const size_t pitch) {
-  vector sum[2] = {splat(job->bias), splat(0.0f)};
-  UNROLL_KERNEL for (uint32_t i = 0; i < side; i++) {
-    UNROLL_KERNEL for (uint32_t j = 0; j < side; j++) {
-      const float *row = at + (i % stride * stride + j % stride) * plane + i / stride * pitch;
-      sum[(side * i + j) % 2] += weights[side * i + j] * load(row + j / stride);
-    }
-  }
-  return sum[0] + sum[1];
+/* The pixels under one weight of the kernel, for a vector of y. Those beside the picture are not `inside`, and become zeros. */
+INLINE vector take_pixels(const float *from, const uint32_t stride, bits inside) {
+  const vector value = stride == 1 ? load(from) : evens(load(from), load(from + LANES));
+  return (vector)((bits)value & inside);
 }
 
-/* A kernel of `side` x `side` weights over all rows. Vectors are stored in order, so that what one writes after the end of a
-   row is overwritten by the next row; the last one writes only what exists. */
+/* A kernel of `side` x `side` weights. FILTER_ROWS rows of y are computed at once, because they share rows of x. The last vector of a
+   row also writes the start of the next row. That row is stored later, or its first vector is: vectors go from right to left. */
 INLINE uint32_t filter_rows(const lx_filter *job, const uint32_t side, const uint32_t stride, const uint32_t activation) {
-  const uint32_t width = job->width, height = job->height, pixels = width * height;
-  const size_t plane = job->plane, pitch = job->pitch;
-  vector weights[LX_MOST_KERNEL * LX_MOST_KERNEL];
-  bits found = {0};
-  UNROLL for (uint32_t n = 0; n < side * side; n++) weights[n] = splat(job->weights[n]);
+  enum { MOST_SIDE = 5, MOST_ROWS = (FILTER_ROWS - 1) * 2 + MOST_SIDE };
   const lx_filter local = *job;
-  for (uint32_t row = 0; row < height; row++) {
-    const float *at = local.planes + row * pitch;
-    for (uint32_t column = 0; column < width; column += LANES) {
-      const uint32_t to = row * width + column;
-      const vector value = filter_vector(&local, weights, at + column, side, stride, plane, pitch);
-      found |= not_finite(value) & first_lanes(width - column);
-      const vector active = activate(value, activation, 0);
-      if (to + LANES <= pixels)
-        store(local.y + to, active);
-      else
-        memcpy(local.y + to, &active, (pixels - to) * sizeof(float));
+  const uint32_t width = local.width, pixels = width * local.height;
+  vector weights[MOST_SIDE * MOST_SIDE];
+  bits found = {0}, lane = {0};
+  UNROLL for (uint32_t n = 0; n < side * side; n++) weights[n] = splat(local.weights[n]);
+  UNROLL for (int n = 0; n < LANES; n++) lane[n] = (uint32_t)n;
+  for (uint32_t row = 0; row < local.height; row += FILTER_ROWS) {
+    const float *rows[MOST_ROWS];
+    UNROLL for (uint32_t i = 0; i < (FILTER_ROWS - 1) * stride + side; i++) {
+      const uint32_t y = row * stride + i - local.padding; /* above the picture: a huge number */
+      rows[i] = y < local.x_height ? local.x + (size_t)y * local.x_width : local.zeros;
+    }
+    for (uint32_t vectors = (width + LANES - 1) / LANES; vectors-- > 0;) {
+      const uint32_t column = vectors * LANES, first = column * stride - local.padding;
+      /* In a damaged file, a kernel may lie right of the whole picture: what it would read is not in memory. */
+      const int32_t start = (int32_t)first < (int32_t)local.x_width ? (int32_t)first : (int32_t)local.x_width;
+      bits inside[MOST_SIDE];
+      UNROLL for (uint32_t j = 0; j < side; j++) inside[j] = (bits)(lane * stride + (first + j) < local.x_width);
+      vector sum[FILTER_ROWS];
+      UNROLL for (uint32_t r = 0; r < FILTER_ROWS; r++) sum[r] = splat(local.bias);
+      UNROLL for (uint32_t i = 0; i < (FILTER_ROWS - 1) * stride + side; i++) {
+        UNROLL for (uint32_t j = 0; j < side; j++) {
+          const vector x = take_pixels(rows[i] + start + (int32_t)j, stride, inside[j]);
+          UNROLL for (uint32_t r = 0; r < FILTER_ROWS; r++)
+            if (i >= r * stride && i - r * stride < side) sum[r] += weights[(i - r * stride) * side + j] * x;
+        }
+      }
+      const bits live = first_lanes(width - column);
+      UNROLL for (uint32_t r = 0; r < FILTER_ROWS; r++) {
+        if (row + r >= local.height) break;
+        const uint32_t to = (row + r) * width + column;
+        found |= not_finite(sum[r]) & live;
+        const vector active = activate(sum[r], activation, 0);
+        if (to + LANES <= pixels)
+          store(local.y + to, active);
+        else
+          memcpy(local.y + to, &active, (pixels - to) * sizeof(float));
+      }
     }
   }
   return any(found);
 }
 
+/* Any kernel and stride, one pixel at a time. */
+static uint32_t filter_any(const lx_filter *job) {
+  uint32_t found = 0;
+  for (uint32_t row = 0; row < job->height; row++) {
+    for (uint32_t column = 0; column < job->width; column++) {
+      float sum = job->bias;
+      for (uint32_t n = 0; n < job->kernel * job->kernel; n++) {
+        const uint32_t y = row * job->stride + n / job->kernel - job->padding;
+        const uint32_t x = column * job->stride + n % job->kernel - job->padding;
+        if (y < job->x_height && x < job->x_width) sum += job->weights[n] * job->x[(size_t)y * job->x_width + x];
+      }
+      found |= sum - sum != 0.0f;
+      job->y[(size_t)row * job->width + column] = activate(splat(sum), job->activation, 0)[0];
+    }
+  }
+  return found;
+}
+
 static uint32_t filter(const lx_filter *job) {
-#define FILTER(side, stride)                                                                          \
-  (!IS_SMALL && job->activation == LX_RELU6 ? filter_rows(job, side, stride, LX_RELU6)                \
+#define FILTER(side, stride)                                                           \
+  (!IS_SMALL && job->activation == LX_RELU6 ? filter_rows(job, side, stride, LX_RELU6) \
                                             : filter_rows(job, side, stride, job->activation))
   if (job->kernel == 3 && job->stride == 1) return FILTER(3, 1);
   if (job->kernel == 3 && job->stride == 2) return FILTER(3, 2);
   if (job->kernel == 5 && job->stride == 1) return FILTER(5, 1);
   if (job->kernel == 5 && job->stride == 2) return FILTER(5, 2);
-  return filter_rows(job, job->kernel, job->stride, job->activation);
+  return filter_any(job);
 #undef FILTER
 }
 

@@ -9,8 +9,9 @@
    hold values of other questions. Otherwise the answer is refused, because NaN may not reach the scores: the minimum and
    maximum of a number and NaN hide it, and so does a weight that is left out. */
 
-/* Rows of memory start at multiples of this many values, so that vectors of every size fit. */
-enum { LX_COLUMNS = 16, LX_MOST_BLOCK = 80 };
+/* Rows of memory start at multiples of LX_COLUMNS values, so that vectors of every size fit. A kernel may read up to LX_MARGIN
+   values before and after a tensor, and does not use them. */
+enum { LX_COLUMNS = 16, LX_MARGIN = 3 * LX_COLUMNS, LX_MOST_BLOCK = 80 };
 
 /* A panel of a linear layer: y = activation(W x + bias + residual), [rows, columns], channel after channel. */
 typedef struct {
@@ -61,12 +62,11 @@ typedef struct {
   int32_t *zero;
 } lx_quantise;
 
-/* One channel: y = activation(kernel * x + bias). `planes` has stride x stride pictures, each of the pixels that the same
-   weights read: pixel (r, c) of picture (i, j) is pixel (r stride + i, c stride + j) of the padded channel. */
+/* One channel: y = activation(kernel * x + bias), where x has zeros around it. */
 typedef struct {
-  const float *planes;
-  size_t plane;            /* values of one of the pictures */
-  uint32_t pitch;          /* values of its rows */
+  const float *x;          /* [x_height][x_width] */
+  uint32_t x_width, x_height, padding; /* padding: the zeros left of and above x */
+  const float *zeros;      /* a row of zeros as wide as x, with a margin on both sides */
   const float *weights;    /* [kernel][kernel] */
   float bias;
   uint32_t kernel, stride, width, height; /* the width and height of y */

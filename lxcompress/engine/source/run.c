@@ -41,10 +41,11 @@ struct lx_session {
   view *tensors;
   const void **rows;    /* of each input: its rows for this question */
   float *memory;        /* all tensors */
+  float *zeros;         /* a row of the widest picture, with a margin on both sides */
   uint32_t *bytes;      /* a quantised input */
   float *scale;         /* of its columns */
   int32_t *zero;
-  float *scores;        /* of attention, a block of a product, or the planes of a filter, for each thread */
+  float *scores;        /* of attention, or a block of a product, for each thread */
   size_t scores_each;
   void *allocated;      /* what `memory` and the others lie in */
   float *answer;
@@ -58,28 +59,22 @@ static size_t stride_of(int64_t columns) { return ((size_t)columns + LX_COLUMNS 
 /* -- opening -------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-  uint64_t memory, bytes, columns, scores; /* values of four bytes; where size_t has 32 bits, more than it can count */
+  uint64_t memory, bytes, columns, scores, zeros; /* values of four bytes; where size_t has 32 bits, more than it can count */
 } need;
-
-/* Returns the values in one of the planes of a filter: its rows, and room for a vector after them. */
-static uint64_t count_plane(const lx_op *op, uint64_t out) {
-  const uint64_t more = (op->count - 1) / op->mode, height = out / op->out_width;
-  return (op->out_width + more) * (height + more) + LX_COLUMNS;
-}
 
 /* Returns what the largest question would need; no more than this is ever touched. After the last tensor there is room for
    a whole tile, because an index of a damaged file may point anywhere within a tile. */
 static need count_memory(const lx_model *model) {
-  need all = {0, 0, 0, 0};
+  need all = {0, 0, 0, 0, 0};
   for (uint32_t n = 0; n < model->head.sizes; n++) {
     uint64_t stride = stride_of(model->sizes[n].most);
     if (stride > all.columns) all.columns = stride;
   }
   for (uint32_t n = 0; n < model->head.tensors; n++) {
     const lx_tensor *tensor = &model->tensors[n];
-    all.memory += lx_rounded(tensor->channels, LX_GROUP) * (uint64_t)stride_of(model->sizes[tensor->size].most) + LX_COLUMNS;
+    all.memory += lx_rounded(tensor->channels, LX_GROUP) * (uint64_t)stride_of(model->sizes[tensor->size].most) + LX_MARGIN;
   }
-  all.memory += ROOM * all.columns + LX_COLUMNS * LX_GROUP;
+  all.memory += LX_MARGIN + ROOM * all.columns + LX_COLUMNS * LX_GROUP;
   for (uint32_t n = 0; n < model->head.ops; n++) {
     const lx_op *op = &model->ops[n];
     if (op->code == LX_LINEAR && lx_is_quantised(&model->weights[op->weight])) {
@@ -91,10 +86,7 @@ static need count_memory(const lx_model *model) {
       const uint64_t block = (lx_units(&model->weights[op->weight]) + ROOM) * (uint64_t)LX_MOST_BLOCK;
       if (block > all.scores) all.scores = block;
     }
-    if (op->code == LX_FILTER) {
-      const uint64_t planes = op->mode * op->mode * count_plane(op, (uint64_t)model->sizes[model->tensors[op->out].size].add);
-      if (planes > all.scores) all.scores = planes;
-    }
+    if (op->code == LX_FILTER && op->width + 2ull * LX_MARGIN > all.zeros) all.zeros = op->width + 2ull * LX_MARGIN;
     if (op->code == LX_ATTEND) {
       uint64_t keys = lx_rounded(model->sizes[op->in[1].columns].most, LX_GROUP);
       uint64_t scores = keys * stride_of(model->sizes[op->in[0].columns].most);
@@ -114,7 +106,7 @@ static void *take(uint8_t **from, uint64_t bytes) {
 static uint64_t count_bytes(const lx_model *model, int threads) {
   const lx_header *head = &model->head;
   need all = count_memory(model);
-  uint64_t total = 64ull * LX_ALIGN + 4ull * (all.memory + all.bytes + 2 * all.columns + all.scores * (uint64_t)threads);
+  uint64_t total = 64ull * LX_ALIGN + 4ull * (all.memory + all.zeros + all.bytes + 2 * all.columns + all.scores * (uint64_t)threads);
   for (uint32_t n = 0; n < head->sizes; n++)
     if (model->sizes[n].kind == LX_ROWS) total += stride_of(model->sizes[n].most) * 4;
   return total + head->sizes * 16ull + head->tensors * sizeof(view) + head->inputs * 8ull;
@@ -131,6 +123,7 @@ static int allocate(lx_session *session) {
   uint8_t *at = session->allocated;
   at += (LX_ALIGN - (uintptr_t)at % LX_ALIGN) % LX_ALIGN;
   session->memory = take(&at, 4 * all.memory);
+  session->zeros = take(&at, 4 * all.zeros);
   session->bytes = take(&at, 4 * all.bytes);
   session->scale = take(&at, 4 * all.columns);
   session->zero = take(&at, 4 * all.columns);
@@ -243,14 +236,13 @@ static int find_sizes(lx_session *session, const lx_feed *feeds, complaint *to) 
 
 static void lay_out(lx_session *session) {
   const lx_model *model = session->model;
-  float *at = session->memory;
+  float *at = session->memory + LX_MARGIN;
   for (uint32_t n = 0; n < model->head.tensors; n++) {
     const lx_tensor *tensor = &model->tensors[n];
     int64_t columns = session->sizes[tensor->size];
     session->tensors[n] = (view){at, stride_of(columns), (uint32_t)columns};
-    /* A slice that does not start at the first column is read up to a vector past its end: not into the next tensor, which
-       another thread may be writing. */
-    at += lx_rounded(tensor->channels, LX_GROUP) * stride_of(columns) + LX_COLUMNS;
+    /* What is read past the end of a tensor is not in the next one, which another thread may be writing. */
+    at += lx_rounded(tensor->channels, LX_GROUP) * stride_of(columns) + LX_MARGIN;
   }
 }
 
@@ -413,29 +405,13 @@ static void take_patches(const lx_session *session, const lx_op *op, uint32_t ch
   }
 }
 
-static uint32_t filter(const lx_session *session, const lx_op *op, uint32_t channel, int thread) {
+static uint32_t filter(const lx_session *session, const lx_op *op, uint32_t channel) {
   const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
-  const uint32_t stride = op->mode, more = (op->count - 1) / stride, pitch = op->out_width + more;
-  const uint32_t rows = out.columns / op->out_width + more;
-  const int64_t height = in.columns / op->width;
-  const float *x = in.at + channel * in.stride;
-  float *planes = session->scores + (size_t)thread * session->scores_each;
-  const size_t plane = (size_t)count_plane(op, out.columns);
-  for (uint32_t n = 0; n < stride * stride; n++) {
-    float *to = planes + n * plane;
-    for (uint32_t row = 0; row < rows; row++, to += pitch) {
-      const int64_t y = (int64_t)row * stride + n / stride - op->padding;
-      if (y < 0 || y >= height)
-        memset(to, 0, pitch * sizeof(float));
-      else
-        copy_row(to, pitch, x + y * op->width, (int64_t)(n % stride) - op->padding, stride, op->width);
-    }
-    memset(to, 0, LX_COLUMNS * sizeof(float));
-  }
   const float *bias = find_vector(session, op->bias);
-  const lx_filter job = {.planes = planes, .plane = plane, .pitch = pitch,
+  const lx_filter job = {.x = in.at + channel * in.stride, .x_width = op->width, .x_height = in.columns / op->width,
+                         .padding = op->padding, .zeros = session->zeros + LX_MARGIN,
                          .weights = find_vector(session, op->weight) + (size_t)channel * op->count * op->count,
-                         .bias = bias ? bias[channel] : 0.0f, .kernel = op->count, .stride = stride,
+                         .bias = bias ? bias[channel] : 0.0f, .kernel = op->count, .stride = op->mode,
                          .width = op->out_width, .height = out.columns / op->out_width,
                          .y = out.at + channel * out.stride, .activation = op->activation};
   return session->kernels->filter(&job);
@@ -444,17 +420,19 @@ static uint32_t filter(const lx_session *session, const lx_op *op, uint32_t chan
 static uint32_t pool(const lx_session *session, const lx_op *op, uint32_t first) {
   const view in = take_slice(session, &op->in[0]), out = session->tensors[op->out];
   const uint32_t width = op->width, height = in.columns / width, wide = op->out_width, high = out.columns / wide;
+  const uint32_t end = end_of(first, session->model->tensors[op->out].channels);
   uint32_t found = 0;
-  for (uint32_t channel = first; channel < end_of(first, session->model->tensors[op->out].channels); channel++) {
-    const float *x = in.at + channel * in.stride;
-    for (uint32_t cell = 0; cell < out.columns; cell++) {
-      const uint64_t row = cell / wide, column = cell % wide;
-      const uint64_t top = row * height / high, bottom = ((row + 1) * height + high - 1) / high;
-      const uint64_t left = column * width / wide, right = ((column + 1) * width + wide - 1) / wide;
+  for (uint32_t cell = 0; cell < out.columns; cell++) {
+    const uint64_t row = cell / wide, column = cell % wide;
+    const uint32_t top = (uint32_t)(row * height / high), bottom = (uint32_t)(((row + 1) * height + high - 1) / high);
+    const uint32_t left = (uint32_t)(column * width / wide), right = (uint32_t)(((column + 1) * width + wide - 1) / wide);
+    const float pixels = (float)((uint64_t)(bottom - top) * (right - left));
+    for (uint32_t channel = first; channel < end; channel++) {
+      const float *x = in.at + channel * in.stride;
       float sum = 0.0f;
-      for (uint64_t i = top; i < bottom; i++)
-        for (uint64_t j = left; j < right; j++) sum += x[i * width + j];
-      const float mean = sum / (float)((bottom - top) * (right - left));
+      for (uint32_t i = top; i < bottom; i++)
+        for (uint32_t j = left; j < right; j++) sum += x[(size_t)i * width + j];
+      const float mean = sum / pixels;
       out.at[channel * out.stride + cell] = mean;
       found |= !is_finite(mean);
     }
@@ -612,7 +590,7 @@ static void run_op(lx_session *session, const lx_op *op, int thread) {
         take_patches(session, op, n);
         break;
       case LX_FILTER:
-        found |= filter(session, op, n, thread);
+        found |= filter(session, op, n);
         break;
       case LX_POOL:
         found |= pool(session, op, n * CHANNELS_AT_ONCE);
