@@ -8,7 +8,7 @@
 # make test-matrix: the fast tests on every installed Python from 3.10 to 3.13, and with the lowest allowed dependencies.
 # make gpu-proof: prove on one GPU, in at most 8 minutes, that training on CUDA is right and fast; docs/gpu.md.
 # make wheels: the wheels of all systems and the source archive, in dist/; docs/releasing.md.
-# make web: build the engine for browsers, which the package ships; needs Clang and wasi-libc, docs/engine-elsewhere.md.
+# make web: build the engine for browsers, which the package ships; needs CC=clang-19 and wasi-libc, docs/engine-elsewhere.md.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
 
@@ -68,7 +68,8 @@ wheels: $(VENV)/installed
 	$(BIN)/python -m release.wheels
 
 web:
-	sh lxcompress/engine/web/build.sh lxcompress/engine/web/engine.wasm
+	for build in engine engine-pairs engine-dot engine-threads engine-pairs-threads engine-dot-threads; do \
+		sh lxcompress/engine/web/build.sh lxcompress/engine/web/$$build.wasm || exit 1; done
 
 mutants: $(VENV)/tested
 	$(BIN)/python -m tests.mutants

@@ -31,7 +31,10 @@ from tests.engine.test_session import make_feeds, write_model
 
 pytestmark = pytest.mark.native
 WEB = build.SOURCE.parent / "web"
-COMPILERS = ("clang", *(f"clang-{version}" for version in range(25, 14, -1)))
+COMPILERS = (*(f"clang-{version}" for version in range(25, 14, -1)), "clang")
+RELAXED = "--experimental-wasm-relaxed-simd"
+"""Node 20 needs it, and later versions know it no more."""
+BUILDS = ("engine-pairs", "engine-dot", "engine-threads", "engine-pairs-threads", "engine-dot-threads")
 PAGE = "#include <stdlib.h>\nint main(void) { return malloc(1) == NULL; }\n"
 
 
@@ -51,6 +54,19 @@ def wasm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, env={**os.environ, "CC": compiler}, check=True, capture_output=True, text=True)
     assert done.stderr == ""
     return folder / "engine.wasm"
+
+
+@pytest.fixture(scope="module")
+def builds(wasm: Path) -> Path:
+    """The folder of all builds."""
+    compiler = next(name for name in COMPILERS if shutil.which(name))
+    for name in BUILDS:
+        command = ["sh", str(WEB / "build.sh"), str(wasm.parent / f"{name}.wasm")]
+        done = subprocess.run(command, env={**os.environ, "CC": compiler}, capture_output=True, text=True)
+        if done.returncode and "relaxed" in done.stderr:
+            pytest.skip(f"{compiler} has no relaxed SIMD for WebAssembly; docs/engine-elsewhere.md says what has it")
+        assert (done.returncode, done.stderr) == (0, "")
+    return wasm.parent
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +128,17 @@ def test_the_engine_is_small(wasm: Path) -> None:
     assert wasm.stat().st_size < 170_000
 
 
+def _has_relaxed_flag() -> bool:
+    found = subprocess.run(["node", "--v8-options"], check=True, capture_output=True, text=True)
+    return RELAXED in found.stdout
+
+
 def _ask(wasm: Path, folder: Path, code: str) -> str:
     """What a page's code says, where `open`, `model` and `engine` are at hand."""
     page = folder / "page.mjs"
     page.write_text(
         f"""import {{ readFileSync }} from "node:fs";
-import {{ open }} from {str(WEB / "engine.mjs")!r};
+import {{ chooseBuild, findBuilds, open }} from {str(WEB / "engine.mjs")!r};
 const read = (path) => new Uint8Array(readFileSync(path));
 const model = read({str(folder / "model.lxe")!r}), engine = read({str(wasm)!r});
 const say = (found) => console.log(JSON.stringify(found));
@@ -126,7 +147,8 @@ const tell = (call) => Promise.resolve().then(call).then(say, (error) => console
 """,
         encoding="utf-8",
     )
-    done = subprocess.run(["node", str(page)], check=True, capture_output=True, text=True)
+    flags = [RELAXED] if _has_relaxed_flag() else []
+    done = subprocess.run(["node", *flags, str(page)], check=True, capture_output=True, text=True)
     assert done.stderr == ""
     return done.stdout
 
@@ -223,3 +245,82 @@ def test_more_memory_than_32_bits_count_is_refused(wasm: Path, tmp_path: Path) -
     program.write(tmp_path / "model.lxe")
     said = _ask(wasm, tmp_path, "await tell(() => open(model, engine));")
     assert re.fullmatch(r"[^\n]*(no memory|would need \d+ MB)[^\n]*\n", said)
+
+
+def test_the_package_has_all_builds_of_these_sources(builds: Path, tmp_path: Path) -> None:
+    """Their imports and exports are compared: another version of the compiler makes other bytes."""
+    names = ["engine", *BUILDS]
+    code = f"""const list = (path) => {{
+  const made = new WebAssembly.Module(read(path));
+  return JSON.stringify([WebAssembly.Module.imports(made), WebAssembly.Module.exports(made)]);
+}};
+for (const name of {names}) say(list(`{WEB}/${{name}}.wasm`) === list(`{builds}/${{name}}.wasm`));
+"""
+    write_model(tmp_path / "model.lxe")
+    assert _ask(builds / "engine.wasm", tmp_path, code).split() == ["true"] * len(names)
+    assert all((WEB / f"{name}.wasm").stat().st_size < 170_000 for name in names)
+
+
+def test_a_build_is_chosen_by_what_the_machine_has(builds: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "model.lxe")
+    code = """say(findBuilds().map(({ file }) => file));
+say([chooseBuild().threads, chooseBuild({ threads: true }).threads]);
+WebAssembly.validate = () => false;
+await tell(() => chooseBuild());
+"""
+    found, threads, none = _ask(builds / "engine.wasm", tmp_path, code).splitlines()
+    assert all((builds / name).is_file() for name in json.loads(found))
+    assert json.loads(found)[-1] == "engine.wasm"
+    assert json.loads(threads) == [False, True]
+    assert none == "this browser has no SIMD in WebAssembly: use a newer one"
+
+
+@pytest.mark.parametrize("packer", [pack.quantised, pack.blocks])
+def test_relaxed_products_of_bytes_are_exact_or_within_half_a_step(builds: Path, tmp_path: Path, packer) -> None:
+    """Inputs are 0..127: of 7 bits they are exact, and of 8 bits they are rounded, as in the other builds."""
+    rng = np.random.default_rng(0)
+    weight, x = rng.integers(-127, 128, (8, 32)), rng.integers(0, 128, 32)
+    weight[:, 0], x[:2] = 127, (0, 127)
+    program = Program()
+    read = program.load(program.floats("x", program.rows("mask", 4), 32))
+    program.scores(program.linear(read, packer(weight.astype(np.float32))))
+    program.write(tmp_path / "model.lxe")
+    code = f"""const feeds = {{ x: {{ data: {x.tolist()}, dims: [1, 1, 32] }}, mask: {{ data: [1], dims: [1, 1] }} }};
+for (const {{ file }} of findBuilds()) {{
+  const session = await open(model, read(`{builds}/${{file}}`));
+  say(Array.from(session.run(feeds).scores.data));
+}}
+"""
+    expected, half_steps = weight @ x, np.abs(weight).sum(1) * (127 / 255 / 2)
+    answers = [np.array(json.loads(line)) for line in _ask(builds / "engine.wasm", tmp_path, code).splitlines()]
+    assert len(answers) >= 2
+    assert all((np.abs(found - expected) <= half_steps).all() for found in answers)
+
+
+def test_threads_change_no_bit(builds: Path, tmp_path: Path) -> None:
+    """A build without threads ignores their number."""
+    write_model(tmp_path / "model.lxe")
+    code = f"""const find = async (name, threads) => {{
+  const session = await open(model, read(`{builds}/${{name}}.wasm`), {{ threads }});
+  const answers = [1, 2, 3].map(() => session.run(feeds).scores.data.join());
+  session.close();
+  return [session.threads, ...answers].join(" ");
+}};
+say((await find("engine", 3)) === (await find("engine-threads", 1)));
+say((await find("engine-threads", 2)).replace(/^2/, "1") === (await find("engine", 1)));
+"""
+    assert _ask(builds / "engine.wasm", tmp_path, FEEDS + code).split() == ["true", "true"]
+
+
+def test_a_model_is_written_as_it_arrives(wasm: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "model.lxe")
+    code = """const answer = (length) => new Response(model, { headers: { "content-length": String(length) } });
+const seen = [], onProgress = (done, total) => seen.push([done, total]);
+const session = await open(answer(model.length), engine, { onProgress });
+say(seen.at(-1).join() === [model.length, model.length].join());
+say(session.run(feeds).scores.data.join() === (await open(model, engine)).run(feeds).scores.data.join());
+await tell(() => open(answer(model.length - 1), engine));
+"""
+    whole, same, longer = _ask(wasm, tmp_path, FEEDS + code).splitlines()
+    assert (whole, same) == ("true", "true")
+    assert "is longer than the" in longer

@@ -86,6 +86,15 @@ INLINE vector least(vector a, vector b) { return choose(a < b, a, b); }
 INLINE vector most(vector a, vector b) { return choose(a > b, a, b); }
 #endif
 
+/* sum + a b, as one instruction where a machine has it; compilers know the instruction of all but WebAssembly. */
+INLINE vector add_product(vector sum, vector a, vector b) {
+#ifdef __wasm_relaxed_simd__
+  return (vector)wasm_f32x4_relaxed_madd((v128_t)a, (v128_t)b, (v128_t)sum);
+#else
+  return sum + a * b;
+#endif
+}
+
 /* Returns x as a product that was rounded: a compiler must not join it with a sum into one multiply-add. */
 INLINE vector rounded(vector x) {
 #if defined(__AVX512F__)
@@ -346,6 +355,17 @@ INLINE bits dot(bits sum, bits x, bits w) {
   const int16x8_t high = vmull_high_s8((int8x16_t)x, (int8x16_t)w);
   return (bits)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low, high));
 }
+#elif defined(__wasm_relaxed_simd__)
+enum { X_OFFSET = 0 };
+/* Two builds: LX_WHOLE_DOT is for machines that have this dot product as one instruction, the other one for x86-64 without VNNI.
+   What either does to bytes of x above 127 depends on the machine: see find_range. */
+INLINE bits dot(bits sum, bits x, bits w) {
+#ifdef LX_WHOLE_DOT
+  return (bits)wasm_i32x4_relaxed_dot_i8x16_i7x16_add((v128_t)w, (v128_t)x, (v128_t)sum);
+#else
+  return sum + (bits)wasm_i32x4_dot_i16x8(wasm_i16x8_relaxed_dot_i8x16_i7x16((v128_t)w, (v128_t)x), wasm_i16x8_const_splat(1));
+#endif
+}
 #elif defined(__SSE2__) || defined(__wasm_simd128__)
 enum { X_OFFSET = 0 };
 typedef int16_t pairs __attribute__((vector_size(16)));
@@ -370,6 +390,25 @@ INLINE bits dot(bits sum, bits x, bits w) {
   return sum;
 }
 #endif
+
+/* The bytes that x is quantised to: 0..most, and `offset` less than that as signed bytes. */
+typedef struct {
+  float most;
+  uint32_t offset;
+} byte_range;
+
+INLINE byte_range find_range(void) {
+#ifdef __wasm_relaxed_simd__
+  /* A machine may take bytes of x as unsigned or as signed; then all 8 bits are used, and sums are exact. On others, pairs of
+     products saturate, and x has 7 bits. */
+  enum { UNSIGNED = 4 * 255 * 127, SIGNED = 4 * -1 * 127 };
+  volatile uint32_t x = 0xFFFFFFFFu; /* or a compiler would compute what its own machine does */
+  const int32_t sum = (int32_t)dot((bits){0}, (bits){0} + x, (bits){0} + 0x7F7F7F7Fu)[0];
+  return (byte_range){sum == UNSIGNED || sum == SIGNED ? 255.0f : 127.0f, sum == SIGNED ? 128 : 0};
+#else
+  return (byte_range){255.0f, X_OFFSET};
+#endif
+}
 
 /* Where rows share an index: four bytes of weights repeated over a vector as they are read, or, on processors whose
    instructions name a lane of the weights, all weights of an entry read at once. */
@@ -454,7 +493,7 @@ INLINE size_t walk_tile(const walk *at, const int vectors, const int shared, con
         else if (is_blocks)                                                                                      \
           sum[turn][r][v] = (vector)dot_row((bits)sum[turn][r][v], (bits)in[v], weight, r);                      \
         else                                                                                                     \
-          sum[turn][r][v] += weight * in[v];                                                                     \
+          sum[turn][r][v] = add_product(sum[turn][r][v], weight, in[v]);                                         \
       }                                                                                                          \
     }                                                                                                            \
   } while (0)
@@ -674,7 +713,7 @@ INLINE uint32_t attend_vectors(const lx_attention *job, uint32_t column, const i
       const float *x = query + d * job->query_stride;
       UNROLL for (int r = 0; r < LX_GROUP; r++) {
         const vector each = pick(w, r);
-        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += each * load(x + v * LANES);
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = add_product(sum[r][v], each, load(x + v * LANES));
       }
     }
     UNROLL for (int r = 0; r < LX_GROUP; r++)
@@ -706,7 +745,7 @@ INLINE uint32_t attend_vectors(const lx_attention *job, uint32_t column, const i
     for (uint32_t key = 0; key < job->keys; key++) {
       UNROLL for (int r = 0; r < LX_GROUP; r++) {
         const vector each = splat(value[r][key]);
-        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += each * load(scores + key * stride + v * LANES);
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = add_product(sum[r][v], each, load(scores + key * stride + v * LANES));
       }
     }
     for (uint32_t r = 0; r < smaller(LX_GROUP, job->size - d); r++)
@@ -813,7 +852,8 @@ static uint32_t norm(const lx_norm *job) {
 /* Four channels as the bytes of one value each, the first lowest. */
 #if defined(__AVX2__)
 /* The instructions that narrow numbers also limit them to 0..255, four channels at once. */
-INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector inverse, vector offset) {
+INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector inverse, vector offset, byte_range range) {
+  (void)range;
   vector value[4];
   UNROLL for (uint32_t n = 0; n < 4; n++) value[n] = load(x + smaller(n, channels - 1) * stride) * inverse + offset;
 #if defined(WIDE)
@@ -830,14 +870,14 @@ INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector 
 #undef ROUND
 }
 #else
-INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector inverse, vector offset) {
+INLINE bits pack_bytes(const float *x, size_t stride, uint32_t channels, vector inverse, vector offset, byte_range range) {
   bits packed = {0};
   UNROLL for (uint32_t n = 0; n < 4; n++) {
     vector value = load(x + smaller(n, channels - 1) * stride) * inverse + offset;
-    value = most(least(value, splat(255.0f)), splat(0.0f)) + MAGIC;
+    value = most(least(value, splat(range.most)), splat(0.0f)) + MAGIC;
     packed |= ((bits)value & 0xFFu) << (8 * n);
   }
-  return packed ^ (X_OFFSET ? 0x80808080u : 0u);
+  return packed ^ (range.offset ? 0x80808080u : 0u);
 }
 #endif
 
@@ -848,6 +888,7 @@ INLINE uint32_t quantise_vectors(const lx_quantise *job, uint32_t column, const 
   const float *const x = job->x + column;
   uint32_t *const bytes = job->bytes + column;
   vector low[2][PAIR], high[2][PAIR], inverse[PAIR], offset[PAIR];
+  const byte_range range = find_range();
   bits found = {0};
   UNROLL for (int n = 0; n < 2; n++) UNROLL for (int v = 0; v < vectors; v++) low[n][v] = high[n][v] = splat(0.0f);
   for (uint32_t c = 0; c < channels; c += 2) {
@@ -860,22 +901,22 @@ INLINE uint32_t quantise_vectors(const lx_quantise *job, uint32_t column, const 
   }
   UNROLL for (int v = 0; v < vectors; v++) {
     const vector bottom = least(low[0][v], low[1][v]), top = most(high[0][v], high[1][v]);
-    const vector step = most((top - bottom) / 255.0f, splat(1e-30f));
+    const vector step = most((top - bottom) / range.most, splat(1e-30f));
     inverse[v] = 1.0f / step;
-    offset[v] = most(least(-bottom * inverse[v] + MAGIC, splat(MAGIC + 255.0f)), splat(MAGIC)) - MAGIC;
+    offset[v] = most(least(-bottom * inverse[v] + MAGIC, splat(MAGIC + range.most)), splat(MAGIC)) - MAGIC;
     store(job->scale + column + v * LANES, step);
-    store_bits(job->zero + column + v * LANES, (bits)(__builtin_convertvector(offset[v], whole) - X_OFFSET));
+    store_bits(job->zero + column + v * LANES, (bits)__builtin_convertvector(offset[v], whole) - range.offset);
     /* x was checked when it was written */
     found |= not_finite(step) & first_lanes(job->columns - column - (uint32_t)v * LANES);
   }
   for (uint32_t unit = 0; unit < units; unit++)
     UNROLL for (int v = 0; v < vectors; v++)
       store_bits(bytes + unit * bytes_stride + v * LANES,
-                 pack_bytes(x + 4 * unit * x_stride + v * LANES, x_stride, 4, inverse[v], offset[v]));
+                 pack_bytes(x + 4 * unit * x_stride + v * LANES, x_stride, 4, inverse[v], offset[v], range));
   if (channels % 4)
     UNROLL for (int v = 0; v < vectors; v++)
       store_bits(bytes + units * bytes_stride + v * LANES,
-                 pack_bytes(x + 4 * units * x_stride + v * LANES, x_stride, channels % 4, inverse[v], offset[v]));
+                 pack_bytes(x + 4 * units * x_stride + v * LANES, x_stride, channels % 4, inverse[v], offset[v], range));
   return any(found);
 }
 
@@ -920,7 +961,7 @@ INLINE uint32_t filter_rows(const lx_filter *job, const uint32_t side, const uin
         UNROLL for (uint32_t j = 0; j < side; j++) {
           const vector x = take_pixels(rows[i] + start + (int32_t)j, stride, inside[j]);
           UNROLL for (uint32_t r = 0; r < FILTER_ROWS; r++)
-            if (i >= r * stride && i - r * stride < side) sum[r] += weights[(i - r * stride) * side + j] * x;
+            if (i >= r * stride && i - r * stride < side) sum[r] = add_product(sum[r], weights[(i - r * stride) * side + j], x);
         }
       }
       const bits live = first_lanes(width - column);

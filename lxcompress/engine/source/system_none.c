@@ -1,4 +1,5 @@
-/* A program without files and threads, such as one in a browser: models are opened from memory, and sessions have one thread. */
+/* A program without files, such as one in a browser: models are opened from memory. It has no threads either, unless they are workers
+   of a page: system_web.c. */
 
 #include "system.h"
 
@@ -14,6 +15,7 @@ const void *lx_map(const char *path, size_t *size, char *error, size_t error_byt
 
 void lx_unmap(const void *bytes, size_t size) { (void)bytes, (void)size; }
 
+#ifndef __wasm_atomics__
 /* A pool of one thread has no lock. */
 lx_lock *lx_lock_open(void) { return NULL; }
 void lx_lock_take(lx_lock *lock) { (void)lock; }
@@ -30,4 +32,5 @@ lx_thread *lx_thread_start(void (*work)(void *argument), void *argument) {
 void lx_thread_join(lx_thread *thread) { (void)thread; }
 void lx_thread_yield(void) {}
 
+#endif
 #endif

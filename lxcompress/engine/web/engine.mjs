@@ -1,25 +1,100 @@
-/* The engine in a browser or in Node: one model, answered in the page. engine.wasm comes of build.sh.
+/* The engine in a browser or in Node: one model, answered in the page. build.sh makes its files.
 
-     import { open } from "./engine.mjs";
-     const session = await open(await fetch("model.lxe"), await fetch("engine.wasm"));
+     import { chooseBuild, open } from "./engine.mjs";
+     const build = chooseBuild();                                                        // the best for this machine: build.file
+     const session = await open(await fetch("model.lxe"), await fetch(build.file), { onProgress: (done, total) => ... });
      const { scores } = session.run({ input_ids: { data: ids, dims: [1, 9] }, ... });   // scores.data, scores.dims
      session.see({ visual_feats: { data: features, dims: [1, 36, 2048] }, ... });        // one image,
      const next = session.ask({ input_ids: { data: ids, dims: [1, 9] }, ... });          // and any number of questions about it
+     session.close();                                                                    // ends its threads
 
-   A call keeps its page busy until it has answered: call it from a worker where that matters. */
+   A call keeps its page busy until it has answered: call it from a worker where that matters. With threads, this file also
+   starts as the script of each worker. */
 
 const ALIGN = 64, ERROR_BYTES = 512, INPUT_BYTES = 32, FEED_BYTES = 24;  // of engine.h's lx_input and lx_feed, 32 bits a pointer
 const TYPES = ["int64", "float32"];
 const NO_SUCH_CALL = 52;  // the engine opens no files: what C's library asks of the system is never called
+const HELPER = "lxcompress-helper", STACK_BYTES = 262144, START_MS = 5000;
+const FIRST_PAGES = 16, MOST_PAGES = 65536;  // of build.sh
 
-/* A session over a model. Both arguments are bytes (an ArrayBuffer or a view of one) or a Response; `engine` may also be
-   a WebAssembly.Module, to open several models with. Throws an Error of one sentence for a file that is not sound. */
-export async function open(model, engine) {
+/* -- builds ------------------------------------------------------------------------------------------------------- */
+
+/* A function () -> int32 of one instruction: the sum of four products of bytes, 255 (or -1) by 127. */
+const DOT = [0x41, 0xff, 0x00, 0xfd, 0x0f, 0x41, 0x7f, 0xfd, 0x0f, 0x41, 0x00, 0xfd, 0x11, 0xfd, 0x93, 0x02, 0xfd, 0x1b, 0x00, 0x0b];
+const SPLAT = [0x41, 0x00, 0xfd, 0x0f, 0xfd, 0x1b, 0x00, 0x0b];
+const EXACT_SUMS = [4 * 255 * 127, 4 * -1 * 127];  // of machines that read the first byte as unsigned, and as signed
+
+function makeModule(code) {
+  const start = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7f, 3, 2, 1, 0, 7, 5, 1, 1, 0x66, 0, 0];
+  return Uint8Array.from([...start, 0x0a, code.length + 3, 1, code.length + 1, 0, ...code]);
+}
+
+/* The kernels that this machine runs, best first: "dot", "pairs" or "base"; none in a browser without SIMD. */
+function findKernels() {
+  if (!WebAssembly.validate(makeModule(SPLAT))) return [];
+  if (!WebAssembly.validate(makeModule(DOT))) return ["base"];
+  const sum = new WebAssembly.Instance(new WebAssembly.Module(makeModule(DOT))).exports.f();
+  return [EXACT_SUMS.includes(sum) ? "dot" : "pairs", "base"];
+}
+
+/* Whether threads can share memory and wait for each other. For this, a page needs the headers of isolation (COOP and COEP), and
+   must call the engine from a worker. */
+function hasThreads() {
+  return typeof SharedArrayBuffer !== "undefined" && (isNode() || (globalThis.crossOriginIsolated && isWorker()));
+}
+
+function isWorker() {
+  return typeof WorkerGlobalScope !== "undefined";
+}
+
+function isNode() {
+  return Boolean(globalThis.process?.versions?.node);
+}
+
+/* All builds that this machine runs, best first: { kernels, threads, file }, where threads is true or false. */
+export function findBuilds() {
+  return findKernels().flatMap((kernels) =>
+    (hasThreads() ? [true, false] : [false]).map((threads) => {
+      const words = ["engine", ...(kernels === "base" ? [] : [kernels]), ...(threads ? ["threads"] : [])];
+      return { kernels, threads, file: `${words.join("-")}.wasm` };
+    }),
+  );
+}
+
+/* The best build with threads, or without them. Throws an Error of one sentence if there is none. */
+export function chooseBuild({ threads = false } = {}) {
+  const builds = findBuilds(), found = builds.find((build) => build.threads === threads) ?? builds[0];
+  if (!found) throw new Error("this browser has no SIMD in WebAssembly: use a newer one");
+  return found;
+}
+
+/* -- opening ------------------------------------------------------------------------------------------------------ */
+
+/* A session over a model. `model` and `engine` are bytes (an ArrayBuffer or a view of one) or a Response; `engine` may also be a
+   WebAssembly.Module, to open several models with. A model that comes as a Response is written into the engine's memory as it
+   arrives, and onProgress(bytes, all bytes or 0) is called. `threads` counts for a build with threads; where they do not start,
+   the session has one (session.threads). Throws an Error of one sentence for a file that is not sound. */
+export async function open(model, engine, { threads = 1, onProgress = () => {} } = {}) {
   const module = engine instanceof WebAssembly.Module ? engine : await WebAssembly.compile(await readBytes(engine));
-  const system = Object.fromEntries(WebAssembly.Module.imports(module).map(({ name }) => [name, () => NO_SUCH_CALL]));
-  const instance = await WebAssembly.instantiate(module, { wasi_snapshot_preview1: system });
-  instance.exports._initialize();
-  return new Session(instance.exports, await readBytes(model));
+  const imported = WebAssembly.Module.imports(module).find(({ kind }) => kind === "memory");
+  const memory = imported && new WebAssembly.Memory({ initial: FIRST_PAGES, maximum: MOST_PAGES, shared: true });
+  const { exports } = await instantiate(module, memory);
+  exports._initialize();
+  const session = new Session(exports);
+  try {
+    const wanted = memory && hasThreads() ? await session.startHelpers(module, memory, threads - 1) : 0;
+    session.openModel(await session.writeModel(model, onProgress), wanted + 1);
+  } catch (error) {
+    session.close();
+    throw error;
+  }
+  return session;
+}
+
+async function instantiate(module, memory) {
+  const system = {}, imports = { wasi_snapshot_preview1: system, env: { memory } };
+  for (const { module: from, name } of WebAssembly.Module.imports(module)) if (from !== "env") system[name] = () => NO_SUCH_CALL;
+  return WebAssembly.instantiate(module, imports);
 }
 
 async function readBytes(source) {
@@ -30,23 +105,97 @@ async function readBytes(source) {
   return new Uint8Array(await source.arrayBuffer());
 }
 
-/* It has a memory of its own, which is free again once nothing refers to the session. */
+/* A worker that runs this file as a helper. */
+async function startWorker(message, onError) {
+  if (isNode()) {
+    const { Worker: NodeWorker } = await import("node:worker_threads");
+    const worker = new NodeWorker(new URL(import.meta.url), { name: HELPER, workerData: { [HELPER]: message } });
+    worker.on("error", onError);
+    worker.unref();
+    return worker;
+  }
+  const worker = new Worker(import.meta.url, { type: "module", name: HELPER });
+  worker.onerror = onError;
+  worker.postMessage(message);
+  return worker;
+}
+
+/* What a helper does: it computes in the memory of the session, with a stack of its own, until it is ended. */
+async function help({ module, memory, number, stack }) {
+  const { exports } = await instantiate(module, memory);
+  exports.__stack_pointer.value = stack;
+  exports.lx_help(number);
+}
+
+if (isNode()) {
+  const { workerData } = await import("node:worker_threads");
+  if (workerData?.[HELPER]) await help(workerData[HELPER]);
+} else if (isWorker() && globalThis.name === HELPER) {
+  globalThis.onmessage = ({ data }) => help(data);
+}
+
+/* -- a session ---------------------------------------------------------------------------------------------------- */
+
+/* It has a memory of its own, which is free again once the session is closed and nothing refers to it. */
 class Session {
   #c;
   #error;
   #session;
   #answers;
   #seen = [];
+  #helpers = [];
 
-  constructor(c, bytes) {
+  constructor(c) {
     this.#c = c;
     this.#error = this.#take(ERROR_BYTES);
-    const model = this.#take(bytes.length);
-    new Uint8Array(c.memory.buffer).set(bytes, model);
-    const opened = c.lx_open_bytes(model, bytes.length, this.#error, ERROR_BYTES) || this.#fail();
+  }
+
+  /* Starts workers, and returns how many: all, or none if one does not start. */
+  async startHelpers(module, memory, count) {
+    let hasFailed = false;
+    for (let number = 0; number < count; number += 1) {
+      const stack = this.#take(STACK_BYTES) + STACK_BYTES;
+      this.#helpers.push(await startWorker({ module, memory, number, stack }, () => { hasFailed = true; }));
+    }
+    const end = performance.now() + START_MS;
+    while (this.#c.lx_count_idle() < count && !hasFailed && performance.now() < end) await new Promise((resume) => setTimeout(resume, 1));
+    if (this.#c.lx_count_idle() === count) return count;
+    this.close();
+    return 0;
+  }
+
+  /* Ends the workers of the session. After that, a session that had some does not answer. */
+  close() {
+    for (const worker of this.#helpers.splice(0)) worker.terminate();
+  }
+
+  /* Writes a model into memory, and returns { address, length }. */
+  async writeModel(model, onProgress) {
+    const total = Number(model.headers?.get("content-length") ?? 0);
+    if (!model.ok || !model.body || !total || model.headers.get("content-encoding")) {
+      const bytes = await readBytes(model), address = this.#take(bytes.length);
+      new Uint8Array(this.#c.memory.buffer).set(bytes, address);
+      onProgress(bytes.length, bytes.length);
+      return { address, length: bytes.length };
+    }
+    const address = this.#take(total);
+    let length = 0;
+    for (const reader = model.body.getReader(); ; ) {
+      const { done, value } = await reader.read();
+      if (done) return { address, length };
+      if (length + value.length > total) throw new Error(`${model.url}: is longer than the ${total} bytes that its server announced`);
+      new Uint8Array(this.#c.memory.buffer).set(value, address + length);
+      onProgress((length += value.length), total);
+    }
+  }
+
+  openModel({ address, length }, threads) {
+    const c = this.#c;
+    const opened = c.lx_open_bytes(address, length, this.#error, ERROR_BYTES) || this.#fail();
     if (c.lx_verify(opened, this.#error, ERROR_BYTES)) this.#fail();
-    this.#session = c.lx_session_open(opened, 1, 0, this.#error, ERROR_BYTES) || this.#fail();
+    this.#session = c.lx_session_open(opened, threads, 0, this.#error, ERROR_BYTES) || this.#fail();
     this.#answers = Number(c.lx_count_scores(opened));
+    this.threads = threads;
     this.inputs = Array.from({ length: c.lx_count_inputs(opened) }, (_, place) => this.#readInput(opened, place));
   }
 
