@@ -86,15 +86,16 @@ class RayPool:
         self.run, self.options = run, options
         self._inputs = {} if options.has_shared_folder else list_inputs(tasks)
         self._driver = describe_this_process()
-        self._board = None if options.has_shared_folder else _start_board()
+        self._board = _start_board()
         self._job = ray.put(StudyJob(recipe, run.root.absolute(), options.has_shared_folder, self._driver))
         gpus = options.gpus
         if gpus is None:
             gpus = float(recipe.device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0)
         self._wanted = {"CPU": options.cpus, "GPU": gpus}
-        settings = {"num_cpus": options.cpus, "num_gpus": gpus, "max_retries": 0}
-        self._do = ray.remote(do_on_node).options(**settings, scheduling_strategy="SPREAD")
+        self._settings = {"num_cpus": options.cpus, "num_gpus": gpus, "max_retries": 0, "scheduling_strategy": "SPREAD"}
+        self._do = ray.remote(do_on_node)
         self._running: dict[Any, StudyTask] = {}
+        self._failed_on: dict[str, set[str]] = {}
         self._parcels: dict[str, Any] = {}
         self._uses = Counter(need.id for task in tasks for need in self._inputs_of(task))
         self._capacity, self._looked_s, self._shown_s = 0, 0.0, 0.0
@@ -112,7 +113,8 @@ class RayPool:
     def submit(self, task: StudyTask) -> None:
         """Give a task to Ray."""
         inputs = [(need, self._parcel(need)) for need in self._inputs_of(task)]
-        self._running[self._do.remote(self._job, task, inputs, self._board)] = task
+        do = self._do.options(**self._settings, **_prefer_others(self._failed_on.get(task.id, set())))
+        self._running[do.remote(self._job, task, inputs, self._board)] = task
 
     def wait(self) -> Sequence[TaskOutcome]:
         """Wait until a task ends; write the files that it returned, and return its outcome."""
@@ -130,6 +132,7 @@ class RayPool:
                 unpack(outcome.files, self.run.root)
                 outcome = replace(outcome, files=None)
         except ray.exceptions.RayError as error:
+            self._note_failure(task)
             return [TaskOutcome(task.id, failure=_first_line(error))]
         except RunError as error:
             return [TaskOutcome(task.id, failure=str(error))]
@@ -155,14 +158,27 @@ class RayPool:
         """Write which node does which task for `lxcompress status`; with a shared folder, the leases show it."""
         import ray
 
-        if self._board is None or time.monotonic() - self._shown_s < LOOK_S:
+        if self.options.has_shared_folder or time.monotonic() - self._shown_s < LOOK_S:
             return
         self._shown_s = time.monotonic()
         with suppress(ray.exceptions.RayError):  # the node of the board is gone
-            begun = ray.get(self._board.list.remote(), timeout=LOOK_S)
+            begun: dict[str, BegunTask] = ray.get(self._board.list.remote(), timeout=LOOK_S)
             running = {task.id for task in self._running.values()}
-            shown = [{**where, "doing": name} for name, where in begun.items() if name in running]
+            shown = [
+                {"node": where.node, "pid": where.pid, "doing": name}
+                for name, where in begun.items()
+                if name in running
+            ]
             write_text(self.run.workers, json.dumps(shown))
+
+    def _note_failure(self, task: StudyTask) -> None:
+        """Note the node on which an attempt failed, so that the next attempt prefers another."""
+        import ray
+
+        with suppress(ray.exceptions.RayError):  # the node of the board is gone
+            begun: dict[str, BegunTask] = ray.get(self._board.list.remote(), timeout=LOOK_S)
+            if task.id in begun:
+                self._failed_on.setdefault(task.id, set()).add(begun[task.id].node_id)
 
     def _inputs_of(self, task: StudyTask) -> Sequence[StudyTask]:
         """Return the tasks whose files a task reads, if the machines share no folder."""
@@ -184,19 +200,36 @@ class RayPool:
                 self._parcels.pop(need.id, None)
 
 
+@dataclass(frozen=True)
+class BegunTask:
+    """Where a task was begun last: the name of the machine, the process, and Ray's id of the node."""
+
+    node: str
+    pid: int
+    node_id: str
+
+
 class NodeBoard:
     """An actor of Ray that knows which node does which task."""
 
     def __init__(self) -> None:
-        self.begun: dict[str, dict[str, Any]] = {}
+        self.begun: dict[str, BegunTask] = {}
 
-    def begin(self, task: str, node: str, pid: int) -> None:
+    def begin(self, task: str, where: BegunTask) -> None:
         """Note that a task begins."""
-        self.begun[task] = {"node": node, "pid": pid}
+        self.begun[task] = where
 
-    def list(self) -> dict[str, dict[str, Any]]:
-        """Return where the tasks were begun."""
+    def list(self) -> dict[str, BegunTask]:
+        """Return where the tasks were begun: id of the task -> BegunTask."""
         return self.begun
+
+
+def _prefer_others(node_ids: set[str]) -> dict[str, Any]:
+    """Return the options of Ray for a task that takes one of `node_ids` only if there are no other nodes."""
+    if not node_ids:
+        return {}
+    others = {"ray.io/node-id": f"!in({','.join(sorted(node_ids))})"}
+    return {"label_selector": others, "fallback_strategy": [{"label_selector": {}}]}
 
 
 def _start_board() -> Any:
@@ -213,11 +246,11 @@ _workers: dict[tuple[str, bool], TaskWorker] = {}
 
 
 def do_on_node(job: StudyJob, task: StudyTask, inputs: Sequence[tuple[StudyTask, Any]], board: Any) -> TaskOutcome:
-    """Do a task in a process of Ray; without a shared folder, the outcome has its files, and `board` is told."""
+    """Do a task in a process of Ray, and tell `board`; without a shared folder, the outcome has its files."""
     import ray
 
-    if board is not None:
-        board.begin.remote(task.id, socket.gethostname(), os.getpid())
+    node_id = ray.get_runtime_context().get_node_id()
+    board.begin.remote(task.id, BegunTask(socket.gethostname(), os.getpid(), node_id))
     if not job.is_shared:
         job = replace(job, root=find_node_folder(job.driver))
     key = (str(job.root), job.is_shared)

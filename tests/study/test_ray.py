@@ -164,6 +164,23 @@ def test_a_run_that_a_user_must_mend_is_not_tried_again(small, nodes, tmp_path) 
     assert not read_run(tmp_path / "run").dense
 
 
+def test_a_task_that_failed_on_a_node_is_tried_on_another(small, nodes, tmp_path) -> None:
+    """A node where every task fails is free again at once, so that it would get the next attempt too."""
+    nodes.fill()
+    broken = tmp_path / "broken"
+    (broken / f"lxcompress-{os.getuid()}.lock").mkdir(parents=True)  # where a file is expected
+    bad = nodes.cluster.add_node(**NODE, env_vars={"TMPDIR": str(broken)})
+    removed = [nodes.nodes.pop(), nodes.nodes.pop()]
+    for node in removed:
+        nodes.cluster.remove_node(node)
+    try:
+        said = start(small, tmp_path / "run", nodes, "--no-shared-folder", "--max-retries", "1").finish()
+    finally:
+        nodes.cluster.remove_node(bad)
+    assert said.returncode == 0, said.stderr
+    assert "is tried again (attempt 2), because: " in said.stderr
+
+
 START = """
 import ray
 from lxcompress.study.ray_pool import RayOptions, connected
