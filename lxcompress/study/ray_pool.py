@@ -96,6 +96,7 @@ class RayPool:
         self._do = ray.remote(do_on_node)
         self._running: dict[Any, StudyTask] = {}
         self._failed_on: dict[str, set[str]] = {}
+        self._restricted: set[Any] = set()
         self._parcels: dict[str, Any] = {}
         self._uses = Counter(need.id for task in tasks for need in self._inputs_of(task))
         self._capacity, self._looked_s, self._shown_s = 0, 0.0, 0.0
@@ -113,8 +114,14 @@ class RayPool:
     def submit(self, task: StudyTask) -> None:
         """Give a task to Ray."""
         inputs = [(need, self._parcel(need)) for need in self._inputs_of(task)]
-        do = self._do.options(**self._settings, **_prefer_others(self._failed_on.get(task.id, set())))
-        self._running[do.remote(self._job, task, inputs, self._board)] = task
+        settings, is_restricted = self._settings, self._has_another_node(task)
+        if is_restricted:
+            failed_on = ",".join(sorted(self._failed_on[task.id]))
+            settings = {**settings, "label_selector": {"ray.io/node-id": f"!in({failed_on})"}}
+        attempt = self._do.options(**settings).remote(self._job, task, inputs, self._board)
+        self._running[attempt] = task
+        if is_restricted:
+            self._restricted.add(attempt)
 
     def wait(self) -> Sequence[TaskOutcome]:
         """Wait until a task ends; write the files that it returned, and return its outcome."""
@@ -124,8 +131,10 @@ class RayPool:
         while not ready:
             ready, _ = ray.wait(list(self._running), timeout=LOOK_S)
             self._show_nodes()
+            self._cancel_attempts_without_node()
         ref = ready[0]
         task = self._running.pop(ref)
+        self._restricted.discard(ref)
         try:
             outcome: TaskOutcome = ray.get(ref)
             if outcome.files is not None:
@@ -172,13 +181,33 @@ class RayPool:
             write_text(self.run.workers, json.dumps(shown))
 
     def _note_failure(self, task: StudyTask) -> None:
-        """Note the node on which an attempt failed, so that the next attempt prefers another."""
+        """Note the node on which an attempt failed, so that the next attempt is made on another."""
         import ray
 
         with suppress(ray.exceptions.RayError):  # the node of the board is gone
             begun: dict[str, BegunTask] = ray.get(self._board.list.remote(), timeout=LOOK_S)
             if task.id in begun:
                 self._failed_on.setdefault(task.id, set()).add(begun[task.id].node_id)
+
+    def _has_another_node(self, task: StudyTask) -> bool:
+        """Return whether attempts at a task failed, and there are nodes large enough for it where none failed."""
+        import ray
+
+        failed_on = self._failed_on.get(task.id)
+        if not failed_on:
+            return False
+        others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in failed_on]
+        return any(
+            all(node["Resources"].get(name, 0.0) >= amount for name, amount in self._wanted.items()) for node in others
+        )
+
+    def _cancel_attempts_without_node(self) -> None:
+        """Cancel the attempts for which no node is left, because Ray would wait for one for ever."""
+        import ray
+
+        for attempt in self._restricted:
+            if not self._has_another_node(self._running[attempt]):
+                ray.cancel(attempt)
 
     def _inputs_of(self, task: StudyTask) -> Sequence[StudyTask]:
         """Return the tasks whose files a task reads, if the machines share no folder."""
@@ -222,14 +251,6 @@ class NodeBoard:
     def list(self) -> dict[str, BegunTask]:
         """Return where the tasks were begun: id of the task -> BegunTask."""
         return self.begun
-
-
-def _prefer_others(node_ids: set[str]) -> dict[str, Any]:
-    """Return the options of Ray for a task that takes one of `node_ids` only if there are no other nodes."""
-    if not node_ids:
-        return {}
-    others = {"ray.io/node-id": f"!in({','.join(sorted(node_ids))})"}
-    return {"label_selector": others, "fallback_strategy": [{"label_selector": {}}]}
 
 
 def _start_board() -> Any:

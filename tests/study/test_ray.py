@@ -15,6 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,21 +165,39 @@ def test_a_run_that_a_user_must_mend_is_not_tried_again(small, nodes, tmp_path) 
     assert not read_run(tmp_path / "run").dense
 
 
-def test_a_task_that_failed_on_a_node_is_tried_on_another(small, nodes, tmp_path) -> None:
-    """A node where every task fails is free again at once, so that it would get the next attempt too."""
+@contextmanager
+def one_good_node(nodes: ThreeNodes, broken: Path) -> Iterator[Any]:
+    """Yield the one node where tasks can be done; on the other node, which uses the folder `broken`, all fail."""
+    (broken / f"lxcompress-{os.getuid()}.lock").mkdir(parents=True)  # a file is expected there
     nodes.fill()
-    broken = tmp_path / "broken"
-    (broken / f"lxcompress-{os.getuid()}.lock").mkdir(parents=True)  # where a file is expected
     bad = nodes.cluster.add_node(**NODE, env_vars={"TMPDIR": str(broken)})
-    removed = [nodes.nodes.pop(), nodes.nodes.pop()]
-    for node in removed:
-        nodes.cluster.remove_node(node)
+    for _ in range(2):
+        nodes.cluster.remove_node(nodes.nodes.pop())
     try:
-        said = start(small, tmp_path / "run", nodes, "--no-shared-folder", "--max-retries", "1").finish()
+        yield nodes.nodes[0]
     finally:
         nodes.cluster.remove_node(bad)
+
+
+def test_a_task_that_failed_on_a_node_is_tried_on_another(small, nodes, tmp_path) -> None:
+    """A node where every task fails is free again at once, so that it would get the next attempt too."""
+    with one_good_node(nodes, tmp_path / "broken"):
+        said = start(small, tmp_path / "run", nodes, "--no-shared-folder", "--max-retries", "1").finish()
     assert said.returncode == 0, said.stderr
-    assert "is tried again (attempt 2), because: " in said.stderr
+    assert "is tried again (attempt 2), because: IsADirectoryError" in said.stderr
+
+
+def test_a_study_ends_whose_last_good_node_is_lost(small, nodes, tmp_path) -> None:
+    """Tasks that wait for that node are given up, and not kept waiting."""
+    with one_good_node(nodes, tmp_path / "broken") as good:
+        driver = start(small, tmp_path / "run", nodes, "--no-shared-folder", "--max-retries", "1")
+        while driver.poll() is None and not (tmp_path / "run/seeds/0/dense/dense.json").exists():
+            time.sleep(0.05)
+        nodes.nodes.remove(good)
+        nodes.cluster.remove_node(good, allow_graceful=False)
+        said = driver.finish()
+    assert said.returncode == 1, said.stderr
+    assert "tasks failed, the others are done" in said.stderr
 
 
 START = """
