@@ -51,6 +51,8 @@ class RayOptions:
 @contextmanager
 def connected(options: RayOptions) -> Iterator[None]:
     """Connect to the cluster, or start Ray on this machine, until the block ends. Raises RunError."""
+    if options.address is not None:
+        _check_answers(options.address)
     try:
         import ray
     except ImportError:
@@ -67,14 +69,30 @@ def connected(options: RayOptions) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RunError(
-            f"--address {options.address}: no Ray cluster answers there ({error}); start one with ray start --head, or "
-            "leave --address out"
-        ) from None
+        raise _no_cluster(options.address, error) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise RunError if nothing answers at an address HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> RunError:
+    """Return the error for an address without a cluster."""
+    return RunError(
+        f"--address {address}: no Ray cluster answers there ({error}); start one with ray start --head, or leave "
+        "--address out"
+    )
 
 
 class RayPool:

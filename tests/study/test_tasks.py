@@ -18,6 +18,7 @@ from lxcompress.rundir import RunDir
 from lxcompress.study.agreement import resolve_recipe
 from lxcompress.study.parcel import Parcel, pack, unpack
 from lxcompress.study.plan import StudyPlan
+from lxcompress.study.ray_pool import RayOptions, connected
 from lxcompress.study.run import missing_runs, run_study
 from lxcompress.study.schedule import SimulatedPool, TaskOutcome, run_tasks
 from lxcompress.study.simulate import estimate_clusters
@@ -246,3 +247,10 @@ def test_a_damaged_parcel_writes_nothing(tmp_path, tiny_run) -> None:
     with pytest.raises(RunError, match=r"dense\.json: was damaged on its way"):
         unpack(Parcel((*parcel.files[:-1], replace(last, data=damaged))), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_where_nothing_answers_is_refused_at_once(address) -> None:
+    refused = pytest.raises(RunError, match=f"--address {address}: no Ray cluster answers there")
+    with refused, connected(RayOptions(address=address)):
+        pass
