@@ -58,6 +58,8 @@ from lxcompress.writing import WriteError, finished_folder
 
 ASSETS = Path(__file__).parent / "page"
 ENGINE = Path(__file__).parents[1] / "engine" / "web"
+BUILDS = ("engine.wasm", "engine-pairs.wasm", "engine-dot.wasm")
+"""The builds of the engine for one thread; the page chooses the best for its machine."""
 ENTRY = "index.html"
 ICON, SERVICE_WORKER, MANIFEST_FILE = "icon.svg", "sw.js", "manifest.webmanifest"
 """The files that keep their names: browsers look for them."""
@@ -170,7 +172,7 @@ def list_files(page: Path) -> list[str]:
     """
     try:
         found = parse_json(read_text(page / PAGE_FILE))
-        files = [*found["code"], found["engine"]]
+        files = [*found["code"], *found["engines"].values()]
         files += [found["extractor"]["file"]] if found.get("extractor") else []
         files += [file for model in found["models"] for file in (model["file"], model["vocabulary"])]
         paths = [str(file["path"]) for file in files]
@@ -240,8 +242,7 @@ def _describe(
         "language": chosen.language,
         "answering": chosen.target.record.name,
         "code": _write_code(folder),
-        "engine": folder.add("engine.wasm", ENGINE / "engine.wasm"),
-        "engineName": "SIMD",
+        "engines": {name: folder.add(name, ENGINE / name) for name in BUILDS},
         "asks": None if image == "features" else image,
         "world": describe_world() if image == "scene" else None,
         "extractor": _describe_extractor(extractor, folder) if extractor else None,

@@ -32,7 +32,7 @@ def page(tiny_engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_page_has_its_files_under_their_checksums(page: Path, tiny_engine: Path) -> None:
     tree = json.loads((page / "page.json").read_text(encoding="utf-8"))
-    files = [*tree["code"], tree["engine"], tree["models"][0]["file"], tree["models"][0]["vocabulary"]]
+    files = [*tree["code"], *tree["engines"].values(), tree["models"][0]["file"], tree["models"][0]["vocabulary"]]
     for file in files:
         path = page / file["path"]
         assert (sha256(path), path.stat().st_size) == (file["sha256"], file["bytes"])
@@ -45,7 +45,7 @@ def test_a_page_has_its_files_under_their_checksums(page: Path, tiny_engine: Pat
 
 def test_a_page_is_small_beside_its_models(page: Path) -> None:
     tree = json.loads((page / "page.json").read_text(encoding="utf-8"))
-    models = {model["file"]["path"] for model in tree["models"]} | {tree["engine"]["path"]}
+    models = {model["file"]["path"] for model in tree["models"]} | {file["path"] for file in tree["engines"].values()}
     assert sum((page / path).stat().st_size for path in list_files(page) if path not in models) < 150_000
 
 

@@ -55,7 +55,11 @@ def page(tmp_path: Path) -> Path:
     (folder / "code-1").mkdir(parents=True)
     file = {"path": "code-1/main.js", "sha256": "0", "bytes": 1}
     wasm, model = {**file, "path": "engine.wasm"}, {**file, "path": "model.lxe"}
-    tree = {"code": [file], "engine": wasm, "models": [{"file": model, "vocabulary": {**file, "path": "words.json"}}]}
+    tree = {
+        "code": [file],
+        "engines": {"engine.wasm": wasm},
+        "models": [{"file": model, "vocabulary": {**file, "path": "words.json"}}],
+    }
     for name in ("index.html", "engine.wasm", "model.lxe", "code-1/main.js", "source.json", "../outside.txt"):
         (folder / name).write_text(f"this is {name}", encoding="utf-8")
     (folder / "page.json").write_text(json.dumps(tree), encoding="utf-8")

@@ -46,8 +46,8 @@ async function start() {
     find("state").textContent = say("loading", model.name);
     try {
       const report = ({ done, total }) => { find("loading").value = done / total; };
-      if (page.extractor) await call("openExtractor", { extractor: page.extractor, engine: page.engine, base: BASE }, report);
-      const opened = await call("openModel", { model, engine: page.engine, base: BASE }, report);
+      if (page.extractor) await call("openExtractor", { extractor: page.extractor, engines: page.engines, base: BASE }, report);
+      const opened = await call("openModel", { model, engines: page.engines, base: BASE }, report);
       find("state").textContent = say("ready", model.name);
       return opened;
     } catch (error) {
@@ -63,7 +63,7 @@ async function start() {
   if (!asking) for (const id of ["ask", "model"]) find(id).hidden = true;
   const measuring = startMeasuring(app);
   const showWords = () => {
-    find("about").textContent = say("about", page.lxcompress).replace("{}", page.engineName);
+    find("about").textContent = say("about", page.lxcompress);
     asking?.showWords();
     measuring.showWords();
   };

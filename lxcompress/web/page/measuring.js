@@ -5,6 +5,7 @@ import { say, sayShare } from "./words.js";
 
 const KEPT = "measurement";
 const LARGE_DRIFT = 0.1;
+const KERNELS = { base: "SIMD", pairs: "relaxed SIMD, pairs", dot: "relaxed SIMD, dot products" };
 
 const find = (id) => document.getElementById(id);
 
@@ -29,7 +30,7 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
     try {
       const opened = [];
       for (const model of models) opened.push(await openModel(model));
-      record = makeRecord(page, find("device").value, watch);
+      record = makeRecord(page, find("device").value, watch, opened[0].kernels);
       setState("warmingUp");
       const { bench } = page, names = models.map(({ name }) => name);
       const found = await call("measure", { models: names, ...bench }, (progress) => {
@@ -125,7 +126,7 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
 }
 
 /* What bench --import reads; the samples are in seconds. */
-function makeRecord(page, device, watch) {
+function makeRecord(page, device, watch, kernels) {
   const agent = navigator;
   return {
     kind: "lxcompress-page",
@@ -135,7 +136,7 @@ function makeRecord(page, device, watch) {
     user_agent: agent.userAgent,
     cores: agent.hardwareConcurrency ?? 1,
     memory_gb: agent.deviceMemory ?? null,
-    engine: page.engineName,
+    engine: KERNELS[kernels],
     threads: 1,
     lxcompress: page.lxcompress,
     tick_s: 0,

@@ -13,15 +13,15 @@ self.addEventListener("fetch", (event) => {
   event.respondWith(isEntry ? askNetworkFirst(event.request) : askKeptFirst(event.request));
 });
 
-/* Everything but the models, which are kept once they are fetched. */
+/* Everything but the models and the engine, which are kept once they are fetched. */
 async function keepPage() {
   const page = await (await fetch("page.json", { cache: "no-store" })).json();
-  await (await caches.open(KEPT)).addAll([...ENTRIES, ...page.code.map(({ path }) => path), page.engine.path]);
+  await (await caches.open(KEPT)).addAll([...ENTRIES, ...page.code.map(({ path }) => path)]);
 }
 
 async function forgetOld() {
   const page = await (await fetch("page.json")).json(), cache = await caches.open(KEPT);
-  const files = [...page.code, page.engine, ...(page.extractor ? [page.extractor.file] : []), ...page.models.flatMap((model) => [model.file, model.vocabulary])];
+  const files = [...page.code, ...Object.values(page.engines), ...(page.extractor ? [page.extractor.file] : []), ...page.models.flatMap((model) => [model.file, model.vocabulary])];
   const wanted = new Set([...ENTRIES, ...files.map(({ path }) => path)].map((path) => new URL(path, self.registration.scope).href));
   for (const request of await cache.keys()) if (!wanted.has(request.url)) await cache.delete(request);
 }

@@ -3,7 +3,7 @@
    A message is { id, call, ... } and is answered by { id, result } or { id, error, key, detail }; { id, progress } comes
    in between. */
 
-import { open } from "./engine.mjs";
+import { chooseBuild, open } from "./engine.mjs";
 import { fetchFile } from "./files.js";
 import { roundToHalf } from "./pixels.js";
 
@@ -39,10 +39,10 @@ self.onmessage = async ({ data }) => {
 };
 
 /* Fetches the engine, once, and a model. Returns the seconds that this took, and the bytes of the engine's memory. */
-async function openModel({ model, engine, base }, report) {
+async function openModel({ model, engines, base }, report) {
   if (!sessions.has(model.name)) {
     const started = performance.now();
-    await compile(engine, base);
+    await compile(engines, base);
     const compiledAt = performance.now();
     const bytes = await fetchFile(model.file, base, (done, total) => report({ done, total }));
     const fetched = performance.now();
@@ -51,15 +51,16 @@ async function openModel({ model, engine, base }, report) {
     sessions.set(model.name, { session, compileS: seconds(started, compiledAt), fetchS: seconds(compiledAt, fetched), loadS: seconds(fetched, performance.now()) });
   }
   const { session, ...times } = sessions.get(model.name);
-  return { ...times, memoryBytes: session.memoryBytes };
+  return { ...times, kernels: chooseBuild().kernels, memoryBytes: session.memoryBytes };
 }
 
-async function compile(engine, base) {
-  compiled ??= await WebAssembly.compile(await fetchFile(engine, base));
+/* Compiles the build of the engine that is best for this machine. */
+async function compile(engines, base) {
+  compiled ??= await WebAssembly.compile(await fetchFile(engines[chooseBuild().file], base));
 }
 
-async function openExtractor({ extractor, engine, base }, report) {
-  await compile(engine, base);
+async function openExtractor({ extractor, engines, base }, report) {
+  await compile(engines, base);
   extractorSession ??= await open(await fetchFile(extractor.file, base, (done, total) => report({ done, total })), compiled);
 }
 
