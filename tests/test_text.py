@@ -45,6 +45,7 @@ OWN_READERS = {
     ("exporters/ort.py", "_read_graph"): "a model that was just written, as bytes",
     ("data/regions/convert.py", "_check_rows"): "the first bytes of a file that is being written",
     ("data/regions/write.py", "finish"): "a file that this process wrote",
+    ("web/server.py", "_send_file"): "a file of the page, as bytes",
 }
 """(file, function) -> why it reads a file otherwise than by lxcompress.text"""
 ODD = (

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from lxcompress.errors import LxError, MeasureError
+from lxcompress.text import read_text
 from lxcompress.web.page import ENTRY, list_files
 from lxcompress.web.records import PageMeasurement
 
@@ -202,10 +204,11 @@ def read_token(page: Path) -> str:
     It is in a file that only its owner can read. Without a writable folder, the token is new each time.
     """
     path = page / TOKEN_FILE
-    try:
-        return path.read_text(encoding="ascii").strip() or secrets.token_urlsafe(TOKEN_BYTES)
-    except (OSError, ValueError):
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+    with suppress(OSError, ValueError):
+        token = read_text(path).strip()
+        if token and token.isascii():
+            return token
+    token = secrets.token_urlsafe(TOKEN_BYTES)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
