@@ -29,7 +29,7 @@ from lxcompress.records import (
 from lxcompress.rundir import RunDir, sha256
 
 RUNTIME = "engine-web"
-WARMUP = 10
+WARMUP = 20
 MOST_SAMPLES = 10_000
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 Words = Annotated[str, Field(max_length=500)]
