@@ -9,14 +9,23 @@ import { makeTokenizer } from "./wordpiece.js";
 const find = (id) => document.getElementById(id);
 const Recognition = globalThis.SpeechRecognition ?? globalThis.webkitSpeechRecognition;
 
-/* Returns { choose, showWords }: `choose` opens the chosen model. */
+/* Connects the form of questions. Returns { choose, showWords }: `choose` opens the chosen model, and `showWords` writes
+   all texts again in the language of the page. `readVocabulary` returns a promise of a model's vocabulary. */
 export function startAsking(app, readVocabulary) {
   const { page, call, showProblem, openModel } = app;
-  let model = null, tokenize = null, isSeen = false, answered = null;
-  const forget = () => { isSeen = false; showAnswer(null); };
-  const image = page.asks === "scene" ? startScene(page.world, forget) : startPhoto(app, forget);
+  let model = null;
+  let tokenize = null;
+  let isImageSeen = false;
+  let shownAnswer = null;
+  const forgetImage = () => {
+    isImageSeen = false;
+    showAnswer(null);
+  };
+  const image = page.asks === "scene" ? startScene(page.world, forgetImage) : startPhoto(app, forgetImage);
   const candidates = page.models.filter(({ reads }) => reads === page.asks);
-  find("model").append(...candidates.map(({ name, title }, index) => new Option(title, index, false, name === page.answering)));
+  find("model").append(
+    ...candidates.map(({ name, title }, index) => new Option(title, index, false, name === page.answering)),
+  );
 
   async function choose() {
     const chosen = candidates[find("model").value];
@@ -24,7 +33,8 @@ export function startAsking(app, readVocabulary) {
     try {
       tokenize = makeTokenizer(await readVocabulary(chosen));
       await openModel(chosen);
-      [model, isSeen] = [chosen, false];
+      model = chosen;
+      isImageSeen = false;
       find("problem").textContent = "";
       showAnswer(null);
     } catch (error) {
@@ -37,15 +47,24 @@ export function startAsking(app, readVocabulary) {
 
   async function ask() {
     const question = find("question").value.trim();
-    if (!question) { showNote("noQuestion"); return; }
+    if (!question) {
+      showNote("noQuestion");
+      return;
+    }
     const ids = tokenize(question);
-    if (ids.length > model.positions) { showNote("tooLong", sayCount(model.positions)); return; }
+    if (ids.length > model.positions) {
+      showNote("tooLong", sayCount(model.positions));
+      return;
+    }
     try {
-      if (!isSeen) {
-        const described = await image.describe();
-        if (!described) { showNote("choosePhoto"); return; }
-        await call("seeImage", { model: model.name, image: described });
-        isSeen = true;
+      if (!isImageSeen) {
+        const inputs = await image.describe();
+        if (!inputs) {
+          showNote("choosePhoto");
+          return;
+        }
+        await call("seeImage", { model: model.name, image: inputs });
+        isImageSeen = true;
       }
       showAnswer(readAnswer(await call("askQuestion", { model: model.name, ids }), model));
       if (find("say").checked) speak(find("answer").innerText);
@@ -60,22 +79,22 @@ export function startAsking(app, readVocabulary) {
     find("question").focus();
   }
 
-  /* The answer is replaced as a whole, so that a screen reader says it also if it is the same as before. */
-  function showAnswer(found) {
-    answered = found;
-    find("others").hidden = !found;
+  /* The answer is replaced as a whole: a screen reader says it again, even if it is the same as before. */
+  function showAnswer(answer) {
+    shownAnswer = answer;
+    find("others").hidden = !answer;
     find("answer").replaceChildren();
-    if (!found) return;
-    const [best] = found.best, said = document.createElement("p"), more = document.createElement("p");
-    said.className = "said";
-    said.lang = found.isSure === false ? getLanguage() : page.language;
-    said.textContent = found.isSure === false ? say("notSure") : best.text;
-    more.className = "note";
-    const share = sayShare(best.probability);
-    if (found.isSure === false) more.textContent = `${say("guess", best.text)} (${share})`;
-    else more.textContent = say(found.isSure ? "sure" : "unmeasured", share);
-    find("answer").append(said, more);
-    find("best").replaceChildren(...found.best.map(({ text, probability }) => makeRow(text, sayShare(probability))));
+    if (!answer) return;
+    const [best] = answer.best;
+    const isHeldBack = answer.isSure === false;
+    const probability = sayShare(best.probability);
+    const words = makeParagraph("said", isHeldBack ? say("notSure") : best.text);
+    words.lang = isHeldBack ? getLanguage() : page.language;
+    const note = isHeldBack
+      ? `${say("guess", best.text)} (${probability})`
+      : say(answer.isSure ? "sure" : "unmeasured", probability);
+    find("answer").append(words, makeParagraph("note", note));
+    find("best").replaceChildren(...answer.best.map((possible) => makeRow(possible.text, sayShare(possible.probability))));
   }
 
   function speak(text) {
@@ -86,12 +105,18 @@ export function startAsking(app, readVocabulary) {
   }
 
   function listen() {
-    const recognition = new Recognition(), button = find("speak");
+    const recognition = new Recognition();
+    const button = find("speak");
     recognition.lang = page.language;
-    const finish = () => { button.setAttribute("aria-pressed", "false"); button.textContent = say("speakQuestion"); };
-    recognition.onresult = ({ results }) => { find("question").value = results[0][0].transcript; ask(); };
+    recognition.onresult = ({ results }) => {
+      find("question").value = results[0][0].transcript;
+      ask();
+    };
     recognition.onerror = () => showNote("notHeard");
-    recognition.onend = finish;
+    recognition.onend = () => {
+      button.setAttribute("aria-pressed", "false");
+      button.textContent = say("speakQuestion");
+    };
     button.setAttribute("aria-pressed", "true");
     button.textContent = say("listening");
     recognition.start();
@@ -101,7 +126,7 @@ export function startAsking(app, readVocabulary) {
     find("question-language").textContent = say("askIn", say(page.language === "fa" ? "persian" : "english"));
     find("ask-title").textContent = say(page.asks === "scene" ? "ask" : "askPhoto");
     image.show();
-    if (answered) showAnswer(answered);
+    if (shownAnswer) showAnswer(shownAnswer);
     if (model) find("state").textContent = say("ready", model.name);
   }
 
@@ -113,7 +138,10 @@ export function startAsking(app, readVocabulary) {
   find("example").hidden = !page.examples.length;
   find("examples").append(...page.examples.map((text) => new Option(text)));
   find("model").addEventListener("change", choose);
-  find("asking").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+  find("asking").addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask();
+  });
   find("example").addEventListener("click", () => {
     question.value = page.examples[Math.floor(Math.random() * page.examples.length)];
     if (model) ask();
@@ -122,6 +150,10 @@ export function startAsking(app, readVocabulary) {
   find("speak").addEventListener("click", listen);
   find("say-choice").hidden = !globalThis.speechSynthesis;
   return { choose, showWords };
+}
+
+function makeParagraph(className, text) {
+  return Object.assign(document.createElement("p"), { className, textContent: text });
 }
 
 function makeRow(...texts) {

@@ -8,11 +8,18 @@ import { getLanguage, say, setLanguage } from "./words.js";
 
 const find = (id) => document.getElementById(id);
 const BASE = document.baseURI;
-const TAKE_OVER_MS = 5000;
+const TAKE_OVER_MS = 5000;  // how long the page waits until the service worker answers its requests
 
 function showProblem(error) {
+  find("problem").textContent = describeProblem(error);
+}
+
+/* Returns the sentence of an error in the language of the page. */
+function describeProblem(error) {
+  if (error instanceof PageError && error.key !== "engine") return say(error.key, error.detail);
   const isMemory = error instanceof RangeError || /memory/i.test(error.message);
-  find("problem").textContent = error instanceof PageError && error.key !== "engine" ? say(error.key, error.detail) : isMemory ? say("noMemory") : say("engine", error.detail || error.message);
+  if (isMemory) return say("noMemory");
+  return say("engine", error.detail || error.message);
 }
 
 async function readPage() {
@@ -23,14 +30,19 @@ async function readPage() {
 
 /* Keeps the page for use without a network, where the browser allows that. */
 async function keepOffline() {
-  if (!navigator.serviceWorker) return;
-  navigator.serviceWorker.addEventListener("message", ({ data }) => { if (data === "notKept") find("notice").textContent = say("notKept"); });
   const { serviceWorker } = navigator;
-  const taken = new Promise((resume) => serviceWorker.addEventListener("controllerchange", resume, { once: true }));
+  if (!serviceWorker) return;
+  serviceWorker.addEventListener("message", ({ data }) => {
+    if (data === "notKept") find("notice").textContent = say("notKept");
+  });
+  const takeOver = new Promise((resume) => serviceWorker.addEventListener("controllerchange", resume, { once: true }));
   const isRegistered = await serviceWorker.register("sw.js").then(() => true, () => false);
   navigator.storage?.persist?.();
   // The models are kept only if the worker that fetches them starts under the service worker.
-  if (isRegistered && !serviceWorker.controller) await Promise.race([taken, new Promise((resume) => setTimeout(resume, TAKE_OVER_MS))]);
+  if (isRegistered && !serviceWorker.controller) {
+    const timeout = new Promise((resume) => setTimeout(resume, TAKE_OVER_MS));
+    await Promise.race([takeOver, timeout]);
+  }
 }
 
 async function start() {
@@ -45,9 +57,12 @@ async function start() {
     find("loading").hidden = false;
     find("state").textContent = say("loading", model.name);
     try {
-      const report = ({ done, total }) => { find("loading").value = done / total; };
-      if (page.extractor) await call("openExtractor", { extractor: page.extractor, engines: page.engines, base: BASE }, report);
-      const opened = await call("openModel", { model, engines: page.engines, base: BASE }, report);
+      const report = ({ done, total }) => {
+        find("loading").value = done / total;
+      };
+      const { engines, extractor } = page;
+      if (extractor) await call("openExtractor", { extractor, engines, base: BASE }, report);
+      const opened = await call("openModel", { model, engines, base: BASE }, report);
       find("state").textContent = say("ready", model.name);
       return opened;
     } catch (error) {
@@ -58,9 +73,10 @@ async function start() {
     }
   }
 
-  const readVocabulary = async (model) => JSON.parse(new TextDecoder().decode(await fetchFile(model.vocabulary, BASE)));
   const asking = page.asks ? startAsking(app, readVocabulary) : null;
-  if (!asking) for (const id of ["ask", "model"]) find(id).hidden = true;
+  if (!asking) {
+    for (const id of ["ask", "model"]) find(id).hidden = true;
+  }
   const measuring = startMeasuring(app);
   const showWords = () => {
     find("about").textContent = say("about", page.lxcompress);
@@ -69,12 +85,25 @@ async function start() {
   };
   find("language").addEventListener("change", ({ target }) => {
     setLanguage(target.value);
-    try { localStorage.setItem("language", target.value); } catch { /* private windows may refuse to store */ }
+    keepLanguage(target.value);
     showWords();
   });
   showWords();
   if (asking) await asking.choose();
   else find("state").textContent = say("noModel");
+}
+
+async function readVocabulary(model) {
+  const bytes = await fetchFile(model.vocabulary, BASE);
+  return JSON.parse(new TextDecoder().decode(bytes));
+}
+
+function keepLanguage(language) {
+  try {
+    localStorage.setItem("language", language);
+  } catch {
+    // A private window may refuse to store it: then the language is chosen again next time.
+  }
 }
 
 start().catch(showProblem);

@@ -1,20 +1,26 @@
-/* The measurement: files answer in turns; the raw samples are kept after each round, shown, sent and saved. */
+/* Measures files, which answer in turns. The raw samples are kept after each round; they are shown, sent and saved. */
 
 import { compare, findDrift, findPercentile } from "./stats.js";
 import { say, sayShare } from "./words.js";
 
 const KEPT = "measurement";
 const LARGE_DRIFT = 0.1;
+const MEMORY_MS = 3000;
+const BROWSER = /(Firefox|Edg|OPR|Chrome|Version)\/(\d+)/;
+const BROWSER_NAMES = { Version: "Safari", Edg: "Edge", OPR: "Opera" };
+const SYSTEM = /Android [\d.]+; ([^;)]+)|iPhone|iPad|Android|Windows|Mac OS X|Linux/;
 const KERNELS = { base: "SIMD", pairs: "relaxed SIMD, pairs", dot: "relaxed SIMD, dot products" };
 
 const find = (id) => document.getElementById(id);
 
-/* Returns { showWords }. */
+/* Connects the section of measurements. Returns { showWords }, which writes its texts again in the language of the page. */
 export function startMeasuring({ page, call, showProblem, openModel }) {
-  let record = null, state = null;
+  let record = null;
+  let state = null;
 
   page.models.forEach((model, index) => {
-    const choice = document.createElement("label"), box = document.createElement("input");
+    const choice = document.createElement("label");
+    const box = document.createElement("input");
     Object.assign(box, { type: "checkbox", value: index, checked: model.isMeasured });
     choice.className = "choice";
     choice.append(box, ` ${model.title}`);
@@ -23,7 +29,8 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
   find("device").value = guessDevice();
 
   async function measure() {
-    const models = Array.from(find("candidates").querySelectorAll("input:checked"), (box) => page.models[box.value]);
+    const chosen = find("candidates").querySelectorAll("input:checked");
+    const models = Array.from(chosen, (box) => page.models[box.value]);
     if (!models.length) return;
     const watch = await watchDevice();
     setRunning(true);
@@ -32,19 +39,19 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
       for (const model of models) opened.push(await openModel(model));
       record = makeRecord(page, find("device").value, watch, opened[0].kernels);
       setState("warmingUp");
-      const { bench } = page, names = models.map(({ name }) => name);
-      const found = await call("measure", { models: names, ...bench }, (progress) => {
+      const names = models.map(({ name }) => name);
+      const result = await call("measure", { models: names, ...page.bench }, (progress) => {
         find("measuring").value = progress.done / progress.total;
         setState("round", sayShare(progress.done / progress.total));
         fill(record, progress, models, opened);
         keep(record);
       });
-      fill(record, found, models, opened);
+      fill(record, result, models, opened);
       record.conditions.page_memory_bytes = await measurePage();
       record.conditions.pressure = watch.pressure;
       record.conditions.hidden = watch.hidden;
       keep(record);
-      setState(found.isStopped ? "stopped" : "done");
+      setState(result.isStopped ? "stopped" : "done");
       show();
     } catch (error) {
       setState(null);
@@ -70,22 +77,9 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
 
   function show() {
     const names = new Map(page.models.map((model) => [model.sha256, model.name]));
-    const [baseline] = record.models, ms = (model, at) => (1000 * findPercentile(model.samples, at)).toPrecision(3);
-    find("rows").replaceChildren(...record.models.map((model) => {
-      const cells = [ms(model, 0.5), ms(model, 0.9), ms(model, 0.99), model === baseline ? "1" : sayRatio(compare(model, baseline)), (model.memory_bytes / 1e6).toFixed(1)];
-      const row = document.createElement("tr"), head = document.createElement("th");
-      head.scope = "row";
-      head.textContent = names.get(model.sha256);
-      row.append(head);
-      for (const text of cells) Object.assign(row.insertCell(), { textContent: text, dir: "ltr" });
-      return row;
-    }));
-    const drifted = record.models.filter((model) => Math.abs(findDrift(model.samples)) > LARGE_DRIFT);
-    const most = Math.max(...record.models.map(({ repeats }) => repeats));
-    const warnings = drifted.map((model) => say("drift", names.get(model.sha256)));
-    if (most > 1) warnings.push(say("coarse", most));
-    if (record.conditions.hidden) warnings.push(say("hidden"));
-    find("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    const [baseline] = record.models;
+    find("rows").replaceChildren(...record.models.map((model) => makeRow(names.get(model.sha256), model, baseline)));
+    find("warnings").replaceChildren(...findWarnings(record, names).map(makeItem));
     find("result").hidden = false;
     find("result").setAttribute("aria-label", say("measure"));
     find("finish").hidden = false;
@@ -93,9 +87,19 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
 
   async function send() {
     record.device = find("device").value || guessDevice();
-    const body = JSON.stringify(record);
-    const response = await fetch("measurements", { method: "POST", headers: { "Content-Type": "application/json" }, body }).catch(() => null);
-    if (response?.ok) { setState("sent"); forget(); } else setState("notSent", (await response?.text()) || response?.status || "offline");
+    const request = {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(record),
+    };
+    const response = await fetch("measurements", request).catch(() => null);
+    if (response?.ok) {
+      setState("sent");
+      forget();
+    } else {
+      const reason = await response?.text();
+      setState("notSent", reason || response?.status || "offline");
+    }
   }
 
   function save() {
@@ -122,45 +126,96 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
   find("save").addEventListener("click", save);
   document.addEventListener("visibilitychange", () => call("pause", { isHidden: document.hidden }));
   restore();
-  return { showWords: () => { if (state) setState(...state); if (record?.models.length) show(); } };
+  return {
+    showWords: () => {
+      if (state) setState(...state);
+      if (record?.models.length) show();
+    },
+  };
 }
 
-/* What bench --import reads; the samples are in seconds. */
+/* Returns a row of the table: the name, the percentiles in milliseconds, the ratio to the baseline, and the memory in MB. */
+function makeRow(name, model, baseline) {
+  const percentiles = [0.5, 0.9, 0.99].map((share) => (1000 * findPercentile(model.samples, share)).toPrecision(3));
+  const ratio = model === baseline ? "1" : sayRatio(compare(model, baseline));
+  const memory = (model.memory_bytes / 1e6).toFixed(1);
+  const row = document.createElement("tr");
+  row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: name }));
+  for (const text of [...percentiles, ratio, memory]) Object.assign(row.insertCell(), { textContent: text, dir: "ltr" });
+  return row;
+}
+
+function makeItem(text) {
+  return Object.assign(document.createElement("li"), { textContent: text });
+}
+
+/* Returns the sentences about what may make a measurement wrong. */
+function findWarnings({ models, conditions }, names) {
+  const drifted = models.filter((model) => Math.abs(findDrift(model.samples)) > LARGE_DRIFT);
+  const warnings = drifted.map((model) => say("drift", names.get(model.sha256)));
+  const mostRepeats = Math.max(...models.map(({ repeats }) => repeats));
+  if (mostRepeats > 1) warnings.push(say("coarse", mostRepeats));
+  if (conditions.hidden) warnings.push(say("hidden"));
+  return warnings;
+}
+
+/* Returns what lxcompress/web/records.py reads as a PageMeasurement, still without models. */
 function makeRecord(page, device, watch, kernels) {
-  const agent = navigator;
   return {
     kind: "lxcompress-page",
     version: 1,
     started: new Date().toISOString(),
     device: device || guessDevice(),
-    user_agent: agent.userAgent,
-    cores: agent.hardwareConcurrency ?? 1,
-    memory_gb: agent.deviceMemory ?? null,
+    user_agent: navigator.userAgent,
+    cores: navigator.hardwareConcurrency ?? 1,
+    memory_gb: navigator.deviceMemory ?? null,
     engine: KERNELS[kernels],
     threads: 1,
     lxcompress: page.lxcompress,
     tick_s: 0,
     objects: page.bench.objects,
     lengths: page.bench.lengths,
-    conditions: { isolated: globalThis.crossOriginIsolated === true, wake_lock: watch.hasWakeLock, hidden: false, battery: watch.battery, pressure: null, page_memory_bytes: null },
+    conditions: {
+      isolated: globalThis.crossOriginIsolated === true,
+      wake_lock: watch.hasWakeLock,
+      hidden: false,
+      battery: watch.battery,
+      pressure: null,
+      page_memory_bytes: null,
+    },
     models: [],
   };
 }
 
+/* Writes the samples into a record. `chosen` are the models of the page, and `opened` is what openModel returned of each. */
 function fill(record, { tick, models }, chosen, opened) {
   record.tick_s = tick;
-  record.models = models.map(({ samples, rounds, repeats, memoryBytes }, index) => {
-    const { compileS, fetchS, loadS } = opened[index];
-    return { sha256: chosen[index].sha256, samples, rounds, repeats, compile_s: compileS, fetch_s: fetchS, load_s: loadS, memory_bytes: memoryBytes ?? opened[index].memoryBytes };
-  });
+  record.models = models.map(({ samples, rounds, repeats, memoryBytes }, index) => ({
+    sha256: chosen[index].sha256,
+    samples,
+    rounds,
+    repeats,
+    compile_s: opened[index].compileS,
+    fetch_s: opened[index].fetchS,
+    load_s: opened[index].loadS,
+    memory_bytes: memoryBytes ?? opened[index].memoryBytes,
+  }));
 }
 
 function keep(record) {
-  try { localStorage.setItem(KEPT, JSON.stringify(record)); } catch { /* full storage: the record is still in the page */ }
+  try {
+    localStorage.setItem(KEPT, JSON.stringify(record));
+  } catch {
+    // The storage is full: the record is still in the page.
+  }
 }
 
 function readKept() {
-  try { return JSON.parse(localStorage.getItem(KEPT)); } catch { return null; }
+  try {
+    return JSON.parse(localStorage.getItem(KEPT));
+  } catch {
+    return null;
+  }
 }
 
 function forget() {
@@ -170,39 +225,44 @@ function forget() {
 /* Keeps the screen on, and watches what disturbs a measurement, until `end` is called. */
 async function watchDevice() {
   const watch = { hidden: document.hidden, pressure: null, hasWakeLock: false, battery: null };
-  const hide = () => { watch.hidden ||= document.hidden; };
-  document.addEventListener("visibilitychange", hide);
+  const noteHidden = () => {
+    watch.hidden ||= document.hidden;
+  };
+  document.addEventListener("visibilitychange", noteHidden);
   const lock = await navigator.wakeLock?.request("screen").catch(() => null);
   watch.hasWakeLock = Boolean(lock);
   const battery = await navigator.getBattery?.().catch(() => null);
   if (battery) watch.battery = { level: battery.level, charging: battery.charging };
-  const observer = globalThis.PressureObserver ? new PressureObserver((found) => { watch.pressure = found.at(-1).state; }) : null;
+  const notePressure = (records) => {
+    watch.pressure = records.at(-1).state;
+  };
+  const observer = globalThis.PressureObserver ? new PressureObserver(notePressure) : null;
   observer?.observe("cpu").catch(() => null);
   watch.end = () => {
-    document.removeEventListener("visibilitychange", hide);
+    document.removeEventListener("visibilitychange", noteHidden);
     lock?.release();
     observer?.disconnect();
   };
   return watch;
 }
 
-/* The memory of the whole page in bytes, where the browser tells it within some seconds. */
+/* Returns the memory of the whole page in bytes; null if the browser does not tell it within MEMORY_MS. */
 async function measurePage() {
-  const asked = globalThis.crossOriginIsolated ? performance.measureUserAgentSpecificMemory?.() : null;
-  const late = new Promise((resolve) => setTimeout(resolve, 3000, null));
-  return (await Promise.race([asked?.catch(() => null), late]))?.bytes ?? null;
+  const measured = globalThis.crossOriginIsolated ? performance.measureUserAgentSpecificMemory?.() : null;
+  const timeout = new Promise((resolve) => setTimeout(resolve, MEMORY_MS, null));
+  const memory = await Promise.race([measured?.catch(() => null), timeout]);
+  return memory?.bytes ?? null;
 }
 
+/* Returns the ratio to the baseline, with its interval in brackets. */
 function sayRatio({ value, low, high }) {
   const range = low === null ? "" : ` (${low.toFixed(2)}\u2013${high.toFixed(2)})`;
   return `${value.toFixed(2)}${range}`;
 }
 
-/* A name such as "Chrome 156 on Android". */
+/* Returns a name such as "Chrome 156 on Android", from what the browser says of itself. */
 function guessDevice() {
-  const agent = navigator.userAgent;
-  const browser = /(Firefox|Edg|OPR|Chrome|Version)\/(\d+)/.exec(agent) ?? [];
-  const system = /Android [\d.]+; ([^;)]+)|iPhone|iPad|Android|Windows|Mac OS X|Linux/.exec(agent) ?? [];
-  const names = { Version: "Safari", Edg: "Edge", OPR: "Opera" };
-  return `${names[browser[1]] ?? browser[1] ?? "Browser"} ${browser[2] ?? ""} on ${system[1] ?? system[0] ?? "a device"}`;
+  const [, browser = "Browser", version = ""] = BROWSER.exec(navigator.userAgent) ?? [];
+  const [system = "a device", phone] = SYSTEM.exec(navigator.userAgent) ?? [];
+  return `${BROWSER_NAMES[browser] ?? browser} ${version} on ${phone ?? system}`;
 }

@@ -4,20 +4,25 @@ import { STEP, describeScene, drawScene, paintScene } from "./scene.js";
 import { getLanguage, say, sayCount } from "./words.js";
 
 const AXES = ["right", "front"];
-const SIDE = 1;  // an object nearer to the middle than this is in the middle
+const MIDDLE = 1;  // an object nearer to the centre than this is in the middle
+const MARKS = { en: { comma: ", ", semicolon: "; " }, fa: { comma: "، ", semicolon: "؛ " } };
 
 const find = (id) => document.getElementById(id);
 
-/* Shows a scene, and calls `changed` whenever it is another one. Returns { describe, show }; `describe` is a promise of
+/* Shows a scene, and calls `changed` after each change of it. Returns { describe, show }; `describe` returns a promise of
    the inputs of a model that depend on the scene. */
 export function startScene(world, changed) {
   let objects = drawScene(world);
 
   function show() {
-    paintScene(find("picture"), objects, world);
-    find("described").textContent = describe(objects, world);
+    paint();
     find("objects").replaceChildren(...objects.map((object, index) => makeForm(object, index)));
     find("add").disabled = objects.length >= world.most;
+  }
+
+  function paint() {
+    paintScene(find("picture"), objects, world);
+    find("described").textContent = describeInWords(objects, world);
   }
 
   function replace(next) {
@@ -28,18 +33,30 @@ export function startScene(world, changed) {
 
   function update(object, name, value) {
     object[name] = value;
-    paintScene(find("picture"), objects, world);
-    find("described").textContent = describe(objects, world);
+    paint();
     changed();
   }
 
   function makeForm(object, index) {
-    const form = document.createElement("fieldset"), legend = document.createElement("legend"), fields = document.createElement("div");
+    const form = document.createElement("fieldset");
+    const legend = document.createElement("legend");
     legend.textContent = say("object", sayCount(index + 1));
+    const fields = document.createElement("div");
     fields.className = "fields";
-    for (const [name, values] of Object.entries(world.attributes))
-      fields.append(label(say(name), makeChoice(values.map((value) => nameValue(value, world)), object[name], (value) => update(object, name, value))));
-    for (const axis of AXES) fields.append(label(say(axis), makeSlider(object[axis], (value) => update(object, axis, value))));
+    for (const [name, values] of Object.entries(world.attributes)) {
+      const names = values.map((value) => nameValue(value, world));
+      const choice = makeChoice(names, object[name], (value) => update(object, name, value));
+      fields.append(makeLabel(say(name), choice));
+    }
+    for (const axis of AXES) {
+      const slider = makeSlider(object[axis], (value) => update(object, axis, value));
+      fields.append(makeLabel(say(axis), slider));
+    }
+    form.append(legend, fields, makeRemoveButton(object, index));
+    return form;
+  }
+
+  function makeRemoveButton(object, index) {
     const remove = document.createElement("button");
     remove.type = "button";
     remove.textContent = say("removeObject");
@@ -48,8 +65,7 @@ export function startScene(world, changed) {
       replace(objects.filter((other) => other !== object));
       find("objects").querySelectorAll("button")[Math.max(0, index - 1)]?.focus();
     });
-    form.append(legend, fields, remove);
-    return form;
+    return remove;
   }
 
   find("draw").addEventListener("click", () => replace(drawScene(world)));
@@ -58,10 +74,10 @@ export function startScene(world, changed) {
   return { describe: async () => describeScene(objects, world), show };
 }
 
-function label(text, control) {
-  const found = document.createElement("label");
-  found.append(text, control);
-  return found;
+function makeLabel(text, control) {
+  const label = document.createElement("label");
+  label.append(text, control);
+  return label;
 }
 
 function makeChoice(names, chosen, choose) {
@@ -78,22 +94,28 @@ function makeSlider(value, choose) {
   return slider;
 }
 
+/* Returns the name of an attribute's value, such as "red", in the language of the page. */
 function nameValue(value, world) {
   return world.words[getLanguage()]?.[value] ?? value;
 }
 
-/* The scene in words, for those who do not see the picture. */
-function describe(objects, world) {
-  const sentences = objects.map((object) => {
-    const values = Object.fromEntries(Object.entries(world.attributes).map(([name, names]) => [name, nameValue(names[object[name]], world)]));
-    const adjectives = [values.size, values.color, values.material];
-    const name = getLanguage() === "fa" ? [values.shape, ...adjectives.reverse()] : [...adjectives, values.shape];
-    return `${name.join(" ")} (${[nameSide(object.right, "leftSide", "rightSide"), nameSide(object.front, "behind", "inFront")].join(getLanguage() === "fa" ? "، " : ", ")})`;
-  });
-  return say("sceneOf", sayCount(objects.length)) + sentences.join(getLanguage() === "fa" ? "؛ " : "; ") + ".";
+/* Returns the scene in words, for those who do not see the picture. */
+function describeInWords(objects, world) {
+  const { semicolon } = MARKS[getLanguage()];
+  const phrases = objects.map((object) => describeObject(object, world));
+  return say("sceneOf", sayCount(objects.length)) + phrases.join(semicolon) + ".";
+}
+
+/* Returns a phrase such as "small red metal cube (left, in front)"; Persian has the noun first. */
+function describeObject(object, world) {
+  const nameAttribute = (name) => nameValue(world.attributes[name][object[name]], world);
+  const [size, color, material, shape] = ["size", "color", "material", "shape"].map(nameAttribute);
+  const words = getLanguage() === "fa" ? [shape, material, color, size] : [size, color, material, shape];
+  const sides = [nameSide(object.right, "leftSide", "rightSide"), nameSide(object.front, "behind", "inFront")];
+  return `${words.join(" ")} (${sides.join(MARKS[getLanguage()].comma)})`;
 }
 
 function nameSide(position, below, above) {
-  if (Math.abs(position) < SIDE) return say("middle");
+  if (Math.abs(position) < MIDDLE) return say("middle");
   return say(position < 0 ? below : above);
 }

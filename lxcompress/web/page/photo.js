@@ -1,18 +1,20 @@
-/* The photograph that the page asks about: from the camera or a file. It never leaves the device. */
+/* Reads the photograph that the page asks about, from the camera or a file. It never leaves the device. */
 
 import { flatten, resize, toPicture } from "./pixels.js";
 import { PageError } from "./files.js";
 import { say } from "./words.js";
 
 const MOST_PIXELS = 80_000_000;
+const AS_STORED = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 const find = (id) => document.getElementById(id);
 
-/* Lets the user choose a photograph, and calls `changed` for each. Returns { describe, show }; `describe` is a promise
-   of the inputs of a model that depend on the photograph. */
+/* Lets the user choose a photograph, and calls `changed` for each. Returns { describe, show }; `describe` returns a promise
+   of the inputs of a model that depend on the photograph, or of null without a photograph. */
 export function startPhoto({ page, call, showProblem }, changed) {
   const { extractor } = page;
-  let picture = null, name = "";
+  let picture = null;
+  let name = "";
 
   async function read(file) {
     if (!file) return;
@@ -31,9 +33,11 @@ export function startPhoto({ page, call, showProblem }, changed) {
   }
 
   async function decode(file) {
-    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" }).catch(() => null);
+    const bitmap = await createImageBitmap(file, AS_STORED).catch(() => null);
     if (!bitmap || bitmap.width * bitmap.height > MOST_PIXELS) throw new PageError("noPhoto", file.name);
-    const { width, height } = bitmap, canvas = find("photo"), context = canvas.getContext("2d", { willReadFrequently: true });
+    const { width, height } = bitmap;
+    const canvas = find("photo");
+    const context = canvas.getContext("2d", { willReadFrequently: true });
     Object.assign(canvas, { width, height });
     context.drawImage(bitmap, 0, 0);
     bitmap.close();
@@ -56,7 +60,9 @@ export function startPhoto({ page, call, showProblem }, changed) {
     find("described").textContent = name ? say("photoOf", name) : say("choosePhoto");
   }
 
-  for (const id of ["camera", "file"]) find(id).addEventListener("change", ({ target }) => read(target.files[0]));
+  for (const id of ["camera", "file"]) {
+    find(id).addEventListener("change", ({ target }) => read(target.files[0]));
+  }
   show();
   return { describe, show };
 }

@@ -9,42 +9,65 @@ self.addEventListener("activate", (event) => event.waitUntil(forgetOld().then(()
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   if (method !== "GET" || !url.startsWith(self.registration.scope)) return;
-  const isEntry = ENTRIES.some((entry) => url.split(/[?#]/)[0] === new URL(entry, self.registration.scope).href);
+  const [address] = url.split(/[?#]/);
+  const isEntry = ENTRIES.some((entry) => address === new URL(entry, self.registration.scope).href);
   event.respondWith(isEntry ? askNetworkFirst(event.request) : askKeptFirst(event.request));
 });
 
-/* Everything but the models and the engine, which are kept once they are fetched. */
+/* Keeps everything but the models and the engine, which are kept once they are fetched. */
 async function keepPage() {
-  const page = await (await fetch("page.json", { cache: "no-store" })).json();
-  await (await caches.open(KEPT)).addAll([...ENTRIES, ...page.code.map(({ path }) => path)]);
+  const response = await fetch("page.json", { cache: "no-store" });
+  const page = await response.json();
+  const cache = await caches.open(KEPT);
+  await cache.addAll([...ENTRIES, ...page.code.map(({ path }) => path)]);
 }
 
+/* Removes the files that the page no longer has. */
 async function forgetOld() {
-  const page = await (await fetch("page.json")).json(), cache = await caches.open(KEPT);
-  const files = [...page.code, ...Object.values(page.engines), ...(page.extractor ? [page.extractor.file] : []), ...page.models.flatMap((model) => [model.file, model.vocabulary])];
-  const wanted = new Set([...ENTRIES, ...files.map(({ path }) => path)].map((path) => new URL(path, self.registration.scope).href));
-  for (const request of await cache.keys()) if (!wanted.has(request.url)) await cache.delete(request);
+  const response = await fetch("page.json");
+  const page = await response.json();
+  const cache = await caches.open(KEPT);
+  const paths = [...ENTRIES, ...listFiles(page).map(({ path }) => path)];
+  const wanted = new Set(paths.map((path) => new URL(path, self.registration.scope).href));
+  for (const request of await cache.keys()) {
+    if (!wanted.has(request.url)) await cache.delete(request);
+  }
 }
 
+/* Returns the files that page.json names, each { path, sha256, bytes }. */
+function listFiles(page) {
+  const extractors = page.extractor ? [page.extractor.file] : [];
+  const models = page.models.flatMap((model) => [model.file, model.vocabulary]);
+  return [...page.code, ...Object.values(page.engines), ...extractors, ...models];
+}
+
+/* Returns what the network answers and keeps it; without the network, what was kept. */
 async function askNetworkFirst(request) {
-  const found = await fetch(request, { cache: "no-store" }).catch(() => null);
-  if (!found?.ok) return (await caches.match(request, { ignoreSearch: true })) ?? found ?? Response.error();
-  await keep(request, found.clone());
-  return found;
+  const response = await fetch(request, { cache: "no-store" }).catch(() => null);
+  if (!response?.ok) {
+    const kept = await caches.match(request, { ignoreSearch: true });
+    return kept ?? response ?? Response.error();
+  }
+  await keep(request, response.clone());
+  return response;
 }
 
+/* Returns what was kept, or what the network answers, which is kept then. The page asks to reload a damaged file. */
 async function askKeptFirst(request) {
   const kept = request.cache === "reload" ? null : await caches.match(request);
   if (kept) return kept;
-  const found = await fetch(request);
-  if (found.ok) keep(request, found.clone());
-  return found;
+  const response = await fetch(request);
+  if (response.ok) keep(request, response.clone());
+  return response;
 }
 
+/* Keeps a response; the page is told if there is no room for it. */
 async function keep(request, response) {
   try {
-    await (await caches.open(KEPT)).put(request, response);
+    const cache = await caches.open(KEPT);
+    await cache.put(request, response);
   } catch {
-    for (const client of await self.clients.matchAll({ includeUncontrolled: true })) client.postMessage("notKept");
+    const clients = await self.clients.matchAll({ includeUncontrolled: true });
+    for (const client of clients) client.postMessage("notKept");
   }
 }

@@ -1,4 +1,4 @@
-/* The texts of the page in English and Persian. A text with {} takes a detail. */
+/* Gives the texts of the page in English and Persian. A text with {} takes a detail. */
 
 const ENGLISH = {
   skip: "Skip to the question",
@@ -49,7 +49,7 @@ const ENGLISH = {
   done: "Measured.",
   stopped: "Stopped. The finished rounds are kept.",
   restored: "The page was closed while it measured. The finished rounds are below.",
-  resultCaption: "Time of one answer, one thread. The ratio is that to the first file; in brackets its 95 % interval.",
+  resultCaption: "Time of one answer on one thread. The ratio compares it with the first file; its 95 % interval is in brackets.",
   file: "File", ratio: "Ratio", memory: "Memory, MB",
   drift: "{} changed its speed while it was measured: wait until the device is cool, and measure again.",
   coarse: "The clock of this browser is coarse, so a sample is the mean of up to {} answers.",
@@ -141,17 +141,17 @@ const PERSIAN = {
 const LANGUAGES = { en: ENGLISH, fa: PERSIAN };
 let language = "en";
 
-/* The text under `key` in the chosen language, with `detail` in place of {}. */
+/* Returns the text under `key` in the chosen language, with `detail` in place of {}. */
 export function say(key, detail = "") {
   return LANGUAGES[language][key].replace("{}", detail);
 }
 
-/* A share of 0 to 1 as a percentage, in the digits of the language. */
+/* Returns a share of 0 to 1 as a percentage, in the digits of the language. */
 export function sayShare(share) {
   return new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 }).format(share);
 }
 
-/* A count, in the digits of the language. */
+/* Returns a count in the digits of the language. */
 export function sayCount(count) {
   return new Intl.NumberFormat(language).format(count);
 }
@@ -160,7 +160,7 @@ export function getLanguage() {
   return language;
 }
 
-/* Writes every text of the page in `chosen`, from right to left if the language is. */
+/* Writes every text of the page in the language `chosen`, in its direction. */
 export function setLanguage(chosen) {
   language = chosen in LANGUAGES ? chosen : "en";
   document.documentElement.lang = language;

@@ -1,16 +1,17 @@
-/* Runs the engine beside the page, which stays responsive: opens models, answers, and measures in turns.
+/* Runs the engine in a worker, so that the page stays responsive: opens models, answers, and measures in turns.
 
-   A message is { id, call, ... } and is answered by { id, result } or { id, error, key, detail }; { id, progress } comes
-   in between. */
+   A message is { id, call, ... }, where `call` is a name in CALLS. The reply is { id, result } or { id, error, key, detail };
+   { id, progress } may come before it. */
 
 import { chooseBuild, open } from "./engine.mjs";
 import { fetchFile } from "./files.js";
 import { roundToHalf } from "./pixels.js";
 
-const WARMUP = 10;
+const WARMUP = 10;  // answers in each of two warm-ups; the second one is timed
 const SAMPLES_A_TURN = 5;
-const TICKS_A_SAMPLE = 20;  // a sample is at least so many ticks of the clock long, so that its error is at most 5 %
+const TICKS_A_SAMPLE = 20;  // a sample takes at least 20 ticks of the clock, so that its error is at most 5 %
 const MOST_REPEATS = 1000;
+const PAUSE_MS = 200;  // between two looks at whether the page is visible again
 
 const sessions = new Map();
 let compiled = null;
@@ -25,8 +26,12 @@ const CALLS = {
   seeImage: ({ model, image }) => getSession(model).see(image),
   askQuestion: ({ model, ids }) => Array.from(getSession(model).ask(makeQuestion(ids)).scores.data),
   measure,
-  stop: () => { isStopped = true; },
-  pause: ({ isHidden }) => { isPaused = isHidden; },
+  stop: () => {
+    isStopped = true;
+  },
+  pause: ({ isHidden }) => {
+    isPaused = isHidden;
+  },
 };
 
 self.onmessage = async ({ data }) => {
@@ -38,20 +43,28 @@ self.onmessage = async ({ data }) => {
   }
 };
 
-/* Fetches the engine, once, and a model. Returns the seconds that this took, and the bytes of the engine's memory. */
+/* Opens a model, unless it is open. Returns the seconds that this took, the engine's kernels, and the bytes of its memory. */
 async function openModel({ model, engines, base }, report) {
-  if (!sessions.has(model.name)) {
-    const started = performance.now();
-    await compile(engines, base);
-    const compiledAt = performance.now();
-    const bytes = await fetchFile(model.file, base, (done, total) => report({ done, total }));
-    const fetched = performance.now();
-    const session = await open(bytes, compiled);
-    const seconds = (from, to) => (to - from) / 1000;
-    sessions.set(model.name, { session, compileS: seconds(started, compiledAt), fetchS: seconds(compiledAt, fetched), loadS: seconds(fetched, performance.now()) });
-  }
+  if (!sessions.has(model.name)) sessions.set(model.name, await openSession(model, engines, base, report));
   const { session, ...times } = sessions.get(model.name);
   return { ...times, kernels: chooseBuild().kernels, memoryBytes: session.memoryBytes };
+}
+
+/* Fetches the engine, if it was not yet, and a model. Returns the session, and the seconds that each step took. */
+async function openSession(model, engines, base, report) {
+  const startMs = performance.now();
+  await compile(engines, base);
+  const compiledMs = performance.now();
+  const bytes = await fetchFile(model.file, base, (done, total) => report({ done, total }));
+  const fetchedMs = performance.now();
+  const session = await open(bytes, compiled);
+  const loadedMs = performance.now();
+  return {
+    session,
+    compileS: (compiledMs - startMs) / 1000,
+    fetchS: (fetchedMs - compiledMs) / 1000,
+    loadS: (loadedMs - fetchedMs) / 1000,
+  };
 }
 
 /* Compiles the build of the engine that is best for this machine. */
@@ -61,12 +74,17 @@ async function compile(engines, base) {
 
 async function openExtractor({ extractor, engines, base }, report) {
   await compile(engines, base);
-  extractorSession ??= await open(await fetchFile(extractor.file, base, (done, total) => report({ done, total })), compiled);
+  if (extractorSession) return;
+  const bytes = await fetchFile(extractor.file, base, (done, total) => report({ done, total }));
+  extractorSession = await open(bytes, compiled);
 }
 
-/* The features of all regions of a photograph, one region after another. */
+/* Returns the features of all regions of a photograph, one region after another. */
 function extract({ extractor, picture }) {
-  const feeds = { picture: { data: picture, dims: [1, 3, extractor.side ** 2] }, planes: { data: [1, 1, 1], dims: [1, 3] } };
+  const feeds = {
+    picture: { data: picture, dims: [1, 3, extractor.side ** 2] },
+    planes: { data: [1, 1, 1], dims: [1, 3] },
+  };
   return roundToHalf(extractorSession.run(feeds).scores.data);
 }
 
@@ -83,23 +101,39 @@ function makeQuestion(ids) {
    `lengths` has the number of tokens of each timed question, about an image of `objects` regions of `features`. */
 async function measure({ models, lengths, objects, features }, report) {
   isStopped = false;
-  const tick = findTick(), image = drawImage(objects, features), questions = new Map();
-  for (const length of lengths) if (!questions.has(length)) questions.set(length, { ...makeQuestion(drawIds(length)), ...image });
-  const found = models.map((name) => ({ name, samples: [], rounds: [], repeats: warmUp(getSession(name), questions.get(lengths[0]), tick) }));
-  for (let start = 0; start < lengths.length && !isStopped; start += SAMPLES_A_TURN) {
-    const asked = lengths.slice(start, start + SAMPLES_A_TURN), first = (start / SAMPLES_A_TURN) % found.length;
-    for (const model of [...found.slice(first), ...found.slice(0, first)]) {
-      const session = getSession(model.name);
-      model.samples.push(...asked.map((length) => timeAnswer(session, questions.get(length), model.repeats)));
-      model.rounds.push(asked.length);
-    }
-    report({ done: start + asked.length, total: lengths.length, tick, models: found });
-    do await new Promise((resume) => setTimeout(resume, isPaused ? 200 : 0)); while (isPaused && !isStopped);
+  const tick = findTick();
+  const image = drawImage(objects, features);
+  const questions = new Map();
+  for (const length of lengths) {
+    if (!questions.has(length)) questions.set(length, { ...makeQuestion(drawIds(length)), ...image });
   }
-  return { tick, models: found.map((model) => ({ ...model, memoryBytes: getSession(model.name).memoryBytes })), isStopped };
+  const measured = models.map((name) => {
+    const repeats = warmUp(getSession(name), questions.get(lengths[0]), tick);
+    return { name, samples: [], rounds: [], repeats };
+  });
+  for (let start = 0; start < lengths.length && !isStopped; start += SAMPLES_A_TURN) {
+    const turn = lengths.slice(start, start + SAMPLES_A_TURN);
+    const first = (start / SAMPLES_A_TURN) % measured.length;
+    for (const model of [...measured.slice(first), ...measured.slice(0, first)]) {
+      const session = getSession(model.name);
+      model.samples.push(...turn.map((length) => timeAnswer(session, questions.get(length), model.repeats)));
+      model.rounds.push(turn.length);
+    }
+    report({ done: start + turn.length, total: lengths.length, tick, models: measured });
+    await waitUntilVisible();
+  }
+  const results = measured.map((model) => ({ ...model, memoryBytes: getSession(model.name).memoryBytes }));
+  return { tick, models: results, isStopped };
 }
 
-/* The smallest step of the clock, in seconds: browsers make it coarse. */
+/* Lets messages of the page come in, and waits while the page is hidden and the measurement is not stopped. */
+async function waitUntilVisible() {
+  do {
+    await new Promise((resume) => setTimeout(resume, isPaused ? PAUSE_MS : 0));
+  } while (isPaused && !isStopped);
+}
+
+/* Returns the smallest step of the clock, in seconds: browsers make it coarse. */
 function findTick() {
   let smallest = Infinity;
   for (let step = 0; step < 50; step += 1) {
@@ -111,21 +145,21 @@ function findTick() {
   return smallest / 1000;
 }
 
-/* Answers without timing, and returns how many answers make one sample. */
+/* Answers before the measurement, and returns how many answers make one sample. */
 function warmUp(session, question, tick) {
   timeAnswer(session, question, WARMUP);
-  const answer_s = timeAnswer(session, question, WARMUP) || tick / WARMUP;
-  return Math.min(MOST_REPEATS, Math.max(1, Math.ceil((TICKS_A_SAMPLE * tick) / answer_s)));
+  const answerS = timeAnswer(session, question, WARMUP) || tick / WARMUP;
+  return Math.min(MOST_REPEATS, Math.max(1, Math.ceil((TICKS_A_SAMPLE * tick) / answerS)));
 }
 
-/* The mean seconds of an answer to one question, asked `repeats` times. */
+/* Returns the mean seconds of an answer to one question, asked `repeats` times. */
 function timeAnswer(session, question, repeats) {
   const start = performance.now();
   for (let count = 0; count < repeats; count += 1) session.run(question);
   return (performance.now() - start) / 1000 / repeats;
 }
 
-/* Ids that every vocabulary has. */
+/* Returns ids of tokens that every vocabulary has. */
 function drawIds(length) {
   return Array.from({ length }, () => 1 + Math.floor(4 * Math.random()));
 }
