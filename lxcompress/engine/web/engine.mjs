@@ -19,17 +19,19 @@ const FIRST_PAGES = 16, MOST_PAGES = 65536;  // of build.sh
 
 /* -- builds ------------------------------------------------------------------------------------------------------- */
 
-/* A function () -> int32 of one instruction: the sum of four products of bytes, 255 (or -1) by 127. */
+/* The code of functions () -> int32 of one instruction. DOT is the sum of four products of bytes, 255 (or -1) by 127; SPLAT
+   needs only SIMD. */
 const DOT = [0x41, 0xff, 0x00, 0xfd, 0x0f, 0x41, 0x7f, 0xfd, 0x0f, 0x41, 0x00, 0xfd, 0x11, 0xfd, 0x93, 0x02, 0xfd, 0x1b, 0x00, 0x0b];
 const SPLAT = [0x41, 0x00, 0xfd, 0x0f, 0xfd, 0x1b, 0x00, 0x0b];
 const EXACT_SUMS = [4 * 255 * 127, 4 * -1 * 127];  // of machines that read the first byte as unsigned, and as signed
 
+/* Returns the bytes of a WebAssembly module with one function `f`. */
 function makeModule(code) {
   const start = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7f, 3, 2, 1, 0, 7, 5, 1, 1, 0x66, 0, 0];
   return Uint8Array.from([...start, 0x0a, code.length + 3, 1, code.length + 1, 0, ...code]);
 }
 
-/* The kernels that this machine runs, best first: "dot", "pairs" or "base"; none in a browser without SIMD. */
+/* Returns the kernels that this machine runs, best first: "dot", "pairs" or "base"; none in a browser without SIMD. */
 function findKernels() {
   if (!WebAssembly.validate(makeModule(SPLAT))) return [];
   if (!WebAssembly.validate(makeModule(DOT))) return ["base"];
@@ -37,8 +39,8 @@ function findKernels() {
   return [EXACT_SUMS.includes(sum) ? "dot" : "pairs", "base"];
 }
 
-/* Whether threads can share memory and wait for each other. For this, a page needs the headers of isolation (COOP and COEP), and
-   must call the engine from a worker. */
+/* Returns whether threads can share memory and wait for each other. For this, a page needs the headers of isolation (COOP and
+   COEP), and must call the engine from a worker. */
 function hasThreads() {
   return typeof SharedArrayBuffer !== "undefined" && (isNode() || (globalThis.crossOriginIsolated && isWorker()));
 }
@@ -51,29 +53,32 @@ function isNode() {
   return Boolean(globalThis.process?.versions?.node);
 }
 
-/* All builds that this machine runs, best first: { kernels, threads, file }, where threads is true or false. */
+/* Returns all builds that this machine runs, best first: { kernels, threads, file }, where threads is true or false. */
 export function findBuilds() {
-  return findKernels().flatMap((kernels) =>
-    (hasThreads() ? [true, false] : [false]).map((threads) => {
-      const words = ["engine", ...(kernels === "base" ? [] : [kernels]), ...(threads ? ["threads"] : [])];
-      return { kernels, threads, file: `${words.join("-")}.wasm` };
-    }),
-  );
+  const choices = hasThreads() ? [true, false] : [false];
+  return findKernels().flatMap((kernels) => choices.map((threads) => ({ kernels, threads, file: nameBuild(kernels, threads) })));
 }
 
-/* The best build with threads, or without them. Throws an Error of one sentence if there is none. */
+function nameBuild(kernels, threads) {
+  const kernelsWord = kernels === "base" ? "" : `-${kernels}`;
+  const threadsWord = threads ? "-threads" : "";
+  return `engine${kernelsWord}${threadsWord}.wasm`;
+}
+
+/* Returns the best build with threads, or without them. Throws an Error of one sentence if there is none. */
 export function chooseBuild({ threads = false } = {}) {
-  const builds = findBuilds(), found = builds.find((build) => build.threads === threads) ?? builds[0];
-  if (!found) throw new Error("this browser has no SIMD in WebAssembly: use a newer one");
-  return found;
+  const builds = findBuilds();
+  const chosen = builds.find((build) => build.threads === threads) ?? builds[0];
+  if (!chosen) throw new Error("this browser has no SIMD in WebAssembly: use a newer one");
+  return chosen;
 }
 
 /* -- opening ------------------------------------------------------------------------------------------------------ */
 
-/* A session over a model. `model` and `engine` are bytes (an ArrayBuffer or a view of one) or a Response; `engine` may also be a
-   WebAssembly.Module, to open several models with. A model that comes as a Response is written into the engine's memory as it
-   arrives, and onProgress(bytes, all bytes or 0) is called. `threads` counts for a build with threads; where they do not start,
-   the session has one (session.threads). Throws an Error of one sentence for a file that is not sound. */
+/* Opens a session over a model. `model` and `engine` are bytes (an ArrayBuffer or a view of one) or a Response; `engine` may also
+   be a WebAssembly.Module, to open several models with. A model that comes as a Response is written into the engine's memory as it
+   arrives, and onProgress(bytes, all bytes) is called. Only a build with threads uses `threads`; where they do not start, the
+   session has one (session.threads). Throws an Error of one sentence for a damaged file. */
 export async function open(model, engine, { threads = 1, onProgress = () => {} } = {}) {
   const module = engine instanceof WebAssembly.Module ? engine : await WebAssembly.compile(await readBytes(engine));
   const imported = WebAssembly.Module.imports(module).find(({ kind }) => kind === "memory");
@@ -92,9 +97,11 @@ export async function open(model, engine, { threads = 1, onProgress = () => {} }
 }
 
 async function instantiate(module, memory) {
-  const system = {}, imports = { wasi_snapshot_preview1: system, env: { memory } };
-  for (const { module: from, name } of WebAssembly.Module.imports(module)) if (from !== "env") system[name] = () => NO_SUCH_CALL;
-  return WebAssembly.instantiate(module, imports);
+  const system = {};
+  for (const { module: from, name } of WebAssembly.Module.imports(module)) {
+    if (from !== "env") system[name] = () => NO_SUCH_CALL;
+  }
+  return WebAssembly.instantiate(module, { wasi_snapshot_preview1: system, env: { memory } });
 }
 
 async function readBytes(source) {
@@ -105,7 +112,7 @@ async function readBytes(source) {
   return new Uint8Array(await source.arrayBuffer());
 }
 
-/* A worker that runs this file as a helper. */
+/* Starts a worker that runs this file as a helper. */
 async function startWorker(message, onError) {
   if (isNode()) {
     const { Worker: NodeWorker } = await import("node:worker_threads");
@@ -120,7 +127,7 @@ async function startWorker(message, onError) {
   return worker;
 }
 
-/* What a helper does: it computes in the memory of the session, with a stack of its own, until it is ended. */
+/* Computes in the memory of a session, with a stack of its own, until the worker is ended. */
 async function help({ module, memory, number, stack }) {
   const { exports } = await instantiate(module, memory);
   exports.__stack_pointer.value = stack;
@@ -136,7 +143,7 @@ if (isNode()) {
 
 /* -- a session ---------------------------------------------------------------------------------------------------- */
 
-/* It has a memory of its own, which is free again once the session is closed and nothing refers to it. */
+/* A session has a memory of its own, which is free again once the session is closed and nothing refers to it. */
 class Session {
   #c;
   #error;
@@ -153,18 +160,23 @@ class Session {
   /* Starts workers, and returns how many: all, or none if one does not start. */
   async startHelpers(module, memory, count) {
     let hasFailed = false;
+    const noteFailure = () => {
+      hasFailed = true;
+    };
     for (let number = 0; number < count; number += 1) {
       const stack = this.#take(STACK_BYTES) + STACK_BYTES;
-      this.#helpers.push(await startWorker({ module, memory, number, stack }, () => { hasFailed = true; }));
+      this.#helpers.push(await startWorker({ module, memory, number, stack }, noteFailure));
     }
     const end = performance.now() + START_MS;
-    while (this.#c.lx_count_idle() < count && !hasFailed && performance.now() < end) await new Promise((resume) => setTimeout(resume, 1));
+    while (this.#c.lx_count_idle() < count && !hasFailed && performance.now() < end) {
+      await new Promise((resume) => setTimeout(resume, 1));
+    }
     if (this.#c.lx_count_idle() === count) return count;
     this.close();
     return 0;
   }
 
-  /* Ends the workers of the session. After that, a session that had some does not answer. */
+  /* Ends the workers of the session. After that, a session that had workers cannot answer. */
   close() {
     for (const worker of this.#helpers.splice(0)) worker.terminate();
   }
@@ -173,19 +185,22 @@ class Session {
   async writeModel(model, onProgress) {
     const total = Number(model.headers?.get("content-length") ?? 0);
     if (!model.ok || !model.body || !total || model.headers.get("content-encoding")) {
-      const bytes = await readBytes(model), address = this.#take(bytes.length);
+      const bytes = await readBytes(model);
+      const address = this.#take(bytes.length);
       new Uint8Array(this.#c.memory.buffer).set(bytes, address);
       onProgress(bytes.length, bytes.length);
       return { address, length: bytes.length };
     }
     const address = this.#take(total);
+    const reader = model.body.getReader();
     let length = 0;
-    for (const reader = model.body.getReader(); ; ) {
+    for (;;) {
       const { done, value } = await reader.read();
       if (done) return { address, length };
       if (length + value.length > total) throw new Error(`${model.url}: is longer than the ${total} bytes that its server announced`);
       new Uint8Array(this.#c.memory.buffer).set(value, address + length);
-      onProgress((length += value.length), total);
+      length += value.length;
+      onProgress(length, total);
     }
   }
 
@@ -199,7 +214,7 @@ class Session {
     this.inputs = Array.from({ length: c.lx_count_inputs(opened) }, (_, place) => this.#readInput(opened, place));
   }
 
-  /* The size of its memory: the model, and the largest work so far. */
+  /* The bytes of its memory: the model, and the most that an answer needed so far. */
   get memoryBytes() {
     return this.#c.memory.buffer.byteLength;
   }
