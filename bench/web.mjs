@@ -14,38 +14,64 @@ import { open } from "../lxcompress/engine/web/engine.mjs";
 
 const { values: options, positionals: names } = parseArgs({
   allowPositionals: true,
-  options: { runs: { type: "string", default: "30" }, tokens: { type: "string", default: "20" }, objects: { type: "string", default: "36" }, threads: { type: "string", default: "1" }, ort: { type: "string" }, clock: { type: "string", default: "wall" } },
+  options: {
+    runs: { type: "string", default: "30" },
+    tokens: { type: "string", default: "20" },
+    objects: { type: "string", default: "36" },
+    threads: { type: "string", default: "1" },
+    ort: { type: "string" },
+    clock: { type: "string", default: "wall" },
+  },
 });
 const [runs, tokens, objects, threads] = [options.runs, options.tokens, options.objects, options.threads].map(Number);
 const FEATURES = 2048, BOX = 4, WARMUP = 3, RESAMPLES = 2000;
 
-/* Milliseconds: of a clock, or of this process on a processor, which other programs disturb less. */
-const CLOCKS = { wall: () => performance.now(), cpu: () => process.cpuUsage().user / 1000 + process.cpuUsage().system / 1000 };
+/* Each gives milliseconds: of a clock, or of processor time of this process, which other programs disturb less. */
+const CLOCKS = {
+  wall: () => performance.now(),
+  cpu: () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000;
+  },
+};
 const now = CLOCKS[options.clock];
 
-/* Numbers from 0 to 1, the same in each run of the script (a linear congruential generator). */
+/* Returns numbers from 0 to 1, the same in each run of the script (a linear congruential generator). */
 let state = 1;
-const draw = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
-const median = (values) => Float64Array.from(values).sort()[values.length >> 1];
+function draw() {
+  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+  return state / 2 ** 32;
+}
 
-const floats = (width) => ({ data: Float32Array.from({ length: objects * width }, draw), dims: [1, objects, width] });
-const whole = (length, value) => ({ data: BigInt64Array.from({ length }, value), dims: [1, length] });
+function findMedian(values) {
+  return Float64Array.from(values).sort()[values.length >> 1];
+}
+
+const drawFloats = (width) => ({ data: Float32Array.from({ length: objects * width }, draw), dims: [1, objects, width] });
+const makeIntegers = (length, value) => ({ data: BigInt64Array.from({ length }, value), dims: [1, length] });
 const feeds = {
-  input_ids: whole(tokens, () => BigInt(1 + Math.floor(90 * draw()))),
-  attention_mask: whole(tokens, () => 1n),
-  visual_feats: floats(FEATURES),
-  visual_pos: floats(BOX),
-  visual_attention_mask: whole(objects, () => 1n),
+  input_ids: makeIntegers(tokens, () => BigInt(1 + Math.floor(90 * draw()))),
+  attention_mask: makeIntegers(tokens, () => 1n),
+  visual_feats: drawFloats(FEATURES),
+  visual_pos: drawFloats(BOX),
+  visual_attention_mask: makeIntegers(objects, () => 1n),
 };
 
-async function openRival(path) {
+async function openOnnxRuntime(path) {
   const ort = await import(pathToFileURL(options.ort));
   ort.env.wasm.numThreads = threads;
   const session = await ort.InferenceSession.create(readFileSync(path), { executionProviders: ["wasm"] });
-  const type = (data) => (data instanceof Float32Array ? "float32" : "int64");
-  const tensors = Object.entries(feeds).map(([name, { data, dims }]) => [name, new ort.Tensor(type(data), data, dims)]);
-  const taken = Object.fromEntries(tensors.filter(([name]) => session.inputNames.includes(name)));
-  return { answer: async () => Object.values(await session.run(taken))[0].data };
+  const findType = (data) => (data instanceof Float32Array ? "float32" : "int64");
+  const inputs = {};
+  for (const name of session.inputNames) {
+    const { data, dims } = feeds[name];
+    inputs[name] = new ort.Tensor(findType(data), data, dims);
+  }
+  const answer = async () => {
+    const outputs = await session.run(inputs);
+    return Object.values(outputs)[0].data;
+  };
+  return { answer };
 }
 
 async function openEngine(name) {
@@ -55,24 +81,44 @@ async function openEngine(name) {
 }
 
 const models = [];
-for (const name of names) models.push({ name, ...(await (name.includes(":") ? openEngine(name) : openRival(name))), samples: [] });
-for (let round = -WARMUP; round < runs; round += 1)
+for (const name of names) {
+  const opened = name.includes(":") ? await openEngine(name) : await openOnnxRuntime(name);
+  models.push({ name, ...opened, samples: [] });
+}
+for (let round = -WARMUP; round < runs; round += 1) {
   for (const model of models) {
     const start = now();
     model.scores = await model.answer();
     if (round >= 0) model.samples.push(now() - start);
   }
+}
 
-const expected = (models[1] ?? models[0]).scores, largest = Math.max(...expected.map(Math.abs));
+/* Returns how many times as fast `samples` are as `baseline`, of the rounds `rounds`. */
+function findSpeedup(samples, baseline, rounds) {
+  return findMedian(rounds.map((round) => baseline[round])) / findMedian(rounds.map((round) => samples[round]));
+}
+
+/* Returns the 95 % interval of the speedup over the rounds (bootstrap). */
+function findInterval(samples, baseline) {
+  const speedups = Array.from({ length: RESAMPLES }, () =>
+    findSpeedup(samples, baseline, samples.map(() => Math.floor(draw() * runs))));
+  const sorted = Float64Array.from(speedups).sort();
+  return [0.025, 0.975].map((share) => sorted[Math.floor(share * RESAMPLES)].toFixed(2));
+}
+
+const baseline = models[0].samples;
+const expected = (models[1] ?? models[0]).scores;
+const largest = Math.max(...expected.map(Math.abs));
 for (const { name, samples, scores, session } of models) {
-  const ratios = Array.from({ length: RESAMPLES }, () => {
-    const rounds = samples.map(() => Math.floor(draw() * runs));
-    return median(rounds.map((round) => models[0].samples[round])) / median(rounds.map((round) => samples[round]));
-  }).sort((a, b) => a - b);
-  const [low, high] = [0.025, 0.975].map((share) => ratios[Math.floor(share * RESAMPLES)].toFixed(2));
-  const times = (median(models[0].samples) / median(samples)).toFixed(2);
+  const [low, high] = findInterval(samples, baseline);
+  const speedup = (findMedian(baseline) / findMedian(samples)).toFixed(2);
   const difference = Math.max(...scores.map((score, index) => Math.abs(score - expected[index]))) / largest;
   const memory = session ? `, memory ${(session.memoryBytes / 1e6).toFixed(0)} MB` : "";
-  console.log(`${name}  median ${median(samples).toFixed(1)} ms, least ${Math.min(...samples).toFixed(1)} ms, ${times} [${low}, ${high}] times as fast, difference ${difference.toExponential(1)}${memory}`);
+  const median = findMedian(samples).toFixed(1);
+  const least = Math.min(...samples).toFixed(1);
+  console.log(
+    `${name}  median ${median} ms, least ${least} ms, ${speedup} [${low}, ${high}] times as fast, ` +
+      `difference ${difference.toExponential(1)}${memory}`,
+  );
 }
 process.exit(0);
