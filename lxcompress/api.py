@@ -138,12 +138,12 @@ def prune_to_budget(model: StrPath, out: StrPath, options: PruneOptions, budget:
     The ticket is written to `out`, and the file next to it. `options` have no sparsity. Raises PruneError, with the
     smallest cost that was reached, if no sparsity is within the budget.
     """
-    from lxcompress.workflow.budget import check_budget, with_some_sparsity
+    from lxcompress.workflow.budget import check_budget, with_valid_sparsity
     from lxcompress.workflow.budget import prune_to_budget as search
     from lxcompress.workflow.prune import check_options
 
     check_budget(str(model), Path(out), options, budget)
-    check_options(str(model), Path(out), with_some_sparsity(options))
+    check_options(str(model), Path(out), with_valid_sparsity(options))
     return search(str(model), Path(out), options, budget)
 
 

@@ -99,7 +99,7 @@ def prune_cli(
     from lxcompress.cli.progress import working
     from lxcompress.cli.screen import json_document, remarks
     from lxcompress.recipe import load_recipe
-    from lxcompress.workflow.budget import PruneBudget, with_some_sparsity
+    from lxcompress.workflow.budget import PruneBudget, with_valid_sparsity
     from lxcompress.workflow.prune import PruneOptions, check_options, prune_model, read_first
 
     if spare:
@@ -122,7 +122,7 @@ def prune_cli(
     if any(value is not None for value in (max_size_mb, max_latency_ms, format, precision)):
         budget = PruneBudget(format or "onnx", precision, max_size_mb, max_latency_ms)
         budget.check(options)
-        check_options(model, out, with_some_sparsity(options), recipe_files=recipe_files)
+        check_options(model, out, with_valid_sparsity(options), recipe_files=recipe_files)
         _prune_to_budget(model, out, options, budget, as_json=as_json)
         return
     check_options(model, out, options, recipe_files=recipe_files)

@@ -55,6 +55,11 @@ class PruneBudget:
             if not 0 < limit < float("inf"):
                 raise PruneError(f"{name} {limit:g}: expected a number above 0")
         check_format(self.format, self.precision)
+        if options.first and options.first.sparsity >= MOST[0]:
+            raise PruneError(
+                f"--first {options.first.granularity}:{options.first.sparsity:g}: expected less than {MOST[0]:g}, the "
+                "highest that a budget tries; lower it, or give --sparsity without a budget"
+            )
         fixed = {"--sparsity": options.sparsity, "--like": options.like}
         known = [name for name, value in fixed.items() if value is not None]
         known += [f"--granularity {options.granularity}"] if ":" in options.granularity else []
@@ -117,9 +122,10 @@ def check_budget(model: str, out: Path, options: PruneOptions, budget: PruneBudg
     check_empty(_file_folder(out, budget))
 
 
-def with_some_sparsity(options: PruneOptions) -> PruneOptions:
-    """Return the options with a sparsity that they allow: they are checked before the search finds theirs."""
-    return replace(options, sparsity=(1 + (options.first.sparsity if options.first else 0)) / 2)
+def with_valid_sparsity(options: PruneOptions) -> PruneOptions:
+    """Return the options with a sparsity that they allow, so that they can be checked before the search finds one."""
+    first = options.first.sparsity if options.first else 0.0
+    return replace(options, sparsity=(first + 1) / 2)
 
 
 def prune_to_budget(
@@ -136,7 +142,7 @@ def prune_to_budget(
 
     with tempfile.TemporaryDirectory(prefix="lxcompress-") as scratch:
         files = _Files(model, options, budget, Path(scratch), progress)
-        trials = find_sparsity(files.cost, budget, options.first.sparsity if options.first else 0.0)
+        trials = find_sparsity(files.cost, budget, first=options.first.sparsity if options.first else 0.0)
         confirmed = confirm(files.cost, trials, budget)
     sparsity = confirmed[0].sparsity
     made = prune_model(model, out, replace(options, sparsity=sparsity), progress=progress)
@@ -159,12 +165,12 @@ def prune_to_budget(
     return PrunedToBudget(made, artifact, folder, tuple(trials), final, tuple(assumed))
 
 
-def find_sparsity(cost: Callable[[float], Trial], budget: PruneBudget, first: float = 0.0) -> list[Trial]:
+def find_sparsity(cost: Callable[[float], Trial], budget: PruneBudget, *, first: float = 0.0) -> list[Trial]:
     """Return the trials of a search for the smallest sparsity within the budget, in the order of their sparsity.
 
     `cost` makes the file of a sparsity, and raises PruneError if the model cannot be pruned so far. `first` is the
-    sparsity of the first step alone; 0 if there is none. Raises PruneError if the dense file or that of the first step
-    is within the budget, or if no file is.
+    sparsity of the first step alone, less than the highest in MOST; 0 if there is none. Raises PruneError if the dense
+    file or that of the first step is within the budget, or if no file is.
     """
     low = cost(0.0)
     if low.excess(budget) <= 1:
@@ -260,7 +266,8 @@ class _Files:
     def cost(self, sparsity: float) -> Trial:
         """Prune, export and measure the model at a sparsity. Raises LxError.
 
-        0 is the model itself. The sparsity of the first step is the smaller model without a mask.
+        Sparsity 0 stands for the model itself. The sparsity of the first step stands for the smaller model without a
+        mask.
         """
         from lxcompress.study.prune import prune_model
 

@@ -20,7 +20,7 @@ from lxcompress.workflow.budget import (
     Trial,
     confirm,
     find_sparsity,
-    with_some_sparsity,
+    with_valid_sparsity,
 )
 from tests.complain import complain
 from tests.export.small import save_small
@@ -67,7 +67,7 @@ def test_a_first_step_is_where_the_search_begins(limit) -> None:
     """The dense file, the file of the first step, then only sparsities above it."""
     budget = PruneBudget("engine", "int8", max_size_mb=limit)
     cost, asked = cost_of(SIZES["line"])
-    found = min(trial.sparsity for trial in find_sparsity(cost, budget, 0.5) if trial.excess(budget) <= 1)
+    found = min(trial.sparsity for trial in find_sparsity(cost, budget, first=0.5) if trial.excess(budget) <= 1)
     assert SIZES["line"](found) <= limit < SIZES["line"](found - 4 * NARROW)
     assert asked[:2] == [0.0, 0.5]
     assert min(asked[2:]) > 0.5
@@ -118,7 +118,7 @@ def test_a_budget_that_nothing_or_everything_meets_is_one_sentence() -> None:
         budget = PruneBudget("engine", "int8", max_size_mb=limit)
         complain(lambda budget=budget: find_sparsity(cost_of(SIZES["line"])[0], budget), *words, kind=PruneError)
     words = ("needs no second step", "55 MB", "without --first")
-    complain(lambda: find_sparsity(cost_of(SIZES["line"])[0], MB, 0.5), *words, kind=PruneError)
+    complain(lambda: find_sparsity(cost_of(SIZES["line"])[0], MB, first=0.5), *words, kind=PruneError)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,11 @@ def test_a_budget_that_nothing_or_everything_meets_is_one_sentence() -> None:
         (PruneBudget("engine", None, 1, float("nan")), PruneOptions(), "--max-latency-ms nan"),
         (MB, PruneOptions(sparsity=0.5), "--sparsity: says how much is removed"),
         (MB, PruneOptions(granularity="2:4"), "--granularity 2:4: says how much is removed"),
+        (
+            MB,
+            PruneOptions(first=FirstStep(granularity="neuron", sparsity=0.95)),
+            "--first neuron:0.95: expected less than 0.95",
+        ),
     ],
 )
 def test_limits_and_options_that_contradict_each_other_are_refused(budget, options, words) -> None:
@@ -140,9 +145,9 @@ def test_options_of_two_steps_are_checked_before_the_search(share) -> None:
     first = FirstStep(granularity="neuron+head", sparsity=share)
     options = PruneOptions(first=first, granularity="block-2x4")
     MB.check(options)
-    with_some_sparsity(options).check()
+    with_valid_sparsity(options).check()
     with pytest.raises(PruneError, match="makes a smaller model, as --first does"):
-        with_some_sparsity(replace(options, granularity="neuron")).check()
+        with_valid_sparsity(replace(options, granularity="neuron")).check()
 
 
 def test_the_written_file_is_within_the_budget(tmp_path) -> None:
