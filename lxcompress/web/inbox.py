@@ -1,4 +1,4 @@
-"""Keep the measurements that a page sends or that a user saved: each becomes a bench in the folder of its device."""
+"""Save the measurements of pages: each becomes a bench in the folder of its device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from lxcompress.web.page import SOURCE_FILE
 from lxcompress.web.records import PageMeasurement, find_artifacts, to_bench
 
 UNSAFE = re.compile(r"[^A-Za-z0-9._]+")
+"""The characters that the name of a folder does not keep."""
 
 
 def find_page_run(page: Path) -> RunDir | None:
-    """Return the run folder of the models of a page; None if the page was made without one, or if the run moved."""
+    """Return the run folder of a page's models; None if the page was made without one, or if the folder was moved."""
     try:
         run = RunDir(page / str(parse_json(read_text(page / SOURCE_FILE))["run"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -26,13 +27,13 @@ def find_page_run(page: Path) -> RunDir | None:
     return RunDir(run.root.resolve()) if run.recipe.is_file() else None
 
 
-def keep_measurement(found: PageMeasurement, run: RunDir) -> tuple[Path, BenchRecord]:
+def keep_measurement(sent: PageMeasurement, run: RunDir) -> tuple[Path, BenchRecord]:
     """Save a measurement as a bench of its device in the run folder; return the file and the bench.
 
     Raises MeasureError if its models are not those of the run, and WriteError.
     """
-    bench = to_bench(found, find_artifacts(run))
-    path = name_bench(run, datetime.now(timezone.utc), device=name_device(found.device))
+    bench = to_bench(sent, find_artifacts(run))
+    path = name_bench(run, datetime.now(timezone.utc), device=name_device(sent.device))
     try:
         write_record(path, bench)
     finally:
@@ -41,7 +42,7 @@ def keep_measurement(found: PageMeasurement, run: RunDir) -> tuple[Path, BenchRe
 
 
 def name_device(device: str) -> str:
-    """Return the folder name of a device. Raises MeasureError for a name without letters and digits."""
+    """Return the folder name of a device. Raises MeasureError if no Latin letter or digit is left of its name."""
     name = UNSAFE.sub("-", device).strip("-.")
     if not name:
         raise MeasureError(f"the name of the device {device!r} has no Latin letter or digit; give another on the page")

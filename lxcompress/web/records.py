@@ -1,4 +1,4 @@
-"""PageMeasurement: what the page sends after a measurement, and the bench that it becomes."""
+"""The measurement that a page sends, and the bench that it becomes."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from lxcompress.rundir import RunDir, sha256
 
 RUNTIME = "engine-web"
 WARMUP = 20
+"""The answers of page/worker.js before it measures."""
 MOST_SAMPLES = 10_000
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 Words = Annotated[str, Field(max_length=500)]
@@ -45,8 +46,9 @@ class Battery(Record):
 class Conditions(Record):
     """What may have disturbed a measurement.
 
-    `isolated` says whether the page had the precise clock; `hidden` whether the page was out of sight. `pressure` is
-    the state that the browser gives of the processor: nominal, fair, serious or critical.
+    `isolated` says whether the page had the precise clock, `wake_lock` whether the screen was kept on, and `hidden`
+    whether the page was out of sight. `pressure` is the state that the browser gives of the processor: nominal, fair,
+    serious or critical. `page_memory_bytes` is the memory of the whole page.
     """
 
     isolated: bool
@@ -80,7 +82,11 @@ class MeasuredModel(Record):
 
 
 class PageMeasurement(Record):
-    """A measurement that the page made on a device."""
+    """A measurement that a page made on a device.
+
+    `tick_s` is the smallest step of the clock. `lengths` are the tokens of each question, about an image of `objects`
+    regions; a measurement that was stopped has fewer samples.
+    """
 
     kind: Literal["lxcompress-page"]
     version: Literal[1]
@@ -98,6 +104,13 @@ class PageMeasurement(Record):
     conditions: Conditions
     models: Annotated[list[MeasuredModel], Field(min_length=1, max_length=100)]
 
+    @model_validator(mode="after")
+    def _samples_have_lengths(self) -> PageMeasurement:
+        most = max(len(model.samples) for model in self.models)
+        if most > len(self.lengths):
+            raise ValueError(f"a model has {most} samples, but there are {len(self.lengths)} questions")
+        return self
+
 
 def read_measurement(path: Path) -> PageMeasurement:
     """Return the measurement in a file that the page saved. Raises MeasureError."""
@@ -109,30 +122,30 @@ def find_artifacts(run: RunDir) -> dict[str, Path]:
     return {sha256(path): path.parent for path in run.artifact_records()}
 
 
-def to_bench(found: PageMeasurement, artifacts: Mapping[str, Path]) -> BenchRecord:
+def to_bench(sent: PageMeasurement, artifacts: Mapping[str, Path]) -> BenchRecord:
     """Return the bench of a page's measurement; `artifacts` maps the SHA-256 of an artifact's record to its folder.
 
     Raises MeasureError if a measured model is not one of them.
     """
-    unknown = [model.sha256 for model in found.models if model.sha256 not in artifacts]
+    unknown = [model.sha256 for model in sent.models if model.sha256 not in artifacts]
     if unknown:
         raise MeasureError(
-            f"{found.device}: measured the artifact with SHA-256 {unknown[0][:12]}..., which this run does not have or "
+            f"{sent.device}: measured the artifact with SHA-256 {unknown[0][:12]}..., which this run does not have or "
             "has exported again; make the page again with lxcompress app, and measure again"
         )
-    measurements = [_to_measurement(model, found, artifacts[model.sha256]) for model in found.models]
+    measurements = [_to_measurement(model, sent, artifacts[model.sha256]) for model in sent.models]
     return BenchRecord(
-        started=found.started,
+        started=sent.started,
         measurements=measurements,
         baseline=measurements[0].artifact_path,
-        remarks=[f"measured by a page: {found.user_agent}"],
+        remarks=[f"measured by a page: {sent.user_agent}"],
     )
 
 
-def _to_measurement(model: MeasuredModel, found: PageMeasurement, folder: Path) -> Measurement:
+def _to_measurement(model: MeasuredModel, sent: PageMeasurement, folder: Path) -> Measurement:
     """Return the measurement of one model; its memory is the WebAssembly memory alone."""
     record = read_record(folder / ARTIFACT_FILE, Artifact, MeasureError)
-    lengths = found.lengths[: len(model.samples)]
+    lengths = sent.lengths[: len(model.samples)]
     return Measurement(
         artifact=record.name,
         artifact_path=str(folder.absolute()),
@@ -143,24 +156,24 @@ def _to_measurement(model: MeasuredModel, found: PageMeasurement, folder: Path) 
         precision=record.precision,
         task=Task(
             runtime=RUNTIME,
-            threads=found.threads,
+            threads=sent.threads,
             batch=1,
             tokens=sorted(lengths)[(len(lengths) - 1) // 2],
-            objects=found.objects,
+            objects=sent.objects,
             lengths=lengths,
             warmup=WARMUP,
             runs=len(model.samples),
         ),
         machine=Machine(
-            system=found.user_agent,
-            processor=f"{found.device} ({found.engine})",
-            cores=found.cores,
-            memory_bytes=round((found.memory_gb or 0) * 2**30),
+            system=sent.user_agent,
+            processor=f"{sent.device} ({sent.engine})",
+            cores=sent.cores,
+            memory_bytes=round((sent.memory_gb or 0) * 2**30),
             python="",
             accelerator=None,
-            packages={"lxcompress": found.lxcompress},
+            packages={"lxcompress": sent.lxcompress},
         ),
-        target=found.device,
+        target=sent.device,
         latency=Samples(unit="s", values=model.samples),
         rounds=model.rounds,
         load_s=model.load_s,
@@ -169,21 +182,21 @@ def _to_measurement(model: MeasuredModel, found: PageMeasurement, folder: Path) 
         size_bytes=record.size_bytes,
         parameters=record.parameters,
         flops=record.flops,
-        doubts=[*sample_warnings(model.samples), *_doubt(model, found)],
+        doubts=[*sample_warnings(model.samples), *_find_doubts(model, sent)],
     )
 
 
-def _doubt(model: MeasuredModel, found: PageMeasurement) -> list[str]:
-    """Return the warnings about the conditions on the device."""
+def _find_doubts(model: MeasuredModel, sent: PageMeasurement) -> list[str]:
+    """Return warnings about the clock and the conditions on the device."""
     doubts = []
     if model.repeats > 1:
-        tick = f"{1000 * found.tick_s:.2g} ms"
+        tick = f"{1000 * sent.tick_s:.2g} ms"
         doubts.append(f"coarse clock ({tick}): a sample is the mean of {model.repeats} answers, so p99 is too low")
-    if found.conditions.hidden:
+    if sent.conditions.hidden:
         doubts.append("the page was hidden while it measured: measure again")
-    if found.conditions.pressure in ("serious", "critical"):
-        doubts.append(f"the processor was under {found.conditions.pressure} pressure: let the device cool, and repeat")
-    battery = found.conditions.battery
+    if sent.conditions.pressure in ("serious", "critical"):
+        doubts.append(f"the processor was under {sent.conditions.pressure} pressure: let the device cool, and repeat")
+    battery = sent.conditions.battery
     if battery is not None and not battery.charging:
         doubts.append(f"on battery ({100 * battery.level:.0f} %): the device may save energy")
     return doubts

@@ -6,11 +6,13 @@ Only the files of the page are served, below a secret token; everything else is 
 from __future__ import annotations
 
 import hmac
+import io
 import mimetypes
 import os
 import secrets
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 import time
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
@@ -31,8 +34,10 @@ from lxcompress.web.page import ENTRY, list_files
 from lxcompress.web.records import PageMeasurement
 
 MOST_BYTES = 4_000_000
+"""The largest measurement that is taken."""
 MOST_A_MINUTE = 10
 TIMEOUT_S = 30
+"""A connection that is silent for so long is closed."""
 TOKEN_BYTES = 9
 TOKEN_FILE = ".token"
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".webmanifest": "application/manifest+json"}
@@ -52,7 +57,10 @@ Keep = Callable[[PageMeasurement], str]
 
 @dataclass
 class PageServer:
-    """A page in the folder `page`, its secret token, and what happens with a measurement that it sends."""
+    """A page in the folder `page`, its secret token, and the function that keeps a measurement.
+
+    `files` are the paths that may be fetched, and `sent` the times of the measurements in the last minute.
+    """
 
     page: Path
     token: str
@@ -65,12 +73,16 @@ class PageServer:
         self.files = frozenset(list_files(self.page))
 
     def open(self, host: str, port: int, *, certificate: Path | None = None) -> ThreadingHTTPServer:
-        """Return the server, which listens; `certificate` is a file for HTTPS with its key. Raises MeasureError."""
+        """Return a server that listens; `certificate` is a file with a certificate and its key, for HTTPS.
+
+        Raises MeasureError.
+        """
         try:
-            server = ThreadingHTTPServer((host, port), self._make_handler())
+            server = _ConnectionServer((host, port), self._make_handler())
         except (OSError, OverflowError) as problem:
             raise MeasureError(
-                f"{host}:{port}: cannot be listened at ({problem}); give another --port, or --port 0 for any"
+                f"{host}:{port}: the server cannot use this address ({problem}); give another --port, or --port 0 for "
+                "any free one"
             ) from None
         server.daemon_threads = True
         if certificate is not None:
@@ -80,19 +92,21 @@ class PageServer:
         return server
 
     def find_file(self, path: str) -> Path | None:
-        """Return the file that a request asks for; None if it is none of the page's, or without the token."""
+        """Return the file that a request asks for; None without the right token, or if the page has no such file."""
         name = self.read_path(path)
-        return None if name is None or (name or ENTRY) not in self.files else self.page / (name or ENTRY)
+        if name is None:
+            return None
+        name = name or ENTRY
+        return self.page / name if name in self.files else None
 
     def read_path(self, path: str) -> str | None:
-        """Return the path behind the token; None without the right token."""
-        _, _, rest = unquote(urlsplit(path).path).partition("/")
-        token, slash, name = rest.partition("/")
+        """Return what follows the token in the path of a request; None without the right token."""
+        token, slash, name = unquote(urlsplit(path).path).removeprefix("/").partition("/")
         is_right = hmac.compare_digest(token.encode(), self.token.encode())
         return name if slash and is_right else None
 
-    def is_too_often(self) -> bool:
-        """Count one measurement, and return whether there were too many in the last minute."""
+    def exceeds_rate_limit(self) -> bool:
+        """Count one measurement, and return whether it is more than MOST_A_MINUTE in the last minute."""
         with self.lock:
             now = time.monotonic()
             while self.sent and self.sent[0] < now - 60:
@@ -112,8 +126,16 @@ class PageServer:
         return Handler
 
 
+class _ConnectionServer(ThreadingHTTPServer):
+    """A server that says nothing about connections that a device ends, such as after a warning about a certificate."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError, ssl.SSLError)):
+            super().handle_error(request, client_address)
+
+
 class PageHandler(BaseHTTPRequestHandler):
-    """Answers the requests of one connection."""
+    """The answers to the requests of one connection."""
 
     server_page: PageServer
     protocol_version = "HTTP/1.1"
@@ -136,21 +158,24 @@ class PageHandler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers["Content-Length"]))
         try:
-            found = PageMeasurement.model_validate_json(body)
-            said = self.server_page.keep(found)
+            reply = self.server_page.keep(PageMeasurement.model_validate_json(body))
         except ValidationError as problem:
             first = problem.errors()[0]
-            self._refuse(HTTPStatus.BAD_REQUEST, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            field_name = ".".join(map(str, first["loc"])) or "measurement"
+            self._refuse(HTTPStatus.BAD_REQUEST, f"{field_name}: {first['msg']}")
         except LxError as problem:
             self._refuse(HTTPStatus.CONFLICT, str(problem))
         else:
-            self._send(HTTPStatus.CREATED, said.encode(), "text/plain; charset=utf-8")
+            self._send(HTTPStatus.CREATED, reply.encode(), "text/plain; charset=utf-8")
 
     def log_message(self, format: str, *args: object) -> None:
         return
 
     def _find_fault(self) -> tuple[HTTPStatus, str] | None:
-        """Return why a measurement is refused before it is read: its type, its size, another page, or one too many."""
+        """Return why a measurement is refused before it is read; None if it is not.
+
+        Its type or its size may be wrong, another page may have sent it, or there were too many.
+        """
         kind, size = self.headers.get_content_type(), self.headers.get("Content-Length", "")
         if kind != "application/json":
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected application/json, got {kind}"
@@ -160,8 +185,8 @@ class PageHandler(BaseHTTPRequestHandler):
             return HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length"
         if len(size) > len(str(MOST_BYTES)) or int(size) > MOST_BYTES:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MOST_BYTES:,} bytes"
-        if self.server_page.is_too_often():
-            return HTTPStatus.TOO_MANY_REQUESTS, f"expected at most {MOST_A_MINUTE} in a minute"
+        if self.server_page.exceeds_rate_limit():
+            return HTTPStatus.TOO_MANY_REQUESTS, f"expected at most {MOST_A_MINUTE} measurements in a minute"
         return None
 
     def _send_file(self) -> None:
@@ -184,7 +209,7 @@ class PageHandler(BaseHTTPRequestHandler):
         self._send(status, sentence.encode(), "text/plain; charset=utf-8")
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
-        """Send an answer; nothing is sent to a device that has gone."""
+        """Send an answer."""
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
@@ -199,9 +224,9 @@ class PageHandler(BaseHTTPRequestHandler):
 
 
 def read_token(page: Path) -> str:
-    """Return the token of a page, the same each time, so that a page that a phone has kept stays valid.
+    """Return the token of a page. It stays the same, so that a phone that has kept the page finds the server again.
 
-    It is in a file that only its owner can read. Without a writable folder, the token is new each time.
+    The token is in a file that only its owner can read. In a folder that cannot be written, it is new each time.
     """
     path = page / TOKEN_FILE
     with suppress(OSError, ValueError):
@@ -209,12 +234,10 @@ def read_token(page: Path) -> str:
         if token and token.isascii():
             return token
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    try:
+    with suppress(OSError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(token + "\n")
-    except OSError:
-        return token
     return token
 
 
@@ -222,16 +245,16 @@ def find_address() -> str:
     """Return the address of this machine in its network; 127.0.0.1 without a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # no packet is sent: the system only chooses the way
+            probe.connect(("192.0.2.1", 9))  # no packet is sent: the system only chooses the network
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
 
 
 def make_certificate(address: str) -> Path:
-    """Return a new file with a certificate for `address`, which no authority signed, and its key.
+    """Write a certificate for `address` and its key to a new file, and return the file.
 
-    Raises MeasureError without the library trustme.
+    No authority has signed the certificate. Raises MeasureError without the library trustme.
     """
     try:
         import trustme
@@ -241,8 +264,7 @@ def make_certificate(address: str) -> Path:
             "pip install 'lxcompress[phone]'"
         ) from None
     authority = trustme.CA()
-    names = {address, "localhost", "127.0.0.1"}
-    issued = authority.issue_cert(*sorted(names))
+    issued = authority.issue_cert(*sorted({address, "localhost", "127.0.0.1"}))
     descriptor, name = tempfile.mkstemp(prefix="lxcompress-", suffix=".pem")
     os.close(descriptor)
     issued.private_key_and_cert_chain_pem.write_to_path(name)
@@ -255,8 +277,6 @@ def draw_code(address: str) -> str | None:
         import segno
     except ImportError:
         return None
-    import io
-
     text = io.StringIO()
     segno.make(address, error="l").terminal(out=text, compact=True, border=2)
     return text.getvalue()

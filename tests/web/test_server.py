@@ -126,6 +126,10 @@ def test_what_is_no_measurement_is_refused(client: Client) -> None:
         400,
         "models.0: Value error, rounds add up to 1, but there are 40 samples",
     )
+    assert client.send({**good, "lengths": [7] * 39}) == (
+        400,
+        "measurement: Value error, a model has 40 samples, but there are 39 questions",
+    )
     assert client.send({**good, "device": "unknown"}) == (409, "its models are not those of the run")
     assert client.ask("PUT", path, body, **JSON)[0] == 501
     assert client.kept == []
@@ -166,6 +170,24 @@ def test_https_has_a_certificate_of_the_address(page: Path) -> None:
         thread.join()
         server.server_close()
         certificate.unlink()
+
+
+@pytest.mark.parametrize(
+    ("problem", "is_shown"),
+    [(ConnectionResetError(), False), (ssl.SSLError("certificate unknown"), False), (ValueError("a bug"), True)],
+)
+def test_a_connection_that_a_device_ends_shows_no_error(
+    page: Path, capsys: pytest.CaptureFixture[str], problem: Exception, is_shown: bool
+) -> None:
+    """A browser ends one when it warns about a certificate."""
+    server = PageServer(page, TOKEN, lambda found: "").open("127.0.0.1", 0)
+    try:
+        raise problem
+    except Exception:
+        server.handle_error(b"", ("127.0.0.1", 1))
+    finally:
+        server.server_close()
+    assert bool(capsys.readouterr().err) == is_shown
 
 
 def test_an_address_has_a_qr_code_in_text() -> None:
