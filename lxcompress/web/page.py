@@ -1,6 +1,6 @@
-"""Write the page: a static folder with the engine, models and their vocabularies, which any web server can serve.
+"""Write the page: a static folder with the engine, the models and their vocabularies, which any web server can serve.
 
-Files that may change have their SHA-256 in their names, so a browser never mixes two versions of them.
+Most files have their SHA-256 in their names, so that a browser never mixes two versions of them.
 """
 
 from __future__ import annotations
@@ -66,11 +66,25 @@ ICON, SERVICE_WORKER, MANIFEST_FILE = "icon.svg", "sw.js", "manifest.webmanifest
 SOURCE_FILE = "source.json"
 """Where measurements go: the run folder of the models, as a path from the page's folder. It is not served."""
 DIGITS = 12
+"""The digits of a SHA-256 that are in a file's name."""
 EXAMPLES, SEED = 24, 0
+"""The number of example questions, at most, and the seed that draws them."""
 RISK = 0.05
+"""The share of wrong answers that the threshold of the page keeps."""
 RUNS = 100
+"""The timed answers of each model."""
 MEASURED = 2
-"""The models that the page measures unless its reader chooses others."""
+"""The number of models that the page measures unless its reader chooses others."""
+MANIFEST = {
+    "name": "lxcompress",
+    "short_name": "lxcompress",
+    "start_url": "./",
+    "display": "standalone",
+    "background_color": "#ffffff",
+    "theme_color": "#0b57d0",
+    "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}],
+}
+"""What a browser needs to offer the page as an app."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,9 @@ class PageModel:
         """Return what the model answers about: a scene, a photograph, or features that the page cannot make."""
         if self.reads_scenes:
             return "scene"
-        return "photo" if extractor is not None and self.reads_features_of(extractor) else "features"
+        if extractor is not None and self.reads_features_of(extractor):
+            return "photo"
+        return "features"
 
     @property
     def language(self) -> str:
@@ -171,10 +187,12 @@ def list_files(page: Path) -> list[str]:
     The first is the page itself.
     """
     try:
-        found = parse_json(read_text(page / PAGE_FILE))
-        files = [*found["code"], *found["engines"].values()]
-        files += [found["extractor"]["file"]] if found.get("extractor") else []
-        files += [file for model in found["models"] for file in (model["file"], model["vocabulary"])]
+        described = parse_json(read_text(page / PAGE_FILE))
+        files = [*described["code"], *described["engines"].values()]
+        if described.get("extractor"):
+            files.append(described["extractor"]["file"])
+        for model in described["models"]:
+            files += [model["file"], model["vocabulary"]]
         paths = [str(file["path"]) for file in files]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise MeasureError(
@@ -205,10 +223,10 @@ class _Folder:
         self.root = root
 
     def add(self, name: str, content: bytes | Path) -> dict[str, Any]:
-        """Write a file, the SHA-256 in its name; return its path, its SHA-256 and its size."""
+        """Write a file, with its SHA-256 in its name; return its path, its SHA-256 and its size."""
         digest = sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
-        stem, _, ending = name.rpartition(".")
-        path = f"{stem}-{digest[:DIGITS]}.{ending}"
+        stem, _, extension = name.rpartition(".")
+        path = f"{stem}-{digest[:DIGITS]}.{extension}"
         if isinstance(content, Path):
             shutil.copyfile(content, self.root / path)
         else:
@@ -219,12 +237,11 @@ class _Folder:
 def _describe(
     models: Sequence[PageModel], chosen: PageModel, folder: _Folder, extractor: PageExtractor | None
 ) -> dict[str, Any]:
-    """Write all files of the page but page.json, and return what is to be in page.json."""
+    """Write all files that page.json names, and return the contents of page.json."""
     records = [model.target.record for model in models]
     questions = choose_questions(records, BenchOptions(runs=RUNS))[0]
     baseline = _find_baseline(models, chosen)
-    others = [model for model in models if model not in (baseline, chosen)]
-    measured = [baseline, *([chosen] if chosen is not baseline else []), *others][:MEASURED]
+    measured = sorted(models, key=lambda model: (model is not baseline, model is not chosen))[:MEASURED]
     artifact = extractor.artifact if extractor else None
     image = chosen.find_image(artifact)
     if extractor is not None and image != "photo":
@@ -257,14 +274,14 @@ def _describe(
 
 
 def _find_baseline(models: Sequence[PageModel], chosen: PageModel) -> PageModel:
-    """Return the dense model of the precision of `chosen`; without one, the first dense model, or the first."""
+    """Return the dense model of the precision of `chosen`; without one, the first dense model, or the first model."""
     dense = [model for model in models if model.target.record.role == "dense"]
     same = [model for model in dense if model.target.record.precision == chosen.target.record.precision]
-    return next(iter([*same, *dense, *models]))
+    return [*same, *dense, *models][0]
 
 
 def _describe_model(model: PageModel, folder: _Folder) -> dict[str, Any]:
-    """Write the files of one model, and return what the page has to know of it."""
+    """Write the files of one model, and return how page.json describes it."""
     target, shape = model.target, model.shape
     scale = find_scale(target.path)
     vocabulary = json.dumps(describe_vocabulary(model.vocabulary), ensure_ascii=False).encode()
@@ -311,7 +328,7 @@ def describe_world() -> dict[str, Any]:
 
 
 def _describe_extractor(extractor: PageExtractor, folder: _Folder) -> dict[str, Any]:
-    """Write the extractor's file, and return what page/photo.js has to know of it."""
+    """Write the extractor's file, and return how page.json describes it, for page/photo.js."""
     artifact = extractor.artifact
     return {
         "file": folder.add("extractor.lxe", extractor.folder / MODEL_FILE),
@@ -324,20 +341,17 @@ def _describe_extractor(extractor: PageExtractor, folder: _Folder) -> dict[str, 
 
 
 def _draw_examples(language: str | None) -> list[str]:
-    """Return different example questions in a language."""
+    """Return example questions in a language, each once."""
     random = np.random.default_rng(SEED)
     words, _, _ = draw_questions(EXAMPLES, draw_scenes(EXAMPLES, random), random, LANGUAGES[language].ask)
     return list(dict.fromkeys(words))
 
 
 def _write_code(folder: _Folder) -> list[dict[str, Any]]:
-    """Write the page's own files, and return those in the folder of its code: their paths, SHA-256 and sizes."""
-    sources = [*ASSETS.glob("*.js"), ASSETS / "style.css", ENGINE / "engine.mjs"]
-    # Some servers do not know that .mjs is JavaScript.
-    texts = {path.name.replace(".mjs", "-file.js"): read_text(path) for path in sources if path.name != SERVICE_WORKER}
-    texts = {name: text.replace("./engine.mjs", "./engine-file.js") for name, text in sorted(texts.items())}
-    digest = hashlib.sha256("".join(f"{name}\n{text}" for name, text in texts.items()).encode()).hexdigest()
-    code = f"code-{digest[:DIGITS]}"
+    """Write the files that every page has; return the path, SHA-256 and size of those in the folder of its code."""
+    texts = _read_code()
+    joined = "".join(f"{name}\n{text}" for name, text in texts.items())
+    code = f"code-{hashlib.sha256(joined.encode()).hexdigest()[:DIGITS]}"
     (folder.root / code).mkdir()
     for name, text in texts.items():
         (folder.root / code / name).write_text(text, encoding="utf-8", newline="\n")
@@ -348,23 +362,23 @@ def _write_code(folder: _Folder) -> list[dict[str, Any]]:
     return [_identify(folder.root, f"{code}/{name}") for name in texts]
 
 
+def _read_code() -> dict[str, str]:
+    """Return the modules and the style sheet of the page: name -> text, sorted.
+
+    engine.mjs gets another name, because some servers do not know that .mjs is JavaScript.
+    """
+    scripts = [path for path in ASSETS.glob("*.js") if path.name != SERVICE_WORKER]
+    texts = {path.name: read_text(path).replace("./engine.mjs", "./engine-file.js") for path in scripts}
+    texts["style.css"] = read_text(ASSETS / "style.css")
+    texts["engine-file.js"] = read_text(ENGINE / "engine.mjs").replace("./engine.mjs", "./engine-file.js")
+    return dict(sorted(texts.items()))
+
+
 def _write_service_worker(root: Path, page: str) -> None:
     """Write sw.js with the checksum of page.json, so that a browser updates what it keeps when the page changes."""
     digest = hashlib.sha256(page.encode()).hexdigest()
     text = f"{read_text(ASSETS / SERVICE_WORKER)}\n/* page.json: {digest} */\n"
     (root / SERVICE_WORKER).write_text(text, encoding="utf-8", newline="\n")
-
-
-MANIFEST = {
-    "name": "lxcompress",
-    "short_name": "lxcompress",
-    "start_url": "./",
-    "display": "standalone",
-    "background_color": "#ffffff",
-    "theme_color": "#0b57d0",
-    "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}],
-}
-"""What a browser needs to offer the page as an app."""
 
 
 def _identify(root: Path, path: str) -> dict[str, Any]:
