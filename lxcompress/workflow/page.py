@@ -11,8 +11,8 @@ from lxcompress.output import command_line
 from lxcompress.writing import check_out
 
 FORMAT = "engine"
-PRECISIONS = ("int8", "fp32")
-"""The precisions of the model that answers, the preferred first."""
+PREFERRED_PRECISION = "int8"
+"""The precision of the model that answers, if there is such a file."""
 
 
 def make_page(models: Sequence[Path], out: Path, *, extractor: Path | None = None) -> list[str]:
@@ -26,19 +26,19 @@ def make_page(models: Sequence[Path], out: Path, *, extractor: Path | None = Non
     from lxcompress.rundir import RunDir
     from lxcompress.web.page import write_page
 
-    run = RunDir(models[0]) if len(models) == 1 and RunDir(models[0]).recipe.is_file() else None
-    paths = (
-        list(models) if run is None else _find_engine_files(run.root, [path.parent for path in run.artifact_records()])
-    )
-    targets = read_artifacts(paths)
-    answering = targets[0].record.name if run is None else choose_answering(run.root, paths)
-    return write_page(targets, out, answering, run=run or find_common_run(paths), extractor=extractor)
+    run = RunDir(models[0])
+    if len(models) == 1 and run.recipe.is_file():
+        paths = _find_engine_files(run.root)
+        targets = read_artifacts(paths)
+        return write_page(targets, out, choose_answering(run.root, paths), run=run, extractor=extractor)
+    targets = read_artifacts(models)
+    return write_page(targets, out, targets[0].record.name, run=find_common_run(models), extractor=extractor)
 
 
 def choose_answering(run: Path, paths: Sequence[Path]) -> str:
-    """Return the name of the engine file that answers: one of the picked ticket, else one of a dense model, else any.
+    """Return the name of the engine file that answers.
 
-    An int8 file is preferred.
+    It is a file of the picked ticket; without one, of a dense model, or any other. An int8 file is preferred.
     """
     from lxcompress.analysis.pick import pick_ticket
     from lxcompress.analysis.rule import default_rule
@@ -51,24 +51,26 @@ def choose_answering(run: Path, paths: Sequence[Path]) -> str:
     records = [read_record(path / ARTIFACT_FILE, Artifact) for path in paths]
 
     def rank(record: Artifact) -> tuple[bool, bool, bool]:
-        """Return a sort key, the best first."""
+        """Return a sort key: the best file has the smallest."""
         return (
             picked is None or record.cell != picked.cell,
             record.role != "dense",
-            record.precision != PRECISIONS[0],
+            record.precision != PREFERRED_PRECISION,
         )
 
     return min(records, key=rank).name
 
 
-def _find_engine_files(run: Path, folders: Sequence[Path]) -> list[Path]:
-    """Return the artifacts of a run that a page can run. Raises MeasureError if there is none."""
+def _find_engine_files(run: Path) -> list[Path]:
+    """Return the artifacts of the run folder `run` that a page can run. Raises MeasureError if there is none."""
     from lxcompress.records import Artifact, read_record
+    from lxcompress.rundir import RunDir
 
-    found = [folder for folder in folders if read_record(folder / ARTIFACT_FILE, Artifact).format == FORMAT]
-    if not found:
+    paths = RunDir(run).artifact_records()
+    folders = [path.parent for path in paths if read_record(path, Artifact).format == FORMAT]
+    if not folders:
         raise MeasureError(
             f"{run}: has no engine file, which a page needs; export one with: "
             f"{command_line('export', 'TICKET', '--format', FORMAT)}"
         )
-    return found
+    return folders
