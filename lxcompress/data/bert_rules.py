@@ -21,7 +21,9 @@ WHITE_SPACE = (
 SWITCHES = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
 """The settings that may be changed: name in transformers -> default."""
 _ROLES = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+"""Name of a special token in transformers -> the token in BERT."""
 ADVICE = "give a tokenizer with BERT's own settings, or another vocabulary as model.vocabulary"
+"""The end of each message about a tokenizer that is not BERT's."""
 
 
 def check_tokens(tokens: Sequence[str], where: str) -> None:
@@ -58,8 +60,8 @@ def check_roles(given: Mapping[str, Any], path: Path) -> None:
 def check_added_token(token: object, id: object, tokens: Sequence[str], path: Path) -> None:
     """Raise DataError unless an added token is one of BERT's special tokens, with its usual id and no flags."""
     name = text_of_token(token)
-    is_own = not tokens or (type(id) is int and 0 <= id < len(tokens) and tokens[id] == name)
-    if name not in SPECIAL or _has_flags(token) or not is_own:
+    has_usual_id = not tokens or (type(id) is int and 0 <= id < len(tokens) and tokens[id] == name)
+    if name not in SPECIAL or _has_flags(token) or not has_usual_id:
         raise DataError(
             f"{path}: adds the token {shorten(name)} to the vocabulary, or changes how it is found; only BERT's five "
             f"special tokens may be listed; {ADVICE}"

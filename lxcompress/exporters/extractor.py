@@ -141,7 +141,7 @@ def export_extractor(
 def _check_parity(out: Path, precision: str, parity: FeatureParity) -> None:
     """Raise ExportError if the features of the file differ too much from the network's."""
     allowed = TOLERANCE * parity.largest_feature
-    if precision == "fp32" and not parity.max_abs_difference <= allowed:
+    if precision == "fp32" and not parity.max_abs_difference <= allowed:  # "not": NaN is refused too
         raise ExportError(
             f"{out}: features differ by up to {parity.max_abs_difference:.2g}, expected at most {allowed:.2g}; report "
             "this message as a bug of lxcompress"
@@ -224,6 +224,7 @@ def _write_openvino(extractor: GridExtractor, out: Path, calibration: Pictures) 
 
 
 def _write_executorch(extractor: GridExtractor, out: Path, calibration: Pictures) -> list[Path]:
+    """Write ExecuTorch's file in fp32."""
     from lxcompress.exporters.executorch import write_module
 
     return [write_module(GridFeatures(extractor), tuple(_example(extractor).values()), out)]
