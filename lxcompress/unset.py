@@ -18,4 +18,5 @@ def leave_out_unset(*keys: str) -> Any:
     def write(self: Any, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         return {key: value for key, value in dump(self).items() if value is not None or key not in keys}
 
-    return model_serializer(mode="wrap")(write)
+    # A value, not an annotation: pydantic before 2.11 looks for names of annotations in the module of the model.
+    return model_serializer(mode="wrap", return_type=dict[str, Any])(write)
