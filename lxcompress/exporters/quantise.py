@@ -7,7 +7,8 @@ has the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,15 @@ def to_int8_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarra
     model would fall from 72 to 22 %, because the masks' -3.4e38 would set the scale of every score. If the results of
     the products were quantised too, the error would grow by 20 %. Raises ExportError.
     """
-    _quantise_static(
-        path,
-        out,
-        feeds,
-        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-        nodes_to_quantize=_weighted(onnx.load(path, load_external_data=False).graph),
-        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
-    )
+    with _explained("int8-static"):
+        _quantise_static(
+            path,
+            out,
+            feeds,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            nodes_to_quantize=_weighted(onnx.load(path, load_external_data=False).graph),
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
+        )
 
 
 def to_int8_pictures(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarray]]) -> None:
@@ -96,32 +98,39 @@ def to_int8_pictures(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndar
     The ranges of activations are measured on `feeds`. Every step that ONNX Runtime has in 8 bits is quantised: there
     are no masks, which spoil the ranges of a model of questions. Raises ExportError.
     """
-    _quantise_static(path, out, feeds)
+    with _explained("int8-static"):
+        _quantise_static(path, out, feeds)
 
 
 def _quantise_static(path: Path, out: Path, feeds: Iterable[Mapping[str, np.ndarray]], **settings: Any) -> None:
-    """Write the model at `path` to `out` in 8 bits, with ranges measured on `feeds`. Raises ExportError.
+    """Write the model at `path` to `out` in 8 bits, with ranges measured on `feeds`.
 
     `settings` are those of ONNX Runtime that choose what is quantised.
     """
     with quiet_onnxruntime():
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-        try:
-            quantize_static(
-                path,
-                out,
-                _Reader(feeds),
-                quant_format=QuantFormat.QDQ,
-                # Signed activations, which some accelerators need, take five times as long on an x86 processor.
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=_PER_CHANNEL,
-                reduce_range=_SEVEN_BITS,
-                **settings,
-            )
-        except Exception as error:
-            raise _failed("int8-static", error) from error
+        quantize_static(
+            path,
+            out,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            # Signed activations, which some accelerators need, take five times as long on an x86 processor.
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=_PER_CHANNEL,
+            reduce_range=_SEVEN_BITS,
+            **settings,
+        )
+
+
+@contextmanager
+def _explained(precision: str) -> Iterator[None]:
+    """Raise an error inside the block as ExportError."""
+    try:
+        yield
+    except Exception as error:
+        raise _failed(precision, error) from error
 
 
 def _weighted(graph: GraphProto) -> list[str]:
