@@ -6,7 +6,7 @@ from typing import Any
 
 
 def make_measurement(*sha256: str, device: str = "Pixel 8, Chrome", **changes: Any) -> dict[str, Any]:
-    """A measurement of the artifacts whose records have these checksums; each is twice as fast as the one before."""
+    """Return a measurement of the artifacts with these checksums; each is twice as fast as the one before."""
     models = [
         {
             "sha256": digest,

@@ -29,7 +29,7 @@ def export_engine(
     origin: FeatureOrigin | None = None,
     features: int | None = None,
 ) -> Path:
-    """The start model with a new answer head, as the engine file folder/name; its answers are those of scenes.
+    """Export the start model with a new answer head for scenes as the engine file folder/name, and return the path.
 
     With `origin` it reads photographs.
     """
@@ -42,7 +42,7 @@ def export_engine(
 
 
 def write_confidence(folder: Path, *, temperature: float) -> None:
-    """The measured confidence of a model, whose answers are right if they are more probable than 0.5."""
+    """Write the confidence of a model whose answers are right if they are more probable than 0.5."""
     confidences = np.array([0.9, 0.8, 0.2, 0.1])
     credits = np.array([1.0, 1.0, 0.0, 0.0])
     answers = AnswerConfidence(
@@ -58,7 +58,7 @@ def write_confidence(folder: Path, *, temperature: float) -> None:
 
 
 def write_extractor(folder: Path, *, format: str) -> Path:
-    """The record of an exported extractor, whose file nobody can run."""
+    """Write an exported extractor whose file nobody can run; return its folder."""
     folder.mkdir()
     (folder / "model.lxe").write_bytes(b"nothing")
     record = ExtractorArtifact(

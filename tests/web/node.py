@@ -16,7 +16,7 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node, whic
 
 
 def run_module(folder: Path, name: str, code: str, given: Any) -> Any:
-    """What `code` returns, where `module` is the page's file `name` and `given` is a JSON value."""
+    """Return what `code` returns, where `module` is the page's file `name` and `given` is a JSON value."""
     script, data = folder / "script.mjs", folder / "given.json"
     data.write_text(json.dumps(given), encoding="utf-8")
     source = (ASSETS / f"{name}.js").read_text(encoding="utf-8")

@@ -46,7 +46,7 @@ KEPT_CASE = Vocabulary(shipped_vocabulary().tokens, do_lower_case=False)
 
 
 def _draw_questions(count: int) -> list[str]:
-    """Questions about scenes in both languages, what people type, and random characters."""
+    """Return questions about scenes in both languages, what people type, and random characters."""
     random = np.random.default_rng(1)
     scenes = draw_scenes(256, random)
     english, persian = (draw_questions(count // 3, scenes, random, ask)[0] for ask in (ask_english, ask_persian))
