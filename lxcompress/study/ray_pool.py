@@ -52,7 +52,7 @@ class RayOptions:
 def connected(options: RayOptions) -> Iterator[None]:
     """Connect to the cluster, or start Ray on this machine, until the block ends. Raises RunError."""
     if options.address is not None:
-        _check_answers(options.address)
+        _check_reachable(options.address)
     try:
         import ray
     except ImportError:
@@ -76,7 +76,7 @@ def connected(options: RayOptions) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise RunError if nothing answers at an address HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
@@ -113,8 +113,8 @@ class RayPool:
         self._settings = {"num_cpus": options.cpus, "num_gpus": gpus, "max_retries": 0, "scheduling_strategy": "SPREAD"}
         self._do = ray.remote(do_on_node)
         self._running: dict[Any, StudyTask] = {}
-        self._failed_on: dict[str, set[str]] = {}
-        self._restricted: set[Any] = set()
+        self._failed_on: dict[str, set[str]] = {}  # id of a task -> ids of the nodes where an attempt failed
+        self._restricted: set[Any] = set()  # the running attempts that may not use all nodes
         self._parcels: dict[str, Any] = {}
         self._uses = Counter(need.id for task in tasks for need in self._inputs_of(task))
         self._capacity, self._looked_s, self._shown_s = 0, 0.0, 0.0
@@ -150,11 +150,11 @@ class RayPool:
             ready, _ = ray.wait(list(self._running), timeout=LOOK_S)
             self._show_nodes()
             self._cancel_attempts_without_node()
-        ref = ready[0]
-        task = self._running.pop(ref)
-        self._restricted.discard(ref)
+        attempt = ready[0]
+        task = self._running.pop(attempt)
+        self._restricted.discard(attempt)
         try:
-            outcome: TaskOutcome = ray.get(ref)
+            outcome: TaskOutcome = ray.get(attempt)
             if outcome.files is not None:
                 unpack(outcome.files, self.run.root)
                 outcome = replace(outcome, files=None)
@@ -188,13 +188,11 @@ class RayPool:
         if self.options.has_shared_folder or time.monotonic() - self._shown_s < LOOK_S:
             return
         self._shown_s = time.monotonic()
-        with suppress(ray.exceptions.RayError):  # the node of the board is gone
+        with suppress(ray.exceptions.RayError):  # the node of the board may be lost
             begun: dict[str, BegunTask] = ray.get(self._board.list.remote(), timeout=LOOK_S)
             running = {task.id for task in self._running.values()}
             shown = [
-                {"node": where.node, "pid": where.pid, "doing": name}
-                for name, where in begun.items()
-                if name in running
+                {"node": task.node, "pid": task.pid, "doing": name} for name, task in begun.items() if name in running
             ]
             write_text(self.run.workers, json.dumps(shown))
 
@@ -202,13 +200,13 @@ class RayPool:
         """Note the node on which an attempt failed, so that the next attempt is made on another."""
         import ray
 
-        with suppress(ray.exceptions.RayError):  # the node of the board is gone
+        with suppress(ray.exceptions.RayError):  # the node of the board may be lost
             begun: dict[str, BegunTask] = ray.get(self._board.list.remote(), timeout=LOOK_S)
             if task.id in begun:
                 self._failed_on.setdefault(task.id, set()).add(begun[task.id].node_id)
 
     def _has_another_node(self, task: StudyTask) -> bool:
-        """Return whether attempts at a task failed, and there are nodes large enough for it where none failed."""
+        """Return whether a task failed on some nodes, and another node that is large enough for it is alive."""
         import ray
 
         failed_on = self._failed_on.get(task.id)
@@ -220,7 +218,7 @@ class RayPool:
         )
 
     def _cancel_attempts_without_node(self) -> None:
-        """Cancel the attempts for which no node is left, because Ray would wait for one for ever."""
+        """Cancel the attempts for which no node is left: Ray would wait for ever."""
         import ray
 
         for attempt in self._restricted:
@@ -249,7 +247,7 @@ class RayPool:
 
 @dataclass(frozen=True)
 class BegunTask:
-    """Where a task was begun last: the name of the machine, the process, and Ray's id of the node."""
+    """The last start of a task: the name of the machine, the process, and Ray's id of the node."""
 
     node: str
     pid: int
@@ -262,9 +260,9 @@ class NodeBoard:
     def __init__(self) -> None:
         self.begun: dict[str, BegunTask] = {}
 
-    def begin(self, task: str, where: BegunTask) -> None:
+    def begin(self, task_id: str, task: BegunTask) -> None:
         """Note that a task begins."""
-        self.begun[task] = where
+        self.begun[task_id] = task
 
     def list(self) -> dict[str, BegunTask]:
         """Return where the tasks were begun: id of the task -> BegunTask."""
