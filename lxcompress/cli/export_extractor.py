@@ -67,6 +67,6 @@ def _find_photos(request: ExtractorRequest) -> Sequence[Path]:
     from lxcompress.exporters.extractor import MOST_PHOTOS, check_settings
     from lxcompress.extractors.find import list_photos
 
-    found = list_photos([request.photos])[0][:MOST_PHOTOS] if request.photos else None
+    found = list_photos([request.photos]).paths[:MOST_PHOTOS] if request.photos else None
     check_settings(request.format, request.precision, None if found is None else len(found))
     return found or ()

@@ -32,26 +32,38 @@ class Photos:
     """the links of the folders and patterns whose file is missing"""
 
 
+@dataclass(frozen=True)
+class PhotoFiles:
+    """Photographs without ids, and what was left out, as in Photos."""
+
+    paths: tuple[Path, ...]
+    ignored: int
+    dead_links: tuple[Path, ...]
+
+
 def find_photos(arguments: Sequence[Path], table: Path | None = None) -> Photos:
     """Return the photographs that `arguments` name: files, folders with their subfolders, and patterns with * or ?.
 
     The id of a photograph is its file name without the extension, or what `table` says; the table NUMBERS takes the
     number at the end of the name. Raises DataError if there are none, or if two of them have the same id.
     """
-    paths, dead_links, ignored = list_photos(arguments)
+    files = list_photos(arguments)
+    ids = _find_ids(files.paths, table)
+    _check_ids(files.paths, ids, table)
+    return Photos(files.paths, ids, files.ignored, files.dead_links)
+
+
+def _find_ids(paths: Sequence[Path], table: Path | None) -> tuple[str, ...]:
+    """Return the id of each photograph. Raises DataError."""
+    if table is None:
+        return _ids_from_names(paths)
     if table == NUMBERS:
-        ids = tuple(_number(path) for path in paths)
-    else:
-        ids = _ids_from_names(paths) if table is None else _ids_from_table(paths, table)
-    _check_ids(paths, ids, table)
-    return Photos(paths, ids, ignored, dead_links)
+        return tuple(_number(path) for path in paths)
+    return _ids_from_table(paths, table)
 
 
-def list_photos(arguments: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...], int]:
-    """Return the photographs that `arguments` name, the links without a file, and the number of other files.
-
-    Raises DataError if there are no photographs.
-    """
+def list_photos(arguments: Sequence[Path]) -> PhotoFiles:
+    """Return the photographs that `arguments` name, and what was left out. Raises DataError if there are none."""
     paths: dict[Path, None] = {}
     dead_links: dict[Path, None] = {}
     ignored = 0
@@ -67,7 +79,7 @@ def list_photos(arguments: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path
             f"{' '.join(map(str, arguments))}: has no photograph{more}; give files, folders or patterns of "
             f"{', '.join(SUFFIXES)}"
         )
-    return tuple(paths), tuple(dead_links), ignored
+    return PhotoFiles(tuple(paths), ignored, tuple(dead_links))
 
 
 def _expand(argument: Path) -> tuple[list[Path], int]:
