@@ -31,7 +31,7 @@ def normalise_persian(text: str, *, has_persian_digits: bool = True) -> str:
 
 
 def persian_replacements(*, has_persian_digits: bool) -> dict[str, str]:
-    """Return the text that `normalise_persian` replaces a character by, after NFC: character -> text."""
+    """Return what `normalise_persian` writes in place of each character after NFC: character -> text."""
     characters = {*_FOLDED, *_ASCII_DIGITS, *(PERSIAN_DIGITS if has_persian_digits else ())}
     replaced = {
         chr(code): normalise_persian(chr(code), has_persian_digits=has_persian_digits) for code in sorted(characters)

@@ -120,7 +120,12 @@ class Vocabulary(Sequence[str]):
         """Return `text` as it is before it is split into tokens, by the rules of the vocabulary's language."""
         if self.language is None:
             return text
-        return normalise_persian(text, has_persian_digits="۱" in self.ids)
+        return normalise_persian(text, has_persian_digits=self.has_persian_digits)
+
+    @property
+    def has_persian_digits(self) -> bool:
+        """Return whether digits are Persian ones in the vocabulary."""
+        return "۱" in self.ids
 
 
 @cache

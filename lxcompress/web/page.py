@@ -301,13 +301,15 @@ def _describe_model(model: PageModel, folder: _Folder) -> dict[str, Any]:
 
 def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, Any]:
     """Return the tokens and the settings of a vocabulary, as page/wordpiece.js reads them."""
-    has_rules = vocabulary.language is not None
+    replacements = None
+    if vocabulary.language is not None:
+        replacements = persian_replacements(has_persian_digits=vocabulary.has_persian_digits)
     return {
         "tokens": vocabulary.tokens,
         "lowercase": vocabulary.do_lower_case,
         "stripAccents": vocabulary.strip_accents,
         "splitChinese": vocabulary.tokenize_chinese_chars,
-        "replacements": persian_replacements(has_persian_digits="۱" in vocabulary.ids) if has_rules else None,
+        "replacements": replacements,
     }
 
 
