@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MS = 1000.0
 SLOW = 2.0
-"""A step of more seconds is not repeated to measure it: the time of its first call is a small part of it."""
+"""A step of more seconds is not repeated: what a library does in its first call is a small part of it."""
 UNSCALED = ConfidenceScale(temperature=1.0, thresholds={})
 """For a model whose confidence was not measured."""
 MOST_NATURAL_ZEROS = 0.01
@@ -75,8 +75,8 @@ class PhotoAnswers:
 
     `model` is the folder that answered, in the runtime `runtime`. `photo_ms` is the time to decode and resize the
     photograph, and `extractor_ms` that of the extractor. `image_ms` is the time of the part of the model that does not
-    depend on the question; it is None if the runtime repeats this part for each question. No time has the first call
-    of a library in it. `warnings` are for the user.
+    depend on the question; it is None if the runtime repeats this part for each question. No time includes the first
+    call of a library. `warnings` are for the user.
     """
 
     photo: Path
@@ -153,9 +153,10 @@ def answer_photo(
 
 
 def _time_warm(step: Callable[[], Result]) -> tuple[Result, float]:
-    """Return the result of a step, and its milliseconds without what a library does in its first call.
+    """Return the result of a step, and its milliseconds.
 
-    So a step runs twice, and the second time counts. A step of more than SLOW seconds runs once.
+    The step runs twice, and the second time counts, because the first call of a library is slower. A step of more than
+    SLOW seconds runs once.
     """
     started = time.perf_counter()
     result = step()

@@ -29,7 +29,8 @@ case "$name" in
     ;;
 esac
 
-# dispatch.c looks for the set of kernels that is called base. An overflow of the stack, which lies first, traps. No text of the engine's has a number with a point.
+# dispatch.c looks for the set of kernels that is called base. The stack lies first in memory, so that an overflow of it traps. The engine
+# prints no number with a decimal point, so the smaller printf is enough.
 # shellcheck disable=SC2086
 ${CC:-clang} --target=wasm32-wasi -mexec-model=reactor -O3 -msimd128 $flags -std=gnu11 -ffp-contract=fast -fno-math-errno \
   -Wall -Wextra -DLX_NO_SYSTEM -DLX_SET=$set -Dlx_kernels_base=lx_kernels_$set "$source"/*.c -lc-printscan-no-floating-point \
