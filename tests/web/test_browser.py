@@ -308,6 +308,14 @@ def test_a_measurement_is_sent_and_the_report_shows_it(visit: Visit) -> None:
     assert visit.browser.value("localStorage.getItem('measurement')") is None
 
 
+def test_a_measurement_of_no_file_is_one_sentence(visit: Visit) -> None:
+    visit.load()
+    visit.browser.value("document.querySelectorAll('#candidates input').forEach((box) => { box.checked = false; })")
+    visit.click("start")
+    assert visit.text("measure-state") == "Choose at least one file to measure."
+    assert visit.browser.value("localStorage.getItem('measurement')") is None
+
+
 def test_a_closed_page_has_its_finished_rounds(visit: Visit) -> None:
     visit.load()
     visit.click("start")

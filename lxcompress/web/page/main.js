@@ -22,6 +22,15 @@ function describeProblem(error) {
   return say("engine", error.detail || error.message);
 }
 
+/* The language that was chosen before; null if none was, or if the browser stores nothing for this page. */
+function readLanguage() {
+  try {
+    return localStorage.getItem("language");
+  } catch {
+    return null;
+  }
+}
+
 async function readPage() {
   const response = await fetch(new URL("page.json", BASE)).catch(() => null);
   if (!response?.ok) throw new PageError("missing", "page.json");
@@ -46,7 +55,7 @@ async function keepOffline() {
 }
 
 async function start() {
-  setLanguage(localStorage.getItem("language") ?? navigator.language.slice(0, 2));
+  setLanguage(readLanguage() ?? navigator.language.slice(0, 2));
   find("language").value = getLanguage();
   const page = await readPage();
   await keepOffline();

@@ -31,10 +31,14 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
   async function measure() {
     const chosen = find("candidates").querySelectorAll("input:checked");
     const models = Array.from(chosen, (box) => page.models[box.value]);
-    if (!models.length) return;
-    const watch = await watchDevice();
+    if (!models.length) {
+      setState("noneChosen");
+      return;
+    }
     setRunning(true);
+    let watch = null;
     try {
+      watch = await watchDevice();
       const opened = [];
       for (const model of models) opened.push(await openModel(model));
       record = makeRecord(page, find("device").value, watch, opened[0].kernels);
@@ -57,7 +61,7 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
       setState(null);
       showProblem(error);
     } finally {
-      watch.end();
+      watch?.end();
       setRunning(false);
     }
   }
