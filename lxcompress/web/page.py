@@ -84,7 +84,7 @@ MANIFEST = {
     "theme_color": "#0b57d0",
     "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}],
 }
-"""What a browser needs to offer the page as an app."""
+"""The web app manifest: with it, a browser can install the page."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Battery(Record):
 
 
 class Conditions(Record):
-    """What may have disturbed a measurement.
+    """The state of the device and of the page during a measurement, which can distort the times.
 
     `isolated` says whether the page had the precise clock, `wake_lock` whether the screen was kept on, and `hidden`
     whether the page was out of sight. `pressure` is the state that the browser gives of the processor: nominal, fair,

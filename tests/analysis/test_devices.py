@@ -1,4 +1,7 @@
-"""What was measured on other devices: apart from this machine, the newest of each file, and a device that decides."""
+"""Laws of measurements from other devices.
+
+They are kept apart from those of this machine. The newest of each file counts. `pick --device` uses one device alone.
+"""
 
 from __future__ import annotations
 

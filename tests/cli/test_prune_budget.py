@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -150,26 +151,26 @@ def test_options_of_two_steps_are_checked_before_the_search(share) -> None:
         with_valid_sparsity(replace(options, granularity="neuron")).check()
 
 
-def test_the_written_file_is_within_the_budget(tmp_path) -> None:
-    """Of a model whose dense file has 31 kB."""
-    start, out = save_small(tmp_path / "model"), tmp_path / "ticket"
-    wish = ["--max-size-mb", "0.025", "--format", "bitmask", "--precision", "fp32", "--keep-dense", "auto"]
-    done = CliRunner().invoke(app, ["prune", str(start), *wish, "--out", str(out), "--json"])
+def prune_to_bitmask(folder: Path, *options: str) -> dict:
+    """Prune a model whose dense file has 31 kB to 25 kB, into folder/ticket; return what the command prints."""
+    wish = ["--max-size-mb", "0.025", "--format", "bitmask", "--precision", "fp32", *options]
+    start = save_small(folder / "model")
+    done = CliRunner().invoke(app, ["prune", str(start), *wish, "--out", str(folder / "ticket"), "--json"])
     assert done.exit_code == 0, (done.output, done.exception)
-    told = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_the_written_file_is_within_the_budget(tmp_path) -> None:
+    told = prune_to_bitmask(tmp_path, "--keep-dense", "auto")
     files = [path for path in (tmp_path / "ticket-bitmask").iterdir() if path.name != "artifact.json"]
     assert told["final"]["size_bytes"] == sum(path.stat().st_size for path in files) <= 25_000
-    assert load_ticket(out).provenance.sparsity.achieved == told["sparsity"]["achieved"]
+    assert load_ticket(tmp_path / "ticket").provenance.sparsity.achieved == told["sparsity"]["achieved"]
     assert len(told["trials"]) >= 3
 
 
 def test_the_file_of_two_steps_is_within_the_budget(tmp_path) -> None:
     """The first step is fixed, and the sparsity of both is found."""
-    start, out = save_small(tmp_path / "model"), tmp_path / "ticket"
-    wish = ["--first", "neuron:0.1", "--max-size-mb", "0.025", "--format", "bitmask", "--precision", "fp32"]
-    done = CliRunner().invoke(app, ["prune", str(start), *wish, "--out", str(out), "--json"])
-    assert done.exit_code == 0, (done.output, done.exception)
-    told = json.loads(done.stdout)
+    told = prune_to_bitmask(tmp_path, "--first", "neuron:0.1")
     assert told["final"]["size_bytes"] <= 25_000
     assert [trial["sparsity"] for trial in told["trials"]][:2] == [0.0, 0.1]
-    assert load_ticket(out).provenance.first
+    assert load_ticket(tmp_path / "ticket").provenance.first

@@ -50,7 +50,7 @@ class Client:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """A page of empty files, with a file in its folder and one beside it that nobody may fetch."""
+    """Write a page of empty files. One more file is in its folder, and one outside: neither may be fetched."""
     folder = tmp_path / "page"
     (folder / "code-1").mkdir(parents=True)
     file = {"path": "code-1/main.js", "sha256": "0", "bytes": 1}
