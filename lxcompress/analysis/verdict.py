@@ -90,12 +90,13 @@ def _nothing_words(choice: Choice) -> str:
     if choice.dense is None:
         return "Nothing can be picked yet: the dense baseline is not finished for every seed."
     nearest = choice.nearest
+    floors = " and answers better than the floors" if any("floor" in group.broken for group in choice.rejected) else ""
     if nearest is None:
-        return f"No ticket keeps {choice.rule.words}."
+        return f"No ticket keeps {choice.rule.words}{floors}."
     why = f"Nearest: {nearest.label}, {'; '.join(nearest.reasons)}."
     if nearest.commands:
         return f"It is not known whether a file keeps {choice.rule.words}. {why}"
-    return f"No ticket keeps {choice.rule.words}. {why}"
+    return f"No ticket keeps {choice.rule.words}{floors}. {why}"
 
 
 def _longer_words(choice: Choice) -> str:

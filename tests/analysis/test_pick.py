@@ -316,6 +316,12 @@ def test_nothing_picked_is_told_with_the_nearest_and_what_is_not_known():
     assert verdict(picked_of()) == "No ticket keeps at least 90 % of dense accuracy."
 
 
+def test_a_ticket_below_a_floor_is_not_said_to_lose_accuracy():
+    words = verdict(picked_of(group(0.6, 0.6), dense=(0.6, 0.6), floors=floors(0.1, 0.65)))
+    assert words.startswith("No ticket keeps at least 90 % of dense accuracy and answers better than the floors. ")
+    assert "accuracy 60.00 % is no better than the question-only floor of 65.00 %" in words
+
+
 def test_another_seeds_file_is_judged_only_if_the_ticket_has_none():
     other = exported("other", cell="low-magnitude-weight-50-seed1", size_bytes=4_000_000)
     own = exported("own", cell=CELL, size_bytes=6_000_000)
