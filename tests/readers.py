@@ -29,6 +29,7 @@ from lxcompress.errors import LxError
 from lxcompress.recipe import DATA_KINDS, dump_recipe, load_recipe
 from lxcompress.records import Artifact, BenchRecord, Dense, Floors, Machine, Provenance, Result, read_record
 from tests.data.regions.pictures import pictures, row, write_hdf5, write_npz, write_tsv
+from tests.data.test_examples import write_table
 from tests.mutate import Subject
 
 COUNT = 12
@@ -124,6 +125,17 @@ def lxmert_records(start: int, kind: str) -> list[dict[str, Any]]:
         }
         for n in range(COUNT)
     ]
+
+
+def of_examples(ending: str, folder: Path) -> Subject:
+    """A table of examples; the mutator knows the parts of CSV and JSON lines, and takes Parquet as bytes."""
+    rows = [{"says": f"is {n} red?", "what": ("yes", "no")[n % 2]} for n in range(COUNT)]
+    write_table(folder / f"train.{ending}", rows)
+    write_table(folder / f"valid.{ending}", [{**row, "says": "is it?"} for row in rows])
+    how = {"csv": "columns", "jsonl": "lines", "parquet": "bytes"}[ending]
+    files = {name: f"{name}.{ending}" for name in ("train", "valid")}
+    columns = {"text": "says", "label": "what"}
+    return Subject(Path(f"train.{ending}"), how, lambda folder: read_task("examples", folder, **files, columns=columns))
 
 
 def lxmert_pairs(start: int) -> list[dict[str, Any]]:
@@ -606,6 +618,9 @@ KINDS: Mapping[str, Callable[[Path], Subject]] = {
     "nlvr2": partial(of_sentences, "nlvr2"),
     "clevr scenes": partial(of_clevr, "scenes.json"),
     "clevr questions": partial(of_clevr, "questions.json"),
+    "examples as csv": partial(of_examples, "csv"),
+    "examples as json lines": partial(of_examples, "jsonl"),
+    "examples as parquet": partial(of_examples, "parquet"),
     "labels by answer": partial(of_labels, {"yes": 0, "no": 1, "2": 2}),
     "labels as a list": partial(of_labels, list(ANSWERS)),
     "pre-trained answers": of_pretrained_answers,

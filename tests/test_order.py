@@ -76,6 +76,7 @@ ONLY_IMPORTERS = {
     "rich": {"cli"},
     "torch_pruning": {"pruning/surgery.py"},
     "PIL": {"extractors/photo.py"},
+    "pyarrow": {"data/tables.py"},
 }
 PACKAGE = Path(lxcompress.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)

@@ -100,6 +100,7 @@ BARE = {
     "gqa": {"train": ["t.json", "u.json"], "valid": "v.json"},
     "nlvr2": {"train": "t.json", "valid": "v.json"},
     "nlvr": {"train": "t.json"},
+    "examples": {"train": "t.csv", "valid": "v.csv", "columns": {"text": "q", "image": "i"}},
 }
 """What each kind of data cannot do without."""
 MORE = {
@@ -178,14 +179,29 @@ MORE = {
         "max_train": 21,
         "max_valid": 22,
     },
+    "examples": {
+        "train": "other.csv",
+        "valid": "other.csv",
+        "test": "test.csv",
+        "columns": "{text: q, image: i, label: answer}",
+        "features": "store",
+        "tokens": 23,
+        "language": "fa",
+        "max_train": 21,
+        "max_valid": 22,
+        "answers": "ans.json",
+        "least_answers": 4,
+    },
 }
 """A value for each field of each kind of data that can be set alone, other than its default and than BARE's."""
 TOGETHER = {
     ("clevr", "valid_scenes"): "valid_questions",
     ("clevr", "valid_questions"): "valid_scenes",
     ("vqa", "test_annotations"): "test",
-    **{(kind, "max_test"): "test" for kind in ("vqa", "vizwiz", "gqa", "nlvr2", "nlvr")},
-    **{(kind, "regions"): "features" for kind in ("vqa", "vizwiz", "gqa", "nlvr2")},
+    **{(kind, "max_test"): "test" for kind in ("vqa", "vizwiz", "gqa", "nlvr2", "nlvr", "examples")},
+    **{(kind, "regions"): "features" for kind in ("vqa", "vizwiz", "gqa", "nlvr2", "examples")},
+    ("examples", "images"): "pixels",
+    ("examples", "pixels"): "images",
 }
 """Fields of data that are given with another, or not at all."""
 
@@ -269,15 +285,17 @@ def test_set_reaches_every_field_of_data(kind, field, tmp_path) -> None:
 
 @pytest.mark.parametrize(("kind", "field"), TOGETHER)
 def test_fields_that_go_together_are_set_together(kind, field, tmp_path) -> None:
-    other, value = TOGETHER[kind, field], 5 if field in ("max_test", "regions") else Path("f.json")
+    other = TOGETHER[kind, field]
+    value, other_value = (9 if name in ("max_test", "regions", "pixels") else Path("f.json") for name in (field, other))
     tree = {"name": "some", "data": {"kind": kind, **BARE[kind]}}
     assert "together" in complain(tmp_path, tree, f"data.{field}={value}")
-    recipe = load_recipe(write(tmp_path, tree), [f"data.{field}={value}", f"data.{other}=g.json"])
+    recipe = load_recipe(write(tmp_path, tree), [f"data.{field}={value}", f"data.{other}={other_value}"])
     assert value_at(recipe, f"data.{field}") in (value, (value,))
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind, bare in BARE.items() for name in bare if "valid" in bare]
+    ("kind", "name"),
+    [(kind, name) for kind, bare in BARE.items() for name in bare if "valid" in bare and name != "columns"],
 )
 def test_a_test_file_is_in_no_other_split(kind, name, tmp_path) -> None:
     tree = {"name": "some", "data": {"kind": kind, **BARE[kind], "test": ["x.json", "same.json"], name: "same.json"}}

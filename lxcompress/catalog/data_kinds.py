@@ -101,6 +101,12 @@ DATA_KINDS: dict[str, DataKindSpec] = {
             write_predictions="lxcompress.data.predictions:sentence_predictions",
             feature_size=SCENE_FEATURES,
         ),
+        DataKindSpec(
+            name="examples",
+            settings="lxcompress.recipe.data:ExamplesData",
+            read="lxcompress.data.examples:read_examples",
+            test_settings=frozenset({"test", "max_test"}),
+        ),
     )
 }
 """The built-in kinds; other packages add theirs as entry points of the group lxcompress.data."""

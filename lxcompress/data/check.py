@@ -131,7 +131,7 @@ def _count_questions(context: CheckContext) -> None:
     context.sheet.add("questions", counts)
     if counts != whole:
         context.sheet.add("questions in the files", whole)
-    images = {name: {image for question in asked for image in question.images} for name, asked in used.items()}
+    images = {name: {image for question in asked for image in question.images if image} for name, asked in used.items()}
     context.sheet.add("images", {name: len(found) for name, found in images.items()})
     distinct = {name: {(question.images, question.words) for question in asked} for name, asked in used.items()}
     context.sheet.add("repeated questions", {name: counts[name] - len(found) for name, found in distinct.items()})
@@ -283,7 +283,7 @@ def _check_tokens(context: CheckContext, vocabulary: Vocabulary | None) -> int |
     splits, sheet, limit = context.question_set.splits, context.sheet, context.question_set.token_limit
     for name, asked in context.used.items():
         empty = sum(not question.words.strip() for question in asked)
-        if empty:
+        if empty and getattr(context.settings, "has_texts", True):
             context.problems.warn(
                 splits[name].where, f"{count_of(empty, 'question')} without a word; take them out of the file"
             )

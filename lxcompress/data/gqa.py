@@ -129,5 +129,5 @@ def _lxmert_question(record: Any, index: int, path: Path) -> Question:
             f"{path}: question {index} is {shorten(record)}, expected a question_id, an img_id, a sent and a label; "
             f"{_REMEDY}"
         )
-    credits = parse_credits(label, question_id, path)
+    credits = parse_credits(label, f"{path}: question id {question_id}")
     return Question(id=question_id, images=(str(image),), words=words, credits=credits, type=ONE_TYPE)

@@ -87,8 +87,8 @@ def _check_two_differ(train: SplitQuestions, valid: SplitQuestions, remedy: str,
             DataError(f"{valid.file_of(shared[0])}: {several(ids, 'question id')} {verb} in {other} too; {remedy}")
         )
         return  # a warning about their images would repeat the error
-    trained = {image: question for question in train.questions for image in question.images}
-    scored = {image: question for question in valid.questions for image in question.images}
+    trained = {image: question for question in train.questions for image in question.images if image}
+    scored = {image: question for question in valid.questions for image in question.images if image}
     both = [image for image in scored if image in trained]
     if both:
         problems.warn(
@@ -150,14 +150,14 @@ def by_split(shares: Mapping[str, float]) -> str:
     return " and ".join(f"{percent(share)} ({split})" for split, share in shares.items())
 
 
-def parse_credits(label: Mapping[str, Any], question_id: int | str, path: Path) -> Credits:
-    """Return the credits in `label` (answer -> credit), sorted by answer. Raises DataError for a credit outside 0-1."""
+def parse_credits(label: Mapping[str, Any], where: str, *, remedy: str = "download it again") -> Credits:
+    """Return the credits in `label` (answer -> credit), sorted by answer.
+
+    Raises DataError, which begins with `where`, for a credit outside 0-1.
+    """
     for answer, credit in label.items():
         if type(credit) not in (int, float) or not 0 <= credit <= 1:
-            raise DataError(
-                f"{path}: question id {question_id} credits {answer!r} with {shorten(credit)}, expected a number of 0 "
-                "to 1; download it again"
-            )
+            raise DataError(f"{where} credits {answer!r} with {shorten(credit)}, expected a number of 0 to 1; {remedy}")
     return {sys.intern(answer): float(credit) for answer, credit in sorted(label.items())}
 
 

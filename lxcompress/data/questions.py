@@ -31,7 +31,9 @@ class Question:
 
     id: int | str
     images: tuple[str, ...]
+    """the names of its images; the name is empty if the data set has no images"""
     words: str
+    """the text; it is empty if the data set has no texts"""
     credits: Credits
     type: str
     """the type by which scores are grouped: the answer type in VQA, the structural type in GQA"""

@@ -257,7 +257,7 @@ def _lxmert_question(record: Any, index: int, path: Path) -> Question:
         id=question_id,
         images=(image,),
         words=words,
-        credits=parse_credits(label, question_id, path),
+        credits=parse_credits(label, f"{path}: question id {question_id}"),
         type=sys.intern(kind),
         family=sys.intern(family),
     )

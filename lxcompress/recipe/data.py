@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from lxcompress.catalog.extensions import added_names, load_added, resolve
-from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed
+from lxcompress.recipe.settings import Count, Files, Fraction, RecipeSection, Seed, check_distinct
 from lxcompress.unset import leave_out_unset
 
 MOST_SCENES = 10_000_000
@@ -178,6 +178,75 @@ class Nlvr2Data(QuestionsData):
     kind: Literal["nlvr2"]
 
 
+class ExampleColumns(RecipeSection):
+    """The names of a table's columns.
+
+    `label` has one label, or {label: credit} with credits of 0 to 1. `second_text` is read after `text`. `image` is the
+    path of an image in the folder `data.images`, or its id in the store `data.features`. Without `id` a row is known by
+    its number. The values of `split` are train, valid and test.
+    """
+
+    label: str = "label"
+    text: str | None = None
+    second_text: str | None = None
+    image: str | None = None
+    id: str | None = None
+    split: str | None = None
+
+    @model_validator(mode="after")
+    def _check_something_is_read(self) -> ExampleColumns:
+        if self.text is None and self.image is None:
+            raise ValueError("there is nothing to read: give text, image or both")
+        if self.text is None and self.second_text is not None:
+            raise ValueError("second_text and text go together: give both, or name the only text as text")
+        check_distinct(tuple(name for _, name in self if name is not None))
+        return self
+
+
+class ExamplesData(QuestionsData):
+    """The settings of tables of your own: JSON lines, CSV or Parquet, a row for each example.
+
+    An image is a file in the folder `images`, resized to `pixels` x `pixels`, or an image of the store `features`.
+    `answers` is a file of the labels. Without the file, a label is one that at least `least_answers` training rows
+    have, 1 by default. With `columns.split` the splits may name the same file.
+    """
+
+    _write = leave_out_unset(*ADDED_KEYS)
+
+    kind: Literal["examples"]
+    columns: ExampleColumns
+    images: Path | None = None
+    pixels: Annotated[int, Field(ge=8, le=512)] | None = None
+    answers: Path | None = None
+    least_answers: Count | None = None
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the examples have texts, not only images."""
+        return self.columns.text is not None
+
+    @model_validator(mode="after")
+    def _check_test_files(self) -> ExamplesData:
+        others = {} if self.columns.split else {"train": self.train, "valid": self.valid}
+        _check_test(self.test, self.max_test, others)
+        return self
+
+    @model_validator(mode="after")
+    def _check_one_source_of_images(self) -> ExamplesData:
+        if (self.images is None) != (self.pixels is None):
+            raise ValueError("images, a folder, and pixels, the side of an image, go together: give both or neither")
+        if self.images is not None and self.features is not None:
+            raise ValueError("images has no effect when there is a store, features: give one or the other")
+        if self.columns.image is None and (self.images or self.features) is not None:
+            raise ValueError("images and features have no effect without columns.image, which names the images")
+        return self
+
+    @model_validator(mode="after")
+    def _check_one_answer_vocabulary(self) -> ExamplesData:
+        _check_answers(self.answers, self.least_answers)
+        return self
+
+
 class NlvrData(RecipeSection):
     """The settings of NLVR v1: sentences about structured scenes, as JSON lines.
 
@@ -231,7 +300,7 @@ def _check_test(test: Files | None, most: int | None, others: Mapping[str, Files
             )
 
 
-AnyData = ScenesData | ClevrData | VqaData | VizwizData | GqaData | Nlvr2Data | NlvrData
+AnyData = ScenesData | ClevrData | VqaData | VizwizData | GqaData | Nlvr2Data | NlvrData | ExamplesData
 Data = Annotated[AnyData, Field(discriminator="kind")]
 DATA_KINDS: dict[str, type[RecipeSection]] = {
     get_args(section.model_fields["kind"].annotation)[0]: section for section in get_args(AnyData)
