@@ -22,6 +22,7 @@ from lxcompress.cli import (
     eval,
     export,
     features,
+    init,
     inspect,
     interrupt,
     pick,
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 
 COMMANDS = (
+    init,
     recipes,
     study,
     submit,

@@ -46,7 +46,7 @@ def recipes_cli(
     path = find_shipped(name)
     text = read_text(path)
     if out is not None:
-        _copy(text, out)
+        copy_text(text, out)
         typer.echo(f"{out}: a copy of {path.stem}")
     elif as_json:
         from lxcompress.settings import parse_yaml
@@ -56,7 +56,7 @@ def recipes_cli(
         typer.echo(text, nl=False)
 
 
-def _copy(text: str, out: Path) -> None:
+def copy_text(text: str, out: Path) -> None:
     """Write the text of a recipe to the new file `out`. Raises RecipeError if the file exists."""
     from lxcompress.errors import RecipeError
 

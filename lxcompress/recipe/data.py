@@ -20,7 +20,10 @@ TEST_KEYS = ("test", "max_test", "test_annotations")
 ADDED_KEYS = (*TEST_KEYS, "language", "objects", "regions")
 """All keys that earlier versions did not have; they are not written without a value either."""
 
-Language = Annotated[Literal["fa"] | None, BeforeValidator(lambda value: None if value == "en" else value)]
+Language = Annotated[
+    Literal["fa"] | None,
+    BeforeValidator(lambda value: None if value == "en" else value, json_schema_input_type=Literal["en", "fa"] | None),
+]
 """The language of the questions: `fa` is Persian, and `en` is the same as no value."""
 
 
@@ -55,9 +58,10 @@ class ScenesData(RecipeSection):
 class ClevrData(RecipeSection):
     """The settings of CLEVR v1.0 as its authors publish it: scenes and questions as JSON, plain or in gzip.
 
-    `holdout` is the number of training scenes that validate if there are no validation files. `test` is the number of
-    questions of the test split. They are about the last validation scenes, which then do not validate. The model sees
-    the first `regions` objects of a scene.
+    `scenes` and `questions` are the training files, `valid_scenes` and `valid_questions` those of validation. `holdout`
+    is the number of training scenes that validate if there are no validation files. `test` is the number of
+    questions of the test split. They are about the last validation scenes, which then do not validate. At most
+    `max_train` and `max_valid` questions are used. The model sees the first `regions` objects of a scene.
     """
 
     _write = leave_out_unset(*ADDED_KEYS)
@@ -88,7 +92,8 @@ class ClevrData(RecipeSection):
 class QuestionsData(RecipeSection):
     """The settings that all data sets of questions about region features have in common.
 
-    `train`, `valid` and `test` are files of questions; without `test` there is no test split. `features` is a store of
+    `train`, `valid` and `test` are files of questions; without `test` there is no test split. At most `max_train`,
+    `max_valid` and `max_test` questions of them are used. `features` is a store of
     region features, of which `regions` for each image are used, and longer questions are cut to `tokens` tokens. With
     `language` fa the words of questions are normalised by the rules of Persian.
     """
@@ -122,8 +127,9 @@ class VqaData(QuestionsData):
     """The settings of VQA v1.0 or v2.0: the official questions and annotations, or LXMERT's JSON, which holds both.
 
     Without `features` (a store that `lxcompress data prepare` writes) the model reads the question and no image.
-    `answers` is the file of the answer vocabulary. Without the file, the vocabulary has the answers that are the most
-    frequent answer of at least `least_answers` training questions.
+    `train_annotations`, `valid_annotations` and `test_annotations` are the official answers. `answers` is the file of
+    the answer vocabulary. Without the file, the vocabulary has the answers that are the most frequent answer of at
+    least `least_answers` training questions.
     """
 
     kind: Literal["vqa"]
@@ -206,9 +212,9 @@ class ExampleColumns(RecipeSection):
 class ExamplesData(QuestionsData):
     """The settings of tables of your own: JSON lines, CSV or Parquet, a row for each example.
 
-    An image is a file in the folder `images`, resized to `pixels` x `pixels`, or an image of the store `features`.
-    `answers` is a file of the labels. Without the file, a label is one that at least `least_answers` training rows
-    have, 1 by default. With `columns.split` the splits may name the same file.
+    `columns` names the columns. An image is a file in the folder `images`, resized to `pixels` x `pixels`, or an image
+    of the store `features`. `answers` is a file of the labels. Without the file, a label is one that at least
+    `least_answers` training rows have, 1 by default. With `columns.split` the splits may name the same file.
     """
 
     _write = leave_out_unset(*ADDED_KEYS)
@@ -250,7 +256,8 @@ class ExamplesData(QuestionsData):
 class NlvrData(RecipeSection):
     """The settings of NLVR v1: sentences about structured scenes, as JSON lines.
 
-    Without `valid`, the fraction `holdout` of the groups of sentences in `train` is used for validation. The labels in
+    Without `valid`, the fraction `holdout` of the groups of sentences in `train` is used for validation. `test` has the
+    files of a test split. At most `max_train`, `max_valid` and `max_test` sentences are used. The labels in
     `weak` files may be wrong, so these files are used for training and never for a score.
     """
 

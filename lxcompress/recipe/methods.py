@@ -106,7 +106,8 @@ class Distill(RecipeSection):
 class Rates(RecipeSection):
     """The rates of scope modality: how fast each part of a model is pruned, relative to the other parts.
 
-    A part with the rate 0 is not pruned.
+    `language` layers read the text, `vision` layers the image, and `cross` layers both; `head` is the rest. A part with
+    the rate 0 is not pruned.
     """
 
     language: Annotated[float, Field(ge=0)] = 1.0
@@ -120,7 +121,9 @@ def _read_auto(value: object) -> object:
     return () if value == "auto" else value
 
 
-MatrixNames = Annotated[tuple[str, ...], BeforeValidator(_read_auto)]
+MatrixNames = Annotated[
+    tuple[str, ...], BeforeValidator(_read_auto, json_schema_input_type=Literal["auto"] | tuple[str, ...])
+]
 """The names of matrices that stay dense, or auto: only those whose shape the granularity does not divide."""
 
 
@@ -172,6 +175,13 @@ class FirstStep(RecipeSection):
 
 class Method(RecipeSection):
     """The settings of one way to draw a ticket; docs/methods.md names the paper behind each value.
+
+    `name` is the id of the method; without it the id is made of the settings. `criterion` says which weights are
+    removed first, `granularity` what is removed as one unit, and `scope` which part of the model has the target
+    sparsity. `relative_rates` are for scope modality. Each matrix keeps at least the share `least_kept`. `schedule` is
+    one-shot, or removes weights in steps, of which each removes the share `rate` of what is left. `rewind` says to
+    which weights the ticket returns before its last training, and `rewind_at` the share of the steps for rewind step.
+    `distill` lets the dense model teach, and `control` makes the method a control of another.
 
     `first` makes the method a compound: its first step makes a smaller model, and the other settings mask weights of
     that model. `sparsities` then still count the weights of the original model.

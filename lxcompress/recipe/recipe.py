@@ -38,13 +38,13 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 class StartModel(RecipeSection):
-    """The source of the start weights: `mini` (shipped), a transformers folder, a name on the hub, or a .pth file.
+    """The source of the start weights.
 
-    `vocabulary` replaces the vocab.txt in the model's folder. `pretrained_answers` (all_ans.json) names the answer of
-    each row in the .pth file's answer head, so that rows of known answers are copied. Any other answer starts with the
-    bias `last_bias`. With `draw_feature_layer` the layer that reads the features of regions is drawn, with the width of
-    the data's features. With `draw_word_embeddings` the embeddings of all words are drawn, not only those that the
-    start lacks.
+    `start` is mini (shipped), a transformers folder, hub:OWNER/NAME, or the authors' .pth file. `vocabulary` replaces
+    the vocab.txt in the model's folder. `pretrained_answers` (all_ans.json) names the answer of each row in the .pth
+    file's answer head, so that rows of known answers are copied. Any other answer starts with the bias `last_bias`.
+    With `draw_feature_layer` the layer that reads the features of regions is drawn, with the width of the data's
+    features. With `draw_word_embeddings` the embeddings of all words are drawn, not only those that the start lacks.
     """
 
     start: str = "mini"
@@ -56,9 +56,9 @@ class StartModel(RecipeSection):
 
 
 class Calibration(RecipeSection):
-    """The number of training questions on which the statistics of criteria and the sensitivities are measured.
+    """The training questions on which the statistics of criteria and the sensitivities are measured.
 
-    `batch_size` is the number of questions in a batch.
+    `questions` is their number. `batch_size` is the number of questions in a batch.
     """
 
     questions: Count = 512
@@ -68,8 +68,10 @@ class Calibration(RecipeSection):
 class Prune(RecipeSection):
     """The pruning grid: a method for each pair of `criteria` and `granularities`, and the other `methods`.
 
-    `criteria` may be left out if there are `methods`. The widths of smaller models are multiples of `multiple`. Each
-    number in `regions` is a method that prunes nothing and sees so many regions of an image.
+    `criteria` may be left out if there are `methods`. `sparsities` are the shares of the prunable weights to remove,
+    for methods without sparsities of their own. `scope` is the part of the model that has the target sparsity.
+    `calibration` is for criteria that read training questions. The widths of smaller models are multiples of
+    `multiple`. Each number in `regions` is a method that prunes nothing and sees so many regions of an image.
     """
 
     criteria: tuple[Criterion, ...] | None = None
@@ -139,7 +141,7 @@ class Pick(RecipeSection):
 
 
 class Bench(RecipeSection):
-    """The default settings of `lxcompress bench`."""
+    """The default settings of `lxcompress bench`: the number of `threads`, and of measured `runs`."""
 
     threads: Count = 1
     runs: Count = 50
@@ -200,14 +202,24 @@ def _read_protocol(value: Any) -> Any:
 class Recipe(RecipeSection):
     """The settings of a whole study: model, data, training, pruning grid, rule of the pick, exports and benchmark.
 
-    On a CPU, `processes` is how many processes share the runs.
+    `version` is that of the recipe format. `name` names the run folder, runs/NAME. `device` is where the training runs;
+    auto takes a GPU if there is one. On a CPU, `processes` is how many processes share the runs. Each of `seeds` has an
+    answer head, a dense run and cells of its own. `protocol` is corrected, published (with all faults of the published
+    study), or a list of faults. `data` is the data set, and `model` the source of the start weights. `train` is the
+    budget of each training, and `prune` the grid of methods and sparsities. `pick` is the rule by which a ticket is
+    chosen. `export` says which files a study writes at its end, and `bench` how they are measured.
     """
 
     version: Version = RECIPE_VERSION
     name: Name
     device: Device = "auto"
     processes: Count = 1
-    protocol: Annotated[tuple[Fault, ...], BeforeValidator(_read_protocol)] = ()
+    protocol: Annotated[
+        tuple[Fault, ...],
+        BeforeValidator(
+            _read_protocol, json_schema_input_type=Literal["corrected", "published"] | Fault | tuple[Fault, ...]
+        ),
+    ] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     data: Data
     model: StartModel = StartModel()

@@ -19,7 +19,10 @@ Optimizer = Literal["adamw", "bert-adam"]
 Loss = Literal["binary", "categorical"]
 Switch = Annotated[
     Literal["auto", "on", "off"],
-    BeforeValidator(lambda value: {True: "on", False: "off"}[value] if isinstance(value, bool) else value),
+    BeforeValidator(
+        lambda value: {True: "on", False: "off"}[value] if isinstance(value, bool) else value,
+        json_schema_input_type=Literal["auto", "on", "off"] | bool,
+    ),
 ]
 """auto, on or off; YAML reads a bare on and off as true and false, so these are accepted too."""
 
@@ -29,7 +32,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Files = Annotated[
     tuple[Path, ...],
     Field(min_length=1),
-    BeforeValidator(lambda value: (value,) if isinstance(value, (str, Path)) else value),
+    BeforeValidator(
+        lambda value: (value,) if isinstance(value, (str, Path)) else value,
+        json_schema_input_type=Path | tuple[Path, ...],
+    ),
 ]
 """One path, or a list of paths."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -75,7 +81,16 @@ class RecipeSection(BaseModel):
 
 
 class Train(RecipeSection):
-    """The settings of training; the dense run and every retraining use the same ones."""
+    """The settings of training; the dense run and every retraining use the same ones.
+
+    `epochs` and `batch_size` are the budget. `learning_rate` is the highest rate: it rises during the share `warmup` of
+    the steps, then falls to 0. `weight_decay` shrinks matrices at each step, and `clip_norm` limits the norm of the
+    gradient. `eval_batch_size` is the number of questions in a scoring batch. `precision` is that of the products on
+    the device. `optimizer` is adamw, or bert-adam of the reference code. `loss` is binary (each answer alone) or
+    categorical (one answer among all). A batch is divided into `accumulate` micro-batches. `deterministic` refuses
+    operations whose result may differ between runs. `compile` is torch.compile, `graph` are CUDA graphs, and
+    `data_on_device` keeps the data in the memory of the GPU.
+    """
 
     old_keys: ClassVar[Mapping[str, str]] = {"resident": "data_on_device"}
 
