@@ -30,15 +30,10 @@ from lxcompress.engine.records import (
     EMBED,
     FILTER,
     FLOAT32,
-    GROUP,
-    GROUPS,
     HEADER,
-    I8,
-    IN_BLOCKS,
     INPUT,
     INT64,
     JOIN,
-    LEAVE_OUT_ZEROS,
     LINEAR,
     LOAD,
     MAGIC,
@@ -49,13 +44,13 @@ from lxcompress.engine.records import (
     PATCHES,
     PLANES,
     POOL,
+    RECORD_KINDS,
     ROWS,
     SCORES,
     SIZE,
     SUM,
     TABLE,
     TENSOR,
-    VECTOR,
     VERSION,
     WEIGHT,
     rounded,
@@ -199,12 +194,14 @@ class Program:
     ) -> Value:
         """Return a row of the table for each column, by an input's numbers, by position, or one row for all.
 
-        With `onto`, add the rows to that value in place.
+        In a value of constant size, the position is the column. With `onto`, add the rows to that value in place.
         """
         assert table.layout == TABLE, "only a table can be embedded"
         assert onto is None or (onto.is_whole and (onto.rows, onto.columns) == (table.columns, size)), onto
         is_constant = isinstance(by, int)
-        assert is_constant or size.kind == ROWS, "only the tokens of a mask can be embedded"
+        is_by_column = by == POSITION and size.kind == CONSTANT
+        assert is_constant or is_by_column or size.kind == ROWS, "only the tokens of a mask can be embedded"
+        assert not is_by_column or size.most <= table.rows, f"{size.most} columns, a table of {table.rows} rows"
         assert not isinstance(by, Input) or (by.size == size and not by.is_float), (
             "the input needs a number for each token"
         )
@@ -255,8 +252,16 @@ class Program:
             activation=ACTIVATIONS[activation],
         )
 
-    def norm(self, x: Value, gain: np.ndarray, bias: np.ndarray, epsilon: float, add: Value | None = None) -> Value:
-        """Return the layer norm over the channels, times `gain`, plus `bias`, plus `add`."""
+    def norm(
+        self,
+        x: Value,
+        gain: np.ndarray,
+        bias: np.ndarray,
+        epsilon: float,
+        add: Value | None = None,
+        activation: str | None = None,
+    ) -> Value:
+        """Return activation(gain (layer norm of x over the channels) + bias + add)."""
         assert gain.shape == bias.shape == (x.rows,), f"a gain and a bias for each of {x.rows} channels"
         assert add is None or (add.rows, add.columns) == (x.rows, x.columns), add
         return self._do(
@@ -267,6 +272,7 @@ class Program:
             weight=self._add_vector(gain),
             bias=self._add_vector(bias),
             scalar=epsilon,
+            activation=ACTIVATIONS[activation],
         )
 
     def attend(self, query: Value, key: Value, value: Value, *, heads: int, scale: float) -> Value:
@@ -276,10 +282,16 @@ class Program:
         assert key.columns == value.columns, "one value for each key"
         return self._do(ATTEND, query.rows, query.columns, (query, key, value), count=heads, scalar=scale)
 
-    def planes(self, given: Input) -> Value:
-        """Return an input [B, channels, pixels] as a picture: a value with a column for each pixel."""
+    def planes(self, given: Input, pixels: int | None = None) -> Value:
+        """Return an input [B, rows, width] as a picture: a value with a column for each pixel.
+
+        Each row is a channel; with `pixels`, a row is cut into channels of that many pixels.
+        """
         assert given.is_float, "an int64 input can only be embedded"
-        return self._do(PLANES, given.size.most, self.constant(given.width), (), input=given.index)
+        pixels = pixels or given.width
+        assert given.width % pixels == 0, f"rows of {given.width} values, pictures of {pixels} pixels"
+        channels = given.size.most * (given.width // pixels)
+        return self._do(PLANES, channels, self.constant(pixels), (), input=given.index)
 
     def patches(self, x: Value, window: Window) -> Value:
         """Return the pixels under a kernel as channels, so that a product with them is a convolution."""
@@ -444,7 +456,7 @@ class Program:
         head["records_bytes"] = len(records)
         head["data_start"] = start = rounded(HEADER.itemsize + len(records), ALIGN)
         head["file_bytes"] = start + data_bytes
-        for name, table in zip(("sizes", "inputs", "tensors", "weights", "ops"), tables, strict=True):
+        for name, table in zip(RECORD_KINDS, tables, strict=True):
             head[name] = len(table)
         last = self._ops[-1].reads[0]
         assert last is not None
@@ -470,54 +482,6 @@ class Program:
                 if array is not None:
                     yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
                     yield bytes(-array.nbytes % ALIGN)
-
-
-def read_weights(path: Path) -> list[PackedWeight]:
-    """Return the weights of a file that Program wrote, in the order of their first use; arrays stay in the mapped file.
-
-    It is for counting what an export wrote: it checks only the length of the file and the checksum of its records.
-    Raises ExportError.
-    """
-    with path.open("rb") as file:
-        head = np.frombuffer(file.read(HEADER.itemsize).ljust(HEADER.itemsize, b"\0"), HEADER)[0]
-        records = file.read(int(head["records_bytes"]))
-    is_whole = path.stat().st_size == head["file_bytes"] and crc32(records) == head["records_crc"]
-    if not is_whole or head["magic"] != MAGIC or head["version"] != VERSION:
-        raise ExportError(f"{path}: is not an engine file of version {VERSION}, or is damaged; export it again")
-    skip = sum(
-        int(head[name]) * kind.itemsize for name, kind in (("sizes", SIZE), ("inputs", INPUT), ("tensors", TENSOR))
-    )
-    data = np.memmap(path, np.uint8, "r", offset=int(head["data_start"]))
-    return [_read_weight(record, data) for record in np.frombuffer(records, WEIGHT, int(head["weights"]), skip)]
-
-
-def _read_weight(record: np.void, data: np.ndarray) -> PackedWeight:
-    header: dict[str, Any] = {
-        name: int(record[name]) for name in ("layout", "type", "rows", "columns", "panel", "tile", "entries", "shared")
-    }
-    layout, kind = header["layout"], pack.KINDS[header["type"]]
-    units = -(-header["columns"] // 4) if layout in IN_BLOCKS else header["columns"]
-    many = rounded(header["rows"], GROUP)
-    if layout in (VECTOR, TABLE):
-        shapes: dict[str, tuple[Any, tuple[int, ...]]] = {"values": (kind, (header["rows"], header["columns"]))}
-    else:
-        shapes = {"values": (kind, (header["entries"], 16 if layout in IN_BLOCKS else GROUP))}
-    if layout in LEAVE_OUT_ZEROS:
-        shapes["indices"] = (np.uint8, (header["entries"], GROUP // max(1, header["shared"])))
-        shapes["groups"] = (GROUPS, (many // GROUP * -(-units // header["tile"]),))
-        shapes["starts"] = ("<u8", (-(-many // header["panel"]) + 1,))
-    if header["type"] == I8:
-        shapes["scales"] = ("<f4", (many,))
-    if layout in IN_BLOCKS:
-        shapes["sums"] = ("<i4", (many,))
-    arrays: dict[str, Any] = {name: _view_array(data, int(record[name]), *shape) for name, shape in shapes.items()}
-    return PackedWeight(**header, **arrays)
-
-
-def _view_array(data: np.ndarray, offset: int, kind: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the array at an offset of the data, without a copy."""
-    size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    return np.asarray(data[offset : offset + size]).view(kind).reshape(shape)
 
 
 def _fill(kind: np.dtype, rows: list[dict[str, Any]]) -> np.ndarray:

@@ -94,6 +94,8 @@ OP = np.dtype(
         ("padding", "<u4"),
     ]
 )
+RECORD_KINDS = {"sizes": SIZE, "inputs": INPUT, "tensors": TENSOR, "weights": WEIGHT, "ops": OP}
+"""The tables of records in a file, in order."""
 for _kind, _bytes in ((HEADER, 128), (SIZE, 32), (INPUT, 64), (TENSOR, 16), (WEIGHT, 96), (GROUPS, 8), (OP, 112)):
     assert _kind.itemsize == _bytes, _kind
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from lxcompress.data.split import Inputs
-from lxcompress.engine.program import read_weights
-from lxcompress.engine.records import DENSE
+from lxcompress.engine.reader import read_matrices
 from lxcompress.exporters.engine_choice import LayoutChooser, time_here
 from lxcompress.exporters.formats import Job, WrittenFiles
 from lxcompress.exporters.programs import Usual, build_program, check_model
+from lxcompress.models.checkpoints import Model
 from lxcompress.runtimes.engine import MODEL_FILE
 
 MOST_OBJECTS = 100
@@ -27,7 +27,7 @@ def write(job: Job) -> WrittenFiles:
     time = time_here() if job.layouts == "measured" else None
     chooser = LayoutChooser(job.precision, time=time)
     job.progress("choosing how matrices are stored")
-    most = max(MOST_OBJECTS, job.example.visual_feats.shape[1])
+    most = find_most_objects(job.model, job.example)
     program = build_program(
         job.model, pack=chooser.pack, precision=job.precision, usual=usual_columns(job.example), most_objects=most
     )
@@ -39,19 +39,28 @@ def write(job: Job) -> WrittenFiles:
     if job.layouts == "measured" and not time:
         how += ", as the engine was not built and nothing could be timed"
     layouts = ", ".join(f"{count} {layout}" for layout, count in sorted(chooser.chosen.items()))
-    notes = [f"matrices are stored in the fastest layout, {how}: {layouts}", f"1 to {most} regions"]
+    notes = [
+        f"matrices are stored in the fastest layout, {how}: {layouts}",
+        "one picture" if most == 1 else f"1 to {most} regions",
+    ]
     return WrittenFiles([path], notes, layouts="measured" if time else "table")
+
+
+def find_most_objects(model: Model, example: Inputs) -> int:
+    """Return the bound on the regions of a picture; a model that reads pixels has one region, the picture itself."""
+    if model.family.picture_size(model.config) is not None:
+        return 1
+    return max(MOST_OBJECTS, example.visual_feats.shape[1])
 
 
 def count_zeros(out: Path) -> tuple[int, int]:
     """Return the number of zeros, and of all elements, in the prunable matrices of the file.
 
-    Embeddings are not counted, because they are looked up rather than multiplied. The output layer is the last product,
-    and is left out.
+    Embeddings are not counted, also not the embedding of patches. The output layer is the last matrix, and is left out.
     """
-    products = [weight for weight in read_weights(out / MODEL_FILE) if weight.layout >= DENSE][:-1]
-    elements = sum(product.rows * product.columns for product in products)
-    return elements - sum(int(np.count_nonzero(product.values)) for product in products), elements
+    matrices = read_matrices(out / MODEL_FILE)[:-1]
+    elements = sum(matrix.rows * matrix.columns for matrix in matrices)
+    return elements - sum(int(np.count_nonzero(matrix.values)) for matrix in matrices), elements
 
 
 def usual_columns(example: Inputs) -> Usual:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from lxcompress.engine.program import read_weights
+from lxcompress.engine.reader import read_weights
 from lxcompress.engine.records import TABLE
 from lxcompress.filenames import CONFIG_FILE
 from lxcompress.records import Artifact

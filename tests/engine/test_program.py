@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from lxcompress.engine import pack, records
 from lxcompress.engine.pack import PackedWeight
-from lxcompress.engine.program import ARRAYS, POSITION, Program, read_weights
+from lxcompress.engine.program import ARRAYS, POSITION, Program
+from lxcompress.engine.reader import read_weights
 from lxcompress.errors import ExportError
 from lxcompress.writing import WriteError
 from tests.complain import complain

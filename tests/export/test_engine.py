@@ -16,7 +16,7 @@ from lxcompress.data.split import Inputs
 from lxcompress.engine import InferenceSession, instruction_sets
 from lxcompress.engine.build import find_compiler
 from lxcompress.engine.pack import PackedWeight, blocks, dense, quantised, sparse
-from lxcompress.engine.program import read_weights
+from lxcompress.engine.reader import read_weights
 from lxcompress.engine.records import (
     BLOCKS,
     CONSTANT,
@@ -80,6 +80,10 @@ FAMILIES = {
         VisualBertConfig(num_labels=ANSWERS, num_hidden_layers=3, visual_embedding_dim=FEATURES, **SIZES),
     ),
 }
+VILT = ViltConfig(
+    num_labels=ANSWERS, num_hidden_layers=2, image_size=39, patch_size=13, qkv_bias=False, layer_norm_eps=1e-5, **SIZES
+)
+"""Patches of 13 pixels a side, whose rows no vector divides."""
 BOUNDS = {"fp32": 1e-5, "bf16": TOLERANCES["bf16"], "int8": 0.05}
 """Of the largest score. That of int8 is about twice what these models need: they have few inputs to average over."""
 PATTERNS = {"dense": (1, 0.0), "half": (1, 0.5), "most": (1, 0.9), "blocks": (4, 0.7)}
@@ -190,6 +194,45 @@ def test_a_question_is_answered_alike_alone_and_among_others(name, tmp_path) -> 
         tokens, objects = int(inputs.attention_mask[row].sum()), int(inputs.visual_attention_mask[row].sum())
         cut = [each[row : row + 1, :size] for each, size in zip(inputs, (tokens, tokens, *[objects] * 3), strict=True)]
         np.testing.assert_allclose(session.answer(Inputs(*cut).numpy())[0], together[row], atol=1e-5)
+
+
+def make_vilt() -> Model:
+    """A ViLT whose weights are all large enough to matter; half of the prunable weights are zero."""
+    draw = torch.Generator().manual_seed(3)
+    model = Model(vilt.FAMILY.build(VILT), VILT, vilt.FAMILY)
+    model.load({name: torch.randn(weight.shape, generator=draw) * 0.2 for name, weight in model.weights.items()})
+    for weight in model.prunable.values():
+        weight.mul_(torch.rand(weight.shape, generator=draw) > 0.5)
+    return model
+
+
+def ask_about_picture(rows: int, tokens: int) -> Inputs:
+    """Questions of different lengths about pictures, each of which is one region."""
+    inputs = ask(rows, tokens, 1)
+    pixels = torch.randn(rows, 1, 3 * VILT.image_size**2, generator=torch.Generator().manual_seed(rows))
+    return inputs._replace(visual_feats=pixels, visual_attention_mask=torch.ones(rows, 1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_vilt_answers_from_pixels(precision, tmp_path) -> None:
+    model = make_vilt()
+    example = replace(job(model, tmp_path, precision), example=ask_about_picture(2, 9))
+    assert "one picture" in write(example).notes
+    for rows, tokens in ((1, 3), (1, 20), (4, TOKENS)):
+        assert difference(model, tmp_path, ask_about_picture(rows, tokens)) < BOUNDS[precision], (rows, tokens)
+    removed = sum(int((weight == 0).sum()) for weight in model.prunable.values())
+    zeros, elements = count_zeros(tmp_path)
+    assert elements == sum(weight.numel() for weight in model.prunable.values())
+    assert zeros == removed or precision == "int8"
+
+
+def test_questions_about_a_seen_picture_have_the_same_scores(tmp_path) -> None:
+    write(replace(job(make_vilt(), tmp_path), example=ask_about_picture(2, 9)))
+    session, feeds = InferenceSession(tmp_path / "model.lxe", threads=1), ask_about_picture(1, 9).numpy()
+    (expected,) = session.run(None, feeds)
+    words = ("input_ids", "attention_mask")
+    session.see({name: values for name, values in feeds.items() if name not in words})
+    np.testing.assert_array_equal(session.ask({name: feeds[name] for name in words}), expected)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
@@ -317,8 +360,8 @@ def test_more_regions_than_usual_are_taken_if_the_data_has_them(tmp_path) -> Non
     ("model", "sentence"),
     [
         (
-            lambda: (vilt.FAMILY, ViltConfig(**SIZES, num_hidden_layers=1, image_size=32, patch_size=16)),
-            "format engine: does not support vilt models, only lxmert and visual_bert; give --format onnx",
+            lambda: (replace(lxmert.FAMILY, name="mine"), LxmertConfig(**SIZES, l_layers=0, r_layers=0, x_layers=1)),
+            "format engine: does not support mine models, only lxmert, visual_bert, vilt; give --format onnx",
         ),
         (
             lambda: (lxmert.FAMILY, LxmertConfig(**SIZES, images_per_question=2, l_layers=0, r_layers=0, x_layers=1)),

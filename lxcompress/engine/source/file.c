@@ -281,8 +281,24 @@ static int check_picture(const lx_model *model, uint32_t place, complaint *to) {
            out % op->out_width == 0,
        "operation %u has a picture of an unknown width or height", place);
   if (op->code == LX_POOL) return 0;
-  NEED(op->count > 0 && op->count <= LX_MOST_KERNEL && op->mode > 0 && op->mode <= LX_MOST_STRIDE && op->padding < op->count,
+  const uint32_t most_kernel = op->code == LX_PATCHES ? LX_MOST_PATCH : LX_MOST_KERNEL;
+  const uint32_t most_stride = op->code == LX_PATCHES ? LX_MOST_PATCH : LX_MOST_STRIDE;
+  NEED(op->count > 0 && op->count <= most_kernel && op->mode > 0 && op->mode <= most_stride && op->padding < op->count,
        "operation %u has a kernel of %u, a stride of %u and a padding of %u", place, op->count, op->mode, op->padding);
+  return 0;
+}
+
+/* Checks that the input of LX_PLANES holds one picture for each channel. */
+static int check_planes(const lx_model *model, uint32_t place, complaint *to) {
+  const lx_op *op = &model->ops[place];
+  const lx_tensor *out = &model->tensors[op->out];
+  const uint32_t pixels = constant_of(model, out->size);
+  NEED(op->input >= 0 && (uint32_t)op->input < model->head.inputs && pixels, "operation %u loads a picture that does not fit",
+       place);
+  const lx_input_record *input = &model->inputs[op->input];
+  NEED(input->type == LX_FLOAT32 && input->width % pixels == 0 &&
+           (uint64_t)model->sizes[input->size].most * (input->width / pixels) == out->channels,
+       "operation %u loads a picture that does not fit", place);
   return 0;
 }
 
@@ -315,6 +331,10 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
         NEED(op->count < weight->rows, "operation %u embeds row %u of %u", place, op->count, weight->rows);
         return 0;
       }
+      if (op->mode == LX_BY_POSITION && kind == LX_CONSTANT) {
+        NEED(constant_of(model, out->size) <= weight->rows, "operation %u has more columns than its table has rows", place);
+        return 0;
+      }
       NEED(kind == LX_ROWS, "operation %u has no mask to count positions with", place);
       NEED(op->mode == LX_BY_POSITION ||
                (op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_INT64 &&
@@ -327,11 +347,7 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
            "operation %u loads an input that does not fit", place);
       return 0;
     case LX_PLANES:
-      NEED(op->input >= 0 && (uint32_t)op->input < model->head.inputs && model->inputs[op->input].type == LX_FLOAT32 &&
-               model->inputs[op->input].width == constant_of(model, out->size) &&
-               model->sizes[model->inputs[op->input].size].most == out->channels,
-           "operation %u loads a picture that does not fit", place);
-      return 0;
+      return check_planes(model, place, to);
     case LX_PATCHES:
       if (check_picture(model, place, to)) return -1;
       NEED((uint64_t)op->in[0].rows * op->count * op->count == out->channels,
@@ -365,6 +381,7 @@ static int check_op(const lx_model *model, uint32_t place, complaint *to) {
       NEED(op->in[0].rows == out->channels && (slices == 1 || op->in[1].rows == out->channels) &&
                is_vector(model, op->weight, out->channels) && is_vector(model, op->bias, out->channels),
            "operation %u has a gain, bias or input that does not fit its output", place);
+      NEED(op->activation < LX_ACTIVATIONS, "operation %u has the unknown activation %u", place, op->activation);
       return 0;
     default:
       NEED(op->count > 0 && op->in[0].rows == out->channels && op->in[1].rows == out->channels &&

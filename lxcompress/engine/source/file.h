@@ -81,8 +81,9 @@ typedef struct {
   int32_t start, columns; /* sizes; start LX_NONE is column 0 */
 } lx_slice;
 
-/* The columns of a picture are its pixels, row after row. LX_PLANES: each row of an input becomes a channel. LX_PATCHES: the
-   pixels under a kernel become channels, channel after channel and row after row, so that LX_LINEAR is a convolution.
+/* The columns of a picture are its pixels, row after row. LX_PLANES: the rows of an input become channels; a row that holds
+   several pictures becomes as many channels. LX_PATCHES: the pixels under a kernel become channels, channel after channel
+   and row after row, so that LX_LINEAR is a convolution.
    LX_FILTER: a kernel for each channel (depthwise). LX_POOL: the mean of each cell of a grid, as torch's
    adaptive_avg_pool2d. Pixels outside of the picture are zero. */
 enum {
@@ -101,14 +102,15 @@ enum {
 };
 enum { LX_LINEAR_ONLY = 0, LX_GELU = 1, LX_TANH = 2, LX_RELU = 3, LX_RELU6 = 4, LX_ACTIVATIONS = 5 };
 enum { LX_FIRST_COLUMN = 0, LX_ALL_COLUMNS = 1 };
-enum { LX_MOST_KERNEL = 15, LX_MOST_STRIDE = 8 };
+enum { LX_MOST_KERNEL = 15, LX_MOST_STRIDE = 8, LX_MOST_PATCH = 64 }; /* LX_MOST_PATCH: of both, for LX_PATCHES */
+/* LX_BY_POSITION: in a tensor of constant size, the position is the column. */
 enum { LX_BY_INPUT = 0, LX_BY_POSITION = 1, LX_BY_CONSTANT = 2 };
 typedef struct {
   uint32_t code;
   int32_t out;              /* a tensor; all of it is written */
   int32_t input;            /* LX_EMBED by input, LX_LOAD, LX_PLANES */
   int32_t weight, bias;     /* LX_NORM: weight is the gain. LX_FILTER: a vector, kernel after kernel. */
-  uint32_t activation;
+  uint32_t activation;      /* LX_LINEAR, LX_FILTER, LX_NORM */
   uint32_t count;           /* LX_ATTEND: heads. LX_EMBED: the constant row. LX_PATCHES, LX_FILTER: the kernel's side. */
   uint32_t mode;            /* LX_EMBED: what selects the row. LX_SCORES: which columns. LX_PATCHES, LX_FILTER: the stride. */
   uint32_t adds;            /* LX_EMBED: 1 adds to the values of `out` */

@@ -842,10 +842,21 @@ INLINE uint32_t norm_vectors(const lx_norm *job, uint32_t column, const int vect
   return any(all);
 }
 
+/* Apart from norm_vectors, because few models have an activation after a norm. */
+static __attribute__((noinline)) void activate_norm(const lx_norm *job) {
+  for (uint32_t channel = 0; channel < job->channels; channel++) {
+    for (uint32_t column = 0; column < job->columns; column += LANES) {
+      float *y = job->y + channel * job->y_stride + column;
+      store(y, activate(load(y), job->activation, 0));
+    }
+  }
+}
+
 static uint32_t norm(const lx_norm *job) {
   uint32_t column = 0, found = 0;
   for (; column + LANES < job->columns; column += PAIR * LANES) found |= norm_vectors(job, column, PAIR);
   for (; column < job->columns; column += LANES) found |= norm_vectors(job, column, 1);
+  if (job->activation != LX_LINEAR_ONLY) activate_norm(job);
   return found;
 }
 

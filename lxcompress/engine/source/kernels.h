@@ -48,6 +48,7 @@ typedef struct {
   const float *gain, *bias;
   uint32_t channels, columns; /* columns: at most LX_COLUMNS */
   float epsilon;
+  uint32_t activation;
 } lx_norm;
 
 /* x [channels][x_stride] as bytes, four channels a value: byte = round(x / scale) + zero, with a scale and zero for each

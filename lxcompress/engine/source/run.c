@@ -270,15 +270,18 @@ static int check_slices(const lx_session *session, const lx_op *op, complaint *t
 static int check_columns(const lx_session *session, const lx_op *op, complaint *to) {
   const lx_model *model = session->model;
   if (op->code == LX_SCORES) return 0;
-  if (op->code == LX_PLANES)
-    NEED(session->sizes[model->inputs[op->input].size] == model->tensors[op->out].channels,
+  if (op->code == LX_PLANES) {
+    const lx_input_record *input = &model->inputs[op->input];
+    const int64_t planes_of_row = input->width / session->sizes[model->tensors[op->out].size];
+    NEED(session->sizes[input->size] * planes_of_row == model->tensors[op->out].channels,
          "a picture has another number of planes than %u", model->tensors[op->out].channels);
+  }
   const int64_t out = session->tensors[op->out].columns;
   const int64_t first = op->in[0].tensor == LX_NONE ? 0 : session->sizes[op->in[0].columns];
   const int64_t second = op->in[1].tensor == LX_NONE ? 0 : session->sizes[op->in[1].columns];
   NEED(out > 0, "a question has no token or region to read");
-  if (op->code == LX_EMBED && op->mode != LX_BY_CONSTANT) {
-    const int32_t *kept = session->kept[model->tensors[op->out].size];
+  const int32_t *kept = op->code == LX_EMBED ? session->kept[model->tensors[op->out].size] : NULL;
+  if (kept && op->mode != LX_BY_CONSTANT) {
     const int64_t *ids = op->mode == LX_BY_INPUT ? session->rows[op->input] : NULL;
     for (int64_t column = 0; column < out; column++) {
       const int64_t id = ids ? ids[kept[column]] : kept[column];
@@ -322,15 +325,23 @@ static uint32_t end_of(uint32_t first, uint32_t channels) {
   return channels - first < CHANNELS_AT_ONCE ? channels : first + CHANNELS_AT_ONCE;
 }
 
+/* Returns the row of the table that LX_EMBED looks up for a column. */
+static size_t find_row(const lx_session *session, const lx_op *op, uint32_t column) {
+  if (op->mode == LX_BY_CONSTANT) return op->count;
+  const int32_t *kept = session->kept[session->model->tensors[op->out].size];
+  if (!kept) return column;
+  if (op->mode == LX_BY_POSITION) return (size_t)kept[column];
+  const int64_t *ids = session->rows[op->input];
+  return (size_t)ids[kept[column]];
+}
+
 static uint32_t embed(const lx_session *session, const lx_op *op, uint32_t first) {
   const lx_weight *table = &session->model->weights[op->weight];
   const lx_tensor *tensor = &session->model->tensors[op->out];
   const view out = session->tensors[op->out];
-  const int64_t *ids = op->mode == LX_BY_INPUT ? session->rows[op->input] : NULL;
-  const int32_t *kept = op->mode == LX_BY_CONSTANT ? NULL : session->kept[tensor->size];
   uint32_t found = 0;
   for (uint32_t column = 0; column < out.columns; column++) {
-    const size_t row = ids ? (size_t)ids[kept[column]] : kept ? (size_t)kept[column] : op->count;
+    const size_t row = find_row(session, op, column);
     for (uint32_t channel = first; channel < end_of(first, tensor->channels); channel++) {
       float *to = out.at + channel * out.stride + column;
       *to = read_value(session, table, row, channel) + (op->adds ? *to : 0.0f);
@@ -505,7 +516,7 @@ static uint32_t norm(const lx_session *session, const lx_op *op, uint32_t item) 
   lx_norm job = {.x = in.at + column, .x_stride = in.stride, .y = out.at + column, .y_stride = out.stride,
                  .gain = find_vector(session, op->weight), .bias = find_vector(session, op->bias),
                  .channels = op->in[0].rows, .columns = columns_from(column, in.columns),
-                 .epsilon = op->scalar};
+                 .epsilon = op->scalar, .activation = op->activation};
   if (op->in[1].tensor != LX_NONE) {
     const view add = take_slice(session, &op->in[1]);
     job.add = add.at + column, job.add_stride = add.stride;

@@ -114,6 +114,17 @@ def write_picture(path: Path) -> None:
     program.write(path)
 
 
+def write_patches(path: Path) -> None:
+    """One region that holds two pictures: four patches with their positions, and an activation after a norm."""
+    program = Program()
+    picture = program.planes(program.floats("picture", program.rows("planes", 1), width=2 * 256), pixels=256)
+    patches = program.patches(picture, Window(kernel=8, stride=8, width=16, out_width=2, padding=0))
+    positions = program.embed(pack.table(weigh(4, 4), "fp32"), POSITION, program.constant(4))
+    state = program.linear(patches, pack.dense(weigh(4, 128), "fp32"), residual=positions)
+    program.scores(program.norm(state, vector(4), vector(4), 1e-6, activation="gelu"))
+    program.write(path)
+
+
 def write_seeds(folder: Path) -> list[Path]:
     """All of them, written into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +137,7 @@ def write_seeds(folder: Path) -> list[Path]:
     write_layers(folder / "layers.lxe", ["blocks", "sparse-int8"])
     write_layers(folder / "layers-quantised.lxe", ["quantised", "dense-bf16"])
     write_picture(folder / "picture.lxe")
+    write_patches(folder / "patches.lxe")
     return sorted(folder.glob("*.lxe"))
 
 
