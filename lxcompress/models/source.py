@@ -14,7 +14,15 @@ from functools import cache
 from pathlib import Path
 
 from lxcompress.errors import ModelError
-from lxcompress.filenames import ARTIFACT_FILE, BITMASK_FILE, CONFIG_FILE, WEIGHTS_FILE
+from lxcompress.filenames import (
+    ARTIFACT_FILE,
+    BITMASK_FILE,
+    CONFIG_FILE,
+    MASK_FILE,
+    SURGERY_FILE,
+    TICKET_FILE,
+    WEIGHTS_FILE,
+)
 from lxcompress.quiet import quiet_hub
 from lxcompress.rundir import RunDir
 from lxcompress.text import parse_json, read_text
@@ -33,6 +41,8 @@ WEIGHT_FILES = (
 """The files that may hold the weights of a folder, or list the files that do; the first one that exists is used."""
 CODE_FILES = (CONFIG_FILE, "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 """The files of a folder in which the key `auto_map` can name Python code."""
+TICKET_FILES = (TICKET_FILE, MASK_FILE, SURGERY_FILE)
+"""The files that make a folder a ticket."""
 WANTED = (
     "give a transformers folder (config.json and model.safetensors), a ticket, a .pth file, mini, or hub:OWNER/NAME"
 )
@@ -210,7 +220,7 @@ def _remark_bare(name: str) -> None:
 
 
 def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None:
-    """Download the weights, in the first format that the hub has, and the files of the vocabulary and of the config.
+    """Download the weights, in the first format that the hub has, the vocabulary, the config, and a ticket's files.
 
     `fetch` downloads one file of the model `name`; `folder` is where the downloaded files are.
     """
@@ -225,11 +235,11 @@ def _download(name: str, folder: Path, fetch: Callable[[str, str], str]) -> None
             return False
         return True
 
-    found = next((file for file in WEIGHT_FILES if has(file)), None)
+    found = next((file for file in (*WEIGHT_FILES, BITMASK_FILE) if has(file)), None)
     if found and found.endswith(".index.json"):
         for file in sorted(set(map(str, parse_json(read_text(folder / found))["weight_map"].values()))):
             has(file)
-    for file in (*WORD_FILES, *CODE_FILES):
+    for file in (*WORD_FILES, *CODE_FILES, *TICKET_FILES):
         has(file)
 
 
