@@ -130,6 +130,11 @@ class RunDir:
         return self.root / "measurements"
 
     @property
+    def tracking(self) -> Path:
+        """Return the folder of the experiment tracker that the recipe names."""
+        return self.root / "tracking"
+
+    @property
     def report(self) -> Path:
         return self.root / REPORT_FILE
 

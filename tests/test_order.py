@@ -38,6 +38,7 @@ ORDER = (
     "pruning",
     "training",
     "tickets",
+    "trackers",
     "study",
     "runtimes",
     "exporters",
@@ -77,6 +78,9 @@ ONLY_IMPORTERS = {
     "torch_pruning": {"pruning/surgery.py"},
     "PIL": {"extractors/photo.py"},
     "pyarrow": {"data/tables.py"},
+    "trackio": {"trackers.py"},
+    "mlflow": {"trackers.py"},
+    "wandb": {"trackers.py"},
 }
 PACKAGE = Path(lxcompress.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)

@@ -207,7 +207,9 @@ class Recipe(RecipeSection):
     answer head, a dense run and cells of its own. `protocol` is corrected, published (with all faults of the published
     study), or a list of faults. `data` is the data set, and `model` the source of the start weights. `train` is the
     budget of each training, and `prune` the grid of methods and sparsities. `pick` is the rule by which a ticket is
-    chosen. `export` says which files a study writes at its end, and `bench` how they are measured.
+    chosen. `export` says which files a study writes at its end, and `bench` how they are measured. `track` names an
+    experiment tracker that gets the curves of each run; it changes no result, so it is not written to the run folder's
+    recipe.
     """
 
     version: Version = RECIPE_VERSION
@@ -228,6 +230,7 @@ class Recipe(RecipeSection):
     pick: Pick = Pick()
     export: Export = Export()
     bench: Bench = Bench()
+    track: Literal["none", "tensorboard", "trackio", "mlflow", "wandb"] = Field("none", exclude=True)
 
     @field_validator("seeds")
     @classmethod

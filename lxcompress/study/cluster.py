@@ -24,6 +24,7 @@ from lxcompress.study.reporter import StudyReporter
 from lxcompress.study.run import begin, choose_cells, missing_runs, open_context
 from lxcompress.study.schedule import AttemptReporter, ScheduleResult, TaskOutcome, run_tasks
 from lxcompress.study.tasks import StudyTask, is_done, list_tasks, twin_task
+from lxcompress.study.tracked import tracked
 from lxcompress.study.worker import StudyWorker
 from lxcompress.training.device import DeviceSpec
 
@@ -42,7 +43,7 @@ def run_study_on_ray(
     """
     recipe = resolve_recipe(recipe)
     cells = choose_cells(recipe, only)
-    with _driving(root, options) as run:
+    with _driving(root, options) as run, tracked(recipe, run, progress) as progress:
         check_same_study(recipe, run)
         run.current.unlink(missing_ok=True)
         missing = missing_runs(recipe, cells, run)

@@ -50,6 +50,7 @@ from lxcompress.study.reporter import SilentReporter, StudyReporter
 from lxcompress.study.seed import SeedRun, dense_source, make_start, prepare_seed
 from lxcompress.study.tasks import StudyRun
 from lxcompress.study.ticket import run_cell
+from lxcompress.study.tracked import tracked
 from lxcompress.study.worker import StudyWorker, claimed, shares_runs, this_worker
 from lxcompress.training.device import DeviceSpec, choose_device
 from lxcompress.training.feed import move_to_device_if_it_fits
@@ -102,7 +103,10 @@ def run_study(
         on_cpu = device.torch_device.type == "cpu" and shared is None
         count = count_processes(recipe, worker, len(missing), on_cpu=on_cpu)
         try:
-            with helpers(recipe, root, only, count, progress) if count > 1 else nullcontext(worker) as worker:
+            with (
+                tracked(recipe, run, progress) if worker.leads else nullcontext(progress) as progress,
+                helpers(recipe, root, only, count, progress) if count > 1 else nullcontext(worker) as worker,
+            ):
                 context = open_context(
                     recipe, run, device, missing, progress, ready=lambda: begin(recipe, run, worker, progress)
                 )
