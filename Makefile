@@ -9,6 +9,7 @@
 # make gpu-proof: prove on one GPU, in at most 8 minutes, that training on CUDA is right and fast; docs/gpu.md.
 # make wheels: the wheels of all systems and the source archive, in dist/; docs/releasing.md.
 # make web: build the engine for browsers, which the package ships; needs CC=clang-19 and wasi-libc, docs/engine-elsewhere.md.
+# make docs: the documentation as a site in build/docs, with search and the API reference; a broken link is an error.
 # make mutants: change one operator of the modules that decide at a time; a test must notice 95 % of the changes.
 # Each makes its own environment in .venv, with the python3 on the PATH (or PYTHON=...).
 
@@ -25,7 +26,7 @@ NATIVE := $(addprefix tests/,engine web runtimes/test_torch.py life/test_browser
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix gpu-proof wheels web mutants clean
+.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix gpu-proof wheels web docs mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -70,6 +71,10 @@ wheels: $(VENV)/installed
 web:
 	for build in engine engine-pairs engine-dot engine-threads engine-pairs-threads engine-dot-threads; do \
 		sh lxcompress/engine/web/build.sh lxcompress/engine/web/$$build.wasm || exit 1; done
+
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 mutants: $(VENV)/tested
 	$(BIN)/python -m tests.mutants
