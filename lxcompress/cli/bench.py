@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from lxcompress.rundir import RunDir
     from lxcompress.workflow.bench import BenchRequest
 
+IMPORT_OPTIONS = ("artifacts", "--import", "--json")
+"""The argument and the options of the command that --import uses."""
+
 
 def bench_cli(
+    context: typer.Context,
     artifacts: Annotated[
         list[Path], typer.Argument(metavar="ARTIFACT", help="Folders that `lxcompress export` wrote.")
     ],
@@ -88,6 +92,7 @@ def bench_cli(
     Or:      lxcompress bench runs/quickstart --import phone.json
     """
     if import_ is not None:
+        _check_import(context)
         _import_measurement(artifacts, import_, as_json=as_json)
         return
     _check_target(target, profile, dry_run=dry_run, runtimes=runtimes)
@@ -120,6 +125,17 @@ def bench_cli(
     view = BenchView(earlier, detector_s=detector_s, as_json=as_json, extractor=found.words if found else None)
     if is_interrupted(_measure(request, path, view)):
         raise typer.Exit(130)
+
+
+def _check_import(context: typer.Context) -> None:
+    """Raise BadParameter if an option is given that has no effect with --import."""
+    sources = {option.opts[-1]: context.get_parameter_source(option.name or "") for option in context.command.params}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    given = [name for name in given if name not in IMPORT_OPTIONS]
+    if given:
+        raise typer.BadParameter(
+            f"{', '.join(given)}: has no effect with --import, which saves a finished measurement; leave it out"
+        )
 
 
 def _import_measurement(runs: list[Path], file: Path, *, as_json: bool) -> None:

@@ -286,3 +286,12 @@ def test_a_model_that_reads_pictures_has_no_detector_and_no_regions(measured: Be
     told = " ".join(shown(pictures, 120, monkeypatch, detector_s=0.21))
     assert "--detector-ms has no effect" in told
     assert "of the answer" not in told
+
+
+def test_import_refuses_options_that_it_ignores(run: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["bench", str(run), "--import", "phone.json", "--threads", "2", "--json", "--dry-run"]
+    )
+    assert done.exit_code == 2
+    words = " ".join(done.output.replace("│", " ").split())
+    assert "--threads, --dry-run: has no effect with --import, which saves a finished measurement" in words
