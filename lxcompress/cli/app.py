@@ -17,6 +17,13 @@ def app_cli(
         Path | None,
         typer.Option(help="An exported extractor (--format engine), for models that read photographs."),
     ] = None,
+    rivals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The folder dist of npm's onnxruntime-web; the page measures the ONNX twins in it, beside the engine.",
+        ),
+    ] = None,
 ) -> None:
     """Write a page that runs engine files in a browser: it answers questions, and measures. See docs/phone.md.
 
@@ -33,7 +40,7 @@ def app_cli(
     from lxcompress.workflow.page import make_page
 
     with working("writing the page"):
-        names = make_page(models, out, extractor=extractor)
+        names = make_page(models, out, extractor=extractor, rivals=rivals)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     screen.print(f"{out}: {len(names)} models, {size / 1e6:.1f} MB", markup=False, soft_wrap=True)
     screen.print(f"open it on a phone: {command_line('serve', out)}", markup=False, soft_wrap=True)

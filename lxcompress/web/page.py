@@ -51,9 +51,11 @@ from lxcompress.models.origin import get_origin
 from lxcompress.models.shape import describe_folder
 from lxcompress.models.vocabulary import load_vocabulary
 from lxcompress.output import command_line
-from lxcompress.rundir import RunDir, sha256
+from lxcompress.rundir import RunDir
 from lxcompress.runtimes.engine import MODEL_FILE
 from lxcompress.text import parse_json, read_text
+from lxcompress.web.folder import DIGITS, PageFolder
+from lxcompress.web.rivals import Rivals, describe_rivals, list_rival_files
 from lxcompress.writing import WriteError, finished_folder
 
 ASSETS = Path(__file__).parent / "page"
@@ -65,8 +67,6 @@ ICON, SERVICE_WORKER, MANIFEST_FILE = "icon.svg", "sw.js", "manifest.webmanifest
 """The files that keep their names: browsers look for them."""
 SOURCE_FILE = "source.json"
 """Where measurements go: the run folder of the models, as a path from the page's folder. It is not served."""
-DIGITS = 12
-"""The digits of a SHA-256 that are in a file's name."""
 EXAMPLES, SEED = 24, 0
 """The number of example questions, at most, and the seed that draws them."""
 RISK = 0.05
@@ -136,18 +136,28 @@ class PageExtractor:
 
 
 def write_page(
-    targets: Sequence[BenchTarget], out: Path, answering: str, *, run: RunDir | None, extractor: Path | None = None
+    targets: Sequence[BenchTarget],
+    out: Path,
+    answering: str,
+    *,
+    run: RunDir | None,
+    extractor: Path | None = None,
+    rivals: Rivals | None = None,
 ) -> list[str]:
     """Write the page of engine files to the folder `out`, and return the names of the page's models.
 
     `answering` is the name of the artifact that answers, unless the reader of the page chooses another. `run` is the
-    run folder that measurements are saved in, and `extractor` the folder of an exported extractor. Raises LxError.
+    run folder that measurements are saved in, and `extractor` the folder of an exported extractor. The page measures
+    `rivals` beside the models. Raises LxError.
     """
     models = [read_model(target) for target in targets]
     exported = None if extractor is None else read_page_extractor(extractor)
     chosen = next((model for model in models if model.target.record.name == answering), models[0])
     with finished_folder(out, PAGE_FILE, before=lambda: clear_page(out)) as made:
-        page = _describe(models, chosen, _Folder(made), exported)
+        folder = PageFolder(made)
+        page = _describe(models, chosen, folder, exported)
+        if rivals is not None:
+            page["rivals"] = describe_rivals(rivals, _find_baseline(models, chosen).target, folder)
         if run is not None:
             source = {"run": os.path.relpath(run.root.absolute(), out.absolute())}
             (made / SOURCE_FILE).write_text(json.dumps(source) + "\n", encoding="utf-8")
@@ -193,6 +203,7 @@ def list_files(page: Path) -> list[str]:
             files.append(described["extractor"]["file"])
         for model in described["models"]:
             files += [model["file"], model["vocabulary"]]
+        files += list_rival_files(described.get("rivals"))
         paths = [str(file["path"]) for file in files]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise MeasureError(
@@ -216,26 +227,8 @@ def clear_page(out: Path) -> None:
             folder.rmdir()
 
 
-class _Folder:
-    """The folder of a page that is being written."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def add(self, name: str, content: bytes | Path) -> dict[str, Any]:
-        """Write a file, with its SHA-256 in its name; return its path, its SHA-256 and its size."""
-        digest = sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
-        stem, _, extension = name.rpartition(".")
-        path = f"{stem}-{digest[:DIGITS]}.{extension}"
-        if isinstance(content, Path):
-            shutil.copyfile(content, self.root / path)
-        else:
-            (self.root / path).write_bytes(content)
-        return {"path": path, "sha256": digest, "bytes": (self.root / path).stat().st_size}
-
-
 def _describe(
-    models: Sequence[PageModel], chosen: PageModel, folder: _Folder, extractor: PageExtractor | None
+    models: Sequence[PageModel], chosen: PageModel, folder: PageFolder, extractor: PageExtractor | None
 ) -> dict[str, Any]:
     """Write all files that page.json names, and return the contents of page.json."""
     records = [model.target.record for model in models]
@@ -264,12 +257,9 @@ def _describe(
         "world": describe_world() if image == "scene" else None,
         "extractor": _describe_extractor(extractor, folder) if extractor else None,
         "examples": _draw_examples(chosen.vocabulary.language) if image == "scene" else [],
-        "bench": {
-            "lengths": list(questions.of_runs(RUNS)),
-            "objects": records[0].objects,
-            "features": records[0].feature_size,
-        },
+        "bench": {"lengths": list(questions.of_runs(RUNS)), "objects": records[0].objects},
         "models": entries,
+        "rivals": None,
     }
 
 
@@ -280,7 +270,7 @@ def _find_baseline(models: Sequence[PageModel], chosen: PageModel) -> PageModel:
     return [*same, *dense, *models][0]
 
 
-def _describe_model(model: PageModel, folder: _Folder) -> dict[str, Any]:
+def _describe_model(model: PageModel, folder: PageFolder) -> dict[str, Any]:
     """Write the files of one model, and return how page.json describes it."""
     target, shape = model.target, model.shape
     scale = find_scale(target.path)
@@ -289,6 +279,7 @@ def _describe_model(model: PageModel, folder: _Folder) -> dict[str, Any]:
         "name": target.record.name,
         "title": f"{target.record.name} ({target.size_bytes / 1e6:.1f} MB)",
         "sha256": target.sha256,
+        "objects": target.record.objects,
         "labels": list(shape.labels or [f"answer {index}" for index in range(target.record.answers)]),
         "positions": target.record.positions or shape.positions,
         "temperature": scale.temperature if scale else 1.0,
@@ -329,7 +320,7 @@ def describe_world() -> dict[str, Any]:
     }
 
 
-def _describe_extractor(extractor: PageExtractor, folder: _Folder) -> dict[str, Any]:
+def _describe_extractor(extractor: PageExtractor, folder: PageFolder) -> dict[str, Any]:
     """Write the extractor's file, and return how page.json describes it, for page/photo.js."""
     artifact = extractor.artifact
     return {
@@ -349,7 +340,7 @@ def _draw_examples(language: str | None) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _write_code(folder: _Folder) -> list[dict[str, Any]]:
+def _write_code(folder: PageFolder) -> list[dict[str, Any]]:
     """Write the files that every page has; return the path, SHA-256 and size of those in the folder of its code."""
     texts = _read_code()
     joined = "".join(f"{name}\n{text}" for name, text in texts.items())
@@ -361,7 +352,7 @@ def _write_code(folder: _Folder) -> list[dict[str, Any]]:
     entry = read_text(ASSETS / ENTRY).replace("CODE/", f"{code}/")
     (folder.root / ENTRY).write_text(entry, encoding="utf-8", newline="\n")
     (folder.root / MANIFEST_FILE).write_text(json.dumps(MANIFEST, indent=1) + "\n", encoding="utf-8")
-    return [_identify(folder.root, f"{code}/{name}") for name in texts]
+    return [folder.identify(f"{code}/{name}") for name in texts]
 
 
 def _read_code() -> dict[str, str]:
@@ -381,8 +372,3 @@ def _write_service_worker(root: Path, page: str) -> None:
     digest = hashlib.sha256(page.encode()).hexdigest()
     text = f"{read_text(ASSETS / SERVICE_WORKER)}\n/* page.json: {digest} */\n"
     (root / SERVICE_WORKER).write_text(text, encoding="utf-8", newline="\n")
-
-
-def _identify(root: Path, path: str) -> dict[str, Any]:
-    """Return the path, the SHA-256 and the size of a file."""
-    return {"path": path, "sha256": sha256(root / path), "bytes": (root / path).stat().st_size}

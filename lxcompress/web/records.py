@@ -28,9 +28,10 @@ from lxcompress.records import (
 )
 from lxcompress.rundir import RunDir, sha256
 
-RUNTIME = "engine-web"
+RUNTIMES = {"engine-web": "engine", "onnxruntime-web": "onnx", "onnxruntime-web-webgpu": "onnx"}
+"""The runtimes of a page: name -> the format that it runs."""
 WARMUP = 20
-"""The answers of page/worker.js before it measures."""
+"""The answers of page/timing.js before it measures."""
 MOST_SAMPLES = 10_000
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 Words = Annotated[str, Field(max_length=500)]
@@ -62,10 +63,14 @@ class Conditions(Record):
 class MeasuredModel(Record):
     """The samples of one model, in seconds; a sample is the mean of `repeats` answers.
 
-    `sha256` is the checksum of the artifact's record, and `memory_bytes` the WebAssembly memory of the model.
+    `sha256` is the checksum of the artifact's record, and `memory_bytes` the WebAssembly memory of the model. Its
+    questions are about images of `objects` regions; pages of before have one number for all models.
     """
 
     sha256: Sha256
+    runtime: Literal["engine-web", "onnxruntime-web", "onnxruntime-web-webgpu"] = "engine-web"
+    runtime_version: Words | None = None
+    objects: Positive | None = None
     samples: Annotated[list[Annotated[float, Field(gt=0, le=3600)]], Field(min_length=1, max_length=MOST_SAMPLES)]
     rounds: Annotated[list[Positive], Field(min_length=1, max_length=MOST_SAMPLES)]
     repeats: Positive
@@ -145,6 +150,11 @@ def to_bench(sent: PageMeasurement, artifacts: Mapping[str, Path]) -> BenchRecor
 def _to_measurement(model: MeasuredModel, sent: PageMeasurement, folder: Path) -> Measurement:
     """Return the measurement of one model; its memory is the WebAssembly memory alone."""
     record = read_record(folder / ARTIFACT_FILE, Artifact, MeasureError)
+    if record.format != RUNTIMES[model.runtime]:
+        raise MeasureError(
+            f"{sent.device}: measured {record.name} in {model.runtime}, which does not run the format {record.format}; "
+            "make the page again with lxcompress app, and measure again"
+        )
     lengths = sent.lengths[: len(model.samples)]
     return Measurement(
         artifact=record.name,
@@ -155,11 +165,11 @@ def _to_measurement(model: MeasuredModel, sent: PageMeasurement, folder: Path) -
         format=record.format,
         precision=record.precision,
         task=Task(
-            runtime=RUNTIME,
+            runtime=model.runtime,
             threads=sent.threads,
             batch=1,
             tokens=sorted(lengths)[(len(lengths) - 1) // 2],
-            objects=sent.objects,
+            objects=model.objects or sent.objects,
             lengths=lengths,
             warmup=WARMUP,
             runs=len(model.samples),
@@ -171,7 +181,7 @@ def _to_measurement(model: MeasuredModel, sent: PageMeasurement, folder: Path) -
             memory_bytes=round((sent.memory_gb or 0) * 2**30),
             python="",
             accelerator=None,
-            packages={"lxcompress": sent.lxcompress},
+            packages=_list_packages(model, sent),
         ),
         target=sent.device,
         latency=Samples(unit="s", values=model.samples),
@@ -184,6 +194,14 @@ def _to_measurement(model: MeasuredModel, sent: PageMeasurement, folder: Path) -
         flops=record.flops,
         doubts=[*sample_warnings(model.samples), *_find_doubts(model, sent)],
     )
+
+
+def _list_packages(model: MeasuredModel, sent: PageMeasurement) -> dict[str, str]:
+    """Return the versions of what ran the model: name -> version."""
+    packages = {"lxcompress": sent.lxcompress}
+    if model.runtime_version is not None:
+        packages["onnxruntime-web"] = model.runtime_version
+    return packages
 
 
 def _find_doubts(model: MeasuredModel, sent: PageMeasurement) -> list[str]:

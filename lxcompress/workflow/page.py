@@ -10,29 +10,41 @@ from lxcompress.filenames import ARTIFACT_FILE
 from lxcompress.output import command_line
 from lxcompress.writing import check_out
 
-FORMAT = "engine"
+FORMAT, ONNX = "engine", "onnx"
 PREFERRED_PRECISION = "int8"
 """The precision of the model that answers, if there is such a file."""
 
 
-def make_page(models: Sequence[Path], out: Path, *, extractor: Path | None = None) -> list[str]:
+def make_page(
+    models: Sequence[Path], out: Path, *, extractor: Path | None = None, rivals: Path | None = None
+) -> list[str]:
     """Write the page of a run folder, or of the artifacts `models`, to `out`; return the names of its models.
 
-    With `extractor`, the folder of an exported extractor, the page answers about photographs. Raises LxError.
+    With `extractor`, the folder of an exported extractor, the page answers about photographs. With `rivals`, the folder
+    of onnxruntime-web, it measures ONNX files too: the twins of a run's engine files, or those among `models`.
+    Raises LxError.
     """
-    check_out(out, [*models, extractor], kind="folder")
+    check_out(out, [*models, extractor, rivals], kind="folder")
     from lxcompress.measure.bench_paths import find_common_run
     from lxcompress.measure.plan import read_artifacts
     from lxcompress.rundir import RunDir
     from lxcompress.web.page import write_page
+    from lxcompress.web.rivals import choose_rivals, find_twins
 
     run = RunDir(models[0])
     if len(models) == 1 and run.recipe.is_file():
-        paths = _find_engine_files(run.root)
-        targets = read_artifacts(paths)
-        return write_page(targets, out, choose_answering(run.root, paths), run=run, extractor=extractor)
-    targets = read_artifacts(models)
-    return write_page(targets, out, targets[0].record.name, run=find_common_run(models), extractor=extractor)
+        targets = read_artifacts(_find_engine_files(run.root))
+        answering = choose_answering(run.root, [target.path for target in targets])
+        files = [] if rivals is None else read_artifacts(_find_files(run.root, ONNX))
+        found = choose_rivals(rivals, find_twins(targets, files))
+        return write_page(targets, out, answering, run=run, extractor=extractor, rivals=found)
+    targets = given = read_artifacts(models)
+    if rivals is not None:
+        targets = [target for target in given if target.record.format != ONNX] or given
+    found = choose_rivals(rivals, [target for target in given if target not in targets])
+    return write_page(
+        targets, out, targets[0].record.name, run=find_common_run(models), extractor=extractor, rivals=found
+    )
 
 
 def choose_answering(run: Path, paths: Sequence[Path]) -> str:
@@ -63,14 +75,19 @@ def choose_answering(run: Path, paths: Sequence[Path]) -> str:
 
 def _find_engine_files(run: Path) -> list[Path]:
     """Return the artifacts of the run folder `run` that a page can run. Raises MeasureError if there is none."""
-    from lxcompress.records import Artifact, read_record
-    from lxcompress.rundir import RunDir
-
-    paths = RunDir(run).artifact_records()
-    folders = [path.parent for path in paths if read_record(path, Artifact).format == FORMAT]
+    folders = _find_files(run, FORMAT)
     if not folders:
         raise MeasureError(
             f"{run}: has no engine file, which a page needs; export one with: "
             f"{command_line('export', 'TICKET', '--format', FORMAT)}"
         )
     return folders
+
+
+def _find_files(run: Path, format: str) -> list[Path]:
+    """Return the artifacts of the run folder `run` that have a format."""
+    from lxcompress.records import Artifact, read_record
+    from lxcompress.rundir import RunDir
+
+    paths = RunDir(run).artifact_records()
+    return [path.parent for path in paths if read_record(path, Artifact).format == format]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -28,6 +29,7 @@ def export_engine(
     name: str = "model-engine",
     origin: FeatureOrigin | None = None,
     features: int | None = None,
+    precision: Literal["fp32", "int8"] = "fp32",
 ) -> Path:
     """Export the start model with a new answer head for scenes as the engine file folder/name, and return the path.
 
@@ -37,7 +39,7 @@ def export_engine(
     if origin is not None:
         set_origin(made.config, origin)
     save_model(folder / "model", made, made.weights, shipped_vocabulary())
-    export(open_source(folder / "model"), folder / name, ExportOptions("engine", layouts="table"))
+    export(open_source(folder / "model"), folder / name, ExportOptions("engine", precision, layouts="table"))
     return folder / name
 
 

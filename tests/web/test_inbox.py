@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress.analysis.devices import read_device_rows
 from lxcompress.errors import MeasureError
 from lxcompress.measure.compare import compare_all
 from lxcompress.records import BenchRecord, read_record
@@ -22,7 +23,7 @@ def run(tmp_path: Path) -> RunDir:
     """A run folder with two artifacts."""
     run = RunDir(tmp_path / "run")
     for name in ("dense", "picked"):
-        build_artifact(run.artifacts / name)
+        build_artifact(run.artifacts / name, format="engine")
     run.recipe.write_text("name: toy\ndata: {kind: scenes}\n", encoding="utf-8")
     return run
 
@@ -43,6 +44,27 @@ def test_a_bench_has_the_samples_of_the_page(run: RunDir) -> None:
     _, ratio = compare_all(bench)
     assert ratio is not None
     assert (ratio.value, ratio.verdict) == (pytest.approx(0.5), "faster")
+
+
+def test_an_onnx_file_has_a_row_for_each_runtime(run: RunDir) -> None:
+    build_artifact(run.artifacts / "rival")
+    dense, picked, rival = _digests(run)
+    sent = make_measurement(dense, rival, rival)
+    for model, runtime in zip(sent["models"][1:], ("onnxruntime-web", "onnxruntime-web-webgpu"), strict=True):
+        model |= {"runtime": runtime, "runtime_version": "1.30.0", "objects": 9}
+    bench = keep_measurement(PageMeasurement.model_validate(sent), run)[1]
+    rows = read_device_rows(run.root)["Pixel-8-Chrome"]
+    assert [(row.measurement.artifact, row.measurement.task.runtime) for row in rows] == [
+        ("dense", "engine-web"),
+        ("rival", "onnxruntime-web"),
+        ("rival", "onnxruntime-web-webgpu"),
+    ]
+    assert bench.measurements[1].machine.packages["onnxruntime-web"] == "1.30.0"
+    assert [measured.task.objects for measured in bench.measurements] == [5, 9, 9]
+    sent = make_measurement(dense, picked)
+    sent["models"][1]["runtime"] = "onnxruntime-web"
+    with pytest.raises(MeasureError, match="measured picked in onnxruntime-web, which does not run the format engine"):
+        keep_measurement(PageMeasurement.model_validate(sent), run)
 
 
 def test_what_disturbed_a_measurement_is_a_warning(run: RunDir) -> None:

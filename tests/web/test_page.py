@@ -98,6 +98,34 @@ def test_only_engine_files_make_a_page(tmp_path: Path) -> None:
     assert not (tmp_path / "page").exists()
 
 
+def test_a_page_has_the_rivals_of_the_named_folder(tiny_engine: Path, tmp_path: Path) -> None:
+    onnx = build_artifact(tmp_path / "dense-onnx")
+    runtime = tmp_path / "dist"
+    runtime.mkdir()
+    with pytest.raises(MeasureError, match=r"has no ort\.wasm\.min\.mjs; give the folder dist of the npm package"):
+        make_page([tiny_engine, onnx], tmp_path / "page", rivals=runtime)
+    (runtime / "ort.wasm.min.mjs").write_text('import("ort-wasm-x.mjs")', encoding="utf-8")
+    with pytest.raises(MeasureError, match=r"ort\.wasm\.min\.mjs needs ort-wasm-x\.mjs and its \.wasm beside it"):
+        make_page([tiny_engine, onnx], tmp_path / "page", rivals=runtime)
+    for ending in ("mjs", "wasm"):
+        (runtime / f"ort-wasm-x.{ending}").write_text(ending, encoding="utf-8")
+    with pytest.raises(MeasureError, match="there is no ONNX file of the tickets and precisions of the page"):
+        make_page([tiny_engine], tmp_path / "page", rivals=runtime)
+    assert make_page([tiny_engine, onnx], tmp_path / "page", rivals=runtime) == ["model-engine"]
+    rivals = json.loads((tmp_path / "page" / "page.json").read_text(encoding="utf-8"))["rivals"]
+    assert [found["name"] for found in rivals["runtimes"]] == ["onnxruntime-web"]
+    assert [found["sha256"] for found in rivals["models"]] == [sha256(onnx / "artifact.json")]
+    sources = [
+        runtime / "ort.wasm.min.mjs",
+        runtime / "ort-wasm-x.mjs",
+        runtime / "ort-wasm-x.wasm",
+        onnx / "model.onnx",
+    ]
+    copied = [*rivals["runtimes"][0]["files"].values(), rivals["models"][0]["file"]]
+    assert [file["sha256"] for file in copied] == [sha256(path) for path in sources]
+    assert {file["path"] for file in copied} <= set(list_files(tmp_path / "page"))
+
+
 def test_an_extractor_must_be_that_of_the_model(tiny_engine: Path, tmp_path: Path) -> None:
     extractor = write_extractor(tmp_path / "extractor", format="engine")
     with pytest.raises(MeasureError, match="is not the extractor that model-engine was trained with"):

@@ -8,6 +8,7 @@ import { makeTokenizer } from "./wordpiece.js";
 
 const find = (id) => document.getElementById(id);
 const Recognition = globalThis.SpeechRecognition ?? globalThis.webkitSpeechRecognition;
+const DENIED = ["not-allowed", "service-not-allowed", "audio-capture"];  // errors of a browser without a microphone for the page
 
 /* Connects the form of questions. Returns { choose, showWords }: `choose` opens the chosen model, and `showWords` writes
    all texts again in the language of the page. `readVocabulary` returns a promise of a model's vocabulary. */
@@ -112,7 +113,7 @@ export function startAsking(app, readVocabulary) {
       find("question").value = results[0][0].transcript;
       ask();
     };
-    recognition.onerror = () => showNote("notHeard");
+    recognition.onerror = ({ error }) => showNote(DENIED.includes(error) ? "noMicrophone" : "notHeard");
     recognition.onend = () => {
       button.setAttribute("aria-pressed", "false");
       button.textContent = say("speakQuestion");

@@ -1,13 +1,13 @@
-/* Calls worker.js, which runs the engine. */
+/* Starts the workers of the page, and calls them: worker.js, which runs the engine, and rival.js. */
 
 import { PageError } from "./files.js";
 
 const NO_SIMD = /unsupported|invalid|unexpected|simd/i;
 
-/* Starts the worker. Returns a function that calls it: `call` is the name in CALLS of worker.js, `settings` are what the
-   call gets, and `report` is called with its progress. The function returns a promise of the result. */
-export function startEngine() {
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+/* Starts the worker `file`. Returns { call, end }. `call` takes the name of a call of the worker, the settings that the call
+   gets, and `report`, which is called with its progress; it returns a promise of the result. `end` ends the worker. */
+export function startWorker(file) {
+  const worker = new Worker(new URL(`./${file}`, import.meta.url), { type: "module" });
   const waiting = new Map();
   let lastId = 0;
   worker.onmessage = ({ data }) => {
@@ -24,15 +24,16 @@ export function startEngine() {
     for (const call of waiting.values()) call.reject(new PageError("noWorker"));
     waiting.clear();
   };
-  return (call, settings = {}, report = () => {}) =>
+  const call = (name, settings = {}, report = () => {}) =>
     new Promise((resolve, reject) => {
       lastId += 1;
       waiting.set(lastId, { resolve, reject, report });
-      worker.postMessage({ id: lastId, call, ...settings });
+      worker.postMessage({ id: lastId, call: name, ...settings });
     });
+  return { call, end: () => worker.terminate() };
 }
 
-/* Returns the PageError for an error of the worker. */
+/* Returns the PageError for an error of a worker. */
 function explain({ error, key, detail }) {
   if (key) return new PageError(key, detail);
   if (error.includes("WebAssembly") && NO_SIMD.test(error)) return new PageError("oldBrowser");

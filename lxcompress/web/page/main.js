@@ -1,7 +1,7 @@
 /* Starts the page: reads page.json, opens the model that answers, and connects the parts. */
 
 import { startAsking } from "./asking.js";
-import { startEngine } from "./engine.js";
+import { startWorker } from "./engine.js";
 import { PageError, fetchFile } from "./files.js";
 import { startMeasuring } from "./measuring.js";
 import { getLanguage, say, setLanguage } from "./words.js";
@@ -59,7 +59,7 @@ async function start() {
   find("language").value = getLanguage();
   const page = await readPage();
   await keepOffline();
-  const call = startEngine();
+  const { call } = startWorker("worker.js");
   const app = { page, call, showProblem, openModel };
 
   async function openModel(model) {

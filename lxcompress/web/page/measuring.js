@@ -1,6 +1,8 @@
 /* Measures files, which answer in turns. The raw samples are kept after each round; they are shown, sent and saved. */
 
+import { ENGINE, listMeasurable, makeKey } from "./measurable.js";
 import { compare, findDrift, findPercentile } from "./stats.js";
+import { makeTurns } from "./turns.js";
 import { say, sayShare } from "./words.js";
 
 const KEPT = "measurement";
@@ -14,43 +16,47 @@ const KERNELS = { base: "SIMD", pairs: "relaxed SIMD, pairs", dot: "relaxed SIMD
 const find = (id) => document.getElementById(id);
 
 /* Connects the section of measurements. Returns { showWords }, which writes its texts again in the language of the page. */
-export function startMeasuring({ page, call, showProblem, openModel }) {
+export function startMeasuring(app) {
+  const { page, showProblem } = app;
+  const measurable = listMeasurable(app, document.baseURI);
+  const names = new Map(measurable.map(({ key, name }) => [key, name]));
+  const turns = makeTurns();
   let record = null;
   let state = null;
+  let leftOut = [];
 
-  page.models.forEach((model, index) => {
+  measurable.forEach(({ title, isMeasured }, index) => {
     const choice = document.createElement("label");
     const box = document.createElement("input");
-    Object.assign(box, { type: "checkbox", value: index, checked: model.isMeasured });
+    Object.assign(box, { type: "checkbox", value: index, checked: isMeasured });
     choice.className = "choice";
-    choice.append(box, ` ${model.title}`);
+    choice.append(box, ` ${title}`);
     find("candidates").append(choice);
   });
   find("device").value = guessDevice();
 
   async function measure() {
-    const chosen = find("candidates").querySelectorAll("input:checked");
-    const models = Array.from(chosen, (box) => page.models[box.value]);
-    if (!models.length) {
+    const boxes = find("candidates").querySelectorAll("input:checked");
+    const chosen = Array.from(boxes, (box) => measurable[box.value]);
+    if (!chosen.length) {
       setState("noneChosen");
       return;
     }
     setRunning(true);
     let watch = null;
+    const opened = [];
     try {
       watch = await watchDevice();
-      const opened = [];
-      for (const model of models) opened.push(await openModel(model));
-      record = makeRecord(page, find("device").value, watch, opened[0].kernels);
-      setState("warmingUp");
-      const names = models.map(({ name }) => name);
-      const result = await call("measure", { models: names, ...page.bench }, (progress) => {
+      await openAll(chosen, opened);
+      if (!opened.length) return;
+      record = makeRecord(page, find("device").value, watch, opened);
+      const result = await turns.run(opened, page.bench.lengths, (progress) => {
         find("measuring").value = progress.done / progress.total;
         setState("round", sayShare(progress.done / progress.total));
-        fill(record, progress, models, opened);
+        fill(record, progress, opened);
         keep(record);
       });
-      fill(record, result, models, opened);
+      fill(record, result, opened);
       record.conditions.page_memory_bytes = await measurePage();
       record.conditions.pressure = watch.pressure;
       record.conditions.hidden = watch.hidden;
@@ -61,9 +67,28 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
       setState(null);
       showProblem(error);
     } finally {
+      for (const { close } of opened) close();
       watch?.end();
       setRunning(false);
     }
+  }
+
+  /* Opens and warms up all that was chosen, and adds it to `opened`. A runtime that does not work here is left out. */
+  async function openAll(chosen, opened) {
+    leftOut = [];
+    for (const model of chosen) {
+      setState("loading", model.name);
+      try {
+        opened.push({ ...model, ...(await model.open()) });
+        setState("warmingUp", model.name);
+        Object.assign(opened.at(-1), await turns.warmUp(opened.at(-1), page.bench.lengths));
+      } catch (error) {
+        if (model.runtime === ENGINE) throw error;
+        if (opened.at(-1)?.key === model.key) opened.pop().close();
+        leftOut.push(`${model.name}: ${describeReason(error)}`);
+      }
+    }
+    if (!opened.length) setState("leftOut", leftOut[0]);
   }
 
   function setRunning(isRunning) {
@@ -80,13 +105,17 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
   }
 
   function show() {
-    const names = new Map(page.models.map((model) => [model.sha256, model.name]));
     const [baseline] = record.models;
-    find("rows").replaceChildren(...record.models.map((model) => makeRow(names.get(model.sha256), model, baseline)));
-    find("warnings").replaceChildren(...findWarnings(record, names).map(makeItem));
+    find("rows").replaceChildren(...record.models.map((model) => makeRow(findName(model), model, baseline)));
+    const warnings = [...findWarnings(record, findName), ...leftOut.map((reason) => say("leftOut", reason))];
+    find("warnings").replaceChildren(...warnings.map(makeItem));
     find("result").hidden = false;
     find("result").setAttribute("aria-label", say("measure"));
     find("finish").hidden = false;
+  }
+
+  function findName({ sha256, runtime }) {
+    return names.get(makeKey(sha256, runtime));
   }
 
   async function send() {
@@ -117,18 +146,16 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
 
   function restore() {
     const kept = readKept();
-    const known = new Set(page.models.map(({ sha256 }) => sha256));
-    if (!kept?.models?.length || !kept.models.every(({ sha256 }) => known.has(sha256))) return;
+    if (!kept?.models?.length || !kept.models.every(findName)) return;
     record = kept;
     setState("restored");
     show();
   }
 
   find("start").addEventListener("click", measure);
-  find("stop").addEventListener("click", () => call("stop"));
+  find("stop").addEventListener("click", turns.stop);
   find("send").addEventListener("click", send);
   find("save").addEventListener("click", save);
-  document.addEventListener("visibilitychange", () => call("pause", { isHidden: document.hidden }));
   restore();
   return {
     showWords: () => {
@@ -138,14 +165,15 @@ export function startMeasuring({ page, call, showProblem, openModel }) {
   };
 }
 
-/* Returns a row of the table: the name, the percentiles in milliseconds, the ratio to the baseline, and the memory in MB. */
+/* Returns a row of the table: the name, the median in milliseconds, the ratio to the baseline, two more percentiles, and the
+   memory in MB. The ratio comes early, so that a narrow screen shows it. */
 function makeRow(name, model, baseline) {
-  const percentiles = [0.5, 0.9, 0.99].map((share) => (1000 * findPercentile(model.samples, share)).toPrecision(3));
+  const [p50, p90, p99] = [0.5, 0.9, 0.99].map((share) => (1000 * findPercentile(model.samples, share)).toPrecision(3));
   const ratio = model === baseline ? "1" : sayRatio(compare(model, baseline));
   const memory = (model.memory_bytes / 1e6).toFixed(1);
   const row = document.createElement("tr");
   row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: name }));
-  for (const text of [...percentiles, ratio, memory]) Object.assign(row.insertCell(), { textContent: text, dir: "ltr" });
+  for (const text of [p50, ratio, p90, p99, memory]) Object.assign(row.insertCell(), { textContent: text, dir: "ltr" });
   return row;
 }
 
@@ -153,18 +181,25 @@ function makeItem(text) {
   return Object.assign(document.createElement("li"), { textContent: text });
 }
 
+/* Returns why a runtime does not work: a sentence of the page, or what the runtime says. */
+function describeReason({ key, detail, message }) {
+  return key && key !== "engine" ? say(key, detail) : detail || message;
+}
+
 /* Returns the sentences about what may make a measurement wrong. */
-function findWarnings({ models, conditions }, names) {
+function findWarnings({ models, conditions }, findName) {
   const drifted = models.filter((model) => Math.abs(findDrift(model.samples)) > LARGE_DRIFT);
-  const warnings = drifted.map((model) => say("drift", names.get(model.sha256)));
+  const warnings = drifted.map((model) => say("drift", findName(model)));
   const mostRepeats = Math.max(...models.map(({ repeats }) => repeats));
   if (mostRepeats > 1) warnings.push(say("coarse", mostRepeats));
   if (conditions.hidden) warnings.push(say("hidden"));
+  if (!conditions.isolated) warnings.push(say("notIsolated"));
   return warnings;
 }
 
 /* Returns what lxcompress/web/records.py reads as a PageMeasurement, still without models. */
-function makeRecord(page, device, watch, kernels) {
+function makeRecord(page, device, watch, opened) {
+  const engine = opened.find(({ kernels }) => kernels);
   return {
     kind: "lxcompress-page",
     version: 1,
@@ -173,7 +208,7 @@ function makeRecord(page, device, watch, kernels) {
     user_agent: navigator.userAgent,
     cores: navigator.hardwareConcurrency ?? 1,
     memory_gb: navigator.deviceMemory ?? null,
-    engine: KERNELS[kernels],
+    engine: engine ? KERNELS[engine.kernels] : "not measured",
     threads: 1,
     lxcompress: page.lxcompress,
     tick_s: 0,
@@ -191,19 +226,25 @@ function makeRecord(page, device, watch, kernels) {
   };
 }
 
-/* Writes the samples into a record. `chosen` are the models of the page, and `opened` is what openModel returned of each. */
-function fill(record, { tick, models }, chosen, opened) {
+/* Writes the samples into a record. `opened` are the models, in the order of those that were measured. */
+function fill(record, { tick, models }, opened) {
   record.tick_s = tick;
-  record.models = models.map(({ samples, rounds, repeats, memoryBytes }, index) => ({
-    sha256: chosen[index].sha256,
-    samples,
-    rounds,
-    repeats,
-    compile_s: opened[index].compileS,
-    fetch_s: opened[index].fetchS,
-    load_s: opened[index].loadS,
-    memory_bytes: memoryBytes ?? opened[index].memoryBytes,
-  }));
+  record.models = models.map(({ samples, rounds, repeats, memoryBytes }, index) => {
+    const model = opened[index];
+    return {
+      sha256: model.sha256,
+      runtime: model.runtime,
+      runtime_version: model.version ?? null,
+      objects: model.objects,
+      samples,
+      rounds,
+      repeats,
+      compile_s: model.compileS,
+      fetch_s: model.fetchS,
+      load_s: model.loadS,
+      memory_bytes: memoryBytes,
+    };
+  });
 }
 
 function keep(record) {

@@ -38,7 +38,9 @@ async function forgetOld() {
 function listFiles(page) {
   const extractors = page.extractor ? [page.extractor.file] : [];
   const models = page.models.flatMap((model) => [model.file, model.vocabulary]);
-  return [...page.code, ...Object.values(page.engines), ...extractors, ...models];
+  const runtimes = (page.rivals?.runtimes ?? []).flatMap(({ files }) => Object.values(files));
+  const rivals = (page.rivals?.models ?? []).map(({ file }) => file);
+  return [...page.code, ...Object.values(page.engines), ...extractors, ...models, ...runtimes, ...rivals];
 }
 
 /* Returns what the network answers and keeps it; without the network, what was kept. */

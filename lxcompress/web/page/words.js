@@ -30,6 +30,7 @@ const ENGLISH = {
   speakQuestion: "Speak the question",
   listening: "Listening",
   notHeard: "Nothing was heard. Type the question, or try again.",
+  noMicrophone: "The browser does not let this page use the microphone. Type the question.",
   sayAnswer: "Say the answer aloud",
   notSure: "I am not sure",
   guess: "Best guess: {}",
@@ -45,8 +46,9 @@ const ENGLISH = {
   deviceName: "Name of this device",
   start: "Measure", stop: "Stop",
   noneChosen: "Choose at least one file to measure.",
-  warmingUp: "Warming up",
+  warmingUp: "Warming up {}",
   round: "{} of the questions answered",
+  leftOut: "Left out, because it does not work in this browser: {}",
   done: "Measured.",
   stopped: "Stopped. The finished rounds are kept.",
   restored: "The page was closed while it measured. The finished rounds are below.",
@@ -55,6 +57,7 @@ const ENGLISH = {
   drift: "{} changed its speed while it was measured: wait until the device is cool, and measure again.",
   coarse: "The clock of this browser is coarse, so a sample is the mean of up to {} answers.",
   hidden: "The page was hidden while it measured: measure again.",
+  notIsolated: "The server does not isolate this page, so the clock is coarse: use lxcompress serve, or let the server send the two headers of docs/phone.md.",
   send: "Send to the computer", save: "Save as a file",
   sent: "Sent. lxcompress report shows it.",
   notSent: "The computer did not take it ({}). Save the file, and use lxcompress bench RUN --import FILE.",
@@ -100,6 +103,7 @@ const PERSIAN = {
   speakQuestion: "گفتن پرسش",
   listening: "در حال شنیدن",
   notHeard: "چیزی شنیده نشد. پرسش را بنویسید یا دوباره بگویید.",
+  noMicrophone: "مرورگر به این صفحه اجازهٔ میکروفون نمی‌دهد. پرسش را بنویسید.",
   sayAnswer: "پاسخ با صدای بلند گفته شود",
   notSure: "مطمئن نیستم",
   guess: "بهترین حدس: {}",
@@ -115,8 +119,9 @@ const PERSIAN = {
   deviceName: "نام این دستگاه",
   start: "اندازه بگیر", stop: "بس است",
   noneChosen: "دست‌کم یک فایل برگزینید.",
-  warmingUp: "در حال گرم شدن",
+  warmingUp: "در حال گرم کردن {}",
   round: "{} پرسش‌ها پاسخ داده شد",
+  leftOut: "کنار گذاشته شد، چون در این مرورگر کار نمی‌کند: {}",
   done: "اندازه‌گیری شد.",
   stopped: "متوقف شد. دورهای کامل نگه داشته شدند.",
   restored: "صفحه هنگام اندازه‌گیری بسته شد. دورهای کامل در پایین است.",
@@ -125,6 +130,7 @@ const PERSIAN = {
   drift: "سرعت {} هنگام اندازه‌گیری تغییر کرد: بگذارید دستگاه خنک شود و دوباره اندازه بگیرید.",
   coarse: "ساعت این مرورگر درشت است؛ پس هر نمونه میانگین حداکثر {} پاسخ است.",
   hidden: "صفحه هنگام اندازه‌گیری پنهان بود: دوباره اندازه بگیرید.",
+  notIsolated: "سرور این صفحه را جدا نمی‌کند، پس ساعت درشت است: lxcompress serve را به کار ببرید، یا دو سرایند docs/phone.md را بفرستید.",
   send: "فرستادن به رایانه", save: "ذخیره در فایل",
   sent: "فرستاده شد. فرمان lxcompress report آن را نشان می‌دهد.",
   notSent: "رایانه آن را نپذیرفت ({}). فایل را ذخیره کنید و lxcompress bench RUN --import FILE را به کار ببرید.",
@@ -143,9 +149,11 @@ const PERSIAN = {
 const LANGUAGES = { en: ENGLISH, fa: PERSIAN };
 let language = "en";
 
-/* Returns the text under `key` in the chosen language, with `detail` in place of {}. */
+/* Returns the text under `key` in the chosen language, with `detail` in place of {}. In Persian, characters around the detail
+   keep its own direction: many details are English. */
 export function say(key, detail = "") {
-  return LANGUAGES[language][key].replace("{}", detail);
+  const shown = language === "fa" ? `\u2068${detail}\u2069` : detail;
+  return LANGUAGES[language][key].replace("{}", () => shown);
 }
 
 /* Returns a share of 0 to 1 as a percentage, in the digits of the language. */
