@@ -67,6 +67,16 @@ FAMILIES: Mapping[str, FamilySpec] = {
             "VisualBERT (Li et al. 2019): reads region features, in one stream",
         ),
         FamilySpec(
+            "uniter",
+            "lxcompress.models.uniter:FAMILY",
+            {
+                "uniter.embeddings.": "language",
+                "uniter.img_embeddings.": "vision",
+                "uniter.encoder.": "cross",
+            },
+            "UNITER (Chen et al. 2020): reads region features and boxes, in one stream",
+        ),
+        FamilySpec(
             "vilt",
             "lxcompress.models.vilt:FAMILY",
             {

@@ -57,7 +57,7 @@ from lxcompress.models.checkpoints import Model, load_model, read_stored_types, 
 from lxcompress.models.flops import count_flops
 from lxcompress.models.paths import without_paths
 from lxcompress.models.shape import describe_model
-from lxcompress.models.source import SUFFIX, find_folder, is_hub_name, is_original
+from lxcompress.models.source import SUFFIXES, find_folder, is_hub_name, is_original
 from lxcompress.models.vocabulary import load_vocabulary, read_word_files
 from lxcompress.progress import Progress, no_progress
 from lxcompress.pruning.surgery import Surgery
@@ -161,7 +161,9 @@ def default_out(folder: Path, format: str, precision: str | None = None, fixed: 
     run = find_run(folder)
     seed = run.find_dense_seed(folder) if run else None
     name = folder.absolute().name if seed is None else dense_id(seed)
-    name = name_artifact(name.removesuffix(SUFFIX), format, precision, fixed)
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    name = name_artifact(name, format, precision, fixed)
     return run.artifacts / name if run else folder.absolute().with_name(name)
 
 

@@ -62,9 +62,9 @@ def _find_fields(out: Path, model: Model) -> dict[str, int]:
     """
     kind = type(model.module)
     if not kind.__module__.startswith("transformers."):
-        raise ExportError(
-            f"{out}: transformers has no {kind.__name__}, because this model reads several images; {_INSTEAD}"
-        )
+        several = model.family.count_images(model.config) > 1
+        reason = ", because this model reads several images" if several else ""
+        raise ExportError(f"{out}: transformers has no {kind.__name__}{reason}; {_INSTEAD}")
     weights, family = model.weights, model.family
     widths = {weights[f"{block.first}.weight"].shape[0] for block in family.feed_forwards(model.module)}
     fields = {"intermediate_size": widths.pop()} if len(widths) == 1 else {}

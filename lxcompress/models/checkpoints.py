@@ -1,8 +1,8 @@
-"""Read and write models and weights: transformers folders with safetensors, and the .pth files of LXMERT's authors.
+"""Read and write models and weights: transformers folders with safetensors, and files of the models' authors.
 
 models/folder.py reads a folder; transformers never does. It is an error if a tensor is missing or has another shape
 than the model needs, except in the dead branch. Many checkpoints have heads for other tasks; these are ignored. In a
-.pth file every tensor must be known (models/original.py).
+.pth or .pt file every tensor must be known (models/original.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from lxcompress.bitmask import iterate_tensors, unpack
 from lxcompress.checksums import check_folder, is_packed
 from lxcompress.errors import ModelError, unreadable
 from lxcompress.filenames import BITMASK_FILE, CONFIG_FILE, SURGERY_FILE, WEIGHTS_FILE
-from lxcompress.models import lxmert
 from lxcompress.models.family import Family, find_family
 from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors, read_types
 from lxcompress.models.original import read_original
@@ -230,10 +229,10 @@ def read_full_checkpoint(start: str) -> FullCheckpoint:
     """
     if is_original(start):
         original = read_original(Path(start))
-        has_head = any(name.startswith(lxmert.FAMILY.anatomy.head) for name in original.weights)
-        return FullCheckpoint(
-            original.config, lxmert.FAMILY, original.weights, None if has_head else "has no answer head (logit_fc)"
-        )
+        release = original.release
+        has_head = any(name.startswith(release.family.anatomy.head) for name in original.weights)
+        headless = None if has_head else f"has no answer head ({release.head})"
+        return FullCheckpoint(original.config, release.family, original.weights, headless)
     folder = find_folder(start)
     config, family = identify(start)
     expected = family.shapes(config)

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 MINI = Path(__file__).parent / "mini"
 HUB = "hub:"
-SUFFIX = ".pth"
+SUFFIXES = (".pth", ".pt")
+"""The endings of a file of tensors as the authors of LXMERT and of UNITER publish it."""
 WEIGHT_FILES = (
     WEIGHTS_FILE,
     "model.safetensors.index.json",
@@ -76,8 +77,8 @@ _PATH_WORDS = frozenset(
 
 
 def is_original(start: str) -> bool:
-    """Return whether `start` names a .pth file."""
-    return start.endswith(SUFFIX)
+    """Return whether `start` names a .pth or .pt file."""
+    return start.endswith(SUFFIXES)
 
 
 def is_hub_name(start: str) -> bool:
@@ -88,7 +89,7 @@ def is_hub_name(start: str) -> bool:
 
 
 def find_folder(start: str) -> Path:
-    """Return the folder of a model that is not a .pth file; a model of the hub is downloaded.
+    """Return the folder of a model that is not a .pth or .pt file; a model of the hub is downloaded.
 
     Raises ModelError: at once for a missing path, and after a few seconds if the hub cannot be reached.
     """
@@ -131,7 +132,7 @@ def check_weights(folder: Path, where: str) -> None:
 
 
 def find_file(start: str) -> Path:
-    """Return the path of a .pth file. Raises ModelError if it is missing."""
+    """Return the path of a .pth or .pt file. Raises ModelError if it is missing."""
     path = Path(start)
     if not path.is_file():
         what = "no such file, but a folder" if is_there(path) else f"no such file{near_path(path)}"

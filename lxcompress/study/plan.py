@@ -19,6 +19,7 @@ from lxcompress.filenames import FIRST_FILE, MASK_FILE
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model
 from lxcompress.models.flops import count_flops
+from lxcompress.models.source import is_original
 from lxcompress.recipe import Cell, QuestionsData, Recipe
 from lxcompress.records import is_whole
 from lxcompress.rundir import RunDir
@@ -225,7 +226,7 @@ def find_absent(recipe: Recipe) -> Path | None:
     """Return the first file of the recipe's questions or start model that does not exist; None if all exist."""
     start = Path(recipe.model.start)
     files = [path for paths in data_files(recipe.data).values() for path in paths]
-    files += [start] if start.suffix == ".pth" else []
+    files += [start] if is_original(recipe.model.start) else []
     return next((path for path in files if not path.exists()), None)
 
 

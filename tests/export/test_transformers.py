@@ -28,11 +28,16 @@ from lxcompress.study.prune import prune_model
 from tests.complain import complain
 from tests.models.families import TOYS, Toy, save_start, some_inputs
 
+
+def is_of_transformers(toy: Toy) -> bool:
+    return toy.answering.__module__.startswith("transformers.")
+
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 QUESTIONS = ("Is there a red cube?", "How many SPHERES are left of it?", "qwxyz 17", "")
 
 
-@pytest.fixture(scope="module", params=TOYS)
+@pytest.fixture(scope="module", params=[name for name, toy in TOYS.items() if is_of_transformers(toy)])
 def toy(request) -> Toy:
     return TOYS[request.param]
 
@@ -210,3 +215,14 @@ def test_a_model_without_words_is_exported_without_a_tokenizer(lxmert, tmp_path)
     artifact = export(open_source(tmp_path / "model"), tmp_path / "out", ExportOptions("transformers"))
     assert artifact.files.keys() == {"config.json", "model.safetensors"}
     assert any("without a tokenizer" in note for note in artifact.notes)
+
+
+def test_a_family_that_transformers_lacks_is_refused(tmp_path) -> None:
+    made, weights = load_start(str(save_start(TOYS["uniter"], tmp_path / "start")), ANSWERS, 0)
+    save_model(tmp_path / "model", made, weights, shipped_vocabulary())
+    complain(
+        lambda: export(open_source(tmp_path / "model"), tmp_path / "out", ExportOptions("transformers")),
+        "transformers has no UniterForQuestionAnswering",
+        "give --format bitmask, or onnx",
+        kind=ExportError,
+    )

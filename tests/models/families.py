@@ -26,6 +26,7 @@ from transformers import (
 from lxcompress.data.objects import FEATURES
 from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
+from lxcompress.models.uniter import UniterConfig, UniterForQuestionAnswering
 
 SIZES = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 WORDS = {"vocab_size": len(shipped_vocabulary()), "max_position_embeddings": 40}
@@ -43,6 +44,10 @@ def ask_visual_bert(model: nn.Module, inputs: Inputs) -> Tensor:
         visual_embeds=inputs.visual_feats,
         visual_attention_mask=inputs.visual_attention_mask,
     ).logits
+
+
+def ask_uniter(model: nn.Module, inputs: Inputs) -> Tensor:
+    return model(**inputs._asdict())
 
 
 def ask_vilt(model: nn.Module, inputs: Inputs) -> Tensor:
@@ -84,6 +89,16 @@ TOYS = {
         VisualBertForQuestionAnswering,
         ask_visual_bert,
         "visual_bert.",
+        {},
+        FEATURES,
+        5,
+    ),
+    "uniter": Toy(
+        UniterConfig(**SIZES, **WORDS, num_hidden_layers=2, visual_feat_dim=FEATURES),
+        UniterForQuestionAnswering,
+        UniterForQuestionAnswering,
+        ask_uniter,
+        "uniter.",
         {},
         FEATURES,
         5,

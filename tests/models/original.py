@@ -76,9 +76,9 @@ def answer_head(sizes: Sizes, images: int = 1) -> dict[str, tuple[int, ...]]:
     double = 2 * sizes.hidden
     return dict(
         [
-            *_linear("logit_fc.0", double, images * sizes.hidden),
-            *_norm("logit_fc.2", double),
-            *_linear("logit_fc.3", sizes.answers, double),
+            *linear("logit_fc.0", double, images * sizes.hidden),
+            *norm("logit_fc.2", double),
+            *linear("logit_fc.3", sizes.answers, double),
         ]
     )
 
@@ -87,14 +87,14 @@ def task_heads(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """The heads of LXRTPretraining but for its answer head."""
     return dict(
         [
-            *_transform("cls.predictions", sizes.hidden),
+            *transform("cls.predictions", sizes.hidden),
             ("cls.predictions.bias", (sizes.tokens,)),
             ("cls.predictions.decoder.weight", (sizes.tokens, sizes.hidden)),
-            *_linear("cls.seq_relationship", 2, sizes.hidden),
-            *_transform("obj_predict_head", sizes.hidden),
-            *_linear("obj_predict_head.decoder_dict.obj", sizes.object_labels, sizes.hidden),
-            *_linear("obj_predict_head.decoder_dict.attr", sizes.attribute_labels, sizes.hidden),
-            *_linear("obj_predict_head.decoder_dict.feat", sizes.features, sizes.hidden),
+            *linear("cls.seq_relationship", 2, sizes.hidden),
+            *transform("obj_predict_head", sizes.hidden),
+            *linear("obj_predict_head.decoder_dict.obj", sizes.object_labels, sizes.hidden),
+            *linear("obj_predict_head.decoder_dict.attr", sizes.attribute_labels, sizes.hidden),
+            *linear("obj_predict_head.decoder_dict.feat", sizes.features, sizes.hidden),
         ]
     )
 
@@ -153,47 +153,47 @@ def _encoder(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
     hidden = sizes.hidden
     for table, rows in (("word", sizes.tokens), ("position", sizes.positions), ("token_type", 2)):
         yield f"embeddings.{table}_embeddings.weight", (rows, hidden)
-    yield from _norm("embeddings.LayerNorm", hidden)
-    for stream, reads, norm in (("visn_fc", sizes.features, "visn_layer_norm"), ("box_fc", 4, "box_layer_norm")):
-        yield from _linear(f"encoder.visn_fc.{stream}", hidden, reads)
-        yield from _norm(f"encoder.visn_fc.{norm}", hidden)
+    yield from norm("embeddings.LayerNorm", hidden)
+    for stream, reads, norm_name in (("visn_fc", sizes.features, "visn_layer_norm"), ("box_fc", 4, "box_layer_norm")):
+        yield from linear(f"encoder.visn_fc.{stream}", hidden, reads)
+        yield from norm(f"encoder.visn_fc.{norm_name}", hidden)
     for stack, count in (("layer", sizes.language), ("r_layers", sizes.objects)):
         for number in range(count):
             layer = f"encoder.{stack}.{number}"
-            yield from _attention(f"{layer}.attention", "self", hidden)
-            yield from _feed_forward(f"{layer}.intermediate", f"{layer}.output", sizes)
+            yield from attention(f"{layer}.attention", "self", hidden)
+            yield from feed_forward(f"{layer}.intermediate", f"{layer}.output", sizes)
     for number in range(sizes.cross):
         layer = f"encoder.x_layers.{number}"
-        yield from _attention(f"{layer}.visual_attention", "att", hidden)
+        yield from attention(f"{layer}.visual_attention", "att", hidden)
         for side in ("lang", "visn"):
-            yield from _attention(f"{layer}.{side}_self_att", "self", hidden)
-            yield from _feed_forward(f"{layer}.{side}_inter", f"{layer}.{side}_output", sizes)
-    yield from _linear("pooler.dense", hidden, hidden)
+            yield from attention(f"{layer}.{side}_self_att", "self", hidden)
+            yield from feed_forward(f"{layer}.{side}_inter", f"{layer}.{side}_output", sizes)
+    yield from linear("pooler.dense", hidden, hidden)
 
 
-def _attention(name: str, inner: str, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def attention(name: str, inner: str, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     for part in ("query", "key", "value"):
-        yield from _linear(f"{name}.{inner}.{part}", hidden, hidden)
-    yield from _linear(f"{name}.output.dense", hidden, hidden)
-    yield from _norm(f"{name}.output.LayerNorm", hidden)
+        yield from linear(f"{name}.{inner}.{part}", hidden, hidden)
+    yield from linear(f"{name}.output.dense", hidden, hidden)
+    yield from norm(f"{name}.output.LayerNorm", hidden)
 
 
-def _feed_forward(inner: str, output: str, sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield from _linear(f"{inner}.dense", sizes.wide, sizes.hidden)
-    yield from _linear(f"{output}.dense", sizes.hidden, sizes.wide)
-    yield from _norm(f"{output}.LayerNorm", sizes.hidden)
+def feed_forward(inner: str, output: str, sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear(f"{inner}.dense", sizes.wide, sizes.hidden)
+    yield from linear(f"{output}.dense", sizes.hidden, sizes.wide)
+    yield from norm(f"{output}.LayerNorm", sizes.hidden)
 
 
-def _transform(name: str, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield from _linear(f"{name}.transform.dense", hidden, hidden)
-    yield from _norm(f"{name}.transform.LayerNorm", hidden)
+def transform(name: str, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear(f"{name}.transform.dense", hidden, hidden)
+    yield from norm(f"{name}.transform.LayerNorm", hidden)
 
 
-def _linear(name: str, out: int, reads: int) -> list[tuple[str, tuple[int, ...]]]:
+def linear(name: str, out: int, reads: int) -> list[tuple[str, tuple[int, ...]]]:
     return [(f"{name}.weight", (out, reads)), (f"{name}.bias", (out,))]
 
 
-def _norm(name: str, width: int) -> list[tuple[str, tuple[int, ...]]]:
+def norm(name: str, width: int) -> list[tuple[str, tuple[int, ...]]]:
     return [(f"{name}.weight", (width,)), (f"{name}.bias", (width,))]
 
 

@@ -17,7 +17,8 @@ from lxcompress.data.objects import FEATURES
 from lxcompress.errors import ModelError
 from lxcompress.models import lxmert
 from lxcompress.models.checkpoints import Model, feature_size, load_model
-from lxcompress.models.original import ASIDE, DEAD_BRANCH, account, read_original
+from lxcompress.models.original import account, read_original
+from lxcompress.models.releases import LXMERT
 from lxcompress.models.source import is_original
 from lxcompress.models.start import load_start
 from lxcompress.models.vocabulary import load_vocabulary
@@ -92,7 +93,7 @@ def test_every_parameter_of_the_released_size_is_accounted_for(tmp_path) -> None
         theirs = LxmertForPreTraining(LxmertConfig()).state_dict()
         ours = LxmertForQuestionAnswering(LxmertConfig())
     assert found.total == sum(tensor.numel() for tensor in theirs.values())
-    assert found.used + found.aside[DEAD_BRANCH] == sum(tensor.numel() for tensor in ours.parameters())
+    assert found.used + found.aside[LXMERT.dead_branch] == sum(tensor.numel() for tensor in ours.parameters())
 
 
 @pytest.mark.slow
@@ -115,7 +116,7 @@ def test_the_names_are_those_of_transformers_pre_trained_model_one_to_one(tmp_pa
     with torch.device("meta"):
         theirs = {name: tensor.shape for name, tensor in LxmertForPreTraining(CONFIG).state_dict().items()}
     original = read_original(write(tmp_path, expand(pretrained_shapes(TINY))))
-    aside = {name for names in ASIDE.values() for name in names}
+    aside = {name for names in LXMERT.aside.values() for name in names}
     assert set(original.weights) | aside == set(theirs)
     assert not set(original.weights) & aside
     assert {name: tensor.shape for name, tensor in original.weights.items()} == {
@@ -135,7 +136,7 @@ def test_from_transformers_to_the_authors_names_and_back_is_identity(dress, zipp
     original = read_original(write(tmp_path, dress(written), zipped=zipped))
     assert original.weights
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in original.weights.items())
-    assert theirs.keys() - original.weights.keys() == {name for names in ASIDE.values() for name in names}
+    assert theirs.keys() - original.weights.keys() == {name for names in LXMERT.aside.values() for name in names}
 
 
 @pytest.mark.parametrize("dress", [dict, in_several_places, released, compiled, compiled_in_several_places])
