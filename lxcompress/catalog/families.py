@@ -77,6 +77,16 @@ FAMILIES: Mapping[str, FamilySpec] = {
             "UNITER (Chen et al. 2020): reads region features and boxes, in one stream",
         ),
         FamilySpec(
+            "oscar",
+            "lxcompress.models.oscar:FAMILY",
+            {
+                "oscar.embeddings.": "language",
+                "oscar.img_embeddings.": "vision",
+                "oscar.encoder.": "cross",
+            },
+            "OSCAR, VinVL and MiniVLM (Li et al. 2020): read region features and boxes, in one stream",
+        ),
+        FamilySpec(
             "vilt",
             "lxcompress.models.vilt:FAMILY",
             {

@@ -265,9 +265,10 @@ def _match_names(
 
     Raises ModelError if the folder has an encoder tensor that is not in the model of its config.
     """
-    found, prefix = tuple(found), family.anatomy.encoder
-    bare = "" if any(name.startswith(prefix) for name in found) else prefix  # only the encoder was saved
-    names = {own: own if own in expected else f"{bare}{own}" for own in found}
+    prefix = family.anatomy.encoder
+    renamed = {own: family.rename_published(own) for own in found}
+    bare = "" if any(name.startswith(prefix) for name in renamed.values()) else prefix  # only the encoder was saved
+    names = {own: name if name in expected else f"{bare}{name}" for own, name in renamed.items()}
     matched = {own: name for own, name in names.items() if name in expected}
     parts = {name.removeprefix(prefix).partition(".")[0] for name in expected if name.startswith(prefix)}
     unknown = sorted(

@@ -36,6 +36,11 @@ def accepts_every_config(config: PreTrainedConfig) -> None:
     """Do nothing, because a model can be built from every config."""
 
 
+def keeps_name(name: str) -> str:
+    """Return the name of a tensor unchanged, because published folders have the names of the model."""
+    return name
+
+
 @dataclass(frozen=True)
 class Family:
     """A model family. The fields are stated by the family's module; the methods follow from the fields."""
@@ -62,6 +67,8 @@ class Family:
     """(module) -> None; removes from the module, in place, the branch that no answer depends on"""
     check_config: Callable[[Any], None] = accepts_every_config
     """(config) -> None; raises ValueError for a config from which no model can be built"""
+    rename_published: Callable[[str], str] = keeps_name
+    """(name of a tensor in a published folder) -> its name in the model"""
     answers_field: str = "num_labels"
     """the field of the config that states A, the number of answers"""
     feature_layer: str | None = None

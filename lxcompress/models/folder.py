@@ -26,6 +26,7 @@ from lxcompress.errors import ModelError
 from lxcompress.filenames import CONFIG_FILE
 from lxcompress.models.family import Family, find_family
 from lxcompress.models.origin import is_origin
+from lxcompress.models.oscar import translate_config
 from lxcompress.models.source import CODE_FILES, WEIGHT_FILES, check_weights
 from lxcompress.models.tensors import name_type, read_pickled, unwrap
 from lxcompress.records import ORIGIN_FIELD
@@ -62,8 +63,8 @@ _SIZES = {
 }
 """Config field with a whole number -> the smallest and the largest value that are allowed."""
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-_POSITIVE = ("initializer_range", "layer_norm_eps")
-_SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings")
+_POSITIVE = ("initializer_range", "layer_norm_eps", "img_layer_norm_eps")
+_SWITCHES = ("bypass_transformer", "special_visual_initialize", "qkv_bias", "tie_word_embeddings", "use_img_layernorm")
 _LEFT_OUT = {"dtype", "return_dict", "output_hidden_states", "is_encoder_decoder", "chunk_size_feed_forward"} | {
     "bos_token_id",
     "eos_token_id",
@@ -97,6 +98,10 @@ def read_folder_config(folder: Path, where: str) -> tuple[PreTrainedConfig, Fami
     tree = _read_document(path, where)
     if not isinstance(tree, dict):
         raise ModelError(f"{where}: {CONFIG_FILE} is {shorten(tree)}, expected an object; {_CONFIG_WANTED}")
+    try:
+        tree = translate_config(tree)
+    except ValueError as error:
+        raise ModelError(f"{where}: {CONFIG_FILE} cannot be used ({error}); give a model for VQA") from None
     kind = tree.get("model_type")
     if not isinstance(kind, str):
         raise ModelError(

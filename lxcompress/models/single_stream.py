@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig
 from transformers.masking_utils import create_bidirectional_mask
+from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder, BertPooler, BertPreTrainedModel
 
 from lxcompress.data.split import Inputs
 from lxcompress.models.anatomy import Anatomy, AttentionNames, FeedForward, LayerStack
 
 
-class SingleStreamConfig(BertConfig):
+class SingleStreamConfig(BertConfig):  # type: ignore[misc]  # mypy cannot read transformers' BERT
     """BERT's config with the number of features of a region, without the numbers of its box."""
 
     visual_feat_dim: int = 2048
@@ -59,7 +59,7 @@ class SingleStreamEncoder(nn.Module):
         return self.pooler(states[-1]), states
 
 
-class SingleStreamForQuestionAnswering(BertPreTrainedModel):
+class SingleStreamForQuestionAnswering(BertPreTrainedModel):  # type: ignore[misc]
     """A model of one stream with an answer head; a subclass says which modules these are."""
 
     @property

@@ -99,7 +99,9 @@ class UniterForQuestionAnswering(SingleStreamForQuestionAnswering):
 
 def remove_dead(model: UniterForQuestionAnswering) -> None:
     """Remove the embedding of masked regions, which no answer depends on."""
-    model.uniter.img_embeddings.mask_embedding = None
+    regions = model.uniter.img_embeddings
+    assert isinstance(regions, UniterRegionEmbeddings)
+    regions.mask_embedding = None
 
 
 FAMILY = Family(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -26,6 +27,7 @@ from transformers import (
 from lxcompress.data.objects import FEATURES
 from lxcompress.data.split import Inputs
 from lxcompress.data.tokens import shipped_vocabulary
+from lxcompress.models.oscar import OscarConfig, OscarForQuestionAnswering
 from lxcompress.models.uniter import UniterConfig, UniterForQuestionAnswering
 
 SIZES = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
@@ -46,7 +48,7 @@ def ask_visual_bert(model: nn.Module, inputs: Inputs) -> Tensor:
     ).logits
 
 
-def ask_uniter(model: nn.Module, inputs: Inputs) -> Tensor:
+def ask_single_stream(model: nn.Module, inputs: Inputs) -> Tensor:
     return model(**inputs._asdict())
 
 
@@ -97,8 +99,18 @@ TOYS = {
         UniterConfig(**SIZES, **WORDS, num_hidden_layers=2, visual_feat_dim=FEATURES),
         UniterForQuestionAnswering,
         UniterForQuestionAnswering,
-        ask_uniter,
+        ask_single_stream,
         "uniter.",
+        {},
+        FEATURES,
+        5,
+    ),
+    "oscar": Toy(
+        OscarConfig(**SIZES, **WORDS, num_hidden_layers=2, visual_feat_dim=FEATURES, use_img_layernorm=True),
+        OscarForQuestionAnswering,
+        OscarForQuestionAnswering,
+        ask_single_stream,
+        "oscar.",
         {},
         FEATURES,
         5,
@@ -114,6 +126,13 @@ TOYS = {
         1,
     ),
 }
+
+SINGLE_STREAMS = ("uniter", "oscar")
+
+
+def family_params(slow: Sequence[str] = SINGLE_STREAMS) -> list[Any]:
+    """The names of the toys as parameters of a test; those of `slow`, which share their layers, have the mark slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in TOYS]
 
 
 def save_start(toy: Toy, folder: Path) -> Path:

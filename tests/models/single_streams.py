@@ -1,4 +1,4 @@
-"""Checkpoints with the names and shapes of the code of UNITER and OSCAR, written from their module trees, not from ours.
+"""Checkpoints as the code of UNITER and of OSCAR writes them, from their module trees and not from ours.
 
 The values come from numpy, whose draws never change, so that the scores of the authors' code can be kept as a file.
 """

@@ -31,7 +31,7 @@ from lxcompress.models.start import load_start
 from lxcompress.models.tensors import unwrap
 from lxcompress.models.vocabulary import load_vocabulary
 from tests.complain import complain
-from tests.models.families import TOYS, Toy, save_start
+from tests.models.families import TOYS, Toy, family_params, save_start
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def test_a_model_without_an_answer_head_says_what_to_do_and_starts_a_study(name,
 
 
 @pytest.mark.parametrize("names", [None, 2, 28, 40])
-@pytest.mark.parametrize("family", TOYS)
+@pytest.mark.parametrize("family", family_params())
 def test_the_answers_are_the_rows_of_the_head(family, names, tmp_path) -> None:
     """Whatever a config says of them: no names, too few, as many, too many."""
     start = save_start(TOYS[family], tmp_path / "start")
@@ -336,7 +336,7 @@ def test_the_answers_are_the_rows_of_the_head(family, names, tmp_path) -> None:
         assert loaded.config.id2label[3] == "a3"
 
 
-@pytest.mark.parametrize("family", TOYS)
+@pytest.mark.parametrize("family", family_params())
 def test_a_folder_of_transformers_5_is_read_with_tokenizer_json_alone(family, tmp_path) -> None:
     from transformers import BertTokenizer
 

@@ -23,13 +23,13 @@ from lxcompress.training.calibration import CalibrationSpec, batches_without_pad
 from lxcompress.training.device import DeviceSpec
 from lxcompress.training.losses import LOSSES
 from tests.complain import complain
-from tests.models.families import TOYS, save_start
+from tests.models.families import TOYS, family_params, save_start
 
 CPU = DeviceSpec(torch.device("cpu"), "fp32")
 QUESTIONS, SEED = 11, 3
 
 
-@pytest.fixture(scope="module", params=TOYS)
+@pytest.fixture(scope="module", params=family_params())
 def family(request, tmp_path_factory):
     """Return a toy's model, its start weights, and scenes in the form that it reads."""
     toy = TOYS[request.param]

@@ -23,7 +23,7 @@ from lxcompress.training.distil import Teacher, distillation_loss, pair_last_sta
 from lxcompress.training.feed import Batch, make_batch
 from lxcompress.training.fit import fit
 from lxcompress.training.spec import FitSpec
-from tests.models.families import TOYS, save_start, some_inputs
+from tests.models.families import TOYS, family_params, save_start, some_inputs
 
 CPU = DeviceSpec(torch.device("cpu"), "fp32")
 SETTINGS = Train(epochs=2, batch_size=16, learning_rate=2e-3, warmup=0.2)
@@ -263,7 +263,7 @@ def test_a_shallower_student_is_taught_by_the_last_layers(toy_start, task) -> No
     assert float((with_states - without).detach()) == pytest.approx(float(torch.stack(errors).mean()), rel=1e-4)
 
 
-@pytest.mark.parametrize("family", list(TOYS))
+@pytest.mark.parametrize("family", family_params())
 def test_every_family_shows_states_that_can_be_learnt_from(family, tmp_path) -> None:
     toy = TOYS[family]
     folder = str(save_start(toy, tmp_path))
