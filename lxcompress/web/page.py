@@ -44,6 +44,7 @@ from lxcompress.errors import MeasureError
 from lxcompress.extractors.artifact import ExtractorArtifact, read_extractor_artifact
 from lxcompress.extractors.backbone import cut_grid
 from lxcompress.extractors.grid import DEVIATION, MEAN
+from lxcompress.extractors.pixels import MIDDLE, PixelExtractor
 from lxcompress.filenames import PAGE_FILE
 from lxcompress.measure.plan import BenchOptions, BenchTarget, choose_questions
 from lxcompress.models.checkpoints import read_config
@@ -60,8 +61,9 @@ from lxcompress.writing import WriteError, finished_folder
 
 ASSETS = Path(__file__).parent / "page"
 ENGINE = Path(__file__).parents[1] / "engine" / "web"
-BUILDS = ("engine.wasm", "engine-pairs.wasm", "engine-dot.wasm")
-"""The builds of the engine for one thread; the page chooses the best for its machine."""
+KERNELS = ("engine", "engine-pairs", "engine-dot")
+BUILDS = tuple(f"{kernels}{threads}.wasm" for kernels in KERNELS for threads in ("", "-threads"))
+"""The builds of the engine; the page chooses the best for its machine."""
 ENTRY = "index.html"
 ICON, SERVICE_WORKER, MANIFEST_FILE = "icon.svg", "sw.js", "manifest.webmanifest"
 """The files that keep their names: browsers look for them."""
@@ -113,11 +115,16 @@ class PageModel:
             and origin.kept_regions in (None, origin.regions)
         )
 
+    @property
+    def reads_pixels(self) -> bool:
+        """Return whether the model was trained on the pixels of photographs, so that it needs no extractor."""
+        return self.shape.picture_size is not None and self.shape.extractor is not None
+
     def find_image(self, extractor: ExtractorArtifact | None) -> Literal["scene", "photo", "features"]:
         """Return what the model answers about: a scene, a photograph, or features that the page cannot make."""
         if self.reads_scenes:
             return "scene"
-        if extractor is not None and self.reads_features_of(extractor):
+        if self.reads_pixels if extractor is None else self.reads_features_of(extractor):
             return "photo"
         return "features"
 
@@ -243,7 +250,8 @@ def _describe(
             "export of its own extractor and grid, or leave --extractor out"
         )
     entries = [
-        _describe_model(model, folder) | {"reads": model.find_image(artifact), "isMeasured": model in measured}
+        _describe_model(model, folder)
+        | {"reads": _find_reading(model, chosen, artifact), "isMeasured": model in measured}
         for model in sorted(models, key=lambda model: model is not baseline)
     ]
     return {
@@ -256,11 +264,18 @@ def _describe(
         "asks": None if image == "features" else image,
         "world": describe_world() if image == "scene" else None,
         "extractor": _describe_extractor(extractor, folder) if extractor else None,
+        "pixels": _describe_pixels(chosen.shape.picture_size) if image == "photo" and not extractor else None,
         "examples": _draw_examples(chosen.vocabulary.language) if image == "scene" else [],
         "bench": {"lengths": list(questions.of_runs(RUNS)), "objects": records[0].objects},
         "models": entries,
         "rivals": None,
     }
+
+
+def _find_reading(model: PageModel, chosen: PageModel, extractor: ExtractorArtifact | None) -> str:
+    """Return what a model answers about; all photographs of a page have the size that `chosen` reads."""
+    has_size = model.shape.picture_size == chosen.shape.picture_size
+    return model.find_image(extractor) if has_size else "features"
 
 
 def _find_baseline(models: Sequence[PageModel], chosen: PageModel) -> PageModel:
@@ -331,6 +346,13 @@ def _describe_extractor(extractor: PageExtractor, folder: PageFolder) -> dict[st
         "mean": MEAN,
         "deviation": DEVIATION,
     }
+
+
+def _describe_pixels(side: int | None) -> dict[str, Any]:
+    """Return how a photograph becomes the only region of a model that reads pixels, for page/photo.js."""
+    assert side is not None, "a model that reads pixels has a picture size"
+    boxes = PixelExtractor(side).boxes.ravel().tolist()
+    return {"side": side, "features": 3 * side**2, "boxes": boxes, "mean": MIDDLE, "deviation": MIDDLE}
 
 
 def _draw_examples(language: str | None) -> list[str]:

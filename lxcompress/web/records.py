@@ -64,13 +64,15 @@ class MeasuredModel(Record):
     """The samples of one model, in seconds; a sample is the mean of `repeats` answers.
 
     `sha256` is the checksum of the artifact's record, and `memory_bytes` the WebAssembly memory of the model. Its
-    questions are about images of `objects` regions; pages of before have one number for all models.
+    questions are about images of `objects` regions, and answered by `threads` threads; earlier pages have one number of
+    each for all models.
     """
 
     sha256: Sha256
     runtime: Literal["engine-web", "onnxruntime-web", "onnxruntime-web-webgpu"] = "engine-web"
     runtime_version: Words | None = None
     objects: Positive | None = None
+    threads: Positive | None = None
     samples: Annotated[list[Annotated[float, Field(gt=0, le=3600)]], Field(min_length=1, max_length=MOST_SAMPLES)]
     rounds: Annotated[list[Positive], Field(min_length=1, max_length=MOST_SAMPLES)]
     repeats: Positive
@@ -166,7 +168,7 @@ def _to_measurement(model: MeasuredModel, sent: PageMeasurement, folder: Path) -
         precision=record.precision,
         task=Task(
             runtime=model.runtime,
-            threads=sent.threads,
+            threads=model.threads or sent.threads,
             batch=1,
             tokens=sorted(lengths)[(len(lengths) - 1) // 2],
             objects=model.objects or sent.objects,

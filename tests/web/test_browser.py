@@ -27,6 +27,7 @@ from lxcompress.workflow.answer_request import AnswerOptions
 from lxcompress.workflow.features import ExtractOptions, open_extractor
 from lxcompress.workflow.page import make_page
 from tests.life.test_browser import Browser
+from tests.models.families import PIXELS, TOYS, save_start
 from tests.web.models import export_engine, write_confidence
 from tests.web.visit import DESK, FIND_FAULTS, PHONE, QUESTION, SMALL_PHONE, Visit, find_package
 
@@ -203,24 +204,54 @@ def test_an_answer_about_a_photograph_is_that_of_python(
     model = model.rename(run.artifacts / "photo-engine")
     make_page([model], tmp_path / "page", extractor=extractor)
     visit = Visit(browser, tmp_path / "page", run)
-    photo = tmp_path / "cup.png"
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(photo)
+    photo = draw_photo(tmp_path)
     try:
         visit.load()
         assert visit.ask(QUESTION) == "Take or choose a photograph first."
-        root = browser.ask("DOM.getDocument")["root"]["nodeId"]
-        node = browser.ask("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-        browser.ask("DOM.setFileInputFiles", nodeId=node, files=[str(photo)])
-        visit.until("document.getElementById('described').textContent.includes('cup.png')")
-        visit.ask(QUESTION)
-        code = "Array.from(document.querySelectorAll('#best td'), ({ textContent }) => textContent)"
         options = AnswerOptions(extractor=str(extractor))
-        (expected,) = answer_photo(photo, [QUESTION], model, options).answers
-        assert browser.value(code) == [
-            text for found in expected.answers for text in (found.text, f"{found.probability:.0%}")
-        ]
+        assert ask_about_photo(visit, photo) == list_best(photo, model, options)
         assert browser.value(FIND_FAULTS) == []
+    finally:
+        visit.close()
+        shutil.rmtree(model)
+
+
+def draw_photo(folder: Path) -> Path:
+    """A photograph of random pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "cup.png")
+    return folder / "cup.png"
+
+
+def ask_about_photo(visit: Visit, photo: Path) -> list[str]:
+    """Choose a photograph, ask QUESTION, and return the cells of the table of answers."""
+    root = visit.browser.ask("DOM.getDocument")["root"]["nodeId"]
+    node = visit.browser.ask("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    visit.browser.ask("DOM.setFileInputFiles", nodeId=node, files=[str(photo)])
+    visit.until(f"document.getElementById('described').textContent.includes({photo.name!r})")
+    visit.ask(QUESTION)
+    return visit.browser.value("Array.from(document.querySelectorAll('#best td'), ({ textContent }) => textContent)")
+
+
+def list_best(photo: Path, model: Path, options: AnswerOptions | None = None) -> list[str]:
+    """The cells of the same table, as Python answers."""
+    (expected,) = answer_photo(photo, [QUESTION], model, options).answers
+    return [text for found in expected.answers for text in (found.text, f"{found.probability:.0%}")]
+
+
+def test_a_model_of_pixels_answers_as_python_in_two_threads(browser: Browser, run: RunDir, tmp_path: Path) -> None:
+    """ViLT needs no extractor; the threads are those that the address names."""
+    origin = FeatureOrigin(made_with=describe_options("pixels", PIXELS), regions=1)
+    start = save_start(TOYS["vilt"], tmp_path / "start")
+    model = export_engine(start, tmp_path, name="pixels-engine", origin=origin).rename(run.artifacts / "pixels-engine")
+    make_page([model], tmp_path / "page")
+    visit, photo = Visit(browser, tmp_path / "page", run), draw_photo(tmp_path)
+    try:
+        visit.load(query="?threads=2")
+        assert visit.text("state").endswith("Threads in use: 2.")
+        assert ask_about_photo(visit, photo) == list_best(photo, model)
+        visit.load(query="?threads=1")
+        assert visit.text("state").endswith("Threads in use: 1.")
     finally:
         visit.close()
         shutil.rmtree(model)

@@ -159,6 +159,17 @@ def test_a_photograph_is_resized_as_pillow_does_to_the_bit(tmp_path: Path) -> No
         np.testing.assert_array_equal(picture, to_picture(expected).numpy().ravel())
 
 
+def test_every_pixel_is_the_feature_that_a_store_of_pictures_has(tmp_path: Path) -> None:
+    pytest.importorskip("PIL.Image")
+    from lxcompress.extractors.pixels import MIDDLE, PixelExtractor
+
+    pixels = np.arange(256 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    given = {"pixels": pixels.ravel().tolist(), "mean": MIDDLE, "deviation": MIDDLE}
+    code = "return Array.from(module.roundToHalf(module.toPicture(Uint8Array.from(given.pixels), given)));"
+    expected = PixelExtractor(16).extract(pixels).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(run_module(tmp_path, "pixels", code, given), np.float32), expected.ravel())
+
+
 def test_features_are_rounded_to_16_bits_as_numpy_does(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     drawn = random.normal(0, 1, 500) * 10.0 ** random.integers(-9, 4, 500)

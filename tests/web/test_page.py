@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress.catalog.extractors import describe_options
 from lxcompress.errors import MeasureError
+from lxcompress.records import FeatureOrigin
 from lxcompress.rundir import RunDir, sha256
 from lxcompress.web.page import list_files
 from lxcompress.workflow.page import make_page
 from lxcompress.writing import WriteError
 from tests.measure.artifacts import build_artifact
+from tests.models.families import PIXELS, TOYS, save_start
 from tests.web.models import export_engine, write_extractor
 
 
@@ -133,3 +136,13 @@ def test_an_extractor_must_be_that_of_the_model(tiny_engine: Path, tmp_path: Pat
     other = write_extractor(tmp_path / "other", format="onnx")
     with pytest.raises(MeasureError, match="export the extractor with --format engine"):
         make_page([tiny_engine], tmp_path / "page", extractor=other)
+
+
+def test_a_model_of_pixels_needs_no_extractor(tmp_path: Path) -> None:
+    origin = FeatureOrigin(made_with=describe_options("pixels", PIXELS), regions=1)
+    start = save_start(TOYS["vilt"], tmp_path / "start")
+    make_page([export_engine(start, tmp_path, origin=origin)], tmp_path / "page")
+    tree = json.loads((tmp_path / "page" / "page.json").read_text(encoding="utf-8"))
+    assert (tree["asks"], tree["models"][0]["reads"], tree["extractor"]) == ("photo", "photo", None)
+    reading = {"side": PIXELS, "features": 3 * PIXELS**2, "boxes": [0, 0, 1, 1], "mean": 127.5, "deviation": 127.5}
+    assert tree["pixels"] == reading

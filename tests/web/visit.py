@@ -66,9 +66,9 @@ class Visit:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}/{self.token}/"
 
-    def load(self, size: tuple[int, int] = PHONE, *, scheme: str = "light") -> None:
+    def load(self, size: tuple[int, int] = PHONE, *, scheme: str = "light", query: str = "") -> None:
         """Open the page, and wait until it is ready or says what is broken."""
-        self.browser.visit(self.url, *size, scheme=scheme)
+        self.browser.visit(self.url + query, *size, scheme=scheme)
         self.until("!document.getElementById('answer-it').disabled || document.getElementById('problem').textContent")
 
     def until(self, expression: str) -> Any:

@@ -128,7 +128,7 @@ export function startAsking(app, readVocabulary) {
     find("ask-title").textContent = say(page.asks === "scene" ? "ask" : "askPhoto");
     image.show();
     if (shownAnswer) showAnswer(shownAnswer);
-    if (model) find("state").textContent = say("ready", model.name);
+    if (model) find("state").textContent = app.describeReady(model);
   }
 
   const question = find("question");

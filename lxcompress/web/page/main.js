@@ -4,7 +4,7 @@ import { startAsking } from "./asking.js";
 import { startWorker } from "./engine.js";
 import { PageError, fetchFile } from "./files.js";
 import { startMeasuring } from "./measuring.js";
-import { getLanguage, say, setLanguage } from "./words.js";
+import { getLanguage, say, sayCount, setLanguage } from "./words.js";
 
 const find = (id) => document.getElementById(id);
 const BASE = document.baseURI;
@@ -60,7 +60,8 @@ async function start() {
   const page = await readPage();
   await keepOffline();
   const { call } = startWorker("worker.js");
-  const app = { page, call, showProblem, openModel };
+  const app = { page, call, showProblem, openModel, describeReady };
+  let threads = 1;
 
   async function openModel(model) {
     find("loading").hidden = false;
@@ -72,7 +73,8 @@ async function start() {
       const { engines, extractor } = page;
       if (extractor) await call("openExtractor", { extractor, engines, base: BASE }, report);
       const opened = await call("openModel", { model, engines, base: BASE }, report);
-      find("state").textContent = say("ready", model.name);
+      threads = opened.threads;
+      find("state").textContent = describeReady(model);
       return opened;
     } catch (error) {
       find("state").textContent = "";
@@ -80,6 +82,10 @@ async function start() {
     } finally {
       find("loading").hidden = true;
     }
+  }
+
+  function describeReady(model) {
+    return `${say("ready", model.name)} ${say("threads", sayCount(threads))}`;
   }
 
   const asking = page.asks ? startAsking(app, readVocabulary) : null;

@@ -1,6 +1,6 @@
 /* Reads the photograph that the page asks about, from the camera or a file. It never leaves the device. */
 
-import { flatten, resize, toPicture } from "./pixels.js";
+import { flatten, resize, roundToHalf, toPicture } from "./pixels.js";
 import { PageError } from "./files.js";
 import { say } from "./words.js";
 
@@ -13,6 +13,7 @@ const find = (id) => document.getElementById(id);
    of the inputs of a model that depend on the photograph, or of null without a photograph. */
 export function startPhoto({ page, call, showProblem }, changed) {
   const { extractor } = page;
+  const reading = extractor ?? page.pixels;
   let picture = null;
   let name = "";
 
@@ -22,7 +23,7 @@ export function startPhoto({ page, call, showProblem }, changed) {
     picture = null;
     try {
       const { rgb, width, height } = await decode(file);
-      picture = toPicture(resize(rgb, width, height, extractor.side), extractor);
+      picture = toPicture(resize(rgb, width, height, reading.side), reading);
       name = file.name;
       find("problem").textContent = "";
     } catch (error) {
@@ -46,11 +47,11 @@ export function startPhoto({ page, call, showProblem }, changed) {
 
   async function describe() {
     if (!picture) return null;
-    const features = await call("extract", { extractor, picture });
-    const regions = extractor.boxes.length / 4;
+    const features = extractor ? await call("extract", { extractor, picture }) : roundToHalf(picture);
+    const regions = reading.boxes.length / 4;
     return {
-      visual_feats: { data: features, dims: [1, regions, extractor.features] },
-      visual_pos: { data: Float32Array.from(extractor.boxes), dims: [1, regions, 4] },
+      visual_feats: { data: features, dims: [1, regions, reading.features] },
+      visual_pos: { data: Float32Array.from(reading.boxes), dims: [1, regions, 4] },
       visual_attention_mask: { data: new Array(regions).fill(1), dims: [1, regions] },
     };
   }

@@ -6,8 +6,11 @@ import { fetchFile } from "./files.js";
 import { roundToHalf } from "./pixels.js";
 import { makeTimer } from "./timing.js";
 
+const MOST_THREADS = 4;
+
 const sessions = new Map();
-let compiled = null;
+const modules = new Map();  // of each build of the engine that was compiled
+let threads = null;  // of an answer; null until the first model is opened
 let extractorSession = null;
 
 answerCalls({
@@ -19,11 +22,20 @@ answerCalls({
   ...makeTimer(getSession),
 });
 
-/* Opens a model, unless it is open. Returns the seconds that this took, the engine's kernels, and the bytes of its memory. */
+/* Returns how many threads an answer may use: half of the cores, because those of phones differ in speed, or what the address
+   says (?threads=2). Without isolation there is one. */
+function countThreads(base) {
+  if (!self.crossOriginIsolated) return 1;
+  const wanted = Number(new URL(base).searchParams.get("threads")) || Math.floor((navigator.hardwareConcurrency ?? 1) / 2);
+  return Math.min(MOST_THREADS, Math.max(1, Math.floor(wanted)));
+}
+
+/* Opens a model, unless it is open. Returns the seconds that this took, the engine's kernels, its threads, and the bytes of its
+   memory. */
 async function openModel({ model, engines, base }, report) {
   if (!sessions.has(model.name)) sessions.set(model.name, await openSession(model, engines, base, report));
   const { session, ...times } = sessions.get(model.name);
-  return { ...times, kernels: chooseBuild().kernels, memoryBytes: session.memoryBytes };
+  return { ...times, kernels: chooseBuild().kernels, threads: session.threads, memoryBytes: session.memoryBytes };
 }
 
 /* Fetches the engine, if it was not yet, and a model. Returns the session, and the seconds that each step took. */
@@ -33,7 +45,7 @@ async function openSession(model, engines, base, report) {
   const compiledMs = performance.now();
   const bytes = await fetchFile(model.file, base, (done, total) => report({ done, total }));
   const fetchedMs = performance.now();
-  const session = await open(bytes, compiled);
+  const session = await openBytes(bytes, engines, base);
   const loadedMs = performance.now();
   return {
     session,
@@ -43,16 +55,29 @@ async function openSession(model, engines, base, report) {
   };
 }
 
-/* Compiles the build of the engine that is best for this machine. */
+/* Returns the build of the engine that is best for this machine, compiled. */
 async function compile(engines, base) {
-  compiled ??= await WebAssembly.compile(await fetchFile(engines[chooseBuild().file], base));
+  threads ??= countThreads(base);
+  const { file } = chooseBuild({ threads: threads > 1 });
+  if (!modules.has(file)) modules.set(file, await WebAssembly.compile(await fetchFile(engines[file], base)));
+  return modules.get(file);
+}
+
+/* Opens a file with threads. If the browser refuses their memory, or does not start them, the file gets one thread. */
+async function openBytes(bytes, engines, base) {
+  const module = await compile(engines, base);
+  if (threads === 1) return open(bytes, module);
+  const session = await open(bytes, module, { threads }).catch(() => null);
+  if (session?.threads > 1) return session;
+  session?.close();
+  threads = 1;
+  return open(bytes, await compile(engines, base));
 }
 
 async function openExtractor({ extractor, engines, base }, report) {
-  await compile(engines, base);
   if (extractorSession) return;
   const bytes = await fetchFile(extractor.file, base, (done, total) => report({ done, total }));
-  extractorSession = await open(bytes, compiled);
+  extractorSession = await openBytes(bytes, engines, base);
 }
 
 /* Returns the features of all regions of a photograph, one region after another. */
