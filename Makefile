@@ -21,12 +21,12 @@ RUN := runs/quickstart
 FAST := $(addprefix tests/,$(addsuffix .py, \
 	test_house test_order test_bitmask test_extensions test_output test_recipe test_settings test_text \
 	test_unreadable test_writing $(addprefix pruning/test_,choose criteria mask overlap published schedule)))
-NATIVE := $(addprefix tests/,engine web runtimes/test_torch.py life/test_browser.py test_api.py \
+NATIVE := $(addprefix tests/,engine web runtimes/test_torch.py life/test_browser.py test_api.py cli/test_bench_adb.py \
 	$(addprefix export/test_,added_format.py coreml.py executorch.py openvino.py))
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix gpu-proof wheels web docs mutants clean
+.PHONY: demo check check-style check-types check-fast test test-native test-slow test-matrix gpu-proof wheels web android docs mutants clean
 
 demo: $(VENV)/installed
 	$(BIN)/lxcompress study recipes/quickstart.yaml --out $(RUN)
@@ -75,6 +75,10 @@ web:
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+android:  # the program that `bench --target adb` pushes to a phone
+	CC="$(BIN)/python -m ziglang cc -target aarch64-linux-musl" $(BIN)/python -m lxcompress.engine.build \
+		--program lxcompress/engine/android/bench.c --out lxcompress/engine/android/engine-bench
 
 mutants: $(VENV)/tested
 	$(BIN)/python -m tests.mutants

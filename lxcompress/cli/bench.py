@@ -72,7 +72,10 @@ def bench_cli(
         typer.Option(help="An exported extractor to measure too; shows its share of an answer."),
     ] = None,
     target: Annotated[str | None, typer.Option(help="adb: measure on an Android device that adb reaches.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="The device's profile (YAML), for --target adb.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="The device's profile (YAML), for --target adb; by default, that of engine files."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every command for the device; run none of them.")
     ] = False,
@@ -88,7 +91,7 @@ def bench_cli(
 
     \b
     Example: lxcompress bench runs/quickstart/artifacts/* --threads 1,2 --runs 100
-    Or:      lxcompress bench runs/quickstart/artifacts/* --target adb --profile phone.yaml --dry-run
+    Or:      lxcompress bench runs/quickstart/artifacts/*-engine-int8 --target adb
     Or:      lxcompress bench runs/quickstart --import phone.json
     """
     if import_ is not None:
@@ -102,11 +105,11 @@ def bench_cli(
     from lxcompress.cli.screen import remarks
     from lxcompress.measure.artifacts import is_interrupted
     from lxcompress.measure.bench_paths import find_common_run, recover
-    from lxcompress.measure.device.profile import read_profile
+    from lxcompress.measure.device.profile import ENGINE_PROFILE, read_profile
     from lxcompress.workflow.bench import BenchRequest, default_file, read_earlier
     from lxcompress.writing import check_out
 
-    device, run = read_profile(profile) if profile else None, find_common_run(artifacts)
+    device, run = read_profile(profile or ENGINE_PROFILE) if target else None, find_common_run(artifacts)
     earlier = read_earlier(baseline)
     options = _read_options(run, threads, lengths, runtimes, runs)
     options = replace(options, baseline=None if earlier else baseline)
@@ -165,8 +168,6 @@ def _check_target(target: str | None, profile: Path | None, *, dry_run: bool, ru
     """Raise BadParameter if an option needs a device and no device is given, or if an option does not fit a device."""
     if target not in (None, "adb"):
         raise typer.BadParameter(f"--target {target}: is unknown; give adb, or leave it out to measure on this machine")
-    if target and profile is None:
-        raise typer.BadParameter("--target adb needs --profile FILE; examples are in docs/devices/")
     if target is None and (profile is not None or dry_run):
         raise typer.BadParameter("--profile and --dry-run need --target adb")
     if target and runtimes:

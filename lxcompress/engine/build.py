@@ -78,10 +78,11 @@ def find_compiler() -> list[str] | None:
     return next((command for command in commands if shutil.which(command[0])), None)
 
 
-def build(out: Path, *, sanitize: str | None = None) -> BuildResult:
+def build(out: Path, *, sanitize: str | None = None, program: Path | None = None) -> BuildResult:
     """Compile SOURCE into the library `out`, which is replaced in one step; `sanitize` is the argument of -fsanitize.
 
-    Raises BuildError without a compiler or if it fails, and OSError if `out` cannot be written.
+    With `program`, a C file that has main(), compile a static program in place of a library. Raises BuildError without
+    a compiler or if it fails, and OSError if `out` cannot be written.
     """
     compiler = find_compiler()
     if compiler is None:
@@ -90,7 +91,8 @@ def build(out: Path, *, sanitize: str | None = None) -> BuildResult:
     target = find_target(compiler)
     flags = (*_CHECKED, f"-fsanitize={sanitize}") if sanitize else _FAST
     with tempfile.TemporaryDirectory() as folder:
-        return _build([*compiler, *flags, *_FLAGS, *target.flags, *_WARNINGS], target, Path(folder), out)
+        link = ("-shared", *target.link_flags) if program is None else ("-static", "-s", str(program))
+        return _build([*compiler, *flags, *_FLAGS, *target.flags, *_WARNINGS], target, link, Path(folder), out)
 
 
 def find_target(compiler: Sequence[str]) -> Target:
@@ -127,8 +129,8 @@ class _CompilerRun(NamedTuple):
     complaint: str
 
 
-def _build(compile_: Sequence[str], target: Target, folder: Path, out: Path) -> BuildResult:
-    """Compile SOURCE for each instruction set of `target` with the command `compile_`, and link the library `out`.
+def _build(compile_: Sequence[str], target: Target, link: Sequence[str], folder: Path, out: Path) -> BuildResult:
+    """Compile SOURCE for each instruction set of `target` with the command `compile_`, and link `out` with `link`.
 
     `folder` is an empty folder for the object files.
     """
@@ -143,10 +145,10 @@ def _build(compile_: Sequence[str], target: Target, folder: Path, out: Path) -> 
     for done in others.values():
         _check(done)
     objects = [str(folder / f"{name}.o") for name in (*made, *others)]
-    library = folder / out.name  # a library for Windows contains its own name
-    linked = _run([*compile_, "-shared", *objects, *target.link_flags, "-lm", "-o", str(library)])
+    made_file = folder / out.name  # a library for Windows contains its own name
+    linked = _run([*compile_, *link, *objects, "-lm", "-o", str(made_file)])
     _check(linked)
-    _replace(out, library)
+    _replace(out, made_file)
     successful = [done for done in (*tried.values(), *others.values(), linked) if done.code == 0]
     return BuildResult(out, made, left_out, "".join(done.complaint for done in successful))
 
@@ -257,9 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=SOURCE.parent / LIBRARY, help="The file to write.")
     parser.add_argument("--sanitize", metavar="KINDS", help="address,undefined or thread: for tests.")
+    parser.add_argument("--program", type=Path, help="A C file with main(): build a static program, not a library.")
     options = parser.parse_args(arguments)
     try:
-        built = build(options.out, sanitize=options.sanitize)
+        built = build(options.out, sanitize=options.sanitize, program=options.program)
     except (BuildError, OSError) as problem:
         sys.exit(f"the engine was not built: {problem}")
     sys.stderr.write(built.warnings)

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from lxcompress.engine.build import fingerprint, list_sources
+from lxcompress.measure.device.profile import ENGINE_PROFILE
 from lxcompress.records import BenchRecord, read_record
 from tests.cli.test_bench import bench
+from tests.engine.other.elsewhere import need
 from tests.measure.artifacts import build_artifact
 from tests.measure.phone import build_phone, write_profile
+from tests.web.models import export_engine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake adb is a script with a first line")
 
@@ -78,3 +82,24 @@ def test_what_goes_wrong_there_is_one_sentence_here(run: Path, tmp_path: Path, c
     (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert said in sentence
     assert not out.exists()
+
+
+@pytest.mark.native
+def test_an_engine_file_is_measured_without_a_profile(tiny_start: Path, tmp_path: Path) -> None:
+    """The runner is the one of the package, as 64-bit ARM runs it."""
+    need("qemu-aarch64")
+    artifact, phone = export_engine(tiny_start, tmp_path), build_phone(tmp_path / "state")
+    options = ("--target", "adb", "--runs", "3", "--threads", "2", "--out", tmp_path / "bench.json")
+    done = bench(artifact, *options, PATH=phone.path)
+    assert done.returncode == 0, done.stderr
+    (measured,) = read_record(tmp_path / "bench.json", BenchRecord).measurements
+    assert (measured.target, measured.task.runtime, measured.task.threads) == ("android-engine", "engine", 2)
+    assert len(measured.latency.values) == 3
+    assert measured.load_s
+    assert measured.peak_bytes > artifact.joinpath("model.lxe").stat().st_size
+
+
+@pytest.mark.native
+def test_the_shipped_runner_is_of_these_sources(tmp_path: Path) -> None:
+    """`make android` builds it again."""
+    assert fingerprint(list_sources()).encode() in ENGINE_PROFILE.with_name("engine-bench").read_bytes()

@@ -1,6 +1,7 @@
 """A phone that is none: an `adb` executable on the PATH which keeps files in a folder, records its calls, and runs hot.
 
-Its runner answers as ONNX Runtime's perf test does: a line for each run in the samples file, the load time printed.
+Its runner answers as ONNX Runtime's perf test does: a line for each run in the samples file, the load time printed. The
+engine's own runner is run for 64-bit ARM, by QEMU.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ elif arguments[0] == "shell":
             os.unlink(phone(words[2]))
     elif words[0] == "chmod":
         os.chmod(phone(words[2]), 0o755)
+    elif words[0].endswith("/engine-bench"):
+        import subprocess
+        paths = [phone(word) if word.startswith("/") else word for word in words]
+        sys.exit(subprocess.run(["qemu-aarch64", *paths]).returncode)
     elif words[0].endswith("/perf"):
         if settings["runner_fails"]:
             fail(134, "terminate called after throwing Ort::Exception")

@@ -27,6 +27,8 @@ SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 BYTES = {"B": 1, "kB": 1000, "KiB": 1024, "MB": 1_000_000}
 PLACEHOLDERS = ("runner", "folder", "model", "samples", "threads", "runs", "tokens", "objects", "images", "features")
 """The names in braces that a runner's command may use."""
+ENGINE_PROFILE = Path(__file__).parents[2] / "engine" / "android" / "profile.yaml"
+"""The profile of engine files, beside the program that runs them on a phone."""
 _DEVICE_PATH = re.compile(r"/[A-Za-z0-9._/-]+")
 
 
