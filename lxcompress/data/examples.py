@@ -12,7 +12,7 @@ from typing import Any
 
 from lxcompress.catalog.extensions import resolve
 from lxcompress.data.bert_rules import SEPARATE
-from lxcompress.data.problems import Problems, few, several
+from lxcompress.data.problems import Problems, few
 from lxcompress.data.question_set import (
     check_has_answers,
     check_splits_differ,
@@ -66,14 +66,6 @@ def _read_split(settings: ExamplesData, name: str, problems: Problems) -> SplitQ
     if split.questions:
         column = f"fill its column {settings.columns.label!r}, or correct data.columns.label"
         check_has_answers(split, column, column, problems)
-    unlabelled = [question.id for question in split.questions if not question.credits]
-    if 0 < len(unlabelled) < len(split.questions):
-        problems.add(
-            DataError(
-                f"{split.where}: has no label in {several(unlabelled, 'row')}, expected one in each row; fill the "
-                f"column {settings.columns.label!r}, or take these rows out"
-            )
-        )
     if settings.images is None:
         return split
     images = resolve(_FOLDER_IMAGES)(settings.images, settings.pixels)
@@ -94,12 +86,28 @@ def _read_file(path: Path, split: str, columns: ExampleColumns, problems: Proble
         raise DataError(
             f"{path}: has no row for the split {split}; write {split} in the column {columns.split!r} of some rows"
         )
-    return problems.read_records(chosen, lambda record, _: _read_example(record[1], record[0], path, columns))
+    is_labelled = any(_has_label(row, columns) for _, row in chosen)
+
+    def read(record: tuple[int, Row], _: int) -> Question:
+        number, row = record
+        if is_labelled and not _has_label(row, columns):
+            raise DataError(
+                f"{path}: row {number} has no label in the column {columns.label!r}, expected one in each row; fill "
+                "it, or take the row out"
+            )
+        return _read_example(row, number, path, columns)
+
+    return problems.read_records(chosen, read)
 
 
 def _is_of_split(row: Row, split: str, column: str | None) -> bool:
     """Return whether a row belongs to `split`; without a column of splits, all rows of the file do."""
     return column is None or str(row.get(column)).strip().lower() in SPLIT_NAMES[split]
+
+
+def _has_label(row: Row, columns: ExampleColumns) -> bool:
+    """Return whether a row has a label; {} is one, which says that no answer has a credit."""
+    return row.get(columns.label) not in (None, "")
 
 
 def _read_example(row: Row, number: int, path: Path, columns: ExampleColumns) -> Question:

@@ -123,7 +123,7 @@ def change(row: int, **values: Any) -> list[dict[str, Any]]:
     [
         ([{**row, "what": "cat"} for row in make_rows(0, 9)], "has the same label in every row"),
         ([{**row, "what": ""} for row in make_rows(0, 9)], "has no answers to learn from; fill its column 'what'"),
-        (change(4, what=None), r"has no label in row .*train.jsonl:5, expected one in each row"),
+        (change(4, what=None), "row 5 has no label in the column 'what', expected one in each row"),
         (change(4, what=1.5), "row 5 has 1.5 in the column 'what', expected a text, a whole number or"),
         (change(4, what={"cat": 2}), "row 5 credits 'cat' with 2, expected a number of 0 to 1; correct the row"),
         (change(4, what="{cat"), r"row 5 has soft labels in the column 'what' that are not JSON"),
@@ -149,6 +149,12 @@ def test_images_that_are_not_there_are_one_sentence(tmp_path) -> None:
     found = [finding.sentence for finding in check_data(given).findings if finding.severity == "error"]
     assert len(found) == 2
     assert all("it is no JPEG, PNG or WebP" in sentence for sentence in found)
+
+
+def test_a_row_without_any_credit_is_a_row(tmp_path) -> None:
+    task = load_task(settings(tmp_path, "jsonl", change(4, what={})))
+    assert len(task.train) == 9
+    assert task.train.targets(torch.tensor([4]), 3).sum() == 0
 
 
 def test_a_row_is_in_one_split(tmp_path) -> None:
