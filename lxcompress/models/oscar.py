@@ -99,12 +99,12 @@ class OscarForQuestionAnswering(SingleStreamForQuestionAnswering):
 
         [SEP] is the token that ends the text, so its id need not be known.
         """
-        places = self.oscar.embeddings.position_ids[:, : inputs.input_ids.shape[1]]
-        is_last = places == inputs.attention_mask.sum(dim=1, keepdim=True) - 1
+        positions = self.oscar.embeddings.position_ids[:, : inputs.input_ids.shape[1]]
+        is_last = positions == inputs.attention_mask.sum(dim=1, keepdim=True) - 1
         separator = (inputs.input_ids * is_last).sum(dim=1, keepdim=True)
         is_separator = inputs.input_ids == separator
-        first = torch.where(is_separator, places, self.config.max_position_embeddings).amin(dim=1, keepdim=True)
-        return (places > first).long()
+        first = torch.where(is_separator, positions, self.config.max_position_embeddings).amin(dim=1, keepdim=True)
+        return (positions > first).long()
 
 
 def translate_config(tree: Mapping[str, Any]) -> dict[str, Any]:
