@@ -211,6 +211,11 @@ def test_an_answer_about_a_photograph_is_that_of_python(
         options = AnswerOptions(extractor=str(extractor))
         assert ask_about_photo(visit, photo) == list_best(photo, model, options)
         assert browser.value(FIND_FAULTS) == []
+        visit.click("sample")
+        assert visit.text("answer") == ""
+        assert "a red apple on a table" in visit.text("described")
+        visit.ask(QUESTION)
+        assert len(browser.value(code)) == 10
     finally:
         visit.close()
         shutil.rmtree(model)

@@ -1,10 +1,12 @@
-/* Reads the photograph that the page asks about, from the camera or a file. It never leaves the device. */
+/* Reads the photograph that the page asks about, from the camera, a file or a drawn sample. It never leaves the device. */
 
 import { flatten, resize, roundToHalf, toPicture } from "./pixels.js";
 import { PageError } from "./files.js";
+import { drawSample } from "./sample.js";
 import { say } from "./words.js";
 
 const MOST_PIXELS = 80_000_000;
+const SAMPLE = Symbol("the drawn sample");  // a name that no file has
 const AS_STORED = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 const find = (id) => document.getElementById(id);
@@ -22,10 +24,9 @@ export function startPhoto({ page, call, showProblem }, changed) {
     changed();
     picture = null;
     try {
-      const { rgb, width, height } = await decode(file);
-      picture = toPicture(resize(rgb, width, height, reading.side), reading);
+      await drawFile(file);
       name = file.name;
-      find("problem").textContent = "";
+      takePicture();
     } catch (error) {
       name = "";
       showProblem(error);
@@ -33,16 +34,31 @@ export function startPhoto({ page, call, showProblem }, changed) {
     show();
   }
 
-  async function decode(file) {
+  function useSample() {
+    changed();
+    drawSample(find("photo"));
+    name = SAMPLE;
+    takePicture();
+    show();
+  }
+
+  /* Draws a file on the canvas. Throws a PageError unless it is a photograph. */
+  async function drawFile(file) {
     const bitmap = await createImageBitmap(file, AS_STORED).catch(() => null);
     if (!bitmap || bitmap.width * bitmap.height > MOST_PIXELS) throw new PageError("noPhoto", file.name);
-    const { width, height } = bitmap;
     const canvas = find("photo");
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    Object.assign(canvas, { width, height });
-    context.drawImage(bitmap, 0, 0);
+    Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+    canvas.getContext("2d", { willReadFrequently: true }).drawImage(bitmap, 0, 0);
     bitmap.close();
-    return { rgb: flatten(context.getImageData(0, 0, width, height).data), width, height };
+  }
+
+  /* Makes what the extractor or the model reads from the pixels of the canvas. */
+  function takePicture() {
+    const { width, height } = find("photo");
+    const context = find("photo").getContext("2d", { willReadFrequently: true });
+    const rgb = flatten(context.getImageData(0, 0, width, height).data);
+    picture = toPicture(resize(rgb, width, height, reading.side), reading);
+    find("problem").textContent = "";
   }
 
   async function describe() {
@@ -58,12 +74,14 @@ export function startPhoto({ page, call, showProblem }, changed) {
 
   function show() {
     find("photo").hidden = !name;
-    find("described").textContent = name ? say("photoOf", name) : say("choosePhoto");
+    const words = name ? say("photoOf", name) : say("choosePhoto");
+    find("described").textContent = name === SAMPLE ? say("sampleOf") : words;
   }
 
   for (const id of ["camera", "file"]) {
     find(id).addEventListener("change", ({ target }) => read(target.files[0]));
   }
+  find("sample").addEventListener("click", useSample);
   show();
   return { describe, show };
 }
