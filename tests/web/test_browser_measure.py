@@ -41,7 +41,7 @@ def test_a_rival_is_measured_in_turns_with_the_engine(browser: Browser, run: Run
     make_page([run.root], tmp_path / "page", rivals=folder)
     visit = Visit(browser, tmp_path / "page", run)
     try:
-        visit.load()
+        visit.load(query="?threads=2")
         visit.browser.value("document.getElementById('device').value = 'Rival phone'")
         visit.click("start")
         visit.wait_for_measurement()
@@ -55,6 +55,7 @@ def test_a_rival_is_measured_in_turns_with_the_engine(browser: Browser, run: Run
             ("rival-onnx", "onnxruntime-web"),
         ]
         assert len({tuple(found.rounds) for found in measured}) == 1
+        assert {found.task.threads for found in measured} == {2}
         assert measured[2].peak_bytes > 1_000_000
         assert measured[2].machine.packages["onnxruntime-web"]
         assert visit.browser.happened("Log.entryAdded", "Runtime.exceptionThrown") == []

@@ -4,8 +4,8 @@ import { startWorker } from "./engine.js";
 
 export const ENGINE = "engine-web";
 
-/* Returns a list of { key, name, title, sha256, objects, runtime, isMeasured, open }. `open` returns a promise of the times
-   of opening, with `call`, which calls the worker that has the model, and `close`. */
+/* Returns a list of { key, name, title, sha256, objects, runtime, isMeasured, open }. `open` takes the number of
+   threads of a rival, and returns a promise of the times of opening, with `call`, which calls the worker that has the model, and `close`. */
 export function listMeasurable({ page, call, openModel }, base) {
   const engine = page.models.map((model) => ({
     ...identify(model, ENGINE),
@@ -24,7 +24,7 @@ function makeRival(model, runtime, base) {
     name: `${model.name}, ${runtime.name}`,
     title: `${model.title}, ${runtime.name}`,
     isMeasured: model.isMeasured && runtime.provider === "wasm",
-    open: () => openRival(model, runtime, base),
+    open: (threads) => openRival(model, { runtime, threads }, base),
   };
 }
 
@@ -37,11 +37,11 @@ export function makeKey(sha256, runtime) {
   return `${sha256} ${runtime ?? ENGINE}`;
 }
 
-/* Opens an ONNX file in a worker of its own. */
-async function openRival(model, { provider, files }, base) {
+/* Opens an ONNX file in a worker of its own, with as many threads as the engine has. */
+async function openRival(model, { runtime, threads }, base) {
   const { call, end } = startWorker("rival.js");
   try {
-    return { ...(await call("openModel", { model, provider, files, base })), call, close: end };
+    return { ...(await call("openModel", { model, runtime, threads, base })), call, close: end };
   } catch (error) {
     end();
     throw error;

@@ -79,7 +79,7 @@ export function startMeasuring(app) {
     for (const model of chosen) {
       setState("loading", model.name);
       try {
-        opened.push({ ...model, ...(await model.open()) });
+        opened.push({ ...model, ...(await model.open(opened[0]?.threads ?? 1)) });
         setState("warmingUp", model.name);
         Object.assign(opened.at(-1), await turns.warmUp(opened.at(-1), page.bench.lengths));
       } catch (error) {

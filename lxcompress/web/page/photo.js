@@ -74,8 +74,12 @@ export function startPhoto({ page, call, showProblem }, changed) {
 
   function show() {
     find("photo").hidden = !name;
-    const words = name ? say("photoOf", name) : say("choosePhoto");
-    find("described").textContent = name === SAMPLE ? say("sampleOf") : words;
+    find("described").textContent = describeInWords();
+  }
+
+  function describeInWords() {
+    if (!name) return say("choosePhoto");
+    return name === SAMPLE ? say("sampleOf") : say("photoOf", name);
   }
 
   for (const id of ["camera", "file"]) {

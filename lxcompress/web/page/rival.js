@@ -10,11 +10,11 @@ let session = null;
 
 answerCalls({ openModel, ...makeTimer(() => session, makeTensors) });
 
-/* Opens `model`, { name, file }, in a runtime of page.json. Returns the seconds that this took, the bytes of memory, and the
-   version of the runtime. The load time includes that of compiling the runtime's WebAssembly. */
-async function openModel({ model, provider, files, base }, report) {
+/* Opens `model`, { name, file }, in a runtime of page.json. Returns the seconds that this took, the bytes of memory, the threads,
+   and the version of the runtime. The load time includes that of compiling the runtime's WebAssembly. */
+async function openModel({ model, runtime: { provider, files }, threads, base }, report) {
   const startMs = performance.now();
-  runtime = await startRuntime(files, base);
+  runtime = await startRuntime(files, threads, base);
   const startedMs = performance.now();
   const bytes = await fetchFile(model.file, base, (done, total) => report({ done, total }));
   const fetchedMs = performance.now();
@@ -33,19 +33,20 @@ async function openModel({ model, provider, files, base }, report) {
     fetchS: (fetchedMs - startedMs) / 1000,
     loadS: (loadedMs - fetchedMs) / 1000,
     memoryBytes: session.memoryBytes,
+    threads: runtime.env.wasm.numThreads,
     version: runtime.env.versions.web,
   };
 }
 
-/* Loads the runtime on one thread: its entry, the module that the entry loads, and its WebAssembly. */
-async function startRuntime({ entry, module, wasm }, base) {
+/* Loads the runtime: its entry, the module that the entry loads, and its WebAssembly. */
+async function startRuntime({ entry, module, wasm }, threads, base) {
   for (const file of [entry, module]) await fetchFile(file, base);  // compared with their SHA-256 before they are loaded
   const binary = await fetchFile(wasm, base);
   const loaded = await import(new URL(entry.path, base)).catch(() => {
     throw new PageError("missing", entry.path);
   });
   const { env } = loaded;
-  env.wasm.numThreads = 1;
+  env.wasm.numThreads = threads;
   env.wasm.wasmBinary = binary;
   env.wasm.wasmPaths = { mjs: new URL(module.path, base) };
   return loaded;
