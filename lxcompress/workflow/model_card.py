@@ -27,7 +27,8 @@ class CardFacts:
     """What the records of a folder say. A value that no record has is None.
 
     `accuracy` and `test` are the scores of this file. `group` has the runs of its method over seeds, and `dense` the
-    dense runs. `zeros` of `elements` are the zeros in the prunable matrices, counted in the file.
+    dense runs. `floor` is the best baseline that reads no image: its name and its accuracy. `zeros` of `elements` are
+    the zeros in the prunable matrices, counted in the file.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class CardFacts:
     recipe: Recipe | None = None
     group: SeedGroup | None = None
     dense: Stage | None = None
+    floor: tuple[str, float] | None = None
 
     @property
     def sparsity(self) -> float:
@@ -150,6 +152,7 @@ def _add_study(facts: CardFacts, root: Path) -> CardFacts:
     """Return the facts with the recipe of the study, the runs of the same method over seeds, and the dense runs."""
     from dataclasses import replace
 
+    from lxcompress.analysis.floors import highest_floor
     from lxcompress.analysis.summary import summarise
     from lxcompress.rundir import read_run
 
@@ -159,7 +162,8 @@ def _add_study(facts: CardFacts, root: Path) -> CardFacts:
         (group for group in groups if facts.cell in {group.key.cell(seed).id for seed in group.seeds}),
         None,
     )
-    return replace(facts, recipe=summary.recipe, group=group, dense=summary.dense)
+    floor = highest_floor(summary.floors) if summary.floors else None
+    return replace(facts, recipe=summary.recipe, group=group, dense=summary.dense, floor=floor)
 
 
 def _compose_head(facts: CardFacts, repo: str, licence: str | None) -> str:
@@ -194,15 +198,21 @@ def _compose_head(facts: CardFacts, repo: str, licence: str | None) -> str:
 
 
 def _list_metrics(facts: CardFacts) -> list[tuple[str, str, float]]:
-    """Return (split, name, value 0-1) of every accuracy that is known."""
+    """Return (split, name, value 0-1) of the accuracies of this file, and of the mean over seeds."""
+    metrics = _list_own_metrics(facts)
+    if facts.group and len(facts.group.seeds) > 1:
+        spread = facts.group.retrained.overall
+        metrics.append(("validation", f"accuracy, mean of seeds {_join(facts.group.seeds)}", spread.mean))
+    return metrics
+
+
+def _list_own_metrics(facts: CardFacts) -> list[tuple[str, str, float]]:
+    """Return (split, name, value 0-1) of the accuracies of this file."""
     metrics = []
     if facts.accuracy:
         metrics.append(("validation", f"accuracy of this file{_say_seed(facts)}", facts.accuracy.accuracy))
     if facts.test:
         metrics.append(("test", f"accuracy of this file{_say_seed(facts)}", facts.test.accuracy))
-    if facts.group and len(facts.group.seeds) > 1:
-        spread = facts.group.retrained.overall
-        metrics.append(("validation", f"accuracy, mean of seeds {_join(facts.group.seeds)}", spread.mean))
     return metrics
 
 
@@ -214,7 +224,7 @@ def _say_what(facts: CardFacts) -> str:
     if facts.group:
         what += f", {facts.group.key.label}{_say_seed(facts)}"
     source = f", drawn from `{facts.base_model}`" if facts.base_model else ""
-    data = f" and trained on the data set `{_data_kind(facts)}`" if facts.recipe else ""
+    data = f", and trained on the data set `{_data_kind(facts)}`" if facts.recipe else ""
     return f"{what}{source}{data}. Made with [lxcompress](https://pypi.org/project/lxcompress/)."
 
 
@@ -239,7 +249,7 @@ def _say_accuracy(facts: CardFacts) -> str:
     """Return a table of the accuracies, with their seeds and intervals."""
     from lxcompress.stats import mean_interval
 
-    rows = [(f"{name}, {split}", f"{PERCENT * value:.2f}", "") for split, name, value in _list_metrics(facts)]
+    rows = [(f"{name}, {split}", f"{PERCENT * value:.2f}", "") for split, name, value in _list_own_metrics(facts)]
     stages = {"dense model": facts.dense, "this method": facts.group.retrained if facts.group else None}
     for name, stage in stages.items():
         if stage is not None:
@@ -249,6 +259,8 @@ def _say_accuracy(facts: CardFacts) -> str:
             rows.append(
                 (f"{name}, mean of seeds {_join(by_seed)}, validation", f"{PERCENT * stage.overall.mean:.2f}", reach)
             )
+    if facts.floor is not None:
+        rows.append((f"floor: {facts.floor[0]}", f"{PERCENT * facts.floor[1]:.2f}", ""))
     if not rows:
         return "No accuracy is recorded."
     table = "\n".join(f"| {name} | {value} | {reach} |" for name, value, reach in rows)

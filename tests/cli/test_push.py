@@ -10,10 +10,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from lxcompress.analysis.floors import highest_floor
 from lxcompress.cli.main import app
 from lxcompress.errors import LxError
 from lxcompress.filenames import TICKET_FILE, WEIGHTS_FILE
-from lxcompress.rundir import RunDir, read_result
+from lxcompress.rundir import RunDir, read_result, read_run
 from lxcompress.tickets import load_ticket
 from tests.conftest import TOY_CELL
 from tests.hub import TOKEN, Hub
@@ -86,6 +87,8 @@ def test_the_card_says_what_the_records_and_the_file_say(hub, ticket) -> None:
     assert f"value: {100 * result.retrained.accuracy:.2f}" in shown
     assert "from_pretrained" in shown
     assert str(ticket) not in shown
+    name, floor = highest_floor(read_run(run.root).floors)
+    assert f"| floor: {name} | {100 * floor:.2f} |" in shown
 
 
 def _recipe(run: RunDir):
