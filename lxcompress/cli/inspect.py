@@ -1,4 +1,4 @@
-"""`lxcompress inspect`: show what tickets keep of the model, and how many weights two tickets share."""
+"""`lxcompress inspect`: show what can be pruned in a model, or what tickets keep of it and share."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lxcompress.filenames import TICKET_FILE
+
 if TYPE_CHECKING:
+    from lxcompress.workflow.prunable import PrunableReport
     from lxcompress.workflow.tickets import TicketComparison
 
 MOST_TICKET_COLUMNS = 4
 
 
 def inspect_cli(
-    tickets: list[Path] = typer.Argument(help="Tickets; if there are several, every two are compared."),
+    tickets: list[Path] = typer.Argument(help="One model, or tickets; of several tickets, every two are compared."),
     matrices: bool = typer.Option(False, "--matrices", help="Show every weight matrix, not only parts of the model."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show what tickets keep of each part of the model, and how many weights they share.
+    """Show what can be pruned in a model, or what tickets keep of each part of it and how many weights they share.
 
-    Example: lxcompress inspect runs/quickstart/tickets/low-magnitude-weight-70-seed*
+    \b
+    Example: lxcompress inspect my-model
+    Or:      lxcompress inspect runs/quickstart/tickets/low-magnitude-weight-70-seed*
     """
     import json
 
+    if len(tickets) == 1 and not (tickets[0] / TICKET_FILE).exists():
+        _inspect_model(str(tickets[0]), matrices=matrices, as_json=as_json)
+        return
     from lxcompress.workflow.tickets import compare_tickets
 
     comparison = compare_tickets(tickets, by_matrix=matrices)
@@ -31,6 +39,46 @@ def inspect_cli(
         typer.echo(json.dumps(_as_json(comparison), indent=1))
     else:
         _show(comparison)
+
+
+def _inspect_model(source: str, *, matrices: bool, as_json: bool) -> None:
+    """Show what can be pruned in a model, and what cannot and why."""
+    import json
+    from dataclasses import asdict
+
+    from lxcompress.workflow.checks import check_model
+    from lxcompress.workflow.prunable import describe_prunable
+
+    check_model(source)
+    report = describe_prunable(source)
+    if as_json:
+        typer.echo(json.dumps({**asdict(report), "weights": report.weights}, indent=1))
+    else:
+        _show_prunable(report, matrices=matrices)
+
+
+def _show_prunable(report: PrunableReport, *, matrices: bool) -> None:
+    """Show the report on a model, one line for each question; with `matrices`, every matrix."""
+    from lxcompress.cli.screen import out as screen
+
+    why: dict[str, list[str]] = {}
+    for name, reason in report.kept.items():
+        why.setdefault(reason, []).append(name)
+    parts = ", ".join(f"{part} {count:,}" for part, count in report.parts.items())
+    lines = [f"model     {report.title}"]
+    lines += [f"remark    {report.remark}"] if report.remark else []
+    lines.append(f"prunable  {report.weights:,} weights in {len(report.prunable)} matrices: {parts}")
+    for reason, names in why.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"not       {names[0]}{more}: {reason}")
+    for heading, choices in (("smaller", report.granularities), ("export", report.formats)):
+        possible = ", ".join(name for name, is_possible in choices.items() if is_possible) or "none"
+        impossible = ", ".join(name for name, is_possible in choices.items() if not is_possible)
+        lines.append(f"{heading:9} {possible}{f'; not {impossible}' if impossible else ''}")
+    if matrices:
+        lines += [f"{name}  {' x '.join(map(str, shape))}" for name, shape in report.prunable.items()]
+    for line in lines:
+        screen.print(line, markup=False, soft_wrap=True)
 
 
 def _as_json(comparison: TicketComparison) -> dict[str, Any]:

@@ -159,7 +159,9 @@ def _shapes(job: Job, example: Inputs, tools: ModuleType) -> tuple[tuple[Any, ..
     The first dimension is fixed: one row for each image of a question. The numbers of tokens and regions are ranges.
     """
     rows, features = len(example.input_ids), job.model.family.feature_size(job.model.config)
-    tokens: Any = tools.RangeDim(1, job.model.config.max_position_embeddings, default=example.input_ids.shape[1])
+    tokens: Any = tools.RangeDim(
+        1, job.model.family.count_positions(job.model.config), default=example.input_ids.shape[1]
+    )
     objects: Any = 1
     if job.model.family.picture_size(job.model.config) is None:
         seen = example.visual_feats.shape[1]
@@ -221,7 +223,7 @@ _DATE = "com.github.apple.coremltools.conversion_date"
 
 def _notes(job: Job, system: str, *, is_sparse: bool) -> list[str]:
     """Return the notes for the user about the package: the systems that it needs, and its limits."""
-    tokens = job.model.config.max_position_embeddings
+    tokens = job.model.family.count_positions(job.model.config)
     limits = "" if job.fixed else f"; one question at a time, of up to {tokens} tokens"
     notes = [f"needs {SYSTEMS[system]}{limits}"]
     if is_sparse:

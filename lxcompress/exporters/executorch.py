@@ -101,7 +101,7 @@ def count_zeros(out: Path) -> tuple[int, int]:
 
 def _bounds(model: Model, example: Inputs) -> tuple[int, int | None]:
     """Return the program's bounds: the most tokens, and the most regions (None if the model reads pictures whole)."""
-    tokens = min(model.config.max_position_embeddings, max(MOST_TOKENS, example.input_ids.shape[1]))
+    tokens = min(model.family.count_positions(model.config), max(MOST_TOKENS, example.input_ids.shape[1]))
     if model.family.picture_size(model.config) is not None:
         return tokens, None
     return tokens, max(MOST_OBJECTS, example.visual_feats.shape[1])

@@ -63,7 +63,7 @@ def random_feeds(model: Model, fixed: FixedShape | None) -> Iterator[dict[str, n
         questions, tokens, objects = (4 if number else 2), max(1, longest - number), max(1, most - number)
         rows = questions * images
         corners = np.sort(rng.random((rows, objects, 2, 2)), axis=2)
-        words = rng.integers(1, model.config.vocab_size, (questions, tokens))
+        words = rng.integers(1, model.family.count_words(model.config), (questions, tokens))
         yield {
             "input_ids": np.repeat(words, images, axis=0),
             "attention_mask": np.ones((rows, tokens), dtype=np.int64),
@@ -80,7 +80,7 @@ def random_lengths(model: Model, fixed: FixedShape | None) -> tuple[int, int]:
     """
     if fixed:
         return fixed.tokens, fixed.objects
-    tokens = min(RANDOM_TOKENS, model.config.max_position_embeddings)
+    tokens = min(RANDOM_TOKENS, model.family.count_positions(model.config))
     return tokens, RANDOM_OBJECTS if model.family.picture_size(model.config) is None else 1
 
 

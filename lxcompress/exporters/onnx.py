@@ -272,7 +272,7 @@ def _dynamic_shapes(model: Model) -> tuple[dict[int, torch.export.Dim], ...]:
     """Return the axes of each input that may vary, in the order of Inputs."""
     images = model.family.count_images(model.config)
     batch = torch.export.Dim(BATCH, min=1, max=1 << 16)
-    tokens = torch.export.Dim(TOKENS, min=1, max=model.config.max_position_embeddings)
+    tokens = torch.export.Dim(TOKENS, min=1, max=model.family.count_positions(model.config))
     objects = torch.export.Dim(OBJECTS, min=1, max=1 << 10)
     rows = batch if images == 1 else images * batch
     is_picture = model.family.picture_size(model.config) is not None

@@ -76,9 +76,14 @@ def build_program(model: Model, *, pack: Pack, precision: str, usual: Usual, mos
     return program
 
 
+def has_program(family: str) -> bool:
+    """Return whether the engine has a program for the models of a family."""
+    return family in _ANSWERS
+
+
 def check_model(model: Model) -> None:
     """Raise ExportError for a model that the engine cannot run, before anything is packed."""
-    if model.family.name not in _ANSWERS:
+    if not has_program(model.family.name):
         raise ExportError(
             f"format engine: does not support {model.family.name} models, only "
             f"{', '.join(_ANSWERS)}; give --format onnx"

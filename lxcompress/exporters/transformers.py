@@ -107,6 +107,6 @@ def _write_words(job: Job) -> tuple[list[Path], list[str]]:
         reason = str(error).replace(str(job.source), job.source.name)
         return [], [f"without a tokenizer: {reason}"]
     save_vocabulary(job.out, vocabulary)
-    settings = format_settings(vocabulary, model_max_length=job.model.config.max_position_embeddings)
+    settings = format_settings(vocabulary, model_max_length=job.model.family.count_positions(job.model.config))
     write_text(job.out / SETTINGS_FILE, settings)
     return [job.out / VOCABULARY_FILE, job.out / SETTINGS_FILE], []

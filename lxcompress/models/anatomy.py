@@ -61,8 +61,8 @@ class Anatomy:
     """prefix of the tensors of the pre-trained encoder"""
     words: str
     """the tensor of the word embeddings"""
-    head: str
-    """prefix of the tensors of the answer head"""
+    head: str | tuple[str, ...]
+    """prefix of the tensors of the answer head, or several prefixes; no prefix for a model without an answer head"""
     first_layer: str
     """prefix of the tensors of the head's first linear layer"""
     output_layer: str
@@ -75,6 +75,26 @@ class Anatomy:
 
     {FIELD} in a prefix stands for the index of the last layer of the stack whose `config_field` is FIELD.
     """
+    feed_forwards: tuple[FeedForward, ...] = ()
+    """feed-forward blocks that are named one by one, in addition to those of the stacks"""
+    attentions: tuple[Attention, ...] = ()
+    """attentions that are named one by one, in addition to those of the stacks"""
+
+
+HEAD_FIELDS = ("num_attention_heads", "num_heads", "n_heads")
+"""The attributes of an attention that may state its number of heads, in the order in which they are tried."""
+HEAD_SIZE_FIELDS = ("attention_head_size", "head_dim")
+"""The attributes of an attention that may state the outputs of one head, in the order in which they are tried."""
+
+
+def find_heads_field(attention: nn.Module) -> str | None:
+    """Return the attribute of an attention that states its number of heads; None if it has none."""
+    return next((field for field in HEAD_FIELDS if isinstance(getattr(attention, field, None), int)), None)
+
+
+def read_head_size(attention: nn.Module) -> int | None:
+    """Return the number of outputs of one head of an attention; None if the attention does not state it."""
+    return next((size for field in HEAD_SIZE_FIELDS if isinstance(size := getattr(attention, field, None), int)), None)
 
 
 def is_prunable(anatomy: Anatomy, name: str, shape: tuple[int, ...]) -> bool:
@@ -98,13 +118,18 @@ def find_feed_forwards(anatomy: Anatomy, module: nn.Module) -> list[FeedForward]
         for index in range(_count_layers(module, stack))
         for block in stack.feed_forwards
     ]
+    found += anatomy.feed_forwards
     return sorted((block for block in found if block.first in order), key=lambda block: order[block.first])
 
 
 def find_attentions(anatomy: Anatomy, module: nn.Module) -> list[Attention]:
     """Return the attentions of a model, in the order of its modules; those of a dead branch are left out."""
     order = {name: index for index, (name, _) in enumerate(module.named_modules())}
-    found = []
+    found = [
+        attention._replace(heads=_count_heads(module, attention))
+        for attention in anatomy.attentions
+        if attention.module in order
+    ]
     for stack in anatomy.stacks:
         for index in range(_count_layers(module, stack)):
             for names in stack.attentions:
@@ -120,6 +145,15 @@ def find_attentions(anatomy: Anatomy, module: nn.Module) -> list[Attention]:
 def find_stacks(anatomy: Anatomy, config: PreTrainedConfig) -> dict[str, str]:
     """Return {name of a stack of layers: config field with the number of its layers}, without empty stacks."""
     return {stack.name: stack.config_field for stack in anatomy.stacks if getattr(config, stack.config_field)}
+
+
+def _count_heads(module: nn.Module, attention: Attention) -> int:
+    """Return the number of heads of an attention, from the outputs of its value layer and of one head."""
+    size = read_head_size(module.get_submodule(attention.module))
+    layer = module.get_submodule(attention.value)
+    assert isinstance(layer, nn.Linear), f"{attention.value} is a {type(layer).__name__}"
+    assert size, f"{attention.module} states the size of its heads"
+    return layer.out_features // size
 
 
 def _count_layers(module: nn.Module, stack: LayerStack) -> int:

@@ -25,6 +25,12 @@ from lxcompress.bitmask import iterate_tensors, unpack
 from lxcompress.checksums import check_folder, is_packed
 from lxcompress.errors import ModelError, unreadable
 from lxcompress.filenames import BITMASK_FILE, CONFIG_FILE, SURGERY_FILE, WEIGHTS_FILE
+<<<<<<< HEAD
+=======
+from lxcompress.models import lxmert
+from lxcompress.models.auto import is_in_catalog
+from lxcompress.models.encoder_weights import read_encoder_weights
+>>>>>>> 4fe0899 (models/auto: any encoder of transformers is read, pruned, exported)
 from lxcompress.models.family import Family, find_family
 from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors, read_types
 from lxcompress.models.original import read_original
@@ -126,8 +132,8 @@ def _load_stored(where: str, folder: Path) -> Model:
         weights = {name: torch.from_numpy(unpack(tensor)).clone() for name, tensor in packed}
     else:
         weights = load_weights(folder / WEIGHTS_FILE)
-    words, expected = weights.get(family.anatomy.words, torch.empty(0)), (config.vocab_size, config.hidden_size)
-    if words.shape != expected:  # before a model of the size in config.json is allocated
+    words, expected = weights.get(family.anatomy.words, torch.empty(0)), _word_shape(config, family)
+    if family.reads_words and words.shape != expected:  # before a model of the size in config.json is allocated
         raise ModelError(
             f"{where}: {family.anatomy.words} has the shape {list(words.shape)}, expected {list(expected)} by "
             "its config.json; copy the folder again"
@@ -143,6 +149,13 @@ def _load_stored(where: str, folder: Path) -> Model:
         ) from None
     module.load_state_dict(weights, strict=True, assign=True)
     return Model(module, config, family)
+
+
+def _word_shape(config: PreTrainedConfig, family: Family) -> tuple[int, ...]:
+    """Return the shape of the word embeddings that a config states."""
+    if is_in_catalog(family):
+        return (config.vocab_size, config.hidden_size)
+    return tuple(family.shapes(config).get(family.anatomy.words, ()))  # some have a width of their own
 
 
 def read_config(start: str) -> tuple[PreTrainedConfig, Family]:
@@ -235,6 +248,9 @@ def read_full_checkpoint(start: str) -> FullCheckpoint:
         return FullCheckpoint(original.config, release.family, original.weights, headless)
     folder = find_folder(start)
     config, family = identify(start)
+    if not is_in_catalog(family):
+        weights, headless = read_encoder_weights(folder, start, config, family)
+        return FullCheckpoint(config, family, weights, headless)
     expected = family.shapes(config)
     shapes = read_shapes(folder, start)
     names = _match_names(start, shapes, expected, family, config)
@@ -322,7 +338,8 @@ def identify(where: str) -> tuple[PreTrainedConfig, Family]:
     check_code(folder, where)
     config, family = read_folder_config(folder, where)
     if any((folder / name).exists() for name in WEIGHT_FILES):
-        rows = read_shapes(folder, where).get(f"{family.anatomy.output_layer}weight", ())
+        shapes = read_shapes(folder, where) if family.anatomy.head else {}
+        rows = shapes.get(f"{family.anatomy.output_layer}weight", ())
         if len(rows) == 2 and rows[0] and rows[0] != family.count_answers(config):
             family.set_answers(config, rows[0])
     return config, family

@@ -28,6 +28,18 @@ def reads_no_picture(config: PreTrainedConfig) -> int | None:
     return None
 
 
+def own_words(config: PreTrainedConfig) -> int:
+    """Return the number of word embeddings that a config states."""
+    words: int = getattr(config, "vocab_size")  # noqa: B009 (a field of every config of a model that reads words)
+    return words
+
+
+def own_positions(config: PreTrainedConfig) -> int:
+    """Return the number of tokens of the longest question that a config states."""
+    positions: int = getattr(config, "max_position_embeddings")  # noqa: B009 (as above)
+    return positions
+
+
 def removes_nothing(module: nn.Module) -> None:
     """Leave the module unchanged, because every weight of the model feeds the answer."""
 
@@ -80,6 +92,18 @@ class Family:
 
     The field is absent from the config for N = 1.
     """
+    reads_words: bool = True
+    """whether an answer depends on the words of the question"""
+    reads_images: bool = True
+    """whether an answer depends on the images of the question"""
+    count_words: Callable[[Any], int] = own_words
+    """(config) -> the number of word embeddings"""
+    count_positions: Callable[[Any], int] = own_positions
+    """(config) -> the number of tokens of the longest question"""
+    count_features: Callable[[Any], int] | None = None
+    """(config) -> the number of scores of an encoder without an answer head; None for a family with an answer head"""
+    part_of: Callable[[str], Modality] | None = None
+    """(name of a tensor) -> the part of the model that it belongs to; None if the catalog has the parts"""
 
     def build(self, config: PreTrainedConfig) -> nn.Module:
         """Return the model of `config` without its dead branch, in evaluation mode; its weights have any values."""
@@ -109,7 +133,7 @@ class Family:
 
     def modality(self, name: str) -> Modality:
         """Return the part of the model that a tensor belongs to: language, vision, cross or head."""
-        return find_family_spec(self.name).find_part(name) or "head"
+        return self.part_of(name) if self.part_of else find_family_spec(self.name).find_part(name) or "head"
 
     def feed_forwards(self, module: nn.Module) -> list[FeedForward]:
         """Return the feed-forward blocks of a model, in the order of its modules."""
@@ -124,7 +148,9 @@ class Family:
         return anatomies.find_stacks(self.anatomy, config)
 
     def count_answers(self, config: PreTrainedConfig) -> int:
-        """Return A, the number of answers that the head scores."""
+        """Return A, the number of answers that the head scores; for an encoder without a head, that of its features."""
+        if self.count_features:
+            return self.count_features(config)
         answers: int = getattr(config, self.answers_field)
         return answers
 

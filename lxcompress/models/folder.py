@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -24,13 +24,14 @@ from transformers.activations import ACT2FN
 from lxcompress.catalog.families import family_names
 from lxcompress.errors import ModelError
 from lxcompress.filenames import CONFIG_FILE
-from lxcompress.models.family import Family, find_family
+from lxcompress.models.auto import NotAnEncoderError, derive_family, find_config_class, is_known
+from lxcompress.models.family import Family, accepts_every_config, find_family
 from lxcompress.models.origin import is_origin
 from lxcompress.models.oscar import translate_config
 from lxcompress.models.source import CODE_FILES, WEIGHT_FILES, check_weights
 from lxcompress.models.tensors import name_type, read_pickled, unwrap
 from lxcompress.records import ORIGIN_FIELD
-from lxcompress.text import decode_text, parse_json, read_bytes, shorten
+from lxcompress.text import decode_text, first_line, parse_json, read_bytes, shorten
 
 MOST_CONFIG_BYTES = 64 << 20
 BYTES_A_WEIGHT = 4
@@ -57,6 +58,12 @@ _SIZES = {
     "visual_embedding_dim": (1, 10_000_000),
     "image_size": (1, 65_536),
     "patch_size": (1, 65_536),
+    "embedding_size": (1, 65_536),
+    "projection_dim": (0, 65_536),
+    "dim": (1, 65_536),
+    "hidden_dim": (1, 1_000_000),
+    "n_heads": (1, 4_096),
+    "n_layers": (0, 256),
     "num_channels": (3, 3),
     "modality_type_vocab_size": (2, 1_000),
     "images_per_question": (1, 64),
@@ -108,10 +115,44 @@ def read_folder_config(folder: Path, where: str) -> tuple[PreTrainedConfig, Fami
             f"{where}: {CONFIG_FILE} has no model_type; {_CONFIG_WANTED}, with one of {', '.join(family_names())}"
         )
     if kind not in family_names():
-        raise ModelError(f"{where}: is a {shorten(kind)[1:-1]} model; lxcompress knows {', '.join(family_names())}")
+        return _read_encoder_config(tree, kind, where)
     family = find_family(kind)
-    config = _make_config(tree, family, where)
-    _check_memory(config, family, where)
+    settings = _ConfigSettings(family.config_class, family.images_field, family.check_config)
+    config = _make_config(tree, settings, where)
+    _check_memory(where, _count_weights(config, family))
+    return config, family
+
+
+class _ConfigSettings(NamedTuple):
+    """How the config of a model is made: its class, the field that counts images, and the check of its values."""
+
+    config_class: type[PreTrainedConfig]
+    images_field: str | None = None
+    check: Callable[[Any], None] = accepts_every_config
+    unchecked: tuple[str, ...] = ()
+
+
+def _read_encoder_config(tree: Mapping[str, Any], kind: str, where: str) -> tuple[PreTrainedConfig, Family]:
+    """Return the config of an encoder that only transformers knows, and the family derived from it.
+
+    Raises ModelError for a model of another kind.
+    """
+    if not is_known(kind):
+        raise ModelError(
+            f"{where}: is a {shorten(kind)[1:-1]} model; lxcompress knows {', '.join(family_names())} and the encoders "
+            "of transformers"
+        )
+    config = _make_config(tree, _ConfigSettings(find_config_class(kind), unchecked=("type_vocab_size",)), where)
+    try:
+        family = derive_family(config)
+    except NotAnEncoderError as error:
+        raise ModelError(f"{where}: {error}; give an encoder, such as a BERT, a ViT or one tower of a CLIP") from None
+    except Exception as error:  # the class of an odd config raises errors of many types
+        raise ModelError(
+            f"{where}: transformers cannot build its model ({type(error).__name__}: {first_line(error)}); "
+            f"{_CONFIG_WANTED}"
+        ) from None
+    _check_memory(where, sum(shape.numel() for shape in family.shapes(config).values()))
     return config, family
 
 
@@ -164,7 +205,7 @@ def read_tensors(folder: Path, where: str, wanted: Mapping[str, str]) -> dict[st
     return weights
 
 
-def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrainedConfig:
+def _make_config(tree: Mapping[str, Any], settings: _ConfigSettings, where: str) -> PreTrainedConfig:
     """Return the config from the JSON object `tree` after checking its values; unknown fields are ignored.
 
     Raises ModelError.
@@ -173,33 +214,47 @@ def _make_config(tree: Mapping[str, Any], family: Family, where: str) -> PreTrai
         raise ModelError(
             f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give the model before quantisation"
         )
-    known = {*family.config_class.__dataclass_fields__, family.images_field, ORIGIN_FIELD} - _LEFT_OUT
+    known = {*settings.config_class.__dataclass_fields__, settings.images_field, ORIGIN_FIELD} - _LEFT_OUT
+    known |= set(settings.config_class.attribute_map)
     fields = {name: value for name, value in tree.items() if name in known}
     stacks = fields.get("num_hidden_layers")
     if isinstance(stacks, dict):
         del fields["num_hidden_layers"]  # in LXMERT's config this is the sum of other fields
-    for name, value in fields.items():
-        problem = _find_problem(name, value)
+    for name, value in _list_fields(fields):
+        problem = None if name in settings.unchecked else _find_problem(name, value)
         if problem:
             raise ModelError(
                 f"{where}: {CONFIG_FILE} has {name}: {shorten(value)}, expected {problem}; {_CONFIG_WANTED}"
             )
-    pad, words = fields.get("pad_token_id"), fields.get("vocab_size", family.config_class().vocab_size)
-    if pad is not None and not 0 <= pad < words:
+    pad, words = fields.get("pad_token_id"), fields.get("vocab_size", _default_words(settings.config_class))
+    if pad is not None and words is not None and not 0 <= pad < words:
         raise ModelError(
             f"{where}: {CONFIG_FILE} has pad_token_id: {pad}, expected less than vocab_size {words}; {_CONFIG_WANTED}"
         )
     try:
         with _without_remarks():
-            config = family.config_class.from_dict(fields)
-        width, heads = config.hidden_size, config.num_attention_heads
-        if width % heads:
+            config = settings.config_class.from_dict(fields)
+        width, heads = (getattr(config, name, None) for name in ("hidden_size", "num_attention_heads"))
+        if isinstance(width, int) and isinstance(heads, int) and width % heads:
             raise ValueError(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
-        family.check_config(config)
+        settings.check(config)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, StrictDataclassError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{where}: {CONFIG_FILE} cannot be used ({line[:200]}); {_CONFIG_WANTED}") from None
     return config
+
+
+def _list_fields(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of each field of a config, and of the configs of its text and vision encoders."""
+    for name, value in fields.items():
+        yield name, value
+        if name in ("text_config", "vision_config") and isinstance(value, dict):
+            yield from value.items()
+
+
+def _default_words(config_class: type[PreTrainedConfig]) -> int | None:
+    """Return the number of words that a config has by default; None for the config of a model that reads none."""
+    return getattr(config_class(), "vocab_size", None)
 
 
 @contextlib.contextmanager
@@ -257,8 +312,8 @@ def _find_label_problem(name: str, value: object) -> str | None:
     return None if is_good else wanted
 
 
-def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
-    """Raise ModelError if the model of a config needs more memory than this machine has; allocates nothing."""
+def _count_weights(config: PreTrainedConfig, family: Family) -> int:
+    """Return about how many weights the model of a config has, without building it."""
     width, inner = config.hidden_size, config.intermediate_size
     layers = sum(getattr(config, stack.config_field) for stack in family.anatomy.stacks)
     read = max(getattr(config, name, 0) or 0 for name in ("visual_feat_dim", "visual_embedding_dim"))
@@ -267,6 +322,11 @@ def _check_memory(config: PreTrainedConfig, family: Family, where: str) -> None:
     count = width * (rows + layers * 2 * (2 * width + inner))
     if hasattr(config, "patch_size"):
         count += width * (3 * config.patch_size**2 + (config.image_size // max(1, config.patch_size)) ** 2)
+    return int(count)
+
+
+def _check_memory(where: str, count: int) -> None:
+    """Raise ModelError if `count` weights need more memory than this machine has; allocates nothing."""
     there = psutil.virtual_memory().total
     if count * BYTES_A_WEIGHT > there:
         raise ModelError(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
+from lxcompress.models.anatomy import find_heads_field, read_head_size
 from lxcompress.models.family import Family
 
 
@@ -42,7 +43,7 @@ def build_resized(config: PreTrainedConfig, family: Family, shapes: Mapping[str,
         for name in (attention.query, attention.key, attention.value):
             _narrow(module, name, outputs=width)
         _narrow(module, attention.output, inputs=width)
-        _set_heads(module.get_submodule(attention.module), attention.module, width)
+        _set_heads(module.get_submodule(attention.module), attention.query, width)
     _check(module, shapes)
     return module
 
@@ -64,16 +65,16 @@ def _narrow(module: nn.Module, name: str, *, outputs: int | None = None, inputs:
         module.set_submodule(name, smaller.train(layer.training))
 
 
-def _set_heads(attention: nn.Module, name: str, width: int) -> None:
+def _set_heads(attention: nn.Module, query: str, width: int) -> None:
     """Set the number of heads of an attention module to fit `width`, the rows of its query; the head size stays."""
-    size, before = (int(getattr(attention, field)) for field in ("attention_head_size", "num_attention_heads"))
+    size, field_of_heads = read_head_size(attention), find_heads_field(attention)
+    assert size, f"the attention of {query} states the size of its heads"
+    assert field_of_heads, f"the attention of {query} states its number of heads"
+    before: int = getattr(attention, field_of_heads)
     if width % size:
-        raise ValueError(f"{name}.query.weight has {width} rows, which is not a multiple of its head size {size}")
-    new = {"num_attention_heads": width // size}
-    for field in (
-        "all_head_size",
-        "head_size",
-    ):  # the name differs between families
+        raise ValueError(f"{query}.weight has {width} rows, which is not a multiple of its head size {size}")
+    new = {field_of_heads: width // size}
+    for field in ("all_head_size", "head_size"):  # the name differs between families
         if getattr(attention, field, None) == before * size:
             new[field] = width
     for field, value in new.items():

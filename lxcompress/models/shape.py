@@ -22,9 +22,9 @@ def describe_model(name: str, config: PreTrainedConfig, family: Family) -> Model
     answers, origin = family.count_answers(config), get_origin(config)
     return ModelShape(
         name=name,
-        embeddings=config.vocab_size,
-        positions=config.max_position_embeddings,
-        feature_size=family.feature_size(config),
+        embeddings=family.count_words(config) if family.reads_words else None,
+        positions=family.count_positions(config) if family.reads_words else None,
+        feature_size=family.feature_size(config) if family.reads_images else None,
         picture_size=family.picture_size(config),
         images=family.count_images(config),
         answers=answers,

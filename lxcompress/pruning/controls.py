@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from lxcompress.errors import PruneError
+from lxcompress.models.auto import family_of
 from lxcompress.models.checkpoints import Model
-from lxcompress.models.family import find_family
 from lxcompress.pruning.mask import Mask
 
 
@@ -72,7 +72,7 @@ def small_config(config: PreTrainedConfig, prunable_target: int) -> PreTrainedCo
 
 def count_prunable(config: PreTrainedConfig) -> int:
     """Return the number of prunable weights of the model of `config`, without those that no answer depends on."""
-    family = find_family(config.model_type)
+    family = family_of(config)
     shapes: Mapping[str, torch.Size] = family.shapes(config)
     return sum(
         shape.numel()
