@@ -18,7 +18,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
 from lxcompress.catalog.families import Modality, family_names
 from lxcompress.data.split import Inputs
@@ -59,7 +59,7 @@ def is_known(model_type: str) -> bool:
 
 def find_config_class(model_type: str) -> type[PreTrainedConfig]:
     """Return the class of the configs of a model type that transformers has."""
-    kind: type[PreTrainedConfig] = transformers.CONFIG_MAPPING[model_type]
+    kind: type[PreTrainedConfig] = CONFIG_MAPPING[model_type]
     return kind
 
 
@@ -111,24 +111,19 @@ def choose_class(config: PreTrainedConfig) -> EncoderClass:
 
     Raises NotAnEncoderError for a model of another kind.
     """
-    named = (config.architectures or [None])[0]
+    named = config.architectures[0] if config.architectures else None
     _check_is_encoder(config, named)
     kind = getattr(transformers, named, None) if named else None
     bare = _first(modeling_auto.MODEL_MAPPING_NAMES.get(config.model_type))
-    is_model = isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.config_class is type(config)
-    if is_model and is_classifier(config.model_type, named):
-        return _check_inputs(EncoderClass(kind, has_head=True))
-    if is_model and (named == bare or named.endswith(("Model", "ModelWithProjection"))):
-        return _check_inputs(EncoderClass(kind, has_head=False))
+    if named and isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.config_class is type(config):
+        if named in find_classifiers(config.model_type):
+            return _check_inputs(EncoderClass(kind, has_head=True))
+        if named == bare or named.endswith(("Model", "ModelWithProjection")):
+            return _check_inputs(EncoderClass(kind, has_head=False))
     if bare is None or not hasattr(transformers, bare):
         raise NotAnEncoderError(f"is a {named or config.model_type}, of which transformers has no encoder")
     remark = f"is a {named}, of which only the encoder ({bare}) is read" if named else None
     return _check_inputs(EncoderClass(getattr(transformers, bare), has_head=False, remark=remark))
-
-
-def is_classifier(model_type: str, name: str | None) -> bool:
-    """Return whether a class of transformers classifies texts or pictures."""
-    return name is not None and name in find_classifiers(model_type)
 
 
 def find_classifiers(model_type: str) -> tuple[str, ...]:

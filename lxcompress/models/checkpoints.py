@@ -25,12 +25,8 @@ from lxcompress.bitmask import iterate_tensors, unpack
 from lxcompress.checksums import check_folder, is_packed
 from lxcompress.errors import ModelError, unreadable
 from lxcompress.filenames import BITMASK_FILE, CONFIG_FILE, SURGERY_FILE, WEIGHTS_FILE
-<<<<<<< HEAD
-=======
-from lxcompress.models import lxmert
 from lxcompress.models.auto import is_in_catalog
 from lxcompress.models.encoder_weights import read_encoder_weights
->>>>>>> 4fe0899 (models/auto: any encoder of transformers is read, pruned, exported)
 from lxcompress.models.family import Family, find_family
 from lxcompress.models.folder import check_code, read_folder_config, read_shapes, read_tensors, read_types
 from lxcompress.models.original import read_original

@@ -20,7 +20,7 @@ from lxcompress.quiet import quiet
 from lxcompress.text import first_line
 
 _BUFFERS = ("relative_position_index", "num_batches_tracked")
-"""Endings of the names of whole numbers that a model saves among its tensors, and makes again by itself."""
+"""Endings of the names of whole numbers that a model saves among its tensors, and computes again."""
 
 
 def read_encoder_weights(
@@ -60,12 +60,14 @@ def _place(
     try:
         with quiet("transformers"), torch.random.fork_rng(devices=()):
             module, report = kind.from_pretrained(
-                None,
+                None,  # no folder, so there is nothing for it to read
                 config=config,
                 state_dict=dict(tensors),
                 output_loading_info=True,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,
+                local_files_only=True,
+                trust_remote_code=False,
             )
     except Exception as error:  # transformers raises errors of many types for tensors that do not fit
         raise ModelError(

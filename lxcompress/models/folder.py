@@ -124,7 +124,10 @@ def read_folder_config(folder: Path, where: str) -> tuple[PreTrainedConfig, Fami
 
 
 class _ConfigSettings(NamedTuple):
-    """How the config of a model is made: its class, the field that counts images, and the check of its values."""
+    """How the config of a model is made: its class, the field that counts images, and the check of its values.
+
+    Fields in `unchecked` may have any value that the class accepts.
+    """
 
     config_class: type[PreTrainedConfig]
     images_field: str | None = None
@@ -215,7 +218,6 @@ def _make_config(tree: Mapping[str, Any], settings: _ConfigSettings, where: str)
             f"{where}: is quantised (quantization_config in {CONFIG_FILE}); give the model before quantisation"
         )
     known = {*settings.config_class.__dataclass_fields__, settings.images_field, ORIGIN_FIELD} - _LEFT_OUT
-    known |= set(settings.config_class.attribute_map)
     fields = {name: value for name, value in tree.items() if name in known}
     stacks = fields.get("num_hidden_layers")
     if isinstance(stacks, dict):

@@ -88,13 +88,13 @@ def find_stacks(module: nn.Module, sizes: Mapping[str, object]) -> dict[str, str
 
 
 def _find_outputs(layers: Mapping[str, nn.Linear]) -> tuple[str, ...]:
-    """Return the names of the layers that give the answer: the last linear layer, and its equals beside it.
+    """Return the names of the layers that give the answer: the last linear layer, and its equals at the top.
 
     A model with two outputs has both at the top of the module, in one shape: CLIP's projections, DeiT's classifiers.
     """
     if not layers:
         return ()
-    last = next(reversed(layers))
+    last = list(layers)[-1]
     beside = [
         name
         for name, layer in layers.items()

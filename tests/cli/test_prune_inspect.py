@@ -99,4 +99,4 @@ def test_inspect_says_what_is_kept_and_shared(dense, tmp_path) -> None:
 
 
 def test_inspect_refuses_what_is_no_ticket(dense) -> None:
-    assert "is not a ticket" in refuse("inspect", dense)
+    assert "is not a ticket" in refuse("inspect", dense, dense)

@@ -400,16 +400,19 @@ def test_no_module_lets_transformers_read_a_folder() -> None:
 
     The one exception are the image networks of `lxcompress features`, of which there are too many to build them all
     here: a folder that names code is refused before (tests/extractors/test_backbone.py), and every call forbids it.
+    The weights of encoders are given as tensors, so that the call has no folder to read.
     """
     package = Path(lxcompress.__file__).parent
-    images = package / "extractors/transformers_models.py"
-    calls = [node for node in ast.walk(ast.parse(images.read_text("utf-8"))) if isinstance(node, ast.Call)]
-    readers = [call for call in calls if ast.unparse(call.func).endswith("from_pretrained")]
-    assert readers
-    for call in readers:
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        assert (given["trust_remote_code"], given["local_files_only"]) == ("False", "True")
-    for path in set(package.rglob("*.py")) - {images}:
+    images, encoders = package / "extractors/transformers_models.py", package / "models/encoder_weights.py"
+    for path in (images, encoders):
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        readers = [call for call in calls if ast.unparse(call.func).endswith("from_pretrained")]
+        assert readers
+        for call in readers:
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            assert (given["trust_remote_code"], given["local_files_only"]) == ("False", "True")
+            assert path == images or ast.unparse(call.args[0]) == "None"
+    for path in set(package.rglob("*.py")) - {images, encoders}:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
             is_reader = name in ("from_pretrained", "pipeline", "get_class_from_dynamic_module")
