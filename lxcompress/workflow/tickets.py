@@ -27,15 +27,18 @@ class TicketComparison:
 def compare_tickets(folders: Sequence[Path], *, by_matrix: bool = False) -> TicketComparison:
     """Return what each ticket keeps of each part of its model, and what every two tickets share. Raises LxError.
 
-    With `by_matrix`, the counts are for each weight matrix and not for each part.
+    A ticket of the hub (hub:OWNER/NAME) is downloaded. With `by_matrix`, the counts are for each weight matrix and not
+    for each part.
     """
     from lxcompress.catalog.families import modality
     from lxcompress.errors import TicketError
+    from lxcompress.models.source import find_folder, is_hub_name
     from lxcompress.pruning.overlap import kept_by_matrix, kept_by_part, overlap
     from lxcompress.workflow.checks import check_paths
 
-    check_paths(folders, what="give a ticket, such as RUN/tickets/NAME", kind=TicketError)
-    masks = {_short_name(folder, folders): read_mask(folder) for folder in folders}
+    found = {folder: find_folder(str(folder)) if is_hub_name(str(folder)) else folder for folder in folders}
+    check_paths([*found.values()], what="give a ticket, such as RUN/tickets/NAME", kind=TicketError)
+    masks = {_short_name(folder, folders): read_mask(path) for folder, path in found.items()}
     kept = {name: kept_by_matrix(mask) if by_matrix else kept_by_part(mask, modality) for name, mask in masks.items()}
     pairs = itertools.combinations(masks, 2)
     return TicketComparison(kept, {(one, other): overlap(masks[one], masks[other]) for one, other in pairs})

@@ -16,6 +16,7 @@ from lxcompress.errors import LxError
 from lxcompress.filenames import TICKET_FILE, WEIGHTS_FILE
 from lxcompress.rundir import RunDir, read_result, read_run
 from lxcompress.tickets import load_ticket
+from lxcompress.workflow.tickets import compare_tickets
 from tests.conftest import TOY_CELL
 from tests.hub import TOKEN, Hub
 
@@ -68,6 +69,8 @@ def test_what_is_pushed_is_pulled_unchanged(hub, ticket, tmp_path, monkeypatch) 
     pulled = open_source(Path("hub:ada/pruned")).ticket
     assert pulled is not None
     assert pulled.provenance == load_ticket(ticket).provenance
+    by_name = compare_tickets([Path("hub:ada/pruned"), ticket])
+    assert by_name.kept["pruned"] == by_name.kept[TOY_CELL]
 
 
 def test_the_card_says_what_the_records_and_the_file_say(hub, ticket) -> None:
