@@ -121,12 +121,22 @@ def test_a_browser_without_simd_is_one_sentence(visit: Visit) -> None:
 
 def test_a_server_without_isolation_is_one_sentence(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(HEADERS, "Cross-Origin-Opener-Policy")
-    visit.load()
+    visit.load(query="?threads=2")
     assert visit.browser.value("crossOriginIsolated") is False
+    assert visit.text("state").endswith("Threads in use: 1.")
     assert visit.ask(QUESTION)
     visit.click("start")
     visit.wait_for_measurement()
     assert "The server does not isolate this page" in visit.text("warnings")
+
+
+def test_threads_that_do_not_start_leave_one(visit: Visit) -> None:
+    (engine,) = visit.page.glob("code-*/engine-file.js")
+    failure = 'if (globalThis.name === "lxcompress-helper") throw new Error("no threads");'
+    engine.write_text(f"{failure}\n{engine.read_text(encoding='utf-8')}", encoding="utf-8")
+    visit.load(query="?threads=2")
+    assert visit.text("state").endswith("Threads in use: 1.")
+    assert visit.ask(QUESTION)
 
 
 def test_a_denied_microphone_is_one_sentence(visit: Visit) -> None:

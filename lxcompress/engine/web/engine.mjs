@@ -160,7 +160,8 @@ class Session {
   /* Starts workers, and returns how many: all, or none if one does not start. */
   async startHelpers(module, memory, count) {
     let hasFailed = false;
-    const noteFailure = () => {
+    const noteFailure = (event) => {
+      event.preventDefault?.();  // or a browser would report the error to the page that started this worker
       hasFailed = true;
     };
     for (let number = 0; number < count; number += 1) {
