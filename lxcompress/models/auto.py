@@ -184,7 +184,6 @@ def _describe(
     many = _find_field(config, "vocab_size")
     tables = (name for name, layer in names.items() if isinstance(layer, nn.Embedding) and layer.num_embeddings == many)
     words = next(tables, None)
-    fields = {field: size for field, size in config.to_dict().items() if field in _LAYER_FIELDS}
     linear = (name for name, layer in names.items() if isinstance(layer, nn.Linear))
     first = next((name for name in linear if f"{name}.".startswith(heads)), output)
     return Anatomy(
@@ -193,11 +192,24 @@ def _describe(
         head=heads,
         first_layer=f"{first}.",
         output_layer=f"{output}.",
-        stacks=tuple(LayerStack(name, field, (), ()) for name, field in find_stacks(module, fields).items()),
+        stacks=tuple(LayerStack(name, field, (), ()) for name, field in _find_stacks(config, module, output).items()),
         unprunable=tuple(matrix.name for matrix in parts.kept),
         feed_forwards=parts.feed_forwards,
         attentions=parts.attentions,
     )
+
+
+def _find_stacks(config: PreTrainedConfig, module: nn.Module, output: str) -> dict[str, str]:
+    """Return {name of a list of layers: the field of the config with their number}, for lists that may be shortened.
+
+    There are none if other fields of the config count the layers too (`stage_names`, `depths`). A list with the output
+    layer in it is left out, because without its last layer the model would have another output layer.
+    """
+    fields = config.to_dict()
+    if "stage_names" in fields or "depths" in fields:
+        return {}
+    found = find_stacks(module, {field: size for field, size in fields.items() if field in _LAYER_FIELDS})
+    return {name: field for name, field in found.items() if not output.startswith(f"{name}.")}
 
 
 def _is_wrapped(module: PreTrainedModel) -> bool:

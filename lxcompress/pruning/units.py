@@ -84,6 +84,11 @@ def check_structured(
     if not 0 < sparsity < 1:
         raise PruneError(f"sparsity {sparsity:g}: is a share of the weights between 0 and 1, such as 0.5 for 50 %")
     found = find_groups(model, granularity.split("+")) if groups is None else groups
+    if not found:
+        raise PruneError(
+            f"granularity {granularity}: this {model.family.title} has no such units to remove; give weight "
+            "or a block, or one that lxcompress inspect names"
+        )
     shapes = {name: weight.shape for name, weight in model.prunable.items()}
     pruned, prunable = _without_dense(found, shapes, selection.keep_dense)
     steps = _sort_steps([torch.zeros(group.units) for group in pruned], pruned, prunable, selection, None)

@@ -49,6 +49,25 @@ FAST = ("BertForSequenceClassification", "CLIPVisionModel")
 """The encoders that `make test` reads; `make test-slow` reads all."""
 
 
+UNCUT: Mapping[str, Mapping[str, str]] = {
+    "AlbertForSequenceClassification": {"layer": "has no such units"},
+    "BeitForImageClassification": {"layer": "has no such units"},
+    "BlipVisionModel": {"head": "has no such units", "layer": "has no such units"},
+    "CLIPModel": {"layer": "has no such units"},
+    "CLIPTextModel": {"layer": "has no such units"},
+    "CLIPVisionModel": {"layer": "has no such units"},
+    "ConvNextForImageClassification": {"head": "has no such units", "layer": "has no such units"},
+    "Dinov2Model": {"layer": "has no such units"},
+    "MPNetModel": {"head": "cannot be pruned by units"},
+    "MobileBertForSequenceClassification": {
+        "neuron": "cannot be pruned by units",
+        "head": "can remove at most",
+    },
+    "SwinForImageClassification": {"head": "cannot be pruned by units", "layer": "has no such units"},
+}
+"""Name -> {granularity of a smaller model that is refused: a part of the reason}."""
+
+
 def save_encoder(name: str, folder: Path) -> PreTrainedModel:
     """Save an encoder as transformers does, and return it."""
     with torch.random.fork_rng(devices=()):

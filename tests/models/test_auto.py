@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lxcompress.cli.main import app
 from lxcompress.data.split import Inputs
-from lxcompress.errors import ModelError
+from lxcompress.errors import ModelError, PruneError
 from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.feeds import as_tensors, random_feeds
 from lxcompress.exporters.formats import ExportOptions
@@ -23,7 +23,7 @@ from lxcompress.runtimes import open_session
 from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
 from lxcompress.tickets import load_ticket
-from tests.models.encoders import ENCODERS, FAST, save_encoder
+from tests.models.encoders import ENCODERS, FAST, UNCUT, save_encoder
 
 NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in ENCODERS]
 
@@ -59,6 +59,20 @@ def test_an_exported_encoder_is_answered_by_two_runtimes(name: str, tmp_path: Pa
         assert parity.tolerance is not None
         answers.append(open_session(tmp_path / kind, threads=1, runtime=runtime).answer(feeds))
     np.testing.assert_allclose(*answers, atol=1e-4 * max(1, np.abs(answers[0]).max()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_encoder_is_cut_by_units_or_the_reason_is_said(name: str, tmp_path: Path) -> None:
+    save_encoder(name, tmp_path / "model")
+    for granularity, sparsity in (("neuron", 0.2), ("head", 0.15), ("layer", 0.4), ("block-4x4", 0.5)):
+        out, options = tmp_path / granularity, PruneOptions(sparsity=sparsity, granularity=granularity, multiple=1)
+        reason = UNCUT.get(name, {}).get(granularity)
+        if reason:
+            with pytest.raises(PruneError, match=reason):
+                prune_model(str(tmp_path / "model"), out, options)
+            continue
+        made = prune_model(str(tmp_path / "model"), out, options)
+        assert load_ticket(out).provenance.sparsity == made.sparsity
 
 
 def test_a_checkpoint_is_read_in_the_forms_that_people_have(tmp_path: Path) -> None:
