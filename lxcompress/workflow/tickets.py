@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from lxcompress.catalog.families import Modality
     from lxcompress.pruning.overlap import KeptCount, Overlap
 
 
@@ -30,7 +31,6 @@ def compare_tickets(folders: Sequence[Path], *, by_matrix: bool = False) -> Tick
     A ticket of the hub (hub:OWNER/NAME) is downloaded. With `by_matrix`, the counts are for each weight matrix and not
     for each part.
     """
-    from lxcompress.catalog.families import modality
     from lxcompress.errors import TicketError
     from lxcompress.models.source import find_folder, is_hub_name
     from lxcompress.pruning.overlap import kept_by_matrix, kept_by_part, overlap
@@ -39,9 +39,32 @@ def compare_tickets(folders: Sequence[Path], *, by_matrix: bool = False) -> Tick
     found = {folder: find_folder(str(folder)) if is_hub_name(str(folder)) else folder for folder in folders}
     check_paths([*found.values()], what="give a ticket, such as RUN/tickets/NAME", kind=TicketError)
     masks = {_short_name(folder, folders): read_mask(path) for folder, path in found.items()}
-    kept = {name: kept_by_matrix(mask) if by_matrix else kept_by_part(mask, modality) for name, mask in masks.items()}
+    finders = {_short_name(folder, folders): _choose_finder(folder) for folder in folders if not by_matrix}
+    kept = {
+        name: kept_by_matrix(mask) if by_matrix else kept_by_part(mask, finders[name]) for name, mask in masks.items()
+    }
     pairs = itertools.combinations(masks, 2)
     return TicketComparison(kept, {(one, other): overlap(masks[one], masks[other]) for one, other in pairs})
+
+
+def _choose_finder(folder: Path) -> Callable[[str], Modality]:
+    """Return the function that finds the part of the model that a matrix belongs to, by its name.
+
+    torch is imported only for an encoder that is not in the catalog, whose parts follow from its config.
+    """
+    from lxcompress.catalog.families import family_names, modality
+    from lxcompress.filenames import CONFIG_FILE
+    from lxcompress.text import parse_json, read_text
+
+    try:
+        kind = parse_json(read_text(folder / CONFIG_FILE)).get("model_type")
+    except (OSError, ValueError, AttributeError):  # the masks alone are enough for the families of the catalog
+        return modality
+    if kind is None or kind in family_names():
+        return modality
+    from lxcompress.models.checkpoints import read_config
+
+    return read_config(str(folder))[1].modality
 
 
 def read_mask(folder: Path) -> Mapping[str, np.ndarray]:

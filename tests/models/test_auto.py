@@ -132,6 +132,9 @@ def test_what_is_no_encoder_is_refused_by_name(fields: dict[str, object], said: 
 
 def test_inspect_says_what_is_prunable_what_is_not_and_why(tmp_path: Path) -> None:
     save_encoder("BertForSequenceClassification", tmp_path)
+    prune_model(str(tmp_path), tmp_path / "ticket", PruneOptions(sparsity=0.5))
+    kept = json.loads(CliRunner().invoke(app, ["inspect", str(tmp_path / "ticket"), "--json"]).output)["kept"]
+    assert kept["ticket"].keys() == {"language", "head"}
     done = CliRunner().invoke(app, ["inspect", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
     said = json.loads(done.output)
