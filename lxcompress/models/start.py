@@ -61,6 +61,11 @@ def load_start(
     check_folder(Path(start))
     found = read_full_checkpoint(start)
     config, family, weights = found.config, found.family, dict(found.weights)
+    if not family.anatomy.head:
+        raise ModelError(
+            f"{start}: is a {family.title}, an encoder without a classifier, for which a study draws no head yet; save "
+            "it as a classifier of transformers, such as BertForSequenceClassification"
+        )
     own_head = {name: weights.pop(name) for name in list(weights) if name.startswith(family.anatomy.head)}
     family.set_answers(config, len(labels))
     name_answers(config, labels)

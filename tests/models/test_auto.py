@@ -19,6 +19,7 @@ from lxcompress.exporters.artifact import export, open_source
 from lxcompress.exporters.feeds import as_tensors, random_feeds
 from lxcompress.exporters.formats import ExportOptions
 from lxcompress.models.checkpoints import load_model
+from lxcompress.models.start import load_start
 from lxcompress.runtimes import open_session
 from lxcompress.study.options import PruneOptions
 from lxcompress.study.prune import prune_model
@@ -151,6 +152,12 @@ def test_a_model_without_its_classifier_is_said(tmp_path: Path) -> None:
     save_encoder("BertModel", tmp_path)
     with pytest.raises(ModelError, match="lacks 2 tensors of its answer head"):
         load_model(change(tmp_path, architectures=["BertForSequenceClassification"]))
+
+
+def test_an_encoder_without_a_classifier_starts_no_study(tmp_path: Path) -> None:
+    save_encoder("BertModel", tmp_path)
+    with pytest.raises(ModelError, match="is a BertModel, an encoder without a classifier"):
+        load_start(str(tmp_path), ["red", "blue"], 0)
 
 
 def test_of_another_task_the_encoder_is_read(tmp_path: Path) -> None:
