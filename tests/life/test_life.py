@@ -228,6 +228,9 @@ ELSEWHERE = (
     "doctor",
     "lxcompress serve ",
     "--photos",
+    "--rivals",
+    "pruned-50",
+    "hub:",
 )
 """Parts of commands that need published files or a phone, or that other tests run: tests/export, tests/cli,
 tests/extractors."""
