@@ -1,6 +1,6 @@
 """Write scikit-learn's handwritten digits as a table and a folder of images, with a small ViT to start from.
 
-    python bench/digits.py --out data/digits
+    python bench/digits.py --out digits
     lxcompress study images
 
 The digits are 1,797 real scans of 8 x 8 pixels (Alpaydin & Kaynak 1998), which scikit-learn ships. The ViT has random
@@ -51,7 +51,7 @@ def write_start(out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("data/digits"))
+    parser.add_argument("--out", type=Path, default=Path("digits"))
     out = parser.parse_args().out
     write_digits(out)
     write_start(out)

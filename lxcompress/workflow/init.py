@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lxcompress.errors import RecipeError
+from lxcompress.output import command_line
 from lxcompress.settings import did_you_mean
 from lxcompress.text import shorten
 
@@ -70,7 +71,7 @@ def compose_recipe(wishes: StudyWishes, name: str) -> str:
             "#   lxcompress data check FILE           are the data whole, and can the model read them?",
             "#   lxcompress study FILE --dry-run      how long does it take here?",
             "#   lxcompress study FILE",
-            f"#   lxcompress pick runs/{name}{limit}",
+            f"#   {command_line('pick', f'runs/{name}')}{limit}",
             f"name: {name}",
             f"seeds: {seeds}  # {grid}",
             *_compose_data(wishes.data),
@@ -141,7 +142,8 @@ def _copy_data(recipe: str) -> Sequence[str]:
     from lxcompress.workflow.cards import find_shipped
 
     section: Mapping[str, Any] = read_yaml_file(find_shipped(recipe))["data"]
-    remark = f"# As in the recipe {recipe}, whose first lines say how to get the files: lxcompress recipes {recipe}"
+    command = command_line("recipes", recipe)
+    remark = f"# As in the recipe {recipe}, whose first lines say how to get the files: {command}"
     return [remark, "data:", *(f"  {key}: {shorten(value, 1000)}" for key, value in section.items())]
 
 

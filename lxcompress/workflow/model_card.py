@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lxcompress.errors import LxError
 from lxcompress.filenames import ARTIFACT_FILE, RESULT_FILE, TICKET_FILE
+from lxcompress.output import command_line
 
 if TYPE_CHECKING:
     from lxcompress.analysis.groups import SeedGroup, Stage
@@ -232,9 +233,12 @@ def _say_loading(facts: CardFacts, repo: str) -> str:
     """Return the commands and the code that load the files."""
     lines = []
     if facts.kind == "ticket" or facts.format in ("bitmask", "transformers"):
-        lines.append(
-            f"```sh\nlxcompress eval {HUB}{repo} RECIPE\nlxcompress export {HUB}{repo} --format onnx --out FOLDER\n```"
-        )
+        source = f"{HUB}{repo}"
+        commands = [
+            command_line("eval", source, "RECIPE"),
+            command_line("export", source, "--format", "onnx", "--out", "FOLDER"),
+        ]
+        lines.append("\n".join(["```sh", *commands, "```"]))
     else:
         lines.append(f"```sh\nhf download {repo} --local-dir FOLDER\nlxcompress bench FOLDER\n```")
     if facts.loads_in:

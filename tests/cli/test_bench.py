@@ -256,7 +256,6 @@ def test_wrong_usage_is_exit_code_2() -> None:
         ("--threads", "one"),
         ("--lengths", "9;20"),
         ("--target", "moon"),
-        ("--target", "adb"),
         ("--dry-run",),
         ("--profile", "phone.yaml"),
         ("--detector-ms", "-1"),

@@ -85,7 +85,7 @@ def recipe_file(tmp_path, toy_start) -> Path:
 def test_an_added_kind_is_listed_and_is_no_built_in_one() -> None:
     assert data_kind_names() == (*DATA_KINDS, "csv")
     assert find_data_kind("csv").name == "csv"
-    with pytest.raises(RecipeError, match=r"expected one of scenes, clevr, vqa, vizwiz, gqa, nlvr2, nlvr, csv"):
+    with pytest.raises(RecipeError, match=r"expected one of scenes, .*, nlvr, examples, csv"):
         find_data_kind("cvs")
 
 
@@ -103,7 +103,7 @@ def test_a_recipe_reads_the_settings_of_an_added_kind(recipe_file) -> None:
     assert load_recipe(recipe_file) == recipe
     with pytest.raises(RecipeError, match=r"data\.token: unknown key; did you mean data\.tokens\?"):
         load_recipe(recipe_file, ["data.token=3"])
-    with pytest.raises(RecipeError, match=r"data\.kind: should be one of .*nlvr, csv, got 'cvs'; did you mean csv\?"):
+    with pytest.raises(RecipeError, match=r"should be one of .*examples, csv, got 'cvs'; did you mean csv\?"):
         load_recipe(recipe_file, ["data.kind=cvs"])
 
 
