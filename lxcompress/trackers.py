@@ -19,7 +19,7 @@ from lxcompress.errors import RecipeError
 
 @dataclass(frozen=True)
 class RunCurves:
-    """What is known of a finished run: its tags, a value for each epoch (`curves`), and its final `figures`."""
+    """The tags, the curves (a value for each epoch) and the final figures of a finished run."""
 
     run: str
     tags: Mapping[str, str]

@@ -5,50 +5,25 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_server import LocalServer
 
 TOKEN = "hf_a_secret_of_this_test"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @dataclass
-class Hub:
+class Hub(LocalServer):
     """Repositories by OWNER/NAME, each a mapping of file names to bytes; `refuses` is a status for every call."""
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refuses: int | None = None
     tokens: list[str | None] = field(default_factory=list)
 
-    def __enter__(self) -> Hub:
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                hub._answer(self)
-
-            do_HEAD = do_POST = do_GET  # noqa: N815
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_address[1]}"
-
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         parts = request.path.partition("?")[0].strip("/").split("/")
         if request.command == "POST":
@@ -58,7 +33,7 @@ class Hub:
         elif parts == ["api", "repos", "create"]:
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
-            self._send(request, 409 if name in self.repos else 200, {"url": f"{self.address}/{name}"})
+            self._send(request, 409 if name in self.repos else 200, {"url": f"{self.origin}/{name}"})
             self.repos.setdefault(name, {})
         elif parts == ["api", "validate-yaml"]:
             self._send(request, 200, {"errors": [], "warnings": []})
@@ -79,7 +54,7 @@ class Hub:
                 entry = json.loads(line)
                 if entry["key"] == "file":
                     self.repos[repo][entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
-            url = f"{self.address}/{repo}/commit/{COMMIT}"
+            url = f"{self.origin}/{repo}/commit/{COMMIT}"
             self._send(request, 200, {"commitUrl": url, "commitOid": COMMIT, "success": True})
         else:
             self._send(request, 200, {"id": repo, "sha": COMMIT, "siblings": []})

@@ -22,7 +22,7 @@ _MASKED_WORDS = {
 
 @dataclass(frozen=True)
 class Release:
-    """What the authors of a family published: the names and shapes of the tensors in their files."""
+    """The names and shapes of the tensors in the files that the authors of a family published."""
 
     family: Family
     prefixes: Mapping[str, str]

@@ -25,7 +25,7 @@ HUB = "hub:"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the records of a folder say. A value that no record has is None.
+    """The facts of a model card, read from the records of a folder. A value that no record has is None.
 
     `accuracy` and `test` are the scores of this file. `group` has the runs of its method over seeds, and `dense` the
     dense runs. `floor` is the best baseline that reads no image: its name and its accuracy. `zeros` of `elements` are

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PrunableReport:
-    """What can be pruned in a model, what cannot and why."""
+    """The parts of a model that can be pruned, and the reasons why the other parts cannot."""
 
     title: str
     """the class or the family of the model"""

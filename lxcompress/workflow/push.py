@@ -20,7 +20,7 @@ BENCHMARK = re.compile(rf"({REPO.pattern}):([\w.-]+)")
 
 @dataclass(frozen=True)
 class PushRequest:
-    """What to upload, and where: `repo` is OWNER/NAME.
+    """A folder and the repository (OWNER/NAME) to upload it to.
 
     With `updates`, a repository that exists gets a new commit. `benchmark` is OWNER/DATASET:TASK, the benchmark of the
     hub that the validation split of the study has.

@@ -27,9 +27,9 @@ def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
     from huggingface_hub import constants
 
     with Hub() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.address)
+        monkeypatch.setattr(constants, "ENDPOINT", served.origin)
         monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.address + "/{repo_id}/resolve/{revision}/{filename}"
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.origin + "/{repo_id}/resolve/{revision}/{filename}"
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
@@ -57,7 +57,7 @@ def head(card: str) -> dict:
 
 def test_what_is_pushed_is_pulled_unchanged(hub, ticket, tmp_path, monkeypatch) -> None:
     address = push(ticket, "ada/pruned").strip().splitlines()[-1]
-    assert address == f"{hub.address}/ada/pruned"
+    assert address == f"{hub.origin}/ada/pruned"
     assert set(hub.tokens) == {f"Bearer {TOKEN}"}
     sent = hub.repos["ada/pruned"]
     assert {name: data for name, data in sent.items() if name != "README.md"} == {

@@ -6,7 +6,9 @@ import hashlib
 import re
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.local_server import LocalServer
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Asked:
 
 
 @dataclass
-class FileServer:
+class FileServer(LocalServer):
     """Serves `files` by path while it is entered.
 
     `ranges`: honest, or how it is not: ignored (all of the file), zero (all of it, called so, as a part), all (all of
@@ -44,30 +46,17 @@ class FileServer:
 
     def __enter__(self) -> FileServer:
         self.has_stalled, self.is_over = threading.Event(), threading.Event()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server._answer(self)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Says nothing."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
+        super().__enter__()
         return self
 
     def __exit__(self, *ended: object) -> None:
         self.is_over.set()
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+        super().__exit__(*ended)
 
     def address(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.http.server_address[1]}{path}"
+        return f"{self.origin}{path}"
 
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.asked.append(Asked(request.path, request.headers["Range"], request.headers["If-Range"]))
         if request.path in self.redirects:
             request.send_response(302)

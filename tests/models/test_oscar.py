@@ -26,7 +26,7 @@ from tests.models.single_streams import (
 )
 
 AUTHORS_SCORES = Path(__file__).parent / "oscar_scores.json"
-"""What the code of microsoft/Oscar answers to `with_tags(fixed_inputs)`, with the weights of `draw_fixed`."""
+"""The scores that microsoft/Oscar's code gives for `with_tags(fixed_inputs)` and the weights of `draw_fixed`."""
 
 
 def save(folder: Path, shapes: Mapping[str, tuple[int, ...]], **config: object) -> Path:

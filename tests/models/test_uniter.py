@@ -20,7 +20,7 @@ from tests.models.single_streams import TINY, draw_fixed, fixed_inputs, uniter_f
 PUBLISHED = Sizes(tokens=28_996, language=12, answers=3129, object_labels=1601)
 """uniter-base.pt, whose vocabulary is that of BERT with upper case."""
 AUTHORS_SCORES = Path(__file__).parent / "uniter_scores.json"
-"""What the code of ChenRocks/UNITER answers to `fixed_inputs`, with the weights of `draw_fixed`."""
+"""The scores that ChenRocks/UNITER's code gives for `fixed_inputs` and the weights of `draw_fixed`."""
 
 
 @pytest.fixture
