@@ -30,7 +30,10 @@ CELL = "low-magnitude-weight-50-seed0"
 def run(tmp_path: Path) -> RunDir:
     """A run with two files that were measured here, and on a phone."""
     run = write_run(tmp_path / "run", recipe())
-    folders = [write_artifact(run, "dense-engine", cell=None), write_artifact(run, "low-engine", cell=CELL)]
+    folders = [
+        write_artifact(run, "dense-engine", cell=None, format="engine"),
+        write_artifact(run, "low-engine", cell=CELL, format="engine"),
+    ]
     write_bench(run, "bench", folders, latency_s=0.004)
     _send(run, *folders)
     return run
@@ -61,7 +64,7 @@ def test_the_newest_measurement_of_a_file_counts(run: RunDir) -> None:
     rows = read_device_rows(run.root)["Pixel-8-Chrome"]
     medians = {row.measurement.artifact: row.measurement.latency.values[0] for row in rows}
     assert medians == {"low-engine": 0.004, "dense-engine": 0.004}
-    write_artifact(run, "low-engine", cell=CELL, accuracy=0.7)
+    write_artifact(run, "low-engine", cell=CELL, format="engine", accuracy=0.7)
     assert [row.measurement.artifact for row in read_device_rows(run.root)["Pixel-8-Chrome"]] == ["dense-engine"]
 
 

@@ -310,7 +310,7 @@ def test_what_does_not_fit_is_an_assertion(tmp_path: Path) -> None:
         lambda: x.take(rows=(4, 5)),
         lambda: x.take(start=one),
         lambda: program.embed(table, 5, size),
-        lambda: program.embed(table, POSITION, one),
+        lambda: program.embed(table, POSITION, program.constant(6)),
         lambda: program.embed(table, 0, one, onto=x),
         lambda: program.embed(square, 0, one),
         lambda: program.ints("mask", size),

@@ -28,16 +28,11 @@ from lxcompress.study.prune import prune_model
 from tests.complain import complain
 from tests.models.families import TOYS, Toy, save_start, some_inputs
 
-
-def is_of_transformers(toy: Toy) -> bool:
-    return toy.answering.__module__.startswith("transformers.")
-
-
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 QUESTIONS = ("Is there a red cube?", "How many SPHERES are left of it?", "qwxyz 17", "")
 
 
-@pytest.fixture(scope="module", params=[name for name, toy in TOYS.items() if is_of_transformers(toy)])
+@pytest.fixture(scope="module", params=[name for name, toy in TOYS.items() if toy.is_of_transformers])
 def toy(request) -> Toy:
     return TOYS[request.param]
 

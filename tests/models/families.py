@@ -73,6 +73,11 @@ class Toy:
     features: int
     regions: int
 
+    @property
+    def is_of_transformers(self) -> bool:
+        """Whether transformers has the answering model, so that it can load an exported folder."""
+        return self.answering.__module__.startswith("transformers.")
+
 
 TOYS = {
     "lxmert": Toy(

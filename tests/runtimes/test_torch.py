@@ -35,7 +35,7 @@ SHAPES = ((1, 3), (1, 20), (6, 9), (17, 5))
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
 
 
-@pytest.fixture(scope="module", params=TOYS)
+@pytest.fixture(scope="module", params=[name for name, toy in TOYS.items() if toy.is_of_transformers])
 def toy(request) -> Toy:
     return TOYS[request.param]
 
