@@ -112,13 +112,14 @@ def build_program(compiler: Sequence[str], source: Path, library: Path, out: Pat
 def _run_wine(folder: Path) -> Iterator[dict[str, str]]:
     """Make a disk of Windows in `folder`, and give the environment in which programs use it.
 
-    A shell stays open: without one, each program would start Windows and end it again, which takes seconds.
+    The first program makes the disk, alone: a second one that starts meanwhile can fail. A shell stays open: without
+    one, each program would start Windows and end it again, which takes seconds.
     """
     environment = {"WINEPREFIX": str(folder), "WINEDEBUG": "-all", "LC_ALL": "C.UTF-8"}
     everything, quiet = {**os.environ, **environment}, subprocess.DEVNULL
+    subprocess.run([WINE, "hostname"], env=everything, stdout=quiet, stderr=quiet, check=True)
     shell = subprocess.Popen([WINE, "cmd"], env=everything, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
     try:
-        subprocess.run([WINE, "hostname"], env=everything, stdout=quiet, stderr=quiet, check=True)
         yield environment
     finally:
         shell.communicate()
